@@ -1,0 +1,1 @@
+"""Result backends: the master stores through them, clients read through them."""

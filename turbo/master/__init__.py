@@ -1,0 +1,1 @@
+"""What runs in the master process, on uvloop. Holds no user code and never blocks."""

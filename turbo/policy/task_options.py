@@ -1,0 +1,24 @@
+"""The frozen options of a task that the master needs.
+
+Built once per worker from the app, before the master's loop starts, and handed to it: the master settles
+messages of tasks that were killed, and so must know their ack options, but it must never import the app.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOptions:
+    """What settling and limiting a task depends on. ``None`` limits mean none; limits are in seconds."""
+
+    name: str
+    acks_late: bool = False
+    acks_on_failure: bool = True
+    acks_on_timeout: bool = True
+    reject_on_worker_lost: bool = False
+    ignore_result: bool = False
+    store_errors_even_if_ignored: bool = False
+    time_limit: float | None = None
+    soft_time_limit: float | None = None

@@ -1,0 +1,1 @@
+"""Handles on results: what a client holds after calling a task."""
