@@ -1,0 +1,52 @@
+"""Everything a worker was told, checked and frozen: what the master and the children read at start.
+
+``cli.worker`` merges command line, environment and the app's configuration into one of these; ``worker`` hands
+it to both sides. Times are in seconds, memory in KiB (Celery's unit), as the settings they come from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """The merged options of one worker process tree."""
+
+    #: Node name, ``celery@host`` by default; ``request.hostname`` and titles use it.
+    hostname: str
+    concurrency: int
+    #: Messages reserved per child at the least; with ``adaptive_prefetch`` the floor of the window.
+    prefetch_multiplier: int = 4
+    adaptive_prefetch: bool = True
+    #: Ceiling of the adaptive window; 0 means by queue kind (256 classic, 512 quorum).
+    prefetch_ceiling: int = 0
+    time_limit: float | None = None
+    soft_time_limit: float | None = None
+    max_tasks_per_child: int | None = None
+    #: KiB of resident memory after which a child is replaced once its task is done.
+    max_memory_per_child: int | None = None
+    #: KiB of resident memory at which a child is killed in the middle of its task.
+    max_memory_per_child_hard: int | None = None
+    #: How often one message may be handed to children that die with it.
+    task_max_deliveries: int = 5
+    #: A child must say hello within this time after its fork.
+    proc_alive_timeout: float = 60.0
+    #: Warm shutdown: how long running tasks may go on; None waits for ever, as Celery does.
+    shutdown_timeout: float | None = None
+    soft_shutdown_timeout: float = 0.0
+    #: How many messages with a future ETA the worker holds besides its window.
+    eta_task_limit: int = 1000
+    broker_heartbeat: float = 120.0
+    broker_connection_timeout: float = 4.0
+    broker_connection_retry_on_startup: bool = True
+    track_started: bool = False
+    #: Content types (MIME) that a body may have.
+    accept_content: frozenset[str] = field(default_factory=lambda: frozenset({"application/json"}))
+    #: Cap of a body after decompression, in bytes.
+    max_body_size: int = 134_217_728
+    result_expires: float | None = 86400.0
+    loglevel: int = 30
+    #: Task the child's logs through this file; None is stderr.
+    logfile: str | None = None
+    purge: bool = False

@@ -1,0 +1,186 @@
+"""What travels in the rings: task, started, done, publish and store records, packed and unpacked.
+
+Before this module: ``master.dispatcher`` and ``child.loop``, which build the records. After it: the rings, which
+move kinds and bytes and know no task. Pure. Both ends are the same version of turbo (children are forked from
+the command that runs the master), so the layouts carry no version; the master still validates every length,
+because a body may have scribbled over its ring.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+# Record kinds. 0 is never used, so that a zeroed page is no record.
+TASK: Final = 1
+#: Master to child: finish what you hold and exit.
+STOP: Final = 2
+STARTED: Final = 3
+DONE: Final = 4
+PUBLISH: Final = 5
+STORE: Final = 6
+
+# Flags of a STARTED record.
+EARLY_ACK: Final = 1
+HAS_LIMITS: Final = 2
+
+# Flags of a DONE record.
+#: The child exits by itself after this record (max_tasks_per_child and the like).
+LEAVING: Final = 1
+
+_TASK_HEAD = struct.Struct("<III")
+_STARTED = struct.Struct("<BQQ")
+#: verb, ending, flags, publishes, runtime in ns, due in ns since the epoch (HOLD only)
+_DONE = struct.Struct("<BBHIQQ")
+#: guard, wait, lengths of id, reply_to, correlation id, content type, content encoding, payload
+_STORE = struct.Struct("<BBHHHHHI")
+_PUBLISH = struct.Struct("<BHHII")
+
+
+class FrameError(ValueError):
+    """A record's inside does not fit its length."""
+
+
+def pack_task(flags: int, deliver: bytes, header: bytes, body: bytes) -> tuple[bytes, ...]:
+    """Parts of a TASK record: the delivery exactly as the broker sent it."""
+    return (_TASK_HEAD.pack(flags, len(deliver), len(header)), deliver, header, body)
+
+
+def unpack_task(payload: bytes) -> tuple[int, bytes, bytes, bytes]:
+    """Return (flags, deliver arguments, content header, body)."""
+    flags, deliver_size, header_size = _TASK_HEAD.unpack_from(payload)
+    header_at = 12 + deliver_size
+    body_at = header_at + header_size
+    if body_at > len(payload):
+        raise FrameError("task record shorter than its parts")
+    return flags, payload[12:header_at], payload[header_at:body_at], payload[body_at:]
+
+
+def pack_started(flags: int, soft_deadline_ns: int, hard_deadline_ns: int) -> bytes:
+    """Payload of a STARTED record; deadlines are ``time.monotonic_ns`` values, 0 for none."""
+    return _STARTED.pack(flags, soft_deadline_ns, hard_deadline_ns)
+
+
+#: The commonest STARTED payloads, so that the hot path packs nothing.
+STARTED_EARLY: Final = _STARTED.pack(EARLY_ACK, 0, 0)
+STARTED_LATE: Final = _STARTED.pack(0, 0, 0)
+
+
+def unpack_started(payload: bytes) -> tuple[int, int, int]:
+    """Return (flags, soft deadline, hard deadline)."""
+    if len(payload) != _STARTED.size:
+        raise FrameError("started record of a wrong length")
+    flags, soft, hard = _STARTED.unpack(payload)
+    return flags, soft, hard
+
+
+@dataclass(slots=True)
+class StoreRequest:
+    """One document for the result store, encoded by the child."""
+
+    task_id: str
+    payload: bytes
+    #: True when an existing SUCCESS must not be overwritten.
+    guard: bool
+    reply_to: str
+    correlation_id: str
+    content_type: str
+    content_encoding: str
+    #: True when the child waits for the document to be stored before it goes on (handlers that run after it).
+    wait: bool = False
+
+
+def pack_store(store: StoreRequest) -> bytes:
+    """Pack a store request: the payload of a STORE record, or the tail of a DONE record."""
+    texts = (store.task_id, store.reply_to, store.correlation_id, store.content_type, store.content_encoding)
+    raw = [text.encode("utf-8", "surrogatepass") for text in texts]
+    head = _STORE.pack(store.guard, store.wait, *map(len, raw), len(store.payload))
+    return b"".join((head, *raw, store.payload))
+
+
+def unpack_store(payload: bytes, offset: int = 0) -> StoreRequest:
+    """Undo :func:`pack_store`; raises FrameError when lengths do not add up."""
+    if len(payload) - offset < _STORE.size:
+        raise FrameError("store record shorter than its head")
+    guard, wait, *sizes, payload_size = _STORE.unpack_from(payload, offset)
+    at = offset + _STORE.size
+    if at + sum(sizes) + payload_size != len(payload):
+        raise FrameError("store record's lengths do not add up")
+    texts = []
+    for size in sizes:
+        texts.append(payload[at : at + size].decode("utf-8", "surrogatepass"))
+        at += size
+    task_id, reply_to, correlation_id, content_type, content_encoding = texts
+    return StoreRequest(
+        task_id, payload[at:], bool(guard), reply_to, correlation_id, content_type, content_encoding, bool(wait)
+    )
+
+
+@dataclass(slots=True)
+class Done:
+    """The end of one task, as its child saw it."""
+
+    verb: int
+    ending: int
+    flags: int
+    #: How many PUBLISH records of this task came before; the message is settled after their confirms.
+    publishes: int
+    runtime_ns: int
+    #: HOLD only: when the task is due, in nanoseconds since the epoch.
+    due_ns: int
+    store: StoreRequest | None
+
+
+def pack_done(
+    verb: int, ending: int, flags: int, publishes: int, runtime_ns: int, due_ns: int = 0, store: bytes = b""
+) -> bytes:
+    """Pack a DONE record; ``store`` is a packed store request or nothing."""
+    return _DONE.pack(verb, ending, flags, publishes, runtime_ns, due_ns) + store
+
+
+def unpack_done(payload: bytes) -> Done:
+    """Undo :func:`pack_done`."""
+    if len(payload) < _DONE.size:
+        raise FrameError("done record shorter than its head")
+    verb, ending, flags, publishes, runtime_ns, due_ns = _DONE.unpack_from(payload)
+    store = unpack_store(payload, _DONE.size) if len(payload) > _DONE.size else None
+    return Done(verb, ending, flags, publishes, runtime_ns, due_ns, store)
+
+
+@dataclass(slots=True)
+class PublishRequest:
+    """One message that a task sends: the master only frames it."""
+
+    exchange: str
+    routing_key: str
+    header: bytes
+    body: bytes
+    mandatory: bool
+
+
+def pack_publish(request: PublishRequest) -> tuple[bytes, ...]:
+    """Parts of a PUBLISH record."""
+    exchange = request.exchange.encode()
+    key = request.routing_key.encode()
+    head = _PUBLISH.pack(request.mandatory, len(exchange), len(key), len(request.header), len(request.body))
+    return (head, exchange, key, request.header, request.body)
+
+
+def unpack_publish(payload: bytes) -> PublishRequest:
+    """Undo :func:`pack_publish`."""
+    if len(payload) < _PUBLISH.size:
+        raise FrameError("publish record shorter than its head")
+    mandatory, exchange_size, key_size, header_size, body_size = _PUBLISH.unpack_from(payload)
+    key_at = _PUBLISH.size + exchange_size
+    header_at = key_at + key_size
+    body_at = header_at + header_size
+    if body_at + body_size != len(payload):
+        raise FrameError("publish record's lengths do not add up")
+    return PublishRequest(
+        payload[_PUBLISH.size : key_at].decode(),
+        payload[key_at:header_at].decode(),
+        payload[header_at:body_at],
+        payload[body_at:],
+        bool(mandatory),
+    )
