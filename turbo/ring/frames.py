@@ -34,7 +34,7 @@ _STARTED = struct.Struct("<BQQ")
 #: verb, ending, flags, publishes, runtime in ns, due in ns since the epoch (HOLD only)
 _DONE = struct.Struct("<BBHIQQ")
 #: guard, wait, lengths of id, reply_to, correlation id, content type, content encoding, payload
-_STORE = struct.Struct("<BBHHHHHI")
+_STORE = struct.Struct("<BBIIIIII")
 _PUBLISH = struct.Struct("<BHHII")
 
 

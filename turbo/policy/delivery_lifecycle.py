@@ -1,0 +1,59 @@
+"""The life of one delivery in the master, as a table.
+
+``master.inflight`` keeps a delivery's state and moves it only along this table; anything else is a bug in the
+master and raises. The table is what the property tests walk.
+
+    READY      waiting in the master for a child
+    HELD       waiting in the master for its ETA
+    DISPATCHED in a child's ring, not known to have started
+    STARTED    the child said that it accepted the task (or died after it wrote so)
+    FINISHING  the outcome is known; its publishes or its result are not confirmed yet
+    SETTLED    acknowledged, rejected or requeued: the broker owns it again, or it is gone
+    VOID       its connection was lost before it was settled: the broker has it back
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, unique
+from typing import Final
+
+
+@unique
+class State(IntEnum):
+    """Where a delivery is."""
+
+    READY = 0
+    HELD = 1
+    DISPATCHED = 2
+    STARTED = 3
+    FINISHING = 4
+    SETTLED = 5
+    VOID = 6
+
+
+class IllegalTransition(RuntimeError):
+    """A delivery was moved against the table."""
+
+
+#: From each state, the states it may move to.
+TRANSITIONS: Final[tuple[frozenset[State], ...]] = (
+    # READY: given to a child, held, answered without running (expired), handed back, or lost with its connection
+    frozenset({State.HELD, State.DISPATCHED, State.FINISHING, State.SETTLED, State.VOID}),
+    # HELD: due, expired or revoked meanwhile, handed back at shutdown, or lost
+    frozenset({State.READY, State.FINISHING, State.SETTLED, State.VOID}),
+    # DISPATCHED: taken back, started, answered at once by the child (not a task it knows), lost
+    frozenset({State.READY, State.STARTED, State.FINISHING, State.HELD, State.VOID}),
+    # STARTED: reported or lost with its child; never back to READY
+    frozenset({State.FINISHING, State.HELD}),
+    # FINISHING: settled, or found void when its result was stored
+    frozenset({State.SETTLED, State.VOID}),
+    frozenset(),
+    frozenset(),
+)
+
+
+def check(old: State, new: State) -> State:
+    """Return ``new`` if the table allows the step; raise :class:`IllegalTransition` otherwise."""
+    if new not in TRANSITIONS[old]:
+        raise IllegalTransition(f"a delivery cannot go from {old.name} to {new.name}")
+    return new

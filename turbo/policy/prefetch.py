@@ -1,0 +1,78 @@
+"""The prefetch window: how many unacknowledged messages the broker may have with this worker.
+
+Pure. ``master.window`` feeds it measurements and carries out what it says by swapping the consumer
+(``amqp.link.BrokerLink.set_prefetch``). Ceilings come from measurements: a classic queue's rate is flat from 64
+on, a quorum queue's still grows to 512 and beyond.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+CEILING_CLASSIC: Final = 256
+CEILING_QUORUM: Final = 512
+#: Seconds of work that the window shall cover, so that the broker's round trip is hidden.
+COVER: Final = 0.02
+#: Least seconds between two swaps. On quorum queues each swap returns some never-seen messages with the
+#: redelivered flag set, so they are rarer there.
+PAUSE_CLASSIC: Final = 1.0
+PAUSE_QUORUM: Final = 10.0
+#: The window shrinks only when tasks have been long for this many seconds.
+HOLD_OFF: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class WindowFacts:
+    """What the rule looks at. Times in seconds, sizes in bytes."""
+
+    current: int
+    floor: int
+    ceiling: int
+    #: Moving estimate of a task's run time; 0 when unknown.
+    runtime: float
+    concurrency: int
+    #: Messages held for their ETA: they fill the window without being work.
+    held: int
+    #: Mean bytes of a message, and the most bytes that all of them may take.
+    message_size: int
+    byte_budget: int
+    #: Seconds since the last swap, and since the rule last wanted at least the current window.
+    since_swap: float
+    since_wanted: float
+    pause: float
+    #: True before the first swap: the window may then jump to its goal at once.
+    first: bool
+
+
+def goal(facts: WindowFacts) -> int:
+    """The window that the measured run times call for, before any pacing."""
+    if facts.runtime <= 0:
+        wanted = facts.floor
+    else:
+        wanted = int(facts.concurrency * (COVER / facts.runtime)) + facts.concurrency
+    wanted = max(facts.floor, min(wanted, max(facts.ceiling, facts.floor)))
+    if facts.message_size > 0:
+        wanted = max(facts.floor, min(wanted, facts.byte_budget // facts.message_size))
+    return min(wanted + facts.held, 65_535)
+
+
+def next_window(facts: WindowFacts) -> int:
+    """The window to have now; ``facts.current`` means no change.
+
+    Growing doubles (the very first step may go all the way, since at that point nothing is at stake but a slow
+    start); shrinking goes straight to the goal, after a hold-off. Held messages are made room for at once.
+    """
+    wanted = goal(facts)
+    if wanted == facts.current:
+        return facts.current
+    if not facts.first and facts.since_swap < facts.pause:
+        return facts.current
+    if wanted > facts.current:
+        if facts.first or facts.held:
+            return wanted
+        return min(wanted, facts.current * 2)
+    # A window that is only a little too wide is not worth a swap.
+    if wanted * 2 > facts.current or facts.since_wanted < HOLD_OFF:
+        return facts.current
+    return wanted

@@ -1,0 +1,47 @@
+"""How much work a child may hold ahead, and how long a task is expected to take.
+
+``master.dispatcher`` gives a free child the next message before a busy one gets a second; this module says how
+many messages a busy child may then hold unstarted. Whatever it holds can be taken back while unstarted, so
+these figures decide round trips saved, never who waits behind whom.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: Work that a child may hold ahead, in nanoseconds of expected run time: several round trips to the master.
+LOOK_AHEAD_NS: Final = 2_000_000
+#: Most records in one child's ring, whatever the estimate: taking them back must stay cheap.
+MAX_DEPTH: Final = 64
+#: Up to this run time one task is held ahead although it exceeds LOOK_AHEAD_NS: the round trip that it hides
+#: is still a few per cent of the task.
+ONE_AHEAD_NS: Final = 20_000_000
+#: A head task that has run this long keeps nothing behind it.
+STALL_NS: Final = 4_000_000
+
+_WEIGHT: Final = 16
+#: A sample counts as at most this multiple of the estimate, so that one slow task in a hundred does not
+#: end the look-ahead for the ninety-nine fast ones.
+_CLIP: Final = 8
+
+
+def estimate(previous_ns: int, sample_ns: int) -> int:
+    """Fold one run time into the moving estimate (exponential, weight 1/16, samples clipped).
+
+    ``previous_ns`` is 0 before the first sample.
+    """
+    if previous_ns == 0:
+        return max(sample_ns, 1)
+    if sample_ns > previous_ns * _CLIP:
+        sample_ns = previous_ns * _CLIP
+    return max(previous_ns + (sample_ns - previous_ns) // _WEIGHT, 1)
+
+
+def depth(estimate_ns: int) -> int:
+    """How many records a child may hold, the running one included. 1 while nothing is known."""
+    if estimate_ns == 0 or estimate_ns > ONE_AHEAD_NS:
+        return 1
+    ahead = LOOK_AHEAD_NS // estimate_ns
+    if ahead < 1:
+        return 2
+    return min(1 + ahead, MAX_DEPTH)
