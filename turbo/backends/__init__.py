@@ -1,1 +1,1 @@
-"""Result backends: the master stores through them, clients read through them."""
+"""Result stores: where the outcome of a task goes, and where a client reads it back."""

@@ -1,0 +1,215 @@
+"""The dialect of ``result_backend``: which store a URL names, and where a Redis is.
+
+Run by the master (through ``backends.registry``) and by clients (through ``backends.reader``), at start. The dialect
+is Celery's: ``redis://[[user]:password@]host[:port]/db?option=value``, ``rediss://`` with TLS, and
+``redis+socket:///path?virtual_host=db``. Nothing here connects, and no text made here contains a password.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from turbo.exceptions import ImproperlyConfigured
+
+#: Schemes that turbo's own stores know, by the kind of the store.
+KINDS: Mapping[str, str] = {
+    "redis": "redis",
+    "rediss": "redis",
+    "redis+socket": "redis",
+    "socket": "redis",
+    "rpc": "rpc",
+    "disabled": "disabled",
+}
+
+_REFUSED: Mapping[str, str] = {
+    "sentinel": "Redis Sentinel is not supported yet; name the master itself with redis://",
+    "redis+sentinel": "Redis Sentinel is not supported yet; name the master itself with redis://",
+    "redis+cluster": "Redis Cluster is not supported yet; use a single Redis with redis://",
+    "rediscluster": "Redis Cluster is not supported yet; use a single Redis with redis://",
+    "amqp": "the amqp result backend was removed from Celery 5; use rpc://",
+}
+
+#: Options of redis-py's connection pool; one connection that repairs itself needs none of them.
+_IGNORED = frozenset(
+    {
+        "max_connections", "retry_on_timeout", "retry_on_error", "health_check_interval", "socket_keepalive",
+        "decode_responses", "encoding", "encoding_errors", "protocol", "timeout", "socket_read_size",
+        "credential_provider",
+    }
+) - {"credential_provider"}  # fmt: skip
+
+_TLS_OPTIONS = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"})
+_PLAIN_OPTIONS = frozenset(
+    {"db", "virtual_host", "username", "password", "client_name", "socket_timeout", "socket_connect_timeout"}
+)
+_CERT_REQS: Mapping[object, ssl.VerifyMode] = {
+    "CERT_REQUIRED": ssl.CERT_REQUIRED,
+    "CERT_OPTIONAL": ssl.CERT_OPTIONAL,
+    "CERT_NONE": ssl.CERT_NONE,
+    "required": ssl.CERT_REQUIRED,
+    "optional": ssl.CERT_OPTIONAL,
+    "none": ssl.CERT_NONE,
+    ssl.CERT_REQUIRED: ssl.CERT_REQUIRED,
+    ssl.CERT_OPTIONAL: ssl.CERT_OPTIONAL,
+    ssl.CERT_NONE: ssl.CERT_NONE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TlsOptions:
+    """How the server's certificate is checked and which one is shown. Paths, or None."""
+
+    ca_certs: str | None = None
+    certfile: str | None = None
+    keyfile: str | None = None
+    cert_reqs: ssl.VerifyMode = ssl.CERT_REQUIRED
+    check_hostname: bool = True
+
+    def context(self) -> ssl.SSLContext:
+        """Build the context: TLS 1.2 or newer, verified unless ``cert_reqs`` says otherwise."""
+        context = ssl.create_default_context(cafile=self.ca_certs)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.check_hostname = self.check_hostname and self.cert_reqs is ssl.CERT_REQUIRED
+        context.verify_mode = self.cert_reqs
+        if self.certfile is not None:
+            context.load_cert_chain(self.certfile, self.keyfile)
+        return context
+
+
+@dataclass(frozen=True, slots=True)
+class RedisAddress:
+    """Where a Redis is and who we are to it. ``str()`` and ``repr()`` are safe to log."""
+
+    host: str = "localhost"
+    port: int = 6379
+    db: int = 0
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    #: Path of a Unix socket; then ``host``, ``port`` and ``tls`` mean nothing.
+    path: str | None = None
+    tls: TlsOptions | None = None
+    client_name: str | None = None
+    #: Seconds; None: as the settings say.
+    socket_timeout: float | None = None
+    socket_connect_timeout: float | None = None
+
+    def __str__(self) -> str:
+        """The URL without credentials."""
+        if self.path is not None:
+            return f"redis+socket://{self.path}?virtual_host={self.db}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"redis{'s' if self.tls else ''}://{host}:{self.port}/{self.db}"
+
+
+def scheme_of(url: str) -> str:
+    """Return the scheme in lower case; a bare word such as ``rpc`` or ``disabled`` is its own scheme."""
+    return url.partition("://")[0].strip().rstrip(":/").lower()
+
+
+def store_kind(url: str | None) -> str:
+    """Return ``"redis"``, ``"rpc"`` or ``"disabled"`` for a ``result_backend``.
+
+    None and the empty string mean disabled. Raises ``ImproperlyConfigured`` naming the scheme of any other.
+    """
+    if not url:
+        return "disabled"
+    scheme = scheme_of(url)
+    kind = KINDS.get(scheme)
+    if kind is not None:
+        return kind
+    why = _REFUSED.get(scheme, f"turbo knows {', '.join(sorted(set(KINDS.values())))}")
+    raise ImproperlyConfigured(f"result_backend {scheme!r} cannot be used: {why}")
+
+
+def redact_backend_url(url: str) -> str:
+    """Return the URL with every credential replaced by ``**``: fit for a log line."""
+    head, mark, rest = url.partition("://")
+    if not mark:
+        return url
+    rest, query_mark, query = rest.partition("?")
+    netloc, slash, path = rest.partition("/")
+    if "@" in netloc:
+        user, colon, _ = netloc.rpartition("@")[0].partition(":")
+        netloc = f"{user}{':**' if colon else ''}@{netloc.rpartition('@')[2]}"
+    elif "@" in path:  # an unquoted slash in the password: show nothing of it
+        netloc, path = "**", path.rpartition("@")[2]
+    pairs = [part if not _is_secret(part) else f"{part.partition('=')[0]}=**" for part in query.split("&")]
+    return f"{head}://{netloc}{slash}{path}{query_mark}{'&'.join(pairs)}"
+
+
+def _is_secret(pair: str) -> bool:
+    name = pair.partition("=")[0].lower()
+    return "pass" in name or "secret" in name or "token" in name
+
+
+def parse_redis_url(url: str, tls: Mapping[str, object] | None = None) -> RedisAddress:
+    """Read a Redis URL. ``tls`` are the options of ``redis_backend_use_ssl``, or None.
+
+    Raises ``ImproperlyConfigured`` for what cannot be meant; the text never holds a password.
+    """
+    scheme = scheme_of(url)
+    try:
+        parts = urlsplit(url.partition("+")[2] if scheme == "redis+socket" else url)
+        port = parts.port or 6379
+    except ValueError as error:
+        raise ImproperlyConfigured(
+            f"result_backend {redact_backend_url(url)!r} is not a URL: bad host or port"
+        ) from error
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    unknown = query.keys() - _IGNORED - _TLS_OPTIONS - _PLAIN_OPTIONS
+    if unknown:
+        raise ImproperlyConfigured(f"result_backend has unknown options: {', '.join(sorted(unknown))}")
+    unix = scheme in ("socket", "redis+socket")
+    if scheme != "rediss" and query.keys() & _TLS_OPTIONS:
+        raise ImproperlyConfigured("result_backend gives TLS options, so its scheme has to be rediss://")
+    options: dict[str, object] = {**(tls or {}), **{k: v for k, v in query.items() if k in _TLS_OPTIONS}}
+    return RedisAddress(
+        host=parts.hostname or "localhost",
+        port=port,
+        db=_db(query.get("db") or query.get("virtual_host") or ("" if unix else unquote(parts.path))),
+        username=query.get("username") or unquote(parts.username or "") or None,
+        password=query.get("password") or unquote(parts.password or "") or None,
+        path=unquote(parts.path) if unix else None,
+        tls=_tls(options) if not unix and (scheme == "rediss" or tls) else None,
+        client_name=query.get("client_name"),
+        socket_timeout=_seconds(query, "socket_timeout"),
+        socket_connect_timeout=_seconds(query, "socket_connect_timeout"),
+    )
+
+
+def _db(text: str) -> int:
+    digits = text.strip("/")
+    if not digits:
+        return 0
+    if not digits.isdecimal():
+        raise ImproperlyConfigured(f"result_backend: {digits!r} is not the number of a Redis database")
+    return int(digits)
+
+
+def _seconds(query: Mapping[str, str], name: str) -> float | None:
+    text = query.get(name)
+    if not text or text == "None":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise ImproperlyConfigured(f"result_backend: {name} has to be a positive number of seconds")
+    return value
+
+
+def _tls(options: Mapping[str, object]) -> TlsOptions:
+    mode = options.get("ssl_cert_reqs", ssl.CERT_REQUIRED)
+    if mode not in _CERT_REQS:
+        raise ImproperlyConfigured("ssl_cert_reqs has to be CERT_REQUIRED, CERT_OPTIONAL or CERT_NONE")
+
+    def path(name: str) -> str | None:
+        value = options.get(name)
+        return None if value is None else str(value)
+
+    check = str(options.get("ssl_check_hostname", True)).lower() not in ("false", "0", "no")
+    return TlsOptions(path("ssl_ca_certs"), path("ssl_certfile"), path("ssl_keyfile"), _CERT_REQS[mode], check)
