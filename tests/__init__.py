@@ -1,0 +1,1 @@
+"""The test suite of turbo, a folder a kind: unit, process, integration, adversity, compat."""

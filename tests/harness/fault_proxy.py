@@ -1,0 +1,309 @@
+"""A TCP proxy that misbehaves on demand, between a client and a real server.
+
+It runs in a thread of the test with an event loop of its own; every method may be called from the test's
+thread and has taken effect when it returns. Modes act on connections that exist and on those to come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Callable, Coroutine
+from typing import TypeVar
+
+T = TypeVar("T")
+_CHUNK = 64 * 1024
+
+
+class _Pipe:
+    """One accepted connection and its partner at the server."""
+
+    def __init__(self, client: socket.socket, server: socket.socket | None) -> None:
+        self.client = client
+        self.server = server
+        self.tasks: list[asyncio.Task[None]] = []
+
+    def sockets(self) -> list[socket.socket]:
+        return [each for each in (self.client, self.server) if each is not None]
+
+
+class FaultProxy:
+    """Forwards 127.0.0.1:`port` to (`host`, `target`), as the current mode allows.
+
+    Modes: `pass_through` (the start), `stall` (stop reading, both ways), `blackhole` (accept and swallow),
+    `refuse` (no listener). One-shot faults on the live connections: `rst`, `fin`. Shaping: `delay`,
+    `throttle`, `cut_after`.
+    """
+
+    def __init__(self, target: int, host: str = "127.0.0.1") -> None:
+        self._host, self._target = host, target
+        self.port = 0
+        self.accepted = 0  # connections ever accepted
+        self.forwarded = {"up": 0, "down": 0}  # bytes; up is client to server
+        self._mode = "pass"
+        self._delay = 0.0
+        self._rate: float | None = None
+        self._cut: dict[str, int | None] = {"up": None, "down": None}
+        self._pipes: set[_Pipe] = set()
+        self._loop = asyncio.new_event_loop()
+        self._moving = asyncio.Event()
+        self._accepting: asyncio.Task[None] | None = None
+        self._listener: socket.socket | None = None
+        self._thread = threading.Thread(target=self._run, name="fault-proxy", daemon=True)
+
+    # -- life ---------------------------------------------------------------------------------------------
+
+    def start(self) -> FaultProxy:
+        """Begin to listen on a free port."""
+        self._thread.start()
+        self._call(self._listen())
+        return self
+
+    def stop(self) -> None:
+        """Close everything; idempotent."""
+        if not self._thread.is_alive():
+            return
+        self._call(self._shut())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    def __enter__(self) -> FaultProxy:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    # -- modes --------------------------------------------------------------------------------------------
+
+    def pass_through(self) -> None:
+        """Forward everything, without shaping; also ends `stall`, `blackhole` and `refuse`."""
+
+        async def apply() -> None:
+            self._mode, self._delay, self._rate = "pass", 0.0, None
+            self._cut = {"up": None, "down": None}
+            self._moving.set()
+            await self._listen()
+
+        self._call(apply())
+
+    def stall(self) -> None:
+        """Stop reading in both directions; the kernel's buffers fill up behind. New connections stall too."""
+
+        async def apply() -> None:
+            self._mode = "stall"
+            self._moving.clear()
+
+        self._call(apply())
+
+    def blackhole(self) -> None:
+        """Accept, read and swallow, in both directions; nobody answers, nobody closes."""
+        self._set_mode("blackhole")
+
+    def refuse(self) -> None:
+        """Stop listening and reset what is connected: the next connect is refused."""
+
+        async def apply() -> None:
+            self._mode = "refuse"
+            self._unlisten()
+            self._reset_all()
+
+        self._call(apply())
+
+    def rst(self) -> int:
+        """Reset (RST) every live connection, at both ends; how many. New ones are accepted."""
+
+        async def apply() -> int:
+            return self._reset_all()
+
+        return self._call(apply())
+
+    def fin(self, direction: str) -> int:
+        """Half-close every live connection: `up` tells the server "no more from the client", `down` the client."""
+
+        async def apply() -> int:
+            for pipe in self._pipes:
+                end = pipe.server if direction == "up" else pipe.client
+                if end is not None:
+                    with contextlib.suppress(OSError):
+                        end.shutdown(socket.SHUT_WR)
+            return len(self._pipes)
+
+        return self._call(apply())
+
+    def cut_after(self, count: int, direction: str = "up") -> None:
+        """Forward `count` more bytes in `direction` (over all connections), then reset that connection."""
+
+        async def apply() -> None:
+            self._cut[direction] = count
+
+        self._call(apply())
+
+    def delay(self, seconds: float) -> None:
+        """Hold every chunk back this long before forwarding it."""
+
+        async def apply() -> None:
+            self._delay = seconds
+
+        self._call(apply())
+
+    def throttle(self, bytes_per_second: float) -> None:
+        """Forward at most this many bytes a second in each direction of each connection."""
+
+        async def apply() -> None:
+            self._rate = bytes_per_second
+
+        self._call(apply())
+
+    @property
+    def live(self) -> int:
+        """Connections that exist now."""
+
+        async def count() -> int:
+            return len(self._pipes)
+
+        return self._call(count())
+
+    # -- on the loop --------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._moving.set()
+        self._loop.run_forever()
+
+    def _call(self, work: Coroutine[object, object, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    def _set_mode(self, mode: str) -> None:
+        async def apply() -> None:
+            self._mode = mode
+            self._moving.set()
+
+        self._call(apply())
+
+    async def _listen(self) -> None:
+        if self._listener is not None:
+            return
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", self.port))
+        listener.listen(128)
+        listener.setblocking(False)
+        self._listener, self.port = listener, listener.getsockname()[1]
+        self._accepting = self._loop.create_task(self._accept(listener))
+
+    def _unlisten(self) -> None:
+        if self._accepting is not None:
+            self._accepting.cancel()
+        if self._listener is not None:
+            self._loop.remove_reader(self._listener.fileno())
+            self._listener.close()
+            self._listener = None
+
+    async def _shut(self) -> None:
+        self._unlisten()
+        tasks = [task for pipe in self._pipes for task in pipe.tasks]
+        self._reset_all()
+        if self._accepting is not None:
+            tasks.append(self._accepting)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _accept(self, listener: socket.socket) -> None:
+        while True:
+            client, _ = await self._loop.sock_accept(listener)
+            self.accepted += 1
+            client.setblocking(False)
+            pipe = _Pipe(client, None)
+            self._pipes.add(pipe)
+            pipe.tasks.append(self._loop.create_task(self._serve(pipe)))
+
+    async def _serve(self, pipe: _Pipe) -> None:
+        if self._mode != "blackhole":
+            server = socket.socket()
+            server.setblocking(False)
+            pipe.server = server
+            try:
+                await self._loop.sock_connect(server, (self._host, self._target))
+            except OSError:
+                self._reset(pipe)
+                return
+            pipe.tasks.append(self._loop.create_task(self._forward(pipe, server, pipe.client, "down")))
+        await self._forward(pipe, pipe.client, pipe.server, "up")
+
+    async def _forward(
+        self, pipe: _Pipe, source: socket.socket, sink: socket.socket | None, way: str
+    ) -> None:
+        try:
+            while True:
+                await self._moving.wait()
+                data = await self._loop.sock_recv(source, _CHUNK)
+                await self._moving.wait()  # stalled while the read was waiting: hold what came
+                if not data:
+                    break
+                if self._mode == "blackhole" or sink is None:
+                    continue
+                await self._shape(len(data))
+                data, ended = self._apply_cut(data, way)
+                if data:
+                    await self._loop.sock_sendall(sink, data)
+                    self.forwarded[way] += len(data)
+                if ended:
+                    self._reset(pipe)
+                    return
+            if sink is not None and self._mode != "blackhole":
+                sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._reset(pipe)
+            return
+        self._leave(pipe)
+
+    async def _shape(self, size: int) -> None:
+        if self._delay:
+            await asyncio.sleep(self._delay)
+        if self._rate:
+            await asyncio.sleep(size / self._rate)
+
+    def _apply_cut(self, data: bytes, way: str) -> tuple[bytes, bool]:
+        left = self._cut[way]
+        if left is None:
+            return data, False
+        if len(data) < left:
+            self._cut[way] = left - len(data)
+            return data, False
+        self._cut[way] = None
+        return data[:left], True
+
+    def _leave(self, pipe: _Pipe) -> None:
+        """One direction ended in the orderly way; close when both did."""
+        me = asyncio.current_task()
+        if all(task is me or task.done() for task in pipe.tasks):
+            self._close(pipe, lambda each: None)
+
+    def _reset_all(self) -> int:
+        pipes = list(self._pipes)
+        for pipe in pipes:
+            self._reset(pipe)
+        return len(pipes)
+
+    def _reset(self, pipe: _Pipe) -> None:
+        def linger(each: socket.socket) -> None:
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+        self._close(pipe, linger)
+
+    def _close(self, pipe: _Pipe, prepare: Callable[[socket.socket], None]) -> None:
+        if pipe not in self._pipes:
+            return
+        self._pipes.discard(pipe)
+        me = asyncio.current_task()
+        for task in pipe.tasks:
+            if task is not me:
+                task.cancel()
+        for each in pipe.sockets():
+            self._loop.remove_reader(each.fileno())
+            self._loop.remove_writer(each.fileno())
+            prepare(each)
+            each.close()

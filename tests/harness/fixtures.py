@@ -1,0 +1,77 @@
+"""The pytest fixtures over the harness. A test names what it needs; nothing starts unasked."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tests.harness.fault_proxy import FaultProxy
+from tests.harness.rabbitmq import RabbitMQ
+from tests.harness.redis_server import RedisServer
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+    """The session's private RabbitMQ node. A test that stops it must start it again."""
+    server = RabbitMQ(tmp_path_factory.mktemp("rabbitmq"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def vhost(rabbitmq: RabbitMQ) -> Iterator[str]:
+    """The URL of an empty virtual host of this test's own."""
+    rabbitmq.ensure_running()
+    url = rabbitmq.new_vhost()
+    yield url
+    rabbitmq.ensure_running()
+    rabbitmq.delete_vhost(url)
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """The session's private Redis."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def redis_db(redis_server: RedisServer) -> Iterator[str]:
+    """The URL of an empty Redis database of this test's own."""
+    redis_server.ensure_running()
+    yield redis_server.new_database()
+    redis_server.ensure_running()
+
+
+@pytest.fixture
+def fault_proxy(rabbitmq: RabbitMQ) -> Iterator[FaultProxy]:
+    """A misbehaving proxy in front of the session's RabbitMQ; `FaultProxy(port)` makes one for anything else."""
+    with FaultProxy(rabbitmq.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def amqp_url(vhost: str) -> str:
+    """Another name of `vhost`, for tests that only need some broker to talk to."""
+    return vhost
+
+
+@pytest.fixture
+def redis_url(redis_db: str) -> str:
+    """Another name of `redis_db`, for tests that only need some Redis to talk to."""
+    return redis_db
+
+
+@pytest.fixture
+def unique() -> str:
+    """A name for queues, exchanges and files that no other test has."""
+    return f"t{uuid.uuid4().hex[:12]}"

@@ -1,0 +1,104 @@
+"""The servers that the tests need, installed from the distribution when they are missing.
+
+On Debian and Ubuntu, as root or with a password-less sudo, the package is installed with apt-get and its
+service kept from starting. Anywhere else the run ends with the name of what is missing and the command
+that installs it: a test that needs a server is never skipped.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+#: Debian package -> the programs looked for, and where else than on PATH a distribution puts them.
+_PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "rabbitmq-server": ("rabbitmq-server", ("/usr/lib/rabbitmq/bin", "/usr/local/sbin", "/opt/rabbitmq/sbin")),
+    "redis-server": ("redis-server", ("/usr/bin", "/usr/local/bin")),
+    "postgresql": ("postgres", ("/usr/lib/postgresql/17/bin", "/usr/lib/postgresql/16/bin", "/usr/lib/postgresql/15/bin",
+                                "/usr/lib/postgresql/14/bin")),
+    "memcached": ("memcached", ("/usr/bin", "/usr/local/bin")),
+}  # fmt: skip
+
+
+def find_program(package: str) -> Path | None:
+    """Where the package's main program is, or None when it is not installed."""
+    name, places = _PROGRAMS[package]
+    for (
+        place
+    ) in places:  # RabbitMQ's own script first: Debian's wrapper on PATH changes the user and the directory
+        candidate = Path(place) / name
+        if os.access(candidate, os.X_OK):
+            return candidate
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+    return Path(found) if found else None
+
+
+@functools.cache
+def require(package: str) -> Path:
+    """The program of `package`, installing the package if that is possible; ends the test run if not."""
+    found = find_program(package)
+    if found is None:
+        _install(package)
+        found = find_program(package)
+    if found is None:
+        pytest.exit(
+            f"the tests need {_PROGRAMS[package][0]}, which installing {package} did not bring", returncode=3
+        )
+    return found
+
+
+def _install(package: str) -> None:
+    prefix = _privilege()
+    command = f"apt-get install -y --no-install-recommends {package}"
+    if prefix is None or shutil.which("apt-get") is None:
+        pytest.exit(
+            f"the tests need the server {_PROGRAMS[package][0]}, which is not installed and which this user cannot "
+            f"install. On Debian or Ubuntu: sudo {command}",
+            returncode=3,
+        )
+    _apt(prefix, ["update"])
+    with tempfile.TemporaryDirectory() as aside:
+        guard = _forbid_services(prefix, Path(aside))
+        try:
+            _apt(prefix, command.split()[1:])
+        finally:
+            if guard is not None:
+                subprocess.run([*prefix, "rm", "-f", str(guard)], check=True)
+
+
+def _privilege() -> list[str] | None:
+    if os.geteuid() == 0:
+        return []
+    if (
+        shutil.which("sudo")
+        and subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False).returncode == 0
+    ):
+        return ["sudo", "-n"]
+    return None
+
+
+def _forbid_services(prefix: list[str], aside: Path) -> Path | None:
+    """Put a policy-rc.d in place that keeps the package's service from starting; None when one is there."""
+    guard = Path("/usr/sbin/policy-rc.d")
+    if guard.exists():
+        return None
+    script = aside / "policy-rc.d"
+    script.write_text("#!/bin/sh\nexit 101\n")
+    subprocess.run([*prefix, "install", "-m", "755", str(script), str(guard)], check=True)
+    return guard
+
+
+def _apt(prefix: list[str], arguments: list[str]) -> None:
+    settings = ["env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1"]
+    run = subprocess.run(
+        [*prefix, *settings, "apt-get", "-q", *arguments], capture_output=True, text=True, check=False
+    )
+    if run.returncode != 0:
+        tail = (run.stdout + run.stderr)[-1500:]
+        pytest.exit(f"apt-get {' '.join(arguments)} failed ({run.returncode}):\n{tail}", returncode=3)

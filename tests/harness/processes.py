@@ -1,0 +1,123 @@
+"""Child processes of the test run that must not outlive it, whatever ends the run.
+
+Every server that the fixtures start goes through `spawn`: its own process group, killed when the thread
+that started it dies, and swept with its descendants by `end`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class HarnessError(RuntimeError):
+    """A server that the tests need would not start or answer."""
+
+
+def free_port() -> int:
+    """A TCP port on 127.0.0.1 that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _die_with_parent() -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def spawn(
+    argv: Sequence[str | Path],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: int | IO[bytes] = subprocess.DEVNULL,
+    stdout: int | IO[bytes] = subprocess.DEVNULL,
+    stderr: int | IO[bytes] = subprocess.DEVNULL,
+) -> subprocess.Popen[bytes]:
+    """Start `argv` as the leader of its own session; SIGKILL reaches it when the test run dies."""
+    return subprocess.Popen(
+        [str(part) for part in argv],
+        env=None if env is None else dict(env),
+        cwd=cwd,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        start_new_session=True,
+        preexec_fn=_die_with_parent,
+    )
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """The process and every descendant that is alive now."""
+    try:
+        root = psutil.Process(pid)
+        return [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def end(
+    process: subprocess.Popen[bytes], *, gently: int | None = signal.SIGTERM, patience: float = 10
+) -> None:
+    """End a process, its group and its descendants; returns when all are gone."""
+    everyone = family(process.pid)
+    if gently is not None and process.poll() is None:
+        process.send_signal(gently)
+        try:
+            process.wait(patience)
+        except subprocess.TimeoutExpired:
+            pass
+    for member in everyone:
+        try:
+            member.kill()
+        except psutil.NoSuchProcess:
+            continue
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
+    process.wait(10)
+    wait_until(
+        f"the family of {process.args} is gone", lambda: not any(_alive(member) for member in everyone), 10
+    )
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return (
+            process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        )  # an orphan's zombie is init's to reap
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_until(what: str, ready: Callable[[], bool], timeout: float, *, every: float = 0.02) -> None:
+    """Poll `ready` until it holds; a `HarnessError` naming `what` after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not ready():
+        if time.monotonic() > deadline:
+            raise HarnessError(f"{what}: not within {timeout:g} s")
+        time.sleep(every)
+
+
+def accepts(port: int) -> bool:
+    """True when something listens on 127.0.0.1:port."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0

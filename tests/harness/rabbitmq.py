@@ -1,0 +1,306 @@
+"""A private RabbitMQ node for the test run: own name, ports, epmd, cookie and data directory.
+
+Facts about queues and changes to the node go through one long-lived Erlang shell, because rabbitmqctl is
+a thousand times slower. Everything is on 127.0.0.1 and is gone, with its files, when the run ends.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.harness.erlang_shell import ErlangShell
+from tests.harness.packages import require
+from tests.harness.processes import HarnessError, accepts, end, free_port, spawn, wait_until
+
+if TYPE_CHECKING:
+    from subprocess import Popen
+
+_CONFIG = """\
+listeners.tcp.1 = 127.0.0.1:{port}
+loopback_users = none
+disk_free_limit.absolute = 50MB
+log.file.level = warning
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueFacts:
+    """What the broker says of a queue at this instant."""
+
+    ready: int
+    unacked: int
+    consumers: int
+    durable: bool
+    auto_delete: bool
+    exclusive: bool
+    arguments: str  # as Erlang prints it
+
+
+class RabbitMQ:
+    """The node. `url` is the default virtual host; `new_vhost()` gives an empty one of one's own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.port = free_port()
+        self.url = self.vhost_url("/")
+        self._node = f"turbo-{os.getpid()}-{secrets.token_hex(3)}@localhost"
+        self._epmd_port = free_port()
+        self._dist_port = free_port()
+        self._server: Popen[bytes] | None = None
+        self._epmd: Popen[bytes] | None = None
+        self._shell: ErlangShell | None = None
+        self._names = itertools.count(1)
+        self._program = require("rabbitmq-server")
+
+    # -- life -----------------------------------------------------------------------------------------
+
+    def start(self, timeout: float = 60) -> None:
+        """Start the node, or start it again with the same data and port; returns when it serves."""
+        if self._epmd is None:
+            self._prepare()
+        self._server = spawn([self._program], env=self._environment(), cwd=self.directory)
+        server = self._server
+
+        def serving() -> bool:
+            if server.poll() is not None:
+                raise HarnessError(f"RabbitMQ ended while starting ({server.returncode}):\n{self.log_tail()}")
+            return accepts(self.port)
+
+        wait_until("RabbitMQ listens", serving, timeout, every=0.05)
+        self._shell = ErlangShell(self._node, self._environment())
+        wait_until("RabbitMQ has booted", lambda: self._booted(), timeout)
+        self.evaluate("application:set_env(rabbit, quorum_tick_interval, 500)")
+
+    def stop(self) -> None:
+        """End the node in the orderly way; its data stays for the next `start`."""
+        self._close_shell()
+        if self._server is not None:
+            end(self._server, gently=signal.SIGTERM, patience=30)
+            self._server = None
+
+    def kill(self) -> None:
+        """SIGKILL the node (and whatever it started)."""
+        self._close_shell()
+        if self._server is not None:
+            end(self._server, gently=None)
+            self._server = None
+
+    def pause(self) -> None:
+        """SIGSTOP the node: sockets stay open and nobody answers."""
+        self._running().send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT after `pause`."""
+        self._running().send_signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """End the node and its epmd and delete its files."""
+        self.kill()
+        if self._epmd is not None:
+            end(self._epmd, gently=None)
+            self._epmd = None
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def ensure_running(self) -> None:
+        """Bring the node back when a test that failed left it stopped, paused or killed."""
+        if self._server is None or self._server.poll() is not None:
+            self._close_shell()
+            self.start()
+            return
+        self.resume()
+        if not self._booted():
+            self.start_app()
+
+    def stop_app(self) -> None:
+        """Stop the broker inside the running Erlang node, as `rabbitmqctl stop_app` does."""
+        self.evaluate("rabbit:stop()")
+
+    def start_app(self) -> None:
+        """Start it again; returns when it serves."""
+        self.evaluate("rabbit:start()")
+        wait_until("RabbitMQ listens", lambda: accepts(self.port), 30)
+
+    def log_tail(self, size: int = 3000) -> str:
+        """The end of the node's log."""
+        logs = sorted((self.directory / "log").glob("*.log"))
+        return "\n".join(log.read_text(errors="replace")[-size:] for log in logs)
+
+    # -- asking and telling ---------------------------------------------------------------------------
+
+    def ctl(self, *arguments: str) -> str:
+        """`rabbitmqctl` with these arguments: its standard output. Takes a second or two."""
+        program = self._program.parent / "rabbitmqctl"
+        run = subprocess.run(
+            [str(program) if program.exists() else "rabbitmqctl", "-q", "-n", self._node, *arguments],
+            env=self._environment(), capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        if run.returncode != 0:
+            raise HarnessError(f"rabbitmqctl {' '.join(arguments)}: {run.stdout}{run.stderr}")
+        return run.stdout
+
+    def evaluate(self, expression: str) -> str:
+        """The printed value of an Erlang expression evaluated inside the node (milliseconds)."""
+        if self._shell is None:
+            raise HarnessError("RabbitMQ is not running")
+        return self._shell.evaluate(expression)
+
+    def close_all_connections(self, vhost: str | None = None, reason: str = "closed by a test") -> int:
+        """Make the broker close every connection (of one virtual host); how many there were."""
+        only = (
+            ""
+            if vhost is None
+            else f", rabbit_networking:connection_info(P, [vhost]) =:= [{{vhost, {_binary(vhost)}}}]"
+        )
+        return int(
+            self.evaluate(
+                f"length([rabbit_networking:close_connection(P, {_binary(reason)}) "
+                f"|| P <- rabbit_networking:connections(){only}])"
+            )
+        )
+
+    def connections(self, vhost: str | None = None) -> int:
+        """How many AMQP connections are open (to one virtual host)."""
+        only = (
+            ""
+            if vhost is None
+            else f", rabbit_networking:connection_info(P, [vhost]) =:= [{{vhost, {_binary(vhost)}}}]"
+        )
+        return int(self.evaluate(f"length([P || P <- rabbit_networking:connections(){only}])"))
+
+    def new_vhost(self) -> str:
+        """Make an empty virtual host; its URL."""
+        name = f"t{next(self._names)}"
+        self.evaluate(
+            f'rabbit_vhost:add({_binary(name)}, <<"tests">>), rabbit_auth_backend_internal:set_permissions('
+            f'<<"guest">>, {_binary(name)}, <<".*">>, <<".*">>, <<".*">>, <<"tests">>)'
+        )
+        return self.vhost_url(name)
+
+    def delete_vhost(self, url: str) -> None:
+        """Delete the virtual host of `url` with everything in it; its connections are closed."""
+        self.evaluate(f'rabbit_vhost:delete({_binary(vhost_of(url))}, <<"tests">>)')
+
+    def vhost_url(self, name: str) -> str:
+        """The URL of a virtual host on this node."""
+        return f"amqp://guest:guest@127.0.0.1:{self.port}/{name}"
+
+    def queue(self, name: str, vhost: str = "/") -> QueueFacts | None:
+        """Facts of a queue, None when there is no such queue. `vhost` is a name or a URL."""
+        answer = self.evaluate(
+            f"case rabbit_amqqueue:lookup(rabbit_misc:r({_binary(vhost_of(vhost))}, queue, {_binary(name)})) of "
+            "{ok, Q} -> [V || {_, V} <- rabbit_amqqueue:info(Q, [messages_ready, messages_unacknowledged, "
+            "consumers, durable, auto_delete, exclusive, arguments])]; _ -> none end"
+        )
+        if answer == "none":
+            return None
+        found = re.fullmatch(r"\[(\d+),(\d+),(\d+),(\w+),(\w+),(\w+),(.*)\]", answer)
+        if found is None:
+            raise HarnessError(f"cannot read the facts of queue {name}: {answer}")
+        ready, unacked, consumers, durable, auto_delete, exclusive, arguments = found.groups()
+        return QueueFacts(int(ready), int(unacked), int(consumers), durable == "true", auto_delete == "true",
+                          exclusive == "true", arguments)  # fmt: skip
+
+    def wait_queue(
+        self, name: str, vhost: str, *, ready: int | None = None, unacked: int | None = None,
+        consumers: int | None = None, timeout: float = 20,
+    ) -> QueueFacts:  # fmt: skip
+        """Wait until the queue shows the given counts; HarnessError with the last facts if it does not."""
+        last: list[QueueFacts | None] = [None]
+
+        def reached() -> bool:
+            facts = last[0] = self.queue(name, vhost)
+            return facts is not None and all(
+                wanted is None or wanted == have
+                for wanted, have in (
+                    (ready, facts.ready),
+                    (unacked, facts.unacked),
+                    (consumers, facts.consumers),
+                )
+            )
+
+        try:
+            wait_until(f"queue {name} with {ready=} {unacked=} {consumers=}", reached, timeout)
+        except HarnessError as error:
+            raise HarnessError(f"{error}; last seen: {last[0]}") from None
+        assert last[0] is not None
+        return last[0]
+
+    # -- inside ---------------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        home = self.directory / "home"
+        home.mkdir(parents=True, exist_ok=True)
+        cookie = home / ".erlang.cookie"
+        cookie.write_text(secrets.token_hex(16))
+        cookie.chmod(0o400)
+        (self.directory / "enabled_plugins").write_text("[].\n")
+        (self.directory / "rabbitmq.conf").write_text(_CONFIG.format(port=self.port))
+        (self.directory / "env.conf").write_text("")
+        epmd = shutil.which("epmd")
+        if epmd is None:
+            raise HarnessError("epmd is missing; it comes with the erlang-base package")
+        self._epmd = spawn(
+            [epmd, "-address", "127.0.0.1", "-port", str(self._epmd_port)], env=self._environment()
+        )
+        wait_until("epmd listens", lambda: accepts(self._epmd_port), 10)
+
+    def _environment(self) -> dict[str, str]:
+        here = str(self.directory)
+        return {
+            "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/usr/bin:/sbin:/bin",
+            "LANG": "C.UTF-8",
+            "HOME": f"{here}/home",
+            "ERL_EPMD_PORT": str(self._epmd_port),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "ERL_CRASH_DUMP": "/dev/null",
+            "RABBITMQ_NODENAME": self._node,
+            "RABBITMQ_DIST_PORT": str(self._dist_port),
+            "RABBITMQ_MNESIA_BASE": f"{here}/data",
+            "RABBITMQ_LOG_BASE": f"{here}/log",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": f"{here}/enabled_plugins",
+            "RABBITMQ_CONFIG_FILE": f"{here}/rabbitmq",
+            "RABBITMQ_CONF_ENV_FILE": f"{here}/env.conf",
+            "RABBITMQ_PID_FILE": f"{here}/pid",
+            # the script then becomes the Erlang machine instead of its parent: one process to signal
+            "RABBITMQ_ALLOW_INPUT": "1",
+            # no busy waiting: the machine is shared with what is being tested
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-noinput +S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none "
+            "-kernel inet_dist_use_interface {127,0,0,1}",
+        }
+
+    def _booted(self) -> bool:
+        try:
+            return self.evaluate("rabbit:is_running()") == "true"
+        except HarnessError:
+            return False
+
+    def _running(self) -> Popen[bytes]:
+        if self._server is None:
+            raise HarnessError("RabbitMQ is not running")
+        return self._server
+
+    def _close_shell(self) -> None:
+        if self._shell is not None:
+            self._shell.close()
+            self._shell = None
+
+
+def vhost_of(url_or_name: str) -> str:
+    """The virtual host's name in an AMQP URL; a plain name is returned as it is."""
+    if "://" not in url_or_name:
+        return url_or_name
+    return url_or_name.split("://", 1)[1].partition("/")[2] or "/"
+
+
+def _binary(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'<<"{escaped}"/utf8>>'
