@@ -122,7 +122,7 @@ class FaultProxy:
         return self._call(apply())
 
     def fin(self, direction: str) -> int:
-        """Half-close every live connection: `up` tells the server "no more from the client", `down` the client."""
+        """Half-close every live connection: `up` tells the server "no more will come", `down` the client."""
 
         async def apply() -> int:
             for pipe in self._pipes:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.harness.celery_env import celery_python
 from tests.harness.fault_proxy import FaultProxy
+from tests.harness.oracle import Leftovers, Oracle
 from tests.harness.rabbitmq import RabbitMQ
 from tests.harness.redis_server import RedisServer
 
@@ -54,7 +57,7 @@ def redis_db(redis_server: RedisServer) -> Iterator[str]:
 
 @pytest.fixture
 def fault_proxy(rabbitmq: RabbitMQ) -> Iterator[FaultProxy]:
-    """A misbehaving proxy in front of the session's RabbitMQ; `FaultProxy(port)` makes one for anything else."""
+    """A misbehaving proxy in front of the session's RabbitMQ; `FaultProxy(port)` does it for others."""
     with FaultProxy(rabbitmq.port) as proxy:
         yield proxy
 
@@ -75,3 +78,21 @@ def redis_url(redis_db: str) -> str:
 def unique() -> str:
     """A name for queues, exchanges and files that no other test has."""
     return f"t{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(scope="session")
+def celery53() -> Path:
+    """The interpreter of a cached environment with Celery 5.3."""
+    return celery_python("5.3")
+
+
+@pytest.fixture
+def oracle(tmp_path: Path) -> Oracle:
+    """An empty oracle; pass `oracle.env` to the worker."""
+    return Oracle(tmp_path / "oracle")
+
+
+@pytest.fixture
+def leftovers() -> Leftovers:
+    """Notes what exists before the test; the test calls `check()`."""
+    return Leftovers()

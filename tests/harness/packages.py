@@ -18,12 +18,14 @@ import pytest
 
 #: Debian package -> the programs looked for, and where else than on PATH a distribution puts them.
 _PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "rabbitmq-server": ("rabbitmq-server", ("/usr/lib/rabbitmq/bin", "/usr/local/sbin", "/opt/rabbitmq/sbin")),
+    "rabbitmq-server": (
+        "rabbitmq-server",
+        ("/usr/lib/rabbitmq/bin", "/usr/local/sbin", "/opt/rabbitmq/sbin"),
+    ),
     "redis-server": ("redis-server", ("/usr/bin", "/usr/local/bin")),
-    "postgresql": ("postgres", ("/usr/lib/postgresql/17/bin", "/usr/lib/postgresql/16/bin", "/usr/lib/postgresql/15/bin",
-                                "/usr/lib/postgresql/14/bin")),
+    "postgresql": ("postgres", tuple(f"/usr/lib/postgresql/{major}/bin" for major in range(18, 12, -1))),
     "memcached": ("memcached", ("/usr/bin", "/usr/local/bin")),
-}  # fmt: skip
+}
 
 
 def find_program(package: str) -> Path | None:
@@ -58,8 +60,8 @@ def _install(package: str) -> None:
     command = f"apt-get install -y --no-install-recommends {package}"
     if prefix is None or shutil.which("apt-get") is None:
         pytest.exit(
-            f"the tests need the server {_PROGRAMS[package][0]}, which is not installed and which this user cannot "
-            f"install. On Debian or Ubuntu: sudo {command}",
+            f"the tests need the server {_PROGRAMS[package][0]}, which is not installed and which this user "
+            f"cannot install. On Debian or Ubuntu: sudo {command}",
             returncode=3,
         )
     _apt(prefix, ["update"])

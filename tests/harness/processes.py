@@ -91,7 +91,7 @@ def end(
         pass
     process.wait(10)
     wait_until(
-        f"the family of {process.args} is gone", lambda: not any(_alive(member) for member in everyone), 10
+        f"the family of {process.args!r} is gone", lambda: not any(_alive(member) for member in everyone), 10
     )
     for stream in (process.stdin, process.stdout, process.stderr):
         if stream is not None:

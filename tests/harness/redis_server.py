@@ -27,18 +27,24 @@ class RedisServer:
     def start(self) -> None:
         """Start, or start again with the data that was appended to its log."""
         settings = {
-            "port": self.port, "bind": "127.0.0.1", "dir": self.directory, "databases": _DATABASES, "save": "",
-            "appendonly": "yes", "appendfsync": "always", "logfile": self.directory / "log", "daemonize": "no",
-        }  # fmt: skip
+            "port": self.port,
+            "bind": "127.0.0.1",
+            "dir": self.directory,
+            "databases": _DATABASES,
+            "save": "",
+            "appendonly": "yes",
+            "appendfsync": "always",
+            "logfile": self.directory / "log",
+            "daemonize": "no",
+        }
         argv = [str(part) for name, value in settings.items() for part in (f"--{name}", value)]
         self._server = spawn([self._program, *argv], cwd=self.directory)
         server = self._server
 
         def answers() -> bool:
             if server.poll() is not None:
-                raise HarnessError(
-                    f"redis-server ended ({server.returncode}): {(self.directory / 'log').read_text()[-2000:]}"
-                )
+                log = (self.directory / "log").read_text()[-2000:]
+                raise HarnessError(f"redis-server ended ({server.returncode}): {log}")
             try:
                 return self.command("PING").startswith(b"+PONG")
             except OSError:

@@ -1,0 +1,74 @@
+"""Real Celery of several versions: the test environment's own, and older ones in cached environments.
+
+A cached environment is built at first use, by pip, under the user's cache directory, and found again by
+later runs.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.harness.processes import HarnessError
+
+#: Short version -> what pip installs. "current" is the Celery of the environment that runs the tests.
+_PINS = {"5.3": ("celery[redis]==5.3.6", "setuptools<81")}
+CURRENT = "current"
+
+
+def celery_python(version: str) -> Path:
+    """The interpreter whose `import celery` gives that version ("5.3" or "current")."""
+    if version == CURRENT:
+        return Path(sys.executable)
+    return _cached(version)
+
+
+def celery_producer(
+    version: str, script: str, *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 60
+) -> str:
+    """Run `script` (dedented) with that Celery; its standard output. A failure raises with what it said."""
+    run = subprocess.run(
+        [str(celery_python(version)), "-c", textwrap.dedent(script), *arguments],
+        env={**os.environ, "PYTHONWARNINGS": "ignore", **(env or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout,
+        stdin=subprocess.DEVNULL,
+    )
+    if run.returncode != 0:
+        raise HarnessError(
+            f"the Celery {version} script failed ({run.returncode}):\n{run.stdout}\n{run.stderr}"
+        )
+    return run.stdout
+
+
+@functools.cache
+def _cached(version: str) -> Path:
+    requirements = _PINS[version]
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "turbo-tests"
+    root.mkdir(parents=True, exist_ok=True)
+    place = root / f"celery-{version}-py{sys.version_info.major}.{sys.version_info.minor}"
+    python, complete = place / "bin" / "python", place / ".complete"
+    with (root / f"{place.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another run may be building the same one
+        if complete.exists() and complete.read_text() == repr(requirements) and python.exists():
+            return python
+        shutil.rmtree(place, ignore_errors=True)
+        _run([sys.executable, "-m", "venv", str(place)])
+        _run([str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *requirements])
+        complete.write_text(repr(requirements))
+    return python
+
+
+def _run(command: list[str]) -> None:
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    if run.returncode != 0:
+        raise HarnessError(f"{' '.join(command)} failed:\n{run.stdout[-1000:]}\n{run.stderr[-2000:]}")

@@ -1,0 +1,178 @@
+"""A real `turbo worker` (or any other worker command) as a subprocess of a test."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from tests.harness.processes import HarnessError, end, family, spawn
+
+_ROOT = Path(__file__).resolve().parents[2]
+TURBO = (sys.executable, "-m", "turbo", "worker")
+
+
+class WorkerProcess:
+    """Runs `python -m turbo worker ARGUMENTS` in `directory`; use as a context manager.
+
+    Standard output and error are collected as lines. The repository's root is on PYTHONPATH, so that a
+    tasks module may import `tests.harness.oracle_record`.
+    """
+
+    def __init__(
+        self,
+        *arguments: str,
+        directory: Path,
+        env: Mapping[str, str] | None = None,
+        command: Sequence[str] = TURBO,
+    ) -> None:
+        self.command = [*command, *arguments]
+        self.directory = directory
+        self._env = {
+            **os.environ,
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+            **(env or {}),
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lines: list[str] = []
+        self._closed = False
+        self._more = threading.Condition()
+        self._reader: threading.Thread | None = None
+        self._known: list[psutil.Process] = []
+
+    def start(self) -> WorkerProcess:
+        """Start the process; returns at once."""
+        process = spawn(
+            self.command, env=self._env, cwd=self.directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        self._process = process
+        self._reader = threading.Thread(
+            target=self._collect, args=(process,), name="worker-output", daemon=True
+        )
+        self._reader.start()
+        return self
+
+    def __enter__(self) -> WorkerProcess:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- what it says ---------------------------------------------------------------------------------
+
+    @property
+    def output(self) -> str:
+        """Everything it has printed."""
+        with self._more:
+            return "\n".join(self._lines)
+
+    def mark(self) -> int:
+        """A position in the output, for `wait_for_line(since=...)`."""
+        with self._more:
+            return len(self._lines)
+
+    def wait_for_line(self, pattern: str, timeout: float = 20, *, since: int = 0) -> re.Match[str]:
+        """Wait for a line that matches (re.search); HarnessError with the output when it never comes."""
+        regex, position = re.compile(pattern), since
+        deadline = time.monotonic() + timeout
+        with self._more:
+            while True:
+                while position < len(self._lines):
+                    found = regex.search(self._lines[position])
+                    position += 1
+                    if found:
+                        return found
+                left = deadline - time.monotonic()
+                if self._closed or left <= 0:
+                    tail = "\n".join(self._lines[-60:])
+                    why = "it ended" if self._closed else f"not within {timeout:g} s"
+                    raise HarnessError(f"no line like {pattern!r} ({why}); the output ends:\n{tail}")
+                self._more.wait(left)
+
+    # -- what it is -----------------------------------------------------------------------------------
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The started process."""
+        if self._process is None:
+            raise HarnessError("the worker was not started")
+        return self._process
+
+    @property
+    def pid(self) -> int:
+        """The pid of the command: of turbo's master."""
+        return self.process.pid
+
+    def children(self, pattern: str | None = None) -> list[psutil.Process]:
+        """Every descendant; only those whose command line matches `pattern` if given."""
+        found = family(self.pid)[1:]
+        self._known.extend(found)
+        return found if pattern is None else [each for each in found if re.search(pattern, _title(each))]
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the master alone."""
+        self.process.send_signal(number)
+
+    def terminate(self) -> None:
+        """SIGTERM: warm shutdown."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL to the master alone; what it leaves behind is for the test to look at."""
+        self.children()
+        self.send_signal(signal.SIGKILL)
+
+    def wait(self, timeout: float = 30) -> int:
+        """Wait for the exit; its status (negative: the signal)."""
+        try:
+            status = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise HarnessError(
+                f"the worker did not end within {timeout:g} s; output:\n{self.output[-4000:]}"
+            ) from None
+        return status
+
+    def close(self) -> None:
+        """End it and everything it ever started, by force; idempotent."""
+        if self._process is None:
+            return
+        self.children()
+        reader, self._reader = self._reader, None
+        if reader is None:
+            return
+        for known in self._known:
+            try:
+                known.kill()  # psutil checks that the pid is still the same process
+            except psutil.NoSuchProcess:
+                continue
+        stdout, self._process.stdout = self._process.stdout, None
+        end(self._process, gently=None)
+        reader.join(10)
+        if stdout is not None:
+            stdout.close()
+
+    def _collect(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        for raw in process.stdout:
+            with self._more:
+                self._lines.append(raw.decode(errors="replace").rstrip("\n"))
+                self._more.notify_all()
+        with self._more:
+            self._closed = True
+            self._more.notify_all()
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return ""
