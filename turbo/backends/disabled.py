@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from turbo.backends.store import Done, ResultWrite, StoreOutcome
+from turbo.backends.store import Done, ResultWrite, StoreOutcome, report
 
 
 class DisabledStore:
@@ -44,8 +44,7 @@ class DisabledStore:
 
     def _answer(self) -> None:
         waiting, self._waiting = self._waiting, []
-        for done in waiting:
-            done(StoreOutcome.DISCARDED)
+        report((done, StoreOutcome.DISCARDED) for done in waiting)
 
     async def start(self) -> None:
         """Nothing to connect to."""

@@ -11,9 +11,12 @@ in silence, and calls each ``done`` exactly once.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
+
+logger = logging.getLogger(__name__)
 
 
 class StoreOutcome(enum.Enum):
@@ -55,6 +58,15 @@ class ResultWrite(NamedTuple):
 
 
 Done = Callable[[StoreOutcome], None]
+
+
+def report(settled: Iterable[tuple[Done, StoreOutcome]]) -> None:
+    """Call every ``done``. One that raises is logged and does not keep the others from hearing."""
+    for done, outcome in settled:
+        try:
+            done(outcome)
+        except Exception:
+            logger.exception("a listener to a stored result raised; the result itself is %s", outcome.value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,12 +34,9 @@ _REFUSED: Mapping[str, str] = {
 
 #: Options of redis-py's connection pool; one connection that repairs itself needs none of them.
 _IGNORED = frozenset(
-    {
-        "max_connections", "retry_on_timeout", "retry_on_error", "health_check_interval", "socket_keepalive",
-        "decode_responses", "encoding", "encoding_errors", "protocol", "timeout", "socket_read_size",
-        "credential_provider",
-    }
-) - {"credential_provider"}  # fmt: skip
+    "max_connections retry_on_timeout retry_on_error health_check_interval socket_keepalive socket_read_size"
+    " decode_responses encoding encoding_errors protocol timeout".split()
+)
 
 _TLS_OPTIONS = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"})
 _PLAIN_OPTIONS = frozenset(
