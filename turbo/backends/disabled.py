@@ -1,7 +1,7 @@
 """The store of an application that keeps no results.
 
-Stands where a real store would, so that the master has one way for every task. Runs in the master; opens nothing.
-It never calls ``done`` from inside ``store``: callers rely on that of every store.
+Stands where a real store would, so that the master has one way for every task. Runs in the master; opens
+nothing. It never calls ``done`` from inside ``store``: callers rely on that of every store.
 """
 
 from __future__ import annotations

@@ -1,21 +1,25 @@
 """One connection to Redis on the master's loop: bytes out, replies in, and nothing remembered beyond its end.
 
-Stands between ``redis_store``, which owns the writes, and the socket. All state of the connection hangs off this
-object and is thrown away with it. It never repeats anything and never blocks the loop; name resolution is the
-loop's, in its own thread.
+Stands between ``redis_store``, which owns the writes, and the socket. All state of the connection hangs off
+this object and is thrown away with it. It never repeats anything and never blocks the loop; name resolution
+is the loop's, in its own thread.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 import struct
-from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
 from turbo.backends.redis_wire import handshake
-from turbo.backends.url import RedisAddress
 from turbo.exceptions import OperationalError
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+    from turbo.backends.url import RedisAddress
 
 #: Above this many bytes unsent in the transport, the store keeps the rest to itself.
 _WRITE_HIGH_WATER = 1024 * 1024
@@ -47,8 +51,8 @@ class RedisConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Bound what the transport may buffer, and let the kernel notice a vanished peer."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are no subclasses of asyncio's
+        self._transport = transport = cast("asyncio.Transport", transport)
         transport.set_write_buffer_limits(high=_WRITE_HIGH_WATER)
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):

@@ -1,11 +1,11 @@
 """The Redis store: documents leave in one write a loop turn, and stay ours until Redis has answered for each.
 
-Before it: ``master`` hands over a document that a child has encoded. After it: ``redis_connection``. Runs in the
-master, on its loop. A write lives in exactly one of three places, oldest first: ``_failed`` (refused for now, to be
-repeated), ``_sent`` (unanswered, in the order of the wire, which is how replies find their write) and ``_unsent``.
-A lost connection puts all three back in order, so nothing is lost, and a repetition does no harm: the script stores
-the same document again. It never drops a write in silence, never reorders the writes of one task, and never logs a
-password.
+Before it: ``master`` hands over a document that a child has encoded. After it: ``redis_connection``. Runs in
+the master, on its loop. A write lives in exactly one of three places, oldest first: ``_failed`` (refused for
+now, to be repeated), ``_sent`` (unanswered, in the order of the wire, which is how replies find their write)
+and ``_unsent``. A lost connection puts all three back in order, so nothing is lost, and a repetition does no
+harm: the script stores the same document again. It never drops a write in silence, never reorders the writes
+of one task, and never logs a password.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import ssl
 import time
 from collections import deque
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from turbo.backends.compressed import says_success
 from turbo.backends.redis_connection import RedisConnection, connect
@@ -25,13 +24,18 @@ from turbo.backends.redis_wire import (
     Fault,
     classify,
     lifetime,
-    reconnect_delay,
     store_frame,
     task_key_prefix,
 )
 from turbo.backends.store import Done, ResultWrite, StoreOutcome, StoreSettings, report
-from turbo.backends.url import RedisAddress
 from turbo.exceptions import OperationalError
+from turbo.policy.restarts import Backoff, reconnect_delay
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+    from turbo.backends.url import RedisAddress
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +43,9 @@ logger = logging.getLogger(__name__)
 _CHUNK = 256 * 1024
 #: How often a silent connection is looked at, in seconds.
 _WATCH = 1.0
+#: Between attempts to connect, and between attempts to write to a server that refuses for now.
+_CONNECT_BACKOFF = Backoff(first=0.05, cap=3.0)
+_REFUSED_BACKOFF = Backoff(first=0.05, cap=2.0)
 #: Ids named in one log line.
 _NAMED = 20
 
@@ -130,7 +137,10 @@ class RedisStore:
             self._congested = True
 
     async def start(self) -> None:
-        """Begin to connect; return at once, whether Redis is up or not. A bad certificate path raises here."""
+        """Begin to connect;
+
+        return at once, whether Redis is up or not. A bad certificate path raises here.
+        """
         if self._runner is None and not self._stopped:
             self._loop = asyncio.get_running_loop()
             if self._address.tls is not None:
@@ -138,7 +148,10 @@ class RedisStore:
             self._runner = self._loop.create_task(self._run(), name="turbo-redis-results")
 
     async def drain(self, deadline: float) -> bool:
-        """Wait until the backlog is empty, or until ``deadline`` (``time.monotonic``). Return whether it is."""
+        """Wait until the backlog is empty, or until ``deadline`` (``time.monotonic``).
+
+        Return whether it is.
+        """
         while self.backlog and (left := deadline - time.monotonic()) > 0:
             self._idle.clear()
             try:
@@ -274,12 +287,15 @@ class RedisStore:
         settled.append((pending.done, StoreOutcome.FAILED))
 
     def _repeat_later(self) -> None:
-        """Put refused writes back in front and wait; then one of them asks whether the server has recovered."""
+        """Put refused writes back in front and wait;
+
+        then one of them asks whether the server has recovered.
+        """
         self._recover()
         self._probing = True
         self._refusals += 1
         if self._retry_timer is None and self._loop is not None:
-            delay = reconnect_delay(self._refusals, random.random(), cap=2.0)
+            delay = reconnect_delay(self._refusals, random.random(), _REFUSED_BACKOFF)
             self._retry_timer = self._loop.call_later(delay, self._repeat)
 
     def _repeat(self) -> None:
@@ -318,15 +334,16 @@ class RedisStore:
             try:
                 connection = await self._connect()
             except (OSError, OperationalError) as error:
-                if failures in (0, 5) or failures % 30 == 0:
+                failures += 1
+                if failures in (1, 5) or failures % 30 == 0:
                     logger.warning("results wait for Redis at %s: %s", self._address, _reason(error))
             except Exception:
                 # whatever it is, the results that wait must not be lost to it
+                failures += 1
                 logger.exception("results wait for Redis at %s", self._address)
             else:
                 failures = await self._attend(connection, failures)
-            await asyncio.sleep(reconnect_delay(failures, random.random()))
-            failures += 1
+            await asyncio.sleep(reconnect_delay(failures, random.random(), _CONNECT_BACKOFF))
 
     async def _connect(self) -> RedisConnection:
         timeout = self._address.socket_connect_timeout or self._settings.connect_timeout
@@ -335,8 +352,8 @@ class RedisStore:
     async def _attend(self, connection: RedisConnection, failures: int) -> int:
         """Use a connection until it ends or falls silent while writes are unanswered.
 
-        Return the number of failures to go on from: 0 unless it ended at once, so that a server that accepts and
-        drops is not hammered.
+        Return the number of failures to go on from: 0 unless it ended at once, so that a server that accepts
+        and drops is not hammered.
         """
         if failures:
             logger.info("Redis at %s is back, %d results waiting", self._address, self.backlog)
@@ -357,7 +374,7 @@ class RedisStore:
                 logger.warning("connection to Redis at %s lost (%s), %d results to repeat", self._address,
                                connection.lost, len(self._sent) + len(self._failed))  # fmt: skip
             self._recover()
-        return 0 if time.monotonic() - began > _WATCH else failures
+        return 0 if time.monotonic() - began > _WATCH else failures + 1
 
 
 def _reason(error: BaseException) -> str:

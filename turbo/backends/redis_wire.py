@@ -1,13 +1,14 @@
 """The bytes of the Redis store: one script call per result, the handshake, and the meaning of error replies.
 
-Used by ``redis_store`` (what to send, what an answer means) and ``redis_connection`` (the handshake), in the master.
-Pure: nothing here opens, waits, logs or reads a clock.
+Used by ``redis_store`` (what to send, what an answer means) and ``redis_connection`` (the handshake), in the
+master. Pure: nothing here opens, waits, logs or reads a clock.
 
-Why a script for every write, when Celery sends SETEX and PUBLISH in MULTI/EXEC: a script stores and publishes as one
-step (a plain pair can be cut in two by a crash, and Celery's client then sleeps beside a finished result), it carries
-the document once instead of twice, it gives one reply to match instead of four, and the guarded write is the same
-code. Measured over a Unix socket, batches of 200, 0.2 KB documents: 0.7 us in the client and 3.5 us in Redis a
-result; MULTI/EXEC pairs 1.3 and 2.0, bare pairs 1.5 and 1.5. The master is the scarce process, so it is spared.
+Why a script for every write, when Celery sends SETEX and PUBLISH in MULTI/EXEC: a script stores and publishes
+as one step (a plain pair can be cut in two by a crash, and Celery's client then sleeps beside a finished
+result), it carries the document once instead of twice, it gives one reply to match instead of four, and the
+guarded write is the same code. Measured over a Unix socket, batches of 200, 0.2 KB documents: 0.7 us in the
+client and 3.5 us in Redis a result; MULTI/EXEC pairs 1.3 and 2.0, bare pairs 1.5 and 1.5. The master is the
+scarce process, so it is spared.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from typing import Final
 #: KEYS[1] the key; ARGV: document, lifetime in seconds ("0" for ever), guard ("1" or "0").
 #: Replies: 1 stored and published; 0 a SUCCESS was there and stays; a string: the document that is there is
 #: compressed, so the script cannot tell and the caller has to look.
-#: The first test serves the documents that Celery and turbo write as JSON (status comes first), the second any
-#: other JSON, the third pickle, msgpack and YAML, in all of which the value follows its key within a few bytes.
-#: pcall keeps Redis' own error text ("OOM …"), which older servers otherwise wrap.
+#: The first test serves the documents that Celery and turbo write as JSON (status comes first), the second
+#: any other JSON, the third pickle, msgpack and YAML, in all of which the value follows its key within a few
+#: bytes. pcall keeps Redis' own error text ("OOM …"), which older servers otherwise wrap.
 STORE_SCRIPT: Final = b"""
 if ARGV[3] == '1' then
   local there = redis.pcall('GET', KEYS[1])
@@ -53,12 +54,15 @@ TASK_KEY_PREFIX: Final = "celery-task-meta-"
 #: Bytes; Redis' default proto-max-bulk-len. A longer one would end the connection again and again.
 LARGEST_VALUE: Final = 512 * 1024 * 1024
 
-_HEAD: Final = b"*6\r\n$7\r\nEVALSHA\r\n$40\r\n" + STORE_SHA + b"\r\n$1\r\n1\r\n$"
+_HEAD: Final = b"*7\r\n$7\r\nEVALSHA\r\n$40\r\n" + STORE_SHA + b"\r\n$1\r\n1\r\n$"
 _TAIL: Final = (b"\r\n$1\r\n0\r\n", b"\r\n$1\r\n1\r\n")
 
 
 def task_key_prefix(global_keyprefix: str) -> bytes:
-    """Return what stands before a task's id in its key. Celery joins a bare global prefix with an underscore."""
+    """Return what stands before a task's id in its key.
+
+    Celery joins a bare global prefix with an underscore.
+    """
     if global_keyprefix and global_keyprefix[-1] not in ":_-.":
         global_keyprefix += "_"
     return (global_keyprefix + TASK_KEY_PREFIX).encode()
@@ -125,8 +129,3 @@ _FAULTS: Final = {
 def classify(message: str) -> Fault:
     """Judge an error reply by its first word, Redis' documented code."""
     return _FAULTS.get(message.partition(" ")[0].lstrip("-"), Fault.PERMANENT)
-
-
-def reconnect_delay(failures: int, chance: float, *, base: float = 0.05, cap: float = 5.0) -> float:
-    """Return the seconds to wait after ``failures`` attempts in a row. ``chance`` in [0, 1) spreads a fleet."""
-    return float(min(cap, base * 2.0 ** min(failures, 16)) * (0.5 + chance / 2))

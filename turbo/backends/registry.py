@@ -1,19 +1,23 @@
 """From ``result_backend`` to the store that the master writes to.
 
-Run once, by the wiring of the worker. An unknown scheme is refused by name at start, long before a result would be
-lost to it. Opens nothing.
+Run once, by the wiring of the worker. An unknown scheme is refused by name at start, long before a result
+would be lost to it. Opens nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from turbo.backends.disabled import DisabledStore
 from turbo.backends.redis_store import RedisStore
 from turbo.backends.rpc_store import ReplyOutbox, RpcStore
-from turbo.backends.store import ResultStore, StoreSettings
 from turbo.backends.url import parse_redis_url, store_kind
 from turbo.exceptions import ImproperlyConfigured
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from turbo.backends.store import ResultStore, StoreSettings
 
 
 def open_store(

@@ -1,10 +1,11 @@
 """The rpc store: a result is a message to the reply queue of the client that called.
 
-Before it: ``master`` hands over a document that a child has encoded, with the ``reply_to`` of the task's message.
-After it: ``amqp.outbox``, the publishing connection, which batches, confirms and repeats. Runs in the master.
-Form of the message: the default exchange, routing key ``reply_to``, correlation id of the task, the document as body,
-and the properties in the set and order that Celery's rpc backend sends. The queue is the client's: never declared
-here. A reply that nobody waits for any more is counted and logged once a queue; it never fails a task.
+Before it: ``master`` hands over a document that a child has encoded, with the ``reply_to`` of the task's
+message. After it: ``amqp.outbox``, the publishing connection, which batches, confirms and repeats. Runs in
+the master. Form of the message: the default exchange, routing key ``reply_to``, correlation id of the task,
+the document as body, and the properties in the set and order that Celery's rpc backend sends. The queue is
+the client's: never declared here. A reply that nobody waits for any more is counted and logged once a queue;
+it never fails a task.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import logging
 import struct
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from turbo.amqp.outbox import Published
 from turbo.backends.store import Done, ResultWrite, StoreOutcome, StoreSettings, report
 from turbo.protocol.properties import Properties, encode_header
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +51,10 @@ class ReplyOutbox(Protocol):
 
 
 class RpcStore:
-    """Publishes documents as replies. The outbox is the master's: started, stopped and drained by its owner."""
+    """Publishes documents as replies.
+
+    The outbox is the master's: started, stopped and drained by its owner.
+    """
 
     def __init__(
         self,
@@ -95,7 +101,7 @@ class RpcStore:
             return
         correlation_id = (write.correlation_id or write.task_id).encode()
         if self._stopped or max(len(correlation_id), len(write.reply_to.encode())) > _LONGEST_SHORT_STRING:
-            why = "the result store is closed" if self._stopped else "its id or its reply queue's name is too long"
+            why = "the result store is closed" if self._stopped else "its id or reply queue is too long"
             logger.error("result of task %s not sent: %s", write.task_id, why)
             asyncio.get_running_loop().call_soon(self._settle, done, StoreOutcome.FAILED)
             return
@@ -168,7 +174,10 @@ class RpcStore:
         """Nothing to do: the outbox has its own life."""
 
     async def drain(self, deadline: float) -> bool:
-        """Wait until every reply is confirmed, or until ``deadline`` (``time.monotonic``). Return whether all are."""
+        """Wait until every reply is confirmed, or until ``deadline`` (``time.monotonic``).
+
+        Return whether all are.
+        """
         while self._backlog and (left := deadline - time.monotonic()) > 0:
             self._idle.clear()
             try:
@@ -178,6 +187,9 @@ class RpcStore:
         return not self._backlog
 
     async def stop(self, deadline: float) -> None:
-        """Drain and take nothing more. What is left is told by the outbox, which its owner stops after this."""
+        """Drain and take nothing more.
+
+        What is left is told by the outbox, which its owner stops after this.
+        """
         await self.drain(deadline)
         self._stopped = True

@@ -1,11 +1,11 @@
 """The seam between the master and a result store.
 
-Before it in the data's way: a child has encoded the document (``protocol.result_meta``) and the outcome ring has
-carried it to the master. After it: Redis, the client's reply queue, or nothing. The master alone runs a store; the
-reading side of a client is in ``backends.reader``.
+Before it in the data's way: a child has encoded the document (``protocol.result_meta``) and the outcome ring
+has carried it to the master. After it: Redis, the client's reply queue, or nothing. The master alone runs a
+store; the reading side of a client is in ``backends.reader``.
 
-A store only moves bytes. It never decodes a document that it is given, never blocks the loop, never drops a write
-in silence, and calls each ``done`` exactly once.
+A store only moves bytes. It never decodes a document that it is given, never blocks the loop, never drops a
+write in silence, and calls each ``done`` exactly once.
 """
 
 from __future__ import annotations
@@ -40,12 +40,16 @@ class StoreOutcome(enum.Enum):
 
 
 class ResultWrite(NamedTuple):
-    """One document to be stored. A named tuple, since one is made per task in the master (bench/results.py)."""
+    """One document to be stored.
+
+    A named tuple, since one is made per task in the master (bench/results.py).
+    """
 
     task_id: str
     #: The encoded document, exactly as a client will read it.
     payload: bytes
-    #: An existing SUCCESS must stay: set when the master reports a loss or a kill that may have come too late.
+    #: An existing SUCCESS must stay: set when the master reports a loss or a kill that may have come too
+    #: late.
     guard: bool = False
     #: Name of the reply queue; only rpc looks at it. None or empty: no reply is wanted.
     reply_to: str | None = None
@@ -117,7 +121,13 @@ class ResultStore(Protocol):
         """Begin to connect; return at once, whether the server is up or not."""
 
     async def drain(self, deadline: float) -> bool:
-        """Wait until the backlog is empty, or until ``deadline`` (``time.monotonic``). Return whether it is."""
+        """Wait until the backlog is empty, or until ``deadline`` (``time.monotonic``).
+
+        Return whether it is.
+        """
 
     async def stop(self, deadline: float) -> None:
-        """Drain, then close. What is left at the deadline ends as FAILED and is named in the log. Idempotent."""
+        """Drain, then close.
+
+        What is left at the deadline ends as FAILED and is named in the log. Idempotent.
+        """

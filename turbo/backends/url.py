@@ -1,18 +1,21 @@
 """The dialect of ``result_backend``: which store a URL names, and where a Redis is.
 
-Run by the master (through ``backends.registry``) and by clients (through ``backends.reader``), at start. The dialect
-is Celery's: ``redis://[[user]:password@]host[:port]/db?option=value``, ``rediss://`` with TLS, and
+Run by the master (through ``backends.registry``) and by clients (through ``backends.reader``), at start. The
+dialect is Celery's: ``redis://[[user]:password@]host[:port]/db?option=value``, ``rediss://`` with TLS, and
 ``redis+socket:///path?virtual_host=db``. Nothing here connects, and no text made here contains a password.
 """
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from turbo.exceptions import ImproperlyConfigured
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: Schemes that turbo's own stores know, by the kind of the store.
 KINDS: Mapping[str, str] = {
@@ -38,7 +41,7 @@ _IGNORED = frozenset(
     " decode_responses encoding encoding_errors protocol timeout".split()
 )
 
-_TLS_OPTIONS = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"})
+_TLS_OPTIONS = frozenset("ssl_ca_certs ssl_certfile ssl_keyfile ssl_cert_reqs ssl_check_hostname".split())
 _PLAIN_OPTIONS = frozenset(
     {"db", "virtual_host", "username", "password", "client_name", "socket_timeout", "socket_connect_timeout"}
 )
@@ -209,4 +212,5 @@ def _tls(options: Mapping[str, object]) -> TlsOptions:
         return None if value is None else str(value)
 
     check = str(options.get("ssl_check_hostname", True)).lower() not in ("false", "0", "no")
-    return TlsOptions(path("ssl_ca_certs"), path("ssl_certfile"), path("ssl_keyfile"), _CERT_REQS[mode], check)
+    files = path("ssl_ca_certs"), path("ssl_certfile"), path("ssl_keyfile")
+    return TlsOptions(*files, cert_reqs=_CERT_REQS[mode], check_hostname=check)

@@ -1,0 +1,344 @@
+"""The Redis store against a real Redis, read back by Celery's own AsyncResult."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+import uuid
+from collections import Counter
+
+import celery
+import pytest
+import redis
+import uvloop
+
+from tests.harness.fault_proxy import FaultProxy
+from tests.harness.redis_server import RedisServer
+from turbo.backends.redis_store import RedisStore
+from turbo.backends.store import ResultWrite, StoreOutcome, StoreSettings
+from turbo.backends.url import parse_redis_url
+
+
+def document(task_id: str, status: str = "SUCCESS", result: object = 42) -> bytes:
+    return json.dumps(
+        {"status": status, "result": result, "traceback": None, "children": [], "date_done": None,
+         "task_id": task_id}
+    ).encode()  # fmt: skip
+
+
+class Tally:
+    """Counts the answers of each write, by its id."""
+
+    def __init__(self) -> None:
+        self.answers: Counter[str] = Counter()
+        self.outcomes: dict[str, StoreOutcome] = {}
+
+    def store(self, store: RedisStore, write: ResultWrite) -> None:
+        def done(outcome: StoreOutcome, task_id: str = write.task_id) -> None:
+            self.answers[task_id] += 1
+            self.outcomes[task_id] = outcome
+
+        store.store(write, done)
+
+
+async def finish(store: RedisStore, seconds: float = 20) -> None:
+    assert await store.drain(time.monotonic() + seconds)
+    await store.stop(time.monotonic() + 1)
+
+
+def test_celery_reads_what_is_stored_and_is_woken_by_it(redis_url: str) -> None:
+    app = celery.Celery(broker="memory://", backend=redis_url)
+    app.conf.result_expires = 500
+    ids = [str(uuid.uuid4()) for _ in range(50)]
+    got: list[object] = []
+    waiter = threading.Thread(target=lambda: got.append(app.AsyncResult(ids[0]).get(timeout=20)))
+    server = redis.Redis.from_url(redis_url)
+
+    async def run() -> None:
+        store = RedisStore(parse_redis_url(redis_url), StoreSettings(expires=500))
+        await store.start()
+        tally = Tally()
+        while not any(int(count) for _, count in server.pubsub_numsub(f"celery-task-meta-{ids[0]}")):
+            await asyncio.sleep(0.01)
+        for number, task_id in enumerate(ids):
+            tally.store(store, ResultWrite(task_id, document(task_id, result=number)))
+        await finish(store)
+        assert set(tally.outcomes.values()) == {StoreOutcome.STORED}
+        assert tally.answers.total() == 50
+
+    waiter.start()
+    uvloop.run(run())
+    waiter.join(20)
+    assert got == [0]
+    assert [app.AsyncResult(task_id).get(timeout=5) for task_id in ids] == list(range(50))
+    assert 490 <= server.ttl(f"celery-task-meta-{ids[3]}") <= 500
+    server.close()
+    app.close()
+
+
+@pytest.mark.parametrize("expires", [None, 0])
+def test_no_lifetime_means_for_ever(redis_url: str, expires: float | None) -> None:
+    async def run() -> None:
+        store = RedisStore(parse_redis_url(redis_url), StoreSettings(expires=expires, global_keyprefix="app"))
+        await store.start()
+        tally = Tally()
+        tally.store(store, ResultWrite("a", b"x"))
+        await finish(store)
+
+    uvloop.run(run())
+    with redis.Redis.from_url(redis_url) as server:
+        assert server.ttl("app_celery-task-meta-a") == -1
+
+
+def test_a_guarded_write_leaves_a_success_alone(redis_url: str) -> None:
+    import pickle
+    import zlib
+
+    there = {
+        "json": document("json"),
+        "spaced": b'{"task_id": "spaced",\n "status" : "SUCCESS"}',
+        "pickle": pickle.dumps({"status": "SUCCESS", "result": 1}),
+        "yaml": b"result: 1\nstatus: SUCCESS\n",
+        "compressed": b"\x00celery-compressed\x00application/x-gzip\x00" + zlib.compress(document("compressed")),
+        "failure": document("failure", "FAILURE", {"exc_type": "X", "exc_message": ["SUCCESS"]}),
+        "started": document("started", "STARTED", "SUCCESS"),
+        "compressed-started": b"\x00celery-compressed\x00application/x-gzip\x00"
+        + zlib.compress(document("compressed-started", "STARTED")),
+        "absent": None,
+    }
+    server = redis.Redis.from_url(redis_url)
+    for task_id, value in there.items():
+        if value is not None:
+            server.set(f"celery-task-meta-{task_id}", value)
+
+    async def run() -> Tally:
+        store = RedisStore(parse_redis_url(redis_url), StoreSettings())
+        await store.start()
+        tally = Tally()
+        for task_id in there:
+            tally.store(store, ResultWrite(task_id, document(task_id, "FAILURE"), guard=True))
+        await finish(store)
+        return tally
+
+    tally = uvloop.run(run())
+    kept = {task_id for task_id, outcome in tally.outcomes.items() if outcome is StoreOutcome.KEPT}
+    assert kept == {"json", "spaced", "pickle", "yaml", "compressed"}
+    for task_id, value in there.items():
+        now = server.get(f"celery-task-meta-{task_id}")
+        assert now == (value if task_id in kept else document(task_id, "FAILURE"))
+    server.close()
+
+
+def _load(url: str, count: int, trouble: object) -> Tally:
+    """Store ``count`` results, a hundred every few milliseconds, while ``trouble()`` goes on beside."""
+
+    async def run() -> Tally:
+        store = RedisStore(parse_redis_url(url), StoreSettings(reply_timeout=1.0, connect_timeout=1.0))
+        await store.start()
+        tally = Tally()
+        beside = asyncio.get_running_loop().run_in_executor(None, trouble)  # type: ignore[arg-type]
+        sent = 0
+        while sent < count or not beside.done():
+            for _ in range(100):
+                if sent < count:
+                    tally.store(store, ResultWrite(f"t{sent}", document(f"t{sent}", result=sent)))
+                    sent += 1
+            await asyncio.sleep(0.01)
+        await beside
+        await finish(store, 30)
+        return tally
+
+    return uvloop.run(run())
+
+
+def _check_all(url: str, count: int, tally: Tally) -> None:
+    assert tally.answers == {f"t{n}": 1 for n in range(count)}
+    assert set(tally.outcomes.values()) == {StoreOutcome.STORED}
+    with redis.Redis.from_url(url) as server:
+        values = server.mget([f"celery-task-meta-t{n}" for n in range(count)])
+        assert [json.loads(value)["result"] for value in values] == list(range(count))
+
+
+@pytest.mark.row("P22")
+def test_nothing_is_lost_when_redis_is_killed_and_restarted(redis_server: RedisServer, redis_url: str) -> None:
+    def trouble() -> None:
+        for _ in range(3):
+            time.sleep(0.3)
+            redis_server.kill()
+            time.sleep(0.3)
+            redis_server.start()
+
+    _check_all(redis_url, 20_000, _load(redis_url, 20_000, trouble))
+
+
+@pytest.mark.row("P22")
+def test_nothing_is_lost_when_redis_freezes(redis_server: RedisServer, redis_url: str) -> None:
+    def trouble() -> None:
+        for pause in (0.3, 2.5):
+            time.sleep(0.2)
+            redis_server.pause()
+            time.sleep(pause)
+            redis_server.resume()
+
+    _check_all(redis_url, 20_000, _load(redis_url, 20_000, trouble))
+
+
+@pytest.mark.row("P22")
+def test_nothing_is_lost_when_connections_are_cut(redis_server: RedisServer, redis_url: str) -> None:
+    with FaultProxy(redis_server.port) as proxy:
+        def trouble() -> None:
+            for _ in range(10):
+                time.sleep(0.1)
+                proxy.rst()
+
+        through = redis_url.replace(str(redis_server.port), str(proxy.port))
+        tally = _load(through, 10_000, trouble)
+    _check_all(redis_url, 10_000, tally)
+
+
+def test_a_full_redis_is_asked_again_until_it_has_room(
+    redis_server: RedisServer, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = redis.Redis.from_url(redis_url)
+
+    def trouble() -> None:
+        server.config_set("maxmemory", "1")
+        time.sleep(0.5)
+        server.config_set("maxmemory", "0")
+
+    try:
+        tally = _load(redis_url, 2000, trouble)
+    finally:
+        server.config_set("maxmemory", "0")
+        server.close()
+    _check_all(redis_url, 2000, tally)
+    assert "OOM" in caplog.text
+
+
+def test_what_redis_refuses_for_good_fails_by_name(
+    redis_server: RedisServer, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = redis.Redis.from_url(redis_url)
+    server.config_set("maxmemory", "1")
+
+    async def run() -> Tally:
+        store = RedisStore(parse_redis_url(redis_url), StoreSettings(give_up_after=0.3))
+        await store.start()
+        tally = Tally()
+        tally.store(store, ResultWrite("the-one", b"x"))
+        await finish(store)
+        return tally
+
+    try:
+        tally = uvloop.run(run())
+    finally:
+        server.config_set("maxmemory", "0")
+        server.close()
+    assert tally.outcomes == {"the-one": StoreOutcome.FAILED}
+    assert tally.answers == {"the-one": 1}
+    assert "the-one" in caplog.text
+
+
+def test_a_script_flushed_away_is_loaded_again(redis_url: str) -> None:
+    server = redis.Redis.from_url(redis_url)
+
+    def trouble() -> None:
+        for _ in range(3):
+            time.sleep(0.1)
+            server.script_flush()
+
+    tally = _load(redis_url, 5000, trouble)
+    server.close()
+    _check_all(redis_url, 5000, tally)
+
+
+def test_a_replica_is_not_given_up_when_it_becomes_the_master(redis_server: RedisServer, redis_url: str) -> None:
+    server = redis.Redis.from_url(redis_url)
+
+    def trouble() -> None:
+        time.sleep(0.1)
+        server.replicaof("127.0.0.1", "1")
+        time.sleep(0.5)
+        server.replicaof("NO", "ONE")
+
+    try:
+        tally = _load(redis_url, 5000, trouble)
+    finally:
+        server.replicaof("NO", "ONE")
+        server.close()
+    _check_all(redis_url, 5000, tally)
+
+
+def test_stop_names_what_could_not_be_stored(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> Tally:
+        store = RedisStore(parse_redis_url("redis://:hush@127.0.0.1:1/0"), StoreSettings())
+        await store.start()
+        tally = Tally()
+        tally.store(store, ResultWrite("left-over", b"x"))
+        await store.stop(time.monotonic() + 0.2)
+        await store.stop(time.monotonic() + 0.2)
+        tally.store(store, ResultWrite("too-late", b"x"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return tally
+
+    tally = uvloop.run(run())
+    assert tally.answers == {"left-over": 1, "too-late": 1}
+    assert set(tally.outcomes.values()) == {StoreOutcome.FAILED}
+    assert "left-over" in caplog.text
+    assert "hush" not in caplog.text
+
+
+def test_a_wrong_password_is_told_and_results_wait(
+    redis_server: RedisServer, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = redis.Redis.from_url(redis_url)
+    server.config_set("requirepass", "right")
+    port = redis_server.port
+    database = redis_url.rpartition("/")[2]
+
+    async def run() -> None:
+        wrong = RedisStore(parse_redis_url(f"redis://:hush@127.0.0.1:{port}/{database}"), StoreSettings())
+        await wrong.start()
+        wrong.store(ResultWrite("b", b"x"), lambda _: None)
+        assert not await wrong.drain(time.monotonic() + 0.3)
+        assert wrong.backlog == 1
+        await wrong.stop(time.monotonic())
+        right = RedisStore(parse_redis_url(f"redis://:right@127.0.0.1:{port}/{database}"), StoreSettings())
+        await right.start()
+        tally = Tally()
+        tally.store(right, ResultWrite("a", b"x"))
+        await finish(right)
+        assert tally.outcomes == {"a": StoreOutcome.STORED}
+
+    try:
+        uvloop.run(run())
+    finally:
+        server.config_set("requirepass", "")
+        server.close()
+    assert "WRONGPASS" in caplog.text
+    assert "hush" not in caplog.text
+
+
+def test_congestion_is_told_and_relieved(redis_url: str) -> None:
+    relieved = []
+
+    async def run() -> None:
+        store = RedisStore(
+            parse_redis_url(redis_url), StoreSettings(high_water=100), on_relief=lambda: relieved.append(1)
+        )
+        tally = Tally()
+        for number in range(99):
+            tally.store(store, ResultWrite(str(number), b"x"))
+        assert not store.congested
+        tally.store(store, ResultWrite("last", b"x"))
+        assert store.congested
+        assert store.backlog == 100
+        await store.start()
+        await finish(store)
+        assert not store.congested
+
+    uvloop.run(run())
+    assert relieved == [1]
