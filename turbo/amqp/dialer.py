@@ -1,0 +1,154 @@
+"""Gets a connection to any of several brokers, however long it takes.
+
+Used in the master by ``amqp.link`` and ``amqp.outbox`` each time they have none. It tries the addresses in turn,
+for ever, waiting as ``policy.restarts`` says; an attempt that hangs does not hold up the next one. Every try is
+logged. It must never give up by itself, and leaves no half-open connection behind when cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, TYPE_CHECKING
+
+
+from turbo.amqp.fast_connection import FastConnection
+from turbo.exceptions import OperationalError
+from turbo.policy.restarts import BROKER_BACKOFF, Backoff, reconnect_delay
+
+if TYPE_CHECKING:
+    import pika
+    from collections.abc import Callable, Coroutine, Sequence
+
+logger = logging.getLogger("turbo.amqp.dialer")
+
+C = TypeVar("C", bound=FastConnection)
+
+#: Seconds after which an attempt without an answer gets company. A broker that comes back while an attempt hangs
+#: in a dead network path is found by the next one.
+PATIENCE = 2.0
+#: Attempts that may hang at once.
+MOST_PENDING = 4
+#: Seconds a connection must have lived for the failures before it to be forgotten.
+STABLE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where to connect: ``label`` for logs, without a password, and pika's parameters."""
+
+    label: str
+    parameters: pika.ConnectionParameters
+
+
+class Dialer(Generic[C]):
+    """Dials for one purpose. ``open_one`` is ``FastConnection.open`` or a subclass's; failures stay with the dialer."""
+
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        open_one: Callable[[pika.ConnectionParameters], Coroutine[Any, Any, C]],
+        *,
+        purpose: str,
+        backoff: Backoff = BROKER_BACKOFF,
+        patience: float = PATIENCE,
+    ) -> None:
+        if not endpoints:
+            raise ValueError("no broker address")
+        self._endpoints = list(endpoints)
+        self._open_one = open_one
+        self._purpose = purpose
+        self._backoff = backoff
+        self._patience = patience
+        self._next = 0
+        self._failures = 0
+        self._connected_at: float | None = None
+        #: Why the newest failed attempt failed; None: none failed since the last connection.
+        self.last_error: str | None = None
+        #: Attempts ever.
+        self.attempts = 0
+
+    async def dial(self) -> tuple[Endpoint, C]:
+        """Connect to the next address that answers. Raises only ``CancelledError``."""
+        self._judge_last_connection()
+        pending: dict[asyncio.Task[C], Endpoint] = {}
+        await asyncio.sleep(self._delay())
+        try:
+            while True:
+                failures = self._failures
+                if len(pending) < MOST_PENDING:
+                    self._start_attempt(pending)
+                winner = await self._first_of(pending, self._patience)
+                if winner is None and self._failures > failures:
+                    winner = await self._first_of(pending, self._delay())
+                if winner is not None:
+                    self._connected_at = time.monotonic()
+                    self.last_error = None
+                    return winner
+        finally:
+            await _drop(pending)
+
+    def _delay(self) -> float:
+        return reconnect_delay(self._failures, random.random(), self._backoff)
+
+    def _judge_last_connection(self) -> None:
+        lived = None if self._connected_at is None else time.monotonic() - self._connected_at
+        self._connected_at = None
+        if lived is None:
+            return
+        if lived >= STABLE:
+            self._failures = 0
+        else:
+            # One that breaks right after opening is a failure too, or a flapping broker would be hammered.
+            self._failures += 1
+
+    def _start_attempt(self, pending: dict[asyncio.Task[C], Endpoint]) -> None:
+        endpoint = self._endpoints[self._next % len(self._endpoints)]
+        self._next += 1
+        self.attempts += 1
+        logger.info("%s: connecting to %s (attempt %d)", self._purpose, endpoint.label, self.attempts)
+        task = asyncio.ensure_future(self._open_one(endpoint.parameters))
+        pending[task] = endpoint
+
+    async def _first_of(
+        self, pending: dict[asyncio.Task[C], Endpoint], timeout: float
+    ) -> tuple[Endpoint, C] | None:
+        """The first connection that opens, or None when the time is over or an attempt failed."""
+        if not pending:
+            await asyncio.sleep(timeout)
+            return None
+        done, _ = await asyncio.wait(pending, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        winner: tuple[Endpoint, C] | None = None
+        for task in done:
+            error = task.exception()
+            if error is None and winner is None:
+                winner = (pending.pop(task), task.result())
+            elif error is not None:
+                self._note_failure(pending.pop(task), error)
+        return winner
+
+    def _note_failure(self, endpoint: Endpoint, error: BaseException) -> None:
+        self._failures += 1
+        self.last_error = f"{endpoint.label}: {error}"
+        if not isinstance(error, OperationalError):
+            logger.error("%s: connecting to %s failed", self._purpose, endpoint.label, exc_info=error)
+            return
+        logger.error(
+            "%s: no connection to %s: %s; trying again, failed so far: %d",
+            self._purpose,
+            endpoint.label,
+            error,
+            self._failures,
+        )
+
+
+async def _drop(pending: dict[asyncio.Task[C], Endpoint]) -> None:
+    """End the attempts that were not needed, also one that succeeded in the same moment as the winner."""
+    for task in pending:
+        task.cancel()
+    for outcome in await asyncio.gather(*pending, return_exceptions=True):
+        if isinstance(outcome, FastConnection):
+            outcome.abandon("another address answered first")

@@ -1,0 +1,233 @@
+"""pika's asyncio connection with a fast way in for deliveries and a joined way out for acknowledgements.
+
+Runs in the master's loop between the socket and ``amqp.session``. Of the watched channel, Deliver and its content
+are only cut out of the stream (``frame_splitter``); every other frame is decoded and processed by pika as ever. It
+must never call user code and never block.
+
+It leans on parts of pika that are not public; tests/unit/amqp/test_pika_contract.py pins each of them by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Self, TYPE_CHECKING
+
+import pika
+from pika import frame as pika_frame
+from pika.adapters.asyncio_connection import AsyncioConnection
+
+from turbo.amqp.frame_splitter import FrameSplitter, RawDelivery
+from turbo.exceptions import OperationalError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+logger = logging.getLogger("turbo.amqp.connection")
+
+#: Bytes asked of one recv. Small messages gain nothing over pika's 4096; a 64 MB body arrives in half the time.
+RECV_BYTES = 128 * 1024
+#: Bytes read before the loop gets a turn.
+CONSUME_BYTES = 256 * 1024
+#: Seconds between looks at whether the broker still sends.
+SILENCE_TICK = 2.5
+
+
+class PublishRefused(RuntimeError):
+    """Something tried to publish on the connection that consumes.
+
+    A broker in a memory or disk alarm stops reading from every connection that has published: acknowledgements on
+    it would freeze. Measured: one publish is enough. Publish through ``amqp.outbox``.
+    """
+
+
+class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
+    """One connection to the broker. Open it with :meth:`open`; ``lost`` resolves to the reason when it is gone."""
+
+    #: Whether content may be sent.
+    may_publish = False
+    #: pika's: what was received of a frame that is not complete.
+    _frame_buffer: bytes
+
+    def __init__(self, parameters: pika.ConnectionParameters, loop: asyncio.AbstractEventLoop) -> None:
+        # Before pika's constructor, which calls _init_connection_state and starts to connect.
+        self._on_batch: Callable[[bytes, list[RawDelivery]], None] = _no_batch
+        self._splitter = FrameSplitter(self._take_batch, self._take_frame)
+        self._loop = loop
+        self._opened_or_failed: asyncio.Future[None] = loop.create_future()
+        self.lost: asyncio.Future[str] = loop.create_future()
+        self._silence_timer: asyncio.TimerHandle | None = None
+        self._silent_ticks = 0
+        self._heard = 0
+        super().__init__(
+            parameters,
+            on_open_callback=self._when_open,
+            on_open_error_callback=self._when_open_failed,
+            on_close_callback=self._when_closed,
+            custom_ioloop=loop,
+        )
+
+    @classmethod
+    async def open(cls, parameters: pika.ConnectionParameters) -> Self:
+        """Connect and shake hands. Raises ``OperationalError`` with the reason; cancelling it leaves nothing behind."""
+        connection = cls(parameters, asyncio.get_running_loop())
+        try:
+            await connection._opened_or_failed
+        except asyncio.CancelledError:
+            connection.abandon("the attempt was given up")
+            raise
+        return connection
+
+    # -- opening and losing -------------------------------------------------------------------------------------
+
+    def _when_open(self, _connection: object) -> None:
+        if self._opened_or_failed.done():
+            self.abandon("opened too late")
+            return
+        self._watch_silence()
+        self._opened_or_failed.set_result(None)
+
+    def _when_open_failed(self, _connection: object, error: BaseException | str) -> None:
+        reason = _reason(error)
+        if not self.lost.done():
+            self.lost.set_result(reason)
+        if not self._opened_or_failed.done():
+            self._opened_or_failed.set_exception(OperationalError(reason))
+
+    def _when_closed(self, _connection: object, error: BaseException) -> None:
+        if self._silence_timer is not None:
+            self._silence_timer.cancel()
+            self._silence_timer = None
+        if not self.lost.done():
+            self.lost.set_result(_reason(error))
+
+    def abandon(self, reason: str) -> None:
+        """Drop the connection now, whatever its state, without waiting for the broker. Idempotent."""
+        if self.is_closed:
+            return
+        transport = self._transport
+        if self._opened and transport is not None:
+            self._terminate_stream(pika.exceptions.AMQPConnectionError(reason))
+        elif not self.is_closing:
+            self.close(320, reason)
+
+    async def close_within(self, seconds: float) -> None:
+        """Close politely, for at most ``seconds``; then drop it. Idempotent."""
+        if self.is_open:
+            self.close()
+        if not self.lost.done() and seconds > 0:
+            await asyncio.wait([self.lost], timeout=seconds)
+        if not self.lost.done():
+            self.abandon("no answer to Connection.Close")
+            await asyncio.wait([self.lost], timeout=1.0)
+
+    def _watch_silence(self) -> None:
+        """Give up on a broker that is silent for two heartbeats.
+
+        pika alone may need 2 x (heartbeat + 5 s). Ticks are counted instead of seconds, so that a suspended
+        process does not mistake its own sleep for the broker's.
+        """
+        heartbeat = self.params.heartbeat
+        if not isinstance(heartbeat, int) or heartbeat <= 0:
+            return
+        if self.bytes_received != self._heard:
+            self._heard = self.bytes_received
+            self._silent_ticks = 0
+        else:
+            self._silent_ticks += 1
+            if self._silent_ticks * SILENCE_TICK >= 2 * heartbeat:
+                self.abandon(f"the broker was silent for {self._silent_ticks * SILENCE_TICK:g} s")
+                return
+        self._silence_timer = self._loop.call_later(SILENCE_TICK, self._watch_silence)
+
+    # -- the way in ---------------------------------------------------------------------------------------------
+
+    def watch_channel(
+        self, channel: int, on_batch: Callable[[bytes, list[RawDelivery]], None] | None = None
+    ) -> None:
+        """Take the deliveries of ``channel`` off the stream and hand them to ``on_batch``; 0 stops."""
+        self._on_batch = on_batch or _no_batch
+        self._splitter.watch(channel)
+
+    @property
+    def watched_channel(self) -> int:
+        """The channel on the fast way; 0: none."""
+        return self._splitter.channel
+
+    def _init_connection_state(self) -> None:
+        super()._init_connection_state()
+        self._splitter.watch(0)
+
+    def _proto_connection_made(self, transport: Any) -> None:
+        transport._MAX_RECV_BYTES = RECV_BYTES  # noqa: SLF001 - read through self by pika's transport
+        transport._MAX_CONSUME_BYTES = CONSUME_BYTES  # noqa: SLF001
+        super()._proto_connection_made(transport)
+
+    def _on_data_available(self, data_in: bytes) -> None:
+        splitter = self._splitter
+        if not splitter.channel:
+            super()._on_data_available(data_in)
+            return
+        rest = self._frame_buffer
+        data = rest + data_in if rest else data_in
+        frames = splitter.fast_frames
+        used = splitter.feed(data)
+        self._frame_buffer = data[used:] if used else data
+        # Without this pika's heartbeat checker kills a healthy, busy connection.
+        self.bytes_received += used
+        self.frames_received += splitter.fast_frames - frames
+
+    def _take_batch(self, consumer_tag: bytes, batch: list[RawDelivery]) -> None:
+        self._on_batch(consumer_tag, batch)
+
+    def _take_frame(self, data: bytes) -> None:
+        used, value = pika_frame.decode_frame(data)
+        if value is None or used != len(data):
+            raise pika.exceptions.InvalidFrameError("a frame that was found whole does not decode")
+        self._process_frame(value)
+
+    # -- the way out --------------------------------------------------------------------------------------------
+
+    def emit_frames(self, data: bytes, count: int) -> bool:
+        """Send ``count`` frames that were joined to ``data``; False when the connection is not open (any more)."""
+        if self._transport is None or not self.is_open:
+            return False
+        self.bytes_sent += len(data)
+        self.frames_sent += count
+        self._adapter_emit_data(data)
+        return True
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes that wait for the socket to take them."""
+        transport = self._transport
+        return 0 if transport is None else int(transport.get_write_buffer_size())
+
+    def _send_method(self, channel_number: int, method: Any, content: Any = None) -> None:
+        if content and not self.may_publish:
+            raise PublishRefused("this connection only consumes; publish through the outbox")
+        super()._send_method(channel_number, method, content)
+
+    def _send_message(self, channel_number: int, method_frame: Any, content: Any) -> None:
+        if not self.may_publish:
+            raise PublishRefused("this connection only consumes; publish through the outbox")
+        super()._send_message(channel_number, method_frame, content)
+
+
+class PublishConnection(FastConnection):
+    """The connection of the outbox: it may publish, and must never consume."""
+
+    may_publish = True
+
+
+def _no_batch(consumer_tag: bytes, batch: list[RawDelivery]) -> None:
+    logger.error(
+        "dropped %d deliveries for consumer %r: nobody watches the channel", len(batch), consumer_tag
+    )
+
+
+def _reason(error: BaseException | str) -> str:
+    if isinstance(error, str):
+        return error
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,295 @@
+"""The worker's hold on its queues: connect, consume, settle, and come back from any loss.
+
+Owned by the master. It dials (``amqp.dialer``), runs one session after another on the connection it has
+(``amqp.session``), and hides which of them is current behind epochs: a settlement for an old one is counted,
+logged and dropped, because the broker has already put that message back. It must never publish.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+
+from turbo.amqp.channel_calls import ChannelGone
+from turbo.amqp.dialer import STABLE, Dialer, Endpoint
+from turbo.amqp.fast_connection import FastConnection
+from turbo.amqp.session import DeliverySink, Session
+from turbo.amqp.url import BrokerAddress, parameters
+from turbo.policy.restarts import BROKER_BACKOFF, Backoff, reconnect_delay
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from turbo.amqp.topology import Queue
+    from turbo.amqp.tls import TlsOptions
+    from collections.abc import Awaitable, Sequence
+
+logger = logging.getLogger("turbo.amqp.link")
+
+#: Seconds for a polite goodbye to a connection that is being replaced.
+GOODBYE = 2.0
+
+
+class BrokerLink:
+    """See the module. Create it before the loop matters (TLS files are read here); ``start`` needs the loop."""
+
+    def __init__(
+        self,
+        addresses: Sequence[BrokerAddress],
+        queues: Sequence[Queue],
+        sink: DeliverySink,
+        *,
+        prefetch_count: int,
+        heartbeat: float = 120.0,
+        tls: TlsOptions | None = None,
+        name: str = "turbo",
+        connection_timeout: float = 5.0,
+        backoff: Backoff = BROKER_BACKOFF,
+    ) -> None:
+        """``prefetch_count``: messages per queue, 0 for no limit. Times in seconds."""
+        self._endpoints = [
+            Endpoint(
+                address.label,
+                parameters(
+                    address,
+                    heartbeat=heartbeat,
+                    tls=tls,
+                    socket_timeout=connection_timeout,
+                    stack_timeout=3 * connection_timeout,
+                    name=f"{name} consumer",
+                ),
+            )
+            for address in addresses
+        ]
+        self._dialer: Dialer[FastConnection] = Dialer(
+            self._endpoints, FastConnection.open, purpose="consuming", backoff=backoff
+        )
+        self._backoff = backoff
+        self._queues = {queue.name: queue for queue in queues}
+        self._sink = sink
+        self._window = prefetch_count
+        self._fixed_window = prefetch_count
+        self._paused = False
+        self._stopping = False
+        self._runner: asyncio.Task[None] | None = None
+        self._connection: FastConnection | None = None
+        self._session: Session | None = None
+        self._wary_of: set[str] = set()
+        self._channel_failures = 0
+        self._ready = asyncio.Event()
+        #: Number of the current or newest session; 0: none yet.
+        self.epoch = 0
+        #: Settlements that came for an epoch that was over.
+        self.stale_settlements = 0
+        #: Settlements for a tag that was settled already or never delivered.
+        self.wrong_settlements = 0
+        self._last_stale_epoch = 0
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begin to connect; returns at once."""
+        if self._runner is None and not self._stopping:
+            self._runner = asyncio.get_running_loop().create_task(self._run(), name="broker-link")
+
+    async def wait_ready(self, timeout: float | None = None) -> bool:
+        """Wait until every queue that can be consumed is; False when ``timeout`` seconds pass first."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._ready.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    @property
+    def ready(self) -> bool:
+        """Whether a session is up and set up."""
+        return self._ready.is_set()
+
+    @property
+    def last_error(self) -> str | None:
+        """Why the newest attempt to connect failed; None when it did not."""
+        return self._dialer.last_error
+
+    @property
+    def outstanding(self) -> int:
+        """Deliveries of the current session that are not settled."""
+        return 0 if self._session is None else self._session.outstanding
+
+    @property
+    def window(self) -> int:
+        """The prefetch count of queues whose window may change."""
+        return self._window
+
+    async def stop(self, deadline: float) -> None:
+        """Cancel the consumers, send the settlements, say goodbye; by ``deadline`` (``time.monotonic``). Idempotent."""
+        self._stopping = True
+        runner, self._runner = self._runner, None
+        if runner is None:
+            return
+        session, connection = self._session, self._connection
+        if session is not None and session.alive:
+            try:
+                async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                    await session.pause()
+            except (TimeoutError, ChannelGone) as error:
+                logger.warning("consumers could not be cancelled before closing: %r", error)
+            session.flush()
+        if connection is not None:
+            await connection.close_within(deadline - time.monotonic())
+        runner.cancel()
+        await asyncio.wait([runner])
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            try:
+                await self._one_connection()
+            except ChannelGone as gone:
+                logger.warning("lost the connection to the broker: %s", gone)
+            except Exception:  # noqa: BLE001 - the worker must go on consuming whatever surprised us here
+                logger.exception("the link to the broker stumbled and starts over")
+                await asyncio.sleep(self._backoff.cap)
+
+    async def _one_connection(self) -> None:
+        endpoint, connection = await self._dialer.dial()
+        logger.info("connected to %s", endpoint.label)
+        self._connection = connection
+        self._channel_failures = 0
+        try:
+            while connection.is_open and not self._stopping:
+                await self._one_session(connection)
+        finally:
+            self._connection = None
+            await connection.close_within(0.0 if self._stopping else GOODBYE)
+
+    async def _one_session(self, connection: FastConnection) -> None:
+        """Consume until the session is lost. When only its channel went, the next one opens on the same connection."""
+        began = time.monotonic()
+        self.epoch += 1
+        session = Session(
+            self.epoch, connection, self._sink, window=self._window, fixed_window=self._fixed_window
+        )
+        self._session = session
+        reason = "the worker is stopping"
+        try:
+            await session.open(
+                list(self._queues.values()), wary_of=frozenset(self._wary_of), paused=self._paused
+            )
+            self._wary_of.clear()
+            self._ready.set()
+            logger.info("consuming from %s (session %d)", ", ".join(self._queues) or "no queue", self.epoch)
+            reason = await session.lost
+        except ChannelGone as gone:
+            reason = str(gone)
+        finally:
+            self._ready.clear()
+            session.lose(reason)
+            self._session = None
+        if session.refused_queue is not None:
+            self._wary_of.add(session.refused_queue)
+        if self._stopping:
+            return
+        logger.warning("session %d with the broker is over: %s", session.epoch, reason)
+        if connection.is_open:
+            lived = time.monotonic() - began
+            self._channel_failures = 0 if lived >= STABLE else self._channel_failures + 1
+            await asyncio.sleep(reconnect_delay(self._channel_failures, random.random(), self._backoff))
+
+    # -- settling -----------------------------------------------------------------------------------------------
+
+    def ack(self, epoch: int, tag: int) -> None:
+        """Acknowledge; sent at the end of this turn of the loop, or up to 2 ms later beside an open lower tag."""
+        session = self._session
+        if session is None or session.epoch != epoch or not session.alive:
+            self._stale(epoch, tag)
+        elif not session.ack(tag):
+            self._wrong(epoch, tag)
+
+    def reject(self, epoch: int, tag: int, requeue: bool) -> None:
+        """Reject: to the dead-letter exchange, or back to the queue, where a quorum queue counts it as failed."""
+        self._give_back(epoch, tag, requeue=requeue, penalty=True)
+
+    def requeue(self, epoch: int, tag: int) -> None:
+        """Hand back a delivery that was not tried; newer quorum queues do not count it."""
+        self._give_back(epoch, tag, requeue=True, penalty=False)
+
+    def _give_back(self, epoch: int, tag: int, *, requeue: bool, penalty: bool) -> None:
+        session = self._session
+        if session is None or session.epoch != epoch or not session.alive:
+            self._stale(epoch, tag)
+        elif not session.give_back(tag, requeue=requeue, penalty=penalty):
+            self._wrong(epoch, tag)
+
+    def flush(self) -> None:
+        """Send every settlement now."""
+        if self._session is not None:
+            self._session.flush()
+
+    def _stale(self, epoch: int, tag: int) -> None:
+        self.stale_settlements += 1
+        level = logging.WARNING if epoch != self._last_stale_epoch else logging.DEBUG
+        self._last_stale_epoch = epoch
+        logger.log(
+            level,
+            "delivery %d of session %d is settled after that session ended (%d so far); the broker delivers its "
+            "message again",
+            tag,
+            epoch,
+            self.stale_settlements,
+        )
+
+    def _wrong(self, epoch: int, tag: int) -> None:
+        self.wrong_settlements += 1
+        logger.error("delivery %d of session %d is not open: settled twice, or never received", tag, epoch)
+
+    # -- what to consume ----------------------------------------------------------------------------------------
+
+    async def cancel_consumers(self) -> None:
+        """Stop consuming, also after a reconnect; deliveries that are here can still be settled."""
+        self._paused = True
+        if self._session is not None and self._session.alive:
+            await self._calmly(self._session.pause())
+
+    async def resume_consumers(self) -> None:
+        """Consume again after :meth:`cancel_consumers`."""
+        self._paused = False
+        if self._session is not None and self._session.alive:
+            await self._calmly(self._session.resume())
+
+    async def set_prefetch(self, count: int) -> bool:
+        """Change the window of every queue that allows it, now and for later sessions.
+
+        False when there is a queue whose window may not change (single active consumer, exclusive): it keeps the
+        one it started with. Old and new window add up until the old deliveries are settled.
+        """
+        if count != self._window:
+            self._window = count
+            if self._session is not None and self._session.alive:
+                await self._calmly(self._session.swap_window(count))
+        return not any(queue.window_is_fixed for queue in self._queues.values())
+
+    async def add_queue(self, queue: Queue) -> None:
+        """Consume one queue more, now and in later sessions."""
+        self._queues[queue.name] = queue
+        if self._session is not None and self._session.alive:
+            await self._calmly(self._session.add(queue))
+
+    async def remove_queue(self, name: str) -> None:
+        """Stop consuming a queue; its deliveries can still be settled."""
+        self._queues.pop(name, None)
+        if self._session is not None and self._session.alive:
+            await self._calmly(self._session.remove(name))
+
+    async def purge(self) -> int:
+        """Delete the ready messages of every queue; how many. 0 without a session."""
+        if self._session is None or not self._session.alive:
+            return 0
+        return await self._session.purge([queue.name for queue in self._queues.values() if not queue.no_ack])
+
+    async def _calmly(self, change: Awaitable[None]) -> None:
+        """Make a change to the session; when that is lost on the way, the next session has the change anyway."""
+        try:
+            await change
+        except ChannelGone as gone:
+            logger.warning("the session was lost while its consumers were changed: %s", gone)

@@ -1,0 +1,253 @@
+"""One epoch of consuming: a channel, its consumers and its unsettled tags, thrown away as a whole.
+
+Made by ``amqp.link`` in the master on an open connection, lost when its channel or connection closes. Deliveries
+go from here to the sink; settlements come back and leave once a turn. Nothing of a session outlives it: after
+``on_session_lost`` every tag of the epoch is void, because the broker has put those messages back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from typing import Any, Protocol, TYPE_CHECKING
+
+from turbo.amqp.ack_ledger import AckLedger
+from turbo.amqp.channel_calls import ChannelCalls, ChannelGone
+from turbo.amqp.consumer import ConsumerTable
+from turbo.amqp.declarer import Declared, Declarer
+from turbo.amqp.settle_frames import settle_frames
+from turbo.amqp.turn import TurnEnd
+from turbo.policy.restarts import Backoff, reconnect_delay
+
+if TYPE_CHECKING:
+    from turbo.amqp.fast_connection import FastConnection
+    from turbo.amqp.topology import Queue
+    from turbo.amqp.frame_splitter import RawDelivery
+    from collections.abc import Iterable
+
+logger = logging.getLogger("turbo.amqp.session")
+
+#: For a queue that cannot be consumed now, while others can.
+QUEUE_BACKOFF = Backoff(first=0.5, factor=2.0, cap=30.0)
+
+
+class DeliverySink(Protocol):
+    """Who takes the deliveries. Called inside the loop's turn that read them; must return quickly and not raise."""
+
+    def on_deliveries(self, epoch: int, queue: str, batch: list[RawDelivery]) -> None:
+        """Messages of one queue, in the order of the broker."""
+
+    def on_session_up(self, epoch: int) -> None:
+        """Deliveries of ``epoch`` follow."""
+
+    def on_session_lost(self, epoch: int, reason: str) -> None:
+        """Every unsettled tag of ``epoch`` is void; the broker delivers those messages again, to whomever."""
+
+    def on_consumer_cancelled(self, epoch: int, queue: str) -> None:
+        """The broker ended the consumer of ``queue`` (deleted, moved); it is being revived."""
+
+
+class Session:
+    """The consuming side of one channel. ``lost`` resolves to the reason when it is over."""
+
+    def __init__(
+        self, epoch: int, connection: FastConnection, sink: DeliverySink, *, window: int, fixed_window: int
+    ) -> None:
+        """``window`` is the prefetch count now, ``fixed_window`` that of queues whose window may not change."""
+        self.epoch = epoch
+        self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        #: The queue whose consume request made the broker close the channel.
+        self.refused_queue: str | None = None
+        self._connection = connection
+        self._sink = sink
+        self._loop = asyncio.get_running_loop()
+        self._declarer = Declarer(connection)
+        self._ledger = AckLedger()
+        self._turn = TurnEnd(self._flush, loop=self._loop)
+        self._consumers = ConsumerTable(window=window, fixed_window=fixed_window)
+        self._calls: ChannelCalls | None = None
+        self._number = 0
+        self._up = False
+        self._revivals: dict[str, asyncio.Task[None]] = {}
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    async def open(self, queues: Iterable[Queue], *, wary_of: frozenset[str], paused: bool) -> None:
+        """Open the channel, declare, consume. Raises ``ChannelGone`` when the session is lost on the way.
+
+        A queue that cannot be used, or is in ``wary_of`` (its consumer was refused before), is retried beside.
+        """
+        wanted = list(queues)
+        calls = await ChannelCalls.open(self._connection, lambda gone: self.lose(str(gone)))
+        self._calls = calls
+        self._number = calls.number
+        self._consumers.paused = paused
+        calls.channel.add_on_cancel_callback(self._cancelled_by_broker)
+        self._connection.watch_channel(self._number, self._take_batch)
+        self._up = True
+        self._sink.on_session_up(self.epoch)
+        for queue in wanted:
+            if queue.name in wary_of:
+                self._revive_later(queue, wary=True)
+            else:
+                await self.add(queue)
+
+    def lose(self, reason: str) -> None:
+        """The session is over; nothing can be settled any more. Idempotent, and the sink hears of it at once."""
+        if self.lost.done():
+            return
+        self.lost.set_result(reason)
+        self._turn.cancel()
+        if self._number and self._connection.watched_channel == self._number:
+            self._connection.watch_channel(0)
+        for task in self._revivals.values():
+            task.cancel()
+        self._revivals.clear()
+        if self._up:
+            self._sink.on_session_lost(self.epoch, reason)
+
+    @property
+    def alive(self) -> bool:
+        """Whether tags of this epoch can be settled."""
+        return self._up and not self.lost.done()
+
+    @property
+    def outstanding(self) -> int:
+        """Deliveries that the master has not settled."""
+        return self._ledger.outstanding
+
+    # -- deliveries and settlements -----------------------------------------------------------------------------
+
+    def _take_batch(self, tag: bytes, batch: list[RawDelivery]) -> None:
+        consumer = self._consumers.by_tag(tag)
+        first, last = batch[0][0], batch[-1][0]
+        if consumer is None:
+            # Cannot happen by the protocol: no delivery comes after Cancel-Ok.
+            logger.error("deliveries %d..%d for the unknown consumer %r are handed back", first, last, tag)
+            self._ledger.received(first, last)
+            for delivery in batch:
+                self.give_back(delivery[0], requeue=True, penalty=False)
+            return
+        if consumer.queue.no_ack:
+            self._ledger.received_settled(first, last)
+        else:
+            self._ledger.received(first, last)
+        self._sink.on_deliveries(self.epoch, consumer.queue.name, batch)
+
+    def ack(self, tag: int) -> bool:
+        """Acknowledge at the end of this turn; False when the tag is not open."""
+        if not self._ledger.ack(tag):
+            return False
+        self._turn.mark()
+        return True
+
+    def give_back(self, tag: int, *, requeue: bool, penalty: bool) -> bool:
+        """Reject at the end of this turn; False when the tag is not open."""
+        if not self._ledger.give_back(tag, requeue=requeue, penalty=penalty):
+            return False
+        self._turn.mark()
+        return True
+
+    def flush(self) -> None:
+        """Send every settlement now."""
+        if self.alive:
+            self._turn.now()
+
+    def _flush(self, last: bool) -> bool:
+        settlement = self._ledger.take(stragglers=last)
+        if settlement and self._calls is not None and self._calls.is_open:
+            data, count = settle_frames(self._number, settlement)
+            self._connection.emit_frames(data, count)
+        return self._ledger.waiting
+
+    # -- consumers ----------------------------------------------------------------------------------------------
+
+    async def add(self, queue: Queue) -> None:
+        """Declare and consume one queue; retried beside when it cannot be. Raises ``ChannelGone``."""
+        if not await self._start(queue, wary=False):
+            self._revive_later(queue, wary=False)
+
+    async def _start(self, queue: Queue, *, wary: bool) -> bool:
+        if wary:
+            # Asking to consume may close the channel, and with it void every tag: look first, from beside.
+            facts = await self._declarer.inspect(queue.name)
+            if facts is None or facts[1]:
+                return False
+        if await self._declarer.declare(queue) is Declared.REFUSED:
+            return False
+        calls = self._need_calls()
+        try:
+            await self._consumers.consume(calls, queue)
+        except ChannelGone as gone:
+            if gone.code:
+                self.refused_queue = queue.name
+                logger.error("queue %r: the broker refuses a consumer: %s", queue.name, gone)
+            raise
+        return True
+
+    def _need_calls(self) -> ChannelCalls:
+        if self._calls is None or self.lost.done():
+            raise ChannelGone(0, "the session is over")
+        return self._calls
+
+    def _revive_later(self, queue: Queue, *, wary: bool) -> None:
+        old = self._revivals.pop(queue.name, None)
+        if old is not None:
+            old.cancel()
+        task = self._loop.create_task(self._revive(queue, wary=wary))
+        self._revivals[queue.name] = task
+        task.add_done_callback(lambda done: self._revived(queue.name, done))
+
+    def _revived(self, name: str, task: asyncio.Task[None]) -> None:
+        if self._revivals.get(name) is task:
+            del self._revivals[name]
+        if (
+            not task.cancelled()
+            and (error := task.exception()) is not None
+            and not isinstance(error, ChannelGone)
+        ):
+            logger.error("queue %r: reviving its consumer failed", name, exc_info=error)
+            self._connection.abandon(f"the consumer of {name!r} could not be revived")
+
+    async def _revive(self, queue: Queue, *, wary: bool) -> None:
+        failures = 1
+        while True:
+            await asyncio.sleep(reconnect_delay(failures, random.random(), QUEUE_BACKOFF))
+            if await self._start(queue, wary=wary):
+                logger.info("queue %r: consuming again", queue.name)
+                return
+            failures += 1
+            logger.warning("queue %r: still cannot be consumed, tried %d times", queue.name, failures)
+
+    def _cancelled_by_broker(self, frame: Any) -> None:
+        consumer = self._consumers.forget(str(frame.method.consumer_tag).encode())
+        if consumer is None or not self.alive:
+            return
+        name = consumer.queue.name
+        logger.warning("queue %r: the broker cancelled the consumer (queue deleted or moved)", name)
+        self._sink.on_consumer_cancelled(self.epoch, name)
+        self._revive_later(consumer.queue, wary=False)
+
+    async def remove(self, name: str) -> None:
+        """Stop consuming one queue. Raises ``ChannelGone``."""
+        task = self._revivals.pop(name, None)
+        if task is not None:
+            task.cancel()
+        await self._consumers.remove(self._need_calls(), name)
+
+    async def pause(self) -> None:
+        """Cancel the consumers; tags stay good. Raises ``ChannelGone``."""
+        await self._consumers.pause(self._need_calls())
+
+    async def resume(self) -> None:
+        """Consume again after :meth:`pause`. Raises ``ChannelGone``."""
+        await self._consumers.resume(self._need_calls())
+
+    async def swap_window(self, count: int) -> None:
+        """Give every consumer whose window may change a new one. Raises ``ChannelGone``."""
+        await self._consumers.swap(self._need_calls(), count)
+
+    async def purge(self, names: Iterable[str]) -> int:
+        """Delete the ready messages of queues; how many. Raises ``ChannelGone``."""
+        return sum([await self._declarer.purge(name) for name in names])

@@ -1,0 +1,42 @@
+"""The bytes of acknowledgements: what ``AckLedger`` decided, as one string of frames.
+
+Between ``ack_ledger`` and ``FastConnection.emit_frames``, in the master. Pure. It must never decide anything.
+
+Frames are those of AMQP 0-9-1 (Basic.Ack 60.80, Basic.Reject 60.90) and RabbitMQ's Basic.Nack (60.120).
+"""
+
+from __future__ import annotations
+
+import struct
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from turbo.amqp.ack_ledger import Settlement
+
+#: type, channel, size, class, method, delivery tag, bits, end: all three methods have this shape.
+_FRAME = struct.Struct(">BHIHHQBB").pack
+
+_BASIC = 60
+_ACK = 80
+_REJECT = 90
+_NACK = 120
+_SIZE = 13
+_END = 0xCE
+
+
+def settle_frames(channel: int, settlement: Settlement) -> tuple[bytes, int]:
+    """The frames for one settlement, joined, and how many they are."""
+    frames = [_given_back(channel, *item) for item in settlement.returned]
+    if settlement.upto:
+        frames.append(_FRAME(1, channel, _SIZE, _BASIC, _ACK, settlement.upto, 1, _END))
+    for tag in settlement.singles:
+        frames.append(_FRAME(1, channel, _SIZE, _BASIC, _ACK, tag, 0, _END))
+    return b"".join(frames), len(frames)
+
+
+def _given_back(channel: int, tag: int, requeue: bool, penalty: bool) -> bytes:
+    if penalty:
+        return _FRAME(1, channel, _SIZE, _BASIC, _REJECT, tag, 1 if requeue else 0, _END)
+    # Bits of Basic.Nack: 1 multiple, 2 requeue.
+    return _FRAME(1, channel, _SIZE, _BASIC, _NACK, tag, 2 if requeue else 0, _END)

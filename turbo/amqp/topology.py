@@ -1,0 +1,138 @@
+"""Exchanges, queues and bindings as values, and what must be declared for them.
+
+Built from settings by the app, declared by ``amqp.declarer`` in the master and by the client publisher. A value
+here says exactly what goes on the wire: a queue that exists with other properties is refused by the broker, so
+every default equals the one with which Celery declares (spec row WP25). It must never talk to a broker.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Queue options that have a name of their own in settings, with the argument and the unit RabbitMQ wants.
+_ARGUMENT_OF = {
+    "expires": ("x-expires", 1000),
+    "message_ttl": ("x-message-ttl", 1000),
+    "max_length": ("x-max-length", 1),
+    "max_length_bytes": ("x-max-length-bytes", 1),
+    "max_priority": ("x-max-priority", 1),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """An exchange; the default one has the name ""."""
+
+    name: str = ""
+    type: str = "direct"
+    durable: bool = True
+    auto_delete: bool = False
+    arguments: Mapping[str, object] = field(default_factory=dict, hash=False)
+    no_declare: bool = False
+
+    @property
+    def declarable(self) -> bool:
+        """Whether it may be declared: the broker's own exchanges ("" and ``amq.*``) may not."""
+        return bool(self.name) and not self.name.startswith("amq.") and not self.no_declare
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """One more binding of a queue, beside that to its own exchange."""
+
+    exchange: Exchange
+    routing_key: str = ""
+    arguments: Mapping[str, object] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue to consume from. ``queue_arguments`` are final, see :func:`queue_arguments`."""
+
+    name: str
+    exchange: Exchange = Exchange()
+    routing_key: str = ""
+    durable: bool = True
+    exclusive: bool = False
+    auto_delete: bool = False
+    queue_arguments: Mapping[str, object] = field(default_factory=dict, hash=False)
+    binding_arguments: Mapping[str, object] = field(default_factory=dict, hash=False)
+    bindings: tuple[Binding, ...] = ()
+    consumer_arguments: Mapping[str, object] = field(default_factory=dict, hash=False)
+    no_declare: bool = False
+    #: Deliveries count as settled when sent, and pausing does not stop them (a mailbox, not tasks).
+    no_ack: bool = False
+    #: Ask the broker to be the only consumer.
+    exclusive_consumer: bool = False
+
+    @property
+    def quorum(self) -> bool:
+        """Whether it is declared as a quorum queue."""
+        return self.queue_arguments.get("x-queue-type") == "quorum"
+
+    @property
+    def window_is_fixed(self) -> bool:
+        """Whether its prefetch may not be changed while consuming.
+
+        Measured on RabbitMQ 3.10: on a single-active-consumer queue the new consumer is never served, and on an
+        exclusive one the broker closes the channel.
+        """
+        single = self.queue_arguments.get("x-single-active-consumer") is True
+        return single or self.exclusive or self.exclusive_consumer
+
+    def all_bindings(self) -> tuple[Binding, ...]:
+        """Every binding to make, the one to its own exchange first; the default exchange binds by itself."""
+        own = Binding(self.exchange, self.routing_key, self.binding_arguments)
+        return ((own,) if self.exchange.name else ()) + self.bindings
+
+
+def queue_arguments(
+    arguments: Mapping[str, object] | None = None,
+    *,
+    expires: float | None = None,
+    message_ttl: float | None = None,
+    max_length: int | None = None,
+    max_length_bytes: int | None = None,
+    max_priority: int | None = None,
+) -> dict[str, object]:
+    """The argument table of a queue: ``arguments`` plus the named options (times in seconds) in RabbitMQ's form."""
+    named = {
+        "expires": expires,
+        "message_ttl": message_ttl,
+        "max_length": max_length,
+        "max_length_bytes": max_length_bytes,
+        "max_priority": max_priority,
+    }
+    result: dict[str, object] = dict(arguments or {})
+    for option, value in named.items():
+        if value is not None:
+            name, unit = _ARGUMENT_OF[option]
+            result[name] = int(value * unit)
+    return result
+
+
+def task_queue(
+    name: str,
+    *,
+    exchange: str | None = None,
+    exchange_type: str = "direct",
+    routing_key: str | None = None,
+    queue_type: str | None = None,
+    max_priority: int | None = None,
+) -> Queue:
+    """The queue that Celery makes for a bare name: durable, with a durable direct exchange and a key of its name.
+
+    ``queue_type`` is ``task_default_queue_type`` or ``task_create_missing_queue_type``: only "quorum" is put on the
+    wire, because Celery declares a classic queue without naming its type.
+    """
+    arguments = {"x-queue-type": "quorum"} if queue_type == "quorum" else None
+    return Queue(
+        name,
+        Exchange(name if exchange is None else exchange, exchange_type),
+        name if routing_key is None else routing_key,
+        queue_arguments=queue_arguments(arguments, max_priority=max_priority),
+    )
