@@ -8,17 +8,19 @@ connection that has stopped answering. It must never carry deliveries or publish
 from __future__ import annotations
 
 import asyncio
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pika.exceptions
 
 from turbo.exceptions import OperationalError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pika.channel import Channel
+
     from turbo.amqp.fast_connection import FastConnection
     from turbo.amqp.topology import Binding, Exchange, Queue
-    from pika.channel import Channel
-    from collections.abc import Callable, Mapping
 
 #: Seconds for one answer. A quorum queue may take a while to be declared on a loaded cluster.
 ANSWER_TIMEOUT = 20.0
@@ -168,6 +170,12 @@ class ChannelCalls:
     async def cancel(self, tag: str) -> None:
         """Stop a consumer; no delivery for it comes after this returns."""
         await self._ask("basic.cancel", self.channel.basic_cancel, consumer_tag=tag)
+
+    async def confirm(self, on_answer: Callable[[Any], None]) -> None:
+        """Switch publisher confirms on; every Ack and Nack frame goes to ``on_answer``."""
+        answered: asyncio.Future[Any] = self._loop.create_future()
+        self.channel.confirm_delivery(on_answer, callback=lambda frame: _resolve(answered, frame))
+        await self._answer(answered, "confirm.select")
 
     async def close(self) -> None:
         """Close the channel and wait for the answer; nothing when it is closed already."""

@@ -10,12 +10,11 @@ import asyncio
 import itertools
 import logging
 from dataclasses import dataclass
-
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from turbo.amqp.topology import Queue
     from turbo.amqp.channel_calls import ChannelCalls
+    from turbo.amqp.topology import Queue
 
 logger = logging.getLogger("turbo.amqp.consumer")
 

@@ -9,17 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from functools import partial
 from enum import IntEnum, unique
+from functools import partial
+from typing import TYPE_CHECKING
 
 import pika.exceptions
 
 from turbo.amqp.channel_calls import ChannelCalls, ChannelGone
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from turbo.amqp.topology import Queue
     from turbo.amqp.fast_connection import FastConnection
+    from turbo.amqp.topology import Queue
 
 logger = logging.getLogger("turbo.amqp.topology")
 

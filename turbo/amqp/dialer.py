@@ -12,16 +12,16 @@ import logging
 import random
 import time
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, TYPE_CHECKING
-
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from turbo.amqp.fast_connection import FastConnection
 from turbo.exceptions import OperationalError
 from turbo.policy.restarts import BROKER_BACKOFF, Backoff, reconnect_delay
 
 if TYPE_CHECKING:
-    import pika
     from collections.abc import Callable, Coroutine, Sequence
+
+    import pika
 
 logger = logging.getLogger("turbo.amqp.dialer")
 

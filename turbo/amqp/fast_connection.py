@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, Self, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import pika
 from pika import frame as pika_frame
@@ -159,8 +159,8 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
         self._splitter.watch(0)
 
     def _proto_connection_made(self, transport: Any) -> None:
-        transport._MAX_RECV_BYTES = RECV_BYTES  # noqa: SLF001 - read through self by pika's transport
-        transport._MAX_CONSUME_BYTES = CONSUME_BYTES  # noqa: SLF001
+        transport._MAX_RECV_BYTES = RECV_BYTES
+        transport._MAX_CONSUME_BYTES = CONSUME_BYTES
         super()._proto_connection_made(transport)
 
     def _on_data_available(self, data_in: bytes) -> None:
@@ -218,6 +218,24 @@ class PublishConnection(FastConnection):
     """The connection of the outbox: it may publish, and must never consume."""
 
     may_publish = True
+
+    def __init__(self, parameters: pika.ConnectionParameters, loop: asyncio.AbstractEventLoop) -> None:
+        self._on_blocked: Callable[[bool], None] | None = None
+        self._is_blocked = False
+        super().__init__(parameters, loop)
+        self.add_on_connection_blocked_callback(lambda _connection, _frame: self._set_blocked(True))
+        self.add_on_connection_unblocked_callback(lambda _connection, _frame: self._set_blocked(False))
+
+    def watch_blocking(self, on_change: Callable[[bool], None] | None) -> None:
+        """Tell ``on_change`` when the broker stops (True) and resumes (False) reading, and at once if it has."""
+        self._on_blocked = on_change
+        if on_change is not None and self._is_blocked:
+            on_change(True)
+
+    def _set_blocked(self, blocked: bool) -> None:
+        self._is_blocked = blocked
+        if self._on_blocked is not None:
+            self._on_blocked(blocked)
 
 
 def _no_batch(consumer_tag: bytes, batch: list[RawDelivery]) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import random
 import time
+from typing import TYPE_CHECKING
 
 from turbo.amqp.channel_calls import ChannelGone
 from turbo.amqp.dialer import STABLE, Dialer, Endpoint
@@ -18,12 +19,12 @@ from turbo.amqp.fast_connection import FastConnection
 from turbo.amqp.session import DeliverySink, Session
 from turbo.amqp.url import BrokerAddress, parameters
 from turbo.policy.restarts import BROKER_BACKOFF, Backoff, reconnect_delay
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from turbo.amqp.topology import Queue
-    from turbo.amqp.tls import TlsOptions
     from collections.abc import Awaitable, Sequence
+
+    from turbo.amqp.tls import TlsOptions
+    from turbo.amqp.topology import Queue
 
 logger = logging.getLogger("turbo.amqp.link")
 
@@ -147,7 +148,7 @@ class BrokerLink:
                 await self._one_connection()
             except ChannelGone as gone:
                 logger.warning("lost the connection to the broker: %s", gone)
-            except Exception:  # noqa: BLE001 - the worker must go on consuming whatever surprised us here
+            except Exception:  # the worker must go on consuming whatever surprised us here
                 logger.exception("the link to the broker stumbled and starts over")
                 await asyncio.sleep(self._backoff.cap)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from typing import Any, Protocol, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from turbo.amqp.ack_ledger import AckLedger
 from turbo.amqp.channel_calls import ChannelCalls, ChannelGone
@@ -21,10 +21,11 @@ from turbo.amqp.turn import TurnEnd
 from turbo.policy.restarts import Backoff, reconnect_delay
 
 if TYPE_CHECKING:
-    from turbo.amqp.fast_connection import FastConnection
-    from turbo.amqp.topology import Queue
-    from turbo.amqp.frame_splitter import RawDelivery
     from collections.abc import Iterable
+
+    from turbo.amqp.fast_connection import FastConnection
+    from turbo.amqp.frame_splitter import RawDelivery
+    from turbo.amqp.topology import Queue
 
 logger = logging.getLogger("turbo.amqp.session")
 

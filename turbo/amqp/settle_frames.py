@@ -8,7 +8,6 @@ Frames are those of AMQP 0-9-1 (Basic.Ack 60.80, Basic.Reject 60.90) and RabbitM
 from __future__ import annotations
 
 import struct
-
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     import asyncio
+    from collections.abc import Callable
 
 #: Seconds that something may wait for company, at most.
 LINGER = 0.002

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pika
@@ -19,7 +20,6 @@ import pika.credentials
 
 from turbo.amqp.tls import TlsOptions, ssl_options
 from turbo.exceptions import ImproperlyConfigured
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

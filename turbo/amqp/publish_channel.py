@@ -1,0 +1,178 @@
+"""One channel in confirm mode: sends messages as joined frames and pairs the broker's answers with them.
+
+Made by the outbox in the master on its own connection, thrown away whole when the channel closes. It must never
+decide what becomes of a message that was in flight then: it hands all of them back.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pika.spec
+
+from turbo.amqp.channel_calls import ChannelCalls, ChannelGone
+from turbo.amqp.confirms import ConfirmLedger, Outgoing, Published
+from turbo.amqp.publish_frames import publish_frames
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections import deque
+    from collections.abc import Callable, Sequence
+
+    from turbo.amqp.fast_connection import PublishConnection
+
+logger = logging.getLogger("turbo.amqp.outbox")
+
+#: Bytes joined into one write. pika copies what a partial send leaves over, so a large message must not be one.
+WRITE_BYTES = 256 * 1024
+#: Bytes that may wait for the socket before we stop adding to them.
+UNSENT_LIMIT = 8 * 1024 * 1024
+#: Bytes in flight; a larger message goes alone.
+WINDOW_BYTES = 16 * 1024 * 1024
+
+
+class PublishChannel:
+    """See the module. ``gone`` resolves when the channel is."""
+
+    def __init__(
+        self,
+        connection: PublishConnection,
+        calls: ChannelCalls,
+        answered: Callable[[Outgoing, Published], None],
+        room: Callable[[], None],
+        window: int,
+    ) -> None:
+        self._connection = connection
+        self._calls = calls
+        self._answered = answered
+        self._room = room
+        self._window = window
+        self._ledger = ConfirmLedger()
+        self._frame_max = int(connection.params.frame_max or 0)
+        self._last_left: list[Outgoing] = []
+        self.gone = calls.closed
+        #: Set between Connection.Blocked and Connection.Unblocked.
+        self.blocked = False
+
+    @classmethod
+    async def open(
+        cls,
+        connection: PublishConnection,
+        answered: Callable[[Outgoing, Published], None],
+        room: Callable[[], None],
+        *,
+        window: int,
+    ) -> PublishChannel:
+        """Open a channel and switch confirms on. Raises ``ChannelGone``.
+
+        ``answered(message, how)`` for every message that ends; ``room()`` when more could be sent.
+        """
+        calls = await ChannelCalls.open(connection)
+        self = cls(connection, calls, answered, room, window)
+        await calls.confirm(self._on_confirm)
+        calls.channel.add_on_return_callback(self._on_return)
+        connection.watch_blocking(self._on_blocked)
+        return self
+
+    @property
+    def in_flight(self) -> int:
+        """Messages sent and not answered."""
+        return len(self._ledger)
+
+    def send_from(self, queue: deque[Outgoing]) -> int:
+        """Send from the head of ``queue`` what the window allows, in one turn; the bytes taken off the queue."""
+        taken = 0
+        pieces: list[bytes | memoryview] = []
+        gathered = 0
+        while queue and self._may_send(queue[0]):
+            message = queue.popleft()
+            taken += message.size
+            try:
+                frames = publish_frames(
+                    self._calls.number, message.method, message.header, message.body, self._frame_max
+                )
+            except ValueError as error:
+                logger.error("message to %r cannot be sent: %s", message.exchange, error)
+                self._answered(message, Published.FAILED)
+                continue
+            self._ledger.sent(message)
+            for piece in frames:
+                pieces.append(piece)
+                gathered += len(piece)
+                if gathered >= WRITE_BYTES:
+                    self._write(pieces)
+                    pieces, gathered = [], 0
+        if pieces:
+            self._write(pieces)
+        return taken
+
+    def _may_send(self, message: Outgoing) -> bool:
+        ledger = self._ledger
+        if self.blocked or not self._calls.is_open or not self._connection.is_open:
+            return False
+        if not ledger:
+            return True
+        if message.suspect or self._suspects:
+            return False
+        return (
+            len(ledger) < self._window
+            and ledger.size + message.size <= WINDOW_BYTES
+            and self._connection.unsent_bytes < UNSENT_LIMIT
+        )
+
+    @property
+    def _suspects(self) -> bool:
+        """Whether the one message in flight is a suspect, which travels alone."""
+        return len(self._ledger) == 1 and self._ledger.oldest().suspect
+
+    def _write(self, pieces: Sequence[bytes | memoryview]) -> None:
+        # Frames are counted by their heads: every second piece at least. The counter only feeds pika's statistics.
+        self._connection.emit_frames(b"".join(pieces), len(pieces) // 2)
+
+    def _on_confirm(self, frame: Any) -> None:
+        method = frame.method
+        how = Published.CONFIRMED if isinstance(method, pika.spec.Basic.Ack) else Published.NACKED
+        for message in list(self._ledger.answered(int(method.delivery_tag), bool(method.multiple))):
+            if message.returned and how is Published.CONFIRMED:
+                self._answered(message, Published.RETURNED)
+            else:
+                self._answered(message, how)
+
+    def _on_return(self, _channel: object, method: Any, _properties: object, body: bytes) -> None:
+        if not self._ledger.came_back(str(method.exchange), str(method.routing_key), body):
+            logger.error("the broker returned a message that is not in flight: %r", method)
+
+    def _on_blocked(self, blocked: bool) -> None:
+        self.blocked = blocked
+        if blocked:
+            logger.warning(
+                "the broker is in alarm and takes no messages; %d wait for a confirm", len(self._ledger)
+            )
+        else:
+            logger.warning("the broker takes messages again")
+            self._room()
+
+    def abandon(self) -> tuple[list[Outgoing], Outgoing | None]:
+        """What was in flight, in order, to be sent again; and the one message that certainly closed the channel.
+
+        When the broker closes a channel over a message it does not say which. All in flight become suspects, which
+        from then on travel alone: one that closes the channel again is the culprit.
+        """
+        connection = self._connection
+        connection.watch_blocking(None)
+        messages = self._ledger.abandon()
+        for message in messages:
+            message.returned = False
+        if not _blames_content(self.gone):
+            return messages, None
+        if len(messages) == 1:
+            return [], messages[0]
+        for message in messages:
+            message.suspect = True
+        return messages, None
+
+
+def _blames_content(gone: asyncio.Future[ChannelGone]) -> bool:
+    """Whether the channel was closed with an AMQP error about what was sent on it."""
+    return gone.done() and not gone.cancelled() and gone.result().code not in (0, 200, 320)
