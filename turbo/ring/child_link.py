@@ -1,0 +1,275 @@
+"""The child's end of its own rings.
+
+What: claims records, emits outcomes, waits. Place: beneath the child's loop; runs in the child only, one a
+process. It must never be used by a process that a task forked (``detached``), and no signal handler may call
+it or raise inside it: handlers raise in a task's body alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import socket
+import sys
+import threading
+import weakref
+from typing import TYPE_CHECKING, NoReturn
+
+from turbo import failpoint
+from turbo.ring import memory, oversize
+from turbo.ring.control_page import ChildPage
+from turbo.ring.layout import (
+    EXIT_DESCRIPTORS_LOST,
+    EXIT_MASTER_GONE,
+    EXIT_RING_CORRUPT,
+    EXIT_STRAY_FORK,
+    MAGIC,
+    OVERSIZE,
+    OVERSIZE_NOTE,
+    PAGE_SIZE,
+    W_EPOCH,
+    W_LIVE_TICKET,
+    W_MAGIC,
+    W_OUTCOME_CAPACITY,
+    W_TASK_CAPACITY,
+    RingCorrupt,
+    RingDetached,
+    check_capacity,
+    inline_limit,
+)
+from turbo.ring.outcome_ring import OutcomeProducer
+from turbo.ring.task_ring import TaskConsumer
+
+if TYPE_CHECKING:
+    import mmap
+    from collections.abc import Callable, Sequence
+
+#: How long a full outcome ring is left alone between looks, in milliseconds.
+_FULL_PAUSE_MS = 1
+
+_attached: weakref.WeakSet[ChildLink] = weakref.WeakSet()
+
+
+def leave(code: int, why: str) -> NoReturn:
+    """End this process at once, saying why on stderr; never through exceptions that a body could catch."""
+    os.write(2, f"turbo child {os.getpid()}: {why}; exiting with {code}\n".encode())
+    os._exit(code)
+
+
+class ChildLink:
+    """One child's rings, page and channel, as the child holds them.
+
+    Why it is right. The claiming side is used by the child's loop thread alone; the emitting side by any
+    thread of the task, one at a time under a process-local lock, which dies with the process and is never
+    taken by a signal handler. A process forked by a task has the memory unmapped (MADV_DONTFORK), the
+    descriptors closed and ``detached`` set, so two processes cannot be one child. *Killed at any line:* see
+    the rings. *The master killed or frozen:* every wait here also polls the lifeline.
+    """
+
+    __slots__ = (
+        "__weakref__", "_abort", "_channel", "_fds", "_inbox", "_inline_limit", "_lifeline_fd", "_lock",
+        "_mappings", "_next_ticket", "_outcomes", "_poll", "_tasks", "_token_fd", "_words", "detached",
+        "epoch", "page",
+    )  # fmt: skip
+
+    def __init__(
+        self, epoch: int, fds: Sequence[int], lifeline_fd: int, abort: Callable[[int, str], NoReturn]
+    ) -> None:
+        task_fd, outcome_fd, page_fd, token_fd, event_fd, channel_fd = fds
+        memory.check_size(page_fd, PAGE_SIZE)
+        page = memory.map_shared(page_fd, PAGE_SIZE, writable=True)
+        words: memoryview[int] = memoryview(page).cast("Q")
+        if words[W_MAGIC] != MAGIC or words[W_EPOCH] != epoch:
+            raise RingCorrupt(f"the control page is not that of epoch {epoch}")
+        task_capacity = check_capacity(words[W_TASK_CAPACITY])
+        outcome_capacity = check_capacity(words[W_OUTCOME_CAPACITY])
+        memory.check_size(task_fd, task_capacity)
+        memory.check_size(outcome_fd, outcome_capacity)
+        tasks = memory.map_shared(task_fd, task_capacity, writable=False)
+        outcomes = memory.map_shared(outcome_fd, outcome_capacity, writable=True)
+        self._mappings: tuple[mmap.mmap, ...] = (tasks, outcomes, page)
+        for mapping in self._mappings:
+            memory.forget_after_fork(mapping)
+        self.epoch = epoch
+        #: True in a process forked by a task: the rings are another's.
+        self.detached = False
+        self._abort = abort
+        self._words = words
+        self._token_fd = token_fd
+        self._fds = (token_fd, event_fd)
+        for fd in (task_fd, outcome_fd, page_fd):
+            os.close(fd)
+        self._channel = socket.socket(fileno=channel_fd)
+        self._inbox = oversize.Inbox(self._channel, oversize.SEALS_FROM_MASTER)
+        self._tasks = TaskConsumer(tasks, words, token_fd, epoch)
+        self._outcomes = OutcomeProducer(outcomes, words, event_fd, epoch)
+        self._inline_limit = inline_limit(outcome_capacity)
+        self._next_ticket = 1
+        self._lock = threading.Lock()
+        self._lifeline_fd = lifeline_fd
+        self._poll: select.poll | None = None
+        self.page = ChildPage(words)
+        _attached.add(self)
+
+    @classmethod
+    def attach(
+        cls,
+        epoch: int,
+        fds: Sequence[int],
+        *,
+        lifeline_fd: int = -1,
+        abort: Callable[[int, str], NoReturn] = leave,
+    ) -> ChildLink:
+        """Map the rings whose descriptors ``MasterLink.child_fds`` gave; takes the descriptors over.
+
+        ``lifeline_fd`` is polled wherever the link waits. ``abort(code, why)`` ends the process when the
+        rings or descriptors are unusable (tests replace it). Raises RingCorrupt if they are not those of
+        ``epoch``.
+        """
+        return cls(epoch, fds, lifeline_fd, abort)
+
+    def claim(self) -> tuple[int, int, bytes] | None:
+        """Return the next record as (kind, sequence, payload), None when there is none now. Never blocks.
+
+        Any damage ends the process: a body may have closed our descriptors, and no later claim could be
+        trusted.
+        """
+        try:
+            record = self._tasks.claim()
+            if record is not None and record[0] >= OVERSIZE:
+                kind, seq, note = record
+                return kind & ~OVERSIZE, seq, self._inbox.fetch(note)
+        except RingCorrupt as error:
+            self._abort(EXIT_STRAY_FORK if self.detached else EXIT_RING_CORRUPT, str(error))
+        except OSError as error:
+            self._abort(EXIT_DESCRIPTORS_LOST, f"claiming: {error}")
+        return record
+
+    def wait(self, lifeline_fd: int = -1) -> None:
+        """Signal what was emitted, then sleep until there may be a record; spurious returns are normal.
+
+        ``lifeline_fd`` replaces the one given to ``attach``. Ends the process when the master is gone.
+        """
+        if self.detached:
+            self._abort(EXIT_STRAY_FORK, "a process forked by a task came back into the child's loop")
+        if lifeline_fd >= 0 and lifeline_fd != self._lifeline_fd:
+            self._lifeline_fd = lifeline_fd
+            self._poll = None
+        self.signal()
+        poll = self._poll or self._make_poll()
+        for fd, events in poll.poll():
+            if fd == self._lifeline_fd:
+                self._abort(EXIT_MASTER_GONE, "the master is gone")
+            if events & ~select.POLLIN:
+                # The channel's other end is the master's alone: a hang-up there means the same as the
+                # lifeline's.
+                if fd == self._token_fd or events & select.POLLNVAL:
+                    self._abort(EXIT_DESCRIPTORS_LOST, "a descriptor of the rings is gone")
+                self._abort(EXIT_MASTER_GONE, "the master closed this child's link")
+            if fd != self._token_fd:
+                try:
+                    self._inbox.collect(self._words[W_LIVE_TICKET])
+                except RingCorrupt as error:
+                    self._abort(EXIT_RING_CORRUPT, str(error))
+
+    def emit(self, kind: int, seq: int, parts: Sequence[bytes]) -> None:
+        """Store one outcome record; ``signal`` makes it known. Waits for the master while the ring is full.
+
+        ``kind`` is below 2**31. Raises RingDetached in a process forked by a task.
+        """
+        if self.detached:
+            raise RingDetached("this process was forked by a task; its parent owns the outcome ring")
+        size = sum(map(len, parts))
+        with self._lock:
+            if size > self._inline_limit:
+                kind, payload = kind | OVERSIZE, self._send_oversize(parts, size)
+            else:
+                payload = b"".join(parts)
+            try:
+                while not self._outcomes.emit(kind, seq, payload):
+                    # What was not signalled is never drained: a full ring must not wait for its own records.
+                    self._outcomes.signal()
+                    self._pause(select.POLLIN)
+            except RingCorrupt as error:
+                self._abort(EXIT_RING_CORRUPT, str(error))
+
+    def signal(self) -> None:
+        """Tell the master of every record emitted since the last call, with one write; nothing if none."""
+        if self._outcomes.unsignalled and not self.detached:
+            with self._lock:
+                try:
+                    self._outcomes.signal()
+                except OSError as error:
+                    self._abort(EXIT_DESCRIPTORS_LOST, f"signalling: {error}")
+
+    def close(self) -> None:
+        """Let go of memory and descriptors. Only for tests: a child leaves through os._exit."""
+        _attached.discard(self)
+        self._inbox.close()
+        self._channel.close()
+        self._tasks.close()
+        self._outcomes.close()
+        self._words.release()
+        for mapping in self._mappings:
+            mapping.close()
+        for fd in self._fds:
+            os.close(fd)
+
+    def _send_oversize(self, parts: Sequence[bytes], size: int) -> bytes:
+        """Send a body ahead of its record and return the note that names it."""
+        ticket = self._next_ticket
+        self._next_ticket = ticket + 1
+        fd = oversize.create(parts, oversize.SEALS_FROM_CHILD)
+        try:
+            while not oversize.send(self._channel, ticket, size, fd):
+                self._outcomes.signal()
+                self._pause(select.POLLIN)
+        finally:
+            os.close(fd)
+        if failpoint.ENABLED:
+            failpoint.hit("ring.oversize.sent")
+        return OVERSIZE_NOTE.pack(ticket, size)
+
+    def _pause(self, events: int) -> None:
+        """Wait a little for the master to make room; end the process if the master is gone."""
+        poll = select.poll()
+        if self._lifeline_fd >= 0:
+            poll.register(self._lifeline_fd, events)
+        if poll.poll(_FULL_PAUSE_MS):
+            self._abort(EXIT_MASTER_GONE, "the master is gone")
+
+    def _make_poll(self) -> select.poll:
+        poll = select.poll()
+        poll.register(self._token_fd, select.POLLIN)
+        poll.register(self._channel, select.POLLIN)
+        if self._lifeline_fd >= 0:
+            poll.register(self._lifeline_fd, select.POLLIN)
+        self._poll = poll
+        return poll
+
+    def _detach(self) -> None:
+        """Turn this copy off, in a process forked by a task."""
+        self.detached = True
+        self.page.detach()
+        # The thread that held it exists only in the parent.
+        self._lock = threading.Lock()
+        for mapping in self._mappings:
+            # The range is not mapped here and may become somebody else's: its munmap must never run.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(mapping))
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        for fd in (*self._fds, self._channel.fileno()):
+            # Kept occupied, so that no file of the task gets a number that this link would use.
+            os.dup2(null, fd, inheritable=False)
+        os.close(null)
+
+
+def _detach_all() -> None:
+    try:
+        for link in list(_attached):
+            link._detach()  # noqa: SLF001 - same module
+    except OSError as error:
+        sys.stderr.write(f"turbo: rings could not be turned off in a forked process: {error}\n")
+
+
+os.register_at_fork(after_in_child=_detach_all)

@@ -1,0 +1,112 @@
+"""The bytes that master and child share, and who writes which word.
+
+What: constants and structures only. Place: beneath both rings, the control page and the link; both processes
+import it. It must never read, write, open or wait.
+
+One child incarnation has three memfds: a task ring, an outcome ring (each exactly its capacity, a power of
+two, data from byte 0) and one control page that holds every cursor. Positions are free-running byte counts of
+64 bits; a position's place in the ring is ``position & (capacity - 1)``. All words are little-endian.
+
+A record starts on a multiple of 8: ``length u32, kind u32, sequence u64, epoch u32, crc32 u32, payload``.
+``length`` counts header and payload without the filling to 8. The CRC covers the 20 bytes before it and the
+payload, and starts from the low 32 bits of the record's own position, so that what an earlier lap left at the
+same place is never valid again. A record never wraps: what is left at the ring's end becomes one padding
+word, ``length u32`` (all that is left) and ``kind u32`` = ``PADDING``.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from turbo.exceptions import TurboError
+
+
+class RingCorrupt(TurboError):
+    """Shared memory holds what the protocol forbids: the child at its other end must be replaced."""
+
+
+class RingUnavailable(TurboError):
+    """The memory or descriptors of a child's rings cannot be had from the system."""
+
+
+class RingDetached(TurboError):
+    """The rings belong to another process: this one was forked by a task and may not write to them."""
+
+
+#: Bytes of a record before its payload.
+HEADER: Final = 24
+#: What the CRC covers of the header.
+CHECKED: Final = struct.Struct("<IIQI")
+WHOLE: Final = struct.Struct("<IIQII")
+CRC: Final = struct.Struct("<I")
+
+#: Kind of the word that fills the ring's end. User kinds are below ``OVERSIZE``.
+PADDING: Final = 0xFFFFFFFF
+#: Set in the kind of a record whose payload (ticket u64, size u64) names a body sent as its own memfd.
+OVERSIZE: Final = 0x80000000
+OVERSIZE_NOTE: Final = struct.Struct("<QQ")
+
+MASK32: Final = 0xFFFFFFFF
+DEFAULT_CAPACITY: Final = 256 * 1024
+MIN_CAPACITY: Final = 1024
+#: A payload longer than ``capacity // INLINE_SHARE - HEADER`` travels as a memfd (Agrona's limit, too).
+INLINE_SHARE: Final = 8
+#: Longest body of an oversize record that a receiver accepts, in bytes.
+OVERSIZE_LIMIT: Final = 1 << 30
+
+#: One token: what reading the semaphore eventfd must give.
+ONE: Final = (1).to_bytes(8, "little")
+
+PAGE_SIZE: Final = 4096
+MAGIC: Final = 0x31_4F_42_52_55_54_01_00
+
+# Words of the control page, as indices of 8 bytes. Each writer's groups are 128 bytes apart, two cache lines,
+# because x86 fetches lines in pairs. The master fills in every word before the child exists; from the child's
+# start on each word has the one writer named here.
+
+#: Written once by the master at creation.
+W_MAGIC: Final = 0
+W_EPOCH: Final = 1
+W_TASK_CAPACITY: Final = 2
+W_OUTCOME_CAPACITY: Final = 3
+#: Written by the master, read by nobody alive: for looking at a dead child's page.
+W_TASK_TAIL: Final = 16
+#: Written by the master, read by the child: what of the outcome ring is free again.
+W_OUTCOME_HEAD: Final = 32
+#: Written by the master, read by the child's signal handler: the sequence whose soft limit has passed.
+W_SOFT_NAMED: Final = 48
+#: Written by the master, read by the child: oversize bodies with a lower ticket were taken back.
+W_LIVE_TICKET: Final = 64
+#: Written by the child, read by the master: end of the last record copied and checked.
+W_TASK_HEAD: Final = 128
+#: Written by the child, read by the master after the child's death: the last sequence it began to handle.
+W_STARTED: Final = 129
+#: Written by the child; read by the master to bound what it drains, and after the child's death.
+W_OUTCOME_TAIL: Final = 144
+#: Written by the child, read by the master's scan as one group: see ``control_page``.
+W_RUN_SEQ: Final = 160
+W_RUN_IN_BODY: Final = 161
+W_RUN_SOFT: Final = 162
+W_RUN_HARD: Final = 163
+W_RUN_STARTED: Final = 164
+#: Written by the child once it is initialised: its pid.
+W_HELLO: Final = 176
+
+#: Exit codes of a child that finds its surroundings unusable. sysexits.h ends at 78; shells use 126 upwards.
+EXIT_RING_CORRUPT: Final = 81
+EXIT_DESCRIPTORS_LOST: Final = 82
+EXIT_STRAY_FORK: Final = 83
+EXIT_MASTER_GONE: Final = 77
+
+
+def check_capacity(capacity: int) -> int:
+    """Return ``capacity`` (bytes) if a ring can have it: a power of two, 1 KiB or more. Else ValueError."""
+    if capacity < MIN_CAPACITY or capacity & (capacity - 1) or capacity > 1 << 30:
+        raise ValueError(f"a ring's capacity must be a power of two, {MIN_CAPACITY} to 2**30, not {capacity}")
+    return capacity
+
+
+def inline_limit(capacity: int) -> int:
+    """Longest payload in bytes that travels inside a ring of ``capacity`` bytes."""
+    return capacity // INLINE_SHARE - HEADER

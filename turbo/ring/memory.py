@@ -1,0 +1,65 @@
+"""Anonymous shared memory: made, sealed and touched by the master, mapped by the child.
+
+What: memfds, never names in /dev/shm, which a killed process would leave behind. Place: beneath the rings;
+runs in the master at a child's creation and in the child at its start. It must never leave a page to be found
+missing later: what cannot be had is RingUnavailable now, not a SIGBUS in the middle of a record.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import mmap
+import os
+
+from turbo.ring.layout import RingCorrupt, RingUnavailable
+
+#: Linux 5.1: existing mappings stay writable, new ones and write(2) are refused. Not in Python 3.11's fcntl.
+F_SEAL_FUTURE_WRITE = 0x0010
+_FIXED_SIZE = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
+
+
+def create(name: str, size: int) -> int:
+    """Return a memfd of ``size`` bytes whose pages all exist and whose size is sealed.
+
+    The pages are charged to the caller. Raises RingUnavailable when memory or descriptors are short.
+    """
+    try:
+        fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    except OSError as error:
+        raise RingUnavailable(f"no descriptor for {name}: {error}") from error
+    try:
+        os.ftruncate(fd, size)
+        # ftruncate alone only promises; this allocates, or fails now.
+        os.posix_fallocate(fd, 0, size)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _FIXED_SIZE)
+    except OSError as error:
+        os.close(fd)
+        raise RingUnavailable(f"no memory for {name} ({size} bytes): {error}") from error
+    return fd
+
+
+def map_shared(fd: int, size: int, *, writable: bool) -> mmap.mmap:
+    """Map a memfd of ``create``. Raises RingUnavailable when address space or memory is short."""
+    prot = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+    try:
+        return mmap.mmap(fd, size, mmap.MAP_SHARED | mmap.MAP_POPULATE, prot)
+    except (OSError, ValueError) as error:
+        raise RingUnavailable(f"cannot map {size} bytes: {error}") from error
+
+
+def refuse_new_writers(fd: int) -> None:
+    """Seal ``fd`` so that only the mappings that exist now can write; a kernel before 5.1 goes without."""
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, F_SEAL_FUTURE_WRITE)
+
+
+def forget_after_fork(mapping: mmap.mmap) -> None:
+    """Keep ``mapping`` out of processes that this one forks: a stray access faults there."""
+    mapping.madvise(mmap.MADV_DONTFORK)
+
+
+def check_size(fd: int, size: int) -> None:
+    """Raise RingCorrupt unless the memfd has exactly ``size`` bytes and can never have another number."""
+    if os.fstat(fd).st_size != size or fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _FIXED_SIZE != _FIXED_SIZE:
+        raise RingCorrupt(f"a shared memory descriptor is not the sealed {size} bytes announced")

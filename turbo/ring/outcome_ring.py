@@ -1,0 +1,214 @@
+"""The outcome ring: records from one child to the master, counted exactly.
+
+What: two handles on one memory, ``OutcomeProducer`` (child) and ``OutcomeConsumer`` (master). Place: between
+the child's loop and the master's settling. Neither handle may block, log or know what a record means; waiting
+for room is the link's business.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+from zlib import crc32
+
+from turbo import failpoint
+from turbo.ring.layout import (
+    CHECKED,
+    CRC,
+    HEADER,
+    MASK32,
+    ONE,
+    PADDING,
+    W_OUTCOME_HEAD,
+    W_OUTCOME_TAIL,
+    WHOLE,
+    RingCorrupt,
+    inline_limit,
+)
+
+if TYPE_CHECKING:
+    import mmap
+
+_PADDING_HIGH = PADDING << 32
+
+#: (kind, sequence, payload)
+Record = tuple[int, int, bytes]
+
+
+class OutcomeProducer:
+    """The child's end of an outcome ring. Callers hold the child's outcome lock.
+
+    Why it is right. *Who writes:* the ring's bytes and ``W_OUTCOME_TAIL`` only the child, ``W_OUTCOME_HEAD``
+    only the master. A record becomes real with the single store of the tail, after all its bytes. The eventfd
+    then gets exactly the number of new records, always: there is no sleeping flag whose store and load could
+    pass each other. *Killed before* the tail store: the record never was. *Killed between* tail and eventfd:
+    the master drains up to the tail once the pidfd says that the child is gone. *A full ring:* nothing is
+    overwritten, since ``W_OUTCOME_HEAD`` only moves past records that the master has copied.
+    """
+
+    __slots__ = ("_capacity", "_epoch", "_event_fd", "_head", "_mapping", "_mask", "_page", "_tail", "_words",
+                 "unsignalled")  # fmt: skip
+
+    def __init__(self, mapping: mmap.mmap, page: memoryview[int], event_fd: int, epoch: int) -> None:
+        self._mapping = mapping
+        self._words: memoryview[int] = memoryview(mapping).cast("Q")
+        self._page = page
+        self._event_fd = event_fd
+        self._epoch = epoch
+        self._capacity = len(mapping)
+        self._mask = self._capacity - 1
+        self._tail = page[W_OUTCOME_TAIL]
+        self._head = page[W_OUTCOME_HEAD]
+        #: Records stored and not yet added to the eventfd.
+        self.unsignalled = 0
+
+    def emit(self, kind: int, seq: int, payload: bytes) -> bool:
+        """Store one record, not yet signalled. Return False, with nothing written, when it does not fit."""
+        # hot: bench/rings.py
+        length = HEADER + len(payload)
+        size = (length + 7) & -8
+        position = self._tail
+        offset = position & self._mask
+        room = self._capacity - offset
+        padded = size > room
+        if padded:
+            position += room
+        end = position + size
+        if end - self._head > self._capacity:
+            self._read_head()
+            if end - self._head > self._capacity:
+                return False
+        if padded:
+            self._words[offset >> 3] = _PADDING_HIGH | room
+            offset = 0
+        mapping = self._mapping
+        mapping[offset + HEADER : offset + length] = payload
+        if failpoint.ENABLED:
+            failpoint.hit("ring.outcome.copied")
+        checked = CHECKED.pack(length, kind, seq, self._epoch)
+        crc = crc32(payload, crc32(checked, position & MASK32))
+        mapping[offset : offset + HEADER] = checked + CRC.pack(crc)
+        if failpoint.ENABLED:
+            failpoint.hit("ring.outcome.before_tail")
+        self._page[W_OUTCOME_TAIL] = end
+        self._tail = end
+        self.unsignalled += 1
+        if failpoint.ENABLED:
+            failpoint.hit("ring.outcome.tail_stored")
+        return True
+
+    def signal(self) -> None:
+        """Add the number of records emitted since the last signal to the eventfd, if there are any."""
+        count = self.unsignalled
+        if count:
+            os.write(self._event_fd, ONE if count == 1 else count.to_bytes(8, "little"))
+            self.unsignalled = 0
+            if failpoint.ENABLED:
+                failpoint.hit("ring.outcome.signalled")
+
+    def close(self) -> None:
+        """Let go of the memory, so that the mapping can be closed."""
+        self._words.release()
+
+    def _read_head(self) -> None:
+        head = self._page[W_OUTCOME_HEAD]
+        if not self._head <= head <= self._tail:
+            raise RingCorrupt(f"the master's head {head} is outside {self._head}..{self._tail}")
+        self._head = head
+
+
+class OutcomeConsumer:
+    """The master's end of an outcome ring.
+
+    Why it is right. One read of the eventfd returns and clears the count of complete records; exactly so many
+    are consumed, and the kernel's lock round the count orders their bytes, on ARM too. ``W_OUTCOME_TAIL`` is
+    read after the count and only bounds the walk: a record beyond it is a lie. Headers are copied once and
+    the copy is checked as if the child were hostile; the mapping is read-only. ``W_OUTCOME_HEAD`` is stored
+    once per batch, after the last copy. *A corrupt record* raises RingCorrupt; what was read before it in the
+    batch is kept in ``salvaged`` for the post-mortem, since those tasks did finish. *The child killed at any
+    line:* see the producer; ``drain_dead`` walks to the tail word.
+    """
+
+    __slots__ = ("_capacity", "_epoch", "_event_fd", "_longest", "_mapping", "_mask", "_page", "_position",
+                 "_words", "corrupt", "salvaged")  # fmt: skip
+
+    def __init__(
+        self, mapping: mmap.mmap, page: memoryview[int], event_fd: int, epoch: int, origin: int = 0
+    ) -> None:
+        self._mapping = mapping
+        self._words: memoryview[int] = memoryview(mapping).cast("Q")
+        self._page = page
+        self._event_fd = event_fd
+        self._epoch = epoch
+        self._capacity = len(mapping)
+        self._mask = self._capacity - 1
+        self._longest = HEADER + inline_limit(self._capacity)
+        self._position = origin
+        #: Why this ring may not be read any more, None while it is sound.
+        self.corrupt: str | None = None
+        self.salvaged: list[Record] = []
+
+    def drain(self) -> list[Record]:
+        """Return the records signalled since the last call, oldest first. Raises RingCorrupt."""
+        try:
+            count = int.from_bytes(os.read(self._event_fd, 8), "little")
+        except BlockingIOError:
+            return []
+        return self._walk(count)
+
+    def drain_dead(self) -> list[Record]:
+        """After the child's death: return all that is left up to the tail word. Raises RingCorrupt."""
+        return self._walk(-1)
+
+    def behind(self) -> int:
+        """Bytes between what was drained and the child's tail; for an alarm about lost wakeups."""
+        return self._page[W_OUTCOME_TAIL] - self._position
+
+    def close(self) -> None:
+        """Let go of the memory, so that the mapping can be closed."""
+        self._words.release()
+
+    def _fail(self, why: str, records: list[Record]) -> RingCorrupt:
+        self.corrupt = why
+        self.salvaged += records
+        return RingCorrupt(why)
+
+    def _walk(self, count: int) -> list[Record]:
+        """Copy out ``count`` records, or all up to the tail word if it is negative."""
+        # hot: bench/rings.py
+        if self.corrupt is not None:
+            raise RingCorrupt(self.corrupt)
+        records: list[Record] = []
+        append = records.append
+        unpack = WHOLE.unpack
+        mapping, words, mask = self._mapping, self._words, self._mask
+        capacity, longest, own_epoch = self._capacity, self._longest, self._epoch
+        position = self._position
+        tail = self._page[W_OUTCOME_TAIL]
+        if tail < position or tail - position > capacity or tail & 7:
+            raise self._fail(f"the child's tail {tail} is impossible at {position}", records)
+        while count and (position < tail or count > 0):
+            offset = position & mask
+            first = words[offset >> 3]
+            if first >= _PADDING_HIGH:
+                room = capacity - offset
+                if first & MASK32 != room:
+                    raise self._fail(f"padding of {first & MASK32} bytes where {room} are left", records)
+                position += room
+                offset = 0
+            header = mapping[offset : offset + HEADER]
+            if len(header) != HEADER:
+                raise self._fail("a record's header crosses the end of the ring", records)
+            length, kind, seq, epoch, crc = unpack(header)
+            end = position + ((length + 7) & -8)
+            if length < HEADER or length > longest or offset + length > capacity or end > tail:
+                raise self._fail(f"record of {length} bytes at {position}, tail {tail}", records)
+            payload = mapping[offset + HEADER : offset + length]
+            if epoch != own_epoch or crc32(payload, crc32(header[:20], position & MASK32)) != crc:
+                raise self._fail(f"record {seq} of epoch {epoch} at {position} fails its CRC", records)
+            append((kind, seq, payload))
+            position = end
+            count -= 1
+        self._position = position
+        self._page[W_OUTCOME_HEAD] = position
+        return records

@@ -1,0 +1,158 @@
+"""Bodies too large for a ring: each travels as a sealed memfd of its own beside it.
+
+What: making, sending, receiving and reading such bodies. Place: used by both ends of a link, in both
+directions, over the child's SOCK_SEQPACKET pair. Nothing here may block: a full socket is an answer, not a
+wait.
+
+Why it is right. A body's descriptor is sent, with a ticket that only rises, before the small record that
+names the ticket is published, so whoever holds the record finds the descriptor in its queue. Records that
+were taken back leave theirs behind: the receiver skips lower tickets, and since the master cut those files to
+nothing at the take-back they hold no memory meanwhile. A ticket that is missing, or a file that is not sealed
+or has not the announced size, is corruption. *Either side killed* between sending and publishing: a
+descriptor that nobody asks for, freed with the socket or by the next higher ticket.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import fcntl
+import os
+import socket
+from typing import TYPE_CHECKING
+
+from turbo.ring.layout import OVERSIZE_LIMIT, OVERSIZE_NOTE, RingCorrupt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Complete: nothing about the file can change any more.
+SEALS_FROM_CHILD = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+#: The master may still cut the file to nothing when it takes the record back.
+SEALS_FROM_MASTER = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+
+_FLAGS = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+_CONTROL_SPACE = socket.CMSG_SPACE(array.array("i").itemsize)
+
+
+def make_pair() -> tuple[socket.socket, socket.socket]:
+    """Return the two ends of one child's channel for descriptors, both non-blocking and close-on-exec."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    return ours, theirs
+
+
+def create(parts: Sequence[bytes], seals: int) -> int:
+    """Return a sealed memfd that holds ``parts`` one after the other. Raises OSError when memory is short."""
+    fd = os.memfd_create("turbo-body", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        for part in parts:
+            rest = memoryview(part)
+            while rest:
+                rest = rest[os.write(fd, rest) :]
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def send(channel: socket.socket, ticket: int, size: int, fd: int) -> bool:
+    """Queue one descriptor. Return False when the other side has too many unread, or is gone."""
+    try:
+        socket.send_fds(channel, [OVERSIZE_NOTE.pack(ticket, size)], [fd], socket.MSG_DONTWAIT)
+    except (BlockingIOError, BrokenPipeError, ConnectionResetError):
+        return False
+    except OSError as error:
+        # ETOOMANYREFS: the user's limit of descriptors in flight; as good as full.
+        if error.errno == errno.ETOOMANYREFS:
+            return False
+        raise
+    return True
+
+
+def read_body(fd: int, size: int, seals: int) -> bytes:
+    """Copy a received body out. Raises RingCorrupt unless it is sealed and has exactly ``size`` bytes."""
+    try:
+        held = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+    except OSError as error:
+        raise RingCorrupt(f"an oversize body is not a memfd: {error}") from error
+    if held & seals != seals or size > OVERSIZE_LIMIT or os.fstat(fd).st_size != size:
+        raise RingCorrupt(f"an oversize body of {size} bytes is not sealed or has another size")
+    pieces = []
+    offset = 0
+    while offset < size:
+        piece = os.pread(fd, size - offset, offset)
+        if not piece:
+            raise RingCorrupt("an oversize body ends early")
+        pieces.append(piece)
+        offset += len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+class Inbox:
+    """One side's received descriptors, by ticket."""
+
+    __slots__ = ("_channel", "_seals", "_waiting")
+
+    def __init__(self, channel: socket.socket, seals: int) -> None:
+        self._channel = channel
+        self._seals = seals
+        #: ticket -> (size, descriptor), received before they were asked for.
+        self._waiting: dict[int, tuple[int, int]] = {}
+
+    def fetch(self, note: bytes) -> bytes:
+        """Return the body that a record's note names. Raises RingCorrupt if it was not sent."""
+        if len(note) != OVERSIZE_NOTE.size:
+            raise RingCorrupt(f"an oversize note of {len(note)} bytes")
+        ticket, size = OVERSIZE_NOTE.unpack(note)
+        while ticket not in self._waiting:
+            if not self._receive():
+                raise RingCorrupt(f"no body came for ticket {ticket}")
+        announced, fd = self._waiting.pop(ticket)
+        self.discard_below(ticket)
+        try:
+            if announced != size:
+                raise RingCorrupt(f"ticket {ticket} announced {announced} bytes, its record {size}")
+            return read_body(fd, size, self._seals)
+        finally:
+            os.close(fd)
+
+    def collect(self, live: int) -> None:
+        """Take what waits in the socket, keeping only tickets from ``live`` on; for an idle receiver."""
+        while self._receive():
+            pass
+        self.discard_below(live)
+
+    def discard_below(self, ticket: int) -> None:
+        """Close the descriptors of lower tickets: their records were taken back."""
+        for stale in [held for held in self._waiting if held < ticket]:
+            os.close(self._waiting.pop(stale)[1])
+
+    def close(self) -> None:
+        """Close every descriptor still held."""
+        self.discard_below(1 << 64)
+
+    def _receive(self) -> bool:
+        """Take one message off the socket; False when none is there."""
+        try:
+            note, controls, _, _ = self._channel.recvmsg(OVERSIZE_NOTE.size + 1, _CONTROL_SPACE, _FLAGS)
+        except (BlockingIOError, ConnectionResetError):
+            return False
+        fds = array.array("i")
+        for level, kind, data in controls:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+        if not note and not fds:
+            return False
+        if len(note) != OVERSIZE_NOTE.size or len(fds) != 1:
+            for fd in fds:
+                os.close(fd)
+            raise RingCorrupt(f"an oversize message of {len(note)} bytes with {len(fds)} descriptors")
+        ticket, size = OVERSIZE_NOTE.unpack(note)
+        if ticket in self._waiting:
+            os.close(fds[0])
+            raise RingCorrupt(f"ticket {ticket} came twice")
+        self._waiting[ticket] = (size, fds[0])
+        return True

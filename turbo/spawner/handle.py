@@ -1,0 +1,248 @@
+"""Starting the spawner, and the master's handle on it.
+
+What: ``start_spawner`` and ``Spawner``. Place: the command calls the first before any loop, thread or socket
+exists; the master then asks for children and hears of exits. Nothing in ``Spawner`` blocks but ``close``.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import gc
+import logging
+import os
+import select
+import socket
+from typing import TYPE_CHECKING
+
+from turbo.exceptions import TurboError
+from turbo.spawner import kernel
+from turbo.spawner.forking import fork, kill_group
+from turbo.spawner.messages import (
+    EXITED,
+    FAILED,
+    KILL,
+    MAX_FDS,
+    READY,
+    REPORT,
+    REQUEST,
+    SPAWNED,
+    ChildBoot,
+    Exited,
+    Report,
+    Spawned,
+    SpawnFailed,
+)
+from turbo.spawner.process import SpawnerProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+_log = logging.getLogger("turbo.spawner")
+_CONTROL_SPACE = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
+
+
+def start_spawner(
+    child_main: Callable[[ChildBoot], None], *, title: Callable[[], None] | None = None
+) -> Spawner:
+    """Fork the spawner. Call it after the app is imported and before any loop, thread or socket exists.
+
+    ``child_main`` runs in each child and does not return before the child's end: returning is exit code 0, an
+    exception is a traceback on stderr and exit code 70. ``title`` is called once in the spawner, to name the
+    process. The caller becomes a subreaper. Raises OSError.
+    """
+    threads = len(os.listdir("/proc/self/task"))  # noqa: PTH208 - threads of C libraries count too
+    if threads > 1:
+        _log.warning(
+            "the app started %d thread(s) while it was imported; children won't have them, and a lock one "
+            "of them holds now stays locked in every child",
+            threads - 1,
+        )
+    inherited = kernel.inherited()
+    # What exists now is never collected again, so that collections in three kinds of process don't write to,
+    # and thereby copy, the pages they share.
+    gc.collect()
+    gc.freeze()
+    lifeline_read, lifeline_write = os.pipe2(os.O_CLOEXEC)
+    control, spawner_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def body() -> None:
+        control.close()
+        os.close(lifeline_write)
+        if title is not None:
+            title()
+        SpawnerProcess(child_main, spawner_end, lifeline_read, inherited).run()
+
+    kernel.become_subreaper()
+    pid = fork(body)
+    pidfd = os.pidfd_open(pid)
+    spawner_end.close()
+    os.close(lifeline_read)
+    control.setblocking(False)
+    return Spawner(pid, pidfd, control, lifeline_write, threads)
+
+
+class SpawnerGone(TurboError):
+    """The spawner is dead: no child can be made any more. Drain, then start the worker anew."""
+
+
+class Spawner:
+    """The master's handle on the spawner process.
+
+    Why it is right. This process holds the only write end of the lifeline and the only master's end of the
+    control socket, both close-on-exec; their closing, by whatever death, ends every child. A pidfd is
+    opened by the spawner, the only reaper, before it can reap, so it never names another process.
+    """
+
+    __slots__ = ("_control", "_lifeline_fd", "gone", "lifeline_armed", "pid", "pidfd", "threads_at_fork")
+
+    def __init__(
+        self, pid: int, pidfd: int, control: socket.socket, lifeline_fd: int, threads_at_fork: int
+    ) -> None:
+        self.pid = pid
+        #: Readable when the spawner has died.
+        self.pidfd = pidfd
+        self._control = control
+        self._lifeline_fd = lifeline_fd
+        #: Threads of this process at the fork; more than 1 means that the app started some at import.
+        self.threads_at_fork = threads_at_fork
+        #: Whether the kernel ends children by itself when the master dies; None until the spawner has said.
+        self.lifeline_armed: bool | None = None
+        #: True once the spawner's end of the socket is closed.
+        self.gone = False
+
+    def fileno(self) -> int:
+        """The control socket, readable when ``receive`` has something."""
+        return self._control.fileno()
+
+    def spawn(self, epoch: int, index: int, fds: Sequence[int]) -> None:
+        """Ask for a child with these link descriptors; the answer comes through ``receive``.
+
+        The caller may close ``fds`` at once. Raises SpawnerGone, and BlockingIOError if the spawner has
+        hundreds of requests unread.
+        """
+        try:
+            socket.send_fds(self._control, [REQUEST.pack(epoch, index)], list(fds))
+        except (BrokenPipeError, ConnectionResetError) as error:
+            self.gone = True
+            raise SpawnerGone(str(error)) from error
+
+    def kill(self, epoch: int) -> None:
+        """Have the spawner send SIGKILL to a child and its whole group; a child already reaped is left alone.
+
+        The answer is its ``Exited``. Raises SpawnerGone.
+        """
+        try:
+            self._control.send(REQUEST.pack(epoch, KILL))
+        except (BrokenPipeError, ConnectionResetError) as error:
+            self.gone = True
+            raise SpawnerGone(str(error)) from error
+
+    def receive(self) -> list[Report]:
+        """Return the reports that have arrived, oldest first. Sets ``gone`` when the spawner has died."""
+        reports: list[Report] = []
+        while not self.gone:
+            try:
+                data, controls, _, _ = self._control.recvmsg(
+                    REPORT.size, _CONTROL_SPACE, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+                )
+            except BlockingIOError:
+                break
+            except ConnectionResetError:
+                data, controls = b"", []
+            if not data:
+                self.gone = True
+                break
+            self._parse(data, received_fds(controls), reports)
+        return reports
+
+    def wait_ready(self, timeout: float) -> bool:
+        """Wait up to ``timeout`` seconds until the spawner runs; False if it does not. For start-up only.
+
+        Call it before the first ``spawn``: reports that arrive meanwhile are not kept.
+        """
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        while self.lifeline_armed is None and not self.gone:
+            if not poll.poll(timeout * 1000):
+                return False
+            self.receive()
+        return not self.gone
+
+    def orphans(self) -> list[int]:
+        """After the spawner's death: pids of this process's children, which its orphans have become."""
+        found: list[int] = []
+        tasks = f"/proc/{os.getpid()}/task"
+        for task in os.listdir(tasks):  # noqa: PTH208 - /proc, and a path object buys nothing
+            with open(f"{tasks}/{task}/children") as listing:  # noqa: PTH123
+                found += map(int, listing.read().split())
+        return [pid for pid in found if pid != self.pid]
+
+    def reap_orphans(self, known: Collection[int]) -> list[Exited]:
+        """After the spawner's death: reap ended children of it; kill those that it never reported.
+
+        ``known``: pids of living children that were reported; they go on. Call again when a known child's
+        pidfd fires. The epoch in the answers is -1. Other children of this process are not ours to touch, so
+        the caller must have none.
+        """
+        ended: list[Exited] = []
+        for pid in [*self.orphans(), self.pid]:
+            if pid not in known and pid != self.pid:
+                kill_group(pid)
+            try:
+                reaped, status = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                continue
+            if reaped and pid != self.pid:
+                ended.append(Exited(-1, pid, os.waitstatus_to_exitcode(status)))
+        return ended
+
+    def close(self, timeout: float = 5.0) -> int | None:
+        """End the spawner and with it every child left; wait up to ``timeout`` seconds for it. Idempotent.
+
+        Returns its exit status, None if it was closed before or did not end in time. Orderly stops end the
+        children first: those still alive are killed.
+        """
+        if self.pidfd < 0:
+            return None
+        self.gone = True
+        self._control.close()
+        os.close(self._lifeline_fd)
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        ended = poll.poll(timeout * 1000)
+        os.close(self.pidfd)
+        self.pidfd = -1
+        if not ended:
+            _log.error("the spawner (pid %d) did not end within %.1f s", self.pid, timeout)
+            return None
+        try:
+            return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        except ChildProcessError:
+            return None
+
+    def _parse(self, data: bytes, fds: list[int], reports: list[Report]) -> None:
+        kind, epoch, pid, value = REPORT.unpack(data)
+        if kind == SPAWNED:
+            if fds:
+                reports.append(Spawned(epoch, pid, fds[0]))
+                return
+            # Our descriptor table is full, and a child that cannot be watched must not live. Only its reaper
+            # can kill it without a doubt about the pid; its exit is reported all the same.
+            self.kill(epoch)
+            reports.append(SpawnFailed(epoch, errno.EMFILE))
+        elif kind == EXITED:
+            reports.append(Exited(epoch, pid, value))
+        elif kind == FAILED:
+            reports.append(SpawnFailed(epoch, value))
+        elif kind == READY:
+            self.lifeline_armed = bool(value)
+
+
+def received_fds(controls: list[tuple[int, int, bytes]]) -> list[int]:
+    """Descriptors in the ancillary data of a recvmsg."""
+    fds = array.array("i")
+    for level, kind, data in controls:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    return list(fds)

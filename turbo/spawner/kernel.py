@@ -1,0 +1,130 @@
+"""The few Linux facilities that the standard library lacks or that need an exact order.
+
+What: subreaper, the kernel lifeline, closing descriptors. Place: beneath the spawner; runs in the master once
+and in the spawner and children at their start. It must not run user code or wait.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import select
+import signal
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Set
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def become_subreaper() -> None:
+    """Make orphans below this process its own children, so that it can reap them. Not inherited by fork."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"prctl(PR_SET_CHILD_SUBREAPER): {os.strerror(code)}")
+
+
+def arm_lifeline(read_fd: int, owner: int, signum: int) -> int:
+    """Have the kernel send ``signum`` to ``owner`` (a pid, or minus a group) when the pipe's last writer
+    closes.
+
+    Returns a descriptor of its own for the pipe's read end, which must stay open: signal settings belong to
+    the open file description, and the one behind ``read_fd`` is shared by every process. Raises OSError.
+    """
+    fd = os.open(f"/proc/self/fd/{read_fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETOWN, owner)
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signum)
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+        fcntl.fcntl(fd, fcntl.F_SETFL, flags | os.O_ASYNC)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def writer_gone(read_fd: int) -> bool:
+    """Whether the pipe's last writer has closed; asked once after arming, for a death before it."""
+    poll = select.poll()
+    poll.register(read_fd, 0)
+    return bool(poll.poll(0))
+
+
+def lifeline_works() -> bool:
+    """Try a lifeline on this process with a harmless blocked signal; False where the kernel sends none."""
+    read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGURG])
+    fd = -1
+    try:
+        fd = arm_lifeline(read_fd, os.getpid(), signal.SIGURG)
+        os.close(write_fd)
+        write_fd = -1
+        # The kernel sends it during the close; the wait only matters where it does not work.
+        return signal.sigtimedwait([signal.SIGURG], 0.1) is not None
+    except OSError:
+        return False
+    finally:
+        for each in (fd, read_fd, write_fd):
+            if each >= 0:
+                os.close(each)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def open_descriptors() -> list[int]:
+    """Descriptors that this process has open, ascending."""
+    with os.scandir("/proc/self/fd") as entries:
+        found = [int(entry.name) for entry in entries]
+    # The scan's own descriptor is among them and closed by now.
+    return sorted(fd for fd in found if _is_open(fd))
+
+
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """Descriptors above 2 that exist before the spawner does: the app's and the caller's.
+
+    ``files``: files, directories and devices, which stay usable in children, as log files must. ``channels``:
+    what two processes must not share: sockets, pipes, epoll and the like.
+    """
+
+    files: frozenset[int]
+    channels: frozenset[int]
+
+
+def inherited() -> Inherited:
+    """Sort this process's open descriptors."""
+    kinds = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFCHR, stat.S_IFBLK)
+    above = [fd for fd in open_descriptors() if fd > 2]
+    files = frozenset(fd for fd in above if stat.S_IFMT(os.fstat(fd).st_mode) in kinds)
+    return Inherited(files, frozenset(above) - files)
+
+
+def blank_out(fds: frozenset[int]) -> None:
+    """Replace descriptors by /dev/null, keeping their numbers taken.
+
+    Python objects of the app still hold these numbers. Were they free, the next file opened would get one,
+    and such an object would write to it or close it.
+    """
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for fd in fds:
+        os.dup2(null, fd, inheritable=False)
+    os.close(null)
+
+
+def close_all_but(keep: Set[int]) -> None:
+    """Close every descriptor above 2 that is not in ``keep``."""
+    for fd in open_descriptors():
+        if fd > 2 and fd not in keep:
+            os.close(fd)
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        fcntl.fcntl(fd, fcntl.F_GETFD)
+    except OSError:
+        return False
+    return True
