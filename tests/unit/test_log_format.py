@@ -1,0 +1,201 @@
+"""Log lines: Celery's formats, one line a record, nothing forged by what came over the wire."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from turbo import current, log_format
+from turbo.log_format import (
+    LineHandler,
+    LogSetup,
+    RedirectedStream,
+    TaskFormatter,
+    WorkerFormatter,
+    get_task_logger,
+    level_number,
+    printable,
+    with_index,
+)
+
+
+def record(
+    text: str, *args: object, name: str = "turbo.master", level: int = logging.INFO
+) -> logging.LogRecord:
+    made = logging.LogRecord(name, level, "x.py", 1, text, args, None)
+    made.created, made.msecs = 0.0, 0.0
+    return made
+
+
+@pytest.fixture
+def logging_as_found() -> Iterator[None]:
+    """Put the root logger and the tasks' back after a test that installs ours."""
+    loggers = [logging.getLogger(name) for name in (None, log_format.TASK_LOGGER, "pika", "asyncio")]
+    before = [(each, each.handlers[:], each.level, each.propagate) for each in loggers]
+    yield
+    logging.captureWarnings(False)
+    for each, handlers, level, propagate in before:
+        for handler in each.handlers:
+            if handler not in handlers:
+                handler.close()
+        each.handlers[:] = handlers
+        each.setLevel(level)
+        each.propagate = propagate
+
+
+@pytest.mark.row("LG3")
+def test_the_worker_format_is_celerys() -> None:
+    line = WorkerFormatter(log_format.WORKER_FORMAT, "%Y", False).format(record("ready %d", 1))
+    assert line == "[1970: INFO/MainProcess] ready 1"
+
+
+class Named:
+    name = "proj.add"
+    id = "task-id"
+
+
+@pytest.mark.row("LG2", "LG3")
+def test_a_tasks_line_has_its_name_and_id() -> None:
+    formatter = TaskFormatter(log_format.TASK_FORMAT, "%Y", False)
+    assert formatter.format(record("hello")).endswith("???[???]: hello")
+    token = current.push(Named, Named)
+    try:
+        assert formatter.format(record("hello")).endswith("proj.add[task-id]: hello")
+    finally:
+        current.pop(token)
+
+
+@pytest.mark.row("LG2")
+def test_task_loggers_hang_below_one_logger() -> None:
+    logger = get_task_logger("proj.tasks.of.this.test")
+    assert logger.parent is logging.getLogger("celery.task")
+    assert get_task_logger("proj.tasks.of.this.test") is logger
+    with pytest.raises(RuntimeError):
+        get_task_logger("celery.task")
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("plain", "plain"),
+        ("two\nlines", "two\\nlines"),
+        ("\x1b[31mred\x07", "\\x1b[31mred\\x07"),
+        ("\x9b31m", "\\x9b31m"),
+        ("sep\u2028arator", "sep\\u2028arator"),
+        ("lone \ud800 surrogate", "lone \\ud800 surrogate"),
+        ("naïve ☃", "naïve ☃"),
+        (b"by\xfftes\n", "by\\xfftes\\n"),
+    ],
+)
+def test_text_from_outside_stays_on_one_line(given: object, shown: str) -> None:
+    assert printable(given) == shown
+
+
+def test_text_from_outside_is_cut() -> None:
+    assert printable("x" * 10_000_000, limit=10) == "x" * 10 + "…"
+    assert printable(b"x" * 10_000_000, limit=10) == "x" * 10 + "…"
+
+
+def test_the_worker_never_speaks_to_the_terminal() -> None:
+    formatter = WorkerFormatter("%(message)s", None, False)
+    assert (
+        formatter.format(record("a\x1b]0;owned\x07\nTraceback:\n\tline"))
+        == "a\\x1b]0;owned\\x07\nTraceback:\n\tline"
+    )
+
+
+@pytest.mark.row("LG12")
+def test_colour_by_level() -> None:
+    formatter = WorkerFormatter("%(message)s", None, True)
+    assert formatter.format(record("bad", level=logging.ERROR)) == "\x1b[31mbad\x1b[0m"
+    assert formatter.format(record("good")) == "good"
+
+
+@pytest.mark.row("LG14")
+def test_a_record_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writes: list[bytes] = []
+
+    def write(fd: int, data: memoryview) -> int:
+        writes.append(bytes(data))
+        return len(data)
+
+    handler = LineHandler(str(tmp_path / "log"))
+    monkeypatch.setattr(os, "write", write)
+    handler.emit(record("x" * 100_000 + "\nand a second line"))
+    handler.close()
+    assert writes == [b"x" * 100_000 + b"\nand a second line\n"]
+
+
+@pytest.mark.row("LG1")
+def test_a_rotated_file_is_opened_again(tmp_path: Path) -> None:
+    log = tmp_path / "worker.log"
+    handler = LineHandler(str(log))
+    handler.emit(record("one"))
+    log.rename(tmp_path / "worker.log.1")
+    handler.emit(record("two"))
+    handler.close()
+    assert (tmp_path / "worker.log.1").read_text() == "one\n"
+    assert log.read_text() == "two\n"
+
+
+def test_a_line_that_cannot_be_written_is_counted(tmp_path: Path) -> None:
+    handler = LineHandler("/dev/full")
+    handler.emit(record("lost"))
+    handler.close()
+    assert handler.lost == 1
+
+
+@pytest.mark.row("LG1", "LG13")
+@pytest.mark.usefixtures("logging_as_found")
+def test_a_child_writes_its_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_format, "_process_name", "MainProcess")
+    log_format.install(
+        LogSetup(logging.INFO, str(tmp_path / "w%I.log"), worker_format="%(processName)s %(message)s")
+    )
+    logging.getLogger("turbo.test").info("from the master")
+    log_format.enter_child(2, "ForkPoolWorker-2")
+    logging.getLogger("turbo.test").info("from the child")
+    assert (tmp_path / "w.log").read_text() == "MainProcess from the master\n"
+    assert (tmp_path / "w-2.log").read_text() == "ForkPoolWorker-2 from the child\n"
+
+
+@pytest.mark.row("LG1")
+@pytest.mark.usefixtures("logging_as_found")
+def test_a_hijacked_root_loses_its_handlers_and_another_keeps_them(tmp_path: Path) -> None:
+    root = logging.getLogger()
+    own = logging.NullHandler()
+    root.addHandler(own)
+    log_format.install(LogSetup(logging.INFO, str(tmp_path / "log"), hijack_root=False))
+    assert own in root.handlers
+    log_format.install(LogSetup(logging.INFO, str(tmp_path / "log")))
+    assert [type(handler) for handler in root.handlers] == [LineHandler]
+
+
+def test_the_index_in_a_file_name() -> None:
+    assert with_index("w%I.log", 0) == "w.log"
+    assert with_index("w%I.log", 3) == "w-3.log"
+    assert with_index("w.%i", 0) == "w.0"
+
+
+@pytest.mark.row("LG4")
+def test_what_is_printed_becomes_records(caplog: pytest.LogCaptureFixture) -> None:
+    stream = RedirectedStream(logging.getLogger("celery.redirected"), logging.WARNING)
+    print("one\n\ntwo", file=stream)
+    assert [(each.levelname, each.getMessage()) for each in caplog.records] == [
+        ("WARNING", "one"),
+        ("WARNING", "two"),
+    ]
+
+
+@pytest.mark.parametrize(("given", "number"), [("info", 20), ("FATAL", 50), ("15", 15), (10, 10)])
+def test_levels(given: str | int, number: int) -> None:
+    assert level_number(given) == number
+
+
+def test_an_unknown_level_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="'LOUD'.*DEBUG, INFO"):
+        level_number("LOUD")

@@ -1,0 +1,1 @@
+"""Celery's import paths for things that live elsewhere here."""
