@@ -1,7 +1,7 @@
 """The delivery tags of one channel: which are unsettled, and the fewest frames that settle the others.
 
-Filled by the session for every batch of deliveries, told by the master which are settled, asked once a turn of
-the loop for frames to send. Runs in the master; pure: no I/O, no clock, no frames. It must never let a
+Filled by the session for every batch of deliveries, told by the master which are settled, asked once a turn
+of the loop for frames to send. Runs in the master; pure: no I/O, no clock, no frames. It must never let a
 ``multiple`` acknowledgement reach over a tag that is not settled, nor settle a tag twice.
 
 Memory is bounded by the prefetch window: only unsettled tags and unsent settlements are kept.
@@ -14,11 +14,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What to send, in this order: ``returned`` (tag, requeue, penalty), ``upto`` with multiple, then ``singles``.
+    """What to send, in this order: ``returned`` (tag, requeue, penalty), ``upto`` with multiple, then
+    ``singles``.
 
-    ``returned`` come first because a multiple ack that was sent before them would acknowledge them too. The tag
-    ``upto`` is always one that is itself being acknowledged: the broker refuses a multiple ack of a tag it no
-    longer knows.
+    ``returned`` come first because a multiple ack that was sent before them would acknowledge them too. The
+    tag ``upto`` is always one that is itself being acknowledged: the broker refuses a multiple ack of a tag
+    it no longer knows.
     """
 
     returned: tuple[tuple[int, bool, bool], ...] = ()
@@ -85,7 +86,8 @@ class AckLedger:
     def give_back(self, tag: int, *, requeue: bool, penalty: bool) -> bool:
         """Reject one tag; False when it is unknown or settled already.
 
-        ``penalty``: whether a quorum queue shall count this as a failed delivery (basic.reject) or not (basic.nack).
+        ``penalty``: whether a quorum queue shall count this as a failed delivery (basic.reject) or not
+        (basic.nack).
         """
         if tag not in self._open:
             return False
@@ -96,8 +98,8 @@ class AckLedger:
     def take(self, *, stragglers: bool) -> Settlement:
         """What to send now; it is forgotten here.
 
-        Acks above an unsettled tag can only go out singly, so they are kept back, in the hope of the gap closing,
-        until asked for with ``stragglers``.
+        Acks above an unsettled tag can only go out singly, so they are kept back, in the hope of the gap
+        closing, until asked for with ``stragglers``.
         """
         acked = self._acked
         if not acked and not self._returned:
@@ -111,7 +113,10 @@ class AckLedger:
         return Settlement(returned, upto, singles)
 
     def _raise_floor(self) -> int:
-        """Move the floor over settled tags; the highest acked one on the way (0: none), dropping those from _acked."""
+        """Move the floor over settled tags.
+
+        The highest acked one on the way (0: none), dropping those from _acked.
+        """
         unsettled, acked = self._open, self._acked
         if not unsettled:
             self._floor = self._highest

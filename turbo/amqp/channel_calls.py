@@ -1,8 +1,8 @@
 """One channel's questions to the broker as awaitables, with an end in sight for each.
 
-Used by the session, the declarer and the outbox in the master. pika answers through callbacks and, when a channel
-dies, not at all; here every question ends: with the answer, with ``ChannelGone`` saying why, or by dropping a
-connection that has stopped answering. It must never carry deliveries or publishes.
+Used by the session, the declarer and the outbox in the master. pika answers through callbacks and, when a
+channel dies, not at all; here every question ends: with the answer, with ``ChannelGone`` saying why, or by
+dropping a connection that has stopped answering. It must never carry deliveries or publishes.
 """
 
 from __future__ import annotations
@@ -27,12 +27,17 @@ ANSWER_TIMEOUT = 20.0
 
 
 class ChannelGone(OperationalError):
-    """The channel was closed; ``code`` is AMQP's reply code, 0 when the whole connection went."""
+    """The channel was closed.
 
-    def __init__(self, code: int, text: str) -> None:
+    ``code`` is AMQP's reply code, 0 when the whole connection went; ``blames_us`` whether the broker
+    objected to what was sent to it, on the channel or the connection.
+    """
+
+    def __init__(self, code: int, text: str, *, blames_us: bool = False) -> None:
         super().__init__(f"{code} {text}" if code else text)
         self.code = code
         self.text = text
+        self.blames_us = blames_us
 
 
 class ChannelCalls:
@@ -49,7 +54,10 @@ class ChannelCalls:
     async def open(
         cls, connection: FastConnection, on_closed: Callable[[ChannelGone], None] | None = None
     ) -> ChannelCalls:
-        """Open a channel. ``on_closed`` is called at once, inside the frame's processing. Raises ``ChannelGone``."""
+        """Open a channel.
+
+        ``on_closed`` is called at once, inside the frame's processing. Raises ``ChannelGone``.
+        """
         loop = asyncio.get_running_loop()
         if not connection.is_open:
             raise ChannelGone(0, "the connection is not open")
@@ -71,15 +79,12 @@ class ChannelCalls:
         return bool(self.channel.is_open)
 
     def _on_close(self, reason: BaseException, on_closed: Callable[[ChannelGone], None] | None) -> None:
-        if isinstance(reason, pika.exceptions.ChannelClosed):
-            gone = ChannelGone(int(reason.reply_code), str(reason.reply_text))
-        else:
-            gone = ChannelGone(0, f"{type(reason).__name__}: {reason}")
+        gone = _gone(reason)
         _resolve(self.closed, gone)
         waiting, self._waiting = self._waiting, set()
         for future in waiting:
             if not future.done():
-                future.set_exception(ChannelGone(gone.code, gone.text))
+                future.set_exception(_gone(reason))
         if on_closed is not None:
             on_closed(gone)
 
@@ -149,7 +154,9 @@ class ChannelCalls:
         return int(frame.method.message_count)
 
     async def limit(self, count: int) -> None:
-        """Set the window of the consumers that start after this (per consumer, never for the whole channel)."""
+        """Set the window of the consumers that start after this (per consumer, never for the whole
+        channel).
+        """
         await self._ask("basic.qos", self.channel.basic_qos, prefetch_count=count, global_qos=False)
 
     async def consume(
@@ -171,10 +178,10 @@ class ChannelCalls:
         """Stop a consumer; no delivery for it comes after this returns."""
         await self._ask("basic.cancel", self.channel.basic_cancel, consumer_tag=tag)
 
-    async def confirm(self, on_answer: Callable[[Any], None]) -> None:
-        """Switch publisher confirms on; every Ack and Nack frame goes to ``on_answer``."""
+    async def confirm(self) -> None:
+        """Switch publisher confirms on. They are read by ``amqp.publish_answers``, never by pika."""
         answered: asyncio.Future[Any] = self._loop.create_future()
-        self.channel.confirm_delivery(on_answer, callback=lambda frame: _resolve(answered, frame))
+        self.channel.confirm_delivery(_slow_answer, callback=lambda frame: _resolve(answered, frame))
         await self._answer(answered, "confirm.select")
 
     async def close(self) -> None:
@@ -183,6 +190,19 @@ class ChannelCalls:
             self.channel.close()
         if not self.closed.done():
             await asyncio.wait([self.closed], timeout=ANSWER_TIMEOUT)
+
+
+#: Reply codes that say nothing against the client: success, an operator, a lack of resources, a fault of
+#: the broker.
+_NOT_OUR_FAULT = frozenset({200, 320, 506, 541})
+
+
+def _gone(reason: BaseException) -> ChannelGone:
+    closed = pika.exceptions.ChannelClosedByBroker | pika.exceptions.ConnectionClosedByBroker
+    blames_us = isinstance(reason, closed) and int(reason.reply_code) not in _NOT_OUR_FAULT
+    if isinstance(reason, pika.exceptions.ChannelClosed):
+        return ChannelGone(int(reason.reply_code), str(reason.reply_text), blames_us=blames_us)
+    return ChannelGone(0, f"{type(reason).__name__}: {reason}", blames_us=blames_us)
 
 
 def _resolve(future: asyncio.Future[Any], value: object) -> None:
@@ -194,3 +214,7 @@ def _slow_delivery(_channel: object, method: Any, _properties: object, _body: ob
     raise RuntimeError(
         f"delivery for {method.consumer_tag!r} came past the fast way: its channel is not watched"
     )
+
+
+def _slow_answer(frame: Any) -> None:
+    raise RuntimeError(f"{frame!r} came past the outbox's reader: its channel is not watched")

@@ -1,7 +1,7 @@
 """What was published on one channel and is not confirmed yet, in order.
 
-Part of the outbox, in the master: a confirm names one number or all up to one, and returned messages come without
-a number. Pure: no I/O, no clock. It must never settle an entry twice.
+Part of the outbox, in the master: a confirm names one number or all up to one, and returned messages come
+without a number. Pure: no I/O, no clock. It must never settle an entry twice.
 """
 
 from __future__ import annotations
@@ -79,7 +79,10 @@ class ConfirmLedger:
         return number
 
     def answered(self, number: int, multiple: bool) -> Iterator[Outgoing]:
-        """The messages that a confirm (or its refusal) with this number ends, in order. Unknown numbers: none."""
+        """The messages that a confirm (or its refusal) with this number ends, in order.
+
+        Unknown numbers: none.
+        """
         if not multiple:
             message = self._take(number)
             if message is not None:
@@ -103,7 +106,8 @@ class ConfirmLedger:
     def came_back(self, exchange: str, routing_key: str, body: bytes) -> bool:
         """Mark the oldest mandatory message that equals a returned one; False when there is none.
 
-        The broker returns messages in the order of publishing and before their confirm, but without their number.
+        The broker returns messages in the order of publishing and before their confirm, but without their
+        number.
         """
         for message in self._mandatory.values():
             if (

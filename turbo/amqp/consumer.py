@@ -1,7 +1,7 @@
 """The consumers of one channel: which tag stands for which queue, with what window.
 
-Part of ``amqp.session``, in the master. Changes are made one at a time, because a window is set by a qos request
-that applies to whatever consumer starts next. It must never close the channel or settle a delivery.
+Part of ``amqp.session``, in the master. Changes are made one at a time, because a window is set by a qos
+request that applies to whatever consumer starts next. It must never close the channel or settle a delivery.
 """
 
 from __future__ import annotations
@@ -116,7 +116,10 @@ class ConsumerTable:
                     await self._start(calls, queue)
 
     async def swap(self, calls: ChannelCalls, count: int) -> None:
-        """New window: a new consumer each, then the old one ends; both windows count until its tags are settled."""
+        """New window.
+
+        A new consumer each, then the old one ends; both windows count until its tags are settled.
+        """
         self._window = count
         async with self._turn:
             for queue, consumer in list(self._wanted.values()):

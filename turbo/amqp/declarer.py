@@ -1,7 +1,7 @@
 """Declares what a queue needs, one queue's trouble never becoming another's.
 
-Used by the session in the master before it consumes. Works on a channel of its own, because the broker answers a
-declaration that does not fit by closing the channel. It must never publish and never consume.
+Used by the session in the master before it consumes. Works on a channel of its own, because the broker
+answers a declaration that does not fit by closing the channel. It must never publish and never consume.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Gets a connection to any of several brokers, however long it takes.
 
-Used in the master by ``amqp.link`` and ``amqp.outbox`` each time they have none. It tries the addresses in turn,
-for ever, waiting as ``policy.restarts`` says; an attempt that hangs does not hold up the next one. Every try is
-logged. It must never give up by itself, and leaves no half-open connection behind when cancelled.
+Used in the master by ``amqp.link`` and ``amqp.outbox`` each time they have none. It tries the addresses in
+turn, for ever, waiting as ``policy.restarts`` says; an attempt that hangs does not hold up the next one.
+Every try is logged. It must never give up by itself, and leaves no half-open connection behind when
+cancelled.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ logger = logging.getLogger("turbo.amqp.dialer")
 
 C = TypeVar("C", bound=FastConnection)
 
-#: Seconds after which an attempt without an answer gets company. A broker that comes back while an attempt hangs
-#: in a dead network path is found by the next one.
+#: Seconds after which an attempt without an answer gets company. A broker that comes back while an attempt
+#: hangs in a dead network path is found by the next one.
 PATIENCE = 2.0
 #: Attempts that may hang at once.
 MOST_PENDING = 4
@@ -45,7 +46,10 @@ class Endpoint:
 
 
 class Dialer(Generic[C]):
-    """Dials for one purpose. ``open_one`` is ``FastConnection.open`` or a subclass's; failures stay with the dialer."""
+    """Dials for one purpose.
+
+    ``open_one`` is ``FastConnection.open`` or a subclass's; failures stay with the dialer.
+    """
 
     def __init__(
         self,

@@ -1,10 +1,11 @@
 """pika's asyncio connection with a fast way in for deliveries and a joined way out for acknowledgements.
 
-Runs in the master's loop between the socket and ``amqp.session``. Of the watched channel, Deliver and its content
-are only cut out of the stream (``frame_splitter``); every other frame is decoded and processed by pika as ever. It
-must never call user code and never block.
+Runs in the master's loop between the socket and ``amqp.session``. Of the watched channel, Deliver and its
+content are only cut out of the stream (``frame_splitter``); every other frame is decoded and processed by
+pika as ever. It must never call user code and never block.
 
-It leans on parts of pika that are not public; tests/unit/amqp/test_pika_contract.py pins each of them by name.
+It leans on parts of pika that are not public; tests/unit/amqp/test_pika_contract.py pins each of them by
+name.
 """
 
 from __future__ import annotations
@@ -23,9 +24,12 @@ from turbo.exceptions import OperationalError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from turbo.amqp.publish_answers import AnswerReader
+
 logger = logging.getLogger("turbo.amqp.connection")
 
-#: Bytes asked of one recv. Small messages gain nothing over pika's 4096; a 64 MB body arrives in half the time.
+#: Bytes asked of one recv. Small messages gain nothing over pika's 4096; a 64 MB body arrives in half the
+#: time.
 RECV_BYTES = 128 * 1024
 #: Bytes read before the loop gets a turn.
 CONSUME_BYTES = 256 * 1024
@@ -36,13 +40,16 @@ SILENCE_TICK = 2.5
 class PublishRefused(RuntimeError):
     """Something tried to publish on the connection that consumes.
 
-    A broker in a memory or disk alarm stops reading from every connection that has published: acknowledgements on
-    it would freeze. Measured: one publish is enough. Publish through ``amqp.outbox``.
+    A broker in a memory or disk alarm stops reading from every connection that has published:
+    acknowledgements on it would freeze. Measured: one publish is enough. Publish through ``amqp.outbox``.
     """
 
 
 class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
-    """One connection to the broker. Open it with :meth:`open`; ``lost`` resolves to the reason when it is gone."""
+    """One connection to the broker.
+
+    Open it with :meth:`open`; ``lost`` resolves to the reason when it is gone.
+    """
 
     #: Whether content may be sent.
     may_publish = False
@@ -69,7 +76,10 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
 
     @classmethod
     async def open(cls, parameters: pika.ConnectionParameters) -> Self:
-        """Connect and shake hands. Raises ``OperationalError`` with the reason; cancelling it leaves nothing behind."""
+        """Connect and shake hands.
+
+        Raises ``OperationalError`` with the reason; cancelling it leaves nothing behind.
+        """
         connection = cls(parameters, asyncio.get_running_loop())
         try:
             await connection._opened_or_failed
@@ -78,7 +88,7 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
             raise
         return connection
 
-    # -- opening and losing -------------------------------------------------------------------------------------
+    # -- opening and losing
 
     def _when_open(self, _connection: object) -> None:
         if self._opened_or_failed.done():
@@ -140,7 +150,7 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
                 return
         self._silence_timer = self._loop.call_later(SILENCE_TICK, self._watch_silence)
 
-    # -- the way in ---------------------------------------------------------------------------------------------
+    # -- the way in
 
     def watch_channel(
         self, channel: int, on_batch: Callable[[bytes, list[RawDelivery]], None] | None = None
@@ -159,8 +169,8 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
         self._splitter.watch(0)
 
     def _proto_connection_made(self, transport: Any) -> None:
-        transport._MAX_RECV_BYTES = RECV_BYTES
-        transport._MAX_CONSUME_BYTES = CONSUME_BYTES
+        transport._MAX_RECV_BYTES = RECV_BYTES  # noqa: SLF001 - pika has no setting for it, and reads it through self
+        transport._MAX_CONSUME_BYTES = CONSUME_BYTES  # noqa: SLF001
         super()._proto_connection_made(transport)
 
     def _on_data_available(self, data_in: bytes) -> None:
@@ -186,10 +196,13 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
             raise pika.exceptions.InvalidFrameError("a frame that was found whole does not decode")
         self._process_frame(value)
 
-    # -- the way out --------------------------------------------------------------------------------------------
+    # -- the way out
 
     def emit_frames(self, data: bytes, count: int) -> bool:
-        """Send ``count`` frames that were joined to ``data``; False when the connection is not open (any more)."""
+        """Send ``count`` frames that were joined to ``data``.
+
+        False when the connection is not open (any more).
+        """
         if self._transport is None or not self.is_open:
             return False
         self.bytes_sent += len(data)
@@ -220,14 +233,28 @@ class PublishConnection(FastConnection):
     may_publish = True
 
     def __init__(self, parameters: pika.ConnectionParameters, loop: asyncio.AbstractEventLoop) -> None:
+        self._answers: AnswerReader | None = None
         self._on_blocked: Callable[[bool], None] | None = None
         self._is_blocked = False
         super().__init__(parameters, loop)
         self.add_on_connection_blocked_callback(lambda _connection, _frame: self._set_blocked(True))
         self.add_on_connection_unblocked_callback(lambda _connection, _frame: self._set_blocked(False))
 
+    def watch_answers(self, channel: int, reader: AnswerReader | None) -> None:
+        """Let ``reader`` take the confirms and returned messages of ``channel``; None stops."""
+        self._answers = reader
+        self.watch_channel(channel if reader is not None else 0)
+
+    def _take_frame(self, data: bytes) -> None:
+        if self._answers is not None and self._answers.take(data):
+            self.frames_received += 1
+        else:
+            super()._take_frame(data)
+
     def watch_blocking(self, on_change: Callable[[bool], None] | None) -> None:
-        """Tell ``on_change`` when the broker stops (True) and resumes (False) reading, and at once if it has."""
+        """Tell ``on_change`` when the broker stops (True) and resumes (False) reading, and at once if it
+        has.
+        """
         self._on_blocked = on_change
         if on_change is not None and self._is_blocked:
             on_change(True)

@@ -1,12 +1,12 @@
 """Finds the boundaries of the frames that matter in a stream of AMQP bytes, and decodes nothing else.
 
-First stop of every delivered message, inside ``FastConnection`` in the master: socket bytes in; out, in order,
-batches of raw contents of the watched channel and, untouched, every other frame. Pure: no I/O, no clock. It must
-never look into a header or a body, and never keep more than one unfinished content.
+First stop of every delivered message, inside ``FastConnection`` in the master: socket bytes in; out, in
+order, batches of raw contents of the watched channel and, untouched, every other frame. Pure: no I/O, no
+clock. It must never look into a header or a body, and never keep more than one unfinished content.
 
-Frames are those of AMQP 0-9-1 §4.2.3: type u8, channel u16, size u32, payload, 0xCE. A content is a method frame, a
-header frame (class u16, weight u16, body size u64, properties) and as many body frames as the size needs; frames of
-other channels may come between them.
+Frames are those of AMQP 0-9-1 §4.2.3: type u8, channel u16, size u32, payload, 0xCE. A content is a method
+frame, a header frame (class u16, weight u16, body size u64, properties) and as many body frames as the size
+needs; frames of other channels may come between them.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ class FrameSplitter:
         on_batch: Callable[[bytes, list[RawDelivery]], None],
         on_frame: Callable[[bytes], None],
     ) -> None:
-        """``on_batch(consumer_tag, deliveries)`` and ``on_frame(frame)`` are called in the order of the stream."""
+        """``on_batch(consumer_tag, deliveries)`` and ``on_frame(frame)`` are called in the order of the
+        stream.
+        """
         self._on_batch = on_batch
         self._on_frame = on_frame
         #: Channel whose deliveries are taken; 0: none, every frame is handed on.
@@ -134,7 +136,8 @@ class FrameSplitter:
                 pos = stop
                 self.fast_frames += 1
             else:
-                # Everything that came before this frame is handed on before it: it may be a Cancel or a Close.
+                # Everything that came before this frame is handed on before it: it may be a Cancel or a
+                # Close.
                 if batch:
                     self._on_batch(tag_text, batch)
                     batch = []
@@ -143,7 +146,8 @@ class FrameSplitter:
                 frame = data[pos:stop]
                 pos = stop
                 self._on_frame(frame)
-                # The frame's handler may have changed the watched channel, which drops the unfinished content.
+                # The frame's handler may have changed the watched channel, which drops the unfinished
+                # content.
                 mine = self.channel
                 args, header, missing, chunks = self._args, self._header, self._missing, self._chunks
         self._args, self._header, self._missing, self._chunks = args, header, missing, chunks

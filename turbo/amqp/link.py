@@ -33,7 +33,10 @@ GOODBYE = 2.0
 
 
 class BrokerLink:
-    """See the module. Create it before the loop matters (TLS files are read here); ``start`` needs the loop."""
+    """See the module.
+
+    Create it before the loop matters (TLS files are read here); ``start`` needs the loop.
+    """
 
     def __init__(
         self,
@@ -87,7 +90,7 @@ class BrokerLink:
         self.wrong_settlements = 0
         self._last_stale_epoch = 0
 
-    # -- life ---------------------------------------------------------------------------------------------------
+    # -- life
 
     async def start(self) -> None:
         """Begin to connect; returns at once."""
@@ -124,7 +127,10 @@ class BrokerLink:
         return self._window
 
     async def stop(self, deadline: float) -> None:
-        """Cancel the consumers, send the settlements, say goodbye; by ``deadline`` (``time.monotonic``). Idempotent."""
+        """Cancel the consumers, send the settlements, say goodbye.
+
+        By ``deadline`` (``time.monotonic``). Idempotent.
+        """
         self._stopping = True
         runner, self._runner = self._runner, None
         if runner is None:
@@ -165,7 +171,10 @@ class BrokerLink:
             await connection.close_within(0.0 if self._stopping else GOODBYE)
 
     async def _one_session(self, connection: FastConnection) -> None:
-        """Consume until the session is lost. When only its channel went, the next one opens on the same connection."""
+        """Consume until the session is lost.
+
+        When only its channel went, the next one opens on the same connection.
+        """
         began = time.monotonic()
         self.epoch += 1
         session = Session(
@@ -197,10 +206,13 @@ class BrokerLink:
             self._channel_failures = 0 if lived >= STABLE else self._channel_failures + 1
             await asyncio.sleep(reconnect_delay(self._channel_failures, random.random(), self._backoff))
 
-    # -- settling -----------------------------------------------------------------------------------------------
+    # -- settling
 
     def ack(self, epoch: int, tag: int) -> None:
-        """Acknowledge; sent at the end of this turn of the loop, or up to 2 ms later beside an open lower tag."""
+        """Acknowledge.
+
+        Sent at the end of this turn of the loop, or up to 2 ms later beside an open lower tag.
+        """
         session = self._session
         if session is None or session.epoch != epoch or not session.alive:
             self._stale(epoch, tag)
@@ -208,7 +220,10 @@ class BrokerLink:
             self._wrong(epoch, tag)
 
     def reject(self, epoch: int, tag: int, requeue: bool) -> None:
-        """Reject: to the dead-letter exchange, or back to the queue, where a quorum queue counts it as failed."""
+        """Reject.
+
+        To the dead-letter exchange, or back to the queue, where a quorum queue counts it as failed.
+        """
         self._give_back(epoch, tag, requeue=requeue, penalty=True)
 
     def requeue(self, epoch: int, tag: int) -> None:
@@ -233,8 +248,8 @@ class BrokerLink:
         self._last_stale_epoch = epoch
         logger.log(
             level,
-            "delivery %d of session %d is settled after that session ended (%d so far); the broker delivers its "
-            "message again",
+            "delivery %d of session %d is settled after that session ended (%d so far); "
+            "the broker delivers its message again",
             tag,
             epoch,
             self.stale_settlements,
@@ -244,7 +259,7 @@ class BrokerLink:
         self.wrong_settlements += 1
         logger.error("delivery %d of session %d is not open: settled twice, or never received", tag, epoch)
 
-    # -- what to consume ----------------------------------------------------------------------------------------
+    # -- what to consume
 
     async def cancel_consumers(self) -> None:
         """Stop consuming, also after a reconnect; deliveries that are here can still be settled."""
@@ -261,8 +276,8 @@ class BrokerLink:
     async def set_prefetch(self, count: int) -> bool:
         """Change the window of every queue that allows it, now and for later sessions.
 
-        False when there is a queue whose window may not change (single active consumer, exclusive): it keeps the
-        one it started with. Old and new window add up until the old deliveries are settled.
+        False when there is a queue whose window may not change (single active consumer, exclusive): it
+        keeps the one it started with. Old and new window add up until the old deliveries are settled.
         """
         if count != self._window:
             self._window = count
@@ -289,7 +304,10 @@ class BrokerLink:
         return await self._session.purge([queue.name for queue in self._queues.values() if not queue.no_ack])
 
     async def _calmly(self, change: Awaitable[None]) -> None:
-        """Make a change to the session; when that is lost on the way, the next session has the change anyway."""
+        """Make a change to the session.
+
+        When that is lost on the way, the next session has the change anyway.
+        """
         try:
             await change
         except ChannelGone as gone:

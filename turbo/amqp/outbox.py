@@ -1,8 +1,9 @@
 """What the worker publishes: retries, follow-ups, events, replies, results by message.
 
-Owned by the master; the second connection, because a broker in alarm stops reading from connections that publish
-and acknowledgements must not stop. Every message is confirmed, resent after a lost connection (so it may arrive
-twice, never not at all), and ends in exactly one ``Published``. It must never consume and never block.
+Owned by the master; the second connection, because a broker in alarm stops reading from connections that
+publish and acknowledgements must not stop. Every message is confirmed, resent after a lost connection (so
+it may arrive twice, never not at all), and ends in exactly one ``Published``. It must never consume and
+never block.
 """
 
 from __future__ import annotations
@@ -38,7 +39,10 @@ WINDOW = 100
 
 
 class Outbox:
-    """See the module. Create it before the loop matters (TLS files are read here); ``start`` needs the loop."""
+    """See the module.
+
+    Create it before the loop matters (TLS files are read here); ``start`` needs the loop.
+    """
 
     def __init__(
         self,
@@ -91,7 +95,7 @@ class Outbox:
         #: Messages sent again after a lost channel.
         self.resent = 0
 
-    # -- publishing ---------------------------------------------------------------------------------------------
+    # -- publishing
 
     def publish(
         self,
@@ -105,8 +109,9 @@ class Outbox:
     ) -> None:
         """Queue one message; ``done`` is called once, later, from the loop.
 
-        ``header`` is the payload of the content-header frame (``protocol.properties.encode_header``), its body size
-        included. Never raises for what the broker may say; ``ValueError`` for a name over 255 bytes.
+        ``header`` is the payload of the content-header frame (``protocol.properties.encode_header``), its
+        body size included. Never raises for what the broker may say; ``ValueError`` for a name over 255
+        bytes.
         """
         message = Outgoing(
             exchange,
@@ -185,7 +190,7 @@ class Outbox:
         if not self.backlog:
             self._empty.set()
 
-    # -- life ---------------------------------------------------------------------------------------------------
+    # -- life
 
     async def start(self) -> None:
         """Begin to connect; returns at once. Messages may be published before."""
@@ -263,7 +268,10 @@ class Outbox:
             self._turn.mark()
 
     def _take_back(self, channel: PublishChannel) -> None:
-        """Put what was in flight back in front, in order; a message that closed the channel twice ends here."""
+        """Put what was in flight back in front, in order.
+
+        A message that closed the channel twice ends here.
+        """
         messages, culprit = channel.abandon()
         self.resent += len(messages)
         self._queue.extendleft(reversed(messages))

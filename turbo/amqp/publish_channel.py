@@ -1,18 +1,17 @@
 """One channel in confirm mode: sends messages as joined frames and pairs the broker's answers with them.
 
-Made by the outbox in the master on its own connection, thrown away whole when the channel closes. It must never
-decide what becomes of a message that was in flight then: it hands all of them back.
+Made by the outbox in the master on its own connection, thrown away whole when the channel closes. It must
+never decide what becomes of a message that was in flight then: it hands all of them back.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
-
-import pika.spec
+from typing import TYPE_CHECKING
 
 from turbo.amqp.channel_calls import ChannelCalls, ChannelGone
 from turbo.amqp.confirms import ConfirmLedger, Outgoing, Published
+from turbo.amqp.publish_answers import AnswerReader, Returned
 from turbo.amqp.publish_frames import publish_frames
 
 if TYPE_CHECKING:
@@ -24,7 +23,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("turbo.amqp.outbox")
 
-#: Bytes joined into one write. pika copies what a partial send leaves over, so a large message must not be one.
+#: Bytes joined into one write. pika copies what a partial send leaves over, so a large message must not be
+#: one.
 WRITE_BYTES = 256 * 1024
 #: Bytes that may wait for the socket before we stop adding to them.
 UNSENT_LIMIT = 8 * 1024 * 1024
@@ -70,8 +70,8 @@ class PublishChannel:
         """
         calls = await ChannelCalls.open(connection)
         self = cls(connection, calls, answered, room, window)
-        await calls.confirm(self._on_confirm)
-        calls.channel.add_on_return_callback(self._on_return)
+        await calls.confirm()
+        connection.watch_answers(calls.number, AnswerReader(calls.number, self._on_confirm, self._on_return))
         connection.watch_blocking(self._on_blocked)
         return self
 
@@ -81,7 +81,10 @@ class PublishChannel:
         return len(self._ledger)
 
     def send_from(self, queue: deque[Outgoing]) -> int:
-        """Send from the head of ``queue`` what the window allows, in one turn; the bytes taken off the queue."""
+        """Send from the head of ``queue`` what the window allows, in one turn.
+
+        The bytes taken off the queue.
+        """
         taken = 0
         pieces: list[bytes | memoryview] = []
         gathered = 0
@@ -127,21 +130,26 @@ class PublishChannel:
         return len(self._ledger) == 1 and self._ledger.oldest().suspect
 
     def _write(self, pieces: Sequence[bytes | memoryview]) -> None:
-        # Frames are counted by their heads: every second piece at least. The counter only feeds pika's statistics.
+        # Frames are counted by their heads: every second piece at least. The counter only feeds pika's
+        # statistics.
         self._connection.emit_frames(b"".join(pieces), len(pieces) // 2)
 
-    def _on_confirm(self, frame: Any) -> None:
-        method = frame.method
-        how = Published.CONFIRMED if isinstance(method, pika.spec.Basic.Ack) else Published.NACKED
-        for message in list(self._ledger.answered(int(method.delivery_tag), bool(method.multiple))):
-            if message.returned and how is Published.CONFIRMED:
-                self._answered(message, Published.RETURNED)
+    def _on_confirm(self, number: int, multiple: bool, taken: bool) -> None:
+        for message in list(self._ledger.answered(number, multiple)):
+            if not taken:
+                self._answered(message, Published.NACKED)
             else:
-                self._answered(message, how)
+                self._answered(message, Published.RETURNED if message.returned else Published.CONFIRMED)
 
-    def _on_return(self, _channel: object, method: Any, _properties: object, body: bytes) -> None:
-        if not self._ledger.came_back(str(method.exchange), str(method.routing_key), body):
-            logger.error("the broker returned a message that is not in flight: %r", method)
+    def _on_return(self, returned: Returned) -> None:
+        if not self._ledger.came_back(returned.exchange, returned.routing_key, returned.body):
+            logger.error(
+                "the broker returned a message to %r with key %r that is not in flight (%d %s)",
+                returned.exchange,
+                returned.routing_key,
+                returned.code,
+                returned.text,
+            )
 
     def _on_blocked(self, blocked: bool) -> None:
         self.blocked = blocked
@@ -154,13 +162,14 @@ class PublishChannel:
             self._room()
 
     def abandon(self) -> tuple[list[Outgoing], Outgoing | None]:
-        """What was in flight, in order, to be sent again; and the one message that certainly closed the channel.
+        """What was in flight, in order, to be sent again; and the one message that certainly closed the
+        channel.
 
-        When the broker closes a channel over a message it does not say which. All in flight become suspects, which
-        from then on travel alone: one that closes the channel again is the culprit.
+        When the broker closes a channel over a message it does not say which. All in flight become
+        suspects, which from then on travel alone: one that closes the channel again is the culprit.
         """
-        connection = self._connection
-        connection.watch_blocking(None)
+        self._connection.watch_blocking(None)
+        self._connection.watch_answers(self._calls.number, None)
         messages = self._ledger.abandon()
         for message in messages:
             message.returned = False
@@ -174,5 +183,5 @@ class PublishChannel:
 
 
 def _blames_content(gone: asyncio.Future[ChannelGone]) -> bool:
-    """Whether the channel was closed with an AMQP error about what was sent on it."""
-    return gone.done() and not gone.cancelled() and gone.result().code not in (0, 200, 320)
+    """Whether the broker closed the channel, or the connection, over what was sent."""
+    return gone.done() and not gone.cancelled() and gone.result().blames_us

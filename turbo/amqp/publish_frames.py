@@ -1,8 +1,8 @@
 """The bytes of one published message: method, header and body frames.
 
-Used by the outbox in the master (and by anyone who publishes raw): the content-header payload comes ready-made
-from ``protocol.properties.encode_header``, so nothing is encoded here but lengths. Pure. It must never open,
-decode or check a header.
+Used by the outbox in the master (and by anyone who publishes raw): the content-header payload comes
+ready-made from ``protocol.properties.encode_header``, so nothing is encoded here but lengths. Pure. It must
+never open, decode or check a header.
 
 Frames are those of AMQP 0-9-1 §4.2.3; the method is Basic.Publish (60.40).
 """
@@ -34,8 +34,8 @@ def publish_frames(
 ) -> list[bytes | memoryview]:
     """The pieces of one message, to be joined or sent in this order.
 
-    ``frame_max`` in bytes is the connection's, 0 for no limit. Raises ``ValueError`` when the header does not fit
-    into one frame, as AMQP demands.
+    ``frame_max`` in bytes is the connection's, 0 for no limit. Raises ``ValueError`` when the header does
+    not fit into one frame, as AMQP demands.
     """
     largest = frame_max - _AROUND if frame_max else len(header) + len(body)
     if len(header) > largest:

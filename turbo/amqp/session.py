@@ -1,8 +1,9 @@
 """One epoch of consuming: a channel, its consumers and its unsettled tags, thrown away as a whole.
 
-Made by ``amqp.link`` in the master on an open connection, lost when its channel or connection closes. Deliveries
-go from here to the sink; settlements come back and leave once a turn. Nothing of a session outlives it: after
-``on_session_lost`` every tag of the epoch is void, because the broker has put those messages back.
+Made by ``amqp.link`` in the master on an open connection, lost when its channel or connection closes.
+Deliveries go from here to the sink; settlements come back and leave once a turn. Nothing of a session
+outlives it: after ``on_session_lost`` every tag of the epoch is void, because the broker has put those
+messages back.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ QUEUE_BACKOFF = Backoff(first=0.5, factor=2.0, cap=30.0)
 
 
 class DeliverySink(Protocol):
-    """Who takes the deliveries. Called inside the loop's turn that read them; must return quickly and not raise."""
+    """Who takes the deliveries.
+
+    Called inside the loop's turn that read them; must return quickly and not raise.
+    """
 
     def on_deliveries(self, epoch: int, queue: str, batch: list[RawDelivery]) -> None:
         """Messages of one queue, in the order of the broker."""
@@ -55,7 +59,9 @@ class Session:
     def __init__(
         self, epoch: int, connection: FastConnection, sink: DeliverySink, *, window: int, fixed_window: int
     ) -> None:
-        """``window`` is the prefetch count now, ``fixed_window`` that of queues whose window may not change."""
+        """``window`` is the prefetch count now, ``fixed_window`` that of queues whose window may not
+        change.
+        """
         self.epoch = epoch
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         #: The queue whose consume request made the broker close the channel.
@@ -72,12 +78,13 @@ class Session:
         self._up = False
         self._revivals: dict[str, asyncio.Task[None]] = {}
 
-    # -- life ---------------------------------------------------------------------------------------------------
+    # -- life
 
     async def open(self, queues: Iterable[Queue], *, wary_of: frozenset[str], paused: bool) -> None:
         """Open the channel, declare, consume. Raises ``ChannelGone`` when the session is lost on the way.
 
-        A queue that cannot be used, or is in ``wary_of`` (its consumer was refused before), is retried beside.
+        A queue that cannot be used, or is in ``wary_of`` (its consumer was refused before), is retried
+        beside.
         """
         wanted = list(queues)
         calls = await ChannelCalls.open(self._connection, lambda gone: self.lose(str(gone)))
@@ -95,7 +102,10 @@ class Session:
                 await self.add(queue)
 
     def lose(self, reason: str) -> None:
-        """The session is over; nothing can be settled any more. Idempotent, and the sink hears of it at once."""
+        """The session is over.
+
+        Nothing can be settled any more. Idempotent, and the sink hears of it at once.
+        """
         if self.lost.done():
             return
         self.lost.set_result(reason)
@@ -118,7 +128,7 @@ class Session:
         """Deliveries that the master has not settled."""
         return self._ledger.outstanding
 
-    # -- deliveries and settlements -----------------------------------------------------------------------------
+    # -- deliveries and settlements
 
     def _take_batch(self, tag: bytes, batch: list[RawDelivery]) -> None:
         consumer = self._consumers.by_tag(tag)
@@ -162,7 +172,7 @@ class Session:
             self._connection.emit_frames(data, count)
         return self._ledger.waiting
 
-    # -- consumers ----------------------------------------------------------------------------------------------
+    # -- consumers
 
     async def add(self, queue: Queue) -> None:
         """Declare and consume one queue; retried beside when it cannot be. Raises ``ChannelGone``."""

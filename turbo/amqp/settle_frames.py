@@ -29,8 +29,7 @@ def settle_frames(channel: int, settlement: Settlement) -> tuple[bytes, int]:
     frames = [_given_back(channel, *item) for item in settlement.returned]
     if settlement.upto:
         frames.append(_FRAME(1, channel, _SIZE, _BASIC, _ACK, settlement.upto, 1, _END))
-    for tag in settlement.singles:
-        frames.append(_FRAME(1, channel, _SIZE, _BASIC, _ACK, tag, 0, _END))
+    frames += [_FRAME(1, channel, _SIZE, _BASIC, _ACK, tag, 0, _END) for tag in settlement.singles]
     return b"".join(frames), len(frames)
 
 

@@ -1,7 +1,8 @@
 """TLS to the broker: verified by default, switched down only by an explicit wish.
 
-``amqp.url`` asks it for pika's TLS options, in clients and in the master, before a loop runs: building a context
-reads files and takes tens of milliseconds. It must never accept an unverified peer without a warning.
+``amqp.url`` asks it for pika's TLS options, in clients and in the master, before a loop runs: building a
+context reads files and takes tens of milliseconds. It must never accept an unverified peer without a
+warning.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ _REQS = {
 
 @dataclass(frozen=True, slots=True)
 class TlsOptions:
-    """What ``broker_use_ssl`` may say. Paths are files in PEM form; the defaults verify peer and host name."""
+    """What ``broker_use_ssl`` may say.
+
+    Paths are files in PEM form; the defaults verify peer and host name.
+    """
 
     ca_certs: str | None = None
     certfile: str | None = None
@@ -46,8 +50,8 @@ class TlsOptions:
 
 
 def tls_options(value: object) -> TlsOptions | None:
-    """Read ``broker_use_ssl``: falsy is None, True the defaults, a mapping as py-amqp takes it (``ssl_`` prefix
-    allowed). Raises ``ImproperlyConfigured`` for an unknown key, naming it.
+    """Read ``broker_use_ssl``: falsy is None, True the defaults, a mapping as py-amqp takes it (``ssl_``
+    prefix allowed). Raises ``ImproperlyConfigured`` for an unknown key, naming it.
     """
     if not value:
         return None
@@ -81,12 +85,17 @@ def _verify_mode(value: object) -> ssl.VerifyMode:
 
 
 def ssl_context(options: TlsOptions) -> ssl.SSLContext:
-    """A client context, TLS 1.2 or newer. Raises ``ImproperlyConfigured`` naming the file that does not load."""
+    """A client context, TLS 1.2 or newer.
+
+    Raises ``ImproperlyConfigured`` naming the file that does not load.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if options.cert_reqs == ssl.CERT_NONE:
-        logger.warning("TLS to the broker without verifying its certificate (cert_reqs=CERT_NONE): anyone on the "
-                       "way can read and change messages")  # fmt: skip
+        logger.warning(
+            "TLS to the broker without verifying its certificate (cert_reqs=CERT_NONE): "
+            "anyone on the way can read and change messages"
+        )
     context.check_hostname = options.check_hostname and options.cert_reqs != ssl.CERT_NONE
     context.verify_mode = options.cert_reqs
     try:

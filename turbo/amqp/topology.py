@@ -1,8 +1,9 @@
 """Exchanges, queues and bindings as values, and what must be declared for them.
 
-Built from settings by the app, declared by ``amqp.declarer`` in the master and by the client publisher. A value
-here says exactly what goes on the wire: a queue that exists with other properties is refused by the broker, so
-every default equals the one with which Celery declares (spec row WP25). It must never talk to a broker.
+Built from settings by the app, declared by ``amqp.declarer`` in the master and by the client publisher. A
+value here says exactly what goes on the wire: a queue that exists with other properties is refused by the
+broker, so every default equals the one with which Celery declares (spec row WP25). It must never talk to a
+broker.
 """
 
 from __future__ import annotations
@@ -78,8 +79,8 @@ class Queue:
     def window_is_fixed(self) -> bool:
         """Whether its prefetch may not be changed while consuming.
 
-        Measured on RabbitMQ 3.10: on a single-active-consumer queue the new consumer is never served, and on an
-        exclusive one the broker closes the channel.
+        Measured on RabbitMQ 3.10: on a single-active-consumer queue the new consumer is never served, and
+        on an exclusive one the broker closes the channel.
         """
         single = self.queue_arguments.get("x-single-active-consumer") is True
         return single or self.exclusive or self.exclusive_consumer
@@ -99,7 +100,10 @@ def queue_arguments(
     max_length_bytes: int | None = None,
     max_priority: int | None = None,
 ) -> dict[str, object]:
-    """The argument table of a queue: ``arguments`` plus the named options (times in seconds) in RabbitMQ's form."""
+    """The argument table of a queue.
+
+    ``arguments`` plus the named options (times in seconds) in RabbitMQ's form.
+    """
     named = {
         "expires": expires,
         "message_ttl": message_ttl,
@@ -124,10 +128,11 @@ def task_queue(
     queue_type: str | None = None,
     max_priority: int | None = None,
 ) -> Queue:
-    """The queue that Celery makes for a bare name: durable, with a durable direct exchange and a key of its name.
+    """The queue that Celery makes for a bare name: durable, with a durable direct exchange and a key of its
+    name.
 
-    ``queue_type`` is ``task_default_queue_type`` or ``task_create_missing_queue_type``: only "quorum" is put on the
-    wire, because Celery declares a classic queue without naming its type.
+    ``queue_type`` is ``task_default_queue_type`` or ``task_create_missing_queue_type``: only "quorum" is
+    put on the wire, because Celery declares a classic queue without naming its type.
     """
     arguments = {"x-queue-type": "quorum"} if queue_type == "quorum" else None
     return Queue(

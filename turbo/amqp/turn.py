@@ -1,7 +1,8 @@
 """Collects what one turn of the loop produces, so that it leaves in one write.
 
-Used in the master by ``amqp.link`` for acknowledgements and by ``amqp.outbox`` for publishes; anyone else on the
-loop may use it the same way: call ``mark()`` as often as you like, ``flush`` runs once. It must never await.
+Used in the master by ``amqp.link`` for acknowledgements and by ``amqp.outbox`` for publishes; anyone else
+on the loop may use it the same way: call ``mark()`` as often as you like, ``flush`` runs once. It must
+never await.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ LINGER = 0.002
 
 
 class TurnEnd:
-    """Calls ``flush(False)`` once after each turn that marked it, and ``flush(True)`` within ``linger`` if asked.
+    """Calls ``flush(False)`` once after each turn that marked it, and ``flush(True)`` within ``linger`` if
+    asked.
 
     ``flush(last)`` returns whether something is held back; then it is called again with ``last`` true.
     """

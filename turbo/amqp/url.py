@@ -1,11 +1,12 @@
 """Broker URLs as Celery's users write them, read into addresses.
 
-First step of every broker connection, in clients and in the master: settings text in, ``BrokerAddress`` values
-out, and from those pika's parameters. It opens nothing; only building a TLS context reads certificate files.
+First step of every broker connection, in clients and in the master: settings text in, ``BrokerAddress``
+values out, and from those pika's parameters. It opens nothing; only building a TLS context reads
+certificate files.
 
 Dialect (that of kombu, feature rows WP23, WP24): schemes ``amqp pyamqp py-amqp librabbitmq`` and ``amqps``; a
-missing host, user or password is ``localhost``, ``guest``, ``guest``; an empty path and ``//`` both mean the vhost
-``/``; every part is percent-decoded; several brokers are separated by ``;`` or given as a list.
+missing host, user or password is ``localhost``, ``guest``, ``guest``; an empty path and ``//`` both mean
+the vhost ``/``; every part is percent-decoded; several brokers are separated by ``;`` or given as a list.
 """
 
 from __future__ import annotations
@@ -54,7 +55,10 @@ class BrokerAddress:
 
 
 def parse_broker_url(url: str) -> BrokerAddress:
-    """Read one broker URL (or a bare host name). Raises ``ImproperlyConfigured`` without the password in it."""
+    """Read one broker URL (or a bare host name).
+
+    Raises ``ImproperlyConfigured`` without the password in it.
+    """
     text = url.strip()
     scheme, mark, rest = text.partition("://")
     if not mark:
@@ -120,7 +124,10 @@ def _redact_one(url: str) -> str:
 
 
 def negotiate_heartbeat(wanted: float, offered: int) -> int:
-    """The smaller of both wishes in seconds, 0 meaning no wish. pika alone would let the client's wish win."""
+    """The smaller of both wishes in seconds, 0 meaning no wish.
+
+    Pika alone would let the client's wish win.
+    """
     whole = round(wanted)
     if whole <= 0 or offered <= 0:
         return max(whole, offered, 0)
@@ -140,9 +147,9 @@ def parameters(
 ) -> pika.ConnectionParameters:
     """pika's parameters for one address; all times in seconds, each set and none left to pika's default.
 
-    ``heartbeat`` is what we ask for; the broker may want less and then gets it. ``stack_timeout`` bounds TCP, TLS
-    and AMQP handshake together. Reads certificate files when TLS is on (tens of milliseconds), so call it
-    before the loop matters. Raises ``ImproperlyConfigured`` for unusable TLS files.
+    ``heartbeat`` is what we ask for; the broker may want less and then gets it. ``stack_timeout`` bounds
+    TCP, TLS and AMQP handshake together. Reads certificate files when TLS is on (tens of milliseconds), so
+    call it before the loop matters. Raises ``ImproperlyConfigured`` for unusable TLS files.
     """
     return pika.ConnectionParameters(
         host=address.host,
