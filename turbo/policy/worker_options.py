@@ -50,3 +50,7 @@ class WorkerOptions:
     #: Task the child's logs through this file; None is stderr.
     logfile: str | None = None
     purge: bool = False
+    #: Queues to consume from by name (-Q); empty means the configured ones.
+    queues: tuple[str, ...] = ()
+    #: Queues not to consume from by name (-X).
+    exclude_queues: tuple[str, ...] = ()
