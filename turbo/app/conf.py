@@ -1,0 +1,294 @@
+"""``app.conf``: the configuration as the program sees it, merged from its sources.
+
+Read by everything that has an app. Precedence: a setting's environment variable, then what was set on the app
+(constructor, ``app.conf.x = …``, ``update``), then defaults added by libraries, then the configuration object,
+then the declared default. The object is read at the first look-up, so it may be named before it can be imported.
+It must never know what a setting is for: meaning is declared in ``app.settings``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from copy import deepcopy
+from typing import Any, Final, cast
+
+from turbo.app.loading import resolve
+from turbo.app.setting import Setting, Status
+from turbo.app.settings import OLD_NAMES, SETTINGS
+from turbo.exceptions import ImproperlyConfigured
+
+_MISSING: Final = object()
+_NEW_TO_OLD: Final = {new: old for old, new in OLD_NAMES.items()}
+_SECRET: Final = re.compile("API|TOKEN|KEY|SECRET|PASS|SIGNATURE|DATABASE|PROFANITIES", re.IGNORECASE)
+_CREDENTIALS: Final = re.compile(r"(?<=://)([^:@/\s]*):([^@\s]*)(?=@)")
+_OWN: Final = frozenset({"_changes", "_layers", "_source", "_given", "_silent", "_namespace", "_cache", "_defaults",
+                         "_on_load", "version"})
+
+#: Settings that, when unset, are those of another.
+_FALLBACKS: Final[Mapping[str, str]] = {
+    "broker_url": "broker_host",
+    "broker_read_url": "broker_url",
+    "broker_write_url": "broker_url",
+    "task_default_exchange": "task_default_queue",
+    "task_default_routing_key": "task_default_queue",
+    "timezone": "TIME_ZONE",
+}
+
+
+def canonical(name: str) -> str:
+    """Return today's name of a setting given by an old one; other names pass."""
+    return OLD_NAMES.get(name, name)
+
+
+class Settings(MutableMapping[str, Any]):
+    """The configuration: a mapping whose keys are also attributes.
+
+    ``version`` grows with every change, for those who cache what they read. Unknown names can be set and read,
+    and raise KeyError (AttributeError) when nobody set them. Reading may raise ImproperlyConfigured.
+    """
+
+    version: int
+
+    def __init__(
+        self, changes: Mapping[str, Any] | None = None, *, source: object = None, namespace: str | None = None,
+        silent: bool = False, on_load: Callable[[], object] | None = None,
+    ) -> None:
+        put = object.__setattr__
+        put(self, "_changes", {canonical(k): v for k, v in (changes or {}).items()})
+        put(self, "_layers", [])
+        put(self, "_given", source)
+        put(self, "_source", _MISSING)
+        put(self, "_silent", silent)
+        put(self, "_namespace", namespace)
+        put(self, "_cache", {})
+        put(self, "_defaults", {})
+        put(self, "_on_load", on_load)
+        put(self, "version", 0)
+
+    def use(self, source: object, *, namespace: str | None = None, silent: bool = False) -> None:
+        """Take ``source`` (mapping, module, object, or the path of one) as the configuration object.
+
+        ``namespace`` is the prefix of its names; ``silent`` lets a source that cannot be imported count as
+        empty. Nothing is imported before something is read.
+        """
+        put = object.__setattr__
+        put(self, "_given", source)
+        put(self, "_source", _MISSING)
+        put(self, "_silent", silent)
+        if namespace is not None:
+            put(self, "_namespace", namespace)
+        self._changed()
+
+    def add_defaults(self, defaults: Mapping[str, Any]) -> None:
+        """Put ``defaults`` between what was set on the app and the configuration object."""
+        self._layers.insert(0, {canonical(k): v for k, v in defaults.items()})
+        self._changed()
+
+    def _changed(self) -> None:
+        self._cache.clear()
+        object.__setattr__(self, "version", self.version + 1)
+
+    # -- reading ---------------------------------------------------------------------------------------------
+
+    def __getitem__(self, name: str) -> Any:
+        try:
+            return self._cache[name]
+        except KeyError:
+            pass
+        value = self._look_up(canonical(name))
+        if value is _MISSING:
+            raise KeyError(name)
+        self._cache[name] = value
+        return value
+
+    def _look_up(self, name: str) -> Any:
+        setting = SETTINGS.get(name)
+        value = self._explicit(name)
+        if value is None or value is _MISSING:
+            other = _FALLBACKS.get(name)
+            if other is not None:
+                found = self.get(other)
+                if found is not None:
+                    return found
+        if value is _MISSING:
+            return _MISSING if setting is None else self._default(setting)
+        if setting is None:
+            return value
+        try:
+            return setting.convert(value)
+        except ValueError as exc:
+            raise ImproperlyConfigured(str(exc)) from exc
+
+    def _explicit(self, name: str) -> Any:
+        """What somebody set ``name`` to, or _MISSING."""
+        setting = SETTINGS.get(name)
+        if setting is not None and setting.env:
+            text = os.environ.get(setting.env)
+            if text:
+                return text
+        for layer in (self._changes, *self._layers):
+            if name in layer:
+                return layer[name]
+        for candidate in self._names_in_source(name):
+            value = self._read_source(candidate)
+            if value is not _MISSING:
+                return value
+        return _MISSING
+
+    def _default(self, setting: Setting) -> Any:
+        """The declared default; containers are copied once per app, since programs add to them."""
+        if not isinstance(setting.default, (dict, list)):
+            return setting.default
+        return self._defaults.setdefault(setting.name, deepcopy(setting.default))
+
+    def _names_in_source(self, name: str) -> Iterator[str]:
+        prefix = self._namespace
+        if prefix:
+            prefix = prefix.rstrip("_") + "_"
+            yield prefix + (name.upper() if prefix.isupper() else name)
+        yield name
+        if name in _NEW_TO_OLD:
+            yield _NEW_TO_OLD[name]
+
+    def _read_source(self, name: str) -> Any:
+        source = self._source
+        if source is _MISSING:
+            source = self._load()
+        if isinstance(source, Mapping):
+            return source.get(name, _MISSING)
+        return getattr(source, name, _MISSING)
+
+    def _load(self) -> object:
+        """Import the configuration object and check that it does not mix old names with new ones."""
+        object.__setattr__(self, "_source", {})  # a hook that reads the configuration finds it empty
+        if self._on_load is not None:
+            self._on_load()
+        given = self._given
+        if given is None:
+            given = os.environ.get("CELERY_CONFIG_MODULE") or {}
+        try:
+            source = resolve(given)
+        except (ImportError, AttributeError):
+            if not self._silent:
+                object.__setattr__(self, "_source", _MISSING)
+                raise
+            source = {}
+        if not self._namespace:
+            _check_names(set(source) if isinstance(source, Mapping) else set(dir(source)))
+        object.__setattr__(self, "_source", source)
+        return cast("object", source)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"no setting is called {name!r}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        yield from dict.fromkeys((*SETTINGS, *self._changes, *(k for layer in self._layers for k in layer)))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and (canonical(name) in SETTINGS or self.is_set(name))
+
+    def __repr__(self) -> str:
+        return f"<Settings: {self.table()!r}>"
+
+    # -- writing ---------------------------------------------------------------------------------------------
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._changes[canonical(name)] = value
+        self._changed()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _OWN:
+            raise AttributeError(f"{name} is the configuration's own")
+        self[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        del self._changes[canonical(name)]
+        self._changed()
+
+    # -- views -----------------------------------------------------------------------------------------------
+
+    def is_set(self, name: str) -> bool:
+        """Tell whether anybody set ``name``, whatever the value."""
+        return self._explicit(canonical(name)) is not _MISSING
+
+    def first(self, *names: str) -> Any:
+        """Return the first of these settings that is not None, or None."""
+        return next((value for value in map(self.get, names) if value is not None), None)
+
+    def without_defaults(self) -> dict[str, Any]:
+        """Return what was set, by today's names."""
+        return {name: self[name] for name in self if self.is_set(name)}
+
+    def table(self, with_defaults: bool = False, censored: bool = True) -> dict[str, Any]:
+        """Return the settings as a dict; ``censored`` hides passwords and keys."""
+        table = dict(self) if with_defaults else self.without_defaults()
+        return {name: _censor(name, value) for name, value in table.items()} if censored else table
+
+    def humanize(self, with_defaults: bool = False, censored: bool = True) -> str:
+        """Return the table as lines of ``name: value``."""
+        return "\n".join(f"{k}: {v!r}" for k, v in sorted(self.table(with_defaults, censored).items()))
+
+    def check_supported(self) -> list[str]:
+        """Return a warning for each setting that was set and has no effect; called when a worker starts.
+
+        Raises ImproperlyConfigured, naming all of them, for settings that are set and must not be ignored, and
+        for values of the wrong type.
+        """
+        warnings, errors = [], []
+        for name, setting in SETTINGS.items():
+            if not self.is_set(name):
+                continue
+            try:
+                value = self[name]
+            except ImproperlyConfigured as exc:
+                errors.append(str(exc))
+                continue
+            if setting.status is Status.WORKS or not value or value == setting.default:
+                continue
+            if setting.status is Status.ACCEPTED:
+                warnings.append(f"{name} has no effect: {setting.reason}")
+            elif value not in setting.harmless:
+                errors.append(f"{name}={value!r} is not supported: {setting.reason}")
+        if errors:
+            raise ImproperlyConfigured("; ".join(errors))
+        return warnings
+
+
+def _censor(name: str, value: Any) -> Any:
+    if isinstance(value, str):
+        if _SECRET.search(name):
+            return "********"
+        return _CREDENTIALS.sub(r"\1:********", value)
+    if isinstance(value, Mapping):
+        return {k: _censor(str(k), v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_censor(name, v) for v in value) if type(value) in (list, tuple) else value
+    return value
+
+
+def _check_names(have: set[str]) -> None:
+    """Refuse a configuration object that sets some settings by old names and others by new ones."""
+    new = have & SETTINGS.keys()
+    old = have & OLD_NAMES.keys()
+    if not new or not old:
+        return
+    rename: Mapping[str, str] = OLD_NAMES if len(new) >= len(old) else _NEW_TO_OLD
+    lines = sorted(
+        f"{name:<36} -> {rename[name]}"
+        for name in (old if rename is OLD_NAMES else new)
+        if rename.get(name, name) not in have
+    )
+    if lines:
+        raise ImproperlyConfigured(
+            "the configuration mixes old and new names of settings; rename these:\n" + "\n".join(lines)
+        )

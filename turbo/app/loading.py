@@ -1,0 +1,80 @@
+"""Turning names into modules and objects: configuration modules, task modules, classes named by settings.
+
+Runs in every process that has an app, before the worker's processes are forked. The only place of the app that
+imports by name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+
+def import_module(name: str) -> ModuleType:
+    """Import ``name`` with the current directory on the path, as a command started there expects."""
+    here = str(Path.cwd())
+    if here in sys.path or "" in sys.path:
+        return importlib.import_module(name)
+    sys.path.insert(0, here)
+    try:
+        return importlib.import_module(name)
+    finally:
+        if here in sys.path:
+            sys.path.remove(here)
+
+
+def import_symbol(path: str) -> Any:
+    """Return what ``module:attribute``, ``module`` or ``module.attribute`` names.
+
+    Raises ImportError or AttributeError when it is not there.
+    """
+    if ":" in path:
+        module, _, attribute = path.partition(":")
+        found: Any = import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+        return found
+    try:
+        return import_module(path)
+    except ModuleNotFoundError as exc:
+        module, _, attribute = path.rpartition(".")
+        # A module that exists but fails to import something else must say so itself.
+        if not module or not (exc.name and (path == exc.name or path.startswith(exc.name + "."))):
+            raise
+        return getattr(import_module(module), attribute)
+
+
+def resolve(value: Any) -> Any:
+    """Return ``value``, or what it names when it is text."""
+    return import_symbol(value) if isinstance(value, str) else value
+
+
+def import_related(packages: Iterable[str], related_name: str | None) -> list[ModuleType]:
+    """Import ``<package>.<related_name>`` of each package that has one; the package alone without a name.
+
+    An entry that is not a package but ``package.ClassName`` counts as its package. A module that is there but
+    fails to import raises.
+    """
+    found = []
+    for entry in packages:
+        try:
+            package = import_module(entry)
+        except ModuleNotFoundError as exc:
+            parent = entry.rpartition(".")[0]
+            if not parent or exc.name != entry:
+                raise
+            package = import_module(parent)
+        if not related_name:
+            found.append(package)
+            continue
+        name = f"{package.__name__}.{related_name}"
+        try:
+            found.append(import_module(name))
+        except ModuleNotFoundError as exc:
+            if exc.name != name:
+                raise
+    return found

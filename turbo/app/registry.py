@@ -1,0 +1,44 @@
+"""The tasks of an app by name.
+
+Filled as task modules are imported, read by the child's executor for every message and by clients never. It
+must never import anything: a name that is not here is not a task of this process.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from turbo import current
+from turbo.exceptions import InvalidTaskError, NotRegistered
+
+if TYPE_CHECKING:
+    from turbo.app.task import Task
+
+
+class TaskRegistry(dict[str, "Task"]):
+    """Task names to task instances."""
+
+    NotRegistered = NotRegistered
+
+    def __missing__(self, name: str) -> Task:
+        raise NotRegistered(name)
+
+    def register(self, task: Task) -> None:
+        """Add ``task`` under its name; raises InvalidTaskError when it has none."""
+        if not task.name:
+            raise InvalidTaskError(f"task class {type(task).__qualname__} has no name")
+        self[task.name] = task
+
+    def unregister(self, name: str | Task) -> None:
+        """Remove a task given by itself or its name; raises NotRegistered when it is not there."""
+        key = name if isinstance(name, str) else str(name.name)
+        try:
+            del self[key]
+        except KeyError:
+            raise NotRegistered(key) from None
+
+
+def restore_task(name: str) -> Task:
+    """Unpickle a task: pickled, it is nothing but its name."""
+    task: Task = current.current_app().tasks[name]
+    return task

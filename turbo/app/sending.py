@@ -1,0 +1,252 @@
+"""From a call to a published message: options, route, times, encoding, publisher, result handle.
+
+Between ``Task.apply_async`` / ``Turbo.send_task`` and whoever publishes: the hook that a worker's child has
+installed in ``current``, or this process's own broker connections. Runs in clients and children. It must never
+run a task, and never swallow a failure to publish.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from turbo import current
+from turbo.amqp.client import ClientPublisher
+from turbo.amqp.tls import tls_options
+from turbo.amqp.url import parse_broker_urls
+from turbo.app.calling import check_arguments, check_seconds, listed, moment, seconds_until
+from turbo.app.routes import Destination, TaskRouter
+from turbo.policy.publish_retry import ONCE, PublishRetry
+from turbo.protocol import compression, content, message, properties
+
+if TYPE_CHECKING:
+    from turbo.app.base import Turbo
+    from turbo.app.task import Task
+    from turbo.result.async_result import AsyncResult
+
+logger = logging.getLogger("turbo.app.sending")
+
+_HOST = socket.gethostname()
+_DELIVERY_MODES = {"persistent": 2, "transient": 1}
+
+
+class _Caller(threading.local):
+    """This thread as a caller: the id that names its queue of rpc results."""
+
+    pid = 0
+    oid = ""
+
+
+class Defaults:
+    """What the settings say about every message, read once per state of the settings."""
+
+    __slots__ = (
+        "compression", "delivery_mode", "inherit_priority", "levels", "retry", "retry_policy", "router", "serializer",
+        "version",
+    )
+
+    def __init__(self, app: Turbo) -> None:
+        conf = app.conf
+        self.router = TaskRouter(conf)
+        self.serializer: str = conf["task_serializer"]
+        self.compression: str | None = conf["task_compression"]
+        self.delivery_mode = _delivery_mode(conf["task_default_delivery_mode"])
+        self.inherit_priority: bool = conf["task_inherit_parent_priority"]
+        self.levels: int = conf["task_repr_maxlevels"]
+        self.retry: bool = conf["task_publish_retry"]
+        self.retry_policy: Mapping[str, object] = conf["task_publish_retry_policy"]
+        # Last, so that a setting changed meanwhile makes these be read again.
+        self.version = conf.version
+
+
+def _delivery_mode(value: Any) -> int:
+    return _DELIVERY_MODES.get(value) or int(value)
+
+
+class Sender:
+    """Sends the calls of one app. Made with it; reads settings at the first call and after each change of them."""
+
+    def __init__(self, app: Turbo) -> None:
+        self._app = app
+        self._defaults: Defaults | None = None
+        self._client: ClientPublisher | None = None
+        self._client_version = -1
+        self._lock = threading.Lock()
+        self._caller = _Caller()
+
+    @property
+    def defaults(self) -> Defaults:
+        """The settings' say, as it is now."""
+        found = self._defaults
+        if found is None or found.version != self._app.conf.version:
+            found = self._defaults = Defaults(self._app)
+        return found
+
+    @property
+    def router(self) -> TaskRouter:
+        """Routes and queues, as the settings are now."""
+        return self.defaults.router
+
+    def send(
+        self, name: str, args: Any, kwargs: Any, task_id: str | None, task: Task | None, options: dict[str, Any]
+    ) -> AsyncResult:
+        """Publish one call and return its handle. ``task`` is None for calls by name. ``options`` are used up."""
+        args, kwargs = check_arguments(args, kwargs)
+        task_id = task_id or str(uuid4())
+        options = self._with_task_options(name, task, options)
+        defaults = self.defaults
+        ignore_result = options.pop("ignore_result", None)
+        add_to_parent = options.pop("add_to_parent", True)
+        declare_none = options.pop("_requeue", False)
+        routed = defaults.router.route(options, options.pop("route_name", None) or name, args, kwargs, task)
+        to = defaults.router.destination(routed)
+        frame = self._inherit(routed, defaults)
+        header, body = self._encode(task_id, name, args, kwargs, ignore_result, to, routed, defaults)
+        self._app.on_task_sent(task_id, ignore_result)
+        self._publish(to, header, body, routed, defaults, declare=() if declare_none else to.declare)
+        result = self._app.AsyncResult(task_id)
+        result.ignored = bool(ignore_result)
+        if add_to_parent and frame is not None:
+            frame.task.add_trail(result)
+        return result
+
+    def _with_task_options(self, name: str, task: Task | None, options: dict[str, Any]) -> dict[str, Any]:
+        """Put the task's own options under those of the call."""
+        if task is not None:
+            return {**task.send_options(), **options}
+        known = self._app.registered(name)
+        if known is None:
+            return options
+        # A call by name is not told that the task ignores its result: only an explicit option says so.
+        own = {k: v for k, v in known.send_options().items() if v is not None and k != "ignore_result"}
+        return {**own, **options}
+
+    def _inherit(self, options: dict[str, Any], defaults: Defaults) -> current.Frame | None:
+        """Fill in what a call made inside a task has from that task; return the task's frame, if any."""
+        frame = current.worker_frame()
+        if frame is None:
+            return None
+        request = frame.request
+        if not options.get("root_id"):
+            options["root_id"] = request.root_id or request.id
+        if not options.get("parent_id"):
+            options["parent_id"] = request.id
+        if defaults.inherit_priority and options.get("priority") is None:
+            options["priority"] = (request.delivery_info or {}).get("priority")
+        return frame
+
+    def _encode(
+        self, task_id: str, name: str, args: Any, kwargs: Any, ignore_result: bool | None, to: Destination,
+        options: dict[str, Any], defaults: Defaults,
+    ) -> tuple[bytes, bytes]:
+        """Return content-header payload and body of the message. Raises EncodeError."""
+        get = options.get
+        eta, expires, expiration = self._times(task_id, get("countdown"), get("eta"), get("expires"))
+        headers, content_of, props = message.build(
+            task_id, name, args, kwargs,
+            eta=eta, expires=expires, expiration=expiration,
+            retries=get("retries") or 0,
+            time_limit=get("time_limit"), soft_time_limit=get("soft_time_limit"),
+            group_id=get("group_id"), group_index=get("group_index"),
+            root_id=get("root_id"), parent_id=get("parent_id"),
+            callbacks=listed(get("link")), errbacks=listed(get("link_error")), chain=get("chain"), chord=get("chord"),
+            shadow=get("shadow"), argsrepr=get("argsrepr"), kwargsrepr=get("kwargsrepr"),
+            origin=get("origin") or self.origin(), reply_to=get("reply_to") or self.thread_id(),
+            ignore_result=ignore_result, replaced_task_nesting=get("replaced_task_nesting") or 0,
+            stamped_headers=get("stamped_headers"),
+            stamps={key: get(key) for key in get("stamped_headers") or ()},
+            headers=get("headers"),
+            priority=get("priority"), delivery_mode=_delivery_mode(to.delivery_mode or defaults.delivery_mode),
+            repr_levels=defaults.levels,
+        )
+        body, props.content_type, props.content_encoding = content.encode(
+            content_of, get("serializer") or defaults.serializer
+        )
+        packing = get("compression") or defaults.compression
+        if packing:
+            body, headers["compression"] = compression.compress(body, packing)
+        props.headers = headers
+        return properties.encode_header(props, len(body)), body
+
+    def _times(
+        self, task_id: str, countdown: float | None, eta: Any, expires: Any
+    ) -> tuple[datetime | str | None, datetime | str | None, str | None]:
+        """Return ETA and expiry as times, and the message's time to live in milliseconds."""
+        if not countdown and expires is None:
+            return eta, None, None
+        now = self._app.now()
+        if countdown:
+            eta = now + timedelta(seconds=check_seconds(countdown, "countdown"))
+        if expires is None:
+            return eta, None, None
+        expires = moment(expires, now, "expires")
+        if expires is None:
+            return eta, None, None
+        left = seconds_until(expires, now)
+        if left < 0:
+            logger.warning("%s expires in the past (%g s ago): it is sent with a time to live of 0", task_id, -left)
+            left = 0.0
+        return eta, expires, str(int(left * 1000))
+
+    def _publish(
+        self, to: Destination, header: bytes, body: bytes, options: Mapping[str, Any], defaults: Defaults,
+        declare: Any,
+    ) -> None:
+        """Hand the message to the publisher of this process."""
+        mandatory = bool(options.get("mandatory"))
+        hook = current.get_publisher()
+        if hook is not None:
+            hook.publish(to.exchange, to.routing_key, header, body, declare=declare, mandatory=mandatory)
+            return
+        retry = options.get("retry")
+        policy = defaults.retry_policy
+        if options.get("retry_policy"):
+            policy = {**policy, **options["retry_policy"]}
+        self.client().publish(
+            to.exchange, to.routing_key, header, body, declare=declare, mandatory=mandatory,
+            retry=PublishRetry.from_setting(policy) if (defaults.retry if retry is None else retry) else ONCE,
+            confirm_timeout=options.get("confirm_timeout") or options.get("timeout"),
+        )
+
+    def client(self) -> ClientPublisher:
+        """Return this app's own publisher, made when first needed and again after the settings have changed."""
+        conf = self._app.conf
+        with self._lock:
+            if self._client is None or self._client_version != conf.version:
+                if self._client is not None:
+                    self._client.close()
+                transport: Mapping[str, Any] = conf["broker_transport_options"] or {}
+                self._client = ClientPublisher(
+                    parse_broker_urls(conf["broker_write_url"], tls=bool(conf["broker_use_ssl"])),
+                    tls=tls_options(conf["broker_use_ssl"]),
+                    timeout=conf["broker_connection_timeout"] or 4.0,
+                    confirms=bool(transport.get("confirm_publish", True)),
+                )
+                self._client_version = conf.version
+            return self._client
+
+    def close(self) -> None:
+        """Close this app's connections."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def thread_id(self) -> str:
+        """Return the id of this thread in this process, as callers put it into ``reply_to``."""
+        caller = self._caller
+        pid = os.getpid()
+        if caller.pid != pid:
+            caller.pid = pid
+            caller.oid = str(uuid4())
+        return caller.oid
+
+    def origin(self) -> str:
+        """Return this process's name as a sender."""
+        return f"gen{os.getpid()}@{_HOST}"

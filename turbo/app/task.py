@@ -1,0 +1,381 @@
+"""``Task``: a unit of work, its options, and the ways to call it.
+
+Every decorated function becomes an instance of a subclass of this. Clients call ``delay`` and ``apply_async``;
+in a child the executor runs ``run`` and the handlers. It must never talk to a broker itself: sending is
+``app.sending``'s, storing states the app's backend's.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from turbo import current, exceptions
+from turbo.app.calling import Call, adapt_arguments, argument_check
+from turbo.app.context import Context
+from turbo.app.registry import restore_task
+from turbo.exceptions import ImproperlyConfigured, Reject, Retry
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from turbo.app.base import Turbo
+    from turbo.result.async_result import AsyncResult
+
+
+class _FromConf:
+    """An option that, where neither class nor decorator set it, is the app's setting."""
+
+    __slots__ = ("setting",)
+
+    def __init__(self, setting: str) -> None:
+        self.setting = setting
+
+    def __get__(self, task: Task | None, owner: type[Task]) -> Any:
+        return None if task is None else task.app.conf[self.setting]
+
+
+def _from_conf(setting: str) -> Any:
+    return _FromConf(setting)
+
+
+#: Options that are settings of the app when they are None.
+FROM_CONF: dict[str, str] = {
+    "serializer": "task_serializer",
+    "compression": "task_compression",
+    "rate_limit": "task_default_rate_limit",
+    "priority": "task_default_priority",
+    "time_limit": "task_time_limit",
+    "soft_time_limit": "task_soft_time_limit",
+    "track_started": "task_track_started",
+    "acks_late": "task_acks_late",
+    "acks_on_failure_or_timeout": "task_acks_on_failure_or_timeout",
+    "acks_on_failure": "task_acks_on_failure",
+    "acks_on_timeout": "task_acks_on_timeout",
+    "reject_on_worker_lost": "task_reject_on_worker_lost",
+    "ignore_result": "task_ignore_result",
+    "store_errors_even_if_ignored": "task_store_errors_even_if_ignored",
+}
+
+#: Options of the task that are options of each of its messages too.
+_SEND_OPTIONS = (
+    "queue", "routing_key", "exchange", "priority", "expires", "serializer", "delivery_mode", "compression",
+    "time_limit", "soft_time_limit", "mandatory",
+)
+
+
+class Task:
+    """Base class of tasks. Subclass it and write ``run``, or let ``@app.task`` do so.
+
+    Limits and delays are in seconds. ``max_retries=None`` means no limit. Handlers are called in the child, in
+    the order before_start, run, on_success or on_failure or on_retry, after_return.
+    """
+
+    MaxRetriesExceededError: ClassVar = exceptions.MaxRetriesExceededError
+    OperationalError: ClassVar = exceptions.OperationalError
+
+    _app: Turbo | None = None
+    _backend: Any = None
+    _default_request: Context | None = None
+    _send_options: dict[str, Any] | None = None
+    #: Calls with wrong arguments raise here; None where the arguments are not checked.
+    __header__: Callable[..., object] | None = None
+
+    name: str | None = None
+    abstract: bool = True
+    typing: bool | None = None
+    max_retries: int | None = 3
+    default_retry_delay: float = 180
+    rate_limit: str | None = _from_conf("task_default_rate_limit")
+    ignore_result: bool | None = _from_conf("task_ignore_result")
+    trail: bool = True
+    send_events: bool = True
+    store_errors_even_if_ignored: bool | None = _from_conf("task_store_errors_even_if_ignored")
+    serializer: str | None = _from_conf("task_serializer")
+    compression: str | None = _from_conf("task_compression")
+    time_limit: float | None = _from_conf("task_time_limit")
+    soft_time_limit: float | None = _from_conf("task_soft_time_limit")
+    track_started: bool | None = _from_conf("task_track_started")
+    acks_late: bool | None = _from_conf("task_acks_late")
+    acks_on_failure_or_timeout: bool | None = _from_conf("task_acks_on_failure_or_timeout")
+    acks_on_failure: bool | None = _from_conf("task_acks_on_failure")
+    acks_on_timeout: bool | None = _from_conf("task_acks_on_timeout")
+    reject_on_worker_lost: bool | None = _from_conf("task_reject_on_worker_lost")
+    throws: tuple[type[BaseException], ...] = ()
+    expires: Any = None
+    priority: int | None = _from_conf("task_default_priority")
+    resultrepr_maxsize: int = 1024
+
+    # -- belonging to an app ---------------------------------------------------------------------------------
+
+    @property
+    def app(self) -> Turbo:
+        """The app this task belongs to: its own, or the current one."""
+        app = self._app
+        if app is None:
+            app = current.current_app()
+        return app
+
+    def bind(self, app: Turbo) -> None:
+        """Give the task to ``app`` and fill the options left open with its settings. Repeating it changes nothing.
+
+        Before this, open options are looked up in the settings each time they are read.
+        """
+        self._app = app
+        if "_bound_to" in self.__dict__ and self.__dict__["_bound_to"] is app:
+            return
+        self.__dict__["_bound_to"] = app
+        for name, value in app.annotations_of(self):
+            setattr(self, name, value)
+        for name, setting in FROM_CONF.items():
+            if getattr(self, name) is None or isinstance(inspect.getattr_static(self, name), _FromConf):
+                setattr(self, name, app.conf[setting])
+        both = self.acks_on_failure_or_timeout
+        for name in ("acks_on_failure", "acks_on_timeout"):
+            if getattr(self, name) is None:
+                setattr(self, name, True if both is None else both)
+        if self.typing is None:
+            self.typing = app.strict_typing
+        self._send_options = None
+        self.on_bound(app)
+
+    def on_bound(self, app: Turbo) -> None:
+        """Called when the task has been given to ``app``."""
+
+    # -- running ---------------------------------------------------------------------------------------------
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        """The body."""
+        raise NotImplementedError("a task must define run()")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the body here and now, as a function. ``request.called_directly`` is then true."""
+        frame = current.top()
+        if (
+            frame is not None and frame.task is self and type(self).__call__ is not Task.__call__
+            and frame.request.claim_call()
+        ):
+            # A worker runs a task whose class wraps __call__: this is super().__call__, not a call of its own.
+            return self.run(*args, **kwargs)
+        token = current.push(self, Context(args=args, kwargs=kwargs))
+        try:
+            return self.run(*args, **kwargs)
+        finally:
+            current.pop(token)
+
+    @property
+    def request(self) -> Context:
+        """The request being run in this thread or coroutine; an empty one outside."""
+        request: Context | None = current.request_of(self)
+        if request is None:
+            request = self._default_request
+            if request is None:
+                request = self._default_request = Context()
+        return request
+
+    def push_request(self, *args: Any, **kwargs: Any) -> None:
+        """Make ``Context(*args, **kwargs)`` the current request, as tests of bound tasks need."""
+        current.push(self, Context(*args, **kwargs))
+
+    def pop_request(self) -> None:
+        """Undo :meth:`push_request`."""
+        current.drop(self)
+
+    # -- calling ---------------------------------------------------------------------------------------------
+
+    def delay(self, *args: Any, **kwargs: Any) -> AsyncResult:
+        """Send a message with these arguments and no options."""
+        return self.apply_async(args, kwargs)
+
+    def apply_async(
+        self, args: Any = None, kwargs: Any = None, task_id: str | None = None, **options: Any
+    ) -> AsyncResult:
+        """Send a message that makes a worker run this task.
+
+        ``options`` are those of ``Turbo.send_task``. Raises TypeError for arguments that ``run`` would not take,
+        EncodeError for arguments that cannot be serialized, OperationalError when the broker cannot be reached.
+        """
+        if self._send_options is None:
+            self.bind(self.app)
+        if self.soft_time_limit and self.time_limit and self.soft_time_limit > self.time_limit:
+            raise ValueError("soft_time_limit must not be greater than time_limit")
+        check = self.__header__
+        if check is not None and self.typing is not False:
+            check(*(args or ()), **(kwargs or {}))
+        if not options.get("shadow"):
+            options["shadow"] = self.shadow_name(args, kwargs, options)
+        return self.app.sending.send(self.name or "", args, kwargs, task_id, self, options)
+
+    def shadow_name(self, args: Any, kwargs: Any, options: Mapping[str, Any]) -> str | None:
+        """Return a name for logs and monitors instead of the task's own, or None."""
+        return None
+
+    def send_options(self) -> dict[str, Any]:
+        """The options that every message of this task has unless the call says otherwise."""
+        options = self._send_options
+        if options is None:
+            options = {name: getattr(self, name, None) for name in _SEND_OPTIONS}
+            options["ignore_result"] = self.ignore_result
+            self._send_options = options
+        return options
+
+    def retry(
+        self, args: Any = None, kwargs: Any = None, exc: Any = None, throw: bool = True,
+        eta: datetime | str | None = None, countdown: float | None = None, max_retries: int | None = None,
+        **options: Any,
+    ) -> Retry:
+        """Send this call once more and end this run.
+
+        The message has the same id and goes where this one came from, ``countdown`` seconds from now
+        (``default_retry_delay`` unless given) or at ``eta``. It is sent before Retry is raised; with
+        ``throw=False`` Retry is returned instead. Past ``max_retries``, ``exc`` is raised, or
+        MaxRetriesExceededError. Raises Reject when the message could not be sent. Outside a worker, ``exc``.
+        """
+        request = self.request
+        limit = self.max_retries if max_retries is None else max_retries
+        if max_retries is not None:
+            self.override_max_retries: int | None = max_retries
+        if request.called_directly:
+            _raise_from_current(exc or Retry("Task can be retried", None))
+        if not eta and countdown is None:
+            countdown = self.default_retry_delay
+        args, kwargs = adapt_arguments(self.run, args, kwargs, request.args, request.kwargs)
+        call = self.call_from_request(
+            request, args, kwargs, countdown=countdown, eta=eta, retries=request.retries + 1, **options
+        )
+        if limit is not None and request.retries + 1 > limit:
+            if exc:
+                _raise_from_current(exc)
+            raise self.MaxRetriesExceededError(
+                f"Can't retry {self.name}[{request.id}] args:{call.args} kwargs:{call.kwargs}",
+                task_args=call.args, task_kwargs=call.kwargs,
+            )
+        retry = Retry(exc=exc, when=eta or countdown, is_eager=request.is_eager, sig=call)
+        if not request.is_eager:
+            try:
+                call.apply_async()
+            except Exception as failure:
+                raise Reject(failure, requeue=False) from failure
+        if throw:
+            raise retry
+        return retry
+
+    def call_from_request(
+        self, request: Context | None = None, args: Any = None, kwargs: Any = None, queue: Any = None,
+        **extra: Any,
+    ) -> Call:
+        """Return the call that repeats ``request`` (the current one), with its destination and its priority."""
+        request = self.request if request is None else request
+        own = request.explicit_ignore_result
+        options = {
+            **request.as_execution_options(), "ignore_result": self.ignore_result if own is None else own, **extra,
+        }
+        origin = request.delivery_info or {}
+        if origin.get("priority") is not None:
+            options["priority"] = origin["priority"]
+        if queue:
+            options["queue"] = queue
+        elif origin.get("exchange") == "" and origin.get("routing_key"):
+            options["queue"] = origin["routing_key"]
+        else:
+            options.update({k: v for k, v in origin.items() if k in ("exchange", "routing_key") and v is not None})
+        return Call(
+            self, request.args if args is None else args, request.kwargs if kwargs is None else kwargs, options
+        )
+
+    # -- results ---------------------------------------------------------------------------------------------
+
+    def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult:  # noqa: N802 - Celery's name
+        """Return the handle of this task's call ``task_id``."""
+        return self.app.AsyncResult(task_id, **kwargs)
+
+    @property
+    def backend(self) -> Any:
+        """The result store's client side: the app's, unless the task was given its own."""
+        return self.app.backend if self._backend is None else self._backend
+
+    @backend.setter
+    def backend(self, value: Any) -> None:
+        self._backend = value
+
+    def update_state(self, task_id: str | None = None, state: str | None = None, meta: Any = None) -> None:
+        """Store ``state`` with ``meta`` as the state of ``task_id``, by default of the task being run."""
+        request = self.request
+        task_id = request.id if task_id is None else task_id
+        if task_id is None:
+            raise ValueError("update_state outside a task needs a task_id")
+        store = current.get_state_store()
+        if store is None:
+            self.backend.store_result(task_id, meta, state, request=request)
+        else:
+            store(task_id, state, meta, request)
+
+    def add_trail(self, result: Any) -> Any:
+        """Remember ``result`` among the children of the current run, unless ``trail`` is off."""
+        if self.trail:
+            self.request.children.append(result)
+        return result
+
+    # -- handlers --------------------------------------------------------------------------------------------
+
+    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
+        """Called before the body."""
+
+    def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
+        """Called when the body returned."""
+
+    def on_retry(self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """Called when the run ended in a retry."""
+
+    def on_failure(self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """Called when the body raised."""
+
+    def after_return(
+        self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any
+    ) -> None:
+        """Called last, after success or failure."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Tasks travel by their name."""
+        return restore_task, (self.name,)
+
+    def __repr__(self) -> str:
+        return f"<@task: {self.name}>" if self._app is None else f"<@task: {self.name} of {self._app!r}>"
+
+
+def _raise_from_current(exc: Any) -> None:
+    """Raise ``exc``, caused by the exception being handled, if another one is."""
+    active = sys.exc_info()[1]
+    if active is exc:
+        raise exc
+    raise exc from active
+
+
+def task_name(main: str | None, name: str, module: str) -> str:
+    """Return the automatic name of a task: module and function, with ``main`` for the module run as a program."""
+    module = module or "__main__"
+    found = sys.modules.get(module)
+    module = module if found is None else found.__name__
+    if module == "__main__" and main:
+        module = main
+    return f"{module}.{name}"
+
+
+def make_task(base: type[Task], fun: Callable[..., Any], name: str, bind: bool, options: dict[str, Any]) -> Task:
+    """Return a task named ``name`` whose body is ``fun`` and whose attributes are ``options``.
+
+    A class of its own is made for it, so that ``bind`` gives the body the task as its first argument.
+    """
+    if options.get("pydantic"):
+        raise ImproperlyConfigured(f"{name}: pydantic=True is not supported yet")
+    check = argument_check(fun, bind)
+    body = fun if bind else staticmethod(fun)
+    attributes = {
+        "name": name, "run": body, "abstract": False, "__doc__": fun.__doc__, "__module__": fun.__module__,
+        "__qualname__": getattr(fun, "__qualname__", fun.__name__), "__wrapped__": staticmethod(fun),
+        "__header__": None if check is None else staticmethod(check), **options,
+    }
+    task: Task = type(fun.__name__, (base,), attributes)()
+    return task
