@@ -15,22 +15,24 @@ MARK: Final = b"\x00celery-compressed\x00"
 
 #: Largest document that is opened, in bytes; Redis itself allows 512 MiB a value.
 LIMIT: Final = 512 * 1024 * 1024
+#: The same for the master, which only looks at the state.
+_PEEK_LIMIT: Final = 32 * 1024 * 1024
 
 
-def open_document(stored: bytes) -> bytes:
-    """Return the document itself, whether it was stored compressed or not. Raises ``DecodeError``."""
+def open_document(stored: bytes, limit: int) -> bytes:
+    """Return the document itself, compressed or not; at most ``limit`` bytes. Raises ``DecodeError``."""
     if not stored.startswith(MARK):
         return stored
     mime, mark, body = stored[len(MARK) :].partition(b"\x00")
     if not mark:
         raise DecodeError("a compressed document does not name its compression")
-    return decompress(body, mime.decode("ascii", "replace"), LIMIT)
+    return decompress(body, mime.decode("ascii", "replace"), limit)
 
 
 def says_success(stored: bytes) -> bool:
     """Whether a compressed document tells of SUCCESS; one that cannot be opened does not."""
     try:
-        document = open_document(stored)
+        document = open_document(stored, _PEEK_LIMIT)
     except DecodeError:
         return False
     _, key, rest = document.partition(b"status")

@@ -17,7 +17,7 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Protocol
 
-from turbo.amqp.outbox import Published
+from turbo.amqp.confirms import Published
 from turbo.backends.store import Done, ResultWrite, StoreOutcome, StoreSettings, report
 from turbo.protocol.properties import Properties, encode_header
 

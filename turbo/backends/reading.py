@@ -1,0 +1,106 @@
+"""The seam between ``AsyncResult`` and a result store, on the reading side.
+
+Run by clients, and by a child whose task waits for another. Before it: the documents that a worker (turbo's
+or Celery's) has stored. After it: ``result.async_result``. Here are the Protocol, what a reader is told of
+the configuration, and how stored bytes become a document. A document that does not decode raises; nothing
+here ever builds an exception object from one (that is ``protocol.faults``, which knows the rules for it).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from turbo.backends.compressed import LIMIT, open_document
+from turbo.exceptions import DecodeError
+from turbo.protocol.content import decode
+from turbo.states import PENDING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from turbo.amqp.topology import Queue
+
+#: A result document: status, result, traceback, children, date_done, task_id, and more when they were stored.
+Meta = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderSettings:
+    """What the application's configuration says about reading results. Times in seconds."""
+
+    #: Content type and encoding that ``result_serializer`` stands for.
+    content_type: str = "application/json"
+    content_encoding: str = "utf-8"
+    serializer: str = "json"
+    #: Content types that are decoded. ``result_accept_content``, or else ``accept_content``.
+    accept: frozenset[str] = frozenset({"application/json"})
+    #: ``result_expires``: lifetime of what ``store_result`` writes, and of an unused reply queue.
+    expires: float | None = 86400.0
+    global_keyprefix: str = ""
+    redis_ssl: Mapping[str, object] | None = None
+    socket_timeout: float | None = 120.0
+    connect_timeout: float | None = None
+    #: ``result_extended``.
+    extended: bool = False
+
+
+class ResultReader(Protocol):
+    """What ``AsyncResult`` asks of a store. Every method may be called from any thread."""
+
+    def get_task_meta(self, task_id: str) -> Meta:
+        """Return the newest document; ``{"status": "PENDING", "result": None}`` when there is none.
+
+        Raises ``OperationalError`` when the store cannot be reached.
+        """
+
+    def wait_for(
+        self,
+        task_id: str,
+        *,
+        timeout: float | None = None,
+        interval: float = 0.5,
+        on_interval: Callable[[], object] | None = None,
+        on_message: Callable[[Meta], object] | None = None,
+    ) -> Meta:
+        """Return the document once its state is final.
+
+        ``on_message`` is called with every document that arrives, ``on_interval`` at least every ``interval``
+        seconds. Raises ``turbo.exceptions.TimeoutError`` after ``timeout`` seconds (None: never).
+        """
+
+    def forget(self, task_id: str) -> None:
+        """Delete the document."""
+
+    def store_result(
+        self, task_id: str, result: object, state: str, traceback: str | None = None, request: Any = None
+    ) -> None:
+        """Store a document from the client. Workers do not use this."""
+
+    def reply_queue(self, name: str) -> Queue | None:
+        """Return the queue to be declared before a task with ``reply_to=name`` is sent;
+
+        None: there is none.
+        """
+
+    def as_uri(self, include_password: bool = False) -> str:
+        """Return the URL, its password replaced by ``**`` unless asked for."""
+
+    def close(self) -> None:
+        """Close connections and threads. Using the reader again opens them again."""
+
+
+def pending() -> Meta:
+    """Return what an unknown task looks like."""
+    return {"status": PENDING, "result": None}
+
+
+def decode_meta(
+    stored: bytes, content_type: str, content_encoding: str, accept: frozenset[str]
+) -> Meta:
+    """Decode a stored document. Raises ``DecodeError`` or ``ContentDisallowed``."""
+    document = decode(open_document(stored, LIMIT), content_type, content_encoding, accept)
+    if not isinstance(document, dict) or not isinstance(document.get("status"), str):
+        raise DecodeError("what is stored is not a result document: it has no status")
+    document.setdefault("result", None)
+    return document

@@ -1,0 +1,247 @@
+"""``AsyncResult``: the handle of one call, by which a program asks what became of it.
+
+Made by the app when a task is sent, or by a program from a stored id. Reads through ``backends.reading`` and
+never imports the app: it asks ``current`` for one and uses the small Protocol below. It is safe to use from
+any thread. A final document is read once and remembered; it never runs what a document names
+(``protocol.faults`` only looks up exception classes in modules that are loaded already).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from types import GenericAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from turbo import current, states
+from turbo.exceptions import TaskError, TimeoutError
+from turbo.result.document import StoredResult
+from turbo.result.joining import assert_will_not_block
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from turbo.backends.reading import Meta, ResultReader
+
+
+class ResultApp(Protocol):
+    """The part of an app that results need."""
+
+    @property
+    def backend(self) -> ResultReader:
+        """The reader of the configured result store."""
+
+    @property
+    def control(self) -> Any:
+        """The asking side of remote control."""
+
+
+class AsyncResult(StoredResult):
+    """The result of the task ``id``, which may not exist yet.
+
+    ``app`` defaults to the current app and ``backend`` to that app's. ``parent`` is the result of the task
+    before it in a chain. ``task_name`` is accepted for Celery's sake.
+    """
+
+    #: The error that ``get`` raises when time is up.
+    TimeoutError: ClassVar[type[Exception]] = TimeoutError
+
+    def __init__(
+        self,
+        id: str,
+        backend: ResultReader | None = None,
+        task_name: str | None = None,
+        app: ResultApp | None = None,
+        parent: AsyncResult | None = None,
+    ) -> None:
+        if id is None:
+            raise ValueError("AsyncResult requires valid id, not None")
+        self.id = id
+        self.parent = parent
+        #: The task keeps no result, so there is nothing to wait for. Written by whoever sent the task.
+        self.ignored = False
+        self._app = app
+        self._backend = backend
+        self._final = None
+
+    def __class_getitem__(cls, item: Any) -> GenericAlias:
+        return GenericAlias(cls, item)
+
+    @property
+    def task_id(self) -> str:
+        """The same as ``id``."""
+        return self.id
+
+    @property
+    def app(self) -> Any:
+        """The app this result belongs to."""
+        return current.current_app() if self._app is None else self._app
+
+    @property
+    def backend(self) -> Any:
+        """The reader of this result: its own, or else the app's."""
+        return self.app.backend if self._backend is None else self._backend
+
+    # -- waiting ---------------------------------------------------------------------------------------------
+
+    def get(
+        self,
+        timeout: float | None = None,
+        propagate: bool = True,
+        interval: float = 0.5,
+        no_ack: bool = True,
+        follow_parents: bool = True,
+        callback: Callable[[str, Any], object] | None = None,
+        on_message: Callable[[Meta], object] | None = None,
+        on_interval: Callable[[], object] | None = None,
+        disable_sync_subtasks: bool = True,
+    ) -> Any:
+        """Wait until the task has ended and return what it returned.
+
+        ``timeout`` is in seconds; None waits for ever. A task that failed raises its own exception here, or
+        returns it with ``propagate=False``; ``follow_parents`` raises that of a failed parent too.
+        ``callback(id, value)`` is called with the value, ``on_message`` with every document that arrives,
+        ``on_interval`` between waits of ``interval`` seconds. ``no_ack`` is accepted for Celery's sake:
+        replies count as read when they arrive. Raises ``turbo.exceptions.TimeoutError`` when time is up, and
+        RuntimeError inside a task, where waiting for another task can stop the whole pool, unless
+        ``disable_sync_subtasks`` is off. Returns None at once for a task that keeps no result.
+        """
+        if self.ignored:
+            return None
+        if disable_sync_subtasks:
+            assert_will_not_block()
+        check_parents = follow_parents and propagate and self.parent is not None
+        if check_parents:
+            self._raise_failed_parent()
+        if self._final is None:
+
+            def between() -> None:
+                if check_parents:
+                    self._raise_failed_parent()
+                if on_interval is not None:
+                    on_interval()
+
+            watched = check_parents or on_interval is not None
+            meta = self.backend.wait_for(
+                self.id, timeout=timeout, interval=interval, on_message=on_message,
+                on_interval=between if watched else None,
+            )  # fmt: skip
+            self._take(meta)
+        return self.maybe_throw(propagate=propagate, callback=callback)
+
+    wait = get
+
+    def maybe_throw(
+        self, propagate: bool = True, callback: Callable[[str, Any], object] | None = None
+    ) -> Any:
+        """Raise the task's exception if it failed; otherwise return its result as it is now."""
+        meta = self._meta()
+        value = meta["result"]
+        if propagate and meta["status"] in states.PROPAGATE_STATES:
+            raise value if isinstance(value, BaseException) else TaskError(value)
+        if callback is not None:
+            callback(self.id, value)
+        return value
+
+    maybe_reraise = maybe_throw
+
+    def _raise_failed_parent(self) -> None:
+        parents = []
+        node = self.parent
+        while node is not None:
+            parents.append(node)
+            node = node.parent
+        for node in reversed(parents):
+            node.maybe_throw()
+
+    def _read(self) -> Meta:
+        meta: Meta = self.backend.get_task_meta(self.id)
+        return meta
+
+    def _child(self, value: Any) -> Any:
+        return result_from_tuple(value, self.app)
+
+    # -- acting ----------------------------------------------------------------------------------------------
+
+    def forget(self) -> None:
+        """Delete the stored result, and those of the parents."""
+        self._final = None
+        if self.parent is not None:
+            self.parent.forget()
+        self.backend.forget(self.id)
+
+    def revoke(
+        self,
+        connection: Any = None,
+        terminate: bool = False,
+        signal: str | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Tell all workers not to run the task; ``terminate`` also ends it if it is running."""
+        self.app.control.revoke(
+            self.id, connection=connection, terminate=terminate, signal=signal, reply=wait, timeout=timeout
+        )
+
+    def iterdeps(self, intermediate: bool = False) -> Iterator[tuple[Any, Any]]:
+        """Walk this result and its descendants as pairs of parent and child.
+
+        Raises RuntimeError at one that has not ended, unless ``intermediate``.
+        """
+        waiting: deque[tuple[Any, Any]] = deque([(None, self)])
+        while waiting:
+            parent, node = waiting.popleft()
+            yield parent, node
+            if node.ready():
+                waiting.extend((node, child) for child in node.children or ())
+            elif not intermediate:
+                raise RuntimeError(f"the task {node} has not ended, so its children are not known")
+
+    def collect(self, intermediate: bool = False, **options: Any) -> Iterator[tuple[Any, Any]]:
+        """Wait for this result and its descendants, one after the other; ``options`` are those of ``get``."""
+        for _, node in self.iterdeps(intermediate=intermediate):
+            yield node, node.get(**options)
+
+    def as_tuple(self) -> tuple[tuple[str, Any], None]:
+        """The form in which a result travels in messages and documents."""
+        return (self.id, None if self.parent is None else self.parent.as_tuple()), None
+
+    def as_list(self) -> list[str]:
+        """The ids of this result and its parents."""
+        return [self.id, *([] if self.parent is None else self.parent.as_list())]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.id}>"
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, AsyncResult):
+            return bool(other.id == self.id)
+        if isinstance(other, str):
+            return other == self.id
+        return NotImplemented
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.id, None, None, None, self.parent)
+
+
+def result_from_tuple(value: Any, app: ResultApp | None = None) -> Any:
+    """Rebuild what ``as_tuple`` gave. A group becomes the list of its members' results.
+
+    Raises ValueError for anything else.
+    """
+    if isinstance(value, AsyncResult):
+        return value
+    try:
+        head, members = value
+        id, parent = head if isinstance(head, (list, tuple)) else (head, None)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"not a result: {value!r}") from error
+    if members is not None:
+        return [result_from_tuple(member, app) for member in members]
+    above = None if parent is None else result_from_tuple(parent, app)
+    return AsyncResult(str(id), app=app, parent=above if isinstance(above, AsyncResult) else None)

@@ -1,0 +1,140 @@
+"""What a stored document says about a task: its state, its result, and what else was stored with it.
+
+The asking half of ``result.async_result``: everything here looks at the document that the store has now, and
+a final one is read once and remembered. It never waits for a task, and never runs what a document names:
+``protocol.faults`` only looks up exception classes in modules that are loaded already.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from turbo import states
+from turbo.exceptions import TaskError
+from turbo.protocol.faults import from_wire
+
+if TYPE_CHECKING:
+    from turbo.backends.reading import Meta
+
+
+class StoredResult(ABC):
+    """A view of the document of one task. Every property may ask the store, until the state is final."""
+
+    #: The final document, its exception and children already rebuilt; None until it has been read.
+    _final: Meta | None = None
+
+    @abstractmethod
+    def _read(self) -> Meta:
+        """Ask the store for the document."""
+
+    @abstractmethod
+    def _child(self, value: Any) -> Any:
+        """Rebuild the result of a child from its tuple."""
+
+    def ready(self) -> bool:
+        """Whether the task has ended, well or not."""
+        return self.state in states.READY_STATES
+
+    def successful(self) -> bool:
+        """Whether the task returned."""
+        return self.state == states.SUCCESS
+
+    def failed(self) -> bool:
+        """Whether the task raised."""
+        return self.state == states.FAILURE
+
+    def exists(self) -> bool:
+        """Whether the store knows the task at all.
+
+        ``state`` alone cannot tell an unknown task from a waiting one.
+        """
+        return self.state != states.PENDING
+
+    @property
+    def state(self) -> str:
+        """The state now: one of ``turbo.states``, or one that the task has set itself."""
+        state: str = self._meta()["status"]
+        return state
+
+    status = state
+
+    @property
+    def result(self) -> Any:
+        """What the task returned, the exception it raised, or what it stored with a state of its own."""
+        return self._meta()["result"]
+
+    info = result
+
+    @property
+    def traceback(self) -> str | None:
+        """The traceback of a task that raised, as text."""
+        return self._meta().get("traceback")
+
+    @property
+    def children(self) -> list[Any] | None:
+        """The results of the tasks that this task sent, once it has ended."""
+        return self._meta().get("children")
+
+    @property
+    def date_done(self) -> datetime | None:
+        """When the task ended; aware, UTC."""
+        done = self._meta().get("date_done")
+        return datetime.fromisoformat(done) if isinstance(done, str) else done
+
+    @property
+    def name(self) -> str | None:
+        """The task's name; with ``result_extended`` only, as are the five below."""
+        return self._meta().get("name")
+
+    @property
+    def args(self) -> Any:
+        """The task's positional arguments."""
+        return self._meta().get("args")
+
+    @property
+    def kwargs(self) -> Any:
+        """The task's keyword arguments."""
+        return self._meta().get("kwargs")
+
+    @property
+    def worker(self) -> str | None:
+        """The node name of the worker that ran it."""
+        return self._meta().get("worker")
+
+    @property
+    def retries(self) -> int | None:
+        """How often it has been retried."""
+        return self._meta().get("retries")
+
+    @property
+    def queue(self) -> str | None:
+        """The routing key that brought it."""
+        return self._meta().get("queue")
+
+    def _meta(self) -> Meta:
+        return self._final if self._final is not None else self._take(self._read())
+
+    def _take(self, meta: Meta) -> Meta:
+        """Turn a decoded document into values, and remember it if it is final."""
+        if meta["status"] in states.EXCEPTION_STATES and not isinstance(meta["result"], BaseException):
+            meta["result"] = _exception(meta["result"])
+        if meta["status"] in states.READY_STATES:
+            if meta.get("children"):
+                meta["children"] = [self._child(child) for child in meta["children"]]
+            self._final = meta
+        return meta
+
+
+def _exception(document: Any) -> BaseException | None:
+    """Rebuild an exception; None stays None, and anything that is no exception document becomes an error."""
+    if document is None:
+        return None
+    if isinstance(document, Sequence) and not isinstance(document, (str, bytes)):
+        try:
+            document = dict(document)
+        except (TypeError, ValueError):
+            return TaskError(document)
+    return from_wire(document) if isinstance(document, dict) else TaskError(document)

@@ -1,0 +1,50 @@
+"""May this code wait for a task? Inside one it may not, unless it says so.
+
+Asked by ``AsyncResult.get``. A task that waits for another holds a child of the pool while it does, and
+enough of them stop the pool for ever; Celery refuses it in the same way. Runs in children; in a client it
+always may.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from turbo import current
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_allowed: ContextVar[bool | None] = ContextVar("turbo_joining_allowed", default=None)
+
+
+def assert_will_not_block() -> None:
+    """Raise RuntimeError inside a task that a worker runs, unless ``allow_join_result`` is in force."""
+    allowed = _allowed.get()
+    if allowed if allowed is not None else current.worker_frame() is None:
+        return
+    raise RuntimeError(
+        "Never call result.get() within a task! It can stop the whole pool; chain the tasks instead, or pass"
+        " disable_sync_subtasks=False if you are sure."
+    )
+
+
+@contextmanager
+def allow_join_result() -> Iterator[None]:
+    """Let the block wait for results wherever it runs."""
+    token = _allowed.set(True)
+    try:
+        yield
+    finally:
+        _allowed.reset(token)
+
+
+@contextmanager
+def denied_join_result() -> Iterator[None]:
+    """Forbid the block to wait for results wherever it runs."""
+    token = _allowed.set(False)
+    try:
+        yield
+    finally:
+        _allowed.reset(token)
