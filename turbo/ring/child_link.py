@@ -68,9 +68,9 @@ class ChildLink:
     """
 
     __slots__ = (
-        "__weakref__", "_abort", "_channel", "_fds", "_inbox", "_inline_limit", "_lifeline_fd", "_lock",
-        "_mappings", "_next_ticket", "_outcomes", "_poll", "_tasks", "_token_fd", "_words", "detached",
-        "epoch", "page",
+        "__weakref__", "_abort", "_channel", "_fds", "_inbox", "_inline_limit", "_lifeline_fd",
+        "_mappings", "_next_ticket", "_outcomes", "_oversize_lock", "_poll", "_tasks", "_token_fd", "_words",
+        "detached", "epoch", "page",
     )  # fmt: skip
 
     def __init__(
@@ -106,7 +106,7 @@ class ChildLink:
         self._outcomes = OutcomeProducer(outcomes, words, event_fd, epoch)
         self._inline_limit = inline_limit(outcome_capacity)
         self._next_ticket = 1
-        self._lock = threading.Lock()
+        self._oversize_lock = threading.Lock()
         self._lifeline_fd = lifeline_fd
         self._poll: select.poll | None = None
         self.page = ChildPage(words)
@@ -180,28 +180,18 @@ class ChildLink:
         """
         if self.detached:
             raise RingDetached("this process was forked by a task; its parent owns the outcome ring")
-        size = sum(map(len, parts))
-        with self._lock:
-            if size > self._inline_limit:
-                kind, payload = kind | OVERSIZE, self._send_oversize(parts, size)
-            else:
-                payload = b"".join(parts)
-            try:
-                while not self._outcomes.emit(kind, seq, payload):
-                    # What was not signalled is never drained: a full ring must not wait for its own records.
-                    self._outcomes.signal()
-                    self._pause(select.POLLIN)
-            except RingCorrupt as error:
-                self._abort(EXIT_RING_CORRUPT, str(error))
+        if sum(map(len, parts)) > self._inline_limit:
+            self._emit_oversize(kind, seq, parts)
+        elif not self._outcomes.emit(kind, seq, payload := b"".join(parts)):
+            self._emit_slowly(kind, seq, payload)
 
     def signal(self) -> None:
         """Tell the master of every record emitted since the last call, with one write; nothing if none."""
-        if self._outcomes.unsignalled and not self.detached:
-            with self._lock:
-                try:
-                    self._outcomes.signal()
-                except OSError as error:
-                    self._abort(EXIT_DESCRIPTORS_LOST, f"signalling: {error}")
+        if self._outcomes.unsignalled:
+            try:
+                self._outcomes.signal()
+            except OSError as error:
+                self._abort(EXIT_DESCRIPTORS_LOST, f"signalling: {error}")
 
     def close(self) -> None:
         """Let go of memory and descriptors. Only for tests: a child leaves through os._exit."""
@@ -216,26 +206,38 @@ class ChildLink:
         for fd in self._fds:
             os.close(fd)
 
-    def _send_oversize(self, parts: Sequence[bytes], size: int) -> bytes:
-        """Send a body ahead of its record and return the note that names it."""
-        ticket = self._next_ticket
-        self._next_ticket = ticket + 1
-        fd = oversize.create(parts, oversize.SEALS_FROM_CHILD)
+    def _emit_slowly(self, kind: int, seq: int, payload: bytes) -> None:
+        """Emit into a ring that was full."""
         try:
-            while not oversize.send(self._channel, ticket, size, fd):
-                self._outcomes.signal()
-                self._pause(select.POLLIN)
-        finally:
-            os.close(fd)
-        if failpoint.ENABLED:
-            failpoint.hit("ring.oversize.sent")
-        return OVERSIZE_NOTE.pack(ticket, size)
+            while not self._outcomes.emit(kind, seq, payload):
+                self._make_room()
+        except RingCorrupt as error:
+            self._abort(EXIT_RING_CORRUPT, str(error))
 
-    def _pause(self, events: int) -> None:
-        """Wait a little for the master to make room; end the process if the master is gone."""
+    def _emit_oversize(self, kind: int, seq: int, parts: Sequence[bytes]) -> None:
+        """Send a body ahead of the record that names it."""
+        size = sum(map(len, parts))
+        fd = oversize.create(parts, oversize.SEALS_FROM_CHILD)
+        # One at a time, so that records name their tickets in the order in which the bodies were sent.
+        with self._oversize_lock:
+            ticket = self._next_ticket
+            self._next_ticket = ticket + 1
+            try:
+                while not oversize.send(self._channel, ticket, size, fd):
+                    self._make_room()
+            finally:
+                os.close(fd)
+            if failpoint.ENABLED:
+                failpoint.hit("ring.oversize.sent")
+            self._emit_slowly(kind | OVERSIZE, seq, OVERSIZE_NOTE.pack(ticket, size))
+
+    def _make_room(self) -> None:
+        """Wait a little for the master to drain; end the process if the master is gone."""
+        # What was not signalled is never drained: a full ring must not wait for its own records.
+        self.signal()
         poll = select.poll()
         if self._lifeline_fd >= 0:
-            poll.register(self._lifeline_fd, events)
+            poll.register(self._lifeline_fd, select.POLLIN)
         if poll.poll(_FULL_PAUSE_MS):
             self._abort(EXIT_MASTER_GONE, "the master is gone")
 
@@ -252,8 +254,6 @@ class ChildLink:
         """Turn this copy off, in a process forked by a task."""
         self.detached = True
         self.page.detach()
-        # The thread that held it exists only in the parent.
-        self._lock = threading.Lock()
         for mapping in self._mappings:
             # The range is not mapped here and may become somebody else's: its munmap must never run.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(mapping))

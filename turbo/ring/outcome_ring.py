@@ -8,6 +8,7 @@ for room is the link's business.
 from __future__ import annotations
 
 import os
+import threading
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -36,20 +37,23 @@ Record = tuple[int, int, bytes]
 
 
 class OutcomeProducer:
-    """The child's end of an outcome ring. Callers hold the child's outcome lock.
+    """The child's end of an outcome ring.
 
     Why it is right. *Who writes:* the ring's bytes and ``W_OUTCOME_TAIL`` only the child, ``W_OUTCOME_HEAD``
     only the master. A record becomes real with the single store of the tail, after all its bytes. The eventfd
     then gets exactly the number of new records, always: there is no sleeping flag whose store and load could
     pass each other. *Killed before* the tail store: the record never was. *Killed between* tail and eventfd:
     the master drains up to the tail once the pidfd says that the child is gone. *A full ring:* nothing is
-    overwritten, since ``W_OUTCOME_HEAD`` only moves past records that the master has copied.
+    overwritten, since ``W_OUTCOME_HEAD`` only moves past records that the master has copied. *Threads of a
+    task* write one at a time under a lock of this process, which dies with it; no signal handler takes it, and
+    none may raise while it is held.
     """
 
-    __slots__ = ("_capacity", "_epoch", "_event_fd", "_head", "_mapping", "_mask", "_page", "_tail", "_words",
-                 "unsignalled")  # fmt: skip
+    __slots__ = ("_capacity", "_epoch", "_event_fd", "_head", "_lock", "_mapping", "_mask", "_page", "_tail",
+                 "_words", "unsignalled")  # fmt: skip
 
     def __init__(self, mapping: mmap.mmap, page: memoryview[int], event_fd: int, epoch: int) -> None:
+        self._lock = threading.Lock()
         self._mapping = mapping
         self._words: memoryview[int] = memoryview(mapping).cast("Q")
         self._page = page
@@ -67,44 +71,55 @@ class OutcomeProducer:
         # hot: bench/rings.py
         length = HEADER + len(payload)
         size = (length + 7) & -8
-        position = self._tail
-        offset = position & self._mask
-        room = self._capacity - offset
-        padded = size > room
-        if padded:
-            position += room
-        end = position + size
-        if end - self._head > self._capacity:
-            self._read_head()
+        lock = self._lock
+        # Not ``with``: it costs 50 ns more here, twice a task.
+        lock.acquire()
+        try:
+            position = self._tail
+            offset = position & self._mask
+            room = self._capacity - offset
+            padded = size > room
+            if padded:
+                position += room
+            end = position + size
             if end - self._head > self._capacity:
-                return False
-        if padded:
-            self._words[offset >> 3] = _PADDING_HIGH | room
-            offset = 0
-        mapping = self._mapping
-        mapping[offset + HEADER : offset + length] = payload
-        if failpoint.ENABLED:
-            failpoint.hit("ring.outcome.copied")
-        checked = CHECKED.pack(length, kind, seq, self._epoch)
-        crc = crc32(payload, crc32(checked, position & MASK32))
-        mapping[offset : offset + HEADER] = checked + CRC.pack(crc)
-        if failpoint.ENABLED:
-            failpoint.hit("ring.outcome.before_tail")
-        self._page[W_OUTCOME_TAIL] = end
-        self._tail = end
-        self.unsignalled += 1
+                self._read_head()
+                if end - self._head > self._capacity:
+                    return False
+            if padded:
+                self._words[offset >> 3] = _PADDING_HIGH | room
+                offset = 0
+            mapping = self._mapping
+            mapping[offset + HEADER : offset + length] = payload
+            if failpoint.ENABLED:
+                failpoint.hit("ring.outcome.copied")
+            checked = CHECKED.pack(length, kind, seq, self._epoch)
+            crc = crc32(payload, crc32(checked, position & MASK32))
+            mapping[offset : offset + HEADER] = checked + CRC.pack(crc)
+            if failpoint.ENABLED:
+                failpoint.hit("ring.outcome.before_tail")
+            self._page[W_OUTCOME_TAIL] = end
+            self._tail = end
+            self.unsignalled += 1
+        finally:
+            lock.release()
         if failpoint.ENABLED:
             failpoint.hit("ring.outcome.tail_stored")
         return True
 
     def signal(self) -> None:
         """Add the number of records emitted since the last signal to the eventfd, if there are any."""
-        count = self.unsignalled
-        if count:
-            os.write(self._event_fd, ONE if count == 1 else count.to_bytes(8, "little"))
-            self.unsignalled = 0
-            if failpoint.ENABLED:
-                failpoint.hit("ring.outcome.signalled")
+        lock = self._lock
+        lock.acquire()
+        try:
+            count = self.unsignalled
+            if count:
+                os.write(self._event_fd, ONE if count == 1 else count.to_bytes(8, "little"))
+                self.unsignalled = 0
+        finally:
+            lock.release()
+        if failpoint.ENABLED:
+            failpoint.hit("ring.outcome.signalled")
 
     def close(self) -> None:
         """Let go of the memory, so that the mapping can be closed."""
