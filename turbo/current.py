@@ -24,13 +24,20 @@ class Publisher(Protocol):
     """Whatever takes a finished message off the caller's hands."""
 
     def publish(
-        self, exchange: str, routing_key: str, header: bytes, body: bytes, *,
-        declare: Sequence[Any] = (), mandatory: bool = False,
+        self,
+        exchange: str,
+        routing_key: str,
+        header: bytes,
+        body: bytes,
+        *,
+        declare: Sequence[Any] = (),
+        mandatory: bool = False,
     ) -> None:
         """Take one message; return once it is as safe as this publisher promises.
 
-        ``header`` is the payload of the content-header frame, ``declare`` the queues (``amqp.topology.Queue``)
-        that have to exist first. Raises ``turbo.exceptions.OperationalError`` when it could not.
+        ``header`` is the payload of the content-header frame, ``declare`` the queues
+        (``amqp.topology.Queue``) that have to exist first. Raises ``turbo.exceptions.OperationalError``
+        when it could not.
         """
         ...
 
@@ -39,12 +46,16 @@ class StateStore(Protocol):
     """Whatever stores the state that a task gives itself while it runs."""
 
     def __call__(self, task_id: str, state: str | None, meta: Any, request: Any) -> None:
-        """Store ``state`` with ``meta`` for ``task_id``; ``request`` is the ``app.context.Context`` running."""
+        """Store ``state`` with ``meta`` for ``task_id``; ``request`` is the ``app.context.Context``
+        running.
+        """
         ...
 
 
 class Frame:
-    """One running task: an immutable link of the stack. ``task`` and ``request`` are the app's own objects."""
+    """One running task: an immutable link of the stack. ``task`` and ``request`` are the app's own
+    objects.
+    """
 
     __slots__ = ("below", "request", "task")
 
@@ -73,7 +84,9 @@ def top() -> Frame | None:
 
 
 def drop(task: Any) -> None:
-    """End the innermost frame, which must be ``task``'s: the form of :func:`pop` for callers without a token."""
+    """End the innermost frame, which must be ``task``'s: the form of :func:`pop` for callers without a
+    token.
+    """
     frame = _stack.get()
     if frame is None or frame.task is not task:
         raise RuntimeError(f"{task!r} is not the current task")
@@ -185,7 +198,9 @@ def get_publisher() -> Publisher | None:
 
 
 def set_state_store(store: StateStore | None) -> None:
-    """Store the states of ``Task.update_state`` through ``store``; None goes back to the app's result store."""
+    """Store the states of ``Task.update_state`` through ``store``; None goes back to the app's result
+    store.
+    """
     global _state_store
     _state_store = store
 

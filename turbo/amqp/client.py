@@ -1,8 +1,8 @@
 """``ClientPublisher``: how an ordinary process publishes. Blocking, confirmed, thread-safe, fork-safe.
 
-``app.sending`` hands it finished messages; it keeps a few connections and repeats what failed, as the policy of
-the call says. Runs in web processes, scripts, and in a worker's children only where the program publishes behind
-turbo's back. It must never start a thread: the process may fork at any moment.
+``app.sending`` hands it finished messages; it keeps a few connections and repeats what failed, as the
+policy of the call says. Runs in web processes, scripts, and in a worker's children only where the program
+publishes behind turbo's back. It must never start a thread: the process may fork at any moment.
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from turbo.amqp.client_connection import ClientConnection, ConnectionGone, Unconfirmed, declare_all
-from turbo.amqp.methods import Fault
-from turbo.amqp.tls import TlsOptions
-from turbo.amqp.topology import Queue
-from turbo.amqp.url import BrokerAddress
 from turbo.exceptions import OperationalError
 from turbo.policy.publish_retry import PublishRetry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from turbo.amqp.methods import Fault
+    from turbo.amqp.tls import TlsOptions
+    from turbo.amqp.topology import Queue
+    from turbo.amqp.url import BrokerAddress
 
 logger = logging.getLogger("turbo.amqp.client")
 
@@ -37,13 +40,19 @@ CONFIRM_TIMEOUT: Final = 30.0
 class ClientPublisher:
     """Publishes to any of several brokers. Cheap to make: connects when something is published.
 
-    ``timeout`` is for connecting, per broker, in seconds. Without ``confirms`` a message is only known to have
-    been written to the socket.
+    ``timeout`` is for connecting, per broker, in seconds. Without ``confirms`` a message is only known to
+    have been written to the socket.
     """
 
     def __init__(
-        self, addresses: Sequence[BrokerAddress], *, tls: TlsOptions | None = None, timeout: float = 4.0,
-        confirms: bool = True, confirm_timeout: float = CONFIRM_TIMEOUT, idle_limit: int = IDLE_LIMIT,
+        self,
+        addresses: Sequence[BrokerAddress],
+        *,
+        tls: TlsOptions | None = None,
+        timeout: float = 4.0,
+        confirms: bool = True,
+        confirm_timeout: float = CONFIRM_TIMEOUT,
+        idle_limit: int = IDLE_LIMIT,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._addresses = list(addresses)
@@ -60,9 +69,16 @@ class ClientPublisher:
         _publishers.add(self)
 
     def publish(
-        self, exchange: str, routing_key: str, header: bytes, body: bytes, *,
-        declare: Sequence[Queue] = (), mandatory: bool = False,
-        retry: PublishRetry | None = None, confirm_timeout: float | None = None,
+        self,
+        exchange: str,
+        routing_key: str,
+        header: bytes,
+        body: bytes,
+        *,
+        declare: Sequence[Queue] = (),
+        mandatory: bool = False,
+        retry: PublishRetry | None = None,
+        confirm_timeout: float | None = None,
     ) -> None:
         """Publish one message; return when the broker has confirmed it.
 
@@ -86,8 +102,14 @@ class ClientPublisher:
                 return
 
     def _publish_once(
-        self, exchange: str, routing_key: str, header: bytes, body: bytes, declare: Sequence[Queue],
-        mandatory: bool, limit: float,
+        self,
+        exchange: str,
+        routing_key: str,
+        header: bytes,
+        body: bytes,
+        declare: Sequence[Queue],
+        mandatory: bool,
+        limit: float,
     ) -> None:
         connection = self._acquire()
         healthy = False
@@ -142,7 +164,8 @@ class ClientPublisher:
     def _connect(self) -> ClientConnection:
         """Connect to the broker that worked last, or to the next one that does. Raises ConnectionGone."""
         properties: dict[str, object] = {
-            "product": "turbo", "platform": f"Python {sys.version.split()[0]}",
+            "product": "turbo",
+            "platform": f"Python {sys.version.split()[0]}",
             "connection_name": f"turbo-publisher {os.getpid()}@{socket.gethostname()}",
         }
         failure: ConnectionGone | None = None
@@ -150,7 +173,10 @@ class ClientPublisher:
             place = (self._preferred + turn) % len(self._addresses)
             try:
                 connection = ClientConnection(
-                    self._addresses[place], tls=self._tls, timeout=self._timeout, confirms=self._confirms,
+                    self._addresses[place],
+                    tls=self._tls,
+                    timeout=self._timeout,
+                    confirms=self._confirms,
                     properties=properties,
                 )
             except Unconfirmed as exc:
@@ -163,7 +189,9 @@ class ClientPublisher:
         raise failure or ConnectionGone("no broker is configured")
 
     def close(self) -> None:
-        """Close the idle connections; those in use are closed when their publish ends. It can be used again."""
+        """Close the idle connections; those in use are closed when their publish ends. It can be used
+        again.
+        """
         with self._lock:
             idle, self._idle = self._idle, []
         for connection in idle:

@@ -1,9 +1,9 @@
 """One blocking connection to a broker, for publishing with confirms from an ordinary process.
 
-``amqp.client`` keeps a pool of these; one thread uses one at a time. It speaks AMQP over a plain socket, because
-a publisher needs a dozen methods and every microsecond of ``delay()`` is the web request's. It asks for no
-heartbeats, having no thread to send them: TCP keep-alives and a look at the socket before each use tell a dead
-connection from a quiet one. It must never be used by a forked copy of its process.
+``amqp.client`` keeps a pool of these; one thread uses one at a time. It speaks AMQP over a plain socket,
+because a publisher needs a dozen methods and every microsecond of ``delay()`` is the web request's. It asks
+for no heartbeats, having no thread to send them: TCP keep-alives and a look at the socket before each use
+tell a dead connection from a quiet one. It must never be used by a forked copy of its process.
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from turbo.amqp import methods
 from turbo.amqp.methods import BadFrame, Fault, FrameReader
 from turbo.amqp.tls import TlsOptions, ssl_context
-from turbo.amqp.topology import Queue
-from turbo.amqp.url import BrokerAddress
 from turbo.exceptions import OperationalError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from turbo.amqp.topology import Queue
+    from turbo.amqp.url import BrokerAddress
 
 logger = logging.getLogger("turbo.amqp.client")
 
@@ -36,7 +39,9 @@ _KEEP_IDLE, _KEEP_INTERVAL, _KEEP_COUNT = 30, 10, 3
 #: Milliseconds that sent bytes may stay unacknowledged before the kernel gives the connection up.
 _USER_TIMEOUT: Final = 15_000
 _CAPABILITIES: Final[Mapping[str, object]] = {
-    "publisher_confirms": True, "basic.nack": True, "connection.blocked": True,
+    "publisher_confirms": True,
+    "basic.nack": True,
+    "connection.blocked": True,
     "authentication_failure_close": True,
 }
 _PRECONDITION_FAILED: Final = 406
@@ -47,7 +52,9 @@ class ConnectionGone(OperationalError):
 
 
 class Refused(OperationalError):
-    """The broker closed the channel because of what was asked: a missing exchange, a wrong argument, no right."""
+    """The broker closed the channel because of what was asked: a missing exchange, a wrong argument, no
+    right.
+    """
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(f"{fault.code} {fault.text}")
@@ -59,10 +66,17 @@ class Unconfirmed(OperationalError):
 
 
 class ClientConnection:
-    """An open connection with one channel. ``close`` or ``abort`` ends it; after any error it must be aborted."""
+    """An open connection with one channel. ``close`` or ``abort`` ends it; after any error it must be
+    aborted.
+    """
 
     def __init__(
-        self, address: BrokerAddress, *, tls: TlsOptions | None, timeout: float, confirms: bool,
+        self,
+        address: BrokerAddress,
+        *,
+        tls: TlsOptions | None,
+        timeout: float,
+        confirms: bool,
         properties: Mapping[str, object],
     ) -> None:
         """Connect and log in within ``timeout`` seconds. Raises ConnectionGone."""
@@ -116,7 +130,9 @@ class ClientConnection:
         address = self.address
         self._send(methods.PROTOCOL_HEADER)
         self._await(methods.CONNECTION_START, deadline)
-        self._send(methods.start_ok(address.user, address.password, {**properties, "capabilities": _CAPABILITIES}))
+        self._send(
+            methods.start_ok(address.user, address.password, {**properties, "capabilities": _CAPABILITIES})
+        )
         channels, frame_max = methods.read_tune(self._await(methods.CONNECTION_TUNE, deadline))
         self._frame_max = min(frame_max or _FRAME_MAX, _FRAME_MAX)
         self._send(methods.tune_ok(channels, self._frame_max) + methods.open_connection(address.vhost))
@@ -129,7 +145,9 @@ class ClientConnection:
         self._early.clear()
         self._ask(methods.method(_CHANNEL, methods.CHANNEL_OPEN, b"\0"), methods.CHANNEL_OPEN_OK, deadline)
         if self._confirms:
-            self._ask(methods.method(_CHANNEL, methods.CONFIRM_SELECT, b"\0"), methods.CONFIRM_SELECT_OK, deadline)
+            self._ask(
+                methods.method(_CHANNEL, methods.CONFIRM_SELECT, b"\0"), methods.CONFIRM_SELECT_OK, deadline
+            )
 
     # -- publishing ------------------------------------------------------------------------------------------
 
@@ -162,7 +180,8 @@ class ClientConnection:
     def declare(self, queue: Queue) -> None:
         """Make sure that the queue, its exchange and its bindings exist, once per connection.
 
-        One that exists with other properties is used as it is, with a warning. Raises ConnectionGone, Refused.
+        One that exists with other properties is used as it is, with a warning. Raises ConnectionGone,
+        Refused.
         """
         if queue.name in self.declared or queue.no_declare:
             return
@@ -170,16 +189,27 @@ class ClientConnection:
         for binding in bindings:
             ex = binding.exchange
             if ex.declarable:
-                self._declare(methods.declare_exchange(
-                    _CHANNEL, ex.name, ex.type, ex.durable, ex.auto_delete, ex.arguments
-                ), methods.EXCHANGE_DECLARE_OK, f"exchange {ex.name!r}")
-        self._declare(methods.declare_queue(
-            _CHANNEL, queue.name, queue.durable, queue.exclusive, queue.auto_delete, queue.queue_arguments
-        ), methods.QUEUE_DECLARE_OK, f"queue {queue.name!r}")
+                self._declare(
+                    methods.declare_exchange(
+                        _CHANNEL, ex.name, ex.type, ex.durable, ex.auto_delete, ex.arguments
+                    ),
+                    methods.EXCHANGE_DECLARE_OK,
+                    f"exchange {ex.name!r}",
+                )
+        self._declare(
+            methods.declare_queue(
+                _CHANNEL, queue.name, queue.durable, queue.exclusive, queue.auto_delete, queue.queue_arguments
+            ),
+            methods.QUEUE_DECLARE_OK,
+            f"queue {queue.name!r}",
+        )
         for binding in bindings:
-            self._ask(methods.bind_queue(
-                _CHANNEL, queue.name, binding.exchange.name, binding.routing_key, binding.arguments
-            ), methods.QUEUE_BIND_OK)
+            self._ask(
+                methods.bind_queue(
+                    _CHANNEL, queue.name, binding.exchange.name, binding.routing_key, binding.arguments
+                ),
+                methods.QUEUE_BIND_OK,
+            )
         self.declared.add(queue.name)
 
     def _declare(self, frame: bytes, answer: int, what: str) -> None:
@@ -194,7 +224,9 @@ class ClientConnection:
     # -- the wire --------------------------------------------------------------------------------------------
 
     def usable(self) -> bool:
-        """Look whether the connection is still there, without waiting. Costs one system call when it is quiet."""
+        """Look whether the connection is still there, without waiting. Costs one system call when it is
+        quiet.
+        """
         try:
             readable = select.select((self._socket,), (), (), 0)[0]
             while readable and self._receive(0.0):
@@ -226,7 +258,9 @@ class ClientConnection:
         return f"the connection to {self.address.label} was lost: {exc}"
 
     def _receive(self, deadline: float) -> bool:
-        """Read what is there, waiting for something until ``deadline`` (monotonic); False when nothing came."""
+        """Read what is there, waiting for something until ``deadline`` (monotonic); False when nothing
+        came.
+        """
         try:
             self._socket.settimeout(max(deadline - time.monotonic(), 0.0))
             data = self._socket.recv(_CHUNK)
@@ -258,7 +292,9 @@ class ClientConnection:
             self._inbox.append((number, arguments))
 
     def _on_confirm(self, tag: int, multiple: bool, nack: bool) -> None:
-        """Note a confirm. Single ones may come out of order; ``_confirmed`` is the tag up to which all came."""
+        """Note a confirm. Single ones may come out of order; ``_confirmed`` is the tag up to which all
+        came.
+        """
         for settled in range(self._confirmed + 1, tag + 1) if multiple else (tag,):
             self._early.add(settled)
             if nack:

@@ -8,11 +8,13 @@ specification (domains and classes) and RabbitMQ's extensions ``confirm`` and ``
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from turbo.protocol.table import encode_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 PROTOCOL_HEADER: Final = b"AMQP\x00\x00\x09\x01"
 
@@ -87,10 +89,19 @@ def short_string(text: str) -> bytes:
 def start_ok(user: str, password: str, properties: Mapping[str, object]) -> bytes:
     """Log in with the mechanism PLAIN."""
     secret = b"\0" + user.encode() + b"\0" + password.encode()
-    return method(0, CONNECTION_START_OK, b"".join((
-        encode_table(properties), short_string("PLAIN"), struct.pack(">I", len(secret)), secret,
-        short_string("en_US"),
-    )))
+    return method(
+        0,
+        CONNECTION_START_OK,
+        b"".join(
+            (
+                encode_table(properties),
+                short_string("PLAIN"),
+                struct.pack(">I", len(secret)),
+                secret,
+                short_string("en_US"),
+            )
+        ),
+    )
 
 
 def read_tune(arguments: bytes) -> tuple[int, int]:
@@ -119,38 +130,82 @@ def declare_exchange(
     channel: int, name: str, kind: str, durable: bool, auto_delete: bool, arguments: Mapping[str, object]
 ) -> bytes:
     """Make an exchange exist."""
-    return method(channel, EXCHANGE_DECLARE, b"".join((
-        b"\0\0", short_string(name), short_string(kind), bytes((durable << 1 | auto_delete << 2,)),
-        encode_table(arguments),
-    )))
+    return method(
+        channel,
+        EXCHANGE_DECLARE,
+        b"".join(
+            (
+                b"\0\0",
+                short_string(name),
+                short_string(kind),
+                bytes((durable << 1 | auto_delete << 2,)),
+                encode_table(arguments),
+            )
+        ),
+    )
 
 
 def declare_queue(
-    channel: int, name: str, durable: bool, exclusive: bool, auto_delete: bool, arguments: Mapping[str, object]
+    channel: int,
+    name: str,
+    durable: bool,
+    exclusive: bool,
+    auto_delete: bool,
+    arguments: Mapping[str, object],
 ) -> bytes:
     """Make a queue exist."""
-    return method(channel, QUEUE_DECLARE, b"".join((
-        b"\0\0", short_string(name), bytes((durable << 1 | exclusive << 2 | auto_delete << 3,)),
-        encode_table(arguments),
-    )))
+    return method(
+        channel,
+        QUEUE_DECLARE,
+        b"".join(
+            (
+                b"\0\0",
+                short_string(name),
+                bytes((durable << 1 | exclusive << 2 | auto_delete << 3,)),
+                encode_table(arguments),
+            )
+        ),
+    )
 
 
 def bind_queue(channel: int, queue: str, exchange: str, key: str, arguments: Mapping[str, object]) -> bytes:
     """Bind a queue to an exchange."""
-    return method(channel, QUEUE_BIND, b"".join((
-        b"\0\0", short_string(queue), short_string(exchange), short_string(key), b"\0", encode_table(arguments),
-    )))
+    return method(
+        channel,
+        QUEUE_BIND,
+        b"".join(
+            (
+                b"\0\0",
+                short_string(queue),
+                short_string(exchange),
+                short_string(key),
+                b"\0",
+                encode_table(arguments),
+            )
+        ),
+    )
 
 
 def publish_method(channel: int, exchange: str, routing_key: str, mandatory: bool) -> bytes:
     """Return the frame that precedes a message's header frame."""
-    return method(channel, BASIC_PUBLISH, b"".join((
-        b"\0\0", short_string(exchange), short_string(routing_key), b"\1" if mandatory else b"\0",
-    )))
+    return method(
+        channel,
+        BASIC_PUBLISH,
+        b"".join(
+            (
+                b"\0\0",
+                short_string(exchange),
+                short_string(routing_key),
+                b"\1" if mandatory else b"\0",
+            )
+        ),
+    )
 
 
 def content_frames(channel: int, header: bytes, body: bytes, frame_max: int) -> list[bytes]:
-    """Return a message's frames after the method: its header's payload and the body, split to ``frame_max``."""
+    """Return a message's frames after the method: its header's payload and the body, split to
+    ``frame_max``.
+    """
     parts = [_FRAME.pack(HEADER, channel, len(header)), header, _END]
     size = frame_max - FRAME_OVERHEAD if frame_max else len(body)
     if len(body) <= size:

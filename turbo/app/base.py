@@ -1,7 +1,7 @@
 """``Turbo``: the application. Its configuration, its tasks, and the ways to send them.
 
-Made by the program's own module, in clients and workers alike. It must never open a connection before something
-is sent or read, nor start a thread: a worker imports the app before it forks.
+Made by the program's own module, in clients and workers alike. It must never open a connection before
+something is sent or read, nor start a thread: a worker imports the app before it forks.
 """
 
 from __future__ import annotations
@@ -10,10 +10,7 @@ import inspect
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime, tzinfo
-from datetime import timezone as fixed_timezone
-from types import ModuleType, TracebackType
+from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any, ClassVar, Self, overload
 from zoneinfo import ZoneInfo
 
@@ -21,15 +18,21 @@ from turbo import current
 from turbo.app.annotations import annotations_for
 from turbo.app.conf import Settings
 from turbo.app.loading import import_module, import_related, resolve
+from turbo.app.making import make_task, task_name
 from turbo.app.registry import TaskRegistry
 from turbo.app.sending import Sender
-from turbo.app.task import Task, make_task, task_name
+from turbo.app.task import Task as TaskBase
+from turbo.backends.reader import open_reader
 from turbo.exceptions import AlreadyRegistered, ImproperlyConfigured
 from turbo.policy.task_options import TaskOptions
 from turbo.result.async_result import AsyncResult
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from types import ModuleType, TracebackType
+
     from turbo.amqp.topology import Queue
+    from turbo.backends.reading import ResultReader
 
 logger = logging.getLogger("turbo.app")
 
@@ -37,12 +40,12 @@ logger = logging.getLogger("turbo.app")
 class Turbo:
     """An application, as ``celery.Celery`` is one.
 
-    ``main`` replaces ``__main__`` in the names of tasks. ``broker``, ``backend`` and ``include`` are the settings
-    ``broker_url``, ``result_backend`` and ``include``; further keywords are settings too. ``config_source`` is
-    an object or path for :meth:`config_from_object`.
+    ``main`` replaces ``__main__`` in the names of tasks. ``broker``, ``backend`` and ``include`` are the
+    settings ``broker_url``, ``result_backend`` and ``include``; further keywords are settings too.
+    ``config_source`` is an object or path for :meth:`config_from_object`.
     """
 
-    task_cls: ClassVar[Any] = Task
+    task_cls: ClassVar[Any] = TaskBase
 
     def __init__(
         self,
@@ -69,11 +72,16 @@ class Turbo:
         self._task_base = task_cls or self.task_cls
         self._finalize_lock = threading.RLock()
         self._registry = TaskRegistry()
+        self._reader: ResultReader | None = None
+        self._reader_place: tuple[Any, Any] | None = None
         self._autodiscover: list[tuple[Any, str | None]] = []
         given = {"broker_url": broker, "result_backend": backend, "include": include, **settings}
         self.conf = Settings(
             {**(changes or {}), **{k: v for k, v in given.items() if v is not None}},
-            source=config_source, namespace=namespace, silent=config_source_silent, on_load=self.on_configure,
+            source=config_source,
+            namespace=namespace,
+            silent=config_source_silent,
+            on_load=self.on_configure,
         )
         self.sending = Sender(self)
         if set_as_current:
@@ -122,28 +130,28 @@ class Turbo:
         if name and str(name).upper() != "UTC":
             return ZoneInfo(name)
         if name or self.conf["enable_utc"]:
-            return fixed_timezone.utc
+            return UTC
         local = datetime.now().astimezone().tzinfo
-        return fixed_timezone.utc if local is None else local
+        return UTC if local is None else local
 
     def now(self) -> datetime:
         """The time, aware, in UTC (in :attr:`timezone` with ``enable_utc`` off)."""
-        now = datetime.now(fixed_timezone.utc)
+        now = datetime.now(UTC)
         return now if self.conf["enable_utc"] else now.astimezone(self.timezone)
 
     # -- tasks -----------------------------------------------------------------------------------------------
 
     @overload
-    def task(self, fun: Callable[..., Any], /) -> Task: ...
+    def task(self, fun: Callable[..., Any], /) -> TaskBase: ...
 
     @overload
-    def task(self, /, **options: Any) -> Callable[[Callable[..., Any]], Task]: ...
+    def task(self, /, **options: Any) -> Callable[[Callable[..., Any]], TaskBase]: ...
 
     def task(self, fun: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         """Make a task of a function: ``@app.task`` or ``@app.task(name=…, bind=True, …)``.
 
-        Every option becomes an attribute of the task. ``bind`` passes the task as the first argument, ``base``
-        is its class, ``shared=False`` keeps it from other apps of the process.
+        Every option becomes an attribute of the task. ``bind`` passes the task as the first argument,
+        ``base`` is its class, ``shared=False`` keeps it from other apps of the process.
         """
         shared = options.pop("shared", True)
         transform = options.pop("filter", None)
@@ -162,8 +170,13 @@ class Turbo:
         return decorate(fun)
 
     def task_from_function(
-        self, fun: Callable[..., Any], name: str | None = None, base: Any = None, bind: bool = False, **options: Any
-    ) -> Task:
+        self,
+        fun: Callable[..., Any],
+        name: str | None = None,
+        base: Any = None,
+        bind: bool = False,
+        **options: Any,
+    ) -> TaskBase:
         """Return the task called ``name`` (by default after the function), made from ``fun`` if it is new."""
         name = name or self.gen_task_name(fun.__name__, fun.__module__)
         known = self._registry.get(name)
@@ -175,15 +188,16 @@ class Turbo:
         self._adopt(task)
         return task
 
-    def _adopt(self, task: Task) -> None:
+    def _adopt(self, task: TaskBase) -> None:
         """Enter a task into the registry; once the app is finalized, its open options are settled at once."""
-        task._app = self
+        task.belong_to(self)
         self._registry.register(task)
         if self.finalized:
             task.bind(self)
 
-    def register_task(self, task: Task | type[Task], **options: Any) -> Task:
-        """Register a task written as a class, given as the class or an instance; ``options`` become attributes.
+    def register_task(self, task: TaskBase | type[TaskBase], **options: Any) -> TaskBase:
+        """Register a task written as a class, given as the class or an instance; ``options`` become
+        attributes.
 
         Raises AlreadyRegistered when another task has its name.
         """
@@ -203,12 +217,14 @@ class Turbo:
         return task_name(self.main, name, module)
 
     @property
-    def Task(self) -> type[Task]:  # noqa: N802 - Celery's name
+    def Task(self) -> type[TaskBase]:
         """The base class of this app's tasks, to derive own ones from."""
         base = self._task_base = resolve(self._task_base)
-        if base._app is not self:
-            base = self._task_base = type(base.__name__, (base,), {"_app": self, "__module__": base.__module__})
-        found: type[Task] = base
+        if base._app is not self:  # noqa: SLF001 - a class of ours
+            base = self._task_base = type(
+                base.__name__, (base,), {"_app": self, "__module__": base.__module__}
+            )
+        found: type[TaskBase] = base
         return found
 
     @property
@@ -217,12 +233,14 @@ class Turbo:
         self.finalize(auto=True)
         return self._registry
 
-    def registered(self, name: str) -> Task | None:
+    def registered(self, name: str) -> TaskBase | None:
         """Return the task called ``name``, or None, without finalizing the app."""
         return self._registry.get(name)
 
     def finalize(self, auto: bool = False) -> None:
-        """Settle the tasks: take over shared ones and fill open options from the configuration. Idempotent."""
+        """Settle the tasks: take over shared ones and fill open options from the configuration.
+        Idempotent.
+        """
         if self.finalized:
             return
         with self._finalize_lock:
@@ -235,14 +253,16 @@ class Turbo:
             for task in tuple(self._registry.values()):
                 task.bind(self)
 
-    def annotations_of(self, task: Task) -> list[tuple[str, Any]]:
+    def annotations_of(self, task: TaskBase) -> list[tuple[str, Any]]:
         """Return the attributes that the setting ``task_annotations`` gives to ``task``."""
         return annotations_for(self.conf["task_annotations"], task)
 
     def autodiscover_tasks(
         self, packages: Any = None, related_name: str | None = "tasks", force: bool = False
     ) -> None:
-        """Import ``<package>.tasks`` of each of ``packages`` (a list, or a function returning one) at start."""
+        """Import ``<package>.tasks`` of each of ``packages`` (a list, or a function returning one) at
+        start.
+        """
         self._autodiscover.append((packages, related_name))
         if force:
             self._import_discovered()
@@ -280,7 +300,9 @@ class Turbo:
     def worker_queues(
         self, include: Iterable[str] | None = None, exclude: Iterable[str] | None = None
     ) -> list[Queue]:
-        """Return the queues to consume from: ``include`` (-Q) or the configured ones, less ``exclude`` (-X)."""
+        """Return the queues to consume from: ``include`` (-Q) or the configured ones, less ``exclude``
+        (-X).
+        """
         return self.sending.router.queues.consumed(include, exclude)
 
     # -- calling ---------------------------------------------------------------------------------------------
@@ -290,22 +312,36 @@ class Turbo:
     ) -> AsyncResult:
         """Send a message that makes some worker run the task ``name``, which need not exist here.
 
-        Options, all of them optional: ``countdown`` and numeric ``expires`` in seconds; ``eta`` and ``expires``
-        as datetime; ``queue``, ``exchange``, ``routing_key``, ``priority``, ``delivery_mode``, ``mandatory``,
-        ``declare``; ``serializer``, ``compression``; ``time_limit`` and ``soft_time_limit`` in seconds;
-        ``ignore_result``; ``headers``; ``link``, ``link_error``, ``chain``, ``chord``; ``shadow``, ``argsrepr``,
-        ``kwargsrepr``; ``retry`` and ``retry_policy`` of the publishing; ``reply_to``, ``root_id``,
+        Options, all of them optional: ``countdown`` and numeric ``expires`` in seconds; ``eta`` and
+        ``expires`` as datetime; ``queue``, ``exchange``, ``routing_key``, ``priority``, ``delivery_mode``,
+        ``mandatory``, ``declare``; ``serializer``, ``compression``; ``time_limit`` and ``soft_time_limit`` in
+        seconds; ``ignore_result``; ``headers``; ``link``, ``link_error``, ``chain``, ``chord``; ``shadow``,
+        ``argsrepr``, ``kwargsrepr``; ``retry`` and ``retry_policy`` of the publishing; ``reply_to``, ``root_id``,
         ``parent_id``, ``group_id``, ``group_index``, ``retries``, ``add_to_parent``. Raises as
         ``Task.apply_async``.
         """
         return self.sending.send(name, args, kwargs, task_id, None, options)
 
-    def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult:  # noqa: N802 - Celery's name
+    def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult:
         """Return the handle of the call ``task_id``."""
         return AsyncResult(task_id, app=self, **kwargs)
 
-    def on_task_sent(self, task_id: str, ignore_result: bool | None) -> None:
-        """Prepare for the result of a call that is about to be published."""
+    @property
+    def backend(self) -> ResultReader:
+        """The result store as a client sees it, made when first asked for."""
+        place = (self.conf["result_backend"], self.conf["broker_url"])
+        with self._finalize_lock:
+            if self._reader is None or self._reader_place != place:
+                if self._reader is not None:
+                    self._reader.close()
+                self._reader = open_reader(self.conf, self.sending.thread_id)
+                self._reader_place = place
+            return self._reader
+
+    @property
+    def control(self) -> Any:
+        """The asking side of remote control. Raises ImproperlyConfigured: there is none yet."""
+        raise ImproperlyConfigured("remote control does not exist yet")
 
     @property
     def thread_oid(self) -> str:
@@ -323,14 +359,18 @@ class Turbo:
         current.set_default_app(self)
 
     @property
-    def current_task(self) -> Task | None:
+    def current_task(self) -> TaskBase | None:
         """The task being run in this thread or coroutine."""
-        task: Task | None = current.current_task()
+        task: TaskBase | None = current.current_task()
         return task
 
     def close(self) -> None:
         """Close the connections this app has opened. It can be used again, and then opens new ones."""
         self.sending.close()
+        with self._finalize_lock:
+            reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
 
     def __enter__(self) -> Self:
         return self

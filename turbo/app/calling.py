@@ -1,6 +1,7 @@
 """Pure parts of calling a task: checking arguments, merging options, repeating a call.
 
-Between ``app.task`` (what the program asked for) and ``app.sending`` (which does it). No I/O, no clock, no app.
+Between ``app.task`` (what the program asked for) and ``app.sending`` (which does it). No I/O, no clock, no
+app.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class Call:
 
 
 def argument_check(fun: Callable[..., Any], bound: bool) -> Callable[..., object] | None:
-    """Return a function with the parameters of ``fun`` and no body: calling it raises what a wrong call would.
+    """Return a function with the parameters of ``fun`` and no body: calling it raises what a wrong call
+    would.
 
     ``bound`` leaves out the first parameter, which is the task. Building a real function costs more than
     ``inspect.Signature.bind`` once and fifty times less on every call. Defaults and annotations are replaced,
@@ -44,8 +46,10 @@ def argument_check(fun: Callable[..., Any], bound: bool) -> Callable[..., object
     except (TypeError, ValueError):
         return None
     parameters = list(signature.parameters.values())
-    if bound and parameters and parameters[0].kind in (
-        inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+    if (
+        bound
+        and parameters
+        and parameters[0].kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     ):
         parameters = parameters[1:]
     bare = [
@@ -75,7 +79,8 @@ def adapt_arguments(
 ) -> tuple[Any, Any]:
     """Return the arguments of a retry that replaces only ``args`` or only ``kwargs``.
 
-    The old ones that are not replaced are kept, unless a new one sets the same parameter. None means unchanged.
+    The old ones that are not replaced are kept, unless a new one sets the same parameter. None means
+    unchanged.
     """
     try:
         signature = inspect.signature(fun)
@@ -102,7 +107,9 @@ def adapt_arguments(
 
 
 def check_arguments(args: Any, kwargs: Any) -> tuple[Any, Any]:
-    """Return ``args`` and ``kwargs`` as a message carries them; TypeError for what is no list and no mapping."""
+    """Return ``args`` and ``kwargs`` as a message carries them; TypeError for what is no list and no
+    mapping.
+    """
     args = args or ()
     kwargs = kwargs or {}
     if not isinstance(args, (list, tuple)):

@@ -2,8 +2,8 @@
 
 Read by everything that has an app. Precedence: a setting's environment variable, then what was set on the app
 (constructor, ``app.conf.x = …``, ``update``), then defaults added by libraries, then the configuration object,
-then the declared default. The object is read at the first look-up, so it may be named before it can be imported.
-It must never know what a setting is for: meaning is declared in ``app.settings``.
+then the declared default. The object is read at the first look-up, so it may be named before it can be
+imported. It must never know what a setting is for: meaning is declared in ``app.settings``.
 """
 
 from __future__ import annotations
@@ -23,8 +23,20 @@ _MISSING: Final = object()
 _NEW_TO_OLD: Final = {new: old for old, new in OLD_NAMES.items()}
 _SECRET: Final = re.compile("API|TOKEN|KEY|SECRET|PASS|SIGNATURE|DATABASE|PROFANITIES", re.IGNORECASE)
 _CREDENTIALS: Final = re.compile(r"(?<=://)([^:@/\s]*):([^@\s]*)(?=@)")
-_OWN: Final = frozenset({"_changes", "_layers", "_source", "_given", "_silent", "_namespace", "_cache", "_defaults",
-                         "_on_load", "version"})
+_OWN: Final = frozenset(
+    {
+        "_changes",
+        "_layers",
+        "_source",
+        "_given",
+        "_silent",
+        "_namespace",
+        "_cache",
+        "_defaults",
+        "_on_load",
+        "version",
+    }
+)
 
 #: Settings that, when unset, are those of another.
 _FALLBACKS: Final[Mapping[str, str]] = {
@@ -52,8 +64,13 @@ class Settings(MutableMapping[str, Any]):
     version: int
 
     def __init__(
-        self, changes: Mapping[str, Any] | None = None, *, source: object = None, namespace: str | None = None,
-        silent: bool = False, on_load: Callable[[], object] | None = None,
+        self,
+        changes: Mapping[str, Any] | None = None,
+        *,
+        source: object = None,
+        namespace: str | None = None,
+        silent: bool = False,
+        on_load: Callable[[], object] | None = None,
     ) -> None:
         put = object.__setattr__
         put(self, "_changes", {canonical(k): v for k, v in (changes or {}).items()})
@@ -241,8 +258,8 @@ class Settings(MutableMapping[str, Any]):
     def check_supported(self) -> list[str]:
         """Return a warning for each setting that was set and has no effect; called when a worker starts.
 
-        Raises ImproperlyConfigured, naming all of them, for settings that are set and must not be ignored, and
-        for values of the wrong type.
+        Raises ImproperlyConfigured, naming all of them, for settings that are set and must not be ignored,
+        and for values of the wrong type.
         """
         warnings, errors = [], []
         for name, setting in SETTINGS.items():

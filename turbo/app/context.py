@@ -1,9 +1,13 @@
 """``self.request``: what a running task can know about the message that started it.
 
-Made by the child's executor once per task, from the decoded message, and by ``Task.__call__`` for direct calls.
-It is created far more often than it is read, so it holds the message and works out attributes when asked. It
-must never decode anything itself, nor talk to anybody.
+Made by the child's executor once per task, from the decoded message, and by ``Task.__call__`` for direct
+calls. It is created far more often than it is read, so it holds the message and works out attributes when
+asked. It must never decode anything itself, nor talk to anybody.
 """
+
+# The descriptors below are parts of Context and read its slots.
+# The descriptors below are parts of Context and read its slots.
+# ruff: noqa: SLF001
 
 from __future__ import annotations
 
@@ -15,17 +19,26 @@ if TYPE_CHECKING:
     from turbo.protocol.message import TaskMessage
 
 #: Headers that RabbitMQ adds to dead-lettered messages. Sent again, they would make it see a cycle and drop.
-DEATH_HEADERS: Final = frozenset({
-    "x-death", "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason",
-    "x-last-death-exchange", "x-last-death-queue", "x-last-death-reason",
-})
+DEATH_HEADERS: Final = frozenset(
+    {
+        "x-death",
+        "x-first-death-exchange",
+        "x-first-death-queue",
+        "x-first-death-reason",
+        "x-last-death-exchange",
+        "x-last-death-queue",
+        "x-last-death-reason",
+    }
+)
 
 #: Names that are no attributes of the request and yet not the user's own headers.
 _PROTOCOL_NAMES: Final = frozenset({"lang", "task", "argsrepr", "kwargsrepr", "compression", "meth"})
 
 
 class _OfMessage:
-    """An attribute read from the message when asked. Not a data descriptor: a value set on the request wins."""
+    """An attribute read from the message when asked. Not a data descriptor: a value set on the request
+    wins.
+    """
 
     __slots__ = ("default", "name")
 
@@ -84,8 +97,10 @@ class _DeliveryInfo(_OfMessage):
             return self.default
         exchange, routing_key, redelivered = request._delivery
         info = {
-            "exchange": exchange, "routing_key": routing_key,
-            "priority": request._message.properties.priority, "redelivered": redelivered,
+            "exchange": exchange,
+            "routing_key": routing_key,
+            "priority": request._message.properties.priority,
+            "redelivered": redelivered,
         }
         # The program may keep and change it, so from now on it is this request's own.
         request.__dict__["delivery_info"] = info
@@ -102,8 +117,19 @@ class _Properties(_OfMessage):
             return self.default
         properties = request._message.properties
         names = (
-            "content_type", "content_encoding", "delivery_mode", "priority", "correlation_id", "reply_to",
-            "expiration", "message_id", "timestamp", "type", "user_id", "app_id", "cluster_id",
+            "content_type",
+            "content_encoding",
+            "delivery_mode",
+            "priority",
+            "correlation_id",
+            "reply_to",
+            "expiration",
+            "message_id",
+            "timestamp",
+            "type",
+            "user_id",
+            "app_id",
+            "cluster_id",
         )
         found = {name: getattr(properties, name) for name in names if getattr(properties, name) is not None}
         found["application_headers"] = properties.headers
@@ -122,7 +148,8 @@ def _made_by(descriptor: _OfMessage) -> Any:
 class Context:
     """The request of one run of a task. Attributes can be set freely; those of custom headers can be read.
 
-    ``Context(id=…, retries=…)`` makes one from keywords, as tests do; :meth:`from_message` is the worker's way.
+    ``Context(id=…, retries=…)`` makes one from keywords, as tests do; :meth:`from_message` is the worker's
+    way.
     """
 
     __slots__ = ("__dict__", "_call_claimed", "_children", "_delivery", "_message")
@@ -177,7 +204,8 @@ class Context:
         self.update(*args, **kwargs)
         if self.headers is None:
             own = {
-                k: v for k, v in dict(*args, **kwargs).items()
+                k: v
+                for k, v in dict(*args, **kwargs).items()
                 if k not in _PROTOCOL_NAMES and not hasattr(Context, k)
             }
             self.headers = own or None
@@ -242,13 +270,24 @@ class Context:
         """Return the options of ``apply_async`` that send this very call again, except its destination."""
         hard, soft = self.timelimit or (None, None)
         options: dict[str, Any] = {
-            "task_id": self.id, "root_id": self.root_id, "parent_id": self.parent_id,
-            "group_id": self.group, "group_index": self.group_index, "shadow": self.shadow,
-            "chord": self.chord, "chain": self.chain, "link": self.callbacks, "link_error": self.errbacks,
-            "expires": self.expires, "soft_time_limit": soft, "time_limit": hard,
+            "task_id": self.id,
+            "root_id": self.root_id,
+            "parent_id": self.parent_id,
+            "group_id": self.group,
+            "group_index": self.group_index,
+            "shadow": self.shadow,
+            "chord": self.chord,
+            "chain": self.chain,
+            "link": self.callbacks,
+            "link_error": self.errbacks,
+            "expires": self.expires,
+            "soft_time_limit": soft,
+            "time_limit": hard,
             "headers": {k: v for k, v in (self.headers or {}).items() if k not in DEATH_HEADERS},
-            "retries": self.retries, "reply_to": self.reply_to,
-            "replaced_task_nesting": self.replaced_task_nesting, "origin": self.origin,
+            "retries": self.retries,
+            "reply_to": self.reply_to,
+            "replaced_task_nesting": self.replaced_task_nesting,
+            "origin": self.origin,
         }
         if self.stamped_headers is not None and isinstance(self.stamps, Mapping):
             options["stamped_headers"] = self.stamped_headers

@@ -1,17 +1,19 @@
 """Turning names into modules and objects: configuration modules, task modules, classes named by settings.
 
-Runs in every process that has an app, before the worker's processes are forked. The only place of the app that
-imports by name.
+Runs in every process that has an app, before the worker's processes are forked. The only place of the app
+that imports by name.
 """
 
 from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import ModuleType
 
 
 def import_module(name: str) -> ModuleType:

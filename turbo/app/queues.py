@@ -21,8 +21,12 @@ def exchange_from(given: Any) -> Exchange:
     if given is None or isinstance(given, str):
         return Exchange(given or "")
     return Exchange(
-        given.name or "", given.type or "direct", bool(given.durable), bool(given.auto_delete),
-        dict(given.arguments or {}), bool(getattr(given, "no_declare", False)),
+        given.name or "",
+        given.type or "direct",
+        bool(given.durable),
+        bool(given.auto_delete),
+        dict(given.arguments or {}),
+        bool(getattr(given, "no_declare", False)),
     )
 
 
@@ -38,8 +42,11 @@ def queue_from(given: Any) -> Queue:
         bool(given.exclusive),
         bool(given.auto_delete),
         queue_arguments(
-            given.queue_arguments, expires=given.expires, message_ttl=given.message_ttl,
-            max_length=given.max_length, max_length_bytes=given.max_length_bytes,
+            given.queue_arguments,
+            expires=given.expires,
+            message_ttl=given.message_ttl,
+            max_length=given.max_length,
+            max_length_bytes=given.max_length_bytes,
             max_priority=given.max_priority,
         ),
         dict(given.binding_arguments or {}),
@@ -54,6 +61,7 @@ def queue_from(given: Any) -> Queue:
 
 def queue_from_options(name: str, options: Mapping[str, Any]) -> Queue:
     """Return the queue that ``task_queues = {name: options}`` describes."""
+
     def either(first: str, second: str, default: bool) -> bool:
         value = options.get(first)
         value = options.get(second) if value is None else value
@@ -70,8 +78,11 @@ def queue_from_options(name: str, options: Mapping[str, Any]) -> Queue:
     exclusive = bool(options.get("exclusive"))
     limits = ("expires", "message_ttl", "max_length", "max_length_bytes", "max_priority")
     return Queue(
-        name, exchange, key,
-        either("queue_durable", "durable", True), exclusive,
+        name,
+        exchange,
+        key,
+        either("queue_durable", "durable", True),
+        exclusive,
         either("queue_auto_delete", "auto_delete", False) or exclusive,
         queue_arguments(options.get("queue_arguments"), **{k: options[k] for k in limits if options.get(k)}),
         dict(options.get("binding_arguments") or {}),
@@ -91,7 +102,9 @@ class Queues(dict[str, Queue]):
         self._conf = conf
         self._aliases: dict[str, str] = {}
         self.delivery_modes: dict[str, int | str] = {}
-        self._default_exchange = Exchange(conf["task_default_exchange"] or "", conf["task_default_exchange_type"])
+        self._default_exchange = Exchange(
+            conf["task_default_exchange"] or "", conf["task_default_exchange_type"]
+        )
         configured = conf["task_queues"]
         if not configured:
             if conf["task_default_queue"]:
@@ -109,7 +122,9 @@ class Queues(dict[str, Queue]):
         """The one queue there is when none is configured."""
         kind = self._conf["task_default_queue_type"]
         return Queue(
-            self._conf["task_default_queue"], self._default_exchange, self._conf["task_default_routing_key"],
+            self._conf["task_default_queue"],
+            self._default_exchange,
+            self._conf["task_default_routing_key"],
             queue_arguments={"x-queue-type": "quorum"} if kind == "quorum" else {},
         )
 
@@ -140,14 +155,20 @@ class Queues(dict[str, Queue]):
             raise QueueNotFound(f"the queue {name!r} is not in task_queues")
         kind = self._conf["task_create_missing_queue_type"]
         if kind not in (None, "classic", "quorum"):
-            raise ImproperlyConfigured(f"task_create_missing_queue_type={kind!r}: there is classic, and quorum")
+            raise ImproperlyConfigured(
+                f"task_create_missing_queue_type={kind!r}: there is classic, and quorum"
+            )
         return self.add(
             task_queue(
-                name, queue_type=kind, exchange_type=self._conf["task_create_missing_queue_exchange_type"] or "direct"
+                name,
+                queue_type=kind,
+                exchange_type=self._conf["task_create_missing_queue_exchange_type"] or "direct",
             )
         )
 
-    def consumed(self, include: Iterable[str] | None = None, exclude: Iterable[str] | None = None) -> list[Queue]:
+    def consumed(
+        self, include: Iterable[str] | None = None, exclude: Iterable[str] | None = None
+    ) -> list[Queue]:
         """Return the queues a worker consumes from: ``include`` or all configured, less ``exclude``.
 
         Raises ImproperlyConfigured for a name that is unknown and may not be made up.

@@ -1,7 +1,7 @@
 """Where a call goes: ``task_routes``, the call's own options and the queues, made into a destination.
 
-Between ``app.sending``, which asks for every message, and ``app.queues``. No I/O; routers are the program's own
-functions and run here. Precedence: the call's options, then the route, then the default queue.
+Between ``app.sending``, which asks for every message, and ``app.queues``. No I/O; routers are the program's
+own functions and run here. Precedence: the call's options, then the route, then the default queue.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import fnmatch
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from turbo.amqp.topology import Queue
 from turbo.app.loading import import_symbol
 from turbo.app.queues import Queues, queue_from
 from turbo.exceptions import ImproperlyConfigured
+
+if TYPE_CHECKING:
+    from turbo.amqp.topology import Queue
 
 Router = Callable[..., Any]
 
@@ -60,7 +62,9 @@ def _as_options(route: Any) -> dict[str, Any]:
 
 
 def prepare_routes(setting: Any) -> list[Router]:
-    """Return the routers that the setting ``task_routes`` names: mappings, lists of pairs, callables, paths."""
+    """Return the routers that the setting ``task_routes`` names: mappings, lists of pairs, callables,
+    paths.
+    """
     if setting is None:
         return []
     several = isinstance(setting, Sequence) and not isinstance(setting, str)
@@ -125,8 +129,8 @@ class TaskRouter:
     def destination(self, options: Mapping[str, Any]) -> Destination:
         """Return where a call with these routed options is published.
 
-        Calls to direct exchanges go through the default exchange straight to the queue, unless both exchange and
-        routing key were given.
+        Calls to direct exchanges go through the default exchange straight to the queue, unless both
+        exchange and routing key were given.
         """
         queue: Queue | None = options.get("queue")
         exchange = options.get("exchange")

@@ -1,8 +1,8 @@
 """From a call to a published message: options, route, times, encoding, publisher, result handle.
 
 Between ``Task.apply_async`` / ``Turbo.send_task`` and whoever publishes: the hook that a worker's child has
-installed in ``current``, or this process's own broker connections. Runs in clients and children. It must never
-run a task, and never swallow a failure to publish.
+installed in ``current``, or this process's own broker connections. Runs in clients and children. It must
+never run a task, and never swallow a failure to publish.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -26,6 +25,8 @@ from turbo.policy.publish_retry import ONCE, PublishRetry
 from turbo.protocol import compression, content, message, properties
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from turbo.app.base import Turbo
     from turbo.app.task import Task
     from turbo.result.async_result import AsyncResult
@@ -33,6 +34,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger("turbo.app.sending")
 
 _HOST = socket.gethostname()
+#: Settings on which the connections depend.
+_CONNECTION_SETTINGS = (
+    "broker_write_url",
+    "broker_use_ssl",
+    "broker_connection_timeout",
+    "broker_transport_options",
+)
 _DELIVERY_MODES = {"persistent": 2, "transient": 1}
 
 
@@ -47,7 +55,14 @@ class Defaults:
     """What the settings say about every message, read once per state of the settings."""
 
     __slots__ = (
-        "compression", "delivery_mode", "inherit_priority", "levels", "retry", "retry_policy", "router", "serializer",
+        "compression",
+        "delivery_mode",
+        "inherit_priority",
+        "levels",
+        "retry",
+        "retry_policy",
+        "router",
+        "serializer",
         "version",
     )
 
@@ -70,13 +85,16 @@ def _delivery_mode(value: Any) -> int:
 
 
 class Sender:
-    """Sends the calls of one app. Made with it; reads settings at the first call and after each change of them."""
+    """Sends the calls of one app. Made with it; reads settings at the first call and after each change of
+    them.
+    """
 
     def __init__(self, app: Turbo) -> None:
         self._app = app
         self._defaults: Defaults | None = None
         self._client: ClientPublisher | None = None
         self._client_version = -1
+        self._client_place: tuple[str, ...] = ()
         self._lock = threading.Lock()
         self._caller = _Caller()
 
@@ -94,22 +112,28 @@ class Sender:
         return self.defaults.router
 
     def send(
-        self, name: str, args: Any, kwargs: Any, task_id: str | None, task: Task | None, options: dict[str, Any]
+        self,
+        name: str,
+        args: Any,
+        kwargs: Any,
+        task_id: str | None,
+        task: Task | None,
+        options: dict[str, Any],
     ) -> AsyncResult:
-        """Publish one call and return its handle. ``task`` is None for calls by name. ``options`` are used up."""
+        """Publish one call and return its handle. ``task`` is None for calls by name. ``options`` are used
+        up.
+        """
         args, kwargs = check_arguments(args, kwargs)
         task_id = task_id or str(uuid4())
         options = self._with_task_options(name, task, options)
         defaults = self.defaults
         ignore_result = options.pop("ignore_result", None)
         add_to_parent = options.pop("add_to_parent", True)
-        declare_none = options.pop("_requeue", False)
         routed = defaults.router.route(options, options.pop("route_name", None) or name, args, kwargs, task)
         to = defaults.router.destination(routed)
         frame = self._inherit(routed, defaults)
         header, body = self._encode(task_id, name, args, kwargs, ignore_result, to, routed, defaults)
-        self._app.on_task_sent(task_id, ignore_result)
-        self._publish(to, header, body, routed, defaults, declare=() if declare_none else to.declare)
+        self._publish(to, header, body, routed, defaults, wants_result=not ignore_result)
         result = self._app.AsyncResult(task_id)
         result.ignored = bool(ignore_result)
         if add_to_parent and frame is not None:
@@ -142,27 +166,50 @@ class Sender:
         return frame
 
     def _encode(
-        self, task_id: str, name: str, args: Any, kwargs: Any, ignore_result: bool | None, to: Destination,
-        options: dict[str, Any], defaults: Defaults,
+        self,
+        task_id: str,
+        name: str,
+        args: Any,
+        kwargs: Any,
+        ignore_result: bool | None,
+        to: Destination,
+        options: dict[str, Any],
+        defaults: Defaults,
     ) -> tuple[bytes, bytes]:
         """Return content-header payload and body of the message. Raises EncodeError."""
         get = options.get
         eta, expires, expiration = self._times(task_id, get("countdown"), get("eta"), get("expires"))
         headers, content_of, props = message.build(
-            task_id, name, args, kwargs,
-            eta=eta, expires=expires, expiration=expiration,
+            task_id,
+            name,
+            args,
+            kwargs,
+            eta=eta,
+            expires=expires,
+            expiration=expiration,
             retries=get("retries") or 0,
-            time_limit=get("time_limit"), soft_time_limit=get("soft_time_limit"),
-            group_id=get("group_id"), group_index=get("group_index"),
-            root_id=get("root_id"), parent_id=get("parent_id"),
-            callbacks=listed(get("link")), errbacks=listed(get("link_error")), chain=get("chain"), chord=get("chord"),
-            shadow=get("shadow"), argsrepr=get("argsrepr"), kwargsrepr=get("kwargsrepr"),
-            origin=get("origin") or self.origin(), reply_to=get("reply_to") or self.thread_id(),
-            ignore_result=ignore_result, replaced_task_nesting=get("replaced_task_nesting") or 0,
+            time_limit=get("time_limit"),
+            soft_time_limit=get("soft_time_limit"),
+            group_id=get("group_id"),
+            group_index=get("group_index"),
+            root_id=get("root_id"),
+            parent_id=get("parent_id"),
+            callbacks=listed(get("link")),
+            errbacks=listed(get("link_error")),
+            chain=get("chain"),
+            chord=get("chord"),
+            shadow=get("shadow"),
+            argsrepr=get("argsrepr"),
+            kwargsrepr=get("kwargsrepr"),
+            origin=get("origin") or self.origin(),
+            reply_to=get("reply_to") or self.thread_id(),
+            ignore_result=ignore_result,
+            replaced_task_nesting=get("replaced_task_nesting") or 0,
             stamped_headers=get("stamped_headers"),
             stamps={key: get(key) for key in get("stamped_headers") or ()},
             headers=get("headers"),
-            priority=get("priority"), delivery_mode=_delivery_mode(to.delivery_mode or defaults.delivery_mode),
+            priority=get("priority"),
+            delivery_mode=_delivery_mode(to.delivery_mode or defaults.delivery_mode),
             repr_levels=defaults.levels,
         )
         body, props.content_type, props.content_encoding = content.encode(
@@ -190,35 +237,57 @@ class Sender:
             return eta, None, None
         left = seconds_until(expires, now)
         if left < 0:
-            logger.warning("%s expires in the past (%g s ago): it is sent with a time to live of 0", task_id, -left)
+            logger.warning(
+                "%s expires in the past (%g s ago): it is sent with a time to live of 0", task_id, -left
+            )
             left = 0.0
         return eta, expires, str(int(left * 1000))
 
     def _publish(
-        self, to: Destination, header: bytes, body: bytes, options: Mapping[str, Any], defaults: Defaults,
-        declare: Any,
+        self,
+        to: Destination,
+        header: bytes,
+        body: bytes,
+        options: Mapping[str, Any],
+        defaults: Defaults,
+        wants_result: bool,
     ) -> None:
         """Hand the message to the publisher of this process."""
         mandatory = bool(options.get("mandatory"))
+        declare = to.declare
         hook = current.get_publisher()
         if hook is not None:
             hook.publish(to.exchange, to.routing_key, header, body, declare=declare, mandatory=mandatory)
             return
+        if wants_result and not options.get("reply_to"):
+            # A reply that arrives before its queue exists would be lost.
+            replies = self._app.backend.reply_queue(self.thread_id())
+            declare = (*declare, replies) if replies is not None else declare
         retry = options.get("retry")
         policy = defaults.retry_policy
         if options.get("retry_policy"):
             policy = {**policy, **options["retry_policy"]}
         self.client().publish(
-            to.exchange, to.routing_key, header, body, declare=declare, mandatory=mandatory,
+            to.exchange,
+            to.routing_key,
+            header,
+            body,
+            declare=declare,
+            mandatory=mandatory,
             retry=PublishRetry.from_setting(policy) if (defaults.retry if retry is None else retry) else ONCE,
             confirm_timeout=options.get("confirm_timeout") or options.get("timeout"),
         )
 
     def client(self) -> ClientPublisher:
-        """Return this app's own publisher, made when first needed and again after the settings have changed."""
-        conf = self._app.conf
+        """Return this app's own publisher, made when first needed and again when its settings have changed."""
+        version = self._app.conf.version
+        client = self._client
+        if client is not None and self._client_version == version:
+            return client
         with self._lock:
-            if self._client is None or self._client_version != conf.version:
+            conf = self._app.conf
+            place = tuple(repr(conf[name]) for name in _CONNECTION_SETTINGS)
+            if self._client is None or self._client_place != place:
                 if self._client is not None:
                     self._client.close()
                 transport: Mapping[str, Any] = conf["broker_transport_options"] or {}
@@ -228,7 +297,8 @@ class Sender:
                     timeout=conf["broker_connection_timeout"] or 4.0,
                     confirms=bool(transport.get("confirm_publish", True)),
                 )
-                self._client_version = conf.version
+                self._client_place = place
+            self._client_version = version
             return self._client
 
     def close(self) -> None:

@@ -105,20 +105,35 @@ def _dict(value: object) -> object:
 
 
 _CONVERT: Final = {
-    "bool": _bool, "int": _int, "float": _float, "list": _sequence, "tuple": _sequence, "dict": _dict,
+    "bool": _bool,
+    "int": _int,
+    "float": _float,
+    "list": _sequence,
+    "tuple": _sequence,
+    "dict": _dict,
 }
 
 
 #: Settings whose old names began with CELERY_, before the name itself.
 _OLD_PREFIX: Final = (
-    "result_", "event_", "cache_", "redis_", "mongodb_", "security_", "couchbase_", "arangodb_", "elasticsearch_",
+    "result_",
+    "event_",
+    "cache_",
+    "redis_",
+    "mongodb_",
+    "security_",
+    "couchbase_",
+    "arangodb_",
+    "elasticsearch_",
 )
 
 
 def _old(name: str, old: str | None) -> tuple[str, ...]:
-    """The upper-case name that a setting had: ``old`` where given, else what Celery's old rule makes of ``name``.
+    """The upper-case name that a setting had: ``old`` where given, else what Celery's old rule makes of
+    ``name``.
 
-    Before its names were lower-case, Celery prefixed tasks' and results' with CELERY_ and workers' with CELERYD_.
+    Before its names were lower-case, Celery prefixed tasks' and results' with CELERY_ and workers' with
+    CELERYD_.
     """
     if old is not None:
         return (old,) if old else ()
@@ -146,7 +161,13 @@ def accepted(
 
 
 def refused(
-    name: str, kind: str, default: object, doc: str, reason: str, *, old: str | None = None,
+    name: str,
+    kind: str,
+    default: object,
+    doc: str,
+    reason: str,
+    *,
+    old: str | None = None,
     harmless: tuple[object, ...] = (),
 ) -> Setting:
     """Declare a setting that stops the worker from starting, for ``reason``, unless it is off or harmless."""

@@ -9,11 +9,13 @@ turbo knows are in the last table. Rows of the result stores are in ``app.settin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from turbo.app.setting import Setting, accepted, own, refused, works
 from turbo.app.settings_results import RESULT_SETTINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _LOG: Final = "[%(asctime)s: %(levelname)s/%(processName)s] %(message)s"
 _TASK_LOG: Final = "[%(asctime)s: %(levelname)s/%(processName)s] %(task_name)s[%(task_id)s]: %(message)s"
@@ -22,9 +24,14 @@ _CONTROL: Final = "turbo answers no remote control yet"
 _BEAT: Final = "periodic tasks are sent by another program"
 _PARTS: Final = "turbo's worker has no exchangeable parts of this kind"
 _POLICY: Final[Mapping[str, float]] = {
-    "max_retries": 3, "interval_start": 0, "interval_max": 1, "interval_step": 0.2,
+    "max_retries": 3,
+    "interval_start": 0,
+    "interval_max": 1,
+    "interval_step": 0.2,
 }
 
+# A table reads best as one.
+# fmt: off
 _GENERAL: Final = (
     works("accept_content", "list", ("json",), "Serializers, by name or content type, that may be decoded.",
           old="CELERY_ACCEPT_CONTENT"),
@@ -37,7 +44,8 @@ _GENERAL: Final = (
     refused("security_certificate", "string", None, "Certificate for signed messages.",
             "messages are not signed"),
     refused("security_cert_store", "string", None, "Trusted certificates.", "messages are not signed"),
-    accepted("security_key_password", "bytes", None, "Password of the private key.", "messages are not signed"),
+    accepted("security_key_password", "bytes", None, "Password of the private key.",
+        "messages are not signed"),
     accepted("security_digest", "string", "sha256", "Digest of signed messages.", "messages are not signed"),
 )
 
@@ -52,13 +60,16 @@ _BROKER: Final = (
           "``client_properties``; keys of other transports have no effect."),
     works("broker_connection_timeout", "float", 4.0, "Seconds to open a connection."),
     accepted("broker_connection_retry", "bool", True, "Reconnect when lost.", "the worker always reconnects"),
-    works("broker_connection_retry_on_startup", "bool", None, "Keep trying while the broker is down at start."),
-    works("broker_connection_max_retries", "int", 100, "Attempts at start before giving up; None or 0: no limit."),
+    works("broker_connection_retry_on_startup", "bool", None,
+        "Keep trying while the broker is down at start."),
+    works("broker_connection_max_retries", "int", 100,
+        "Attempts at start before giving up; None or 0: no limit."),
     accepted("broker_channel_error_retry", "bool", False, "Retry after channel errors.",
              "the worker always reopens its channel"),
     accepted("broker_failover_strategy", "string", None, "Order in which several brokers are tried.",
              "they are tried in turn"),
-    works("broker_heartbeat", "float", 120, "Seconds between heartbeats asked of the broker; 0 turns them off."),
+    works("broker_heartbeat", "float", 120,
+        "Seconds between heartbeats asked of the broker; 0 turns them off."),
     accepted("broker_heartbeat_checkrate", "float", 3.0, "Checks per heartbeat.", "pika checks by itself"),
     refused("broker_login_method", "string", None, "SASL mechanism.", "logging in is always PLAIN",
             harmless=("PLAIN", "AMQPLAIN")),
@@ -68,7 +79,8 @@ _BROKER: Final = (
              "every publishing thread keeps one connection"),
     accepted("broker_pool_acquire_timeout", "float", None, "Seconds to wait for a pooled connection.",
              "there is no pool to wait for"),
-    works("broker_use_ssl", "any", False, "True, or the options of TLS: ca_certs, certfile, keyfile, cert_reqs."),
+    works("broker_use_ssl", "any", False,
+        "True, or the options of TLS: ca_certs, certfile, keyfile, cert_reqs."),
     refused("broker_transport", "string", None, "Transport, when no URL names it.", "only AMQP is spoken",
             harmless=("amqp", "pyamqp", "amqps")),
     works("broker_host", "string", None, "Broker's host or URL, when there is no ``broker_url``."),
@@ -84,24 +96,31 @@ _TASK: Final = (
     works("task_acks_on_failure", "bool", None, "Late-acked tasks: acknowledge when the body raised."),
     works("task_acks_on_timeout", "bool", None, "Late-acked tasks: acknowledge when the hard limit struck."),
     works("task_reject_on_worker_lost", "bool", None, "Late-acked tasks: requeue when the child died."),
-    refused("task_retry_on_worker_lost", "bool", False, "Retry when the child died.", "use reject_on_worker_lost"),
+    refused("task_retry_on_worker_lost", "bool", False, "Retry when the child died.",
+        "use reject_on_worker_lost"),
     refused("task_always_eager", "bool", False, "Run tasks in the caller.", "eager mode does not exist yet"),
-    accepted("task_eager_propagates", "bool", False, "Raise from eager tasks.", "eager mode does not exist yet",
+    accepted("task_eager_propagates", "bool", False, "Raise from eager tasks.",
+        "eager mode does not exist yet",
              old="CELERY_EAGER_PROPAGATES_EXCEPTIONS"),
-    accepted("task_store_eager_result", "bool", False, "Store eager results.", "eager mode does not exist yet"),
+    accepted("task_store_eager_result", "bool", False, "Store eager results.",
+        "eager mode does not exist yet"),
     works("task_annotations", "any", None, "Attributes set on tasks by name; ``*`` for all."),
     works("task_compression", "string", None, "Compression of the messages sent.",
           old="CELERY_MESSAGE_COMPRESSION"),
     works("task_create_missing_queues", "bool", True, "Make up queues that are named but not configured."),
-    works("task_create_missing_queue_type", "string", "classic", "Type of made-up queues: classic or quorum."),
+    works("task_create_missing_queue_type", "string", "classic",
+        "Type of made-up queues: classic or quorum."),
     works("task_create_missing_queue_exchange_type", "string", None, "Type of made-up queues' exchanges."),
     works("task_inherit_parent_priority", "bool", False, "Tasks sent by a task take its priority."),
     works("task_default_delivery_mode", "any", 2, "2 or persistent; 1 or transient."),
-    works("task_default_queue", "string", "celery", "Queue of tasks without a route, and of a worker without -Q."),
+    works("task_default_queue", "string", "celery",
+        "Queue of tasks without a route, and of a worker without -Q."),
     works("task_default_queue_type", "string", "classic", "Type of the default queue: classic or quorum."),
-    works("task_default_exchange", "string", None, "Exchange of queues that name none; None: the queue's name."),
+    works("task_default_exchange", "string", None,
+        "Exchange of queues that name none; None: the queue's name."),
     works("task_default_exchange_type", "string", "direct", "Type of that exchange."),
-    works("task_default_routing_key", "string", None, "Key of queues that name none; None: the queue's name."),
+    works("task_default_routing_key", "string", None,
+        "Key of queues that name none; None: the queue's name."),
     accepted("task_default_rate_limit", "string", None, "Most runs per time.", "rates are not limited yet"),
     works("task_default_priority", "int", None, "Priority of messages that set none."),
     works("task_ignore_result", "bool", False, "Store no results."),
@@ -109,7 +128,8 @@ _TASK: Final = (
     refused("task_protocol", "int", 2, "Message protocol of what is sent.", "only protocol 2 is sent",
             old="CELERY_TASK_PROTOCOL",
             harmless=(2,)),
-    works("task_publish_retry", "bool", True, "Try again when publishing fails.", old="CELERY_TASK_PUBLISH_RETRY"),
+    works("task_publish_retry", "bool", True, "Try again when publishing fails.",
+        old="CELERY_TASK_PUBLISH_RETRY"),
     works("task_publish_retry_policy", "dict", _POLICY, "How often, and seconds between the attempts.",
           old="CELERY_TASK_PUBLISH_RETRY_POLICY"),
     works("task_queues", "any", None, "The queues: a list of Queue, or a dict of their options by name."),
@@ -120,7 +140,8 @@ _TASK: Final = (
     works("task_routes", "any", None, "Task names, globs or patterns to destinations; or callables."),
     accepted("task_send_sent_event", "bool", False, "Send task-sent events.", _EVENTS,
              old="CELERY_SEND_TASK_SENT_EVENT"),
-    works("task_serializer", "string", "json", "Serializer of the messages sent.", old="CELERY_TASK_SERIALIZER"),
+    works("task_serializer", "string", "json", "Serializer of the messages sent.",
+        old="CELERY_TASK_SERIALIZER"),
     works("task_soft_time_limit", "float", None, "Seconds after which SoftTimeLimitExceeded is raised.",
           old="CELERYD_TASK_SOFT_TIME_LIMIT"),
     works("task_time_limit", "float", None, "Seconds after which the child is killed.",
@@ -136,14 +157,16 @@ _WORKER: Final = (
     works("worker_disable_prefetch", "bool", False, "Never hold a message that no child is free for."),
     works("worker_eta_task_limit", "int", None, "Most messages held for their ETA."),
     works("worker_max_tasks_per_child", "int", None, "Tasks after which a child is replaced."),
-    works("worker_max_memory_per_child", "any", None, "KiB, or text such as 512MB, after which it is replaced."),
+    works("worker_max_memory_per_child", "any", None,
+        "KiB, or text such as 512MB, after which it is replaced."),
     works("worker_soft_shutdown_timeout", "float", 0.0, "Seconds between a second signal and the cold stop."),
     works("worker_enable_soft_shutdown_on_idle", "bool", False, "Wait although nothing runs."),
     accepted("worker_cancel_long_running_tasks_on_connection_loss", "bool", False,
              "End late-acked tasks when the broker is lost.", "they run on; their messages come back"),
     accepted("worker_enable_prefetch_count_reduction", "bool", True, "Fewer prefetched after a reconnect.",
              "the window is adaptive"),
-    accepted("worker_detect_quorum_queues", "bool", True, "Adapt QoS to quorum queues.", "QoS suits both kinds"),
+    accepted("worker_detect_quorum_queues", "bool", True, "Adapt QoS to quorum queues.",
+        "QoS suits both kinds"),
     refused("worker_pool", "string", "prefork", "Kind of pool.", "children are always processes",
             harmless=("prefork", "processes")),
     accepted("worker_pool_putlocks", "bool", True, "Lock around the pool's pipe.", "there is no pipe"),
@@ -153,7 +176,8 @@ _WORKER: Final = (
              "a child that dies at start is replaced"),
     accepted("worker_lost_wait", "float", 10.0, "Seconds to wait for a dead child's result.",
              "its ring is read to the end at once", old="CELERYD_WORKER_LOST_WAIT"),
-    accepted("worker_send_task_events", "bool", False, "Send task events.", _EVENTS, old="CELERY_SEND_EVENTS"),
+    accepted("worker_send_task_events", "bool", False, "Send task events.", _EVENTS,
+        old="CELERY_SEND_EVENTS"),
     accepted("worker_enable_remote_control", "bool", True, "Answer remote control.", _CONTROL,
              old="CELERY_ENABLE_REMOTE_CONTROL"),
     refused("worker_direct", "bool", False, "A queue of the worker's own.", "workers have none yet",
@@ -174,7 +198,8 @@ _WORKER: Final = (
     works("worker_redirect_stdouts_level", "string", "WARNING", "Level of those lines.",
           old="CELERY_REDIRECT_STDOUTS_LEVEL"),
     accepted("worker_agent", "string", None, "Agent class.", _PARTS),
-    accepted("worker_autoscaler", "string", "celery.worker.autoscale:Autoscaler", "Autoscaler class.", _PARTS),
+    accepted("worker_autoscaler", "string", "celery.worker.autoscale:Autoscaler", "Autoscaler class.",
+        _PARTS),
     refused("worker_consumer", "string", "celery.worker.consumer:Consumer", "Consumer class.", _PARTS),
     accepted("worker_timer", "string", None, "Timer class.", _PARTS),
     accepted("worker_timer_precision", "float", 1.0, "Seconds a timer may sleep.", _PARTS),
@@ -203,10 +228,13 @@ _TURBO: Final = (
           "dead-lettered."),
     own("worker_prefetch", "any", "adaptive", "adaptive, or a fixed number of prefetched messages."),
     own("worker_shutdown_timeout", "float", None, "Seconds that a warm shutdown may take; None: no limit."),
-    own("worker_max_memory_per_child_hard", "any", None, "KiB, or text such as 1GB, at which a child is killed "
-          "mid-task."),
+    own("worker_max_memory_per_child_hard", "any", None,
+        "KiB, or text such as 1GB, at which a child is killed "
+        "mid-task."),
     own("worker_max_message_bytes", "int", 256 * 2**20, "Largest body accepted, also after decompression."),
 )
+
+# fmt: on
 
 
 def _declare() -> dict[str, Setting]:

@@ -5,10 +5,12 @@ Part of the table in ``app.settings``, in a module of its own for its length. Ru
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from turbo.app.setting import Setting, accepted, works
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _CHORD: Final = "chords do not exist yet"
 _SQL: Final = "results are not stored in SQL yet"
@@ -35,10 +37,13 @@ _FOREIGN: Final = {
 def _foreign() -> Iterator[Setting]:
     for store, names in _FOREIGN.items():
         for name in names.split():
-            yield accepted(f"{store}_{name}", "any", None, f"Results in {store}.",
-                           f"results are not stored in {store}")
+            yield accepted(
+                f"{store}_{name}", "any", None, f"Results in {store}.", f"results are not stored in {store}"
+            )
 
 
+# A table reads best as one.
+# fmt: off
 RESULT_SETTINGS: Final = (
     works("result_backend", "any", None, "URL of the result store; None: results are not stored.",
           env="CELERY_RESULT_BACKEND"),
@@ -52,13 +57,15 @@ RESULT_SETTINGS: Final = (
     works("result_persistent", "bool", None, "rpc: persistent result messages; None: no."),
     works("result_serializer", "string", "json", "Serializer of results."),
     works("result_compression", "string", None, "rpc: compression of result messages."),
-    accepted("result_cache_max", "int", -1, "Results a client remembers.", "each result is remembered by its handle",
+    accepted("result_cache_max", "int", -1, "Results a client remembers.",
+        "each result is remembered by its handle",
              old="CELERY_MAX_CACHED_RESULTS"),
     accepted("result_exchange", "string", "celeryresults", "Exchange of results.",
              "rpc results go through the default exchange"),
     accepted("result_exchange_type", "string", "direct", "Type of that exchange.",
              "rpc results go through the default exchange"),
-    works("result_backend_transport_options", "dict", {}, "Redis: global_keyprefix, retry_policy, and others."),
+    works("result_backend_transport_options", "dict", {},
+        "Redis: global_keyprefix, retry_policy, and others."),
     accepted("result_chord_expires", "float", None, "Seconds that chord counters are kept.", _CHORD),
     accepted("result_chord_retry_interval", "float", 1.0, "Seconds between checks of a chord.", _CHORD),
     accepted("result_chord_join_timeout", "float", 3.0, "Seconds to collect a chord's header.", _CHORD),
@@ -91,3 +98,4 @@ RESULT_SETTINGS: Final = (
     accepted("database_create_tables_at_setup", "bool", True, "Create the tables at start.", _SQL),
     *_foreign(),
 )
+# fmt: on

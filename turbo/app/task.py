@@ -1,24 +1,26 @@
 """``Task``: a unit of work, its options, and the ways to call it.
 
-Every decorated function becomes an instance of a subclass of this. Clients call ``delay`` and ``apply_async``;
-in a child the executor runs ``run`` and the handlers. It must never talk to a broker itself: sending is
-``app.sending``'s, storing states the app's backend's.
+Every decorated function becomes an instance of a subclass of this. Clients call ``delay`` and
+``apply_async``; in a child the executor runs ``run`` and the handlers. It must never talk to a broker
+itself: sending is ``app.sending``'s, storing states the app's backend's.
 """
 
 from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from turbo import current, exceptions
-from turbo.app.calling import Call, adapt_arguments, argument_check
+from turbo.app.calling import Call, adapt_arguments
 from turbo.app.context import Context
+from turbo.app.handlers import Handlers
 from turbo.app.registry import restore_task
-from turbo.exceptions import ImproperlyConfigured, Reject, Retry
+from turbo.exceptions import Reject, Retry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from turbo.app.base import Turbo
@@ -61,16 +63,25 @@ FROM_CONF: dict[str, str] = {
 
 #: Options of the task that are options of each of its messages too.
 _SEND_OPTIONS = (
-    "queue", "routing_key", "exchange", "priority", "expires", "serializer", "delivery_mode", "compression",
-    "time_limit", "soft_time_limit", "mandatory",
+    "queue",
+    "routing_key",
+    "exchange",
+    "priority",
+    "expires",
+    "serializer",
+    "delivery_mode",
+    "compression",
+    "time_limit",
+    "soft_time_limit",
+    "mandatory",
 )
 
 
-class Task:
+class Task(Handlers):
     """Base class of tasks. Subclass it and write ``run``, or let ``@app.task`` do so.
 
-    Limits and delays are in seconds. ``max_retries=None`` means no limit. Handlers are called in the child, in
-    the order before_start, run, on_success or on_failure or on_retry, after_return.
+    Limits and delays are in seconds. ``max_retries=None`` means no limit. Handlers are called in the child,
+    in the order before_start, run, on_success or on_failure or on_retry, after_return.
     """
 
     MaxRetriesExceededError: ClassVar = exceptions.MaxRetriesExceededError
@@ -118,8 +129,13 @@ class Task:
             app = current.current_app()
         return app
 
+    def belong_to(self, app: Turbo) -> None:
+        """Make ``app`` the task's, its options still open."""
+        self._app = app
+
     def bind(self, app: Turbo) -> None:
-        """Give the task to ``app`` and fill the options left open with its settings. Repeating it changes nothing.
+        """Give the task to ``app`` and fill the options left open with its settings. Repeating it changes
+        nothing.
 
         Before this, open options are looked up in the settings each time they are read.
         """
@@ -154,10 +170,13 @@ class Task:
         """Run the body here and now, as a function. ``request.called_directly`` is then true."""
         frame = current.top()
         if (
-            frame is not None and frame.task is self and type(self).__call__ is not Task.__call__
+            frame is not None
+            and frame.task is self
+            and type(self).__call__ is not Task.__call__
             and frame.request.claim_call()
         ):
-            # A worker runs a task whose class wraps __call__: this is super().__call__, not a call of its own.
+            # A worker runs a task whose class wraps __call__: this is super().__call__, not a call of its
+            # own.
             return self.run(*args, **kwargs)
         token = current.push(self, Context(args=args, kwargs=kwargs))
         try:
@@ -195,7 +214,8 @@ class Task:
         """Send a message that makes a worker run this task.
 
         ``options`` are those of ``Turbo.send_task``. Raises TypeError for arguments that ``run`` would not take,
-        EncodeError for arguments that cannot be serialized, OperationalError when the broker cannot be reached.
+        EncodeError for arguments that cannot be serialized, OperationalError when the broker cannot be
+        reached.
         """
         if self._send_options is None:
             self.bind(self.app)
@@ -222,8 +242,14 @@ class Task:
         return options
 
     def retry(
-        self, args: Any = None, kwargs: Any = None, exc: Any = None, throw: bool = True,
-        eta: datetime | str | None = None, countdown: float | None = None, max_retries: int | None = None,
+        self,
+        args: Any = None,
+        kwargs: Any = None,
+        exc: Any = None,
+        throw: bool = True,
+        eta: datetime | str | None = None,
+        countdown: float | None = None,
+        max_retries: int | None = None,
         **options: Any,
     ) -> Retry:
         """Send this call once more and end this run.
@@ -250,9 +276,10 @@ class Task:
                 _raise_from_current(exc)
             raise self.MaxRetriesExceededError(
                 f"Can't retry {self.name}[{request.id}] args:{call.args} kwargs:{call.kwargs}",
-                task_args=call.args, task_kwargs=call.kwargs,
+                task_args=call.args,
+                task_kwargs=call.kwargs,
             )
-        retry = Retry(exc=exc, when=eta or countdown, is_eager=request.is_eager, sig=call)
+        retry = Retry(exc=exc, when=_due(eta) or countdown, is_eager=request.is_eager, sig=call)
         if not request.is_eager:
             try:
                 call.apply_async()
@@ -263,14 +290,22 @@ class Task:
         return retry
 
     def call_from_request(
-        self, request: Context | None = None, args: Any = None, kwargs: Any = None, queue: Any = None,
+        self,
+        request: Context | None = None,
+        args: Any = None,
+        kwargs: Any = None,
+        queue: Any = None,
         **extra: Any,
     ) -> Call:
-        """Return the call that repeats ``request`` (the current one), with its destination and its priority."""
+        """Return the call that repeats ``request`` (the current one), with its destination and its
+        priority.
+        """
         request = self.request if request is None else request
         own = request.explicit_ignore_result
         options = {
-            **request.as_execution_options(), "ignore_result": self.ignore_result if own is None else own, **extra,
+            **request.as_execution_options(),
+            "ignore_result": self.ignore_result if own is None else own,
+            **extra,
         }
         origin = request.delivery_info or {}
         if origin.get("priority") is not None:
@@ -280,14 +315,19 @@ class Task:
         elif origin.get("exchange") == "" and origin.get("routing_key"):
             options["queue"] = origin["routing_key"]
         else:
-            options.update({k: v for k, v in origin.items() if k in ("exchange", "routing_key") and v is not None})
+            options.update(
+                {k: v for k, v in origin.items() if k in ("exchange", "routing_key") and v is not None}
+            )
         return Call(
-            self, request.args if args is None else args, request.kwargs if kwargs is None else kwargs, options
+            self,
+            request.args if args is None else args,
+            request.kwargs if kwargs is None else kwargs,
+            options,
         )
 
     # -- results ---------------------------------------------------------------------------------------------
 
-    def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult:  # noqa: N802 - Celery's name
+    def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult:
         """Return the handle of this task's call ``task_id``."""
         return self.app.AsyncResult(task_id, **kwargs)
 
@@ -318,25 +358,6 @@ class Task:
             self.request.children.append(result)
         return result
 
-    # -- handlers --------------------------------------------------------------------------------------------
-
-    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
-        """Called before the body."""
-
-    def on_success(self, retval: Any, task_id: str, args: Any, kwargs: Any) -> None:
-        """Called when the body returned."""
-
-    def on_retry(self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
-        """Called when the run ended in a retry."""
-
-    def on_failure(self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
-        """Called when the body raised."""
-
-    def after_return(
-        self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any
-    ) -> None:
-        """Called last, after success or failure."""
-
     def __reduce__(self) -> tuple[Any, ...]:
         """Tasks travel by their name."""
         return restore_task, (self.name,)
@@ -345,37 +366,13 @@ class Task:
         return f"<@task: {self.name}>" if self._app is None else f"<@task: {self.name} of {self._app!r}>"
 
 
-def _raise_from_current(exc: Any) -> None:
+def _raise_from_current(exc: Any) -> NoReturn:
     """Raise ``exc``, caused by the exception being handled, if another one is."""
     active = sys.exc_info()[1]
-    if active is exc:
-        raise exc
+    if exc is active:
+        raise
     raise exc from active
 
 
-def task_name(main: str | None, name: str, module: str) -> str:
-    """Return the automatic name of a task: module and function, with ``main`` for the module run as a program."""
-    module = module or "__main__"
-    found = sys.modules.get(module)
-    module = module if found is None else found.__name__
-    if module == "__main__" and main:
-        module = main
-    return f"{module}.{name}"
-
-
-def make_task(base: type[Task], fun: Callable[..., Any], name: str, bind: bool, options: dict[str, Any]) -> Task:
-    """Return a task named ``name`` whose body is ``fun`` and whose attributes are ``options``.
-
-    A class of its own is made for it, so that ``bind`` gives the body the task as its first argument.
-    """
-    if options.get("pydantic"):
-        raise ImproperlyConfigured(f"{name}: pydantic=True is not supported yet")
-    check = argument_check(fun, bind)
-    body = fun if bind else staticmethod(fun)
-    attributes = {
-        "name": name, "run": body, "abstract": False, "__doc__": fun.__doc__, "__module__": fun.__module__,
-        "__qualname__": getattr(fun, "__qualname__", fun.__name__), "__wrapped__": staticmethod(fun),
-        "__header__": None if check is None else staticmethod(check), **options,
-    }
-    task: Task = type(fun.__name__, (base,), attributes)()
-    return task
+def _due(eta: datetime | str | None) -> datetime | None:
+    return datetime.fromisoformat(eta) if isinstance(eta, str) else eta

@@ -1,0 +1,55 @@
+"""Making a task of a function: its automatic name, its class, its one instance.
+
+Called by ``Turbo.task`` while the program's modules are imported.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from turbo.app.calling import argument_check
+from turbo.exceptions import ImproperlyConfigured
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from turbo.app.task import Task
+
+
+def task_name(main: str | None, name: str, module: str) -> str:
+    """Return the automatic name of a task: module and function, with ``main`` for the module run as a
+    program.
+    """
+    module = module or "__main__"
+    found = sys.modules.get(module)
+    module = module if found is None else found.__name__
+    if module == "__main__" and main:
+        module = main
+    return f"{module}.{name}"
+
+
+def make_task(
+    base: type[Task], fun: Callable[..., Any], name: str, bind: bool, options: dict[str, Any]
+) -> Task:
+    """Return a task named ``name`` whose body is ``fun`` and whose attributes are ``options``.
+
+    A class of its own is made for it, so that ``bind`` gives the body the task as its first argument.
+    """
+    if options.get("pydantic"):
+        raise ImproperlyConfigured(f"{name}: pydantic=True is not supported yet")
+    check = argument_check(fun, bind)
+    body = fun if bind else staticmethod(fun)
+    attributes = {
+        "name": name,
+        "run": body,
+        "abstract": False,
+        "__doc__": fun.__doc__,
+        "__module__": fun.__module__,
+        "__qualname__": getattr(fun, "__qualname__", fun.__name__),
+        "__wrapped__": staticmethod(fun),
+        "__header__": None if check is None else staticmethod(check),
+        **options,
+    }
+    task: Task = type(fun.__name__, (base,), attributes)()
+    return task
