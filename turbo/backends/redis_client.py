@@ -173,10 +173,9 @@ class RedisReader:
         """Subscribe, look, then listen until a final state comes or time is up."""
         key = self._key(task_id)
         pubsub = self._ask(lambda client: self._subscribe(client, key))
+        looked = time.monotonic()
         try:
-            meta = self.get_task_meta(task_id)
-            looked = time.monotonic()
-            while meta["status"] not in READY_STATES:
+            while True:
                 if on_interval is not None:
                     on_interval()
                 now = time.monotonic()
@@ -185,33 +184,33 @@ class RedisReader:
                 wait = _LOOK_AGAIN if on_interval is None else max(interval, 0.001)
                 if deadline is not None:
                     wait = min(wait, deadline - now)
-                came = self._next_document(pubsub, key, wait)
-                if came is None and now - looked >= _LOOK_AGAIN:
-                    came, looked = self.get_task_meta(task_id), now
-                if came is not None:
-                    meta = came
-                    if on_message is not None:
-                        on_message(meta)
-            return meta
+                message = self._next_message(pubsub, wait)
+                meta = None
+                if message is None:
+                    stale = time.monotonic() - looked >= _LOOK_AGAIN
+                elif message["channel"] == key and message["type"] == "message":
+                    meta, stale = self._decode(message["data"]), False
+                else:
+                    # confirmed, or again after redis-py has reconnected: anything may have been missed
+                    stale = message["channel"] == key and message["type"] == "subscribe"
+                if stale:
+                    meta, looked = self.get_task_meta(task_id), time.monotonic()
+                if meta is not None and on_message is not None:
+                    on_message(meta)
+                if meta is not None and meta["status"] in READY_STATES:
+                    return meta
         finally:
             self._unsubscribe(key)
 
-    def _next_document(self, pubsub: PubSub, key: bytes, wait: float) -> Meta | None:
-        message = self._ask(lambda _: pubsub.get_message(ignore_subscribe_messages=True, timeout=wait))
-        if message is None or message["type"] != "message" or message["channel"] != key:
-            return None
-        return self._decode(message["data"])
+    def _next_message(self, pubsub: PubSub, wait: float) -> Any:
+        return self._ask(lambda _: pubsub.get_message(timeout=wait))
 
     def _subscribe(self, client: redis.Redis, key: bytes) -> PubSub:
         mine = self._subscriptions
         if mine.pubsub is None or mine.pid != os.getpid():
             mine.pubsub, mine.pid = client.pubsub(), os.getpid()  # type: ignore[no-untyped-call]
         mine.pubsub.subscribe(key)
-        # Redis confirms in order, so whatever GET answers afterwards is followed by messages
-        while (message := mine.pubsub.get_message(timeout=self._settings.socket_timeout or 30.0)) is not None:
-            if message["type"] == "subscribe" and message["channel"] == key:
-                return mine.pubsub
-        raise OSError("no answer to a subscription")
+        return mine.pubsub
 
     def _unsubscribe(self, key: bytes) -> None:
         pubsub = self._subscriptions.pubsub
@@ -233,6 +232,8 @@ def _client(address: RedisAddress, settings: ReaderSettings) -> redis.Redis:
     """Make the client; it connects when first used, keeps a pool, and starts anew after a fork."""
     try:
         import redis
+        from redis.backoff import ExponentialBackoff
+        from redis.retry import Retry
     except ImportError as error:
         raise ImproperlyConfigured("results in Redis need the extra turbo-worker[redis]") from error
     options: dict[str, Any] = {
@@ -240,6 +241,8 @@ def _client(address: RedisAddress, settings: ReaderSettings) -> redis.Redis:
         "username": address.username,
         "password": address.password,
         "client_name": address.client_name,
+        # under half a second altogether: whoever waits longer does so in wait_for, which knows the deadline
+        "retry": Retry(ExponentialBackoff(cap=0.2, base=0.05), 3),
         "socket_timeout": address.socket_timeout or settings.socket_timeout,
     }
     if address.path is not None:
