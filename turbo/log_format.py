@@ -41,7 +41,7 @@ _process_name = "MainProcess"
 
 @dataclass(frozen=True, slots=True)
 class LogSetup:
-    """What :func:`install` is told. ``logfile`` may hold ``%i`` and ``%I``: the child's index, 0 the master."""
+    """What :func:`install` is told. ``logfile`` may hold ``%i`` and ``%I``, the index of a child."""
 
     level: int = logging.WARNING
     logfile: str | None = None

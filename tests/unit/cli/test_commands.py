@@ -1,0 +1,229 @@
+"""The command line itself: what is accepted, refused by name, and which exit code says so."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from turbo import __version__
+from turbo.cli import worker as worker_module
+from turbo.cli.main import turbo as command
+from turbo.cli.worker_params import worker_params
+
+APP = """
+from turbo import Turbo
+app = Turbo("proj", broker="amqp://me:secret@localhost//", backend="redis://:hidden@localhost/1",
+            set_as_current=False)
+
+@app.task
+def add(x, y):
+    return x + y
+"""
+
+
+class Ran:
+    """What the command would have run."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, Any]] = []
+        self.code = 0
+
+    def __call__(self, app: Any, options: Any) -> int:
+        self.calls.append((app, options))
+        return self.code
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ran]:
+    """Stands in for ``worker.run`` and the logging that would replace pytest's; not root, clean environment."""
+    for name in (
+        "CELERY_BROKER_URL",
+        "CELERY_BROKER_READ_URL",
+        "CELERY_BROKER_WRITE_URL",
+        "CELERY_RESULT_BACKEND",
+    ):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr(worker_module, "install", lambda setup: None)
+    double = Ran()
+    monkeypatch.setattr(worker_module.worker, "run", double)
+    yield double
+    logging.captureWarnings(False)
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unique: str) -> str:
+    """The name of a module with an app, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / f"{unique}.py").write_text(APP)
+    return unique
+
+
+def turbo(*arguments: str) -> Result:
+    return CliRunner().invoke(command, arguments, prog_name="turbo")
+
+
+def test_version() -> None:
+    assert turbo("--version").output == f"turbo {__version__}\n"
+
+
+@pytest.mark.row("CL2", "CL3")
+@pytest.mark.parametrize("after", [True, False])
+def test_global_options_stand_before_or_after(module: str, ran: Ran, after: bool) -> None:
+    options = ["-A", module, "-b", "amqp://other//", "--result-backend", "redis://other/3"]
+    result = turbo(*(["worker", *options] if after else [*options, "worker"]))
+    assert result.exit_code == 0, result.output
+    app, _ = ran.calls[0]
+    assert app.main == "proj"
+    assert (app.conf.broker_url, app.conf.result_backend) == ("amqp://other//", "redis://other/3")
+
+
+@pytest.mark.row("CL1", "CL4", "CL5", "CL6", "CL9", "CL13", "CL14", "CL18")
+def test_every_option_of_the_main_job(module: str, ran: Ran) -> None:
+    result = turbo(
+        *(
+            "-A",
+            module,
+            "worker",
+            "-c",
+            "3",
+            "-Q",
+            "a,b, c",
+            "-X",
+            "b",
+            "-n",
+            "w1@box",
+            "-l",
+            "INFO",
+            "-O",
+            "fair",
+        ),
+        *("-P", "prefork", "--time-limit", "20", "--soft-time-limit", "1.5", "--max-tasks-per-child", "100"),
+        *("--max-memory-per-child", "512MB", "--max-memory-per-child-hard", "1GB", "--shutdown-timeout", "9"),
+        *(
+            "--without-gossip",
+            "--without-mingle",
+            "--without-heartbeat",
+            "--heartbeat-interval",
+            "5",
+            "--purge",
+        ),
+    )
+    assert result.exit_code == 0, result.output
+    options = ran.calls[0][1]
+    assert options.concurrency == 3
+    assert (options.queues, options.exclude_queues) == (("a", "b", "c"), ("b",))
+    assert (options.hostname, options.loglevel) == ("w1@box", logging.INFO)
+    assert (options.time_limit, options.soft_time_limit, options.shutdown_timeout) == (20, 1.5, 9)
+    assert (options.max_tasks_per_child, options.max_memory_per_child) == (100, 524288)
+    assert options.max_memory_per_child_hard == 1048576
+    assert options.purge is True
+
+
+@pytest.mark.row("CL3")
+def test_the_environment_stands_behind_the_command_line(
+    module: str, ran: Ran, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CELERY_WORKER_CONCURRENCY", "7")
+    monkeypatch.setenv("TURBO_WORKER_LOGLEVEL", "error")
+    turbo("-A", module, "worker")
+    turbo("-A", module, "worker", "-c", "2")
+    assert [options.concurrency for _, options in ran.calls] == [7, 2]
+    assert ran.calls[0][1].loglevel == logging.ERROR
+
+
+@pytest.mark.row("CL8", "CL12", "CL15", "CL19", "CL20", "CL21", "CL23")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-E"], ["--autoscale", "4,1"], ["-B"], ["-s", "file"], ["-S", "state"], ["-D"], ["--uid", "nobody"],
+        ["--gid", "x"], ["--umask", "0"], ["--executable", "x"], ["-P", "gevent"], ["--pool-start-method", "spawn"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_what_is_not_supported_is_refused_by_name(module: str, ran: Ran, arguments: list[str]) -> None:
+    result = turbo("-A", module, "worker", *arguments)
+    assert result.exit_code == 2
+    assert arguments[0] in result.output or arguments[0].lstrip("-") in result.output
+    assert "not supported" in result.output
+    assert not ran.calls
+
+
+@pytest.mark.row("CL27")
+def test_a_command_of_celerys_is_refused_by_name() -> None:
+    result = turbo("inspect", "ping")
+    assert result.exit_code == 2
+    assert "turbo inspect is not supported yet" in result.output
+
+
+@pytest.mark.row("CL25")
+@pytest.mark.parametrize("code", [0, 1])
+def test_the_workers_exit_code_is_the_commands(module: str, ran: Ran, code: int) -> None:
+    ran.code = code
+    assert turbo("-A", module, "worker").exit_code == code
+
+
+@pytest.mark.row("CL2", "CL25")
+def test_no_app_is_an_error_that_lists_what_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = turbo("worker")
+    assert result.exit_code == 1
+    assert "TURBO_APP" in result.output
+
+
+@pytest.mark.row("LG15")
+def test_the_banner_names_what_matters_and_hides_passwords(module: str, ran: Ran) -> None:
+    output = turbo("-A", module, "worker", "-c", "2", "-l", "info", "--time-limit", "5").output
+    assert f"{module}:app (from -A)" in output
+    assert "amqp://me:**@localhost" in output
+    assert "secret" not in output and "hidden" not in output
+    assert "children  2" in output
+    assert "hard 5 s" in output
+    assert "celery  exchange=celery(direct) key=celery" in output
+    assert f"{module}.add" in output or "proj.add" in output
+
+
+def test_quiet_prints_no_banner(module: str, ran: Ran) -> None:
+    assert turbo("-A", module, "-q", "worker").output == ""
+
+
+@pytest.mark.row("CL24")
+@pytest.mark.parametrize(("forced", "code"), [("", 1), ("1", 0)])
+def test_root_does_not_unpickle(
+    module: str, ran: Ran, monkeypatch: pytest.MonkeyPatch, forced: str, code: int
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setenv("C_FORCE_ROOT", forced)
+    Path(f"{module}.py").write_text(APP + "app.conf.accept_content = ['json', 'pickle']\n")
+    result = turbo("-A", module, "worker")
+    assert result.exit_code == code
+    assert ("C_FORCE_ROOT" in result.output) is (code == 1)
+
+
+@pytest.mark.row("CL4")
+def test_no_queue_left_is_an_error(module: str, ran: Ran) -> None:
+    result = turbo("-A", module, "worker", "-X", "celery")
+    assert result.exit_code == 1
+    assert "no queue" in result.output
+
+
+def test_every_option_says_what_it_does() -> None:
+    options = [param for param in worker_params() if isinstance(param, click.Option)]
+    silent = [option.opts for option in options if not option.help and not option.hidden]
+    assert not silent
+
+
+def test_report_shows_versions_and_settings_without_passwords(module: str, ran: Ran) -> None:
+    output = turbo("report", "-A", module).output
+    assert f"turbo {__version__}" in output
+    assert "broker_url" in output
+    assert "secret" not in output

@@ -1,0 +1,123 @@
+"""Command line over environment over configuration over default."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from turbo.app.conf import Settings
+from turbo.cli.worker_settings import worker_options, write_into
+from turbo.exceptions import ImproperlyConfigured
+from turbo.policy.worker_options import WorkerOptions
+
+NOTHING_GIVEN: dict[str, Any] = {
+    "concurrency": None,
+    "prefetch_multiplier": None,
+    "prefetch": None,
+    "disable_prefetch": False,
+    "time_limit": None,
+    "soft_time_limit": None,
+    "max_tasks_per_child": None,
+    "max_memory_per_child": None,
+    "max_memory_per_child_hard": None,
+    "shutdown_timeout": None,
+    "include": (),
+    "queues": (),
+    "exclude_queues": (),
+    "purge": False,
+    "overrides": (),
+}
+
+
+def merged(conf: dict[str, Any] | None = None, **given: Any) -> WorkerOptions:
+    settings = Settings(conf)
+    values = {**NOTHING_GIVEN, **given}
+    write_into(settings, values)
+    return worker_options(settings, values, hostname="celery@box", level=30, logfile=None)
+
+
+@pytest.mark.row("CL1", "CL13", "CL14")
+@pytest.mark.parametrize(
+    ("option", "setting", "field"),
+    [
+        ("concurrency", "worker_concurrency", "concurrency"),
+        ("time_limit", "task_time_limit", "time_limit"),
+        ("soft_time_limit", "task_soft_time_limit", "soft_time_limit"),
+        ("max_tasks_per_child", "worker_max_tasks_per_child", "max_tasks_per_child"),
+        ("max_memory_per_child", "worker_max_memory_per_child", "max_memory_per_child"),
+        ("max_memory_per_child_hard", "worker_max_memory_per_child_hard", "max_memory_per_child_hard"),
+        ("shutdown_timeout", "worker_shutdown_timeout", "shutdown_timeout"),
+        ("prefetch_multiplier", "worker_prefetch_multiplier", "prefetch_multiplier"),
+    ],
+)
+def test_the_command_line_wins_over_the_configuration(option: str, setting: str, field: str) -> None:
+    assert getattr(merged({setting: 7}), field) == 7
+    assert getattr(merged({setting: 7}, **{option: 3}), field) == 3
+
+
+@pytest.mark.row("CL1")
+def test_no_children_asked_for_means_one_per_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("turbo.cli.worker_settings.usable_cpus", lambda: 6)
+    assert merged().concurrency == 6
+    assert merged({"worker_concurrency": "auto"}).concurrency == 6
+    assert merged({"worker_concurrency": 3}, concurrency=0).concurrency == 6
+
+
+@pytest.mark.row("CL10", "CL11")
+@pytest.mark.parametrize(
+    ("conf", "given", "adaptive", "multiplier"),
+    [
+        ({}, {}, True, 4),
+        ({}, {"prefetch_multiplier": 2}, False, 2),
+        ({"worker_prefetch_multiplier": 2}, {}, False, 2),
+        ({"worker_prefetch_multiplier": 2}, {"prefetch": "adaptive"}, True, 2),
+        ({}, {"prefetch": "fixed"}, False, 4),
+        ({}, {"disable_prefetch": True}, False, 1),
+        ({"worker_disable_prefetch": True}, {}, False, 1),
+        ({}, {"prefetch_multiplier": 0}, False, 0),
+        ({"worker_prefetch": 10}, {"concurrency": 4}, False, 3),
+        ({"worker_prefetch": "64"}, {"concurrency": 4}, False, 16),
+    ],
+)
+def test_a_window_that_somebody_chose_is_fixed(
+    conf: dict[str, Any], given: dict[str, Any], adaptive: bool, multiplier: int
+) -> None:
+    options = merged(conf, **given)
+    assert (options.adaptive_prefetch, options.prefetch_multiplier) == (adaptive, multiplier)
+
+
+@pytest.mark.parametrize(
+    ("conf", "says"),
+    [
+        ({"worker_max_memory_per_child": "lots"}, "worker_max_memory_per_child"),
+        ({"worker_concurrency": "many"}, "worker_concurrency"),
+        ({"worker_prefetch": "some"}, "worker_prefetch"),
+        ({"task_soft_time_limit": 10, "task_time_limit": 10}, "below the hard one"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_by_name(conf: dict[str, Any], says: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=says):
+        merged(conf)
+
+
+@pytest.mark.row("CL22")
+def test_settings_after_two_dashes() -> None:
+    options = merged(overrides=("worker.concurrency=5", "task.time_limit=9"))
+    assert (options.concurrency, options.time_limit) == (5, 9)
+    with pytest.raises(ImproperlyConfigured, match="worker_nonsense"):
+        merged(overrides=("nonsense=1",))
+    with pytest.raises(ImproperlyConfigured, match="setting=value"):
+        merged(overrides=("nonsense",))
+
+
+@pytest.mark.row("CL17")
+def test_included_modules_are_added() -> None:
+    settings = Settings({"include": ("one",)})
+    write_into(settings, {**NOTHING_GIVEN, "include": ("two", "three")})
+    assert settings["include"] == ("one", "two", "three")
+
+
+def test_accepted_content_is_given_as_content_types() -> None:
+    assert merged().accept_content == {"application/json"}
+    assert "application/x-yaml" in merged({"accept_content": ["json", "yaml"]}).accept_content

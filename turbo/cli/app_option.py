@@ -1,0 +1,183 @@
+"""Which app the command is for: ``-A``, the environment, ``pyproject.toml``, or what lies in the directory.
+
+First step of every command that needs an app. It imports the user's module, in the process that forks the
+spawner later, and says what it took and why.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final
+
+from turbo.app.base import Turbo
+from turbo.exceptions import ImproperlyConfigured
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+#: Files that are looked for in the working directory, the most telling first.
+_USUAL: Final = ("celery.py", "tasks.py", "app.py")
+_LOOKED_FOR: Final = """no app found. Looked for, in this order:
+  -A / --app                          not given
+  the environment's TURBO_APP         not set
+  the environment's CELERY_APP        not set
+  [tool.turbo] app in pyproject.toml  {pyproject}
+  celery.py, tasks.py, app.py         not in {here}
+  a package with celery.py            not in {here}
+Name it: turbo -A package.module:attribute worker"""
+
+
+class AppNotFoundError(ImproperlyConfigured):
+    """No app could be found, or what was named is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundApp:
+    """The app, where it is as ``module:attribute``, and what led there, for the banner."""
+
+    app: Turbo
+    where: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Hint:
+    """A specification, and who gave it."""
+
+    spec: str
+    because: str
+
+
+def find_app(
+    given: str | None, environ: Mapping[str, str] = os.environ, here: Path | None = None
+) -> FoundApp:
+    """Find and import the app. The directory ``here`` (the working one) is put on the import path, to stay.
+
+    Raises :class:`AppNotFoundError`; an error inside the user's module passes as it is.
+    """
+    directory = Path.cwd() if here is None else here
+    if str(directory) not in sys.path:
+        sys.path.insert(0, str(directory))
+    hint = _hint(given, environ, directory)
+    app, where = _load(hint)
+    return FoundApp(app, where, hint.because)
+
+
+def _hint(given: str | None, environ: Mapping[str, str], directory: Path) -> _Hint:
+    if given:
+        return _Hint(given, "from -A")
+    for variable in ("TURBO_APP", "CELERY_APP"):
+        if environ.get(variable):
+            return _Hint(environ[variable], f"from {variable}")
+    named, state = _in_pyproject(directory / "pyproject.toml")
+    if named:
+        return _Hint(named, "from [tool.turbo] in pyproject.toml")
+    for name in _USUAL:
+        if (directory / name).is_file():
+            return _Hint(name.removesuffix(".py"), f"{name} in this directory")
+    for package in sorted(path.parent for path in directory.glob("*/celery.py")):
+        if package.name.isidentifier():
+            return _Hint(f"{package.name}.celery", f"{package.name}/celery.py in this directory")
+    raise AppNotFoundError(_LOOKED_FOR.format(pyproject=state, here=directory))
+
+
+def _in_pyproject(path: Path) -> tuple[str | None, str]:
+    """What ``[tool.turbo] app`` names, and what to say about it when it names nothing."""
+    try:
+        table = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        return None, "no such file"
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        return None, f"not readable: {error}"
+    named = table.get("tool", {}).get("turbo", {}).get("app")
+    if named is not None and not isinstance(named, str):
+        raise AppNotFoundError(f"{path}: [tool.turbo] app must be text such as 'proj.celery:app'")
+    return named, "not set"
+
+
+def _load(hint: _Hint) -> tuple[Turbo, str]:
+    """Import what a hint names: ``module:attribute``, ``module.attribute``, a module, or a package."""
+    name, colon, attribute = hint.spec.partition(":")
+    module = _import(name, hint)
+    if colon:
+        found: Any = module
+        for part in attribute.split("."):
+            if not hasattr(found, part):
+                raise AppNotFoundError(f"{hint.spec} ({hint.because}): {name} has no attribute {attribute!r}")
+            found = getattr(found, part)
+        if not isinstance(found, ModuleType):
+            return _checked(found, hint.spec, hint), hint.spec
+        module = found
+    if not isinstance(module, ModuleType):
+        return _checked(module, hint.spec, hint), hint.spec
+    for candidate in _modules(module):
+        for attribute, value in _candidates(candidate):
+            where = f"{candidate.__name__}:{attribute}"
+            return _checked(value, where, hint), where
+    raise AppNotFoundError(
+        f"{hint.spec} ({hint.because}): no app in {module.__name__}. It should have a turbo.Turbo, "
+        "usually called app; name another with module:attribute"
+    )
+
+
+def _import(name: str, hint: _Hint) -> Any:
+    """The module ``name``, or the attribute of a module that it names with a dot."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
+            raise
+        parent, dot, attribute = name.rpartition(".")
+        if dot and error.name == name:
+            module = importlib.import_module(parent)
+            if hasattr(module, attribute):
+                return getattr(module, attribute)
+        raise AppNotFoundError(
+            f"{hint.spec} ({hint.because}): no module {error.name!r} in {Path.cwd()} or on the import path"
+        ) from None
+
+
+def _modules(module: ModuleType) -> Iterator[ModuleType]:
+    """Where to look in, given a module: itself, then its ``celery`` submodule if it is a package."""
+    yield module
+    if not hasattr(module, "__path__"):
+        return
+    name = f"{module.__name__}.celery"
+    try:
+        yield importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+
+
+def _candidates(module: ModuleType) -> Iterator[tuple[str, Any]]:
+    """The attributes that look like apps, the usual names first."""
+    names = ["app", "celery", *(name for name in vars(module) if name not in ("app", "celery"))]
+    for name in names:
+        value = getattr(module, name, None)
+        if isinstance(value, Turbo) or _is_celerys(value):
+            yield name, value
+
+
+def _is_celerys(value: object) -> bool:
+    """Whether it is an app of Celery's own class, without importing Celery."""
+    return any(
+        base.__name__ == "Celery" and base.__module__ == "celery.app.base" for base in type(value).__mro__
+    )
+
+
+def _checked(value: Any, where: str, hint: _Hint) -> Turbo:
+    if isinstance(value, Turbo):
+        return value
+    if _is_celerys(value):
+        raise AppNotFoundError(
+            f"{where} ({hint.because}) is a celery.Celery: running Celery's own apps is not supported yet. "
+            "In its module, replace 'from celery import Celery' by 'from turbo import Celery'"
+        )
+    raise AppNotFoundError(f"{where} ({hint.because}) is {value!r}, which is no turbo.Turbo")

@@ -1,0 +1,54 @@
+"""The command ``turbo``: global options and the subcommands.
+
+Entry point of the console script and of ``python -m turbo``. Runs in the process that becomes the master
+when the subcommand is ``worker``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from turbo import __version__
+from turbo.cli.global_options import global_params, take_globals
+from turbo.cli.report import report_command
+from turbo.cli.worker import worker_command
+
+_NOT_YET = (
+    "amqp beat call control events graph inspect list logtool migrate multi purge result shell status upgrade"
+).split()
+
+
+class _Commands(click.Group):
+    """The subcommands; one of Celery's that turbo lacks is refused by name."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the subcommand."""
+        if args and args[0] in _NOT_YET and args[0] not in self.commands:
+            ctx.fail(f"turbo {args[0]} is not supported yet; `celery {args[0]}` speaks to the same broker")
+        return super().resolve_command(ctx, args)
+
+
+@click.pass_context
+def _group(ctx: click.Context, /, **values: Any) -> None:
+    take_globals(ctx, values)
+
+
+turbo = _Commands(
+    "turbo",
+    params=[*global_params()],
+    callback=_group,
+    help="A fast worker for Celery's messages on RabbitMQ.",
+    commands={"report": report_command, "worker": worker_command},
+)
+turbo = click.version_option(__version__, "--version", prog_name="turbo", message="%(prog)s %(version)s")(
+    turbo
+)
+
+
+def main() -> None:
+    """Run the command and leave with its exit code."""
+    turbo(prog_name="turbo")

@@ -1,0 +1,67 @@
+"""A file that holds the worker's pid and keeps a second worker from starting with the same file.
+
+Held by the command for the worker's whole life. The lock on the file says whether its owner lives, its text
+only who it is: so a file left by a worker that was killed is taken over, and never believed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from turbo.exceptions import TurboError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+class PidfileTakenError(TurboError):
+    """Another worker holds the pidfile."""
+
+
+class Pidfile:
+    """A context manager around the worker's life; entering raises PidfileTakenError, or OSError."""
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._fd = -1
+
+    def __enter__(self) -> Self:
+        while not self._try_once():
+            # The file was removed between our opening and locking it: its owner just left. Make a new one.
+            pass
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        return self
+
+    def _try_once(self) -> bool:
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(fd)
+            raise PidfileTakenError(f"{self._path} is held by a running worker (pid {owner})") from None
+        if _same_file(self._path, fd):
+            self._fd = fd
+            return True
+        os.close(fd)
+        return False
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._fd >= 0:
+            if _same_file(self._path, self._fd):
+                self._path.unlink()
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _same_file(path: Path, fd: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(fd))
+    except FileNotFoundError:
+        return False

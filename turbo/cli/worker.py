@@ -1,0 +1,124 @@
+"""``turbo worker``: from the command line to a running worker, and back to an exit code.
+
+Runs in the process that becomes the master. Everything here happens before any loop, thread or socket exists:
+``worker.run`` forks the spawner first of all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from turbo import worker
+from turbo.cli.app_option import FoundApp, find_app
+from turbo.cli.banner import banner
+from turbo.cli.global_options import GlobalOptions, command
+from turbo.cli.nodename import file_name, node_name
+from turbo.cli.pidfile import Pidfile, PidfileTakenError
+from turbo.cli.worker_params import worker_params
+from turbo.cli.worker_settings import log_setup, worker_options, write_into
+from turbo.embedded_broker import BrokerProcess, run_in_subprocess
+from turbo.exceptions import ImproperlyConfigured, OperationalError, SecurityError
+from turbo.log_format import install, level_number
+
+if TYPE_CHECKING:
+    from turbo.app.conf import Settings
+    from turbo.policy.worker_options import WorkerOptions
+
+logger = logging.getLogger("turbo.worker")
+
+EX_FAILURE: Final = 1
+#: Another worker holds the pidfile; sysexits' "cannot create".
+EX_CANTCREAT: Final = 73
+_PICKLE: Final = "application/x-python-serialize"
+
+_HELP = """Run a worker: receive messages, run their tasks, settle them.
+
+\b
+turbo worker -c 4                     the app found in this directory
+turbo -A proj worker -l INFO          the app named
+turbo -A proj worker -Q hipri,lopri   only these queues
+"""
+
+
+@command("worker", worker_params(), _HELP)
+def worker_command(ctx: click.Context, options: GlobalOptions, given: dict[str, Any]) -> None:
+    """Run, and leave with the worker's exit code."""
+    with contextlib.ExitStack() as cleanup:
+        try:
+            code = _start(options, given, cleanup)
+        except (ImproperlyConfigured, OperationalError, SecurityError) as error:
+            click.echo(f"turbo worker: {error}", err=True)
+            code = EX_FAILURE
+        except PidfileTakenError as error:
+            click.echo(f"turbo worker: {error}", err=True)
+            code = EX_CANTCREAT
+    ctx.exit(code)
+
+
+def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: contextlib.ExitStack) -> int:
+    """Everything up to ``worker.run``; ``cleanup`` undoes it."""
+    broker = _embedded_broker(cleanup) if given["embedded_broker"] else None
+    found = find_app(given_globals.app)
+    conf = found.app.conf
+    write_into(conf, given)
+    hostname = node_name(given["hostname"], socket.gethostname())
+    level = level_number(given["loglevel"] or "WARNING")
+    logfile = file_name(given["logfile"], hostname) if given["logfile"] else None
+    try:
+        install(log_setup(conf, given, level, logfile))
+        if given["pidfile"]:
+            cleanup.enter_context(Pidfile(file_name(given["pidfile"], hostname)))
+    except OSError as error:
+        raise ImproperlyConfigured(str(error)) from error
+    found.app.import_modules()
+    found.app.finalize()
+    warnings = conf.check_supported()
+    options = worker_options(conf, given, hostname=hostname, level=level, logfile=logfile)
+    warnings += _root_guard(options)
+    if broker is not None:
+        warnings.append(
+            "the embedded broker keeps messages in memory only and forgets them when this worker ends"
+        )
+    _say_hello(found, options, conf, given_globals.quiet)
+    for warning in warnings:
+        logger.warning("%s", warning)
+    return worker.run(found.app, options)
+
+
+def _embedded_broker(cleanup: contextlib.ExitStack) -> BrokerProcess:
+    """Start it and point the app at it."""
+    broker = cleanup.enter_context(run_in_subprocess())
+    for variable in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
+        os.environ[variable] = broker.url
+    return broker
+
+
+def _root_guard(options: WorkerOptions) -> list[str]:
+    """Refuse to let whoever can publish run code as root. Returns the warnings that remain."""
+    if os.geteuid() != 0:
+        return []
+    if _PICKLE in options.accept_content and not os.environ.get("C_FORCE_ROOT"):
+        raise SecurityError(
+            "this worker would run as root and accept pickle, so whoever can publish could run anything "
+            "as root. Take pickle out of accept_content, run as another user, or set C_FORCE_ROOT=1"
+        )
+    return ["running as root: tasks can do anything on this machine"]
+
+
+def _say_hello(found: FoundApp, options: WorkerOptions, conf: Settings, quiet: bool) -> None:
+    queues = found.app.worker_queues(options.queues, options.exclude_queues)
+    if not queues:
+        raise ImproperlyConfigured("there is no queue to consume from: -X leaves none")
+    if quiet:
+        return
+    names = sorted(name for name in found.app.tasks if not name.startswith("celery."))
+    text = banner(found, options, queues, tasks=names if options.loglevel <= logging.INFO else ())
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

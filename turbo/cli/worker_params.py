@@ -1,0 +1,191 @@
+"""The options of ``turbo worker``: its own, those taken for Celery's sake, those refused by name.
+
+Declared here, read by ``cli.worker``. Names, short forms and units are those of ``celery worker``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from turbo.cli.global_options import EnvOption, SilentOption
+from turbo.cli.quantities import Concurrency, Memory, Positive
+from turbo.log_format import LEVELS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Celery's options that turbo has not, by what to say about them.
+_NOT_YET: Final = "is not supported yet"
+_BEAT: Final = "is not supported: run `celery beat` beside the worker, its messages are understood"
+_DAEMON: Final = "is not supported: let systemd, a container or supervisord run the worker"
+_REFUSED: Final[tuple[tuple[tuple[str, ...], bool, str], ...]] = (
+    (("-E", "--task-events", "--events"), True, f"{_NOT_YET}: the worker sends no events"),
+    (("--autoscale",), False, f"{_NOT_YET}: give the number of children with -c"),
+    (("-B", "--beat"), True, _BEAT),
+    (("-s", "--schedule", "--schedule-filename"), False, _BEAT),
+    (("--scheduler",), False, _BEAT),
+    (("-S", "--statedb"), False, f"{_NOT_YET}: there are no revoked ids to keep"),
+    (("-D", "--detach"), True, _DAEMON),
+    (("--uid",), False, _DAEMON),
+    (("--gid",), False, _DAEMON),
+    (("--umask",), False, _DAEMON),
+    (("--executable",), False, _DAEMON),
+)
+
+
+def _refuse(why: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    def callback(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+        if value:
+            raise click.UsageError(f"{'/'.join(param.opts)} {why}", ctx)
+
+    return callback
+
+
+def _refused() -> list[click.Parameter]:
+    return [
+        SilentOption(list(names), is_flag=flag, hidden=True, expose_value=False, callback=_refuse(why))
+        for names, flag, why in _REFUSED
+    ]
+
+
+def _pool(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value not in (None, "prefork", "processes"):
+        raise click.UsageError(f"-P {value} is not supported: children are always processes (prefork)", ctx)
+
+
+def _start_method(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value not in (None, "fork"):
+        raise click.UsageError(f"--pool-start-method {value} is not supported: children are forked", ctx)
+
+
+def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in (value or "").split(",") if part.strip())
+
+
+def _accepted(name: str, **attributes: Any) -> click.Parameter:
+    return EnvOption([name], expose_value=False, help="Accepted; has no effect.", **attributes)
+
+
+def worker_params() -> list[click.Parameter]:
+    """New click parameters for ``turbo worker``."""
+    return [*_node(), *_children(), *_queues(), *_running(), *_accepted_only(), *_refused()]
+
+
+def _node() -> list[click.Parameter]:
+    return [
+        EnvOption(
+            ["-n", "--hostname"], help="Name of the worker. %h host name, %n its first part, %d domain."
+        ),
+        EnvOption(
+            ["-l", "--loglevel"],
+            type=click.Choice(LEVELS, case_sensitive=False),
+            default=None,
+            help="[default: WARNING]",
+        ),
+        EnvOption(
+            ["-f", "--logfile"],
+            metavar="PATH",
+            help="Log here instead of standard error. %n name, %h host, %i and %I the child's index.",
+        ),
+        EnvOption(
+            ["--pidfile"], metavar="PATH", help="Keep the pid here, and start only if no other worker does."
+        ),
+    ]
+
+
+def _children() -> list[click.Parameter]:
+    return [
+        EnvOption(
+            ["-c", "--concurrency"],
+            type=Concurrency(),
+            help="Number of children; auto: one per CPU that this process may use. [default: auto]",
+        ),
+        EnvOption(
+            ["-P", "--pool"], expose_value=False, callback=_pool, help="prefork, the only one there is."
+        ),
+        EnvOption(
+            ["-O", "--optimization"],
+            type=click.Choice(["default", "fair"]),
+            expose_value=False,
+            help="Both mean fair dispatch.",
+        ),
+        EnvOption(
+            ["--prefetch-multiplier"],
+            type=click.IntRange(min=0),
+            help="Messages reserved per child; giving it fixes the window. 0: no limit.",
+        ),
+        EnvOption(
+            ["--prefetch"],
+            type=click.Choice(["adaptive", "fixed"]),
+            help="Whether the window follows the tasks' run times. [default: adaptive]",
+        ),
+        EnvOption(["--disable-prefetch"], is_flag=True, help="Reserve one message per child, no more."),
+        EnvOption(
+            ["--time-limit"], type=Positive(), metavar="SECONDS", help="Kill a task that runs so long."
+        ),
+        EnvOption(
+            ["--soft-time-limit"],
+            type=Positive(),
+            metavar="SECONDS",
+            help="Raise SoftTimeLimitExceeded in a task that runs so long.",
+        ),
+        EnvOption(
+            ["--max-tasks-per-child"], type=click.IntRange(min=1), help="Replace a child after so many tasks."
+        ),
+        EnvOption(
+            ["--max-memory-per-child"],
+            type=Memory(),
+            metavar="SIZE",
+            help="Replace a child grown past so much (KiB, or with a unit: 512MB), once its task is done.",
+        ),
+        EnvOption(
+            ["--max-memory-per-child-hard"],
+            type=Memory(),
+            metavar="SIZE",
+            help="Kill a child that grows past so much in the middle of its task.",
+        ),
+    ]
+
+
+def _queues() -> list[click.Parameter]:
+    return [
+        EnvOption(
+            ["-Q", "--queues"], callback=_names, metavar="NAMES", help="Consume from these, by commas."
+        ),
+        EnvOption(
+            ["-X", "--exclude-queues"], callback=_names, metavar="NAMES", help="Do not consume from these."
+        ),
+        EnvOption(
+            ["-I", "--include"], callback=_names, metavar="MODULES", help="Import these too, by commas."
+        ),
+        SilentOption(["--purge", "--discard"], is_flag=True, help="Delete all waiting messages first."),
+    ]
+
+
+def _running() -> list[click.Parameter]:
+    return [
+        EnvOption(
+            ["--shutdown-timeout"],
+            type=Positive(),
+            metavar="SECONDS",
+            help="Longest that a warm shutdown waits for running tasks. [default: no limit]",
+        ),
+        SilentOption(
+            ["--embedded-broker"],
+            is_flag=True,
+            help="Run a small broker in memory, on this machine only, for trying things out.",
+        ),
+    ]
+
+
+def _accepted_only() -> list[click.Parameter]:
+    return [
+        _accepted("--without-gossip", is_flag=True),
+        _accepted("--without-mingle", is_flag=True),
+        _accepted("--without-heartbeat", is_flag=True),
+        _accepted("--heartbeat-interval", type=int),
+        SilentOption(["--pool-start-method"], expose_value=False, hidden=True, callback=_start_method),
+        click.Argument(["overrides"], nargs=-1, metavar="[-- SETTING=VALUE]..."),
+    ]

@@ -1,0 +1,140 @@
+"""Command line over environment over configuration over default: one frozen ``WorkerOptions``.
+
+Between the parsed command line and ``worker.run``. What the command line says is first written into the app's
+configuration, as Celery does, so that tasks and libraries that read it see what the worker does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from turbo.app.settings import SETTINGS
+from turbo.cli.quantities import children, kib, usable_cpus
+from turbo.exceptions import ImproperlyConfigured
+from turbo.log_format import LogSetup
+from turbo.policy.worker_options import WorkerOptions
+from turbo.protocol.content import accept_set
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from turbo.app.conf import Settings
+
+#: Options of the command that are a setting under another name.
+_SETTING_OF: Final[Mapping[str, str]] = {
+    "concurrency": "worker_concurrency",
+    "prefetch_multiplier": "worker_prefetch_multiplier",
+    "time_limit": "task_time_limit",
+    "soft_time_limit": "task_soft_time_limit",
+    "max_tasks_per_child": "worker_max_tasks_per_child",
+    "max_memory_per_child": "worker_max_memory_per_child",
+    "max_memory_per_child_hard": "worker_max_memory_per_child_hard",
+    "shutdown_timeout": "worker_shutdown_timeout",
+}
+_DEFAULT_ETA_LIMIT: Final = 1000
+
+
+def write_into(conf: Settings, given: Mapping[str, Any]) -> None:
+    """Write what the command line says into the configuration; options that nobody gave are None.
+
+    Raises ImproperlyConfigured for a trailing ``setting=value`` that names no setting.
+    """
+    for override in given["overrides"]:
+        name, equals, value = override.partition("=")
+        if not equals:
+            raise ImproperlyConfigured(f"{override!r} should be setting=value: worker.prefetch_multiplier=1")
+        space, dot, key = name.partition(".")
+        setting = f"{space}_{key}" if dot else f"worker_{name}"
+        if setting not in SETTINGS:
+            raise ImproperlyConfigured(f"{override!r}: there is no setting {setting}")
+        conf[setting] = value
+    for option, setting in _SETTING_OF.items():
+        if given[option] is not None:
+            conf[setting] = given[option]
+    if given["include"]:
+        conf["include"] = (*conf["include"], *given["include"])
+
+
+def log_setup(conf: Settings, given: Mapping[str, Any], level: int, logfile: str | None) -> LogSetup:
+    """How this worker logs."""
+    return LogSetup(
+        level=level,
+        logfile=logfile,
+        worker_format=conf["worker_log_format"],
+        worker_datefmt=conf["worker_log_datefmt"],
+        task_format=conf["worker_task_log_format"],
+        task_datefmt=conf["worker_task_log_datefmt"],
+        colour=conf["worker_log_color"],
+        hijack_root=conf["worker_hijack_root_logger"],
+    )
+
+
+def worker_options(
+    conf: Settings, given: Mapping[str, Any], *, hostname: str, level: int, logfile: str | None
+) -> WorkerOptions:
+    """The merged options, once :func:`write_into` has run. Raises ImproperlyConfigured, naming the value."""
+    concurrency = _checked("worker_concurrency", children, conf) or usable_cpus()
+    adaptive, multiplier = _window(conf, given, concurrency)
+    soft, hard = conf["task_soft_time_limit"], conf["task_time_limit"]
+    if soft and hard and soft >= hard:
+        raise ImproperlyConfigured(f"the soft time limit ({soft} s) must be below the hard one ({hard} s)")
+    retry = conf["broker_connection_retry_on_startup"]
+    eta_limit = conf["worker_eta_task_limit"]
+    return WorkerOptions(
+        hostname=hostname,
+        concurrency=concurrency,
+        prefetch_multiplier=multiplier,
+        adaptive_prefetch=adaptive,
+        time_limit=hard,
+        soft_time_limit=soft,
+        max_tasks_per_child=conf["worker_max_tasks_per_child"] or None,
+        max_memory_per_child=_checked("worker_max_memory_per_child", kib, conf),
+        max_memory_per_child_hard=_checked("worker_max_memory_per_child_hard", kib, conf),
+        task_max_deliveries=conf["task_max_deliveries"],
+        shutdown_timeout=conf["worker_shutdown_timeout"],
+        soft_shutdown_timeout=conf["worker_soft_shutdown_timeout"] or 0.0,
+        eta_task_limit=_DEFAULT_ETA_LIMIT if eta_limit is None else eta_limit,
+        broker_heartbeat=conf["broker_heartbeat"] or 0.0,
+        broker_connection_timeout=conf["broker_connection_timeout"],
+        broker_connection_retry_on_startup=True if retry is None else retry,
+        track_started=conf["task_track_started"],
+        accept_content=accept_set(conf["accept_content"]),
+        max_body_size=conf["worker_max_message_bytes"],
+        result_expires=conf["result_expires"] or None,
+        loglevel=level,
+        logfile=logfile,
+        purge=bool(given["purge"]),
+        queues=given["queues"],
+        exclude_queues=given["exclude_queues"],
+    )
+
+
+def _checked(setting: str, convert: Any, conf: Settings) -> int | None:
+    try:
+        value: int | None = convert(conf[setting])
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{setting}: {error}") from None
+    return value
+
+
+def _window(conf: Settings, given: Mapping[str, Any], concurrency: int) -> tuple[bool, int]:
+    """Whether the prefetch window adapts, and the messages per child that it starts with.
+
+    A multiplier that somebody chose is meant: it fixes the window, unless ``--prefetch adaptive`` is given.
+    """
+    asked = given["prefetch"] or conf["worker_prefetch"]
+    multiplier = conf["worker_prefetch_multiplier"]
+    if given["disable_prefetch"] or conf["worker_disable_prefetch"]:
+        return False, 1
+    if asked == "fixed" or multiplier == 0:
+        return False, multiplier
+    if asked != "adaptive":
+        try:
+            total = int(asked)
+        except (TypeError, ValueError):
+            raise ImproperlyConfigured(
+                f"worker_prefetch={asked!r} should be adaptive, fixed or a number"
+            ) from None
+        return False, max(1, -(-total // concurrency))
+    chosen = conf.is_set("worker_prefetch_multiplier") and given["prefetch"] is None
+    return not chosen, multiplier
