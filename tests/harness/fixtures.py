@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.celery_env import celery_python
+from tests.harness.embedded import BrokerUnderTest, ThreadedBroker, rabbitmq_under_test
 from tests.harness.fault_proxy import FaultProxy
 from tests.harness.oracle import Leftovers, Oracle
 from tests.harness.rabbitmq import RabbitMQ
@@ -96,3 +97,20 @@ def oracle(tmp_path: Path) -> Oracle:
 def leftovers() -> Leftovers:
     """Notes what exists before the test; the test calls `check()`."""
     return Leftovers()
+
+
+@pytest.fixture(scope="session")
+def embedded_server() -> Iterator[ThreadedBroker]:
+    """The embedded broker on a thread of its own."""
+    server = ThreadedBroker().start()
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["embedded", "rabbitmq"])
+def any_broker(request: pytest.FixtureRequest) -> BrokerUnderTest:
+    """Each of the two brokers in turn, with an empty virtual host."""
+    if request.param == "embedded":
+        server: ThreadedBroker = request.getfixturevalue("embedded_server")
+        return server.under_test()
+    return rabbitmq_under_test(request.getfixturevalue("rabbitmq"), request.getfixturevalue("vhost"))

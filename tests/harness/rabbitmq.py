@@ -197,9 +197,10 @@ class RabbitMQ:
         """Facts of a queue, None when there is no such queue. `vhost` is a name or a URL."""
         resource = f"rabbit_misc:r({_binary(vhost_of(vhost))}, queue, {_binary(name)})"
         answer = self.evaluate(
-            f"case rabbit_amqqueue:lookup({resource}) of "
+            f"try case rabbit_amqqueue:lookup({resource}) of "
             "{ok, Q} -> [V || {_, V} <- rabbit_amqqueue:info(Q, [messages_ready, messages_unacknowledged, "
-            "consumers, durable, auto_delete, exclusive, arguments])]; _ -> none end"
+            "consumers, durable, auto_delete, exclusive, arguments])]; _ -> none end "
+            "catch exit:_ -> none end"  # it was deleted between the two calls
         )
         if answer == "none":
             return None

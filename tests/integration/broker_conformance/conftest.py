@@ -1,0 +1,36 @@
+"""Clients of the conformance tests: pika connections that are closed when the test ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pika
+import pytest
+from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
+
+from tests.harness.embedded import BrokerUnderTest
+
+Connect = Callable[[], BlockingConnection]
+
+
+@pytest.fixture
+def connect(any_broker: BrokerUnderTest) -> Iterator[Connect]:
+    """Makes pika connections to the broker under test."""
+    made: list[BlockingConnection] = []
+
+    def one() -> BlockingConnection:
+        made.append(BlockingConnection(pika.URLParameters(f"{any_broker.url}?heartbeat=30")))
+        return made[-1]
+
+    yield one
+    for connection in made:
+        if connection.is_open:
+            connection.close()
+
+
+@pytest.fixture
+def channel(connect: Connect) -> BlockingChannel:
+    """A channel on a connection of its own; a publish returns when the broker has it."""
+    made = connect().channel()
+    made.confirm_delivery()
+    return made

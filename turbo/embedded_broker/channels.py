@@ -1,0 +1,327 @@
+"""A channel of the embedded broker: its consumers, what they hold unacknowledged, its publishes.
+
+Lives in a connection, which feeds it frames; calls the virtual host and its queues, and writes frames
+through `Wire`. The methods themselves are in `methods.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import TYPE_CHECKING, Protocol
+
+from pika import amqp_object, spec
+
+from turbo.embedded_broker.dead_letters import REJECTED, with_delivery_count
+from turbo.embedded_broker.faults import AmqpFault, access_refused, precondition_failed
+from turbo.embedded_broker.message import Entry, make_message
+from turbo.embedded_broker.wire import (
+    content_method,
+    deliver_arguments,
+    encode_ack,
+    encode_content,
+    encode_method,
+    short_string,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from turbo.embedded_broker.queues import Queue
+    from turbo.embedded_broker.vhost import VirtualHost
+
+
+class Wire(Protocol):
+    """The connection as its channels see it."""
+
+    frame_max: int
+    cancel_notify: bool
+
+    def write(self, data: bytes) -> None:
+        """Send at the end of this turn of the loop."""
+
+    def has_room(self) -> bool:
+        """False while too much waits to be sent."""
+
+
+class Consumer:
+    """A consumer: the end of a queue's way (queues.Receiver)."""
+
+    __slots__ = (
+        "channel",
+        "encoded_tag",
+        "exclusive",
+        "held",
+        "no_ack",
+        "prefetch",
+        "priority",
+        "queue",
+        "tag",
+    )
+
+    def __init__(
+        self,
+        channel: Channel,
+        tag: str,
+        queue: Queue,
+        *,
+        no_ack: bool,
+        exclusive: bool,
+        prefetch: int,
+        priority: int,
+    ) -> None:
+        self.channel = channel
+        self.tag = tag
+        self.encoded_tag = short_string(tag)
+        self.queue = queue
+        self.no_ack = no_ack
+        self.exclusive = exclusive
+        self.prefetch = prefetch
+        self.priority = priority
+        self.held = 0
+
+    def can_take(self) -> bool:
+        """Whether the windows of the consumer and the channel and the connection have room."""
+        if self.channel.closing or not self.channel.wire.has_room():
+            return False
+        return self.no_ack or (
+            (not self.prefetch or self.held < self.prefetch)
+            and (not self.channel.prefetch_all or self.channel.held < self.channel.prefetch_all)
+        )
+
+    def deliver(self, entry: Entry) -> None:
+        """Send basic.deliver with its content."""
+        channel = self.channel
+        tag = channel.take_tag(entry, self.queue, self)
+        method = deliver_arguments(self.encoded_tag, tag, entry.redelivered, entry.message.routing)
+        channel.write_content(method, entry, self.queue)
+
+    def cancelled(self) -> None:
+        """The queue is gone: tell the client if it said that it understands."""
+        del self.channel.consumers[self.tag]
+        if self.channel.wire.cancel_notify:
+            self.channel.send(spec.Basic.Cancel(self.tag, nowait=True))
+
+
+@dataclass(slots=True)
+class Unacked:
+    """A delivered message that is neither acknowledged nor back in its queue."""
+
+    entry: Entry
+    queue: Queue
+    consumer: Consumer | None
+
+
+@dataclass(slots=True)
+class _Publish:
+    """A publish whose content is still coming."""
+
+    exchange: str
+    routing_key: str
+    mandatory: bool
+    header: bytes | None = None
+    missing: int = 0
+    pieces: list[bytes] | None = None
+
+
+class Channel:
+    """One open channel."""
+
+    def __init__(self, number: int, wire: Wire, vhost: VirtualHost) -> None:
+        self.number = number
+        self.wire = wire
+        self.vhost = vhost
+        self.consumers: dict[str, Consumer] = {}
+        self.unacked: dict[int, Unacked] = {}  # by delivery tag, ascending
+        self.held = 0  # of the unacked, those that consumers hold
+        self.prefetch_each = 0
+        self.prefetch_all = 0
+        self.last_queue = ""
+        self.confirms = False
+        self.closing = False  # nothing is delivered any more; from the client only close-ok counts
+        self._next_tag = 1
+        self._publish: _Publish | None = None
+        self._published = 0
+        self._confirmed = 0
+
+    # -- to the client --------------------------------------------------------------------------------
+
+    def send(self, method: amqp_object.Method) -> None:
+        """Send a method."""
+        self.wire.write(encode_method(self.number, method))
+
+    def write_content(self, method: bytes, entry: Entry, queue: Queue) -> None:
+        """Send a method with a message."""
+        header = entry.message.header
+        if queue.options.quorum and entry.deliveries:
+            header = with_delivery_count(entry.message, entry.deliveries)
+        self.wire.write(encode_content(self.number, method, header, entry.message.body, self.wire.frame_max))
+
+    def take_tag(self, entry: Entry, queue: Queue, consumer: Consumer | None, *, no_ack: bool = False) -> int:
+        """The next delivery tag, noting the message as unacknowledged unless nobody will acknowledge it."""
+        tag = self._next_tag
+        self._next_tag += 1
+        if no_ack or (consumer is not None and consumer.no_ack):
+            queue.unacked -= 1
+            return tag
+        self.unacked[tag] = Unacked(entry, queue, consumer)
+        if consumer is not None:
+            consumer.held += 1
+            self.held += 1
+        return tag
+
+    # -- settling -------------------------------------------------------------------------------------
+
+    def settle(self, tag: int, multiple: bool) -> list[Unacked]:
+        """Remove and give the deliveries up to (or just) `tag`; 406 when there is none such."""
+        if multiple and tag == 0:
+            tags = list(self.unacked)
+        elif tag not in self.unacked:
+            raise precondition_failed(f"unknown delivery tag {tag}")
+        elif multiple:
+            tags = list(takewhile(tag.__ge__, self.unacked))
+        else:
+            tags = [tag]
+        settled = [self.unacked.pop(each) for each in tags]
+        for each in settled:
+            each.queue.unacked -= 1
+            if each.consumer is not None:
+                each.consumer.held -= 1
+                self.held -= 1
+        return settled
+
+    def ack(self, tag: int, multiple: bool) -> None:
+        """basic.ack: the messages are done with."""
+        self._make_room(self.settle(tag, multiple))
+
+    def reject(self, tag: int, multiple: bool, requeue: bool) -> None:
+        """basic.nack and basic.reject: back to the queue, or dead-lettered."""
+        settled = self.settle(tag, multiple)
+        if requeue:
+            put_back(settled)
+        else:
+            for each in settled:
+                self.vhost.dead_letter(each.queue, each.entry, REJECTED)
+        self._make_room(settled)
+
+    def recover(self) -> None:
+        """basic.recover: everything unacknowledged goes back to its queue."""
+        settled = self.settle(0, multiple=True)
+        put_back(settled)
+        self._make_room(settled)
+
+    def _make_room(self, settled: Iterable[Unacked]) -> None:
+        queues = {id(each.queue): each.queue for each in settled}
+        if self.prefetch_all:  # the window of the channel may have held back its consumers of other queues
+            queues |= {id(consumer.queue): consumer.queue for consumer in self.consumers.values()}
+        for queue in queues.values():
+            queue.dispatch()
+
+    # -- consumers ------------------------------------------------------------------------------------
+
+    def consume(self, queue: Queue, tag: str, *, no_ack: bool, exclusive: bool, priority: int) -> Consumer:
+        """Register a consumer; the caller confirms it and then calls `queue.add_consumer`."""
+        if tag in self.consumers:
+            raise AmqpFault(530, f"attempt to reuse consumer tag '{tag}'")
+        if (exclusive and queue.consumers) or any(other.exclusive for other in queue.consumers):
+            raise access_refused(f"queue '{queue.name}' in vhost '{self.vhost.name}' in exclusive use")
+        consumer = self.consumers[tag] = Consumer(
+            self,
+            tag,
+            queue,
+            no_ack=no_ack,
+            exclusive=exclusive,
+            prefetch=self.prefetch_each,
+            priority=priority,
+        )
+        return consumer
+
+    def cancel(self, tag: str) -> None:
+        """basic.cancel; what it holds stays unacknowledged."""
+        consumer = self.consumers.pop(tag, None)
+        if consumer is not None:
+            consumer.queue.remove_consumer(consumer)
+            self.vhost.consumer_gone(consumer.queue)
+
+    def close(self) -> None:
+        """The channel is over: cancel its consumers, then put back what they held."""
+        self.closing = True
+        for tag in list(self.consumers):
+            self.cancel(tag)
+        put_back(self.settle(0, multiple=True))
+        self._publish = None
+
+    # -- publishing -----------------------------------------------------------------------------------
+
+    def begin_publish(self, exchange: str, routing_key: str, mandatory: bool) -> None:
+        """basic.publish came; its content follows."""
+        if self._publish is not None:
+            raise AmqpFault(505, "a publish before the content of the last one was complete")
+        self._publish = _Publish(exchange, routing_key, mandatory)
+
+    @property
+    def expects_content(self) -> bool:
+        """True between basic.publish and the end of its content."""
+        return self._publish is not None
+
+    def take_header(self, payload: bytes) -> None:
+        """A content header frame."""
+        publish = self._publish
+        if publish is None or publish.header is not None or len(payload) < 14:
+            raise AmqpFault(505, "a content header that nothing announced")
+        publish.header, publish.pieces = payload, []
+        publish.missing = int.from_bytes(payload[4:12], "big")
+        if not publish.missing:
+            self._finish_publish(publish)
+
+    def take_body(self, payload: bytes) -> None:
+        """A content body frame."""
+        publish = self._publish
+        if publish is None or publish.pieces is None:
+            raise AmqpFault(505, "a content body that nothing announced")
+        publish.pieces.append(payload)
+        publish.missing -= len(payload)
+        if publish.missing < 0:
+            raise AmqpFault(505, "a content body longer than announced")
+        if not publish.missing:
+            self._finish_publish(publish)
+
+    def _finish_publish(self, publish: _Publish) -> None:
+        self._publish = None
+        assert publish.header is not None and publish.pieces is not None
+        exchange = self.vhost.exchange(publish.exchange)
+        if exchange.internal:
+            raise access_refused(
+                f"cannot publish to internal exchange '{exchange.name}' in vhost '{self.vhost.name}'"
+            )
+        body = publish.pieces[0] if len(publish.pieces) == 1 else b"".join(publish.pieces)
+        message = make_message(publish.exchange, publish.routing_key, publish.header, body)
+        routed, accepted = self.vhost.publish(exchange, message)
+        if publish.mandatory and not routed:
+            returned = content_method(
+                spec.Basic.Return.INDEX,
+                (b"\x01\x38", short_string("NO_ROUTE"), message.routing),  # 312
+            )
+            self.wire.write(encode_content(self.number, returned, message.header, body, self.wire.frame_max))
+        if self.confirms:
+            self._published += 1
+            if not accepted:
+                self.flush_confirms(before=self._published)
+                self.wire.write(encode_ack(self.number, self._published, multiple=False, negative=True))
+                self._confirmed = self._published
+
+    def flush_confirms(self, before: int | None = None) -> None:
+        """Confirm what was published since the last time, in one frame."""
+        last = self._published if before is None else before - 1
+        if last > self._confirmed:
+            self.wire.write(encode_ack(self.number, last, multiple=last > self._confirmed + 1))
+            self._confirmed = last
+
+
+def put_back(settled: Iterable[Unacked]) -> None:
+    """Requeue deliveries, queue by queue, so that each queue gets its own back in one go."""
+    by_queue: dict[int, tuple[Queue, list[Entry]]] = {}
+    for each in settled:
+        by_queue.setdefault(id(each.queue), (each.queue, []))[1].append(each.entry)
+    for queue, entries in by_queue.values():
+        queue.requeue(entries)
