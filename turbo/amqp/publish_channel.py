@@ -6,28 +6,31 @@ never decide what becomes of a message that was in flight then: it hands all of 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
 from turbo.amqp.channel_calls import ChannelCalls, ChannelGone
 from turbo.amqp.confirms import ConfirmLedger, Outgoing, Published
 from turbo.amqp.publish_answers import AnswerReader, Returned
-from turbo.amqp.publish_frames import publish_frames
+from turbo.amqp.publish_frames import publish_frames, publish_in_parts
 
 if TYPE_CHECKING:
-    import asyncio
     from collections import deque
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from turbo.amqp.fast_connection import PublishConnection
 
 logger = logging.getLogger("turbo.amqp.outbox")
 
-#: Bytes joined into one write. pika copies what a partial send leaves over, so a large message must not be
-#: one.
-WRITE_BYTES = 256 * 1024
+#: From this size on, in bytes, a message goes out in parts over several turns of the loop.
+LARGE = 256 * 1024
+#: Bytes of one part. pika copies what a partial send leaves over, so a large message must not be one write.
+PART_BYTES = 256 * 1024
 #: Bytes that may wait for the socket before we stop adding to them.
-UNSENT_LIMIT = 8 * 1024 * 1024
+UNSENT_LIMIT = 2 * 1024 * 1024
+#: Seconds until we look again whether the socket has taken them.
+SOCKET_PAUSE = 0.002
 #: Bytes in flight; a larger message goes alone.
 WINDOW_BYTES = 16 * 1024 * 1024
 
@@ -50,7 +53,9 @@ class PublishChannel:
         self._window = window
         self._ledger = ConfirmLedger()
         self._frame_max = int(connection.params.frame_max or 0)
-        self._last_left: list[Outgoing] = []
+        #: The rest of a large message that is going out.
+        self._parts: Iterator[bytes] | None = None
+        self._again: asyncio.TimerHandle | None = None
         self.gone = calls.closed
         #: Set between Connection.Blocked and Connection.Unblocked.
         self.blocked = False
@@ -81,42 +86,44 @@ class PublishChannel:
         return len(self._ledger)
 
     def send_from(self, queue: deque[Outgoing]) -> int:
-        """Send from the head of ``queue`` what the window allows, in one turn.
-
-        The bytes taken off the queue.
-        """
+        """Send from the head of ``queue`` what the window allows; the bytes taken off the queue."""
         taken = 0
-        pieces: list[bytes | memoryview] = []
-        gathered = 0
+        small: list[bytes] = []
         while queue and self._may_send(queue[0]):
             message = queue.popleft()
             taken += message.size
+            number = self._calls.number
             try:
-                frames = publish_frames(
-                    self._calls.number, message.method, message.header, message.body, self._frame_max
-                )
+                if message.size >= LARGE:
+                    self._write(small)
+                    small = []
+                    self._parts = publish_in_parts(
+                        number, message.method, message.header, message.body, self._frame_max, PART_BYTES
+                    )
+                    self._ledger.sent(message)
+                else:
+                    small += publish_frames(
+                        number, message.method, message.header, message.body, self._frame_max
+                    )
+                    self._ledger.sent(message)
             except ValueError as error:
                 logger.error("message to %r cannot be sent: %s", message.exchange, error)
                 self._answered(message, Published.FAILED)
-                continue
-            self._ledger.sent(message)
-            for piece in frames:
-                pieces.append(piece)
-                gathered += len(piece)
-                if gathered >= WRITE_BYTES:
-                    self._write(pieces)
-                    pieces, gathered = [], 0
-        if pieces:
-            self._write(pieces)
+        self._write(small)
         return taken
 
     def _may_send(self, message: Outgoing) -> bool:
         ledger = self._ledger
-        if self.blocked or not self._calls.is_open or not self._connection.is_open:
+        if not self._calls.is_open or not self._connection.is_open:
+            return False
+        if self._parts is not None and not self._send_parts():
+            return False
+        if self.blocked:
             return False
         if not ledger:
             return True
-        if message.suspect or self._suspects:
+        if message.suspect or (len(ledger) == 1 and ledger.oldest().suspect):
+            # A suspect travels alone.
             return False
         return (
             len(ledger) < self._window
@@ -124,15 +131,32 @@ class PublishChannel:
             and self._connection.unsent_bytes < UNSENT_LIMIT
         )
 
-    @property
-    def _suspects(self) -> bool:
-        """Whether the one message in flight is a suspect, which travels alone."""
-        return len(self._ledger) == 1 and self._ledger.oldest().suspect
+    def _send_parts(self) -> bool:
+        """Go on with a large message, as far as the socket follows; whether it is out."""
+        parts = self._parts
+        while parts is not None and self._connection.unsent_bytes < UNSENT_LIMIT:
+            part = next(parts, None)
+            if part is None:
+                self._parts = parts = None
+            else:
+                self._write([part])
+        if parts is None:
+            return True
+        if self._again is None and not self.blocked:
+            self._again = asyncio.get_running_loop().call_later(SOCKET_PAUSE, self._look_again)
+        return False
 
-    def _write(self, pieces: Sequence[bytes | memoryview]) -> None:
-        # Frames are counted by their heads: every second piece at least. The counter only feeds pika's
-        # statistics.
-        self._connection.emit_frames(b"".join(pieces), len(pieces) // 2)
+    def _look_again(self) -> None:
+        self._again = None
+        if self._parts is not None and self._calls.is_open:
+            self._send_parts()
+        if self._parts is None:
+            self._room()
+
+    def _write(self, pieces: Sequence[bytes]) -> None:
+        if pieces:
+            # A frame has about two pieces; the counter only feeds pika's statistics.
+            self._connection.emit_frames(b"".join(pieces), (len(pieces) + 1) // 2)
 
     def _on_confirm(self, number: int, multiple: bool, taken: bool) -> None:
         for message in list(self._ledger.answered(number, multiple)):
@@ -170,6 +194,9 @@ class PublishChannel:
         """
         self._connection.watch_blocking(None)
         self._connection.watch_answers(self._calls.number, None)
+        self._parts = None
+        if self._again is not None:
+            self._again.cancel()
         messages = self._ledger.abandon()
         for message in messages:
             message.returned = False

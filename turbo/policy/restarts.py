@@ -1,7 +1,7 @@
 """How long to wait before trying again: the pure rule for reconnects.
 
-Facts in (which attempt, a random number), seconds out. ``amqp.dialer`` and the result stores act on it, in the
-master and in clients. It must never read a clock, sleep or draw a random number itself.
+Facts in (which attempt, a random number), seconds out. ``amqp.dialer`` and the result stores act on it, in
+the master and in clients. It must never read a clock, sleep or draw a random number itself.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 class Backoff:
     """Exponential waiting with a ceiling, in seconds.
 
-    ``cap`` bounds how late a recovered server is noticed: with the default, a connect and a set-up of 2 s still
-    leave consumption resuming within 5 s.
+    ``cap`` bounds how late a recovered server is noticed: with the default, a connect and a set-up of 2 s
+    still leave consumption resuming within 5 s.
     """
 
     first: float = 0.1
@@ -34,8 +34,9 @@ BROKER_BACKOFF = Backoff()
 def reconnect_delay(failures: int, spread: float, backoff: Backoff = BROKER_BACKOFF) -> float:
     """Seconds to wait after ``failures`` failed attempts in a row (0: none failed yet).
 
-    ``spread`` is a random number in [0, 1): the wait is between half and all of the exponential value, so that
-    a fleet which lost one broker does not come back in step. Never negative, never above ``backoff.cap``.
+    ``spread`` is a random number in [0, 1): the wait is between half and all of the exponential value, so
+    that a fleet which lost one broker does not come back in step. Never negative, never above
+    ``backoff.cap``.
     """
     if failures <= 0:
         return 0.0

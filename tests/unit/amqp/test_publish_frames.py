@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pika import frame, spec
 
 from turbo.amqp.publish_answers import AnswerReader, Returned
-from turbo.amqp.publish_frames import publish_frames, publish_method
+from turbo.amqp.publish_frames import publish_frames, publish_in_parts, publish_method
 
 
 def header_payload(properties: pika.BasicProperties, size: int) -> bytes:
@@ -42,6 +42,24 @@ def test_pika_reads_what_was_published(
     assert (method.exchange, method.routing_key, method.mandatory) == (exchange, key, mandatory)
     assert (read[1].body_size, read[1].properties.headers) == (len(body), {"id": "x"})
     assert b"".join(each.fragment for each in read[2:]) == body
+
+
+@given(
+    size=st.integers(0, 5000),
+    frame_max=st.sampled_from([0, 256, 1000, 131072]),
+    part_bytes=st.sampled_from([1, 300, 10**6]),
+)
+@settings(max_examples=100, deadline=None)
+def test_parts_are_the_same_bytes_cut_between_frames(size: int, frame_max: int, part_bytes: int) -> None:
+    method, body = publish_method("e", "k", False), bytes(range(256)) * 20
+    header, body = header_payload(pika.BasicProperties(), size), body[:size]
+    parts = list(publish_in_parts(5, method, header, body, frame_max, part_bytes))
+    assert b"".join(parts) == b"".join(publish_frames(5, method, header, body, frame_max))
+    for part in parts:
+        while part:
+            used, _value = frame.decode_frame(part)
+            assert used, "a part ends inside a frame"
+            part = part[used:]
 
 
 def test_names_over_255_bytes_are_refused() -> None:

@@ -1,0 +1,159 @@
+"""What the tests of the AMQP client share: a sink, a loop-lag probe, a plain publisher."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+
+import pika
+import uvloop
+from pika import frame
+
+from turbo.amqp.frame_splitter import RawDelivery
+from turbo.amqp.link import BrokerLink
+from turbo.amqp.topology import Queue, task_queue
+from turbo.amqp.url import parse_broker_urls
+
+PERSISTENT = pika.BasicProperties(delivery_mode=2, headers={"id": "x"})
+
+
+def run(work: Coroutine[object, object, None]) -> None:
+    """Run a test's coroutine on uvloop, as the master does."""
+    uvloop.run(asyncio.wait_for(work, 55))
+
+
+class Collector:
+    """Takes deliveries, acknowledges them if told to, and notes everything that happens."""
+
+    def __init__(self, *, ack: bool = True) -> None:
+        self.ack = ack
+        self.link: BrokerLink | None = None
+        self.bodies: list[bytes] = []
+        self.deliveries: list[tuple[int, str, int]] = []
+        self.raw: list[RawDelivery] = []
+        self.events: list[tuple[str, int, str]] = []
+        self._changed = asyncio.Event()
+
+    def on_deliveries(self, epoch: int, queue: str, batch: list[RawDelivery]) -> None:
+        assert self.link is not None
+        for delivery in batch:
+            self.bodies.append(delivery[3])
+            self.raw.append(delivery)
+            self.deliveries.append((epoch, queue, delivery[0]))
+            if self.ack:
+                self.link.ack(epoch, delivery[0])
+        self._changed.set()
+
+    def on_session_up(self, epoch: int) -> None:
+        self.events.append(("up", epoch, ""))
+        self._changed.set()
+
+    def on_session_lost(self, epoch: int, reason: str) -> None:
+        self.events.append(("lost", epoch, reason))
+        self._changed.set()
+
+    def on_consumer_cancelled(self, epoch: int, queue: str) -> None:
+        self.events.append(("cancelled", epoch, queue))
+        self._changed.set()
+
+    def saw(self, kind: str) -> bool:
+        return any(event[0] == kind for event in self.events)
+
+    async def until(self, reached: Callable[[], bool], what: str, timeout: float = 20) -> None:
+        """Wait until something that the sink is told makes ``reached`` true."""
+        try:
+            async with asyncio.timeout(timeout):
+                while not reached():
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise AssertionError(
+                f"{what} not within {timeout} s: {len(self.bodies)} deliveries, {self.events}"
+            ) from None
+
+
+@contextlib.asynccontextmanager
+async def linked(
+    url: str | Sequence[str],
+    queues: Iterable[Queue | str],
+    sink: Collector,
+    *,
+    prefetch_count: int = 100,
+    heartbeat: float = 60,
+    ready: bool = True,
+    **options: object,
+) -> AsyncIterator[BrokerLink]:
+    """A started link, stopped at the end."""
+    wanted = [task_queue(each) if isinstance(each, str) else each for each in queues]
+    link = BrokerLink(
+        parse_broker_urls(url), wanted, sink, prefetch_count=prefetch_count, heartbeat=heartbeat, **options
+    )
+    sink.link = link
+    await link.start()
+    try:
+        if ready:
+            assert await link.wait_ready(15), link.last_error
+        yield link
+    finally:
+        await link.stop(time.monotonic() + 5)
+
+
+@contextlib.contextmanager
+def channel_to(url: str) -> Iterator[pika.adapters.blocking_connection.BlockingChannel]:
+    """A plain pika channel with confirms."""
+    address = parse_broker_urls(url)[0]
+    connection = pika.BlockingConnection(
+        pika.ConnectionParameters(address.host, address.port, address.vhost, heartbeat=0)
+    )
+    try:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        yield channel
+    finally:
+        if connection.is_open:
+            connection.close()
+
+
+def publish(url: str, queue: str, bodies: Iterable[bytes], *, declare: bool = True) -> None:
+    """Put messages into a queue, confirmed by the broker."""
+    with channel_to(url) as channel:
+        if declare:
+            channel.queue_declare(queue, durable=True)
+        for body in bodies:
+            channel.basic_publish("", queue, body, PERSISTENT)
+
+
+def depth(url: str, queue: str) -> int:
+    """Ready messages of a queue."""
+    with channel_to(url) as channel:
+        return int(channel.queue_declare(queue, passive=True).method.message_count)
+
+
+def header_payload(size: int, properties: pika.BasicProperties = PERSISTENT) -> bytes:
+    """A content-header payload for a body of ``size`` bytes."""
+    return bytes(frame.Header(1, size, properties).marshal()[7:-1])
+
+
+class LagProbe:
+    """Notes the longest time for which the loop did not turn."""
+
+    def __init__(self) -> None:
+        self.worst = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> LagProbe:
+        self._task = asyncio.get_running_loop().create_task(self._watch())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def _watch(self) -> None:
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(0.002)
+            self.worst = max(self.worst, time.monotonic() - before - 0.002)
