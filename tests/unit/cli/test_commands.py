@@ -41,7 +41,7 @@ class Ran:
 
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ran]:
-    """Stands in for ``worker.run`` and the logging that would replace pytest's; not root, clean environment."""
+    """Stands in for ``worker.run`` and for the logging that would replace pytest's; never root."""
     for name in (
         "CELERY_BROKER_URL",
         "CELERY_BROKER_READ_URL",
@@ -144,7 +144,8 @@ def test_the_environment_stands_behind_the_command_line(
     "arguments",
     [
         ["-E"], ["--autoscale", "4,1"], ["-B"], ["-s", "file"], ["-S", "state"], ["-D"], ["--uid", "nobody"],
-        ["--gid", "x"], ["--umask", "0"], ["--executable", "x"], ["-P", "gevent"], ["--pool-start-method", "spawn"],
+        ["--gid", "x"], ["--umask", "0"], ["--executable", "x"], ["-P", "gevent"],
+        ["--pool-start-method", "spawn"],
     ],
     ids=" ".join,
 )  # fmt: skip
