@@ -45,8 +45,8 @@ class OutcomeProducer:
     pass each other. *Killed before* the tail store: the record never was. *Killed between* tail and eventfd:
     the master drains up to the tail once the pidfd says that the child is gone. *A full ring:* nothing is
     overwritten, since ``W_OUTCOME_HEAD`` only moves past records that the master has copied. *Threads of a
-    task* write one at a time under a lock of this process, which dies with it; no signal handler takes it, and
-    none may raise while it is held.
+    task* write one at a time under a lock of this process, which dies with it; no signal handler takes it,
+    and none may raise while it is held.
     """
 
     __slots__ = ("_capacity", "_epoch", "_event_fd", "_head", "_lock", "_mapping", "_mask", "_page", "_tail",

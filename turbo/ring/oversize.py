@@ -137,7 +137,12 @@ class Inbox:
     def _receive(self) -> bool:
         """Take one message off the socket; False when none is there."""
         try:
-            note, controls, _, _ = self._channel.recvmsg(OVERSIZE_NOTE.size + 1, _CONTROL_SPACE, _FLAGS)
+            try:
+                note, controls, _, _ = self._channel.recvmsg(OVERSIZE_NOTE.size + 1, _CONTROL_SPACE, _FLAGS)
+            except ConnectionResetError:
+                # The other side died with messages of ours unread. The kernel says so once, ahead of what it
+                # had sent before, which is still there.
+                note, controls, _, _ = self._channel.recvmsg(OVERSIZE_NOTE.size + 1, _CONTROL_SPACE, _FLAGS)
         except (BlockingIOError, ConnectionResetError):
             return False
         fds = array.array("i")

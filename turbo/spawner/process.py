@@ -201,11 +201,17 @@ class SpawnerProcess:
         """Kill every group, and stay a moment to reap them."""
         for pid in self._children:
             kill_group(pid)
+        poll = select.poll()
+        poll.register(self._wakeup_read, select.POLLIN)
         deadline = time.monotonic() + _LAST_REAP
-        for pid in self._children:
-            pidfd = os.pidfd_open(pid)
-            poll = select.poll()
-            poll.register(pidfd, select.POLLIN)
-            poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
-            os.close(pidfd)
-            os.waitpid(pid, os.WNOHANG)
+        while True:
+            try:
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            except ChildProcessError:
+                return
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
+            for fd, _ in poll.poll(left * 1000):
+                os.read(fd, 4096)

@@ -125,7 +125,7 @@ def test_an_earlier_laps_record_is_not_valid_again():
             rings.outcome_in.emit(1, 1, b"x" * 40)
             rings.outcome_in.signal()
             assert len(rings.outcome_out.drain()) == 1
-        # The child claims one more record without having written it: the bytes of one lap ago are still there.
+        # The child claims one more record without having written it: an earlier lap's bytes are there.
         rings.page[W_OUTCOME_TAIL] += 64
         os.eventfd_write(rings.event_fd, 1)
         with pytest.raises(RingCorrupt, match="CRC"):
@@ -134,7 +134,7 @@ def test_an_earlier_laps_record_is_not_valid_again():
 
 def test_what_came_before_the_damage_is_kept_for_the_post_mortem():
     master = MasterLink(1, outcome_capacity=CAPACITY)
-    task_fd, outcome_fd, page_fd, _, event_fd, _ = master.child_fds()
+    _, outcome_fd, page_fd, _, event_fd, _ = master.child_fds()
     memory = mmap.mmap(outcome_fd, CAPACITY)
     page = memoryview(mmap.mmap(page_fd, 4096)).cast("Q")
     producer = OutcomeProducer(memory, page, event_fd, 1)

@@ -1,0 +1,408 @@
+"""The spawner with real forks: what a child is given, what becomes of groups, and every order of dying."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import random
+import resource
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.process.ring.world import readable, scaled
+from turbo import failpoint
+from turbo.ring.link import ChildLink, MasterLink
+from turbo.spawner.handle import SpawnerGone, start_spawner
+from turbo.spawner.messages import Exited, Spawned, SpawnFailed
+
+ANSWER = 9
+
+
+class Worker:
+    """What a master does with a spawner, for one test."""
+
+    def __init__(self, spawner):
+        self.spawner = spawner
+        self.links = {}
+        self.reports = []
+        self.pidfds = {}
+
+    def spawn(self, epoch):
+        """Make a child; return its pid."""
+        link = self.links[epoch] = MasterLink(epoch)
+        self.spawner.spawn(epoch, 0, link.child_fds())
+        link.close_child_fds()
+        report = self.await_report(Spawned, epoch)
+        self.pidfds[epoch] = report.pidfd
+        return report.pid
+
+    def await_report(self, kind, epoch):
+        while True:
+            for report in self.reports:
+                if isinstance(report, kind) and report.epoch == epoch:
+                    return report
+            assert readable(self.spawner.fileno()), f"no {kind.__name__} came"
+            self.reports += self.spawner.receive()
+            assert not self.spawner.gone
+
+    def ask(self, epoch, body=b""):
+        """Give the child one record and return its answer."""
+        link = self.links[epoch]
+        link.stage(1, [body])
+        link.commit()
+        return self.answer(epoch)
+
+    def answer(self, epoch):
+        assert readable(self.links[epoch].outcome_fd), "no answer came"
+        ((_, _, answer),) = self.links[epoch].drain()
+        return answer
+
+    def close(self):
+        for link in self.links.values():
+            link.close()
+        for pidfd in self.pidfds.values():
+            os.close(pidfd)
+        return self.spawner.close()
+
+
+@contextlib.contextmanager
+def worker(act, **options):
+    """A worker whose children run ``act(link, body) -> bytes`` for each record."""
+
+    def child_main(boot):
+        link = ChildLink.attach(boot.epoch, boot.fds, lifeline_fd=boot.lifeline_fd)
+        link.page.hello(os.getpid())
+        while True:
+            record = link.claim()
+            if record is None:
+                link.wait()
+                continue
+            link.emit(ANSWER, record[1], [act(link, record[2])])
+            link.signal()
+
+    it = Worker(start_spawner(child_main, **options))
+    assert it.spawner.wait_ready(10)
+    try:
+        yield it
+    finally:
+        it.close()
+
+
+def gone(pid, seconds=2.0):
+    """Wait until ``pid`` has ended (a zombie has); whether it did in time."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return readable(pidfd, seconds)
+    finally:
+        os.close(pidfd)
+
+
+def python(link, body):
+    """Run the record as an expression; the plainest remote control."""
+    return repr(eval(body)).encode()
+
+
+def grandchild_then(link, body):
+    """Start a grandchild; then end as asked."""
+    pid = os.fork()
+    if pid == 0:
+        if body == b"escape":
+            os.setsid()
+            os._exit(0)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        while True:
+            time.sleep(1000)
+    if body in (b"orderly", b"crash", b"kill9"):
+        link.emit(ANSWER, 1, [b"%d" % pid])
+        link.signal()
+        if body == b"kill9":
+            os.kill(os.getpid(), signal.SIGKILL)
+        os._exit(0 if body == b"orderly" else 3)
+    return b"%d" % pid
+
+
+def test_child_is_reported_watched_and_reaped():
+    with worker(python) as it:
+        pid = it.spawn(1)
+        assert it.spawner.lifeline_armed is True
+        assert it.ask(1, b"os.getpid()") == b"%d" % pid
+        assert it.links[1].page.hello() == pid
+        link = it.links[1]
+        link.stage(1, [b"os._exit(5)"])
+        link.commit()
+        assert it.await_report(Exited, 1) == Exited(1, pid, 5)
+        assert readable(it.pidfds[1], 1)
+        assert not Path(f"/proc/{pid}").exists()
+        second = it.spawn(2)
+        os.kill(second, signal.SIGSEGV)
+        assert it.await_report(Exited, 2).status == -signal.SIGSEGV
+    assert it.spawner.close() is None
+
+
+def test_uncaught_exception_is_a_traceback_and_70(capfd):
+    with worker(python) as it:
+        it.spawn(1)
+        it.links[1].stage(1, [b"1/0"])
+        it.links[1].commit()
+        assert it.await_report(Exited, 1).status == 70
+    assert "ZeroDivisionError" in capfd.readouterr().err
+
+
+def test_child_leads_its_own_session_with_signals_reset():
+    with worker(python) as it:
+        pid = it.spawn(1)
+        assert it.ask(1, b"os.getsid(0), os.getpgid(0)") == repr((pid, pid)).encode()
+        assert it.ask(1, b"signal.pthread_sigmask(signal.SIG_BLOCK, [])") == b"set()"
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+            os.kill(pid, signum)
+            os.kill(it.spawner.pid, signum)
+        assert it.ask(1, b"signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL") == b"True"
+        # What the child lets pass must still end the commands that a task runs.
+        code = "import signal; print([signal.getsignal(s) != signal.SIG_IGN for s in (1, 2, 3, 15)])"
+        run = f"subprocess.run([sys.executable, '-c', {code!r}], capture_output=True).stdout"
+        assert it.ask(1, run.encode()) == repr(b"[True, True, True, True]\n").encode()
+        assert not gone(it.spawner.pid, 0)
+
+
+def test_child_has_its_descriptors_and_the_apps_files_only():
+    ours, theirs = socket.socketpair()
+    read_fd, write_fd = os.pipe()
+    with tempfile.NamedTemporaryFile() as log, ours, theirs, worker(python) as it:
+        it.spawn(1)
+        listing = b"{int(f): os.readlink('/proc/self/fd/' + f) for f in os.listdir('/proc/self/fd')" \
+                  b" if os.path.lexists('/proc/self/fd/' + f)}"
+        fds = eval(it.ask(1, listing))
+        assert fds[log.fileno()] == log.name
+        for channel in (ours.fileno(), theirs.fileno(), read_fd, write_fd):
+            assert fds[channel] == "/dev/null"
+        rest = {fd: what for fd, what in fds.items() if fd > 2 and not what.startswith("/dev/null")}
+        kinds = sorted(what.split(":")[0] for what in rest.values())
+        files = [what for what in rest.values() if what.startswith("/") and "memfd" not in what]
+        assert kinds.count("socket") == 1, "the child may hold its link's channel and no other socket"
+        assert kinds.count("anon_inode") == 2, "two eventfds"
+        # The lifeline's read end and the child's own description of it.
+        assert kinds.count("pipe") == 2
+        assert len(rest) - len(files) == 1 + 2 + 2 + 3, rest
+        # Nobody but this process holds the ends whose closing means its death.
+        lifeline = os.readlink(f"/proc/self/fd/{it.spawner._lifeline_fd}")
+        for pid in (it.spawner.pid, it.reports[0].pid):
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                what = os.readlink(f"/proc/{pid}/fd/{fd}")
+                flags = int(Path(f"/proc/{pid}/fdinfo/{fd}").read_text().split()[3], 8)
+                assert what != lifeline or flags & os.O_ACCMODE == os.O_RDONLY
+                assert what != os.readlink(f"/proc/self/fd/{it.spawner.fileno()}")
+    os.close(read_fd)
+    os.close(write_fd)
+
+
+@pytest.mark.parametrize("end", [b"crash", b"kill9"])
+def test_group_of_a_crashed_child_is_gone_when_its_exit_is_reported(end):
+    with worker(grandchild_then) as it:
+        it.spawn(1)
+        grandchild = int(it.ask(1, end))
+        assert it.await_report(Exited, 1).status == (3 if end == b"crash" else -signal.SIGKILL)
+        assert gone(grandchild, 1)
+
+
+def test_group_of_an_orderly_child_is_left_alone():
+    with worker(grandchild_then) as it:
+        it.spawn(1)
+        grandchild = int(it.ask(1, b"orderly"))
+        assert it.await_report(Exited, 1).status == 0
+        assert not gone(grandchild, 0.1)
+        os.kill(grandchild, signal.SIGKILL)
+        wait_until(lambda: not Path(f"/proc/{grandchild}").exists(), "the spawner did not reap an orphan")
+
+
+def test_escaped_grandchild_is_reaped_by_the_spawner():
+    with worker(grandchild_then) as it:
+        pid = it.spawn(1)
+        escaped = int(it.ask(1, b"escape"))
+        os.kill(pid, signal.SIGKILL)
+        it.await_report(Exited, 1)
+        wait_until(lambda: not Path(f"/proc/{escaped}").exists(), "the spawner did not reap an orphan")
+
+
+def test_kill_by_epoch_takes_the_group():
+    with worker(grandchild_then) as it:
+        pid = it.spawn(1)
+        grandchild = int(it.ask(1, b"stay"))
+        it.spawner.kill(99)
+        it.spawner.kill(1)
+        assert it.await_report(Exited, 1) == Exited(1, pid, -signal.SIGKILL)
+        assert gone(grandchild, 1)
+
+
+def test_no_room_for_a_childs_descriptors_is_a_failed_spawn():
+    with worker(python) as it:
+        held = len(os.listdir(f"/proc/{it.spawner.pid}/fd"))
+        _, hard = resource.prlimit(it.spawner.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(it.spawner.pid, resource.RLIMIT_NOFILE, (held + 2, hard))
+        with contextlib.closing(MasterLink(7)) as link:
+            it.spawner.spawn(7, 0, link.child_fds())
+            assert it.await_report(SpawnFailed, 7).errno == errno.EMFILE
+        resource.prlimit(it.spawner.pid, resource.RLIMIT_NOFILE, (hard, hard))
+        it.spawn(8)
+        assert it.ask(8, b"7") == b"7"
+
+
+def test_many_recyclings_leak_nothing_in_the_spawner():
+    with worker(python) as it:
+        source = random.Random(3)
+        counts = set()
+        for epoch in range(1, scaled(40, 2_000)):
+            pid = it.spawn(epoch)
+            if source.random() < 0.5:
+                # At any moment of its start, also before its session exists.
+                time.sleep(source.random() / 500)
+            os.kill(pid, signal.SIGKILL)
+            assert it.await_report(Exited, epoch).status == -signal.SIGKILL
+            it.links.pop(epoch).close()
+            os.close(it.pidfds.pop(epoch))
+            it.reports.clear()
+            counts.add(len(os.listdir(f"/proc/{it.spawner.pid}/fd")))
+            assert len(os.listdir(f"/proc/{it.spawner.pid}/task")) == 1, "the spawner has a second thread"
+        assert len(counts) == 1
+
+
+def test_dead_spawner_leaves_children_that_the_master_reaps():
+    with worker(python) as it:
+        pid = it.spawn(1)
+        os.kill(it.spawner.pid, signal.SIGKILL)
+        assert readable(it.spawner.pidfd, 2)
+        wait_until(lambda: it.spawner.receive() == [] and it.spawner.gone)
+        with pytest.raises(SpawnerGone):
+            it.spawner.spawn(2, 0, ())
+        assert it.ask(1, b"os.getppid()") == b"%d" % os.getpid()
+        assert pid not in [report.pid for report in it.spawner.reap_orphans({pid})]
+        assert it.ask(1, b"6 * 7") == b"42"
+        signal.pidfd_send_signal(it.pidfds[1], signal.SIGKILL)
+        assert readable(it.pidfds[1], 2)
+        assert Exited(-1, pid, -signal.SIGKILL) in it.spawner.reap_orphans({pid})
+
+
+def test_unreported_child_of_a_dead_spawner_is_killed():
+    failpoint.configure("spawner.after_fork=kill9:spawner")
+    try:
+        with worker(python) as it:
+            failpoint.configure("")
+            link = it.links[1] = MasterLink(1)
+            it.spawner.spawn(1, 0, link.child_fds())
+            assert readable(it.spawner.pidfd, 5)
+            ended = []
+            wait_until(lambda: ended.extend(it.spawner.reap_orphans(())) or ended)
+            assert [report.status for report in ended] == [-signal.SIGKILL]
+    finally:
+        failpoint.configure("")
+
+
+def test_threads_of_the_app_are_warned_of(caplog):
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait)
+    thread.start()
+    try:
+        with worker(python) as it:
+            assert it.spawner.threads_at_fork >= 2
+    finally:
+        stop.set()
+        thread.join()
+    assert "started 1 thread(s)" in caplog.text
+
+
+@contextlib.contextmanager
+def stand_in(count=3):
+    """A master in another process with children and grandchildren, all killed at the end."""
+    master = subprocess.Popen(
+        [sys.executable, "-m", "tests.process.spawner.stand_in", str(count)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    pids = {"spawner": 0, "family": []}
+    try:
+        pids = json.loads(master.stdout.readline())
+        assert len(pids["family"]) == 2 * count
+        yield master, pids["spawner"], pids["family"]
+    finally:
+        master.kill()
+        master.wait()
+        master.stdout.close()
+        for pid in filter(None, [pids["spawner"], *pids["family"]]):
+            # Orphans come to this process, which became a subreaper with its first spawner.
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+
+
+def all_gone(pids, seconds=2.0):
+    deadline = time.monotonic() + seconds
+    return [pid for pid in pids if not gone(pid, max(0.0, deadline - time.monotonic()))]
+
+
+def test_killed_master_takes_children_and_grandchildren_with_it():
+    with stand_in() as (master, spawner, family):
+        assert all_gone(family, 0.05) == family
+        master.kill()
+        assert all_gone([spawner, *family]) == []
+
+
+def test_killed_master_with_a_stopped_spawner():
+    with stand_in() as (master, spawner, family):
+        os.kill(spawner, signal.SIGSTOP)
+        wait_until(lambda: state(spawner) == "T")
+        master.kill()
+        assert all_gone([*family, spawner]) == []
+
+
+def test_killed_master_after_its_spawner():
+    with stand_in() as (master, spawner, family):
+        os.kill(spawner, signal.SIGKILL)
+        assert gone(spawner)
+        assert all_gone(family, 0.1) == family, "children died with the spawner"
+        master.kill()
+        assert all_gone(family) == []
+
+
+def test_killed_master_where_the_kernel_sends_nothing():
+    """The spawner alone ends them: the lifelines are disarmed, as by a body that closes everything."""
+
+    def disarm(link, body):
+        for fd in range(3, 64):
+            with contextlib.suppress(OSError):
+                if os.readlink(f"/proc/self/fd/{fd}").startswith("pipe"):
+                    os.close(fd)
+        return b"%d" % os.getpid()
+
+    with worker(disarm) as it:
+        pid = it.spawn(1)
+        assert it.ask(1) == b"%d" % pid
+        # The lifeline would act first: keep its write end open beyond the control socket.
+        kept = os.dup(it.spawner._lifeline_fd)
+        it.spawner._control.shutdown(socket.SHUT_RDWR)
+        assert gone(pid)
+        assert gone(it.spawner.pid)
+        os.close(kept)
+
+
+def state(pid):
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+
+
+def wait_until(condition, message="it did not come to that"):
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, message
+        select.select([], [], [], 0.002)
