@@ -22,6 +22,7 @@ from turbo.backends.url import RedisAddress, parse_redis_url, redact_backend_url
 from turbo.exceptions import ImproperlyConfigured, OperationalError, TimeoutError
 from turbo.policy.restarts import reconnect_delay
 from turbo.protocol.content import encode
+from turbo.protocol.faults import to_wire
 from turbo.protocol.result_meta import build_meta
 from turbo.states import READY_STATES
 
@@ -106,6 +107,8 @@ class RedisReader:
         self, task_id: str, result: object, state: str, traceback: str | None = None, request: Any = None
     ) -> None:
         """Store and publish a document, for states that a client sets."""
+        if isinstance(result, BaseException) and self._settings.serializer != "pickle":
+            result = to_wire(result)
         done = datetime.now(UTC).isoformat() if state in READY_STATES else None
         meta = build_meta(
             task_id, state, result, traceback, date_done=done,

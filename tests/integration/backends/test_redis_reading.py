@@ -174,6 +174,10 @@ def test_what_turbo_stores_as_a_client_celery_reads(ours: App, theirs: celery.Ce
     ours.backend.store_result(task_id, {"half": True}, "PROGRESS")
     assert theirs.AsyncResult(task_id).info == {"half": True}
     assert theirs.AsyncResult(task_id).state == "PROGRESS"
+    ours.backend.store_result(task_id, KeyError("k"), "FAILURE", traceback="tb")
+    failed = theirs.AsyncResult(task_id)
+    assert repr(failed.get(timeout=5, propagate=False)) == "KeyError('k')"
+    assert failed.date_done is not None
 
 
 def test_an_unreachable_redis_is_an_operational_error() -> None:
