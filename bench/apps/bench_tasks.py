@@ -1,0 +1,49 @@
+"""The tasks for Celery and for turbo: one module, the framework's name in ``BENCH_FRAMEWORK``."""
+
+from __future__ import annotations
+
+import os
+
+import marks
+
+if os.environ["BENCH_FRAMEWORK"] == "turbo":
+    from turbo import Turbo as App
+else:
+    from celery import Celery as App
+
+app = App("bench_tasks", broker=os.environ["BENCH_BROKER"], backend=os.environ.get("BENCH_BACKEND") or None)
+app.conf.task_default_queue = os.environ["BENCH_QUEUE"]
+if os.environ.get("BENCH_QUEUE_TYPE") == "quorum":
+    app.conf.task_default_queue_type = "quorum"
+
+
+@app.task(name="bench_tasks.noop", ignore_result=True)
+def noop():
+    """Only say that it ran."""
+    marks.done()
+
+
+@app.task(name="bench_tasks.noop_result")
+def noop_result():
+    """Say that it ran and return something to store."""
+    marks.done()
+    return 1
+
+
+@app.task(name="bench_tasks.stamp", ignore_result=True)
+def stamp(published):
+    """Say when it began, beside the publisher's time."""
+    marks.pair(published)
+
+
+@app.task(name="bench_tasks.pause", ignore_result=True)
+def pause(seconds):
+    """Take that long."""
+    marks.span(seconds)
+
+
+@app.task(name="bench_tasks.payload", ignore_result=True)
+def payload(data):
+    """Take a large argument."""
+    marks.done()
+    return len(data)

@@ -1,0 +1,4 @@
+"""placeholder"""
+from pathlib import Path
+def write_report(source: Path) -> list[Path]:
+    return []
