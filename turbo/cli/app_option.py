@@ -54,9 +54,7 @@ class _Hint:
     because: str
 
 
-def find_app(
-    given: str | None, environ: Mapping[str, str] = os.environ, here: Path | None = None
-) -> FoundApp:
+def find_app(given: str | None, environ: Mapping[str, str] = os.environ, here: Path | None = None) -> FoundApp:
     """Find and import the app. The directory ``here`` (the working one) is put on the import path, to stay.
 
     Raises :class:`AppNotFoundError`; an error inside the user's module passes as it is.
@@ -167,9 +165,7 @@ def _candidates(module: ModuleType) -> Iterator[tuple[str, Any]]:
 
 def _is_celerys(value: object) -> bool:
     """Whether it is an app of Celery's own class, without importing Celery."""
-    return any(
-        base.__name__ == "Celery" and base.__module__ == "celery.app.base" for base in type(value).__mro__
-    )
+    return any(base.__name__ == "Celery" and base.__module__ == "celery.app.base" for base in type(value).__mro__)
 
 
 def _checked(value: Any, where: str, hint: _Hint) -> Turbo:

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from turbo.policy.worker_options import WorkerOptions
 
 
-def banner(
-    found: FoundApp, options: WorkerOptions, queues: Sequence[Queue], *, tasks: Sequence[str] = ()
-) -> str:
+def banner(found: FoundApp, options: WorkerOptions, queues: Sequence[Queue], *, tasks: Sequence[str] = ()) -> str:
     """The whole text; ``tasks`` are listed when there are any."""
     lines = [
         f"turbo {__version__} · {options.hostname}",
@@ -44,9 +42,7 @@ def brokers(found: FoundApp) -> str:
     """The brokers' URLs without their passwords."""
     conf = found.app.conf
     given = conf["broker_read_url"] or "amqp://guest:guest@localhost:5672//"
-    return "; ".join(
-        [redact_url(given)] if isinstance(given, str) else [redact_url(str(one)) for one in given]
-    )
+    return "; ".join([redact_url(given)] if isinstance(given, str) else [redact_url(str(one)) for one in given])
 
 
 def results(found: FoundApp) -> str:

@@ -52,9 +52,7 @@ def global_params() -> list[click.Parameter]:
     """New click parameters for the global options, for one command."""
     return [
         # Not from the environment here: TURBO_APP and CELERY_APP are read by app_option, which says so.
-        SilentOption(
-            ["-A", "--app"], metavar="APP", help="The app: package, package.module or module:attribute."
-        ),
+        SilentOption(["-A", "--app"], metavar="APP", help="The app: package, package.module or module:attribute."),
         EnvOption(["-b", "--broker"], metavar="URL", help="Broker's URL, instead of the app's."),
         EnvOption(["--result-backend"], metavar="URL", help="Result store's URL, instead of the app's."),
         EnvOption(["--config"], metavar="MODULE", help="Configuration module for an app that names none."),
@@ -82,9 +80,7 @@ def take_globals(ctx: click.Context, values: dict[str, Any]) -> GlobalOptions:
 def apply_globals(options: GlobalOptions) -> None:
     """Do what must be done before the app is imported. Raises click.UsageError for what cannot be done."""
     if options.loader not in (None, "default", "app"):
-        raise click.UsageError(
-            f"--loader {options.loader}: turbo has no loaders; the app is imported as it is"
-        )
+        raise click.UsageError(f"--loader {options.loader}: turbo has no loaders; the app is imported as it is")
     if options.workdir:
         try:
             os.chdir(options.workdir)

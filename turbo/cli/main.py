@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from turbo import __version__
+from turbo.cli.demo import demo_command
 from turbo.cli.global_options import global_params, take_globals
 from turbo.cli.report import report_command
 from turbo.cli.worker import worker_command
@@ -42,11 +43,9 @@ turbo = _Commands(
     params=[*global_params()],
     callback=_group,
     help="A fast worker for Celery's messages on RabbitMQ.",
-    commands={"report": report_command, "worker": worker_command},
+    commands={"demo": demo_command, "report": report_command, "worker": worker_command},
 )
-turbo = click.version_option(__version__, "--version", prog_name="turbo", message="%(prog)s %(version)s")(
-    turbo
-)
+turbo = click.version_option(__version__, "--version", prog_name="turbo", message="%(prog)s %(version)s")(turbo)
 
 
 def main() -> None:

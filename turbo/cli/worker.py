@@ -83,9 +83,7 @@ def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: context
     options = worker_options(conf, given, hostname=hostname, level=level, logfile=logfile)
     warnings += _root_guard(options)
     if broker is not None:
-        warnings.append(
-            "the embedded broker keeps messages in memory only and forgets them when this worker ends"
-        )
+        warnings.append("the embedded broker keeps messages in memory only and forgets them when this worker ends")
     _say_hello(found, options, conf, given_globals.quiet)
     for warning in warnings:
         logger.warning("%s", warning)

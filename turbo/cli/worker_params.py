@@ -75,9 +75,7 @@ def worker_params() -> list[click.Parameter]:
 
 def _node() -> list[click.Parameter]:
     return [
-        EnvOption(
-            ["-n", "--hostname"], help="Name of the worker. %h host name, %n its first part, %d domain."
-        ),
+        EnvOption(["-n", "--hostname"], help="Name of the worker. %h host name, %n its first part, %d domain."),
         EnvOption(
             ["-l", "--loglevel"],
             type=click.Choice(LEVELS, case_sensitive=False),
@@ -89,9 +87,7 @@ def _node() -> list[click.Parameter]:
             metavar="PATH",
             help="Log here instead of standard error. %n name, %h host, %i and %I the child's index.",
         ),
-        EnvOption(
-            ["--pidfile"], metavar="PATH", help="Keep the pid here, and start only if no other worker does."
-        ),
+        EnvOption(["--pidfile"], metavar="PATH", help="Keep the pid here, and start only if no other worker does."),
     ]
 
 
@@ -102,9 +98,7 @@ def _children() -> list[click.Parameter]:
             type=Concurrency(),
             help="Number of children; auto: one per CPU that this process may use. [default: auto]",
         ),
-        EnvOption(
-            ["-P", "--pool"], expose_value=False, callback=_pool, help="prefork, the only one there is."
-        ),
+        EnvOption(["-P", "--pool"], expose_value=False, callback=_pool, help="prefork, the only one there is."),
         EnvOption(
             ["-O", "--optimization"],
             type=click.Choice(["default", "fair"]),
@@ -122,18 +116,14 @@ def _children() -> list[click.Parameter]:
             help="Whether the window follows the tasks' run times. [default: adaptive]",
         ),
         EnvOption(["--disable-prefetch"], is_flag=True, help="Reserve one message per child, no more."),
-        EnvOption(
-            ["--time-limit"], type=Positive(), metavar="SECONDS", help="Kill a task that runs so long."
-        ),
+        EnvOption(["--time-limit"], type=Positive(), metavar="SECONDS", help="Kill a task that runs so long."),
         EnvOption(
             ["--soft-time-limit"],
             type=Positive(),
             metavar="SECONDS",
             help="Raise SoftTimeLimitExceeded in a task that runs so long.",
         ),
-        EnvOption(
-            ["--max-tasks-per-child"], type=click.IntRange(min=1), help="Replace a child after so many tasks."
-        ),
+        EnvOption(["--max-tasks-per-child"], type=click.IntRange(min=1), help="Replace a child after so many tasks."),
         EnvOption(
             ["--max-memory-per-child"],
             type=Memory(),
@@ -151,15 +141,9 @@ def _children() -> list[click.Parameter]:
 
 def _queues() -> list[click.Parameter]:
     return [
-        EnvOption(
-            ["-Q", "--queues"], callback=_names, metavar="NAMES", help="Consume from these, by commas."
-        ),
-        EnvOption(
-            ["-X", "--exclude-queues"], callback=_names, metavar="NAMES", help="Do not consume from these."
-        ),
-        EnvOption(
-            ["-I", "--include"], callback=_names, metavar="MODULES", help="Import these too, by commas."
-        ),
+        EnvOption(["-Q", "--queues"], callback=_names, metavar="NAMES", help="Consume from these, by commas."),
+        EnvOption(["-X", "--exclude-queues"], callback=_names, metavar="NAMES", help="Do not consume from these."),
+        EnvOption(["-I", "--include"], callback=_names, metavar="MODULES", help="Import these too, by commas."),
         SilentOption(["--purge", "--discard"], is_flag=True, help="Delete all waiting messages first."),
     ]
 

@@ -132,9 +132,7 @@ def _window(conf: Settings, given: Mapping[str, Any], concurrency: int) -> tuple
         try:
             total = int(asked)
         except (TypeError, ValueError):
-            raise ImproperlyConfigured(
-                f"worker_prefetch={asked!r} should be adaptive, fixed or a number"
-            ) from None
+            raise ImproperlyConfigured(f"worker_prefetch={asked!r} should be adaptive, fixed or a number") from None
         return False, max(1, -(-total // concurrency))
     chosen = conf.is_set("worker_prefetch_multiplier") and given["prefetch"] is None
     return not chosen, multiplier
