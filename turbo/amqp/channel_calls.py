@@ -211,9 +211,7 @@ def _resolve(future: asyncio.Future[Any], value: object) -> None:
 
 
 def _slow_delivery(_channel: object, method: Any, _properties: object, _body: object) -> None:
-    raise RuntimeError(
-        f"delivery for {method.consumer_tag!r} came past the fast way: its channel is not watched"
-    )
+    raise RuntimeError(f"delivery for {method.consumer_tag!r} came past the fast way: its channel is not watched")
 
 
 def _slow_answer(frame: Any) -> None:

@@ -117,9 +117,7 @@ class Dialer(Generic[C]):
         task = asyncio.ensure_future(self._open_one(endpoint.parameters))
         pending[task] = endpoint
 
-    async def _first_of(
-        self, pending: dict[asyncio.Task[C], Endpoint], timeout: float
-    ) -> tuple[Endpoint, C] | None:
+    async def _first_of(self, pending: dict[asyncio.Task[C], Endpoint], timeout: float) -> tuple[Endpoint, C] | None:
         """The first connection that opens, or None when the time is over or an attempt failed."""
         if not pending:
             await asyncio.sleep(timeout)

@@ -152,9 +152,7 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
 
     # -- the way in
 
-    def watch_channel(
-        self, channel: int, on_batch: Callable[[bytes, list[RawDelivery]], None] | None = None
-    ) -> None:
+    def watch_channel(self, channel: int, on_batch: Callable[[bytes, list[RawDelivery]], None] | None = None) -> None:
         """Take the deliveries of ``channel`` off the stream and hand them to ``on_batch``; 0 stops."""
         self._on_batch = on_batch or _no_batch
         self._splitter.watch(channel)
@@ -266,9 +264,7 @@ class PublishConnection(FastConnection):
 
 
 def _no_batch(consumer_tag: bytes, batch: list[RawDelivery]) -> None:
-    logger.error(
-        "dropped %d deliveries for consumer %r: nobody watches the channel", len(batch), consumer_tag
-    )
+    logger.error("dropped %d deliveries for consumer %r: nobody watches the channel", len(batch), consumer_tag)
 
 
 def _reason(error: BaseException | str) -> str:

@@ -101,9 +101,7 @@ class FrameSplitter:
             if stop > end:
                 break
             if data[stop - 1] != _END:
-                raise FrameError(
-                    f"frame of type {kind} on channel {channel} ends with 0x{data[stop - 1]:02x}"
-                )
+                raise FrameError(f"frame of type {kind} on channel {channel} ends with 0x{data[stop - 1]:02x}")
             if channel == mine and args and kind != _METHOD:
                 if kind == _HEADER and not header:
                     if size < 14:

@@ -177,15 +177,11 @@ class BrokerLink:
         """
         began = time.monotonic()
         self.epoch += 1
-        session = Session(
-            self.epoch, connection, self._sink, window=self._window, fixed_window=self._fixed_window
-        )
+        session = Session(self.epoch, connection, self._sink, window=self._window, fixed_window=self._fixed_window)
         self._session = session
         reason = "the worker is stopping"
         try:
-            await session.open(
-                list(self._queues.values()), wary_of=frozenset(self._wary_of), paused=self._paused
-            )
+            await session.open(list(self._queues.values()), wary_of=frozenset(self._wary_of), paused=self._paused)
             self._wary_of.clear()
             self._ready.set()
             logger.info("consuming from %s (session %d)", ", ".join(self._queues) or "no queue", self.epoch)

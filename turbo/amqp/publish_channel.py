@@ -89,6 +89,7 @@ class PublishChannel:
         """Send from the head of ``queue`` what the window allows; the bytes taken off the queue."""
         taken = 0
         small: list[bytes] = []
+        gathered = 0
         while queue and self._may_send(queue[0]):
             message = queue.popleft()
             taken += message.size
@@ -96,16 +97,19 @@ class PublishChannel:
             try:
                 if message.size >= LARGE:
                     self._write(small)
-                    small = []
+                    small, gathered = [], 0
                     self._parts = publish_in_parts(
                         number, message.method, message.header, message.body, self._frame_max, PART_BYTES
                     )
                     self._ledger.sent(message)
+                    self._send_parts()
                 else:
-                    small += publish_frames(
-                        number, message.method, message.header, message.body, self._frame_max
-                    )
+                    small += publish_frames(number, message.method, message.header, message.body, self._frame_max)
                     self._ledger.sent(message)
+                    gathered += message.size
+                    if gathered >= PART_BYTES:
+                        self._write(small)
+                        small, gathered = [], 0
             except ValueError as error:
                 logger.error("message to %r cannot be sent: %s", message.exchange, error)
                 self._answered(message, Published.FAILED)
@@ -178,12 +182,10 @@ class PublishChannel:
     def _on_blocked(self, blocked: bool) -> None:
         self.blocked = blocked
         if blocked:
-            logger.warning(
-                "the broker is in alarm and takes no messages; %d wait for a confirm", len(self._ledger)
-            )
+            logger.warning("the broker is in alarm: %d messages wait for a confirm", len(self._ledger))
         else:
             logger.warning("the broker takes messages again")
-            self._room()
+            self._look_again()
 
     def abandon(self) -> tuple[list[Outgoing], Outgoing | None]:
         """What was in flight, in order, to be sent again; and the one message that certainly closed the

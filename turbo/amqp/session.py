@@ -213,11 +213,7 @@ class Session:
     def _revived(self, name: str, task: asyncio.Task[None]) -> None:
         if self._revivals.get(name) is task:
             del self._revivals[name]
-        if (
-            not task.cancelled()
-            and (error := task.exception()) is not None
-            and not isinstance(error, ChannelGone)
-        ):
+        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, ChannelGone):
             logger.error("queue %r: reviving its consumer failed", name, exc_info=error)
             self._connection.abandon(f"the consumer of {name!r} could not be revived")
 

@@ -104,9 +104,7 @@ def _with_tls(address: BrokerAddress) -> BrokerAddress:
     if address.tls:
         return address
     port = DEFAULT_TLS_PORT if address.port == DEFAULT_PORT else address.port
-    return BrokerAddress(
-        address.host, port, address.vhost, address.user, address.password, True, address.options
-    )
+    return BrokerAddress(address.host, port, address.vhost, address.user, address.password, True, address.options)
 
 
 def redact_url(text: str) -> str:

@@ -123,9 +123,7 @@ def random_stream(rng: random.Random) -> bytes:
                     MINE, rng.choice([spec.Basic.ConsumeOk("turbo-1"), spec.Basic.Cancel("turbo-2")])
                 ).marshal()
             )
-    other = [
-        f for tag in range(1, rng.randint(1, 8)) for f in deliver(tag, channel=3, body=rng.randbytes(700))
-    ]
+    other = [f for tag in range(1, rng.randint(1, 8)) for f in deliver(tag, channel=3, body=rng.randbytes(700))]
     control = [frame.Heartbeat().marshal() for _ in range(rng.randint(0, 4))]
     return interleave(rng, [mine, other, control])
 
@@ -206,14 +204,10 @@ HEAD = struct.Struct(">BHI").pack
         pytest.param(FRAMES[0][:-1] + b"\x00", id="wrong end byte"),
         pytest.param(FRAMES[0] + FRAMES[2], id="body before header"),
         pytest.param(FRAMES[0] + FRAMES[1] + FRAMES[1], id="two headers"),
-        pytest.param(
-            mangled(FRAMES, 2, HEAD(3, MINE, 21) + b"x" * 21 + b"\xce"), id="more body than announced"
-        ),
+        pytest.param(mangled(FRAMES, 2, HEAD(3, MINE, 21) + b"x" * 21 + b"\xce"), id="more body than announced"),
         pytest.param(FRAMES[0] + HEAD(2, MINE, 3) + b"abc\xce", id="header too short"),
         pytest.param(HEAD(1, MINE, 6) + b"\x00\x3c\x00\x3c\x01a\xce", id="deliver too short"),
-        pytest.param(
-            HEAD(1, MINE, 20) + b"\x00\x3c\x00\x3c\xff" + b"a" * 15 + b"\xce", id="consumer tag too long"
-        ),
+        pytest.param(HEAD(1, MINE, 20) + b"\x00\x3c\x00\x3c\xff" + b"a" * 15 + b"\xce", id="consumer tag too long"),
         pytest.param(FRAMES[0] + FRAMES[0], id="deliver inside a content"),
     ],
 )

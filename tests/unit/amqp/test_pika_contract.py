@@ -85,9 +85,7 @@ def test_02_the_shim_binds_the_connections_methods_when_made(idle: Idle) -> None
     assert shim.conn is idle
 
 
-def test_03_connection_made_sets_the_transport_and_loss_unsets_it(
-    idle: Idle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_03_connection_made_sets_the_transport_and_loss_unsets_it(idle: Idle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Connection, "_on_stream_connected", lambda self: None)
     transport = TransportStub()
     idle._proto_connection_made(transport)
@@ -125,9 +123,7 @@ def test_06_the_heartbeat_checker_looks_at_bytes_received(idle: Idle) -> None:
     assert checker._has_received_data
 
 
-def test_07_process_frame_counts_then_callbacks_then_the_channel(
-    idle: Idle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_07_process_frame_counts_then_callbacks_then_the_channel(idle: Idle, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     monkeypatch.setattr(idle, "_process_callbacks", lambda value: order.append("callbacks") or False)
     monkeypatch.setattr(idle, "_deliver_frame_to_channel", lambda value: order.append("channel"))

@@ -24,9 +24,7 @@ def header_payload(properties: pika.BasicProperties, size: int) -> bytes:
     key=st.text(max_size=60),
 )
 @settings(max_examples=200, deadline=None)
-def test_pika_reads_what_was_published(
-    body: bytes, frame_max: int, mandatory: bool, exchange: str, key: str
-) -> None:
+def test_pika_reads_what_was_published(body: bytes, frame_max: int, mandatory: bool, exchange: str, key: str) -> None:
     header = header_payload(pika.BasicProperties(headers={"id": "x"}, delivery_mode=2), len(body))
     pieces = publish_frames(5, publish_method(exchange, key, mandatory), header, body, frame_max)
     data = b"".join(pieces)

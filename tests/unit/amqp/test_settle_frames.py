@@ -27,9 +27,7 @@ def read_back(data: bytes) -> list[tuple[object, ...]]:
 
 
 def test_returned_tags_come_before_the_multiple_that_would_cover_them() -> None:
-    settlement = Settlement(
-        returned=((2, True, True), (3, False, True), (5, True, False)), upto=6, singles=(8, 2**40)
-    )
+    settlement = Settlement(returned=((2, True, True), (3, False, True), (5, True, False)), upto=6, singles=(8, 2**40))
     data, count = settle_frames(7, settlement)
     assert count == 6
     assert read_back(data) == [

@@ -33,9 +33,7 @@ def test_true_is_the_verified_default() -> None:
 
 
 def test_py_amqp_and_prefixed_names() -> None:
-    plain = tls_options(
-        {"ca_certs": "/ca", "certfile": "/c", "keyfile": "/k", "cert_reqs": ssl.CERT_REQUIRED}
-    )
+    plain = tls_options({"ca_certs": "/ca", "certfile": "/c", "keyfile": "/k", "cert_reqs": ssl.CERT_REQUIRED})
     assert plain == TlsOptions("/ca", "/c", "/k")
     prefixed = tls_options({"ssl_ca_certs": "/ca", "ssl_cert_reqs": "required", "ssl_version": 5})
     assert prefixed == TlsOptions("/ca")

@@ -24,9 +24,7 @@ def test_arguments_only_when_configured() -> None:
 
 
 def test_named_options_become_arguments_in_milliseconds() -> None:
-    found = queue_arguments(
-        {"x-mine": 1}, expires=1.5, message_ttl=2, max_length=3, max_length_bytes=4, max_priority=5
-    )
+    found = queue_arguments({"x-mine": 1}, expires=1.5, message_ttl=2, max_length=3, max_length_bytes=4, max_priority=5)
     assert found == {
         "x-mine": 1,
         "x-expires": 1500,

@@ -1,0 +1,222 @@
+"""The outbox against a real RabbitMQ: every message ends once, and none is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.harness.fault_proxy import FaultProxy
+from tests.harness.rabbitmq import RabbitMQ
+from tests.integration.amqp.collector import (
+    Collector,
+    LagProbe,
+    channel_to,
+    depth,
+    header_payload,
+    linked,
+    publish,
+    run,
+)
+from tests.integration.amqp.test_link_resilience import through
+from turbo.amqp.outbox import Outbox, Published
+from turbo.amqp.url import parse_broker_urls
+
+pytestmark = [pytest.mark.timeout(60), pytest.mark.row("WP27")]
+
+
+class Ends:
+    """How each message ended; one end each."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self.outbox = outbox
+        self.by_body: dict[bytes, Published] = {}
+
+    def publish(self, key: str, body: bytes, *, exchange: str = "", mandatory: bool = False) -> None:
+        def done(how: Published) -> None:
+            assert body not in self.by_body, f"{body!r} ended twice"
+            self.by_body[body] = how
+
+        self.outbox.publish(exchange, key, header_payload(len(body)), body, mandatory=mandatory, done=done)
+
+    async def drained(self, seconds: float = 20) -> None:
+        assert await self.outbox.drain(time.monotonic() + seconds), self.outbox.backlog
+
+
+@contextlib.asynccontextmanager
+async def outbox_to(url: str, **options: object) -> AsyncIterator[Ends]:
+    outbox = Outbox(parse_broker_urls(url), **options)
+    await outbox.start()
+    try:
+        yield Ends(outbox)
+    finally:
+        await outbox.stop(time.monotonic() + 5)
+
+
+def bodies_in(url: str, queue: str) -> list[bytes]:
+    found = []
+    with channel_to(url) as channel:
+        while True:
+            method, _properties, body = channel.basic_get(queue, auto_ack=True)
+            if method is None:
+                return found
+            found.append(body)
+
+
+def test_messages_arrive_in_order_and_are_confirmed(vhost: str) -> None:
+    bodies = [b"%d" % number for number in range(3000)]
+
+    async def scenario() -> None:
+        with channel_to(vhost) as channel:
+            channel.queue_declare("q", durable=True)
+        async with outbox_to(vhost) as ends:
+            for body in bodies:
+                ends.publish("q", body, mandatory=True)
+            await ends.drained()
+            assert ends.by_body == dict.fromkeys(bodies, Published.CONFIRMED)
+            assert ends.outbox.backlog == 0
+
+    run(scenario())
+    assert bodies_in(vhost, "q") == bodies
+
+
+def test_returned_refused_and_impossible_messages_do_not_disturb_others(vhost: str) -> None:
+    async def scenario() -> None:
+        with channel_to(vhost) as channel:
+            channel.queue_declare("q", durable=True)
+            channel.queue_declare("full", durable=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+        async with outbox_to(vhost) as ends:
+            expected = {}
+            for number in range(30):
+                ends.publish("q", b"good %d" % number)
+                expected[b"good %d" % number] = Published.CONFIRMED
+                if number % 10 == 5:
+                    ends.publish("q", b"no exchange %d" % number, exchange=f"missing {number}")
+                    expected[b"no exchange %d" % number] = Published.FAILED
+                if number % 10 == 7:
+                    ends.publish("nowhere", b"no queue %d" % number, mandatory=True)
+                    expected[b"no queue %d" % number] = Published.RETURNED
+            ends.publish("full", b"first")
+            ends.publish("full", b"second")
+            expected |= {b"first": Published.CONFIRMED, b"second": Published.NACKED}
+            await ends.drained()
+            assert ends.by_body == expected
+
+    run(scenario())
+    assert set(bodies_in(vhost, "q")) == {b"good %d" % number for number in range(30)}
+
+
+def test_nothing_is_lost_while_connections_break(vhost: str, rabbitmq: RabbitMQ, fault_proxy: FaultProxy) -> None:
+    bodies = [b"%d" % number for number in range(4000)]
+
+    async def scenario() -> None:
+        with channel_to(vhost) as channel:
+            channel.queue_declare("q", durable=True)
+        async with outbox_to(through(fault_proxy, vhost)) as ends:
+            for number, body in enumerate(bodies):
+                ends.publish("q", body)
+                if number % 1000 == 500:
+                    await asyncio.sleep(0.02)
+                    if number % 2000 == 500:
+                        fault_proxy.rst()
+                    else:
+                        rabbitmq.close_all_connections(vhost.rpartition("/")[2])
+            await ends.drained(30)
+            assert ends.by_body == dict.fromkeys(bodies, Published.CONFIRMED)
+            assert ends.outbox.resent
+
+    run(scenario())
+    assert set(bodies_in(vhost, "q")) == set(bodies)
+
+
+def test_what_was_published_before_the_broker_is_there_is_sent_later(vhost: str, fault_proxy: FaultProxy) -> None:
+    async def scenario() -> None:
+        fault_proxy.refuse()
+        with channel_to(vhost) as channel:
+            channel.queue_declare("q", durable=True)
+        async with outbox_to(through(fault_proxy, vhost)) as ends:
+            ends.publish("q", b"early")
+            assert not await ends.outbox.drain(time.monotonic() + 0.5)
+            assert not ends.outbox.connected
+            assert ends.outbox.last_error
+            fault_proxy.pass_through()
+            await ends.drained(6)
+            assert ends.by_body == {b"early": Published.CONFIRMED}
+
+    run(scenario())
+
+
+def test_an_alarm_stops_publishing_and_nothing_else(vhost: str, rabbitmq: RabbitMQ) -> None:
+    async def scenario() -> None:
+        publish(vhost, "work", [b"%d" % number for number in range(2000)])
+        with channel_to(vhost) as channel:
+            channel.queue_declare("q", durable=True)
+        sink = Collector(ack=False)
+        async with outbox_to(vhost) as ends, linked(vhost, ["work"], sink, prefetch_count=10) as link:
+            ends.publish("q", b"before")
+            await ends.drained()
+            await sink.until(lambda: len(sink.bodies) == 10, "the window")
+            rabbitmq.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.00001)")
+            try:
+                ends.publish("q", b"during")
+                async with asyncio.timeout(5):
+                    while not ends.outbox.blocked:
+                        await asyncio.sleep(0.01)
+                ends.publish("q", b"queued")
+                sink.ack = True
+                for tag in range(1, 11):
+                    link.ack(1, tag)
+                await sink.until(lambda: len(sink.bodies) == 2000, "all work, acknowledged during the alarm")
+                assert ends.by_body == {b"before": Published.CONFIRMED}
+                assert ends.outbox.backlog == 2
+            finally:
+                rabbitmq.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.4)")
+            await ends.drained(15)
+            assert set(ends.by_body.values()) == {Published.CONFIRMED}
+            assert not ends.outbox.blocked
+
+    run(scenario())
+    assert bodies_in(vhost, "q") == [b"before", b"during", b"queued"]
+
+
+def test_a_full_outbox_refuses_and_says_so(vhost: str, fault_proxy: FaultProxy) -> None:
+    async def scenario() -> None:
+        fault_proxy.refuse()
+        async with outbox_to(through(fault_proxy, vhost), limit=5) as ends:
+            for number in range(8):
+                ends.publish("q", b"%d" % number)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert ends.by_body == dict.fromkeys([b"5", b"6", b"7"], Published.FAILED)
+            assert (ends.outbox.backlog, ends.outbox.refused) == (5, 3)
+            await ends.outbox.stop(time.monotonic() + 0.2)
+            assert ends.by_body == {b"%d" % number: Published.FAILED for number in range(8)}
+            ends.publish("q", b"late")
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert ends.by_body[b"late"] is Published.FAILED
+
+    run(scenario())
+
+
+@pytest.mark.timeout(90)
+def test_a_large_message_does_not_block_the_loop(vhost: str) -> None:
+    body = bytes(range(256)) * (48 * 4096)  # 48 MB
+
+    async def scenario() -> None:
+        with channel_to(vhost) as channel:
+            channel.queue_declare("q", durable=True)
+        async with LagProbe() as probe, outbox_to(vhost) as ends:
+            ends.publish("q", b"first")
+            ends.publish("q", body)
+            ends.publish("q", b"last")
+            await ends.drained(40)
+            assert list(ends.by_body.values()) == [Published.CONFIRMED] * 3
+        assert probe.worst < 0.1, f"the loop stood still for {probe.worst:.3f} s"
+
+    run(scenario())
+    assert bodies_in(vhost, "q") == [b"first", body, b"last"]
+    assert depth(vhost, "q") == 0
