@@ -20,6 +20,9 @@ from turbo.backends.store import Done, ResultWrite, StoreOutcome, StoreSettings
 #: One write to the transport carries at most this many bytes and one document, so that joining stays cheap.
 _CHUNK: Final = 256 * 1024
 
+_STORED: Final = StoreOutcome.STORED
+_KEPT: Final = StoreOutcome.KEPT
+
 
 class Pending:
     """One write until its answer."""
@@ -89,13 +92,18 @@ class WriteQueue:
 
     def take(self) -> bytes:
         """Move the next writes to the wire and return their bytes; empty when there is nothing to send."""
+        if not self.sendable:
+            return b""
+        unsent, sent = self._unsent, self._sent
         frames: list[bytes] = []
         size = 0
-        while size < _CHUNK and self.sendable:
-            pending = self._unsent.popleft()
-            self._sent.append(pending)
+        while unsent and size < _CHUNK:
+            pending = unsent.popleft()
+            sent.append(pending)
             frames.append(pending.frame)
             size += len(pending.frame)
+            if self.probing:
+                break
         return frames[0] if len(frames) == 1 else b"".join(frames)
 
     def answer(self, replies: list[object], now: float) -> Answers:
@@ -107,7 +115,8 @@ class WriteQueue:
                 break
             pending = self._sent.popleft()
             if reply == 1 or reply == 0:
-                self._settle(pending, StoreOutcome.STORED if reply else StoreOutcome.KEPT, answers)
+                self.bytes -= len(pending.frame)
+                answers.settled.append((pending.done, _STORED if reply else _KEPT))
                 self.probing = False
                 if self._refused_ids:
                     self._supersede(pending.write.task_id, answers)

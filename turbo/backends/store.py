@@ -42,7 +42,7 @@ class StoreOutcome(enum.Enum):
 class ResultWrite(NamedTuple):
     """One document to be stored.
 
-    A named tuple, since one is made per task in the master (bench/results.py).
+    A named tuple, since one is made per task in the master (bench/result_store.py).
     """
 
     task_id: str
