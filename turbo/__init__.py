@@ -1,5 +1,19 @@
-"""turbo: a fast, hard-to-kill worker for Celery messages, and the API to write and call its tasks."""
+"""turbo: a fast, hard-to-kill worker for Celery messages, and the API to write and call its tasks.
+
+The names here are those of Celery's own package, so that ``from celery import …`` becomes ``from turbo
+import …``. Importing this loads no broker and no result-store library.
+"""
 
 from __future__ import annotations
 
+from turbo.app.base import Turbo
+from turbo.app.context import Context
+from turbo.app.shared import current_app, current_task, shared_task
+from turbo.app.task import Task
+from turbo.result.async_result import AsyncResult
+
+Celery = Turbo
+
 __version__ = "0.1.0"
+
+__all__ = ["AsyncResult", "Celery", "Context", "Task", "Turbo", "current_app", "current_task", "shared_task"]

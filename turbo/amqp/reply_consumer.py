@@ -18,9 +18,6 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import pika
-from pika.exceptions import AMQPError
-
 from turbo.amqp.url import parameters
 from turbo.exceptions import OperationalError
 from turbo.policy.restarts import reconnect_delay
@@ -28,6 +25,7 @@ from turbo.policy.restarts import reconnect_delay
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import pika
     from pika import BasicProperties
     from pika.adapters.blocking_connection import BlockingChannel
 
@@ -119,6 +117,8 @@ class ReplyConsumer:
 
     @staticmethod
     def _wake(connection: pika.BlockingConnection) -> None:
+        from pika.exceptions import AMQPError  # pika costs a program that only sends tasks 60 ms of start-up
+
         try:
             connection.add_callback_threadsafe(lambda: None)
         except AMQPError:
@@ -128,6 +128,8 @@ class ReplyConsumer:
     # -- in the thread ---------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        from pika.exceptions import AMQPError  # pika costs a program that only sends tasks 60 ms of start-up
+
         failures = 0
         while not self._closing.is_set():
             began = time.monotonic()
@@ -146,6 +148,8 @@ class ReplyConsumer:
                 self._closing.wait(reconnect_delay(failures, random.random()))
 
     def _session(self) -> None:
+        import pika  # pika costs a program that only sends tasks 60 ms of start-up
+
         candidates = [parameters(address, tls=self._tls, name=self._name) for address in self._addresses]
         connection = pika.BlockingConnection(candidates)
         try:

@@ -11,10 +11,12 @@ import logging
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-import pika
+from typing import TYPE_CHECKING
 
 from turbo.exceptions import ImproperlyConfigured
+
+if TYPE_CHECKING:
+    import pika
 
 logger = logging.getLogger("turbo.amqp.tls")
 
@@ -115,4 +117,6 @@ def ssl_context(options: TlsOptions) -> ssl.SSLContext:
 
 def ssl_options(host: str, options: TlsOptions) -> pika.SSLOptions:
     """pika's options for a connection to ``host``; the name is sent (SNI) and checked."""
+    import pika  # pika costs a program that only sends tasks 60 ms of start-up
+
     return pika.SSLOptions(ssl_context(options), options.server_hostname or host)

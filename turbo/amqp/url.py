@@ -16,14 +16,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-import pika
-import pika.credentials
-
 from turbo.amqp.tls import TlsOptions, ssl_options
 from turbo.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    import pika
 
 _PLAIN = frozenset({"amqp", "pyamqp", "py-amqp", "librabbitmq"})
 _TLS = frozenset({"amqps"})
@@ -149,6 +148,9 @@ def parameters(
     TCP, TLS and AMQP handshake together. Reads certificate files when TLS is on (tens of milliseconds), so
     call it before the loop matters. Raises ``ImproperlyConfigured`` for unusable TLS files.
     """
+    import pika  # pika costs a program that only sends tasks 60 ms of start-up
+    import pika.credentials
+
     return pika.ConnectionParameters(
         host=address.host,
         port=address.port,

@@ -6,13 +6,11 @@ asked. It must never decode anything itself, nor talk to anybody.
 """
 
 # The descriptors below are parts of Context and read its slots.
-# The descriptors below are parts of Context and read its slots.
 # ruff: noqa: SLF001
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -54,14 +52,17 @@ class _OfMessage:
         return getattr(request._message, self.name)
 
 
-class _MomentOfMessage(_OfMessage):
-    """A time, as the ISO 8601 text that travelled."""
+class _Headers(_OfMessage):
+    """The user's own headers, or None. A mapping that the program may change, so it is kept."""
 
     __slots__ = ()
 
     def __get__(self, request: Context | None, owner: type) -> Any:
-        value = super().__get__(request, owner)
-        return value.isoformat() if isinstance(value, datetime) else value
+        if request is None or request._message is None:
+            return self.default
+        headers = request._message.headers
+        request.__dict__["headers"] = headers
+        return headers
 
 
 class _CalledDirectly(_OfMessage):
@@ -167,7 +168,7 @@ class Context:
     is_eager: bool = False
     delivery_info: dict[str, Any] | None = _made_by(_DeliveryInfo(None))
     properties: dict[str, Any] | None = _made_by(_Properties(None))
-    headers: dict[str, Any] | None = _of_message()
+    headers: dict[str, Any] | None = _made_by(_Headers(None))
     hostname: str | None = None
     correlation_id: str | None = _of_message()
     reply_to: str | None = _of_message()
@@ -181,8 +182,8 @@ class Context:
     chain: list[Any] | None = _of_message()
     callbacks: list[Any] | None = _of_message()
     errbacks: list[Any] | None = _of_message()
-    eta: str | None = _made_by(_MomentOfMessage(None))
-    expires: str | None = _made_by(_MomentOfMessage(None))
+    eta: str | None = _of_message()
+    expires: str | None = _of_message()
     timelimit: list[float | None] | None = _of_message()
     time_limit: float | None = _made_by(_Limit(0))
     soft_time_limit: float | None = _made_by(_Limit(1))

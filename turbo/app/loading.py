@@ -58,22 +58,21 @@ def resolve(value: Any) -> Any:
 def import_related(packages: Iterable[str], related_name: str | None) -> list[ModuleType]:
     """Import ``<package>.<related_name>`` of each package that has one; the package alone without a name.
 
-    An entry that is not a package but ``package.ClassName`` counts as its package. A module that is there but
+    An entry ``package.ClassName`` counts as its package. A module that is there but
     fails to import raises.
     """
     found = []
     for entry in packages:
         try:
-            package = import_module(entry)
+            package = import_module(entry).__name__
         except ModuleNotFoundError as exc:
-            parent = entry.rpartition(".")[0]
-            if not parent or exc.name != entry:
+            package = entry.rpartition(".")[0]
+            if not package or exc.name != entry:
                 raise
-            package = import_module(parent)
         if not related_name:
-            found.append(package)
+            found.append(import_module(package))
             continue
-        name = f"{package.__name__}.{related_name}"
+        name = f"{package}.{related_name}"
         try:
             found.append(import_module(name))
         except ModuleNotFoundError as exc:

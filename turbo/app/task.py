@@ -318,12 +318,9 @@ class Task(Handlers):
             options.update(
                 {k: v for k, v in origin.items() if k in ("exchange", "routing_key") and v is not None}
             )
-        return Call(
-            self,
-            request.args if args is None else args,
-            request.kwargs if kwargs is None else kwargs,
-            options,
-        )
+        args = request.args if args is None else args
+        kwargs = request.kwargs if kwargs is None else kwargs
+        return Call(self, tuple(args or ()), dict(kwargs or {}), options)
 
     # -- results ---------------------------------------------------------------------------------------------
 

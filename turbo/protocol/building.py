@@ -124,7 +124,7 @@ def build(
         "argsrepr": saferepr(tuple(args), maxlevels=repr_levels) if argsrepr is None else argsrepr,
         "kwargsrepr": saferepr(dict(kwargs), maxlevels=repr_levels) if kwargsrepr is None else kwargsrepr,
         "origin": origin,
-        "ignore_result": bool(ignore_result),
+        "ignore_result": ignore_result,
         "replaced_task_nesting": replaced_task_nesting,
         "stamped_headers": list(stamped_headers) if stamped_headers else None,
         "stamps": dict(stamps) if stamps else {},
