@@ -47,9 +47,7 @@ class EmbeddedBroker:
         self._loop = loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: Connection(self, loop), host, port)
         bound: int = self._server.sockets[0].getsockname()[1]
-        logger.warning(
-            "embedded broker on %s:%d: in memory, for trying turbo and for tests only", host, bound
-        )
+        logger.warning("embedded broker on %s:%d: in memory, for trying turbo and for tests only", host, bound)
         return bound
 
     async def stop(self, deadline: float) -> None:
@@ -62,9 +60,7 @@ class EmbeddedBroker:
         for connection in leaving:
             connection.shut("broker forced connection closure with reason 'shutdown'")
         if leaving:
-            await asyncio.wait(
-                [each.closed for each in leaving], timeout=max(0.0, deadline - self._loop.time())
-            )
+            await asyncio.wait([each.closed for each in leaving], timeout=max(0.0, deadline - self._loop.time()))
         for connection in list(self._connections):
             connection.abort()
 

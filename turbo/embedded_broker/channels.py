@@ -6,6 +6,7 @@ through `Wire`. The methods themselves are in `methods.py`.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Protocol
@@ -23,12 +24,16 @@ from turbo.embedded_broker.wire import (
     encode_method,
     short_string,
 )
+from turbo.protocol.table import TableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from turbo.embedded_broker.queues import Queue
     from turbo.embedded_broker.vhost import VirtualHost
+
+
+logger = logging.getLogger(__name__)
 
 
 class Wire(Protocol):
@@ -154,7 +159,10 @@ class Channel:
         """Send a method with a message."""
         header = entry.message.header
         if queue.options.quorum and entry.deliveries:
-            header = with_delivery_count(entry.message, entry.deliveries)
+            try:
+                header = with_delivery_count(entry.message, entry.deliveries)
+            except TableError as error:
+                logger.warning("a redelivery from %r has headers that cannot be read: %s", queue.name, error)
         self.wire.write(encode_content(self.number, method, header, entry.message.body, self.wire.frame_max))
 
     def take_tag(self, entry: Entry, queue: Queue, consumer: Consumer | None, *, no_ack: bool = False) -> int:
@@ -291,9 +299,7 @@ class Channel:
         assert publish.header is not None and publish.pieces is not None
         exchange = self.vhost.exchange(publish.exchange)
         if exchange.internal:
-            raise access_refused(
-                f"cannot publish to internal exchange '{exchange.name}' in vhost '{self.vhost.name}'"
-            )
+            raise access_refused(f"cannot publish to internal exchange '{exchange.name}' in vhost '{self.vhost.name}'")
         body = publish.pieces[0] if len(publish.pieces) == 1 else b"".join(publish.pieces)
         message = make_message(publish.exchange, publish.routing_key, publish.header, body)
         routed, accepted = self.vhost.publish(exchange, message)

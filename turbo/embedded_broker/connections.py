@@ -17,6 +17,7 @@ from turbo.embedded_broker import login
 from turbo.embedded_broker.channels import Channel
 from turbo.embedded_broker.faults import AmqpFault
 from turbo.embedded_broker.methods import METHODS
+from turbo.embedded_broker.output import Output
 from turbo.embedded_broker.wire import (
     BEAT,
     BODY,
@@ -32,16 +33,12 @@ from turbo.embedded_broker.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from turbo.embedded_broker.vhost import VirtualHost
+
 
 logger = logging.getLogger(__name__)
 
-CHANNEL_MAX, FRAME_MAX, HEARTBEAT_SECONDS = 2047, 131072, 60
 _HANDSHAKE_SECONDS = 10.0
-#: Bytes waiting to be sent beyond which consumers of this connection get nothing more for now.
-_OUTPUT_LIMIT = 1024 * 1024
 
 
 class Host(Protocol):
@@ -63,7 +60,7 @@ class Connection(asyncio.Protocol):
     """The server's end of one connection; `channels.Wire` of its channels."""
 
     def __init__(self, host: Host, loop: asyncio.AbstractEventLoop) -> None:
-        self.frame_max = FRAME_MAX
+        self.frame_max = login.FRAME_MAX
         self.cancel_notify = False
         self.closed: asyncio.Future[None] = loop.create_future()
         self._host = host
@@ -71,15 +68,10 @@ class Connection(asyncio.Protocol):
         self._splitter = FrameSplitter()
         self._channels: dict[int, Channel] = {}
         self._vhost: VirtualHost | None = None
-        self._client: login.Client | None = None
-        self._out: list[bytes] = []
-        self._out_bytes = 0
-        self._paused = False
-        self._starved = False  # a consumer was refused for want of room
-        self._greeted: bytes | None = b""  # of the protocol header, what came so far; None: complete
+        self._handshake = login.Handshake(host.credentials)
+        self._output = Output(loop, self._feed_consumers)
         self._closing = False
-        self._heartbeat = 0.0
-        self._heard_at = self._wrote_at = loop.time()
+        self._heard_at = loop.time()
         self._timer: asyncio.TimerHandle | None = loop.call_later(_HANDSHAKE_SECONDS, self._handshake_over)
 
     # -- asyncio.Protocol -----------------------------------------------------------------------------
@@ -87,14 +79,14 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the loop."""
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=_OUTPUT_LIMIT)
+        self._output.attach(self._transport)
         self._host.joined(self)
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop: frames, or the greeting before them."""
         self._heard_at = self._loop.time()
-        if self._greeted is not None:
-            data = self._greet(self._greeted + data)
+        if self._vhost is None:
+            data = self._greet(data)
         try:
             for kind, number, payload in self._splitter.feed(data):
                 self._take((kind, number, payload))
@@ -105,12 +97,11 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Called by the transport: the client reads too slowly."""
-        self._paused = True
+        self._output.pause()
 
     def resume_writing(self) -> None:
         """Called by the transport: there is room again."""
-        self._paused = False
-        self._feed_consumers()
+        self._output.resume()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Called by the loop: everything of this connection goes back or away."""
@@ -125,17 +116,11 @@ class Connection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send at the end of this turn of the loop."""
-        if not self._out:
-            self._loop.call_soon(self._flush)
-        self._out.append(data)
-        self._out_bytes += len(data)
+        self._output.write(data)
 
     def has_room(self) -> bool:
         """False while too much waits to be sent; the consumers are then asked again later."""
-        if self._paused or self._closing or self._out_bytes >= _OUTPUT_LIMIT:
-            self._starved = True
-            return False
-        return True
+        return self._output.has_room()
 
     def shut(self, text: str) -> None:
         """Tell the client that the broker ends (320) and wait for no more than its answer."""
@@ -148,56 +133,45 @@ class Connection(asyncio.Protocol):
         """Drop the connection."""
         self._transport.abort()
 
-    # -- the greeting ---------------------------------------------------------------------------------
+    # -- the handshake --------------------------------------------------------------------------------
 
     def _greet(self, data: bytes) -> bytes:
-        """Check the protocol header and send connection.start; what came after the header."""
-        if len(data) < len(PROTOCOL_HEADER) and PROTOCOL_HEADER.startswith(data):
-            self._greeted = data
-            return b""
-        self._greeted = None
-        if not data.startswith(PROTOCOL_HEADER):
-            self._transport.write(PROTOCOL_HEADER)
+        greeting = self._handshake.greet(data)
+        if greeting is None:
+            self._transport.write(PROTOCOL_HEADER)  # the protocol that it should speak
             self._transport.close()
-            self._closing = True
+            self._end()
             return b""
-        self.write(encode_method(0, login.start()))
-        return data[len(PROTOCOL_HEADER) :]
+        answer, rest = greeting
+        if answer:
+            self.write(answer)
+        return rest
 
     def _handshake_over(self) -> None:
         if self._vhost is None:
             self.abort()
 
-    def _start_ok(self, payload: bytes) -> None:
-        client = login.read_start_ok(payload)
-        self.cancel_notify = client.can("consumer_cancel_notify")
-        if client.credentials != self._host.credentials:
-            fault = AmqpFault(403, f"Login was refused using authentication mechanism {client.mechanism}.")
-            if client.can("authentication_failure_close"):
-                self._close_for(fault, spec.Connection.StartOk.INDEX)
+    def _shake_hands(self, payload: bytes) -> None:
+        try:
+            answer = self._handshake.take(payload)
+        except login.LoginRefused as refused:
+            if refused.told:
+                self._close_for(refused.fault, spec.Connection.StartOk.INDEX)
             else:
                 self._transport.close()
             return
-        self._client = client
-        self.write(encode_method(0, spec.Connection.Tune(CHANNEL_MAX, FRAME_MAX, HEARTBEAT_SECONDS)))
+        if answer:
+            self.write(answer)
+        if self._handshake.vhost is not None:
+            self._opened(self._handshake.vhost)
 
-    def _tune_ok(self, payload: bytes) -> None:
-        _channel_max, frame_max, heartbeat = decode_arguments("HIH", payload)
-        if frame_max and not 4096 <= frame_max <= FRAME_MAX:
-            raise AmqpFault(530, f"negotiated frame_max = {frame_max} is out of range")
-        self.frame_max = frame_max or FRAME_MAX
-        self._splitter.limit = self.frame_max
-        self._heartbeat = float(heartbeat)
-
-    def _open(self, payload: bytes) -> None:
-        (name,) = decode_arguments("s", payload)
-        self._vhost = self._host.vhost(name)
+    def _opened(self, vhost: str) -> None:
+        self._vhost = self._host.vhost(vhost)
+        self.frame_max = self._splitter.limit = self._handshake.frame_max
+        self.cancel_notify = self._handshake.client is not None and self._handshake.client.can("consumer_cancel_notify")
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-        if self._heartbeat:
-            self._timer = self._loop.call_later(self._heartbeat / 2, self._beat)
-        self.write(encode_method(0, spec.Connection.OpenOk()))
+        self._timer = self._loop.call_later(self._period, self._beat) if self._handshake.heartbeat else None
 
     # -- frames ---------------------------------------------------------------------------------------
 
@@ -221,27 +195,18 @@ class Connection(asyncio.Protocol):
         if kind != METHOD:
             raise AmqpFault(505, "content on channel 0")
         index = method_index(payload)
-        expected: dict[int, Callable[[bytes], None]]
-        if self._vhost is not None:
-            expected = {spec.Connection.Close.INDEX: self._close_asked}
-        elif self._client is not None:
-            expected = {
-                spec.Connection.TuneOk.INDEX: self._tune_ok,
-                spec.Connection.Open.INDEX: self._open,
-                spec.Connection.Close.INDEX: self._close_asked,
-            }
+        if index == spec.Connection.Close.INDEX:
+            self._close_asked()
+        elif self._vhost is None:
+            self._shake_hands(payload)
         else:
-            expected = {spec.Connection.StartOk.INDEX: self._start_ok}
-        handler = expected.get(index)
-        if handler is None:
             raise AmqpFault(503, f"method {index:#010x} is not expected on channel 0 now")
-        handler(payload)
 
-    def _close_asked(self, payload: bytes) -> None:
+    def _close_asked(self) -> None:
         self._drop_channels()
         self.write(encode_method(0, spec.Connection.CloseOk()))
-        self._flush()
-        self._closing = True
+        self._end()
+        self._output.flush()
         self._transport.close()
 
     def _take_channels(self, kind: int, number: int, payload: bytes) -> None:
@@ -278,8 +243,8 @@ class Connection(asyncio.Protocol):
     def _open_channel(self, number: int, kind: int, index: int) -> None:
         if kind != METHOD or index != spec.Channel.Open.INDEX:
             raise AmqpFault(504, f"expected 'channel.open' on channel {number}")
-        if number > CHANNEL_MAX:
-            raise AmqpFault(504, f"channel {number} is above the agreed {CHANNEL_MAX}")
+        if number > login.CHANNEL_MAX:
+            raise AmqpFault(504, f"channel {number} is above the agreed {login.CHANNEL_MAX}")
         assert self._vhost is not None
         self._channels[number] = Channel(number, self, self._vhost)
         self.write(encode_method(number, spec.Channel.OpenOk()))
@@ -308,13 +273,16 @@ class Connection(asyncio.Protocol):
             return
         logger.info("the embedded broker closes a connection: %s", fault.text)
         self._drop_channels()
-        self.write(
-            encode_method(0, spec.Connection.Close(fault.code, _fit(fault.text), index >> 16, index & 0xFFFF))
-        )
-        self._closing = True
+        self.write(encode_method(0, spec.Connection.Close(fault.code, _fit(fault.text), index >> 16, index & 0xFFFF)))
+        self._end()
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(_HANDSHAKE_SECONDS, self.abort)
+
+    def _end(self) -> None:
+        """From now on only the other side's last word counts."""
+        self._closing = True
+        self._output.end()
 
     def _drop_channels(self) -> None:
         channels, self._channels = self._channels, {}
@@ -327,37 +295,27 @@ class Connection(asyncio.Protocol):
 
     # -- output and heartbeats ------------------------------------------------------------------------
 
-    def _flush(self) -> None:
-        if not self._out:
-            return
-        data = b"".join(self._out)
-        self._out.clear()
-        self._out_bytes = 0
-        self._wrote_at = self._loop.time()
-        if not self._transport.is_closing():
-            self._transport.write(data)
-        if self._starved and not self._paused:
-            self._feed_consumers()
-
     def _feed_consumers(self) -> None:
-        self._starved = False
         queues = {
-            id(each.queue): each.queue
-            for channel in self._channels.values()
-            for each in channel.consumers.values()
+            id(each.queue): each.queue for channel in self._channels.values() for each in channel.consumers.values()
         }
         for queue in queues.values():
             queue.dispatch()
 
+    @property
+    def _period(self) -> float:
+        """How often to look after the heartbeats, in seconds."""
+        return self._handshake.heartbeat / 2
+
     def _beat(self) -> None:
         now = self._loop.time()
-        if now - self._heard_at > 2 * self._heartbeat:
+        if now - self._heard_at > 2 * self._handshake.heartbeat:
             logger.info("the embedded broker drops a connection that missed its heartbeats")
             self.abort()
             return
-        if now - self._wrote_at >= self._heartbeat / 2:
+        if now - self._output.wrote_at >= self._period:
             self.write(HEARTBEAT)
-        self._timer = self._loop.call_later(self._heartbeat / 2, self._beat)
+        self._timer = self._loop.call_later(self._period, self._beat)
 
 
 def _fit(text: str) -> str:

@@ -129,9 +129,7 @@ def headers_match(arguments: Mapping[str, object], headers: Mapping[str, object]
     rule = arguments.get("x-match", "all")
     with_x = rule in ("all-with-x", "any-with-x")
     wanted = {
-        name: value
-        for name, value in arguments.items()
-        if name != "x-match" and (with_x or not name.startswith("x-"))
+        name: value for name, value in arguments.items() if name != "x-match" and (with_x or not name.startswith("x-"))
     }
     hits = (name in headers and (value is None or headers[name] == value) for name, value in wanted.items())
     return any(hits) if rule in ("any", "any-with-x") else all(hits)

@@ -1,6 +1,7 @@
-"""The first words between the embedded broker and a client: what it is, who the client is.
+"""The first words between the embedded broker and a client: who they are, what they agree upon.
 
-Pure: builds connection.start and reads connection.start-ok. Runs in the embedded broker's process.
+Pure: a connection feeds it the frames of channel 0 until the client has opened a virtual host, and sends what
+it answers. Runs in the embedded broker's process.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ from typing import TYPE_CHECKING
 from pika import spec
 
 from turbo.embedded_broker.faults import AmqpFault
-from turbo.embedded_broker.wire import decode_arguments
+from turbo.embedded_broker.wire import PROTOCOL_HEADER, decode_arguments, encode_method, method_index
+from turbo.exceptions import TurboError
 from turbo.protocol.table import TableError, decode_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+CHANNEL_MAX, FRAME_MAX, HEARTBEAT_SECONDS = 2047, 131072, 60
+_SMALLEST_FRAME_MAX = 4096  # AMQP 0-9-1 says so
 
 _CAPABILITIES = (
     "publisher_confirms",
@@ -41,7 +46,73 @@ class Client:
         return self.capabilities.get(capability) is True
 
 
-def start() -> spec.Connection.Start:
+class LoginRefused(TurboError):
+    """The client is not who it should be; `told` says whether it understands a connection.close then."""
+
+    def __init__(self, fault: AmqpFault, told: bool) -> None:
+        super().__init__(fault.text)
+        self.fault = fault
+        self.told = told
+
+
+class Handshake:
+    """From the protocol header to connection.open. What was agreed upon is in its attributes."""
+
+    def __init__(self, credentials: tuple[str, str]) -> None:
+        self.frame_max = FRAME_MAX
+        self.heartbeat = 0
+        self.client: Client | None = None
+        #: The virtual host that the client opened; None until then.
+        self.vhost: str | None = None
+        self._credentials = credentials
+        self._header = b""
+        self._greeted = False
+
+    def greet(self, data: bytes) -> tuple[bytes, bytes] | None:
+        """Take bytes up to the end of the protocol header: the answer, and what came after it.
+
+        None when the client speaks another protocol.
+        """
+        if self._greeted:
+            return b"", data
+        self._header += data
+        if len(self._header) < len(PROTOCOL_HEADER) and PROTOCOL_HEADER.startswith(self._header):
+            return b"", b""
+        if not self._header.startswith(PROTOCOL_HEADER):
+            return None
+        self._greeted = True
+        return encode_method(0, _start()), self._header[len(PROTOCOL_HEADER) :]
+
+    def take(self, payload: bytes) -> bytes:
+        """A method of channel 0: the answer. AmqpFault for one out of turn, LoginRefused for a stranger."""
+        index = method_index(payload)
+        if self.client is None:
+            if index == spec.Connection.StartOk.INDEX:
+                return self._start_ok(payload)
+        elif index == spec.Connection.TuneOk.INDEX:
+            return self._tune_ok(payload)
+        elif index == spec.Connection.Open.INDEX:
+            (self.vhost,) = decode_arguments("s", payload)
+            return encode_method(0, spec.Connection.OpenOk())
+        raise AmqpFault(503, f"method {index:#010x} is not expected now")
+
+    def _start_ok(self, payload: bytes) -> bytes:
+        client = read_start_ok(payload)
+        if client.credentials != self._credentials:
+            fault = AmqpFault(403, f"Login was refused using authentication mechanism {client.mechanism}.")
+            raise LoginRefused(fault, client.can("authentication_failure_close"))
+        self.client = client
+        return encode_method(0, spec.Connection.Tune(CHANNEL_MAX, FRAME_MAX, HEARTBEAT_SECONDS))
+
+    def _tune_ok(self, payload: bytes) -> bytes:
+        _channel_max, frame_max, self.heartbeat = decode_arguments("HIH", payload)
+        if frame_max and not _SMALLEST_FRAME_MAX <= frame_max <= FRAME_MAX:
+            raise AmqpFault(530, f"negotiated frame_max = {frame_max} is out of range")
+        self.frame_max = frame_max or FRAME_MAX
+        return b""
+
+
+def _start() -> spec.Connection.Start:
     """connection.start."""
     properties = {
         "product": "turbo embedded broker",
@@ -55,9 +126,7 @@ def read_start_ok(payload: bytes) -> Client:
     """The client of a connection.start-ok. AmqpFault 503 for a mechanism that was not offered."""
     properties, mechanism, response, _locale = decode_arguments("tsSs", payload)
     capabilities = properties.get("capabilities")
-    return Client(
-        mechanism, _credentials(mechanism, response), capabilities if isinstance(capabilities, dict) else {}
-    )
+    return Client(mechanism, _credentials(mechanism, response), capabilities if isinstance(capabilities, dict) else {})
 
 
 def _credentials(mechanism: str, response: bytes) -> tuple[str, str]:

@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 #: The one line that the process prints when it serves; the number is the port.
-READY = (
-    "turbo embedded broker (in memory, loopback only, for trying turbo) ready: amqp://guest:guest@127.0.0.1:"
-)
+READY = "turbo embedded broker (in memory, loopback only, for trying turbo) ready: amqp://guest:guest@127.0.0.1:"
 _START_SECONDS = 20.0
 _STOP_SECONDS = 3.0
 

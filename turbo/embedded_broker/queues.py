@@ -193,9 +193,7 @@ class Queue:
             self._unused_timer.cancel()
             self._unused_timer = None
         if self.options.expires is not None and not self.consumers and not self.deleted:
-            self._unused_timer = self._timers.call_later(
-                self.options.expires, lambda: self._owner.queue_unused(self)
-            )
+            self._unused_timer = self._timers.call_later(self.options.expires, lambda: self._owner.queue_unused(self))
 
     def close(self) -> None:
         """The queue is deleted: forget the messages, tell the consumers, end the timers."""
@@ -239,8 +237,7 @@ class Queue:
     def _full_for(self, message: Message) -> bool:
         options = self.options
         return (options.max_length is not None and self.ready >= options.max_length) or (
-            options.max_length_bytes is not None
-            and self._bytes + len(message.body) > options.max_length_bytes
+            options.max_length_bytes is not None and self._bytes + len(message.body) > options.max_length_bytes
         )
 
     def _drop_overflow(self) -> None:

@@ -47,8 +47,7 @@ class VirtualHost:
         self.name = name
         self.queues: dict[str, Queue] = {}
         self.exchanges: dict[str, Exchange] = {
-            exchange: Exchange(exchange, kind, True, False, internal, {})
-            for exchange, kind, internal in _PREDECLARED
+            exchange: Exchange(exchange, kind, True, False, internal, {}) for exchange, kind, internal in _PREDECLARED
         }
         self._timers = timers
 
@@ -101,16 +100,12 @@ class VirtualHost:
             raise precondition_failed(f"exchange '{name}' in vhost '{self.name}' in use")
         self._remove_exchange(found)
 
-    def bind(
-        self, source: str, destination: Queue | Exchange, key: str, arguments: Mapping[str, object]
-    ) -> None:
+    def bind(self, source: str, destination: Queue | Exchange, key: str, arguments: Mapping[str, object]) -> None:
         """Bind a queue or an exchange to the exchange `source`."""
         self._not_default(source)
         self.exchange(source).bind(Binding(destination, key, arguments))
 
-    def unbind(
-        self, source: str, destination: Queue | Exchange, key: str, arguments: Mapping[str, object]
-    ) -> None:
+    def unbind(self, source: str, destination: Queue | Exchange, key: str, arguments: Mapping[str, object]) -> None:
         """Undo a binding; one that does not exist is no error."""
         self._not_default(source)
         exchange = self.exchange(source)
@@ -125,9 +120,7 @@ class VirtualHost:
         if found is None:
             raise not_found("queue", name, self.name)
         if connection is not None and found.owner_connection not in (None, connection):
-            raise AmqpFault(
-                405, f"cannot obtain exclusive access to locked queue '{name}' in vhost '{self.name}'"
-            )
+            raise AmqpFault(405, f"cannot obtain exclusive access to locked queue '{name}' in vhost '{self.name}'")
         return found
 
     def declare_queue(
@@ -213,9 +206,7 @@ class VirtualHost:
                 datetime.now(UTC),
             )
         except TableError as error:
-            logger.warning(
-                "a dead letter of queue %r has headers that cannot be read (%s): dropped", queue.name, error
-            )
+            logger.warning("a dead letter of queue %r has headers that cannot be read (%s): dropped", queue.name, error)
             return
         if letter is not None:
             self.publish(exchange, letter)
