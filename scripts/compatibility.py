@@ -1,0 +1,148 @@
+"""Keep docs/compatibility.md and the tests in step.
+
+The page lists every behaviour of Celery that turbo means to have, by an id. A test that shows one carries
+``@pytest.mark.row("CN8")``. Statuses are written by hand; the tests beside them by this script, which also turns
+a bare "not yet" into "yes" once a test shows the row. With more to say ("not yet: …", "differs: …", "no: …") a
+status is left alone.
+
+Usage: ``python scripts/compatibility.py`` writes the page; ``--check`` only says what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "compatibility.md"
+TESTS = ROOT / "tests"
+
+ROW = re.compile(r"^\| ([A-Z]{1,2}\d+) \| (.*?) \| (.*?) \|(.*)\|$")
+STATUS = re.compile(r"^(yes|not yet|differs: .+|no: .+|not yet: .+|yes: .+)$")
+#: Enough to show a row; all of them would drown the page.
+TESTS_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the page."""
+
+    id: str
+    feature: str
+    status: str
+    tests: tuple[str, ...]
+
+    @property
+    def claims(self) -> bool:
+        """Whether it says that turbo does this."""
+        return self.status.startswith("yes")
+
+    def line(self) -> str:
+        """The line as it stands in the page."""
+        named = "<br>".join(f"`{test}`" for test in self.tests)
+        return f"| {self.id} | {self.feature} | {self.status} | {named} |".replace("|  |", "| |")
+
+
+def parse(line: str) -> Row | None:
+    """A row of the page, or None for any other line."""
+    found = ROW.match(line)
+    if found is None:
+        return None
+    return Row(found[1], found[2], found[3], tuple(re.findall(r"`([^`]+)`", found[4])))
+
+
+def marked_tests() -> dict[str, list[str]]:
+    """Row id to the tests that carry it, as ``tests/…/test_x.py::name``."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for path in sorted(TESTS.rglob("test_*.py")):
+        where = path.relative_to(ROOT).as_posix()
+        for name, ids in _marks(ast.parse(path.read_text())):
+            for row in ids:
+                found[row].append(f"{where}::{name}" if name else where)
+    return found
+
+
+def _marks(tree: ast.Module) -> Iterator[tuple[str, list[str]]]:
+    """Pairs of a test's name (empty for the whole module) and the rows it shows."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "pytestmark" for t in node.targets):
+            yield "", list(_ids(node.value))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name, [row for decorator in node.decorator_list for row in _ids(decorator)]
+        if isinstance(node, ast.ClassDef):
+            yield node.name, [row for decorator in node.decorator_list for row in _ids(decorator)]
+            for inner in node.body:
+                if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef):
+                    name = f"{node.name}::{inner.name}"
+                    yield name, [row for decorator in inner.decorator_list for row in _ids(decorator)]
+
+
+def _ids(node: ast.AST) -> Iterator[str]:
+    for call in ast.walk(node):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "row":
+            yield from (arg.value for arg in call.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str))
+
+
+def updated(row: Row, tests: list[str]) -> Row:
+    """The row with the tests that exist now."""
+    status = row.status
+    if status == "not yet" and tests:
+        status = "yes"
+    if status == "yes" and not tests:
+        status = "not yet"
+    # Higher up the way comes first: a real worker shows more than a unit test does.
+    order = ("tests/compat", "tests/integration", "tests/adversity", "tests/process", "tests/unit")
+    ranked = sorted(tests, key=lambda test: next((i for i, place in enumerate(order) if test.startswith(place)), 9))
+    kept = [test for test in row.tests if test in tests]
+    named = [*kept, *(test for test in ranked if test not in kept)][:TESTS_NAMED]
+    return replace(row, status=status, tests=tuple(named))
+
+
+def problems() -> list[str]:
+    """What is wrong with the page as it is."""
+    tests = marked_tests()
+    rows = [row for line in PAGE.read_text().splitlines() if (row := parse(line))]
+    ids = [row.id for row in rows]
+    found = [f"{row} is listed {ids.count(row)} times" for row in sorted(set(ids)) if ids.count(row) > 1]
+    found += [f"{row} is marked on {tests[row][0]} and not listed" for row in sorted(set(tests) - set(ids))]
+    for row in rows:
+        if not STATUS.match(row.status):
+            found.append(f"{row.id}: no such status: {row.status!r}")
+        found += [f"{row.id}: {test} does not exist or does not carry the row" for test in row.tests
+                  if test not in tests.get(row.id, [])]  # fmt: skip
+        if row.claims and not row.tests:
+            found.append(f"{row.id}: says yes and names no test")
+        if row.status == "not yet" and tests.get(row.id):
+            found.append(f"{row.id}: {tests[row.id][0]} shows it; run scripts/compatibility.py")
+    return found
+
+
+def write() -> None:
+    """Write the page anew."""
+    tests = marked_tests()
+    lines = []
+    for line in PAGE.read_text().splitlines():
+        row = parse(line)
+        lines.append(line if row is None else updated(row, tests.get(row.id, [])).line())
+    PAGE.write_text("\n".join(lines) + "\n")
+
+
+def main(arguments: list[str]) -> int:
+    """Run; 1 when the check finds something."""
+    if arguments != ["--check"]:
+        write()
+    found = problems()
+    print("\n".join(found) or "the page and the tests agree")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

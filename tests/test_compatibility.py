@@ -1,0 +1,37 @@
+"""The compatibility page claims nothing that no test shows, and no test shows what the page does not list."""
+
+from __future__ import annotations
+
+import pytest
+
+from scripts import compatibility
+
+
+def test_the_page_and_the_tests_agree() -> None:
+    assert compatibility.problems() == []
+
+
+def test_the_page_lists_every_group() -> None:
+    rows = [row for line in compatibility.PAGE.read_text().splitlines() if (row := compatibility.parse(line))]
+    groups = {row.id[:2] for row in rows}
+    assert len(rows) > 500
+    assert {"WP", "CA", "TD", "EX", "ST", "RT", "PL", "CN", "TM", "LG", "CF", "CL"} <= groups
+
+
+@pytest.mark.parametrize(
+    ("status", "tests", "after"),
+    [
+        ("not yet", ["tests/unit/test_a.py::test_b"], "yes"),
+        ("yes", [], "not yet"),
+        ("not yet: half of it", ["tests/unit/test_a.py::test_b"], "not yet: half of it"),
+        ("differs: never lower", ["tests/unit/test_a.py::test_b"], "differs: never lower"),
+    ],
+)
+def test_how_a_status_changes(status: str, tests: list[str], after: str) -> None:
+    row = compatibility.Row("CN8", "feature", status, ())
+    assert compatibility.updated(row, tests).status == after
+
+
+def test_a_row_survives_being_written() -> None:
+    row = compatibility.Row("CN8", "feature", "yes", ("tests/a.py::b", "tests/c.py::d"))
+    assert compatibility.parse(row.line()) == row
