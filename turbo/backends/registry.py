@@ -6,18 +6,19 @@ would be lost to it. Opens nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from turbo.backends.disabled import DisabledStore
 from turbo.backends.redis_store import RedisStore
 from turbo.backends.rpc_store import ReplyOutbox, RpcStore
+from turbo.backends.store import StoreSettings
 from turbo.backends.url import parse_redis_url, store_kind
 from turbo.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from turbo.backends.store import ResultStore, StoreSettings
+    from turbo.backends.store import ResultStore
 
 
 def open_store(
@@ -41,3 +42,22 @@ def open_store(
             raise ImproperlyConfigured("rpc:// results need a publishing connection, and there is none here")
         return RpcStore(outbox, settings, on_relief=on_relief)
     return DisabledStore(high_water=settings.high_water)
+
+
+def store_settings(conf: Mapping[str, Any]) -> StoreSettings:
+    """Read the settings of an app (by Celery's names) that concern storing.
+
+    ``redis_socket_timeout`` counts up to 30 s: it is Celery's patience with one command, while here all
+    results wait behind a connection that has died in silence.
+    """
+    defaults = StoreSettings()
+    transport = conf["result_backend_transport_options"] or {}
+    return StoreSettings(
+        expires=conf["result_expires"],
+        failure_expires=conf["result_failure_expires"],
+        persistent=bool(conf["result_persistent"]),
+        global_keyprefix=str(transport.get("global_keyprefix") or ""),
+        reply_timeout=min(conf["redis_socket_timeout"] or defaults.reply_timeout, defaults.reply_timeout),
+        connect_timeout=conf["redis_socket_connect_timeout"] or defaults.connect_timeout,
+        redis_ssl=conf["redis_backend_use_ssl"] or None,
+    )

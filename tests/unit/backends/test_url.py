@@ -9,7 +9,7 @@ import pytest
 from tests.unit.backends.store_contract import FakeOutbox
 from turbo.backends.disabled import DisabledStore
 from turbo.backends.redis_store import RedisStore
-from turbo.backends.registry import open_store
+from turbo.backends.registry import open_store, store_settings
 from turbo.backends.rpc_store import RpcStore
 from turbo.backends.store import StoreSettings
 from turbo.backends.url import RedisAddress, TlsOptions, parse_redis_url, redact_backend_url, store_kind
@@ -114,3 +114,15 @@ def test_open_store() -> None:
     assert isinstance(open_store(None, StoreSettings()), DisabledStore)
     with pytest.raises(ImproperlyConfigured):
         open_store("rpc://", StoreSettings())
+
+
+def test_settings_come_from_celerys_names() -> None:
+    conf = {
+        "result_expires": 60.0, "result_failure_expires": None, "result_persistent": True,
+        "result_backend_transport_options": {"global_keyprefix": "app"}, "redis_socket_timeout": 120.0,
+        "redis_socket_connect_timeout": None, "redis_backend_use_ssl": None,
+    }  # fmt: skip
+    settings = store_settings(conf)
+    assert (settings.expires, settings.persistent, settings.global_keyprefix) == (60.0, True, "app")
+    assert (settings.reply_timeout, settings.connect_timeout) == (30.0, 10.0)
+    assert store_settings(conf | {"redis_socket_timeout": 2.0}).reply_timeout == 2.0
