@@ -9,25 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from pika import spec
 
 from turbo.embedded_broker import login
 from turbo.embedded_broker.channels import Channel
 from turbo.embedded_broker.faults import AmqpFault
-from turbo.embedded_broker.methods import METHODS
+from turbo.embedded_broker.methods import take_frame
 from turbo.embedded_broker.output import Output
 from turbo.embedded_broker.wire import (
     BEAT,
-    BODY,
-    HEADER,
     HEARTBEAT,
     METHOD,
     PROTOCOL_HEADER,
     Frame,
     FrameSplitter,
-    decode_arguments,
     encode_method,
     method_index,
 )
@@ -224,14 +221,10 @@ class Connection(asyncio.Protocol):
                 self.write(encode_method(number, spec.Channel.CloseOk()))
             return
         try:
-            if kind == METHOD:
-                self._call(channel, index, payload)
-            elif kind == HEADER:
-                channel.take_header(payload)
-            elif kind == BODY:
-                channel.take_body(payload)
+            if index == spec.Channel.Close.INDEX and not channel.expects_content:
+                self._close_channel(channel)
             else:
-                raise AmqpFault(501, f"unknown frame type {kind}")
+                take_frame(channel, kind, payload)
         except AmqpFault as fault:
             if not fault.closes_channel:
                 self._close_for(fault, index)
@@ -249,21 +242,11 @@ class Connection(asyncio.Protocol):
         self._channels[number] = Channel(number, self, self._vhost)
         self.write(encode_method(number, spec.Channel.OpenOk()))
 
-    def _call(self, channel: Channel, index: int, payload: bytes) -> None:
-        if channel.expects_content:
-            raise AmqpFault(505, "a method where the content of a publish was expected")
-        if index == spec.Channel.Close.INDEX:
-            channel.flush_confirms()
-            channel.close()
-            del self._channels[channel.number]
-            channel.send(spec.Channel.CloseOk())
-            return
-        known = METHODS.get(index)
-        if known is None:
-            raise AmqpFault(503 if index in spec.methods else 540, f"method {index:#010x}")
-        layout, handler = known
-        arguments: list[Any] = decode_arguments(layout, payload)
-        handler(channel, arguments)
+    def _close_channel(self, channel: Channel) -> None:
+        channel.flush_confirms()
+        channel.close()
+        del self._channels[channel.number]
+        channel.send(spec.Channel.CloseOk())
 
     # -- ends -----------------------------------------------------------------------------------------
 

@@ -14,7 +14,15 @@ from pika import spec
 
 from turbo.embedded_broker.channels import Channel
 from turbo.embedded_broker.faults import AmqpFault, precondition_failed
-from turbo.embedded_broker.wire import content_method, deliver_arguments
+from turbo.embedded_broker.wire import (
+    BODY,
+    HEADER,
+    METHOD,
+    content_method,
+    decode_arguments,
+    deliver_arguments,
+    method_index,
+)
 
 if TYPE_CHECKING:
     from turbo.embedded_broker.queues import Queue
@@ -274,3 +282,23 @@ METHODS: dict[int, tuple[str, Handler]] = {
     spec.Tx.Commit.INDEX: ("", transactions),
     spec.Tx.Rollback.INDEX: ("", transactions),
 }
+
+
+def take_frame(channel: Channel, kind: int, payload: bytes) -> None:
+    """Carry out a method, or take a part of a publish's content."""
+    if kind == HEADER:
+        channel.take_header(payload)
+        return
+    if kind == BODY:
+        channel.take_body(payload)
+        return
+    if kind != METHOD:
+        raise AmqpFault(501, f"unknown frame type {kind}")
+    if channel.expects_content:
+        raise AmqpFault(505, "a method where the content of a publish was expected")
+    index = method_index(payload)
+    known = METHODS.get(index)
+    if known is None:
+        raise AmqpFault(503 if index in spec.methods else 540, f"method {index:#010x}")
+    layout, handler = known
+    handler(channel, decode_arguments(layout, payload))
