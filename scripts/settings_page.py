@@ -1,0 +1,95 @@
+"""Write docs/settings.md from the declarations in turbo/app/settings.py.
+
+Usage: ``python scripts/settings_page.py`` writes the page; ``--check`` fails when it is not current.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from turbo.app.setting import Setting, Status
+from turbo.app.settings import SETTINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
+
+HEAD = """# Settings
+
+Names and defaults are Celery's, so an existing configuration means the same here. Made by
+`python scripts/settings_page.py` from `turbo/app/settings.py`; do not edit.
+
+What wins: the command line, then the setting's environment variable, then what was set on the app, then the
+configuration object, then the default. Old upper-case names (`CELERYD_CONCURRENCY`) are read too.
+
+A setting that turbo does not honour is either **without effect**, and the worker says so once at its start, or
+**refused**: ignoring it would change what the application does, so the worker does not start.
+"""
+
+GROUPS = (
+    ("Only in turbo", lambda s: not s.old_names and s.status is Status.WORKS and s.env != "CELERY_BROKER_URL"),
+    ("Broker", lambda s: s.name.startswith("broker_")),
+    ("Tasks", lambda s: s.name.startswith("task_")),
+    ("Worker", lambda s: s.name.startswith("worker_")),
+    ("Results", lambda s: s.name.startswith("result_")),
+    ("Redis", lambda s: s.name.startswith("redis_")),
+    ("General", lambda s: s.name in {"accept_content", "enable_utc", "imports", "include", "timezone"}),
+    ("Everything else", lambda s: True),
+)
+
+
+def _default(setting: Setting) -> str:
+    text = str(setting.default) if setting.kind == "any" and setting.default is None else repr(setting.default)
+    return f"`{text}`".replace("|", "\\|")
+
+
+def _row(setting: Setting) -> str:
+    doc = setting.doc.replace("``", "`").replace("|", "\\|")
+    if setting.env:
+        doc += f" Environment: `{setting.env}`."
+    return f"| `{setting.name}` | {setting.kind} | {_default(setting)} | {doc} |"
+
+
+def _table(settings: Iterable[Setting]) -> list[str]:
+    return ["", "| setting | type | default | meaning |", "|---|---|---|---|", *map(_row, settings)]
+
+
+def _unhonoured(settings: Iterable[Setting]) -> list[str]:
+    lines = ["", "| setting | | why |", "|---|---|---|"]
+    for setting in settings:
+        what = "refused" if setting.status is Status.REFUSED else "without effect"
+        lines.append(f"| `{setting.name}` | {what} | {setting.reason} |")
+    return lines
+
+
+def page() -> str:
+    """The whole page."""
+    left = dict(SETTINGS)
+    lines = [HEAD.rstrip("\n")]
+    for title, belongs in GROUPS:
+        members = [setting for setting in left.values() if belongs(setting)]
+        for setting in members:
+            del left[setting.name]
+        working = [setting for setting in members if setting.status is Status.WORKS]
+        others = [setting for setting in members if setting.status is not Status.WORKS]
+        lines += ["", f"## {title}"]
+        lines += _table(working) if working else []
+        lines += _unhonoured(others) if others else []
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str]) -> int:
+    """Write or check; 1 when the page is not current."""
+    if arguments == ["--check"]:
+        current = PAGE.exists() and PAGE.read_text() == page()
+        print("docs/settings.md is current" if current else "docs/settings.md is old: run scripts/settings_page.py")
+        return 0 if current else 1
+    PAGE.write_text(page())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
