@@ -261,6 +261,11 @@ class Context:
         return self._children
 
     @property
+    def has_children(self) -> bool:
+        """Whether this run has sent any task; asking does not make the list."""
+        return bool(self._children)
+
+    @property
     def explicit_ignore_result(self) -> bool | None:
         """What the message or the program said about ignoring the result; None: nothing, ask the task."""
         if self._message is None and "ignore_result" not in self.__dict__:
