@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pika
 from pika import frame as pika_frame
 from pika.adapters.asyncio_connection import AsyncioConnection
+from pika.adapters.utils import connection_workflow
 
 from turbo.amqp.frame_splitter import FrameSplitter, RawDelivery
 from turbo.exceptions import OperationalError
@@ -80,6 +81,7 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
 
         Raises ``OperationalError`` with the reason; cancelling it leaves nothing behind.
         """
+        _hush_pika()
         connection = cls(parameters, asyncio.get_running_loop())
         try:
             await connection._opened_or_failed
@@ -268,7 +270,25 @@ def _no_batch(consumer_tag: bytes, batch: list[RawDelivery]) -> None:
 
 
 def _reason(error: BaseException | str) -> str:
+    """One line for a person, from inside pika's wrappings."""
     if isinstance(error, str):
         return error
+    if isinstance(error, connection_workflow.AMQPConnectionWorkflowFailed) and error.exceptions:
+        return _reason(error.exceptions[-1])
+    if isinstance(error, connection_workflow.AMQPConnectorPhaseErrorBase):
+        return _reason(error.exception)
+    inner = error.args[0] if error.args else None
+    if isinstance(error, pika.exceptions.AMQPConnectionError) and isinstance(inner, BaseException):
+        return _reason(inner)
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _hush_pika() -> None:
+    """Leave the telling of failures to us: pika logs seven errors for each attempt, and we attempt for ever.
+
+    Somebody who has set the level of pika's logger keeps it.
+    """
+    pika_logger = logging.getLogger("pika")
+    if pika_logger.level == logging.NOTSET:
+        pika_logger.setLevel(logging.CRITICAL)

@@ -24,7 +24,6 @@ from celery import Celery
 app = Celery("there", broker={url!r})
 app.conf.task_default_queue_type = {queue_type!r}
 app.conf.task_queue_max_priority = {max_priority!r}
-app.conf.worker_detect_quorum_queues = False
 
 @app.task
 def add(x, y):
