@@ -1,0 +1,113 @@
+"""Every command that a page shows is run by a test, here or where ``RUN_ELSEWHERE`` says."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.harness.worker import WorkerProcess
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+#: Commands that only a whole machine can run, and what runs them.
+RUN_ELSEWHERE = {
+    "pip install tox && tox": ".ci/run",
+    "pip install . && turbo demo": "test_the_demo below, in an environment where pip has installed it",
+}
+#: Commands of the quick start, which need its file and a broker.
+QUICK_START = {
+    "turbo worker -c 2 -l info",
+    'python -c "from tasks import add; print(add.delay(2, 3).get(timeout=10))"',
+}
+
+
+def commands() -> list[str]:
+    """Every command line in a bash block, one by one."""
+    blocks = [block for page in PAGES for block in FENCE.findall(page.read_text())]
+    lines = [line.strip() for block in blocks for line in block.splitlines()]
+    return sorted({line for line in lines if line and not line.startswith("#")})
+
+
+def runnable() -> list[str]:
+    return [command for command in commands() if command not in RUN_ELSEWHERE and command not in QUICK_START]
+
+
+def here(command: str) -> list[str]:
+    """The command with this interpreter, whether or not ``turbo`` and ``python`` are on the path."""
+    words = shlex.split(command)
+    programs = {"turbo": [sys.executable, "-m", "turbo"], "python": [sys.executable]}
+    return programs[words[0]] + words[1:]
+
+
+def test_there_are_commands() -> None:
+    assert set(commands()) >= RUN_ELSEWHERE.keys() | QUICK_START
+
+
+@pytest.mark.parametrize("command", runnable())
+def test_a_command_runs(command: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        here(command),
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.strip()
+
+
+def test_the_quick_start(tmp_path: Path, vhost: str) -> None:
+    readme = (ROOT / "README.md").read_text()
+    found = re.search(r"`tasks.py`:\n\n```python\n(.*?)```", readme, re.DOTALL)
+    assert found is not None
+    (tmp_path / "tasks.py").write_text(found[1])
+    run, call = sorted(QUICK_START, key=lambda command: not command.startswith("turbo"))
+    environment = {"CELERY_BROKER_URL": vhost}
+    with WorkerProcess(*shlex.split(run)[2:], directory=tmp_path, env=environment) as worker:
+        worker.wait_for_line(r"tasks:app \(tasks.py in this directory\)")
+        worker.wait_for_line(r"ready")
+        done = subprocess.run(
+            here(call),
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+            env={**os.environ, **environment, "PYTHONPATH": str(ROOT)},
+        )
+        assert (done.returncode, done.stdout) == (0, "5\n"), done.stderr + worker.output
+        worker.wait_for_line(r"Task tasks\.add\[[0-9a-f-]{36}\] succeeded in")
+        worker.terminate()
+        assert worker.wait() == 0
+
+
+@pytest.mark.timeout(120)
+def test_the_demo(tmp_path: Path) -> None:
+    """Within its half minute, on a machine that may be busy with other tests: twice that at most here."""
+    done = subprocess.run(
+        [sys.executable, "-m", "turbo", "demo"],
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "every task is accounted for" in done.stdout
+    for happened in ("attempt 2", "cleaned up", "TimeLimitExceeded", "WorkerLostError", "was replaced"):
+        assert happened in done.stdout
+    assert re.search(r"20,000 tasks in \d+\.\d s", done.stdout)

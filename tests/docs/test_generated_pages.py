@@ -1,0 +1,89 @@
+"""The generated pages are current, and the written ones agree with the code they describe."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from scripts import settings_page
+from turbo.policy.settling import Ending, Verb, settle
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+
+#: How the table of docs/architecture.md names each ending.
+ENDINGS = {
+    "returned": Ending.SUCCESS,
+    "raised": Ending.FAILURE,
+    "asked for a retry": Ending.RETRY,
+    "raised Ignore": Ending.IGNORE,
+    "raised Reject": Ending.REJECT,
+    "raised Reject with requeue": Ending.REJECT_REQUEUE,
+    "ran into its hard limit": Ending.TIMEOUT,
+    "its child died": Ending.WORKER_LOST,
+    "had expired or was revoked": Ending.REVOKED,
+    "is not known here": Ending.UNKNOWN_TASK,
+    "is a message that is no task, or a broken one": Ending.INVALID,
+    "cannot be decoded": Ending.UNDECODABLE,
+}
+OPTION = re.compile(r"`(\w+)=(True|False)`: (\w+)")
+
+
+def settling_table() -> dict[str, list[str]]:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    section = text.split("## When a message is settled")[1].split("\n## ")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
+    return {row[0]: row[1:] for row in rows[2:]}
+
+
+def verb(name: str) -> Verb:
+    return Verb[name.upper()]
+
+
+def test_the_settings_page_is_current() -> None:
+    assert settings_page.PAGE.read_text() == settings_page.page(), "run scripts/settings_page.py"
+
+
+def test_every_ending_is_in_the_table() -> None:
+    assert settling_table().keys() == ENDINGS.keys()
+    assert set(ENDINGS.values()) == set(Ending)
+
+
+@pytest.mark.parametrize("named", ENDINGS)
+def test_the_table_of_settlements_is_what_the_code_does(named: str) -> None:
+    early, late, option, _ = settling_table()[named]
+    ending = ENDINGS[named]
+    assert settle(ending, acks_late=False) is verb(early)
+    assert settle(ending, acks_late=True) is verb(late)
+    found = OPTION.search(option)
+    if found is not None:
+        given = {found[1]: found[2] == "True"}
+        assert settle(ending, acks_late=True, **given) is verb(found[3])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_modules_that_pages_name_exist(page: Path) -> None:
+    """``master/dispatcher.py`` and the like, in pages that describe the code."""
+    named = re.findall(r"`(?:turbo/)?([a-z_]+/[a-z_/]+\.py)`", page.read_text())
+    places = [ROOT, ROOT / "turbo"]
+    assert [name for name in named if not any((place / name).exists() for place in places)] == []
+
+
+def test_every_dependency_is_explained() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"]]
+    for extra in project["optional-dependencies"].values():
+        wanted += extra
+    text = (ROOT / "docs" / "dependencies.md").read_text().lower()
+    names = {re.split(r"[\[<>=]", each)[0].lower() for each in wanted} - {"turbo-worker"}
+    missing = [name for name in sorted(names) if name not in text and not name.startswith("types-")]
+    assert missing == []
