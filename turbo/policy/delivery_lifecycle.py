@@ -44,7 +44,7 @@ TRANSITIONS: Final[tuple[frozenset[State], ...]] = (
     # DISPATCHED: taken back, started, answered at once by the child (not a task it knows), lost
     frozenset({State.READY, State.STARTED, State.FINISHING, State.HELD, State.VOID}),
     # STARTED: reported or lost with its child; never back to READY
-    frozenset({State.FINISHING, State.HELD}),
+    frozenset({State.FINISHING}),
     # FINISHING: settled, or found void when its result was stored
     frozenset({State.SETTLED, State.VOID}),
     frozenset(),

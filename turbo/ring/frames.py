@@ -25,16 +25,12 @@ STORE: Final = 6
 EARLY_ACK: Final = 1
 HAS_LIMITS: Final = 2
 
-# Flags of a DONE record.
-#: The child exits by itself after this record (max_tasks_per_child and the like).
-LEAVING: Final = 1
-
 _TASK_HEAD = struct.Struct("<III")
-_STARTED = struct.Struct("<BQQ")
+_STARTED = struct.Struct("<BQQd")
 #: verb, ending, flags, publishes, runtime in ns, due in ns since the epoch (HOLD only)
 _DONE = struct.Struct("<BBHIQQ")
-#: guard, wait, lengths of id, reply_to, correlation id, content type, content encoding, payload
-_STORE = struct.Struct("<BBIIIIII")
+#: guard, lengths of id, reply_to, correlation id, content type, content encoding, payload
+_STORE = struct.Struct("<BIIIIII")
 _PUBLISH = struct.Struct("<BHHII")
 
 
@@ -57,22 +53,25 @@ def unpack_task(payload: bytes) -> tuple[int, bytes, bytes, bytes]:
     return flags, payload[12:header_at], payload[header_at:body_at], payload[body_at:]
 
 
-def pack_started(flags: int, soft_deadline_ns: int, hard_deadline_ns: int) -> bytes:
-    """Payload of a STARTED record; deadlines are ``time.monotonic_ns`` values, 0 for none."""
-    return _STARTED.pack(flags, soft_deadline_ns, hard_deadline_ns)
+def pack_started(flags: int, soft_deadline_ns: int, hard_deadline_ns: int, time_limit: float) -> bytes:
+    """Payload of a STARTED record; deadlines are ``time.monotonic_ns`` values, 0 for none.
+
+    ``time_limit`` is the hard limit in seconds, for the error that names it.
+    """
+    return _STARTED.pack(flags, soft_deadline_ns, hard_deadline_ns, time_limit)
 
 
 #: The commonest STARTED payloads, so that the hot path packs nothing.
-STARTED_EARLY: Final = _STARTED.pack(EARLY_ACK, 0, 0)
-STARTED_LATE: Final = _STARTED.pack(0, 0, 0)
+STARTED_EARLY: Final = _STARTED.pack(EARLY_ACK, 0, 0, 0.0)
+STARTED_LATE: Final = _STARTED.pack(0, 0, 0, 0.0)
 
 
-def unpack_started(payload: bytes) -> tuple[int, int, int]:
-    """Return (flags, soft deadline, hard deadline)."""
+def unpack_started(payload: bytes) -> tuple[int, int, int, float]:
+    """Return (flags, soft deadline, hard deadline, hard limit in seconds)."""
     if len(payload) != _STARTED.size:
         raise FrameError("started record of a wrong length")
-    flags, soft, hard = _STARTED.unpack(payload)
-    return flags, soft, hard
+    flags, soft, hard, limit = _STARTED.unpack(payload)
+    return flags, soft, hard, limit
 
 
 @dataclass(slots=True)
@@ -87,15 +86,13 @@ class StoreRequest:
     correlation_id: str
     content_type: str
     content_encoding: str
-    #: True when the child waits for the document to be stored before it goes on (handlers that run after it).
-    wait: bool = False
 
 
 def pack_store(store: StoreRequest) -> bytes:
     """Pack a store request: the payload of a STORE record, or the tail of a DONE record."""
     texts = (store.task_id, store.reply_to, store.correlation_id, store.content_type, store.content_encoding)
     raw = [text.encode("utf-8", "surrogatepass") for text in texts]
-    head = _STORE.pack(store.guard, store.wait, *map(len, raw), len(store.payload))
+    head = _STORE.pack(store.guard, *map(len, raw), len(store.payload))
     return b"".join((head, *raw, store.payload))
 
 
@@ -103,7 +100,7 @@ def unpack_store(payload: bytes, offset: int = 0) -> StoreRequest:
     """Undo :func:`pack_store`; raises FrameError when lengths do not add up."""
     if len(payload) - offset < _STORE.size:
         raise FrameError("store record shorter than its head")
-    guard, wait, *sizes, payload_size = _STORE.unpack_from(payload, offset)
+    guard, *sizes, payload_size = _STORE.unpack_from(payload, offset)
     at = offset + _STORE.size
     if at + sum(sizes) + payload_size != len(payload):
         raise FrameError("store record's lengths do not add up")
@@ -113,7 +110,7 @@ def unpack_store(payload: bytes, offset: int = 0) -> StoreRequest:
         at += size
     task_id, reply_to, correlation_id, content_type, content_encoding = texts
     return StoreRequest(
-        task_id, payload[at:], bool(guard), reply_to, correlation_id, content_type, content_encoding, bool(wait)
+        task_id, payload[at:], bool(guard), reply_to, correlation_id, content_type, content_encoding
     )
 
 

@@ -1,0 +1,37 @@
+"""The child's loop: claim, execute, report, sleep.
+
+Runs in a child. Before it: ``child.main``. After it: the executor, for every TASK record. It ends with a STOP
+record, which the master sends when the child is to be replaced or the worker stops.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from turbo.ring import frames
+
+if TYPE_CHECKING:
+    from turbo.ring.link import ChildLink
+
+
+class Executor(Protocol):
+    """The seam between the loop and the two kinds of app."""
+
+    def execute(self, seq: int, payload: bytes) -> None:
+        """Handle one TASK record to its DONE record; return with nothing raised."""
+
+
+def run(link: ChildLink, executor: Executor) -> None:
+    """Serve until told to stop."""
+    claim, execute, wait = link.claim, executor.execute, link.wait
+    while True:
+        record = claim()
+        if record is None:
+            wait()
+            continue
+        kind, seq, payload = record
+        if kind == frames.TASK:
+            execute(seq, payload)
+        elif kind == frames.STOP:
+            link.signal()
+            return

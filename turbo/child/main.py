@@ -1,0 +1,75 @@
+"""A child's life: attach the rings, take the signals, install the hooks, serve, leave.
+
+Runs in a child, called by the spawner with a ``ChildBoot``; returning means an orderly exit. Nothing of the
+master's is here: no loop, no broker connection, no descriptor but the child's own.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+from typing import TYPE_CHECKING
+
+import setproctitle
+
+from turbo import current, log_format
+from turbo.child import loop
+from turbo.child.executor import NativeExecutor
+from turbo.child.reporting import Reporter
+from turbo.child.time_limits import SoftLimit
+from turbo.ring.link import ChildLink
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    from turbo.app.base import Turbo
+    from turbo.child.options import ChildOptions
+    from turbo.spawner.messages import ChildBoot
+
+logger = logging.getLogger(__name__)
+
+
+def child_main(app: Turbo, options: ChildOptions) -> Callable[[ChildBoot], None]:
+    """Bind the app and the options to the function that the spawner runs in each child."""
+
+    def main(boot: ChildBoot) -> None:
+        name = f"ForkPoolWorker-{boot.index}"
+        log_format.enter_child(boot.index, name)
+        setproctitle.setproctitle(f"[turbo: {options.hostname}:{name}]")
+        _ignore_group_signals()
+        random.seed()
+        link = ChildLink.attach(boot.epoch, boot.fds, lifeline_fd=boot.lifeline_fd)
+        soft = SoftLimit(link.page)
+        soft.install()
+        app.set_current()
+        reporter = Reporter(
+            link,
+            soft,
+            known_queues=options.queues,
+            declaring=app.sending.client,
+            result_serializer=options.result_serializer,
+            stores=options.stores,
+        )
+        current.set_publisher(reporter)
+        current.set_state_store(reporter.store_state)
+        executor = NativeExecutor(app, options, link, soft, reporter)
+        link.page.hello(os.getpid())
+        loop.run(link, executor)
+
+    return main
+
+
+def _ignore_group_signals() -> None:
+    """The master alone answers TERM, INT, HUP and QUIT, also when a whole group gets them.
+
+    Handlers that do nothing, rather than SIG_IGN, which programs that a task starts would inherit.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, _pass)
+
+
+def _pass(_number: int, _frame: FrameType | None) -> None:
+    """Do nothing."""

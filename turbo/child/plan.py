@@ -1,0 +1,57 @@
+"""What running one task takes, worked out once per task and child instead of once per message."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from turbo.app.handlers import Handlers
+from turbo.app.task import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from turbo.policy.task_options import TaskOptions
+
+
+class Plan:
+    """A task with everything about it that does not change from message to message."""
+
+    __slots__ = (
+        "after_return",
+        "before_start",
+        "body",
+        "early",
+        "ignore_result",
+        "keep_errors",
+        "name",
+        "on_failure",
+        "on_retry",
+        "on_success",
+        "options",
+        "task",
+        "throws",
+        "track_started",
+    )
+
+    def __init__(self, task: Task, options: TaskOptions) -> None:
+        self.task = task
+        self.name = options.name
+        self.options = options
+        self.early = not options.acks_late
+        self.ignore_result = options.ignore_result
+        self.keep_errors = options.store_errors_even_if_ignored
+        self.track_started = bool(task.track_started)
+        self.throws: tuple[type[BaseException], ...] = tuple(task.throws or ())
+        kind = type(task)
+        #: A class that overrides ``__call__`` is called itself; all others run ``run`` directly.
+        self.body: Callable[..., Any] = task.run if kind.__call__ is Task.__call__ else task
+        self.before_start = _overridden(task, "before_start")
+        self.on_success = _overridden(task, "on_success")
+        self.on_failure = _overridden(task, "on_failure")
+        self.on_retry = _overridden(task, "on_retry")
+        self.after_return = _overridden(task, "after_return")
+
+
+def _overridden(task: Task, name: str) -> Any:
+    """The task's handler, or None where it is the empty one."""
+    return None if getattr(type(task), name) is getattr(Handlers, name) else getattr(task, name)

@@ -1,0 +1,109 @@
+"""What a child tells the master besides "done": messages that its task publishes, states that it sets itself.
+
+Runs in a child; installed in ``turbo.current``, so that ``delay``, ``retry`` and ``update_state`` inside a task go
+through the outcome ring to the master instead of a broker connection of the child's own. The master settles the
+task only after the broker has confirmed what it published here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from turbo.protocol import content, result_meta
+from turbo.protocol.faults import to_wire
+from turbo.ring import frames
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from turbo.child.time_limits import SoftLimit
+    from turbo.current import Publisher
+    from turbo.ring.link import ChildLink
+
+
+class Reporter:
+    """The publisher and the state store of a child."""
+
+    def __init__(
+        self,
+        link: ChildLink,
+        soft: SoftLimit,
+        *,
+        known_queues: frozenset[str],
+        declaring: Callable[[], Publisher],
+        result_serializer: str,
+        stores: bool,
+    ) -> None:
+        """``known_queues`` exist already; the first message to any other goes through ``declaring``."""
+        self._link = link
+        self._soft = soft
+        self._known = set(known_queues)
+        self._declaring = declaring
+        self._serializer = result_serializer
+        self._stores = stores
+        #: The running task's sequence number; 0 between tasks.
+        self.seq = 0
+        #: Messages that the running task has published through the ring.
+        self.published = 0
+
+    def begin(self, seq: int) -> None:
+        """A task starts."""
+        self.seq = seq
+        self.published = 0
+
+    def publish(
+        self,
+        exchange: str,
+        routing_key: str,
+        header: bytes,
+        body: bytes,
+        *,
+        declare: Sequence[Any] = (),
+        mandatory: bool = False,
+    ) -> None:
+        """Hand one message to the master, which publishes it with a confirm."""
+        self._soft.mask()
+        try:
+            unknown = [queue for queue in declare if queue.name not in self._known]
+            if unknown:
+                # Nobody has declared this queue through this worker yet: the app's own connection does, once.
+                self._declaring().publish(exchange, routing_key, header, body, declare=declare, mandatory=mandatory)
+                self._known.update(queue.name for queue in unknown)
+                return
+            request = frames.PublishRequest(exchange, routing_key, header, body, mandatory)
+            self._link.emit(frames.PUBLISH, self.seq, frames.pack_publish(request))
+            self._link.signal()
+            self.published += 1
+        finally:
+            self._soft.unmask()
+
+    def store_state(self, task_id: str, state: str | None, meta: Any, request: Any) -> None:
+        """Store a state that the task gives itself (``update_state``)."""
+        if not self._stores:
+            return
+        result = to_wire(meta) if isinstance(meta, BaseException) else meta
+        document = result_meta.build_meta(
+            task_id,
+            state or "PENDING",
+            result,
+            None,
+            group_id=request.group,
+            parent_id=request.parent_id,
+        )
+        self._soft.mask()
+        try:
+            store = self.request(document, task_id, request.reply_to, request.correlation_id)
+            self._link.emit(frames.STORE, self.seq, (frames.pack_store(store),))
+            self._link.signal()
+        finally:
+            self._soft.unmask()
+
+    def request(
+        self, document: dict[str, Any], task_id: str, reply_to: str | None, correlation_id: str | None
+    ) -> frames.StoreRequest:
+        """Encode a result document. Raises EncodeError when it cannot be carried."""
+        payload, content_type, encoding = content.encode(document, self._serializer)
+        guard = document["status"] != "SUCCESS"
+        return frames.StoreRequest(
+            task_id, payload, guard, reply_to or "", correlation_id or task_id, content_type, encoding
+        )

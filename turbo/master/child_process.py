@@ -1,0 +1,87 @@
+"""One child as the master sees it: its process, its link, and what it holds.
+
+Runs in the master. ``master.pool`` makes and ends these; ``master.dispatcher`` gives them work;
+``master.outcomes`` takes work off them. Nothing here does I/O beyond the link.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from turbo.policy import child_lifecycle
+from turbo.policy.child_lifecycle import ChildState
+
+if TYPE_CHECKING:
+    from turbo.master.inflight import Delivery
+    from turbo.ring.link import MasterLink
+
+
+class ChildProcess:
+    """One incarnation of one slot. Every field is written by the master alone."""
+
+    __slots__ = (
+        "assigned",
+        "done",
+        "epoch",
+        "exit_status",
+        "free_listed",
+        "index",
+        "kill_reason",
+        "link",
+        "moved_ns",
+        "partial_listed",
+        "peak_rss_kib",
+        "pid",
+        "pidfd",
+        "replaced",
+        "rss_kib",
+        "spawned_at",
+        "state",
+        "stopping",
+        "verdict",
+    )
+
+    def __init__(self, index: int, epoch: int, link: MasterLink, now: float) -> None:
+        self.index = index
+        self.epoch = epoch
+        self.link = link
+        self.state = ChildState.STARTING
+        self.pid = 0
+        self.pidfd = -1
+        self.spawned_at = now
+        #: seq -> delivery, in the order given; the first is the running one or the next to run.
+        self.assigned: dict[int, Delivery] = {}
+        #: Tasks ended by this incarnation.
+        self.done = 0
+        self.rss_kib = 0
+        self.peak_rss_kib = 0
+        #: ``time.monotonic_ns`` of the last sign of progress: a started or done record.
+        self.moved_ns = 0
+        #: Memberships in the dispatcher's two lists.
+        self.free_listed = False
+        self.partial_listed = False
+        #: A STOP record was staged.
+        self.stopping = False
+        #: A replacement for this retiring child was asked for.
+        self.replaced = False
+        self.exit_status: int | None = None
+        #: Why the master killed it: shapes the outcome of the task it ran. Empty when it died by itself.
+        self.kill_reason = ""
+        #: Details of that reason: the limit in seconds, or the memory figures.
+        self.verdict: object = None
+
+    def move(self, new: ChildState) -> None:
+        """Go to ``new`` along ``policy.child_lifecycle``."""
+        self.state = child_lifecycle.check(self.state, new)
+
+    @property
+    def serving(self) -> bool:
+        """May be given work."""
+        return self.state is ChildState.SERVING
+
+    @property
+    def head(self) -> tuple[int, Delivery] | None:
+        """The oldest record it has: the one it runs, if it runs any."""
+        for item in self.assigned.items():
+            return item
+        return None

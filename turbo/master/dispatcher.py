@@ -1,0 +1,274 @@
+"""Gives ready deliveries to children: a free child always before a busy one's look-ahead.
+
+Runs in the master. Before it: ``master.intake`` and ``master.eta`` submit deliveries. After it: the task rings.
+``policy.scheduling`` says how much a busy child may hold ahead; whatever is unstarted can be taken back, and is,
+the moment another child is free with nothing to do or the head task runs long. Never blocks, never decodes.
+
+Cost per message does not grow with the number of children: free children and children with room wait in two
+queues, and only a free child facing an empty ready queue looks through all of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+from turbo.policy import recycling, scheduling
+from turbo.policy.delivery_lifecycle import State
+from turbo.ring import frames
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterable
+
+    from turbo.master.child_process import ChildProcess
+    from turbo.master.inflight import Delivery
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between looks at children whose head task may run long, while any holds look-ahead.
+_STALL_CHECK = 0.005
+#: Seconds after which a full ring is tried again when nothing else moves.
+_RETRY = 0.005
+
+
+class Watcher(Protocol):
+    """Who is told that a child has run as many tasks as it may."""
+
+    def child_spent(self, child: ChildProcess) -> None:
+        """Nothing more will be given to this child."""
+
+
+class Dispatcher:
+    """The ready queue and the hand-over to children's rings."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, max_tasks_per_child: int | None) -> None:
+        self._loop = loop
+        self._max_tasks = max_tasks_per_child
+        self._ready: deque[Delivery] = deque()
+        self._free: deque[ChildProcess] = deque()
+        self._partial: deque[ChildProcess] = deque()
+        self._children: list[ChildProcess] = []
+        #: Records that children hold beyond the first, over all children.
+        self._ahead = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._pauses: set[str] = set()
+        #: Moving estimate of a task's run time in nanoseconds; 0 before the first.
+        self.estimate_ns = 0
+        self._depth = 1
+
+    # -- children ----------------------------------------------------------------------------------------
+
+    def add_child(self, child: ChildProcess) -> None:
+        """Begin giving work to a child that said hello."""
+        self._children.append(child)
+        self._list(child)
+        self.pump()
+
+    def remove_child(self, child: ChildProcess) -> None:
+        """Give no more work to this child; what it holds stays with it until reclaimed."""
+        if child in self._children:
+            self._children.remove(child)
+            self._ahead -= max(0, len(child.assigned) - 1)
+        child.free_listed = child.partial_listed = False
+        if child in self._free:
+            self._free.remove(child)
+        if child in self._partial:
+            self._partial.remove(child)
+
+    def reclaim(self, child: ChildProcess) -> list[Delivery]:
+        """Take every unstarted record back from a child, in the order in which they were given.
+
+        After this the child can only finish what it runs, and then sleep.
+        """
+        taken: list[Delivery] = []
+        link = child.link
+        before = len(child.assigned)
+        while (seq := link.take_back()) is not None:
+            delivery = child.assigned.pop(seq, None)
+            if delivery is None:
+                continue  # a STOP record
+            delivery.move(State.READY)
+            taken.append(delivery)
+        if taken and child in self._children:
+            self._ahead -= max(0, before - 1) - max(0, len(child.assigned) - 1)
+        taken.reverse()
+        return taken
+
+    # -- work --------------------------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> int:
+        """Deliveries that no child holds yet."""
+        return len(self._ready)
+
+    @property
+    def idle_children(self) -> int:
+        """Children with nothing to do."""
+        return len(self._free)
+
+    def pause(self, reason: str) -> None:
+        """Hand out nothing until :meth:`resume` with the same reason; several reasons add up."""
+        self._pauses.add(reason)
+
+    def resume(self, reason: str) -> None:
+        """Drop one reason to pause."""
+        self._pauses.discard(reason)
+        if not self._pauses:
+            self.pump()
+
+    def submit(self, delivery: Delivery) -> None:
+        """Queue a READY delivery; the caller pumps once per batch."""
+        self._ready.append(delivery)
+
+    def resubmit(self, deliveries: Iterable[Delivery]) -> None:
+        """Put deliveries that were taken back at the front again, first one first."""
+        self._ready.extendleft(reversed(list(deliveries)))
+
+    def withdraw(self) -> list[Delivery]:
+        """Empty the ready queue and every ring of what has not started (shutdown, lost connection)."""
+        taken = list(self._ready)
+        self._ready.clear()
+        for child in list(self._children):
+            taken.extend(self.reclaim(child))
+            self._list(child)
+        return taken
+
+    def pump(self) -> None:  # hot: bench drain
+        """Hand out ready deliveries until none or no room is left."""
+        if self._pauses:
+            return
+        ready, free, partial = self._ready, self._free, self._partial
+        touched: dict[int, ChildProcess] = {}
+        depth = self._depth
+        now = 0
+        while ready:
+            delivery = ready[0]
+            if delivery.state is not State.READY:
+                ready.popleft()  # voided with its connection, or expired, while it waited
+                continue
+            if free:
+                child = free.popleft()
+                child.free_listed = False
+            elif partial and depth > 1:
+                child = partial.popleft()
+                child.partial_listed = False
+            else:
+                break
+            if not child.serving:
+                continue
+            held = len(child.assigned)
+            seq = child.link.stage(
+                frames.TASK, frames.pack_task(0, delivery.deliver, delivery.header, delivery.body)
+            )
+            if seq is None:
+                self._full(child, held)
+                continue
+            ready.popleft()
+            delivery.seq = seq
+            delivery.move(State.DISPATCHED)
+            child.assigned[seq] = delivery
+            touched[child.epoch] = child
+            if held:
+                self._ahead += 1
+            else:
+                now = now or time.monotonic_ns()
+                child.moved_ns = now
+            self._list(child)
+        for child in touched.values():
+            child.link.commit()
+        if self._ahead and self._timer is None:
+            self._timer = self._loop.call_later(_STALL_CHECK, self._check_stalls)
+
+    def finished(self, child: ChildProcess, runtime_ns: int) -> None:
+        """A task of this child ended (already removed from ``assigned``); the caller pumps afterwards."""
+        self.estimate_ns = scheduling.estimate(self.estimate_ns, runtime_ns)
+        self._depth = scheduling.depth(self.estimate_ns)
+        if child.assigned:
+            self._ahead -= 1
+        self._list(child)
+
+    def balance(self) -> None:
+        """After a batch: hand out, and let free children take over what busy ones hold unstarted."""
+        self.pump()
+        while self._free and self._ahead > 0 and not self._ready and not self._pauses:
+            victim = max(self._children, key=_held)
+            if len(victim.assigned) < 2:
+                return
+            taken = self._take_half(victim)
+            if not taken:
+                return
+            self.resubmit(taken)
+            self.pump()
+
+    # -- inside ------------------------------------------------------------------------------------------
+
+    def _list(self, child: ChildProcess) -> None:
+        """Put a child where its load says: among the free, among those with room, or nowhere."""
+        if not child.serving:
+            return
+        held = len(child.assigned)
+        if self._max_tasks is not None and recycling.may_take(child.done, held, self._max_tasks) == 0:
+            return
+        if held == 0:
+            if not child.free_listed:
+                child.free_listed = True
+                self._free.append(child)
+                if child.partial_listed:
+                    child.partial_listed = False
+                    self._partial.remove(child)
+        elif held < self._depth and not child.partial_listed and not child.free_listed:
+            child.partial_listed = True
+            self._partial.append(child)
+
+    def _full(self, child: ChildProcess, held: int) -> None:
+        """A ring had no room: the child comes back into a list when it finishes something."""
+        if held == 0:
+            # Nothing of it will finish and wake us, so ask again soon.
+            self._loop.call_later(_RETRY, self._retry, child)
+
+    def _retry(self, child: ChildProcess) -> None:
+        if child.serving:
+            self._list(child)
+            self.pump()
+
+    def _take_half(self, child: ChildProcess) -> list[Delivery]:
+        """Take back half of what a child holds unstarted, at least one."""
+        wanted = max(1, (len(child.assigned) - 1) // 2)
+        taken: list[Delivery] = []
+        while len(taken) < wanted:
+            seq = child.link.take_back()
+            if seq is None:
+                break
+            delivery = child.assigned.pop(seq, None)
+            if delivery is None:
+                continue
+            if child.assigned:
+                self._ahead -= 1
+            delivery.move(State.READY)
+            taken.append(delivery)
+        taken.reverse()
+        if not child.assigned:
+            self._list(child)
+        return taken
+
+    def _check_stalls(self) -> None:
+        """Take everything unstarted back from children whose head task runs long."""
+        self._timer = None
+        limit = time.monotonic_ns() - scheduling.STALL_NS
+        for child in self._children:
+            if len(child.assigned) > 1 and child.moved_ns < limit:
+                taken = self.reclaim(child)
+                if child.partial_listed:
+                    child.partial_listed = False
+                    self._partial.remove(child)
+                self.resubmit(taken)
+        self.pump()
+        if self._ahead and self._timer is None:
+            self._timer = self._loop.call_later(_STALL_CHECK, self._check_stalls)
+
+
+def _held(child: ChildProcess) -> int:
+    return len(child.assigned)

@@ -1,0 +1,140 @@
+"""THE record of every unsettled delivery: whose it is, where it is, and its bytes.
+
+Runs in the master. Before it: ``master.intake`` registers what the broker delivered. After it: the dispatcher,
+the outcomes and the death of children move deliveries along ``policy.delivery_lifecycle``. The ring is transport
+only; these records are the storage, so whatever happens to a child, its work is still here.
+
+A delivery tag means something only within its epoch (one life of the consume connection). When an epoch ends,
+:meth:`Ledger.void_epoch` hands back everything of it, and nothing of it is ever acknowledged again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from turbo.policy.delivery_lifecycle import TRANSITIONS, IllegalTransition, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+    from turbo.policy.settling import Verb
+    from turbo.protocol.message import TaskMessage
+    from turbo.ring.frames import StoreRequest
+
+
+class Delivery:
+    """One message from its receipt to its settlement. Written by the master alone."""
+
+    __slots__ = (
+        "acked",
+        "body",
+        "deaths",
+        "deliver",
+        "due",
+        "epoch",
+        "final",
+        "header",
+        "message",
+        "queue",
+        "seq",
+        "state",
+        "store",
+        "tag",
+        "unconfirmed",
+        "unsent",
+    )
+
+    def __init__(self, epoch: int, queue: str, tag: int, deliver: bytes, header: bytes, body: bytes) -> None:
+        self.epoch = epoch
+        self.queue = queue
+        self.tag = tag
+        self.deliver = deliver
+        self.header = header
+        self.body = body
+        self.state = State.READY
+        #: Acknowledged early; the later verb then changes nothing at the broker.
+        self.acked = False
+        #: The record's number in its child's task ring while DISPATCHED or STARTED.
+        self.seq = 0
+        #: Children that died with it claimed but not started; a poison that kills while being decoded.
+        self.deaths = 0
+        #: Publishes of this task that the broker has not confirmed yet.
+        self.unconfirmed = 0
+        #: One of them was not taken by the broker.
+        self.unsent = False
+        #: The verb to carry out once publishes and result are safe; None until the outcome is known.
+        self.final: Verb | None = None
+        self.store: StoreRequest | None = None
+        #: Wall-clock seconds since the epoch at which a held delivery is due.
+        self.due = 0.0
+        #: Decoded headers, made when something other than a plain run needs them.
+        self.message: TaskMessage | None = None
+
+    def move(self, new: State) -> None:
+        """Go to ``new``; raises IllegalTransition when the table forbids it."""
+        if new not in TRANSITIONS[self.state]:
+            raise IllegalTransition(f"a delivery cannot go from {self.state.name} to {new.name}")
+        self.state = new
+
+    @property
+    def size(self) -> int:
+        """Bytes held for this delivery."""
+        return len(self.deliver) + len(self.header) + len(self.body)
+
+
+class Ledger:
+    """All unsettled deliveries of the current epoch, and those of older ones that still run."""
+
+    __slots__ = ("_current", "_running_void", "bytes_held", "epoch", "received", "settled")
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self._current: dict[int, Delivery] = {}
+        self._running_void: set[Delivery] = set()
+        self.bytes_held = 0
+        self.received = 0
+        self.settled = 0
+
+    def __len__(self) -> int:
+        return len(self._current)
+
+    def __iter__(self) -> Iterator[Delivery]:
+        return iter(list(self._current.values()))
+
+    def add(self, delivery: Delivery) -> None:
+        """Take in a delivery of the current epoch."""
+        self._current[delivery.tag] = delivery
+        self.bytes_held += delivery.size
+        self.received += 1
+
+    def remove(self, delivery: Delivery) -> None:
+        """Forget a delivery that is settled, or whose void run has ended."""
+        if delivery.epoch == self.epoch and self._current.pop(delivery.tag, None) is not None:
+            self.bytes_held -= delivery.size
+            self.settled += 1
+        else:
+            self._running_void.discard(delivery)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Start counting tags anew; the old epoch must have been voided."""
+        if self._current:
+            raise RuntimeError(f"{len(self._current)} deliveries of epoch {self.epoch} were never voided")
+        self.epoch = epoch
+
+    def void_epoch(self) -> list[Delivery]:
+        """End the current epoch and return everything that was unsettled in it.
+
+        The caller has moved to VOID whatever no child has claimed; the others run on here although the broker
+        has them again, and are remembered until they end.
+        """
+        lost = list(self._current.values())
+        self._current.clear()
+        self.bytes_held = 0
+        self._running_void.update(d for d in lost if d.state is not State.VOID)
+        return lost
+
+    @property
+    def running_void(self) -> int:
+        """Tasks still running whose connection is gone."""
+        return len(self._running_void)

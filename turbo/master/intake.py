@@ -1,0 +1,158 @@
+"""What becomes of a delivery on receipt: to the dispatcher, on the ETA shelf, or answered at once.
+
+Runs in the master. Before it: ``amqp.link`` with batches of raw deliveries. After it: ``master.dispatcher`` for
+nearly all, ``master.eta`` for those that are not due, ``master.settlement`` for those that have expired.
+``protocol.peek`` looks at each header; only one in which something is set is decoded. The child decodes them all
+and has the last word.
+
+A lost connection voids its tags: what no child has claimed is dropped here, since the broker delivers it again;
+what runs goes on. A redelivered copy of a task that still runs here is held until that run ends
+(``master.twins``), so that a blip does not make one task run twice at the same time.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from turbo.master.inflight import Delivery
+from turbo.policy.admission import Admission, admit
+from turbo.policy.delivery_lifecycle import State
+from turbo.policy.settling import Ending
+from turbo.protocol.deliver import parse_deliver
+from turbo.protocol.peek import ETA, EXPIRES, UNKNOWN, peek
+
+if TYPE_CHECKING:
+    from turbo.amqp.frame_splitter import RawDelivery
+    from turbo.master.dispatcher import Dispatcher
+    from turbo.master.eta import EtaShelf
+    from turbo.master.inflight import Ledger
+    from turbo.master.outcomes import Outcomes
+    from turbo.master.settlement import Settlement
+    from turbo.master.twins import Twins
+    from turbo.master.verdicts import Verdicts
+
+logger = logging.getLogger("celery.worker.strategy")
+
+_LOOK = ETA | EXPIRES | UNKNOWN
+
+
+class Intake:
+    """The sink of the consume connection."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        dispatcher: Dispatcher,
+        settlement: Settlement,
+        verdicts: Verdicts,
+        twins: Twins,
+        outcomes: Outcomes,
+        *,
+        verbose: bool,
+    ) -> None:
+        """``verbose``: log a line for each message received, which costs a decode."""
+        self._ledger = ledger
+        self._dispatcher = dispatcher
+        self._settlement = settlement
+        self._verdicts = verdicts
+        self._twins = twins
+        self._outcomes = outcomes
+        self._verbose = verbose
+        self._shelf: EtaShelf | None = None
+        #: Stop taking part: late deliveries are left unacknowledged, the broker gets them back at the close.
+        self.closed = False
+        self.bytes_received = 0
+
+    def shelve_on(self, shelf: EtaShelf) -> None:
+        """Name the shelf; it calls :meth:`due` back, so it is made after this object."""
+        self._shelf = shelf
+
+    # -- amqp.session.DeliverySink -----------------------------------------------------------------------
+
+    def on_deliveries(self, epoch: int, queue: str, batch: list[RawDelivery]) -> None:  # hot: bench drain
+        """Take in a batch."""
+        if self.closed:
+            return
+        ledger, dispatcher = self._ledger, self._dispatcher
+        slow = self._verbose or self._twins.watching
+        for tag, deliver, header, body in batch:
+            delivery = Delivery(epoch, queue, tag, deliver, header, body)
+            ledger.add(delivery)
+            if slow and self._looked_at(delivery):
+                continue
+            if peek(header) & _LOOK:
+                self._admit(delivery)
+            else:
+                dispatcher.submit(delivery)
+        dispatcher.balance()
+
+    def on_session_up(self, epoch: int) -> None:
+        """A new session: tags count from one again."""
+        self._ledger.begin_epoch(epoch)
+
+    def on_session_lost(self, epoch: int, reason: str) -> None:
+        """Void every tag of the session."""
+        if epoch != self._ledger.epoch:
+            return
+        dropped = self._dispatcher.withdraw()
+        if self._shelf is not None:
+            dropped += self._shelf.withdraw()
+        dropped += self._twins.withdraw()
+        for delivery in dropped:
+            delivery.move(State.VOID)
+        lost = self._ledger.void_epoch()
+        running = [d for d in lost if d.state is not State.VOID]
+        self._twins.watch(running)
+        if lost:
+            logger.warning(
+                "Session %d lost with %d unsettled messages; %d of them run on here", epoch, len(lost), len(running)
+            )
+
+    def on_consumer_cancelled(self, epoch: int, queue: str) -> None:
+        """The link revives the consumer itself."""
+        logger.warning("The broker cancelled the consumer of queue %r; it is being set up again", queue)
+
+    # -- inside ------------------------------------------------------------------------------------------
+
+    def due(self, delivery: Delivery) -> None:
+        """The shelf says that a held delivery's time has come: check its expiry once more, then hand over."""
+        delivery.move(State.READY)
+        self._admit(delivery)
+        self._dispatcher.balance()
+
+    def _looked_at(self, delivery: Delivery) -> bool:
+        """The rarely needed looks; True when the delivery is dealt with."""
+        if self._verbose:
+            message = self._verdicts.message(delivery)
+            if message is not None:
+                logger.info("Task %s[%s] received", message.task, message.id)
+        return (
+            self._twins.watching
+            and parse_deliver(delivery.deliver).redelivered
+            and self._twins.hold(delivery, self._verdicts.message(delivery))
+        )
+
+    def _admit(self, delivery: Delivery) -> None:
+        """Decode and decide: run, hold or expired. What cannot be decoded is the child's to refuse."""
+        message = self._verdicts.message(delivery)
+        if message is None or not (message.eta or message.expires):
+            self._dispatcher.submit(delivery)
+            return
+        if message.utc is False:
+            # Naive times of an old message are in the app's zone, which only the child knows.
+            self._dispatcher.submit(delivery)
+            return
+        eta = message.eta
+        decision = admit(datetime.now(UTC), eta=eta, expires=message.expires)
+        if decision is Admission.EXPIRED:
+            logger.info("Discarding expired task: %s[%s]", message.task, message.id)
+            self._outcomes.endings[Ending.REVOKED] += 1
+            self._settlement.finish(delivery, *self._verdicts.revoked(delivery, "expired"))
+        elif decision is Admission.HOLD and eta is not None and self._shelf is not None:
+            delivery.move(State.HELD)
+            delivery.due = eta.timestamp()
+            self._shelf.hold(delivery)
+        else:
+            self._dispatcher.submit(delivery)

@@ -1,0 +1,150 @@
+"""What a child's death does to what it held.
+
+Runs in the master. Before it: ``master.pool``, when a pidfd fired. After it: ``master.settlement`` for the task that
+ran, the dispatcher for everything unstarted. Outcomes that were already in the ring count first: a task that
+finished a microsecond before its child died has finished.
+
+What it decides: unclaimed records go back to the ready queue untouched. A claimed record whose ``started`` word was
+not written goes back too, but at most :data:`_MAX_SILENT_DEATHS` times, because decoding can kill as well. A started
+one is over: WorkerLostError, TimeLimitExceeded or MemoryLimitExceeded is stored and the ack table decides; where
+the table says requeue, ``master.poison`` counts, so that a message that keeps killing is dead-lettered in the end.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from typing import TYPE_CHECKING, Protocol
+
+from turbo.exceptions import MemoryLimitExceeded, TimeLimitExceeded, WorkerLostError
+from turbo.policy.delivery_lifecycle import State
+from turbo.policy.settling import Ending, Verb
+from turbo.ring import frames
+
+if TYPE_CHECKING:
+    from turbo.master.child_process import ChildProcess
+    from turbo.master.dispatcher import Dispatcher
+    from turbo.master.inflight import Delivery
+    from turbo.master.outcomes import Outcomes
+    from turbo.master.settlement import Settlement
+    from turbo.master.verdicts import Verdicts
+
+logger = logging.getLogger(__name__)
+
+_MAX_SILENT_DEATHS = 2
+_FINAL_KINDS = frozenset({frames.DONE})
+
+
+class PoisonGuard(Protocol):
+    """Who counts how often a message has killed its child."""
+
+    def return_after_death(self, delivery: Delivery, reason: str) -> None:
+        """Hand the message back to its queue, or dead-letter it when it has killed too often."""
+
+
+class LostChild:
+    """Settles the estate of dead children."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        outcomes: Outcomes,
+        settlement: Settlement,
+        verdicts: Verdicts,
+        poison: PoisonGuard,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._outcomes = outcomes
+        self._settlement = settlement
+        self._verdicts = verdicts
+        self._poison = poison
+        #: Set at a cold shutdown: tasks killed by it are not failures, their messages go back.
+        self.terminating = False
+
+    def settle(self, child: ChildProcess, *, orderly: bool) -> None:
+        """Decide about everything the dead child held. Its link is closed by the caller afterwards."""
+        estate = child.link.post_mortem(_FINAL_KINDS)
+        if estate.corrupt is not None:
+            logger.critical("The rings of child %d (pid %d) are corrupt: %s", child.index, child.pid, estate.corrupt)
+        self._outcomes.take(child, estate.outcomes)
+        unclaimed = [child.assigned.pop(seq) for seq in estate.unclaimed if seq in child.assigned]
+        claimed = sorted(child.assigned)
+        for seq in claimed:
+            delivery = child.assigned.pop(seq)
+            started = delivery.state is State.STARTED or (estate.started and seq == claimed[0])
+            if started:
+                self._lost(child, delivery)
+            else:
+                self._claimed_unstarted(child, delivery)
+        again = []
+        for delivery in unclaimed:
+            delivery.move(State.READY)
+            again.append(delivery)
+        self._dispatcher.resubmit(again)
+        if not orderly or claimed:
+            self._log(child, bool(claimed))
+
+    # -- inside ------------------------------------------------------------------------------------------
+
+    def _claimed_unstarted(self, child: ChildProcess, delivery: Delivery) -> None:
+        delivery.deaths += 1
+        if delivery.deaths >= _MAX_SILENT_DEATHS:
+            self._lost(child, delivery)
+            return
+        delivery.move(State.READY)
+        self._dispatcher.resubmit([delivery])
+
+    def _lost(self, child: ChildProcess, delivery: Delivery) -> None:
+        if delivery.state is State.DISPATCHED:
+            delivery.move(State.STARTED)
+        error, ending = self._error(child)
+        if self.terminating:
+            self._settlement.finish(delivery, Verb.REQUEUE, None)
+            return
+        verb, store = self._verdicts.failure(delivery, ending, error)
+        message = self._verdicts.message(delivery)
+        logger.error(
+            "Task %s[%s] ended with its child: %s",
+            message.task if message else "(unreadable)",
+            message.id if message else "?",
+            error,
+        )
+        self._outcomes.endings[ending] = self._outcomes.endings.get(ending, 0) + 1
+        if verb is Verb.REQUEUE and ending is Ending.WORKER_LOST:
+            self._poison.return_after_death(delivery, str(error))
+            return
+        self._settlement.finish(delivery, verb, store)
+
+    def _error(self, child: ChildProcess) -> tuple[BaseException, Ending]:
+        if child.kill_reason == "time_limit":
+            return TimeLimitExceeded(child.verdict), Ending.TIMEOUT
+        if child.kill_reason == "memory":
+            return MemoryLimitExceeded(str(child.verdict)), Ending.WORKER_LOST
+        return WorkerLostError(f"Worker exited prematurely: {describe_exit(child.exit_status)}."), Ending.WORKER_LOST
+
+    def _log(self, child: ChildProcess, had_task: bool) -> None:
+        hint = ""
+        if child.exit_status == -signal.SIGKILL and not child.kill_reason:
+            hint = "; was it out of memory?"
+        logger.error(
+            "Child %d (pid %d) %s: %s%s (peak memory %d KiB)",
+            child.index,
+            child.pid,
+            "died with a task" if had_task else "died",
+            child.kill_reason or describe_exit(child.exit_status),
+            hint,
+            child.peak_rss_kib,
+        )
+
+
+def describe_exit(status: int | None) -> str:
+    """Name an exit status: ``signal 9 (SIGKILL)``, ``exitcode 3``, or that it is unknown."""
+    if status is None:
+        return "exit status unknown"
+    if status < 0:
+        try:
+            name = signal.Signals(-status).name
+        except ValueError:
+            name = "unknown"
+        return f"signal {-status} ({name})"
+    return f"exitcode {status}"

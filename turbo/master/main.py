@@ -1,0 +1,297 @@
+"""The master's life: wire the parts, run, and stop warm, soft or cold, always by the deadline.
+
+Runs in the master, called by ``worker`` with everything that was decided before the loop existed. It knows tasks
+only as ``policy.task_options`` and never runs user code. What a stop request means in each phase is
+``policy.worker_lifecycle``'s table; this module carries the phases out.
+
+The order of a warm stop: consumers cancelled, what no child has started handed back, running tasks finished, their
+results stored and their messages settled, then the connections closed. Heartbeats, acks and confirms flow until
+the end. A deadline turns it cold: children are killed, their unacknowledged messages go back to the broker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from turbo.amqp.link import BrokerLink
+from turbo.amqp.outbox import Outbox
+from turbo.backends.registry import open_store
+from turbo.master import os_signals
+from turbo.master.dispatcher import Dispatcher
+from turbo.master.eta import EtaShelf
+from turbo.master.inflight import Delivery, Ledger
+from turbo.master.intake import Intake
+from turbo.master.lost_child import LostChild
+from turbo.master.outcomes import Outcomes
+from turbo.master.poison import Poison
+from turbo.master.pool import Pool
+from turbo.master.recycling import Recycling
+from turbo.master.settlement import Settlement
+from turbo.master.time_limits import HardLimits
+from turbo.master.twins import Twins
+from turbo.master.verdicts import Verdicts
+from turbo.master.window import Window
+from turbo.policy.delivery_lifecycle import State
+from turbo.policy.worker_lifecycle import Phase, Request, on_request
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from turbo.amqp.tls import TlsOptions
+    from turbo.amqp.topology import Queue
+    from turbo.amqp.url import BrokerAddress
+    from turbo.backends.store import StoreSettings
+    from turbo.policy.task_options import TaskOptions
+    from turbo.policy.worker_options import WorkerOptions
+    from turbo.spawner.handle import Spawner
+
+logger = logging.getLogger("turbo.worker")
+
+#: Seconds for closing connections once nothing is left to settle; also the least after any deadline.
+_CLOSING = 2.0
+#: Seconds between looks at whether the last task has ended, while stopping.
+_DRAIN_STEP = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """What the command decided before the loop: plain values."""
+
+    options: WorkerOptions
+    read_addresses: Sequence[BrokerAddress]
+    write_addresses: Sequence[BrokerAddress]
+    tls: TlsOptions | None
+    queues: Sequence[Queue]
+    tasks: Mapping[str, TaskOptions]
+    result_backend: str | None
+    store_settings: StoreSettings
+    stores: bool
+
+
+class Master:
+    """All parts of one worker's master, and its phases."""
+
+    def __init__(self, blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEventLoop) -> None:
+        self._options = options = blueprint.options
+        self._spawner = spawner
+        self._loop = loop
+        self.phase = Phase.STARTING
+        self.exit_code = 0
+        self._stop_wanted = asyncio.Event()
+        self._phase_changed = asyncio.Event()
+        self._fatal: BaseException | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        network = {
+            "heartbeat": options.broker_heartbeat,
+            "tls": blueprint.tls,
+            "name": options.hostname,
+            "connection_timeout": options.broker_connection_timeout,
+        }
+        self.ledger = Ledger()
+        self.dispatcher = Dispatcher(loop, max_tasks_per_child=options.max_tasks_per_child)
+        self.outbox = Outbox(blueprint.write_addresses, **network)  # type: ignore[arg-type]
+        self.store = open_store(
+            blueprint.result_backend,
+            blueprint.store_settings,
+            outbox=self.outbox,
+            on_relief=lambda: self.dispatcher.resume("results"),
+        )
+        self.verdicts = Verdicts(blueprint.tasks, stores=blueprint.stores)
+        self.settlement = Settlement(self.outbox, self.store, self.ledger, self.dispatcher)
+        self.limits = HardLimits(loop)
+        self.twins = Twins(self.dispatcher, self.settlement, self.verdicts)
+        self.settlement.on_void_ended = self.twins.ended
+        self.outcomes = Outcomes(self.dispatcher, self.settlement, self.limits)
+        self.intake = Intake(
+            self.ledger,
+            self.dispatcher,
+            self.settlement,
+            self.verdicts,
+            self.twins,
+            self.outcomes,
+            verbose=options.loglevel <= logging.INFO,
+        )
+        self.shelf = EtaShelf(loop, self.intake.due)
+        self.intake.shelve_on(self.shelf)
+        self.outcomes.shelve_on(self.shelf)
+        quorum = bool(blueprint.queues) and all(queue.quorum for queue in blueprint.queues)
+        self.link = BrokerLink(
+            blueprint.read_addresses,
+            blueprint.queues,
+            self.intake,
+            prefetch_count=options.concurrency * options.prefetch_multiplier,
+            **network,  # type: ignore[arg-type]
+        )
+        self.settlement.settle_through(self.link)
+        self.window = Window(self.link, self.ledger, self.dispatcher, self.shelf, options, quorum=quorum)
+        self.pool = Pool(
+            loop,
+            spawner,
+            self.dispatcher,
+            self.outcomes,
+            concurrency=options.concurrency,
+            proc_alive_timeout=options.proc_alive_timeout,
+        )
+        self.recycling = Recycling(
+            self.pool,
+            concurrency=options.concurrency,
+            max_tasks=options.max_tasks_per_child,
+            limit_kib=options.max_memory_per_child,
+            hard_kib=options.max_memory_per_child_hard,
+        )
+        poison = Poison(self.settlement, self.verdicts, max_deliveries=options.task_max_deliveries)
+        self.lost = LostChild(self.dispatcher, self.outcomes, self.settlement, self.verdicts, poison)
+        self.pool.mourn(self.lost)
+        self.limits.obey(self.pool)
+        self.outcomes.oversee(self.recycling)
+        self.pool.on_serving = self.recycling.child_serving
+        self.pool.on_gone = self.recycling.child_gone
+        self.pool.on_fatal = self._die
+        self.pool.on_spawner_gone = self._spawner_gone
+        self._purge = options.purge
+
+    # -- running -----------------------------------------------------------------------------------------
+
+    async def run(self) -> int:
+        """Run until stopped; return the exit code."""
+        os_signals.install(self._loop, self._requested)
+        self.pool.start()
+        await self.store.start()
+        await self.outbox.start()
+        await self.link.start()
+        self._tasks = [
+            self._loop.create_task(self.window.run(), name="window"),
+            self._loop.create_task(self.recycling.run(), name="recycling"),
+            self._loop.create_task(self._announce(), name="announce"),
+        ]
+        await self._stop_wanted.wait()
+        await self._stop()
+        os_signals.remove(self._loop)
+        return self.exit_code
+
+    async def _announce(self) -> None:
+        """Log that the worker is ready once it consumes and a child serves; give up if told not to retry."""
+        patient = self._options.broker_connection_retry_on_startup
+        timeout = None if patient else 3 * self._options.broker_connection_timeout
+        if not await self.link.wait_ready(timeout):
+            self._die(ConnectionError(f"no broker could be reached at start: {self.link.last_error}"))
+            return
+        if self._purge:
+            count = await self.link.purge()
+            logger.warning("Purged %d messages", count)
+        while not self.pool.serving and self._fatal is None:
+            await asyncio.sleep(_DRAIN_STEP)
+        if self.phase is Phase.STARTING:
+            self.phase = Phase.RUNNING
+        logger.info("%s ready.", self._options.hostname)
+
+    def _requested(self, request: Request) -> None:
+        """A signal, or a deadline, asks for something."""
+        remap = os.environ.get("REMAP_SIGTERM") == "SIGQUIT"
+        phase, code = on_request(
+            self.phase, request, soft_timeout=self._options.soft_shutdown_timeout, remap_term=remap
+        )
+        if phase is self.phase:
+            return
+        logger.warning("%s: %s shutdown", request.name, phase.name.lower())
+        self.phase = phase
+        self.exit_code = max(self.exit_code, code)
+        self._phase_changed.set()
+        self._stop_wanted.set()
+
+    def _die(self, error: BaseException) -> None:
+        """Something without which the worker cannot work: end, and say why."""
+        logger.critical("The worker gives up: %s", error)
+        self._fatal = error
+        self.exit_code = 1
+        self.phase = Phase.COLD
+        self._phase_changed.set()
+        self._stop_wanted.set()
+
+    def _spawner_gone(self) -> None:
+        """No child can be made any more: finish what runs, then end; whoever supervises starts us anew."""
+        logger.critical("The spawner process has died: this worker finishes its running tasks and ends")
+        self.exit_code = 1
+        self.phase = max(self.phase, Phase.WARM)
+        self._stop_wanted.set()
+
+    # -- stopping ----------------------------------------------------------------------------------------
+
+    async def _stop(self) -> None:
+        """Carry out the phase that was asked for, and what it turns into."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
+        await self._stop_consuming()
+        if self.phase is Phase.SOFT:
+            await self._wait_for_tasks(self._options.soft_shutdown_timeout)
+            self._requested(Request.DEADLINE)
+        elif self.phase is Phase.WARM:
+            if not await self._wait_for_tasks(self._options.shutdown_timeout):
+                self._requested(Request.DEADLINE)
+        if self.phase is Phase.COLD:
+            self.lost.terminating = True
+            self.pool.kill_all("shutdown")
+            await self._wait_until(lambda: not self.pool.children, _CLOSING)
+        await self._close()
+        self.phase = Phase.STOPPED
+
+    async def _stop_consuming(self) -> None:
+        """Cancel consumers and hand back what has not started."""
+        try:
+            async with asyncio.timeout(_CLOSING):
+                await self.link.cancel_consumers()
+        except TimeoutError:
+            logger.warning("The broker does not answer the cancelling of consumers; going on")
+        self.intake.closed = True
+        for delivery in (*self.dispatcher.withdraw(), *self.shelf.withdraw(), *self.twins.withdraw()):
+            self._hand_back(delivery)
+        self.pool.close()
+        for delivery in self.dispatcher.withdraw():
+            self._hand_back(delivery)
+
+    def _hand_back(self, delivery: Delivery) -> None:
+        """Give an unstarted message back to its queue, without a penalty."""
+        if delivery.epoch == self.ledger.epoch:
+            self.link.requeue(delivery.epoch, delivery.tag)
+        delivery.move(State.SETTLED)
+        self.ledger.remove(delivery)
+
+    async def _wait_for_tasks(self, timeout: float | None) -> bool:
+        """Wait until every child is gone; False when the time is over or the phase turned cold first."""
+        self._phase_changed.clear()
+        phase = self.phase
+        return await self._wait_until(
+            lambda: not self.pool.children, timeout, until=lambda: self.phase is not phase
+        ) and self.phase is phase
+
+    async def _wait_until(self, condition: object, timeout: float | None, until: object = None) -> bool:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not condition():  # type: ignore[operator]
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+            if until is not None and until():  # type: ignore[operator]
+                return False
+            for delivery in self.dispatcher.withdraw():
+                self._hand_back(delivery)
+            for child in list(self.pool.children.values()):
+                self.pool.dismiss(child)
+            await asyncio.sleep(_DRAIN_STEP)
+        return True
+
+    async def _close(self) -> None:
+        """Store and confirm what is left, settle, close."""
+        deadline = time.monotonic() + _CLOSING
+        await self.outbox.drain(deadline)
+        await self.store.drain(deadline)
+        await self.outbox.drain(deadline)
+        self.link.flush()
+        closing = time.monotonic() + _CLOSING
+        await self.store.stop(closing)
+        await self.link.stop(closing)
+        await self.outbox.stop(closing)

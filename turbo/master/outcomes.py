@@ -1,0 +1,138 @@
+"""Reads what children report and carries it on: started, published, stored, done.
+
+Runs in the master. Before it: the outcome rings, one eventfd a child. After it: ``master.settlement``, the
+dispatcher (room again), ``master.time_limits`` (armed and disarmed), ``master.eta`` (not due yet). A record that
+does not make sense condemns its child and nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from turbo.policy.delivery_lifecycle import State
+from turbo.policy.settling import Ending, Verb
+from turbo.ring import frames
+from turbo.ring.layout import RingCorrupt
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from turbo.master.child_process import ChildProcess
+    from turbo.master.dispatcher import Dispatcher
+    from turbo.master.eta import EtaShelf
+    from turbo.master.inflight import Delivery
+    from turbo.master.settlement import Settlement
+    from turbo.master.time_limits import HardLimits
+
+logger = logging.getLogger(__name__)
+
+
+class Overseer(Protocol):
+    """What the pool does on our word."""
+
+    def child_reported(self, child: ChildProcess, done: int) -> None:
+        """``done`` more tasks of this child have ended."""
+
+    def child_corrupt(self, child: ChildProcess, reason: str) -> None:
+        """This child's ring cannot be believed any more: replace it."""
+
+
+class Outcomes:
+    """The reader of all outcome rings."""
+
+    def __init__(self, dispatcher: Dispatcher, settlement: Settlement, limits: HardLimits) -> None:
+        self._dispatcher = dispatcher
+        self._settlement = settlement
+        self._limits = limits
+        self._shelf: EtaShelf | None = None
+        self._overseer: Overseer | None = None
+        #: Tasks ended, by the name of their ending; figures for reports and the log.
+        self.endings: dict[int, int] = dict.fromkeys(Ending, 0)
+        self.started = 0
+
+    def oversee(self, overseer: Overseer) -> None:
+        """Name the pool; it is made after this object."""
+        self._overseer = overseer
+
+    def shelve_on(self, shelf: EtaShelf) -> None:
+        """Name the shelf for tasks that a child finds not due."""
+        self._shelf = shelf
+
+    def watch(self, loop: asyncio.AbstractEventLoop, child: ChildProcess) -> None:
+        """Read this child's outcomes whenever it signals."""
+        loop.add_reader(child.link.outcome_fd, self._ready, child)
+
+    def unwatch(self, loop: asyncio.AbstractEventLoop, child: ChildProcess) -> None:
+        """Stop reading; the child is gone and its ring was drained."""
+        loop.remove_reader(child.link.outcome_fd)
+
+    def _ready(self, child: ChildProcess) -> None:
+        try:
+            records = child.link.drain()
+        except RingCorrupt as error:
+            self._condemn(child, str(error))
+            return
+        if records:
+            self.take(child, records)
+            self._dispatcher.balance()
+
+    def take(self, child: ChildProcess, records: list[tuple[int, int, bytes]]) -> None:  # hot: bench drain
+        """Carry out a batch of records of one child, in order."""
+        child.moved_ns = time.monotonic_ns()
+        ended = 0
+        try:
+            for kind, seq, payload in records:
+                if kind == frames.STARTED:
+                    self._started(child, seq, payload)
+                elif kind == frames.DONE:
+                    self._done(child, seq, payload)
+                    ended += 1
+                elif kind == frames.PUBLISH:
+                    self._settlement.publish(child.assigned.get(seq), frames.unpack_publish(payload))
+                elif kind == frames.STORE:
+                    self._settlement.store(frames.unpack_store(payload))
+                else:
+                    raise RingCorrupt(f"record of unknown kind {kind}")
+        except (RingCorrupt, ValueError, KeyError) as error:
+            self._condemn(child, f"{type(error).__name__}: {error}")
+        if ended and self._overseer is not None:
+            self._overseer.child_reported(child, ended)
+
+    def _started(self, child: ChildProcess, seq: int, payload: bytes) -> None:
+        delivery = child.assigned[seq]
+        delivery.move(State.STARTED)
+        self.started += 1
+        if payload == frames.STARTED_EARLY:
+            self._settlement.ack_early(delivery)
+            return
+        flags, soft_ns, hard_ns, limit = frames.unpack_started(payload)
+        if flags & frames.EARLY_ACK:
+            self._settlement.ack_early(delivery)
+        if flags & frames.HAS_LIMITS:
+            self._limits.arm(child, seq, soft_ns, hard_ns, limit)
+
+    def _done(self, child: ChildProcess, seq: int, payload: bytes) -> None:
+        delivery = child.assigned.pop(seq)
+        child.link.release(seq)
+        done = frames.unpack_done(payload)
+        child.done += 1
+        self._dispatcher.finished(child, done.runtime_ns)
+        self.endings[done.ending] = self.endings.get(done.ending, 0) + 1
+        if done.verb == Verb.HOLD:
+            self._hold(delivery, done.due_ns)
+            return
+        self._settlement.finish(delivery, Verb(done.verb), done.store)
+
+    def _hold(self, delivery: Delivery, due_ns: int) -> None:
+        delivery.move(State.HELD)
+        delivery.due = due_ns / 1e9
+        if self._shelf is not None:
+            self._shelf.hold(delivery)
+
+    def _condemn(self, child: ChildProcess, reason: str) -> None:
+        logger.critical("Child %d (pid %d) wrote nonsense into its ring and is replaced: %s",
+                        child.index, child.pid, reason)
+        if self._overseer is not None:
+            self._overseer.child_corrupt(child, reason)

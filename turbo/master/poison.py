@@ -1,0 +1,67 @@
+"""Bounds how often one message may kill its child.
+
+Runs in the master. Before it: ``master.lost_child``, when the ack table says requeue. After it: the outbox and the
+settlement. A plain requeue carries no count on a classic queue, and on a quorum queue the count also grows when a
+prefetch window changes, so the count travels in a header of ours: the message is published again to its own queue
+with ``x-turbo-deliveries`` one higher and the reason beside it, and the original is acknowledged once the copy is
+confirmed. A copy whose count has reached the bound is not started again: the child that gets it rejects it to the
+queue's dead-letter exchange, where count and reason can be read, and FAILURE is stored.
+
+Killed anywhere: before the confirm the original is unacknowledged and comes back with the old count; after it, both
+may exist, which is the at-least-once that ``acks_late`` promises.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from turbo.policy.poison import DELIVERIES, REASON, deaths
+from turbo.policy.settling import Verb
+from turbo.protocol.properties import decode_header, encode_header
+from turbo.protocol.table import TableError
+from turbo.ring.frames import PublishRequest
+
+if TYPE_CHECKING:
+    from turbo.master.inflight import Delivery
+    from turbo.master.settlement import Settlement
+    from turbo.master.verdicts import Verdicts
+
+logger = logging.getLogger(__name__)
+
+class Poison:
+    """Counts deaths in the message itself."""
+
+    def __init__(self, settlement: Settlement, verdicts: Verdicts, *, max_deliveries: int) -> None:
+        self._settlement = settlement
+        self._verdicts = verdicts
+        self._max = max_deliveries
+
+    def return_after_death(self, delivery: Delivery, reason: str) -> None:
+        """Publish the message again with a higher count, or reject it when it has none left."""
+        try:
+            properties, size = decode_header(delivery.header)
+        except TableError as error:
+            logger.error("A message that killed its child has unreadable headers and is rejected: %s", error)
+            self._settlement.finish(delivery, Verb.REJECT, None)
+            return
+        headers = dict(properties.headers or {})
+        count = deaths(headers) + 1
+        headers[DELIVERIES] = count
+        headers[REASON] = reason
+        properties.headers = headers
+        if count >= self._max:
+            message = self._verdicts.message(delivery)
+            logger.error(
+                "Task %s[%s] has killed its child %d times and is dead-lettered: %s",
+                message.task if message else "(unreadable)",
+                message.id if message else "?",
+                count,
+                reason,
+            )
+        self._settlement.publish(
+            delivery,
+            PublishRequest("", delivery.queue, encode_header(properties, size), delivery.body, True),
+            essential=True,
+        )
+        self._settlement.finish(delivery, Verb.ACK, None)

@@ -1,0 +1,159 @@
+"""Brings a delivery whose outcome is known to its settlement: publishes confirmed, result stored, then the verb.
+
+Runs in the master. Before it: ``master.outcomes`` (what a child reported) and ``master.verdicts`` (what the master
+decided itself). After it: ``amqp.link`` carries out the verb. The order is a promise: nothing is acknowledged
+before everything that its task sent is confirmed and its result is stored.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from turbo.amqp.outbox import Published
+from turbo.backends.store import ResultWrite
+from turbo.policy.delivery_lifecycle import State
+from turbo.policy.settling import Verb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from turbo.amqp.link import BrokerLink
+    from turbo.amqp.outbox import Outbox
+    from turbo.backends.store import ResultStore, StoreOutcome
+    from turbo.master.dispatcher import Dispatcher
+    from turbo.master.inflight import Delivery, Ledger
+    from turbo.ring.frames import PublishRequest, StoreRequest
+
+logger = logging.getLogger(__name__)
+
+
+class Settlement:
+    """Waits for what must come before a settlement, then settles, each delivery exactly once."""
+
+    def __init__(self, outbox: Outbox, store: ResultStore, ledger: Ledger, dispatcher: Dispatcher) -> None:
+        self._outbox = outbox
+        self._store = store
+        self._ledger = ledger
+        self._dispatcher = dispatcher
+        #: Called when a delivery of a lost connection has ended, with it.
+        self.on_void_ended: Callable[[Delivery], None] | None = None
+        self.failed_publishes = 0
+
+    def settle_through(self, link: BrokerLink) -> None:
+        """Name the connection; its sink needs this object first."""
+        self._link = link
+
+    def ack_early(self, delivery: Delivery) -> None:
+        """The child accepted the task: acknowledge now, whatever becomes of it."""
+        if not delivery.acked:
+            delivery.acked = True
+            self._link.ack(delivery.epoch, delivery.tag)
+
+    def publish(
+        self, delivery: Delivery | None, request: PublishRequest, *, essential: bool = False
+    ) -> None:
+        """Send what a task published; its own settlement waits for the confirm.
+
+        When the broker does not take the message, the delivery is requeued instead of settled as decided. An
+        ``essential`` message must also have found a queue.
+        """
+        if delivery is None:
+            self._outbox.publish(
+                request.exchange, request.routing_key, request.header, request.body, mandatory=request.mandatory
+            )
+            return
+        delivery.unconfirmed += 1
+
+        def confirmed(result: Published) -> None:
+            self._confirmed(delivery, request, result, essential)
+
+        self._outbox.publish(
+            request.exchange,
+            request.routing_key,
+            request.header,
+            request.body,
+            mandatory=request.mandatory,
+            done=confirmed,
+        )
+
+    def store(self, request: StoreRequest, then: Callable[[StoreOutcome], None] | None = None) -> None:
+        """Store one document; ``then`` is called once, when the store has answered."""
+        self._store.store(
+            ResultWrite(
+                request.task_id,
+                request.payload,
+                request.guard,
+                request.reply_to or None,
+                request.correlation_id or None,
+                request.content_type,
+                request.content_encoding,
+            ),
+            then or _nothing,
+        )
+        if self._store.congested:
+            # Outcomes are never dropped, so no more may be made: dispatch goes on when the store is relieved.
+            self._dispatcher.pause("results")
+
+    def finish(self, delivery: Delivery, verb: Verb, store: StoreRequest | None) -> None:
+        """The outcome of a delivery is known: settle it as soon as its publishes and its result are safe."""
+        delivery.move(State.FINISHING)
+        delivery.final = verb
+        delivery.store = store
+        if not delivery.unconfirmed:
+            self._store_then_settle(delivery)
+
+    # -- inside ------------------------------------------------------------------------------------------
+
+    def _confirmed(
+        self, delivery: Delivery, request: PublishRequest, result: Published, essential: bool
+    ) -> None:
+        delivery.unconfirmed -= 1
+        if result is not Published.CONFIRMED:
+            self.failed_publishes += 1
+            logger.error(
+                "A message that a task sent to exchange %r with routing key %r was not taken by the broker: %s",
+                request.exchange,
+                request.routing_key,
+                result.name.lower(),
+            )
+            if essential or result is not Published.RETURNED:
+                delivery.unsent = True
+        if delivery.final is not None and not delivery.unconfirmed:
+            self._store_then_settle(delivery)
+
+    def _store_then_settle(self, delivery: Delivery) -> None:
+        if delivery.unsent:
+            # Part of the task's effect is lost, so it has to run again; a result would say otherwise.
+            delivery.final, delivery.store = Verb.REQUEUE, None
+        request = delivery.store
+        if request is None:
+            self._settle(delivery)
+            return
+        delivery.store = None
+
+        def stored(_outcome: StoreOutcome) -> None:
+            self._settle(delivery)
+
+        self.store(request, stored)
+
+    def _settle(self, delivery: Delivery) -> None:
+        if delivery.epoch != self._ledger.epoch:
+            delivery.move(State.VOID)
+            self._ledger.remove(delivery)
+            if self.on_void_ended is not None:
+                self.on_void_ended(delivery)
+            return
+        delivery.move(State.SETTLED)
+        self._ledger.remove(delivery)
+        if delivery.acked:
+            return
+        verb = delivery.final
+        if verb is Verb.ACK:
+            self._link.ack(delivery.epoch, delivery.tag)
+        else:
+            self._link.reject(delivery.epoch, delivery.tag, verb is Verb.REQUEUE)
+
+
+def _nothing(_outcome: StoreOutcome) -> None:
+    """For documents that nothing waits for (STARTED, custom states): the store has logged a failure itself."""

@@ -1,0 +1,110 @@
+"""Soft and hard time limits, the master's half: wakes when one is due and acts on the child.
+
+Runs in the master. ``policy.time_limits`` says which limits apply, ``child.time_limits`` raises the soft one in the
+body. Armed by a STARTED record that carries deadlines; disarmed by nothing: when a deadline passes, the control
+page says whether the same task still runs, and a stale entry is dropped.
+
+Why the right task is hit. The child names the running sequence number in its control page before the body and
+clears it after the outcome is written. Soft: the master writes the number it means into the page, then sends
+SIGUSR1; the handler raises only if that number is the one running. Hard: the master first takes back every
+unstarted record, so that the child can only sleep after the current task, then reads the number again, and kills
+through the pidfd only if it is unchanged. A task that ends in between has its outcome in the ring, and wins.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import time
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from turbo.master.child_process import ChildProcess
+
+logger = logging.getLogger(__name__)
+
+SOFT = 0
+HARD = 1
+#: Seconds after which a soft signal is repeated while the task runs on: the first may have fallen into a masked
+#: stretch of a body that replaced our handler. The handler raises at most once a task.
+_SOFT_REPEAT = 1.0
+
+
+class Executioner(Protocol):
+    """Who can signal a child and end one safely."""
+
+    def interrupt(self, child: ChildProcess, seq: int) -> None:
+        """Name ``seq`` in the child's page and send SIGUSR1."""
+
+    def kill_running(self, child: ChildProcess, seq: int, reason: str, detail: object) -> bool:
+        """Kill the child if it still runs ``seq``; False when that task has ended."""
+
+
+class HardLimits:
+    """One heap of deadlines over all children, one timer for the nearest."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._executioner: Executioner | None = None
+        #: (due, order, kind, seq, hard limit in seconds, child)
+        self._heap: list[tuple[int, int, int, int, float, ChildProcess]] = []
+        self._order = itertools.count()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_ns = 0
+
+    def obey(self, executioner: Executioner) -> None:
+        """Name who carries limits out; it is made after this object."""
+        self._executioner = executioner
+
+    def arm(self, child: ChildProcess, seq: int, soft_ns: int, hard_ns: int, limit: float) -> None:
+        """Remember deadlines of a task that started; 0 is none. Values are ``time.monotonic_ns``."""
+        if soft_ns:
+            heapq.heappush(self._heap, (soft_ns, next(self._order), SOFT, seq, limit, child))
+        if hard_ns:
+            heapq.heappush(self._heap, (hard_ns, next(self._order), HARD, seq, limit, child))
+        self._arm()
+
+    def _arm(self) -> None:
+        if not self._heap:
+            return
+        due = self._heap[0][0]
+        if self._timer is not None:
+            if self._timer_ns <= due:
+                return
+            self._timer.cancel()
+        self._timer_ns = due
+        self._timer = self._loop.call_later(max(0, due - time.monotonic_ns()) / 1e9, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        now = time.monotonic_ns()
+        heap = self._heap
+        while heap and heap[0][0] <= now:
+            _, _, kind, seq, limit, child = heapq.heappop(heap)
+            if seq not in child.assigned or self._executioner is None:
+                continue
+            if kind == SOFT:
+                self._soft(child, seq, limit, now)
+            else:
+                self._hard(child, seq, limit)
+        # Entries of tasks that ended long ago must not pile up below a distant deadline.
+        if len(heap) > 1024 and len(heap) > 4 * sum(entry[3] in entry[5].assigned for entry in heap):
+            self._heap = [entry for entry in heap if entry[3] in entry[5].assigned]
+            heapq.heapify(self._heap)
+        self._arm()
+
+    def _soft(self, child: ChildProcess, seq: int, limit: float, now: int) -> None:
+        assert self._executioner is not None
+        running = child.link.page.running()
+        if running is None or running.seq != seq or not running.in_body:
+            return
+        self._executioner.interrupt(child, seq)
+        again = now + int(_SOFT_REPEAT * 1e9)
+        heapq.heappush(self._heap, (again, next(self._order), SOFT, seq, limit, child))
+
+    def _hard(self, child: ChildProcess, seq: int, limit: float) -> None:
+        assert self._executioner is not None
+        self._executioner.kill_running(child, seq, "time_limit", int(limit) if limit.is_integer() else limit)

@@ -1,0 +1,107 @@
+"""Outcomes that the master decides itself, because no child lived to report them or none was needed.
+
+Runs in the master. Before it: ``master.lost_child`` (hard limit, memory limit, death), ``master.intake`` (expired,
+malformed). After it: ``master.settlement``. It decodes a message's headers, never its body, and knows tasks only as
+``policy.task_options``. The documents are those that Celery's own master would have stored.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from turbo import states
+from turbo.exceptions import InvalidTaskError, TaskRevokedError
+from turbo.policy.settling import Ending, Verb, settle
+from turbo.policy.task_options import TaskOptions
+from turbo.protocol import faults, result_meta
+from turbo.protocol.message import TaskMessage, parse_headers
+from turbo.protocol.properties import decode_header
+from turbo.protocol.table import TableError
+from turbo.ring.frames import StoreRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from turbo.master.inflight import Delivery
+
+logger = logging.getLogger(__name__)
+
+_JSON = "application/json"
+_UTF8 = "utf-8"
+
+
+class Verdicts:
+    """Builds verbs and documents for deliveries that end without a child's word."""
+
+    def __init__(self, tasks: Mapping[str, TaskOptions], *, stores: bool) -> None:
+        self._tasks = tasks
+        self._stores = stores
+
+    def message(self, delivery: Delivery) -> TaskMessage | None:
+        """The delivery's decoded headers, or None when they cannot be understood. Decoded once."""
+        if delivery.message is None:
+            try:
+                properties, _size = decode_header(delivery.header)
+                delivery.message = parse_headers(properties, delivery.body)
+            except (TableError, InvalidTaskError, ValueError) as error:
+                logger.warning("Headers of delivery %d cannot be read: %s", delivery.tag, error)
+        return delivery.message
+
+    def options(self, message: TaskMessage | None) -> TaskOptions:
+        """The options of the message's task; defaults for one that this worker does not know."""
+        name = message.task if message is not None else ""
+        return self._tasks.get(name) or TaskOptions(name)
+
+    def failure(self, delivery: Delivery, ending: Ending, error: BaseException) -> tuple[Verb, StoreRequest | None]:
+        """End a delivery with an exception: which verb, and which document if any."""
+        message = self.message(delivery)
+        options = self.options(message)
+        late = options.acks_late and not delivery.acked
+        verb = settle(
+            ending,
+            acks_late=late,
+            acks_on_failure=options.acks_on_failure,
+            acks_on_timeout=options.acks_on_timeout,
+            reject_on_worker_lost=options.reject_on_worker_lost,
+        )
+        if verb is Verb.REQUEUE and ending is Ending.WORKER_LOST:
+            return verb, None
+        return verb, self.document(message, options, states.FAILURE, error)
+
+    def revoked(self, delivery: Delivery, reason: str) -> tuple[Verb, StoreRequest | None]:
+        """End a delivery that must not run: expired or revoked."""
+        message = self.message(delivery)
+        store = self.document(message, self.options(message), states.REVOKED, TaskRevokedError(reason))
+        return settle(Ending.REVOKED, acks_late=False), store
+
+    def document(
+        self, message: TaskMessage | None, options: TaskOptions, state: str, error: BaseException
+    ) -> StoreRequest | None:
+        """The document for a state that carries an exception; None when nothing is to be stored."""
+        if message is None or not message.id or not self._stores:
+            return None
+        ignored = options.ignore_result if message.ignore_result is None else message.ignore_result
+        if ignored and not options.store_errors_even_if_ignored:
+            return None
+        payload = result_meta.encode_meta(
+            result_meta.build_meta(
+                message.id,
+                state,
+                faults.to_wire(error),
+                None,
+                date_done=datetime.now(UTC).isoformat() if state in states.READY_STATES else None,
+                group_id=message.group,
+                parent_id=message.parent_id,
+            )
+        )
+        return StoreRequest(
+            message.id,
+            payload,
+            True,
+            message.reply_to or "",
+            message.correlation_id or message.id,
+            _JSON,
+            _UTF8,
+        )

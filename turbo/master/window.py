@@ -1,0 +1,94 @@
+"""Keeps the prefetch window as wide as the work calls for.
+
+Runs in the master. It measures, asks ``policy.prefetch``, and has the link swap its consumers. A fixed window
+(``--prefetch fixed`` or a multiplier chosen by hand) is only widened for messages held for their ETA, which fill
+it without being work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from turbo.policy import prefetch
+
+if TYPE_CHECKING:
+    from turbo.amqp.link import BrokerLink
+    from turbo.master.dispatcher import Dispatcher
+    from turbo.master.eta import EtaShelf
+    from turbo.master.inflight import Ledger
+    from turbo.policy.worker_options import WorkerOptions
+
+logger = logging.getLogger(__name__)
+
+_INTERVAL = 0.1
+#: Most bytes that the window's messages may take together.
+_BYTE_BUDGET = 64 * 1024 * 1024
+
+
+class Window:
+    """The measuring loop."""
+
+    def __init__(
+        self,
+        link: BrokerLink,
+        ledger: Ledger,
+        dispatcher: Dispatcher,
+        shelf: EtaShelf,
+        options: WorkerOptions,
+        *,
+        quorum: bool,
+    ) -> None:
+        self._link = link
+        self._ledger = ledger
+        self._dispatcher = dispatcher
+        self._shelf = shelf
+        self._options = options
+        self.floor = options.concurrency * options.prefetch_multiplier
+        ceiling = prefetch.CEILING_QUORUM if quorum else prefetch.CEILING_CLASSIC
+        self._ceiling = (options.prefetch_ceiling or ceiling) if options.adaptive_prefetch else self.floor
+        self._pause = prefetch.PAUSE_QUORUM if quorum else prefetch.PAUSE_CLASSIC
+        self._first = True
+        self._swapped = 0.0
+        self._wanted = 0.0
+        self.swaps = 0
+
+    async def run(self) -> None:
+        """Measure and adjust until cancelled. A multiplier of 0 means no window at all."""
+        if self.floor == 0:
+            return
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_INTERVAL)
+            await self._adjust(loop.time())
+
+    async def _adjust(self, now: float) -> None:
+        facts = self._facts(now)
+        if prefetch.goal(facts) >= facts.current:
+            self._wanted = now
+        count = prefetch.next_window(facts)
+        if count == facts.current or not self._link.ready:
+            return
+        self._first = False
+        self._swapped = now
+        self.swaps += 1
+        logger.debug("Prefetch window from %d to %d", facts.current, count)
+        await self._link.set_prefetch(count)
+
+    def _facts(self, now: float) -> prefetch.WindowFacts:
+        waiting = len(self._ledger)
+        return prefetch.WindowFacts(
+            current=self._link.window,
+            floor=self.floor,
+            ceiling=self._ceiling,
+            runtime=self._dispatcher.estimate_ns / 1e9,
+            concurrency=self._options.concurrency,
+            held=min(len(self._shelf), self._options.eta_task_limit),
+            message_size=self._ledger.bytes_held // waiting if waiting else 0,
+            byte_budget=_BYTE_BUDGET,
+            since_swap=now - self._swapped,
+            since_wanted=now - self._wanted,
+            pause=self._pause,
+            first=self._first,
+        )

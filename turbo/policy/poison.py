@@ -1,0 +1,29 @@
+"""How a message that kills its children carries the count of them.
+
+``master.poison`` writes these headers, ``child.executor`` reads them. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from turbo.exceptions import WorkerLostError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Header with the number of children that died with this message.
+DELIVERIES: Final = "x-turbo-deliveries"
+#: Header that says how the last of them died.
+REASON: Final = "x-turbo-last-death"
+
+
+def deaths(headers: Mapping[str, object] | None) -> int:
+    """How many children died with a message, by its header; 0 for what is not a count."""
+    value = (headers or {}).get(DELIVERIES)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
+def exhausted(headers: Mapping[str, object]) -> WorkerLostError:
+    """The error stored for a message that is given up."""
+    return WorkerLostError(f"Given up after {deaths(headers)} deliveries whose child died: {headers.get(REASON)}")
