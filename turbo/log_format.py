@@ -53,6 +53,8 @@ class LogSetup:
     colour: bool | None = None
     #: Replace the handlers that the root logger had.
     hijack_root: bool = True
+    #: Level of the records that a child makes of what is printed in it; None leaves its streams alone.
+    redirect_level: int | None = None
 
 
 _setup: LogSetup | None = None
@@ -236,12 +238,16 @@ def _remove_handlers(logger: logging.Logger) -> None:
 
 
 def enter_child(index: int, name: str) -> None:
-    """In a new child: take its name for log lines, and its own file if the file's name has the index."""
+    """In a new child: its name for log lines, its own file if the file's name has the index, its streams."""
     global _process_name
     _process_name = name
     setup = _setup
-    if setup is not None and setup.logfile is not None and with_index(setup.logfile, index) != setup.logfile:
+    if setup is None:
+        return
+    if setup.logfile is not None and with_index(setup.logfile, index) != setup.logfile:
         install(setup, index)
+    if setup.redirect_level is not None:
+        redirect_stdouts(setup.redirect_level)
 
 
 def get_task_logger(name: str) -> logging.Logger:

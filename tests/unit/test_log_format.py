@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,9 +24,7 @@ from turbo.log_format import (
 )
 
 
-def record(
-    text: str, *args: object, name: str = "turbo.master", level: int = logging.INFO
-) -> logging.LogRecord:
+def record(text: str, *args: object, name: str = "turbo.master", level: int = logging.INFO) -> logging.LogRecord:
     made = logging.LogRecord(name, level, "x.py", 1, text, args, None)
     made.created, made.msecs = 0.0, 0.0
     return made
@@ -103,8 +102,7 @@ def test_text_from_outside_is_cut() -> None:
 def test_the_worker_never_speaks_to_the_terminal() -> None:
     formatter = WorkerFormatter("%(message)s", None, False)
     assert (
-        formatter.format(record("a\x1b]0;owned\x07\nTraceback:\n\tline"))
-        == "a\\x1b]0;owned\\x07\nTraceback:\n\tline"
+        formatter.format(record("a\x1b]0;owned\x07\nTraceback:\n\tline")) == "a\\x1b]0;owned\\x07\nTraceback:\n\tline"
     )
 
 
@@ -153,9 +151,7 @@ def test_a_line_that_cannot_be_written_is_counted(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("logging_as_found")
 def test_a_child_writes_its_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_format, "_process_name", "MainProcess")
-    log_format.install(
-        LogSetup(logging.INFO, str(tmp_path / "w%I.log"), worker_format="%(processName)s %(message)s")
-    )
+    log_format.install(LogSetup(logging.INFO, str(tmp_path / "w%I.log"), worker_format="%(processName)s %(message)s"))
     logging.getLogger("turbo.test").info("from the master")
     log_format.enter_child(2, "ForkPoolWorker-2")
     logging.getLogger("turbo.test").info("from the child")
@@ -173,6 +169,21 @@ def test_a_hijacked_root_loses_its_handlers_and_another_keeps_them(tmp_path: Pat
     assert own in root.handlers
     log_format.install(LogSetup(logging.INFO, str(tmp_path / "log")))
     assert [type(handler) for handler in root.handlers] == [LineHandler]
+
+
+@pytest.mark.row("LG4")
+@pytest.mark.usefixtures("logging_as_found")
+def test_what_a_child_prints_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_format, "_process_name", "MainProcess")
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+    log = tmp_path / "log"
+    log_format.install(
+        LogSetup(logging.INFO, str(log), worker_format="%(levelname)s %(message)s", redirect_level=logging.WARNING)
+    )
+    log_format.enter_child(1, "ForkPoolWorker-1")
+    print("hello from a task")
+    assert log.read_text() == "WARNING hello from a task\n"
 
 
 def test_the_index_in_a_file_name() -> None:

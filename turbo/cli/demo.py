@@ -162,7 +162,7 @@ def _worker(log: Path, settings: dict[str, str]) -> Iterator[subprocess.Popen[by
     """The worker, as anybody would start it; ended on the way out, politely first."""
     arguments = [
         *(sys.executable, "-m", "turbo", "-q", "-A", "turbo.cli.demo_tasks:app", "worker"),
-        *("-c", str(CHILDREN), "-l", "info", "--max-memory-per-child", demo_tasks.MEMORY_LIMIT),
+        *("-c", str(CHILDREN), "-l", "warning", "--max-memory-per-child", demo_tasks.MEMORY_LIMIT),
         *("--shutdown-timeout", "3"),
     ]
     with log.open("wb") as output:

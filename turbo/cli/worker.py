@@ -72,7 +72,7 @@ def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: context
     level = level_number(given["loglevel"] or "WARNING")
     logfile = file_name(given["logfile"], hostname) if given["logfile"] else None
     try:
-        install(log_setup(conf, given, level, logfile))
+        install(log_setup(conf, level, logfile))
         if given["pidfile"]:
             cleanup.enter_context(Pidfile(file_name(given["pidfile"], hostname)))
     except OSError as error:

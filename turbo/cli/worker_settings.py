@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from turbo.app.settings import SETTINGS
 from turbo.cli.quantities import children, kib, usable_cpus
 from turbo.exceptions import ImproperlyConfigured
-from turbo.log_format import LogSetup
+from turbo.log_format import LogSetup, level_number
 from turbo.policy.worker_options import WorkerOptions
 from turbo.protocol.content import accept_set
 
@@ -55,8 +55,12 @@ def write_into(conf: Settings, given: Mapping[str, Any]) -> None:
         conf["include"] = (*conf["include"], *given["include"])
 
 
-def log_setup(conf: Settings, given: Mapping[str, Any], level: int, logfile: str | None) -> LogSetup:
-    """How this worker logs."""
+def log_setup(conf: Settings, level: int, logfile: str | None) -> LogSetup:
+    """How this worker logs. Raises ImproperlyConfigured for a level that is none."""
+    try:
+        redirect = level_number(conf["worker_redirect_stdouts_level"]) if conf["worker_redirect_stdouts"] else None
+    except ValueError as error:
+        raise ImproperlyConfigured(f"worker_redirect_stdouts_level: {error}") from None
     return LogSetup(
         level=level,
         logfile=logfile,
@@ -66,6 +70,7 @@ def log_setup(conf: Settings, given: Mapping[str, Any], level: int, logfile: str
         task_datefmt=conf["worker_task_log_datefmt"],
         colour=conf["worker_log_color"],
         hijack_root=conf["worker_hijack_root_logger"],
+        redirect_level=redirect,
     )
 
 

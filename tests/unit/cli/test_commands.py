@@ -128,9 +128,7 @@ def test_every_option_of_the_main_job(module: str, ran: Ran) -> None:
 
 
 @pytest.mark.row("CL3")
-def test_the_environment_stands_behind_the_command_line(
-    module: str, ran: Ran, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_environment_stands_behind_the_command_line(module: str, ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CELERY_WORKER_CONCURRENCY", "7")
     monkeypatch.setenv("TURBO_WORKER_LOGLEVEL", "error")
     turbo("-A", module, "worker")
@@ -172,9 +170,7 @@ def test_the_workers_exit_code_is_the_commands(module: str, ran: Ran, code: int)
 
 
 @pytest.mark.row("CL2", "CL25")
-def test_no_app_is_an_error_that_lists_what_was_looked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_app_is_an_error_that_lists_what_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = turbo("worker")
     assert result.exit_code == 1
@@ -199,9 +195,7 @@ def test_quiet_prints_no_banner(module: str, ran: Ran) -> None:
 
 @pytest.mark.row("CL24")
 @pytest.mark.parametrize(("forced", "code"), [("", 1), ("1", 0)])
-def test_root_does_not_unpickle(
-    module: str, ran: Ran, monkeypatch: pytest.MonkeyPatch, forced: str, code: int
-) -> None:
+def test_root_does_not_unpickle(module: str, ran: Ran, monkeypatch: pytest.MonkeyPatch, forced: str, code: int) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setenv("C_FORCE_ROOT", forced)
     Path(f"{module}.py").write_text(APP + "app.conf.accept_content = ['json', 'pickle']\n")

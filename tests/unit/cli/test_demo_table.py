@@ -1,0 +1,59 @@
+"""What the demo says: counted from records, judged without mercy."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from turbo.cli.demo_table import Findings, Line, Tally, progress, quick_line, table
+from turbo.cli.demo_tasks import RECORD
+
+
+def fed(*runs: tuple[int, int]) -> Tally:
+    tally = Tally()
+    tally.feed(b"".join(RECORD.pack(pid, number) for pid, number in runs))
+    return tally
+
+
+def test_records_may_come_in_pieces() -> None:
+    tally = Tally()
+    data = RECORD.pack(7, 1) + RECORD.pack(8, 2)
+    for position in range(len(data)):
+        tally.feed(data[position : position + 1])
+    assert (tally.done, tally.repeated) == (2, 0)
+    assert tally.by_child == Counter({7: 1, 8: 1})
+
+
+def test_all_once_is_good() -> None:
+    line = quick_line(fed((7, 0), (8, 1)), 2)
+    assert line.good
+    assert line.happened == "2 ran"
+
+
+def test_a_missing_or_repeated_task_is_not_good() -> None:
+    assert not quick_line(fed((7, 0)), 2).good
+    line = quick_line(fed((7, 0), (8, 0)), 2)
+    assert not line.good
+    assert line.happened == "1 ran, 1 missing, 1 repeated"
+
+
+def test_the_live_line() -> None:
+    assert progress(fed((7, 0), (7, 1), (8, 2)), 20_000, 1234.5, 2).split() == [
+        "3", "of", "20,000", "1,234/s", "by", "child", "7:2", "8:1",
+    ]  # fmt: skip
+
+
+def test_one_bad_line_spoils_the_whole() -> None:
+    good, bad = Line("a", "b", "c", True), Line("d", "e", "f", False)
+    assert Findings([good]).good
+    assert not Findings([good, bad]).good
+    assert not Findings().good
+
+
+def test_the_closing_table_says_so() -> None:
+    text = table(Findings([Line("2 tasks", "run", "ran", True)], 2.0, 2, Counter({7: 1, 8: 1})))
+    assert "ok  2 tasks" in text
+    assert "2 tasks in 2.0 s (1/s" in text
+    assert "7 ran 1, 8 ran 1" in text
+    assert "\nevery task is accounted for" in text
+    assert "turbo worker -c 2" in text
+    assert "\nNOT every task" in table(Findings([Line("x", "y", "z", False)]))
