@@ -312,6 +312,9 @@ class ClientConnection:
                 raise Refused(methods.read_fault(arguments))
             if number == methods.CONNECTION_CLOSE:
                 fault = methods.read_fault(arguments)
+                self._inbox.clear()
+                with contextlib.suppress(OSError):
+                    self._socket.sendall(methods.method(0, methods.CONNECTION_CLOSE_OK))
                 raise ConnectionGone(f"{self.address.label} closed the connection: {fault.code} {fault.text}")
 
     def _ask(self, frame: bytes, answer: int, deadline: float | None = None) -> bytes:
