@@ -1,79 +1,31 @@
-"""Task messages of protocol 2, as a producer makes them.
+"""The producing side of protocol 2: headers, body and properties of one call, as Celery's own producers write them.
 
-Place: between ``app.sending`` and the publisher. Headers come in the order in which Celery's producers write them,
-because the master's peek relies on it. Pure.
+Before it: merged options of a call (``app.sending``), or a child that sends a task again. After it: ``content`` encodes
+the body, ``properties`` the rest. Pure: ids, times and the origin are arguments. Header order and values are
+Celery's, so that the worker's fast paths and other people's tools see what they know.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from turbo.protocol.properties import Properties
+from turbo.protocol.saferepr import saferepr
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
-_MAX_REPR: Final = 1024
-_LEVELS: Final = 3
-
-
-def saferepr(value: object, maxlen: int = _MAX_REPR, maxlevels: int = _LEVELS) -> str:
-    """A repr of bounded length and depth that never raises, for logs and ``argsrepr``."""
-    text = _repr(value, maxlevels, maxlen)
-    return text if len(text) <= maxlen else text[: max(0, maxlen - 3)] + "..."
+#: Body of a task message: positional arguments, keyword arguments, what follows.
+Body = tuple[Sequence[Any], Mapping[str, Any], dict[str, Any]]
 
 
-def _repr(value: object, levels: int, room: int) -> str:
-    kind = type(value)
-    if kind in (list, tuple, dict, set, frozenset):
-        if not value:
-            return repr(value)
-        if levels <= 0:
-            return "..."
-        return _container(value, kind, levels, room)
-    if kind is str and len(value) > room:  # type: ignore[arg-type]
-        return repr(value[:room]) + "..."  # type: ignore[index]
-    if kind is bytes and len(value) > room:  # type: ignore[arg-type]
-        return repr(value[:room]) + "..."  # type: ignore[index]
-    try:
-        return repr(value)
-    except Exception as error:  # noqa: BLE001 - a user's __repr__ may raise anything, and the text says so
-        return f"<{kind.__name__} whose repr raised {type(error).__name__}>"
-
-
-def _container(value: Any, kind: type, levels: int, room: int) -> str:
-    parts: list[str] = []
-    used = 0
-    pairs = value.items() if kind is dict else ((None, item) for item in value)
-    for key, item in pairs:
-        text = _repr(item, levels - 1, room - used)
-        if kind is dict:
-            text = f"{_repr(key, levels - 1, room - used)}: {text}"
-        parts.append(text)
-        used += len(text) + 2
-        if used > room:
-            parts.append("...")
-            break
-    inside = ", ".join(parts)
-    if kind is list:
-        return f"[{inside}]"
-    if kind is tuple:
-        return f"({inside},)" if len(parts) == 1 else f"({inside})"
-    if kind is frozenset:
-        return f"frozenset({{{inside}}})"
-    return f"{{{inside}}}"
-
-
-def _iso(value: datetime | str | None) -> str | None:
-    return value.isoformat() if isinstance(value, datetime) else value
-
-
+# hot: bench/protocol.py, once a message published; one parameter for each header that Celery has
 def build(
     task_id: str,
     name: str,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
+    args: Sequence[Any] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
     *,
     eta: datetime | str | None = None,
     expires: datetime | str | None = None,
@@ -92,51 +44,65 @@ def build(
     shadow: str | None = None,
     argsrepr: str | None = None,
     kwargsrepr: str | None = None,
-    origin: str | None = None,
+    origin: str = "",
     reply_to: str | None = None,
-    ignore_result: bool | None = False,
+    correlation_id: str | None = None,
+    ignore_result: bool | None = None,
     replaced_task_nesting: int = 0,
     stamped_headers: Sequence[str] | None = None,
     stamps: Mapping[str, Any] | None = None,
     headers: Mapping[str, Any] | None = None,
     priority: int | None = None,
     delivery_mode: int = 2,
-    repr_levels: int = _LEVELS,
-) -> tuple[dict[str, Any], list[Any], Properties]:
-    """Return (headers, body, properties) of one call; content type and encoding are the serializer's to fill in.
+    repr_size: int = 1024,
+    repr_levels: int = 3,
+) -> tuple[dict[str, Any], Body, Properties]:
+    """Return headers, body (not encoded) and properties of one task message.
 
-    Times are aware datetimes or ISO 8601 text; ``expiration`` is the message's time to live in milliseconds, as
-    text. Limits are in seconds and travel hard first.
+    Times are datetimes or ISO 8601 text; ``expiration`` is the broker's time to live in milliseconds, as text; limits
+    are in seconds. ``headers`` are the caller's own and go last, so they may replace any of ours. The properties have
+    neither headers nor content type yet: encoding the body decides on those.
+    Raises ``TypeError`` when args is no sequence or kwargs no mapping.
     """
-    table: dict[str, Any] = {
+    args = args if args is not None else ()
+    kwargs = kwargs if kwargs is not None else {}
+    if not isinstance(args, (list, tuple)):
+        raise TypeError(f"args of a task must be a list or tuple, not {type(args).__name__}")
+    if not isinstance(kwargs, Mapping):
+        raise TypeError(f"kwargs of a task must be a mapping, not {type(kwargs).__name__}")
+    all_headers: dict[str, Any] = {
         "lang": "py",
         "task": name,
         "id": task_id,
         "shadow": shadow,
-        "eta": _iso(eta),
-        "expires": _iso(expires),
+        "eta": eta if eta is None else _iso(eta),
+        "expires": expires if expires is None else _iso(expires),
         "group": group_id,
         "group_index": group_index,
         "retries": retries,
         "timelimit": [time_limit, soft_time_limit],
         "root_id": root_id or task_id,
         "parent_id": parent_id,
-        "argsrepr": saferepr(tuple(args), maxlevels=repr_levels) if argsrepr is None else argsrepr,
-        "kwargsrepr": saferepr(dict(kwargs), maxlevels=repr_levels) if kwargsrepr is None else kwargsrepr,
+        "argsrepr": saferepr(args, repr_size, repr_levels) if argsrepr is None else argsrepr,
+        "kwargsrepr": saferepr(kwargs, repr_size, repr_levels) if kwargsrepr is None else kwargsrepr,
         "origin": origin,
         "ignore_result": ignore_result,
         "replaced_task_nesting": replaced_task_nesting,
-        "stamped_headers": list(stamped_headers) if stamped_headers else None,
-        "stamps": dict(stamps) if stamps else {},
+        "stamped_headers": stamped_headers,
+        "stamps": stamps or {},
     }
     if headers:
-        table.update(headers)
-    body = [args, kwargs, {"callbacks": callbacks, "errbacks": errbacks, "chain": chain, "chord": chord}]
-    properties = Properties(
-        correlation_id=task_id,
-        reply_to=reply_to or "",
+        all_headers.update(headers)
+    body = (args, kwargs, {"callbacks": callbacks, "errbacks": errbacks, "chain": chain, "chord": chord})
+    props = Properties(
         delivery_mode=delivery_mode,
-        priority=0 if priority is None else priority,
+        priority=priority or 0,
+        correlation_id=correlation_id or task_id,
+        reply_to=reply_to or "",
         expiration=expiration,
     )
-    return table, body, properties
+    return all_headers, body, props
+
+
+def _iso(when: datetime | str) -> str | None:
+    return (when or None) if isinstance(when, str) else when.isoformat()

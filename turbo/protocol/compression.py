@@ -1,8 +1,10 @@
-"""Compressed bodies, by the names and MIME types that Celery uses.
+"""Compressed bodies: Celery's names, the MIME types on the wire, and decompression that cannot be made a bomb.
 
-Place: beneath ``protocol.content``; producers compress, children decompress under a cap that is enforced while
-streaming, so that a bomb of a few kilobytes costs at most the cap. Note ``application/x-gzip``: it is a bare zlib
-stream, no gzip file. Pure.
+Before it: a body whose ``compression`` header names a MIME type, or a caller's ``compression`` option. After it:
+``content``. Runs in clients, in children, and where stored results are read. Pure. It never returns more than the
+caller allows, and never holds much more while it finds out.
+
+Mind that ``application/x-gzip`` is a bare zlib stream, without gzip's container: so Celery writes it.
 """
 
 from __future__ import annotations
@@ -11,105 +13,187 @@ import bz2
 import importlib
 import lzma
 import zlib
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from turbo.exceptions import DecodeError, EncodeError
 
-_ALIASES: Final = {
-    "gzip": "application/x-gzip",
-    "zlib": "application/x-gzip",
-    "bzip2": "application/x-bz2",
-    "bzip": "application/x-bz2",
-    "lzma": "application/x-lzma",
-    "xz": "application/x-lzma",
-    "zstd": "application/zstd",
-    "zstandard": "application/zstd",
-    "brotli": "application/x-brotli",
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+GZIP: Final = "application/x-gzip"
+BZIP2: Final = "application/x-bz2"
+LZMA: Final = "application/x-lzma"
+BROTLI: Final = "application/x-brotli"
+ZSTD: Final = "application/zstd"
+
+#: Celery's names -> what stands in the header.
+ALIASES: Final[dict[str, str]] = {
+    "gzip": GZIP,
+    "zlib": GZIP,
+    "bzip2": BZIP2,
+    "bzip": BZIP2,
+    "lzma": LZMA,
+    "xz": LZMA,
+    "brotli": BROTLI,
+    "zstd": ZSTD,
+    "zstandard": ZSTD,
 }
-_PIECE: Final = 65_536
+
+#: Memory that a dictionary of an LZMA stream may ask for, in bytes; the highest preset needs 65 MiB.
+_LZMA_MEMORY: Final = 128 * 1024 * 1024
 
 
-def mime_of(name: str) -> str:
-    """The MIME type of a compression given by any of its names. Raises EncodeError for an unknown one."""
-    mime = _ALIASES.get(name, name)
-    if mime not in _ALIASES.values():
-        raise EncodeError(f"unknown compression {name!r}; known are {', '.join(sorted(_ALIASES))}")
-    return mime
+class _Stream(Protocol):
+    """What the decompressors of the standard library have in common."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int = ...) -> bytes: ...
 
 
-def _optional(mime: str) -> Any:
-    """The module for a compression outside the standard library. Imported here, since few messages need it."""
-    names = ("compression.zstd", "backports.zstd") if mime == "application/zstd" else ("brotli",)
-    for name in names:
+def mime_type(name: str) -> str:
+    """Return the MIME type that a name, alias or MIME type stands for."""
+    return ALIASES.get(name, name)
+
+
+def compress(data: bytes, name: str) -> tuple[bytes, str]:
+    """Compress ``data`` by the method's name, alias or MIME type; return it and the MIME type for the header.
+
+    Raises ``EncodeError`` for a method that is unknown or whose package is not installed.
+    """
+    mime = ALIASES.get(name, name)
+    if mime == GZIP:
+        return zlib.compress(data), mime
+    if mime == BZIP2:
+        return bz2.compress(data), mime
+    if mime == LZMA:
+        return lzma.compress(data), mime
+    if mime in _PACKAGES:
+        module = _load(mime)
+        if module is None:
+            raise EncodeError(f"compression {name!r} needs one of: {', '.join(_PACKAGES[mime])}")
+        packed: bytes = module.compress(data)
+        return packed, mime
+    raise EncodeError(f"unknown compression {name!r}")
+
+
+def decompress(data: bytes, mime: str, limit: int) -> bytes:
+    """Undo :func:`compress`, up to ``limit`` bytes.
+
+    Raises ``DecodeError`` when the result would be larger, when the data are damaged or cut short, and when the
+    method is unknown or its package missing.
+    """
+    mime = ALIASES.get(mime, mime)
+    decoder = _DECODERS.get(mime)
+    if decoder is None:
+        raise DecodeError(f"unknown compression {mime[:100]!r}")
+    try:
+        result = decoder(data, limit)
+    except DecodeError:
+        raise
+    except Exception as error:  # the packages' own classes, which may not be importable here
+        raise DecodeError(f"damaged {mime} data: {error}") from error
+    if len(result) > limit:
+        raise DecodeError(f"{mime} data decompress to more than {limit} bytes")
+    return result
+
+
+def _gzip(data: bytes, limit: int) -> bytes:
+    stream = zlib.decompressobj()
+    # 0 would mean "no bound", hence one more than allowed rather than the bound itself.
+    result = stream.decompress(data, limit + 1)
+    if len(result) <= limit and not stream.eof:
+        raise DecodeError("application/x-gzip data are cut short")
+    return result
+
+
+def _streams(data: bytes, limit: int, make: Callable[[], _Stream]) -> bytes:
+    """Decompress streams that follow one another, as the one-shot functions of bz2 and lzma do."""
+    parts: list[bytes] = []
+    room = limit + 1
+    while data:
+        stream = make()
+        try:
+            part = stream.decompress(data, max_length=room)
+        except Exception:
+            # What follows a whole stream without being one itself is padding.
+            if parts:
+                break
+            raise
+        parts.append(part)
+        room -= len(part)
+        if room <= 0:
+            break
+        if not stream.eof:
+            raise DecodeError("compressed data are cut short")
+        data = stream.unused_data
+    if not parts:
+        raise DecodeError("compressed data are empty")
+    return b"".join(parts)
+
+
+def _bzip2(data: bytes, limit: int) -> bytes:
+    return _streams(data, limit, bz2.BZ2Decompressor)
+
+
+def _lzma(data: bytes, limit: int) -> bytes:
+    return _streams(data, limit, lambda: lzma.LZMADecompressor(memlimit=_LZMA_MEMORY))
+
+
+def _zstd(data: bytes, limit: int) -> bytes:
+    module = _required(ZSTD)
+    if module.__name__ == "zstandard":
+        with module.ZstdDecompressor(max_window_size=2**27).stream_reader(data, read_across_frames=True) as reader:
+            result: bytes = reader.read(limit + 1)
+        return result
+    return _streams(data, limit, module.ZstdDecompressor)
+
+
+def _brotli(data: bytes, limit: int) -> bytes:
+    module = _required(BROTLI)
+    stream = module.Decompressor()
+    try:
+        # The bound appeared in Brotli 1.2; without it a few bytes can become gigabytes.
+        result: bytes = stream.process(data, output_buffer_limit=limit + 1)
+    except TypeError as error:
+        raise DecodeError("this Brotli cannot bound what it decompresses; 1.2 or later is needed") from error
+    while len(result) <= limit and not stream.is_finished():
+        more: bytes = stream.process(b"", output_buffer_limit=limit + 1 - len(result))
+        if not more:
+            raise DecodeError("application/x-brotli data are cut short")
+        result += more
+    return result
+
+
+_DECODERS: Final[dict[str, Callable[[bytes, int], bytes]]] = {
+    GZIP: _gzip,
+    BZIP2: _bzip2,
+    LZMA: _lzma,
+    ZSTD: _zstd,
+    BROTLI: _brotli,
+}
+
+#: Methods outside the standard library (zstd is inside from Python 3.14 on) -> modules, best first.
+_PACKAGES: Final[dict[str, tuple[str, ...]]] = {
+    ZSTD: ("compression.zstd", "backports.zstd", "zstandard"),
+    BROTLI: ("brotli",),
+}
+
+
+def _load(mime: str) -> Any:
+    """Return the first module that is installed, or None. Imported when first needed: hardly anyone does."""
+    for name in _PACKAGES[mime]:
         try:
             return importlib.import_module(name)
         except ImportError:
             continue
-    raise DecodeError(f"{mime} needs the package {names[-1]}, which is not installed")
+    return None
 
 
-def compress(data: bytes, name: str) -> tuple[bytes, str]:
-    """Compress ``data``; return it with the MIME type for the ``compression`` header. Raises EncodeError."""
-    mime = mime_of(name)
-    if mime == "application/x-gzip":
-        return zlib.compress(data), mime
-    if mime == "application/x-bz2":
-        return bz2.compress(data), mime
-    if mime == "application/x-lzma":
-        return lzma.compress(data), mime
-    try:
-        return _optional(mime).compress(data), mime
-    except DecodeError as error:
-        raise EncodeError(str(error)) from None
-
-
-def decompress(data: bytes, mime: str, limit: int) -> bytes:
-    """Decompress at most ``limit`` bytes. Raises DecodeError beyond it, and for anything broken."""
-    mime = _ALIASES.get(mime, mime)
-    try:
-        if mime == "application/x-gzip":
-            return _bounded(zlib.decompressobj(), data, limit)
-        if mime == "application/x-bz2":
-            return _bounded(bz2.BZ2Decompressor(), data, limit)
-        if mime == "application/x-lzma":
-            return _bounded(lzma.LZMADecompressor(), data, limit)
-        if mime == "application/zstd":
-            return _bounded(_optional(mime).ZstdDecompressor(), data, limit)
-        if mime == "application/x-brotli":
-            return _brotli(_optional(mime), data, limit)
-    except (zlib.error, OSError, lzma.LZMAError, EOFError, ValueError) as error:
-        raise DecodeError(f"body is not {mime}: {error}") from error
-    raise DecodeError(f"unknown compression {mime[:80]!r}")
-
-
-def _bounded(machine: Any, data: bytes, limit: int) -> bytes:
-    """Feed one decompressor, counting what comes out."""
-    parts: list[bytes] = []
-    size = 0
-    feed = data
-    while True:
-        piece = machine.decompress(feed, _PIECE)
-        size += len(piece)
-        if size > limit:
-            raise DecodeError(f"body is larger than {limit} bytes once decompressed")
-        parts.append(piece)
-        if machine.eof:
-            return b"".join(parts)
-        feed = getattr(machine, "unconsumed_tail", b"")
-        if not piece and (feed or getattr(machine, "needs_input", True)):
-            raise DecodeError("compressed body ends early")
-
-
-def _brotli(module: Any, data: bytes, limit: int) -> bytes:
-    machine = module.Decompressor()
-    parts: list[bytes] = []
-    size = 0
-    for at in range(0, len(data), 1024):
-        piece = machine.process(data[at : at + 1024])
-        size += len(piece)
-        if size > limit:
-            raise DecodeError(f"body is larger than {limit} bytes once decompressed")
-        parts.append(piece)
-    if not machine.is_finished():
-        raise DecodeError("compressed body ends early")
-    return b"".join(parts)
+def _required(mime: str) -> Any:
+    module = _load(mime)
+    if module is None:
+        raise DecodeError(f"{mime} needs one of: {', '.join(_PACKAGES[mime])}")
+    return module

@@ -1,126 +1,131 @@
-"""Exceptions in their wire form: ``{"exc_type", "exc_message", "exc_module"}``.
+"""Exceptions as documents, so that a client in another process, Celery's or ours, raises the same class.
 
-Place: in the child and the master before a failure is stored, in the client after it is read. Readers rebuild the
-class from its module and name, so turbo's own errors travel under the names that Celery's have: limits and lost
-workers under ``billiard.exceptions``, encoding under ``kombu.exceptions``, the rest under ``celery.exceptions``.
-None of those packages is needed to write or read them.
-
-Reading is hostile territory: whoever may write results could name any attribute. Only modules that are already
-loaded are looked at, only classes derived from BaseException are used, and everything else becomes a class made
-for the occasion.
+Before it: what a task raised, or what the master decided. After it: ``result_meta``; on the way back, ``result``.
+Pure. Reading a document never imports a module and calls nothing but exception classes that are already loaded:
+documents come from a store that others may write to (CVE-2021-23727 was that any callable could be named).
 """
 
 from __future__ import annotations
 
-import builtins
 import sys
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from turbo import exceptions
 from turbo.exceptions import EncodeError
-from turbo.protocol import tagged_json
+from turbo.protocol.saferepr import clean, shown
+from turbo.protocol.tagged_json import dumps
 
-_BILLIARD: Final = "billiard.exceptions"
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 _CELERY: Final = "celery.exceptions"
+_BILLIARD: Final = "billiard.exceptions"
 _KOMBU: Final = "kombu.exceptions"
 
-_MODULES: Final = {
-    "SoftTimeLimitExceeded": _BILLIARD,
-    "TimeLimitExceeded": _BILLIARD,
-    "WorkerLostError": _BILLIARD,
-    "Terminated": _BILLIARD,
-    "EncodeError": _KOMBU,
-    "DecodeError": _KOMBU,
-    "ContentDisallowed": _KOMBU,
-    "SerializationError": _KOMBU,
-    "OperationalError": _KOMBU,
-    "ImproperlyConfigured": _CELERY,
-    "SecurityError": _CELERY,
-    "QueueNotFound": _CELERY,
-    "NotRegistered": _CELERY,
-    "AlreadyRegistered": _CELERY,
-    "InvalidTaskError": _CELERY,
-    "MaxRetriesExceededError": _CELERY,
-    "TaskRevokedError": _CELERY,
-    "TimeoutError": _CELERY,
-    "Retry": _CELERY,
-    "Ignore": _CELERY,
-    "Reject": _CELERY,
-    "TaskPredicate": _CELERY,
-    "TaskError": _CELERY,
+#: Our class -> the module and name under which Celery's clients know it.
+_WIRE_NAMES: Final[dict[type[BaseException], tuple[str, str]]] = {
+    **{
+        cls: (_CELERY, cls.__name__)
+        for cls in (
+            exceptions.ImproperlyConfigured, exceptions.SecurityError, exceptions.TaskError,
+            exceptions.QueueNotFound, exceptions.NotRegistered, exceptions.AlreadyRegistered,
+            exceptions.InvalidTaskError, exceptions.MaxRetriesExceededError, exceptions.TaskRevokedError,
+            exceptions.TimeoutError, exceptions.TaskPredicate, exceptions.Retry, exceptions.Ignore,
+            exceptions.Reject,
+        )
+    },
+    **{
+        cls: (_BILLIARD, cls.__name__)
+        for cls in (
+            exceptions.SoftTimeLimitExceeded, exceptions.TimeLimitExceeded, exceptions.WorkerLostError,
+            exceptions.Terminated,
+        )
+    },
+    # Celery has no such class; a lost worker is what its clients can understand.
+    exceptions.MemoryLimitExceeded: (_BILLIARD, "WorkerLostError"),
+    **{
+        cls: (_KOMBU, cls.__name__)
+        for cls in (
+            exceptions.OperationalError, exceptions.SerializationError, exceptions.EncodeError,
+            exceptions.DecodeError, exceptions.ContentDisallowed,
+        )
+    },
+}  # fmt: skip
+
+#: The way back, for processes that do not have those packages. celery.exceptions offers billiard's names too.
+_OURS: Final[dict[tuple[str, str], type[BaseException]]] = {
+    place: cls for cls, place in _WIRE_NAMES.items() if cls is not exceptions.MemoryLimitExceeded
 }
+_OURS.update({(_CELERY, name): cls for (module, name), cls in list(_OURS.items()) if module == _BILLIARD})
 
-#: Class -> (exc_type, exc_module) for turbo's own errors.
-_OUT: Final[dict[type[BaseException], tuple[str, str]]] = {
-    getattr(exceptions, name): (name, module) for name, module in _MODULES.items()
-}
-# A worker lost is what it is to every reader that does not know our finer distinction.
-_OUT[exceptions.MemoryLimitExceeded] = ("WorkerLostError", _BILLIARD)
-_IN: Final[dict[tuple[str, str], type[BaseException]]] = {
-    (module, name): getattr(exceptions, name) for name, module in _MODULES.items()
-}
+_PLAIN: Final = frozenset({str, int, float, bool, type(None)})
+_LONGEST_REPR: Final = 4096
+#: A stranger's document names classes; what they may be called is bounded.
+_LONGEST_NAME: Final = 255
 
 
-def to_wire(error: BaseException) -> dict[str, Any]:
-    """The wire form of an exception; arguments that cannot be encoded become their repr."""
-    name, module = _OUT.get(type(error)) or (type(error).__qualname__, type(error).__module__)
-    return {"exc_type": name, "exc_message": _arguments(error), "exc_module": module}
+def to_wire(exc: BaseException) -> dict[str, Any]:
+    """Return the document of an exception: its class, its module and its arguments.
+
+    Arguments that JSON cannot carry are replaced by their repr, so the document can always be encoded.
+    """
+    cls = type(exc)
+    module, name = _WIRE_NAMES.get(cls) or (cls.__module__, cls.__qualname__)
+    return {"exc_type": name, "exc_message": [_carried(arg) for arg in exc.args], "exc_module": module}
 
 
-def _arguments(error: BaseException) -> list[Any]:
-    args = error.args
+def _carried(arg: object) -> object:
+    if type(arg) in _PLAIN and not isinstance(arg, str):
+        return arg
     try:
-        tagged_json.dumps(args)
+        dumps(arg)
     except EncodeError:
-        return [_encodable(arg) for arg in args]
-    return list(args)
+        return _described(arg)
+    return arg
 
 
-def _encodable(value: object) -> object:
+def _described(value: object) -> str:
+    return clean(shown(value), _LONGEST_REPR)
+
+
+def from_wire(doc: Mapping[str, Any]) -> BaseException:
+    """Rebuild the exception that a document describes. Never raises, whatever the document holds.
+
+    A class is only looked up in modules that are loaded, and only a subclass of ``BaseException`` is made an instance
+    of. Celery's own classes become ours where Celery is not loaded. For every other name an exception class of that
+    name is made up, as Celery does, so that logs and ``except Exception`` keep working.
+    """
+    name = doc.get("exc_type")
+    module = doc.get("exc_module")
+    message = doc.get("exc_message", "")
+    if not isinstance(name, str) or not name:
+        return exceptions.TaskError(f"an exception document without exc_type: {_described(doc)}")
+    args = tuple(message) if isinstance(message, (list, tuple)) else (message,)
+    cls = _loaded(module, name) if isinstance(module, str) else None
+    if cls is None:
+        cls = _made_up(name, module if isinstance(module, str) else __name__)
     try:
-        tagged_json.dumps(value)
-    except EncodeError:
-        return safe_repr(value)
-    return value
+        rebuilt = cls(*args)
+    except Exception:  # noqa: BLE001 - a constructor with other arguments than the exception has
+        return Exception(f"{cls!r}({_described(message)})")
+    return rebuilt if isinstance(rebuilt, BaseException) else Exception(f"{cls!r}({_described(message)})")
 
 
-def safe_repr(value: object) -> str:
-    """The repr of anything, also of objects whose repr raises."""
-    try:
-        return repr(value)
-    except Exception as error:  # a user's __repr__ may raise anything
-        return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
-
-
-def from_wire(document: object) -> BaseException:
-    """Rebuild the exception of a stored document; never imports, never calls what is no exception class."""
-    if isinstance(document, BaseException):
-        return document
-    if not isinstance(document, Mapping):
-        return Exception(document)
-    name = str(document.get("exc_type") or "Exception")
-    module = str(document.get("exc_module") or "builtins")
-    raw = document.get("exc_message")
-    args = tuple(raw) if isinstance(raw, (list, tuple)) else (raw,)
-    found = _find(module, name)
-    if found is not None:
-        try:
-            return found(*args)
-        except Exception:  # noqa: BLE001 - a constructor with other parameters: fall back to a class of its name
-            found = None
-    made: type[Exception] = type(name.rpartition(".")[2], (Exception,), {"__module__": module})
-    return made(*args)
-
-
-def _find(module: str, name: str) -> type[BaseException] | None:
-    """The class that a document names, if it is an exception class of a loaded module."""
-    ours = _IN.get((module, name))
-    if ours is not None:
-        return ours
-    target: Any = builtins if module in ("builtins", "exceptions", "__builtin__") else sys.modules.get(module)
+def _loaded(module: str, name: str) -> type[BaseException] | None:
+    """Find a class by its qualified name without running anything: no import, no module or class hooks."""
+    found: object = sys.modules.get(module)
+    if found is None:
+        return _OURS.get((module, name))
     for part in name.split("."):
-        target = getattr(target, part, None)
-    if isinstance(target, type) and issubclass(target, BaseException):
-        return target
-    return None
+        try:
+            found = vars(found).get(part)
+        except TypeError:
+            return None
+    if isinstance(found, type) and issubclass(found, BaseException):
+        return found
+    return _OURS.get((module, name))
+
+
+def _made_up(name: str, module: str) -> type[BaseException]:
+    plain = clean(name.rpartition(".")[2], _LONGEST_NAME).replace("\0", "") or "RemoteError"
+    return type(plain, (Exception,), {"__module__": clean(module, _LONGEST_NAME), "__qualname__": plain})

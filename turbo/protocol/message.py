@@ -1,327 +1,361 @@
-"""Task messages: protocol 2, protocol 1 and the mixture of both, to a :class:`TaskMessage`.
+"""Task messages of every form Celery has used, as one record.
 
-Place: after ``protocol.content`` has decoded the body, before the child looks the task up. ``protocol.building`` is
-the producers' side. Whatever is wrong with a message raises InvalidTaskError naming the field, and nothing else.
-Pure. Source of the formats: features that Celery documents under "Message protocol", and messages captured from
-real producers (tests/golden).
+Before it: ``properties`` and ``content``, which decoded the headers and the body. After it: the child's executor; in
+the master, whoever must know a message's headers. Pure. Whatever a message holds, it becomes a :class:`TaskMessage`
+or an ``InvalidTaskError`` that names the field, and nothing else.
+
+Protocol 2 has its fields in the headers and ``[args, kwargs, embed]`` as its body. Protocol 1 has everything in a body
+that is a mapping. A hybrid has both, and its headers win. Wrong values of fields that are only shown (``shadow``,
+``argsrepr``, ``origin`` …) are dropped; wrong values of any other field make the message invalid.
 """
 
 from __future__ import annotations
 
+import enum
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any, Final
 
 from turbo.exceptions import DecodeError, InvalidTaskError
-from turbo.protocol import tagged_json
-from turbo.protocol.building import build, saferepr
+from turbo.protocol.building import build
+from turbo.protocol.content import JSON
+from turbo.protocol.instants import parse_eta
+from turbo.protocol.saferepr import saferepr
+from turbo.protocol.signature import parse_signature, parse_signatures
+from turbo.protocol.tagged_json import loads
 
 if TYPE_CHECKING:
     from turbo.protocol.properties import Properties
 
-__all__ = ["TaskMessage", "build", "parse", "parse_headers", "parse_time", "saferepr"]
+__all__ = [
+    "DEATH_HEADERS",
+    "Form",
+    "TaskMessage",
+    "UnknownMessageError",
+    "build",
+    "identify",
+    "parse",
+    "parse_eta",
+    "parse_headers",
+    "republish_headers",
+    "saferepr",
+]
 
-#: Headers of the protocol; every other one is the user's own.
-PROTOCOL_HEADERS: Final = frozenset({
+#: Headers that RabbitMQ adds to dead-lettered messages. Sent again, they would make it see a cycle and drop.
+DEATH_HEADERS: Final = frozenset(
+    {
+        "x-death", "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason",
+        "x-last-death-exchange", "x-last-death-queue", "x-last-death-reason",
+    }
+)  # fmt: skip
+
+#: The headers that every Celery since 5.3 sends.
+_STANDARD: Final = (
     "lang", "task", "id", "shadow", "eta", "expires", "group", "group_index", "retries", "timelimit", "root_id",
     "parent_id", "argsrepr", "kwargsrepr", "origin", "ignore_result", "replaced_task_nesting", "stamped_headers",
-    "stamps", "compression", "meth",
-})  # fmt: skip
-#: Bodies above this size are not decoded just to read the headers of a protocol 1 message.
-_V1_PEEK: Final = 1_048_576
-_NO_ARGS: Final = ()
+    "stamps",
+)  # fmt: skip
+#: Headers that are the protocol's and not the user's. The last three are sent now and then.
+_KNOWN: Final = frozenset({*_STANDARD, "compression", "meth", "utc"})
+
+#: Largest body of protocol 1 that the master decodes to learn its headers, in bytes.
+_LARGEST_HEADER_BODY: Final = 1024 * 1024
 
 
+class UnknownMessageError(InvalidTaskError):
+    """The message is no task message of any form: nothing in it names a task."""
+
+
+class Form(enum.Enum):
+    """How a message holds its fields."""
+
+    V2 = "protocol 2"
+    V1 = "protocol 1"
+    HYBRID = "headers of protocol 2, body of protocol 1"
+    UNKNOWN = "no task message"
+
+
+@dataclass(slots=True)
 class TaskMessage:
-    """One decoded task message. Fields that running depends on are checked; the rest is read when asked for."""
+    """One call of a task, as it was sent. Times are aware and UTC; limits are seconds."""
 
-    __slots__ = (
-        "args",
-        "callbacks",
-        "chain",
-        "chord",
-        "correlation_id",
-        "errbacks",
-        "eta",
-        "expires",
-        "group",
-        "id",
-        "ignore_result",
-        "kwargs",
-        "properties",
-        "raw",
-        "reply_to",
-        "retries",
-        "task",
-        "timelimit",
-        "utc",
-    )
-
-    task: str
     id: str
-    args: list[Any] | tuple[Any, ...]
+    #: Name that the code is registered under.
+    task: str
+    args: Sequence[Any]
     kwargs: dict[str, Any]
-    #: ISO 8601 text as it travelled, or None.
-    eta: str | None
-    expires: str | None
-    retries: int
-    #: ``[hard, soft]`` in seconds, None where unset.
-    timelimit: list[float | None]
-    group: str | None
-    ignore_result: bool | None
+    #: Signatures as they travelled, checked; see ``signature``.
     callbacks: list[Any] | None
     errbacks: list[Any] | None
     chain: list[Any] | None
     chord: Any
+    retries: int
+    eta: datetime | None
+    expires: datetime | None
+    #: [hard, soft]; 0 and None leave it to the task and the worker. None when the message has no such field.
+    timelimit: list[float | None] | None
+    group: str | None
+    group_index: int | None
+    root_id: str
+    parent_id: str | None
+    argsrepr: str | None
+    kwargsrepr: str | None
+    origin: str | None
+    #: None when the message does not say: the task's own option holds then.
+    ignore_result: bool | None
+    replaced_task_nesting: int
+    stamped_headers: list[str] | None
+    stamps: dict[str, Any] | None
+    #: Name to show instead of ``task``.
+    shadow: str | None
+    lang: str | None
+    utc: bool
     reply_to: str | None
     correlation_id: str | None
-    #: None for protocol 2, which is always UTC.
-    utc: bool | None
+    #: The caller's own headers, those of dead-lettering included; None when there are none.
+    headers: dict[str, Any] | None
     properties: Properties
-    #: Every header as it came.
-    raw: dict[str, Any]
-
-    @property
-    def headers(self) -> dict[str, Any] | None:
-        """The user's own headers, or None."""
-        own = {key: value for key, value in self.raw.items() if key not in PROTOCOL_HEADERS}
-        return own or None
-
-    @property
-    def shadow(self) -> str | None:
-        """Another name for logs and events; an empty one counts as none."""
-        return self.raw.get("shadow") or None
-
-    @property
-    def root_id(self) -> str | None:
-        """Id of the first task of this workflow: its own when no header says."""
-        return self.raw.get("root_id") or self.id
-
-    @property
-    def parent_id(self) -> str | None:
-        """Id of the task that sent this one."""
-        return self.raw.get("parent_id")
-
-    @property
-    def group_index(self) -> int | None:
-        """Place within the group."""
-        return self.raw.get("group_index")
-
-    @property
-    def origin(self) -> str | None:
-        """Name of the sending process."""
-        return self.raw.get("origin")
-
-    @property
-    def argsrepr(self) -> str:
-        """Text of the arguments for logs, made here when the producer sent none."""
-        text = self.raw.get("argsrepr")
-        return text if isinstance(text, str) else saferepr(tuple(self.args))
-
-    @property
-    def kwargsrepr(self) -> str:
-        """Text of the keyword arguments for logs."""
-        text = self.raw.get("kwargsrepr")
-        return text if isinstance(text, str) else saferepr(self.kwargs)
-
-    @property
-    def replaced_task_nesting(self) -> int:
-        """How often the task was replaced."""
-        return self.raw.get("replaced_task_nesting") or 0
-
-    @property
-    def stamped_headers(self) -> list[str] | None:
-        """Names of the stamps."""
-        return self.raw.get("stamped_headers")
-
-    @property
-    def stamps(self) -> dict[str, Any] | None:
-        """Stamps by name."""
-        return self.raw.get("stamps")
-
-    @property
-    def lang(self) -> str | None:
-        """Language of the producer."""
-        return self.raw.get("lang")
 
 
-def parse(properties: Properties, body: object) -> TaskMessage:
-    """Make a TaskMessage of decoded properties and body. Raises InvalidTaskError naming what is wrong."""
-    headers = properties.headers
-    if headers and "task" in headers:
-        if isinstance(body, Mapping) and "args" in body:
-            return _parse_hybrid(properties, headers, body)
-        return _parse_v2(properties, headers, body)
-    if isinstance(body, Mapping) and "task" in body:
-        return _parse_v1(properties, body)
-    raise InvalidTaskError("message names no task: neither a 'task' header nor a body with one")
+def identify(props: Properties, body: object) -> Form:
+    """Tell which form a message has; ``body`` is decoded."""
+    headers = props.headers
+    if headers is not None and not isinstance(headers, Mapping):
+        return Form.UNKNOWN
+    if headers is not None and "task" in headers:
+        return Form.HYBRID if isinstance(body, Mapping) and "args" in body else Form.V2
+    return Form.V1 if isinstance(body, Mapping) and "task" in body and "id" in body else Form.UNKNOWN
 
 
-def parse_headers(properties: Properties, body: bytes) -> TaskMessage:
-    """Make a TaskMessage without arguments, for who settles but does not run it.
+# hot: bench/protocol.py, once a task in the child
+def parse(props: Properties, body: object, zone: tzinfo = UTC) -> TaskMessage:
+    """Make a record of a message whose headers and body are decoded.
 
-    Protocol 1 keeps its fields in the body, which is then decoded if it is JSON and not huge. Raises
-    InvalidTaskError.
+    ``zone`` is what times without an offset mean in messages of protocol 1 that say ``utc`` is false.
+    Raises ``InvalidTaskError`` naming the field, or its subclass :class:`UnknownMessageError`; nothing else.
     """
-    headers = properties.headers
-    if headers and "task" in headers:
-        return _parse_v2(properties, headers, (_NO_ARGS, {}, None))
-    if properties.content_type != "application/json" or len(body) > _V1_PEEK:
-        raise InvalidTaskError("message names no task in its headers, and its body is not looked into")
+    headers = props.headers
+    if type(body) is list and len(body) == 3 and headers is not None and "task" in headers:
+        return _assemble(headers, body[0], body[1], body[2], props, UTC)
+    form = identify(props, body)
+    if form is Form.V2:
+        if not isinstance(body, (list, tuple)) or len(body) != 3:
+            raise InvalidTaskError(f"the body must be [args, kwargs, embed], not {type(body).__name__}")
+        return _assemble(headers or {}, body[0], body[1], body[2], props, UTC)
+    if form is Form.UNKNOWN or not isinstance(body, Mapping):
+        raise UnknownMessageError("neither headers nor body name a task")
+    return _parse_mapping(headers or {}, body, props, zone)
+
+
+def parse_headers(props: Properties, body: bytes, zone: tzinfo = UTC) -> TaskMessage:
+    """Make a record without arguments and follow-ups, from the headers alone. ``body`` is not decoded.
+
+    Only a message of protocol 1, which has no headers, is decoded, and only from JSON of moderate size.
+    Raises ``InvalidTaskError``, as :func:`parse` does.
+    """
+    headers = props.headers
+    if headers is not None and "task" in headers:
+        return _assemble(headers, (), {}, None, props, UTC)
+    if props.content_type != JSON or len(body) > _LARGEST_HEADER_BODY or (headers and "compression" in headers):
+        raise UnknownMessageError("the headers name no task")
     try:
-        found = tagged_json.loads(body)
+        decoded = loads(body)
     except DecodeError as error:
-        raise InvalidTaskError(f"message names no task in its headers, and its body: {error}") from None
-    return parse(properties, found)
-
-
-def _fill(message: TaskMessage, properties: Properties, fields: Mapping[str, Any]) -> None:  # hot: bench trace
-    """Check and set what protocols 1 and 2 share."""
-    get = fields.get
-    task = get("task")
-    if type(task) is not str or not task:
-        raise InvalidTaskError(f"field 'task' is {_show(task)}, not a name")
-    task_id = get("id")
-    if type(task_id) is not str or not task_id:
-        raise InvalidTaskError(f"field 'id' is {_show(task_id)}, not an id")
-    retries = get("retries")
-    if retries is None:
-        retries = 0
-    elif type(retries) is not int or retries < 0:
-        raise InvalidTaskError(f"field 'retries' is {_show(retries)}, not a count")
-    limits = get("timelimit")
-    eta = get("eta")
-    if eta is not None and type(eta) is not str:
-        eta = _moment_text("eta", eta)
-    expires = get("expires")
-    if expires is not None and type(expires) is not str:
-        expires = _moment_text("expires", expires)
-    ignore = get("ignore_result")
-    group = get("group")
-    message.properties = properties
-    message.task = task
-    message.id = task_id
-    message.retries = retries
-    message.timelimit = [None, None] if limits is None or limits == [None, None] else _limits(limits)
-    message.eta = eta or None
-    message.expires = expires or None
-    message.group = group if group is None or type(group) is str else str(group)
-    message.ignore_result = ignore if ignore is None or ignore is True or ignore is False else bool(ignore)
-    message.reply_to = properties.reply_to or None
-    message.correlation_id = properties.correlation_id or None
-
-
-def _set_call(message: TaskMessage, args: object, kwargs: object) -> None:
-    if not isinstance(args, (list, tuple)):
-        raise InvalidTaskError(f"arguments are {_show(args)}, not a list")
-    if not isinstance(kwargs, dict):
-        raise InvalidTaskError(f"keyword arguments are {_show(kwargs)}, not a mapping")
-    for key in kwargs:
-        if type(key) is not str:
-            raise InvalidTaskError(f"keyword argument {_show(key)} has no name")
-    message.args = args
-    message.kwargs = kwargs
-
-
-def _parse_v2(properties: Properties, headers: dict[str, Any], body: object) -> TaskMessage:
-    if not isinstance(body, (list, tuple)) or len(body) != 3:
-        raise InvalidTaskError(f"body is {_show(body)}, not [args, kwargs, embed]")
-    message = TaskMessage()
-    message.raw = headers
-    message.utc = None
-    _fill(message, properties, headers)
-    args, kwargs, embed = body
-    _set_call(message, args, kwargs)
-    if embed is None:
-        message.callbacks = message.errbacks = message.chain = message.chord = None
-    else:
-        _set_embed(message, embed)
+        raise UnknownMessageError(f"the headers name no task, and the body is {error}") from error
+    if identify(props, decoded) is not Form.V1:
+        raise UnknownMessageError("neither headers nor body name a task")
+    message = _parse_mapping(headers or {}, decoded, props, zone)
+    message.args, message.kwargs = (), {}
     return message
 
 
-def _set_embed(message: TaskMessage, embed: object) -> None:
-    if not isinstance(embed, Mapping):
-        raise InvalidTaskError(f"embed is {_show(embed)}, not a mapping")
-    get = embed.get
-    message.callbacks = _signatures("callbacks", get("callbacks"))
-    message.errbacks = _signatures("errbacks", get("errbacks"))
-    message.chain = _signatures("chain", get("chain"))
-    chord = get("chord")
-    if chord is not None and not isinstance(chord, Mapping):
-        raise InvalidTaskError(f"field 'chord' is {_show(chord)}, not a signature")
-    message.chord = chord
-
-
-def _signatures(name: str, value: object) -> list[Any] | None:
-    if value is None:
+def republish_headers(headers: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return a caller's own headers as a retry sends them again: without those of dead-lettering."""
+    if not headers:
         return None
-    if isinstance(value, Mapping):
-        value = [value]
-    if not isinstance(value, (list, tuple)) or not all(isinstance(one, Mapping) for one in value):
-        raise InvalidTaskError(f"field '{name}' is {_show(value)}, not a list of signatures")
-    return list(value) or None
+    return {key: value for key, value in headers.items() if key not in DEATH_HEADERS} or None
 
 
-def _parse_v1(properties: Properties, body: Mapping[str, Any]) -> TaskMessage:
-    message = TaskMessage()
-    fields = dict(body)
-    if fields.get("group") is None:
-        fields["group"] = fields.get("taskset")
-    message.raw = {**(properties.headers or {}), **{k: v for k, v in fields.items() if k in PROTOCOL_HEADERS}}
-    utc = fields.get("utc", True)
-    message.utc = bool(utc)
-    _fill(message, properties, fields)
-    args, kwargs = fields.get("args"), fields.get("kwargs")
-    _set_call(message, () if args is None else args, {} if kwargs is None else kwargs)
-    _set_embed(message, {**fields, "chain": None})
+def _parse_mapping(headers: Mapping[str, Any], body: Mapping[Any, Any], props: Properties, zone: tzinfo) -> TaskMessage:
+    """Make a record of protocol 1, or of a hybrid: the body's fields, and the headers over them."""
+    utc = body.get("utc", True) is not False
+    fields: dict[str, Any] = {
+        "group": body.get("taskset"),
+        **{key: body[key] for key in _STANDARD if body.get(key) is not None},
+        **{key: value for key, value in headers.items() if value is not None},
+    }
+    args = body.get("args")
+    kwargs = body.get("kwargs")
+    embed = {key: body.get(key) for key in ("callbacks", "errbacks", "chord")}
+    message = _assemble(
+        fields, () if args is None else args, {} if kwargs is None else kwargs, embed, props, UTC if utc else zone
+    )
+    message.utc = utc
+    message.headers = {key: value for key, value in headers.items() if key not in _KNOWN} or None
+    for name in ("id", "task", "group", "root_id", "parent_id"):
+        # Unlike headers, JSON can hold text that no encoding can.
+        _check_encodable(name, getattr(message, name))
     return message
 
 
-def _parse_hybrid(properties: Properties, headers: dict[str, Any], body: Mapping[str, Any]) -> TaskMessage:
-    """Protocol 2 headers over a protocol 1 body: the headers win."""
-    merged = {**body, **headers}
-    embed = {name: body.get(name) for name in ("callbacks", "errbacks", "chord")}
-    embed["chain"] = body.get("chain")
-    args, kwargs = body.get("args"), body.get("kwargs")
-    message = _parse_v2(properties, merged, (() if args is None else args, {} if kwargs is None else kwargs, embed))
-    message.raw = {k: v for k, v in merged.items() if k in headers or k in PROTOCOL_HEADERS}
-    return message
+# hot: bench/protocol.py, once a task in the child
+def _assemble(
+    fields: Mapping[str, Any], args: Any, kwargs: Any, embed: Any, props: Properties, zone: tzinfo
+) -> TaskMessage:
+    get = fields.get
+    task_id = get("id")
+    task = get("task")
+    if type(task_id) is not str or not task_id:
+        raise _invalid("id", task_id, "text")
+    if type(task) is not str or not task:
+        raise _invalid("task", task, "text")
+    if not isinstance(args, (list, tuple)):
+        raise _invalid("args", args, "a list")
+    if type(kwargs) is not dict:
+        raise _invalid("kwargs", kwargs, "a mapping")
+    callbacks = errbacks = chain = chord = None
+    if embed:
+        if type(embed) is not dict:
+            raise _invalid("embed", embed, "a mapping")
+        callbacks, errbacks = embed.get("callbacks"), embed.get("errbacks")
+        chain, chord = embed.get("chain"), embed.get("chord")
+        if callbacks or errbacks or chain or chord:
+            _check_follow_ups(callbacks, errbacks, chain, chord)
+    retries = get("retries", 0)
+    if type(retries) is not int or retries < 0:
+        retries = _count("retries", retries)
+    nesting = get("replaced_task_nesting", 0)
+    if type(nesting) is not int or nesting < 0:
+        nesting = _count("replaced_task_nesting", nesting)
+    eta = get("eta")
+    if eta is not None:
+        eta = _when("eta", eta, zone)
+    expires = get("expires")
+    if expires is not None:
+        expires = _when("expires", expires, zone)
+    limits = get("timelimit")
+    if limits is not None and limits != [None, None]:
+        limits = _limits(limits)
+    group = get("group")
+    if group is not None and type(group) is not str:
+        raise _invalid("group", group, "text")
+    index = get("group_index")
+    if index is not None and type(index) is not int:
+        raise _invalid("group_index", index, "an integer")
+    root_id = get("root_id")
+    if type(root_id) is not str:
+        root_id = _root("root_id", root_id, task_id)
+    parent_id = get("parent_id")
+    if parent_id is not None and type(parent_id) is not str:
+        raise _invalid("parent_id", parent_id, "text")
+    ignore_result = get("ignore_result")
+    if ignore_result is not None and type(ignore_result) is not bool:
+        ignore_result = _flag("ignore_result", ignore_result)
+    stamped = get("stamped_headers")
+    stamps = get("stamps")
+    if stamped is not None or stamps:
+        _check_stamps(stamped, stamps)
+    correlation_id = props.correlation_id
+    if correlation_id is not None and not correlation_id.isascii():
+        _check_encodable("correlation_id", correlation_id)
+    reply_to = props.reply_to
+    if reply_to is not None and not reply_to.isascii():
+        _check_encodable("reply_to", reply_to)
+    argsrepr, kwargsrepr, origin, shadow, lang = (
+        get("argsrepr"), get("kwargsrepr"), get("origin"), get("shadow"), get("lang"),
+    )  # fmt: skip
+    headers: dict[str, Any] | None = None
+    if len(fields) != 19 or not fields.keys() <= _KNOWN:
+        headers = {key: value for key, value in fields.items() if key not in _KNOWN} or None
+    return TaskMessage(
+        task_id, task, args, kwargs,
+        callbacks or None, errbacks or None, chain or None, chord or None,
+        retries, eta, expires, limits, group, index, root_id or task_id, parent_id,
+        argsrepr if type(argsrepr) is str else None,
+        kwargsrepr if type(kwargsrepr) is str else None,
+        origin if type(origin) is str else None,
+        ignore_result, nesting, stamped, stamps or None,
+        (shadow or None) if type(shadow) is str else None,
+        lang if type(lang) is str else None,
+        True, reply_to, correlation_id, headers, props,
+    )  # fmt: skip
 
 
-def _limits(value: object) -> list[float | None]:
-    """Check ``[hard, soft]``; 0 counts as unset."""
-    if not isinstance(value, (list, tuple)) or len(value) > 2:
-        raise InvalidTaskError(f"field 'timelimit' is {_show(value)}, not [hard, soft]")
-    limits: list[float | None] = [None, None]
-    for index, one in enumerate(value):
-        if one is None:
-            continue
-        if isinstance(one, bool) or not isinstance(one, (int, float)):
-            raise InvalidTaskError(f"field 'timelimit' holds {_show(one)}, not a number of seconds")
-        if not math.isfinite(one) or one < 0 or one > 1e9:
-            raise InvalidTaskError(f"field 'timelimit' holds {_show(one)}, which is no possible limit")
-        limits[index] = one or None
-    return limits
+def _invalid(name: str, value: object, wanted: str) -> InvalidTaskError:
+    if value is None:
+        return InvalidTaskError(f"{name} is missing")
+    return InvalidTaskError(f"{name} must be {wanted}, not {saferepr(value, 80)}")
 
 
-def _moment_text(name: str, value: object) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise InvalidTaskError(f"field '{name}' is {_show(value)}, not an ISO 8601 time")
+def _count(name: str, value: object) -> int:
+    if value is None:
+        return 0
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return int(value)
+    raise _invalid(name, value, "a whole number from 0 on")
 
 
-def parse_time(name: str, text: str, zone: tzinfo = UTC) -> datetime:
-    """An aware time from ISO 8601 text; naive text is in ``zone``. Raises InvalidTaskError naming the field."""
+def _flag(name: str, value: object) -> bool:
+    if isinstance(value, int) and value in (0, 1):
+        return bool(value)
+    raise _invalid(name, value, "true or false")
+
+
+def _root(name: str, value: object, default: str) -> str:
+    if value is None:
+        return default
+    raise _invalid(name, value, "text")
+
+
+def _when(name: str, value: object, zone: tzinfo) -> datetime | None:
+    if value == "":
+        return None
     try:
-        moment = datetime.fromisoformat(text)
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=zone)
-        return moment.astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise InvalidTaskError(f"field '{name}' is {_show(text)}, not an ISO 8601 time: {error}") from None
+        return parse_eta(value, zone)
+    except ValueError as error:
+        raise InvalidTaskError(f"{name} is no time: {saferepr(value, 80)}: {error}") from error
 
 
-def _show(value: object) -> str:
-    """A short text of any value for an error."""
-    return saferepr(value, 60, 2)
+def _limits(value: object) -> list[float | None] | None:
+    if not value and isinstance(value, (list, tuple)):
+        return None
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        raise _invalid("timelimit", value, "[hard, soft]")
+    for limit in value:
+        if limit is None:
+            continue
+        number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
+        if not number or not math.isfinite(limit) or limit < 0:
+            raise _invalid("timelimit", value, "[hard, soft] in seconds, each from 0 on or null")
+    return list(value)
+
+
+def _check_follow_ups(callbacks: object, errbacks: object, chain: object, chord: object) -> None:
+    if callbacks:
+        parse_signatures(callbacks, "callbacks")
+    if errbacks:
+        parse_signatures(errbacks, "errbacks")
+    if chain:
+        parse_signatures(chain, "chain")
+    if chord:
+        parse_signature(chord, "chord")
+
+
+def _check_stamps(stamped: object, stamps: object) -> None:
+    if stamped is not None:
+        named = isinstance(stamped, (list, tuple)) and all(isinstance(name, str) for name in stamped)
+        if not named:
+            raise _invalid("stamped_headers", stamped, "a list of names")
+    if stamps is not None and not isinstance(stamps, Mapping):
+        raise _invalid("stamps", stamps, "a mapping")
+
+
+def _check_encodable(name: str, text: str | None) -> None:
+    if text is None:
+        return
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidTaskError(f"{name} is not valid Unicode") from error

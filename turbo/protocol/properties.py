@@ -1,49 +1,53 @@
-"""The content header of a message: AMQP's basic properties and the headers table within.
+"""The content header of a message: its AMQP properties, headers included.
 
-Place: between the frames that ``amqp`` moves undecoded and ``protocol.message``. The child decodes a delivery's
-header with it; clients and children encode what they publish, so that the master only frames bytes. Pure.
-
-Source of the format: AMQP 0-9-1, class basic: class id, weight, body size, property flags, property list.
+Before it: the payload of a content-header frame, as received or to be sent. After it: ``message``, ``peek`` and
+whoever publishes. Pure; runs in every process. Raises only ``TableError``, for headers that cannot be read or
+written. Source of the format: AMQP 0-9-1 section 4.2.6, properties of class basic.
 """
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from turbo.protocol.table import TableError, decode_table, encode_table
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_BASIC: Final = 60
 _HEAD = struct.Struct(">HHQH")
-_U32 = struct.Struct(">I")
+_PREFIX = struct.Struct(">HHQ")
 _U64 = struct.Struct(">Q")
-_CLASS_BASIC: Final = 60
+_U32 = struct.Struct(">I")
 
-_CONTENT_TYPE: Final = 1 << 15
-_CONTENT_ENCODING: Final = 1 << 14
-_HEADERS: Final = 1 << 13
-_DELIVERY_MODE: Final = 1 << 12
-_PRIORITY: Final = 1 << 11
-_CORRELATION_ID: Final = 1 << 10
-_REPLY_TO: Final = 1 << 9
-_EXPIRATION: Final = 1 << 8
-_MESSAGE_ID: Final = 1 << 7
-_TIMESTAMP: Final = 1 << 6
-_TYPE: Final = 1 << 5
-_USER_ID: Final = 1 << 4
-_APP_ID: Final = 1 << 3
-_CLUSTER_ID: Final = 1 << 2
-_MORE: Final = 1
+CONTENT_TYPE: Final = 0x8000
+CONTENT_ENCODING: Final = 0x4000
+HEADERS: Final = 0x2000
+DELIVERY_MODE: Final = 0x1000
+PRIORITY: Final = 0x0800
+CORRELATION_ID: Final = 0x0400
+REPLY_TO: Final = 0x0200
+EXPIRATION: Final = 0x0100
+MESSAGE_ID: Final = 0x0080
+TIMESTAMP: Final = 0x0040
+TYPE: Final = 0x0020
+USER_ID: Final = 0x0010
+APP_ID: Final = 0x0008
+CLUSTER_ID: Final = 0x0004
+_UNKNOWN_FLAGS: Final = 0x0003
 
-#: Decoded short strings that come with every message (content types and encodings).
-_texts: dict[bytes, str] = {}
-_MAX_TEXTS: Final = 64
+#: Content type and encoding of nearly every message, as they stand at the front of the property list.
+_JSON_FRONT: Final = b"\x10application/json\x05utf-8"
+_JSON_FLAGS: Final = CONTENT_TYPE | CONTENT_ENCODING
+_JSON_AT: Final = 14
+_JSON_END: Final = _JSON_AT + len(_JSON_FRONT)
 
 
 @dataclass(slots=True)
 class Properties:
-    """Basic properties of one message; None means that the property is not set."""
+    """The fourteen properties of class basic; None stands for absent. ``timestamp`` is in seconds since 1970."""
 
     content_type: str | None = None
     content_encoding: str | None = None
@@ -54,161 +58,221 @@ class Properties:
     reply_to: str | None = None
     expiration: str | None = None
     message_id: str | None = None
-    timestamp: datetime | int | None = None
+    timestamp: int | None = None
     type: str | None = None
     user_id: str | None = None
     app_id: str | None = None
     cluster_id: str | None = None
 
 
-def _short(data: bytes, at: int) -> tuple[str, int]:
-    end = at + 1 + data[at]
-    if end > len(data):
-        raise TableError("short string is longer than the header")
-    return data[at + 1 : end].decode("utf-8", "replace"), end
+# hot: bench/protocol.py, once a task in the child
+def decode_header(payload: bytes) -> tuple[Properties, int]:
+    """Decode the payload of a content-header frame; return the properties and the size of the body in bytes.
 
-
-def _known(data: bytes, at: int) -> tuple[str, int]:
-    end = at + 1 + data[at]
-    raw = data[at + 1 : end]
-    text = _texts.get(raw)
-    if text is None:
-        text = raw.decode("utf-8", "replace")
-        if len(_texts) < _MAX_TEXTS:
-            _texts[raw] = text
-    return text, end
-
-
-def decode_header(payload: bytes) -> tuple[Properties, int]:  # hot: bench trace
-    """Decode a content-header payload into properties and body size in bytes. Raises TableError."""
+    Short strings that are not UTF-8 come back with surrogate escapes. Raises ``TableError`` for anything that is
+    not one whole content header of class basic.
+    """
+    props = Properties()
     try:
-        _class, _weight, size, flags = _HEAD.unpack_from(payload)
-        at = 14
-        properties = Properties()
-        if flags & _CONTENT_TYPE:
-            properties.content_type, at = _known(payload, at)
-        if flags & _CONTENT_ENCODING:
-            properties.content_encoding, at = _known(payload, at)
-        if flags & _HEADERS:
-            properties.headers, at = decode_table(payload, at)
-        if flags & _DELIVERY_MODE:
-            properties.delivery_mode = payload[at]
+        class_id, _weight, size, flags = _HEAD.unpack_from(payload)
+        if class_id != _BASIC or flags & _UNKNOWN_FLAGS:
+            raise TableError(f"content header of class {class_id} with flags {flags:#06x}")
+        if payload.startswith(_JSON_FRONT, _JSON_AT) and flags & _JSON_FLAGS == _JSON_FLAGS:
+            props.content_type = "application/json"
+            props.content_encoding = "utf-8"
+            at = _JSON_END
+        else:
+            at = _JSON_AT
+            if flags & CONTENT_TYPE:
+                props.content_type, at = _short(payload, at)
+            if flags & CONTENT_ENCODING:
+                props.content_encoding, at = _short(payload, at)
+        if flags & HEADERS:
+            props.headers, at = decode_table(payload, at)
+        if flags & DELIVERY_MODE:
+            props.delivery_mode = payload[at]
             at += 1
-        if flags & _PRIORITY:
-            properties.priority = payload[at]
+        if flags & PRIORITY:
+            props.priority = payload[at]
             at += 1
-        if flags & _CORRELATION_ID:
-            properties.correlation_id, at = _short(payload, at)
-        if flags & _REPLY_TO:
-            properties.reply_to, at = _short(payload, at)
-        if flags & 0x1FD:
-            _decode_rare(payload, at, flags, properties)
+        if flags & CORRELATION_ID:
+            end = at + 1 + payload[at]
+            try:
+                props.correlation_id = payload[at + 1 : end].decode()
+            except UnicodeDecodeError:
+                props.correlation_id = payload[at + 1 : end].decode("utf-8", "surrogateescape")
+            at = end
+        if flags & REPLY_TO:
+            end = at + 1 + payload[at]
+            try:
+                props.reply_to = payload[at + 1 : end].decode()
+            except UnicodeDecodeError:
+                props.reply_to = payload[at + 1 : end].decode("utf-8", "surrogateescape")
+            at = end
+        if flags & 0x01FC:
+            at = _decode_rarer(payload, at, flags, props)
     except (struct.error, IndexError) as error:
-        raise TableError(f"content header ends early: {error}") from None
-    return properties, size
+        raise TableError(f"the content header is cut short: {error}") from error
+    if at != len(payload):
+        raise TableError("the content header does not end where its properties do")
+    return props, size
 
 
-def _decode_rare(payload: bytes, at: int, flags: int, properties: Properties) -> None:
-    """The properties behind reply_to, which few messages have."""
-    if flags & _MORE:
-        raise TableError("content header has continued flags, which AMQP 0-9-1 does not define")
-    if flags & _EXPIRATION:
-        properties.expiration, at = _short(payload, at)
-    if flags & _MESSAGE_ID:
-        properties.message_id, at = _short(payload, at)
-    if flags & _TIMESTAMP:
-        seconds = _U64.unpack_from(payload, at)[0]
+def _decode_rarer(payload: bytes, at: int, flags: int, props: Properties) -> int:
+    """Decode the properties from ``expiration`` on, which Celery seldom sends."""
+    if flags & EXPIRATION:
+        props.expiration, at = _short(payload, at)
+    if flags & MESSAGE_ID:
+        props.message_id, at = _short(payload, at)
+    if flags & TIMESTAMP:
+        props.timestamp = _U64.unpack_from(payload, at)[0]
         at += 8
-        properties.timestamp = (
-            datetime.fromtimestamp(seconds, UTC) if seconds < 253_402_300_800 else seconds
-        )
-    if flags & _TYPE:
-        properties.type, at = _short(payload, at)
-    if flags & _USER_ID:
-        properties.user_id, at = _short(payload, at)
-    if flags & _APP_ID:
-        properties.app_id, at = _short(payload, at)
-    if flags & _CLUSTER_ID:
-        properties.cluster_id, at = _short(payload, at)
+    if flags & TYPE:
+        props.type, at = _short(payload, at)
+    if flags & USER_ID:
+        props.user_id, at = _short(payload, at)
+    if flags & APP_ID:
+        props.app_id, at = _short(payload, at)
+    if flags & CLUSTER_ID:
+        props.cluster_id, at = _short(payload, at)
+    return at
+
+
+def _short(payload: bytes, at: int) -> tuple[str, int]:
+    # A string that runs over the end moves the offset past it, which decode_header refuses at the end.
+    end = at + 1 + payload[at]
+    return payload[at + 1 : end].decode("utf-8", "surrogateescape"), end
 
 
 def header_table_span(payload: bytes) -> tuple[int, int]:
-    """Offsets of the headers table (its length word included) and behind it; (0, 0) when there is none."""
+    """Return the offsets of the header table in a content header: of its 4-byte length, and behind its end.
+
+    Both are 0 when there is none. Raises ``TableError`` when the payload is too short for what it announces.
+    """
     try:
-        flags = _HEAD.unpack_from(payload)[3]
-        at = 14
-        if flags & _CONTENT_TYPE:
-            at += 1 + payload[at]
-        if flags & _CONTENT_ENCODING:
-            at += 1 + payload[at]
-        if not flags & _HEADERS:
+        class_id, _weight, _size, flags = _HEAD.unpack_from(payload)
+        if class_id != _BASIC:
+            raise TableError(f"content header of class {class_id}")
+        if not flags & HEADERS:
             return 0, 0
+        at = _JSON_AT
+        if payload.startswith(_JSON_FRONT, at) and flags & _JSON_FLAGS == _JSON_FLAGS:
+            at = _JSON_END
+        else:
+            if flags & CONTENT_TYPE:
+                at += 1 + payload[at]
+            if flags & CONTENT_ENCODING:
+                at += 1 + payload[at]
         end = at + 4 + _U32.unpack_from(payload, at)[0]
     except (struct.error, IndexError) as error:
-        raise TableError(f"content header ends early: {error}") from None
+        raise TableError(f"the content header is cut short: {error}") from error
     if end > len(payload):
-        raise TableError("headers table is longer than the header")
+        raise TableError("the header table is longer than the content header")
     return at, end
 
 
-def _put(parts: list[bytes], text: str, name: str) -> None:
-    raw = text.encode("utf-8", "surrogatepass")
-    if len(raw) > 255:
-        raise TableError(f"{name} is longer than 255 bytes")
-    parts.append(bytes((len(raw),)))
-    parts.append(raw)
-
-
-_TEXT_FIELDS: Final = (
-    (_EXPIRATION, "expiration"),
-    (_MESSAGE_ID, "message_id"),
-)
-_LAST_FIELDS: Final = (
-    (_TYPE, "type"),
-    (_USER_ID, "user_id"),
-    (_APP_ID, "app_id"),
-    (_CLUSTER_ID, "cluster_id"),
-)
-
-
-def encode_header(properties: Properties, body_size: int) -> bytes:
-    """Encode the content-header payload of a message with ``body_size`` bytes of body. Raises TableError."""
+# hot: bench/protocol.py, once a message published
+def encode_header(props: Properties, body_size: int) -> bytes:
+    """Encode a content header's payload. Raises ``TableError`` for what does not fit, naming the property."""
     flags = 0
-    parts: list[bytes] = [b""]
-    if properties.content_type is not None:
-        flags |= _CONTENT_TYPE
-        _put(parts, properties.content_type, "content_type")
-    if properties.content_encoding is not None:
-        flags |= _CONTENT_ENCODING
-        _put(parts, properties.content_encoding, "content_encoding")
-    if properties.headers is not None:
-        flags |= _HEADERS
-        parts.append(encode_table(properties.headers))
-    if properties.delivery_mode is not None:
-        flags |= _DELIVERY_MODE
-        parts.append(bytes((properties.delivery_mode & 0xFF,)))
-    if properties.priority is not None:
-        flags |= _PRIORITY
-        parts.append(bytes((min(max(properties.priority, 0), 255),)))
-    if properties.correlation_id is not None:
-        flags |= _CORRELATION_ID
-        _put(parts, properties.correlation_id, "correlation_id")
-    if properties.reply_to is not None:
-        flags |= _REPLY_TO
-        _put(parts, properties.reply_to, "reply_to")
-    for flag, name in _TEXT_FIELDS:
-        value = getattr(properties, name)
-        if value is not None:
-            flags |= flag
-            _put(parts, str(value), name)
-    if properties.timestamp is not None:
-        flags |= _TIMESTAMP
-        stamp = properties.timestamp
-        parts.append(_U64.pack(int(stamp.timestamp()) if isinstance(stamp, datetime) else stamp))
-    for flag, name in _LAST_FIELDS:
-        value = getattr(properties, name)
-        if value is not None:
-            flags |= flag
-            _put(parts, value, name)
-    parts[0] = _HEAD.pack(_CLASS_BASIC, 0, body_size, flags)
+    parts = [b""]
+    if props.content_type is not None:
+        flags = CONTENT_TYPE
+        parts.append(_encode_short("content_type", props.content_type))
+    if props.content_encoding is not None:
+        flags |= CONTENT_ENCODING
+        parts.append(_encode_short("content_encoding", props.content_encoding))
+    if props.headers is not None:
+        flags |= HEADERS
+        parts.append(encode_table(props.headers))
+    if props.delivery_mode is not None:
+        flags |= DELIVERY_MODE
+        parts.append(_encode_octet("delivery_mode", props.delivery_mode))
+    if props.priority is not None:
+        flags |= PRIORITY
+        parts.append(_encode_octet("priority", props.priority))
+    if props.correlation_id is not None:
+        flags |= CORRELATION_ID
+        parts.append(_encode_short("correlation_id", props.correlation_id))
+    if props.reply_to is not None:
+        flags |= REPLY_TO
+        parts.append(_encode_short("reply_to", props.reply_to))
+    if props.expiration is not None:
+        flags |= EXPIRATION
+        parts.append(_encode_short("expiration", props.expiration))
+    for flag, name in _RARER_STRINGS_1:
+        flags |= _append_string(parts, flag, name, getattr(props, name))
+    if props.timestamp is not None:
+        flags |= TIMESTAMP
+        parts.append(_encode_timestamp(props.timestamp))
+    for flag, name in _RARER_STRINGS_2:
+        flags |= _append_string(parts, flag, name, getattr(props, name))
+    parts[0] = _HEAD.pack(_BASIC, 0, body_size, flags)
     return b"".join(parts)
+
+
+_RARER_STRINGS_1: Final = ((MESSAGE_ID, "message_id"),)
+_RARER_STRINGS_2: Final = (
+    (TYPE, "type"), (USER_ID, "user_id"), (APP_ID, "app_id"), (CLUSTER_ID, "cluster_id"),
+)  # fmt: skip
+
+
+def _append_string(parts: list[bytes], flag: int, name: str, value: str | None) -> int:
+    if value is None:
+        return 0
+    parts.append(_encode_short(name, value))
+    return flag
+
+
+def _encode_short(name: str, value: str) -> bytes:
+    try:
+        raw = value.encode()
+    except UnicodeEncodeError:
+        raw = value.encode("utf-8", "surrogateescape" if _escaped(value) else "surrogatepass")
+    except AttributeError as error:
+        raise TableError(f"{name} must be text, not {type(value).__name__}") from error
+    if len(raw) > 255:
+        raise TableError(f"{name} of {len(raw)} bytes; 255 is the most")
+    return b"%c%b" % (len(raw), raw)
+
+
+def _escaped(value: str) -> bool:
+    """Whether every lone surrogate of the text stands for a byte that did not decode."""
+    return all(not "\ud800" <= c <= "\udfff" or "\udc80" <= c <= "\udcff" for c in value)
+
+
+def _encode_octet(name: str, value: int) -> bytes:
+    if not isinstance(value, int) or not 0 <= value <= 255:
+        raise TableError(f"{name} must be from 0 to 255, not {value!r}")
+    return bytes((value,))
+
+
+def _encode_timestamp(value: int) -> bytes:
+    if not isinstance(value, int) or not 0 <= value < 2**64:
+        raise TableError(f"timestamp must be seconds since 1970, not {value!r}")
+    return _U64.pack(value)
+
+
+def result_header_encoder(
+    content_type: str,
+    content_encoding: str,
+    delivery_mode: int,
+    headers: Mapping[str, object] | None = None,
+) -> Callable[[str, int], bytes]:
+    """Return ``encode(correlation_id, body_size)`` for messages that differ in nothing else, such as rpc results.
+
+    Everything but the two is encoded once; ``encode`` raises ``TableError`` for an id of more than 255 bytes.
+    Celery's rpc results carry no headers and the priority 0.
+    """
+    props = Properties(content_type, content_encoding, dict(headers or {}), delivery_mode, 0, "")
+    # Class, weight and size are 12 bytes; the empty correlation id is the last byte.
+    middle = encode_header(props, 0)[12:-1]
+    prefix = _PREFIX.pack
+
+    def encode(correlation_id: str, body_size: int) -> bytes:
+        raw = correlation_id.encode()
+        if len(raw) > 255:
+            raise TableError(f"correlation_id of {len(raw)} bytes; 255 is the most")
+        return b"%b%b%c%b" % (prefix(_BASIC, 0, body_size), middle, len(raw), raw)
+
+    return encode

@@ -1,10 +1,10 @@
-"""AMQP field tables: bytes to a dict and back, totally.
+"""AMQP field tables: the typed mapping that carries headers and declaration arguments.
 
-Place: beneath ``protocol.properties``; every process uses it. It decodes whatever RabbitMQ delivers: floats are
-exact, times out of range stay numbers, text that is not UTF-8 stays bytes. The only error is :class:`TableError`.
-It must never recurse without bound, since nesting comes from the wire.
+Before it: header payloads as the broker sent them, whoever wrote them. After it: ``properties``, ``message`` and
+``amqp.methods``. Pure; runs in every process. It never raises anything but :class:`TableError`, whatever the bytes,
+and never rounds a float: pika's codec makes ``1.5`` a ``1``, which turns a soft limit into none.
 
-Source of the format: AMQP 0-9-1 with RabbitMQ's errata of field types (t b B s u I i l L f d D S x A F T V).
+Source of the format: AMQP 0-9-1 section 4.2.5 with RabbitMQ's errata for the type letters.
 """
 
 from __future__ import annotations
@@ -12,244 +12,315 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
-from typing import Final
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
 
-#: Deepest nesting of tables and arrays that is decoded or encoded.
+#: Tables and arrays within one another. Celery nests two deep, RabbitMQ's own ``x-death`` three.
 MAX_DEPTH: Final = 64
 
-_U16 = struct.Struct(">H").unpack_from
-_I16 = struct.Struct(">h").unpack_from
-_U32 = struct.Struct(">I").unpack_from
-_I32 = struct.Struct(">i").unpack_from
-_U64 = struct.Struct(">Q").unpack_from
-_I64 = struct.Struct(">q").unpack_from
-_F32 = struct.Struct(">f").unpack_from
-_F64 = struct.Struct(">d").unpack_from
-_I8 = struct.Struct(">b").unpack_from
+_U8 = struct.Struct(">B")
+_I8 = struct.Struct(">b")
+_U16 = struct.Struct(">H")
+_I16 = struct.Struct(">h")
+_U32 = struct.Struct(">I")
+_I32 = struct.Struct(">i")
+_U64 = struct.Struct(">Q")
+_I64 = struct.Struct(">q")
+_F32 = struct.Struct(">f")
+_F64 = struct.Struct(">d")
+_DECIMAL = struct.Struct(">Bi")
 
-_PACK_U32 = struct.Struct(">I").pack
-_PACK_I32 = struct.Struct(">ci").pack
-_PACK_I64 = struct.Struct(">cq").pack
-_PACK_F64 = struct.Struct(">cd").pack
-_PACK_U64 = struct.Struct(">cQ").pack
-_PACK_DECIMAL = struct.Struct(">cBi").pack
+#: Types of a fixed size that need nothing but unpacking. ``s`` is RabbitMQ's 16-bit integer, not the
+#: specification's short string, and ``L`` is what py-amqp writes for 64-bit integers: signed.
+_FIXED: Final[dict[int, struct.Struct]] = {
+    ord(letter): layout
+    for letter, layout in {
+        "b": _I8, "B": _U8, "U": _I16, "s": _I16, "u": _U16, "I": _I32, "i": _U32,
+        "l": _I64, "L": _I64, "f": _F32, "d": _F64,
+    }.items()
+}  # fmt: skip
 
-#: Decoded keys: the same few names come with every message.
-_names: dict[bytes, str] = {}
-_MAX_NAMES: Final = 512
+_STR, _VOID, _BOOL, _INT, _TABLE, _ARRAY, _BYTES, _DEC, _TIME = (ord(c) for c in "SVtIFAxDT")
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+#: A key with its length in front and its type behind, as bytes -> the key and the type. Tables repeat the same
+#: two dozen keys for ever, so a slice and a look-up replace decoding. Bounded, since strangers choose keys.
+_TOKENS: dict[bytes, tuple[str, int]] = {}
+_MAX_TOKENS: Final = 512
+_MAX_TOKEN_SIZE: Final = 66
+
+# Celery writes these keys side by side, in this order and mostly with these values, since 5.3. A run that is
+# found byte for byte saves decoding its keys one by one; any other value simply does not match.
+_NO_TIMES: Final = (
+    b"\x06shadowV\x03etaV\x07expiresV\x05groupV\x0bgroup_indexV\x07retriesI\0\0\0\0\ttimelimitA\0\0\0\x02VV"
+)
+_NO_TIMES_VALUES: Final[dict[str, object]] = {
+    "shadow": None, "eta": None, "expires": None, "group": None, "group_index": None, "retries": 0,
+}  # fmt: skip
+_RUN: Final = -1
+_RUN_SIZE: Final = len(_NO_TIMES)
+_TOKENS[b"\x06shadowV"] = ("shadow", _RUN)
+_SEEDED: Final = len(_TOKENS)
 
 
 class TableError(ValueError):
-    """A table whose bytes are broken, or a value that a table cannot carry."""
+    """The bytes are not a field table, or the mapping cannot be written as one."""
 
 
-def decode_table(data: bytes | memoryview, offset: int = 0) -> tuple[dict[str, object], int]:
-    """Decode the table at ``offset``; return it and the offset behind it.
+def decode_table(data: bytes | bytearray | memoryview, offset: int = 0) -> tuple[dict[str, object], int]:
+    """Decode the table whose 4-byte length is at ``offset``; return it and the offset behind it.
 
-    Keys that are not UTF-8 are decoded as Latin-1, since a key must be text. Raises TableError.
+    Strings that are not UTF-8 come back as bytes; keys that are not, with surrogate escapes. Timestamps become
+    aware datetimes, or stay integers when no datetime can hold them. Of a repeated key the last value counts.
+    Raises :class:`TableError` for anything that is not a whole table.
     """
-    if not isinstance(data, bytes):
+    if type(data) is not bytes:
         data = bytes(data)
+    if offset < 0:
+        raise TableError(f"negative offset {offset}")
     try:
-        return _table(data, offset, 0)
-    except (struct.error, IndexError) as error:
-        raise TableError(f"table ends early: {error}") from None
-
-
-def _name(raw: bytes) -> str:
-    try:
-        name = raw.decode()
-    except UnicodeDecodeError:
-        name = raw.decode("latin-1")
-    if len(_names) < _MAX_NAMES and len(raw) <= 64:
-        _names[raw] = name
-    return name
-
-
-def _table(data: bytes, offset: int, depth: int) -> tuple[dict[str, object], int]:  # hot: bench trace
-    if depth > MAX_DEPTH:
-        raise TableError(f"tables are nested deeper than {MAX_DEPTH}")
-    end = offset + 4 + _U32(data, offset)[0]
-    if end > len(data):
-        raise TableError("table is longer than its data")
-    offset += 4
-    found: dict[str, object] = {}
-    names = _names
-    u32 = _U32
-    while offset < end:
-        at = offset + 1 + data[offset]
-        raw = data[offset + 1 : at]
-        key = names.get(raw) or _name(raw)
-        kind = data[at]
-        at += 1
-        if kind == 0x53:  # S: long string
-            offset = at + 4 + u32(data, at)[0]
-            if offset > end:
-                raise TableError(f"string {key!r} is longer than its table")
-            text = data[at + 4 : offset]
-            try:
-                found[key] = text.decode()
-            except UnicodeDecodeError:
-                found[key] = text
-        elif kind == 0x56:  # V: none
-            found[key] = None
-            offset = at
-        elif kind == 0x49:  # I: 32-bit integer
-            found[key] = _I32(data, at)[0]
-            offset = at + 4
-        elif kind == 0x74:  # t: truth
-            found[key] = data[at] != 0
-            offset = at + 1
-        else:
-            found[key], offset = _value(data, at, kind, depth)
-    if offset != end:
-        raise TableError("last value is longer than its table")
-    return found, offset
-
-
-def _array(data: bytes, offset: int, depth: int) -> tuple[list[object], int]:
-    if depth > MAX_DEPTH:
-        raise TableError(f"arrays are nested deeper than {MAX_DEPTH}")
-    end = offset + 4 + _U32(data, offset)[0]
-    if end > len(data):
-        raise TableError("array is longer than its data")
-    offset += 4
-    found: list[object] = []
-    while offset < end:
-        value, offset = _value(data, offset + 1, data[offset], depth)
-        found.append(value)
-    if offset != end:
-        raise TableError("last item is longer than its array")
-    return found, offset
-
-
-def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[object, int]:
-    """One value of any type."""
-    if kind == 0x56:
-        return None, at
-    if kind == 0x53 or kind == 0x78:  # S, x
-        end = at + 4 + _U32(data, at)[0]
+        start = offset + 4
+        end = start + _U32.unpack_from(data, offset)[0]
         if end > len(data):
-            raise TableError("string is longer than its data")
-        text = data[at + 4 : end]
-        if kind == 0x78:
-            return text, end
-        try:
-            return text.decode(), end
-        except UnicodeDecodeError:
-            return text, end
-    if kind == 0x46:
-        return _table(data, at, depth + 1)
-    if kind == 0x41:
-        return _array(data, at, depth + 1)
-    return _scalar(data, at, kind)
+            raise TableError("the table is longer than the data")
+        return _read_table(data, start, end, 0), end
+    except (struct.error, IndexError) as error:
+        raise TableError(f"the table is cut short: {error}") from error
 
 
-_SCALARS: Final = {
-    0x49: (_I32, 4),
-    0x69: (_U32, 4),
-    0x6C: (_I64, 8),
-    0x4C: (_I64, 8),
-    0x64: (_F64, 8),
-    0x66: (_F32, 4),
-    0x62: (_I8, 1),
-    0x73: (_I16, 2),
-    0x55: (_I16, 2),
-    0x75: (_U16, 2),
-}
+# hot: bench/protocol.py (decode_header), once a task in the child
+def _read_table(data: bytes, at: int, end: int, depth: int) -> dict[str, object]:
+    """Decode entries from ``at`` to ``end``, which lies within ``data``.
+
+    Lengths are not checked one by one: an item that runs over ``end`` is cut by its slice or stops the loop, and
+    the table is refused because the last item does not end where the table does.
+    """
+    table: dict[str, object] = {}
+    tokens = _TOKENS.get
+    u32 = _U32.unpack_from
+    while at < end:
+        after = at + data[at] + 2
+        entry = tokens(data[at:after])
+        if entry is None:
+            entry = _new_token(data[at:after])
+        key, kind = entry
+        at = after
+        if kind == 83:  # S
+            after += 4
+            at = after + u32(data, after - 4)[0]
+            try:
+                table[key] = data[after:at].decode()
+            except UnicodeDecodeError:
+                table[key] = data[after:at]
+        elif kind == 86:  # V
+            table[key] = None
+        elif kind == _RUN:
+            if data.startswith(_NO_TIMES, after - 8):
+                table.update(_NO_TIMES_VALUES)
+                table["timelimit"] = [None, None]
+                at = after - 8 + _RUN_SIZE
+            else:
+                table[key] = None
+        elif kind == 116:  # t
+            table[key] = data[after] != 0
+            at = after + 1
+        elif kind == 73:  # I
+            table[key] = _I32.unpack_from(data, after)[0]
+            at = after + 4
+        else:
+            table[key], at = _read_item(data, after, end, kind, depth)
+    if at != end:
+        raise TableError("an item runs over the end of its table")
+    return table
 
 
-def _scalar(data: bytes, at: int, kind: int) -> tuple[object, int]:
-    known = _SCALARS.get(kind)
-    if known is not None:
-        return known[0](data, at)[0], at + known[1]
-    if kind == 0x74:
+def _new_token(token: bytes) -> tuple[str, int]:
+    """Decode a key seen for the first time, and remember it if there is room."""
+    if len(token) != token[0] + 2:
+        raise TableError("a key runs over the end of the data")
+    entry = (token[1:-1].decode("utf-8", "surrogateescape"), token[-1])
+    if len(_TOKENS) < _MAX_TOKENS and len(token) <= _MAX_TOKEN_SIZE:
+        _TOKENS[token] = entry
+    return entry
+
+
+def _read_item(data: bytes, at: int, end: int, kind: int, depth: int) -> tuple[object, int]:
+    """Decode one value of the type ``kind``; return it and the offset behind it."""
+    layout = _FIXED.get(kind)
+    if layout is not None:
+        return layout.unpack_from(data, at)[0], at + layout.size
+    if kind == _VOID or kind == _RUN:
+        return None, at
+    if kind == _BOOL:
         return data[at] != 0, at + 1
-    if kind == 0x42:
-        return data[at], at + 1
-    if kind == 0x54:
-        return _time(_U64(data, at)[0]), at + 8
-    if kind == 0x44:
-        scale, number = data[at], _I32(data, at + 1)[0]
-        return Decimal(number).scaleb(-scale), at + 5
-    raise TableError(f"unknown field type {bytes([kind])!r}")
+    if kind == _TIME:
+        return _moment(_U64.unpack_from(data, at)[0]), at + 8
+    if kind == _DEC:
+        scale, digits = _DECIMAL.unpack_from(data, at)
+        return Decimal(digits).scaleb(-scale), at + 5
+    if kind not in (_STR, _BYTES, _TABLE, _ARRAY):
+        raise TableError(f"unknown type {kind:#04x}")
+    start = at + 4
+    stop = start + _U32.unpack_from(data, at)[0]
+    if stop > end:
+        raise TableError("an item runs over the end of its table")
+    if kind == _TABLE:
+        return _read_table(data, start, stop, _deeper(depth)), stop
+    if kind == _ARRAY:
+        return _read_array(data, start, stop, _deeper(depth)), stop
+    value = data[start:stop]
+    if kind == _BYTES:
+        return value, stop
+    try:
+        return value.decode(), stop
+    except UnicodeDecodeError:
+        return value, stop
 
 
-def _time(seconds: int) -> datetime | int:
-    """A timestamp, or its number where no calendar reaches (4 digits of year)."""
-    if seconds < 253_402_300_800:
+def _read_array(data: bytes, at: int, end: int, depth: int) -> list[object]:
+    values: list[object] = []
+    while at < end:
+        value, at = _read_item(data, at + 1, end, data[at], depth)
+        values.append(value)
+    if at != end:
+        raise TableError("an item runs over the end of its array")
+    return values
+
+
+def _deeper(depth: int) -> int:
+    if depth >= MAX_DEPTH:
+        raise TableError(f"tables are nested more than {MAX_DEPTH} deep")
+    return depth + 1
+
+
+def _moment(seconds: int) -> datetime | int:
+    try:
         return datetime.fromtimestamp(seconds, UTC)
-    return seconds
+    except (ValueError, OverflowError, OSError):
+        return seconds
 
 
 def encode_table(mapping: Mapping[str, object]) -> bytes:
-    """Encode a mapping with its length in front. Raises TableError naming the key that cannot travel."""
-    return _encode_table(mapping, 0)
+    """Encode a mapping as a table, its 4-byte length in front.
+
+    bool, int (32 or 64 bits), float, Decimal, str, bytes, datetime (naive ones are UTC), None, lists, tuples and
+    mappings are carried. Text and bytes both travel as long strings, as Celery's clients write them, so bytes that
+    are UTF-8 come back as text. Raises :class:`TableError` for anything else, and for what does not fit its type.
+    """
+    body = _write_table(mapping, 0)
+    return _U32.pack(len(body)) + body
 
 
-def _encode_table(mapping: Mapping[str, object], depth: int) -> bytes:
-    if depth > MAX_DEPTH:
-        raise TableError(f"tables are nested deeper than {MAX_DEPTH}")
+def _write_table(mapping: Mapping[str, object], depth: int) -> bytes:
     parts: list[bytes] = []
-    append = parts.append
     for key, value in mapping.items():
-        name = key.encode() if isinstance(key, str) else str(key).encode()
-        if len(name) > 255:
-            raise TableError(f"key {key[:40]!r}… is longer than 255 bytes")
-        append(bytes((len(name),)))
-        append(name)
+        parts.append(_short_key(key))
+        parts.append(_write_item(value, depth))
+    return b"".join(parts)
+
+
+def _short_key(key: object) -> bytes:
+    found = _KEYS.get(key) if type(key) is str else None
+    if found is not None:
+        return found
+    if not isinstance(key, str):
+        raise TableError(f"a key must be text, not {type(key).__name__}")
+    raw = _text(key)
+    if len(raw) > 255:
+        raise TableError(f"a key of {len(raw)} bytes; 255 is the most")
+    encoded = bytes((len(raw),)) + raw
+    if len(_KEYS) < _MAX_TOKENS:
+        _KEYS[key] = encoded
+    return encoded
+
+
+#: Keys written before -> how. Bounded like the tokens.
+_KEYS: dict[str, bytes] = {}
+
+_LIMITS_UNSET: Final = b"A\0\0\0\x02VV"
+
+
+# hot: bench/protocol.py (encode_header), once a message published
+def _write_item(value: Any, depth: int) -> bytes:
+    kind = type(value)
+    if kind is str:
         try:
-            append(_encode_value(value, depth))
-        except TableError as error:
-            raise TableError(f"{key}: {error}") from None
-    body = b"".join(parts)
-    return _PACK_U32(len(body)) + body
-
-
-def _encode_value(value: object, depth: int) -> bytes:
-    """Encode one value with its type in front."""
+            raw: bytes = value.encode()
+        except UnicodeEncodeError:
+            raw = _text(value)
+        return b"S" + _U32.pack(len(raw)) + raw
     if value is None:
         return b"V"
-    if isinstance(value, str):
-        raw = value.encode("utf-8", "surrogatepass")
-        return b"S" + _PACK_U32(len(raw)) + raw
-    if isinstance(value, bool):
-        return b"t\x01" if value else b"t\x00"
-    if isinstance(value, int):
+    if kind is int:
         if -0x80000000 <= value <= 0x7FFFFFFF:
-            return _PACK_I32(b"I", value)
-        if -0x8000000000000000 <= value <= 0x7FFFFFFFFFFFFFFF:
-            return _PACK_I64(b"l", value)
-        raise TableError("an integer beyond 64 bits cannot travel in a header")
+            return b"I" + _I32.pack(value)
+        return _write_long(value)
+    if kind is bool:
+        return b"t\x01" if value else b"t\x00"
+    return _write_rarer(value, depth)
+
+
+def _write_rarer(value: object, depth: int) -> bytes:
+    """Encode what is not exactly text, None, an int or a bool: other types, and subclasses of those."""
+    if isinstance(value, (list, tuple)):
+        if len(value) == 2 and value[0] is None and value[1] is None:
+            return _LIMITS_UNSET
+        deeper = _deeper(depth)
+        body = b"".join([_write_item(item, deeper) for item in value])
+        return b"A" + _U32.pack(len(body)) + body
+    if isinstance(value, Mapping):
+        body = _write_table(value, _deeper(depth))
+        return b"F" + _U32.pack(len(body)) + body
     if isinstance(value, float):
-        return _PACK_F64(b"d", value)
+        return b"d" + _F64.pack(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
         raw = bytes(value)
-        return b"S" + _PACK_U32(len(raw)) + raw
-    if isinstance(value, (list, tuple, set, frozenset)):
-        if depth >= MAX_DEPTH:
-            raise TableError(f"arrays are nested deeper than {MAX_DEPTH}")
-        body = b"".join([_encode_value(item, depth + 1) for item in value])
-        return b"A" + _PACK_U32(len(body)) + body
-    if isinstance(value, Mapping):
-        return b"F" + _encode_table(value, depth + 1)
+        return b"S" + _U32.pack(len(raw)) + raw
     if isinstance(value, datetime):
-        moment = value if value.tzinfo else value.replace(tzinfo=UTC)
-        seconds = int((moment - _EPOCH).total_seconds())
-        return _PACK_U64(b"T", max(seconds, 0))
+        return _write_moment(value)
     if isinstance(value, Decimal):
-        return _encode_decimal(value)
-    raise TableError(f"a {type(value).__name__} cannot travel in a header")
+        return _write_decimal(value)
+    if isinstance(value, str):
+        # not str(value): an enum's text is not what str() says
+        raw = _text(str.__str__(value))
+        return b"S" + _U32.pack(len(raw)) + raw
+    if isinstance(value, int):
+        return _write_item(int(value), depth)
+    raise TableError(f"a header cannot carry {type(value).__name__}")
 
 
-def _encode_decimal(value: Decimal) -> bytes:
-    sign, digits, exponent = value.as_tuple()
-    if not isinstance(exponent, int) or exponent > 0 or -exponent > 255:
-        raise TableError(f"decimal {value} cannot travel in a header")
-    number = int("".join(map(str, digits)) or "0") * (-1 if sign else 1)
-    if not -0x80000000 <= number <= 0x7FFFFFFF:
-        raise TableError(f"decimal {value} cannot travel in a header")
-    return _PACK_DECIMAL(b"D", -exponent, number)
+def _text(value: str) -> bytes:
+    """Encode text; lone surrogates that stand for undecodable bytes become those bytes again."""
+    try:
+        return value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "surrogatepass")
+
+
+def _write_long(value: int) -> bytes:
+    if not -(2**63) <= value < 2**63:
+        raise TableError("an integer of more than 64 bits")
+    return b"l" + _I64.pack(value)
+
+
+def _write_moment(value: datetime) -> bytes:
+    try:
+        seconds = int((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp())
+    except (OverflowError, ValueError) as error:
+        raise TableError(f"a time that no timestamp can hold: {error}") from error
+    if seconds < 0:
+        raise TableError("a time before 1970")
+    return b"T" + _U64.pack(seconds)
+
+
+def _write_decimal(value: Decimal) -> bytes:
+    if not value.is_finite():
+        raise TableError(f"{value} as a decimal")
+    exponent = value.as_tuple().exponent
+    scale = max(-int(exponent), 0)
+    try:
+        digits = int(value.scaleb(scale)) if scale < 256 and abs(value) < 2**31 else 2**31
+    except InvalidOperation as error:
+        raise TableError(f"{value} does not fit a decimal") from error
+    if not -(2**31) <= digits < 2**31:
+        raise TableError(f"{value} does not fit a decimal")
+    return b"D" + _DECIMAL.pack(scale, digits)

@@ -1,125 +1,180 @@
-"""JSON as Celery's producers write and read it: plain JSON plus tagged values for a few Python types.
+"""JSON as Celery means it: values that JSON lacks travel as ``{"__type__": …, "__value__": …}``.
 
-Place: the default serializer of ``protocol.content``, and the encoding of results. A date travels as
-``{"__type__": "datetime", "__value__": "…"}``, likewise date, time, decimal, uuid, bytes and base64. orjson does
-the work wherever its answer is exactly that of the standard library; whatever it would change or refuse goes to
-the standard library: integers beyond 64 bits (orjson makes floats of them), NaN and infinities, lone surrogates,
-tagged values, UUIDs, enums, subclasses. Pure.
+Before it: message bodies and stored documents. After it: ``content`` and ``result_meta``. Pure; runs in clients,
+in children, and in the master for documents that it writes itself. orjson does the work when it means the same as
+the standard library's ``json``; every case where it does not is found first and left to the standard library:
+
+- reading: integers beyond 64 bits (orjson makes floats of them without a word), tags, and whatever orjson refuses
+  but Celery's producers send (NaN, Infinity, lone surrogates);
+- writing: UUIDs, dataclasses and enums (orjson writes them without a tag), NaN and Infinity (it writes null),
+  and whatever it refuses (big integers, keys that are not text, named tuples).
+
+It never raises anything but ``EncodeError`` and ``DecodeError``, and ``MemoryError`` when there is none left.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import marshal
 import re
+import sys
 import uuid
 from datetime import date, datetime, time
 from decimal import Decimal
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import orjson
 
 from turbo.exceptions import DecodeError, EncodeError
 
-#: Nineteen digits in a row may be an integer beyond 64 bits.
-_LONG_NUMBER: Final = re.compile(rb"\d{19}")
-_TAG: Final = b'"__type__"'
-_INT64: Final = 1 << 63
-#: Values seen before the check for plainness gives up and leaves the document to the standard library.
-_PLAIN_LIMIT: Final = 64
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-_encoders: list[tuple[type, str, Any]] = [
-    # datetime before date, which it derives from
-    (datetime, "datetime", datetime.isoformat),
-    (date, "date", date.isoformat),
-    (time, "time", time.isoformat),
-    (Decimal, "decimal", str),
-    (uuid.UUID, "uuid", lambda value: {"hex": value.hex}),
-]
+T = TypeVar("T")
 
-_decoders: dict[str, Any] = {
-    "datetime": datetime.fromisoformat,
-    "date": lambda text: datetime.fromisoformat(text).date(),
-    "time": time.fromisoformat,
-    "decimal": Decimal,
-    "uuid": lambda fields: uuid.UUID(**fields),
-    "bytes": lambda text: text.encode("utf-8"),
-    "base64": lambda text: base64.b64decode(text.encode("utf-8")),
-}
+#: Maps every digit to "0" and the rest to a zero byte: long runs of digits can then be searched for.
+_DIGITS: Final = bytes(48 if 48 <= byte < 58 else 0 for byte in range(256))
+#: The shortest integer that orjson may not hold: -9223372036854775809 has 19 digits.
+_MANY_DIGITS: Final = b"0" * 19
+#: The key of a tag, if any of its characters is written as an escape.
+_ESCAPED_TAG: Final = re.compile(rb"\\u00[567]")
+#: A marshalled double (type ``g``) whose exponent is all ones: NaN or an infinity.
+_NOT_FINITE: Final = re.compile(rb"g.{6}[\xf0-\xff][\x7f\xff]", re.DOTALL)
+_ENCODE_OPTIONS: Final = (
+    orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
+)
+
+_orjson_loads = orjson.loads
+_orjson_dumps = orjson.dumps
+_marshal = marshal.dumps
+_not_finite = _NOT_FINITE.search
 
 
-def _default(value: object) -> object:
-    """What the encoder does with a value that is not JSON's own."""
+# hot: bench/protocol.py, once a task in the child
+def loads(data: bytes | bytearray | memoryview | str) -> Any:
+    """Decode a document. Raises ``DecodeError`` for what is not JSON, nested too deep, or wrongly tagged."""
+    if type(data) is not bytes:
+        if isinstance(data, str):
+            return _loads_slowly(data)
+        data = bytes(data)
+    if (
+        _MANY_DIGITS in data.translate(_DIGITS)
+        or b"__type__" in data
+        or (b"\\u00" in data and _ESCAPED_TAG.search(data))
+    ):
+        return _loads_slowly(data)
+    try:
+        return _orjson_loads(data)
+    except orjson.JSONDecodeError:
+        return _loads_slowly(data)
+
+
+def _loads_slowly(data: bytes | str) -> Any:
+    try:
+        return json.loads(data if isinstance(data, str) else data.decode(), object_hook=_untag)
+    except RecursionError as error:
+        raise DecodeError("JSON nested too deep") from error
+    except DecodeError:
+        raise
+    except ValueError as error:
+        raise DecodeError(f"not JSON: {error}") from error
+
+
+def _untag(value: dict[str, Any]) -> Any:
+    """Turn a tagged object into the value that it stands for."""
+    if len(value) != 2 or "__type__" not in value or "__value__" not in value:
+        return value
+    tag = value["__type__"]
+    decoder = _decoders.get(tag) if isinstance(tag, str) else None
+    if decoder is None:
+        raise DecodeError(f"unknown type tag {str(tag)[:100]!r}")
+    try:
+        return decoder(value["__value__"])
+    except Exception as error:  # a registered decoder is somebody's own code
+        raise DecodeError(f"wrong value of type {tag!r}: {error}") from error
+
+
+# hot: bench/protocol.py, once a stored result
+def dumps(obj: Any) -> bytes:
+    """Encode a value. Raises ``EncodeError`` for what has no representation, sets for one."""
+    try:
+        # marshal takes exactly the plain types, quickly and at any place in the value. UUIDs, dataclasses, enums,
+        # named tuples and other subclasses make it raise; orjson alone would write some of them untagged.
+        if _not_finite(_marshal(obj, 2)) is None:
+            return _orjson_dumps(obj, _plain_default, _ENCODE_OPTIONS)
+    except (ValueError, TypeError, RecursionError):
+        # Not a fault yet: the standard library decides.
+        return _dumps_slowly(obj)
+    return _dumps_slowly(obj)
+
+
+def _plain_default(value: object) -> object:
+    """Tag bytes, the one type that marshal lets pass and JSON lacks."""
+    if type(value) is bytes:
+        return _tag_bytes(value)
+    raise TypeError(type(value).__name__)
+
+
+def _dumps_slowly(obj: object) -> bytes:
+    try:
+        return _encode(obj).encode("ascii")
+    except RecursionError as error:
+        raise EncodeError("nested too deep, or within itself") from error
+    except EncodeError:
+        raise
+    except Exception as error:  # __json__ methods and registered encoders are somebody's own code
+        raise EncodeError(f"{error}") from error
+
+
+def _default(value: Any) -> Any:
     reducer = getattr(value, "__json__", None)
     if reducer is not None:
         return reducer()
-    for kind, tag, encode in _encoders:
+    for kind, (tag, encoder) in _encoders.items():
         if isinstance(value, kind):
-            return {"__type__": tag, "__value__": encode(value)}
+            encoded = encoder(value)
+            return encoded if tag is None else {"__type__": tag, "__value__": encoded}
     if isinstance(value, bytes):
-        try:
-            return {"__type__": "bytes", "__value__": value.decode("utf-8")}
-        except UnicodeDecodeError:
-            return {"__type__": "base64", "__value__": base64.b64encode(value).decode("ascii")}
-    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
+        return _tag_bytes(value)
+    # Translated text of Django, which becomes text when asked; Django is not imported for it.
+    functional = sys.modules.get("django.utils.functional")
+    if functional is not None and isinstance(value, functional.Promise):
+        return str(value)
+    raise EncodeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
-def _hook(found: dict[str, Any]) -> object:
-    """Turn a tagged value back into what it was."""
-    if found.keys() == {"__type__", "__value__"}:
-        decode = _decoders.get(found["__type__"]) if isinstance(found["__type__"], str) else None
-        if decode is None:
-            raise ValueError(f"unsupported tagged type {found['__type__']!r}")
-        return decode(found["__value__"])
-    return found
-
-
-def _plain(value: object, budget: list[int]) -> bool:
-    """Whether orjson writes this value exactly as the standard library would; False also when unsure."""
-    budget[0] -= 1
-    if budget[0] < 0:
-        return False
-    kind = type(value)
-    if value is None or kind is bool:
-        return True
-    if kind is str:
-        return value.isascii()  # type: ignore[attr-defined, no-any-return]
-    if kind is int:
-        return -_INT64 <= value < _INT64  # type: ignore[operator]
-    if kind is list or kind is tuple:
-        return all(_plain(item, budget) for item in value)  # type: ignore[attr-defined]
-    if kind is dict:
-        return all(
-            type(key) is str and key.isascii() and _plain(item, budget)
-            for key, item in value.items()  # type: ignore[attr-defined]
-        )
-    return False
-
-
-_encode_stdlib = json.JSONEncoder(default=_default).encode
-
-
-def dumps(value: object) -> bytes:
-    """Encode one value. Raises EncodeError for what JSON cannot carry."""
+def _tag_bytes(value: bytes) -> dict[str, str]:
     try:
-        if _plain(value, [_PLAIN_LIMIT]):
-            return orjson.dumps(value)
-        return _encode_stdlib(value).encode("utf-8")
-    except (TypeError, ValueError, RecursionError, UnicodeEncodeError) as error:
-        raise EncodeError(str(error)) from error
+        return {"__type__": "bytes", "__value__": value.decode()}
+    except UnicodeDecodeError:
+        return {"__type__": "base64", "__value__": base64.b64encode(value).decode("ascii")}
 
 
-def loads(data: bytes | str) -> Any:
-    """Decode one document. Raises DecodeError for anything that is not one."""
-    raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
-    if _TAG not in raw and _LONG_NUMBER.search(raw) is None:
-        try:
-            return orjson.loads(raw)
-        except orjson.JSONDecodeError:
-            pass  # NaN, infinities and lone surrogates are the standard library's; broken text fails there too
-    try:
-        return json.loads(raw.decode("utf-8", "surrogatepass"), object_hook=_hook)
-    except RecursionError:
-        raise DecodeError("JSON is nested too deeply") from None
-    except (ValueError, TypeError, ArithmeticError, AttributeError, KeyError) as error:
-        raise DecodeError(f"not JSON that can be decoded: {error}") from error
+_encode = json.JSONEncoder(default=_default).encode
+
+
+def register_type(
+    kind: type[T], tag: str | None, encoder: Callable[[T], Any], decoder: Callable[[Any], T] | None = None
+) -> None:
+    """Let ``kind`` travel: as a tagged value, or without a tag (and then for good) when ``tag`` is None.
+
+    Looked up in the order of registration, so a subclass must be registered before its parent.
+    """
+    _encoders[kind] = (tag, encoder)
+    if tag is not None:
+        _decoders[tag] = decoder if decoder is not None else lambda value: value
+
+
+_encoders: dict[type[Any], tuple[str | None, Callable[[Any], Any]]] = {}
+_decoders: dict[str, Callable[[Any], Any]] = {
+    "bytes": lambda value: value.encode(),
+    "base64": lambda value: base64.b64decode(value.encode()),
+}
+
+# A datetime is a date too, so it comes first.
+register_type(datetime, "datetime", datetime.isoformat, datetime.fromisoformat)
+register_type(date, "date", date.isoformat, lambda value: datetime.fromisoformat(value).date())
+register_type(time, "time", time.isoformat, time.fromisoformat)
+register_type(Decimal, "decimal", str, Decimal)
+register_type(uuid.UUID, "uuid", lambda value: {"hex": value.hex}, lambda value: uuid.UUID(**value))
