@@ -60,12 +60,7 @@ def _log_in(link: socket.socket, vhost: str, heartbeat: int = 0) -> None:
     assert _read_frame(link)[2][:4] == b"\x00\x0a\x00\x0a"
     response = b"\x00guest\x00guest"
     start_ok = (
-        b"\x00\x0a\x00\x0b"
-        + bytes(4)
-        + b"\x05PLAIN"
-        + struct.pack(">I", len(response))
-        + response
-        + b"\x05en_US"
+        b"\x00\x0a\x00\x0b" + bytes(4) + b"\x05PLAIN" + struct.pack(">I", len(response)) + response + b"\x05en_US"
     )
     link.sendall(_frame(1, 0, start_ok))
     assert _read_frame(link)[2][:4] == b"\x00\x0a\x00\x1e"
@@ -117,16 +112,12 @@ def test_broken_frames_end_the_connection(
 ) -> None:
     _log_in(raw, any_broker.url)
     raw.sendall(frames)
-    if (
-        code == 501 and any_broker.kind == "rabbitmq"
-    ):  # it may close without a word, as the stream is not to be trusted
+    if code == 501 and any_broker.kind == "rabbitmq":  # it may close without a word, as the stream is not to be trusted
         return
     assert _closed_with(raw) == code
 
 
-def test_arguments_that_do_not_decode(
-    any_broker: BrokerUnderTest, raw: socket.socket, connect: Connect
-) -> None:
+def test_arguments_that_do_not_decode(any_broker: BrokerUnderTest, raw: socket.socket, connect: Connect) -> None:
     _log_in(raw, any_broker.url)
     raw.sendall(_frame(1, 1, b"\x00\x14\x00\x0a\x00") + _frame(1, 1, b"\x00\x32\x00\x0a\x00\x00\xffq"))
     assert _closed_with(raw) in (501, 502, 541)

@@ -64,9 +64,7 @@ def test_prefetch_of_the_whole_channel(channel: BlockingChannel) -> None:
     collect(channel, second, 3)
 
 
-def test_without_acknowledgements_nothing_is_held(
-    channel: BlockingChannel, any_broker: BrokerUnderTest
-) -> None:
+def test_without_acknowledgements_nothing_is_held(channel: BlockingChannel, any_broker: BrokerUnderTest) -> None:
     channel.queue_declare("q")
     channel.basic_qos(prefetch_count=1)
     sent = _fill(channel, "q", 50)
@@ -89,9 +87,7 @@ def test_requeued_messages_keep_their_place_and_are_marked(channel: BlockingChan
     assert seen == [(b"0", True), (b"1", True), (b"2", True), (b"4", False), (b"5", False)]
 
 
-def test_what_a_lost_channel_or_connection_held_comes_back(
-    connect: Connect, any_broker: BrokerUnderTest
-) -> None:
+def test_what_a_lost_channel_or_connection_held_comes_back(connect: Connect, any_broker: BrokerUnderTest) -> None:
     watcher = connect().channel()
     watcher.queue_declare("q")
     _fill(watcher, "q", 4)

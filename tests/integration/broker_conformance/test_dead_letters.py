@@ -9,7 +9,7 @@ import pika
 from pika.adapters.blocking_connection import BlockingChannel
 
 from tests.harness.embedded import BrokerUnderTest
-from tests.integration.broker_conformance.clients import get_all
+from tests.integration.broker_conformance.clients import collect, consume, get_all
 
 
 def _declare(channel: BlockingChannel, name: str = "q", **arguments: Any) -> None:
@@ -39,9 +39,7 @@ def test_a_rejected_message_tells_its_death(channel: BlockingChannel, any_broker
     when = death.pop("time")
     assert abs(datetime.datetime.now(datetime.UTC) - when) < datetime.timedelta(seconds=30)
     assert death == {"count": 1, "reason": "rejected", "queue": "q", "exchange": "", "routing-keys": ["q"]}
-    first = {
-        name: properties.headers.pop(f"x-first-death-{name}") for name in ("reason", "queue", "exchange")
-    }
+    first = {name: properties.headers.pop(f"x-first-death-{name}") for name in ("reason", "queue", "exchange")}
     assert first == {"reason": "rejected", "queue": "q", "exchange": ""}
     assert properties.headers == headers
 
@@ -58,9 +56,7 @@ def test_deaths_of_one_kind_are_counted(channel: BlockingChannel, any_broker: Br
     assert (death["count"], death["reason"]) == (3, "rejected")
 
 
-def test_messages_expire_by_their_own_or_the_queues_time(
-    channel: BlockingChannel, any_broker: BrokerUnderTest
-) -> None:
+def test_messages_expire_by_their_own_or_the_queues_time(channel: BlockingChannel, any_broker: BrokerUnderTest) -> None:
     _declare(channel, "own")
     _declare(channel, "all", **{"x-message-ttl": 80, "x-dead-letter-routing-key": "k"})
     channel.basic_publish("", "own", b"own", pika.BasicProperties(expiration="50"))
@@ -86,9 +82,7 @@ def test_what_a_full_queue_drops(channel: BlockingChannel, any_broker: BrokerUnd
 def test_a_circle_of_expiries_ends_but_one_with_a_rejection_goes_on(
     channel: BlockingChannel, any_broker: BrokerUnderTest
 ) -> None:
-    channel.queue_declare(
-        "back", arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "wait"}
-    )
+    channel.queue_declare("back", arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "wait"})
     channel.queue_declare(
         "wait",
         arguments={"x-message-ttl": 50, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "back"},
@@ -108,11 +102,30 @@ def test_a_circle_of_expiries_ends_but_one_with_a_rejection_goes_on(
     any_broker.wait("self", ready=0)
 
 
-def test_without_a_dead_letter_exchange_it_is_gone(
-    channel: BlockingChannel, any_broker: BrokerUnderTest
-) -> None:
+def test_without_a_dead_letter_exchange_it_is_gone(channel: BlockingChannel, any_broker: BrokerUnderTest) -> None:
     _declare(channel)
     channel.exchange_delete("dlx")
     channel.basic_publish("", "q", b"", pika.BasicProperties(expiration="0"))
     any_broker.wait("q", ready=0)
     assert get_all(channel, "dead") == []
+
+
+def test_a_quorum_queue_counts_deliveries_up_to_its_limit(
+    channel: BlockingChannel, any_broker: BrokerUnderTest
+) -> None:
+    _declare(channel, "lost")
+    channel.queue_declare(
+        "q",
+        durable=True,
+        arguments={"x-queue-type": "quorum", "x-delivery-limit": 2, "x-dead-letter-exchange": "dlx"},
+    )
+    channel.basic_publish("", "q", b"x", pika.BasicProperties(delivery_mode=2, headers={"kept": 1}))
+    counts = []
+    for _ in range(3):
+        collected = consume(channel, "q", consumer_tag="c")
+        method, properties, _ = collect(channel, collected, 1)[0]
+        counts.append((properties.headers.pop("x-delivery-count", None), method.redelivered, properties.headers))
+        channel.basic_cancel("c")
+        channel.basic_reject(method.delivery_tag, requeue=True)
+    assert counts == [(None, False, {"kept": 1}), (1, True, {"kept": 1}), (2, True, {"kept": 1})]
+    assert _dead(channel, any_broker)[1].headers["x-death"][0]["reason"] == "delivery_limit"

@@ -14,9 +14,7 @@ from tests.integration.broker_conformance.clients import consume, refused
 from tests.integration.broker_conformance.conftest import Connect
 
 
-def test_declaring_again_is_no_change_and_tells_the_counts(
-    channel: BlockingChannel, connect: Connect
-) -> None:
+def test_declaring_again_is_no_change_and_tells_the_counts(channel: BlockingChannel, connect: Connect) -> None:
     arguments = {"x-max-priority": 5, "x-message-ttl": 60000, "unknown": "kept"}
     for _ in range(2):
         channel.queue_declare("q", durable=True, arguments=arguments)
@@ -195,9 +193,7 @@ def test_an_unused_queue_expires(channel: BlockingChannel, any_broker: BrokerUnd
     consume(channel, "used")
     any_broker.wait_gone("idle")
     assert any_broker.counts("used") is not None
-    wait_until(
-        "the consumer is cancelled", lambda: channel.basic_cancel(channel.consumer_tags[0]) is not None, 5
-    )
+    wait_until("the consumer is cancelled", lambda: channel.basic_cancel(channel.consumer_tags[0]) is not None, 5)
     any_broker.wait_gone("used")
 
 
