@@ -134,7 +134,7 @@ def _demo(folder: Path, cleanup: contextlib.ExitStack) -> bool:
     record, log = folder / "record", folder / "worker.log"
     record.touch()
     broker = cleanup.enter_context(run_in_subprocess())
-    click.echo(f"embedded broker: {broker.url} (in memory, this machine only)")
+    click.echo(f"broker: {broker.url}")
     settings = {"CELERY_BROKER_URL": broker.url, "CELERY_RESULT_BACKEND": "rpc://"}
     settings |= dict.fromkeys(("CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"), broker.url)
     os.environ.update(settings)
@@ -144,13 +144,19 @@ def _demo(folder: Path, cleanup: contextlib.ExitStack) -> bool:
     producer.start()
     tally = _watch(record, producer, worker, started + TIME_ALLOWED)
     findings = Findings(
-        [quick_line(tally, producer.quick), *producer.lines], time.monotonic() - started, TASKS, tally.by_child
+        [quick_line(tally, producer.quick), *producer.lines],
+        time.monotonic() - started,
+        tally.done + len(producer.lines),
+        tally.by_child,
     )
-    if producer.error is not None:
+    if worker.poll() is not None:
+        findings.lines.append(Line("the worker", "stays up", f"ended with exit code {worker.returncode}", False))
+    elif producer.error is not None:
         findings.lines.append(Line("the producer", "sends and hears back", repr(producer.error), False))
     elif not producer.lines:
         findings.lines.append(Line("the others", "have results", f"none after {TIME_ALLOWED:g} s", False))
-    demo_tasks.app.close()
+    if not producer.is_alive():
+        demo_tasks.app.close()
     click.echo(table(findings))
     if not findings.good and log.exists():
         click.echo("The end of the worker's log:\n" + log.read_text(errors="replace")[-4000:], err=True)
