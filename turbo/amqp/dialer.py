@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from turbo.amqp.fast_connection import FastConnection
+from turbo.amqp.url import parameters
 from turbo.exceptions import OperationalError
 from turbo.policy.restarts import BROKER_BACKOFF, Backoff, reconnect_delay
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     import pika
+
+    from turbo.amqp.tls import TlsOptions
+    from turbo.amqp.url import BrokerAddress
 
 logger = logging.getLogger("turbo.amqp.dialer")
 
@@ -43,6 +47,29 @@ class Endpoint:
 
     label: str
     parameters: pika.ConnectionParameters
+
+
+def endpoints_for(
+    addresses: Sequence[BrokerAddress], *, heartbeat: float, tls: TlsOptions | None, name: str, timeout: float
+) -> list[Endpoint]:
+    """Endpoints for addresses; ``timeout`` in seconds is for TCP, thrice that for the whole handshake.
+
+    Reads TLS files. Raises ``ImproperlyConfigured``.
+    """
+    return [
+        Endpoint(
+            address.label,
+            parameters(
+                address,
+                heartbeat=heartbeat,
+                tls=tls,
+                socket_timeout=timeout,
+                stack_timeout=3 * timeout,
+                name=name,
+            ),
+        )
+        for address in addresses
+    ]
 
 
 class Dialer(Generic[C]):

@@ -14,10 +14,10 @@ import time
 from typing import TYPE_CHECKING
 
 from turbo.amqp.channel_calls import ChannelGone
-from turbo.amqp.dialer import STABLE, Dialer, Endpoint
+from turbo.amqp.dialer import STABLE, Dialer, endpoints_for
 from turbo.amqp.fast_connection import FastConnection
 from turbo.amqp.session import DeliverySink, Session
-from turbo.amqp.url import BrokerAddress, parameters
+from turbo.amqp.strays import Strays
 from turbo.policy.restarts import BROKER_BACKOFF, Backoff, reconnect_delay
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from turbo.amqp.tls import TlsOptions
     from turbo.amqp.topology import Queue
+    from turbo.amqp.url import BrokerAddress
 
 logger = logging.getLogger("turbo.amqp.link")
 
@@ -52,22 +53,11 @@ class BrokerLink:
         backoff: Backoff = BROKER_BACKOFF,
     ) -> None:
         """``prefetch_count``: messages per queue, 0 for no limit. Times in seconds."""
-        self._endpoints = [
-            Endpoint(
-                address.label,
-                parameters(
-                    address,
-                    heartbeat=heartbeat,
-                    tls=tls,
-                    socket_timeout=connection_timeout,
-                    stack_timeout=3 * connection_timeout,
-                    name=f"{name} consumer",
-                ),
-            )
-            for address in addresses
-        ]
+        endpoints = endpoints_for(
+            addresses, heartbeat=heartbeat, tls=tls, name=f"{name} consumer", timeout=connection_timeout
+        )
         self._dialer: Dialer[FastConnection] = Dialer(
-            self._endpoints, FastConnection.open, purpose="consuming", backoff=backoff
+            endpoints, FastConnection.open, purpose="consuming", backoff=backoff
         )
         self._backoff = backoff
         self._queues = {queue.name: queue for queue in queues}
@@ -84,11 +74,8 @@ class BrokerLink:
         self._ready = asyncio.Event()
         #: Number of the current or newest session; 0: none yet.
         self.epoch = 0
-        #: Settlements that came for an epoch that was over.
-        self.stale_settlements = 0
-        #: Settlements for a tag that was settled already or never delivered.
-        self.wrong_settlements = 0
-        self._last_stale_epoch = 0
+        #: Settlements that could not be made any more.
+        self.strays = Strays()
 
     # -- life
 
@@ -211,9 +198,9 @@ class BrokerLink:
         """
         session = self._session
         if session is None or session.epoch != epoch or not session.alive:
-            self._stale(epoch, tag)
+            self.strays.note_stale(epoch, tag)
         elif not session.ack(tag):
-            self._wrong(epoch, tag)
+            self.strays.note_wrong(epoch, tag)
 
     def reject(self, epoch: int, tag: int, requeue: bool) -> None:
         """Reject.
@@ -229,31 +216,14 @@ class BrokerLink:
     def _give_back(self, epoch: int, tag: int, *, requeue: bool, penalty: bool) -> None:
         session = self._session
         if session is None or session.epoch != epoch or not session.alive:
-            self._stale(epoch, tag)
+            self.strays.note_stale(epoch, tag)
         elif not session.give_back(tag, requeue=requeue, penalty=penalty):
-            self._wrong(epoch, tag)
+            self.strays.note_wrong(epoch, tag)
 
     def flush(self) -> None:
         """Send every settlement now."""
         if self._session is not None:
             self._session.flush()
-
-    def _stale(self, epoch: int, tag: int) -> None:
-        self.stale_settlements += 1
-        level = logging.WARNING if epoch != self._last_stale_epoch else logging.DEBUG
-        self._last_stale_epoch = epoch
-        logger.log(
-            level,
-            "delivery %d of session %d is settled after that session ended (%d so far); "
-            "the broker delivers its message again",
-            tag,
-            epoch,
-            self.stale_settlements,
-        )
-
-    def _wrong(self, epoch: int, tag: int) -> None:
-        self.wrong_settlements += 1
-        logger.error("delivery %d of session %d is not open: settled twice, or never received", tag, epoch)
 
     # -- what to consume
 

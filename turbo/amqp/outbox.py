@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING
 
 from turbo.amqp.channel_calls import ChannelGone
 from turbo.amqp.confirms import Outgoing, Published
-from turbo.amqp.dialer import STABLE, Dialer, Endpoint
+from turbo.amqp.dialer import STABLE, Dialer, endpoints_for
 from turbo.amqp.fast_connection import PublishConnection
 from turbo.amqp.publish_channel import PublishChannel
 from turbo.amqp.publish_frames import publish_method
 from turbo.amqp.turn import TurnEnd
-from turbo.amqp.url import BrokerAddress, parameters
 from turbo.policy.restarts import BROKER_BACKOFF, Backoff, reconnect_delay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from turbo.amqp.tls import TlsOptions
+    from turbo.amqp.url import BrokerAddress
 
 __all__ = ["Outbox", "Published"]
 
@@ -58,20 +58,9 @@ class Outbox:
         backoff: Backoff = BROKER_BACKOFF,
     ) -> None:
         """``limit`` messages and ``limit_bytes`` bytes may wait here; what comes beyond ends as FAILED."""
-        endpoints = [
-            Endpoint(
-                address.label,
-                parameters(
-                    address,
-                    heartbeat=heartbeat,
-                    tls=tls,
-                    socket_timeout=connection_timeout,
-                    stack_timeout=3 * connection_timeout,
-                    name=f"{name} publisher",
-                ),
-            )
-            for address in addresses
-        ]
+        endpoints = endpoints_for(
+            addresses, heartbeat=heartbeat, tls=tls, name=f"{name} publisher", timeout=connection_timeout
+        )
         self._dialer: Dialer[PublishConnection] = Dialer(
             endpoints, PublishConnection.open, purpose="publishing", backoff=backoff
         )
