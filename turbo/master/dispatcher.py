@@ -265,6 +265,9 @@ class Dispatcher:
                     child.partial_listed = False
                     self._partial.remove(child)
                 self.resubmit(taken)
+                if not child.assigned:
+                    # It had claimed nothing at all (not scheduled, or stopped): it is as free as it was before.
+                    self._list(child)
         self.pump()
         if self._ahead and self._timer is None:
             self._timer = self._loop.call_later(_STALL_CHECK, self._check_stalls)
