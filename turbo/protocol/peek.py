@@ -35,6 +35,13 @@ _TASK_AT: Final = _LANG_AT + len(_LANG)
 _ID: Final = b"\x02idS"
 _PLAIN: Final = b"\x06shadowV\x03etaV\x07expiresV\x05groupV\x0bgroup_indexV\x07retriesI\0\0\0\0\ttimelimitA\0\0\0\x02VV"
 
+_NO_TIMES: Final = b"\x06shadowV\x03etaV\x07expiresV\x05group"
+_NO_TIMES_SIZE: Final = len(_NO_TIMES)
+_NO_INDEX: Final = b"\x0bgroup_indexV"
+_INDEX: Final = b"\x0bgroup_indexI"
+_RETRIES: Final = b"\x07retriesI"
+_UNLIMITED: Final = b"\ttimelimitA\0\0\0\x02VV"
+
 _SIZES: Final = {
     ord(letter): size
     for letter, size in {
@@ -44,6 +51,7 @@ _SIZES: Final = {
 }  # fmt: skip
 _LONG: Final = frozenset(b"SAFx")
 _VOID: Final = ord("V")
+_TEXT: Final = ord("S")
 _NO_LIMITS: Final = b"A\x00\x00\x00\x02VV"
 _WANTED: Final = {b"eta": ETA, b"expires": EXPIRES, b"timelimit": LIMITS}
 
@@ -62,9 +70,28 @@ def peek(header_payload: bytes) -> int:
                 at += 8 + _U32(header_payload, at + 4)[0]
                 if header_payload.startswith(_PLAIN, at):
                     return 0
+                if header_payload.startswith(_NO_TIMES, at) and _no_limits(header_payload, at + _NO_TIMES_SIZE):
+                    return 0
     except (struct.error, IndexError):
         return UNKNOWN
     return _walk(header_payload)
+
+
+def _no_limits(payload: bytes, at: int) -> bool:
+    """Whether nothing but a group and a number of retries stands between ``at`` and limits that are not set.
+
+    Members of groups, steps of chains and retries are worth a way of their own: three times as fast as the walk.
+    """
+    if payload[at] == _TEXT:
+        at += 4 + _U32(payload, at + 1)[0]
+    elif payload[at] != _VOID:
+        return False
+    at += 1
+    if payload.startswith(_NO_INDEX, at):
+        at += len(_NO_INDEX)
+    elif payload.startswith(_INDEX, at):
+        at += len(_INDEX) + 4
+    return payload.startswith(_RETRIES, at) and payload.startswith(_UNLIMITED, at + len(_RETRIES) + 4)
 
 
 def _walk(payload: bytes) -> int:

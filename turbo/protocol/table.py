@@ -50,16 +50,18 @@ _MAX_TOKEN_SIZE: Final = 66
 
 # Celery writes these keys side by side, in this order and mostly with these values, since 5.3. A run that is
 # found byte for byte saves decoding its keys one by one; any other value simply does not match.
-_NO_TIMES: Final = (
-    b"\x06shadowV\x03etaV\x07expiresV\x05groupV\x0bgroup_indexV\x07retriesI\0\0\0\0\ttimelimitA\0\0\0\x02VV"
-)
+_NO_TIMES: Final = b"\x03etaV\x07expiresV\x05groupV\x0bgroup_indexV\x07retriesI\0\0\0\0\ttimelimitA\0\0\0\x02VV"
 _NO_TIMES_VALUES: Final[dict[str, object]] = {
-    "shadow": None, "eta": None, "expires": None, "group": None, "group_index": None, "retries": 0,
+    "eta": None, "expires": None, "group": None, "group_index": None, "retries": 0,
 }  # fmt: skip
+_PLAIN_END: Final = b"\x15replaced_task_nestingI\0\0\0\0\x0fstamped_headersV\x06stampsF\0\0\0\0"
+# Stand-ins for the type of the keys that begin a run; what follows may still be anything.
 _RUN: Final = -1
+_END_RUN: Final = -2
 _RUN_SIZE: Final = len(_NO_TIMES)
+_END_SIZE: Final = len(_PLAIN_END) + 1
 _TOKENS[b"\x06shadowV"] = ("shadow", _RUN)
-_SEEDED: Final = len(_TOKENS)
+_TOKENS[b"\x0dignore_resultt"] = ("ignore_result", _END_RUN)
 
 
 class TableError(ValueError):
@@ -114,12 +116,20 @@ def _read_table(data: bytes, at: int, end: int, depth: int) -> dict[str, object]
         elif kind == 86:  # V
             table[key] = None
         elif kind == _RUN:
-            if data.startswith(_NO_TIMES, after - 8):
+            table[key] = None
+            if data.startswith(_NO_TIMES, after):
                 table.update(_NO_TIMES_VALUES)
                 table["timelimit"] = [None, None]
-                at = after - 8 + _RUN_SIZE
+                at = after + _RUN_SIZE
+        elif kind == _END_RUN:
+            table[key] = data[after] != 0
+            if data.startswith(_PLAIN_END, after + 1):
+                table["replaced_task_nesting"] = 0
+                table["stamped_headers"] = None
+                table["stamps"] = {}
+                at = after + _END_SIZE
             else:
-                table[key] = None
+                at = after + 1
         elif kind == 116:  # t
             table[key] = data[after] != 0
             at = after + 1
@@ -148,7 +158,7 @@ def _read_item(data: bytes, at: int, end: int, kind: int, depth: int) -> tuple[o
     layout = _FIXED.get(kind)
     if layout is not None:
         return layout.unpack_from(data, at)[0], at + layout.size
-    if kind == _VOID or kind == _RUN:
+    if kind == _VOID:
         return None, at
     if kind == _BOOL:
         return data[at] != 0, at + 1
