@@ -18,7 +18,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from turbo.amqp import methods
-from turbo.amqp.methods import BadFrame, Fault, FrameReader
+from turbo.amqp.methods import BadFrame, Confirmations, Fault, FrameReader
 from turbo.amqp.tls import TlsOptions, ssl_context
 from turbo.exceptions import OperationalError
 
@@ -65,6 +65,29 @@ class Unconfirmed(OperationalError):
     """The broker did not confirm in time. Publishing again could send the message twice."""
 
 
+def _open_socket(address: BrokerAddress, tls: TlsOptions | None, timeout: float) -> socket.socket:
+    """Connect, with the kernel told to notice a dead peer, and speak TLS if asked to."""
+    sock = socket.create_connection((address.host, address.port), timeout)
+    try:
+        for level, option, value in (
+            (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+            (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEP_IDLE),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEP_INTERVAL),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEP_COUNT),
+            (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT),
+        ):
+            sock.setsockopt(level, option, value)
+        if address.tls or tls is not None:
+            options = tls or TlsOptions()
+            name = options.server_hostname or address.host
+            return ssl_context(options).wrap_socket(sock, server_hostname=name)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
 class ClientConnection:
     """An open connection with one channel. ``close`` or ``abort`` ends it; after any error it must be
     aborted.
@@ -86,17 +109,14 @@ class ClientConnection:
         self._frame_max = _FRAME_MAX
         self._reader = FrameReader(_FRAME_MAX + methods.FRAME_OVERHEAD)
         self._inbox: list[tuple[int, bytes]] = []
-        self._published = 0
-        self._confirmed = 0
-        self._nacked: set[int] = set()
-        self._early: set[int] = set()
+        self._confirmations = Confirmations()
         self._returned: Fault | None = None
         self._blocked: str | None = None
         #: Names of the queues that this connection has made sure of.
         self.declared: set[str] = set()
         deadline = time.monotonic() + timeout
         try:
-            self._socket = self._connect(tls, timeout)
+            self._socket = _open_socket(address, tls, timeout)
         except (OSError, ValueError) as exc:
             raise ConnectionGone(f"cannot connect to {address.label}: {exc}") from exc
         try:
@@ -105,34 +125,11 @@ class ClientConnection:
             self.abort()
             raise
 
-    def _connect(self, tls: TlsOptions | None, timeout: float) -> socket.socket:
-        sock = socket.create_connection((self.address.host, self.address.port), timeout)
-        try:
-            for level, option, value in (
-                (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-                (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-                (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEP_IDLE),
-                (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEP_INTERVAL),
-                (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEP_COUNT),
-                (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT),
-            ):
-                sock.setsockopt(level, option, value)
-            if self.address.tls or tls is not None:
-                options = tls or TlsOptions()
-                name = options.server_hostname or self.address.host
-                return ssl_context(options).wrap_socket(sock, server_hostname=name)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-
     def _log_in(self, deadline: float, properties: Mapping[str, object]) -> None:
         address = self.address
         self._send(methods.PROTOCOL_HEADER)
         self._await(methods.CONNECTION_START, deadline)
-        self._send(
-            methods.start_ok(address.user, address.password, {**properties, "capabilities": _CAPABILITIES})
-        )
+        self._send(methods.start_ok(address.user, address.password, {**properties, "capabilities": _CAPABILITIES}))
         channels, frame_max = methods.read_tune(self._await(methods.CONNECTION_TUNE, deadline))
         self._frame_max = min(frame_max or _FRAME_MAX, _FRAME_MAX)
         self._send(methods.tune_ok(channels, self._frame_max) + methods.open_connection(address.vhost))
@@ -140,14 +137,10 @@ class ClientConnection:
         self._open_channel(deadline)
 
     def _open_channel(self, deadline: float) -> None:
-        self._published = self._confirmed = 0
-        self._nacked.clear()
-        self._early.clear()
+        self._confirmations = Confirmations()
         self._ask(methods.method(_CHANNEL, methods.CHANNEL_OPEN, b"\0"), methods.CHANNEL_OPEN_OK, deadline)
         if self._confirms:
-            self._ask(
-                methods.method(_CHANNEL, methods.CONFIRM_SELECT, b"\0"), methods.CONFIRM_SELECT_OK, deadline
-            )
+            self._ask(methods.method(_CHANNEL, methods.CONFIRM_SELECT, b"\0"), methods.CONFIRM_SELECT_OK, deadline)
 
     # -- publishing ------------------------------------------------------------------------------------------
 
@@ -163,17 +156,16 @@ class ClientConnection:
         parts += methods.content_frames(_CHANNEL, header, body, self._frame_max)
         self._returned = None
         self._send(b"".join(parts), timeout)
-        self._published = tag = self._published + 1
+        tag = self._confirmations.published()
         if not self._confirms:
             return None
         deadline = time.monotonic() + timeout
-        while self._confirmed < tag:
+        while self._confirmations.up_to < tag:
             if not self._receive(deadline):
                 alarm = f": it blocks publishers ({self._blocked})" if self._blocked is not None else ""
                 raise Unconfirmed(f"no confirm from {self.address.label} in {timeout:g} s{alarm}")
             self._refuse_if_closed()
-        if tag in self._nacked:
-            self._nacked.discard(tag)
+        if self._confirmations.refused(tag):
             raise OperationalError(f"{self.address.label} could not take the message (basic.nack)")
         return self._returned
 
@@ -190,9 +182,7 @@ class ClientConnection:
             ex = binding.exchange
             if ex.declarable:
                 self._declare(
-                    methods.declare_exchange(
-                        _CHANNEL, ex.name, ex.type, ex.durable, ex.auto_delete, ex.arguments
-                    ),
+                    methods.declare_exchange(_CHANNEL, ex.name, ex.type, ex.durable, ex.auto_delete, ex.arguments),
                     methods.EXCHANGE_DECLARE_OK,
                     f"exchange {ex.name!r}",
                 )
@@ -205,9 +195,7 @@ class ClientConnection:
         )
         for binding in bindings:
             self._ask(
-                methods.bind_queue(
-                    _CHANNEL, queue.name, binding.exchange.name, binding.routing_key, binding.arguments
-                ),
+                methods.bind_queue(_CHANNEL, queue.name, binding.exchange.name, binding.routing_key, binding.arguments),
                 methods.QUEUE_BIND_OK,
             )
         self.declared.add(queue.name)
@@ -280,7 +268,8 @@ class ClientConnection:
 
     def _on_method(self, number: int, arguments: bytes) -> None:
         if number in (methods.BASIC_ACK, methods.BASIC_NACK):
-            self._on_confirm(*methods.read_ack(arguments), number == methods.BASIC_NACK)
+            tag, multiple = methods.read_ack(arguments)
+            self._confirmations.settle(tag, multiple, number == methods.BASIC_NACK)
         elif number == methods.BASIC_RETURN:
             self._returned = methods.read_fault(arguments)
         elif number == methods.CONNECTION_BLOCKED:
@@ -290,18 +279,6 @@ class ClientConnection:
             self._blocked = None
         else:
             self._inbox.append((number, arguments))
-
-    def _on_confirm(self, tag: int, multiple: bool, nack: bool) -> None:
-        """Note a confirm. Single ones may come out of order; ``_confirmed`` is the tag up to which all
-        came.
-        """
-        for settled in range(self._confirmed + 1, tag + 1) if multiple else (tag,):
-            self._early.add(settled)
-            if nack:
-                self._nacked.add(settled)
-        while self._confirmed + 1 in self._early:
-            self._confirmed += 1
-            self._early.discard(self._confirmed)
 
     def _refuse_if_closed(self) -> None:
         """Raise what the broker's close of the channel or the connection means."""

@@ -262,3 +262,37 @@ class FrameReader:
             self._pending = data[offset:]
             yield kind, channel, payload
         self._pending = data[offset:]
+
+
+class Confirmations:
+    """What one channel in confirm mode has published, and up to where the broker has confirmed all of it."""
+
+    __slots__ = ("_early", "_last", "_refused", "up_to")
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._early: set[int] = set()
+        self._refused: set[int] = set()
+        #: Every tag up to this one is confirmed, positively or not.
+        self.up_to = 0
+
+    def published(self) -> int:
+        """Count one more message and return its tag."""
+        self._last += 1
+        return self._last
+
+    def settle(self, tag: int, multiple: bool, negative: bool) -> None:
+        """Note a confirm of ``tag``, or of all up to it. Single ones may come out of order."""
+        for settled in range(self.up_to + 1, tag + 1) if multiple else (tag,):
+            self._early.add(settled)
+            if negative:
+                self._refused.add(settled)
+        while self.up_to + 1 in self._early:
+            self.up_to += 1
+            self._early.discard(self.up_to)
+
+    def refused(self, tag: int) -> bool:
+        """Tell, once, whether the broker confirmed ``tag`` negatively."""
+        known = tag in self._refused
+        self._refused.discard(tag)
+        return known

@@ -35,6 +35,5 @@ def annotations_for(setting: Any, task: Task) -> list[tuple[str, Any]]:
         for attributes in chosen:
             found += (attributes or {}).items()
     return [
-        (name[1:], value(getattr(task, name[1:]))) if name.startswith("@") else (name, value)
-        for name, value in found
+        (name[1:], value(getattr(task, name[1:]))) if name.startswith("@") else (name, value) for name, value in found
     ]

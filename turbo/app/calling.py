@@ -18,6 +18,24 @@ if TYPE_CHECKING:
 #: Countdowns below this are mistakes. The source is Celery's own bound.
 LEAST_SECONDS = -2147483648
 
+#: Options of a call that are fields of its message under the same name.
+_FIELDS = (
+    "time_limit",
+    "soft_time_limit",
+    "group_id",
+    "group_index",
+    "root_id",
+    "parent_id",
+    "chain",
+    "chord",
+    "shadow",
+    "argsrepr",
+    "kwargsrepr",
+    "stamped_headers",
+    "headers",
+    "priority",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -52,10 +70,7 @@ def argument_check(fun: Callable[..., Any], bound: bool) -> Callable[..., object
         and parameters[0].kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     ):
         parameters = parameters[1:]
-    bare = [
-        p.replace(annotation=p.empty, default=p.empty if p.default is p.empty else _Default())
-        for p in parameters
-    ]
+    bare = [p.replace(annotation=p.empty, default=p.empty if p.default is p.empty else _Default()) for p in parameters]
     head = str(inspect.Signature(bare))
     name = getattr(fun, "__name__", type(fun).__name__)
     if not name.isidentifier():
@@ -74,9 +89,7 @@ class _Default:
         return "None"
 
 
-def adapt_arguments(
-    fun: Callable[..., Any], args: Any, kwargs: Any, old_args: Any, old_kwargs: Any
-) -> tuple[Any, Any]:
+def adapt_arguments(fun: Callable[..., Any], args: Any, kwargs: Any, old_args: Any, old_kwargs: Any) -> tuple[Any, Any]:
     """Return the arguments of a retry that replaces only ``args`` or only ``kwargs``.
 
     The old ones that are not replaced are kept, unless a new one sets the same parameter. None means
@@ -88,9 +101,7 @@ def adapt_arguments(
         return args, kwargs
     both = inspect.Parameter.POSITIONAL_OR_KEYWORD
     if args is not None and kwargs is None and old_kwargs:
-        positional = [
-            p for p in signature.parameters.values() if p.kind in (inspect.Parameter.POSITIONAL_ONLY, both)
-        ]
+        positional = [p for p in signature.parameters.values() if p.kind in (inspect.Parameter.POSITIONAL_ONLY, both)]
         replaced = {p.name for p in positional[: len(args)] if p.kind is both}
         return args, {k: v for k, v in old_kwargs.items() if k not in replaced}
     if kwargs is not None and args is None and old_args:
@@ -141,6 +152,19 @@ def seconds_until(value: datetime | str, now: datetime) -> float:
     if when.tzinfo is None:
         when = when.replace(tzinfo=now.tzinfo)
     return (when - now).total_seconds()
+
+
+def message_fields(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a message that are options of the call, under the names of ``protocol.message.build``."""
+    get = options.get
+    stamped = get("stamped_headers")
+    fields = {name: options[name] for name in _FIELDS if name in options}
+    fields["retries"] = get("retries") or 0
+    fields["replaced_task_nesting"] = get("replaced_task_nesting") or 0
+    fields["callbacks"] = listed(get("link"))
+    fields["errbacks"] = listed(get("link_error"))
+    fields["stamps"] = {name: get(name) for name in stamped} if stamped else None
+    return fields
 
 
 def listed(value: Any) -> list[Any] | None:

@@ -205,9 +205,7 @@ class Context:
         self.update(*args, **kwargs)
         if self.headers is None:
             own = {
-                k: v
-                for k, v in dict(*args, **kwargs).items()
-                if k not in _PROTOCOL_NAMES and not hasattr(Context, k)
+                k: v for k, v in dict(*args, **kwargs).items() if k not in _PROTOCOL_NAMES and not hasattr(Context, k)
             }
             self.headers = own or None
 

@@ -29,9 +29,7 @@ def task_name(main: str | None, name: str, module: str) -> str:
     return f"{module}.{name}"
 
 
-def make_task(
-    base: type[Task], fun: Callable[..., Any], name: str, bind: bool, options: dict[str, Any]
-) -> Task:
+def make_task(base: type[Task], fun: Callable[..., Any], name: str, bind: bool, options: dict[str, Any]) -> Task:
     """Return a task named ``name`` whose body is ``fun`` and whose attributes are ``options``.
 
     A class of its own is made for it, so that ``bind`` gives the body the task as its first argument.

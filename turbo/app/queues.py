@@ -102,9 +102,7 @@ class Queues(dict[str, Queue]):
         self._conf = conf
         self._aliases: dict[str, str] = {}
         self.delivery_modes: dict[str, int | str] = {}
-        self._default_exchange = Exchange(
-            conf["task_default_exchange"] or "", conf["task_default_exchange_type"]
-        )
+        self._default_exchange = Exchange(conf["task_default_exchange"] or "", conf["task_default_exchange_type"])
         configured = conf["task_queues"]
         if not configured:
             if conf["task_default_queue"]:
@@ -155,9 +153,7 @@ class Queues(dict[str, Queue]):
             raise QueueNotFound(f"the queue {name!r} is not in task_queues")
         kind = self._conf["task_create_missing_queue_type"]
         if kind not in (None, "classic", "quorum"):
-            raise ImproperlyConfigured(
-                f"task_create_missing_queue_type={kind!r}: there is classic, and quorum"
-            )
+            raise ImproperlyConfigured(f"task_create_missing_queue_type={kind!r}: there is classic, and quorum")
         return self.add(
             task_queue(
                 name,
@@ -166,9 +162,7 @@ class Queues(dict[str, Queue]):
             )
         )
 
-    def consumed(
-        self, include: Iterable[str] | None = None, exclude: Iterable[str] | None = None
-    ) -> list[Queue]:
+    def consumed(self, include: Iterable[str] | None = None, exclude: Iterable[str] | None = None) -> list[Queue]:
         """Return the queues a worker consumes from: ``include`` or all configured, less ``exclude``.
 
         Raises ImproperlyConfigured for a name that is unknown and may not be made up.

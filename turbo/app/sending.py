@@ -19,7 +19,7 @@ from turbo import current
 from turbo.amqp.client import ClientPublisher
 from turbo.amqp.tls import tls_options
 from turbo.amqp.url import parse_broker_urls
-from turbo.app.calling import check_arguments, check_seconds, listed, moment, seconds_until
+from turbo.app.calling import check_arguments, check_seconds, message_fields, moment, seconds_until
 from turbo.app.routes import Destination, TaskRouter
 from turbo.policy.publish_retry import ONCE, PublishRetry
 from turbo.protocol import compression, content, message, properties
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("turbo.app.sending")
 
 _HOST = socket.gethostname()
+#: Milliseconds (49 days) above which RabbitMQ refuses a message's time to live. Such a message lives for ever
+#: in its queue, and the worker that gets it looks at its expiry anyway.
+_LONGEST_LIFE = 2**32 - 1
 #: Settings on which the connections depend.
 _CONNECTION_SETTINGS = (
     "broker_write_url",
@@ -187,30 +190,12 @@ class Sender:
             eta=eta,
             expires=expires,
             expiration=expiration,
-            retries=get("retries") or 0,
-            time_limit=get("time_limit"),
-            soft_time_limit=get("soft_time_limit"),
-            group_id=get("group_id"),
-            group_index=get("group_index"),
-            root_id=get("root_id"),
-            parent_id=get("parent_id"),
-            callbacks=listed(get("link")),
-            errbacks=listed(get("link_error")),
-            chain=get("chain"),
-            chord=get("chord"),
-            shadow=get("shadow"),
-            argsrepr=get("argsrepr"),
-            kwargsrepr=get("kwargsrepr"),
+            ignore_result=ignore_result,
             origin=get("origin") or self.origin(),
             reply_to=get("reply_to") or self.thread_id(),
-            ignore_result=ignore_result,
-            replaced_task_nesting=get("replaced_task_nesting") or 0,
-            stamped_headers=get("stamped_headers"),
-            stamps={key: get(key) for key in get("stamped_headers") or ()},
-            headers=get("headers"),
-            priority=get("priority"),
             delivery_mode=_delivery_mode(to.delivery_mode or defaults.delivery_mode),
             repr_levels=defaults.levels,
+            **message_fields(options),
         )
         body, props.content_type, props.content_encoding = content.encode(
             content_of, get("serializer") or defaults.serializer
@@ -237,11 +222,10 @@ class Sender:
             return eta, None, None
         left = seconds_until(expires, now)
         if left < 0:
-            logger.warning(
-                "%s expires in the past (%g s ago): it is sent with a time to live of 0", task_id, -left
-            )
+            logger.warning("%s expires in the past (%g s ago): it is sent with a time to live of 0", task_id, -left)
             left = 0.0
-        return eta, expires, str(int(left * 1000))
+        life = int(left * 1000)
+        return eta, expires, str(life) if life <= _LONGEST_LIFE else None
 
     def _publish(
         self,

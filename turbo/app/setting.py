@@ -153,9 +153,7 @@ def works(
     return Setting(name, kind, default, doc, old_names=_old(name, old), env=env)
 
 
-def accepted(
-    name: str, kind: str, default: object, doc: str, reason: str, *, old: str | None = None
-) -> Setting:
+def accepted(name: str, kind: str, default: object, doc: str, reason: str, *, old: str | None = None) -> Setting:
     """Declare a setting that is read and has no effect, for ``reason``."""
     return Setting(name, kind, default, doc, Status.ACCEPTED, reason, _old(name, old))
 

@@ -37,9 +37,7 @@ _FOREIGN: Final = {
 def _foreign() -> Iterator[Setting]:
     for store, names in _FOREIGN.items():
         for name in names.split():
-            yield accepted(
-                f"{store}_{name}", "any", None, f"Results in {store}.", f"results are not stored in {store}"
-            )
+            yield accepted(f"{store}_{name}", "any", None, f"Results in {store}.", f"results are not stored in {store}")
 
 
 # A table reads best as one.

@@ -8,22 +8,21 @@ itself: sending is ``app.sending``'s, storing states the app's backend's.
 from __future__ import annotations
 
 import inspect
-import sys
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from turbo import current, exceptions
-from turbo.app.calling import Call, adapt_arguments
+from turbo.app import retrying
 from turbo.app.context import Context
 from turbo.app.handlers import Handlers
 from turbo.app.registry import restore_task
-from turbo.exceptions import Reject, Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from turbo.app.base import Turbo
+    from turbo.app.calling import Call
+    from turbo.exceptions import Retry
     from turbo.result.async_result import AsyncResult
 
 
@@ -91,6 +90,8 @@ class Task(Handlers):
     _backend: Any = None
     _default_request: Context | None = None
     _send_options: dict[str, Any] | None = None
+    #: The limit that ``retry`` was last given, for whoever retries on the program's behalf.
+    override_max_retries: int | None = None
     #: Calls with wrong arguments raise here; None where the arguments are not checked.
     __header__: Callable[..., object] | None = None
 
@@ -259,35 +260,7 @@ class Task(Handlers):
         ``throw=False`` Retry is returned instead. Past ``max_retries``, ``exc`` is raised, or
         MaxRetriesExceededError. Raises Reject when the message could not be sent. Outside a worker, ``exc``.
         """
-        request = self.request
-        limit = self.max_retries if max_retries is None else max_retries
-        if max_retries is not None:
-            self.override_max_retries: int | None = max_retries
-        if request.called_directly:
-            _raise_from_current(exc or Retry("Task can be retried", None))
-        if not eta and countdown is None:
-            countdown = self.default_retry_delay
-        args, kwargs = adapt_arguments(self.run, args, kwargs, request.args, request.kwargs)
-        call = self.call_from_request(
-            request, args, kwargs, countdown=countdown, eta=eta, retries=request.retries + 1, **options
-        )
-        if limit is not None and request.retries + 1 > limit:
-            if exc:
-                _raise_from_current(exc)
-            raise self.MaxRetriesExceededError(
-                f"Can't retry {self.name}[{request.id}] args:{call.args} kwargs:{call.kwargs}",
-                task_args=call.args,
-                task_kwargs=call.kwargs,
-            )
-        retry = Retry(exc=exc, when=_due(eta) or countdown, is_eager=request.is_eager, sig=call)
-        if not request.is_eager:
-            try:
-                call.apply_async()
-            except Exception as failure:
-                raise Reject(failure, requeue=False) from failure
-        if throw:
-            raise retry
-        return retry
+        return retrying.retry(self, args, kwargs, exc, throw, eta, countdown, max_retries, options)
 
     def call_from_request(
         self,
@@ -301,26 +274,7 @@ class Task(Handlers):
         priority.
         """
         request = self.request if request is None else request
-        own = request.explicit_ignore_result
-        options = {
-            **request.as_execution_options(),
-            "ignore_result": self.ignore_result if own is None else own,
-            **extra,
-        }
-        origin = request.delivery_info or {}
-        if origin.get("priority") is not None:
-            options["priority"] = origin["priority"]
-        if queue:
-            options["queue"] = queue
-        elif origin.get("exchange") == "" and origin.get("routing_key"):
-            options["queue"] = origin["routing_key"]
-        else:
-            options.update(
-                {k: v for k, v in origin.items() if k in ("exchange", "routing_key") and v is not None}
-            )
-        args = request.args if args is None else args
-        kwargs = request.kwargs if kwargs is None else kwargs
-        return Call(self, tuple(args or ()), dict(kwargs or {}), options)
+        return retrying.repeat(self, request, args, kwargs, {**({"queue": queue} if queue else {}), **extra})
 
     # -- results ---------------------------------------------------------------------------------------------
 
@@ -361,15 +315,3 @@ class Task(Handlers):
 
     def __repr__(self) -> str:
         return f"<@task: {self.name}>" if self._app is None else f"<@task: {self.name} of {self._app!r}>"
-
-
-def _raise_from_current(exc: Any) -> NoReturn:
-    """Raise ``exc``, caused by the exception being handled, if another one is."""
-    active = sys.exc_info()[1]
-    if exc is active:
-        raise
-    raise exc from active
-
-
-def _due(eta: datetime | str | None) -> datetime | None:
-    return datetime.fromisoformat(eta) if isinstance(eta, str) else eta

@@ -269,9 +269,7 @@ def test_close_says_goodbye_and_leaves_the_publisher_usable(client: Client, vhos
     assert len(bodies(vhost)) == 2
 
 
-def test_retrying_for_ever_ends_when_the_broker_is_back(
-    proxied: Client, vhost: str, fault_proxy: FaultProxy
-) -> None:
+def test_retrying_for_ever_ends_when_the_broker_is_back(proxied: Client, vhost: str, fault_proxy: FaultProxy) -> None:
     fault_proxy.refuse()
 
     def after_nine() -> None:

@@ -44,9 +44,7 @@ class Recorder:
         properties, size = decode_header(header)
         assert size == len(body)
         self.sent.append(
-            Published(
-                exchange, routing_key, properties, properties.headers or {}, body, tuple(declare), mandatory
-            )
+            Published(exchange, routing_key, properties, properties.headers or {}, body, tuple(declare), mandatory)
         )
 
     @property

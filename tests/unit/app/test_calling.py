@@ -10,7 +10,7 @@ from turbo.app.calling import adapt_arguments, argument_check, check_arguments, 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
 
-def plain(a: int, b: int = 2, /, c: Any = object(), *rest: int, d: int, e: int = 5, **more: int) -> None:
+def plain(a: int, b: int = 2, /, c: Any = NOW, *rest: int, d: int, e: int = 5, **more: int) -> None:
     raise AssertionError("the body must not run")
 
 

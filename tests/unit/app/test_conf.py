@@ -164,7 +164,9 @@ class TestCheckSupported:
         with pytest.raises(ImproperlyConfigured, match=r"task_protocol=1.*worker_pool='gevent'"):
             conf.check_supported()
 
-    @pytest.mark.parametrize("setting", [{"worker_pool": "prefork"}, {"task_protocol": 2}, {"broker_transport": "amqp"}])
+    @pytest.mark.parametrize(
+        "setting", [{"worker_pool": "prefork"}, {"task_protocol": 2}, {"broker_transport": "amqp"}]
+    )
     def test_harmless_values_pass(self, setting: dict[str, object]) -> None:
         assert Settings(setting).check_supported() == []
 

@@ -42,12 +42,16 @@ def test_queues_without_exchange_or_key_get_the_default_ones_as_in_celery() -> N
 
 @pytest.mark.row("CF12")
 def test_the_greatest_priority_is_added_where_none_is_set() -> None:
-    made = queues(task_queues=[Queue("a"), Queue("b", queue_arguments={"x-max-priority": 3})], task_queue_max_priority=10)
+    made = queues(
+        task_queues=[Queue("a"), Queue("b", queue_arguments={"x-max-priority": 3})], task_queue_max_priority=10
+    )
     assert [made[n].queue_arguments["x-max-priority"] for n in ("a", "b", "made-up")] == [10, 3, 10]
 
 
 def test_kombus_bindings() -> None:
-    bound = kombu.Queue("n", [kombu.binding(kombu.Exchange("x", "topic"), "k.1"), kombu.binding(kombu.Exchange("y"), "k.0")])
+    bound = kombu.Queue(
+        "n", [kombu.binding(kombu.Exchange("x", "topic"), "k.1"), kombu.binding(kombu.Exchange("y"), "k.0")]
+    )
     assert queue_from(bound).bindings == (Binding(Exchange("y"), "k.0"), Binding(Exchange("x", "topic"), "k.1"))
 
 

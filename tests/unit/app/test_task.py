@@ -159,9 +159,7 @@ class TestConfiguration:
             ({"task_acks_on_timeout": False}, {"acks_on_failure_or_timeout": False}, False, False),
         ],
     )
-    def test_acks_on_failure_and_timeout(
-        self, settings: Any, options: Any, failure: bool, timeout: bool
-    ) -> None:
+    def test_acks_on_failure_and_timeout(self, settings: Any, options: Any, failure: bool, timeout: bool) -> None:
         app = make_app(**settings)
         app.task(name="f", **options)(lambda: None)
         made = app.task_options()["f"]

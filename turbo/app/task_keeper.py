@@ -1,0 +1,204 @@
+"""The half of an app that is its tasks: how they are made, named, found, imported and settled.
+
+Part of ``Turbo``. Filled while the program's modules are imported, read by the child for every message. It must
+never send anything.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import threading
+from typing import TYPE_CHECKING, Any, ClassVar, cast, overload
+
+from turbo import current
+from turbo.app.annotations import annotations_for
+from turbo.app.configured import Configured
+from turbo.app.loading import import_module, import_related, resolve
+from turbo.app.making import make_task, task_name
+from turbo.app.registry import TaskRegistry
+from turbo.app.task import Task as TaskBase
+from turbo.exceptions import AlreadyRegistered
+from turbo.policy.task_options import TaskOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import ModuleType
+
+    from turbo.app.base import Turbo
+
+logger = logging.getLogger("turbo.app")
+
+
+class TaskKeeper(Configured):
+    """Something with tasks. ``main`` replaces ``__main__`` in their automatic names."""
+
+    task_cls: ClassVar[Any] = TaskBase
+    main: str | None
+    strict_typing: bool
+    autofinalize: bool
+    finalized: bool
+
+    def __init__(
+        self, changes: Mapping[str, Any], source: object, namespace: str | None, silent: bool, task_cls: Any
+    ) -> None:
+        super().__init__(changes, source, namespace, silent)
+        self._task_base = task_cls or self.task_cls
+        self._finalize_lock = threading.RLock()
+        self._registry = TaskRegistry()
+        self._autodiscover: list[tuple[Any, str | None]] = []
+
+    @property
+    def _app(self) -> Turbo:
+        """This, as the whole that it always is a part of."""
+        return cast("Turbo", self)
+
+    @overload
+    def task(self, fun: Callable[..., Any], /) -> TaskBase: ...
+
+    @overload
+    def task(self, /, **options: Any) -> Callable[[Callable[..., Any]], TaskBase]: ...
+
+    def task(self, fun: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        """Make a task of a function: ``@app.task`` or ``@app.task(name=…, bind=True, …)``.
+
+        Every option becomes an attribute of the task. ``bind`` passes the task as the first argument,
+        ``base`` is its class, ``shared=False`` keeps it from other apps of the process.
+        """
+        shared = options.pop("shared", True)
+        transform = options.pop("filter", None)
+        options.pop("lazy", None)
+
+        def decorate(fun: Callable[..., Any]) -> Any:
+            if shared:
+                current.connect_on_app_finalize(lambda app: app.task_from_function(fun, **options))
+            task = self.task_from_function(fun, **options)
+            return transform(task) if transform else task
+
+        if fun is None:
+            return decorate
+        if not callable(fun):
+            raise TypeError("@task() takes a function, or options by keyword")
+        return decorate(fun)
+
+    def task_from_function(
+        self,
+        fun: Callable[..., Any],
+        name: str | None = None,
+        base: Any = None,
+        bind: bool = False,
+        **options: Any,
+    ) -> TaskBase:
+        """Return the task called ``name`` (by default after the function), made from ``fun`` if it is new."""
+        name = name or self.gen_task_name(fun.__name__, fun.__module__)
+        known = self._registry.get(name)
+        if known is not None:
+            if getattr(known, "__wrapped__", None) is not fun and known.__module__ != fun.__module__:
+                logger.warning("two functions claim the task name %s; the first one keeps it", name)
+            return known
+        task = make_task(resolve(base) or self.Task, fun, name, bind, options)
+        self._adopt(task)
+        return task
+
+    def _adopt(self, task: TaskBase) -> None:
+        """Enter a task into the registry; once the app is finalized, its open options are settled at once."""
+        task.belong_to(self._app)
+        self._registry.register(task)
+        if self.finalized:
+            task.bind(self._app)
+
+    def register_task(self, task: TaskBase | type[TaskBase], **options: Any) -> TaskBase:
+        """Register a task written as a class, given as the class or an instance; ``options`` become
+        attributes.
+
+        Raises AlreadyRegistered when another task has its name.
+        """
+        instance = task() if inspect.isclass(task) else task
+        for option, value in options.items():
+            setattr(instance, option, value)
+        if not instance.name:
+            instance.name = self.gen_task_name(type(instance).__name__, type(instance).__module__)
+        known = self._registry.get(instance.name)
+        if known is not None and type(known) is not type(instance):
+            raise AlreadyRegistered(f"another task is called {instance.name}")
+        self._adopt(instance)
+        return instance
+
+    def gen_task_name(self, name: str, module: str) -> str:
+        """Return the automatic name of a task; subclasses may override it, and must not depend on state."""
+        return task_name(self.main, name, module)
+
+    @property
+    def Task(self) -> type[TaskBase]:
+        """The base class of this app's tasks, to derive own ones from."""
+        base = self._task_base = resolve(self._task_base)
+        if base._app is not self:  # noqa: SLF001 - a class of ours
+            base = self._task_base = type(base.__name__, (base,), {"_app": self, "__module__": base.__module__})
+        found: type[TaskBase] = base
+        return found
+
+    @property
+    def tasks(self) -> TaskRegistry:
+        """All tasks by name. Asking finalizes the app."""
+        self.finalize(auto=True)
+        return self._registry
+
+    def registered(self, name: str) -> TaskBase | None:
+        """Return the task called ``name``, or None, without finalizing the app."""
+        return self._registry.get(name)
+
+    def finalize(self, auto: bool = False) -> None:
+        """Settle the tasks: take over shared ones and fill open options from the configuration.
+        Idempotent.
+        """
+        if self.finalized:
+            return
+        with self._finalize_lock:
+            if self.finalized:
+                return
+            if auto and not self.autofinalize:
+                raise RuntimeError("the app is not finalized, and autofinalize is off")
+            self.finalized = True
+            current.announce_finalize(self)
+            for task in tuple(self._registry.values()):
+                task.bind(self._app)
+
+    def annotations_of(self, task: TaskBase) -> list[tuple[str, Any]]:
+        """Return the attributes that the setting ``task_annotations`` gives to ``task``."""
+        return annotations_for(self.conf["task_annotations"], task)
+
+    def autodiscover_tasks(self, packages: Any = None, related_name: str | None = "tasks", force: bool = False) -> None:
+        """Import ``<package>.tasks`` of each of ``packages`` (a list, or a function returning one) at
+        start.
+        """
+        self._autodiscover.append((packages, related_name))
+        if force:
+            self._import_discovered()
+
+    def _import_discovered(self) -> list[ModuleType]:
+        found = []
+        for packages, related_name in self._autodiscover:
+            found += import_related(packages() if callable(packages) else packages or (), related_name)
+        return found
+
+    def import_modules(self) -> list[ModuleType]:
+        """Import what holds the tasks: ``imports``, ``include``, and the packages to discover."""
+        modules = [import_module(name) for name in (*self.conf["imports"], *self.conf["include"])]
+        return modules + self._import_discovered()
+
+    def task_options(self) -> dict[str, TaskOptions]:
+        """Return, by task name, the options that the master needs; the settings are worked in."""
+        return {
+            name: TaskOptions(
+                name,
+                acks_late=bool(task.acks_late),
+                acks_on_failure=bool(task.acks_on_failure),
+                acks_on_timeout=bool(task.acks_on_timeout),
+                reject_on_worker_lost=bool(task.reject_on_worker_lost),
+                ignore_result=bool(task.ignore_result),
+                store_errors_even_if_ignored=bool(task.store_errors_even_if_ignored),
+                time_limit=task.time_limit,
+                soft_time_limit=task.soft_time_limit,
+            )
+            for name, task in self.tasks.items()
+        }
