@@ -11,7 +11,7 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from turbo import states
+import turbo.states as states
 from turbo.exceptions import InvalidTaskError, TaskRevokedError
 from turbo.policy.settling import Ending, Verb, settle
 from turbo.policy.task_options import TaskOptions
