@@ -30,18 +30,50 @@ class Consumer:
     tag: str
 
 
+class Refusals:
+    """Queues whose consumer the broker refused by closing the channel, and how often; outlives sessions."""
+
+    __slots__ = ("_counts",)
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+
+    def count(self, name: str) -> int:
+        """How often in a row the consumer of a queue was refused."""
+        return self._counts.get(name, 0)
+
+    def note_refused(self, name: str) -> None:
+        """Once more."""
+        self._counts[name] = self.count(name) + 1
+
+    def note_accepted(self, name: str) -> None:
+        """No longer."""
+        self._counts.pop(name, None)
+
+
+@dataclass(slots=True)
+class _Wanted:
+    """A queue that ought to be consumed, and its consumer when there is one."""
+
+    queue: Queue
+    #: Its window stays what it was at the start.
+    fixed: bool
+    running: Consumer | None = None
+
+
 class ConsumerTable:
     """Consumers by tag, and by queue. ``paused`` ones are remembered and not running."""
 
     def __init__(self, *, window: int, fixed_window: int) -> None:
         self.paused = False
+        #: The queue for which a consumer is being asked: when the channel closes now, this is why.
+        self.asking: str | None = None
         self._window = window
         self._fixed_window = fixed_window
         self._numbers = itertools.count(1)
         self._turn = asyncio.Lock()
         self._by_tag: dict[bytes, Consumer] = {}
-        #: Queues that ought to be consumed, with their running consumer.
-        self._wanted: dict[str, tuple[Queue, Consumer | None]] = {}
+        self._wanted: dict[str, _Wanted] = {}
 
     def by_tag(self, tag: bytes) -> Consumer | None:
         """Whose deliveries carry ``tag``."""
@@ -52,37 +84,46 @@ class ConsumerTable:
         consumer = self._by_tag.pop(tag, None)
         if consumer is None:
             return None
-        name = consumer.queue.name
-        if self._wanted.get(name, (None, None))[1] is not consumer:
+        wanted = self._wanted.get(consumer.queue.name)
+        if wanted is None or wanted.running is not consumer:
             return None
-        del self._wanted[name]
+        del self._wanted[consumer.queue.name]
         return consumer
 
-    async def consume(self, calls: ChannelCalls, queue: Queue) -> None:
-        """Start a consumer, unless paused or running already. Raises ``ChannelGone``."""
-        async with self._turn:
-            running = self._wanted.get(queue.name, (queue, None))[1]
-            if running is None:
-                self._wanted[queue.name] = (queue, None)
-                await self._start(calls, queue)
+    async def consume(self, calls: ChannelCalls, queue: Queue, *, known: bool) -> None:
+        """Start a consumer, unless paused or running already. Raises ``ChannelGone``.
 
-    async def _start(self, calls: ChannelCalls, queue: Queue) -> None:
+        ``known``: the queue is certainly what it was declared as. Of one that is not, the window is never
+        changed: it may allow a single active consumer, which then would get nothing any more.
+        """
+        async with self._turn:
+            if queue.name not in self._wanted:
+                wanted = _Wanted(queue, fixed=queue.window_is_fixed or not known)
+                self._wanted[queue.name] = wanted
+                await self._start(calls, wanted)
+
+    async def _start(self, calls: ChannelCalls, wanted: _Wanted) -> None:
+        queue = wanted.queue
         if self.paused and not queue.no_ack:
             return
-        window = self._fixed_window if queue.window_is_fixed else self._window
+        window = self._fixed_window if wanted.fixed else self._window
         consumer = Consumer(queue, f"turbo-{next(self._numbers)}")
         # Known before the request leaves: deliveries may follow Consume-Ok in the same bytes.
         self._by_tag[consumer.tag.encode()] = consumer
+        wanted.running = consumer
         if not queue.no_ack:
             await calls.limit(window if 0 <= window <= LARGEST_WINDOW else 0)
-        await calls.consume(
-            queue.name,
-            consumer.tag,
-            queue.consumer_arguments,
-            exclusive=queue.exclusive_consumer,
-            no_ack=queue.no_ack,
-        )
-        self._wanted[queue.name] = (queue, consumer)
+        self.asking = queue.name
+        try:
+            await calls.consume(
+                queue.name,
+                consumer.tag,
+                queue.consumer_arguments,
+                exclusive=queue.exclusive_consumer,
+                no_ack=queue.no_ack,
+            )
+        finally:
+            self.asking = None
 
     async def _stop(self, calls: ChannelCalls, consumer: Consumer) -> None:
         if consumer.tag.encode() not in self._by_tag:
@@ -94,36 +135,41 @@ class ConsumerTable:
     async def remove(self, calls: ChannelCalls, name: str) -> None:
         """Stop consuming a queue. Raises ``ChannelGone``."""
         async with self._turn:
-            _queue, consumer = self._wanted.pop(name, (None, None))
-            if consumer is not None:
-                await self._stop(calls, consumer)
+            wanted = self._wanted.pop(name, None)
+            if wanted is not None and wanted.running is not None:
+                await self._stop(calls, wanted.running)
 
     async def pause(self, calls: ChannelCalls) -> None:
         """Stop all consumers of tasks. Raises ``ChannelGone``."""
         self.paused = True
         async with self._turn:
-            for name, (queue, consumer) in list(self._wanted.items()):
-                if consumer is not None and not queue.no_ack:
-                    self._wanted[name] = (queue, None)
+            for wanted in list(self._wanted.values()):
+                consumer = wanted.running
+                if consumer is not None and not wanted.queue.no_ack:
+                    wanted.running = None
                     await self._stop(calls, consumer)
 
     async def resume(self, calls: ChannelCalls) -> None:
         """Start what was paused. Raises ``ChannelGone``."""
         self.paused = False
         async with self._turn:
-            for queue, consumer in list(self._wanted.values()):
-                if consumer is None:
-                    await self._start(calls, queue)
+            for wanted in list(self._wanted.values()):
+                if wanted.running is None:
+                    await self._start(calls, wanted)
 
-    async def swap(self, calls: ChannelCalls, count: int) -> None:
-        """New window.
+    async def swap(self, calls: ChannelCalls, count: int) -> bool:
+        """Change the window; False when a queue had to keep its own. Raises ``ChannelGone``.
 
-        A new consumer each, then the old one ends; both windows count until its tags are settled.
+        A new consumer starts, then the old one ends; both windows count until the old one's tags are settled.
         """
         self._window = count
+        everywhere = True
         async with self._turn:
-            for queue, consumer in list(self._wanted.values()):
-                if consumer is None or queue.window_is_fixed or queue.no_ack:
-                    continue
-                await self._start(calls, queue)
-                await self._stop(calls, consumer)
+            for wanted in list(self._wanted.values()):
+                old = wanted.running
+                if wanted.fixed and not wanted.queue.no_ack:
+                    everywhere = False
+                elif old is not None and not wanted.queue.no_ack:
+                    await self._start(calls, wanted)
+                    await self._stop(calls, old)
+        return everywhere

@@ -33,7 +33,7 @@ _Step = Callable[[ChannelCalls], Awaitable[None]]
 class Declared(IntEnum):
     """What became of a declaration."""
 
-    #: It is there exactly as asked.
+    #: The queue is there exactly as asked.
     AS_ASKED = 1
     #: It is there with other properties; it can be consumed as it is.
     DIFFERENT = 2
@@ -54,20 +54,19 @@ class Declarer:
         async with self._turn:
             if queue.no_declare:
                 return await self._accept_as_is(queue)
-            differs = False
             for binding in queue.all_bindings():
                 exchange = binding.exchange
                 if exchange.declarable:
                     gone = await self._try(partial(ChannelCalls.declare_exchange, exchange=exchange))
-                    differs |= self._complain(gone, queue, f"exchange {exchange.name!r}")
-            gone = await self._try(partial(ChannelCalls.declare_queue, queue=queue))
-            differs |= self._complain(gone, queue, "the queue")
-            if gone is not None and await self._accept_as_is(queue) is Declared.REFUSED:
+                    self._complain(gone, queue, f"exchange {exchange.name!r}")
+            differs = await self._try(partial(ChannelCalls.declare_queue, queue=queue))
+            self._complain(differs, queue, "the queue")
+            if differs is not None and await self._accept_as_is(queue) is Declared.REFUSED:
                 return Declared.REFUSED
             for binding in queue.all_bindings():
                 gone = await self._try(partial(ChannelCalls.bind_queue, name=queue.name, binding=binding))
-                differs |= self._complain(gone, queue, f"the binding to {binding.exchange.name!r}")
-            return Declared.DIFFERENT if differs else Declared.AS_ASKED
+                self._complain(gone, queue, f"the binding to {binding.exchange.name!r}")
+            return Declared.AS_ASKED if differs is None else Declared.DIFFERENT
 
     async def inspect(self, name: str) -> tuple[int, int] | None:
         """Ready messages and consumers of a queue; None when the broker does not let us look."""
@@ -109,9 +108,9 @@ class Declarer:
             return ChannelGone(PRECONDITION_FAILED, f"an argument cannot be sent: {error}")
         return None
 
-    def _complain(self, gone: ChannelGone | None, queue: Queue, what: str) -> bool:
+    def _complain(self, gone: ChannelGone | None, queue: Queue, what: str) -> None:
         if gone is None:
-            return False
+            return
         if gone.code == PRECONDITION_FAILED:
             logger.error(
                 "queue %r: %s exists with other properties than configured, and is used as it is: %s",
@@ -121,7 +120,6 @@ class Declarer:
             )
         else:
             logger.error("queue %r: %s could not be declared: %s", queue.name, what, gone)
-        return True
 
     async def _channel(self) -> ChannelCalls:
         if self._calls is None or not self._calls.is_open:

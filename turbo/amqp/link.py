@@ -14,6 +14,8 @@ import time
 from typing import TYPE_CHECKING
 
 from turbo.amqp.channel_calls import ChannelGone
+from turbo.amqp.consumer import Refusals
+from turbo.amqp.declarer import Declarer
 from turbo.amqp.dialer import STABLE, Dialer, endpoints_for
 from turbo.amqp.fast_connection import FastConnection
 from turbo.amqp.session import DeliverySink, Session
@@ -69,7 +71,7 @@ class BrokerLink:
         self._runner: asyncio.Task[None] | None = None
         self._connection: FastConnection | None = None
         self._session: Session | None = None
-        self._wary_of: set[str] = set()
+        self._refusals = Refusals()
         self._channel_failures = 0
         self._ready = asyncio.Event()
         #: Number of the current or newest session; 0: none yet.
@@ -150,26 +152,28 @@ class BrokerLink:
         logger.info("connected to %s", endpoint.label)
         self._connection = connection
         self._channel_failures = 0
+        declarer = Declarer(connection)
         try:
             while connection.is_open and not self._stopping:
-                await self._one_session(connection)
+                await self._one_session(connection, declarer)
         finally:
             self._connection = None
             await connection.close_within(0.0 if self._stopping else GOODBYE)
 
-    async def _one_session(self, connection: FastConnection) -> None:
+    async def _one_session(self, connection: FastConnection, declarer: Declarer) -> None:
         """Consume until the session is lost.
 
         When only its channel went, the next one opens on the same connection.
         """
         began = time.monotonic()
         self.epoch += 1
-        session = Session(self.epoch, connection, self._sink, window=self._window, fixed_window=self._fixed_window)
+        session = Session(
+            self.epoch, connection, declarer, self._sink, self._refusals, window=self._window, fixed=self._fixed_window
+        )
         self._session = session
         reason = "the worker is stopping"
         try:
-            await session.open(list(self._queues.values()), wary_of=frozenset(self._wary_of), paused=self._paused)
-            self._wary_of.clear()
+            await session.open(list(self._queues.values()), paused=self._paused)
             self._ready.set()
             logger.info("consuming from %s (session %d)", ", ".join(self._queues) or "no queue", self.epoch)
             reason = await session.lost
@@ -179,8 +183,6 @@ class BrokerLink:
             self._ready.clear()
             session.lose(reason)
             self._session = None
-        if session.refused_queue is not None:
-            self._wary_of.add(session.refused_queue)
         if self._stopping:
             return
         logger.warning("session %d with the broker is over: %s", session.epoch, reason)
@@ -242,13 +244,15 @@ class BrokerLink:
     async def set_prefetch(self, count: int) -> bool:
         """Change the window of every queue that allows it, now and for later sessions.
 
-        False when there is a queue whose window may not change (single active consumer, exclusive): it
-        keeps the one it started with. Old and new window add up until the old deliveries are settled.
+        False when a queue keeps the window it started with: single active consumer, exclusive, or not known to
+        be what was declared. Old and new window add up until the old deliveries are settled.
         """
-        if count != self._window:
-            self._window = count
-            if self._session is not None and self._session.alive:
-                await self._calmly(self._session.swap_window(count))
+        changed, self._window = count != self._window, count
+        if changed and self._session is not None and self._session.alive:
+            try:
+                return await self._session.swap_window(count)
+            except ChannelGone as gone:
+                logger.warning("the session was lost while its window was changed: %s", gone)
         return not any(queue.window_is_fixed for queue in self._queues.values())
 
     async def add_queue(self, queue: Queue) -> None:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from turbo.amqp.ack_ledger import AckLedger
 from turbo.amqp.channel_calls import ChannelCalls, ChannelGone
-from turbo.amqp.consumer import ConsumerTable
-from turbo.amqp.declarer import Declared, Declarer
+from turbo.amqp.consumer import ConsumerTable, Refusals
+from turbo.amqp.declarer import Declared
 from turbo.amqp.settle_frames import settle_frames
 from turbo.amqp.turn import TurnEnd
 from turbo.policy.restarts import Backoff, reconnect_delay
@@ -24,6 +24,7 @@ from turbo.policy.restarts import Backoff, reconnect_delay
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from turbo.amqp.declarer import Declarer
     from turbo.amqp.fast_connection import FastConnection
     from turbo.amqp.frame_splitter import RawDelivery
     from turbo.amqp.topology import Queue
@@ -32,6 +33,8 @@ logger = logging.getLogger("turbo.amqp.session")
 
 #: For a queue that cannot be consumed now, while others can.
 QUEUE_BACKOFF = Backoff(first=0.5, factor=2.0, cap=30.0)
+#: For a queue whose consumer was refused: each refusal closes the channel and voids every tag.
+REFUSED_BACKOFF = Backoff(first=0.5, factor=4.0, cap=600.0)
 
 
 class DeliverySink(Protocol):
@@ -57,22 +60,29 @@ class Session:
     """The consuming side of one channel. ``lost`` resolves to the reason when it is over."""
 
     def __init__(
-        self, epoch: int, connection: FastConnection, sink: DeliverySink, *, window: int, fixed_window: int
+        self,
+        epoch: int,
+        connection: FastConnection,
+        declarer: Declarer,
+        sink: DeliverySink,
+        refusals: Refusals,
+        *,
+        window: int,
+        fixed: int,
     ) -> None:
-        """``window`` is the prefetch count now, ``fixed_window`` that of queues whose window may not
+        """``window`` is the prefetch count now, ``fixed`` that of queues whose window may not
         change.
         """
         self.epoch = epoch
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        #: The queue whose consume request made the broker close the channel.
-        self.refused_queue: str | None = None
         self._connection = connection
         self._sink = sink
+        self._refusals = refusals
         self._loop = asyncio.get_running_loop()
-        self._declarer = Declarer(connection)
+        self._declarer = declarer
         self._ledger = AckLedger()
         self._turn = TurnEnd(self._flush, loop=self._loop)
-        self._consumers = ConsumerTable(window=window, fixed_window=fixed_window)
+        self._consumers = ConsumerTable(window=window, fixed_window=fixed)
         self._calls: ChannelCalls | None = None
         self._number = 0
         self._up = False
@@ -80,14 +90,13 @@ class Session:
 
     # -- life
 
-    async def open(self, queues: Iterable[Queue], *, wary_of: frozenset[str], paused: bool) -> None:
+    async def open(self, queues: Iterable[Queue], *, paused: bool) -> None:
         """Open the channel, declare, consume. Raises ``ChannelGone`` when the session is lost on the way.
 
-        A queue that cannot be used, or is in ``wary_of`` (its consumer was refused before), is retried
-        beside.
+        A queue that cannot be used is retried beside, and so is one whose consumer was refused before.
         """
         wanted = list(queues)
-        calls = await ChannelCalls.open(self._connection, lambda gone: self.lose(str(gone)))
+        calls = await ChannelCalls.open(self._connection, self._channel_closed)
         self._calls = calls
         self._number = calls.number
         self._consumers.paused = paused
@@ -96,10 +105,18 @@ class Session:
         self._up = True
         self._sink.on_session_up(self.epoch)
         for queue in wanted:
-            if queue.name in wary_of:
-                self._revive_later(queue, wary=True)
+            refused = self._refusals.count(queue.name)
+            if refused:
+                self._revive_later(queue, refused=refused)
             else:
                 await self.add(queue)
+
+    def _channel_closed(self, gone: ChannelGone) -> None:
+        refused = self._consumers.asking
+        if gone.code and refused is not None:
+            self._refusals.note_refused(refused)
+            logger.error("queue %r: the broker refuses a consumer: %s", refused, gone)
+        self.lose(str(gone))
 
     def lose(self, reason: str) -> None:
         """The session is over.
@@ -177,7 +194,7 @@ class Session:
     async def add(self, queue: Queue) -> None:
         """Declare and consume one queue; retried beside when it cannot be. Raises ``ChannelGone``."""
         if not await self._start(queue, wary=False):
-            self._revive_later(queue, wary=False)
+            self._revive_later(queue)
 
     async def _start(self, queue: Queue, *, wary: bool) -> bool:
         if wary:
@@ -185,16 +202,11 @@ class Session:
             facts = await self._declarer.inspect(queue.name)
             if facts is None or facts[1]:
                 return False
-        if await self._declarer.declare(queue) is Declared.REFUSED:
+        declared = await self._declarer.declare(queue)
+        if declared is Declared.REFUSED:
             return False
-        calls = self._need_calls()
-        try:
-            await self._consumers.consume(calls, queue)
-        except ChannelGone as gone:
-            if gone.code:
-                self.refused_queue = queue.name
-                logger.error("queue %r: the broker refuses a consumer: %s", queue.name, gone)
-            raise
+        await self._consumers.consume(self._need_calls(), queue, known=declared is Declared.AS_ASKED)
+        self._refusals.note_accepted(queue.name)
         return True
 
     def _need_calls(self) -> ChannelCalls:
@@ -202,11 +214,11 @@ class Session:
             raise ChannelGone(0, "the session is over")
         return self._calls
 
-    def _revive_later(self, queue: Queue, *, wary: bool) -> None:
+    def _revive_later(self, queue: Queue, *, refused: int = 0) -> None:
         old = self._revivals.pop(queue.name, None)
         if old is not None:
             old.cancel()
-        task = self._loop.create_task(self._revive(queue, wary=wary))
+        task = self._loop.create_task(self._revive(queue, refused))
         self._revivals[queue.name] = task
         task.add_done_callback(lambda done: self._revived(queue.name, done))
 
@@ -217,11 +229,13 @@ class Session:
             logger.error("queue %r: reviving its consumer failed", name, exc_info=error)
             self._connection.abandon(f"the consumer of {name!r} could not be revived")
 
-    async def _revive(self, queue: Queue, *, wary: bool) -> None:
+    async def _revive(self, queue: Queue, refused: int) -> None:
+        if refused:
+            await asyncio.sleep(reconnect_delay(refused, random.random(), REFUSED_BACKOFF))
         failures = 1
         while True:
             await asyncio.sleep(reconnect_delay(failures, random.random(), QUEUE_BACKOFF))
-            if await self._start(queue, wary=wary):
+            if await self._start(queue, wary=bool(refused)):
                 logger.info("queue %r: consuming again", queue.name)
                 return
             failures += 1
@@ -234,7 +248,7 @@ class Session:
         name = consumer.queue.name
         logger.warning("queue %r: the broker cancelled the consumer (queue deleted or moved)", name)
         self._sink.on_consumer_cancelled(self.epoch, name)
-        self._revive_later(consumer.queue, wary=False)
+        self._revive_later(consumer.queue)
 
     async def remove(self, name: str) -> None:
         """Stop consuming one queue. Raises ``ChannelGone``."""
@@ -251,9 +265,9 @@ class Session:
         """Consume again after :meth:`pause`. Raises ``ChannelGone``."""
         await self._consumers.resume(self._need_calls())
 
-    async def swap_window(self, count: int) -> None:
-        """Give every consumer whose window may change a new one. Raises ``ChannelGone``."""
-        await self._consumers.swap(self._need_calls(), count)
+    async def swap_window(self, count: int) -> bool:
+        """Change the window; False when a queue had to keep its own. Raises ``ChannelGone``."""
+        return await self._consumers.swap(self._need_calls(), count)
 
     async def purge(self, names: Iterable[str]) -> int:
         """Delete the ready messages of queues; how many. Raises ``ChannelGone``."""

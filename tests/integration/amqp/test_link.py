@@ -351,3 +351,39 @@ def test_stop_is_idempotent_and_allowed_before_start(vhost: str) -> None:
             assert [event[0] for event in sink.events] == ["up", "lost"]
 
     run(scenario())
+
+
+def test_the_window_of_a_queue_that_is_not_what_was_declared_is_left_alone(vhost: str) -> None:
+    """It may allow a single active consumer: a second consumer of ours would then take over and get nothing."""
+
+    async def scenario() -> None:
+        with channel_to(vhost) as channel:
+            channel.queue_declare("q", durable=True, arguments={"x-single-active-consumer": True})
+        sink = Collector()
+        async with linked(vhost, ["q"], sink, prefetch_count=3) as link:
+            assert not await link.set_prefetch(50)
+            publish(vhost, "q", numbered(100), declare=False)
+            await sink.until(lambda: len(sink.bodies) == 100, "all messages")
+
+    run(scenario())
+
+
+def test_a_queue_that_is_always_refused_is_tried_ever_more_rarely(vhost: str, rabbitmq: RabbitMQ) -> None:
+    """Each refusal closes the channel and voids every tag, so the others must not pay for it again and again."""
+    name = vhost.rpartition("/")[2]
+
+    async def scenario() -> None:
+        sink = Collector()
+        publish(vhost, "secret", [b"s"])
+        rabbitmq.evaluate(
+            f'rabbit_auth_backend_internal:set_permissions(<<"guest">>, <<"{name}">>, '
+            '<<".*">>, <<".*">>, <<"^(free|amq.*)$">>, <<"tests">>)'
+        )
+        async with linked(vhost, ["secret", "free"], sink) as link:
+            await asyncio.sleep(6)
+            assert link.epoch <= 4
+            publish(vhost, "free", [b"f"])
+            await sink.until(lambda: b"f" in sink.bodies, "the other queue", 5)
+        assert b"s" not in sink.bodies
+
+    run(scenario())
