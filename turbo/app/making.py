@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from turbo.app.autoretry import add_autoretry
 from turbo.app.calling import argument_check
 from turbo.exceptions import ImproperlyConfigured
 
@@ -50,4 +51,5 @@ def make_task(base: type[Task], fun: Callable[..., Any], name: str, bind: bool, 
         **options,
     }
     task: Task = type(fun.__name__, (base,), attributes)()
+    add_autoretry(task)
     return task

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast, overload
 
 from turbo import current
 from turbo.app.annotations import annotations_for
+from turbo.app.autoretry import add_autoretry
 from turbo.app.configured import Configured
 from turbo.app.loading import import_module, import_related, resolve
 from turbo.app.making import make_task, task_name
@@ -121,6 +122,7 @@ class TaskKeeper(Configured):
         known = self._registry.get(instance.name)
         if known is not None and type(known) is not type(instance):
             raise AlreadyRegistered(f"another task is called {instance.name}")
+        add_autoretry(instance)
         self._adopt(instance)
         return instance
 

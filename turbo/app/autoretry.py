@@ -1,0 +1,52 @@
+"""``autoretry_for``: retrying a task when its body raises one of certain exceptions.
+
+Wrapped round ``run`` when a task is made, so it works wherever the body is run. It must never retry what the
+program has decided itself by raising Retry, Ignore or Reject.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+from typing import TYPE_CHECKING, Any
+
+from turbo.exceptions import Ignore, Reject, Retry
+from turbo.policy.retry_delay import backoff
+
+if TYPE_CHECKING:
+    from turbo.app.task import Task
+
+
+def add_autoretry(task: Task) -> None:
+    """Make ``task`` retry as its attributes say: ``autoretry_for``, ``dont_autoretry_for``, ``retry_kwargs``,
+    ``retry_backoff``, ``retry_backoff_max`` and ``retry_jitter``. Without the first, nothing changes.
+    """
+    wanted = tuple(getattr(task, "autoretry_for", ()))
+    if not wanted or "run" in task.__dict__:
+        return
+    unwanted = tuple(getattr(task, "dont_autoretry_for", ()))
+    retry_kwargs: dict[str, Any] = getattr(task, "retry_kwargs", {})
+    factor = float(getattr(task, "retry_backoff", False))
+    longest = int(getattr(task, "retry_backoff_max", 600))
+    jitter = random.randrange if getattr(task, "retry_jitter", True) else None
+    body = task.run
+
+    @functools.wraps(body)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        task.override_max_retries = None
+        try:
+            return body(*args, **kwargs)
+        except (Ignore, Reject, Retry, *unwanted):
+            raise
+        except wanted as exc:
+            options = dict(retry_kwargs)
+            if factor:
+                options["countdown"] = backoff(int(max(1.0, factor)), task.request.retries, longest, jitter)
+            limit = task.override_max_retries
+            if limit is not None:
+                # The body has called retry with a limit of its own, and reached it.
+                options["max_retries"] = limit
+            raise task.retry(exc=exc, **options) from exc
+
+    # On this instance alone: the class may be the base of other tasks.
+    task.__dict__["run"] = run
