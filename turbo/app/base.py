@@ -6,7 +6,9 @@ something is sent or read, nor start a thread: a worker imports the app before i
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any, Self
 
 from turbo import current
@@ -60,8 +62,10 @@ class Turbo(TaskKeeper):
         self.finalized = False
         self._reader: ResultReader | None = None
         self._reader_place: tuple[Any, Any] | None = None
+        self._reader_version = -1
         self._reader_lock = threading.RLock()
         self.sending = Sender(self)
+        _apps.add(self)
         if set_as_current:
             self.set_current()
         self.on_init()
@@ -101,13 +105,18 @@ class Turbo(TaskKeeper):
     @property
     def backend(self) -> ResultReader:
         """The result store as a client sees it, made when first asked for."""
-        place = (self.conf["result_backend"], self.conf["broker_url"])
+        version = self.conf.version
+        reader = self._reader
+        if reader is not None and self._reader_version == version:
+            return reader
         with self._reader_lock:
+            place = (self.conf["result_backend"], self.conf["broker_url"])
             if self._reader is None or self._reader_place != place:
                 if self._reader is not None:
                     self._reader.close()
                 self._reader = open_reader(self.conf, self.sending.thread_id)
                 self._reader_place = place
+            self._reader_version = version
             return self._reader
 
     @property
@@ -152,8 +161,21 @@ class Turbo(TaskKeeper):
     ) -> None:
         self.close()
 
+    def after_fork(self) -> None:
+        """In a forked process: let no lock stay taken by a thread that exists only in the parent."""
+        self._finalize_lock = threading.RLock()
+        self._reader_lock = threading.RLock()
+        self.sending.after_fork()
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.main or '__main__'}:{id(self):#x}>"
 
 
+def _after_fork() -> None:
+    for app in tuple(_apps):
+        app.after_fork()
+
+
+_apps: weakref.WeakSet[Turbo] = weakref.WeakSet()
+os.register_at_fork(after_in_child=_after_fork)
 current.register_app_factory(lambda: Turbo("default", set_as_current=False))

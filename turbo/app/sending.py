@@ -21,6 +21,7 @@ from turbo.amqp.tls import tls_options
 from turbo.amqp.url import parse_broker_urls
 from turbo.app.calling import check_arguments, check_seconds, message_fields, moment, seconds_until
 from turbo.app.routes import Destination, TaskRouter
+from turbo.exceptions import ImproperlyConfigured
 from turbo.policy.publish_retry import ONCE, PublishRetry
 from turbo.protocol import compression, content, message, properties
 
@@ -71,6 +72,8 @@ class Defaults:
 
     def __init__(self, app: Turbo) -> None:
         conf = app.conf
+        if conf["task_always_eager"]:
+            raise ImproperlyConfigured("task_always_eager is set, and tasks cannot be run in the caller yet")
         self.router = TaskRouter(conf)
         self.serializer: str = conf["task_serializer"]
         self.compression: str | None = conf["task_compression"]
@@ -291,6 +294,10 @@ class Sender:
             client, self._client = self._client, None
         if client is not None:
             client.close()
+
+    def after_fork(self) -> None:
+        """In a forked process: forget the parent's lock. Its connections forget themselves."""
+        self._lock = threading.Lock()
 
     def thread_id(self) -> str:
         """Return the id of this thread in this process, as callers put it into ``reply_to``."""
