@@ -12,7 +12,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Final
 
 #: Tables and arrays within one another. Celery nests two deep, RabbitMQ's own ``x-death`` three.
@@ -166,7 +166,7 @@ def _read_item(data: bytes, at: int, end: int, kind: int, depth: int) -> tuple[o
         return _moment(_U64.unpack_from(data, at)[0]), at + 8
     if kind == _DEC:
         scale, digits = _DECIMAL.unpack_from(data, at)
-        return Decimal(digits).scaleb(-scale), at + 5
+        return _read_decimal(scale, digits), at + 5
     if kind not in (_STR, _BYTES, _TABLE, _ARRAY):
         raise TableError(f"unknown type {kind:#04x}")
     start = at + 4
@@ -313,24 +313,26 @@ def _write_long(value: int) -> bytes:
 
 
 def _write_moment(value: datetime) -> bytes:
-    try:
-        seconds = int((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp())
-    except (OverflowError, ValueError) as error:
-        raise TableError(f"a time that no timestamp can hold: {error}") from error
+    seconds = int(value.replace(microsecond=0, tzinfo=value.tzinfo or UTC).timestamp())
     if seconds < 0:
         raise TableError("a time before 1970")
     return b"T" + _U64.pack(seconds)
 
 
+def _read_decimal(scale: int, digits: int) -> Decimal:
+    # Built from its parts: arithmetic would round, or raise, as the thread's decimal context says.
+    return Decimal((digits < 0, tuple(map(int, str(abs(digits)))), -scale))
+
+
 def _write_decimal(value: Decimal) -> bytes:
-    if not value.is_finite():
+    sign, digits, exponent = value.as_tuple()
+    if not isinstance(exponent, int):
         raise TableError(f"{value} as a decimal")
-    exponent = value.as_tuple().exponent
-    scale = max(-int(exponent), 0)
-    try:
-        digits = int(value.scaleb(scale)) if scale < 256 and abs(value) < 2**31 else 2**31
-    except InvalidOperation as error:
-        raise TableError(f"{value} does not fit a decimal") from error
-    if not -(2**31) <= digits < 2**31:
+    if not any(digits):
+        sign, digits, exponent = 0, (0,), max(min(exponent, 0), -255)
+    # 2**31 has ten digits, so more places than that cannot fit whatever the digits are.
+    number = int("".join(map(str, digits))) * 10 ** max(exponent, 0) if exponent <= 10 else 2**31
+    scale = max(-exponent, 0)
+    if number >= 2**31 or scale > 255:
         raise TableError(f"{value} does not fit a decimal")
-    return b"D" + _DECIMAL.pack(scale, digits)
+    return b"D" + _DECIMAL.pack(scale, -number if sign else number)
