@@ -68,7 +68,7 @@ class ConsumerTable:
         self.paused = False
         #: The queue for which a consumer is being asked: when the channel closes now, this is why.
         self.asking: str | None = None
-        self._window = window
+        self.window = window
         self._fixed_window = fixed_window
         self._numbers = itertools.count(1)
         self._turn = asyncio.Lock()
@@ -106,7 +106,7 @@ class ConsumerTable:
         queue = wanted.queue
         if self.paused and not queue.no_ack:
             return
-        window = self._fixed_window if wanted.fixed else self._window
+        window = self._fixed_window if wanted.fixed else self.window
         consumer = Consumer(queue, f"turbo-{next(self._numbers)}")
         # Known before the request leaves: deliveries may follow Consume-Ok in the same bytes.
         self._by_tag[consumer.tag.encode()] = consumer
@@ -162,7 +162,7 @@ class ConsumerTable:
 
         A new consumer starts, then the old one ends; both windows count until the old one's tags are settled.
         """
-        self._window = count
+        self.window = count
         everywhere = True
         async with self._turn:
             for wanted in list(self._wanted.values()):

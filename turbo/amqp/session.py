@@ -18,7 +18,7 @@ from turbo.amqp.channel_calls import ChannelCalls, ChannelGone
 from turbo.amqp.consumer import ConsumerTable, Refusals
 from turbo.amqp.declarer import Declared
 from turbo.amqp.settle_frames import settle_frames
-from turbo.amqp.turn import TurnEnd
+from turbo.amqp.turn import REST, TurnEnd
 from turbo.policy.restarts import Backoff, reconnect_delay
 
 if TYPE_CHECKING:
@@ -81,7 +81,9 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._declarer = declarer
         self._ledger = AckLedger()
-        self._turn = TurnEnd(self._flush, loop=self._loop)
+        self._turn = TurnEnd(self._flush, loop=self._loop, rest=REST)
+        #: Settlements not sent yet; a quarter of the window is worth a write at once.
+        self._unsent = 0
         self._consumers = ConsumerTable(window=window, fixed_window=fixed)
         self._calls: ChannelCalls | None = None
         self._number = 0
@@ -167,14 +169,16 @@ class Session:
         """Acknowledge at the end of this turn; False when the tag is not open."""
         if not self._ledger.ack(tag):
             return False
-        self._turn.mark()
+        self._unsent += 1
+        self._turn.mark(urgent=self._unsent * 4 >= self._consumers.window)
         return True
 
     def give_back(self, tag: int, *, requeue: bool, penalty: bool) -> bool:
         """Reject at the end of this turn; False when the tag is not open."""
         if not self._ledger.give_back(tag, requeue=requeue, penalty=penalty):
             return False
-        self._turn.mark()
+        self._unsent += 1
+        self._turn.mark(urgent=self._unsent * 4 >= self._consumers.window)
         return True
 
     def flush(self) -> None:
@@ -183,6 +187,7 @@ class Session:
             self._turn.now()
 
     def _flush(self, last: bool) -> bool:
+        self._unsent = 0
         settlement = self._ledger.take(stragglers=last)
         if settlement and self._calls is not None and self._calls.is_open:
             data, count = settle_frames(self._number, settlement)

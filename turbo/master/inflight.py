@@ -17,7 +17,6 @@ from turbo.policy.delivery_lifecycle import TRANSITIONS, IllegalTransition, Stat
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-
     from turbo.policy.settling import Verb
     from turbo.protocol.message import TaskMessage
     from turbo.ring.frames import StoreRequest
