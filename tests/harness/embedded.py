@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tests.harness.processes import HarnessError, wait_until
 from tests.harness.rabbitmq import RabbitMQ, vhost_of
-from turbo.embedded_broker import EmbeddedBroker
+from turbo.embedded_broker.broker import EmbeddedBroker
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,7 @@ class BrokerUnderTest:
     port: int
     counts: Callable[[str], Counts | None]
 
-    def wait(
-        self, queue: str, *, ready: int | None = None, unacked: int | None = None, timeout: float = 10
-    ) -> None:
+    def wait(self, queue: str, *, ready: int | None = None, unacked: int | None = None, timeout: float = 10) -> None:
         """Wait until the queue has these counts."""
         last: list[Counts | None] = [None]
 

@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from tests.harness.processes import accepts, wait_until
-from turbo.embedded_broker import EmbeddedBroker, run_in_subprocess
+from turbo.embedded_broker.broker import EmbeddedBroker
+from turbo.embedded_broker.launch import run_in_subprocess
 from turbo.exceptions import ImproperlyConfigured
 
 
@@ -31,7 +32,7 @@ def test_it_serves_and_ends_when_told() -> None:
 
 def test_it_ends_with_whoever_started_it() -> None:
     starter = (
-        "import os, sys; from turbo.embedded_broker import run_in_subprocess; broker = run_in_subprocess();"
+        "import os, sys; from turbo.embedded_broker.launch import run_in_subprocess; broker = run_in_subprocess();"
         "print(broker.pid, broker.port, flush=True); sys.stdin.read(); os.kill(os.getpid(), 9)"
     )
     with subprocess.Popen(

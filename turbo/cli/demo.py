@@ -24,7 +24,7 @@ import psutil
 from turbo.cli import demo_tasks
 from turbo.cli.demo_table import Findings, Line, Tally, progress, quick_line, table
 from turbo.cli.global_options import GlobalOptions, command
-from turbo.embedded_broker import run_in_subprocess
+from turbo.embedded_broker.launch import run_in_subprocess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import platform
 import sys
-from importlib import metadata
 from typing import Any, Final
 
 import click
@@ -23,6 +22,9 @@ _PACKAGES: Final = (
 
 
 def _version(package: str) -> str:
+    # Slow to load, and every worker loads this module.
+    from importlib import metadata
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -23,7 +23,7 @@ from turbo.cli.nodename import file_name, node_name
 from turbo.cli.pidfile import Pidfile, PidfileTakenError
 from turbo.cli.worker_params import worker_params
 from turbo.cli.worker_settings import log_setup, worker_options, write_into
-from turbo.embedded_broker import BrokerProcess, run_in_subprocess
+from turbo.embedded_broker.launch import BrokerProcess, run_in_subprocess
 from turbo.exceptions import ImproperlyConfigured, OperationalError, SecurityError
 from turbo.log_format import install, level_number
 
