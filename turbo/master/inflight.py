@@ -25,24 +25,26 @@ if TYPE_CHECKING:
 class Delivery:
     """One message from its receipt to its settlement. Written by the master alone."""
 
-    __slots__ = (
-        "acked",
-        "body",
-        "deaths",
-        "deliver",
-        "due",
-        "epoch",
-        "final",
-        "header",
-        "message",
-        "queue",
-        "seq",
-        "state",
-        "store",
-        "tag",
-        "unconfirmed",
-        "unsent",
-    )
+    # No slots: one of these is made per message, and most of its fields keep the value they have on the class.
+
+    state = State.READY
+    #: Acknowledged early; the later verb then changes nothing at the broker.
+    acked = False
+    #: The record's number in its child's task ring while DISPATCHED or STARTED.
+    seq = 0
+    #: Children that died with it claimed but not started; a poison that kills while being decoded.
+    deaths = 0
+    #: Publishes of this task that the broker has not confirmed yet.
+    unconfirmed = 0
+    #: One of them was not taken by the broker.
+    unsent = False
+    #: The verb to carry out once publishes and result are safe; None until the outcome is known.
+    final: Verb | None = None
+    store: StoreRequest | None = None
+    #: Wall-clock seconds since the epoch at which a held delivery is due.
+    due = 0.0
+    #: Decoded headers, made when something other than a plain run needs them.
+    message: TaskMessage | None = None
 
     def __init__(self, epoch: int, queue: str, tag: int, deliver: bytes, header: bytes, body: bytes) -> None:
         self.epoch = epoch
@@ -51,35 +53,14 @@ class Delivery:
         self.deliver = deliver
         self.header = header
         self.body = body
-        self.state = State.READY
-        #: Acknowledged early; the later verb then changes nothing at the broker.
-        self.acked = False
-        #: The record's number in its child's task ring while DISPATCHED or STARTED.
-        self.seq = 0
-        #: Children that died with it claimed but not started; a poison that kills while being decoded.
-        self.deaths = 0
-        #: Publishes of this task that the broker has not confirmed yet.
-        self.unconfirmed = 0
-        #: One of them was not taken by the broker.
-        self.unsent = False
-        #: The verb to carry out once publishes and result are safe; None until the outcome is known.
-        self.final: Verb | None = None
-        self.store: StoreRequest | None = None
-        #: Wall-clock seconds since the epoch at which a held delivery is due.
-        self.due = 0.0
-        #: Decoded headers, made when something other than a plain run needs them.
-        self.message: TaskMessage | None = None
+        #: Bytes held for this delivery.
+        self.size = len(header) + len(body)
 
     def move(self, new: State) -> None:
         """Go to ``new``; raises IllegalTransition when the table forbids it."""
         if new not in TRANSITIONS[self.state]:
             raise IllegalTransition(f"a delivery cannot go from {self.state.name} to {new.name}")
         self.state = new
-
-    @property
-    def size(self) -> int:
-        """Bytes held for this delivery."""
-        return len(self.deliver) + len(self.header) + len(self.body)
 
 
 class Ledger:

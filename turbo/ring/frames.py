@@ -136,6 +136,12 @@ def pack_done(
     return _DONE.pack(verb, ending, flags, publishes, runtime_ns, due_ns) + store
 
 
+#: Size of a DONE record without a document.
+DONE_SIZE: Final = _DONE.size
+#: Its fields: verb, ending, flags, publishes, runtime in ns, due in ns. For who reads one per task.
+unpack_done_head = _DONE.unpack_from
+
+
 def unpack_done(payload: bytes) -> Done:
     """Undo :func:`pack_done`."""
     if len(payload) < _DONE.size:
