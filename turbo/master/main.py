@@ -163,6 +163,9 @@ class Master:
         self.pool.start()
         await self.store.start()
         await self.outbox.start()
+        if self._purge:
+            # Nothing may be delivered before the purge: what is prefetched is not deleted with the rest.
+            await self.link.cancel_consumers()
         await self.link.start()
         self._tasks = [
             self._loop.create_task(self.window.run(), name="window"),
@@ -184,6 +187,8 @@ class Master:
         if self._purge:
             count = await self.link.purge()
             logger.warning("Purged %d messages", count)
+            if not self._stop_wanted.is_set():
+                await self.link.resume_consumers()
         while not self.pool.serving and self._fatal is None:
             await asyncio.sleep(_DRAIN_STEP)
         if self.phase is Phase.STARTING:
