@@ -1,0 +1,155 @@
+"""``turbo worker`` as an operator meets it: a real process, a real broker."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.harness.worker import WorkerProcess
+from turbo import Turbo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TASKS = """
+from turbo import Turbo
+from turbo.utils.log import get_task_logger
+
+app = Turbo("shop", backend="rpc://")
+logger = get_task_logger(__name__)
+
+@app.task(name="shop.shout")
+def shout(text):
+    print("printed " + text)
+    logger.warning("logged %s", text)
+    return text.upper()
+"""
+READY = r"ready\.$"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A directory with the app in it, as a user has one."""
+    (tmp_path / "tasks.py").write_text(TASKS)
+    return tmp_path
+
+
+@pytest.fixture
+def producer(vhost: str) -> Iterator[Turbo]:
+    """A client that knows the tasks by name only."""
+    app = Turbo("producer", broker=vhost, backend="rpc://", set_as_current=False)
+    yield app
+    app.close()
+
+
+def worker(project: Path, vhost: str, *options: str) -> WorkerProcess:
+    return WorkerProcess("-b", vhost, "-c", "1", "-l", "info", *options, directory=project)
+
+
+@pytest.mark.row("CL2", "CL25", "LG15", "LG9", "LG8")
+def test_it_finds_the_app_runs_a_task_and_ends_warm(project: Path, vhost: str, producer: Turbo) -> None:
+    with worker(project, vhost) as process:
+        process.wait_for_line(r"app +tasks:app \(tasks.py in this directory\)")
+        process.wait_for_line(r"broker +amqp://.*:\*\*@127\.0\.0\.1")
+        process.wait_for_line(READY)
+        assert producer.send_task("shop.shout", ["hello"]).get(timeout=20) == "HELLO"
+        process.wait_for_line(r"INFO/MainProcess\] Task shop\.shout\[[0-9a-f-]{36}\] received$")
+        process.wait_for_line(
+            r"INFO/ForkPoolWorker-1\] Task shop\.shout\[[0-9a-f-]{36}\] succeeded in [\d.]+s: 'HELLO'"
+        )
+        process.terminate()
+        assert process.wait() == 0
+
+
+@pytest.mark.row("CL25")
+def test_interrupt_ends_it_with_one(project: Path, vhost: str) -> None:
+    with worker(project, vhost) as process:
+        process.wait_for_line(READY)
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 1
+
+
+@pytest.mark.row("LG2", "LG3", "LG4")
+def test_what_a_task_prints_and_logs_says_who_and_which(project: Path, vhost: str, producer: Turbo) -> None:
+    with worker(project, vhost) as process:
+        process.wait_for_line(READY)
+        sent = producer.send_task("shop.shout", ["twice"])
+        assert sent.get(timeout=20) == "TWICE"
+        process.wait_for_line(rf"^\[[-\d :,]+: WARNING/ForkPoolWorker-1\] shop\.shout\[{sent.id}\]: logged twice$")
+        process.wait_for_line(r"^\[[-\d :,]+: WARNING/ForkPoolWorker-1\] (\S+: )?printed twice$")
+
+
+@pytest.mark.row("CL7", "LG1", "LG13", "PL26")
+def test_each_process_has_its_log_file(project: Path, vhost: str, producer: Turbo) -> None:
+    with worker(project, vhost, "-n", "w1@%h", "-f", "%n%I.log", "--pidfile", "%n.pid") as process:
+        log, child_log, pidfile = (project / name for name in ("w1.log", "w1-1.log", "w1.pid"))
+        process.wait_for_line(r"queues")
+        assert producer.send_task("shop.shout", ["hello"]).get(timeout=20) == "HELLO"
+        assert pidfile.read_text() == f"{process.pid}\n"
+        process.terminate()
+        assert process.wait() == 0
+    assert "Task shop.shout" in log.read_text()
+    assert "logged hello" in child_log.read_text()
+    assert "logged hello" not in log.read_text()
+    assert not pidfile.exists()
+
+
+@pytest.mark.row("CL7", "P32")
+def test_a_second_worker_with_the_same_pidfile_is_refused(project: Path, vhost: str) -> None:
+    with worker(project, vhost, "--pidfile", "pid") as first:
+        first.wait_for_line(READY)
+        with worker(project, vhost, "--pidfile", "pid") as second:
+            second.wait_for_line(rf"held by a running worker \(pid {first.pid}\)")
+            assert second.wait() == 73
+        first.kill()
+        first.wait()
+        with worker(project, vhost, "--pidfile", "pid") as third:
+            third.wait_for_line(READY)
+            third.terminate()
+            assert third.wait() == 0
+
+
+@pytest.mark.row("CL4", "CN16")
+def test_only_the_queues_asked_for_are_consumed(project: Path, vhost: str, producer: Turbo) -> None:
+    other = producer.send_task("shop.shout", ["other"], queue="other")
+    with worker(project, vhost, "-Q", "mine,other", "-X", "other") as process:
+        process.wait_for_line(READY)
+        assert producer.send_task("shop.shout", ["mine"], queue="mine").get(timeout=20) == "MINE"
+        assert not other.ready()
+        process.terminate()
+        assert process.wait() == 0
+    with worker(project, vhost, "-Q", "other") as process:
+        assert other.get(timeout=20) == "OTHER"
+
+
+@pytest.mark.row("CL16", "CN27")
+def test_purge_forgets_what_waited(project: Path, vhost: str, producer: Turbo) -> None:
+    waiting = producer.send_task("shop.shout", ["old"])
+    with worker(project, vhost, "--purge") as process:
+        process.wait_for_line(READY)
+        assert producer.send_task("shop.shout", ["new"]).get(timeout=20) == "NEW"
+        assert not waiting.ready()
+
+
+def test_it_runs_without_any_broker_installed(project: Path) -> None:
+    with WorkerProcess("--embedded-broker", "-c", "1", "-l", "info", directory=project) as process:
+        url = process.wait_for_line(r"broker +amqp://guest:\*\*@127\.0\.0\.1:(\d+)/")
+        process.wait_for_line(READY)
+        app = Turbo(broker=f"amqp://127.0.0.1:{url[1]}//", backend="rpc://", set_as_current=False)
+        try:
+            assert app.send_task("shop.shout", ["hello"]).get(timeout=20) == "HELLO"
+        finally:
+            app.close()
+        process.terminate()
+        assert process.wait() == 0
+
+
+def test_a_setting_that_must_not_be_ignored_stops_it(project: Path, vhost: str) -> None:
+    with (project / "tasks.py").open("a") as file:
+        file.write("\napp.conf.task_always_eager = True\n")
+    with worker(project, vhost) as process:
+        process.wait_for_line(r"turbo worker: task_always_eager=True is not supported")
+        assert process.wait() == 1
