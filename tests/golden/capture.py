@@ -37,9 +37,21 @@ captured: list[dict] = []
 
 
 def publish(
-    self, body, priority, content_type, content_encoding, headers, properties, routing_key, mandatory, immediate,
-    exchange, declare, *_args, **_kwargs
-):  # fmt: skip
+    self,
+    body,
+    priority,
+    content_type,
+    content_encoding,
+    headers,
+    properties,
+    routing_key,
+    mandatory,
+    immediate,
+    exchange,
+    declare,
+    *_args,
+    **_kwargs,
+):
     """Stand in for kombu's last step: encode as kombu's AMQP transport would, and keep it."""
     message = Message(
         body,
@@ -87,13 +99,31 @@ def retry_of(app: celery.Celery, case: str) -> None:
     """Send what ``self.retry`` sends from within a running task."""
     task = app.tasks["proj.tasks.add"]
     context = Context(
-        id=task_id(case), root_id=task_id("root"), args=[1, 2], kwargs={}, retries=1, called_directly=False,
-        is_eager=False, delivery_info={"exchange": "", "routing_key": "celery", "priority": 3},
-        headers={"x-own": "kept", "x-death": [{"count": 1}]}, timelimit=[60, 30.5], group=task_id("group"),
-        group_index=2, callbacks=[signature("proj.tasks.add", (3,), app=app)], errbacks=None, chain=None, chord=None,
-        reply_to=task_id("reply"), correlation_id=task_id(case), shadow="other.name", origin="gen1@elsewhere",
-        ignore_result=True, replaced_task_nesting=1, stamped_headers=None, stamps={},
-    )  # fmt: skip
+        id=task_id(case),
+        root_id=task_id("root"),
+        args=[1, 2],
+        kwargs={},
+        retries=1,
+        called_directly=False,
+        is_eager=False,
+        delivery_info={"exchange": "", "routing_key": "celery", "priority": 3},
+        headers={"x-own": "kept", "x-death": [{"count": 1}]},
+        timelimit=[60, 30.5],
+        group=task_id("group"),
+        group_index=2,
+        callbacks=[signature("proj.tasks.add", (3,), app=app)],
+        errbacks=None,
+        chain=None,
+        chord=None,
+        reply_to=task_id("reply"),
+        correlation_id=task_id(case),
+        shadow="other.name",
+        origin="gen1@elsewhere",
+        ignore_result=True,
+        replaced_task_nesting=1,
+        stamped_headers=None,
+        stamps={},
+    )
     task.request_stack.push(context)
     try:
         task.retry(countdown=5, throw=False, max_retries=9, priority=3)
@@ -106,9 +136,16 @@ def cases(app: celery.Celery) -> dict:
     quiet = app.tasks["proj.tasks.quiet"]
     when = datetime.datetime(2031, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
     tagged = [
-        when, datetime.datetime(2031, 5, 6, 7, 8, 9), datetime.date(2031, 5, 6), datetime.time(7, 8, 9, 10),
-        decimal.Decimal("1.10"), uuid.UUID(int=7), b"text", b"\xff\x00\xfe", {"nested": [{"at": when}]},
-    ]  # fmt: skip
+        when,
+        datetime.datetime(2031, 5, 6, 7, 8, 9),
+        datetime.date(2031, 5, 6),
+        datetime.time(7, 8, 9, 10),
+        decimal.Decimal("1.10"),
+        uuid.UUID(int=7),
+        b"text",
+        b"\xff\x00\xfe",
+        {"nested": [{"at": when}]},
+    ]
 
     def send(case, *args, **options):
         return lambda: add.apply_async(args, task_id=task_id(case), **options)

@@ -22,7 +22,7 @@ from turbo.exceptions import DecodeError, InvalidTaskError
 from turbo.protocol.building import build
 from turbo.protocol.content import JSON
 from turbo.protocol.instants import parse_eta
-from turbo.protocol.saferepr import saferepr
+from turbo.protocol.saferepr import clean, saferepr
 from turbo.protocol.signature import parse_signature, parse_signatures
 from turbo.protocol.tagged_json import loads
 
@@ -292,8 +292,6 @@ def _invalid(name: str, value: object, wanted: str) -> InvalidTaskError:
 def _count(name: str, value: object) -> int:
     if value is None:
         return 0
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return int(value)
     raise _invalid(name, value, "a whole number from 0 on")
 
 
@@ -315,7 +313,7 @@ def _when(name: str, value: object, zone: tzinfo) -> datetime | None:
     try:
         return parse_eta(value, zone)
     except ValueError as error:
-        raise InvalidTaskError(f"{name} is no time: {saferepr(value, 80)}: {error}") from error
+        raise InvalidTaskError(f"{name} is no time: {saferepr(value, 80)}: {clean(str(error), 80)}") from error
 
 
 def _limits(value: object) -> list[float | None] | None:

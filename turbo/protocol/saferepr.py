@@ -82,7 +82,7 @@ class _Writer:
         if not value and isinstance(value, (set, frozenset)):
             self._put(f"{type(value).__name__}()")
         elif level >= self.levels:
-            self._put(f"{opening}...{closing if closing != ',)' else ')'}")
+            self._put(f"{opening}...{closing}")
         elif id(value) in self.within:
             self._put(f"<Recursion on {type(value).__name__} with id={id(value)}>")
         else:

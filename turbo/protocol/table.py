@@ -180,6 +180,7 @@ def _read_item(data: bytes, at: int, end: int, kind: int, depth: int) -> tuple[o
     value = data[start:stop]
     if kind == _BYTES:
         return value, stop
+    # Text reaches this only from arrays; tables have a way of their own for it.
     try:
         return value.decode(), stop
     except UnicodeDecodeError:
@@ -328,11 +329,10 @@ def _write_decimal(value: Decimal) -> bytes:
     sign, digits, exponent = value.as_tuple()
     if not isinstance(exponent, int):
         raise TableError(f"{value} as a decimal")
-    if not any(digits):
-        sign, digits, exponent = 0, (0,), max(min(exponent, 0), -255)
+    places: int = exponent if any(digits) else 0
     # 2**31 has ten digits, so more places than that cannot fit whatever the digits are.
-    number = int("".join(map(str, digits))) * 10 ** max(exponent, 0) if exponent <= 10 else 2**31
-    scale = max(-exponent, 0)
+    number = int("".join(map(str, digits))) * 10 ** max(places, 0) if places <= 10 else 2**31
+    scale = max(-places, 0)
     if number >= 2**31 or scale > 255:
         raise TableError(f"{value} does not fit a decimal")
     return b"D" + _DECIMAL.pack(scale, -number if sign else number)

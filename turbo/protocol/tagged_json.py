@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import orjson
 
 from turbo.exceptions import DecodeError, EncodeError
+from turbo.protocol.saferepr import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +79,7 @@ def _loads_slowly(data: bytes | str) -> Any:
     except DecodeError:
         raise
     except ValueError as error:
-        raise DecodeError(f"not JSON: {error}") from error
+        raise DecodeError(f"not JSON: {clean(str(error), 200)}") from error
 
 
 def _untag(value: dict[str, Any]) -> Any:
@@ -88,11 +89,11 @@ def _untag(value: dict[str, Any]) -> Any:
     tag = value["__type__"]
     decoder = _decoders.get(tag) if isinstance(tag, str) else None
     if decoder is None:
-        raise DecodeError(f"unknown type tag {str(tag)[:100]!r}")
+        raise DecodeError(f"unknown type tag {clean(str(tag), 100)}")
     try:
         return decoder(value["__value__"])
     except Exception as error:  # a registered decoder is somebody's own code
-        raise DecodeError(f"wrong value of type {tag!r}: {error}") from error
+        raise DecodeError(f"wrong value of type {tag}: {clean(str(error), 200)}") from error
 
 
 # hot: bench/protocol.py, once a stored result

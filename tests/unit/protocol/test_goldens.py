@@ -118,8 +118,21 @@ def test_master_reads_the_same_headers_without_the_body(golden: Golden) -> None:
     props, body = decoded(golden)
     full = message.parse(props, body)
     peeked = message.parse_headers(props, golden.body)
-    for name in ("id", "task", "retries", "eta", "expires", "timelimit", "group", "parent_id", "root_id",
-                 "ignore_result", "reply_to", "correlation_id", "headers"):  # fmt: skip
+    for name in (
+        "id",
+        "task",
+        "retries",
+        "eta",
+        "expires",
+        "timelimit",
+        "group",
+        "parent_id",
+        "root_id",
+        "ignore_result",
+        "reply_to",
+        "correlation_id",
+        "headers",
+    ):
         assert getattr(peeked, name) == getattr(full, name), name
     assert (peeked.args, peeked.kwargs) == ((), {})
 
@@ -156,9 +169,14 @@ def test_building_gives_celerys_message_byte_for_byte(version: str) -> None:
     captured = golden("plain", version)
     theirs, _ = decode_header(captured.header)
     headers, body, props = message.build(
-        theirs.correlation_id or "", "proj.tasks.add", (1, 2), {}, origin="gen4242@producer",
-        reply_to=theirs.reply_to, ignore_result=False,
-    )  # fmt: skip
+        theirs.correlation_id or "",
+        "proj.tasks.add",
+        (1, 2),
+        {},
+        origin="gen4242@producer",
+        reply_to=theirs.reply_to,
+        ignore_result=False,
+    )
     encoded, props.content_type, props.content_encoding = content.encode(body, "json")
     props.headers = headers
     assert encode_header(props, len(captured.body)) == captured.header

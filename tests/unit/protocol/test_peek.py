@@ -31,10 +31,17 @@ SETS = {
     "soft": ({"soft_time_limit": 0.5}, LIMITS),
 }
 PLAIN: list[dict[str, Any]] = [
-    {}, {"group_id": "g"}, {"group_id": "g", "group_index": 3}, {"retries": 4}, {"shadow": "other"},
-    {"retries": 1, "parent_id": "p", "headers": {"x": 1.5}}, {"group_id": "g" * 300}, {"group_index": 2**40},
-    {"content_type": "text/plain"}, {"content_type": None},
-]  # fmt: skip
+    {},
+    {"group_id": "g"},
+    {"group_id": "g", "group_index": 3},
+    {"retries": 4},
+    {"shadow": "other"},
+    {"retries": 1, "parent_id": "p", "headers": {"x": 1.5}},
+    {"group_id": "g" * 300},
+    {"group_index": 2**40},
+    {"content_type": "text/plain"},
+    {"content_type": None},
+]
 
 
 @pytest.mark.parametrize("options", PLAIN, ids=repr)
@@ -66,10 +73,15 @@ def test_ids_and_names_of_any_length(name: str, task_id: str, chosen: str) -> No
 
 @pytest.mark.parametrize(
     "headers",
-    [None, {}, {"task": "t", "id": "i"}, {"task": "t", "id": "i", "eta": None, "expires": None},
-     {"lang": "py", "task": "t", "id": "i", "timelimit": [None, None]}],
+    [
+        None,
+        {},
+        {"task": "t", "id": "i"},
+        {"task": "t", "id": "i", "eta": None, "expires": None},
+        {"lang": "py", "task": "t", "id": "i", "timelimit": [None, None]},
+    ],
     ids=repr,
-)  # fmt: skip
+)
 def test_a_missing_key_means_decode(headers: dict[str, object] | None) -> None:
     assert peek(encode_header(Properties("application/json", "utf-8", headers), 0)) == UNKNOWN
 

@@ -18,7 +18,7 @@ from turbo.protocol.table import TableError, encode_table
 
 FULL = Properties(
     "text/plain", "latin-1", {"a": 1}, 1, 255, "corr", "reply", "60000", "mid", 2**64 - 1, "type", "user", "app", "cl"
-)  # fmt: skip
+)
 
 
 def raw(flags: int, rest: bytes = b"", class_id: int = 60) -> bytes:
@@ -28,14 +28,23 @@ def raw(flags: int, rest: bytes = b"", class_id: int = 60) -> bytes:
 @pytest.mark.parametrize(
     "props",
     [
-        Properties(), FULL, Properties(headers={}), Properties(content_type="application/json"),
-        Properties(content_encoding="utf-8"), Properties("application/json", "utf-8"),
-        Properties("application/json", "binary", {"x": None}), Properties(reply_to="", correlation_id=""),
-        Properties(correlation_id="ü☃", reply_to="\udcff\udcfe"), Properties(timestamp=0, priority=0, delivery_mode=0),
-        *(Properties(**{name: "v"}) for name in ("expiration", "message_id", "type", "user_id", "app_id", "cluster_id")),
+        Properties(),
+        FULL,
+        Properties(headers={}),
+        Properties(content_type="application/json"),
+        Properties(content_encoding="utf-8"),
+        Properties("application/json", "utf-8"),
+        Properties("application/json", "binary", {"x": None}),
+        Properties(reply_to="", correlation_id=""),
+        Properties(correlation_id="ü☃", reply_to="\udcff\udcfe"),
+        Properties(timestamp=0, priority=0, delivery_mode=0),
+        *(
+            Properties(**{name: "v"})
+            for name in ("expiration", "message_id", "type", "user_id", "app_id", "cluster_id")
+        ),
     ],
     ids=repr,
-)  # fmt: skip
+)
 @pytest.mark.row("WP12")
 def test_every_property_goes_there_and_back(props: Properties) -> None:
     assert decode_header(encode_header(props, 2**40)) == (props, 2**40)
@@ -44,14 +53,30 @@ def test_every_property_goes_there_and_back(props: Properties) -> None:
 @pytest.mark.parametrize(
     "payload",
     [
-        b"", b"\0\x3c", raw(0, b"x"), raw(0, class_id=61), raw(1), raw(2), raw(0x8000), raw(0x8000, b"\x05abc"),
-        raw(0x2000), raw(0x2000, b"\0\0\0\x05"), raw(0x1000), raw(0x0800), raw(0x0400, b"\x09abc"), raw(0x0400),
-        raw(0x0200, b"\x02a"), raw(0x0100), raw(0x0040, b"\0\0"), raw(0x0004, b"\x01"), raw(0x0004, b"\x01ab"),
+        b"",
+        b"\0\x3c",
+        raw(0, b"x"),
+        raw(0, class_id=61),
+        raw(1),
+        raw(2),
+        raw(0x8000),
+        raw(0x8000, b"\x05abc"),
+        raw(0x2000),
+        raw(0x2000, b"\0\0\0\x05"),
+        raw(0x1000),
+        raw(0x0800),
+        raw(0x0400, b"\x09abc"),
+        raw(0x0400),
+        raw(0x0200, b"\x02a"),
+        raw(0x0100),
+        raw(0x0040, b"\0\0"),
+        raw(0x0004, b"\x01"),
+        raw(0x0004, b"\x01ab"),
         # the JSON front is there, but the flags speak of other properties
         raw(0x8000, b"\x10application/json\x05utf-8"),
     ],
     ids=repr,
-)  # fmt: skip
+)
 def test_damage_is_a_table_error(payload: bytes) -> None:
     with pytest.raises(TableError):
         decode_header(payload)
@@ -67,11 +92,20 @@ def test_strings_that_are_not_utf8_survive_the_round() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("correlation_id", "x" * 256), ("reply_to", "é" * 128), ("content_type", 5), ("priority", 256),
-        ("priority", -1), ("delivery_mode", "2"), ("timestamp", -1), ("timestamp", 2**64), ("timestamp", "now"),
-        ("headers", {"k": object()}), ("type", b"bytes"), ("expiration", 1000),
+        ("correlation_id", "x" * 256),
+        ("reply_to", "é" * 128),
+        ("content_type", 5),
+        ("priority", 256),
+        ("priority", -1),
+        ("delivery_mode", "2"),
+        ("timestamp", -1),
+        ("timestamp", 2**64),
+        ("timestamp", "now"),
+        ("headers", {"k": object()}),
+        ("type", b"bytes"),
+        ("expiration", 1000),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_fit_is_a_table_error(name: str, value: object) -> None:
     props = Properties()
     setattr(props, name, value)
@@ -95,7 +129,14 @@ def test_span_of_the_header_table(content_type: str | None) -> None:
 
 @pytest.mark.parametrize(
     "payload",
-    [b"", raw(0xA000), raw(0xE000, b"\x01a"), raw(0x2000, b"\0\0\0\x09a"), raw(0x2000, class_id=10), raw(0xE000, b"\0")],
+    [
+        b"",
+        raw(0xA000),
+        raw(0xE000, b"\x01a"),
+        raw(0x2000, b"\0\0\0\x09a"),
+        raw(0x2000, class_id=10),
+        raw(0xE000, b"\0"),
+    ],
     ids=repr,
 )
 def test_span_of_damage_is_a_table_error(payload: bytes) -> None:
