@@ -43,6 +43,10 @@ ALIASES: Final[dict[str, str]] = {
 _LZMA_MEMORY: Final = 128 * 1024 * 1024
 
 
+#: What the zstandard package says of a frame that does not announce its size.
+_SIZE_UNKNOWN: Final = 2**64 - 1
+
+
 class _Stream(Protocol):
     """What the decompressors of the standard library have in common."""
 
@@ -145,8 +149,12 @@ def _lzma(data: bytes, limit: int) -> bytes:
 def _zstd(data: bytes, limit: int) -> bytes:
     module = _required(ZSTD)
     if module.__name__ == "zstandard":
+        # Its reader takes a cut for an end, so the size that the frame announces is compared, if it does.
+        announced = module.get_frame_parameters(data).content_size
         with module.ZstdDecompressor(max_window_size=2**27).stream_reader(data, read_across_frames=True) as reader:
             result: bytes = reader.read(limit + 1)
+        if len(result) <= limit and len(result) < announced != _SIZE_UNKNOWN:
+            raise DecodeError("application/zstd data are cut short")
         return result
     return _streams(data, limit, module.ZstdDecompressor)
 

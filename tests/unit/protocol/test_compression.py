@@ -141,7 +141,16 @@ def with_zstandard(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(sys.modules, "backports.zstd", None)
     monkeypatch.setitem(sys.modules, "compression.zstd", None)
-    fake = module("zstandard", ZstdDecompressor=ZstdDecompressor, compress=zlib.compress)
+
+    def get_frame_parameters(data: bytes) -> types.SimpleNamespace:
+        return types.SimpleNamespace(content_size=len(DATA))
+
+    fake = module(
+        "zstandard",
+        ZstdDecompressor=ZstdDecompressor,
+        compress=zlib.compress,
+        get_frame_parameters=get_frame_parameters,
+    )
     monkeypatch.setitem(sys.modules, "zstandard", fake)
 
 
@@ -165,6 +174,8 @@ def test_zstd_by_whichever_package(
         decompress(packed, mime, len(DATA) - 1)
     with pytest.raises(DecodeError, match="damaged"):
         decompress(b"junk", mime, 10)
+    with pytest.raises(DecodeError, match="cut short"):
+        decompress(compress(DATA[:-1], "zstd")[0] if package is with_zstandard else packed[:-1], mime, len(DATA))
 
 
 class BoundedBrotli:
