@@ -36,13 +36,14 @@ from turbo.policy.settling import Ending, Verb, settle
 from turbo.protocol import compression, content, result_meta
 from turbo.protocol.deliver import parse_deliver
 from turbo.protocol.faults import to_wire
+from turbo.protocol.header_cache import HeaderCache
 from turbo.protocol.message import TaskMessage, parse, parse_headers
 from turbo.protocol.saferepr import saferepr
-from turbo.protocol.properties import Properties, decode_header
 from turbo.protocol.table import TableError
 from turbo.ring import frames
 
 if TYPE_CHECKING:
+    from turbo.protocol.properties import Properties
     from turbo.app.base import Turbo
     from turbo.child.options import ChildOptions
     from turbo.child.reporting import Reporter
@@ -68,6 +69,7 @@ class NativeExecutor:
         self._soft = soft
         self._reporter = reporter
         self._pid = os.getpid()
+        self._headers = HeaderCache()
         self._zone = app.timezone
         self._settings = app.task_options()
         self._plans: dict[str, Plan] = {}
@@ -79,7 +81,7 @@ class NativeExecutor:
         self._reporter.begin(seq)
         properties: Properties | None = None
         try:
-            properties, _size = decode_header(header)
+            properties, _size = self._headers.decode(header)
             message = parse(properties, self._decode(properties, body), self._zone)
         except (TableError, SerializationError, InvalidTaskError) as error:
             self._refuse(seq, began, properties, body, error)
@@ -88,9 +90,8 @@ class NativeExecutor:
         if plan is None:
             self._unknown(seq, began, message)
             return
-        if (message.eta or message.expires or (message.headers and poison.DELIVERIES in message.headers)) and not self._admitted(
-            seq, began, message, plan
-        ):
+        poisonous = message.headers is not None and poison.DELIVERIES in message.headers
+        if (message.eta or message.expires or poisonous) and not self._admitted(seq, began, message, plan):
             return
         if message.callbacks or message.errbacks or message.chain or message.chord is not None:
             what = followups.unsupported(message)
@@ -105,7 +106,7 @@ class NativeExecutor:
         finally:
             current.pop(token)
             self._link.page.finished()
-        if os.getpid() != self._pid:
+        if self._link.detached:
             # A body forked and came back in the grandchild as well; only one process may go on with the rings.
             os._exit(0)
 

@@ -1,0 +1,86 @@
+"""The cached decoder against the full one, on captured headers and on damaged ones."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.protocol.goldens import GOLDENS
+from turbo.protocol.header_cache import HeaderCache
+from turbo.protocol.message import build
+from turbo.protocol.properties import decode_header, encode_header
+from turbo.protocol.table import TableError
+
+HEADERS = [golden.header for golden in GOLDENS]
+
+
+def _call(**changes: object) -> bytes:
+    task_id = str(uuid.uuid4())
+    options: dict[str, object] = {"args": (), "kwargs": {}, "origin": "gen1@host", "reply_to": "r" * 36}
+    options.update(changes)
+    args, kwargs = options.pop("args"), options.pop("kwargs")
+    headers, _body, properties = build(task_id, "proj.tasks.add", args, kwargs, **options)
+    properties.headers = headers
+    properties.content_type, properties.content_encoding = "application/json", "utf-8"
+    return encode_header(properties, 77)
+
+
+def test_headers_of_one_shape_are_decoded_from_memory_and_alike() -> None:
+    cache = HeaderCache()
+    shapes = [_call(args=(number, "x" * number), kwargs={"k": number}) for number in range(50)]
+    assert [cache.decode(one) for one in shapes] == [decode_header(one) for one in shapes]
+    assert len(cache._shapes) == 1
+
+
+def test_what_a_caller_changes_in_one_result_does_not_show_in_the_next() -> None:
+    cache = HeaderCache()
+    first, second, third = _call(), _call(), _call()
+    cache.decode(first)
+    properties, _ = cache.decode(second)
+    assert properties.headers is not None
+    properties.headers["timelimit"][0] = 5  # type: ignore[index]
+    properties.headers["stamps"]["a"] = 1  # type: ignore[index]
+    properties.headers["own"] = True
+    assert cache.decode(third) == decode_header(third)
+
+
+@pytest.mark.parametrize("header", HEADERS, ids=lambda header: f"{len(header)} bytes")
+def test_every_captured_header_twice(header: bytes) -> None:
+    cache = HeaderCache()
+    expected = decode_header(header)
+    assert cache.decode(header) == expected
+    assert cache.decode(header) == expected
+
+
+@settings(max_examples=400, deadline=None)
+@given(data=st.data())
+def test_damage_is_seen_as_the_full_decoder_sees_it(data: st.DataObject) -> None:
+    cache = HeaderCache()
+    for header in (*HEADERS, _call(args=(1, 2))):
+        try:
+            cache.decode(header)
+        except TableError:
+            continue
+    damaged = bytearray(data.draw(st.sampled_from([*HEADERS, _call(args=(1, 2)), _call(parent_id="p" * 36)])))
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(damaged) - 1))
+        damaged[at] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.sampled_from([0, 0, 0, 1, 7, 40]))
+    broken = bytes(damaged[: len(damaged) - cut])
+    try:
+        expected = decode_header(broken)
+    except TableError:
+        with pytest.raises(TableError):
+            cache.decode(broken)
+        return
+    assert repr(cache.decode(broken)) == repr(expected)
+
+
+def test_headers_that_vary_elsewhere_are_given_up_and_still_decoded() -> None:
+    cache = HeaderCache()
+    for _ in range(40):
+        header = _call(parent_id=str(uuid.uuid4()))
+        assert cache.decode(header) == decode_header(header)

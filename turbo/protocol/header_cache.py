@@ -1,0 +1,198 @@
+"""Decodes content headers that differ from an earlier one only in ids and argument texts without walking them.
+
+Place: the child's executor asks this before ``protocol.properties.decode_header``, once a task. Messages of one task
+from one producer are the same bytes but for five texts: id, root_id, argsrepr, kwargsrepr and the correlation id.
+The first such header is decoded in full and remembered as a *shape*: the bytes between those texts, and the decoded
+values. A later header with the same bytes between differs in the texts alone. Pure.
+
+Why it is right. A header's structure is given by its type and length bytes. All of them lie between the five texts,
+or are the lengths of the two argument texts and of the table, which are read and checked. So when everything between
+matches, the full decoder would walk the same path and find the same values, but for the texts, which are cut out at
+the same places. A shape is made only from a header whose full decoding gave, for each text, exactly the bytes cut
+out; anything unusual (text that is not UTF-8, ids of another length) is left to the full decoder.
+tests/unit/protocol/test_header_cache.py compares the two on captured and mutated headers.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, Final
+
+from turbo.protocol.properties import Properties, decode_header
+
+_U32: Final = struct.Struct(">I").unpack_from
+_U64: Final = struct.Struct(">Q").unpack_from
+#: Flags, "application/json" and "utf-8" come first in nearly every message; the table's length follows them.
+_HEAD_AT: Final = 12
+_TABLE_AT: Final = 37
+_KEYS_AT: Final = 41
+#: Class and weight, before the body size.
+_BASIC: Final = b"\x00\x3c\x00\x00"
+_JSON: Final = b"\x10application/json\x05utf-8"
+#: Key, type and length of an id that is a UUID's text.
+_ID: Final = b"\x02idS\x00\x00\x00$"
+_ROOT: Final = b"\x07root_idS\x00\x00\x00$"
+_ARGS: Final = b"\x08argsreprS"
+_KWARGS: Final = b"\nkwargsreprS"
+_UUID: Final = 36
+#: Shapes kept at one time; a worker sees about one for each task and producer.
+_MOST_SHAPES: Final = 256
+#: A place in the cache whose shape is replaced this often in a row is given up: its headers vary elsewhere.
+_GIVE_UP: Final = 8
+
+
+class _Shape:
+    """One remembered header: the bytes between its texts, and its decoded values."""
+
+    __slots__ = (
+        "after_id", "after_kwargs", "after_root", "head", "headers", "misses", "properties", "rest", "table_rest",
+    )  # fmt: skip
+
+    head: bytes
+    after_id: bytes
+    after_root: bytes
+    after_kwargs: bytes
+    rest: bytes
+    #: Bytes of the table behind kwargsrepr.
+    table_rest: int
+    headers: dict[str, Any]
+    properties: Properties
+    misses: int
+
+
+class HeaderCache:
+    """A decoder with a memory. One a process; not for threads."""
+
+    __slots__ = ("_shapes",)
+
+    def __init__(self) -> None:
+        self._shapes: dict[bytes, _Shape] = {}
+
+    def decode(self, payload: bytes) -> tuple[Properties, int]:  # hot: bench trace
+        """As :func:`turbo.protocol.properties.decode_header`, which it falls back to. Raises TableError."""
+        at = payload.find(_ID, _KEYS_AT)
+        if at < 0:
+            return decode_header(payload)
+        key = payload[_KEYS_AT:at]
+        shape = self._shapes.get(key)
+        if shape is not None:
+            found = _match(shape, payload, at + 8)
+            if found is not None:
+                return found
+            if shape.misses >= _GIVE_UP:
+                return decode_header(payload)
+        properties, size = decode_header(payload)
+        self._learn(key, payload, at + 8, properties, shape.misses + 1 if shape is not None else 0)
+        return properties, size
+
+    def _learn(self, key: bytes, payload: bytes, at: int, properties: Properties, misses: int) -> None:
+        """Remember a header if all of it is as expected."""
+        shape = _shape_of(payload, at, properties)
+        if shape is None:
+            return
+        if len(self._shapes) >= _MOST_SHAPES:
+            self._shapes.clear()
+        shape.misses = misses
+        self._shapes[key] = shape
+
+
+def _match(shape: _Shape, payload: bytes, at: int) -> tuple[Properties, int] | None:  # hot: bench trace
+    """Decode by a shape; None when the header is not of it."""
+    id_end = at + _UUID
+    root_at = id_end + len(shape.after_id)
+    root_end = root_at + _UUID
+    args_at = root_end + len(shape.after_root) + 4
+    if (
+        not payload.startswith(shape.after_id, id_end)
+        or not payload.startswith(shape.after_root, root_end)
+        or not payload.startswith(shape.head, _HEAD_AT)
+        or not payload.startswith(_BASIC)
+        or len(payload) < args_at
+    ):
+        return None
+    args_end = args_at + _U32(payload, args_at - 4)[0]
+    kwargs_at = args_end + 16
+    if not payload.startswith(_KWARGS, args_end) or len(payload) < kwargs_at:
+        return None
+    kwargs_end = kwargs_at + _U32(payload, kwargs_at - 4)[0]
+    correlation_at = kwargs_end + len(shape.after_kwargs)
+    if (
+        not payload.startswith(shape.after_kwargs, kwargs_end)
+        or payload[correlation_at + _UUID :] != shape.rest
+        or _U32(payload, _TABLE_AT)[0] != kwargs_end + shape.table_rest - _KEYS_AT
+    ):
+        return None
+    try:
+        headers = shape.headers.copy()
+        headers["id"] = payload[at:id_end].decode()
+        headers["timelimit"] = [None, None]
+        headers["root_id"] = payload[root_at:root_end].decode()
+        headers["argsrepr"] = payload[args_at:args_end].decode()
+        headers["kwargsrepr"] = payload[kwargs_at:kwargs_end].decode()
+        headers["stamps"] = {}
+        correlation_id = payload[correlation_at : correlation_at + _UUID].decode()
+    except UnicodeDecodeError:
+        return None
+    known = shape.properties
+    properties = Properties(
+        known.content_type,
+        known.content_encoding,
+        headers,
+        known.delivery_mode,
+        known.priority,
+        correlation_id,
+        known.reply_to,
+        known.expiration,
+    )
+    shape.misses = 0
+    return properties, _U64(payload, 4)[0]
+
+
+def _shape_of(payload: bytes, at: int, properties: Properties) -> _Shape | None:
+    """Make a shape of a decoded header; None when it is not of the usual form."""
+    headers = properties.headers
+    root_at = payload.find(_ROOT, at) + len(_ROOT)
+    args_at = payload.find(_ARGS, root_at) + len(_ARGS) + 4
+    if (
+        headers is None
+        or root_at < len(_ROOT)
+        or args_at < len(_ARGS) + 4
+        or headers.get("timelimit") != [None, None]
+        or headers.get("stamps") != {}
+        or any(type(value) in (list, dict) for name, value in headers.items() if name not in ("timelimit", "stamps"))
+    ):
+        return None
+    args_end = args_at + _U32(payload, args_at - 4)[0]
+    kwargs_at = args_end + 16
+    if not payload.startswith(_KWARGS, args_end):
+        return None
+    kwargs_end = kwargs_at + _U32(payload, kwargs_at - 4)[0]
+    table_end = _KEYS_AT + _U32(payload, _TABLE_AT)[0]
+    correlation = (properties.correlation_id or "").encode()
+    correlation_at = payload.find(b"$" + correlation, table_end) + 1
+    spans = ((at, at + _UUID), (root_at, root_at + _UUID), (args_at, args_end), (kwargs_at, kwargs_end))
+    cut = tuple(payload[start:end] for start, end in spans)
+    named = ("id", "root_id", "argsrepr", "kwargsrepr")
+    if (
+        len(correlation) != _UUID
+        or correlation_at == 0
+        or cut != tuple(str(headers.get(name)).encode() for name in named)
+        or any(type(headers[name]) is not str for name in named)
+        or not payload.startswith(_JSON, _HEAD_AT + 2)
+        or not payload.startswith(_BASIC)
+        or properties.message_id is not None
+        or any(
+            getattr(properties, name) is not None for name in ("timestamp", "type", "user_id", "app_id", "cluster_id")
+        )
+    ):
+        return None
+    shape = _Shape()
+    shape.head = payload[_HEAD_AT:_TABLE_AT]
+    shape.after_id = payload[at + _UUID : root_at]
+    shape.after_root = payload[root_at + _UUID : args_at - 4]
+    shape.after_kwargs = payload[kwargs_end:correlation_at]
+    shape.rest = payload[correlation_at + _UUID :]
+    shape.table_rest = table_end - kwargs_end
+    shape.headers = headers.copy()
+    shape.properties = properties
+    return shape
