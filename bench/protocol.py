@@ -36,7 +36,7 @@ def golden(name: str) -> bytes:
 
 def steps() -> dict[str, tuple[float, Callable[[], object]]]:
     """Each step with its budget in microseconds."""
-    plain, retry, eta = golden("plain"), golden("retry"), golden("eta")
+    plain, member, eta = golden("plain"), golden("group"), golden("eta")
     props, size = decode_header(plain)
     task_id = props.correlation_id or ""
     body = tagged_json.loads(BODY)
@@ -47,7 +47,7 @@ def steps() -> dict[str, tuple[float, Callable[[], object]]]:
     meta = result_meta.build_meta(task_id, "SUCCESS", None, None, date_done=done)
     return {
         "peek": (0.6, lambda: peek(plain)),
-        "peek, a retry": (1.0, lambda: peek(retry)),
+        "peek, member of a group": (1.0, lambda: peek(member)),
         "peek, an ETA": (4.0, lambda: peek(eta)),
         "parse_deliver": (1.0, lambda: parse_deliver(DELIVER)),
         "decode_header": (5.0, lambda: decode_header(plain)),
