@@ -41,9 +41,7 @@ def test_roles_and_several_points():
         failpoint.hit("a")
 
 
-@pytest.mark.parametrize(
-    "text", ["a", "a=explode", "a=sleep", "a=kill9(3)", "a=raise@0", "a=exit(x)", "=raise"]
-)
+@pytest.mark.parametrize("text", ["a", "a=explode", "a=sleep", "a=kill9(3)", "a=raise@0", "a=exit(x)", "=raise"])
 def test_what_cannot_be_understood_is_named(text):
     with pytest.raises(ValueError, match="TURBO_FAILPOINTS"):
         failpoint.configure(text)

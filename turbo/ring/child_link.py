@@ -73,9 +73,7 @@ class ChildLink:
         "detached", "epoch", "page",
     )  # fmt: skip
 
-    def __init__(
-        self, epoch: int, fds: Sequence[int], lifeline_fd: int, abort: Callable[[int, str], NoReturn]
-    ) -> None:
+    def __init__(self, epoch: int, fds: Sequence[int], lifeline_fd: int, abort: Callable[[int, str], NoReturn]) -> None:
         task_fd, outcome_fd, page_fd, token_fd, event_fd, channel_fd = fds
         memory.check_size(page_fd, PAGE_SIZE)
         page = memory.map_shared(page_fd, PAGE_SIZE, writable=True)

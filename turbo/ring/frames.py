@@ -109,9 +109,7 @@ def unpack_store(payload: bytes, offset: int = 0) -> StoreRequest:
         texts.append(payload[at : at + size].decode("utf-8", "surrogatepass"))
         at += size
     task_id, reply_to, correlation_id, content_type, content_encoding = texts
-    return StoreRequest(
-        task_id, payload[at:], bool(guard), reply_to, correlation_id, content_type, content_encoding
-    )
+    return StoreRequest(task_id, payload[at:], bool(guard), reply_to, correlation_id, content_type, content_encoding)
 
 
 @dataclass(slots=True)

@@ -147,9 +147,7 @@ class OutcomeConsumer:
     __slots__ = ("_capacity", "_epoch", "_event_fd", "_longest", "_mapping", "_mask", "_page", "_position",
                  "_words", "corrupt", "salvaged")  # fmt: skip
 
-    def __init__(
-        self, mapping: mmap.mmap, page: memoryview[int], event_fd: int, epoch: int, origin: int = 0
-    ) -> None:
+    def __init__(self, mapping: mmap.mmap, page: memoryview[int], event_fd: int, epoch: int, origin: int = 0) -> None:
         self._mapping = mapping
         self._words: memoryview[int] = memoryview(mapping).cast("Q")
         self._page = page

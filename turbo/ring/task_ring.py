@@ -59,9 +59,7 @@ class TaskProducer:
         "_tail", "_token_fd", "_words",
     )  # fmt: skip
 
-    def __init__(
-        self, mapping: mmap.mmap, page: memoryview[int], token_fd: int, epoch: int, origin: int = 0
-    ) -> None:
+    def __init__(self, mapping: mmap.mmap, page: memoryview[int], token_fd: int, epoch: int, origin: int = 0) -> None:
         self._mapping = mapping
         self._words: memoryview[int] = memoryview(mapping).cast("Q")
         self._page = page

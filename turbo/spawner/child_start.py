@@ -30,9 +30,7 @@ _GROUP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
-def become_child(
-    boot: ChildBoot, child_main: Callable[[ChildBoot], None], inherited: kernel.Inherited
-) -> None:
+def become_child(boot: ChildBoot, child_main: Callable[[ChildBoot], None], inherited: kernel.Inherited) -> None:
     """Turn a fresh fork of the spawner into a child and run ``child_main`` in it.
 
     ``inherited``: what the app opened at import. Starts with all signals blocked and unblocks them just

@@ -42,9 +42,7 @@ _log = logging.getLogger("turbo.spawner")
 _CONTROL_SPACE = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
 
 
-def start_spawner(
-    child_main: Callable[[ChildBoot], None], *, title: Callable[[], None] | None = None
-) -> Spawner:
+def start_spawner(child_main: Callable[[ChildBoot], None], *, title: Callable[[], None] | None = None) -> Spawner:
     """Fork the spawner. Call it after the app is imported and before any loop, thread or socket exists.
 
     ``child_main`` runs in each child and does not return before the child's end: returning is exit code 0, an
@@ -96,9 +94,7 @@ class Spawner:
 
     __slots__ = ("_control", "_lifeline_fd", "gone", "lifeline_armed", "pid", "pidfd", "threads_at_fork")
 
-    def __init__(
-        self, pid: int, pidfd: int, control: socket.socket, lifeline_fd: int, threads_at_fork: int
-    ) -> None:
+    def __init__(self, pid: int, pidfd: int, control: socket.socket, lifeline_fd: int, threads_at_fork: int) -> None:
         self.pid = pid
         #: Readable when the spawner has died.
         self.pidfd = pidfd

@@ -107,9 +107,7 @@ class SpawnerProcess:
 
     def _take_request(self) -> None:
         try:
-            data, controls, flags, _ = self._control.recvmsg(
-                REQUEST.size, _CONTROL_SPACE, socket.MSG_CMSG_CLOEXEC
-            )
+            data, controls, flags, _ = self._control.recvmsg(REQUEST.size, _CONTROL_SPACE, socket.MSG_CMSG_CLOEXEC)
         except ConnectionResetError as error:
             raise _MasterGone from error
         if not data:

@@ -9,11 +9,13 @@ import time
 
 import pytest
 
-from tests.process.ring.world import DONE, STARTED, TASK, echo, forked, like_a_worker, readable, scaled
+from tests.process.ring.world import DONE, PATIENCE, STARTED, TASK, echo, forked, like_a_worker, readable, scaled
 from turbo import failpoint
 from turbo.ring.layout import EXIT_RING_CORRUPT
 from turbo.ring.link import ChildLink, MasterLink
 from turbo.spawner.forking import fork
+
+pytestmark = PATIENCE
 
 CHILD_SITES = [
     "ring.task.claimed", "ring.task.read", "ring.task.head_stored", "ring.task.started_stored",

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.ring.world import DONE, TASK, echo, forked, readable, scaled
+from tests.process.ring.world import DONE, PATIENCE, TASK, echo, forked, readable, scaled
 from turbo.ring.layout import (
     EXIT_DESCRIPTORS_LOST,
     EXIT_MASTER_GONE,
@@ -25,6 +25,7 @@ from turbo.ring.layout import (
 )
 from turbo.ring.link import MasterLink
 
+pytestmark = PATIENCE
 COUNT = struct.Struct("<Q")
 
 
@@ -72,6 +73,29 @@ def test_litmus_words(how):
                 torn += value < last
                 last = max(last, value)
     assert (torn > 0) is (how == "pack_into")
+
+
+def test_page_groups_are_never_seen_mixed():
+    """Sequence, deadlines and start are read together or not at all, while bodies follow each other fast."""
+
+    def bodies(link):
+        seq = 0
+        while True:
+            seq += 1
+            link.page.enter_body(seq, seq * 3, seq * 5, seq * 7)
+
+    with forked(bodies) as child:
+        page, seen = child.link.page, 0
+        deadline = time.monotonic() + scaled(2, 60)
+        while time.monotonic() < deadline:
+            running = page.running()
+            if running is not None:
+                seen += 1
+                seq = running.seq
+                assert running.soft_deadline_ns == seq * 3
+                assert running.hard_deadline_ns == seq * 5
+                assert running.started_ns == seq * 7
+    assert seen > 1000
 
 
 def test_no_wakeup_is_lost():

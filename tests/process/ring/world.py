@@ -10,12 +10,16 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+import pytest
+
 from turbo import failpoint
 from turbo.ring.link import ChildLink, MasterLink, PostMortem
 from turbo.spawner import kernel
 from turbo.spawner.forking import fork
 
 TORTURE = bool(os.environ.get("TURBO_TORTURE"))
+#: The suite's limit, or an hour for the long forms.
+PATIENCE = pytest.mark.timeout(3600 if TORTURE else 60)
 DONE = 4
 STARTED = 3
 TASK = 1

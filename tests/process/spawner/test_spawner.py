@@ -20,12 +20,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.ring.world import readable, scaled
+from tests.process.ring.world import PATIENCE, readable, scaled
 from turbo import failpoint
 from turbo.ring.link import ChildLink, MasterLink
 from turbo.spawner.handle import SpawnerGone, start_spawner
 from turbo.spawner.messages import Exited, Spawned, SpawnFailed
 
+pytestmark = PATIENCE
 ANSWER = 9
 
 
@@ -183,8 +184,10 @@ def test_child_has_its_descriptors_and_the_apps_files_only():
     read_fd, write_fd = os.pipe()
     with tempfile.NamedTemporaryFile() as log, ours, theirs, worker(python) as it:
         it.spawn(1)
-        listing = b"{int(f): os.readlink('/proc/self/fd/' + f) for f in os.listdir('/proc/self/fd')" \
-                  b" if os.path.lexists('/proc/self/fd/' + f)}"
+        listing = (
+            b"{int(f): os.readlink('/proc/self/fd/' + f) for f in os.listdir('/proc/self/fd')"
+            b" if os.path.lexists('/proc/self/fd/' + f)}"
+        )
         fds = eval(it.ask(1, listing))
         assert fds[log.fileno()] == log.name
         for channel in (ours.fileno(), theirs.fileno(), read_fd, write_fd):
@@ -207,6 +210,20 @@ def test_child_has_its_descriptors_and_the_apps_files_only():
                 assert what != os.readlink(f"/proc/self/fd/{it.spawner.fileno()}")
     os.close(read_fd)
     os.close(write_fd)
+
+
+def test_process_forked_by_a_task_has_no_ring_mapped():
+    def mapped(link, body):
+        pid = os.fork()
+        if pid == 0:
+            os._exit(Path("/proc/self/maps").read_text().count("memfd:turbo"))
+        _, status = os.waitpid(pid, 0)
+        own = Path("/proc/self/maps").read_text().count("memfd:turbo")
+        return b"%d %d" % (own, os.waitstatus_to_exitcode(status))
+
+    with worker(mapped) as it:
+        it.spawn(1)
+        assert it.ask(1) == b"3 0"
 
 
 @pytest.mark.parametrize("end", [b"crash", b"kill9"])
@@ -384,7 +401,10 @@ def test_killed_master_where_the_kernel_sends_nothing():
             with contextlib.suppress(OSError):
                 if os.readlink(f"/proc/self/fd/{fd}").startswith("pipe"):
                     os.close(fd)
-        return b"%d" % os.getpid()
+        link.emit(ANSWER, 1, [b"%d" % os.getpid()])
+        link.signal()
+        while True:
+            time.sleep(1000)
 
     with worker(disarm) as it:
         pid = it.spawn(1)

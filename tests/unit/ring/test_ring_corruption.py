@@ -97,9 +97,7 @@ def test_garbage_raises_nothing_but_ring_corrupt():
                 at = source.randrange(CAPACITY - len(noise) + 1)
                 memory[at : at + len(noise)] = noise
             if source.random() < 0.3:
-                rings.page[W_OUTCOME_TAIL] = source.choice(
-                    [0, 3, source.getrandbits(64), source.getrandbits(10)]
-                )
+                rings.page[W_OUTCOME_TAIL] = source.choice([0, 3, source.getrandbits(64), source.getrandbits(10)])
             if source.random() < 0.3:
                 rings.page[W_TASK_HEAD] = source.choice([3, source.getrandbits(64), source.getrandbits(10)])
             os.eventfd_write(rings.token_fd, 2)
@@ -130,6 +128,18 @@ def test_an_earlier_laps_record_is_not_valid_again():
         os.eventfd_write(rings.event_fd, 1)
         with pytest.raises(RingCorrupt, match="CRC"):
             rings.outcome_out.drain()
+
+
+def test_a_signal_for_a_record_without_its_tail_is_found():
+    with Rings() as rings:
+        rings.outcome_in.emit(1, 1, b"there")
+        tail = rings.page[W_OUTCOME_TAIL]
+        rings.outcome_in.emit(1, 1, b"written, and its tail never stored")
+        rings.page[W_OUTCOME_TAIL] = tail
+        rings.outcome_in.signal()
+        with pytest.raises(RingCorrupt, match="tail"):
+            rings.outcome_out.drain()
+        assert [body for _, _, body in rings.outcome_out.salvaged] == [b"there"]
 
 
 def test_what_came_before_the_damage_is_kept_for_the_post_mortem():

@@ -22,6 +22,7 @@ from turbo.ring.layout import (
     inline_limit,
 )
 from turbo.ring.master_link import MasterLink
+from turbo.ring.microbench import measure
 from turbo.ring.outcome_ring import OutcomeConsumer, OutcomeProducer
 from turbo.ring.task_ring import TaskConsumer, TaskProducer
 
@@ -29,9 +30,7 @@ CAPACITY = 1024
 ORIGINS = [0, 8, 1000, 2**31 - 64, 2**31, 2**32 - 512, 2**63 - 1024, 2**63 - 8, 2**63 + 16]
 BODIES = st.binary(max_size=inline_limit(CAPACITY))
 KINDS = st.integers(1, 2**31 - 1)
-SETTINGS = settings(
-    max_examples=150, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
-)
+SETTINGS = settings(max_examples=150, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def padded_end(tail: int, size: int) -> int:
@@ -314,6 +313,27 @@ def test_record_taken_back_and_staged_again_gets_a_new_sequence(links):
     assert master.stage(1, [b"x"]) == 2
     master.commit()
     assert child.claim() == (1, 2, b"x")
+
+
+def test_take_back_undoes_the_padding_too():
+    room = 64
+    with contextlib.closing(MasterLink(1, task_capacity=CAPACITY, origin=CAPACITY - room)) as master:
+        ring = master._tasks
+        master.stage(1, [b"l" * 100])
+        assert ring._tail == CAPACITY + 128
+        master.commit()
+        master.take_back()
+        assert ring._tail == CAPACITY - room
+        master.stage(1, [b"short"])
+        assert ring._mapping[CAPACITY - room + HEADER : CAPACITY - room + HEADER + 5] == b"short"
+
+
+def test_microbench_measures_every_step():
+    times = measure(records=32, size=600, batch=16)
+    assert 0 < times.stage_commit <= times.mean_stage_commit
+    assert min(times.claim, times.emit_signal, times.drain) > 0
+    with pytest.raises(ValueError, match="fit"):
+        measure(batch=1000)
 
 
 def test_big_bodies_both_ways_and_taken_back_ones_free_their_memory(links):
