@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench import results
 from bench.contenders import PEERS, Contender, contender, prepare
@@ -20,6 +19,9 @@ from bench.report import write_report
 from bench.rings import rings
 from bench.servers import Servers
 from bench.stage import Metrics, Reading, Stage, alternate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,8 @@ def _options(command: argparse.ArgumentParser, measure: Measure) -> None:
 
 def _contenders(args: argparse.Namespace) -> list[Contender]:
     listed = []
+    if args.measure not in ("drain", "large", "trace-less") and {"null", "sketch"} & set(args.peers):
+        raise BenchError(f"{args.measure} needs workers that run tasks: null and sketch run none")
     for name in args.peers:
         extra = tuple(args.turbo_option) if name == "turbo" else ()
         listed.append(contender(name, args.concurrency, extra))
@@ -154,14 +158,13 @@ def _variant(args: argparse.Namespace) -> str:
 def run(args: argparse.Namespace) -> results.Run:
     """Run one measure as its command line says, and save it."""
     versions = prepare(args.peers) if args.measure != "rings" else {}
+    contenders = _contenders(args)
     with Servers() as servers:
         stage = Stage(servers, queue_type=args.queue, results=args.results)
         print(f"# {args.measure} {_variant(args)}", flush=True)
         measure = MEASURES[args.measure].run(args, stage)
-        readings: Sequence[Reading] = alternate(_contenders(args), args.rounds, measure)
-    options: dict[str, Any] = {
-        name: value for name, value in vars(args).items() if name not in ("output", "measure")
-    }
+        readings: Sequence[Reading] = alternate(contenders, args.rounds, measure)
+    options: dict[str, Any] = {name: value for name, value in vars(args).items() if name not in ("output", "measure")}
     outcome = results.new(args.measure, _variant(args), versions, options, readings)
     _show(outcome)
     print(f"written to {outcome.save(args.output)}")

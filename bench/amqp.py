@@ -86,9 +86,7 @@ class Wire:
         self.socket.sendall(b"AMQP\x00\x00\x09\x01")
         self._expect(START)
         secret = b"\x00guest\x00guest"
-        self._send(
-            START_OK, table({}) + short("PLAIN") + struct.pack(">I", len(secret)) + secret + short("en_US"), 0
-        )
+        self._send(START_OK, table({}) + short("PLAIN") + struct.pack(">I", len(secret)) + secret + short("en_US"), 0)
         self._expect(TUNE)
         # no heartbeats: a bench leaves its connections alone for longer than any of them
         self._send(TUNE_OK, struct.pack(">HIH", 2047, _FRAME_MAX, 0), 0)
@@ -182,9 +180,7 @@ class Wire:
 
     def publish_now(self, queue: str, header: bytes, body: bytes) -> None:
         """Publish one message without confirms; do not mix with ``publish`` on one connection."""
-        self.socket.sendall(
-            method(PUBLISH, b"\x00\x00" + short("") + short(queue) + b"\x00") + content(header, body)
-        )
+        self.socket.sendall(method(PUBLISH, b"\x00\x00" + short("") + short(queue) + b"\x00") + content(header, body))
 
     def consume(self, queue: str, prefetch: int) -> bytes:
         """Start to consume ``queue`` with acknowledgements; bytes read beyond the answer."""

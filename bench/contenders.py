@@ -8,10 +8,13 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench import environments
-from bench.amqp import Table
 from bench.processes import BenchError
+
+if TYPE_CHECKING:
+    from bench.amqp import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 APPS = ROOT / "bench" / "apps"

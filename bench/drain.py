@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from bench import meters
-from bench.amqp import Wire
 from bench.contenders import FAST, Contender
-from bench.messages import Template
 from bench.processes import BenchError
-from bench.stage import Metrics, Stage
 from bench.workers import Marks, Worker
+
+if TYPE_CHECKING:
+    from bench.amqp import Wire
+    from bench.messages import Template
+    from bench.stage import Metrics, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +59,11 @@ def drain(stage: Stage, load: Load, contender: Contender) -> Metrics:
     if not ended:
         raise BenchError(f"{contender.label} did not end within its time after SIGTERM")
     seconds = (max(max(times), stored) - min(times)) / 1e9
+    metrics = {"tasks_per_s": (count - 1) / seconds}
     left = count - counted
-    return {
-        "tasks_per_s": (count - 1) / seconds,
+    if left < count / 2:
+        return metrics  # over before the first look: too few tasks to say what one costs
+    return metrics | {
         "cpu_us_per_task": used.total / left * 1e6,
         "master_cpu_us_per_task": used.root / left * 1e6,
         "children_cpu_us_per_task": used.rest / left * 1e6,

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from bench.contenders import Contender
-from bench.stage import Metrics, Stage
 from bench.statistics import percentile
 from bench.workers import Marks
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bench.contenders import Contender
+    from bench.stage import Metrics, Stage
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from bench import meters
-from bench.contenders import Contender
-from bench.stage import Metrics, Stage
 from bench.workers import Marks, Worker
+
+if TYPE_CHECKING:
+    from bench.contenders import Contender
+    from bench.stage import Metrics, Stage
 
 _MIB = 1 << 20
 _WARM_UP = 1000

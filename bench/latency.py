@@ -7,13 +7,16 @@ compares that with the clock as its first act.
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
-from bench.amqp import Wire
-from bench.contenders import Contender
 from bench.messages import TIME, Template
-from bench.stage import Metrics, Stage
 from bench.statistics import percentile
 from bench.workers import Marks
+
+if TYPE_CHECKING:
+    from bench.amqp import Wire
+    from bench.contenders import Contender
+    from bench.stage import Metrics, Stage
 
 _WARM_UP = 100
 

@@ -9,13 +9,17 @@ from __future__ import annotations
 import json
 import subprocess
 import uuid
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from bench import environments
-from bench.amqp import Wire
 from bench.contenders import APPS, Contender
 from bench.processes import BenchError, clean_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from bench.amqp import Wire
 
 #: Stands for a publishing time in a captured message; nineteen digits, as ``stamped`` gives.
 TIME = 1_000_000_000_000_000_000
@@ -54,9 +58,9 @@ def capture(
     framework = "celery" if contender.uses_celery_messages else "dramatiq"
     script = APPS / f"publish_{framework}.py"
     run = subprocess.run(
-        [environments.python_of(framework), script, task, json.dumps(arguments)],
+        [environments.python_of(framework), script, task],
         env={**clean_environment(), **env, "BENCH_FRAMEWORK": framework, "PYTHONPATH": str(APPS)},
-        cwd=APPS, capture_output=True, text=True, check=False, timeout=60, stdin=subprocess.DEVNULL,
+        cwd=APPS, capture_output=True, text=True, check=False, timeout=60, input=json.dumps(arguments),
     )  # fmt: skip
     if run.returncode != 0:
         raise BenchError(f"publishing with {framework} failed:\n{run.stdout[-500:]}{run.stderr[-2000:]}")

@@ -1,4 +1,133 @@
-"""placeholder"""
-from pathlib import Path
-def write_report(source: Path) -> list[Path]:
-    return []
+"""``python -m bench report``: the newest result of each measure as a Markdown page with plots."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bench.contenders import ROOT
+from bench.goals import GOALS
+from bench.processes import BenchError
+from bench.results import Run, latest
+from bench.svg import Bar, bars, figure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+PAGE = ROOT / "docs" / "benchmarks.md"
+NOTES = ROOT / "bench" / "notes.md"
+
+#: Measure -> what it is, and the metrics that are plotted: name, title, unit.
+_ABOUT: dict[str, tuple[str, tuple[tuple[str, str, str], ...]]] = {
+    "drain": ("The queue is filled with confirmed messages before the worker starts. The clock runs from the "
+              "first task done to the last (with results: to the last result stored).",
+              (("tasks_per_s", "Drain", "tasks/s, more is better"),
+               ("cpu_us_per_task", "Processor time of the worker", "µs a task, less is better"))),
+    "large": ("1,000 waiting messages whose argument is a string of 1 MB.",
+              (("tasks_per_s", "Messages of 1 MB", "tasks/s, more is better"),)),
+    "scale": ("Draining no-op tasks with few and with many children.",
+              (("master_cpu_us_per_task", "Processor time of the master", "µs a task, less is better"),)),
+    "latency": ("From just before the publisher's write to the task's first line, at a steady rate.",
+                (("p50_ms_at_200", "Publish to start, p50 at 200/s", "ms, less is better"),
+                 ("p99_ms_at_1000", "Publish to start, p99 at 1,000/s", "ms, less is better"))),
+    "memory": ("PSS of the whole process tree: `idle` before any task, `used` idle again after 1,000.",
+               (("idle_mib", "Idle memory at -c 2", "MiB, less is better"),
+                ("idle_mib_per_further_child", "Each further child", "MiB, less is better"))),
+    "startup": ("From the command's start to its first task done, the message waiting, files cached.",
+                (("seconds_to_first_task", "Command to first task", "s, less is better"),)),
+    "fairness": ("2,000 waiting tasks, 1 in 100 sleeps 1 s and the rest 5 ms, shuffled, `-c 4`. The ideal is a "
+                 "dispatcher without cost that gives each free child the next message.",
+                 (("of_ideal", "Makespan, mixed load", "of the ideal, less is better"),)),
+    "rings": ("Records of 200 bytes to a child that claims them, copies them out and reports them with as many "
+              "bytes: `batch` with 64 on their way, `single` with one.",
+              (("batch_us", "A record through the rings and back", "µs, less is better"),)),
+    "trace-less": ("turbo, and its connection, rings and children without decoding or running anything.",
+                   (("tasks_per_s", "With and without decoding and tracing", "tasks/s, more is better"),)),
+}  # fmt: skip
+
+
+def write_report(source: Path, page: Path = PAGE) -> list[Path]:
+    """Write ``page`` and its plots from the results in ``source``; the files written."""
+    runs = latest(source)
+    if not runs:
+        raise BenchError(f"{source} has no results: run a measure first")
+    plots = page.parent / page.stem
+    plots.mkdir(parents=True, exist_ok=True)
+    written = [page]
+    sections: list[str] = []
+    for name, (about, metrics) in _ABOUT.items():
+        for run in (found for (bench, _), found in runs.items() if bench == name):
+            lines = [f"## {name}: {run.variant}", "", about, ""]
+            for metric, title, unit in metrics:
+                path = plots / f"{name}-{run.variant}-{metric}.svg"
+                path.write_text(_plot(run, metric, f"{title} ({run.variant})", unit))
+                written.append(path)
+                lines.append(f"![{title}]({page.stem}/{path.name})")
+            sections.append("\n".join([*lines, "", *_table(run), ""]))
+    page.write_text("\n".join([*_head(runs), *_goals(runs), *_notes(), *sections]).rstrip() + "\n")
+    return written
+
+
+def _head(runs: Mapping[tuple[str, str], Run]) -> list[str]:
+    newest = max(runs.values(), key=lambda run: run.when)
+    versions = {name: value for run in runs.values() for name, value in run.versions.items()}
+    machine = newest.machine
+    peers = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+    return [
+        "# Benchmarks",
+        "",
+        "Written by `python -m bench report` from the files in `bench/results`; do not edit. Everything ran on "
+        "one machine, the servers beside the workers, all with default settings. Contenders alternate round by "
+        "round; the figures are medians over the rounds, and a ratio is the median of the ratios within a round. "
+        "Absolute figures belong to this machine; the ratios are what counts. Every round is checked: each task "
+        "ran exactly once, and the queue got nothing back.",
+        "",
+        f"- {machine['processor']}, {machine['cores']} cores, {machine['memory']}; {machine['system']}",
+        f"- Python {machine['python']}, RabbitMQ {machine['rabbitmq']}, Redis {machine['redis']}; {peers}",
+        f"- turbo at commit {newest.commit or 'unknown'}, {newest.when[:10]}",
+        "",
+    ]
+
+
+def _goals(runs: Mapping[tuple[str, str], Run]) -> list[str]:
+    lines = ["| measure | against | reached | goal | |", "|---|---|---|---|---|"]
+    for goal in GOALS:
+        value = goal.reading(runs)
+        unit = "x" if goal.against else ""
+        bound = f"{'≥' if goal.at_least else '≤'} {goal.bound:g}{unit}"
+        shown = "not measured" if value is None else figure(value) + unit
+        verdict = "" if value is None else "yes" if goal.reached(value) else "**no**"
+        lines.append(f"| {goal.what} | {goal.against} | {shown} | {bound} | {verdict} |")
+    return [*lines, ""]
+
+
+def _notes() -> list[str]:
+    """What people wrote about the figures, if anything."""
+    return [NOTES.read_text().strip(), ""] if NOTES.exists() else []
+
+
+def _table(run: Run) -> list[str]:
+    lines = [f"Median (lowest to highest) of {run.rounds} rounds, {run.when[:10]}, commit {run.commit}.", ""]
+    lines += [f"| | {' | '.join(run.contenders)} |", "|---|" + "---|" * len(run.contenders)]
+    for metric in run.metrics:
+        cells = []
+        for each in run.contenders:
+            values = [value for value in run.series(each, metric) if value is not None]
+            middle = run.median(each, metric)
+            cells.append(
+                "-" if middle is None else f"{figure(middle)} ({figure(min(values))} to {figure(max(values))})"
+            )
+        lines.append(f"| {metric} | {' | '.join(cells)} |")
+    if run.failures():
+        lines += ["", f"{run.failures()} readings failed; the result file says why."]
+    return lines
+
+
+def _plot(run: Run, metric: str, title: str, unit: str) -> str:
+    rows = []
+    for each in run.contenders:
+        middle = run.median(each, metric)
+        if middle is not None:
+            rounds = tuple(value for value in run.series(each, metric) if value is not None)
+            rows.append(Bar(each, middle, rounds, each.startswith("turbo")))
+    return bars(title, unit, rows)

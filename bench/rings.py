@@ -11,11 +11,14 @@ import os
 import select
 import signal
 import time
+from typing import TYPE_CHECKING
 
 from bench.meters import process_seconds
 from bench.processes import BenchError
-from bench.stage import Metrics
 from turbo.ring.link import ChildLink, MasterLink
+
+if TYPE_CHECKING:
+    from bench.stage import Metrics
 
 _KIND = 1
 

@@ -87,7 +87,7 @@ class RabbitMQ:
         }
         self._stack = ExitStack()
         log = directory / "output.log"
-        epmd_argv = [epmd, "-address", "127.0.0.1", "-port", str(epmd_port)]
+        epmd_argv = [str(epmd), "-address", "127.0.0.1", "-port", str(epmd_port)]
         daemon = launch(epmd_argv, env=env, cwd=directory, log=log)
         self._stack.callback(end, daemon, patience=2)
         wait_until("epmd listens", lambda: accepts(epmd_port), 10)
@@ -121,8 +121,8 @@ class Redis:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         log = directory / "output.log"
-        argv = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
-                "--dir", directory]  # fmt: skip
+        argv = [str(program), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+                "--dir", str(directory)]  # fmt: skip
         self._server = launch(argv, env=dict(os.environ), cwd=directory, log=log)
         self.pid = self._server.pid
         wait_until("Redis answers", lambda: accepts(self.port), 15)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from bench.amqp import Wire
-from bench.contenders import Contender
 from bench.messages import Template, capture
 from bench.processes import BenchError, wait_until
-from bench.servers import Servers
 from bench.workers import Marks, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bench.contenders import Contender
+    from bench.servers import Servers
 
 Metrics = dict[str, float]
 
@@ -88,9 +92,7 @@ class Reading:
     error: str = ""
 
 
-def alternate(
-    contenders: Sequence[Contender], rounds: int, measure: Callable[[Contender], Metrics]
-) -> list[Reading]:
+def alternate(contenders: Sequence[Contender], rounds: int, measure: Callable[[Contender], Metrics]) -> list[Reading]:
     """Measure each contender in turn, ``rounds`` times over; prints a line for each."""
     readings: list[Reading] = []
     for number in range(1, rounds + 1):

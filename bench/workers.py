@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import struct
-import subprocess
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from bench import meters
 from bench.contenders import APPS, Contender
 from bench.processes import BenchError, clean_environment, end, launch
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
 
 
 class Marks:

@@ -1,6 +1,6 @@
 """Publish one task with real Celery and print its id and reply queue; what it sent is the bench's to copy.
 
-Arguments: the task's name, its arguments as JSON.
+Argument: the task's name. Standard input: its arguments as JSON.
 """
 
 from __future__ import annotations
@@ -11,5 +11,5 @@ import sys
 import bench_tasks
 
 task = getattr(bench_tasks, sys.argv[1])
-result = task.apply_async(args=json.loads(sys.argv[2]))
+result = task.apply_async(args=json.load(sys.stdin))
 print(json.dumps({"id": result.id, "reply_to": bench_tasks.app.thread_oid}))

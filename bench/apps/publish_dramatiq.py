@@ -1,6 +1,6 @@
 """Publish one message with real dramatiq and print its id.
 
-Arguments: the actor's name, its arguments as JSON.
+Argument: the actor's name. Standard input: its arguments as JSON.
 """
 
 from __future__ import annotations
@@ -10,5 +10,5 @@ import sys
 
 import dramatiq_tasks
 
-message = getattr(dramatiq_tasks, sys.argv[1]).send(*json.loads(sys.argv[2]))
+message = getattr(dramatiq_tasks, sys.argv[1]).send(*json.load(sys.stdin))
 print(json.dumps({"id": message.message_id, "reply_to": ""}))
