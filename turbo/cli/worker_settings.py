@@ -31,7 +31,8 @@ _SETTING_OF: Final[Mapping[str, str]] = {
     "max_memory_per_child_hard": "worker_max_memory_per_child_hard",
     "shutdown_timeout": "worker_shutdown_timeout",
 }
-_DEFAULT_ETA_LIMIT: Final = 1000
+#: Messages of half a kilobyte each: some 30 MB at the most. Celery has no bound here, and grows until it is killed.
+_DEFAULT_ETA_LIMIT: Final = 20_000
 
 
 def write_into(conf: Settings, given: Mapping[str, Any]) -> None:

@@ -36,7 +36,7 @@ class WorkerOptions:
     shutdown_timeout: float | None = None
     soft_shutdown_timeout: float = 0.0
     #: How many messages with a future ETA the worker holds besides its window.
-    eta_task_limit: int = 1000
+    eta_task_limit: int = 20_000
     broker_heartbeat: float = 120.0
     broker_connection_timeout: float = 4.0
     broker_connection_retry_on_startup: bool = True
