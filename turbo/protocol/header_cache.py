@@ -168,7 +168,7 @@ def _shape_of(payload: bytes, at: int, properties: Properties) -> _Shape | None:
         return None
     kwargs_end = kwargs_at + _U32(payload, kwargs_at - 4)[0]
     table_end = _KEYS_AT + _U32(payload, _TABLE_AT)[0]
-    correlation = (properties.correlation_id or "").encode()
+    correlation = (properties.correlation_id or "").encode("utf-8", "surrogateescape")
     correlation_at = payload.find(b"$" + correlation, table_end) + 1
     spans = ((at, at + _UUID), (root_at, root_at + _UUID), (args_at, args_end), (kwargs_at, kwargs_end))
     cut = tuple(payload[start:end] for start, end in spans)
