@@ -2,4 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from tests.harness.packages import require
+
+if TYPE_CHECKING:
+    import pytest
+
 pytest_plugins = ["tests.harness.fixtures"]
+
+#: Fixture and the package whose server it starts.
+_SERVERS = {"rabbitmq": "rabbitmq-server", "redis_server": "redis-server"}
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Install what is missing before the first test: an installation takes longer than a test may."""
+    if session.config.option.collectonly:
+        return
+    wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    for fixture, package in _SERVERS.items():
+        if fixture in wanted:
+            require(package)
