@@ -137,7 +137,7 @@ def parse(props: Properties, body: object, zone: tzinfo = UTC) -> TaskMessage:
     Raises ``InvalidTaskError`` naming the field, or its subclass :class:`UnknownMessageError`; nothing else.
     """
     headers = props.headers
-    if type(body) is list and len(body) == 3 and headers is not None and "task" in headers:
+    if type(body) is list and len(body) == 3 and type(headers) is dict and "task" in headers:
         return _assemble(headers, body[0], body[1], body[2], props, UTC)
     form = identify(props, body)
     if form is Form.V2:
@@ -156,9 +156,13 @@ def parse_headers(props: Properties, body: bytes, zone: tzinfo = UTC) -> TaskMes
     Raises ``InvalidTaskError``, as :func:`parse` does.
     """
     headers = props.headers
-    if headers is not None and "task" in headers:
+    if type(headers) is dict and "task" in headers:
         return _assemble(headers, (), {}, None, props, UTC)
-    if props.content_type != JSON or len(body) > _LARGEST_HEADER_BODY or (headers and "compression" in headers):
+    if (
+        props.content_type != JSON
+        or len(body) > _LARGEST_HEADER_BODY
+        or (type(headers) is dict and "compression" in headers)
+    ):
         raise UnknownMessageError("the headers name no task")
     try:
         decoded = loads(body)

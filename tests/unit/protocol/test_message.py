@@ -333,6 +333,12 @@ def test_what_names_no_task_is_unknown(body: object) -> None:
 def test_headers_that_are_no_mapping_are_unknown() -> None:
     odd = Properties(headers=["task"])  # type: ignore[arg-type]
     assert identify(odd, v1()) is Form.UNKNOWN
+    for headers in (["task"], "task", 5, True):
+        odd = Properties("application/json", headers=headers)  # type: ignore[arg-type]
+        with pytest.raises(UnknownMessageError):
+            parse(odd, [[], {}, None])
+        with pytest.raises(UnknownMessageError):
+            parse_headers(odd, b'{"task": "t", "id": "i"}')
 
 
 @pytest.mark.row("WP2", "WP4", "WP5")
