@@ -71,9 +71,7 @@ class MaxRetriesExceededError(TaskError):
     ``task_args`` and ``task_kwargs`` hold the call that is given up.
     """
 
-    def __init__(
-        self, *args: object, task_args: object = (), task_kwargs: object = None
-    ) -> None:
+    def __init__(self, *args: object, task_args: object = (), task_kwargs: object = None) -> None:
         super().__init__(*args)
         self.task_args = task_args
         self.task_kwargs = {} if task_kwargs is None else task_kwargs

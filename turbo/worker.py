@@ -86,5 +86,3 @@ def child_options(app: Turbo, options: WorkerOptions, blueprint: Blueprint) -> C
         queues=frozenset(queue.name for queue in blueprint.queues),
         verbose=options.loglevel <= logging.INFO,
     )
-
-

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from turbo.app.handlers import Handlers
 from turbo.app.task import Task
+from turbo.policy.settling import Ending, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +29,7 @@ class Plan:
         "on_retry",
         "on_success",
         "options",
+        "success_verb",
         "task",
         "throws",
         "track_started",
@@ -40,6 +42,7 @@ class Plan:
         self.early = not options.acks_late
         self.ignore_result = options.ignore_result
         self.keep_errors = options.store_errors_even_if_ignored
+        self.success_verb = settle(Ending.SUCCESS, acks_late=options.acks_late)
         self.track_started = bool(task.track_started)
         self.throws: tuple[type[BaseException], ...] = tuple(task.throws or ())
         kind = type(task)

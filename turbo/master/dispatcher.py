@@ -160,9 +160,7 @@ class Dispatcher:
             if not child.serving:
                 continue
             held = len(child.assigned)
-            seq = child.link.stage(
-                frames.TASK, frames.pack_task(0, delivery.deliver, delivery.header, delivery.body)
-            )
+            seq = child.link.stage(frames.TASK, frames.pack_task(0, delivery.deliver, delivery.header, delivery.body))
             if seq is None:
                 self._full(child, held)
                 continue

@@ -271,9 +271,10 @@ class Master:
         """Wait until every child is gone; False when the time is over or the phase turned cold first."""
         self._phase_changed.clear()
         phase = self.phase
-        return await self._wait_until(
-            lambda: not self.pool.children, timeout, until=lambda: self.phase is not phase
-        ) and self.phase is phase
+        return (
+            await self._wait_until(lambda: not self.pool.children, timeout, until=lambda: self.phase is not phase)
+            and self.phase is phase
+        )
 
     async def _wait_until(self, condition: object, timeout: float | None, until: object = None) -> bool:
         deadline = None if timeout is None else time.monotonic() + timeout

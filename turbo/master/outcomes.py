@@ -196,7 +196,8 @@ class Outcomes:
             self._shelf.hold(delivery)
 
     def _condemn(self, child: ChildProcess, reason: str) -> None:
-        logger.critical("Child %d (pid %d) wrote nonsense into its ring and is replaced: %s",
-                        child.index, child.pid, reason)
+        logger.critical(
+            "Child %d (pid %d) wrote nonsense into its ring and is replaced: %s", child.index, child.pid, reason
+        )
         if self._overseer is not None:
             self._overseer.child_corrupt(child, reason)

@@ -316,5 +316,3 @@ class Pool:
     def serving(self) -> list[ChildProcess]:
         """Children that may be given work, by slot."""
         return sorted((c for c in self.children.values() if c.serving), key=lambda c: c.index)
-
-

@@ -50,9 +50,7 @@ class Settlement:
             delivery.acked = True
             self._link.ack(delivery.epoch, delivery.tag)
 
-    def publish(
-        self, delivery: Delivery | None, request: PublishRequest, *, essential: bool = False
-    ) -> None:
+    def publish(self, delivery: Delivery | None, request: PublishRequest, *, essential: bool = False) -> None:
         """Send what a task published; its own settlement waits for the confirm.
 
         When the broker does not take the message, the delivery is requeued instead of settled as decided. An
@@ -105,9 +103,7 @@ class Settlement:
 
     # -- inside ------------------------------------------------------------------------------------------
 
-    def _confirmed(
-        self, delivery: Delivery, request: PublishRequest, result: Published, essential: bool
-    ) -> None:
+    def _confirmed(self, delivery: Delivery, request: PublishRequest, result: Published, essential: bool) -> None:
         delivery.unconfirmed -= 1
         if result is not Published.CONFIRMED:
             self.failed_publishes += 1

@@ -1,10 +1,10 @@
 """The life of one child as the master sees it, as a table.
 
-    STARTING  asked of the spawner; no hello yet
-    SERVING   said hello; gets work
-    RETIRING  gets no more work; leaves after the task it runs
-    KILLED    a fatal signal was sent; its pidfd has not fired yet
-    GONE      its pidfd fired
+STARTING  asked of the spawner; no hello yet
+SERVING   said hello; gets work
+RETIRING  gets no more work; leaves after the task it runs
+KILLED    a fatal signal was sent; its pidfd has not fired yet
+GONE      its pidfd fired
 """
 
 from __future__ import annotations

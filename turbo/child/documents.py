@@ -1,0 +1,131 @@
+"""Result documents as a child encodes them: what the master then only moves to the store.
+
+Runs in a child, between the end of a body and its DONE record. Everything here returns the packed store request of
+``ring.frames``, or nothing when no result is to be kept.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from turbo import states
+from turbo.exceptions import EncodeError
+from turbo.protocol import result_meta
+from turbo.protocol.faults import to_wire
+from turbo.protocol.saferepr import saferepr
+from turbo.ring import frames
+
+if TYPE_CHECKING:
+    from turbo.app.context import Context
+    from turbo.child.options import ChildOptions
+    from turbo.child.plan import Plan
+    from turbo.child.reporting import Reporter
+    from turbo.protocol.message import TaskMessage
+
+logger = logging.getLogger(__name__)
+
+
+def ignored(message: TaskMessage, plan: Plan) -> bool:
+    """Whether the result is to be thrown away: the message's word counts before the task's."""
+    return plan.ignore_result if message.ignore_result is None else message.ignore_result
+
+
+class Documents:
+    """Builds and encodes the documents of one child."""
+
+    def __init__(self, options: ChildOptions, reporter: Reporter, pid: int) -> None:
+        self._options = options
+        self._reporter = reporter
+        self._pid = pid
+        #: The commonest document needs nothing but its own few fields, encoded as JSON.
+        self._plain = options.result_serializer == "json" and not options.result_extended
+
+    def started(self, message: TaskMessage) -> bytes:
+        """The document of a task that has begun."""
+        document = result_meta.build_meta(
+            message.id,
+            states.STARTED,
+            {"pid": self._pid, "hostname": self._options.hostname},
+            None,
+            group_id=message.group,
+            parent_id=message.parent_id,
+        )
+        return self._packed(document, message)
+
+    def success(self, message: TaskMessage, request: Context, result: object) -> bytes:  # hot: bench drain --results
+        """The document of a task that returned. Raises EncodeError, which makes the task a failure."""
+        if not self._plain or request.has_children:
+            return self._packed(self._document(message, states.SUCCESS, result, None, request), message)
+        document = result_meta.build_meta(
+            message.id,
+            states.SUCCESS,
+            result,
+            None,
+            date_done=datetime.now(UTC).isoformat(),
+            group_id=message.group,
+            parent_id=message.parent_id,
+        )
+        return frames.pack_store(
+            frames.StoreRequest(
+                message.id,
+                result_meta.encode_meta(document),
+                False,
+                message.reply_to or "",
+                message.correlation_id or message.id,
+                "application/json",
+                "utf-8",
+            )
+        )
+
+    def failure(
+        self,
+        message: TaskMessage,
+        plan: Plan | None,
+        state: str,
+        error: BaseException | None,
+        trace: str | None,
+        request: Context | None = None,
+    ) -> bytes:
+        """The document of a state that carries an exception; empty when nothing is to be stored."""
+        if not self._options.stores:
+            return b""
+        if plan is not None and ignored(message, plan) and not plan.keep_errors:
+            return b""
+        document = self._document(message, state, to_wire(error) if error is not None else None, trace, request)
+        try:
+            return self._packed(document, message)
+        except EncodeError as failure:
+            # Only ``result_extended`` brings in values that may not encode: the error itself must get through.
+            logger.warning("Document of %s[%s] is stored without its arguments: %s", message.task, message.id, failure)
+            document.update(args=saferepr(message.args), kwargs=saferepr(message.kwargs))
+            return self._packed(document, message)
+
+    def _packed(self, document: dict[str, Any], message: TaskMessage) -> bytes:
+        return frames.pack_store(self._reporter.request(document, message.id, message.reply_to, message.correlation_id))
+
+    def _document(
+        self, message: TaskMessage, state: str, result: object, trace: str | None, request: Context | None
+    ) -> dict[str, Any]:
+        extended: dict[str, object] | None = None
+        if self._options.result_extended:
+            extended = {
+                "name": message.task,
+                "args": message.args,
+                "kwargs": message.kwargs,
+                "worker": self._options.hostname,
+                "retries": message.retries,
+                "queue": (request.delivery_info or {}).get("routing_key") if request is not None else None,
+            }
+        return result_meta.build_meta(
+            message.id,
+            state,
+            result,
+            trace,
+            children=[child.as_tuple() for child in request.children] if request is not None else [],
+            date_done=datetime.now(UTC).isoformat(),
+            group_id=message.group,
+            parent_id=message.parent_id,
+            extended=extended,
+        )
