@@ -19,7 +19,8 @@ from turbo.backends.registry import store_settings
 from turbo.backends.url import store_kind
 from turbo.child.main import child_main
 from turbo.child.options import ChildOptions
-from turbo.master.main import Blueprint, Master
+from turbo.master.assembly import Blueprint
+from turbo.master.main import Master
 from turbo.spawner.handle import start_spawner
 
 if TYPE_CHECKING:

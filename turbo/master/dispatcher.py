@@ -184,7 +184,8 @@ class Dispatcher:
         """A task of this child ended (already removed from ``assigned``); the caller pumps afterwards."""
         self.estimate_ns = scheduling.estimate(self.estimate_ns, runtime_ns)
         self._depth = scheduling.depth(self.estimate_ns)
-        if child.assigned:
+        if child.assigned and child.serving:
+            # What a child holds that is retiring or dead was taken off the sum when it was removed.
             self._ahead -= 1
         self._list(child)
 

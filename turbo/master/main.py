@@ -15,39 +15,16 @@ import asyncio
 import logging
 import os
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from turbo.amqp.link import BrokerLink
-from turbo.amqp.outbox import Outbox
-from turbo.backends.registry import open_store
 from turbo.master import os_signals
-from turbo.master.dispatcher import Dispatcher
-from turbo.master.eta import EtaShelf
-from turbo.master.inflight import Delivery, Ledger
-from turbo.master.intake import Intake
-from turbo.master.lost_child import LostChild
-from turbo.master.outcomes import Outcomes
-from turbo.master.poison import Poison
-from turbo.master.pool import Pool
-from turbo.master.recycling import Recycling
-from turbo.master.settlement import Settlement
-from turbo.master.time_limits import HardLimits
-from turbo.master.twins import Twins
-from turbo.master.verdicts import Verdicts
-from turbo.master.window import Window
+from turbo.master.assembly import assemble
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.worker_lifecycle import Phase, Request, on_request
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from turbo.amqp.tls import TlsOptions
-    from turbo.amqp.topology import Queue
-    from turbo.amqp.url import BrokerAddress
-    from turbo.backends.store import StoreSettings
-    from turbo.policy.task_options import TaskOptions
-    from turbo.policy.worker_options import WorkerOptions
+    from turbo.master.assembly import Blueprint
+    from turbo.master.inflight import Delivery
     from turbo.spawner.handle import Spawner
 
 logger = logging.getLogger("turbo.worker")
@@ -58,27 +35,11 @@ _CLOSING = 2.0
 _DRAIN_STEP = 0.01
 
 
-@dataclass(frozen=True, slots=True)
-class Blueprint:
-    """What the command decided before the loop: plain values."""
-
-    options: WorkerOptions
-    read_addresses: Sequence[BrokerAddress]
-    write_addresses: Sequence[BrokerAddress]
-    tls: TlsOptions | None
-    queues: Sequence[Queue]
-    tasks: Mapping[str, TaskOptions]
-    result_backend: str | None
-    store_settings: StoreSettings
-    stores: bool
-
-
 class Master:
     """All parts of one worker's master, and its phases."""
 
     def __init__(self, blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEventLoop) -> None:
-        self._options = options = blueprint.options
-        self._spawner = spawner
+        self._options = blueprint.options
         self._loop = loop
         self.phase = Phase.STARTING
         self.exit_code = 0
@@ -86,74 +47,14 @@ class Master:
         self._phase_changed = asyncio.Event()
         self._fatal: BaseException | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        network = {
-            "heartbeat": options.broker_heartbeat,
-            "tls": blueprint.tls,
-            "name": options.hostname,
-            "connection_timeout": options.broker_connection_timeout,
-        }
-        self.ledger = Ledger()
-        self.dispatcher = Dispatcher(loop, max_tasks_per_child=options.max_tasks_per_child)
-        self.outbox = Outbox(blueprint.write_addresses, **network)  # type: ignore[arg-type]
-        self.store = open_store(
-            blueprint.result_backend,
-            blueprint.store_settings,
-            outbox=self.outbox,
-            on_relief=lambda: self.dispatcher.resume("results"),
-        )
-        self.verdicts = Verdicts(blueprint.tasks, stores=blueprint.stores)
-        self.settlement = Settlement(self.outbox, self.store, self.ledger, self.dispatcher)
-        self.limits = HardLimits(loop)
-        self.twins = Twins(self.dispatcher, self.settlement, self.verdicts)
-        self.settlement.on_void_ended = self.twins.ended
-        self.outcomes = Outcomes(self.dispatcher, self.settlement, self.limits)
-        self.intake = Intake(
-            self.ledger,
-            self.dispatcher,
-            self.settlement,
-            self.verdicts,
-            self.twins,
-            self.outcomes,
-            verbose=options.loglevel <= logging.INFO,
-        )
-        self.shelf = EtaShelf(loop, self.intake.due)
-        self.intake.shelve_on(self.shelf)
-        self.outcomes.shelve_on(self.shelf)
-        quorum = bool(blueprint.queues) and all(queue.quorum for queue in blueprint.queues)
-        self.link = BrokerLink(
-            blueprint.read_addresses,
-            blueprint.queues,
-            self.intake,
-            prefetch_count=options.concurrency * options.prefetch_multiplier,
-            **network,  # type: ignore[arg-type]
-        )
-        self.settlement.settle_through(self.link)
-        self.window = Window(self.link, self.ledger, self.dispatcher, self.shelf, options, quorum=quorum)
-        self.pool = Pool(
-            loop,
-            spawner,
-            self.dispatcher,
-            self.outcomes,
-            concurrency=options.concurrency,
-            proc_alive_timeout=options.proc_alive_timeout,
-        )
-        self.recycling = Recycling(
-            self.pool,
-            concurrency=options.concurrency,
-            max_tasks=options.max_tasks_per_child,
-            limit_kib=options.max_memory_per_child,
-            hard_kib=options.max_memory_per_child_hard,
-        )
-        poison = Poison(self.settlement, self.verdicts, max_deliveries=options.task_max_deliveries)
-        self.lost = LostChild(self.dispatcher, self.outcomes, self.settlement, self.verdicts, poison)
-        self.pool.mourn(self.lost)
-        self.limits.obey(self.pool)
-        self.outcomes.oversee(self.recycling)
-        self.pool.on_serving = self.recycling.child_serving
-        self.pool.on_gone = self.recycling.child_gone
+        self.parts = parts = assemble(blueprint, spawner, loop)
+        self.ledger, self.dispatcher, self.intake = parts.ledger, parts.dispatcher, parts.intake
+        self.link, self.outbox, self.store = parts.link, parts.outbox, parts.store
+        self.shelf, self.twins, self.lost = parts.shelf, parts.twins, parts.lost
+        self.pool, self.window, self.recycling = parts.pool, parts.window, parts.recycling
         self.pool.on_fatal = self._die
         self.pool.on_spawner_gone = self._spawner_gone
-        self._purge = options.purge
+        self._purge = self._options.purge
 
     # -- running -----------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
+from turbo.master.boot import Boot
 from turbo.master.child_process import ChildProcess
 from turbo.policy.child_lifecycle import ChildState
 from turbo.ring import frames
@@ -32,17 +33,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between looks at starting children's hello words.
-_HELLO_CHECK = 0.002
 #: Seconds that the master waits for the spawner's exit report after a pidfd fired; only the log needs it.
 _STATUS_WAIT = 1.0
-#: Boot failures in a row after which the worker gives up if no child ever served.
-_BOOT_FAILURES = 3
-_BACKOFF_FIRST, _BACKOFF_MOST = 0.1, 10.0
-
-
-class BootFailure(RuntimeError):
-    """No child ever became ready."""
 
 
 class Pool:
@@ -63,14 +55,11 @@ class Pool:
         self._dispatcher = dispatcher
         self._outcomes = outcomes
         self._concurrency = concurrency
-        self._alive_timeout = proc_alive_timeout
+        self._boot = Boot(loop, self, alive_timeout=proc_alive_timeout)
         self._epochs = 0
         #: By epoch: every incarnation whose pidfd has not fired.
         self.children: dict[int, ChildProcess] = {}
         self._awaiting_status: dict[int, tuple[ChildProcess, asyncio.TimerHandle]] = {}
-        self._hello_timer: asyncio.TimerHandle | None = None
-        self._failures: dict[int, int] = {}
-        self._ever_served = False
         self._closing = False
         self._lost: LostChild | None = None
         #: Told when a child has begun to serve, has ended, or when the pool cannot start.
@@ -101,14 +90,14 @@ class Pool:
             link = MasterLink(self._epochs)
         except OSError as error:
             logger.error("No memory or descriptors for a child's rings (%s); trying again", error)
-            self._again_later(index)
+            self._boot.failed(index)
             return None
         child = ChildProcess(index, self._epochs, link, self._loop.time())
         try:
             self._spawner.spawn(child.epoch, index, link.child_fds())
         except BlockingIOError:
             link.close()
-            self._again_later(index)
+            self._boot.failed(index)
             return None
         except SpawnerGone:
             link.close()
@@ -117,15 +106,10 @@ class Pool:
         link.close_child_fds()
         return child
 
-    def _again_later(self, index: int) -> None:
-        """Spawn again after a pause that doubles with each failure in a row."""
-        failures = self._failures[index] = self._failures.get(index, 0) + 1
-        if not self._ever_served and failures >= _BOOT_FAILURES:
-            if self.on_fatal is not None:
-                self.on_fatal(BootFailure(f"child {index} ended {failures} times before it was ready"))
-            return
-        pause = min(_BACKOFF_FIRST * 2 ** (failures - 1), _BACKOFF_MOST)
-        self._loop.call_later(pause, self.spawn, index)
+    def cannot_start(self, error: BaseException) -> None:
+        """No child comes up: the worker has to give up."""
+        if self.on_fatal is not None:
+            self.on_fatal(error)
 
     def _from_spawner(self) -> None:
         for event in self._spawner.receive():
@@ -148,38 +132,17 @@ class Pool:
             return
         child.move(ChildState.GONE)
         child.link.close()
-        self._again_later(child.index)
+        self._boot.failed(child.index)
 
     def _spawned(self, event: Spawned) -> None:
         child = self.children[event.epoch]
         child.pid, child.pidfd = event.pid, event.pidfd
         self._loop.add_reader(event.pidfd, self._ended, child)
-        if self._hello_timer is None:
-            self._hello_timer = self._loop.call_later(_HELLO_CHECK, self._check_hellos)
+        self._boot.watch(child)
 
-    def _check_hellos(self) -> None:
-        self._hello_timer = None
-        waiting = False
-        now = self._loop.time()
-        for child in list(self.children.values()):
-            if child.state is not ChildState.STARTING or child.pidfd < 0:
-                continue
-            if child.link.page.hello() == child.pid:
-                self._serving(child)
-            elif now - child.spawned_at > self._alive_timeout:
-                logger.error(
-                    "Child %d (pid %d) was not ready after %.0f s", child.index, child.pid, self._alive_timeout
-                )
-                self.kill(child, "boot", None)
-            else:
-                waiting = True
-        if waiting and self._hello_timer is None:
-            self._hello_timer = self._loop.call_later(_HELLO_CHECK, self._check_hellos)
-
-    def _serving(self, child: ChildProcess) -> None:
+    def serving_now(self, child: ChildProcess) -> None:
+        """A child said hello: read its outcomes and give it work."""
         child.move(ChildState.SERVING)
-        self._ever_served = True
-        self._failures.pop(child.index, None)
         self._outcomes.watch(self._loop, child)
         if self._closing:
             self.retire(child)
@@ -288,7 +251,7 @@ class Pool:
             self.on_gone(child)
         if not self._closing and not child.replaced:
             if was is ChildState.STARTING or child.kill_reason == "boot":
-                self._again_later(child.index)
+                self._boot.failed(child.index)
             else:
                 self.spawn(child.index)
         self._dispatcher.balance()

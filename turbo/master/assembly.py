@@ -1,0 +1,150 @@
+"""Puts the parts of one worker's master together.
+
+Runs in the master, once, before anything is started. Every part gets what it needs by its constructor; where two
+parts know each other, the later one is named to the earlier one by a method of it. The parts are then
+``master.main``'s to start and stop.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from turbo.amqp.link import BrokerLink
+from turbo.amqp.outbox import Outbox
+from turbo.backends.registry import open_store
+from turbo.master.dispatcher import Dispatcher
+from turbo.master.eta import EtaShelf
+from turbo.master.inflight import Ledger
+from turbo.master.intake import Intake
+from turbo.master.lost_child import LostChild
+from turbo.master.outcomes import Outcomes
+from turbo.master.poison import Poison
+from turbo.master.pool import Pool
+from turbo.master.recycling import Recycling
+from turbo.master.settlement import Settlement
+from turbo.master.time_limits import HardLimits
+from turbo.master.twins import Twins
+from turbo.master.verdicts import Verdicts
+from turbo.master.window import Window
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Mapping, Sequence
+
+    from turbo.amqp.tls import TlsOptions
+    from turbo.amqp.topology import Queue
+    from turbo.amqp.url import BrokerAddress
+    from turbo.backends.store import ResultStore, StoreSettings
+    from turbo.policy.task_options import TaskOptions
+    from turbo.policy.worker_options import WorkerOptions
+    from turbo.spawner.handle import Spawner
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """What the command decided before the loop: plain values."""
+
+    options: WorkerOptions
+    read_addresses: Sequence[BrokerAddress]
+    write_addresses: Sequence[BrokerAddress]
+    tls: TlsOptions | None
+    queues: Sequence[Queue]
+    tasks: Mapping[str, TaskOptions]
+    result_backend: str | None
+    store_settings: StoreSettings
+    stores: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts that are started, stopped or asked; the rest is held by these."""
+
+    ledger: Ledger
+    dispatcher: Dispatcher
+    outbox: Outbox
+    store: ResultStore
+    intake: Intake
+    shelf: EtaShelf
+    twins: Twins
+    outcomes: Outcomes
+    link: BrokerLink
+    window: Window
+    pool: Pool
+    recycling: Recycling
+    lost: LostChild
+
+
+def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEventLoop) -> Parts:
+    """Make every part and introduce them to one another. Opens nothing."""
+    options = blueprint.options
+    network: dict[str, Any] = {
+        "heartbeat": options.broker_heartbeat,
+        "tls": blueprint.tls,
+        "name": options.hostname,
+        "connection_timeout": options.broker_connection_timeout,
+    }
+    ledger = Ledger()
+    dispatcher = Dispatcher(loop, max_tasks_per_child=options.max_tasks_per_child)
+    outbox = Outbox(blueprint.write_addresses, **network)
+    store = open_store(
+        blueprint.result_backend,
+        blueprint.store_settings,
+        outbox=outbox,
+        on_relief=lambda: dispatcher.resume("results"),
+    )
+    verdicts = Verdicts(blueprint.tasks, stores=blueprint.stores)
+    settlement = Settlement(outbox, store, ledger, dispatcher)
+    limits = HardLimits(loop)
+    twins = Twins(dispatcher, settlement, verdicts)
+    settlement.on_void_ended = twins.ended
+    outcomes = Outcomes(dispatcher, settlement, limits)
+    verbose = options.loglevel <= logging.INFO
+    intake = Intake(ledger, dispatcher, settlement, verdicts, twins, outcomes, verbose=verbose)
+    shelf = EtaShelf(loop, intake.due)
+    intake.shelve_on(shelf)
+    outcomes.shelve_on(shelf)
+    prefetch = options.concurrency * options.prefetch_multiplier
+    link = BrokerLink(blueprint.read_addresses, blueprint.queues, intake, prefetch_count=prefetch, **network)
+    settlement.settle_through(link)
+    quorum = bool(blueprint.queues) and all(queue.quorum for queue in blueprint.queues)
+    window = Window(link, ledger, dispatcher, shelf, options, quorum=quorum)
+    pool = _pool(options, spawner, loop, dispatcher, outcomes)
+    recycling = _recycling(options, pool)
+    outcomes.oversee(recycling)
+    poison = Poison(settlement, verdicts, max_deliveries=options.task_max_deliveries)
+    lost = LostChild(dispatcher, outcomes, settlement, verdicts, poison)
+    pool.mourn(lost)
+    limits.obey(pool)
+    return Parts(ledger, dispatcher, outbox, store, intake, shelf, twins, outcomes, link, window, pool, recycling, lost)
+
+
+def _pool(
+    options: WorkerOptions,
+    spawner: Spawner,
+    loop: asyncio.AbstractEventLoop,
+    dispatcher: Dispatcher,
+    outcomes: Outcomes,
+) -> Pool:
+    return Pool(
+        loop,
+        spawner,
+        dispatcher,
+        outcomes,
+        concurrency=options.concurrency,
+        proc_alive_timeout=options.proc_alive_timeout,
+    )
+
+
+def _recycling(options: WorkerOptions, pool: Pool) -> Recycling:
+    recycling = Recycling(
+        pool,
+        concurrency=options.concurrency,
+        max_tasks=options.max_tasks_per_child,
+        limit_kib=options.max_memory_per_child,
+        hard_kib=options.max_memory_per_child_hard,
+    )
+    pool.on_serving = recycling.child_serving
+    pool.on_gone = recycling.child_gone
+    return recycling
