@@ -53,6 +53,8 @@ def write_report(source: Path, page: Path = PAGE) -> list[Path]:
         raise BenchError(f"{source} has no results: run a measure first")
     plots = page.parent / page.stem
     plots.mkdir(parents=True, exist_ok=True)
+    for stale in plots.glob("*.svg"):
+        stale.unlink()
     written = [page]
     sections: list[str] = []
     for name, (about, metrics) in _ABOUT.items():
@@ -94,7 +96,7 @@ def _goals(runs: Mapping[tuple[str, str], Run]) -> list[str]:
     for goal in GOALS:
         value = goal.reading(runs)
         unit = "x" if goal.against else ""
-        bound = f"{'≥' if goal.at_least else '≤'} {goal.bound:g}{unit}"
+        bound = f"{'>=' if goal.at_least else '<='} {goal.bound:g}{unit}"
         shown = "not measured" if value is None else figure(value) + unit
         verdict = "" if value is None else "yes" if goal.reached(value) else "**no**"
         lines.append(f"| {goal.what} | {goal.against} | {shown} | {bound} | {verdict} |")

@@ -1,0 +1,20 @@
+"""One stage for all smoke tests: the bench's own servers, started once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from bench.contenders import prepare
+from bench.servers import Servers
+from tests.harness.packages import require
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    require("rabbitmq-server")
+    require("redis-server")
+    prepare(["celery", "dramatiq"])
+    with Servers() as running:
+        yield running

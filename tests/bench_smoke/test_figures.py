@@ -1,0 +1,120 @@
+"""The arithmetic of the bench: medians, ratios, the ideal, goals, the page and its plots."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from bench.amqp import content, table
+from bench.fairness import Mix, ideal_makespan
+from bench.goals import GOALS, Goal
+from bench.processes import BenchError
+from bench.report import write_report
+from bench.results import Run, latest, load
+from bench.stage import Reading
+from bench.statistics import percentile, ratios
+from bench.svg import Bar, bars, figure
+
+
+def a_run(when: str = "2030-01-01T00:00:00+00:00", **rates: list[float]) -> Run:
+    readings = [
+        Reading(number, who, {"tasks_per_s": value}, 0.1)
+        for who, values in rates.items()
+        for number, value in enumerate(values, start=1)
+    ]
+    names = ("processor", "cores", "memory", "system", "python", "rabbitmq", "redis")
+    return Run("drain", "none-classic-c2", when, "abc", dict.fromkeys(names, "x"), {"celery": "5"}, {}, readings)
+
+
+def test_percentile_is_the_nearest_rank() -> None:
+    assert [percentile([1, 2, 3, 4], each) for each in (1, 50, 51, 75, 99, 100)] == [1, 2, 3, 3, 4, 4]
+    with pytest.raises(ValueError, match="no values"):
+        percentile([], 50)
+
+
+def test_ratios_are_taken_within_a_round_and_skip_those_that_failed() -> None:
+    assert ratios([10, None, 30, 40], [5, 5, None, 10]) == [2, 4]
+
+
+def test_a_run_gives_the_median_of_the_ratios_not_the_ratio_of_the_medians() -> None:
+    run = a_run(turbo=[10, 20, 90], celery=[1, 10, 10])
+
+    assert run.ratio("tasks_per_s", "turbo", "celery") == 9
+    assert run.median("turbo", "tasks_per_s") == 20
+    assert run.ratio("tasks_per_s", "turbo", "nobody") is None
+
+
+def test_ideal_makespan() -> None:
+    assert ideal_makespan([1, 1, 1, 1], 2) == 2
+    assert ideal_makespan([3, 1, 1, 1], 2) == 3
+    mix = Mix()
+    durations = mix.durations()
+    assert durations == Mix().durations()
+    assert (len(durations), durations.count(1.0)) == (2000, 20)
+    assert ideal_makespan(durations, 4) < 1.1 * sum(durations) / 4
+
+
+def test_saving_and_loading_a_run(tmp_path: Path) -> None:
+    older, newer = a_run(turbo=[1.0]), a_run("2031-01-01T00:00:00+00:00", turbo=[2.0])
+    path = newer.save(tmp_path)
+    older.save(tmp_path)
+
+    assert load(path) == newer
+    assert latest(tmp_path) == {("drain", "none-classic-c2"): newer}
+
+
+def test_goals_are_judged_by_the_latest_runs() -> None:
+    goal = Goal("drain", "drain", "none-classic-c2", "tasks_per_s", "celery", 10)
+    run = a_run(turbo=[95.0], celery=[10.0])
+    runs = {("drain", "none-classic-c2"): run}
+
+    assert goal.reading(runs) == 9.5
+    assert not goal.reached(9.5)
+    assert goal.reached(10)
+    assert goal.reading({}) is None
+    assert Goal("m", "drain", "none-classic-c2", "tasks_per_s", "", 100, at_least=False).reached(95.0)
+    assert len(GOALS) == 15
+
+
+def test_the_page_shows_goals_tables_and_plots(tmp_path: Path) -> None:
+    a_run(turbo=[100.0, 120.0], celery=[10.0, 10.0]).save(tmp_path / "results")
+    page = tmp_path / "docs" / "benchmarks.md"
+    page.parent.mkdir()
+
+    written = write_report(tmp_path / "results", page)
+
+    text = page.read_text()
+    assert "| drain, no-op, results ignored, `-c 2` | celery | 11x | >= 10x | yes |" in text
+    assert "| tasks_per_s | 110 (100 to 120) | 10 (10 to 10) |" in text
+    plots = [path for path in written if path.suffix == ".svg"]
+    assert plots
+    assert all(ElementTree.parse(path).getroot().tag.endswith("svg") for path in plots)
+    assert all(path.name in text for path in plots)
+    with pytest.raises(BenchError, match="no results"):
+        write_report(tmp_path / "nothing", page)
+
+
+def test_a_plot_escapes_its_text() -> None:
+    plot = bars("<&>", "s", [Bar('a"b<', 2, (1, 3), True), Bar("none", 0, (), False)])
+    assert ElementTree.fromstring(plot) is not None
+
+
+def test_figures_have_three_digits() -> None:
+    assert [figure(value) for value in (0.12345, 3.456, 45.67, 12345.6)] == ["0.123", "3.46", "45.7", "12,346"]
+
+
+def test_frames_and_tables() -> None:
+    assert table({"a": "x", "n": 1, "t": True}) == (
+        b"\x00\x00\x00\x13" + b"\x01aS\x00\x00\x00\x01x" + b"\x01nI\x00\x00\x00\x01" + b"\x01tt\x01"
+    )
+    frames = content(b"head", bytes(131072))
+    sizes = []
+    while frames:
+        (size,) = struct.unpack_from(">I", frames, 3)
+        sizes.append(size)
+        assert frames[7 + size] == 0xCE
+        frames = frames[size + 8 :]
+    assert sizes == [4, 131064, 8]

@@ -1,0 +1,128 @@
+"""One short iteration of each measure: it runs, checks itself, and yields every figure that it promises."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.contenders import ROOT, Contender, contender
+from bench.drain import Load, drain
+from bench.fairness import Mix, fairness
+from bench.idle import memory, startup
+from bench.latency import latency
+from bench.processes import BenchError
+from bench.servers import Servers
+from bench.stage import Stage, alternate
+from bench.workers import Marks
+
+# the first test also builds the peers' environments and starts the servers
+pytestmark = pytest.mark.timeout(300)
+
+NOOP = Load("noop", (), 400, 4000)
+RATE_AND_CPU = {
+    "tasks_per_s", "cpu_us_per_task", "master_cpu_us_per_task", "children_cpu_us_per_task", "broker_cpu_us_per_task",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("peer", ["turbo", "celery", "celery-threads", "dramatiq", "null", "sketch"])
+def test_drain_of_every_peer(servers: Servers, peer: str) -> None:
+    metrics = drain(Stage(servers), NOOP, contender(peer, 2))
+
+    assert metrics["tasks_per_s"] > 50
+    assert set(metrics) in ({"tasks_per_s"}, RATE_AND_CPU)  # without processor times when it was over at once
+
+
+@pytest.mark.parametrize("peer", ["turbo", "celery"])
+@pytest.mark.parametrize("results", ["redis", "rpc"])
+def test_drain_with_results(servers: Servers, peer: str, results: str) -> None:
+    load = Load("noop_result", (), 200, 1000)
+
+    assert drain(Stage(servers, results=results), load, contender(peer, 2))["tasks_per_s"] > 20
+
+
+@pytest.mark.parametrize("peer", ["turbo", "celery", "null"])
+def test_drain_of_a_quorum_queue(servers: Servers, peer: str) -> None:
+    assert drain(Stage(servers, queue_type="quorum"), NOOP, contender(peer, 2))["tasks_per_s"] > 50
+
+
+@pytest.mark.parametrize("peer", ["turbo", "celery", "dramatiq", "null"])
+def test_large_messages(servers: Servers, peer: str) -> None:
+    assert drain(Stage(servers), Load("payload", ("x" * 1_000_000,), 5, 5), contender(peer, 2))["tasks_per_s"] > 1
+
+
+@pytest.mark.parametrize("peer", ["turbo", "celery", "dramatiq"])
+def test_latency(servers: Servers, peer: str) -> None:
+    metrics = latency(Stage(servers), (100,), 0.5, contender(peer, 2))
+
+    assert 0 < metrics["p50_ms_at_100"] <= metrics["p99_ms_at_100"] < 10_000
+
+
+@pytest.mark.parametrize("peer", ["turbo", "celery"])
+def test_memory_and_startup(servers: Servers, peer: str) -> None:
+    stage = Stage(servers)
+
+    used = memory(stage, 1, contender(peer, 1))
+    assert 5 < used["idle_mib"] < 1000
+    assert -50 < used["idle_mib_per_further_child"] < used["idle_mib"]
+    assert 0 < startup(stage, contender(peer, 1))["seconds_to_first_task"] < 60
+
+
+@pytest.mark.parametrize("peer", ["turbo", "celery"])
+def test_fairness(servers: Servers, peer: str) -> None:
+    metrics = fairness(Stage(servers), Mix(tasks=80, one_in=20, slow=0.2), contender(peer, 2))
+
+    # sleeping takes at least as long as it says: nobody beats the ideal by more than the clocks' grain
+    assert 0.99 < metrics["of_ideal"] < 20
+
+
+def test_a_worker_that_cannot_start_is_a_reading_with_its_own_words(servers: Servers) -> None:
+    broken = Contender("turbo", 2, "turbo", extra=("--no-such-option",))
+
+    (reading,) = alternate([broken], 1, lambda each: drain(Stage(servers), NOOP, each))
+
+    assert reading.metrics == {}
+    assert "--no-such-option" in reading.error
+
+
+def test_messages_that_are_not_acknowledged_are_found_out(servers: Servers) -> None:
+    stage, who = Stage(servers), contender("null", 1)
+    with stage.wire() as wire, Marks() as marks:
+        stage.fill(wire, who, stage.template(wire, who, "noop", ()), 3)
+        marks.path.write_bytes(bytes(8 * 3))
+        with pytest.raises(BenchError, match="3 messages came back"):
+            stage.check_drained(wire, who, marks, 3)
+        with pytest.raises(BenchError, match="3 tasks ran, 4 were sent"):
+            stage.check_drained(wire, who, marks, 4)
+
+
+def test_copies_of_a_message_differ_in_their_ids_alone(servers: Servers) -> None:
+    stage, who = Stage(servers), contender("celery", 1)
+    with stage.wire() as wire:
+        template = stage.template(wire, who, "noop", ())
+        one, two = template.copies(2)
+
+    assert one != two
+    assert [len(part) for part in one] == [len(part) for part in two] == [len(template.header), len(template.body)]
+
+
+def test_the_command_writes_results_and_the_report_reads_them(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bench", "rings", "--rounds", "2", "--tasks", "2000"]
+    subprocess.run([*command, "--output", tmp_path], cwd=ROOT, check=True, capture_output=True, timeout=60)
+
+    (path,) = tmp_path.glob("rings-*.json")
+    document = json.loads(path.read_text())
+    assert document["medians"]["turbo"]["batch_us"] > 0
+    assert len(document["readings"]) == 2
+    assert document["machine"]["cores"]
+
+
+def test_an_unknown_peer_is_refused_by_name() -> None:
+    command = [sys.executable, "-m", "bench", "drain", "--peers", "turbo,rocket"]
+    run = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=60)
+
+    assert run.returncode == 2
+    assert "rocket" in run.stderr
