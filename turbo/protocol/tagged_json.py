@@ -59,10 +59,12 @@ def loads(data: bytes | bytearray | memoryview | str) -> Any:
         if isinstance(data, str):
             return _loads_slowly(data)
         data = bytes(data)
+    # The cheap look first, which settles nearly every large document: a run of 19 digits covers two neighbouring
+    # ones of every ninth byte, a tag needs an underscore, an escape a backslash.
     if (
-        _MANY_DIGITS in data.translate(_DIGITS)
-        or b"__type__" in data
-        or (b"\\u00" in data and _ESCAPED_TAG.search(data))
+        (b"00" in data[::9].translate(_DIGITS) and _MANY_DIGITS in data.translate(_DIGITS))
+        or (b"_" in data and b"__type__" in data)
+        or (b"\\" in data and b"\\u00" in data and _ESCAPED_TAG.search(data))
     ):
         return _loads_slowly(data)
     try:

@@ -324,3 +324,12 @@ def test_plain_values_mean_what_the_standard_library_means(value: object) -> Non
 @given(RICH)
 def test_rich_values_go_there_and_back(value: object) -> None:
     assert repr(loads(dumps(value))) == repr(value)
+
+
+@pytest.mark.parametrize("offset", range(10))
+@pytest.mark.parametrize("digits", [19, 20, 40])
+def test_a_long_integer_is_found_wherever_it_stands(offset: int, digits: int) -> None:
+    for number in (int("9" * digits), -int("9" * digits)):
+        value = ["x" * (5000 + offset), number]
+        assert loads(json.dumps(value)) == value
+        assert loads(json.dumps(value).encode()) == value
