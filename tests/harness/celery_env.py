@@ -19,7 +19,7 @@ from pathlib import Path
 from tests.harness.processes import HarnessError
 
 #: Short version -> what pip installs. "current" is the Celery of the environment that runs the tests.
-_PINS = {"5.3": ("celery[redis]==5.3.6", "setuptools<81")}
+_PINS = {"5.3": ("celery[redis]==5.3.6", "pyyaml", "msgpack", "zstandard", "setuptools<81")}
 CURRENT = "current"
 
 
