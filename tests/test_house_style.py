@@ -154,12 +154,7 @@ class TestModule:
     def test_leaves_pika_to_those_who_speak_amqp(self, path: Path) -> None:
         if relative(path).startswith(("amqp/", "embedded_broker/")):
             return
-        found = [
-            name
-            for node in ast.walk(tree_of(path))
-            for name in imported(node)
-            if name.split(".")[0] == "pika"
-        ]
+        found = [name for node in ast.walk(tree_of(path)) for name in imported(node) if name.split(".")[0] == "pika"]
         assert not found
 
     def test_assigns_no_foreign_private_field(self, path: Path) -> None:

@@ -6,7 +6,10 @@ module name a class travels on the wire, so that a real Celery client rebuilds i
 
 from __future__ import annotations
 
-from datetime import datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 
 class TurboError(Exception):
@@ -148,7 +151,7 @@ class Reject(TaskPredicate):
         return f"reject requeue={self.requeue}: {self.reason}"
 
 
-class SoftTimeLimitExceeded(Exception):  # noqa: N818 - the field's name
+class SoftTimeLimitExceeded(Exception):
     """Raised inside a body that has run past its soft time limit. An ordinary ``Exception``, as in Celery."""
 
     def __str__(self) -> str:
@@ -156,7 +159,7 @@ class SoftTimeLimitExceeded(Exception):  # noqa: N818 - the field's name
         return f"SoftTimeLimitExceeded{self.args}"
 
 
-class TimeLimitExceeded(Exception):  # noqa: N818
+class TimeLimitExceeded(Exception):
     """The hard time limit passed and the child running the task was killed."""
 
     def __str__(self) -> str:
@@ -168,7 +171,7 @@ class WorkerLostError(Exception):
     """The child running the task died before it reported an outcome."""
 
 
-class Terminated(Exception):  # noqa: N818
+class Terminated(Exception):
     """The child running the task was ended by a request to terminate it."""
 
 

@@ -44,9 +44,7 @@ def celery_producer(
         stdin=subprocess.DEVNULL,
     )
     if run.returncode != 0:
-        raise HarnessError(
-            f"the Celery {version} script failed ({run.returncode}):\n{run.stdout}\n{run.stderr}"
-        )
+        raise HarnessError(f"the Celery {version} script failed ({run.returncode}):\n{run.stdout}\n{run.stderr}")
     return run.stdout
 
 

@@ -233,9 +233,7 @@ class FaultProxy:
             pipe.tasks.append(self._loop.create_task(self._forward(pipe, server, pipe.client, "down")))
         await self._forward(pipe, pipe.client, pipe.server, "up")
 
-    async def _forward(
-        self, pipe: _Pipe, source: socket.socket, sink: socket.socket | None, way: str
-    ) -> None:
+    async def _forward(self, pipe: _Pipe, source: socket.socket, sink: socket.socket | None, way: str) -> None:
         try:
             while True:
                 await self._moving.wait()

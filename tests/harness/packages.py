@@ -31,9 +31,7 @@ _PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
 def find_program(package: str) -> Path | None:
     """Where the package's main program is, or None when it is not installed."""
     name, places = _PROGRAMS[package]
-    for (
-        place
-    ) in places:  # RabbitMQ's own script first: Debian's wrapper on PATH changes the user and the directory
+    for place in places:  # RabbitMQ's own script first: Debian's wrapper on PATH changes the user and the directory
         candidate = Path(place) / name
         if os.access(candidate, os.X_OK):
             return candidate
@@ -49,9 +47,7 @@ def require(package: str) -> Path:
         _install(package)
         found = find_program(package)
     if found is None:
-        pytest.exit(
-            f"the tests need {_PROGRAMS[package][0]}, which installing {package} did not bring", returncode=3
-        )
+        pytest.exit(f"the tests need {_PROGRAMS[package][0]}, which installing {package} did not bring", returncode=3)
     return found
 
 
@@ -98,9 +94,7 @@ def _forbid_services(prefix: list[str], aside: Path) -> Path | None:
 
 def _apt(prefix: list[str], arguments: list[str]) -> None:
     settings = ["env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1"]
-    run = subprocess.run(
-        [*prefix, *settings, "apt-get", "-q", *arguments], capture_output=True, text=True, check=False
-    )
+    run = subprocess.run([*prefix, *settings, "apt-get", "-q", *arguments], capture_output=True, text=True, check=False)
     if run.returncode != 0:
         tail = (run.stdout + run.stderr)[-1500:]
         pytest.exit(f"apt-get {' '.join(arguments)} failed ({run.returncode}):\n{tail}", returncode=3)

@@ -69,9 +69,7 @@ def family(pid: int) -> list[psutil.Process]:
         return []
 
 
-def end(
-    process: subprocess.Popen[bytes], *, gently: int | None = signal.SIGTERM, patience: float = 10
-) -> None:
+def end(process: subprocess.Popen[bytes], *, gently: int | None = signal.SIGTERM, patience: float = 10) -> None:
     """End a process, its group and its descendants; returns when all are gone."""
     everyone = family(process.pid)
     if gently is not None and process.poll() is None:
@@ -90,9 +88,7 @@ def end(
     except (ProcessLookupError, PermissionError):
         pass
     process.wait(10)
-    wait_until(
-        f"the family of {process.args!r} is gone", lambda: not any(_alive(member) for member in everyone), 10
-    )
+    wait_until(f"the family of {process.args!r} is gone", lambda: not any(_alive(member) for member in everyone), 10)
     for stream in (process.stdin, process.stdout, process.stderr):
         if stream is not None:
             stream.close()
@@ -100,9 +96,7 @@ def end(
 
 def _alive(process: psutil.Process) -> bool:
     try:
-        return (
-            process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-        )  # an orphan's zombie is init's to reap
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE  # an orphan's zombie is init's to reap
     except psutil.NoSuchProcess:
         return False
 

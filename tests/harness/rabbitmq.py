@@ -250,9 +250,7 @@ class RabbitMQ:
         epmd = shutil.which("epmd")
         if epmd is None:
             raise HarnessError("epmd is missing; it comes with the erlang-base package")
-        self._epmd = spawn(
-            [epmd, "-address", "127.0.0.1", "-port", str(self._epmd_port)], env=self._environment()
-        )
+        self._epmd = spawn([epmd, "-address", "127.0.0.1", "-port", str(self._epmd_port)], env=self._environment())
         wait_until("epmd listens", lambda: accepts(self._epmd_port), 10)
 
     def _environment(self) -> dict[str, str]:

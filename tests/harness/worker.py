@@ -55,9 +55,7 @@ class WorkerProcess:
             self.command, env=self._env, cwd=self.directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
         self._process = process
-        self._reader = threading.Thread(
-            target=self._collect, args=(process,), name="worker-output", daemon=True
-        )
+        self._reader = threading.Thread(target=self._collect, args=(process,), name="worker-output", daemon=True)
         self._reader.start()
         return self
 
@@ -136,9 +134,7 @@ class WorkerProcess:
         try:
             status = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise HarnessError(
-                f"the worker did not end within {timeout:g} s; output:\n{self.output[-4000:]}"
-            ) from None
+            raise HarnessError(f"the worker did not end within {timeout:g} s; output:\n{self.output[-4000:]}") from None
         return status
 
     def close(self) -> None:

@@ -95,9 +95,7 @@ def pending() -> Meta:
     return {"status": PENDING, "result": None}
 
 
-def decode_meta(
-    stored: bytes, content_type: str, content_encoding: str, accept: frozenset[str]
-) -> Meta:
+def decode_meta(stored: bytes, content_type: str, content_encoding: str, accept: frozenset[str]) -> Meta:
     """Decode a stored document. Raises ``DecodeError`` or ``ContentDisallowed``."""
     document = decode(open_document(stored, LIMIT), content_type, content_encoding, accept)
     if not isinstance(document, dict) or not isinstance(document.get("status"), str):

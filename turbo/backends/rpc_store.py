@@ -132,9 +132,7 @@ class RpcStore:
         assert write.reply_to is not None
         self._outbox.publish("", write.reply_to, header, write.payload, mandatory=True, done=published)
 
-    def _on_published(
-        self, write: ResultWrite, header: bytes, done: Done, attempt: int, outcome: Published
-    ) -> None:
+    def _on_published(self, write: ResultWrite, header: bytes, done: Done, attempt: int, outcome: Published) -> None:
         if outcome is Published.CONFIRMED:
             self._settle(done, StoreOutcome.STORED)
         elif outcome is Published.RETURNED:

@@ -130,9 +130,7 @@ class AsyncResult(StoredResult):
 
     wait = get
 
-    def maybe_throw(
-        self, propagate: bool = True, callback: Callable[[str, Any], object] | None = None
-    ) -> Any:
+    def maybe_throw(self, propagate: bool = True, callback: Callable[[str, Any], object] | None = None) -> Any:
         """Raise the task's exception if it failed; otherwise return its result as it is now."""
         meta = self._meta()
         value = meta["result"]

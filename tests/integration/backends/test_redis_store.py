@@ -102,8 +102,7 @@ def test_a_guarded_write_leaves_a_success_alone(redis_url: str) -> None:
         "spaced": b'{"task_id": "spaced",\n "status" : "SUCCESS"}',
         "pickle": pickle.dumps({"status": "SUCCESS", "result": 1}),
         "yaml": b"result: 1\nstatus: SUCCESS\n",
-        "compressed": b"\x00celery-compressed\x00application/x-gzip\x00"
-        + zlib.compress(document("compressed")),
+        "compressed": b"\x00celery-compressed\x00application/x-gzip\x00" + zlib.compress(document("compressed")),
         "failure": document("failure", "FAILURE", {"exc_type": "X", "exc_message": ["SUCCESS"]}),
         "started": document("started", "STARTED", "SUCCESS"),
         "compressed-started": b"\x00celery-compressed\x00application/x-gzip\x00"

@@ -130,9 +130,7 @@ def test_a_revoked_task_raises_turbos_class() -> None:
     assert type(caught.value).__name__ == "TaskRevokedError"
 
 
-@pytest.mark.parametrize(
-    "document", [None, "text", 3, [1, 2], [["exc_type", "KeyError"], ["exc_message", ["k"]]]]
-)
+@pytest.mark.parametrize("document", [None, "text", 3, [1, 2], [["exc_type", "KeyError"], ["exc_message", ["k"]]]])
 def test_a_failure_without_an_exception_document_is_an_error_still(document: object) -> None:
     with pytest.raises(Exception):  # noqa: B017
         result_of(MemoryReader(t={"status": "FAILURE", "result": document})).get()
