@@ -8,96 +8,22 @@ import json
 import os
 import random
 import resource
-import select
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.process.ring.world import PATIENCE, readable, scaled
-from turbo import failpoint
-from turbo.ring.link import ChildLink, MasterLink
-from turbo.spawner.handle import SpawnerGone, start_spawner
-from turbo.spawner.messages import Exited, Spawned, SpawnFailed
+from tests.process.spawner.scenes import ANSWER, SCENES, python, wait_until, worker
+from turbo.ring.link import MasterLink
+from turbo.spawner.messages import Exited, SpawnFailed
 
 pytestmark = PATIENCE
-ANSWER = 9
-
-
-class Worker:
-    """What a master does with a spawner, for one test."""
-
-    def __init__(self, spawner):
-        self.spawner = spawner
-        self.links = {}
-        self.reports = []
-        self.pidfds = {}
-
-    def spawn(self, epoch):
-        """Make a child; return its pid."""
-        link = self.links[epoch] = MasterLink(epoch)
-        self.spawner.spawn(epoch, 0, link.child_fds())
-        link.close_child_fds()
-        report = self.await_report(Spawned, epoch)
-        self.pidfds[epoch] = report.pidfd
-        return report.pid
-
-    def await_report(self, kind, epoch):
-        while True:
-            for report in self.reports:
-                if isinstance(report, kind) and report.epoch == epoch:
-                    return report
-            assert readable(self.spawner.fileno()), f"no {kind.__name__} came"
-            self.reports += self.spawner.receive()
-            assert not self.spawner.gone
-
-    def ask(self, epoch, body=b""):
-        """Give the child one record and return its answer."""
-        link = self.links[epoch]
-        link.stage(1, [body])
-        link.commit()
-        return self.answer(epoch)
-
-    def answer(self, epoch):
-        assert readable(self.links[epoch].outcome_fd), "no answer came"
-        ((_, _, answer),) = self.links[epoch].drain()
-        return answer
-
-    def close(self):
-        for link in self.links.values():
-            link.close()
-        for pidfd in self.pidfds.values():
-            os.close(pidfd)
-        return self.spawner.close()
-
-
-@contextlib.contextmanager
-def worker(act, **options):
-    """A worker whose children run ``act(link, body) -> bytes`` for each record."""
-
-    def child_main(boot):
-        link = ChildLink.attach(boot.epoch, boot.fds, lifeline_fd=boot.lifeline_fd)
-        link.page.hello(os.getpid())
-        while True:
-            record = link.claim()
-            if record is None:
-                link.wait()
-                continue
-            link.emit(ANSWER, record[1], [act(link, record[2])])
-            link.signal()
-
-    it = Worker(start_spawner(child_main, **options))
-    assert it.spawner.wait_ready(10)
-    try:
-        yield it
-    finally:
-        it.close()
 
 
 def gone(pid, seconds=2.0):
@@ -110,11 +36,6 @@ def gone(pid, seconds=2.0):
         return readable(pidfd, seconds)
     finally:
         os.close(pidfd)
-
-
-def python(link, body):
-    """Run the record as an expression; the plainest remote control."""
-    return repr(eval(body)).encode()
 
 
 def grandchild_then(link, body):
@@ -296,48 +217,16 @@ def test_many_recyclings_leak_nothing_in_the_spawner():
         assert len(counts) == 1
 
 
-def test_dead_spawner_leaves_children_that_the_master_reaps():
-    with worker(python) as it:
-        pid = it.spawn(1)
-        os.kill(it.spawner.pid, signal.SIGKILL)
-        assert readable(it.spawner.pidfd, 2)
-        wait_until(lambda: it.spawner.receive() == [] and it.spawner.gone)
-        with pytest.raises(SpawnerGone):
-            it.spawner.spawn(2, 0, ())
-        assert it.ask(1, b"os.getppid()") == b"%d" % os.getpid()
-        assert pid not in [report.pid for report in it.spawner.reap_orphans({pid})]
-        assert it.ask(1, b"6 * 7") == b"42"
-        signal.pidfd_send_signal(it.pidfds[1], signal.SIGKILL)
-        assert readable(it.pidfds[1], 2)
-        assert Exited(-1, pid, -signal.SIGKILL) in it.spawner.reap_orphans({pid})
-
-
-def test_unreported_child_of_a_dead_spawner_is_killed():
-    failpoint.configure("spawner.after_fork=kill9:spawner")
-    try:
-        with worker(python) as it:
-            failpoint.configure("")
-            link = it.links[1] = MasterLink(1)
-            it.spawner.spawn(1, 0, link.child_fds())
-            assert readable(it.spawner.pidfd, 5)
-            ended = []
-            wait_until(lambda: ended.extend(it.spawner.reap_orphans(())) or ended)
-            assert [report.status for report in ended] == [-signal.SIGKILL]
-    finally:
-        failpoint.configure("")
-
-
-def test_threads_of_the_app_are_warned_of(caplog):
-    stop = threading.Event()
-    thread = threading.Thread(target=stop.wait)
-    thread.start()
-    try:
-        with worker(python) as it:
-            assert it.spawner.threads_at_fork >= 2
-    finally:
-        stop.set()
-        thread.join()
-    assert "started 1 thread(s)" in caplog.text
+@pytest.mark.parametrize("scene", SCENES)
+def test_scene_in_a_process_of_its_own(scene):
+    """What these look at is the whole process, which here has servers and threads of other tests."""
+    run = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-m", "tests.process.spawner.scenes", scene],
+        capture_output=True,
+        text=True,
+        timeout=40,
+    )
+    assert (run.returncode, run.stdout) == (0, f"{scene} holds\n"), run.stderr
 
 
 @contextlib.contextmanager
@@ -419,10 +308,3 @@ def test_killed_master_where_the_kernel_sends_nothing():
 
 def state(pid):
     return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-
-
-def wait_until(condition, message="it did not come to that"):
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, message
-        select.select([], [], [], 0.002)

@@ -1,0 +1,172 @@
+"""A master's part in the spawner's tests, and the scenes that need a process with no other child or thread.
+
+Run one as ``python -m tests.process.spawner.scenes NAME``; it says that it holds, or ends with a traceback.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from tests.process.ring.world import readable
+from turbo import failpoint
+from turbo.ring.link import ChildLink, MasterLink
+from turbo.spawner.handle import SpawnerGone, start_spawner
+from turbo.spawner.messages import Exited, Spawned
+
+ANSWER = 9
+
+
+class Worker:
+    """What a master does with a spawner, for one test."""
+
+    def __init__(self, spawner):
+        self.spawner = spawner
+        self.links = {}
+        self.reports = []
+        self.pidfds = {}
+
+    def spawn(self, epoch):
+        """Make a child; return its pid."""
+        link = self.links[epoch] = MasterLink(epoch)
+        self.spawner.spawn(epoch, 0, link.child_fds())
+        link.close_child_fds()
+        report = self.await_report(Spawned, epoch)
+        self.pidfds[epoch] = report.pidfd
+        return report.pid
+
+    def await_report(self, kind, epoch):
+        while True:
+            for report in self.reports:
+                if isinstance(report, kind) and report.epoch == epoch:
+                    return report
+            assert readable(self.spawner.fileno()), f"no {kind.__name__} came"
+            self.reports += self.spawner.receive()
+            assert not self.spawner.gone
+
+    def ask(self, epoch, body=b""):
+        """Give the child one record and return its answer."""
+        link = self.links[epoch]
+        link.stage(1, [body])
+        link.commit()
+        return self.answer(epoch)
+
+    def answer(self, epoch):
+        assert readable(self.links[epoch].outcome_fd), "no answer came"
+        ((_, _, answer),) = self.links[epoch].drain()
+        return answer
+
+    def close(self):
+        for link in self.links.values():
+            link.close()
+        for pidfd in self.pidfds.values():
+            os.close(pidfd)
+        return self.spawner.close()
+
+
+@contextlib.contextmanager
+def worker(act, **options):
+    """A worker whose children run ``act(link, body) -> bytes`` for each record."""
+
+    def child_main(boot):
+        link = ChildLink.attach(boot.epoch, boot.fds, lifeline_fd=boot.lifeline_fd)
+        link.page.hello(os.getpid())
+        while True:
+            record = link.claim()
+            if record is None:
+                link.wait()
+                continue
+            link.emit(ANSWER, record[1], [act(link, record[2])])
+            link.signal()
+
+    it = Worker(start_spawner(child_main, **options))
+    assert it.spawner.wait_ready(10)
+    try:
+        yield it
+    finally:
+        it.close()
+
+
+def python(link, body):
+    """Run the record as an expression; the plainest remote control."""
+    return repr(eval(body, {"os": os, "signal": signal, "subprocess": subprocess, "sys": sys})).encode()
+
+
+def wait_until(condition, message="it did not come to that"):
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, message
+        select.select([], [], [], 0.002)
+
+
+def children_outlive_the_spawner_and_the_master_reaps_them():
+    with worker(python) as it:
+        pid = it.spawn(1)
+        os.kill(it.spawner.pid, signal.SIGKILL)
+        assert readable(it.spawner.pidfd, 2)
+        wait_until(lambda: it.spawner.receive() == [] and it.spawner.gone)
+        with pytest.raises(SpawnerGone):
+            it.spawner.spawn(2, 0, ())
+        assert it.ask(1, b"os.getppid()") == b"%d" % os.getpid()
+        assert pid not in [report.pid for report in it.spawner.reap_orphans({pid})]
+        assert it.ask(1, b"6 * 7") == b"42"
+        signal.pidfd_send_signal(it.pidfds[1], signal.SIGKILL)
+        assert readable(it.pidfds[1], 2)
+        assert Exited(-1, pid, -signal.SIGKILL) in it.spawner.reap_orphans({pid})
+
+
+def an_unreported_child_of_a_dead_spawner_is_killed():
+    failpoint.configure("spawner.after_fork=kill9:spawner")
+    with worker(python) as it:
+        failpoint.configure("")
+        link = it.links[1] = MasterLink(1)
+        it.spawner.spawn(1, 0, link.child_fds())
+        assert readable(it.spawner.pidfd, 5)
+        ended = []
+        wait_until(lambda: ended.extend(it.spawner.reap_orphans(())) or ended)
+        assert [report.status for report in ended] == [-signal.SIGKILL]
+
+
+def threads_of_the_app_are_warned_of():
+    lines = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logging.getLogger().addHandler(handler)
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait)
+    thread.start()
+    try:
+        with worker(python) as it:
+            assert it.spawner.threads_at_fork == 2
+    finally:
+        stop.set()
+        thread.join()
+    assert [line for line in lines if "started 1 thread(s)" in line], lines
+    wait_until(lambda: len(os.listdir("/proc/self/task")) == 1, "the joined thread stays in the kernel's list")
+    with worker(python) as it:
+        assert it.spawner.threads_at_fork == 1
+    assert len(lines) == 1, lines
+
+
+SCENES = {
+    scene.__name__: scene
+    for scene in (
+        children_outlive_the_spawner_and_the_master_reaps_them,
+        an_unreported_child_of_a_dead_spawner_is_killed,
+        threads_of_the_app_are_warned_of,
+    )
+}
+
+
+if __name__ == "__main__":
+    SCENES[sys.argv[1]]()
+    sys.stdout.write(f"{sys.argv[1]} holds\n")
