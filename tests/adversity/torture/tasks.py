@@ -1,0 +1,90 @@
+"""The app that the torture tests run; every task leaves its trace in the oracle."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from typing import TYPE_CHECKING
+
+from tests.harness.oracle_record import record
+from turbo import Turbo
+from turbo.exceptions import SoftTimeLimitExceeded
+
+if TYPE_CHECKING:
+    from turbo import Task
+
+app = Turbo(
+    "torture",
+    broker=os.environ.get("TORTURE_BROKER"),
+    backend=os.environ.get("TORTURE_BACKEND"),
+    result_expires=86_400,
+    task_ignore_result=True,
+    task_store_errors_even_if_ignored=True,
+)
+
+LATE = {"acks_late": True, "reject_on_worker_lost": True}
+
+
+#: One task in so many dawdles up to so many seconds, so that kills fall into bodies and find work behind them.
+DAWDLERS, DAWDLE = 4, 0.004
+
+
+def _leave_trace(identifier: str) -> None:
+    record("start", identifier)
+    if random.randrange(DAWDLERS) == 0:
+        time.sleep(random.random() * DAWDLE)
+    record("end", identifier)
+
+
+@app.task(bind=True, name="early")
+def early(self: Task) -> None:
+    """Acknowledged when it starts."""
+    _leave_trace(self.request.id)
+
+
+@app.task(bind=True, name="late", **LATE)
+def late(self: Task) -> None:
+    """Acknowledged when it has ended; comes back when its child dies."""
+    _leave_trace(self.request.id)
+
+
+@app.task(bind=True, name="parent", ignore_result=False, **LATE)
+def parent(self: Task, child_id: str) -> str:
+    """Sends one task and stores a result: everything that must be safe before the message is acknowledged."""
+    record("start", self.request.id)
+    late.apply_async(task_id=child_id)
+    record("end", self.request.id)
+    return child_id
+
+
+@app.task(bind=True, name="wait_for_file", **LATE)
+def wait_for_file(self: Task, path: str) -> None:
+    """Runs until a file exists."""
+    record("start", self.request.id)
+    deadline = time.monotonic() + 60
+    while not os.path.exists(path) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    record("end", self.request.id)
+
+
+@app.task(bind=True, name="pause", **LATE)
+def pause(self: Task, seconds: float) -> None:
+    """Takes a while."""
+    record("start", self.request.id)
+    time.sleep(seconds)
+    record("end", self.request.id)
+
+
+@app.task(bind=True, name="spin", ignore_result=False)
+def spin(self: Task, until_s: float) -> str:
+    """Compute until ``until_s`` seconds after its own start: the soft limit falls beside its end."""
+    stop = time.perf_counter() + until_s
+    try:
+        while time.perf_counter() < stop:
+            pass
+    except SoftTimeLimitExceeded:
+        # Counted in the body as well, so that an exception that went elsewhere leaves a difference.
+        record("soft", self.request.id)
+        raise
+    return "done"
