@@ -36,7 +36,7 @@ def test_litmus_tail_never_outruns_its_record():
     def writer(link):
         source = random.Random(1)
         for number in range(records):
-            link.emit(TASK, number, [b"%d" % number, b"p" * source.randrange(100)])
+            link.emit(TASK, number, [b"%d" % number, b"p" * source.randrange(90)])
 
     with forked(writer, outcome_capacity=1024) as child:
         expected = 0
