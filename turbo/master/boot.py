@@ -34,8 +34,8 @@ class BootFailure(RuntimeError):
 class Starter(Protocol):
     """The pool, as far as starting children concerns it."""
 
-    def spawn(self, index: int) -> ChildProcess | None:
-        """Try again in this slot."""
+    def spawn_again(self, index: int) -> None:
+        """Try again in this slot if it is still empty."""
 
     def serving_now(self, child: ChildProcess) -> None:
         """This child said hello."""
@@ -73,7 +73,7 @@ class Boot:
             self._starter.cannot_start(BootFailure(f"child {index} ended {failures} times before it was ready"))
             return
         pause = min(_PAUSE_FIRST * 2 ** (failures - 1), _PAUSE_MOST)
-        self._loop.call_later(pause, self._starter.spawn, index)
+        self._loop.call_later(pause, self._starter.spawn_again, index)
 
     def _look(self) -> None:
         self._timer = None

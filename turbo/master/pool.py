@@ -18,7 +18,7 @@ from turbo.master.boot import Boot
 from turbo.master.child_process import ChildProcess
 from turbo.policy.child_lifecycle import ChildState
 from turbo.ring import frames
-from turbo.ring.link import MasterLink
+from turbo.ring.link import MasterLink, RingUnavailable
 from turbo.spawner.handle import SpawnerGone
 from turbo.spawner.messages import Exited, Spawned, SpawnFailed
 
@@ -88,7 +88,7 @@ class Pool:
         self._epochs += 1
         try:
             link = MasterLink(self._epochs)
-        except OSError as error:
+        except (OSError, RingUnavailable) as error:
             logger.error("No memory or descriptors for a child's rings (%s); trying again", error)
             self._boot.failed(index)
             return None
@@ -105,6 +105,11 @@ class Pool:
         self.children[child.epoch] = child
         link.close_child_fds()
         return child
+
+    def spawn_again(self, index: int) -> None:
+        """Try again after a failure, unless the slot has found a child meanwhile or still has its old one."""
+        if not any(c.index == index and c.state <= ChildState.SERVING for c in self.children.values()):
+            self.spawn(index)
 
     def cannot_start(self, error: BaseException) -> None:
         """No child comes up: the worker has to give up."""
@@ -132,13 +137,18 @@ class Pool:
             return
         child.move(ChildState.GONE)
         child.link.close()
+        if self.on_gone is not None:
+            self.on_gone(child)
         self._boot.failed(child.index)
 
     def _spawned(self, event: Spawned) -> None:
         child = self.children[event.epoch]
         child.pid, child.pidfd = event.pid, event.pidfd
         self._loop.add_reader(event.pidfd, self._ended, child)
-        self._boot.watch(child)
+        if child.state is ChildState.KILLED:
+            self._signal(child, signal.SIGKILL)  # its end was decided before it had a process to end
+        else:
+            self._boot.watch(child)
 
     def serving_now(self, child: ChildProcess) -> None:
         """A child said hello: read its outcomes and give it work."""
@@ -269,11 +279,6 @@ class Pool:
         self._closing = True
         for child in list(self.children.values()):
             self.kill(child, reason, None)
-
-    @property
-    def busy(self) -> int:
-        """Children that hold a task."""
-        return sum(1 for child in self.children.values() if child.assigned)
 
     @property
     def serving(self) -> list[ChildProcess]:

@@ -58,9 +58,18 @@ class Recycling:
                 rss = psutil.Process(child.pid).memory_info().rss // 1024
             except psutil.Error:
                 continue  # it is ending; its pidfd says so
+            except OSError as error:
+                # No descriptor is free to look with: the next sample may find one.
+                logger.warning("Cannot read the memory of child %d: %s", child.index, error)
+                return
             child.rss_kib = rss
             child.peak_rss_kib = max(child.peak_rss_kib, rss)
             self._judge(child)
+        if self._max_tasks is not None:
+            # One whose replacement could not be made reports nothing more: it is asked for again here.
+            for child in self._pool.serving:
+                if child.done >= self._max_tasks:
+                    self._retire(child)
 
     def child_reported(self, child: ChildProcess, done: int) -> None:
         """``done`` more tasks of this child ended: it may be spent by number."""
@@ -80,12 +89,11 @@ class Recycling:
         self._advance()
 
     def child_gone(self, child: ChildProcess) -> None:
-        """A child ended; if it was a replacement, ask for another, and let the next in turn be replaced."""
+        """A child ended; if it was a replacement, the next sample asks for another. Let the next in turn go."""
         self._warned.discard(child.epoch)
         leaving = self._replacing.pop(child.epoch, None)
-        if leaving is not None and leaving.serving:
+        if leaving is not None:
             leaving.replaced = False
-            self._retire(leaving)
         for epoch, old in list(self._replacing.items()):
             if old is child:
                 del self._replacing[epoch]

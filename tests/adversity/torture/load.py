@@ -87,7 +87,7 @@ class Feeder(threading.Thread):
                     self._halt.wait(0.01)
                     continue
                 self.feed(250)
-        except BaseException as error:  # handed to the test's thread by ``finish``
+        except BaseException as error:  # noqa: BLE001 - handed to the test's thread by ``finish``
             self.error = error
 
     def feed(self, each: int) -> None:
