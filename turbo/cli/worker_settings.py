@@ -33,6 +33,8 @@ _SETTING_OF: Final[Mapping[str, str]] = {
 }
 #: Messages of half a kilobyte each: some 30 MB at the most. Celery has no bound here, and grows until it is killed.
 _DEFAULT_ETA_LIMIT: Final = 20_000
+#: Celery kills a child that is not up after 4 s, over and over where imports take longer. Seconds.
+_DEFAULT_ALIVE_TIMEOUT: Final = 60.0
 
 
 def write_into(conf: Settings, given: Mapping[str, Any]) -> None:
@@ -86,6 +88,7 @@ def worker_options(
         raise ImproperlyConfigured(f"the soft time limit ({soft} s) must be below the hard one ({hard} s)")
     retry = conf["broker_connection_retry_on_startup"]
     eta_limit = conf["worker_eta_task_limit"]
+    alive = conf["worker_proc_alive_timeout"] if conf.is_set("worker_proc_alive_timeout") else None
     return WorkerOptions(
         hostname=hostname,
         concurrency=concurrency,
@@ -97,6 +100,7 @@ def worker_options(
         max_memory_per_child=_checked("worker_max_memory_per_child", kib, conf),
         max_memory_per_child_hard=_checked("worker_max_memory_per_child_hard", kib, conf),
         task_max_deliveries=conf["task_max_deliveries"],
+        proc_alive_timeout=alive or _DEFAULT_ALIVE_TIMEOUT,
         shutdown_timeout=conf["worker_shutdown_timeout"],
         soft_shutdown_timeout=conf["worker_soft_shutdown_timeout"] or 0.0,
         eta_task_limit=_DEFAULT_ETA_LIMIT if eta_limit is None else eta_limit,

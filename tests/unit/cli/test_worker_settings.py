@@ -56,6 +56,12 @@ def test_the_command_line_wins_over_the_configuration(option: str, setting: str,
     assert getattr(merged({setting: 7}, **{option: 3}), field) == 3
 
 
+@pytest.mark.row("PL16", "P17")
+def test_a_child_has_a_minute_to_start_unless_somebody_says_otherwise() -> None:
+    assert merged().proc_alive_timeout == 60
+    assert merged({"worker_proc_alive_timeout": 4}).proc_alive_timeout == 4
+
+
 @pytest.mark.row("CL1")
 def test_no_children_asked_for_means_one_per_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("turbo.cli.worker_settings.usable_cpus", lambda: 6)
