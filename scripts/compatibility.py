@@ -2,8 +2,9 @@
 
 The page lists every behaviour of Celery that turbo means to have, by an id. A test that shows one carries
 ``@pytest.mark.row("CN8")``. Statuses are written by hand; the tests beside them by this script, which also turns
-a bare "not yet" into "yes" once a test shows the row. With more to say ("not yet: …", "differs: …", "no: …") a
-status is left alone.
+a bare "not yet" into "yes" once a test shows the row. What a worker does is shown by a worker, or by the real
+server: with unit tests alone such a row says PARTS_ONLY until a test with more in it comes. With more to say
+("yes: …", "not yet: …", "differs: …", "no: …") a status is left alone.
 
 Usage: ``python scripts/compatibility.py`` writes the page; ``--check`` only says what is wrong with it.
 """
@@ -27,6 +28,9 @@ TESTS = ROOT / "tests"
 
 ROW = re.compile(r"^\| ([A-Z]{1,2}\d+) \| (.*?) \| (.*?) \|(.*)\|$")
 STATUS = re.compile(r"^(yes|not yet|differs: .+|no: .+|not yet: .+|yes: .+)$")
+#: Groups of rows about what a worker does with a message, a child or a broker.
+OF_THE_WORKER = frozenset({"WP", "EX", "ST", "SP", "HA", "RT", "PL", "CN", "TM", "RC", "EV", "LG", "CL", "P"})
+PARTS_ONLY = "not yet: its parts pass unit tests, a whole worker has not been asked"
 #: Enough to show a row; all of them would drown the page.
 TESTS_NAMED = 3
 
@@ -91,18 +95,24 @@ def _ids(node: ast.AST) -> Iterator[str]:
             yield from (arg.value for arg in call.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str))
 
 
+def bare_status(row: str, tests: list[str]) -> str:
+    """What these tests show of a row of which there is nothing more to say."""
+    if not tests:
+        return "not yet"
+    if row.rstrip("0123456789") in OF_THE_WORKER and all(test.startswith("tests/unit/") for test in tests):
+        return PARTS_ONLY
+    return "yes"
+
+
 def updated(row: Row, tests: list[str]) -> Row:
     """The row with the tests that exist now."""
     status = row.status
-    if status == "not yet" and tests:
-        status = "yes"
-    if status == "yes" and not tests:
-        status = "not yet"
+    if status in ("yes", "not yet", PARTS_ONLY):
+        status = bare_status(row.id, tests)
     # Higher up the way comes first: a real worker shows more than a unit test does.
     order = ("tests/compat", "tests/integration", "tests/adversity", "tests/process", "tests/unit")
     ranked = sorted(tests, key=lambda test: next((i for i, place in enumerate(order) if test.startswith(place)), 9))
-    kept = [test for test in row.tests if test in tests]
-    named = [*kept, *(test for test in ranked if test not in kept)][:TESTS_NAMED]
+    named = ranked[:TESTS_NAMED]
     return replace(row, status=status, tests=tuple(named))
 
 
@@ -120,8 +130,8 @@ def problems() -> list[str]:
                   if test not in tests.get(row.id, [])]  # fmt: skip
         if row.claims and not row.tests:
             found.append(f"{row.id}: says yes and names no test")
-        if row.status == "not yet" and tests.get(row.id):
-            found.append(f"{row.id}: {tests[row.id][0]} shows it; run scripts/compatibility.py")
+        if row.status in ("yes", "not yet", PARTS_ONLY) and row.status != bare_status(row.id, tests.get(row.id, [])):
+            found.append(f"{row.id}: not as its tests show it; run scripts/compatibility.py")
     return found
 
 

@@ -21,7 +21,10 @@ def test_the_page_lists_every_group() -> None:
 @pytest.mark.parametrize(
     ("status", "tests", "after"),
     [
-        ("not yet", ["tests/unit/test_a.py::test_b"], "yes"),
+        ("not yet", ["tests/integration/test_a.py::test_b"], "yes"),
+        ("not yet", ["tests/unit/test_a.py::test_b"], compatibility.PARTS_ONLY),
+        ("yes", ["tests/unit/test_a.py::test_b"], compatibility.PARTS_ONLY),
+        (compatibility.PARTS_ONLY, ["tests/unit/a.py::b", "tests/compat/a.py::b"], "yes"),
         ("yes", [], "not yet"),
         ("not yet: half of it", ["tests/unit/test_a.py::test_b"], "not yet: half of it"),
         ("differs: never lower", ["tests/unit/test_a.py::test_b"], "differs: never lower"),
@@ -30,6 +33,11 @@ def test_the_page_lists_every_group() -> None:
 def test_how_a_status_changes(status: str, tests: list[str], after: str) -> None:
     row = compatibility.Row("CN8", "feature", status, ())
     assert compatibility.updated(row, tests).status == after
+
+
+def test_what_a_client_does_is_shown_by_unit_tests() -> None:
+    row = compatibility.Row("CA8", "feature", "not yet", ())
+    assert compatibility.updated(row, ["tests/unit/test_a.py::test_b"]).status == "yes"
 
 
 def test_a_row_survives_being_written() -> None:

@@ -56,7 +56,7 @@ def test_the_command_line_wins_over_the_configuration(option: str, setting: str,
     assert getattr(merged({setting: 7}, **{option: 3}), field) == 3
 
 
-@pytest.mark.row("PL16", "P17")
+@pytest.mark.row("PL16")
 def test_a_child_has_a_minute_to_start_unless_somebody_says_otherwise() -> None:
     assert merged().proc_alive_timeout == 60
     assert merged({"worker_proc_alive_timeout": 4}).proc_alive_timeout == 4
