@@ -5,8 +5,9 @@ called beside every step that commits something, in any process. It must cost no
 write ``if failpoint.ENABLED: failpoint.hit("site")``, and production never sets ``TURBO_FAILPOINTS``.
 
 Syntax: ``site=action[@nth][:role]``, several joined by ``;``. Actions: ``kill9``, ``sigstop``, ``raise``,
-``sleep(ms)``, ``exit(code)``. ``nth`` counts the passes of that site in this process, from 1; without it the
-first pass acts. ``role`` limits the point to processes that called :func:`set_role` with that name.
+``sleep(ms)``, ``exit(code)``, ``errno(number)``, which raises that OSError. ``nth`` counts the passes of that site
+in this process, from 1; without it the first pass acts. ``role`` limits the point to processes that called
+:func:`set_role` with that name.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ VARIABLE = "TURBO_FAILPOINTS"
 ENABLED = False
 
 _POINT = re.compile(
-    r"(?P<site>[\w.\-]+)=(?P<action>kill9|sigstop|raise|sleep|exit)(\((?P<argument>\d+)\))?"
+    r"(?P<site>[\w.\-]+)=(?P<action>kill9|sigstop|raise|sleep|exit|errno)(\((?P<argument>\d+)\))?"
     r"(@(?P<nth>[1-9]\d*))?(:(?P<role>[\w\-]+))?"
 )
+_WITH_ARGUMENT = ("sleep", "exit", "errno")
 
 
 class FailpointHit(Exception):
@@ -63,7 +65,7 @@ def configure(text: str) -> None:
     points: dict[str, list[_Point]] = {}
     for part in filter(None, (piece.strip() for piece in text.split(";"))):
         match = _POINT.fullmatch(part)
-        if match is None or (match["action"] in ("sleep", "exit")) != (match["argument"] is not None):
+        if match is None or (match["action"] in _WITH_ARGUMENT) != (match["argument"] is not None):
             raise ValueError(f"{VARIABLE}: cannot understand {part!r}")
         point = _Point(match["action"], int(match["argument"] or 0), int(match["nth"] or 1), match["role"])
         points.setdefault(match["site"], []).append(point)
@@ -99,6 +101,8 @@ def _act(site: str, point: _Point) -> None:
         time.sleep(point.argument / 1000)
     elif point.action == "exit":
         os._exit(point.argument)
+    elif point.action == "errno":
+        raise OSError(point.argument, os.strerror(point.argument), site)
     else:
         raise FailpointHit(site)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import setproctitle
 import uvloop
 
+from turbo import failpoint
 from turbo.amqp.tls import tls_options
 from turbo.amqp.url import parse_broker_urls
 from turbo.backends.registry import store_settings
@@ -40,6 +41,7 @@ def run(app: Turbo, options: WorkerOptions) -> int:
         child_main(app, child_options(app, options, blueprint)),
         title=lambda: setproctitle.setproctitle(f"[turbo: {options.hostname}:Spawner]"),
     )
+    failpoint.set_role("master")
     setproctitle.setproctitle(f"[turbo: {options.hostname}:MainProcess]")
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -13,6 +13,7 @@ import logging
 import random
 from typing import TYPE_CHECKING, Any, Protocol
 
+from turbo import failpoint
 from turbo.amqp.ack_ledger import AckLedger
 from turbo.amqp.channel_calls import ChannelCalls, ChannelGone
 from turbo.amqp.consumer import ConsumerTable, Refusals
@@ -192,6 +193,8 @@ class Session:
         if settlement and self._calls is not None and self._calls.is_open:
             data, count = settle_frames(self._number, settlement)
             self._connection.emit_frames(data, count)
+            if failpoint.ENABLED:
+                failpoint.hit("master.after_ack")
         return self._ledger.waiting
 
     # -- consumers

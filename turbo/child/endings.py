@@ -14,7 +14,7 @@ import traceback
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
-from turbo import states
+from turbo import failpoint, states
 from turbo.child import followups
 from turbo.exceptions import InvalidTaskError, NotRegistered, Reject, Retry, SerializationError, TurboError
 from turbo.policy.settling import Ending, Verb, settle
@@ -112,7 +112,8 @@ class Endings:
         self._link.page.leave_body()
         logger.info("Task %s[%s] retry: %s", plan.name, message.id, retry)
         trace = _trace_of(retry)
-        self._end(run, Ending.RETRY, self._documents.failure(message, plan, states.RETRY, retry.exc, trace))
+        store = self._documents.failure(message, plan, states.RETRY, retry.exc, trace, run.request)
+        self._end(run, Ending.RETRY, store)
         if plan.on_retry is not None:
             self._handler(plan.on_retry, retry.exc, message.id, message.args, message.kwargs, trace)
 
@@ -176,6 +177,8 @@ class Endings:
         payload = frames.pack_done(verb, ending, 0, reporter.published, monotonic_ns() - began, due_ns, store)
         reporter.begin(0)
         self._link.emit(frames.DONE, seq, (payload,))
+        if failpoint.ENABLED:
+            failpoint.hit("child.result_written")
 
     def _end(self, run: Run, ending: Ending, store: bytes = b"") -> None:
         """Settle a task that ran, by the ack table."""

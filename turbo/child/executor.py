@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
-from turbo import current, states
+from turbo import current, failpoint, states
 from turbo.app.context import Context
 from turbo.child import followups
 from turbo.child.documents import Documents, ignored
@@ -169,6 +169,8 @@ class NativeExecutor:
         if plan.track_started and self._options.stores and not ignored(message, plan):
             self._link.emit(frames.STORE, seq, (self._documents.started(message),))
         self._link.signal()
+        if failpoint.ENABLED:
+            failpoint.hit("child.started_sent")
 
     # -- the body ----------------------------------------------------------------------------------------
 
@@ -181,6 +183,8 @@ class NativeExecutor:
                 plan.before_start(message.id, message.args, message.kwargs)
             result = self._soft.call(run.seq, plan.body, message.args, message.kwargs)
             self._link.page.leave_body()
+            if failpoint.ENABLED:
+                failpoint.hit("child.body_done")
             if message.callbacks or message.chain:
                 followups.after_success(self._app, message, result)
             store = b""

@@ -15,6 +15,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
+from turbo import failpoint
 from turbo.policy import recycling, scheduling
 from turbo.policy.delivery_lifecycle import State
 from turbo.ring import frames
@@ -177,6 +178,8 @@ class Dispatcher:
             self._list(child)
         for child in touched.values():
             child.link.commit()
+            if failpoint.ENABLED:
+                failpoint.hit("master.dispatched")
         if self._ahead and self._timer is None:
             self._timer = self._loop.call_later(_STALL_CHECK, self._check_stalls)
 

@@ -16,6 +16,7 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from turbo import failpoint
 from turbo.master.inflight import Delivery
 from turbo.policy.admission import Admission, admit
 from turbo.policy.delivery_lifecycle import State
@@ -86,6 +87,8 @@ class Intake:
                 self._admit(delivery)
             else:
                 dispatcher.submit(delivery)
+        if failpoint.ENABLED:
+            failpoint.hit("master.got")
         dispatcher.balance()
 
     def on_session_up(self, epoch: int) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from turbo import failpoint
 from turbo.amqp.outbox import Published
 from turbo.backends.store import ResultWrite
 from turbo.policy.delivery_lifecycle import State
@@ -116,6 +117,8 @@ class Settlement:
             if essential or result is not Published.RETURNED:
                 delivery.unsent = True
         if delivery.final is not None and not delivery.unconfirmed:
+            if failpoint.ENABLED:
+                failpoint.hit("master.followups_confirmed")
             self._store_then_settle(delivery)
 
     def _store_then_settle(self, delivery: Delivery) -> None:
@@ -129,6 +132,8 @@ class Settlement:
         delivery.store = None
 
         def stored(_outcome: StoreOutcome) -> None:
+            if failpoint.ENABLED:
+                failpoint.hit("master.result_stored")
             self._settle(delivery)
 
         self.store(request, stored)
@@ -145,6 +150,8 @@ class Settlement:
         if delivery.acked:
             return
         verb = delivery.final
+        if failpoint.ENABLED:
+            failpoint.hit("master.before_ack")
         if verb is Verb.ACK:
             self._link.ack(delivery.epoch, delivery.tag)
         else:

@@ -131,9 +131,9 @@ class SpawnerProcess:
 
     def _spawn(self, epoch: int, index: int, fds: tuple[int, ...]) -> None:
         boot = ChildBoot(epoch, index, fds, self._lifeline_fd)
-        if failpoint.ENABLED:
-            failpoint.hit("spawner.before_fork")
         try:
+            if failpoint.ENABLED:
+                failpoint.hit("spawner.before_fork")
             pid = fork(lambda: become_child(boot, self._child_main, self._inherited))
         except OSError as error:
             self._send(FAILED, epoch, 0, error.errno or 0)
