@@ -52,6 +52,36 @@ class _OfMessage:
         return getattr(request._message, self.name)
 
 
+class _Time(_OfMessage):
+    """A point in time: the text that was sent, in whichever of ISO 8601's forms."""
+
+    __slots__ = ()
+
+    def __get__(self, request: Context | None, owner: type) -> Any:
+        if request is None or request._message is None:
+            return self.default
+        headers = request._message.properties.headers
+        sent = headers.get(self.name) if headers else None
+        if isinstance(sent, str):
+            return sent
+        when = getattr(request._message, self.name)
+        return None if when is None else when.isoformat()
+
+
+class _Stamps(_OfMessage):
+    """Stamps by their names; empty where the message has room for stamps and none, None where it has no room."""
+
+    __slots__ = ()
+
+    def __get__(self, request: Context | None, owner: type) -> Any:
+        if request is None or request._message is None:
+            return self.default
+        stamps = request._message.stamps
+        if stamps is None and (request._message.properties.headers or {}).get("stamps") is not None:
+            return {}
+        return stamps
+
+
 class _Headers(_OfMessage):
     """The user's own headers, or None. A mapping that the program may change, so it is kept."""
 
@@ -182,8 +212,8 @@ class Context:
     chain: list[Any] | None = _of_message()
     callbacks: list[Any] | None = _of_message()
     errbacks: list[Any] | None = _of_message()
-    eta: str | None = _of_message()
-    expires: str | None = _of_message()
+    eta: str | None = _made_by(_Time(None))
+    expires: str | None = _made_by(_Time(None))
     timelimit: list[float | None] | None = _of_message()
     time_limit: float | None = _made_by(_Limit(0))
     soft_time_limit: float | None = _made_by(_Limit(1))
@@ -192,9 +222,10 @@ class Context:
     replaced_task_nesting: int = _of_message(0)
     shadow: str | None = _of_message()
     stamped_headers: list[str] | None = _of_message()
-    stamps: dict[str, Any] | None = _of_message()
+    stamps: dict[str, Any] | None = _made_by(_Stamps(None))
     task: str | None = _of_message()
-    utc: bool | None = _of_message()
+    #: Celery's is None for every message too; what one of protocol 1 says has been applied to its times.
+    utc: bool | None = None
     logfile: str | None = None
     loglevel: int | None = None
 

@@ -124,7 +124,7 @@ class Documents:
             result,
             trace,
             children=[child.as_tuple() for child in request.children] if request is not None else [],
-            date_done=datetime.now(UTC).isoformat(),
+            date_done=datetime.now(UTC).isoformat() if state in states.READY_STATES else None,
             group_id=message.group,
             parent_id=message.parent_id,
             extended=extended,

@@ -127,7 +127,7 @@ def _dumps_slowly(obj: object) -> bytes:
     except EncodeError:
         raise
     except Exception as error:  # __json__ methods and registered encoders are somebody's own code
-        raise EncodeError(f"{error}") from error
+        raise EncodeError(error) from error
 
 
 def _default(value: Any) -> Any:
@@ -144,7 +144,8 @@ def _default(value: Any) -> Any:
     functional = sys.modules.get("django.utils.functional")
     if functional is not None and isinstance(value, functional.Promise):
         return str(value)
-    raise EncodeError(f"Object of type {type(value).__name__} is not JSON serializable")
+    # Wrapped like this, its document says what kombu's says.
+    raise EncodeError(TypeError(f"Object of type {type(value).__name__} is not JSON serializable"))
 
 
 def _tag_bytes(value: bytes) -> dict[str, str]:

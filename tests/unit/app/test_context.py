@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,15 +10,18 @@ from turbo.app.context import DEATH_HEADERS, Context
 from turbo.protocol.properties import Properties
 
 
+HEADERS = {"id": "ID", "expires": "2031-01-01T00:00:00"}
+
+
 def message(**fields: Any) -> Any:
     given: dict[str, Any] = {
         "id": "ID", "task": "proj.add", "args": [1], "kwargs": {"y": 2}, "retries": 3, "root_id": "ROOT",
         "parent_id": "PARENT", "group": "G", "group_index": 4, "origin": "gen1@h", "reply_to": "RT",
-        "correlation_id": "ID", "eta": "2030-01-01T00:00:00+00:00", "expires": "2031-01-01T00:00:00",
+        "correlation_id": "ID", "eta": datetime(2030, 1, 1, tzinfo=UTC), "expires": datetime(2031, 1, 1, tzinfo=UTC),
         "timelimit": [30, 20.5], "callbacks": None, "errbacks": ["e"], "chain": ["c"], "chord": {"b": 1},
         "headers": {"tenant": "t1"}, "ignore_result": True, "replaced_task_nesting": 1, "shadow": "sh",
         "stamped_headers": ["s"], "stamps": {"s": "v", "unlisted": 1}, "utc": None,
-        "properties": Properties(priority=5, headers={"id": "ID"}, delivery_mode=2),
+        "properties": Properties(priority=5, headers=dict(HEADERS), delivery_mode=2),
     }  # fmt: skip
     return SimpleNamespace(**(given | fields))
 
@@ -59,7 +63,7 @@ def test_delivery_info_is_made_once_and_is_the_requests_own() -> None:
 
 @pytest.mark.row("EX28")
 def test_properties_are_those_that_were_set() -> None:
-    assert delivered().properties == {"priority": 5, "delivery_mode": 2, "application_headers": {"id": "ID"}}
+    assert delivered().properties == {"priority": 5, "delivery_mode": 2, "application_headers": HEADERS}
 
 
 def test_anything_can_be_set() -> None:
