@@ -1,0 +1,180 @@
+"""Processes killed at every step that commits something: child, then master, with a second worker that finishes."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.adversity.torture.load import QUEUE, Producer
+from tests.harness.oracle import Leftovers, Oracle, Trace
+from tests.harness.rabbitmq import RabbitMQ
+from tests.harness.worker import WorkerProcess
+
+#: Tasks of each kind: enough for several deaths of every child at a site that kills at the NTH pass.
+EACH = 60
+NTH = 13
+CHILD_SITES = (
+    "ring.task.claimed",
+    "ring.task.read",
+    "ring.task.head_stored",
+    "ring.task.started_stored",
+    "ring.outcome.copied",
+    "ring.outcome.before_tail",
+    "ring.outcome.tail_stored",
+    "ring.outcome.signalled",
+    "child.started_sent",
+    "child.body_done",
+    "child.result_written",
+)
+MASTER_SITES = (
+    "ring.task.copied",
+    "ring.task.before_tokens",
+    "ring.task.committed",
+    "master.got",
+    "master.dispatched",
+    "master.result_stored",
+    "master.followups_confirmed",
+    "master.before_ack",
+    "master.after_ack",
+)
+#: Nanoseconds before a master's death in which a task may have begun whose early acknowledgement never left.
+UNSENT_ACK_NS = 250_000_000
+
+Start = Callable[[str], WorkerProcess]
+
+
+@pytest.fixture
+def start(tmp_path: Path, vhost: str, redis_db: str, oracle: Oracle) -> Iterator[Start]:
+    """Starts workers with the given failpoints, one after another."""
+    with ExitStack() as stack:
+
+        def run(failpoints: str) -> WorkerProcess:
+            env = {
+                "TORTURE_BROKER": vhost,
+                "TORTURE_BACKEND": redis_db,
+                "TURBO_FAILPOINTS": failpoints,
+                **oracle.env,
+            }
+            options = ("-A", "tests.adversity.torture.tasks", "-c", "2", "-l", "critical", "--prefetch", "fixed")
+            return stack.enter_context(WorkerProcess(*options, directory=tmp_path, env=env))
+
+        yield run
+
+
+@pytest.fixture
+def sent(vhost: str) -> set[str]:
+    """The ids of the load, all of it waiting in the queue: early, late, and parents that each send another."""
+    producer = Producer(vhost)
+    producer.send((f"{kind}-{n}", name, ()) for n in range(EACH) for kind, name in (("e", "early"), ("l", "late")))
+    producer.send((f"p-{n}", "parent", (f"c-{n}",)) for n in range(EACH))
+    producer.close()
+    return {f"{kind}-{n}" for n in range(EACH) for kind in "elpc"}
+
+
+@pytest.mark.parametrize("site", CHILD_SITES)
+@pytest.mark.row("P3", "P16")
+def test_a_child_killed_at_any_step(
+    site: str,
+    start: Start,
+    sent: set[str],
+    vhost: str,
+    redis_db: str,
+    rabbitmq: RabbitMQ,
+    oracle: Oracle,
+    leftovers: Leftovers,
+) -> None:
+    worker = start(f"{site}=kill9@{NTH}:child")
+    rabbitmq.wait_queue(QUEUE, vhost, ready=0, unacked=0, timeout=30)
+    oracle.wait_ids("end", {identifier for identifier in sent if identifier[0] in "lpc"})
+    _stop(worker, leftovers)
+    documents = _documents(redis_db)
+    lost = {identifier for identifier, error in documents.items() if error == "WorkerLostError"}
+    oracle.check_nothing_vanished(sent, accounted=lost)
+    oracle.check_started_once({identifier for identifier in sent if identifier[0] == "e"})
+    deaths = len({trace.pid for trace in oracle.traces()})
+    assert deaths > 3, "the failpoint killed hardly anybody"
+    assert len(lost) <= deaths
+    last = {trace.pid: trace.id for trace in oracle.traces("start")}
+    repeats = _repeats(oracle)
+    for identifier, starts in repeats.items():
+        if _sent_twice(identifier, repeats):
+            continue
+        assert all(last[trace.pid] == identifier for trace in starts[:-1]), f"{identifier} ran twice without a death"
+    assert all(documents[f"p-{n}"] == f"c-{n}" for n in range(EACH)), "a result is missing"
+
+
+@pytest.mark.parametrize("site", MASTER_SITES)
+@pytest.mark.row("P2", "CN8")
+def test_the_master_killed_at_any_step(
+    site: str,
+    start: Start,
+    sent: set[str],
+    vhost: str,
+    redis_db: str,
+    rabbitmq: RabbitMQ,
+    oracle: Oracle,
+    leftovers: Leftovers,
+) -> None:
+    first = start(f"{site}=kill9@{NTH}:master")
+    leftovers.watch(first.children())
+    assert first.wait(20) == -signal.SIGKILL
+    leftovers.check()
+    before = oracle.traces()
+    second = start("")
+    rabbitmq.wait_queue(QUEUE, vhost, ready=0, unacked=0, timeout=30)
+    oracle.wait_ids("end", {identifier for identifier in sent if identifier[0] in "lpc"})
+    _stop(second, leftovers)
+    documents = _documents(redis_db)
+    assert all(documents.get(f"p-{n}") == f"c-{n}" for n in range(EACH)), "a result is missing"
+    # Early-acknowledged tasks that the dead children had begun are over; every other one has run.
+    begun = {trace.id for trace in before if trace.event == "start"}
+    oracle.check_nothing_vanished(sent, accounted={identifier for identifier in begun if identifier[0] == "e"})
+    died = max((trace.mono_ns for trace in before), default=0)
+    pids = {trace.pid for trace in before}
+    repeats = _repeats(oracle)
+    for identifier, starts in repeats.items():
+        if _sent_twice(identifier, repeats):
+            continue
+        assert [trace.pid in pids for trace in starts] == [True, False], f"{identifier}: {starts}"
+        if identifier[0] == "e":
+            assert starts[0].mono_ns > died - UNSENT_ACK_NS, f"{identifier} was started, and not acknowledged for long"
+
+
+def _stop(worker: WorkerProcess, leftovers: Leftovers) -> None:
+    leftovers.watch(worker.children())
+    worker.terminate()
+    assert worker.wait(20) == 0
+    leftovers.check()
+
+
+def _repeats(oracle: Oracle) -> dict[str, list[Trace]]:
+    starts = oracle.traces("start")
+    counts = Counter(trace.id for trace in starts)
+    return {
+        identifier: [trace for trace in starts if trace.id == identifier]
+        for identifier, count in counts.items()
+        if count > 1
+    }
+
+
+def _sent_twice(identifier: str, repeats: dict[str, list[Trace]]) -> bool:
+    """Whether it is a child task of a parent that ran more than once."""
+    return identifier[0] == "c" and "p" + identifier[1:] in repeats
+
+
+def _documents(url: str) -> dict[str, str]:
+    """Every stored document: id -> result, or the name of the exception."""
+    with redis.Redis.from_url(url) as client:
+        keys = list(client.scan_iter(match="celery-task-meta-*", count=1000))
+        documents = [json.loads(text) for text in client.mget(keys)] if keys else []
+    return {
+        document["task_id"]: document["result"] if document["status"] == "SUCCESS" else document["result"]["exc_type"]
+        for document in documents
+    }
