@@ -20,7 +20,7 @@ FENCE = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 #: Commands that only a whole machine can run, and what runs them.
 RUN_ELSEWHERE = {
     "pip install tox && tox": ".ci/run",
-    "pip install . && turbo demo": "test_the_demo below, in an environment where pip has installed it",
+    "pip install . && turbo demo": "test_the_demo below; tox -e wheel, in an environment with nothing else",
 }
 #: Commands of the quick start, which need its file and a broker.
 QUICK_START = {
