@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from turbo.master.outcomes import Outcomes
     from turbo.master.settlement import Settlement
     from turbo.master.verdicts import Verdicts
+    from turbo.ring.frames import StoreRequest
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +39,8 @@ _FINAL_KINDS = frozenset({frames.DONE})
 class PoisonGuard(Protocol):
     """Who counts how often a message has killed its child."""
 
-    def return_after_death(self, delivery: Delivery, reason: str) -> None:
-        """Hand the message back to its queue, or dead-letter it when it has killed too often."""
+    def return_after_death(self, delivery: Delivery, reason: str, store: StoreRequest | None) -> None:
+        """Store the document, if any, and hand the message back to its queue with a higher count."""
 
 
 class LostChild:
@@ -110,8 +111,9 @@ class LostChild:
             error,
         )
         self._outcomes.endings[ending] = self._outcomes.endings.get(ending, 0) + 1
-        if verb is Verb.REQUEUE and ending is Ending.WORKER_LOST:
-            self._poison.return_after_death(delivery, str(error))
+        if verb is Verb.REQUEUE:
+            # A hard limit that is not acknowledged counts as well: its message kills a child at every start.
+            self._poison.return_after_death(delivery, str(error), store)
             return
         self._settlement.finish(delivery, verb, store)
 

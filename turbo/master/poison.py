@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from turbo.master.inflight import Delivery
     from turbo.master.settlement import Settlement
     from turbo.master.verdicts import Verdicts
+    from turbo.ring.frames import StoreRequest
 
 logger = logging.getLogger(__name__)
 
@@ -38,13 +39,16 @@ class Poison:
         self._verdicts = verdicts
         self._max = max_deliveries
 
-    def return_after_death(self, delivery: Delivery, reason: str) -> None:
-        """Publish the message again with a higher count, or reject it when it has none left."""
+    def return_after_death(self, delivery: Delivery, reason: str, store: StoreRequest | None) -> None:
+        """Publish the message again with a higher count; the original is settled once that is confirmed.
+
+        ``store`` is the document of this death, where one is kept although the message comes back.
+        """
         try:
             properties, size = decode_header(delivery.header)
         except TableError as error:
             logger.error("A message that killed its child has unreadable headers and is rejected: %s", error)
-            self._settlement.finish(delivery, Verb.REJECT, None)
+            self._settlement.finish(delivery, Verb.REJECT, store)
             return
         headers = dict(properties.headers or {})
         count = deaths(headers) + 1
@@ -65,4 +69,4 @@ class Poison:
             PublishRequest("", delivery.queue, encode_header(properties, size), delivery.body, True),
             essential=True,
         )
-        self._settlement.finish(delivery, Verb.ACK, None)
+        self._settlement.finish(delivery, Verb.ACK, store)

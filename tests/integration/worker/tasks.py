@@ -110,8 +110,8 @@ def _swallow_everything(_task: Task) -> None:
             continue
 
 
-def _have_children(task: Task, new_session: bool) -> None:
-    sleeper = subprocess.Popen(["sleep", "999"], start_new_session=new_session)
+def _have_children(task: Task) -> None:
+    sleeper = subprocess.Popen(["sleep", "999"])
     record("grandchild", task.request.id, sleeper.pid)
     sleeper.wait()
 
