@@ -24,7 +24,7 @@ ENDINGS = {
     "raised Reject with requeue": Ending.REJECT_REQUEUE,
     "ran into its hard limit": Ending.TIMEOUT,
     "its child died": Ending.WORKER_LOST,
-    "had expired or was revoked": Ending.REVOKED,
+    "had expired": Ending.REVOKED,
     "is not known here": Ending.UNKNOWN_TASK,
     "is a message that is no task, or a broken one": Ending.INVALID,
     "cannot be decoded": Ending.UNDECODABLE,
