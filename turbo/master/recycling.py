@@ -98,7 +98,9 @@ class Recycling:
             if old is child:
                 del self._replacing[epoch]
         if child in self._waiting:
+            # Its replacement was not asked for yet: the pool has to fill the slot as after any other death.
             self._waiting.remove(child)
+            child.replaced = False
         self._advance()
 
     # -- inside ------------------------------------------------------------------------------------------
