@@ -35,3 +35,4 @@ def run(link: ChildLink, executor: Executor) -> None:
         elif kind == frames.STOP:
             link.signal()
             return
+        # Anything else is a PROBE: to have claimed it is the answer.

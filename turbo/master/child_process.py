@@ -33,11 +33,14 @@ class ChildProcess:
         "peak_rss_kib",
         "pid",
         "pidfd",
+        "probe",
         "replaced",
         "rss_kib",
+        "silent",
         "spawned_at",
         "state",
         "stopping",
+        "stopping_since",
         "verdict",
     )
 
@@ -60,8 +63,13 @@ class ChildProcess:
         #: Memberships in the dispatcher's two lists.
         self.free_listed = False
         self.partial_listed = False
-        #: A STOP record was staged.
+        #: A STOP record was staged, and when (the loop's time).
         self.stopping = False
+        self.stopping_since = 0.0
+        #: It held work at the last look of ``master.standstill`` and has reported nothing since.
+        self.silent = False
+        #: The number of the record by which a child that claims nothing shall show that it lives; 0 for none.
+        self.probe = 0
         #: A replacement for this retiring child was asked for.
         self.replaced = False
         self.exit_status: int | None = None

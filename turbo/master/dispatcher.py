@@ -16,6 +16,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from turbo import failpoint
+from turbo.master.standstill import Standstill
 from turbo.policy import recycling, scheduling
 from turbo.policy.delivery_lifecycle import State
 from turbo.ring import frames
@@ -52,6 +53,7 @@ class Dispatcher:
         self._free: deque[ChildProcess] = deque()
         self._partial: deque[ChildProcess] = deque()
         self._children: list[ChildProcess] = []
+        self._standstill = Standstill(loop, self, self._children)
         #: Records that children hold beyond the first, over all children.
         self._ahead = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -73,11 +75,19 @@ class Dispatcher:
         if child in self._children:
             self._children.remove(child)
             self._ahead -= max(0, len(child.assigned) - 1)
+        self.set_aside(child)
+
+    def set_aside(self, child: ChildProcess) -> None:
+        """Take a child off the lists of those with room."""
         child.free_listed = child.partial_listed = False
         if child in self._free:
             self._free.remove(child)
         if child in self._partial:
             self._partial.remove(child)
+
+    def take_up(self, child: ChildProcess) -> None:
+        """Put it back where its load says."""
+        self._list(child)
 
     def reclaim(self, child: ChildProcess) -> list[Delivery]:
         """Take every unstarted record back from a child, in the order in which they were given.
@@ -90,9 +100,13 @@ class Dispatcher:
         while (seq := link.take_back()) is not None:
             delivery = child.assigned.pop(seq, None)
             if delivery is None:
-                continue  # a STOP record
+                child.stopping = False  # a STOP record, which may have to be given again, or a PROBE
+                continue
             delivery.move(State.READY)
             taken.append(delivery)
+        if child.probe:
+            child.link.release(child.probe)
+            child.probe = 0
         if taken and child in self._children:
             self._ahead -= max(0, before - 1) - max(0, len(child.assigned) - 1)
         taken.reverse()
@@ -182,6 +196,8 @@ class Dispatcher:
                 failpoint.hit("master.dispatched")
         if self._ahead and self._timer is None:
             self._timer = self._loop.call_later(_STALL_CHECK, self._check_stalls)
+        if touched and not self._standstill.looking:
+            self._standstill.look_soon()
 
     def finished(self, child: ChildProcess, runtime_ns: int) -> None:
         """A task of this child ended (already removed from ``assigned``); the caller pumps afterwards."""
@@ -209,7 +225,7 @@ class Dispatcher:
 
     def _list(self, child: ChildProcess) -> None:
         """Put a child where its load says: among the free, among those with room, or nowhere."""
-        if not child.serving:
+        if not child.serving or child.probe:
             return
         held = len(child.assigned)
         if self._max_tasks is not None and recycling.may_take(child.done, held, self._max_tasks) == 0:

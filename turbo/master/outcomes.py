@@ -144,6 +144,7 @@ class Outcomes:
     def take(self, child: ChildProcess, records: list[tuple[int, int, bytes]]) -> None:  # hot: bench drain
         """Carry out a batch of records of one child, in order."""
         child.moved_ns = time.monotonic_ns()
+        child.silent = False
         ended = 0
         try:
             for kind, seq, payload in records:

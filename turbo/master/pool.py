@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from turbo.master.boot import Boot
 from turbo.master.child_process import ChildProcess
+from turbo.master.standstill import ignores_farewell
 from turbo.policy.child_lifecycle import ChildState
 from turbo.ring import frames
 from turbo.ring.link import MasterLink, RingUnavailable
@@ -95,12 +96,10 @@ class Pool:
         child = ChildProcess(index, self._epochs, link, self._loop.time())
         try:
             self._spawner.spawn(child.epoch, index, link.child_fds())
-        except BlockingIOError:
+        except (BlockingIOError, SpawnerGone):
             link.close()
-            self._boot.failed(index)
-            return None
-        except SpawnerGone:
-            link.close()
+            if not self._spawner.gone:
+                self._boot.failed(index)
             return None
         self.children[child.epoch] = child
         link.close_child_fds()
@@ -178,11 +177,14 @@ class Pool:
         self._dispatcher.pump()
 
     def dismiss(self, child: ChildProcess) -> None:
-        """Send a retiring child its STOP record, once; if the ring is full its next outcome tries again."""
-        if child.stopping or child.state is not ChildState.RETIRING:
+        """Send a retiring child its STOP record, once, and kill it if it has nothing and does not take that."""
+        if child.state is not ChildState.RETIRING:
             return
-        if child.link.stage(frames.STOP, (b"",)) is not None:
-            child.stopping = True
+        if child.stopping:
+            if ignores_farewell(child, self._loop.time()):
+                self.kill(child, "did not leave", None)
+        elif child.link.stage(frames.STOP, (b"",)) is not None:
+            child.stopping, child.stopping_since = True, self._loop.time()
             child.link.commit()
 
     def interrupt(self, child: ChildProcess, seq: int) -> None:
@@ -198,6 +200,7 @@ class Pool:
         if running is None or running.seq != seq:
             if child.serving:
                 self._dispatcher.add_child(child)
+            self.dismiss(child)
             return False
         self.kill(child, reason, detail)
         self._dispatcher.pump()

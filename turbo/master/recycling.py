@@ -54,6 +54,7 @@ class Recycling:
         for child in list(self._pool.children.values()):
             if child.pid == 0 or child.state in (ChildState.KILLED, ChildState.GONE):
                 continue
+            self._pool.dismiss(child)
             try:
                 rss = psutil.Process(child.pid).memory_info().rss // 1024
             except psutil.Error:

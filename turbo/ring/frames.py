@@ -16,6 +16,8 @@ from typing import Final
 TASK: Final = 1
 #: Master to child: finish what you hold and exit.
 STOP: Final = 2
+#: Master to child: nothing to do. That it is claimed shows that the child lives.
+PROBE: Final = 7
 STARTED: Final = 3
 DONE: Final = 4
 PUBLISH: Final = 5

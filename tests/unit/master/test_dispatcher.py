@@ -42,6 +42,9 @@ class Link:
     def take_back(self) -> int | None:
         return self.unclaimed.pop() if self.unclaimed else None
 
+    def release(self, seq: int) -> None:
+        assert seq not in self.unclaimed
+
 
 class Loop:
     """A loop whose timers are called by the test."""
@@ -235,8 +238,10 @@ def test_no_message_is_lost_or_held_twice_whatever_happens(steps: list[tuple[str
             tag += number
             dispatcher.balance()
         elif what == "claim" and child.link.unclaimed:  # type: ignore[attr-defined]
-            head = next(iter(child.assigned))
-            if child.link.unclaimed[0] == head:  # type: ignore[attr-defined]
+            head = child.probe or next(iter(child.assigned))
+            if head == child.probe:
+                child.link.unclaimed.popleft()  # type: ignore[attr-defined]
+            elif child.link.unclaimed[0] == head:  # type: ignore[attr-defined]
                 _claim(child)
         elif what == "finish" and child.assigned and next(iter(child.assigned)) not in child.link.unclaimed:  # type: ignore[attr-defined]
             outstanding.discard(_finish(dispatcher, child, 20_000).tag)
@@ -255,4 +260,55 @@ def test_no_message_is_lost_or_held_twice_whatever_happens(steps: list[tuple[str
         assert sorted(held + waiting) == sorted(outstanding)
         assert dispatcher._ahead == sum(max(0, len(c.assigned) - 1) for c in children)
         if waiting:
-            assert all(c.assigned for c in children), "a child is free while a message waits"
+            assert all(c.assigned or c.probe for c in children), "a child is free while a message waits"
+
+
+def test_one_record_in_a_child_that_claims_nothing_goes_to_another() -> None:
+    dispatcher, (silent, other), loop = _make(2)
+    (first, second) = _submit(dispatcher, 2)
+    dispatcher.pump()
+    _claim(other)
+    loop.fire()
+    assert len(silent.assigned) == 1, "a child is given one look's time"
+    loop.fire()
+    assert not silent.assigned
+    assert silent.probe
+    _finish(dispatcher, other, 30_000_000)
+    dispatcher.balance()
+    assert list(other.assigned.values()) == [first]
+    assert second.state is not State.READY
+
+
+def test_a_child_that_claims_its_probe_is_given_work_again() -> None:
+    dispatcher, (child,), loop = _make(1)
+    _submit(dispatcher, 1)
+    dispatcher.pump()
+    loop.fire()
+    loop.fire()
+    assert child.probe
+    loop.fire()
+    assert child.probe, "it has not claimed it"
+    assert not child.assigned
+    child.link.unclaimed.clear()  # type: ignore[attr-defined]
+    loop.fire()
+    assert not child.probe
+    assert len(child.assigned) == 1
+
+
+def test_a_child_that_reports_in_between_keeps_what_it_holds() -> None:
+    dispatcher, (child,), loop = _make(1)
+    _submit(dispatcher, 1)
+    dispatcher.pump()
+    for _ in range(5):
+        loop.fire()
+        child.silent = False
+    assert len(child.assigned) == 1
+
+
+def test_no_look_is_due_while_no_child_holds_anything() -> None:
+    dispatcher, (child,), loop = _make(1)
+    _submit(dispatcher, 1)
+    dispatcher.pump()
+    _finish(dispatcher, child, 1000)
+    loop.fire()
+    assert not loop.timers
