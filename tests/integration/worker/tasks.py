@@ -49,7 +49,7 @@ def act(self: Task, how: str, *more: Any) -> object:
     if self.request.delivery_info["redelivered"]:
         record("redelivered", self.request.id, before)
     if before and not how.startswith(("always", "return")):
-        return Path(more[0]).read_text() if more else "second"
+        return Path(more[-1]).read_text() if more else "second"
     return _WAYS[how](self, *more)
 
 
@@ -149,6 +149,7 @@ _WAYS: dict[str, Any] = {
     "have children": _have_children,
     "wait": _wait_for,
     "grow": _grow,
+    "always grow": _grow,
 }
 
 #: The options that refuse to acknowledge whatever can be refused.
