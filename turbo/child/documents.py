@@ -102,6 +102,30 @@ class Documents:
             document.update(args=saferepr(message.args), kwargs=saferepr(message.kwargs))
             return self._packed(document, message)
 
+    def chain_failures(self, message: TaskMessage, error: BaseException, trace: str) -> list[bytes]:
+        """The documents of a chain's later steps, which will never run: whoever waits for the last must not hang."""
+        packed = []
+        for signature in message.chain or ():
+            options = signature.get("options") or {}
+            task_id = options.get("task_id")
+            if not isinstance(task_id, str) or not task_id:
+                continue
+            document = result_meta.build_meta(
+                task_id,
+                states.FAILURE,
+                to_wire(error),
+                trace,
+                date_done=datetime.now(UTC).isoformat(),
+                group_id=options.get("group_id"),
+                parent_id=options.get("parent_id"),
+            )
+            reply_to = options.get("reply_to")
+            request = self._reporter.request(
+                document, task_id, reply_to if isinstance(reply_to, str) else None, task_id
+            )
+            packed.append(frames.pack_store(request))
+        return packed
+
     def _packed(self, document: dict[str, Any], message: TaskMessage) -> bytes:
         return frames.pack_store(self._reporter.request(document, message.id, message.reply_to, message.correlation_id))
 

@@ -94,10 +94,13 @@ class Endings:
         else:
             logger.error("Task %s[%s] raised unexpected: %r\n%s", plan.name, message.id, error, trace)
         try:
-            followups.after_failure(self._app, message)
+            followups.after_failure(self._app, message, run.request, error, trace)
         except (TurboError, TypeError, ValueError) as failure:
             logger.exception("Error callbacks of %s[%s] could not be sent: %s", plan.name, message.id, failure)
         store = self._documents.failure(message, plan, states.FAILURE, error, trace, run.request)
+        if store and message.chain:
+            for document in self._documents.chain_failures(message, error, trace):
+                self._link.emit(frames.STORE, run.seq, (document,))
         self._end(run, Ending.FAILURE, store)
         args, kwargs = message.args, message.kwargs
         if plan.on_failure is not None:

@@ -1,12 +1,15 @@
 """What a task's message says shall run after it: callbacks, the rest of a chain, error callbacks.
 
 Runs in a child, between the body and the storing of its result, so that the result's ``children`` is complete.
-Follow-ups are sent through the app, and so through the outcome ring and with a confirm. Groups and chords are
+Follow-ups are sent through the app, and so through the outcome ring and with a confirm. Error callbacks that take
+more than an id are called here. Groups and chords are
 refused before the task runs (:func:`unsupported`): running a chord's part without counting it would hang the chord.
 """
 
 from __future__ import annotations
 
+import inspect
+import logging
 from typing import TYPE_CHECKING, Any
 
 from turbo.exceptions import InvalidTaskError
@@ -15,7 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from turbo.app.base import Turbo
+    from turbo.app.context import Context
+    from turbo.app.task import Task
     from turbo.protocol.message import TaskMessage
+
+logger = logging.getLogger("celery.app.trace")
 
 _COMPOSITES = frozenset({"group", "chord", "chain", "xmap", "xstarmap", "chunks"})
 #: Options of a signature that ``send_task`` names otherwise, or derives itself.
@@ -51,20 +58,56 @@ def after_success(app: Turbo, message: TaskMessage, result: object) -> None:
         _send(app, following, (result,), chain=rest or None)
 
 
-def after_failure(app: Turbo, message: TaskMessage) -> None:
-    """Send the error callbacks, each with the id of the failed task."""
+def after_failure(app: Turbo, message: TaskMessage, request: Context, error: BaseException, trace: str) -> None:
+    """Run the error callbacks, in either of Celery's two styles.
+
+    A task of this app that takes more than one argument is called here with the request, the exception and its
+    traceback; any other is sent, with the failed task's id. What a called one raises is logged.
+    """
     for signature in message.errbacks or ():
-        _send(app, signature, (message.id,))
+        task = app.registered(_name(signature))
+        if task is None or not _takes_the_exception(task, signature):
+            _send(app, signature, (message.id,), add_to_parent=False)
+            continue
+        try:
+            task(*_args(signature, (request, error, trace)), **(signature.get("kwargs") or {}))
+        except Exception:
+            logger.exception("Error callback %s of %s[%s] raised", task.name, message.task, message.id)
 
 
-def _send(app: Turbo, signature: Mapping[str, Any], first: tuple[Any, ...], **more: Any) -> None:
+def _takes_the_exception(task: Task, signature: Mapping[str, Any]) -> bool:
+    """Whether an error callback has room for more than an id. A bound task never has: it may want to retry."""
+    check = task.__header__
+    if check is None or inspect.ismethod(task.run):
+        return False
+    given = len(signature.get("args") or ())
+    named = signature.get("kwargs") or {}
+    room = 0
+    for parameter in inspect.signature(check).parameters.values():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            return True
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            room += parameter.name not in named
+    return room - given > 1
+
+
+def _name(signature: Mapping[str, Any]) -> str:
     name = signature.get("task")
     if not isinstance(name, str):
         raise InvalidTaskError("a follow-up signature names no task")
+    return name
+
+
+def _args(signature: Mapping[str, Any], first: tuple[Any, ...]) -> tuple[Any, ...]:
     args = tuple(signature.get("args") or ())
-    if not signature.get("immutable"):
-        args = first + args
+    return args if signature.get("immutable") else first + args
+
+
+def _send(app: Turbo, signature: Mapping[str, Any], first: tuple[Any, ...], **more: Any) -> None:
+    name = _name(signature)
+    args = _args(signature, first)
     options = {_RENAMED.get(key, key): value for key, value in (signature.get("options") or {}).items()}
     task_id = options.pop("task_id", None)
     options.update(more)
-    app.send_task(name, args, dict(signature.get("kwargs") or {}), task_id, **options)
+    # Not by name alone: a task that is known here says in the message whether its result is ignored.
+    app.sending.send(name, args, dict(signature.get("kwargs") or {}), task_id, app.registered(name), options)
