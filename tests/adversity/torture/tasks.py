@@ -7,6 +7,7 @@ import random
 import time
 from typing import TYPE_CHECKING
 
+from tests.adversity.torture.limits import SOFT_LIMIT
 from tests.harness.oracle_record import record
 from turbo import Turbo
 from turbo.exceptions import SoftTimeLimitExceeded
@@ -76,15 +77,23 @@ def pause(self: Task, seconds: float) -> None:
     record("end", self.request.id)
 
 
-@app.task(bind=True, name="spin", ignore_result=False)
-def spin(self: Task, until_s: float) -> str:
-    """Compute until ``until_s`` seconds after its own start: the soft limit falls beside its end."""
-    stop = time.perf_counter() + until_s
+@app.task(bind=True, name="straddle", ignore_result=False, soft_time_limit=SOFT_LIMIT)
+def straddle(self: Task, seconds: float, spin: bool) -> str:
+    """Takes so long, computing or asleep; its soft limit falls beside its end."""
     try:
-        while time.perf_counter() < stop:
+        if not spin:
+            time.sleep(seconds)
+        stop = time.perf_counter() + seconds
+        while spin and time.perf_counter() < stop:
             pass
     except SoftTimeLimitExceeded:
-        # Counted in the body as well, so that an exception that went elsewhere leaves a difference.
+        # Counted here as well: one that is raised elsewhere leaves a difference.
         record("soft", self.request.id)
         raise
+    return "done"
+
+
+@app.task(bind=True, name="bystander", ignore_result=False)
+def bystander(self: Task) -> str:
+    """Has no limit and follows one that has: whatever strays hits it."""
     return "done"
