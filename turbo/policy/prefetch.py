@@ -20,6 +20,8 @@ PAUSE_CLASSIC: Final = 1.0
 PAUSE_QUORUM: Final = 10.0
 #: The window shrinks only when tasks have been long for this many seconds.
 HOLD_OFF: Final = 5.0
+#: The protocol counts the window in 16 bits.
+_MOST: Final = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +52,12 @@ def goal(facts: WindowFacts) -> int:
     if facts.runtime <= 0:
         wanted = facts.floor
     else:
-        wanted = int(facts.concurrency * (COVER / facts.runtime)) + facts.concurrency
+        # Bounded before it is made whole: next to nothing as a run time gives infinity.
+        wanted = int(min(facts.concurrency * (COVER / facts.runtime), _MOST)) + facts.concurrency
     wanted = max(facts.floor, min(wanted, max(facts.ceiling, facts.floor)))
     if facts.message_size > 0:
         wanted = max(facts.floor, min(wanted, facts.byte_budget // facts.message_size))
-    return min(wanted + facts.held, 65_535)
+    return min(wanted + facts.held, _MOST)
 
 
 def next_window(facts: WindowFacts) -> int:

@@ -23,6 +23,9 @@ _WEIGHT: Final = 16
 #: A sample counts as at most this multiple of the estimate, so that one slow task in a hundred does not
 #: end the look-ahead for the ninety-nine fast ones.
 _CLIP: Final = 8
+#: No task is believed shorter: an estimate of a nanosecond or two could not grow again, since the clipped
+#: sample's share rounds to nothing.
+_LEAST: Final = 1_000
 
 
 def estimate(previous_ns: int, sample_ns: int) -> int:
@@ -31,10 +34,10 @@ def estimate(previous_ns: int, sample_ns: int) -> int:
     ``previous_ns`` is 0 before the first sample.
     """
     if previous_ns == 0:
-        return max(sample_ns, 1)
+        return max(sample_ns, _LEAST)
     if sample_ns > previous_ns * _CLIP:
         sample_ns = previous_ns * _CLIP
-    return max(previous_ns + (sample_ns - previous_ns) // _WEIGHT, 1)
+    return max(previous_ns + (sample_ns - previous_ns) // _WEIGHT, _LEAST)
 
 
 def depth(estimate_ns: int) -> int:

@@ -1,0 +1,124 @@
+"""The tables of states: of a delivery, of a child, of the worker."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from turbo.policy import child_lifecycle, delivery_lifecycle
+from turbo.policy.child_lifecycle import ChildState
+from turbo.policy.delivery_lifecycle import IllegalTransition, State
+from turbo.policy.worker_lifecycle import Phase, Request, on_request
+
+
+def _reachable(table: Sequence[frozenset[Any]], start: Any) -> set[Any]:
+    seen, front = {start}, [start]
+    while front:
+        for after in table[front.pop()] - seen:
+            seen.add(after)
+            front.append(after)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("table", "states", "start", "ends"),
+    [
+        (delivery_lifecycle.TRANSITIONS, State, State.READY, {State.SETTLED, State.VOID}),
+        (child_lifecycle.TRANSITIONS, ChildState, ChildState.STARTING, {ChildState.GONE}),
+    ],
+)
+def test_every_state_can_be_reached_and_every_way_ends(
+    table: Sequence[frozenset[Any]], states: type[Any], start: Any, ends: set[Any]
+) -> None:
+    assert len(table) == len(states)
+    assert _reachable(table, start) == set(states)
+    assert {state for state in states if not table[state]} == ends
+    for state in states:
+        assert state not in table[state]
+        assert _reachable(table, state) & ends, f"{state} never ends"
+
+
+@pytest.mark.parametrize(
+    ("check", "table", "states", "error"),
+    [
+        (delivery_lifecycle.check, delivery_lifecycle.TRANSITIONS, State, IllegalTransition),
+        (child_lifecycle.check, child_lifecycle.TRANSITIONS, ChildState, RuntimeError),
+    ],
+)
+def test_only_what_the_table_allows(
+    check: Callable[[Any, Any], Any], table: Sequence[frozenset[Any]], states: type[Any], error: type[Exception]
+) -> None:
+    for old, new in itertools.product(states, states):
+        if new in table[old]:
+            assert check(old, new) is new
+        else:
+            with pytest.raises(error, match=f"{old.name} to {new.name}"):
+                check(old, new)
+
+
+def test_what_has_started_never_waits_for_a_child_again() -> None:
+    for state in (State.STARTED, State.FINISHING):
+        assert State.READY not in _reachable(delivery_lifecycle.TRANSITIONS, state)
+
+
+def test_a_child_never_serves_again_once_it_was_told_to_leave() -> None:
+    for state in (ChildState.RETIRING, ChildState.KILLED, ChildState.GONE):
+        assert ChildState.SERVING not in _reachable(child_lifecycle.TRANSITIONS, state)
+
+
+# -- the worker ----------------------------------------------------------------------------------------------
+
+R, P = Request, Phase
+
+
+@pytest.mark.parametrize(
+    ("phase", "request_", "soft", "remap", "after"),
+    [
+        (P.RUNNING, R.TERM, 0, False, (P.WARM, 0)),
+        (P.STARTING, R.TERM, 0, False, (P.WARM, 0)),
+        (P.RUNNING, R.TERM, 0, True, (P.COLD, 1)),
+        (P.RUNNING, R.TERM, 5, True, (P.SOFT, 1)),
+        (P.RUNNING, R.INT, 0, False, (P.WARM, 1)),
+        (P.RUNNING, R.QUIT, 0, False, (P.COLD, 1)),
+        (P.RUNNING, R.QUIT, 5, False, (P.SOFT, 1)),
+        (P.WARM, R.TERM, 0, False, (P.WARM, 0)),
+        (P.WARM, R.INT, 0, False, (P.COLD, 1)),
+        (P.WARM, R.QUIT, 0, False, (P.COLD, 1)),
+        (P.WARM, R.QUIT, 5, False, (P.SOFT, 1)),
+        (P.WARM, R.DEADLINE, 0, False, (P.COLD, 1)),
+        (P.SOFT, R.TERM, 5, False, (P.SOFT, 1)),
+        (P.SOFT, R.INT, 5, False, (P.COLD, 1)),
+        (P.SOFT, R.QUIT, 5, False, (P.COLD, 1)),
+        (P.SOFT, R.DEADLINE, 5, False, (P.COLD, 1)),
+        (P.COLD, R.TERM, 0, False, (P.COLD, 1)),
+        (P.STOPPED, R.INT, 0, False, (P.STOPPED, 1)),
+    ],
+)
+def test_requests(phase: Phase, request_: Request, soft: float, remap: bool, after: tuple[Phase, int]) -> None:
+    assert on_request(phase, request_, soft_timeout=soft, remap_term=remap) == after
+
+
+@given(
+    requests=st.lists(st.sampled_from(Request), max_size=12),
+    soft=st.sampled_from([0.0, 5.0]),
+    remap=st.booleans(),
+)
+def test_a_shutdown_never_goes_back(requests: list[Request], soft: float, remap: bool) -> None:
+    phase = Phase.RUNNING
+    for request in requests:
+        after, code = on_request(phase, request, soft_timeout=soft, remap_term=remap)
+        assert after >= phase and after is not Phase.RUNNING and code in (0, 1)
+        phase = after
+    assert on_request(phase, Request.DEADLINE, soft_timeout=soft)[0] >= Phase.COLD
+
+
+@given(phase=st.sampled_from(Phase), soft=st.sampled_from([0.0, 5.0]))
+def test_two_interrupts_are_always_enough(phase: Phase, soft: float) -> None:
+    for _ in range(2):
+        phase, _code = on_request(phase, Request.INT, soft_timeout=soft)
+    assert phase >= Phase.COLD

@@ -1,0 +1,113 @@
+"""The prefetch window: its goal, its pace, its bounds."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from turbo.policy.prefetch import HOLD_OFF, WindowFacts, goal, next_window
+
+FACTS = WindowFacts(
+    current=8,
+    floor=8,
+    ceiling=256,
+    runtime=0.0,
+    concurrency=2,
+    held=0,
+    message_size=0,
+    byte_budget=64 * 2**20,
+    since_swap=1000.0,
+    since_wanted=0.0,
+    pause=1.0,
+    first=False,
+)
+
+facts_of_any_kind = st.builds(
+    WindowFacts,
+    current=st.integers(1, 65_535),
+    floor=st.integers(1, 2000),
+    ceiling=st.integers(0, 2000),
+    runtime=st.floats(0, 10_000),
+    concurrency=st.integers(1, 500),
+    held=st.integers(0, 100_000),
+    message_size=st.integers(0, 2**27),
+    byte_budget=st.just(64 * 2**20),
+    since_swap=st.floats(0, 100),
+    since_wanted=st.floats(0, 100),
+    pause=st.floats(0, 10),
+    first=st.booleans(),
+)
+
+
+@pytest.mark.row("CN2")
+@pytest.mark.parametrize(
+    ("changed", "window"),
+    [
+        ({}, 8),
+        ({"runtime": 10.0}, 8),
+        ({"runtime": 0.001}, 42),
+        ({"runtime": 0.00001}, 256),
+        ({"runtime": 0.00001, "ceiling": 4}, 8),
+        ({"runtime": 0.00001, "message_size": 2**20}, 64),
+        ({"runtime": 0.00001, "message_size": 2**27}, 8),
+        ({"held": 100}, 108),
+        ({"held": 100_000}, 65_535),
+    ],
+)
+def test_goal(changed: dict[str, float], window: int) -> None:
+    assert goal(replace(FACTS, **changed)) == window  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changed", "window"),
+    [
+        ({}, 8),
+        # The first step may go all the way, later ones double.
+        ({"runtime": 1e-5, "first": True, "since_swap": 0.0}, 256),
+        ({"runtime": 1e-5}, 16),
+        ({"runtime": 1e-5, "since_swap": 0.9}, 8),
+        ({"runtime": 1e-3, "current": 32}, 42),
+        # Room for held messages is made at once, but not between two swaps.
+        ({"held": 100}, 108),
+        ({"held": 100, "since_swap": 0.5}, 8),
+        # Narrowing waits, and is not done for little.
+        ({"current": 256, "runtime": 1.0, "since_wanted": HOLD_OFF - 0.1}, 256),
+        ({"current": 256, "runtime": 1.0, "since_wanted": HOLD_OFF}, 8),
+        ({"current": 15, "runtime": 1.0, "since_wanted": 100.0}, 15),
+        ({"current": 16, "runtime": 1.0, "since_wanted": 100.0}, 8),
+    ],
+)
+def test_next_window(changed: dict[str, float], window: int) -> None:
+    assert next_window(replace(FACTS, **changed)) == window  # type: ignore[arg-type]
+
+
+@given(facts=facts_of_any_kind)
+def test_never_without_a_window_never_more_than_the_protocol_has(facts: WindowFacts) -> None:
+    window = next_window(facts)
+    assert 1 <= window <= 65_535
+    assert min(facts.floor + facts.held, 65_535) <= goal(facts) <= 65_535
+    low, high = sorted((facts.current, goal(facts)))
+    assert low <= window <= high
+
+
+@given(facts=facts_of_any_kind)
+def test_a_fixed_window_moves_for_held_messages_only(facts: WindowFacts) -> None:
+    fixed = replace(facts, ceiling=facts.floor, held=0)
+    assert goal(fixed) == fixed.floor
+
+
+@given(facts=facts_of_any_kind)
+def test_it_reaches_its_goal_and_stays_there(facts: WindowFacts) -> None:
+    """Time passes and nothing else changes: no oscillation, and at most twice too wide in the end."""
+    windows = [facts.current]
+    for _ in range(40):
+        now = replace(facts, current=windows[-1], since_swap=1000.0, since_wanted=1000.0, first=False)
+        windows.append(next_window(now))
+    assert windows[-1] == windows[-2]
+    assert goal(facts) <= windows[-1] < 2 * goal(facts) or windows[-1] == goal(facts)
+    steps = [later - earlier for earlier, later in itertools.pairwise(windows) if later != earlier]
+    assert all(step > 0 for step in steps) or all(step < 0 for step in steps)

@@ -1,0 +1,58 @@
+"""When a child is spent."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from turbo.policy.recycling import Verdict, at_once, judge_memory, may_take
+
+
+@pytest.mark.parametrize(
+    ("rss", "limit", "hard", "verdict"),
+    [
+        (10**9, None, None, Verdict.KEEP),
+        (100, 100, None, Verdict.KEEP),
+        (101, 100, None, Verdict.RETIRE),
+        (101, None, 100, Verdict.KILL),
+        (100, None, 100, Verdict.KEEP),
+        (150, 100, 200, Verdict.RETIRE),
+        (201, 100, 200, Verdict.KILL),
+        (201, 300, 200, Verdict.KILL),
+    ],
+)
+def test_memory(rss: int, limit: int | None, hard: int | None, verdict: Verdict) -> None:
+    assert judge_memory(rss, limit=limit, hard_limit=hard) is verdict
+
+
+LIMIT = st.none() | st.integers(1, 1000)
+
+
+@given(less=st.integers(0, 2000), more=st.integers(0, 2000), limit=LIMIT, hard=LIMIT)
+def test_more_memory_is_never_judged_milder(less: int, more: int, limit: int | None, hard: int | None) -> None:
+    less, more = sorted((less, more))
+    assert judge_memory(less, limit=limit, hard_limit=hard) <= judge_memory(more, limit=limit, hard_limit=hard)
+
+
+@pytest.mark.parametrize(("children", "replaced"), [(1, 1), (2, 1), (4, 1), (7, 1), (8, 2), (32, 8)])
+def test_at_once(children: int, replaced: int) -> None:
+    assert at_once(children) == replaced
+
+
+@given(limit=st.integers(1, 50), choices=st.lists(st.booleans(), max_size=300))
+def test_exactly_the_limit_is_ever_given(limit: int, choices: list[bool]) -> None:
+    done = outstanding = 0
+    for give in choices:
+        if give and may_take(done, outstanding, limit):
+            outstanding += 1
+        elif outstanding:
+            done, outstanding = done + 1, outstanding - 1
+        assert done + outstanding <= limit
+    while may_take(done, outstanding, limit):
+        outstanding += 1
+    assert done + outstanding == limit
+
+
+def test_no_limit() -> None:
+    assert may_take(10**6, 100, None) > 10**6

@@ -1,0 +1,69 @@
+"""How long tasks are believed to take, and how many a child may therefore hold."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from turbo.policy.scheduling import LOOK_AHEAD_NS, MAX_DEPTH, ONE_AHEAD_NS, depth, estimate
+
+RUN_TIMES = st.integers(0, 10**13)
+
+
+@pytest.mark.parametrize(
+    ("estimate_ns", "records"),
+    [
+        (0, 1),
+        (1, MAX_DEPTH),
+        (LOOK_AHEAD_NS // MAX_DEPTH, MAX_DEPTH),
+        (100_000, 21),
+        (1_000_000, 3),
+        (LOOK_AHEAD_NS, 2),
+        (LOOK_AHEAD_NS + 1, 2),
+        (ONE_AHEAD_NS, 2),
+        (ONE_AHEAD_NS + 1, 1),
+        (10**12, 1),
+    ],
+)
+def test_depth(estimate_ns: int, records: int) -> None:
+    assert depth(estimate_ns) == records
+
+
+@given(shorter=st.integers(1, 10**12), longer=st.integers(1, 10**12))
+def test_longer_tasks_are_never_held_deeper(shorter: int, longer: int) -> None:
+    shorter, longer = sorted((shorter, longer))
+    assert 1 <= depth(longer) <= depth(shorter) <= MAX_DEPTH
+
+
+@given(estimate_ns=st.integers(1, 10**12))
+def test_what_is_held_ahead_is_two_milliseconds_of_work_or_one_record(estimate_ns: int) -> None:
+    ahead = depth(estimate_ns) - 1
+    assert ahead <= 1 or ahead * estimate_ns <= LOOK_AHEAD_NS
+
+
+@given(samples=st.lists(RUN_TIMES, min_size=1))
+def test_the_estimate_is_within_what_was_seen(samples: list[int]) -> None:
+    believed = 0
+    for sample in samples:
+        believed = estimate(believed, sample)
+        assert believed >= 1_000
+    assert max(1_000, min(samples)) <= believed <= max(1_000, *samples)
+
+
+@given(start=st.integers(1_000, 10**9), steady=st.integers(1_000, 10**9))
+def test_the_estimate_comes_near_a_steady_run_time(start: int, steady: int) -> None:
+    believed = start
+    for _ in range(400):
+        believed = estimate(believed, steady)
+    # Divisions that round down leave up to fifteen nanoseconds.
+    assert abs(believed - steady) <= 16
+
+
+def test_one_slow_task_in_a_hundred_does_not_end_the_look_ahead() -> None:
+    believed = 0
+    for _ in range(10):
+        for _ in range(99):
+            believed = estimate(believed, 50_000)
+        believed = estimate(believed, 1_000_000_000)
+        assert depth(believed) > 20
