@@ -83,12 +83,16 @@ def set_role(role: str) -> None:
 
 def hit(site: str) -> None:
     """Pass ``site``: act if a failpoint is set there for this process and this pass."""
+    due: list[_Point] = []
     for point in _state.points.get(site, ()):
         if point.role is not None and point.role != _state.role:
             continue
+        # All of them count this pass, also when an earlier one raises.
         point.passes += 1
         if point.passes == point.nth:
-            _act(site, point)
+            due.append(point)
+    for point in due:
+        _act(site, point)
 
 
 def _act(site: str, point: _Point) -> None:

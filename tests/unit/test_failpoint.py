@@ -41,7 +41,19 @@ def test_roles_and_several_points():
         failpoint.hit("a")
 
 
-@pytest.mark.parametrize("text", ["a", "a=explode", "a=sleep", "a=kill9(3)", "a=raise@0", "a=exit(x)", "=raise"])
+def test_several_points_of_one_site_count_the_same_passes():
+    failpoint.configure("fork=errno(11)@2;fork=errno(12)@3")
+    failpoint.hit("fork")
+    for number in (11, 12):
+        with pytest.raises(OSError, match="fork") as raised:
+            failpoint.hit("fork")
+        assert raised.value.errno == number
+    failpoint.hit("fork")
+
+
+@pytest.mark.parametrize(
+    "text", ["a", "a=explode", "a=sleep", "a=kill9(3)", "a=raise@0", "a=exit(x)", "a=errno", "=raise"]
+)
 def test_what_cannot_be_understood_is_named(text):
     with pytest.raises(ValueError, match="TURBO_FAILPOINTS"):
         failpoint.configure(text)
