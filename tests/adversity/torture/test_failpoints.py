@@ -79,7 +79,7 @@ def sent(vhost: str) -> set[str]:
 
 
 @pytest.mark.parametrize("site", CHILD_SITES)
-@pytest.mark.row("P3", "P16")
+@pytest.mark.row("P3", "P16", "PL15", "PL17")
 def test_a_child_killed_at_any_step(
     site: str,
     start: Start,
@@ -111,7 +111,7 @@ def test_a_child_killed_at_any_step(
 
 
 @pytest.mark.parametrize("site", MASTER_SITES)
-@pytest.mark.row("P2", "CN8")
+@pytest.mark.row("CN1", "CN5")
 def test_the_master_killed_at_any_step(
     site: str,
     start: Start,

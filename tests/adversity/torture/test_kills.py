@@ -47,7 +47,7 @@ def feeder(vhost: str, oracle: Oracle) -> Iterator[Feeder]:
 
 
 @pytest.mark.timeout(120 + KILLS)
-@pytest.mark.row("P3", "P5", "P16")
+@pytest.mark.row("P3", "P5", "P16", "CN6", "CN8", "PL15", "PL17")
 def test_random_kills_lose_nothing(
     worker: WorkerProcess,
     feeder: Feeder,

@@ -87,7 +87,7 @@ def _pair(number: int, chance: random.Random) -> Iterator[tuple[str, str, tuple[
 
 
 @pytest.mark.timeout(60 + TASKS // 50)
-@pytest.mark.row("P8", "PL9")
+@pytest.mark.row("P8", "PL6")
 def test_the_soft_limit_hits_its_own_task_or_nobody(
     worker: WorkerProcess,
     stored: Stored,

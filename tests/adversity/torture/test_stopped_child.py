@@ -75,6 +75,7 @@ def test_a_single_record_in_an_idle_stopped_child_is_moved(
     rabbitmq.wait_queue(QUEUE, vhost, ready=0, unacked=0)
 
 
+@pytest.mark.row("PL29")
 def test_one_stopped_under_load_holds_up_nobody(
     worker: WorkerProcess, producer: Producer, oracle: Oracle, rabbitmq: RabbitMQ, vhost: str
 ) -> None:
