@@ -116,7 +116,10 @@ class Endings:
         logger.info("Task %s[%s] retry: %s", plan.name, message.id, retry)
         trace = _trace_of(retry)
         store = self._documents.failure(message, plan, states.RETRY, retry.exc, trace, run.request)
-        self._end(run, Ending.RETRY, store)
+        if store:
+            # Before the next attempt is sent, which may store its end before this record's settlement is through.
+            self._link.emit(frames.STORE, run.seq, (store,))
+        self._end(run, Ending.RETRY)
         if plan.on_retry is not None:
             self._handler(plan.on_retry, retry.exc, message.id, message.args, message.kwargs, trace)
 
@@ -177,6 +180,8 @@ class Endings:
     def done(self, seq: int, began: int, verb: Verb, ending: Ending, *, store: bytes = b"", due_ns: int = 0) -> None:
         """Write the DONE record. It is signalled with the next claim, or when there is none."""
         reporter = self._reporter
+        if reporter.held:
+            reporter.release()
         payload = frames.pack_done(verb, ending, 0, reporter.published, monotonic_ns() - began, due_ns, store)
         reporter.begin(0)
         self._link.emit(frames.DONE, seq, (payload,))

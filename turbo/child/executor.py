@@ -85,6 +85,7 @@ class NativeExecutor:
                 return
         self._start(seq, began, message, plan)
         request = Context.from_message(message, *_origin(deliver), self._options.hostname)
+        self._reporter.begin(seq, message.id)
         token = current.push(plan.task, request)
         try:
             self._run(Run(seq, began, message, plan, request))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from turbo.protocol import content, result_meta
 from turbo.protocol.faults import to_wire
+from turbo.protocol.properties import header_table_span
 from turbo.ring import frames
 
 if TYPE_CHECKING:
@@ -45,10 +46,15 @@ class Reporter:
         self.seq = 0
         #: Messages that the running task has published through the ring.
         self.published = 0
+        #: The running task's id; empty between tasks.
+        self.task_id = ""
+        #: What the running task has sent under its own id: its next attempt.
+        self.held: list[frames.PublishRequest] = []
 
-    def begin(self, seq: int) -> None:
+    def begin(self, seq: int, task_id: str = "") -> None:
         """A task starts."""
         self.seq = seq
+        self.task_id = task_id
         self.published = 0
 
     def publish(
@@ -61,7 +67,11 @@ class Reporter:
         declare: Sequence[Any] = (),
         mandatory: bool = False,
     ) -> None:
-        """Hand one message to the master, which publishes it with a confirm."""
+        """Hand one message to the master, which publishes it with a confirm.
+
+        The task's own next attempt waits for the end of this one: it could run elsewhere, and store how it ended,
+        before this one has stored that it is tried again; whoever waits for the result would then wait for ever.
+        """
         self._soft.mask()
         try:
             unknown = [queue for queue in declare if queue.name not in self._known]
@@ -71,11 +81,32 @@ class Reporter:
                 self._known.update(queue.name for queue in unknown)
                 return
             request = frames.PublishRequest(exchange, routing_key, header, body, mandatory)
+            if self._is_next_attempt(header):
+                self.held.append(request)
+                self.published += 1
+                return
             self._link.emit(frames.PUBLISH, self.seq, frames.pack_publish(request))
             self._link.signal()
             self.published += 1
         finally:
             self._soft.unmask()
+
+    def release(self) -> None:
+        """The task has ended and stored its state: send its next attempt. Signalled with the next record."""
+        for request in self.held:
+            self._link.emit(frames.PUBLISH, self.seq, frames.pack_publish(request))
+        self.held.clear()
+
+    def _is_next_attempt(self, header: bytes) -> bool:
+        """Whether this content header has the running task's id as its correlation id.
+
+        Behind the table come delivery mode and priority, a byte each where set, and then the correlation id.
+        """
+        if not self.task_id:
+            return False
+        name = self.task_id.encode("utf-8", "surrogatepass")
+        end = header_table_span(header)[1]
+        return len(name) < 256 and header.find(bytes([len(name)]) + name, end, end + len(name) + 3) >= 0
 
     def store_state(self, task_id: str, state: str | None, meta: Any, request: Any) -> None:
         """Store a state that the task gives itself (``update_state``)."""

@@ -1,0 +1,103 @@
+"""What leaves a child while its task runs, and what waits for the task's end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from turbo.child.reporting import Reporter
+from turbo.protocol.properties import Properties, encode_header
+from turbo.ring import frames
+
+OWN = "5f6e1f2e-0000-4000-8000-000000000001"
+OTHER = "5f6e1f2e-0000-4000-8000-000000000002"
+
+
+class Link:
+    """Remembers what was written, and how much of it was signalled."""
+
+    def __init__(self) -> None:
+        self.written: list[tuple[int, int]] = []
+        self.signalled = 0
+
+    def emit(self, kind: int, seq: int, parts: Any) -> None:
+        self.written.append((kind, seq))
+
+    def signal(self) -> None:
+        self.signalled = len(self.written)
+
+
+class Soft:
+    """No limit: masking does nothing."""
+
+    def mask(self) -> None:
+        """As the real one."""
+
+    unmask = mask
+
+
+def reporter(link: Link) -> Reporter:
+    def declaring() -> Any:
+        raise AssertionError("every queue is known")
+
+    return Reporter(
+        link,  # type: ignore[arg-type]
+        Soft(),  # type: ignore[arg-type]
+        known_queues=frozenset(),
+        declaring=declaring,
+        result_serializer="json",
+        stores=True,
+    )
+
+
+def header(correlation_id: str | None, **more: Any) -> bytes:
+    table = {"id": correlation_id, "root_id": OWN, "parent_id": OWN, "task": "t"}
+    given = {"delivery_mode": 2, "priority": 0, "content_type": "application/json", "headers": table} | more
+    return encode_header(Properties(correlation_id=correlation_id, **given), 10)
+
+
+def test_other_messages_leave_at_once() -> None:
+    link = Link()
+    it = reporter(link)
+    it.begin(7, OWN)
+    it.publish("", "q", header(OTHER), b"body")
+    assert (link.written, link.signalled, it.published) == ([(frames.PUBLISH, 7)], 1, 1)
+
+
+@pytest.mark.parametrize("more", [{}, {"priority": None}, {"delivery_mode": None, "priority": None}, {"reply_to": "r"}])
+def test_the_next_attempt_waits_for_the_end_of_this_one(more: dict[str, Any]) -> None:
+    link = Link()
+    it = reporter(link)
+    it.begin(7, OWN)
+    it.publish("", "q", header(OWN, **more), b"body")
+    assert (link.written, it.published) == ([], 1)
+    it.release()
+    assert link.written == [(frames.PUBLISH, 7)]
+    it.release()
+    assert len(link.written) == 1
+
+
+def test_between_tasks_nothing_waits() -> None:
+    link = Link()
+    it = reporter(link)
+    it.begin(7, OWN)
+    it.begin(0)
+    it.publish("", "q", header(OWN), b"body")
+    assert link.written == [(frames.PUBLISH, 0)]
+
+
+@given(own=st.text(min_size=1, max_size=80), other=st.text(max_size=80))
+def test_an_attempt_is_known_by_its_correlation_id_alone(own: str, other: str) -> None:
+    own, other = (text.encode("utf-8", "ignore").decode()[:50] for text in (own, other))
+    if not own:
+        own = "x"
+    link = Link()
+    it = reporter(link)
+    it.begin(1, own)
+    it.publish("", "q", header(own), b"")
+    assert len(it.held) == 1
+    it.publish("", "q", header(other, reply_to=None, priority=0, delivery_mode=2), b"")
+    assert len(it.held) == 1 + (own == other)
