@@ -9,7 +9,6 @@ import pytest
 from turbo.app.context import DEATH_HEADERS, Context
 from turbo.protocol.properties import Properties
 
-
 HEADERS = {"id": "ID", "expires": "2031-01-01T00:00:00"}
 
 
