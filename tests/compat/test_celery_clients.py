@@ -220,8 +220,10 @@ def test_contents_of_every_kind(turbo: Side) -> None:
     assert turbo.value("json_surrogate")[0] == ["\ud800"]
     plain = ["x" * 3000, 5, 1.5, None, [True, {"a": "ä"}]]
     for serializer, mime in (
-        ("yaml", "application/x-yaml"), ("msgpack", "application/x-msgpack"), ("pickle", "application/x-python-serialize"),
-    ):  # fmt: skip
+        ("yaml", "application/x-yaml"),
+        ("msgpack", "application/x-msgpack"),
+        ("pickle", "application/x-python-serialize"),
+    ):
         seen = turbo.value(f"serializer_{serializer}")
         assert (seen["args"], seen["properties"]["content_type"]) == (plain, mime)
     assert turbo.value("pickle_objects") == ["{1, 2}", "1j", "(1,)", "datetime.date(2030, 1, 2)"]
