@@ -98,7 +98,7 @@ class Documents:
             return self._packed(document, message)
         except EncodeError as failure:
             # Only ``result_extended`` brings in values that may not encode: the error itself must get through.
-            logger.warning("Document of %s[%s] is stored without its arguments: %s", message.task, message.id, failure)
+            logger.warning("Document of %s is stored without its arguments: %s", message.label, failure)
             document.update(args=saferepr(message.args), kwargs=saferepr(message.kwargs))
             return self._packed(document, message)
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from turbo import failpoint, states
 from turbo.child import followups
-from turbo.exceptions import InvalidTaskError, NotRegistered, Reject, Retry, SerializationError, TurboError
+from turbo.exceptions import NotRegistered, Reject, Retry, TurboError
 from turbo.policy.settling import Ending, Verb, settle
-from turbo.protocol.message import parse_headers
-from turbo.protocol.saferepr import saferepr
+from turbo.protocol.message import salvage
+from turbo.protocol.saferepr import clean, saferepr
 from turbo.ring import frames
 
 if TYPE_CHECKING:
@@ -73,9 +73,8 @@ class Endings:
         self.done(run.seq, run.began, plan.success_verb, Ending.SUCCESS, store=store)
         if self._options.verbose:
             logger.info(
-                "Task %s[%s] succeeded in %ss: %s",
-                plan.name,
-                message.id,
+                "Task %s succeeded in %ss: %s",
+                message.label,
                 (monotonic_ns() - run.began) / 1e9,
                 saferepr(result, plan.task.resultrepr_maxsize),
             )
@@ -90,13 +89,13 @@ class Endings:
         self._link.page.leave_body()
         trace = _trace_of(error)
         if plan.throws and isinstance(error, plan.throws):
-            logger.info("Task %s[%s] raised expected: %r", plan.name, message.id, error)
+            logger.info("Task %s raised expected: %r", message.label, error)
         else:
-            logger.error("Task %s[%s] raised unexpected: %r\n%s", plan.name, message.id, error, trace)
+            logger.error("Task %s raised unexpected: %r\n%s", message.label, error, trace)
         try:
             followups.after_failure(self._app, message, run.request, error, trace)
         except (TurboError, TypeError, ValueError) as failure:
-            logger.exception("Error callbacks of %s[%s] could not be sent: %s", plan.name, message.id, failure)
+            logger.exception("Error callbacks of %s could not be sent: %s", message.label, failure)
         store = self._documents.failure(message, plan, states.FAILURE, error, trace, run.request)
         if store and message.chain:
             for document in self._documents.chain_failures(message, error, trace):
@@ -113,7 +112,7 @@ class Endings:
         """The body sent itself again."""
         plan, message = run.plan, run.message
         self._link.page.leave_body()
-        logger.info("Task %s[%s] retry: %s", plan.name, message.id, retry)
+        logger.info("Task %s retry: %s", message.label, retry)
         trace = _trace_of(retry)
         store = self._documents.failure(message, plan, states.RETRY, retry.exc, trace, run.request)
         if store:
@@ -125,13 +124,13 @@ class Endings:
 
     def ignored(self, run: Run) -> None:
         """The body asked that nothing be recorded."""
-        logger.info("Task %s[%s] ignored", run.plan.name, run.message.id)
+        logger.info("Task %s ignored", run.message.label)
         self._end(run, Ending.IGNORE)
 
     def rejected(self, run: Run, reject: Reject) -> None:
         """The body rejected its message."""
         self._link.page.leave_body()
-        logger.warning("Task %s[%s] rejected: %r", run.plan.name, run.message.id, reject)
+        logger.warning("Task %s rejected: %r", run.message.label, reject)
         if reject.requeue:
             self._end(run, Ending.REJECT_REQUEUE)
             return
@@ -140,7 +139,7 @@ class Endings:
 
     def left(self, run: Run, error: BaseException) -> None:
         """The body asked the process to end, or ran out of memory: the master sees a lost child, as it should."""
-        logger.error("Task %s[%s] ended its child: %r", run.plan.name, run.message.id, error)
+        logger.error("Task %s ended its child: %r", run.message.label, error)
         code = error.code if isinstance(error, SystemExit) else _EXIT_BY_TASK
         self._link.signal()
         sys.stderr.flush()
@@ -150,13 +149,13 @@ class Endings:
 
     def unknown(self, seq: int, began: int, message: TaskMessage) -> None:
         """No task of this name is registered here."""
-        logger.error("Received unregistered task of type %r: its message is rejected", message.task)
+        logger.error("Received unregistered task of type '%s': its message is rejected", clean(message.task, 200))
         store = self._documents.failure(message, None, states.FAILURE, NotRegistered(message.task), None)
         self.done(seq, began, Verb.REJECT, Ending.UNKNOWN_TASK, store=store)
 
     def unrun(self, seq: int, began: int, message: TaskMessage, error: BaseException) -> None:
         """The message is understood but must not run."""
-        logger.error("Task %s[%s] is rejected: %s", message.task, message.id, error)
+        logger.error("Task %s is rejected: %s", message.label, error)
         store = self._documents.failure(message, None, states.FAILURE, error, None)
         self.done(seq, began, Verb.REJECT, Ending.INVALID, store=store)
 
@@ -165,12 +164,11 @@ class Endings:
         store = b""
         where = ""
         if properties is not None:
-            try:
-                message = parse_headers(properties, body)
-            except (InvalidTaskError, SerializationError):
-                where = f" ({saferepr((properties.headers or {}).get('id'), 100)})"
+            message = salvage(properties, body)
+            if message is None:
+                where = " without an id"
             else:
-                where = f" {message.task}[{message.id}]"
+                where = f" {message.label}"
                 store = self._documents.failure(message, None, states.FAILURE, error, None)
         logger.critical("Message%s is rejected, it cannot be decoded: %s", where, saferepr(str(error), 400))
         self.done(seq, began, Verb.REJECT, Ending.UNDECODABLE, store=store)

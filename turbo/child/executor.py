@@ -136,7 +136,7 @@ class NativeExecutor:
             due = int(eta.timestamp() * 1e9)
             self._endings.done(seq, began, Verb.HOLD, Ending.IGNORE, due_ns=due)
             return False
-        logger.info("Discarding expired task: %s[%s]", plan.name, message.id)
+        logger.info("Discarding expired task: %s", message.label)
         store = self._documents.failure(message, plan, states.REVOKED, TaskRevokedError("expired"), None)
         self._endings.done(seq, began, Verb.ACK, Ending.REVOKED, store=store)
         return False

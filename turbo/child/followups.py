@@ -72,7 +72,7 @@ def after_failure(app: Turbo, message: TaskMessage, request: Context, error: Bas
         try:
             task(*_args(signature, (request, error, trace)), **(signature.get("kwargs") or {}))
         except Exception:
-            logger.exception("Error callback %s of %s[%s] raised", task.name, message.task, message.id)
+            logger.exception("Error callback %s of %s raised", task.name, message.label)
 
 
 def _takes_the_exception(task: Task, signature: Mapping[str, Any]) -> bool:

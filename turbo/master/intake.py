@@ -130,7 +130,7 @@ class Intake:
         if self._verbose:
             message = self._verdicts.message(delivery)
             if message is not None:
-                logger.info("Task %s[%s] received", message.task, message.id)
+                logger.info("Task %s received", message.label)
         return (
             self._twins.watching
             and parse_deliver(delivery.deliver).redelivered
@@ -150,7 +150,7 @@ class Intake:
         eta = message.eta
         decision = admit(datetime.now(UTC), eta=eta, expires=message.expires)
         if decision is Admission.EXPIRED:
-            logger.info("Discarding expired task: %s[%s]", message.task, message.id)
+            logger.info("Discarding expired task: %s", message.label)
             self._outcomes.endings[Ending.REVOKED] += 1
             self._settlement.finish(delivery, *self._verdicts.revoked(delivery, "expired"))
         elif decision is Admission.HOLD and eta is not None and self._shelf is not None:

@@ -79,8 +79,9 @@ class LostChild:
                 self._claimed_unstarted(child, delivery)
         again = []
         for delivery in unclaimed:
-            delivery.move(State.READY)
-            again.append(delivery)
+            if self._settlement.still_ours(delivery):
+                delivery.move(State.READY)
+                again.append(delivery)
         self._dispatcher.resubmit(again)
         if not orderly or claimed:
             self._log(child, bool(claimed))
@@ -91,12 +92,13 @@ class LostChild:
         delivery.deaths += 1
         if delivery.deaths >= _MAX_SILENT_DEATHS:
             self._lost(child, delivery)
-            return
-        delivery.move(State.READY)
-        self._dispatcher.resubmit([delivery])
+        elif self._settlement.still_ours(delivery):
+            delivery.move(State.READY)
+            self._dispatcher.resubmit([delivery])
 
     def _lost(self, child: ChildProcess, delivery: Delivery) -> None:
-        if delivery.state is State.DISPATCHED:
+        ran = delivery.state is State.STARTED
+        if not ran:
             delivery.move(State.STARTED)
         error, ending = self._error(child)
         if self.terminating:
@@ -105,12 +107,14 @@ class LostChild:
         verb, store = self._verdicts.failure(delivery, ending, error)
         message = self._verdicts.message(delivery)
         logger.error(
-            "Task %s[%s] ended with its child: %s",
-            message.task if message else "(unreadable)",
-            message.id if message else "?",
+            "Task %s ended with its child: %s",
+            message.label if message else "(unreadable)[?]",
             error,
         )
         self._outcomes.endings[ending] = self._outcomes.endings.get(ending, 0) + 1
+        if not ran and verb is Verb.ACK:
+            # It was never accepted: its message kills whoever decodes it, so a dead-letter queue is where it belongs.
+            verb = Verb.REJECT
         if verb is Verb.REQUEUE:
             # A hard limit that is not acknowledged counts as well: its message kills a child at every start.
             self._poison.return_after_death(delivery, str(error), store)

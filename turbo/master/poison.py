@@ -58,9 +58,8 @@ class Poison:
         if count >= self._max:
             message = self._verdicts.message(delivery)
             logger.error(
-                "Task %s[%s] has killed its child %d times and is dead-lettered: %s",
-                message.task if message else "(unreadable)",
-                message.id if message else "?",
+                "Task %s has killed its child %d times and is dead-lettered: %s",
+                message.label if message else "(unreadable)[?]",
                 count,
                 reason,
             )

@@ -46,7 +46,8 @@ class Verdicts:
                 properties, _size = decode_header(delivery.header)
                 delivery.message = parse_headers(properties, delivery.body)
             except (TableError, InvalidTaskError, ValueError) as error:
-                logger.warning("Headers of delivery %d cannot be read: %s", delivery.tag, error)
+                # The child that gets the message says it at length, and rejects the message.
+                logger.debug("Headers of delivery %d cannot be read: %s", delivery.tag, error)
         return delivery.message
 
     def options(self, message: TaskMessage | None) -> TaskOptions:

@@ -16,18 +16,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from turbo.exceptions import DecodeError, InvalidTaskError
 from turbo.protocol.building import build
 from turbo.protocol.content import JSON
 from turbo.protocol.instants import parse_eta
+from turbo.protocol.properties import Properties
 from turbo.protocol.saferepr import clean, saferepr
 from turbo.protocol.signature import parse_signature, parse_signatures
 from turbo.protocol.tagged_json import loads
-
-if TYPE_CHECKING:
-    from turbo.protocol.properties import Properties
 
 __all__ = [
     "DEATH_HEADERS",
@@ -41,6 +39,7 @@ __all__ = [
     "parse_headers",
     "republish_headers",
     "saferepr",
+    "salvage",
 ]
 
 #: Headers that RabbitMQ adds to dead-lettered messages. Sent again, they would make it see a cycle and drop.
@@ -59,6 +58,9 @@ _STANDARD: Final = (
 )  # fmt: skip
 #: Headers that are the protocol's and not the user's. The last three are sent now and then.
 _KNOWN: Final = frozenset({*_STANDARD, "compression", "meth", "utc"})
+
+#: Characters of a task's name, and of its id, that a log line shows.
+_LONGEST_SHOWN: Final = 200
 
 #: Largest body of protocol 1 that the master decodes to learn its headers, in bytes.
 _LARGEST_HEADER_BODY: Final = 1024 * 1024
@@ -118,6 +120,11 @@ class TaskMessage:
     headers: dict[str, Any] | None
     properties: Properties
 
+    @property
+    def label(self) -> str:
+        """``task[id]`` for one log line: both come from the wire, so they are cut to size and escaped."""
+        return f"{clean(self.task, _LONGEST_SHOWN)}[{clean(self.id, _LONGEST_SHOWN)}]"
+
 
 def identify(props: Properties, body: object) -> Form:
     """Tell which form a message has; ``body`` is decoded."""
@@ -173,6 +180,23 @@ def parse_headers(props: Properties, body: bytes, zone: tzinfo = UTC) -> TaskMes
     message = _parse_mapping(headers or {}, decoded, props, zone)
     message.args, message.kwargs = (), {}
     return message
+
+
+def salvage(props: Properties, body: bytes) -> TaskMessage | None:
+    """Return what an invalid message is answered by: its id, task and reply queue; None without an id.
+
+    Never raises. Everything else that it says is left out, right or wrong.
+    """
+    try:
+        return parse_headers(props, body)
+    except InvalidTaskError:
+        headers = props.headers if type(props.headers) is dict else {}
+    task_id, task = headers.get("id"), headers.get("task")
+    if type(task_id) is not str or not task_id:
+        return None
+    reply = Properties(reply_to=_encodable(props.reply_to), correlation_id=_encodable(props.correlation_id))
+    fields = {"id": task_id, "task": task if type(task) is str and task else "unknown"}
+    return _assemble(fields, (), {}, None, reply, UTC)
 
 
 def republish_headers(headers: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -352,6 +376,14 @@ def _check_stamps(stamped: object, stamps: object) -> None:
             raise _invalid("stamped_headers", stamped, "a list of names")
     if stamps is not None and not isinstance(stamps, Mapping):
         raise _invalid("stamps", stamps, "a mapping")
+
+
+def _encodable(text: str | None) -> str | None:
+    try:
+        _check_encodable("text", text)
+    except InvalidTaskError:
+        return None
+    return text
 
 
 def _check_encodable(name: str, text: str | None) -> None:

@@ -174,3 +174,8 @@ def careless(fails: bool = False) -> str:
 def mark(self: Any, name: str = "") -> str:
     note("start", name or self.request.id, self.request.retries)
     return name
+
+
+@app.task(name="malformed.any")
+def malformed(*args: Any, **kwargs: Any) -> None:
+    note("ran", "malformed")
