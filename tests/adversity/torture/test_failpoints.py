@@ -103,6 +103,9 @@ def test_a_child_killed_at_any_step(
     assert len(lost) <= deaths
     last = {trace.pid: trace.id for trace in oracle.traces("start")}
     repeats = _repeats(oracle)
+    if site == "child.result_written":
+        assert not repeats, "tasks ran again whose outcome was in the ring"
+        assert not lost, "tasks failed whose outcome was in the ring"
     for identifier, starts in repeats.items():
         if _sent_twice(identifier, repeats):
             continue

@@ -109,12 +109,15 @@ def _kill_many(kills: Kills, count: int, spawner: int) -> int:
     chance = random.Random(SEED + kills.count)
     target = kills.count + count
     clock = _Instants(chance)
+    latest = time.monotonic()
     while kills.count < target:
         clock.next()
         # A child killed just now may still be listed until it is reaped.
         alive = [pid for pid in child_pids(spawner) if pid not in kills.recent]
         if alive:
             kills.kill(chance.choice(alive))
+            latest = time.monotonic()
+        assert time.monotonic() - latest < 10, "no child comes back"
     return count
 
 
