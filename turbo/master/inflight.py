@@ -69,6 +69,7 @@ class Ledger:
     __slots__ = ("_current", "_running_void", "bytes_held", "epoch", "received", "settled")
 
     def __init__(self) -> None:
+        #: The current session's; 0 while there is none.
         self.epoch = 0
         self._current: dict[int, Delivery] = {}
         self._running_void: set[Delivery] = set()
@@ -110,6 +111,8 @@ class Ledger:
         """
         lost = list(self._current.values())
         self._current.clear()
+        # Until the next session no delivery is current: one that ends meanwhile has to end as void.
+        self.epoch = 0
         self.bytes_held = 0
         self._running_void.update(d for d in lost if d.state is not State.VOID)
         return lost

@@ -49,7 +49,8 @@ class Settlement:
         """The child accepted the task: acknowledge now, whatever becomes of it."""
         if not delivery.acked:
             delivery.acked = True
-            self._link.ack(delivery.epoch, delivery.tag)
+            if delivery.epoch == self._ledger.epoch:
+                self._link.ack(delivery.epoch, delivery.tag)
 
     def publish(self, delivery: Delivery | None, request: PublishRequest, *, essential: bool = False) -> None:
         """Send what a task published; its own settlement waits for the confirm.
@@ -102,6 +103,16 @@ class Settlement:
         if not delivery.unconfirmed:
             self._store_then_settle(delivery)
 
+    def still_ours(self, delivery: Delivery) -> bool:
+        """Whether a delivery that did not start, and is with no child any more, may wait here for another.
+
+        One of a lost connection may not: the broker has it again. It ends here, and its copies may run.
+        """
+        if delivery.epoch == self._ledger.epoch:
+            return True
+        self._end_void(delivery)
+        return False
+
     # -- inside ------------------------------------------------------------------------------------------
 
     def _confirmed(self, delivery: Delivery, request: PublishRequest, result: Published, essential: bool) -> None:
@@ -131,19 +142,19 @@ class Settlement:
             return
         delivery.store = None
 
-        def stored(_outcome: StoreOutcome) -> None:
+        def stored(outcome: StoreOutcome) -> None:
             if failpoint.ENABLED:
                 failpoint.hit("master.result_stored")
+            if not outcome.ok and delivery.final is Verb.ACK:
+                # Acknowledged, the task would leave no trace; the store has logged why. It runs again.
+                delivery.final = Verb.REQUEUE
             self._settle(delivery)
 
         self.store(request, stored)
 
     def _settle(self, delivery: Delivery) -> None:
         if delivery.epoch != self._ledger.epoch:
-            delivery.move(State.VOID)
-            self._ledger.remove(delivery)
-            if self.on_void_ended is not None:
-                self.on_void_ended(delivery)
+            self._end_void(delivery)
             return
         delivery.move(State.SETTLED)
         self._ledger.remove(delivery)
@@ -156,6 +167,12 @@ class Settlement:
             self._link.ack(delivery.epoch, delivery.tag)
         else:
             self._link.reject(delivery.epoch, delivery.tag, verb is Verb.REQUEUE)
+
+    def _end_void(self, delivery: Delivery) -> None:
+        delivery.move(State.VOID)
+        self._ledger.remove(delivery)
+        if self.on_void_ended is not None:
+            self.on_void_ended(delivery)
 
 
 def _nothing(_outcome: StoreOutcome) -> None:
