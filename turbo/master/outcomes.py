@@ -11,7 +11,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from turbo.policy.delivery_lifecycle import State
+from turbo.policy.delivery_lifecycle import IllegalTransition, State
 from turbo.policy.settling import Ending, Verb
 from turbo.ring import frames
 from turbo.ring.layout import RingCorrupt
@@ -159,7 +159,7 @@ class Outcomes:
                     self._settlement.store(frames.unpack_store(payload))
                 else:
                     raise RingCorrupt(f"record of unknown kind {kind}")
-        except (RingCorrupt, ValueError, KeyError) as error:
+        except (RingCorrupt, IllegalTransition, ValueError, KeyError) as error:
             self._condemn(child, f"{type(error).__name__}: {error}")
         if ended and self._overseer is not None:
             self._overseer.child_reported(child, ended)

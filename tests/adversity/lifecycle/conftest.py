@@ -1,0 +1,42 @@
+"""A worker of the torture app on a virtual host of its own, and a producer for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.adversity.torture.load import Producer
+from tests.harness.oracle import Oracle
+from tests.harness.worker import WorkerProcess
+
+READY = r"ready\.$"
+MakeWorker = Callable[..., WorkerProcess]
+
+
+@pytest.fixture
+def make_worker(tmp_path: Path, vhost: str, redis_db: str, oracle: Oracle) -> MakeWorker:
+    """Make a worker, not started; ``broker`` replaces the virtual host's own URL."""
+
+    def make(
+        *options: str, broker: str | None = None, env: dict[str, str] | None = None, **more: object
+    ) -> WorkerProcess:
+        surroundings = {
+            "TORTURE_BROKER": broker or vhost,
+            "TORTURE_BACKEND": redis_db,
+            **oracle.env,
+            **(env or {}),
+        }
+        command = ("-A", "tests.adversity.torture.tasks", "-l", "info", *options)
+        return WorkerProcess(*command, directory=tmp_path, env=surroundings, **more)  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def producer(vhost: str) -> Iterator[Producer]:
+    """Publishes to the worker's queue, past every proxy."""
+    made = Producer(vhost)
+    yield made
+    made.close()
