@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from tests.compat.apps.compat_shared import ERRORS, VALUES
-from tests.compat.conftest import VERSIONS, celery_client, celery_worker, fresh_place, turbo_worker
+from tests.compat.conftest import VERSIONS, Place, celery_client, celery_worker, fresh_place, turbo_worker
 from tests.compat.sides import Side, differences, masked
+from tests.harness.celery_env import celery_producer
 from tests.harness.oracle import Oracle
 from tests.harness.rabbitmq import RabbitMQ
 from tests.harness.redis_server import RedisServer
@@ -296,6 +297,18 @@ def test_states_on_the_way_and_retries(turbo: Side) -> None:
 def test_the_headers_word_on_results_counts_before_the_tasks(turbo: Side) -> None:
     assert turbo.value("kept_by_header") == "kept"
     assert not {case for case in turbo.documents if case.startswith("ignored")}
+
+
+@pytest.mark.row("WP3")
+@pytest.mark.timeout(120)
+def test_a_body_of_100_mb(place: Place) -> None:
+    script = """
+    import os, sys, celery
+    app = celery.Celery(broker=os.environ["BROKER"], backend=os.environ["BACKEND"])
+    print(app.send_task("size", ("x" * 100_000_000,)).get(timeout=60))
+    """
+    with turbo_worker(place):
+        assert celery_producer("current", script, env=place.env("celery"), timeout=90) == "100000000\n"
 
 
 @pytest.mark.row("WP26", "ST18", "EX20", "ST5", "ST10")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from enum import IntEnum, unique
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 
 @unique
@@ -15,14 +18,13 @@ class Admission(IntEnum):
     EXPIRED = 3
 
 
-#: An ETA nearer than this is now: waking up for it would cost more than it delays. Never early by more.
-_SLACK = timedelta(milliseconds=1)
-
-
 def admit(now: datetime, *, eta: datetime | None, expires: datetime | None) -> Admission:
-    """Decide for one message; all times aware. Expiry is checked before the ETA, as Celery does."""
+    """Decide for one message; all times aware. Expiry is checked before the ETA, as Celery does.
+
+    No task is early, not by a microsecond: an ETA is when something that it waits for is there.
+    """
     if expires is not None and now >= expires:
         return Admission.EXPIRED
-    if eta is not None and eta - now > _SLACK:
+    if eta is not None and eta > now:
         return Admission.HOLD
     return Admission.RUN

@@ -179,3 +179,21 @@ def mark(self: Any, name: str = "") -> str:
 @app.task(name="malformed.any")
 def malformed(*args: Any, **kwargs: Any) -> None:
     note("ran", "malformed")
+
+
+@app.task(name="when")
+def when() -> float:
+    return time.time()
+
+
+@app.task(bind=True, name="twice")
+def twice(self: Any, countdown: float) -> int:
+    note("start", self.request.id, self.request.retries)
+    if not self.request.retries:
+        raise self.retry(countdown=countdown)
+    return int(self.request.retries)
+
+
+@app.task(bind=True, name="tree")
+def tree(self: Any) -> str:
+    return str(self.app.send_task("add", (1, 2)).id)
