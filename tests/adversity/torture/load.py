@@ -28,7 +28,7 @@ class Producer:
         """Publish (id, task name, arguments); how many. The broker has them all when this returns."""
         count = 0
         for identifier, name, arguments in messages:
-            headers, body, props = build(identifier, name, arguments, delivery_mode=1, **options)
+            headers, body, props = build(identifier, name, arguments, **{"delivery_mode": 1, **options})
             data, content_type, encoding = encode(body, "json")
             properties = pika.BasicProperties(
                 content_type=content_type,

@@ -26,14 +26,13 @@ SEED = int(os.environ.get("TURBO_TORTURE_SEED") or random.randrange(1 << 32))
 CHILDREN = 4
 #: Mean seconds between kills: each child lives about four times as long.
 GAP = 0.03
-ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
 def worker(tmp_path: Path, vhost: str, redis_db: str, oracle: Oracle) -> Iterator[WorkerProcess]:
     """A worker of four children, its tasks writing the oracle and its failures in Redis."""
     env = {"TORTURE_BROKER": vhost, "TORTURE_BACKEND": redis_db, **oracle.env}
-    options = ("-A", "tests.adversity.torture.tasks", "-c", str(CHILDREN), "-l", "critical")
+    options = ("-A", "tests.adversity.torture.tasks", "-c", str(CHILDREN), "-l", "error")
     with WorkerProcess(*options, "--shutdown-timeout", "10", directory=tmp_path, env=env) as process:
         yield process
 
@@ -86,6 +85,7 @@ def test_random_kills_lose_nothing(
     worker.terminate()
     assert worker.wait(20) == 0
     leftovers.check()
+    assert "Traceback" not in worker.output, worker.output[worker.output.index("Traceback") - 500 :][:5000]
 
     census = Census(oracle.path, feeder.each, kills)
     failed = _failures(redis_db)
