@@ -14,6 +14,7 @@ from tests.adversity.torture.load import QUEUE, Producer
 from tests.harness.fault_proxy import FaultProxy
 from tests.harness.oracle import Leftovers, Oracle
 from tests.harness.rabbitmq import RabbitMQ
+from tests.harness.worker import TURBO
 
 
 def _pauses(count: int, seconds: float) -> list[tuple[str, str, tuple[float]]]:
@@ -150,8 +151,6 @@ def test_it_works_as_the_first_process_of_a_container(
         command = (unshare, "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child=TERM")
     else:
         command = (unshare, "--pid", "--fork", "--mount-proc", "--kill-child=TERM")
-    from tests.harness.worker import TURBO
-
     with make_worker("-c", "2", command=(*command, *TURBO)) as worker:
         worker.wait_for_line(READY)
         producer.send(_pauses(2, 0.6))
