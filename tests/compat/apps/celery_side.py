@@ -184,13 +184,16 @@ def main() -> None:
     by_rpc = os.environ["BACKEND"].startswith("rpc")
     if not by_rpc:
         requests()
+        contents()
     in_view()
-    contents()
     outcomes()
     deadline = time.monotonic() + 25
     if by_rpc:
         # Replies go to whoever sent the message, and a state that is none of the final ones ends no wait.
-        for case in ("after_retry", *[case for case in results if expected[case] in PASSING]):
+        # An old client waits a second for every result that came while it waited for another: not all of them, then.
+        many = [case for case in results if case.startswith(("value_", "error_", "unserialisable_"))]
+        passing = [case for case in results if expected[case] in PASSING]
+        for case in ("after_retry", *passing, *(case for case in many if case not in many[::4])):
             del results[case]
     ordered = sorted(results, key=lambda case: expected[case] not in PASSING)
     seen = {case: read(case, results[case], deadline) for case in ordered}
