@@ -67,6 +67,8 @@ class Dispatcher:
     def add_child(self, child: ChildProcess) -> None:
         """Begin giving work to a child that said hello."""
         self._children.append(child)
+        # One that was only removed for a moment may still hold what it has claimed.
+        self._ahead += max(0, len(child.assigned) - 1)
         self._list(child)
         self.pump()
 

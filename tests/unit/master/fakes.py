@@ -1,0 +1,201 @@
+"""A broker, a ring, an outbox and a store that only remember: what the master's ledger is tested against."""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from turbo.amqp.outbox import Published
+from turbo.backends.store import ResultWrite, StoreOutcome
+from turbo.master.inflight import Delivery
+from turbo.protocol.building import build
+from turbo.protocol.properties import encode_header
+from turbo.ring import frames
+from turbo.ring.master_link import PostMortem
+
+QUEUE = "q"
+BODY = b'[[], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
+
+
+def header_of(identifier: str, task: str) -> bytes:
+    """A task message's content header."""
+    headers, _body, properties = build(identifier, task)
+    properties.headers = headers
+    properties.content_type, properties.content_encoding = "application/json", "utf-8"
+    return encode_header(properties, len(BODY))
+
+
+def deliver_args(tag: int, redelivered: bool) -> bytes:
+    """Arguments of a basic.deliver."""
+    return b"\x01c" + struct.pack(">QB", tag, redelivered) + b"\x00" + bytes([len(QUEUE)]) + QUEUE.encode()
+
+
+@dataclass(eq=False)
+class Message:
+    """One message of the broker."""
+
+    id: str
+    task: str
+    header: bytes
+    redelivered: bool = False
+
+
+class Broker:
+    """One queue, and the link to it: refuses whatever a real channel would close for."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.up = False
+        self.queue: deque[Message] = deque()
+        self.unacked: dict[int, Message] = {}
+        self.acked: list[Message] = []
+        self.dead: list[Message] = []
+        self.settled: set[tuple[int, int]] = set()
+        #: Ids of messages that a lost connection took back.
+        self.taken_back: set[str] = set()
+        self._tag = 0
+
+    def open(self) -> int:
+        """A new session."""
+        self.epoch, self.up, self._tag = self.epoch + 1, True, 0
+        return self.epoch
+
+    def close(self) -> None:
+        """The session is lost: what was unsettled goes back to the front."""
+        self.up = False
+        for message in reversed(list(self.unacked.values())):
+            message.redelivered = True
+            self.taken_back.add(message.id)
+            self.queue.appendleft(message)
+        self.unacked.clear()
+
+    def deliver(self, count: int) -> list[tuple[int, bytes, bytes, bytes]]:
+        """The next messages."""
+        batch = []
+        while self.queue and len(batch) < count:
+            message = self.queue.popleft()
+            self._tag += 1
+            self.unacked[self._tag] = message
+            batch.append((self._tag, deliver_args(self._tag, message.redelivered), message.header, BODY))
+        return batch
+
+    # -- what the master calls ---------------------------------------------------------------------------
+
+    def ack(self, epoch: int, tag: int) -> None:
+        self.acked.append(self._settle(epoch, tag))
+
+    def reject(self, epoch: int, tag: int, requeue: bool) -> None:
+        message = self._settle(epoch, tag)
+        if requeue:
+            message.redelivered = True
+            self.queue.append(message)
+        else:
+            self.dead.append(message)
+
+    def _settle(self, epoch: int, tag: int) -> Message:
+        assert self.up and epoch == self.epoch, f"tag {tag} of session {epoch} settled in session {self.epoch}"
+        assert (epoch, tag) not in self.settled, f"tag {tag} of session {epoch} settled twice"
+        self.settled.add((epoch, tag))
+        return self.unacked.pop(tag)
+
+
+class Ring:
+    """Both rings of one child. The test plays the child."""
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self.staged: list[int] = []
+        self.unclaimed: deque[int] = deque()
+        self.claimed: int | None = None
+        self.begun = False
+        self.outcomes: list[tuple[int, int, bytes]] = []
+
+    def stage(self, kind: int, parts: Sequence[bytes]) -> int:
+        self.seq += 1
+        self.staged.append(self.seq)
+        return self.seq
+
+    def commit(self) -> None:
+        self.unclaimed.extend(self.staged)
+        self.staged.clear()
+
+    def take_back(self) -> int | None:
+        return self.unclaimed.pop() if self.unclaimed else None
+
+    def release(self, seq: int) -> None:
+        pass
+
+    def drain(self) -> list[tuple[int, int, bytes]]:
+        outcomes, self.outcomes = self.outcomes, []
+        return outcomes
+
+    def post_mortem(self, final_kinds: Any = ()) -> PostMortem:
+        ended = {seq for kind, seq, _ in self.outcomes if kind in final_kinds}
+        claimed = self.claimed if self.claimed not in ended else None
+        begun = self.begun and claimed is not None
+        left = () if claimed is None else (claimed,)
+        return PostMortem(self.drain(), list(self.unclaimed), claimed, begun, left, None)
+
+
+@dataclass
+class Outbox:
+    """Publishes that wait for their confirm."""
+
+    waiting: list[tuple[str, bytes, bytes, Callable[[Published], None] | None]] = field(default_factory=list)
+
+    def publish(
+        self,
+        exchange: str,
+        routing_key: str,
+        header: bytes,
+        body: bytes,
+        *,
+        mandatory: bool = False,
+        done: Callable[[Published], None] | None = None,
+    ) -> None:
+        self.waiting.append((routing_key, header, body, done))
+
+
+@dataclass
+class Store:
+    """Writes that wait for their answer."""
+
+    waiting: list[tuple[ResultWrite, Callable[[StoreOutcome], None]]] = field(default_factory=list)
+    congested: bool = False
+
+    def store(self, write: ResultWrite, done: Callable[[StoreOutcome], None]) -> None:
+        self.waiting.append((write, done))
+
+
+class Shelf:
+    """Deliveries held for their time; the test says when that has come."""
+
+    def __init__(self) -> None:
+        self.held: list[Delivery] = []
+
+    def hold(self, delivery: Delivery) -> None:
+        self.held.append(delivery)
+
+    def withdraw(self) -> list[Delivery]:
+        held, self.held = self.held, []
+        return held
+
+
+class Loop:
+    """Timers that never fire."""
+
+    def call_later(self, delay: float, callback: Callable[..., None], *args: Any) -> object:
+        return object()
+
+
+def stored(identifier: str) -> frames.StoreRequest:
+    """A document."""
+    return frames.StoreRequest(identifier, b"{}", False, "", identifier, "application/json", "utf-8")
+
+
+def done_record(verb: int, ending: int, document: bytes) -> bytes:
+    """A DONE record's payload."""
+    return frames.pack_done(verb, ending, 0, 0, 20_000, 0, document)  # type: ignore[arg-type]

@@ -1,0 +1,448 @@
+"""The delivery ledger under everything that can happen, in any order.
+
+The real intake, dispatcher, outcomes, settlement, twins, verdicts, poison guard and estate of dead children run
+against a broker, rings, an outbox and a store that only remember; the machine plays the children, the network and
+the time. What must hold: a tag is settled at most once and never in another session than its own; nothing is
+acknowledged before its effects are safe; nothing vanishes; nothing is held for ever.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tests.unit.master.fakes import (
+    QUEUE,
+    Broker,
+    Loop,
+    Message,
+    Outbox,
+    Ring,
+    Shelf,
+    Store,
+    done_record,
+    header_of,
+    stored,
+)
+from turbo.amqp.outbox import Published
+from turbo.backends.store import StoreOutcome
+from turbo.master.child_process import ChildProcess
+from turbo.master.dispatcher import Dispatcher
+from turbo.master.inflight import Delivery, Ledger
+from turbo.master.intake import Intake
+from turbo.master.lost_child import LostChild
+from turbo.master.outcomes import Outcomes
+from turbo.master.poison import Poison
+from turbo.master.settlement import Settlement
+from turbo.master.twins import Twins
+from turbo.master.verdicts import Verdicts
+from turbo.policy.child_lifecycle import ChildState
+from turbo.policy.delivery_lifecycle import State
+from turbo.policy.poison import DELIVERIES
+from turbo.policy.settling import Ending, Verb, settle
+from turbo.policy.task_options import TaskOptions
+from turbo.protocol.properties import decode_header
+from turbo.ring import frames
+
+MOST = 3
+TASKS = {
+    "early": TaskOptions("early"),
+    "late": TaskOptions("late", acks_late=True),
+    "strict": TaskOptions(
+        "strict", acks_late=True, acks_on_failure=False, acks_on_timeout=False, reject_on_worker_lost=True
+    ),
+}
+CHILDREN = 3
+one_child = st.integers(0, CHILDREN - 1)
+COUNT = st.integers(1, 4)
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    @initialize()
+    def begin(self) -> None:
+        loop: Any = Loop()
+        self.broker, self.outbox, self.store, self.shelf = Broker(), Outbox(), Store(), Shelf()
+        broker: Any = self.broker
+        outbox: Any = self.outbox
+        store: Any = self.store
+        shelf: Any = self.shelf
+        self.ledger = Ledger()
+        self.dispatcher = Dispatcher(loop, max_tasks_per_child=None)
+        verdicts = Verdicts(TASKS, stores=True)
+        settlement = Settlement(outbox, store, self.ledger, self.dispatcher)
+        settlement.settle_through(broker)
+        self.twins = Twins(self.dispatcher, settlement, verdicts)
+        settlement.on_void_ended = self.twins.ended
+        limits: Any = None
+        self.outcomes = Outcomes(self.dispatcher, settlement, limits)
+        self.intake = Intake(
+            self.ledger, self.dispatcher, settlement, verdicts, self.twins, self.outcomes, verbose=False
+        )
+        self.intake.shelve_on(shelf)
+        self.outcomes.shelve_on(shelf)
+        poison = Poison(settlement, verdicts, max_deliveries=MOST)
+        self.lost = LostChild(self.dispatcher, self.outcomes, settlement, verdicts, poison)
+        self.sent: list[Message] = []
+        self.starts: Counter[str] = Counter()
+        self.died_started: Counter[str] = Counter()
+        self.died_unstarted: Counter[str] = Counter()
+        #: Ids of which a child reported an end that is no hold.
+        self.ended: set[str] = set()
+        #: Ids whose store or publish failed, so that they may run again.
+        self.faulted: set[str] = set()
+        self.incarnations = 0
+        self.children: list[ChildProcess] = []
+        for index in range(CHILDREN):
+            self.children.append(self._child(index))
+        self.open()
+
+    def _child(self, index: int) -> ChildProcess:
+        ring: Any = Ring()
+        self.incarnations += 1
+        child = ChildProcess(index + 1, self.incarnations, ring, 0.0)
+        child.state = ChildState.SERVING
+        self.dispatcher.add_child(child)
+        return child
+
+    # -- the broker --------------------------------------------------------------------------------------
+
+    @rule(task=st.sampled_from(sorted(TASKS)), count=COUNT)
+    def send(self, task: str, count: int) -> None:
+        for _ in range(count):
+            identifier = f"{task}-{len(self.sent)}"
+            message = Message(identifier, task, header_of(identifier, task))
+            self.sent.append(message)
+            self.broker.queue.append(message)
+
+    @precondition(lambda self: self.broker.up)
+    @rule(count=COUNT)
+    def deliver(self, count: int) -> None:
+        batch = self.broker.deliver(count)
+        if batch:
+            self.intake.on_deliveries(self.broker.epoch, QUEUE, batch)
+
+    @precondition(lambda self: self.broker.up)
+    @rule(task=st.sampled_from(sorted(TASKS)), count=COUNT, order=st.permutations(range(CHILDREN)))
+    def send_and_begin(self, task: str, count: int, order: list[int]) -> None:
+        """The straight way into children, which chance alone finds too seldom."""
+        self.send(task, count)
+        self.deliver(count)
+        for index in order[:2]:
+            self.claim(index)
+            self.start(index)
+
+    @rule(index=one_child, ending=st.sampled_from([Ending.SUCCESS, Ending.FAILURE]))
+    def end_and_drain(self, index: int, ending: Ending) -> None:
+        """The straight way out."""
+        self.end(index, ending)
+        self.drain(index)
+
+    @precondition(lambda self: not self.broker.up)
+    @rule()
+    def open(self) -> None:
+        self.intake.on_session_up(self.broker.open())
+
+    @precondition(lambda self: self.broker.up)
+    @rule()
+    def lose_session(self) -> None:
+        self.broker.close()
+        self.intake.on_session_lost(self.broker.epoch, "a test")
+
+    # -- children ----------------------------------------------------------------------------------------
+
+    @rule(index=one_child)
+    def claim(self, index: int) -> None:
+        ring: Any = self.children[index].link
+        if ring.claimed is None and ring.unclaimed:
+            ring.claimed, ring.begun = ring.unclaimed.popleft(), False
+
+    @rule(index=one_child)
+    def start(self, index: int) -> None:
+        """The child reports STARTED, unless the message is spent: then it is rejected unstarted."""
+        child = self.children[index]
+        ring: Any = child.link
+        if ring.claimed is None or ring.begun:
+            return
+        ring.begun = True
+        delivery = child.assigned[ring.claimed]
+        identifier, task, deaths = self._facts(delivery)
+        if deaths >= MOST:
+            self._report(child, Verb.REJECT, Ending.INVALID)
+            self.ended.add(identifier)
+            return
+        self.starts[identifier] += 1
+        early = not TASKS[task].acks_late
+        ring.outcomes.append((frames.STARTED, ring.claimed, frames.STARTED_EARLY if early else frames.STARTED_LATE))
+
+    @rule(index=one_child)
+    def publish(self, index: int) -> None:
+        child = self.children[index]
+        ring: Any = child.link
+        if self._running(ring):
+            request = frames.PublishRequest("", "elsewhere", b"h", b"b", False)
+            ring.outcomes.append((frames.PUBLISH, ring.claimed, b"".join(frames.pack_publish(request))))
+
+    @rule(index=one_child, ending=st.sampled_from([Ending.SUCCESS, Ending.FAILURE, Ending.REJECT_REQUEUE]))
+    def end(self, index: int, ending: Ending) -> None:
+        child = self.children[index]
+        ring: Any = child.link
+        if not self._running(ring):
+            return
+        identifier, task, _ = self._facts(child.assigned[ring.claimed])
+        options = TASKS[task]
+        verb = settle(ending, acks_late=options.acks_late, acks_on_failure=options.acks_on_failure)
+        self.ended.add(identifier)
+        document = frames.pack_store(stored(identifier)) if ending is not Ending.REJECT_REQUEUE else b""
+        self._report(child, verb, ending, document)
+
+    @rule(index=one_child)
+    def find_it_not_due(self, index: int) -> None:
+        child = self.children[index]
+        ring: Any = child.link
+        if ring.claimed is not None and not ring.begun:
+            ring.begun = True
+            self._report(child, Verb.HOLD, Ending.IGNORE)
+
+    @rule(index=one_child)
+    def drain(self, index: int) -> None:
+        child = self.children[index]
+        self.outcomes.take(child, child.link.drain())
+        self.dispatcher.balance()
+
+    @rule(index=one_child, reason=st.sampled_from(["", "", "time_limit", "memory"]))
+    def die(self, index: int, reason: str) -> None:
+        child = self.children[index]
+        ring: Any = child.link
+        child.move(ChildState.KILLED)
+        self.dispatcher.remove_child(child)
+        child.kill_reason, child.verdict, child.exit_status = reason, 1, -9
+        if ring.claimed is not None:
+            deaths = self.died_started if ring.begun else self.died_unstarted
+            deaths[self._facts(child.assigned[ring.claimed])[0]] += 1
+        self.children[index] = self._child(index)
+        self.dying.append(child) if reason else self._bury(child)
+
+    @precondition(lambda self: self.dying)
+    @rule()
+    def bury(self) -> None:
+        """The pidfd of a killed child fires some time after the kill."""
+        self._bury(self.dying.pop(0))
+
+    def _bury(self, child: ChildProcess) -> None:
+        child.move(ChildState.GONE)
+        self.lost.settle(child, orderly=False)
+        self.dispatcher.balance()
+
+    @rule(index=one_child)
+    def take_everything_back(self, index: int) -> None:
+        child = self.children[index]
+        self.dispatcher.resubmit(self.dispatcher.reclaim(child))
+        self.dispatcher.remove_child(child)
+        self.dispatcher.add_child(child)
+
+    def _running(self, ring: Any) -> bool:
+        return ring.claimed is not None and ring.begun
+
+    def _report(self, child: ChildProcess, verb: Verb, ending: Ending, document: bytes = b"") -> None:
+        ring: Any = child.link
+        ring.outcomes.append((frames.DONE, ring.claimed, done_record(verb, ending, document)))
+        ring.claimed, ring.begun = None, False
+
+    def _facts(self, delivery: Delivery) -> tuple[str, str, int]:
+        headers: Any = decode_header(delivery.header)[0].headers
+        return headers["id"], headers["task"], headers.get(DELIVERIES, 0)
+
+    # -- what the master waits for -----------------------------------------------------------------------
+
+    @precondition(lambda self: self.outbox.waiting)
+    @rule(number=st.integers(0, 9), answer=st.sampled_from([Published.CONFIRMED] * 3 + list(Published)))
+    def confirm(self, number: int, answer: Published) -> None:
+        key, header, _body, done = self.outbox.waiting.pop(number % len(self.outbox.waiting))
+        if key == QUEUE:
+            headers: Any = decode_header(header)[0].headers
+            if answer is Published.CONFIRMED:
+                self.broker.queue.append(Message(headers["id"], headers["task"], header))
+            else:
+                self.faulted.add(headers["id"])
+        elif answer is not Published.CONFIRMED:
+            self.faulted.update(self.starts)
+        before = len(self.broker.acked)
+        if done is not None:
+            done(answer)
+        if key == QUEUE and answer is not Published.CONFIRMED:
+            assert len(self.broker.acked) == before, "acknowledged although its copy was not taken"
+        self.dispatcher.balance()
+
+    @precondition(lambda self: self.store.waiting)
+    @rule(number=st.integers(0, 9), answer=st.sampled_from([StoreOutcome.STORED] * 3 + list(StoreOutcome)))
+    def answer_store(self, number: int, answer: StoreOutcome) -> None:
+        write, done = self.store.waiting.pop(number % len(self.store.waiting))
+        if answer is StoreOutcome.FAILED:
+            self.faulted.add(write.task_id)
+        before = len(self.broker.acked)
+        done(answer)
+        if answer is StoreOutcome.FAILED:
+            assert write.task_id not in [m.id for m in self.broker.acked[before:]], "acknowledged, and not stored"
+        self.dispatcher.balance()
+
+    @precondition(lambda self: self.shelf.held)
+    @rule()
+    def come_due(self) -> None:
+        delivery = self.shelf.held.pop(0)
+        if delivery.state is State.HELD:
+            self.intake.due(delivery)
+
+    # -- what must hold ----------------------------------------------------------------------------------
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dying: list[ChildProcess] = []
+
+    @invariant()
+    def the_ledger_has_what_the_broker_waits_for(self) -> None:
+        if not hasattr(self, "ledger"):
+            return
+        unsettled = {delivery.tag for delivery in self.ledger}
+        assert set(self.broker.unacked) <= unsettled
+        assert self.ledger.bytes_held == sum(delivery.size for delivery in self.ledger)
+        for delivery in self.ledger:
+            if not delivery.acked:
+                assert delivery.tag in self.broker.unacked
+
+    @invariant()
+    def each_unsettled_delivery_is_somewhere(self) -> None:
+        if not hasattr(self, "ledger"):
+            return
+        everyone = [*self.children, *self.dying]
+        held = Counter(id(d) for child in everyone for d in child.assigned.values())
+        waiting = Counter(id(d) for d in self.dispatcher._ready if d.state is State.READY)
+        assert all(count == 1 for count in (held + waiting).values()), "a delivery is in two places"
+        shelved = {id(d) for d in self.shelf.held}
+        copies = {id(d) for held_copies in self.twins._copies.values() for d in held_copies}
+        for delivery in self.ledger:
+            places = {
+                State.READY: waiting,
+                State.HELD: shelved | copies,
+                State.DISPATCHED: held,
+                State.STARTED: held,
+            }.get(delivery.state)
+            assert places is None or id(delivery) in places, delivery.state
+        credit = sum(max(0, len(child.assigned) - 1) for child in self.children)
+        assert self.dispatcher._ahead == credit
+
+    @invariant()
+    def a_copy_is_held_only_for_a_run_that_goes_on(self) -> None:
+        if not hasattr(self, "ledger"):
+            return
+        for identifier, copies in self.twins._copies.items():
+            first = self.twins._running.get(identifier)
+            assert not copies or (first is not None and first.state not in (State.SETTLED, State.VOID)), identifier
+
+    @invariant()
+    def nothing_early_starts_twice_without_a_fault(self) -> None:
+        if not hasattr(self, "ledger"):
+            return
+        for identifier, count in self.starts.items():
+            if identifier in self.broker.taken_back or identifier in self.faulted:
+                continue
+            if identifier.startswith("early"):
+                assert count == 1
+            if identifier.startswith("strict"):
+                assert self.died_started[identifier] <= MOST
+
+    def teardown(self) -> None:
+        """Let everything come to its end: then nothing may be left, and nothing may have vanished."""
+        if not hasattr(self, "ledger"):
+            return
+        if not self.broker.up:
+            self.open()
+        for _ in range(200):
+            self._go_on()
+            if not self._anything_left():
+                break
+        assert not self._anything_left(), self._left()
+        answered = {m.id for m in (*self.broker.acked, *self.broker.dead)}
+        assert {m.id for m in self.sent} <= answered
+        for message in self.sent:
+            silent = self.died_unstarted[message.id] >= 2
+            assert message.id in self.ended or self.died_started[message.id] or silent, f"{message.id} vanished"
+        assert len(self.ledger) == 0
+        assert self.ledger.running_void == 0
+        assert not self.twins.watching
+
+    def _go_on(self) -> None:
+        self.deliver(10)
+        while self.dying:
+            self.bury()
+        while self.shelf.held:
+            self.come_due()
+        for index in range(CHILDREN):
+            self.claim(index)
+            self.start(index)
+            self.end(index, Ending.SUCCESS)
+            self.drain(index)
+        while self.outbox.waiting:
+            self.confirm(0, Published.CONFIRMED)
+        while self.store.waiting:
+            self.answer_store(0, StoreOutcome.STORED)
+
+    def _anything_left(self) -> bool:
+        busy = any(child.assigned or child.link.outcomes for child in self.children)  # type: ignore[attr-defined]
+        return bool(busy or self.broker.queue or self.broker.unacked or self.shelf.held or len(self.ledger))
+
+    def _left(self) -> str:
+        return f"queue {len(self.broker.queue)}, ledger {[(d.tag, d.state.name) for d in self.ledger]}"
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Any:
+    """Deaths by the thousand are logged."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+LedgerMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+
+
+@pytest.mark.timeout(400)  # a failure takes minutes to be made small
+@pytest.mark.row("CN10", "CN11", "P6")
+class TestLedger(LedgerMachine.TestCase):  # type: ignore[misc]
+    """The machine above."""
+
+
+def test_a_run_that_ends_between_two_sessions_frees_its_copy() -> None:
+    machine = LedgerMachine()
+    machine.begin()
+    machine.send_and_begin("late", 1, list(range(CHILDREN)))
+    machine.lose_session()
+    for index in range(CHILDREN):
+        machine.end_and_drain(index, Ending.SUCCESS)
+    machine.answer_store(0, StoreOutcome.STORED)
+    assert not machine.twins.watching
+    machine.open()
+    machine.deliver(1)
+    assert [d.state for d in machine.ledger] == [State.DISPATCHED]
+    machine.teardown()
+
+
+def test_a_copy_waits_for_the_run_that_goes_on_and_is_not_run_after_it() -> None:
+    machine = LedgerMachine()
+    machine.begin()
+    machine.send_and_begin("late", 1, list(range(CHILDREN)))
+    machine.lose_session()
+    machine.open()
+    machine.deliver(1)
+    assert [d.state for d in machine.ledger] == [State.HELD]
+    for index in range(CHILDREN):
+        machine.end_and_drain(index, Ending.SUCCESS)
+    machine.answer_store(0, StoreOutcome.STORED)
+    assert [m.id for m in machine.broker.acked] == ["late-0"]
+    assert machine.starts == {"late-0": 1}
+    machine.teardown()
