@@ -200,8 +200,6 @@ class Pool:
         if running is None or running.seq != seq:
             if child.serving:
                 self._dispatcher.add_child(child)
-            # Its STOP record was taken back with the rest.
-            child.stopping = False
             self.dismiss(child)
             return False
         self.kill(child, reason, detail)
