@@ -9,6 +9,7 @@ from typing import Any
 
 import pika
 import pytest
+from celery.exceptions import MaxRetriesExceededError as CeleryMaxRetriesExceededError
 
 from tests.harness.rabbitmq import RabbitMQ
 from tests.harness.redis_server import RedisServer
@@ -97,6 +98,8 @@ def of_itself(self, error):
         self.request.retries)
 """
 QUEUE = "asked"
+#: A reader that has Celery loaded gets Celery's class, as other tests of the session may have done.
+GIVEN_UP = (MaxRetriesExceededError, CeleryMaxRetriesExceededError)
 
 
 class Asked:
@@ -209,7 +212,7 @@ def test_the_second_attempt_is_the_same_call(asked: Asked) -> None:
 @pytest.mark.row("RT3", "RT4", "RT6")
 def test_three_attempts_more_and_no_reason(asked: Asked) -> None:
     result = asked.send("default")
-    with pytest.raises(MaxRetriesExceededError, match=rf"default\[{result.id}\]"):
+    with pytest.raises(GIVEN_UP, match=rf"default\[{result.id}\]"):
         result.get(timeout=20)
     assert asked.worker.output.count(f"Task default[{result.id}] retry") == 3
 
@@ -223,7 +226,7 @@ def test_the_reason_of_the_last_attempt(asked: Asked) -> None:
 @pytest.mark.row("RT17")
 def test_the_class_says_how_often(asked: Asked) -> None:
     result = asked.send("again")
-    with pytest.raises(MaxRetriesExceededError):
+    with pytest.raises(GIVEN_UP):
         result.get(timeout=20)
     assert asked.worker.output.count(f"Task again[{result.id}] retry") == 1
 
@@ -231,7 +234,7 @@ def test_the_class_says_how_often(asked: Asked) -> None:
 @pytest.mark.row("RT9")
 def test_a_limit_holds_for_one_attempt(asked: Asked) -> None:
     result = asked.send("once_only")
-    with pytest.raises(MaxRetriesExceededError):
+    with pytest.raises(GIVEN_UP):
         result.get(timeout=20)
     assert asked.worker.output.count(f"Task once_only[{result.id}] retry") == 5
 
