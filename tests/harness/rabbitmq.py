@@ -158,7 +158,7 @@ class RabbitMQ:
         only = (
             ""
             if vhost is None
-            else f", rabbit_networking:connection_info(P, [vhost]) =:= [{{vhost, {_binary(vhost)}}}]"
+            else f", (catch rabbit_networking:connection_info(P, [vhost])) =:= [{{vhost, {_binary(vhost)}}}]"
         )
         return int(
             self.evaluate(
@@ -172,7 +172,7 @@ class RabbitMQ:
         only = (
             ""
             if vhost is None
-            else f", rabbit_networking:connection_info(P, [vhost]) =:= [{{vhost, {_binary(vhost)}}}]"
+            else f", (catch rabbit_networking:connection_info(P, [vhost])) =:= [{{vhost, {_binary(vhost)}}}]"
         )
         return int(self.evaluate(f"length([P || P <- rabbit_networking:connections(){only}])"))
 
