@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from pika.channel import Channel
 
+    from turbo.amqp.delayed_delivery import ExchangeBinding
     from turbo.amqp.fast_connection import FastConnection
     from turbo.amqp.topology import Binding, Exchange, Queue
 
@@ -146,6 +147,16 @@ class ChannelCalls:
             exchange=binding.exchange.name,
             routing_key=binding.routing_key,
             arguments=dict(binding.arguments),
+        )
+
+    async def bind_exchange(self, binding: ExchangeBinding) -> None:
+        """Bind one exchange to another."""
+        await self._ask(
+            "exchange.bind",
+            self.channel.exchange_bind,
+            destination=binding.destination,
+            source=binding.source,
+            routing_key=binding.routing_key,
         )
 
     async def purge_queue(self, name: str) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from enum import IntEnum, unique
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pika.exceptions
 
 from turbo.amqp.channel_calls import ChannelCalls, ChannelGone
+from turbo.amqp.delayed_delivery import DELIVERY, cascade, ways_in
 
 if TYPE_CHECKING:
     from turbo.amqp.fast_connection import FastConnection
@@ -67,6 +68,31 @@ class Declarer:
                 gone = await self._try(partial(ChannelCalls.bind_queue, name=queue.name, binding=binding))
                 self._complain(gone, queue, f"the binding to {binding.exchange.name!r}")
             return Declared.AS_ASKED if differs is None else Declared.DIFFERENT
+
+    async def declare_delays(self, queues: Iterable[Queue]) -> bool:
+        """Declare the cascade in which producers delay messages, and lead its end to ``queues``.
+
+        False when the broker refuses any of it: delayed messages may then not arrive, all others do.
+        """
+        levels, between = cascade()
+        steps: list[_Step] = [partial(ChannelCalls.declare_exchange, exchange=DELIVERY)]
+        for level in levels:
+            (binding,) = level.all_bindings()
+            steps.append(partial(ChannelCalls.declare_exchange, exchange=binding.exchange))
+            steps.append(partial(ChannelCalls.declare_queue, queue=level))
+            steps.append(partial(ChannelCalls.bind_queue, name=level.name, binding=binding))
+        steps += [partial(ChannelCalls.bind_exchange, binding=one) for one in between]
+        for queue in queues:
+            outer, inner = ways_in(queue)
+            steps += [partial(ChannelCalls.bind_exchange, binding=one) for one in outer]
+            steps += [partial(ChannelCalls.bind_queue, name=queue.name, binding=one) for one in inner]
+        async with self._turn:
+            for step in steps:
+                gone = await self._try(step)
+                if gone is not None:
+                    logger.error("delayed delivery could not be set up: %s", gone)
+                    return False
+        return True
 
     async def inspect(self, name: str) -> tuple[int, int] | None:
         """Ready messages and consumers of a queue; None when the broker does not let us look."""

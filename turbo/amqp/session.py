@@ -18,6 +18,7 @@ from turbo.amqp.ack_ledger import AckLedger
 from turbo.amqp.channel_calls import ChannelCalls, ChannelGone
 from turbo.amqp.consumer import ConsumerTable, Refusals
 from turbo.amqp.declarer import Declared
+from turbo.amqp.delayed_delivery import wants_delay
 from turbo.amqp.settle_frames import settle_frames
 from turbo.amqp.turn import REST, TurnEnd
 from turbo.policy.restarts import Backoff, reconnect_delay
@@ -113,6 +114,9 @@ class Session:
                 self._revive_later(queue, refused=refused)
             else:
                 await self.add(queue)
+        delayed = [queue for queue in wanted if wants_delay(queue)]
+        if delayed:
+            await self._declarer.declare_delays(delayed)
 
     def _channel_closed(self, gone: ChannelGone) -> None:
         refused = self._consumers.asking

@@ -74,7 +74,7 @@ _BROKER: Final = (
     refused("broker_login_method", "string", None, "SASL mechanism.", "logging in is always PLAIN",
             harmless=("PLAIN", "AMQPLAIN")),
     accepted("broker_native_delayed_delivery_queue_type", "string", "quorum", "Type of the delay queues.",
-             "native delayed delivery is not used yet; messages with an ETA are held by the worker"),
+             "the delay queues are always quorum queues, as is Celery's default"),
     accepted("broker_pool_limit", "int", 10, "Most connections kept for publishing.",
              "every publishing thread keeps one connection"),
     accepted("broker_pool_acquire_timeout", "float", None, "Seconds to wait for a pooled connection.",
