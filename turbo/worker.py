@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import setproctitle
 import uvloop
@@ -27,8 +31,12 @@ from turbo.spawner.handle import start_spawner
 if TYPE_CHECKING:
     from turbo.app.base import Turbo
     from turbo.policy.worker_options import WorkerOptions
+    from turbo.spawner.handle import Spawner
 
 logger = logging.getLogger("turbo.worker")
+
+#: A worker whose spawner dies sooner than this after its start, in seconds, ends instead of starting anew for ever.
+_STABLE: Final = 5.0
 
 
 def run(app: Turbo, options: WorkerOptions) -> int:
@@ -43,16 +51,39 @@ def run(app: Turbo, options: WorkerOptions) -> int:
     )
     failpoint.set_role("master")
     setproctitle.setproctitle(f"[turbo: {options.hostname}:MainProcess]")
+    began = time.monotonic()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_main(blueprint, spawner))
+            code, anew = runner.run(_main(blueprint, spawner))
     finally:
         spawner.close()
+    if anew and time.monotonic() - began > _STABLE:
+        _run_anew()
+    return code
 
 
-async def _main(blueprint: Blueprint, spawner: object) -> int:
-    master = Master(blueprint, spawner, asyncio.get_running_loop())  # type: ignore[arg-type]
-    return await master.run()
+async def _main(blueprint: Blueprint, spawner: Spawner) -> tuple[int, bool]:
+    master = Master(blueprint, spawner, asyncio.get_running_loop())
+    code = await master.run()
+    return code, master.spawner_died and not master.asked_to_stop
+
+
+def _run_anew() -> NoReturn:
+    """Run the command again in this process: a process with a loop and sockets must not fork a spawner.
+
+    What exec keeps is put right first: ignored signals, and the zombies of children whose spawner is gone.
+    """
+    logger.warning("Starting the worker anew, since its spawner had died")
+    while True:
+        try:
+            if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                break
+        except ChildProcessError:
+            break
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_DFL)
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def plan(app: Turbo, options: WorkerOptions) -> Blueprint:

@@ -43,6 +43,9 @@ class Master:
         self._loop = loop
         self.phase = Phase.STARTING
         self.exit_code = 0
+        #: The worker stops because no child can be made any more, not because it was asked to.
+        self.spawner_died = False
+        self.asked_to_stop = False
         self._stop_wanted = asyncio.Event()
         self._phase_changed = asyncio.Event()
         self._fatal: BaseException | None = None
@@ -102,6 +105,7 @@ class Master:
         phase, code = on_request(
             self.phase, request, soft_timeout=self._options.soft_shutdown_timeout, remap_term=remap
         )
+        self.asked_to_stop = True
         if phase is self.phase:
             return
         logger.warning("%s: %s shutdown", request.name, phase.name.lower())
@@ -120,8 +124,9 @@ class Master:
         self._stop_wanted.set()
 
     def _spawner_gone(self) -> None:
-        """No child can be made any more: finish what runs, then end; whoever supervises starts us anew."""
-        logger.critical("The spawner process has died: this worker finishes its running tasks and ends")
+        """No child can be made any more: finish what runs, then end; ``worker`` runs the command anew."""
+        logger.critical("The spawner process has died: this worker finishes its running tasks and starts anew")
+        self.spawner_died = True
         self.exit_code = 1
         self.phase = max(self.phase, Phase.WARM)
         self._stop_wanted.set()

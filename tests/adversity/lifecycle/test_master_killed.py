@@ -54,7 +54,30 @@ def _empty(rabbitmq: RabbitMQ, vhost: str) -> bool:
     return facts.ready == 0 and facts.unacked == 0
 
 
-def test_a_killed_spawner_ends_the_worker_after_its_running_tasks(
+def test_a_worker_whose_spawner_was_killed_starts_anew_after_its_running_tasks(
+    make_worker: MakeWorker, producer: Producer, oracle: Oracle, leftovers: Leftovers, rabbitmq: RabbitMQ, vhost: str
+) -> None:
+    with make_worker("-c", "2") as worker:
+        worker.wait_for_line(READY)
+        producer.send([("long", "pause", (6.0,)), *((f"p-{number}", "pause", (0.1,)) for number in range(4))])
+        oracle.wait_count("end", 4)
+        leftovers.watch(worker.children())
+        (spawner,) = worker.children("Spawner")
+        mark = worker.mark()
+        os.kill(spawner.pid, signal.SIGKILL)
+        worker.wait_for_line("Starting the worker anew", since=mark)
+        assert "long" in oracle.ids("end"), "the running task was not waited for"
+        worker.wait_for_line(READY, since=worker.mark())
+        leftovers.check()
+        producer.send([("after", "late", ())])
+        oracle.wait_ids("end", ["after"])
+        worker.terminate()
+        assert worker.wait(10) == 0, "signals reach the new worker as they reached the old"
+    assert rabbitmq.wait_queue(QUEUE, vhost, unacked=0).ready == 0
+    oracle.check_started_once()
+
+
+def test_a_killed_spawner_ends_a_young_worker_after_its_running_tasks(
     make_worker: MakeWorker, producer: Producer, oracle: Oracle, leftovers: Leftovers, rabbitmq: RabbitMQ, vhost: str
 ) -> None:
     with make_worker("-c", "2") as worker:
