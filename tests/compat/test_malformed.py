@@ -122,6 +122,9 @@ def test_a_malformed_message(ordinary: Rig, case: Case) -> None:
         took = ordinary.good()
         ordinary.dead += case.settlement == "reject"
         ordinary.settled()
+        expected = int(case.settlement != "run")
+        # The message is settled before its line has come through the pipe and this process's reader.
+        wait_until("its line", lambda: len(complaints(worker.output.split("\n")[mark:])) >= expected, 10)
         lines = worker.output.split("\n")[mark:]
         if case.settlement == "run":
             place.oracle.wait_count("ran", ran + 1, 10)
@@ -169,6 +172,7 @@ def test_a_task_whose_unknown_name_forges_log_lines(ordinary: Rig) -> None:
     assert ordinary.good() < 1.0
     ordinary.dead += 1
     ordinary.settled()
+    wait_until("its line", lambda: bool(complaints(ordinary.worker.output.split("\n")[mark:])), 10)
     lines = ordinary.worker.output.split("\n")[mark:]
     assert all(LINE.match(line) and line.isprintable() and len(line) < LONGEST_LINE for line in lines), lines
     assert len(complaints(lines)) == 1
