@@ -26,8 +26,8 @@ def test_a_killed_master_leaves_its_messages_to_the_next_worker(
         producer.send([("running", "pause", (60.0,))])
         oracle.wait_count("end", 200)
         leftovers.watch(worker.children())
-        worker.kill()
         killed = time.monotonic()
+        worker.kill()
         wait_until("nothing unacknowledged", lambda: rabbitmq.queue(QUEUE, vhost).unacked == 0, 5)
         assert time.monotonic() - killed < 1.0 + 0.5, "the broker took long to notice: somebody held the socket"
         leftovers.check(timeout=2)
@@ -40,7 +40,12 @@ def test_a_killed_master_leaves_its_messages_to_the_next_worker(
         assert second.wait(10) == 0
     early = {identifier for identifier in before if identifier.startswith("e-")}
     assert early, "no early task had started before the kill, so this shows nothing"
-    oracle.check_started_once([f"e-{number}" for number in range(count // 2)])
+    # An acknowledgement that the master had not written when it was killed, the broker never got: such a start is at
+    # most a few milliseconds old. Allowed for a machine that is late: a quarter of a second.
+    fresh = {trace.id for trace in oracle.traces("start") if trace.mono_ns / 1e9 > killed - 0.25}
+    settled = [f"e-{number}" for number in range(count // 2) if f"e-{number}" in early - fresh]
+    assert settled, "every early task was too fresh, so this shows nothing"
+    oracle.check_started_once(settled)
     ended = set(oracle.ids("end"))
     lost = {f"l-{number}" for number in range(count // 2)} - ended
     assert not lost, f"late tasks vanished: {sorted(lost)[:5]}"

@@ -80,6 +80,7 @@ def test_every_process_says_what_it_is(site: Site) -> None:
         assert re.search(r"\[turbo: titled@\S+:MainProcess\]", master), master
         # The worker is ready with its first child; the second may be a copy of the spawner still.
         wait_until("both have titles", lambda: sum("ForkPoolWorker" in title for title in _titles(site)) == 2, 10)
+        wait_until("both children's titles", lambda: sum(":ForkPoolWorker-" in t for t in _titles(site)) == 2, 10)
         titles = _titles(site)
         for index in (1, 2):
             assert sum(f":ForkPoolWorker-{index}]" in title for title in titles) == 1, titles
