@@ -19,12 +19,12 @@ from tests.harness.rabbitmq import RabbitMQ
 def test_a_killed_master_leaves_its_messages_to_the_next_worker(
     make_worker: MakeWorker, producer: Producer, oracle: Oracle, leftovers: Leftovers, rabbitmq: RabbitMQ, vhost: str
 ) -> None:
-    count = 3000
+    count = 6000
     with make_worker("-c", "4") as worker:
         worker.wait_for_line(READY)
         producer.send((f"{kind[0]}-{number}", kind, ()) for number in range(count // 2) for kind in ("early", "late"))
         producer.send([("running", "pause", (60.0,))])
-        oracle.wait_count("end", 200)
+        oracle.wait_count("end", 2500)  # the first of them are older than any acknowledgement on its way
         leftovers.watch(worker.children())
         killed = time.monotonic()
         worker.kill()
