@@ -22,8 +22,9 @@ from turbo.amqp.tls import tls_options
 from turbo.amqp.url import parse_broker_urls
 from turbo.backends.registry import store_settings
 from turbo.backends.url import store_kind
-from turbo.child.main import child_main
+from turbo.child.main import child_main, native
 from turbo.child.options import ChildOptions
+from turbo.hosting import HostedApp
 from turbo.master.assembly import Blueprint
 from turbo.master.main import Master
 from turbo.spawner.handle import start_spawner
@@ -39,14 +40,16 @@ logger = logging.getLogger("turbo.worker")
 _STABLE: Final = 5.0
 
 
-def run(app: Turbo, options: WorkerOptions) -> int:
+def run(app: Turbo | HostedApp, options: WorkerOptions) -> int:
     """Run a worker for ``app`` until it is told to stop; return its exit code.
 
     Raises ImproperlyConfigured for settings that cannot be used, before anything is started.
     """
     blueprint = plan(app, options)
+    told = child_options(app, options, blueprint)
+    executor = app.executor(told) if isinstance(app, HostedApp) else native(app, told)
     spawner = start_spawner(
-        child_main(app, child_options(app, options, blueprint)),
+        child_main(options.hostname, executor),
         title=lambda: setproctitle.setproctitle(f"[turbo: {options.hostname}:Spawner]"),
     )
     failpoint.set_role("master")
@@ -86,11 +89,13 @@ def _run_anew() -> NoReturn:
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
-def plan(app: Turbo, options: WorkerOptions) -> Blueprint:
+def plan(app: Turbo | HostedApp, options: WorkerOptions) -> Blueprint:
     """Everything that the master is told, worked out from the app's configuration."""
     conf = app.conf
     tls = bool(conf["broker_use_ssl"])
-    backend = conf["result_backend"]
+    hosted = isinstance(app, HostedApp)
+    # A hosted app's library stores its results itself, in the children and through the judge.
+    backend = None if hosted else conf["result_backend"]
     return Blueprint(
         options=options,
         read_addresses=parse_broker_urls(conf["broker_read_url"], tls=tls),
@@ -101,10 +106,11 @@ def plan(app: Turbo, options: WorkerOptions) -> Blueprint:
         result_backend=backend,
         store_settings=store_settings(conf),
         stores=store_kind(backend) != "disabled",
+        judge=app.judge(options) if isinstance(app, HostedApp) else None,
     )
 
 
-def child_options(app: Turbo, options: WorkerOptions, blueprint: Blueprint) -> ChildOptions:
+def child_options(app: Turbo | HostedApp, options: WorkerOptions, blueprint: Blueprint) -> ChildOptions:
     """Everything that a child is told."""
     conf = app.conf
     return ChildOptions(

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 from turbo import current, failpoint, states
 from turbo.app.context import Context
 from turbo.child import followups
+from turbo.child.acceptance import Acceptance
 from turbo.child.documents import Documents, ignored
 from turbo.child.endings import Endings, Run, logger
 from turbo.child.plan import Plan
 from turbo.exceptions import Ignore, InvalidTaskError, Reject, Retry, SerializationError, TaskRevokedError
-from turbo.policy import poison, time_limits
+from turbo.policy import poison
 from turbo.policy.admission import Admission, admit
 from turbo.policy.settling import Ending, Verb
 from turbo.protocol import compression, content
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from turbo.protocol.properties import Properties
     from turbo.ring.link import ChildLink
 
-_NO_LIMITS = (None, None)
 #: Bodies above this size may take long to decode.
 _LARGE = 65_536
 
@@ -53,6 +53,7 @@ class NativeExecutor:
         self._reporter = reporter
         self._documents = Documents(options, reporter, os.getpid())
         self._endings = Endings(app, options, link, reporter, self._documents)
+        self._acceptance = Acceptance(options, link, soft)
         self._headers = HeaderCache()
         self._zone = app.timezone
         self._settings = app.task_options()
@@ -95,6 +96,9 @@ class NativeExecutor:
         if self._link.detached:
             # A body forked and came back in the grandchild as well; only one process may go on with the rings.
             os._exit(0)
+
+    def leave(self) -> None:
+        """The child ends in order; nothing of the native app's waits for that."""
 
     # -- before the body ---------------------------------------------------------------------------------
 
@@ -143,30 +147,7 @@ class NativeExecutor:
 
     def _start(self, seq: int, began: int, message: TaskMessage, plan: Plan) -> None:
         """Say that the task is accepted, with its limits."""
-        options = self._options
-        hard_given, soft_given = message.timelimit or _NO_LIMITS
-        limits = plan.options
-        if (
-            hard_given
-            or soft_given
-            or limits.time_limit
-            or limits.soft_time_limit
-            or options.time_limit
-            or (options.soft_time_limit)
-        ):
-            hard = time_limits.effective(hard_given, limits.time_limit, options.time_limit)
-            soft = time_limits.effective(soft_given, limits.soft_time_limit, options.soft_time_limit)
-            now = monotonic_ns()
-            soft_ns = now + int(soft * 1e9) if soft else 0
-            hard_ns = now + int(hard * 1e9) if hard else 0
-            self._soft.install()
-            self._link.page.enter_body(seq, soft_ns, hard_ns, now)
-            flags = frames.HAS_LIMITS | (frames.EARLY_ACK if plan.early else 0)
-            started = frames.pack_started(flags, soft_ns, hard_ns, hard or 0.0)
-        else:
-            self._link.page.enter_body(seq, 0, 0, began)
-            started = frames.STARTED_EARLY if plan.early else frames.STARTED_LATE
-        self._link.emit(frames.STARTED, seq, (started,))
+        self._acceptance.announce(seq, began, message.timelimit, plan.options, early=plan.early)
         if plan.track_started and self._options.stores and not ignored(message, plan):
             self._link.emit(frames.STORE, seq, (self._documents.started(message),))
         self._link.signal()

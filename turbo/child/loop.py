@@ -20,6 +20,9 @@ class Executor(Protocol):
     def execute(self, seq: int, payload: bytes) -> None:
         """Handle one TASK record to its DONE record; return with nothing raised."""
 
+    def leave(self) -> None:
+        """The child ends in order: nothing is left to run or to report."""
+
 
 def run(link: ChildLink, executor: Executor) -> None:
     """Serve until told to stop."""
@@ -34,5 +37,6 @@ def run(link: ChildLink, executor: Executor) -> None:
             execute(seq, payload)
         elif kind == frames.STOP:
             link.signal()
+            executor.leave()
             return
         # Anything else is a PROBE: to have claimed it is the answer.

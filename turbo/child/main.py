@@ -1,4 +1,4 @@
-"""A child's life: attach the rings, take the signals, install the hooks, serve, leave.
+"""A child's life: attach the rings, take the signals, make the executor, serve, leave.
 
 Runs in a child, called by the spawner with a ``ChildBoot``; returning means an orderly exit. Nothing of the
 master's is here: no loop, no broker connection, no descriptor but the child's own.
@@ -26,24 +26,39 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from turbo.app.base import Turbo
+    from turbo.child.loop import Executor
     from turbo.child.options import ChildOptions
     from turbo.spawner.messages import ChildBoot
+
+    #: Makes what runs the tasks, in a child that is set up but for saying hello.
+    ExecutorMaker = Callable[[ChildBoot, ChildLink, SoftLimit], Executor]
 
 logger = logging.getLogger(__name__)
 
 
-def child_main(app: Turbo, options: ChildOptions) -> Callable[[ChildBoot], None]:
-    """Bind the app and the options to the function that the spawner runs in each child."""
+def child_main(hostname: str, make_executor: ExecutorMaker) -> Callable[[ChildBoot], None]:
+    """Bind the worker's name and its kind of app to the function that the spawner runs in each child."""
 
     def main(boot: ChildBoot) -> None:
         name = f"ForkPoolWorker-{boot.index}"
         log_format.enter_child(boot.index, name)
-        setproctitle.setproctitle(f"[turbo: {options.hostname}:{name}]")
+        setproctitle.setproctitle(f"[turbo: {hostname}:{name}]")
         _ignore_group_signals()
         random.seed()
         link = ChildLink.attach(boot.epoch, boot.fds, lifeline_fd=boot.lifeline_fd)
         soft = SoftLimit(link.page)
         soft.install()
+        executor = make_executor(boot, link, soft)
+        link.page.hello(os.getpid())
+        loop.run(link, executor)
+
+    return main
+
+
+def native(app: Turbo, options: ChildOptions) -> ExecutorMaker:
+    """Run the tasks of turbo's own app: what they send and store goes through the ring to the master."""
+
+    def make(_boot: ChildBoot, link: ChildLink, soft: SoftLimit) -> NativeExecutor:
         app.set_current()
         reporter = Reporter(
             link,
@@ -55,11 +70,9 @@ def child_main(app: Turbo, options: ChildOptions) -> Callable[[ChildBoot], None]
         )
         current.set_publisher(reporter)
         current.set_state_store(reporter.store_state)
-        executor = NativeExecutor(app, options, link, soft, reporter)
-        link.page.hello(os.getpid())
-        loop.run(link, executor)
+        return NativeExecutor(app, options, link, soft, reporter)
 
-    return main
+    return make
 
 
 def _ignore_group_signals() -> None:

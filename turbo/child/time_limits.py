@@ -34,13 +34,22 @@ if TYPE_CHECKING:
 class SoftLimit:
     """The handler and the three words it lives by."""
 
-    __slots__ = ("_armed", "_deferred", "_masked", "_page")
+    __slots__ = ("_armed", "_deferred", "_masked", "_page", "error", "running")
 
-    def __init__(self, page: ChildPage) -> None:
+    def __init__(self, page: ChildPage, error: type[BaseException] = SoftTimeLimitExceeded) -> None:
         self._page = page
         self._armed = 0
         self._masked = 0
         self._deferred = 0
+        #: What is raised; an adopted app's tasks expect their own library's class.
+        self.error = error
+        #: The sequence number for a body that is called deep inside another library's code; 0 outside of it.
+        self.running = 0
+
+    @property
+    def armed(self) -> bool:
+        """Whether a body runs that may be interrupted."""
+        return bool(self._armed)
 
     def install(self) -> None:
         """Take SIGUSR1; again before each limited task, since a body may have put its own handler there."""
@@ -55,7 +64,7 @@ class SoftLimit:
             self._deferred = armed
             return
         self._armed = 0
-        raise SoftTimeLimitExceeded
+        raise self.error
 
     def call(self, seq: int, body: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Run a body that the soft limit of ``seq`` may interrupt."""
@@ -77,4 +86,4 @@ class SoftLimit:
             deferred, self._deferred = self._deferred, 0
             if deferred == self._armed:
                 self._armed = 0
-                raise SoftTimeLimitExceeded
+                raise self.error

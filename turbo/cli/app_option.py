@@ -21,6 +21,8 @@ from turbo.exceptions import ImproperlyConfigured
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from turbo.hosting import HostedApp
+
 #: Files that are looked for in the working directory, the most telling first.
 _USUAL: Final = ("celery.py", "tasks.py", "app.py")
 _LOOKED_FOR: Final = """no app found. Looked for, in this order:
@@ -41,7 +43,7 @@ class AppNotFoundError(ImproperlyConfigured):
 class FoundApp:
     """The app, where it is as ``module:attribute``, and what led there, for the banner."""
 
-    app: Turbo
+    app: Turbo | HostedApp
     where: str
     because: str
 
@@ -99,7 +101,7 @@ def _in_pyproject(path: Path) -> tuple[str | None, str]:
     return named, "not set"
 
 
-def _load(hint: _Hint) -> tuple[Turbo, str]:
+def _load(hint: _Hint) -> tuple[Turbo | HostedApp, str]:
     """Import what a hint names: ``module:attribute``, ``module.attribute``, a module, or a package."""
     name, colon, attribute = hint.spec.partition(":")
     module = _import(name, hint)
@@ -168,12 +170,19 @@ def _is_celerys(value: object) -> bool:
     return any(base.__name__ == "Celery" and base.__module__ == "celery.app.base" for base in type(value).__mro__)
 
 
-def _checked(value: Any, where: str, hint: _Hint) -> Turbo:
+def _checked(value: Any, where: str, hint: _Hint) -> Turbo | HostedApp:
     if isinstance(value, Turbo):
         return value
     if _is_celerys(value):
-        raise AppNotFoundError(
-            f"{where} ({hint.because}) is a celery.Celery: running Celery's own apps is not supported yet. "
-            "In its module, replace 'from celery import Celery' by 'from turbo import Celery'"
-        )
-    raise AppNotFoundError(f"{where} ({hint.because}) is {value!r}, which is no turbo.Turbo")
+        return _adopt(value)
+    raise AppNotFoundError(f"{where} ({hint.because}) is {value!r}, which is neither a turbo.Turbo nor a celery.Celery")
+
+
+def _adopt(app: Any) -> HostedApp:
+    """Wrap an app of Celery's.
+
+    By name, because the package imports Celery, which need not be installed: the one import of ours that is not at
+    the top of its module.
+    """
+    adopted: HostedApp = importlib.import_module("turbo.adopted.app").AdoptedApp(app)
+    return adopted

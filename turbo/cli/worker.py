@@ -25,6 +25,7 @@ from turbo.cli.worker_params import worker_params
 from turbo.cli.worker_settings import log_setup, worker_options, write_into
 from turbo.embedded_broker.launch import BrokerProcess, run_in_subprocess
 from turbo.exceptions import ImproperlyConfigured, OperationalError, SecurityError
+from turbo.hosting import HostedApp
 from turbo.log_format import install, level_number
 
 if TYPE_CHECKING:
@@ -66,13 +67,20 @@ def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: context
     """Everything up to ``worker.run``; ``cleanup`` undoes it."""
     broker = _embedded_broker(cleanup) if given["embedded_broker"] else None
     found = find_app(given_globals.app)
+    hosted = found.app if isinstance(found.app, HostedApp) else None
     conf = found.app.conf
-    write_into(conf, given)
     hostname = node_name(given["hostname"], socket.gethostname())
+    if hosted is not None:
+        hosted.name_worker(hostname, given)
+    write_into(conf, given)
     level = level_number(given["loglevel"] or "WARNING")
     logfile = file_name(given["logfile"], hostname) if given["logfile"] else None
     try:
-        install(log_setup(conf, level, logfile))
+        setup = log_setup(conf, level, logfile)
+        if hosted is not None:
+            hosted.set_up_logging(setup, hostname)
+        else:
+            install(setup)
         if given["pidfile"]:
             cleanup.enter_context(Pidfile(file_name(given["pidfile"], hostname)))
     except OSError as error:
@@ -82,6 +90,8 @@ def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: context
     warnings = conf.check_supported()
     options = worker_options(conf, given, hostname=hostname, level=level, logfile=logfile)
     warnings += _root_guard(options)
+    if hosted is not None:
+        hosted.prepare(options)
     if broker is not None:
         warnings.append("the embedded broker keeps messages in memory only and forgets them when this worker ends")
     _say_hello(found, options, conf, given_globals.quiet)

@@ -18,6 +18,7 @@ from turbo.master.dispatcher import Dispatcher
 from turbo.master.eta import EtaShelf
 from turbo.master.inflight import Ledger
 from turbo.master.intake import Intake
+from turbo.master.judge import NativeJudge
 from turbo.master.lost_child import LostChild
 from turbo.master.outcomes import Outcomes
 from turbo.master.poison import Poison
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from turbo.amqp.topology import Queue
     from turbo.amqp.url import BrokerAddress
     from turbo.backends.store import ResultStore, StoreSettings
+    from turbo.master.judge import Judge
     from turbo.policy.task_options import TaskOptions
     from turbo.policy.worker_options import WorkerOptions
     from turbo.spawner.handle import Spawner
@@ -55,6 +57,8 @@ class Blueprint:
     result_backend: str | None
     store_settings: StoreSettings
     stores: bool
+    #: Who decides where no child could; None is the judge of turbo's own apps.
+    judge: Judge | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,7 @@ class Parts:
     pool: Pool
     recycling: Recycling
     lost: LostChild
+    judge: Judge
 
 
 def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEventLoop) -> Parts:
@@ -95,13 +100,15 @@ def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEvent
         on_relief=lambda: dispatcher.resume("results"),
     )
     verdicts = Verdicts(blueprint.tasks, stores=blueprint.stores)
+    judge = blueprint.judge or NativeJudge()
+    judge.begin(loop, verdicts)
     settlement = Settlement(outbox, store, ledger, dispatcher)
-    limits = HardLimits(loop)
+    limits = HardLimits(loop, judge)
     twins = Twins(dispatcher, settlement, verdicts)
     settlement.on_void_ended = twins.ended
-    outcomes = Outcomes(dispatcher, settlement, limits)
+    outcomes = Outcomes(dispatcher, settlement, limits, judge)
     verbose = options.loglevel <= logging.INFO
-    intake = Intake(ledger, dispatcher, settlement, verdicts, twins, outcomes, verbose=verbose)
+    intake = Intake(ledger, dispatcher, settlement, verdicts, judge, twins, outcomes, verbose=verbose)
     shelf = EtaShelf(loop, intake.due)
     intake.shelve_on(shelf)
     outcomes.shelve_on(shelf)
@@ -114,10 +121,12 @@ def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEvent
     recycling = _recycling(options, pool)
     outcomes.oversee(recycling)
     poison = Poison(settlement, verdicts, max_deliveries=options.task_max_deliveries)
-    lost = LostChild(dispatcher, outcomes, settlement, verdicts, poison)
+    lost = LostChild(dispatcher, outcomes, settlement, verdicts, judge, poison)
     pool.mourn(lost)
     limits.obey(pool)
-    return Parts(ledger, dispatcher, outbox, store, intake, shelf, twins, outcomes, link, window, pool, recycling, lost)
+    return Parts(
+        ledger, dispatcher, outbox, store, intake, shelf, twins, outcomes, link, window, pool, recycling, lost, judge
+    )
 
 
 def _pool(

@@ -12,6 +12,7 @@ what runs goes on. A redelivered copy of a task that still runs here is held unt
 
 from __future__ import annotations
 
+import functools
 import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from turbo.master.dispatcher import Dispatcher
     from turbo.master.eta import EtaShelf
     from turbo.master.inflight import Ledger
+    from turbo.master.judge import Judge
     from turbo.master.outcomes import Outcomes
     from turbo.master.settlement import Settlement
     from turbo.master.twins import Twins
@@ -48,6 +50,7 @@ class Intake:
         dispatcher: Dispatcher,
         settlement: Settlement,
         verdicts: Verdicts,
+        judge: Judge,
         twins: Twins,
         outcomes: Outcomes,
         *,
@@ -58,6 +61,7 @@ class Intake:
         self._dispatcher = dispatcher
         self._settlement = settlement
         self._verdicts = verdicts
+        self._judge = judge
         self._twins = twins
         self._outcomes = outcomes
         self._verbose = verbose
@@ -152,7 +156,7 @@ class Intake:
         if decision is Admission.EXPIRED:
             logger.info("Discarding expired task: %s", message.label)
             self._outcomes.endings[Ending.REVOKED] += 1
-            self._settlement.finish(delivery, *self._verdicts.revoked(delivery, "expired"))
+            self._judge.revoked(delivery, "expired", functools.partial(self._settlement.finish, delivery))
         elif decision is Admission.HOLD and eta is not None and self._shelf is not None:
             delivery.move(State.HELD)
             delivery.due = eta.timestamp()

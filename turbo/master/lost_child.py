@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from turbo.master.child_process import ChildProcess
     from turbo.master.dispatcher import Dispatcher
     from turbo.master.inflight import Delivery
+    from turbo.master.judge import Judge
     from turbo.master.outcomes import Outcomes
     from turbo.master.settlement import Settlement
     from turbo.master.verdicts import Verdicts
@@ -52,12 +53,14 @@ class LostChild:
         outcomes: Outcomes,
         settlement: Settlement,
         verdicts: Verdicts,
+        judge: Judge,
         poison: PoisonGuard,
     ) -> None:
         self._dispatcher = dispatcher
         self._outcomes = outcomes
         self._settlement = settlement
         self._verdicts = verdicts
+        self._judge = judge
         self._poison = poison
         #: Set at a cold shutdown: tasks killed by it are not failures, their messages go back.
         self.terminating = False
@@ -104,7 +107,6 @@ class LostChild:
         if self.terminating:
             self._settlement.finish(delivery, Verb.REQUEUE, None)
             return
-        verb, store = self._verdicts.failure(delivery, ending, error)
         message = self._verdicts.message(delivery)
         logger.error(
             "Task %s ended with its child: %s",
@@ -112,14 +114,18 @@ class LostChild:
             error,
         )
         self._outcomes.endings[ending] = self._outcomes.endings.get(ending, 0) + 1
-        if not ran and verb is Verb.ACK:
-            # It was never accepted: its message kills whoever decodes it, so a dead-letter queue is where it belongs.
-            verb = Verb.REJECT
-        if verb is Verb.REQUEUE:
-            # A hard limit that is not acknowledged counts as well: its message kills a child at every start.
-            self._poison.return_after_death(delivery, str(error), store)
-            return
-        self._settlement.finish(delivery, verb, store)
+
+        def decided(verb: Verb, store: StoreRequest | None) -> None:
+            if not ran and verb is Verb.ACK:
+                # It was never accepted: its message kills whoever decodes it, so a dead-letter queue is its place.
+                verb = Verb.REJECT
+            if verb is Verb.REQUEUE:
+                # A hard limit that is not acknowledged counts as well: its message kills a child at every start.
+                self._poison.return_after_death(delivery, str(error), store)
+                return
+            self._settlement.finish(delivery, verb, store)
+
+        self._judge.lost(delivery, ending, error, child.pid, decided)
 
     def _error(self, child: ChildProcess) -> tuple[BaseException, Ending]:
         if child.kill_reason == "time_limit":

@@ -98,6 +98,7 @@ class Master:
         if self.phase is Phase.STARTING:
             self.phase = Phase.RUNNING
         logger.info("%s ready.", self._options.hostname)
+        self.parts.judge.ready()
 
     def _requested(self, request: Request) -> None:
         """A signal, or a deadline, asks for something."""
@@ -109,6 +110,8 @@ class Master:
         if phase is self.phase:
             return
         logger.warning("%s: %s shutdown", request.name, phase.name.lower())
+        how = "Cold" if phase is Phase.COLD else "Warm"
+        self.parts.judge.shutting_down(f"SIG{request.name}", how, max(self.exit_code, code))
         self.phase = phase
         self.exit_code = max(self.exit_code, code)
         self._phase_changed.set()
@@ -199,6 +202,7 @@ class Master:
     async def _close(self) -> None:
         """Store and confirm what is left, settle, close."""
         deadline = time.monotonic() + _CLOSING
+        await self.parts.judge.stop(deadline)
         await self.outbox.drain(deadline)
         await self.store.drain(deadline)
         await self.outbox.drain(deadline)

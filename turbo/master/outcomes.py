@@ -7,6 +7,7 @@ does not make sense condemns its child and nothing else.
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from typing import TYPE_CHECKING, Protocol
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from turbo.master.dispatcher import Dispatcher
     from turbo.master.eta import EtaShelf
     from turbo.master.inflight import Delivery
+    from turbo.master.judge import Judge
     from turbo.master.settlement import Settlement
     from turbo.master.time_limits import HardLimits
 
@@ -50,8 +52,9 @@ class Overseer(Protocol):
 class Outcomes:
     """The reader of all outcome rings."""
 
-    def __init__(self, dispatcher: Dispatcher, settlement: Settlement, limits: HardLimits) -> None:
+    def __init__(self, dispatcher: Dispatcher, settlement: Settlement, limits: HardLimits, judge: Judge) -> None:
         self._dispatcher = dispatcher
+        self._judge = judge
         self._settlement = settlement
         self._limits = limits
         self._shelf: EtaShelf | None = None
@@ -182,13 +185,18 @@ class Outcomes:
         child.link.release(seq)
         if len(payload) < frames.DONE_SIZE:
             raise frames.FrameError("done record shorter than its head")
-        verb, ending, _flags, _publishes, runtime_ns, due_ns = frames.unpack_done_head(payload)
-        store = frames.unpack_store(payload, frames.DONE_SIZE) if len(payload) > frames.DONE_SIZE else None
+        verb, ending, flags, _publishes, runtime_ns, due_ns = frames.unpack_done_head(payload)
+        store = None
+        if len(payload) > frames.DONE_SIZE and not flags & frames.FOR_JUDGE:
+            store = frames.unpack_store(payload, frames.DONE_SIZE)
         child.done += 1
         self._dispatcher.finished(child, runtime_ns)
         self.endings[ending] += 1
         if verb == Verb.HOLD:
             self._hold(delivery, due_ns)
+        elif flags & frames.FOR_JUDGE:
+            then = functools.partial(self._settlement.finish, delivery)
+            self._judge.reported(delivery, _VERBS[verb], Ending(ending), payload[frames.DONE_SIZE :], then)
         else:
             self._settlement.finish(delivery, _VERBS[verb], store)
 

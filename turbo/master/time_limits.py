@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     import asyncio
 
     from turbo.master.child_process import ChildProcess
+    from turbo.master.judge import Judge
 
 logger = logging.getLogger(__name__)
 
 SOFT = 0
 HARD = 1
+SOFT_AGAIN = 2
 #: Seconds after which a soft signal is repeated while the task runs on: the first may have fallen into a masked
 #: stretch of a body that replaced our handler. The handler raises at most once a task.
 _SOFT_REPEAT = 1.0
@@ -46,8 +48,9 @@ class Executioner(Protocol):
 class HardLimits:
     """One heap of deadlines over all children, one timer for the nearest."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, judge: Judge) -> None:
         self._loop = loop
+        self._judge = judge
         self._executioner: Executioner | None = None
         #: (due, order, kind, seq, hard limit in seconds, child)
         self._heap: list[tuple[int, int, int, int, float, ChildProcess]] = []
@@ -86,24 +89,26 @@ class HardLimits:
             _, _, kind, seq, limit, child = heapq.heappop(heap)
             if seq not in child.assigned or self._executioner is None:
                 continue
-            if kind == SOFT:
-                self._soft(child, seq, limit, now)
-            else:
+            if kind == HARD:
                 self._hard(child, seq, limit)
+            else:
+                self._soft(child, seq, limit, now, first=kind == SOFT)
         # Entries of tasks that ended long ago must not pile up below a distant deadline.
         if len(heap) > 1024 and len(heap) > 4 * sum(entry[3] in entry[5].assigned for entry in heap):
             self._heap = [entry for entry in heap if entry[3] in entry[5].assigned]
             heapq.heapify(self._heap)
         self._arm()
 
-    def _soft(self, child: ChildProcess, seq: int, limit: float, now: int) -> None:
+    def _soft(self, child: ChildProcess, seq: int, limit: float, now: int, *, first: bool) -> None:
         assert self._executioner is not None
         running = child.link.page.running()
         if running is None or running.seq != seq or not running.in_body:
             return
         self._executioner.interrupt(child, seq)
+        if first:
+            self._judge.soft_limit(child.assigned[seq])
         again = now + int(_SOFT_REPEAT * 1e9)
-        heapq.heappush(self._heap, (again, next(self._order), SOFT, seq, limit, child))
+        heapq.heappush(self._heap, (again, next(self._order), SOFT_AGAIN, seq, limit, child))
 
     def _hard(self, child: ChildProcess, seq: int, limit: float) -> None:
         assert self._executioner is not None

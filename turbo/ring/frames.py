@@ -27,6 +27,9 @@ STORE: Final = 6
 EARLY_ACK: Final = 1
 HAS_LIMITS: Final = 2
 
+# Flag of a DONE record: what follows its head is no document but for the master's judge, who knows how to read it.
+FOR_JUDGE: Final = 1
+
 _TASK_HEAD = struct.Struct("<III")
 _STARTED = struct.Struct("<BQQd")
 #: verb, ending, flags, publishes, runtime in ns, due in ns since the epoch (HOLD only)

@@ -1,0 +1,140 @@
+"""A ``celery.Celery`` as a worker's app: what the command and the wiring ask of it, answered by Celery.
+
+Made by ``cli.app_option`` around the app it found; runs in the command, before anything is forked, and hands the
+executor to the children and the judge to the master. It must never change what Celery's own code would do with the
+app: the configuration is written through, queues are Celery's own, and tasks are finalised by Celery.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from celery.app import trace
+from celery.utils.nodenames import worker_direct
+from kombu.serialization import registry
+
+from turbo.adopted import logs
+from turbo.adopted.executor import adopted
+from turbo.adopted.facade import AdoptedWorker
+from turbo.adopted.judge import AdoptedJudge
+from turbo.adopted.requests import has_own_class
+from turbo.adopted.settings import AdoptedSettings
+from turbo.amqp.url import parse_broker_urls
+from turbo.app.queues import queue_from
+from turbo.exceptions import ImproperlyConfigured
+from turbo.hosting import HostedApp
+from turbo.policy.task_options import TaskOptions
+from turbo.protocol import content
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from celery import Celery
+
+    from turbo.amqp.topology import Queue
+    from turbo.child.main import ExecutorMaker
+    from turbo.child.options import ChildOptions
+    from turbo.log_format import LogSetup
+    from turbo.master.judge import Judge
+    from turbo.policy.worker_options import WorkerOptions
+
+
+class AdoptedApp(HostedApp):
+    """One Celery app, adopted."""
+
+    def __init__(self, app: Celery) -> None:
+        self.celery = app
+        self.worker = AdoptedWorker(app)
+        self.conf = AdoptedSettings(app)
+
+    @property
+    def tasks(self) -> Mapping[str, Any]:
+        """The app's tasks by name."""
+        tasks: Mapping[str, Any] = self.celery.tasks
+        return tasks
+
+    def name_worker(self, hostname: str, given: Mapping[str, Any]) -> None:
+        """Import the app's modules and send ``celeryd_init``, whose receivers may still change the configuration.
+
+        Raises ImproperlyConfigured for a broker that is not AMQP.
+        """
+        self.worker.hostname = hostname
+        self.celery.loader.init_worker()
+        trace.setup_worker_optimizations(self.celery, hostname)
+        self.worker.announce_init(given)
+        self._teach_serializers()
+        self.conf.read_again()
+        try:
+            parse_broker_urls(self.conf["broker_read_url"])
+        except ValueError as error:
+            raise ImproperlyConfigured(str(error)) from error
+
+    def _teach_serializers(self) -> None:
+        """Let turbo's decoder know what the app has registered with kombu."""
+        for name, content_type in registry.name_to_type.items():
+            if content_type not in content.SERIALIZERS and content_type in registry._decoders:
+                content.register(name, None, registry._decoders[content_type], content_type)
+
+    def import_modules(self) -> None:
+        """Import ``-I`` modules; those of the configuration came with :meth:`name_worker`."""
+        for module in self.conf["include"] or ():
+            self.celery.loader.import_task_module(module)
+
+    def finalize(self) -> None:
+        """Make every task that was declared."""
+        self.celery.finalize()
+
+    def set_up_logging(self, setup: LogSetup, hostname: str) -> None:
+        """As ``celery worker`` does, with the signals that let an app take it over."""
+        logs.set_up(self.celery, setup, hostname)
+
+    def prepare(self, options: WorkerOptions) -> None:
+        """Choose the queues, then send ``worker_init`` and ``celeryd_after_setup``, whose receivers may change them."""
+        queues = self.celery.amqp.queues
+        try:
+            queues.select(list(options.queues))
+            queues.deselect(list(options.exclude_queues))
+        except KeyError as error:
+            raise ImproperlyConfigured(
+                f"cannot consume from a queue that is not in task_queues: {error}; "
+                "add it there or turn task_create_missing_queues on"
+            ) from error
+        if self.celery.conf.worker_direct:
+            queues.select_add(worker_direct(options.hostname))
+        self.worker.announce_setup(options)
+
+    def worker_queues(self, include: Iterable[str] | None = None, exclude: Iterable[str] | None = None) -> list[Queue]:
+        """The queues that Celery would consume from; ``prepare`` has chosen them."""
+        return [queue_from(queue) for queue in self.celery.amqp.queues.consume_from.values()]
+
+    def task_options(self) -> dict[str, TaskOptions]:
+        """The options of every task, with Celery's own fall-backs to the configuration."""
+        return {name: options_of(task) for name, task in self.celery.tasks.items()}
+
+    def executor(self, options: ChildOptions) -> ExecutorMaker:
+        """What runs this app's tasks in a child."""
+        return adopted(self, options)
+
+    def judge(self, options: WorkerOptions) -> Judge:
+        """Celery's requests, in the master."""
+        return AdoptedJudge(self, options)
+
+    def has_own_request(self, task: Any) -> bool:
+        """Whether a task's request class is its own, and hears of every end."""
+        return has_own_class(task)
+
+
+def options_of(task: Any) -> TaskOptions:
+    """A Celery task's options as turbo reads them."""
+    either = task.acks_on_failure_or_timeout
+    return TaskOptions(
+        name=task.name,
+        acks_late=bool(task.acks_late),
+        acks_on_failure=bool(getattr(task, "acks_on_failure", either)),
+        acks_on_timeout=bool(getattr(task, "acks_on_timeout", either)),
+        reject_on_worker_lost=bool(task.reject_on_worker_lost),
+        ignore_result=bool(task.ignore_result),
+        store_errors_even_if_ignored=bool(task.store_errors_even_if_ignored),
+        time_limit=task.time_limit,
+        soft_time_limit=task.soft_time_limit,
+    )

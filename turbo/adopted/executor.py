@@ -1,0 +1,339 @@
+"""One message to one outcome, through Celery's own tracer: the adopted app's side of the executor's seam.
+
+Runs in a child, called by ``child.loop`` with each claimed record. The request is built as Celery's prefork pool
+builds it, and ``task.__trace__`` does everything that depends on the task: handlers, signals, retries, canvas,
+results. What is turbo's own here is the decoding, which refuses what would end Celery's worker, the limits and the
+settlement. Messages that do not run are answered without a word to the app: the master's judge does what Celery's
+master does for them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import sys
+from datetime import UTC, datetime
+from time import monotonic_ns
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from billiard.einfo import ExceptionInfo
+from celery import states
+from celery.app import trace
+from celery.exceptions import Reject
+from celery.worker.strategy import hybrid_to_proto2, proto1_to_proto2
+from kombu.serialization import loads as kombu_loads
+
+from turbo import failpoint
+from turbo.adopted import process
+from turbo.child.acceptance import Acceptance
+from turbo.exceptions import InvalidTaskError, SerializationError
+from turbo.policy import poison
+from turbo.policy.admission import Admission, admit
+from turbo.policy.settling import Ending, Verb, settle
+from turbo.protocol import compression, content
+from turbo.protocol.deliver import parse_deliver
+from turbo.protocol.header_cache import HeaderCache
+from turbo.protocol.message import Form, TaskMessage, identify, parse
+from turbo.protocol.saferepr import saferepr
+from turbo.protocol.table import TableError
+from turbo.ring import frames
+
+if TYPE_CHECKING:
+    from turbo.adopted.app import AdoptedApp
+    from turbo.child.main import ExecutorMaker
+    from turbo.child.options import ChildOptions
+    from turbo.child.time_limits import SoftLimit
+    from turbo.policy.task_options import TaskOptions
+    from turbo.protocol.properties import Properties
+    from turbo.ring.link import ChildLink
+    from turbo.spawner.messages import ChildBoot
+
+logger = logging.getLogger("celery.worker.strategy")
+
+#: Bodies above this size may take long to decode.
+_LARGE = 65_536
+#: Exit code of a child that a task left by ``sys.exit`` without a number of its own.
+_EXIT_BY_TASK = 70
+_ENDINGS = {
+    states.SUCCESS: Ending.SUCCESS,
+    states.FAILURE: Ending.FAILURE,
+    states.RETRY: Ending.RETRY,
+    states.IGNORED: Ending.IGNORE,
+}
+
+
+def adopted(app: AdoptedApp, options: ChildOptions) -> ExecutorMaker:
+    """Run the tasks of an adopted app."""
+
+    def make(boot: ChildBoot, link: ChildLink, soft: SoftLimit) -> AdoptedExecutor:
+        process.enter(app.celery, boot.index, options.hostname, soft)
+        return AdoptedExecutor(app, options, link, soft)
+
+    return make
+
+
+class Plan:
+    """A task with what does not change from message to message."""
+
+    __slots__ = ("early", "hears", "options", "task", "trace")
+
+    def __init__(self, task: Any, options: TaskOptions, hears: bool) -> None:
+        self.task = task
+        self.trace = task.__trace__
+        self.options = options
+        self.early = not options.acks_late
+        #: The task has a request class of its own, which hears of every end in the master.
+        self.hears = hears
+
+
+class AdoptedExecutor:
+    """Runs the tasks of a ``celery.Celery`` app."""
+
+    def __init__(self, app: AdoptedApp, options: ChildOptions, link: ChildLink, soft: SoftLimit) -> None:
+        self._app = app
+        self._options = options
+        self._link = link
+        self._soft = soft
+        self._acceptance = Acceptance(options, link, soft)
+        self._headers = HeaderCache()
+        self._zone = app.celery.timezone
+        self._settings = app.task_options()
+        self._plans: dict[str, Plan] = {}
+
+    def execute(self, seq: int, payload: bytes) -> None:  # hot: bench drain --app celery
+        """Handle one TASK record to its DONE."""
+        began = monotonic_ns()
+        _flags, deliver, header, body = frames.unpack_task(payload)
+        try:
+            properties, _size = self._headers.decode(header)
+            decoded = self._decode(properties, body)
+            message = parse(properties, decoded, self._zone)
+        except (TableError, SerializationError, InvalidTaskError) as error:
+            logger.critical("A message is rejected, it cannot be decoded: %s", saferepr(str(error), 400))
+            self._done(seq, began, Verb.REJECT, Ending.UNDECODABLE, detail=str(error))
+            return
+        plan = self._plans.get(message.task) or self._plan(message.task)
+        if plan is None:
+            self._done(seq, began, Verb.REJECT, Ending.UNKNOWN_TASK, detail=message.task)
+            return
+        poisonous = message.headers is not None and poison.DELIVERIES in message.headers
+        if (message.eta or message.expires or poisonous) and not self._admitted(seq, began, message):
+            return
+        request = self._request(properties, deliver, decoded)
+        self._acceptance.announce(seq, began, message.timelimit, plan.options, early=plan.early)
+        self._link.signal()
+        if failpoint.ENABLED:
+            failpoint.hit("child.started_sent")
+        self._run(seq, began, message, plan, request)
+        self._link.page.finished()
+        if self._link.detached:
+            # A body forked and came back in the grandchild as well; only one process may go on with the rings.
+            os._exit(0)
+
+    def leave(self) -> None:
+        """The child ends in order."""
+        process.leave(0)
+
+    # -- before the body ---------------------------------------------------------------------------------
+
+    def _decode(self, properties: Properties, body: bytes) -> Any:
+        headers = properties.headers
+        packing = headers.get("compression") if headers else None
+        plain = properties.content_type == content.JSON
+        if packing is not None or len(body) > _LARGE or not plain:
+            # Decoding may take long, or never end: the outcome of the task before must not wait for it.
+            self._link.signal()
+        if len(body) > self._options.max_body_size:
+            raise InvalidTaskError(f"body has {len(body)} bytes, more than {self._options.max_body_size}")
+        if packing is not None:
+            body = compression.decompress(body, str(packing), self._options.max_body_size)
+        accept = self._options.accept_content
+        if plain and b"__type__" in body and content.JSON in accept:
+            # Types that the app has taught kombu to carry are known to kombu alone.
+            return _by_kombu(body, properties)
+        return content.decode(body, properties.content_type, properties.content_encoding, accept)
+
+    def _plan(self, name: str) -> Plan | None:
+        task = self._app.tasks.get(name)
+        if task is None:
+            return None
+        options = self._settings.get(name)
+        if options is None:
+            # Registered since the worker started, by an import within a task.
+            self._settings = self._app.task_options()
+            options = self._settings[name]
+        if task.__trace__ is None:
+            process.build_trace(self._app.celery, task, self._options.hostname, self._soft)
+        plan = self._plans[name] = Plan(task, options, self._app.has_own_request(task))
+        return plan
+
+    def _admitted(self, seq: int, began: int, message: TaskMessage) -> bool:
+        """Check times and deaths; False when the message is answered already."""
+        headers = message.headers
+        if headers and poison.deaths(headers) >= self._options.max_deliveries:
+            error = poison.exhausted(headers)
+            logger.error("Task %s is rejected: %s", message.label, error)
+            self._done(seq, began, Verb.REJECT, Ending.INVALID, detail=str(error))
+            return False
+        eta = message.eta
+        decision = admit(datetime.now(UTC), eta=eta, expires=message.expires)
+        if decision is Admission.RUN:
+            return True
+        if decision is Admission.HOLD and eta is not None:
+            self._done(seq, began, Verb.HOLD, Ending.IGNORE, due_ns=int(eta.timestamp() * 1e9))
+            return False
+        self._done(seq, began, Verb.ACK, Ending.REVOKED, detail="expired")
+        return False
+
+    def _request(self, properties: Properties, deliver: bytes, decoded: Any) -> dict[str, Any]:
+        """The request as a mapping, with the fields that Celery's prefork pool gives it."""
+        headers = properties.headers or {}
+        form = identify(properties, decoded)
+        if form is Form.V2:
+            args, kwargs, embed = decoded
+            request = dict(headers)
+        else:
+            convert = hybrid_to_proto2 if form is Form.HYBRID else proto1_to_proto2
+            (args, kwargs, embed), found, _, _ = convert(SimpleNamespace(headers=headers), decoded)
+            request = dict(found)
+        request.pop("compression", None)
+        found_at = parse_deliver(deliver)
+        request.update(
+            properties=properties_as_mapping(properties),
+            reply_to=properties.reply_to,
+            correlation_id=properties.correlation_id,
+            hostname=self._options.hostname,
+            delivery_info={
+                "exchange": found_at.exchange,
+                "routing_key": found_at.routing_key,
+                "priority": properties.priority,
+                "redelivered": found_at.redelivered,
+            },
+            args=args,
+            kwargs=kwargs,
+            is_eager=False,
+        )
+        if embed:
+            request.update(embed)
+        return request
+
+    # -- the body ----------------------------------------------------------------------------------------
+
+    def _run(
+        self, seq: int, began: int, message: TaskMessage, plan: Plan, request: dict[str, Any]
+    ) -> None:  # hot: bench drain --app celery
+        """Run Celery's tracer and report how it ended."""
+        self._soft.running = seq
+        try:
+            outcome, info, seconds, text = plan.trace(message.id, request["args"], request["kwargs"], request)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome
+            outcome, info, seconds, text = self._escaped(message, plan, error)
+        except BaseException as error:
+            self._left(message, error)
+            raise AssertionError("not reached") from error
+        self._soft.running = 0
+        self._link.page.leave_body()
+        if failpoint.ENABLED:
+            failpoint.hit("child.body_done")
+        options = plan.options
+        if info is None:
+            ending = Ending.SUCCESS
+        elif info.state == states.REJECTED:
+            ending = Ending.REJECT_REQUEUE if info.retval.requeue else Ending.REJECT
+        else:
+            ending = _ENDINGS[info.state]
+        verb = settle(
+            ending,
+            acks_late=options.acks_late,
+            acks_on_failure=options.acks_on_failure,
+            acks_on_timeout=options.acks_on_timeout,
+            reject_on_worker_lost=options.reject_on_worker_lost,
+        )
+        told: object = None
+        if plan.hears or ending is Ending.REJECT:
+            told = (1, outcome, seconds) if info is not None else (0, text, seconds)
+        self._done(seq, began, verb, ending, told=told)
+
+    def _escaped(self, message: TaskMessage, plan: Plan, error: Exception) -> tuple[Any, Any, float, None]:
+        """Something came through the tracer, which keeps everything but a late ``Reject``: it is the outcome."""
+        if isinstance(error, MemoryError):
+            self._left(message, error)
+        if not isinstance(error, Reject):
+            logger.error("Task %s failed outside of its body: %r", message.label, error, exc_info=True)
+            plan.task.backend.mark_as_failure(message.id, error)
+            return error, trace.TraceInfo(states.FAILURE, error), 0.0, None
+        return ExceptionInfo(), trace.TraceInfo(states.REJECTED, error), 0.0, None
+
+    def _left(self, message: TaskMessage, error: BaseException) -> None:
+        """The body asked the process to end, or ran out of memory: the master sees a lost child, as it should."""
+        logger.error("Task %s ended its child: %r", message.label, error)
+        code = error.code if isinstance(error, SystemExit) else _EXIT_BY_TASK
+        number = code if isinstance(code, int) else _EXIT_BY_TASK
+        self._link.signal()
+        process.leave(number)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(number)
+
+    def _done(
+        self,
+        seq: int,
+        began: int,
+        verb: Verb,
+        ending: Ending,
+        *,
+        due_ns: int = 0,
+        detail: str | None = None,
+        told: object = None,
+    ) -> None:
+        """Write the DONE record, with what the master's judge has to know beyond it.
+
+        ``detail`` says why a message did not run; ``told`` is what Celery's pool would have handed to the request.
+        """
+        if detail is None and told is None:
+            flags, tail = 0, b""
+        else:
+            flags, tail = frames.FOR_JUDGE, _pickled(detail if told is None else told)
+        self._link.emit(
+            frames.DONE, seq, (frames.pack_done(verb, ending, flags, 0, monotonic_ns() - began, due_ns, tail),)
+        )
+        if failpoint.ENABLED:
+            failpoint.hit("child.result_written")
+
+
+def _pickled(value: object) -> bytes:
+    try:
+        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    except Exception as error:  # noqa: BLE001 - objects of the user's may refuse in any way
+        logger.warning("An outcome could not be told to the master: %r", error)
+        return pickle.dumps(None)
+
+
+def _by_kombu(body: bytes, properties: Properties) -> Any:
+    try:
+        return kombu_loads(body, properties.content_type, properties.content_encoding or "utf-8", accept={content.JSON})
+    except Exception as error:  # a type's own decoder may raise anything
+        raise SerializationError(f"not {content.JSON}: {type(error).__name__}: {error}"[:1000]) from error
+
+
+def properties_as_mapping(properties: Properties) -> dict[str, Any]:
+    """The properties as the client library of Celery gives them: those that are set, by name."""
+    found = {
+        "content_type": properties.content_type,
+        "content_encoding": properties.content_encoding,
+        "application_headers": properties.headers,
+        "delivery_mode": properties.delivery_mode,
+        "priority": properties.priority,
+        "correlation_id": properties.correlation_id,
+        "reply_to": properties.reply_to,
+        "expiration": properties.expiration,
+        "message_id": properties.message_id,
+        "timestamp": properties.timestamp,
+        "type": properties.type,
+        "user_id": properties.user_id,
+        "app_id": properties.app_id,
+        "cluster_id": properties.cluster_id,
+    }
+    return {name: value for name, value in found.items() if value is not None}

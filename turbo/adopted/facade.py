@@ -1,0 +1,83 @@
+"""What receivers of Celery's worker signals are given as the worker and its consumer, and the sending of them.
+
+``announce_init`` and ``announce_setup`` run in the command, before anything is forked; the others on the master's
+hook thread. The two objects carry the attributes that receivers read; they drive nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from celery import signals
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from celery import Celery
+
+    from turbo.policy.worker_options import WorkerOptions
+
+
+class AdoptedConsumer:
+    """The sender of ``worker_ready`` and of the signals about messages."""
+
+    def __init__(self, worker: AdoptedWorker) -> None:
+        self.controller = worker
+        self.app = worker.app
+        self.event_dispatcher = None
+
+    @property
+    def hostname(self) -> str:
+        """The worker's node name."""
+        return self.controller.hostname
+
+    @property
+    def pid(self) -> int:
+        """The master's process."""
+        return os.getpid()
+
+
+class AdoptedWorker:
+    """The sender of ``worker_init`` and ``worker_shutdown``, the ``instance`` of the set-up signals."""
+
+    def __init__(self, app: Celery) -> None:
+        self.app = app
+        self.hostname = ""
+        self.consumer = AdoptedConsumer(self)
+        self.options: dict[str, Any] = {}
+        self.concurrency = 0
+        self.loglevel = 0
+        self.logfile: str | None = None
+        self.pool_cls = "prefork"
+        self.exitcode: int | None = None
+
+    @property
+    def pid(self) -> int:
+        """The master's process."""
+        return os.getpid()
+
+    def announce_init(self, given: Mapping[str, Any]) -> None:
+        """The first signal of all: receivers may still change the configuration."""
+        self.options = dict(given)
+        signals.celeryd_init.send(sender=self.hostname, instance=self, conf=self.app.conf, options=self.options)
+
+    def announce_setup(self, options: WorkerOptions) -> None:
+        """Everything is set up; receivers may still change the queues."""
+        self.concurrency = options.concurrency
+        self.loglevel = options.loglevel
+        self.logfile = options.logfile
+        signals.worker_init.send(sender=self)
+        signals.celeryd_after_setup.send(sender=self.hostname, instance=self, conf=self.app.conf)
+
+    def announce_ready(self) -> None:
+        """The worker consumes."""
+        signals.worker_ready.send(sender=self.consumer)
+
+    def announce_shutting_down(self, signal: str, how: str, exit_code: int) -> None:
+        """The worker was asked to stop."""
+        signals.worker_shutting_down.send(sender=self.hostname, sig=signal, how=how, exitcode=exit_code)
+
+    def announce_shutdown(self) -> None:
+        """The worker ends."""
+        signals.worker_shutdown.send(sender=self)

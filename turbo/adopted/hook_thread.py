@@ -1,0 +1,133 @@
+"""Runs the app's code in the master, one call after another, where it can stop nothing.
+
+Runs in the master, for ``adopted.judge``: a thread beside the loop. What a call raises is logged; one that takes
+longer than :data:`PATIENCE` is logged with its stack and given up: its thread is left to it, a new one takes over the
+queue. The loop never waits for either. Threads are started after the last fork of this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import sys
+import threading
+import time
+import traceback
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that a handler or receiver may take before the others go on without it.
+PATIENCE = 10.0
+
+
+class _Call:
+    """One call and who waits for it."""
+
+    __slots__ = ("call", "name", "then")
+
+    def __init__(self, name: str, call: Callable[[], Any], then: Callable[[Any], None] | None) -> None:
+        self.name = name
+        self.call = call
+        self.then = then
+
+
+class HookThread:
+    """A queue of calls and the thread that works it off."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, patience: float = PATIENCE) -> None:
+        self._loop = loop
+        self._patience = patience
+        self._queue: queue.SimpleQueue[_Call] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._running: _Call | None = None
+        self._waiting = 0
+        self._watch: asyncio.TimerHandle | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def submit(self, name: str, call: Callable[[], Any], then: Callable[[Any], None] | None = None) -> None:
+        """Run ``call`` on the thread, then ``then`` on the loop with what it returned.
+
+        ``then`` gets None when the call raised or was given up.
+        """
+        if self._thread is None:
+            self._begin_thread()
+        self._waiting += 1
+        self._idle.clear()
+        self._queue.put(_Call(name, call, then))
+
+    async def drain(self, deadline: float) -> bool:
+        """Wait until everything submitted is answered; False at the deadline (monotonic seconds)."""
+        try:
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    # -- the thread --------------------------------------------------------------------------------------
+
+    def _begin_thread(self) -> None:
+        # A daemon: a receiver that never returns must not keep the worker from ending.
+        thread = threading.Thread(target=self._work, name="app-hooks", daemon=True)
+        self._thread = thread
+        thread.start()
+
+    def _work(self) -> None:
+        me = threading.current_thread()
+        while self._thread is me:
+            call = self._queue.get()
+            self._tell(self._began, me, call)
+            value = None
+            try:
+                value = call.call()
+            except Exception:
+                logger.exception("%s raised", call.name)
+            self._tell(self._ended, me, call, value)
+
+    def _tell(self, what: Callable[..., None], *args: Any) -> None:
+        try:
+            self._loop.call_soon_threadsafe(what, *args)
+        except RuntimeError:
+            logger.debug("The worker has ended before its last hook")
+
+    # -- on the loop -------------------------------------------------------------------------------------
+
+    def _began(self, thread: threading.Thread, call: _Call) -> None:
+        if thread is not self._thread:
+            return
+        self._running = call
+        self._watch = self._loop.call_later(self._patience, self._give_up, thread, call)
+
+    def _ended(self, thread: threading.Thread, call: _Call, value: Any) -> None:
+        if self._running is not call:
+            return  # given up before
+        self._answer(call, value)
+
+    def _give_up(self, thread: threading.Thread, call: _Call) -> None:
+        if self._running is not call:
+            return
+        frame = sys._current_frames().get(thread.ident or 0)
+        where = "".join(traceback.format_stack(frame)) if frame is not None else "(gone)"
+        logger.error(
+            "%s takes longer than %g s; the worker goes on without it. It is at:\n%s", call.name, self._patience, where
+        )
+        # The old thread finds that it is not the one any more when its call returns.
+        self._begin_thread()
+        self._answer(call, None)
+
+    def _answer(self, call: _Call, value: Any) -> None:
+        self._running = None
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        self._waiting -= 1
+        if not self._waiting:
+            self._idle.set()
+        if call.then is not None:
+            call.then(value)

@@ -1,0 +1,170 @@
+"""What Celery's master does for tasks that end without their child's word: done by Celery's own requests.
+
+Runs in the master, as its judge; everything of the app's (handlers, error callbacks, receivers, the result store)
+runs on ``adopted.hook_thread``. A request is made of the delivery, told what happened, and asked what is to become
+of the message; where it does not say, or what it runs raises or hangs, the ack table decides.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from billiard.einfo import ExceptionInfo
+from billiard.exceptions import WorkerLostError
+from celery import signals
+from celery.exceptions import InvalidTaskError, NotRegistered
+
+from turbo.adopted import requests
+from turbo.adopted.hook_thread import HookThread
+from turbo.exceptions import TimeLimitExceeded
+from turbo.policy import time_limits
+from turbo.policy.settling import Ending, Verb
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from turbo.adopted.app import AdoptedApp
+    from turbo.master.inflight import Delivery
+    from turbo.master.judge import Then
+    from turbo.master.verdicts import Verdicts
+    from turbo.policy.worker_options import WorkerOptions
+
+logger = logging.getLogger("celery.worker.request")
+
+
+class AdoptedJudge:
+    """The judge of a ``celery.Celery`` app."""
+
+    def __init__(self, app: AdoptedApp, options: WorkerOptions) -> None:
+        self._app = app
+        self._celery = app.celery
+        self._options = options
+
+    def begin(self, loop: asyncio.AbstractEventLoop, verdicts: Verdicts) -> None:
+        """The master's loop runs."""
+        self._hooks = HookThread(loop)
+        self._verdicts = verdicts
+
+    # -- tasks -------------------------------------------------------------------------------------------
+
+    def lost(self, delivery: Delivery, ending: Ending, error: BaseException, pid: int, then: Then) -> None:
+        """``on_timeout`` or ``on_failure`` of the task's request."""
+        verb, _store = self._verdicts.failure(delivery, ending, error)
+
+        def tell(request: Any) -> None:
+            request.worker_pid = pid
+            request.acknowledged = delivery.acked
+            if isinstance(error, TimeLimitExceeded):
+                request.on_timeout(False, error.args[0])
+            else:
+                request.on_failure(_worker_lost(str(error)))
+
+        self._ask(delivery, verb, tell, then)
+
+    def revoked(self, delivery: Delivery, reason: str, then: Then) -> None:
+        """REVOKED is stored and ``task_revoked`` sent."""
+
+        def tell(request: Any) -> None:
+            request._announce_revoked(reason, False, None, reason == "expired")
+
+        self._ask(delivery, Verb.ACK, tell, then)
+
+    def reported(self, delivery: Delivery, verb: Verb, ending: Ending, told: bytes, then: Then) -> None:
+        """What a child found: a message that cannot run, a rejected one, or one whose request hears of every end."""
+        if ending is Ending.REVOKED:
+            self.revoked(delivery, "expired", then)
+        elif ending in (Ending.UNKNOWN_TASK, Ending.INVALID, Ending.UNDECODABLE):
+
+            def refuse() -> None:
+                self._refused(delivery, ending, str(pickle.loads(told)))
+
+            self._hooks.submit("A receiver of a refused message", refuse, lambda _: then(verb, None))
+        else:
+
+            def tell(request: Any) -> None:
+                outcome = pickle.loads(told)
+                if outcome is not None:
+                    request.acknowledged = delivery.acked
+                    request.on_success(outcome)
+
+            self._ask(delivery, verb, tell, then)
+
+    def soft_limit(self, delivery: Delivery) -> None:
+        """``on_timeout(soft=True)`` of the task's request, which logs it."""
+        message = self._verdicts.message(delivery)
+        options = self._verdicts.options(message)
+        given = (message.timelimit if message is not None else None) or (None, None)
+        limit = time_limits.effective(given[1], options.soft_time_limit, self._options.soft_time_limit)
+
+        def tell(request: Any) -> None:
+            request.on_timeout(True, limit)
+
+        self._ask(delivery, Verb.ACK, tell, None)
+
+    def _ask(self, delivery: Delivery, verb: Verb, tell: Callable[[Any], None], then: Then | None) -> None:
+        """Make the request, tell it, and give ``then`` what it wants; ``verb`` where it wants nothing."""
+        wish = requests.Wish()
+
+        def call() -> None:
+            message = requests.message_of(self._celery, delivery)
+            tell(requests.request_of(self._celery, message, self._options.hostname, wish))
+
+        def answered(_value: object) -> None:
+            if then is not None:
+                then(wish.verb or verb, None)
+
+        self._hooks.submit(f"The request of delivery {delivery.tag}", call, answered)
+
+    def _refused(self, delivery: Delivery, ending: Ending, why: str) -> None:
+        """Store FAILURE where the task's id is known, and tell the receivers."""
+        message = requests.message_of(self._celery, delivery)
+        found = self._verdicts.message(delivery)
+        task_id = found.id if found is not None else message.headers.get("id")
+        name = found.task if found is not None else message.headers.get("task")
+        error: Exception = NotRegistered(name) if ending is Ending.UNKNOWN_TASK else InvalidTaskError(why)
+        if isinstance(task_id, str) and task_id:
+            request = SimpleNamespace(
+                name=name,
+                chord=None,
+                root_id=found.root_id if found is not None else None,
+                correlation_id=message.properties.get("correlation_id"),
+                reply_to=message.properties.get("reply_to"),
+                errbacks=None,
+            )
+            self._celery.backend.mark_as_failure(task_id, error, request=request)
+        sender = self._app.worker.consumer
+        if ending is Ending.UNKNOWN_TASK:
+            logger.error("Received unregistered task of type %r: its message is rejected", name)
+            signals.task_unknown.send(sender=sender, message=message, exc=error, name=name, id=task_id)
+        else:
+            signals.task_rejected.send(sender=sender, message=message, exc=error)
+
+    # -- the worker --------------------------------------------------------------------------------------
+
+    def ready(self) -> None:
+        """Send ``worker_ready``."""
+        self._hooks.submit("A receiver of worker_ready", self._app.worker.announce_ready)
+
+    def shutting_down(self, signal: str, how: str, exit_code: int) -> None:
+        """Send ``worker_shutting_down``."""
+        self._hooks.submit(
+            "A receiver of worker_shutting_down",
+            lambda: self._app.worker.announce_shutting_down(signal, how, exit_code),
+        )
+
+    async def stop(self, deadline: float) -> None:
+        """Answer what was asked, then send ``worker_shutdown``."""
+        self._hooks.submit("A receiver of worker_shutdown", self._app.worker.announce_shutdown)
+        if not await self._hooks.drain(deadline):
+            logger.error("The app's handlers and receivers do not end; going on without them")
+
+
+def _worker_lost(text: str) -> ExceptionInfo:
+    try:
+        raise WorkerLostError(text)
+    except WorkerLostError:
+        return ExceptionInfo()

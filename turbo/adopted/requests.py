@@ -1,0 +1,94 @@
+"""A delivery as Celery's worker holds one: kombu's message and Celery's request around the same bytes.
+
+Runs in the master's hook thread, for ``adopted.judge``. What a request acknowledges or rejects is only noted here;
+the judge carries it out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from celery.worker.strategy import hybrid_to_proto2, proto1_to_proto2
+from kombu.message import Message
+from kombu.serialization import prepare_accept_content
+from kombu.utils.imports import symbol_by_name
+
+from turbo.adopted.executor import properties_as_mapping
+from turbo.policy.settling import Verb
+from turbo.protocol.deliver import parse_deliver
+from turbo.protocol.properties import decode_header
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from turbo.master.inflight import Delivery
+
+_DEFAULT_REQUEST = "celery.worker.request:Request"
+
+
+class Wish:
+    """What a request wants to become of its message."""
+
+    def __init__(self) -> None:
+        self.verb: Verb | None = None
+
+    def ack(self, *_args: Any, **_kwargs: Any) -> None:
+        """The request acknowledges."""
+        self.verb = Verb.ACK
+
+    def reject(self, _logger: Any = None, _errors: Any = None, requeue: bool = False, **_kwargs: Any) -> None:
+        """The request rejects."""
+        self.verb = Verb.REQUEUE if requeue else Verb.REJECT
+
+
+def has_own_class(task: Any) -> bool:
+    """Whether the task names a request class of its own."""
+    return task.Request not in (_DEFAULT_REQUEST, None)
+
+
+def message_of(app: Celery, delivery: Delivery) -> Message:
+    """The delivery as kombu would have made it."""
+    properties, _size = decode_header(delivery.header)
+    found_at = parse_deliver(delivery.deliver)
+    return Message(
+        body=delivery.body,
+        delivery_tag=delivery.tag,
+        content_type=properties.content_type,
+        content_encoding=properties.content_encoding,
+        delivery_info={
+            "consumer_tag": found_at.consumer_tag,
+            "delivery_tag": found_at.delivery_tag,
+            "redelivered": found_at.redelivered,
+            "exchange": found_at.exchange,
+            "routing_key": found_at.routing_key,
+        },
+        properties=properties_as_mapping(properties),
+        headers=dict(properties.headers or {}),
+        accept=prepare_accept_content(app.conf.accept_content),
+    )
+
+
+def request_of(app: Celery, message: Message, hostname: str, wish: Wish) -> Any:
+    """The request that Celery's worker would have made of a message, of the task's own class if it has one."""
+    if "task" not in message.headers:
+        body, headers, decoded, utc = proto1_to_proto2(message, message.decode())
+    elif "args" in message.payload:
+        body, headers, decoded, utc = hybrid_to_proto2(message, message.payload)
+    else:
+        body, headers, decoded, utc = message.body, message.headers, False, app.uses_utc_timezone()
+    task = app.tasks[headers["task"]]
+    kind = symbol_by_name(task.Request)
+    return kind(
+        message,
+        on_ack=wish.ack,
+        on_reject=wish.reject,
+        app=app,
+        hostname=hostname,
+        eventer=None,
+        task=task,
+        connection_errors=(),
+        body=body,
+        headers=headers,
+        decoded=decoded,
+        utc=utc,
+    )

@@ -1,0 +1,83 @@
+"""Who decides about tasks whose outcome no child could decide, and how the app hears of it: the seam and turbo's own.
+
+Runs in the master. Before it: ``master.lost_child`` (a child died with its task), ``master.intake`` (expired) and
+``master.outcomes`` (a child asks for it). After it: ``master.settlement``, through the ``then`` that each question
+comes with. ``then`` is called exactly once, on the loop, at once or later; until then the message stays unsettled.
+For turbo's own apps the answer follows from ``master.verdicts`` at once and no code of the user's runs here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from turbo.master.inflight import Delivery
+    from turbo.master.verdicts import Verdicts
+    from turbo.policy.settling import Ending, Verb
+    from turbo.ring.frames import StoreRequest
+
+    #: Takes the verb, and the document to store before it is carried out, if any.
+    Then = Callable[[Verb, StoreRequest | None], None]
+
+
+class Judge(Protocol):
+    """Decides, and tells the app."""
+
+    def begin(self, loop: asyncio.AbstractEventLoop, verdicts: Verdicts) -> None:
+        """The master's loop runs."""
+
+    def lost(self, delivery: Delivery, ending: Ending, error: BaseException, pid: int, then: Then) -> None:
+        """The child ``pid`` died with this task: ``ending`` is TIMEOUT or WORKER_LOST."""
+
+    def revoked(self, delivery: Delivery, reason: str, then: Then) -> None:
+        """The message must not run: ``reason`` is ``expired`` or ``revoked``."""
+
+    def reported(self, delivery: Delivery, verb: Verb, ending: Ending, told: bytes, then: Then) -> None:
+        """A child has an outcome that the app wants to hear of; ``verb`` is what the child would do."""
+
+    def soft_limit(self, delivery: Delivery) -> None:
+        """The soft limit of a running task was signalled to its child."""
+
+    def ready(self) -> None:
+        """The worker consumes, and a child serves."""
+
+    def shutting_down(self, signal: str, how: str, exit_code: int) -> None:
+        """The worker was asked to stop; ``how`` is Warm or Cold."""
+
+    async def stop(self, deadline: float) -> None:
+        """Answer what was asked, by ``deadline`` (monotonic seconds); the worker ends."""
+
+
+class NativeJudge:
+    """The judge of turbo's own apps."""
+
+    def begin(self, loop: asyncio.AbstractEventLoop, verdicts: Verdicts) -> None:
+        """Nothing but the verdicts is needed."""
+        self._verdicts = verdicts
+
+    def lost(self, delivery: Delivery, ending: Ending, error: BaseException, pid: int, then: Then) -> None:
+        """By the ack table, with the document that Celery's master would store."""
+        then(*self._verdicts.failure(delivery, ending, error))
+
+    def revoked(self, delivery: Delivery, reason: str, then: Then) -> None:
+        """REVOKED, acknowledged."""
+        then(*self._verdicts.revoked(delivery, reason))
+
+    def reported(self, delivery: Delivery, verb: Verb, ending: Ending, told: bytes, then: Then) -> None:
+        """A child of a native app never asks."""
+        raise ValueError("a record for a judge of another kind of app")
+
+    def soft_limit(self, delivery: Delivery) -> None:
+        """The child logs what comes of it."""
+
+    def ready(self) -> None:
+        """Nobody waits for this."""
+
+    def shutting_down(self, signal: str, how: str, exit_code: int) -> None:
+        """Nobody waits for this."""
+
+    async def stop(self, deadline: float) -> None:
+        """Everything was answered at once."""
