@@ -36,6 +36,7 @@ from turbo.master.child_process import ChildProcess
 from turbo.master.dispatcher import Dispatcher
 from turbo.master.inflight import Delivery, Ledger
 from turbo.master.intake import Intake
+from turbo.master.judge import NativeJudge
 from turbo.master.lost_child import LostChild
 from turbo.master.outcomes import Outcomes
 from turbo.master.poison import Poison
@@ -80,14 +81,16 @@ class LedgerMachine(RuleBasedStateMachine):
         self.twins = Twins(self.dispatcher, settlement, verdicts)
         settlement.on_void_ended = self.twins.ended
         limits: Any = None
-        self.outcomes = Outcomes(self.dispatcher, settlement, limits)
+        judge = NativeJudge()
+        judge.begin(loop, verdicts)
+        self.outcomes = Outcomes(self.dispatcher, settlement, limits, judge)
         self.intake = Intake(
-            self.ledger, self.dispatcher, settlement, verdicts, self.twins, self.outcomes, verbose=False
+            self.ledger, self.dispatcher, settlement, verdicts, judge, self.twins, self.outcomes, verbose=False
         )
         self.intake.shelve_on(shelf)
         self.outcomes.shelve_on(shelf)
         poison = Poison(settlement, verdicts, max_deliveries=MOST)
-        self.lost = LostChild(self.dispatcher, self.outcomes, settlement, verdicts, poison)
+        self.lost = LostChild(self.dispatcher, self.outcomes, settlement, verdicts, judge, poison)
         self.sent: list[Message] = []
         self.starts: Counter[str] = Counter()
         self.died_started: Counter[str] = Counter()
