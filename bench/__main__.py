@@ -77,7 +77,7 @@ def _rings(args: argparse.Namespace, stage: Stage) -> Callable[[Contender], Metr
 
 MEASURES = {
     "drain": Measure("empty a queue of no-op tasks", ("turbo", "celery", "dramatiq", "null"), 2, _drain),
-    "latency": Measure("publish to start at steady rates", ("turbo", "celery"), 2, _latency),
+    "latency": Measure("publish to start at steady rates", ("turbo", "celery", "null"), 2, _latency),
     "memory": Measure("PSS of the idle worker", ("turbo", "celery"), 2, _memory),
     "startup": Measure("command to first task done", ("turbo", "celery"), 2, _startup),
     "fairness": Measure("fast tasks behind slow ones", ("turbo", "celery"), 4, _fairness),
@@ -137,8 +137,11 @@ def _options(command: argparse.ArgumentParser, measure: Measure) -> None:
 
 def _contenders(args: argparse.Namespace) -> list[Contender]:
     listed = []
-    if args.measure not in ("drain", "large", "trace-less") and {"null", "sketch"} & set(args.peers):
-        raise BenchError(f"{args.measure} needs workers that run tasks: null and sketch run none")
+    idle = {"null", "sketch"} if args.measure not in ("drain", "large", "trace-less", "latency") else set()
+    if args.measure == "latency":
+        idle = {"sketch"}
+    if idle & set(args.peers):
+        raise BenchError(f"{args.measure} needs workers that run tasks: {' and '.join(sorted(idle))} run none")
     for name in args.peers:
         extra = tuple(args.turbo_option) if name == "turbo" else ()
         listed.append(contender(name, args.concurrency, extra))
