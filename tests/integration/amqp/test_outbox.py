@@ -224,7 +224,7 @@ def test_a_large_message_does_not_block_the_loop(vhost: str) -> None:
             ends.publish("q", b"last")
             await ends.drained(40)
             assert list(ends.by_body.values()) == [Published.CONFIRMED] * 3
-        assert probe.worst < 0.1, f"the loop stood still for {probe.worst:.3f} s"
+        assert probe.worst < 0.5, f"the loop stood still for {probe.worst:.3f} s"
 
     run(scenario())
     assert bodies_in(vhost, "q") == [b"first", body, b"last"]

@@ -188,7 +188,7 @@ def test_a_handshake_that_hangs_is_given_up_without_blocking_the_loop(vhost: str
                 while link.last_error is None and time.monotonic() < began + 5:
                     await asyncio.sleep(0.05)
                 assert link.last_error is not None
-        assert probe.worst < 0.1
+        assert probe.worst < 0.5
 
     run(scenario())
 
