@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from turbo.app.autoretry import add_autoretry
 from turbo.app.calling import argument_check
-from turbo.exceptions import ImproperlyConfigured
+from turbo.app.models import Models
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from turbo.app.base import Turbo
     from turbo.app.task import Task
 
 
@@ -30,26 +31,42 @@ def task_name(main: str | None, name: str, module: str) -> str:
     return f"{module}.{name}"
 
 
-def make_task(base: type[Task], fun: Callable[..., Any], name: str, bind: bool, options: dict[str, Any]) -> Task:
+def make_task(
+    app: Turbo, base: type[Task], fun: Callable[..., Any], name: str, bind: bool, options: dict[str, Any]
+) -> Task:
     """Return a task named ``name`` whose body is ``fun`` and whose attributes are ``options``.
 
-    A class of its own is made for it, so that ``bind`` gives the body the task as its first argument.
+    A class of its own is made for it, so that ``bind`` gives the body the task as its first argument. ``pydantic``
+    and the options that begin with it are for ``app.models``.
     """
-    if options.get("pydantic"):
-        raise ImproperlyConfigured(f"{name}: pydantic=True is not supported yet")
+    options = dict(options)
+    models = _models(app, fun, name, options)
     check = argument_check(fun, bind)
-    body = fun if bind else staticmethod(fun)
+    body: Any = fun if models is None else models.wrap()
     attributes = {
         "name": name,
-        "run": body,
+        "run": body if bind else staticmethod(body),
         "abstract": False,
         "__doc__": fun.__doc__,
         "__module__": fun.__module__,
         "__qualname__": getattr(fun, "__qualname__", fun.__name__),
         "__wrapped__": staticmethod(fun),
         "__header__": None if check is None else staticmethod(check),
+        "__models__": models,
+        "__bound__": bind,
         **options,
     }
     task: Task = type(fun.__name__, (base,), attributes)()
     add_autoretry(task)
     return task
+
+
+def _models(app: Turbo, fun: Callable[..., Any], name: str, options: dict[str, Any]) -> Models | None:
+    """Take the options about pydantic out of ``options``; None unless they ask for it."""
+    wanted = options.pop("pydantic", False)
+    strict = bool(options.pop("pydantic_strict", False))
+    context = options.pop("pydantic_context", None)
+    dump_kwargs = options.pop("pydantic_dump_kwargs", None)
+    if not wanted:
+        return None
+    return Models(app, fun, name, strict=strict, context=context, dump_kwargs=dump_kwargs)

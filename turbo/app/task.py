@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from turbo.app.base import Turbo
     from turbo.app.calling import Call
+    from turbo.app.models import Models
     from turbo.exceptions import Retry
     from turbo.result.async_result import AsyncResult
 
@@ -94,6 +95,10 @@ class Task(Handlers):
     override_max_retries: int | None = None
     #: Calls with wrong arguments raise here; None where the arguments are not checked.
     __header__: Callable[..., object] | None = None
+    #: What pydantic models in the body's signature do; None for a task made without ``pydantic=True``.
+    __models__: Models | None = None
+    #: The body's first parameter is the task.
+    __bound__: bool = True
 
     name: str | None = None
     abstract: bool = True
@@ -225,6 +230,8 @@ class Task(Handlers):
         check = self.__header__
         if check is not None and self.typing is not False:
             check(*(args or ()), **(kwargs or {}))
+        if self.__models__ is not None and (options.get("serializer") or self.serializer) != "pickle":
+            args, kwargs = self.__models__.sendable(args, kwargs, bound=self.__bound__)
         if not options.get("shadow"):
             options["shadow"] = self.shadow_name(args, kwargs, options)
         return self.app.sending.send(self.name or "", args, kwargs, task_id, self, options)

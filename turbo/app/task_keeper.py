@@ -97,7 +97,7 @@ class TaskKeeper(Configured):
             if getattr(known, "__wrapped__", None) is not fun and known.__module__ != fun.__module__:
                 logger.warning("two functions claim the task name %s; the first one keeps it", name)
             return known
-        task = make_task(resolve(base) or self.Task, fun, name, bind, options)
+        task = make_task(self._app, resolve(base) or self.Task, fun, name, bind, options)
         self._adopt(task)
         return task
 

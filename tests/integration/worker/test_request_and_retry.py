@@ -19,6 +19,7 @@ from turbo.exceptions import MaxRetriesExceededError
 from turbo.result.async_result import AsyncResult
 
 TASKS = """
+from pydantic import BaseModel
 from turbo import Task, Turbo, current_app, current_task
 
 app = Turbo("asked")
@@ -96,6 +97,17 @@ def of_itself(self, error):
         return self.request.retries
     raise {"once": KeyError, "always": KeyError, "excluded": IndexError, "other": ValueError}[error](
         self.request.retries)
+
+
+class Point(BaseModel):
+    x: int
+    y: int = 0
+
+
+@app.task(name="mirror", pydantic=True)
+def mirror(point: Point, other: Point | None = None) -> Point:
+    assert type(point) is Point
+    return Point(x=point.y, y=point.x)
 """
 QUEUE = "asked"
 #: A reader that has Celery loaded gets Celery's class, as other tests of the session may have done.
@@ -256,3 +268,14 @@ def test_by_themselves(asked: Asked) -> None:
     ):
         with pytest.raises(expected, match=attempts):
             asked.send("of_itself", error).get(timeout=20)
+
+
+@pytest.mark.row("PY1", "PY2", "PY4", "PY12")
+def test_models_are_validated_and_dumped_in_the_worker(asked: Asked) -> None:
+    assert asked.send("mirror", {"x": "1", "y": 2}, None).get(timeout=20) == {"x": 2, "y": 1}
+    wrong = asked.send("mirror", {"x": "no number"})
+    with pytest.raises(Exception) as failed:
+        wrong.get(timeout=20)
+    assert type(failed.value).__name__ == "ValidationError"
+    assert wrong.state == "FAILURE"
+    assert "1 validation error for Point" in str(wrong.traceback)

@@ -10,7 +10,7 @@ from turbo import current
 from turbo.app.base import Turbo
 from turbo.app.context import Context
 from turbo.app.task import Task
-from turbo.exceptions import AlreadyRegistered, ImproperlyConfigured, NotRegistered
+from turbo.exceptions import AlreadyRegistered, NotRegistered
 from turbo.policy.task_options import TaskOptions
 
 
@@ -65,8 +65,6 @@ def test_a_bare_decorator_and_automatic_names(app: Turbo) -> None:
 def test_the_decorator_wants_a_function(app: Turbo) -> None:
     with pytest.raises(TypeError, match="function"):
         app.task(5)  # type: ignore[call-overload]
-    with pytest.raises(ImproperlyConfigured, match="pydantic"):
-        app.task(pydantic=True)(lambda: None)
 
 
 @pytest.mark.row("TD13")
