@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import multiprocessing
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ def enter(app: Celery, index: int, hostname: str, soft: SoftLimit) -> None:
     global _hostname
     _hostname = hostname
     soft.error = SoftTimeLimitExceeded
-    _take_billiards_identity(index)
+    _take_identity(index)
     billiard.util._run_after_forkers()
     _set_task_join_will_block(True)
     app.loader.init_worker()
@@ -111,9 +112,10 @@ def _guarded_method(method: Callable[..., Any], soft: SoftLimit) -> Callable[...
     return run
 
 
-def _take_billiards_identity(index: int) -> None:
-    """Loggers and libraries ask billiard which pool process this is."""
-    process = billiard.process.current_process()
-    process._name = f"ForkPoolWorker-{index}"
-    process._identity = (index,)
-    process.index = index - 1
+def _take_identity(index: int) -> None:
+    """Say which pool process this is, to Celery (by billiard) and to log records (by multiprocessing)."""
+    both: tuple[Any, Any] = (billiard.process.current_process(), multiprocessing.current_process())
+    for process in both:
+        process._name = f"ForkPoolWorker-{index}"
+        process._identity = (index,)
+        process.index = index - 1

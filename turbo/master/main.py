@@ -46,6 +46,9 @@ class Master:
         #: The worker stops because no child can be made any more, not because it was asked to.
         self.spawner_died = False
         self.asked_to_stop = False
+        #: The signal that asked last, by its name, and what the judge was told of it.
+        self._asked_by = "SIGTERM"
+        self._told = ""
         self._stop_wanted = asyncio.Event()
         self._phase_changed = asyncio.Event()
         self._fatal: BaseException | None = None
@@ -110,12 +113,20 @@ class Master:
         if phase is self.phase:
             return
         logger.warning("%s: %s shutdown", request.name, phase.name.lower())
-        how = "Cold" if phase is Phase.COLD else "Warm"
-        self.parts.judge.shutting_down(f"SIG{request.name}", how, max(self.exit_code, code))
+        self._tell_judge(request, phase, max(self.exit_code, code))
         self.phase = phase
         self.exit_code = max(self.exit_code, code)
         self._phase_changed.set()
         self._stop_wanted.set()
+
+    def _tell_judge(self, request: Request, phase: Phase, code: int) -> None:
+        """Once for warm, once for cold. A soft shutdown is a cold one that waits; a deadline has no signal's name."""
+        if request is not Request.DEADLINE:
+            self._asked_by = f"SIG{request.name}"
+        how = "Warm" if phase is Phase.WARM else "Cold"
+        if how != self._told:
+            self._told = how
+            self.parts.judge.shutting_down(self._asked_by, how, code)
 
     def _die(self, error: BaseException) -> None:
         """Something without which the worker cannot work: end, and say why."""
