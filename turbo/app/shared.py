@@ -6,12 +6,17 @@ For modules that are written before their app is known. Runs wherever such modul
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 from turbo import current
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from turbo.app.task import Task
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Proxy:
@@ -70,6 +75,18 @@ class Proxy:
 
     def __reduce__(self) -> Any:
         return self._get_current_object().__reduce__()
+
+
+@overload
+def shared_task(fun: Callable[P, R], /) -> Task[P, R]: ...
+
+
+@overload
+def shared_task(*, bind: Literal[True], **options: Any) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P, R]]: ...
+
+
+@overload
+def shared_task(**options: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
 
 def shared_task(fun: Callable[..., Any] | None = None, /, **options: Any) -> Any:

@@ -8,7 +8,7 @@ itself: sending is ``app.sending``'s, storing states the app's backend's.
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 from turbo import current, exceptions
 from turbo.app import retrying
@@ -20,11 +20,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
+    # Type checkers know these without their being installed; the defaults let ``Task`` stand alone.
+    from typing_extensions import ParamSpec, TypeVar
+
     from turbo.app.base import Turbo
     from turbo.app.calling import Call
     from turbo.app.models import Models
     from turbo.exceptions import Retry
     from turbo.result.async_result import AsyncResult
+
+    P = ParamSpec("P", default=...)
+    R = TypeVar("R", default=Any)
+else:
+    from typing import ParamSpec, TypeVar
+
+    #: The parameters of the body, without the task itself, and what it returns.
+    P = ParamSpec("P")
+    R = TypeVar("R")
 
 
 class _FromConf:
@@ -77,8 +89,11 @@ _SEND_OPTIONS = (
 )
 
 
-class Task(Handlers):
+class Task(Handlers, Generic[P, R]):
     """Base class of tasks. Subclass it and write ``run``, or let ``@app.task`` do so.
+
+    For type checkers, ``Task[P, R]`` is a task whose body takes ``P`` and returns ``R``; ``Task`` alone takes and
+    returns anything.
 
     Limits and delays are in seconds. ``max_retries=None`` means no limit. Handlers are called in the child,
     in the order before_start, run, on_success or on_failure or on_retry, after_return.
@@ -172,7 +187,7 @@ class Task(Handlers):
         """The body."""
         raise NotImplementedError("a task must define run()")
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the body here and now, as a function. ``request.called_directly`` is then true."""
         frame = current.top()
         if (
@@ -183,10 +198,12 @@ class Task(Handlers):
         ):
             # A worker runs a task whose class wraps __call__: this is super().__call__, not a call of its
             # own.
-            return self.run(*args, **kwargs)
+            wrapped: R = self.run(*args, **kwargs)
+            return wrapped
         token = current.push(self, Context(args=args, kwargs=kwargs))
         try:
-            return self.run(*args, **kwargs)
+            result: R = self.run(*args, **kwargs)
+            return result
         finally:
             current.pop(token)
 
@@ -210,13 +227,13 @@ class Task(Handlers):
 
     # -- calling ---------------------------------------------------------------------------------------------
 
-    def delay(self, *args: Any, **kwargs: Any) -> AsyncResult:
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
         """Send a message with these arguments and no options."""
         return self.apply_async(args, kwargs)
 
     def apply_async(
         self, args: Any = None, kwargs: Any = None, task_id: str | None = None, **options: Any
-    ) -> AsyncResult:
+    ) -> AsyncResult[R]:
         """Send a message that makes a worker run this task.
 
         ``options`` are those of ``Turbo.send_task``. Raises TypeError for arguments that ``run`` would not take,
@@ -285,7 +302,7 @@ class Task(Handlers):
 
     # -- results ---------------------------------------------------------------------------------------------
 
-    def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult:
+    def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[R]:
         """Return the handle of this task's call ``task_id``."""
         return self.app.AsyncResult(task_id, **kwargs)
 

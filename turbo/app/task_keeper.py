@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
-from typing import TYPE_CHECKING, Any, ClassVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
 
 from turbo import current
 from turbo.app.annotations import annotations_for
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from turbo.app.base import Turbo
 
 logger = logging.getLogger("turbo.app")
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class TaskKeeper(Configured):
@@ -55,10 +58,15 @@ class TaskKeeper(Configured):
         return cast("Turbo", self)
 
     @overload
-    def task(self, fun: Callable[..., Any], /) -> TaskBase: ...
+    def task(self, fun: Callable[P, R], /) -> TaskBase[P, R]: ...
 
     @overload
-    def task(self, /, **options: Any) -> Callable[[Callable[..., Any]], TaskBase]: ...
+    def task(
+        self, /, *, bind: Literal[True], **options: Any
+    ) -> Callable[[Callable[Concatenate[Any, P], R]], TaskBase[P, R]]: ...
+
+    @overload
+    def task(self, /, **options: Any) -> Callable[[Callable[P, R]], TaskBase[P, R]]: ...
 
     def task(self, fun: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         """Make a task of a function: ``@app.task`` or ``@app.task(name=…, bind=True, …)``.

@@ -9,8 +9,7 @@ any thread. A final document is read once and remembered; it never runs what a d
 from __future__ import annotations
 
 from collections import deque
-from types import GenericAlias
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, cast
 
 from turbo import current, states
 from turbo.exceptions import TaskError, TimeoutError
@@ -20,7 +19,16 @@ from turbo.result.joining import assert_will_not_block
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from typing_extensions import TypeVar  # type checkers know it without its being installed
+
     from turbo.backends.reading import Meta, ResultReader
+
+    #: What the task returns; anything, where the call does not say.
+    T = TypeVar("T", default=Any)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 
 class ResultApp(Protocol):
@@ -35,7 +43,7 @@ class ResultApp(Protocol):
         """The asking side of remote control."""
 
 
-class AsyncResult(StoredResult):
+class AsyncResult(StoredResult, Generic[T]):
     """The result of the task ``id``, which may not exist yet.
 
     ``app`` defaults to the current app and ``backend`` to that app's. ``parent`` is the result of the task
@@ -62,9 +70,6 @@ class AsyncResult(StoredResult):
         self._app = app
         self._backend = backend
         self._final = None
-
-    def __class_getitem__(cls, item: Any) -> GenericAlias:
-        return GenericAlias(cls, item)
 
     @property
     def task_id(self) -> str:
@@ -94,7 +99,7 @@ class AsyncResult(StoredResult):
         on_message: Callable[[Meta], object] | None = None,
         on_interval: Callable[[], object] | None = None,
         disable_sync_subtasks: bool = True,
-    ) -> Any:
+    ) -> T:
         """Wait until the task has ended and return what it returned.
 
         ``timeout`` is in seconds; None waits for ever. A task that failed raises its own exception here, or
@@ -106,7 +111,7 @@ class AsyncResult(StoredResult):
         ``disable_sync_subtasks`` is off. Returns None at once for a task that keeps no result.
         """
         if self.ignored:
-            return None
+            return cast("T", None)
         if disable_sync_subtasks:
             assert_will_not_block()
         check_parents = follow_parents and propagate and self.parent is not None
@@ -126,7 +131,7 @@ class AsyncResult(StoredResult):
                 on_interval=between if watched else None,
             )  # fmt: skip
             self._take(meta)
-        return self.maybe_throw(propagate=propagate, callback=callback)
+        return cast("T", self.maybe_throw(propagate=propagate, callback=callback))
 
     wait = get
 
