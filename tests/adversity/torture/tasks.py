@@ -1,4 +1,7 @@
-"""The app that the torture tests run; every task leaves its trace in the oracle."""
+"""The app that the torture tests run; every task leaves its trace in the oracle.
+
+An app of turbo's own, or the same of Celery's, by ``TORTURE_FRAMEWORK``.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +12,19 @@ from typing import TYPE_CHECKING
 
 from tests.adversity.torture.limits import SOFT_LIMIT
 from tests.harness.oracle_record import record
-from turbo import Turbo
-from turbo.exceptions import SoftTimeLimitExceeded
+
+if os.environ.get("TORTURE_FRAMEWORK") == "celery":
+    from celery import Celery as App
+    from celery.exceptions import SoftTimeLimitExceeded
+else:
+    from turbo import Turbo as App
+    from turbo.exceptions import SoftTimeLimitExceeded
 
 if TYPE_CHECKING:
     from turbo import Task
 
-app = Turbo(
-    "torture",
-    broker=os.environ.get("TORTURE_BROKER"),
-    backend=os.environ.get("TORTURE_BACKEND"),
-    result_expires=86_400,
-    task_ignore_result=True,
-    task_store_errors_even_if_ignored=True,
-)
+app = App("torture", broker=os.environ.get("TORTURE_BROKER"), backend=os.environ.get("TORTURE_BACKEND"))
+app.conf.update(result_expires=86_400, task_ignore_result=True, task_store_errors_even_if_ignored=True)
 
 LATE = {"acks_late": True, "reject_on_worker_lost": True}
 
