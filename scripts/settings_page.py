@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from turbo.adopted.honoured import By, celerys, honour
 from turbo.app.setting import Setting, Status
 from turbo.app.settings import SETTINGS
 
@@ -27,6 +28,16 @@ configuration object, then the default. Old upper-case names (`CELERYD_CONCURREN
 
 A setting that turbo does not honour is either **without effect**, and the worker says so once at its start, or
 **refused**: ignoring it would change what the application does, so the worker does not start.
+"""
+
+ADOPTED = """
+## Celery's apps
+
+For a `celery.Celery` that turbo runs as it is, each of Celery's settings is carried out by one of these. Turbo:
+connections, queues, limits, processes. Celery's own code, which runs in turbo's children and in the programs that send
+tasks or schedule them. Nobody: the worker names the setting in one warning at its start. Refused: the worker does not
+start. Between turbo and Celery nothing changes for the app; what the command line sets, the app's `conf` shows.
+The tables above are about turbo's own apps.
 """
 
 GROUPS = (
@@ -65,6 +76,18 @@ def _unhonoured(settings: Iterable[Setting]) -> list[str]:
     return lines
 
 
+def _adopted() -> list[str]:
+    """Who carries out what for a Celery app: names by who does, and why where nobody does."""
+    by: dict[By, list[str]] = {who: [name for name in celerys() if honour(name).by is who] for who in By}
+    lines = [ADOPTED.rstrip("\n")]
+    for who, title in ((By.TURBO, "Carried out by turbo"), (By.CELERY, "Carried out by Celery's own code")):
+        lines += ["", f"**{title}:** " + ", ".join(f"`{name}`" for name in by[who]) + "."]
+    lines += ["", "| setting | | why |", "|---|---|---|"]
+    for who in (By.REFUSED, By.NOBODY):
+        lines += [f"| `{name}` | {who.value} | {honour(name).reason} |" for name in by[who]]
+    return lines
+
+
 def page() -> str:
     """The whole page."""
     left = dict(SETTINGS)
@@ -78,6 +101,7 @@ def page() -> str:
         lines += ["", f"## {title}"]
         lines += _table(working) if working else []
         lines += _unhonoured(others) if others else []
+    lines += _adopted()
     return "\n".join(lines) + "\n"
 
 

@@ -79,5 +79,6 @@ class AdoptedWorker:
         signals.worker_shutting_down.send(sender=self.hostname, sig=signal, how=how, exitcode=exit_code)
 
     def announce_shutdown(self) -> None:
-        """The worker ends."""
+        """The worker ends: tell the loader, then the receivers."""
+        self.app.loader.shutdown_worker()
         signals.worker_shutdown.send(sender=self)

@@ -1,11 +1,13 @@
 """Logging of an adopted app: Celery's own set-up, with its signals, its formats and its redirection.
 
-Runs in the command, before anything is forked; children inherit the handlers, and open a file of their own where its
-name holds their index.
+``set_up`` runs in the command, before anything is forked; children inherit the handlers. ``enter_child`` runs in each
+child, where a log file whose name holds the child's index is opened. It must not touch what an app that takes logging
+over by ``setup_logging`` has made.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -14,12 +16,34 @@ if TYPE_CHECKING:
 
     from turbo.log_format import LogSetup
 
+#: Libraries below turbo that say more at INFO than an operator wants to read.
+_CHATTY = ("pika", "asyncio")
+
 
 def set_up(app: Celery, setup: LogSetup, hostname: str) -> None:
     """Do what ``celery worker`` does with ``-l``, ``-f`` and the settings."""
-    handled = app.log.setup(
-        setup.level, setup.logfile, redirect_stdouts=False, colorize=setup.colour, hostname=hostname
+    colour = False if os.environ.get("NO_COLOR") else setup.colour
+    taken_over = app.log.setup(setup.level, setup.logfile, redirect_stdouts=False, colorize=colour, hostname=hostname)
+    if taken_over:
+        return
+    for name in _CHATTY:
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(max(setup.level, logging.WARNING))
+    if setup.redirect_level is not None:
+        # By name: a child reads the level from the environment, where Celery understands names alone.
+        app.log.redirect_stdouts(logging.getLevelName(setup.redirect_level))
+
+
+def enter_child(app: Celery, hostname: str) -> None:
+    """Set logging up again where this child has a file of its own, from what ``set_up`` left in the environment."""
+    logfile = os.environ.get("CELERY_LOG_FILE") or None
+    if logfile and "%i" in logfile.lower():
+        app.log.already_setup = False
+    app.log.setup(
+        int(os.environ.get("CELERY_LOG_LEVEL") or 0),
+        logfile,
+        bool(os.environ.get("CELERY_LOG_REDIRECT")),
+        str(os.environ.get("CELERY_LOG_REDIRECT_LEVEL")),
+        hostname=hostname,
     )
-    if setup.redirect_level is not None and not handled:
-        app.log.redirect_stdouts(setup.redirect_level)
-        os.environ.update(CELERY_LOG_REDIRECT="1", CELERY_LOG_REDIRECT_LEVEL=str(setup.redirect_level))

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import multiprocessing
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,8 @@ from celery import signals
 from celery._state import _set_task_join_will_block, set_default_app
 from celery.app import trace
 from celery.worker import state as worker_state
+
+from turbo.adopted import logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +49,7 @@ def enter(app: Celery, index: int, hostname: str, soft: SoftLimit) -> None:
     _set_task_join_will_block(True)
     app.loader.init_worker()
     app.loader.init_worker_process()
+    logs.enter_child(app, hostname)
     app.set_current()
     set_default_app(app)
     app.finalize()
@@ -114,7 +116,7 @@ def _guarded_method(method: Callable[..., Any], soft: SoftLimit) -> Callable[...
 
 def _take_identity(index: int) -> None:
     """Say which pool process this is, to Celery (by billiard) and to log records (by multiprocessing)."""
-    both: tuple[Any, Any] = (billiard.process.current_process(), multiprocessing.current_process())
+    both: tuple[Any, Any] = (billiard.process.current_process(), billiard.process._mproc.current_process())
     for process in both:
         process._name = f"ForkPoolWorker-{index}"
         process._identity = (index,)

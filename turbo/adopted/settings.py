@@ -6,17 +6,16 @@ here; what Celery's code decides by it reads from the app, which hears of every 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+from turbo.adopted import broker, honoured
+from turbo.adopted.left_out import left_out
 from turbo.app.conf import Settings, canonical
-from turbo.app.setting import Status
 from turbo.app.settings import SETTINGS
+from turbo.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
     from celery import Celery
-
-#: Settings that a worker's own machinery reads; all others are read by Celery's code, which runs here as it is.
-_WORKERS: Final = ("worker_", "broker_", "control_", "event_")
 
 
 class AdoptedSettings(Settings):
@@ -35,15 +34,24 @@ class AdoptedSettings(Settings):
         self.use(_explicit(self.__dict__["_app"]))
 
     def check_supported(self) -> list[str]:
-        """Return one warning that names the settings of a worker that have no effect here. Refuses none."""
-        idle = []
-        for name, setting in SETTINGS.items():
-            if not name.startswith(_WORKERS) or not self.is_set(name) or setting.status is Status.WORKS:
+        """Return at most one warning, which names all that the app asks for and this worker has not.
+
+        Raises ImproperlyConfigured, naming all of them, for settings that must not be ignored.
+        """
+        idle, refused = [], []
+        for name in honoured.celerys():
+            honour = honoured.honour(name)
+            # What Celery's code reads is Celery's to judge, also whether the value is of the right type.
+            if not honour.reason or not self.is_set(name) or not honoured.is_missed(name, self[name]):
                 continue
-            value = self[name]
-            if value and value != setting.default and value not in setting.harmless:
-                idle.append(f"{name} ({setting.reason})")
-        return [f"settings without effect in this worker: {'; '.join(idle)}"] if idle else []
+            if honour.by is honoured.By.REFUSED:
+                refused.append(f"{name}={self[name]!r} is not supported: {honour.reason}")
+            else:
+                idle.append(f"{name} ({honour.reason})")
+        if refused:
+            raise ImproperlyConfigured("; ".join(refused))
+        idle += left_out(self.__dict__["_app"])
+        return [f"without effect in this worker: {'; '.join(idle)}"] if idle else []
 
 
 def _explicit(app: Celery) -> dict[str, Any]:
@@ -61,4 +69,7 @@ def _explicit(app: Celery) -> dict[str, Any]:
         value = getattr(conf, name)
         if value:
             found[name] = value
+    found["broker_read_url"] = broker.broker_urls(conf.broker_read_url, conf)
+    found["broker_write_url"] = broker.broker_urls(conf.broker_write_url, conf)
+    found["broker_use_ssl"] = broker.tls(conf.broker_use_ssl, found["broker_read_url"])
     return found

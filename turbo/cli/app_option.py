@@ -102,38 +102,54 @@ def _in_pyproject(path: Path) -> tuple[str | None, str]:
 
 
 def _load(hint: _Hint) -> tuple[Turbo | HostedApp, str]:
-    """Import what a hint names: ``module:attribute``, ``module.attribute``, a module, or a package."""
+    """Import what a hint names: ``module:attribute``, ``module.attribute``, a module, or a package.
+
+    An attribute followed by ``()`` is a factory, which is called.
+    """
     name, colon, attribute = hint.spec.partition(":")
-    module = _import(name, hint)
+    found = _import(name, hint)
     if colon:
-        found: Any = module
-        for part in attribute.split("."):
-            if not hasattr(found, part):
-                raise AppNotFoundError(f"{hint.spec} ({hint.because}): {name} has no attribute {attribute!r}")
-            found = getattr(found, part)
-        if not isinstance(found, ModuleType):
-            return _checked(found, hint.spec, hint), hint.spec
-        module = found
-    if not isinstance(module, ModuleType):
-        return _checked(module, hint.spec, hint), hint.spec
-    for candidate in _modules(module):
-        for attribute, value in _candidates(candidate):
-            where = f"{candidate.__name__}:{attribute}"
-            return _checked(value, where, hint), where
+        found = _attribute(found, attribute, hint)
+    if not isinstance(found, ModuleType):
+        return _checked(found, hint.spec, hint), hint.spec
+    for owner, attribute, value in _candidates(found):
+        where = f"{owner}:{attribute}"
+        return _checked(value, where, hint), where
     raise AppNotFoundError(
-        f"{hint.spec} ({hint.because}): no app in {module.__name__}. It should have a turbo.Turbo, "
+        f"{hint.spec} ({hint.because}): no app in {found.__name__}. It should have a turbo.Turbo or a celery.Celery, "
         "usually called app; name another with module:attribute"
     )
 
 
+def _attribute(owner: Any, path: str, hint: _Hint) -> Any:
+    """What ``path`` (``app``, ``site.app``, ``create_app()``) leads to from ``owner``."""
+    found = owner
+    for part in path.split("."):
+        name = part.removesuffix("()")
+        if not hasattr(found, name):
+            raise AppNotFoundError(f"{hint.spec} ({hint.because}): {_name_of(found)} has no attribute {name!r}")
+        found = getattr(found, name)
+        if name != part:
+            found = found()
+    return found
+
+
+def _name_of(owner: Any) -> str:
+    return owner.__name__ if isinstance(owner, ModuleType) else repr(owner)
+
+
 def _import(name: str, hint: _Hint) -> Any:
-    """The module ``name``, or the attribute of a module that it names with a dot."""
+    """The module ``name``, or the attribute of a module (or factory in it) that it names with a dot."""
+    parent, dot, attribute = name.rpartition(".")
+    if name.endswith("()"):
+        if not dot:
+            raise AppNotFoundError(f"{hint.spec} ({hint.because}): {name} is in no module; write module:{name}")
+        return _attribute(_import(parent, hint), attribute, hint)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
             raise
-        parent, dot, attribute = name.rpartition(".")
         if dot and error.name == name:
             module = importlib.import_module(parent)
             if hasattr(module, attribute):
@@ -143,26 +159,29 @@ def _import(name: str, hint: _Hint) -> Any:
         ) from None
 
 
-def _modules(module: ModuleType) -> Iterator[ModuleType]:
-    """Where to look in, given a module: itself, then its ``celery`` submodule if it is a package."""
-    yield module
-    if not hasattr(module, "__path__"):
-        return
-    name = f"{module.__name__}.celery"
-    try:
-        yield importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
+def _candidates(module: ModuleType) -> Iterator[tuple[str, str, Any]]:
+    """What in a module looks like an app, with its module's name and its own, in the order in which Celery looks.
 
-
-def _candidates(module: ModuleType) -> Iterator[tuple[str, Any]]:
-    """The attributes that look like apps, the usual names first."""
-    names = ["app", "celery", *(name for name in vars(module) if name not in ("app", "celery"))]
-    for name in names:
+    First the usual names, then the ``celery`` submodule of a package, then everything else.
+    """
+    for name in ("app", "celery"):
         value = getattr(module, name, None)
-        if isinstance(value, Turbo) or _is_celerys(value):
-            yield name, value
+        if _is_app(value):
+            yield module.__name__, name, value
+    if hasattr(module, "__path__"):
+        submodule = f"{module.__name__}.celery"
+        try:
+            yield from _candidates(importlib.import_module(submodule))
+        except ModuleNotFoundError as error:
+            if error.name != submodule:
+                raise
+    for name, value in list(vars(module).items()):
+        if _is_app(value):
+            yield module.__name__, name, value
+
+
+def _is_app(value: object) -> bool:
+    return isinstance(value, Turbo) or _is_celerys(value)
 
 
 def _is_celerys(value: object) -> bool:
@@ -170,7 +189,15 @@ def _is_celerys(value: object) -> bool:
     return any(base.__name__ == "Celery" and base.__module__ == "celery.app.base" for base in type(value).__mro__)
 
 
-def _checked(value: Any, where: str, hint: _Hint) -> Turbo | HostedApp:
+def _unwrapped(value: Any) -> Any:
+    """The app behind one of Celery's proxies (``celery.current_app``); anything else as it is."""
+    if any(base.__module__ == "celery.local" for base in type(value).__mro__):
+        return value._get_current_object()  # noqa: SLF001 - the one way that a proxy has
+    return value
+
+
+def _checked(found: Any, where: str, hint: _Hint) -> Turbo | HostedApp:
+    value = _unwrapped(found)
     if isinstance(value, Turbo):
         return value
     if _is_celerys(value):

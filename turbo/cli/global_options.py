@@ -57,18 +57,17 @@ def global_params() -> list[click.Parameter]:
         EnvOption(["--result-backend"], metavar="URL", help="Result store's URL, instead of the app's."),
         EnvOption(["--config"], metavar="MODULE", help="Configuration module for an app that names none."),
         EnvOption(["--workdir"], metavar="DIR", help="Change to this directory first."),
-        EnvOption(["--loader"], metavar="NAME", hidden=True),
+        EnvOption(["--loader"], metavar="NAME", help="Loader of a Celery app that names none."),
         EnvOption(["-C", "--no-color"], is_flag=True, help="No colours."),
         EnvOption(["-q", "--quiet"], is_flag=True, help="Print no banner."),
-        EnvOption(["--skip-checks"], is_flag=True, hidden=True),
+        EnvOption(["--skip-checks"], is_flag=True, help="Let Django start without its system checks."),
     ]
 
 
 def take_globals(ctx: click.Context, values: dict[str, Any]) -> GlobalOptions:
     """Pull the global options out of a command's ``values``, over those given before the command's name.
 
-    Applies what must hold before the app is imported: directory, environment variables, colours. Raises
-    click.UsageError for a loader, which turbo has none of.
+    What is given after the name wins.
     """
     own = {field.name: values.pop(field.name) for field in fields(GlobalOptions) if field.name in values}
     inherited = ctx.obj if isinstance(ctx.obj, GlobalOptions) else GlobalOptions()
@@ -78,9 +77,10 @@ def take_globals(ctx: click.Context, values: dict[str, Any]) -> GlobalOptions:
 
 
 def apply_globals(options: GlobalOptions) -> None:
-    """Do what must be done before the app is imported. Raises click.UsageError for what cannot be done."""
-    if options.loader not in (None, "default", "app"):
-        raise click.UsageError(f"--loader {options.loader}: turbo has no loaders; the app is imported as it is")
+    """Do what must be done before the app is imported: directory, environment variables, colours.
+
+    Raises click.UsageError for what cannot be done.
+    """
     if options.workdir:
         try:
             os.chdir(options.workdir)
@@ -93,9 +93,17 @@ def apply_globals(options: GlobalOptions) -> None:
         (options.broker, ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")),
         (options.result_backend, ("CELERY_RESULT_BACKEND",)),
         (options.config, ("CELERY_CONFIG_MODULE",)),
+        (options.loader, ("CELERY_LOADER",)),
+        ("true" if options.skip_checks else None, ("CELERY_SKIP_CHECKS",)),
     ):
         if value:
             os.environ.update(dict.fromkeys(variables, value))
+
+
+def check_loader(options: GlobalOptions, *, is_celerys: bool) -> None:
+    """Refuse a loader for an app that has none. Raises click.UsageError."""
+    if options.loader not in (None, "default", "app") and not is_celerys:
+        raise click.UsageError(f"--loader {options.loader}: only Celery's apps have loaders; turbo's have none")
 
 
 def command(

@@ -13,7 +13,8 @@ import click
 
 from turbo import __version__
 from turbo.cli.app_option import AppNotFoundError, find_app
-from turbo.cli.global_options import GlobalOptions, command
+from turbo.cli.global_options import GlobalOptions, check_loader, command
+from turbo.hosting import HostedApp
 
 _PACKAGES: Final = (
     "pika", "orjson", "psutil", "uvloop", "setproctitle", "click",
@@ -45,5 +46,6 @@ def report_command(ctx: click.Context, options: GlobalOptions, given: dict[str, 
     except AppNotFoundError as error:
         lines += ["", str(error) if options.app else "no app here; name one with -A"]
     else:
+        check_loader(options, is_celerys=isinstance(found.app, HostedApp))
         lines += ["", f"app {found.where} ({found.because})", found.app.conf.humanize()]
     click.echo("\n".join(lines))

@@ -18,7 +18,7 @@ import click
 from turbo import worker
 from turbo.cli.app_option import FoundApp, find_app
 from turbo.cli.banner import banner
-from turbo.cli.global_options import GlobalOptions, command
+from turbo.cli.global_options import GlobalOptions, check_loader, command
 from turbo.cli.nodename import file_name, node_name
 from turbo.cli.pidfile import Pidfile, PidfileTakenError
 from turbo.cli.worker_params import worker_params
@@ -68,6 +68,7 @@ def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: context
     broker = _embedded_broker(cleanup) if given["embedded_broker"] else None
     found = find_app(given_globals.app)
     hosted = found.app if isinstance(found.app, HostedApp) else None
+    check_loader(given_globals, is_celerys=hosted is not None)
     conf = found.app.conf
     hostname = node_name(given["hostname"], socket.gethostname())
     if hosted is not None:
@@ -128,5 +129,8 @@ def _say_hello(found: FoundApp, options: WorkerOptions, conf: Settings, quiet: b
         return
     names = sorted(name for name in found.app.tasks if not name.startswith("celery."))
     text = banner(found, options, queues, tasks=names if options.loglevel <= logging.INFO else ())
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    # Not sys.stdout, which an app's logging may have redirected into itself by now.
+    stream = sys.__stdout__ if isinstance(found.app, HostedApp) else sys.stdout
+    if stream is not None:
+        stream.write(text + "\n")
+        stream.flush()

@@ -54,6 +54,8 @@ def write_into(conf: Settings, given: Mapping[str, Any]) -> None:
     for option, setting in _SETTING_OF.items():
         if given[option] is not None:
             conf[setting] = given[option]
+    if given["disable_prefetch"]:
+        conf["worker_disable_prefetch"] = True
     if given["include"]:
         conf["include"] = (*conf["include"], *given["include"])
 
@@ -134,7 +136,7 @@ def _window(conf: Settings, given: Mapping[str, Any], concurrency: int) -> tuple
     """
     asked = given["prefetch"] or conf["worker_prefetch"]
     multiplier = conf["worker_prefetch_multiplier"]
-    if given["disable_prefetch"] or conf["worker_disable_prefetch"]:
+    if conf["worker_disable_prefetch"]:
         return False, 1
     if asked == "fixed" or multiplier == 0:
         return False, multiplier

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from turbo import Turbo
+from turbo.adopted.app import AdoptedApp
 from turbo.cli.app_option import AppNotFoundError, find_app
 
 APP = "from turbo import Turbo\n{name} = Turbo({main!r}, set_as_current=False)\n"
@@ -32,6 +34,7 @@ def write(path: Path, main: str, name: str = "app") -> None:
 
 def found(project: Path, given: str | None = None, **environ: str) -> tuple[str | None, str, str]:
     result = find_app(given, environ, project)
+    assert isinstance(result.app, Turbo)
     return result.app.main, result.where, result.because
 
 
@@ -95,7 +98,9 @@ def test_nothing_found_says_where_it_looked(project: Path) -> None:
     [
         ("nowhere_at_all", "no module 'nowhere_at_all'"),
         ("forms:nothing", "no attribute 'nothing'"),
-        ("forms:Turbo", "is no turbo.Turbo"),
+        ("forms:Turbo", "is neither a turbo.Turbo nor a celery.Celery"),
+        ("forms:app.nothing", "has no attribute 'nothing'"),
+        ("forms()", "is in no module"),
         ("empty_module", "no app in empty_module"),
     ],
 )
@@ -112,10 +117,69 @@ def test_an_import_that_fails_inside_the_module_is_not_hidden(project: Path) -> 
         found(project, "broken")
 
 
-def test_celerys_own_app_is_refused_with_the_way_out(project: Path) -> None:
-    (project / "theirs.py").write_text("from celery import Celery\napp = Celery('x', set_as_current=False)\n")
-    with pytest.raises(AppNotFoundError, match="from turbo import Celery"):
-        found(project, "theirs")
+THEIRS = "from celery import Celery\n{name} = Celery({main!r}, set_as_current=False)\n"
+FACTORY = """
+from celery import Celery
+
+class Site:
+    app = Celery("of_a_site", set_as_current=False)
+
+def create_app():
+    return Celery("made", set_as_current=False)
+
+def create_site():
+    return Site()
+
+site = Site()
+"""
+
+
+def adopted(project: Path, given: str | None = None) -> tuple[str, str]:
+    result = find_app(given, {}, project)
+    assert isinstance(result.app, AdoptedApp)
+    return result.app.celery.main, result.where
+
+
+@pytest.mark.row("CL2")
+def test_celerys_app_is_found_where_celery_finds_it(project: Path) -> None:
+    (project / "theirs.py").write_text(THEIRS.format(name="anything", main="theirs"))
+    for given in ("theirs", "theirs:anything", "theirs.anything"):
+        assert adopted(project, given)[0] == "theirs"
+    (project / "tasks.py").write_text(THEIRS.format(name="celery", main="tasks"))
+    assert adopted(project) == ("tasks", "tasks:celery")
+
+
+@pytest.mark.row("CL2")
+def test_a_packages_celery_module_comes_before_what_the_package_has_by_chance(project: Path) -> None:
+    (project / "store").mkdir()
+    (project / "store" / "__init__.py").write_text(THEIRS.format(name="other", main="by chance"))
+    (project / "store" / "celery.py").write_text(THEIRS.format(name="app", main="store"))
+    for given in ("store", "store.celery", "store.celery:app", "store.celery.app", "store:celery.app"):
+        assert adopted(project, given)[0] == "store"
+    assert adopted(project, "store:other")[0] == "by chance"
+
+
+@pytest.mark.row("CL2")
+@pytest.mark.parametrize(
+    ("given", "main"),
+    [
+        ("factory:create_app()", "made"),
+        ("factory.create_app()", "made"),
+        ("factory:site.app", "of_a_site"),
+        ("factory:create_site().app", "of_a_site"),
+    ],
+)
+def test_a_factory_is_called_and_a_path_followed(project: Path, given: str, main: str) -> None:
+    (project / "factory.py").write_text(FACTORY)
+    assert adopted(project, given) == (main, given)
+
+
+def test_a_proxy_stands_for_its_app(project: Path) -> None:
+    (project / "proxied.py").write_text(
+        "from celery import Celery\nfrom celery.local import Proxy\n"
+        "_one = [Celery('behind', set_as_current=False)]\napp = Proxy(lambda: _one[0])\n"
+    )
+    assert adopted(project, "proxied:app")[0] == "behind"
 
 
 def test_a_pyproject_that_does_not_parse_is_reported(project: Path) -> None:

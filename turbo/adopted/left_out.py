@@ -1,0 +1,60 @@
+"""What a Celery app brings along, beyond its settings, that turbo's worker has no place for.
+
+Asked once by ``adopted.settings``, in the command, when the app is complete; it only looks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from celery import signals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from celery import Celery
+
+#: So many names are given in full; of more only the number.
+_NAMED = 5
+
+
+def left_out(app: Celery) -> list[str]:
+    """One phrase for each kind of thing that has no effect here."""
+    return [*_steps(app), *_options(app), *_rates(app), *_receivers()]
+
+
+def _steps(app: Celery) -> Iterator[str]:
+    for blueprint in ("worker", "consumer"):
+        names = sorted(map(_name_of, app.steps.get(blueprint, ())))
+        if names:
+            yield f"app.steps[{blueprint!r}] {_listed(names)} (there is no blueprint to put bootsteps into)"
+
+
+def _options(app: Celery) -> Iterator[str]:
+    for command in ("worker", "preload"):
+        names = sorted(str(getattr(option, "name", option)) for option in app.user_options.get(command, ()))
+        if names:
+            yield f"app.user_options[{command!r}] {_listed(names)} (turbo's commands take their own options only)"
+
+
+def _rates(app: Celery) -> Iterator[str]:
+    limited = sorted(
+        name
+        for name, task in app.tasks.items()
+        if task.rate_limit and task.rate_limit != app.conf.task_default_rate_limit
+    )
+    if limited:
+        yield f"rate_limit of {_listed(limited)} (rates are not limited yet)"
+
+
+def _receivers() -> Iterator[str]:
+    if signals.worker_before_create_process.receivers:
+        yield "receivers of worker_before_create_process (children are forked by a process that runs no app's code)"
+
+
+def _name_of(step: Any) -> str:
+    return step if isinstance(step, str) else f"{step.__module__}.{step.__qualname__}"
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names) if len(names) <= _NAMED else f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED} more"
