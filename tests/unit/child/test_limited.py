@@ -1,0 +1,111 @@
+"""The soft limit of a coroutine: raised where it waits, once, and never mistaken for a cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from turbo.child.limited import Limited
+from turbo.exceptions import SoftTimeLimitExceeded
+
+
+async def drive(limited: Limited) -> Any:
+    return await limited
+
+
+def test_a_body_returns_and_raises_as_it_is() -> None:
+    async def fine() -> str:
+        await asyncio.sleep(0)
+        return "done"
+
+    async def bad() -> None:
+        await asyncio.sleep(0)
+        raise KeyError("k")
+
+    assert asyncio.run(drive(Limited(fine()))) == "done"
+    with pytest.raises(KeyError, match="k"):
+        asyncio.run(drive(Limited(bad())))
+
+
+def test_what_is_awaited_may_raise_into_the_body() -> None:
+    async def body() -> str:
+        future = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(future.set_exception, OSError("gone"))
+        try:
+            await future
+        except OSError as error:
+            return str(error)
+        return "no"
+
+    assert asyncio.run(drive(Limited(body()))) == "gone"
+
+
+@pytest.mark.parametrize("caught", [True, False])
+def test_the_limit_is_raised_where_the_body_waits(caught: bool) -> None:
+    async def body() -> str:
+        try:
+            await asyncio.Event().wait()
+        except SoftTimeLimitExceeded:
+            if not caught:
+                raise
+        # A timeout of its own still works afterwards, and is not taken for the limit.
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.001):
+                await asyncio.Event().wait()
+        return "went on"
+
+    async def scenario() -> Any:
+        limited = Limited(body())
+        task = asyncio.ensure_future(drive(limited))
+        await asyncio.sleep(0)
+        limited.expire(task)
+        return await task
+
+    if caught:
+        assert asyncio.run(scenario()) == "went on"
+    else:
+        with pytest.raises(SoftTimeLimitExceeded):
+            asyncio.run(scenario())
+
+
+def test_another_cancellation_stays_one() -> None:
+    async def body() -> None:
+        await asyncio.Event().wait()
+
+    async def scenario() -> None:
+        task = asyncio.ensure_future(drive(Limited(body())))
+        await asyncio.sleep(0)
+        task.cancel()
+        await task
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(scenario())
+
+
+def test_a_group_inside_the_body_is_cancelled_with_it() -> None:
+    ended: list[str] = []
+
+    async def part(name: str) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(name)
+
+    async def body() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(part("a"))
+            group.create_task(part("b"))
+
+    async def scenario() -> None:
+        limited = Limited(body())
+        task = asyncio.ensure_future(drive(limited))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        limited.expire(task)
+        await task
+
+    with pytest.raises(SoftTimeLimitExceeded):
+        asyncio.run(scenario())
+    assert sorted(ended) == ["a", "b"]
