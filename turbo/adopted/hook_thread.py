@@ -117,9 +117,10 @@ class HookThread:
         logger.error(
             "%s takes longer than %g s; the worker goes on without it. It is at:\n%s", call.name, self._patience, where
         )
-        # The old thread finds that it is not the one any more when its call returns.
-        self._begin_thread()
+        # First the answer: who asked may not want what waits behind this. The old thread finds that it is not the one
+        # any more when its call returns.
         self._answer(call, None)
+        self._begin_thread()
 
     def _answer(self, call: _Call, value: Any) -> None:
         self._running = None

@@ -43,6 +43,8 @@ class AdoptedJudge:
         self._app = app
         self._celery = app.celery
         self._options = options
+        #: A receiver of ``task_received`` did not return: the others are not asked again, or every message would wait.
+        self._deaf = False
 
     def begin(self, loop: asyncio.AbstractEventLoop, verdicts: Verdicts) -> None:
         """The master's loop runs."""
@@ -50,6 +52,37 @@ class AdoptedJudge:
         self._verdicts = verdicts
 
     # -- tasks -------------------------------------------------------------------------------------------
+
+    @property
+    def hears_received(self) -> bool:
+        """Whether ``task_received`` has receivers."""
+        return bool(signals.task_received.receivers) and not self._deaf
+
+    def received(self, delivery: Delivery, then: Callable[[], None]) -> None:
+        """Send ``task_received``, as Celery does: for tasks that are registered."""
+        found = self._verdicts.message(delivery)
+        if found is None or found.task not in self._celery.tasks:
+            then()
+            return
+        ended = []
+
+        def tell() -> None:
+            try:
+                if self._deaf:
+                    return
+                message = requests.message_of(self._celery, delivery)
+                request = requests.request_of(self._celery, message, self._options.hostname, requests.Wish())
+                signals.task_received.send(sender=self._app.worker.consumer, request=request)
+            finally:
+                ended.append(True)
+
+        def told(_value: object) -> None:
+            if not ended and not self._deaf:
+                self._deaf = True
+                logger.error("task_received is not sent any more: one of its receivers does not return")
+            then()
+
+        self._hooks.submit("A receiver of task_received", tell, told)
 
     def lost(self, delivery: Delivery, ending: Ending, error: BaseException, pid: int, then: Then) -> None:
         """``on_timeout`` or ``on_failure`` of the task's request."""

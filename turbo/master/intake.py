@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from turbo import failpoint
 from turbo.master.inflight import Delivery
+from turbo.master.receipts import Receipts
 from turbo.policy.admission import Admission, admit
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.settling import Ending
@@ -65,6 +66,7 @@ class Intake:
         self._twins = twins
         self._outcomes = outcomes
         self._verbose = verbose
+        self._receipts = Receipts(judge, verdicts, self._told)
         self._shelf: EtaShelf | None = None
         #: Stop taking part: late deliveries are left unacknowledged, the broker gets them back at the close.
         self.closed = False
@@ -81,7 +83,7 @@ class Intake:
         if self.closed:
             return
         ledger, dispatcher = self._ledger, self._dispatcher
-        slow = self._verbose or self._twins.watching
+        slow = self._verbose or self._twins.watching or self._receipts.wanted
         for tag, deliver, header, body in batch:
             delivery = Delivery(epoch, queue, tag, deliver, header, body)
             ledger.add(delivery)
@@ -107,6 +109,7 @@ class Intake:
         if self._shelf is not None:
             dropped += self._shelf.withdraw()
         dropped += self._twins.withdraw()
+        dropped += self._receipts.withdraw()
         for delivery in dropped:
             delivery.move(State.VOID)
         lost = self._ledger.void_epoch()
@@ -135,11 +138,19 @@ class Intake:
             message = self._verdicts.message(delivery)
             if message is not None:
                 logger.info("Task %s received", message.label)
-        return (
+        if (
             self._twins.watching
             and parse_deliver(delivery.deliver).redelivered
             and self._twins.hold(delivery, self._verdicts.message(delivery))
-        )
+        ):
+            return True
+        return self._receipts.wanted and self._receipts.hold(delivery)
+
+    def _told(self, delivery: Delivery) -> None:
+        """The app has heard of it. At a stop it stays unacknowledged, and goes back with the connection."""
+        if not self.closed:
+            self._admit(delivery)
+            self._dispatcher.balance()
 
     def _admit(self, delivery: Delivery) -> None:
         """Decode and decide: run, hold or expired. What cannot be decoded is the child's to refuse."""

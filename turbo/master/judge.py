@@ -29,6 +29,13 @@ class Judge(Protocol):
     def begin(self, loop: asyncio.AbstractEventLoop, verdicts: Verdicts) -> None:
         """The master's loop runs."""
 
+    @property
+    def hears_received(self) -> bool:
+        """Whether the app wants to hear of every message; may change at any time."""
+
+    def received(self, delivery: Delivery, then: Callable[[], None]) -> None:
+        """Tell the app of a message that can be read and has not expired; ``then`` when that is done."""
+
     def lost(self, delivery: Delivery, ending: Ending, error: BaseException, pid: int, then: Then) -> None:
         """The child ``pid`` died with this task: ``ending`` is TIMEOUT or WORKER_LOST."""
 
@@ -57,6 +64,15 @@ class NativeJudge:
     def begin(self, loop: asyncio.AbstractEventLoop, verdicts: Verdicts) -> None:
         """Nothing but the verdicts is needed."""
         self._verdicts = verdicts
+
+    @property
+    def hears_received(self) -> bool:
+        """Nobody listens."""
+        return False
+
+    def received(self, delivery: Delivery, then: Callable[[], None]) -> None:
+        """Nobody listens."""
+        then()
 
     def lost(self, delivery: Delivery, ending: Ending, error: BaseException, pid: int, then: Then) -> None:
         """By the ack table, with the document that Celery's master would store."""
