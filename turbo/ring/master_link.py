@@ -259,7 +259,11 @@ class MasterLink:
         note = OVERSIZE_NOTE.pack(seq, size)
         if not self._tasks.stage(kind | OVERSIZE, seq, note):
             return None
-        fd = oversize.create(parts, oversize.SEALS_FROM_MASTER)
+        try:
+            fd = oversize.create(parts, oversize.SEALS_FROM_MASTER)
+        except BaseException:
+            self._tasks.unstage()
+            raise
         try:
             sent = oversize.send(self._channel, seq, size, fd)
         except BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import mmap
 import os
 from collections import deque
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from turbo.ring import oversize
 from turbo.ring.child_link import ChildLink
 from turbo.ring.layout import (
     HEADER,
@@ -353,6 +355,22 @@ def test_big_bodies_both_ways_and_taken_back_ones_free_their_memory(links):
     assert master.drain() == [(3, seq, b"r" * 2_000_000 + b"t"), (3, seq, b"q" * 2_000)]
     master.release(seq)
     assert master._bodies == {}
+
+
+def test_a_body_that_finds_no_memory_leaves_no_record_behind(links, monkeypatch):
+    master, child = links
+
+    def create(*_: object) -> int:
+        raise OSError(errno.EMFILE, "no descriptor")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(oversize, "create", create)
+        with pytest.raises(OSError, match="no descriptor"):
+            master.stage(1, [b"x" * 100_000])
+    seq = master.stage(1, [b"small"])
+    master.commit()
+    assert child.claim() == (1, seq, b"small")
+    assert child.claim() is None
 
 
 def test_too_many_unread_bodies_are_full_and_an_idle_child_clears_them(links):
