@@ -87,11 +87,32 @@ class ClientPublisher:
         ``retry`` says (by default three times) when the connection fails; then, and when the broker refuses,
         raises OperationalError.
         """
-        waits = (PublishRetry() if retry is None else retry).waits()
         limit = self._confirm_timeout if confirm_timeout is None else confirm_timeout
+
+        def once() -> None:
+            self._publish_once(exchange, routing_key, header, body, declare, mandatory, limit)
+
+        self._repeat(once, PublishRetry() if retry is None else retry)
+
+    def declare(self, queues: Sequence[Queue]) -> None:
+        """Make sure of queues without publishing anything; repeats and raises as :meth:`publish` does."""
+
+        def once() -> None:
+            connection = self._acquire()
+            healthy = False
+            try:
+                declare_all(connection, queues)
+                healthy = True
+            finally:
+                self._release(connection, healthy)
+
+        self._repeat(once, PublishRetry())
+
+    def _repeat(self, once: Callable[[], None], retry: PublishRetry) -> None:
+        waits = retry.waits()
         while True:
             try:
-                self._publish_once(exchange, routing_key, header, body, declare, mandatory, limit)
+                once()
             except ConnectionGone as exc:
                 wait = next(waits, None)
                 if wait is None:

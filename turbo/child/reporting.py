@@ -7,8 +7,9 @@ task only after the broker has confirmed what it published here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from turbo.current import Publisher
 from turbo.protocol import content, result_meta
 from turbo.protocol.faults import to_wire
 from turbo.protocol.properties import header_table_span
@@ -18,8 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from turbo.child.time_limits import SoftLimit
-    from turbo.current import Publisher
     from turbo.ring.link import ChildLink
+
+
+class Declaring(Publisher, Protocol):
+    """A publisher that can also declare queues."""
+
+    def declare(self, queues: Sequence[Any]) -> None:
+        """Declare queues (``amqp.topology.Queue``). Raises ``turbo.exceptions.OperationalError``."""
 
 
 class Reporter:
@@ -31,7 +38,7 @@ class Reporter:
         soft: SoftLimit,
         *,
         known_queues: frozenset[str],
-        declaring: Callable[[], Publisher],
+        declaring: Callable[[], Declaring],
         result_serializer: str,
         stores: bool,
     ) -> None:
@@ -69,22 +76,26 @@ class Reporter:
     ) -> None:
         """Hand one message to the master, which publishes it with a confirm.
 
-        The task's own next attempt waits for the end of this one: it could run elsewhere, and store how it ended,
-        before this one has stored that it is tried again; whoever waits for the result would then wait for ever.
+        The task's own next attempt waits for the end of this one, and in the master until the store has answered for
+        this one's state: it could run elsewhere, and store how it ended, before this one has stored that it is tried
+        again; whoever waits for the result would then wait for ever.
         """
         self._soft.mask()
         try:
             unknown = [queue for queue in declare if queue.name not in self._known]
+            if self._is_next_attempt(header):
+                if unknown:
+                    self._declaring().declare(unknown)
+                    self._known.update(queue.name for queue in unknown)
+                self.held.append(frames.PublishRequest(exchange, routing_key, header, body, mandatory, True))
+                self.published += 1
+                return
             if unknown:
                 # Nobody has declared this queue through this worker yet: the app's own connection does, once.
                 self._declaring().publish(exchange, routing_key, header, body, declare=declare, mandatory=mandatory)
                 self._known.update(queue.name for queue in unknown)
                 return
             request = frames.PublishRequest(exchange, routing_key, header, body, mandatory)
-            if self._is_next_attempt(header):
-                self.held.append(request)
-                self.published += 1
-                return
             self._link.emit(frames.PUBLISH, self.seq, frames.pack_publish(request))
             self._link.signal()
             self.published += 1

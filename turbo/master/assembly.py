@@ -67,6 +67,7 @@ class Parts:
 
     ledger: Ledger
     dispatcher: Dispatcher
+    settlement: Settlement
     outbox: Outbox
     store: ResultStore
     intake: Intake
@@ -125,8 +126,9 @@ def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEvent
     pool.mourn(lost)
     limits.obey(pool)
     return Parts(
-        ledger, dispatcher, outbox, store, intake, shelf, twins, outcomes, link, window, pool, recycling, lost, judge
-    )
+        ledger, dispatcher, settlement, outbox, store, intake, shelf, twins, outcomes, link, window, pool, recycling,
+        lost, judge,
+    )  # fmt: skip
 
 
 def _pool(

@@ -36,7 +36,9 @@ class Delivery:
     deaths = 0
     #: Publishes of this task that the broker has not confirmed yet.
     unconfirmed = 0
-    #: One of them was not taken by the broker.
+    #: States on its way that the store has not answered for yet.
+    unstored = 0
+    #: One of its publishes was not taken by the broker.
     unsent = False
     #: The verb to carry out once publishes and result are safe; None until the outcome is known.
     final: Verb | None = None

@@ -17,7 +17,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from turbo.master import os_signals
+from turbo.master import os_signals, supervision
 from turbo.master.assembly import assemble
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.worker_lifecycle import Phase, Request, on_request
@@ -67,6 +67,7 @@ class Master:
     async def run(self) -> int:
         """Run until stopped; return the exit code."""
         os_signals.install(self._loop, self._requested)
+        self._loop.set_exception_handler(supervision.report)
         self.pool.start()
         await self.store.start()
         await self.outbox.start()
@@ -75,9 +76,9 @@ class Master:
             await self.link.cancel_consumers()
         await self.link.start()
         self._tasks = [
-            self._loop.create_task(self.window.run(), name="window"),
-            self._loop.create_task(self.recycling.run(), name="recycling"),
-            self._loop.create_task(self._announce(), name="announce"),
+            self._loop.create_task(supervision.keep_running("prefetch window", self.window.run), name="window"),
+            self._loop.create_task(supervision.keep_running("recycling", self.recycling.run), name="recycling"),
+            self._loop.create_task(supervision.or_die(self._announce, self._die), name="announce"),
         ]
         await self._stop_wanted.wait()
         await self._stop()
@@ -216,6 +217,7 @@ class Master:
         await self.parts.judge.stop(deadline)
         await self.outbox.drain(deadline)
         await self.store.drain(deadline)
+        self.parts.settlement.send_all_waiting()
         await self.outbox.drain(deadline)
         self.link.flush()
         closing = time.monotonic() + _CLOSING

@@ -159,7 +159,7 @@ class Outcomes:
                 elif kind == frames.PUBLISH:
                     self._settlement.publish(child.assigned.get(seq), frames.unpack_publish(payload))
                 elif kind == frames.STORE:
-                    self._settlement.store(frames.unpack_store(payload))
+                    self._settlement.state(child.assigned.get(seq), frames.unpack_store(payload))
                 else:
                     raise RingCorrupt(f"record of unknown kind {kind}")
         except (RingCorrupt, IllegalTransition, ValueError, KeyError) as error:

@@ -2,7 +2,8 @@
 
 Runs in the master. Before it: ``master.outcomes`` (what a child reported) and ``master.verdicts`` (what the master
 decided itself). After it: ``amqp.link`` carries out the verb. The order is a promise: nothing is acknowledged
-before everything that its task sent is confirmed and its result is stored.
+before everything that its task sent is confirmed and its result is stored. A task's own next attempt leaves only when
+the store has answered for the states of this one: it could run elsewhere at once, and end before they are stored.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ class Settlement:
         self._store = store
         self._ledger = ledger
         self._dispatcher = dispatcher
+        #: Next attempts that wait for states of the attempt before.
+        self._waiting: dict[Delivery, list[PublishRequest]] = {}
         #: Called when a delivery of a lost connection has ended, with it.
         self.on_void_ended: Callable[[Delivery], None] | None = None
         self.failed_publishes = 0
@@ -64,7 +67,12 @@ class Settlement:
             )
             return
         delivery.unconfirmed += 1
+        if request.after_states and delivery.unstored:
+            self._waiting.setdefault(delivery, []).append(request)
+        else:
+            self._send(delivery, request, essential)
 
+    def _send(self, delivery: Delivery, request: PublishRequest, essential: bool) -> None:
         def confirmed(result: Published) -> None:
             self._confirmed(delivery, request, result, essential)
 
@@ -76,6 +84,26 @@ class Settlement:
             mandatory=request.mandatory,
             done=confirmed,
         )
+
+    def state(self, delivery: Delivery | None, request: StoreRequest) -> None:
+        """Store a state on the way of a task; its next attempt waits until the store has answered."""
+        if delivery is None:
+            self.store(request)
+            return
+        delivery.unstored += 1
+
+        def stored(_outcome: StoreOutcome) -> None:
+            # One that could not be stored has been logged by the store; the next attempt must not be lost as well.
+            delivery.unstored -= 1
+            if not delivery.unstored:
+                self._send_waiting(delivery)
+
+        self.store(request, stored)
+
+    def send_all_waiting(self) -> None:
+        """Send next attempts although their states are not stored: the worker ends, and they would end with it."""
+        for delivery in list(self._waiting):
+            self._send_waiting(delivery)
 
     def store(self, request: StoreRequest, then: Callable[[StoreOutcome], None] | None = None) -> None:
         """Store one document; ``then`` is called once, when the store has answered."""
@@ -114,6 +142,10 @@ class Settlement:
         return False
 
     # -- inside ------------------------------------------------------------------------------------------
+
+    def _send_waiting(self, delivery: Delivery) -> None:
+        for request in self._waiting.pop(delivery, ()):
+            self._send(delivery, request, essential=False)
 
     def _confirmed(self, delivery: Delivery, request: PublishRequest, result: Published, essential: bool) -> None:
         delivery.unconfirmed -= 1
@@ -176,4 +208,4 @@ class Settlement:
 
 
 def _nothing(_outcome: StoreOutcome) -> None:
-    """For documents that nothing waits for (STARTED, custom states): the store has logged a failure itself."""
+    """For documents that nothing waits for: the store has logged a failure itself."""

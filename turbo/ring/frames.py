@@ -36,7 +36,10 @@ _STARTED = struct.Struct("<BQQd")
 _DONE = struct.Struct("<BBHIQQ")
 #: guard, lengths of id, reply_to, correlation id, content type, content encoding, payload
 _STORE = struct.Struct("<BIIIIII")
+#: flags, lengths of exchange, routing key, header, body
 _PUBLISH = struct.Struct("<BHHII")
+_MANDATORY: Final = 1
+_AFTER_STATES: Final = 2
 
 
 class FrameError(ValueError):
@@ -163,13 +166,16 @@ class PublishRequest:
     header: bytes
     body: bytes
     mandatory: bool
+    #: Send it when every state that its task has stored before is safe: the task's own next attempt.
+    after_states: bool = False
 
 
 def pack_publish(request: PublishRequest) -> tuple[bytes, ...]:
     """Parts of a PUBLISH record."""
     exchange = request.exchange.encode()
     key = request.routing_key.encode()
-    head = _PUBLISH.pack(request.mandatory, len(exchange), len(key), len(request.header), len(request.body))
+    flags = (_MANDATORY if request.mandatory else 0) | (_AFTER_STATES if request.after_states else 0)
+    head = _PUBLISH.pack(flags, len(exchange), len(key), len(request.header), len(request.body))
     return (head, exchange, key, request.header, request.body)
 
 
@@ -177,7 +183,7 @@ def unpack_publish(payload: bytes) -> PublishRequest:
     """Undo :func:`pack_publish`."""
     if len(payload) < _PUBLISH.size:
         raise FrameError("publish record shorter than its head")
-    mandatory, exchange_size, key_size, header_size, body_size = _PUBLISH.unpack_from(payload)
+    flags, exchange_size, key_size, header_size, body_size = _PUBLISH.unpack_from(payload)
     key_at = _PUBLISH.size + exchange_size
     header_at = key_at + key_size
     body_at = header_at + header_size
@@ -188,5 +194,6 @@ def unpack_publish(payload: bytes) -> PublishRequest:
         payload[key_at:header_at].decode(),
         payload[header_at:body_at],
         payload[body_at:],
-        bool(mandatory),
+        bool(flags & _MANDATORY),
+        bool(flags & _AFTER_STATES),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -101,3 +102,15 @@ def test_an_attempt_is_known_by_its_correlation_id_alone(own: str, other: str) -
     assert len(it.held) == 1
     it.publish("", "q", header(other, reply_to=None, priority=0, delivery_mode=2), b"")
     assert len(it.held) == 1 + (own == other)
+
+
+def test_a_next_attempt_to_a_new_queue_waits_too_and_only_the_queue_is_declared() -> None:
+    link, declared = Link(), []
+    it = reporter(link)
+    it._declaring = lambda: SimpleNamespace(declare=declared.extend)  # type: ignore[assignment,return-value]
+    queue = SimpleNamespace(name="elsewhere")
+    it.begin(7, OWN)
+    it.publish("", "elsewhere", header(OWN), b"body", declare=[queue])
+    it.publish("", "elsewhere", header(OWN), b"body", declare=[queue])
+    assert (link.written, declared, it.published) == ([], [queue], 2)
+    assert all(request.after_states for request in it.held)

@@ -191,6 +191,20 @@ class LedgerMachine(RuleBasedStateMachine):
             request = frames.PublishRequest("", "elsewhere", b"h", b"b", False)
             ring.outcomes.append((frames.PUBLISH, ring.claimed, b"".join(frames.pack_publish(request))))
 
+    @rule(index=one_child)
+    def retry(self, index: int) -> None:
+        """The task stores that it is tried again, sends its next attempt and ends."""
+        child = self.children[index]
+        ring: Any = child.link
+        if not self._running(ring):
+            return
+        identifier, task, _ = self._facts(child.assigned[ring.claimed])
+        self.ended.add(identifier)
+        after = frames.PublishRequest("", "elsewhere", b"h", identifier.encode(), False, after_states=True)
+        ring.outcomes.append((frames.STORE, ring.claimed, frames.pack_store(stored(identifier))))
+        ring.outcomes.append((frames.PUBLISH, ring.claimed, b"".join(frames.pack_publish(after))))
+        self._report(child, settle(Ending.RETRY, acks_late=TASKS[task].acks_late), Ending.RETRY)
+
     @rule(index=one_child, ending=st.sampled_from([Ending.SUCCESS, Ending.FAILURE, Ending.REJECT_REQUEUE]))
     def end(self, index: int, ending: Ending) -> None:
         child = self.children[index]

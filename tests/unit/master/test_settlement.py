@@ -1,0 +1,98 @@
+"""A task's own next attempt and the state of the attempt before it: which leaves first, whatever the store does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit.master.fakes import Broker, Message, Outbox, Store, header_of, stored
+from turbo.amqp.outbox import Published
+from turbo.backends.store import StoreOutcome
+from turbo.master.inflight import Delivery, Ledger
+from turbo.master.settlement import Settlement
+from turbo.policy.delivery_lifecycle import State
+from turbo.policy.settling import Verb
+from turbo.ring.frames import PublishRequest, StoreRequest, pack_publish, unpack_publish
+
+NEXT = PublishRequest("", "q", b"header", b"next", True, True)
+OTHER = PublishRequest("", "q", b"header", b"other", False)
+
+
+class World:
+    """A started delivery and what its settlement needs."""
+
+    def __init__(self) -> None:
+        self.broker, self.outbox, self.store = Broker(), Outbox(), Store()
+        outbox: Any = self.outbox
+        store: Any = self.store
+        broker: Any = self.broker
+        nobody: Any = None
+        ledger = Ledger()
+        self.settlement = Settlement(outbox, store, ledger, nobody)
+        self.settlement.settle_through(broker)
+        ledger.begin_epoch(self.broker.open())
+        self.broker.queue.append(Message("id", "t", header_of("id", "t")))
+        ((tag, deliver, header, body),) = self.broker.deliver(1)
+        self.delivery = Delivery(1, "q", tag, deliver, header, body)
+        ledger.add(self.delivery)
+        self.delivery.move(State.DISPATCHED)
+        self.delivery.move(State.STARTED)
+
+    def sent(self) -> list[bytes]:
+        return [body for _key, _header, body, _done in self.outbox.waiting]
+
+    def answer(self, outcome: StoreOutcome) -> None:
+        self.store.waiting.pop(0)[1](outcome)
+
+    def confirm_all(self) -> None:
+        waiting, self.outbox.waiting = self.outbox.waiting, []
+        for _key, _header, _body, done in waiting:
+            assert done is not None
+            done(Published.CONFIRMED)
+
+
+def state() -> StoreRequest:
+    return stored("id")
+
+
+@pytest.mark.parametrize("request_", [NEXT, OTHER])
+def test_the_order_is_kept_in_the_ring(request_: PublishRequest) -> None:
+    assert unpack_publish(b"".join(pack_publish(request_))) == request_
+
+
+@pytest.mark.parametrize("outcome", [StoreOutcome.STORED, StoreOutcome.KEPT, StoreOutcome.FAILED])
+def test_the_next_attempt_leaves_when_the_store_has_answered(outcome: StoreOutcome) -> None:
+    world = World()
+    settlement, delivery = world.settlement, world.delivery
+    settlement.state(delivery, state())
+    settlement.state(delivery, state())
+    settlement.publish(delivery, OTHER)
+    settlement.publish(delivery, NEXT)
+    settlement.finish(delivery, Verb.ACK, None)
+    assert world.sent() == [b"other"]
+    world.confirm_all()
+    assert delivery.state is State.FINISHING, "its next attempt has not left, and must not be forgotten"
+    world.answer(StoreOutcome.STORED)
+    assert world.sent() == []
+    world.answer(outcome)
+    assert world.sent() == [b"next"]
+    assert world.broker.acked == []
+    world.confirm_all()
+    assert [message.id for message in world.broker.acked] == ["id"]
+
+
+def test_without_a_state_that_waits_it_leaves_at_once() -> None:
+    world = World()
+    world.settlement.publish(world.delivery, NEXT)
+    assert world.sent() == [b"next"]
+
+
+def test_a_worker_that_ends_sends_what_waits_for_a_store_that_is_away() -> None:
+    world = World()
+    world.settlement.state(world.delivery, state())
+    world.settlement.publish(world.delivery, NEXT)
+    world.settlement.send_all_waiting()
+    assert world.sent() == [b"next"]
+    world.answer(StoreOutcome.FAILED)
+    assert world.sent() == [b"next"], "and not twice"
