@@ -13,13 +13,15 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from turbo import failpoint
+from turbo.master.ring_access import RingAccess
 from turbo.master.standstill import Standstill
 from turbo.policy import recycling, scheduling
 from turbo.policy.delivery_lifecycle import State
 from turbo.ring import frames
+from turbo.ring.layout import RingCorrupt
 
 if TYPE_CHECKING:
     import asyncio
@@ -36,13 +38,6 @@ _STALL_CHECK = 0.005
 _RETRY = 0.005
 
 
-class Watcher(Protocol):
-    """Who is told that a child has run as many tasks as it may."""
-
-    def child_spent(self, child: ChildProcess) -> None:
-        """Nothing more will be given to this child."""
-
-
 class Dispatcher:
     """The ready queue and the hand-over to children's rings."""
 
@@ -53,7 +48,8 @@ class Dispatcher:
         self._free: deque[ChildProcess] = deque()
         self._partial: deque[ChildProcess] = deque()
         self._children: list[ChildProcess] = []
-        self._standstill = Standstill(loop, self, self._children)
+        self.rings = RingAccess(loop, self._have_another_go)
+        self._standstill = Standstill(loop, self, self.rings, self._children)
         #: Records that children hold beyond the first, over all children.
         self._ahead = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -91,15 +87,14 @@ class Dispatcher:
         """Put it back where its load says."""
         self._list(child)
 
-    def reclaim(self, child: ChildProcess) -> list[Delivery]:
-        """Take every unstarted record back from a child, in the order in which they were given.
+    def reclaim(self, child: ChildProcess, most: int | None = None) -> list[Delivery]:
+        """Take unstarted records back from a child, all or the newest ``most``, in the order in which they were given.
 
-        After this the child can only finish what it runs, and then sleep.
+        After all are taken the child can only finish what it runs, and then sleep.
         """
         taken: list[Delivery] = []
-        link = child.link
-        before = len(child.assigned)
-        while (seq := link.take_back()) is not None:
+        before, listed = len(child.assigned), child in self._children
+        while (most is None or len(taken) < most) and (seq := self.rings.take_back(child)) is not None:
             delivery = child.assigned.pop(seq, None)
             if delivery is None:
                 child.stopping = False  # a STOP record, which may have to be given again, or a PROBE
@@ -109,7 +104,8 @@ class Dispatcher:
         if child.probe:
             child.link.release(child.probe)
             child.probe = 0
-        if taken and child in self._children:
+        if taken and listed:
+            # Also when its ring was found damaged just now: its removal took off only what it had then.
             self._ahead -= max(0, before - 1) - max(0, len(child.assigned) - 1)
         taken.reverse()
         return taken
@@ -119,12 +115,7 @@ class Dispatcher:
     @property
     def waiting(self) -> int:
         """Deliveries that no child holds yet."""
-        return len(self._ready)
-
-    @property
-    def idle_children(self) -> int:
-        """Children with nothing to do."""
-        return len(self._free)
+        return len(self._ready) + self.rings.postponed
 
     def pause(self, reason: str) -> None:
         """Hand out nothing until :meth:`resume` with the same reason; several reasons add up."""
@@ -146,7 +137,7 @@ class Dispatcher:
 
     def withdraw(self) -> list[Delivery]:
         """Empty the ready queue and every ring of what has not started (shutdown, lost connection)."""
-        taken = list(self._ready)
+        taken = [*self._ready, *self.rings.withdraw()]
         self._ready.clear()
         for child in list(self._children):
             taken.extend(self.reclaim(child))
@@ -177,7 +168,16 @@ class Dispatcher:
             if not child.serving:
                 continue
             held = len(child.assigned)
-            seq = child.link.stage(frames.TASK, frames.pack_task(0, delivery.deliver, delivery.header, delivery.body))
+            record = frames.pack_task(0, delivery.deliver, delivery.header, delivery.body)
+            try:
+                seq = child.link.stage(frames.TASK, record)
+            except RingCorrupt as error:
+                self.rings.condemn(child, error)
+                continue
+            except OSError as error:
+                self.rings.postpone(ready.popleft(), error)
+                self._list(child)
+                continue
             if seq is None:
                 self._full(child, held)
                 continue
@@ -254,22 +254,13 @@ class Dispatcher:
             self._list(child)
             self.pump()
 
+    def _have_another_go(self, deliveries: list[Delivery]) -> None:
+        self.resubmit(deliveries)
+        self.pump()
+
     def _take_half(self, child: ChildProcess) -> list[Delivery]:
         """Take back half of what a child holds unstarted, at least one."""
-        wanted = max(1, (len(child.assigned) - 1) // 2)
-        taken: list[Delivery] = []
-        while len(taken) < wanted:
-            seq = child.link.take_back()
-            if seq is None:
-                break
-            delivery = child.assigned.pop(seq, None)
-            if delivery is None:
-                continue
-            if child.assigned:
-                self._ahead -= 1
-            delivery.move(State.READY)
-            taken.append(delivery)
-        taken.reverse()
+        taken = self.reclaim(child, max(1, (len(child.assigned) - 1) // 2))
         if not child.assigned:
             self._list(child)
         return taken
@@ -278,7 +269,7 @@ class Dispatcher:
         """Take everything unstarted back from children whose head task runs long."""
         self._timer = None
         limit = time.monotonic_ns() - scheduling.STALL_NS
-        for child in self._children:
+        for child in list(self._children):
             if len(child.assigned) > 1 and child.moved_ns < limit:
                 taken = self.reclaim(child)
                 if child.partial_listed:

@@ -66,7 +66,22 @@ class LostChild:
         self.terminating = False
 
     def settle(self, child: ChildProcess, *, orderly: bool) -> None:
-        """Decide about everything the dead child held. Its link is closed by the caller afterwards."""
+        """Decide about everything the dead child held. Its link is closed by the caller afterwards.
+
+        When that fails, by a fault of ours or of the app's judge, what is undecided goes back to its queue.
+        """
+        held = list(child.assigned.values())
+        try:
+            self._settle(child, orderly=orderly)
+        except Exception:
+            logger.critical("What child %d (pid %d) held could not be settled", child.index, child.pid, exc_info=True)
+            for delivery in held:
+                self._give_back(delivery)
+        child.assigned.clear()
+
+    # -- inside ------------------------------------------------------------------------------------------
+
+    def _settle(self, child: ChildProcess, *, orderly: bool) -> None:
         estate = child.link.post_mortem(_FINAL_KINDS)
         if estate.corrupt is not None:
             logger.critical("The rings of child %d (pid %d) are corrupt: %s", child.index, child.pid, estate.corrupt)
@@ -80,16 +95,24 @@ class LostChild:
                 self._lost(child, delivery)
             else:
                 self._claimed_unstarted(child, delivery)
-        again = []
-        for delivery in unclaimed:
-            if self._settlement.still_ours(delivery):
-                delivery.move(State.READY)
-                again.append(delivery)
+        again = [delivery for delivery in unclaimed if self._settlement.still_ours(delivery)]
+        for delivery in again:
+            delivery.move(State.READY)
         self._dispatcher.resubmit(again)
         if not orderly or claimed:
             self._log(child, bool(claimed))
 
-    # -- inside ------------------------------------------------------------------------------------------
+    def _give_back(self, delivery: Delivery) -> None:
+        """Requeue what nobody could decide about. One that was acknowledged at its start can only be named."""
+        if delivery.state not in (State.DISPATCHED, State.STARTED):
+            return
+        message = self._verdicts.message(delivery)
+        logger.critical(
+            "Task %s %s",
+            message.label if message else "(unreadable)[?]",
+            "is lost: its message was acknowledged when it started" if delivery.acked else "goes back to its queue",
+        )
+        self._settlement.finish(delivery, Verb.REQUEUE, None)
 
     def _claimed_unstarted(self, child: ChildProcess, delivery: Delivery) -> None:
         delivery.deaths += 1

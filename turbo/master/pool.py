@@ -55,6 +55,7 @@ class Pool:
         self._spawner = spawner
         self._dispatcher = dispatcher
         self._outcomes = outcomes
+        dispatcher.rings.on_corrupt = self.child_corrupt
         self._concurrency = concurrency
         self._boot = Boot(loop, self, alive_timeout=proc_alive_timeout)
         self._epochs = 0
@@ -145,7 +146,7 @@ class Pool:
         child.pid, child.pidfd = event.pid, event.pidfd
         self._loop.add_reader(event.pidfd, self._ended, child)
         if child.state is ChildState.KILLED:
-            self._signal(child, signal.SIGKILL)  # its end was decided before it had a process to end
+            _signal(child, signal.SIGKILL)  # its end was decided before it had a process to end
         else:
             self._boot.watch(child)
 
@@ -181,16 +182,16 @@ class Pool:
         if child.state is not ChildState.RETIRING:
             return
         if child.stopping:
-            if ignores_farewell(child, self._loop.time()):
+            if ignores_farewell(child, self._dispatcher.rings, self._loop.time()):
                 self.kill(child, "did not leave", None)
-        elif child.link.stage(frames.STOP, (b"",)) is not None:
+        elif self._dispatcher.rings.stage(child, frames.STOP) is not None:
             child.stopping, child.stopping_since = True, self._loop.time()
             child.link.commit()
 
     def interrupt(self, child: ChildProcess, seq: int) -> None:
         """Raise the soft limit in ``seq`` and in nothing else."""
         child.link.page.set_soft(seq)
-        self._signal(child, signal.SIGUSR1)
+        _signal(child, signal.SIGUSR1)
 
     def kill_running(self, child: ChildProcess, seq: int, reason: str, detail: object) -> bool:
         """Kill the child if and only if it still runs ``seq``: see the argument in ``master.time_limits``."""
@@ -213,15 +214,7 @@ class Pool:
         child.move(ChildState.KILLED)
         child.kill_reason, child.verdict = reason, detail
         self._dispatcher.remove_child(child)
-        self._signal(child, signal.SIGKILL)
-
-    def _signal(self, child: ChildProcess, number: int) -> None:
-        if child.pidfd < 0:
-            return
-        try:
-            signal.pidfd_send_signal(child.pidfd, number)
-        except ProcessLookupError:
-            return  # it has ended; its pidfd is about to say so
+        _signal(child, signal.SIGKILL)
 
     def child_corrupt(self, child: ChildProcess, reason: str) -> None:
         """Its ring cannot be believed: kill it and start afresh."""
@@ -257,9 +250,16 @@ class Pool:
         if was is not ChildState.STARTING:
             self._outcomes.unwatch(self._loop, child)
         self.deaths += was is not ChildState.RETIRING
-        if self._lost is not None:
-            self._lost.settle(child, orderly=was is ChildState.RETIRING)
-        child.link.close()
+        try:
+            if self._lost is not None:
+                self._lost.settle(child, orderly=was is ChildState.RETIRING)
+        finally:
+            # Whatever comes of its estate, its memory is given back and its slot is filled.
+            child.link.close()
+            self._fill(child, was)
+
+    def _fill(self, child: ChildProcess, was: ChildState) -> None:
+        """A child has gone: tell, and put another in its place."""
         if self.on_gone is not None:
             self.on_gone(child)
         if not self._closing and not child.replaced:
@@ -287,3 +287,12 @@ class Pool:
     def serving(self) -> list[ChildProcess]:
         """Children that may be given work, by slot."""
         return sorted((c for c in self.children.values() if c.serving), key=lambda c: c.index)
+
+
+def _signal(child: ChildProcess, number: int) -> None:
+    if child.pidfd < 0:
+        return
+    try:
+        signal.pidfd_send_signal(child.pidfd, number)
+    except ProcessLookupError:
+        return  # it has ended; its pidfd is about to say so

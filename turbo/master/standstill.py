@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from turbo.master.child_process import ChildProcess
     from turbo.master.inflight import Delivery
+    from turbo.master.ring_access import RingAccess
 
 logger = logging.getLogger(__name__)
 
@@ -52,10 +53,13 @@ class Rings(Protocol):
 class Standstill:
     """Looks after children that do not claim."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, rings: Rings, children: list[ChildProcess]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, rings: Rings, access: RingAccess, children: list[ChildProcess]
+    ) -> None:
         """``children`` is the dispatcher's own list."""
         self._loop = loop
         self._rings = rings
+        self._access = access
         self._children = children
         #: Whether a look is due; the dispatcher asks for one when it hands out the first record after a rest.
         self.looking = False
@@ -98,8 +102,10 @@ class Standstill:
 
     def _answered(self, child: ChildProcess) -> bool:
         """Whether a child that was set aside has claimed its probe: then it is given work again."""
-        if child.link.take_back() is not None:
+        if self._access.take_back(child) is not None:
             self._probe(child)
+            return False
+        if not child.serving:
             return False
         child.link.release(child.probe)
         child.probe = 0
@@ -109,17 +115,17 @@ class Standstill:
         return True
 
     def _probe(self, child: ChildProcess) -> bool:
-        child.probe = child.link.stage(frames.PROBE, (b"",)) or 0
+        child.probe = self._access.stage(child, frames.PROBE) or 0
         child.link.commit()
         return child.probe != 0
 
 
-def ignores_farewell(child: ChildProcess, now: float) -> bool:
+def ignores_farewell(child: ChildProcess, rings: RingAccess, now: float) -> bool:
     """Whether a leaving child runs nothing and has not claimed its STOP record for long. Takes that back if so."""
     return (
         child.stopping
         and not child.assigned
         and now - child.stopping_since > _FAREWELL
         and not child.link.page.running_seq()
-        and child.link.take_back() is not None
+        and rings.take_back(child) is not None
     )
