@@ -96,6 +96,8 @@ SUITE = (
     ("drain", "--queue", "quorum", "--peers", "turbo,celery,null"),
     ("drain", "--results", "redis", "--peers", "turbo,celery"),
     ("drain", "--results", "rpc", "--peers", "turbo,celery"),
+    ("drain", "--app", "celery"),
+    ("drain", "--app", "celery", "--results", "redis"),
     ("latency",), ("memory",), ("startup",), ("scale",), ("fairness",), ("large",), ("rings",),
 )  # fmt: skip
 
@@ -116,7 +118,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _options(command: argparse.ArgumentParser, measure: Measure) -> None:
     add = command.add_argument
-    add("--peers", type=lambda text: text.split(","), default=list(measure.peers),
+    add("--peers", type=lambda text: text.split(","), default=[],
         help=f"comma-separated, of {', '.join(PEERS)} (default: {','.join(measure.peers)})")  # fmt: skip
     add("-c", "--concurrency", type=int, default=measure.concurrency, help="children (default: %(default)s)")
     add("--rounds", type=int, default=5, help="rounds, each contender once in each (default: %(default)s)")
@@ -124,6 +126,8 @@ def _options(command: argparse.ArgumentParser, measure: Measure) -> None:
     add("--fast-tasks", type=int, default=0, help="the same for the peers that are several times faster")
     add("--queue", choices=("classic", "quorum"), default="classic", help="type of the queue")
     add("--results", choices=("none", "redis", "rpc"), default="none", help="where results go (drain)")
+    add("--app", choices=("turbo", "celery"), default="turbo",
+        help="what the app of turbo's worker is written with; with celery both workers run the same module")  # fmt: skip
     add("--rates", type=lambda text: [int(part) for part in text.split(",")], default=[200, 1000],
         help="messages a second (latency; default: 200,1000)")  # fmt: skip
     add("--seconds", type=float, default=10, help="seconds at each rate (latency; default: %(default)s)")
@@ -137,6 +141,13 @@ def _options(command: argparse.ArgumentParser, measure: Measure) -> None:
     add("--output", type=Path, default=results.DIRECTORY, help="where the result file goes")
 
 
+def _peers(args: argparse.Namespace) -> list[str]:
+    """Whom to compare: as asked, or the measure's own; with a Celery app, the two workers that can run one."""
+    if args.peers:
+        return list(args.peers)
+    return ["turbo", "celery"] if args.app == "celery" else list(MEASURES[args.measure].peers)
+
+
 def _contenders(args: argparse.Namespace) -> list[Contender]:
     listed = []
     idle = {"null", "sketch"} if args.measure not in ("drain", "large", "trace-less", "latency") else set()
@@ -146,7 +157,7 @@ def _contenders(args: argparse.Namespace) -> list[Contender]:
         raise BenchError(f"{args.measure} needs workers that run tasks: {' and '.join(sorted(idle))} run none")
     for name in args.peers:
         extra = tuple(args.turbo_option) if name == "turbo" else ()
-        listed.append(contender(name, args.concurrency, extra))
+        listed.append(contender(name, args.concurrency, extra, args.app))
     if args.measure == "scale":
         few = [replace(each, label=f"{each.label} -c {each.concurrency}") for each in listed]
         many = [replace(each, concurrency=args.most, label=f"{each.label} -c {args.most}") for each in listed]
@@ -155,14 +166,16 @@ def _contenders(args: argparse.Namespace) -> list[Contender]:
 
 
 def _variant(args: argparse.Namespace) -> str:
+    ours = "" if args.app == "turbo" else f"-{args.app}-app"
     if args.measure in ("drain", "trace-less"):
-        return f"{args.results}-{args.queue}-c{args.concurrency}"
-    return args.queue if args.measure != "rings" else "shared-memory"
+        return f"{args.results}-{args.queue}-c{args.concurrency}{ours}"
+    return args.queue + ours if args.measure != "rings" else "shared-memory"
 
 
 def run(args: argparse.Namespace) -> results.Run:
     """Run one measure as its command line says, and save it."""
-    versions = prepare(args.peers) if args.measure != "rings" else {}
+    args.peers = _peers(args)
+    versions = prepare(args.peers, args.app) if args.measure != "rings" else {}
     contenders = _contenders(args)
     with Servers() as servers:
         stage = Stage(servers, queue_type=args.queue, results=args.results)

@@ -26,12 +26,16 @@ FAST = frozenset({"turbo", "dramatiq", "null", "sketch"})
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """One worker under test. ``concurrency`` counts child processes (threads for celery-threads)."""
+    """One worker under test. ``concurrency`` counts child processes (threads for celery-threads).
+
+    ``framework`` is what the app of turbo's worker is written with: turbo or celery.
+    """
 
     peer: str
     concurrency: int
     label: str
     extra: tuple[str, ...] = ()
+    framework: str = "turbo"
 
     @property
     def uses_celery_messages(self) -> bool:
@@ -71,7 +75,7 @@ class Contender:
         """What the worker's environment has beside the servers' addresses."""
         ours = self.peer in ("turbo", "null", "sketch")
         return {
-            "BENCH_FRAMEWORK": "turbo" if self.peer == "turbo" else "celery",
+            "BENCH_FRAMEWORK": self.framework if self.peer == "turbo" else "celery",
             "BENCH_QUEUE": self.queue,
             "BENCH_QUEUE_TYPE": queue_type,
             # the window from which a classic queue no longer gets faster, and that of a quorum queue
@@ -80,16 +84,21 @@ class Contender:
         }
 
 
-def contender(name: str, concurrency: int, extra: tuple[str, ...] = ()) -> Contender:
+def contender(name: str, concurrency: int, extra: tuple[str, ...] = (), framework: str = "turbo") -> Contender:
     """A contender of this name; its label is the name."""
     if name not in PEERS:
         raise BenchError(f"unknown peer {name!r}: there are {', '.join(PEERS)}")
-    return Contender(name, concurrency, name, extra)
+    return Contender(name, concurrency, name, extra, framework)
 
 
-def prepare(names: list[str]) -> dict[str, str]:
-    """Build what the peers need, before any clock runs; the versions of each."""
+def prepare(names: list[str], framework: str = "turbo") -> dict[str, str]:
+    """Build what the peers need, before any clock runs; the versions of each.
+
+    Raises BenchError when turbo is to run a Celery app and its environment has another Celery than the peer's.
+    """
     versions: dict[str, str] = {}
+    if framework == "celery":
+        environments.check_same("celery")
     for name in names:
         peer = "celery" if name.startswith("celery") else name
         if peer in environments.PINS:

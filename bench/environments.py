@@ -51,9 +51,20 @@ def turbo_python() -> Path:
 
 def installed(peer: str) -> str:
     """The installed version of a peer's distribution in its environment."""
+    return _version(python_of(peer), peer)
+
+
+def check_same(peer: str) -> None:
+    """See that the environment of turbo has the peer's distribution too, in the same version; else BenchError."""
+    theirs, ours = installed(peer), _version(turbo_python(), peer)
+    if ours != theirs:
+        raise BenchError(f"turbo's environment has {peer} {ours}, the peer's has {theirs}: the comparison needs one")
+
+
+def _version(python: Path, peer: str) -> str:
     name = PINS[peer][0].partition("[")[0]
     script = f"from importlib.metadata import version; print(version({name!r}))"
-    return _run([str(python_of(peer)), "-c", script]).strip()
+    return _run([str(python), "-c", script]).strip()
 
 
 def _run(command: list[str]) -> str:
