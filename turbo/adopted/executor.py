@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from billiard.einfo import ExceptionInfo
+from billiard.pool import EX_RECYCLE
 from celery import states
 from celery.app import trace
 from celery.exceptions import Reject
@@ -132,9 +133,9 @@ class AdoptedExecutor:
             # A body forked and came back in the grandchild as well; only one process may go on with the rings.
             os._exit(0)
 
-    def leave(self) -> None:
+    def leave(self, *, replaced: bool) -> None:
         """The child ends in order."""
-        process.leave(0)
+        process.leave(EX_RECYCLE if replaced else 0)
 
     # -- before the body ---------------------------------------------------------------------------------
 

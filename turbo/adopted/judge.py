@@ -172,7 +172,8 @@ class AdoptedJudge:
         sender = self._app.worker.consumer
         if ending is Ending.UNKNOWN_TASK:
             logger.error("Received unregistered task of type %r: its message is rejected", name)
-            signals.task_unknown.send(sender=sender, message=message, exc=error, name=name, id=task_id)
+            # The error that Celery's look-up meets; what it stores is the other one.
+            signals.task_unknown.send(sender=sender, message=message, exc=KeyError(name), name=name, id=task_id)
         else:
             signals.task_rejected.send(sender=sender, message=message, exc=error)
 

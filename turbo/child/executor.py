@@ -97,7 +97,7 @@ class NativeExecutor:
             # A body forked and came back in the grandchild as well; only one process may go on with the rings.
             os._exit(0)
 
-    def leave(self) -> None:
+    def leave(self, *, replaced: bool) -> None:
         """The child ends in order; nothing of the native app's waits for that."""
 
     # -- before the body ---------------------------------------------------------------------------------

@@ -20,8 +20,8 @@ class Executor(Protocol):
     def execute(self, seq: int, payload: bytes) -> None:
         """Handle one TASK record to its DONE record; return with nothing raised."""
 
-    def leave(self) -> None:
-        """The child ends in order: nothing is left to run or to report."""
+    def leave(self, *, replaced: bool) -> None:
+        """The child ends in order: nothing is left to run or to report. ``replaced``: the worker goes on."""
 
 
 def run(link: ChildLink, executor: Executor) -> None:
@@ -35,8 +35,8 @@ def run(link: ChildLink, executor: Executor) -> None:
         kind, seq, payload = record
         if kind == frames.TASK:
             execute(seq, payload)
-        elif kind == frames.STOP:
+        elif kind in (frames.STOP, frames.MAKE_ROOM):
             link.signal()
-            executor.leave()
+            executor.leave(replaced=kind == frames.MAKE_ROOM)
             return
         # Anything else is a PROBE: to have claimed it is the answer.

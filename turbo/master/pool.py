@@ -184,7 +184,7 @@ class Pool:
         if child.stopping:
             if ignores_farewell(child, self._dispatcher.rings, self._loop.time()):
                 self.kill(child, "did not leave", None)
-        elif self._dispatcher.rings.stage(child, frames.STOP) is not None:
+        elif self._dispatcher.rings.stage(child, frames.MAKE_ROOM if child.replaced else frames.STOP) is not None:
             child.stopping, child.stopping_since = True, self._loop.time()
             child.link.commit()
 

@@ -16,6 +16,8 @@ from typing import Final
 TASK: Final = 1
 #: Master to child: finish what you hold and exit.
 STOP: Final = 2
+#: The same, and another child has taken its place.
+MAKE_ROOM: Final = 8
 #: Master to child: nothing to do. That it is claimed shows that the child lives.
 PROBE: Final = 7
 STARTED: Final = 3
