@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hypothesis import HealthCheck, settings
+
 from tests.harness.packages import require
 
 if TYPE_CHECKING:
     import pytest
+
+# No test judges how long something took: the machine may be five times slower, and coverage slows it again. Examples
+# that take too long to make are found by the time limit of each test.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 pytest_plugins = ["tests.harness.fixtures"]
 

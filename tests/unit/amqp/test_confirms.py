@@ -21,7 +21,7 @@ def message(name: str = "m", *, mandatory: bool = False, body: bytes = b"b", key
         max_size=60,
     )
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_each_message_is_answered_once_and_in_order(program: list[tuple[str, int, bool]]) -> None:
     ledger = ConfirmLedger()
     sent: list[Outgoing] = []

@@ -129,7 +129,7 @@ def random_stream(rng: random.Random) -> bytes:
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_same_as_pika_whatever_the_cuts(seed: int) -> None:
     rng = random.Random(seed)
     stream = random_stream(rng)
@@ -219,7 +219,7 @@ def test_a_broken_stream_is_an_error_and_not_a_delivery(stream: bytes) -> None:
 
 
 @given(st.binary(max_size=400))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_noise_raises_nothing_but_frame_error(data: bytes) -> None:
     reading = Reading()
     try:

@@ -425,7 +425,7 @@ def quiet() -> Any:
     logging.disable(logging.NOTSET)
 
 
-LedgerMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+LedgerMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60)
 
 
 @pytest.mark.timeout(400)  # a failure takes minutes to be made small

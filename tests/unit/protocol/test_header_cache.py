@@ -55,7 +55,7 @@ def test_every_captured_header_twice(header: bytes) -> None:
     assert cache.decode(header) == expected
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(data=st.data())
 def test_damage_is_seen_as_the_full_decoder_sees_it(data: st.DataObject) -> None:
     cache = HeaderCache()
