@@ -12,6 +12,7 @@ own is called as a whole, so there it is armed for that call.
 
 from __future__ import annotations
 
+import faulthandler
 import functools
 import logging
 import os
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
     from turbo.child.time_limits import SoftLimit
 
 logger = logging.getLogger(__name__)
+
+#: Seconds that the receivers of a child's last signal may take.
+FAREWELL = 30.0
+_STDERR = 2
 
 _hostname = ""
 
@@ -61,8 +66,14 @@ def enter(app: Celery, index: int, hostname: str, soft: SoftLimit) -> None:
 
 
 def leave(exit_code: int) -> None:
-    """The process ends. Sends ``worker_process_shutdown``; a receiver's error is logged by Celery."""
+    """The process ends. Sends ``worker_process_shutdown``; a receiver's error is logged by Celery.
+
+    A receiver that does not return within :data:`FAREWELL` ends the process with all stacks on standard error: nobody
+    else would, for the master sees a child that has nothing left to do and is about to leave.
+    """
+    faulthandler.dump_traceback_later(FAREWELL, exit=True, file=_STDERR)
     signals.worker_process_shutdown.send(sender=_hostname, pid=os.getpid(), exitcode=exit_code)
+    faulthandler.cancel_dump_traceback_later()
 
 
 def build_trace(app: Celery, task: Any, hostname: str, soft: SoftLimit) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
+from celery.exceptions import TaskRevokedError
 from kombu import Connection, Producer
 
 from tests.harness.worker import WorkerProcess
-from tests.integration.adopted.place import Place
+from tests.integration.adopted.place import READY, Place
 
 RECORDER = """
 app.conf.update(task_queues=None, worker_max_tasks_per_child=4)
@@ -137,3 +138,80 @@ def test_every_signal_fires_as_under_celery_worker(place: Place) -> None:
 def _order(found: list[tuple[str, str, str]], process: str) -> list[str]:
     """The events of one kind of process in their order, each where it came first."""
     return list(dict.fromkeys(event for where, event, _ in found if where == process))
+
+
+BAD = """
+import functools
+import threading
+from turbo.adopted import judge
+
+judge.HookThread = functools.partial(judge.HookThread, patience=0.3)
+
+@app.task(name="proj.add")
+def add(x, y):
+    return x + y
+
+def raises(**_):
+    raise RuntimeError("a receiver's own")
+
+def blocks(**_):
+    threading.Event().wait()
+
+everywhere = (
+    "worker_ready", "worker_shutting_down", "worker_shutdown", "task_received", "task_revoked", "task_unknown",
+    "task_rejected",
+)
+for name in (*everywhere, "celeryd_init", "worker_init", "celeryd_after_setup", "worker_process_init",
+             "worker_process_shutdown", "task_prerun", "task_postrun", "task_success"):
+    getattr(signals, name).connect(raises, weak=False)
+if os.environ.get("BLOCK"):
+    for name in everywhere:
+        getattr(signals, name).connect(blocks, weak=False)
+"""
+
+
+@pytest.mark.row("SG19")
+@pytest.mark.parametrize("block", ["", "yes"], ids=["raising", "blocking"])
+def test_a_bad_receiver_stops_nothing(place: Place, block: str) -> None:
+    place.write(BAD)
+    with place.worker("-c", "1", "-Q", "mine", env={"BLOCK": block}) as worker:
+        worker.wait_for_line(READY)
+        place.client.send_task("proj.nowhere", queue="mine")
+        expired = place.client.send_task("proj.add", (1, 1), queue="mine", expires=-5)
+        with Connection(place.vhost) as connection:
+            Producer(connection).publish({"no": "task"}, routing_key="mine", serializer="json")
+        for count in range(3):
+            sent = place.client.send_task("proj.add", (count, 1), queue="mine")
+            assert sent.get(timeout=30) == count + 1
+        with pytest.raises(TaskRevokedError):
+            expired.get(timeout=30)
+        worker.terminate()
+        assert worker.wait() == 0
+        assert "a receiver's own" in worker.output
+        if block:
+            worker.wait_for_line(r"A receiver of worker_ready takes longer than 0\.3 s")
+            worker.wait_for_line(r"task_received is not sent any more")
+            worker.wait_for_line(r"A receiver of worker_shutdown takes longer")
+
+
+STUCK = """
+import threading
+from turbo.adopted import process
+
+process.FAREWELL = 0.5
+
+@signals.worker_process_shutdown.connect
+def stuck(**_):
+    record("stuck")
+    threading.Event().wait()
+"""
+
+
+def test_a_child_whose_last_receiver_blocks_ends_all_the_same(place: Place) -> None:
+    place.write(STUCK)
+    with place.worker("-c", "1") as worker:
+        worker.wait_for_line(READY)
+        worker.terminate()
+        place.wait_recorded("stuck")
+        assert worker.wait() == 0
+        worker.wait_for_line(r"File .*proj\.py.* in stuck")
