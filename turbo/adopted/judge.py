@@ -1,7 +1,7 @@
 """What Celery's master does for tasks that end without their child's word: done by Celery's own requests.
 
 Runs in the master, as its judge; everything of the app's (handlers, error callbacks, receivers, the result store)
-runs on ``adopted.hook_thread``. A request is made of the delivery, told what happened, and asked what is to become
+runs on ``master.hook_thread``. A request is made of the delivery, told what happened, and asked what is to become
 of the message; where it does not say, or what it runs raises or hangs, the ack table decides.
 """
 
@@ -18,8 +18,8 @@ from celery import signals
 from celery.exceptions import InvalidTaskError, NotRegistered
 
 from turbo.adopted import requests
-from turbo.adopted.hook_thread import HookThread
 from turbo.exceptions import TimeLimitExceeded
+from turbo.master.hook_thread import HookThread
 from turbo.policy import time_limits
 from turbo.policy.settling import Ending, Verb
 

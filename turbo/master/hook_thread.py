@@ -1,6 +1,7 @@
 """Runs the app's code in the master, one call after another, where it can stop nothing.
 
-Runs in the master, for ``adopted.judge``: a thread beside the loop. What a call raises is logged; one that takes
+Runs in the master, for the judges: a thread beside the loop, and the only place in the master where code of the
+user's runs, for apps and tasks that ask for it. What a call raises is logged; one that takes
 longer than :data:`PATIENCE` is logged with its stack and given up: its thread is left to it, a new one takes over the
 queue. The loop never waits for either. Threads are started after the last fork of this process.
 """
