@@ -120,6 +120,7 @@ def child_options(app: Turbo | HostedApp, options: WorkerOptions, blueprint: Blu
         time_limit=options.time_limit,
         soft_time_limit=options.soft_time_limit,
         max_deliveries=options.task_max_deliveries,
+        async_concurrency=options.async_concurrency,
         stores=blueprint.stores,
         result_serializer=conf["result_serializer"],
         result_extended=bool(conf["result_extended"]),

@@ -15,7 +15,6 @@ import pickle
 import sys
 from datetime import UTC, datetime
 from time import monotonic_ns
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from billiard.einfo import ExceptionInfo
@@ -23,20 +22,19 @@ from billiard.pool import EX_RECYCLE
 from celery import states
 from celery.app import trace
 from celery.exceptions import Reject
-from celery.worker.strategy import hybrid_to_proto2, proto1_to_proto2
 from kombu.serialization import loads as kombu_loads
 
 from turbo import failpoint
-from turbo.adopted import process
+from turbo.adopted import process, tracing
+from turbo.adopted.request_fields import RequestFields
 from turbo.child.acceptance import Acceptance
 from turbo.exceptions import InvalidTaskError, SerializationError
 from turbo.policy import poison
 from turbo.policy.admission import Admission, admit
 from turbo.policy.settling import Ending, Verb, settle
 from turbo.protocol import compression, content
-from turbo.protocol.deliver import parse_deliver
 from turbo.protocol.header_cache import HeaderCache
-from turbo.protocol.message import Form, TaskMessage, identify, parse
+from turbo.protocol.message import TaskMessage, parse
 from turbo.protocol.saferepr import saferepr
 from turbo.protocol.table import TableError
 from turbo.ring import frames
@@ -78,13 +76,26 @@ def adopted(app: AdoptedApp, options: ChildOptions) -> ExecutorMaker:
 class Plan:
     """A task with what does not change from message to message."""
 
-    __slots__ = ("early", "hears", "options", "task", "trace")
+    __slots__ = ("early", "enters", "hears", "options", "task", "trace", "verbs")
 
     def __init__(self, task: Any, options: TaskOptions, hears: bool) -> None:
         self.task = task
         self.trace = task.__trace__
         self.options = options
         self.early = not options.acks_late
+        #: The tracer calls the task's ``run`` and not the task; its request has to say so.
+        self.enters = tracing.calls_run(task)
+        #: What becomes of the message, by how the task ends.
+        self.verbs = {
+            ending: settle(
+                ending,
+                acks_late=options.acks_late,
+                acks_on_failure=options.acks_on_failure,
+                acks_on_timeout=options.acks_on_timeout,
+                reject_on_worker_lost=options.reject_on_worker_lost,
+            )
+            for ending in Ending
+        }
         #: The task has a request class of its own, which hears of every end in the master.
         self.hears = hears
 
@@ -99,6 +110,7 @@ class AdoptedExecutor:
         self._soft = soft
         self._acceptance = Acceptance(options, link, soft)
         self._headers = HeaderCache()
+        self._fields = RequestFields(options.hostname)
         self._zone = app.celery.timezone
         self._settings = app.task_options()
         self._plans: dict[str, Plan] = {}
@@ -122,7 +134,9 @@ class AdoptedExecutor:
         poisonous = message.headers is not None and poison.DELIVERIES in message.headers
         if (message.eta or message.expires or poisonous) and not self._admitted(seq, began, message):
             return
-        request = self._request(properties, deliver, decoded)
+        request = self._fields.of(properties, deliver, decoded)
+        if plan.enters:
+            request[tracing.ENTERED] = 1
         self._acceptance.announce(seq, began, message.timelimit, plan.options, early=plan.early)
         self._link.signal()
         if failpoint.ENABLED:
@@ -132,6 +146,15 @@ class AdoptedExecutor:
         if self._link.detached:
             # A body forked and came back in the grandchild as well; only one process may go on with the rings.
             os._exit(0)
+
+    @property
+    def has_room(self) -> bool:
+        """Celery's tracer runs one task at a time, and the loop claims after its end."""
+        return True
+
+    def rest(self) -> None:
+        """Sleep until there may be a record."""
+        self._link.wait()
 
     def leave(self, *, replaced: bool) -> None:
         """The child ends in order."""
@@ -166,7 +189,7 @@ class AdoptedExecutor:
             self._settings = self._app.task_options()
             options = self._settings[name]
         if task.__trace__ is None:
-            process.build_trace(self._app.celery, task, self._options.hostname, self._soft)
+            tracing.build_trace(self._app.celery, task, self._options.hostname, self._soft)
         plan = self._plans[name] = Plan(task, options, self._app.has_own_request(task))
         return plan
 
@@ -188,38 +211,6 @@ class AdoptedExecutor:
         self._done(seq, began, Verb.ACK, Ending.REVOKED, detail="expired")
         return False
 
-    def _request(self, properties: Properties, deliver: bytes, decoded: Any) -> dict[str, Any]:
-        """The request as a mapping, with the fields that Celery's prefork pool gives it."""
-        headers = properties.headers or {}
-        form = identify(properties, decoded)
-        if form is Form.V2:
-            args, kwargs, embed = decoded
-            request = dict(headers)
-        else:
-            convert = hybrid_to_proto2 if form is Form.HYBRID else proto1_to_proto2
-            (args, kwargs, embed), found, _, _ = convert(SimpleNamespace(headers=headers), decoded)
-            request = dict(found)
-        request.pop("compression", None)
-        found_at = parse_deliver(deliver)
-        request.update(
-            properties=properties_as_mapping(properties),
-            reply_to=properties.reply_to,
-            correlation_id=properties.correlation_id,
-            hostname=self._options.hostname,
-            delivery_info={
-                "exchange": found_at.exchange,
-                "routing_key": found_at.routing_key,
-                "priority": properties.priority,
-                "redelivered": found_at.redelivered,
-            },
-            args=args,
-            kwargs=kwargs,
-            is_eager=False,
-        )
-        if embed:
-            request.update(embed)
-        return request
-
     # -- the body ----------------------------------------------------------------------------------------
 
     def _run(
@@ -238,24 +229,16 @@ class AdoptedExecutor:
         self._link.page.leave_body()
         if failpoint.ENABLED:
             failpoint.hit("child.body_done")
-        options = plan.options
         if info is None:
             ending = Ending.SUCCESS
         elif info.state == states.REJECTED:
             ending = Ending.REJECT_REQUEUE if info.retval.requeue else Ending.REJECT
         else:
             ending = _ENDINGS[info.state]
-        verb = settle(
-            ending,
-            acks_late=options.acks_late,
-            acks_on_failure=options.acks_on_failure,
-            acks_on_timeout=options.acks_on_timeout,
-            reject_on_worker_lost=options.reject_on_worker_lost,
-        )
         told: object = None
         if plan.hears or ending is Ending.REJECT:
             told = (1, outcome, seconds) if info is not None else (0, text, seconds)
-        self._done(seq, began, verb, ending, told=told)
+        self._done(seq, began, plan.verbs[ending], ending, told=told)
 
     def _escaped(self, message: TaskMessage, plan: Plan, error: Exception) -> tuple[Any, Any, float, None]:
         """Something came through the tracer, which keeps everything but a late ``Reject``: it is the outcome."""
@@ -317,24 +300,3 @@ def _by_kombu(body: bytes, properties: Properties) -> Any:
         return kombu_loads(body, properties.content_type, properties.content_encoding or "utf-8", accept={content.JSON})
     except Exception as error:  # a type's own decoder may raise anything
         raise SerializationError(f"not {content.JSON}: {type(error).__name__}: {error}"[:1000]) from error
-
-
-def properties_as_mapping(properties: Properties) -> dict[str, Any]:
-    """The properties as the client library of Celery gives them: those that are set, by name."""
-    found = {
-        "content_type": properties.content_type,
-        "content_encoding": properties.content_encoding,
-        "application_headers": properties.headers,
-        "delivery_mode": properties.delivery_mode,
-        "priority": properties.priority,
-        "correlation_id": properties.correlation_id,
-        "reply_to": properties.reply_to,
-        "expiration": properties.expiration,
-        "message_id": properties.message_id,
-        "timestamp": properties.timestamp,
-        "type": properties.type,
-        "user_id": properties.user_id,
-        "app_id": properties.app_id,
-        "cluster_id": properties.cluster_id,
-    }
-    return {name: value for name, value in found.items() if value is not None}

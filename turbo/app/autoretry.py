@@ -7,6 +7,7 @@ program has decided itself by raising Retry, Ignore or Reject.
 from __future__ import annotations
 
 import functools
+import inspect
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,16 @@ def add_autoretry(task: Task) -> None:
     jitter = random.randrange if getattr(task, "retry_jitter", True) else None
     body = task.run
 
+    def again(exc: BaseException) -> Retry:
+        options = dict(retry_kwargs)
+        if factor:
+            options["countdown"] = backoff(int(max(1.0, factor)), task.request.retries, longest, jitter)
+        limit = task.override_max_retries
+        if limit is not None:
+            # The body has called retry with a limit of its own, and reached it.
+            options["max_retries"] = limit
+        return task.retry(exc=exc, **options)
+
     @functools.wraps(body)
     def run(*args: Any, **kwargs: Any) -> Any:
         task.override_max_retries = None
@@ -39,14 +50,17 @@ def add_autoretry(task: Task) -> None:
         except (Ignore, Reject, Retry, *unwanted):
             raise
         except wanted as exc:
-            options = dict(retry_kwargs)
-            if factor:
-                options["countdown"] = backoff(int(max(1.0, factor)), task.request.retries, longest, jitter)
-            limit = task.override_max_retries
-            if limit is not None:
-                # The body has called retry with a limit of its own, and reached it.
-                options["max_retries"] = limit
-            raise task.retry(exc=exc, **options) from exc
+            raise again(exc) from exc
+
+    @functools.wraps(body)
+    async def run_coroutine(*args: Any, **kwargs: Any) -> Any:
+        task.override_max_retries = None
+        try:
+            return await body(*args, **kwargs)
+        except (Ignore, Reject, Retry, *unwanted):
+            raise
+        except wanted as exc:
+            raise again(exc) from exc
 
     # On this instance alone: the class may be the base of other tasks.
-    task.__dict__["run"] = run
+    task.__dict__["run"] = run_coroutine if inspect.iscoroutinefunction(body) else run

@@ -68,13 +68,26 @@ class Models:
         """The body with its arguments validated and its result dumped; raises what pydantic raises."""
         fun, bind, models, optional = self._fun, self._signature.bind, self._of, self._optional
 
-        @functools.wraps(fun)
-        def run(*args: Any, **kwargs: Any) -> Any:
+        def validated(*args: Any, **kwargs: Any) -> inspect.BoundArguments:
             bound = bind(*args, **kwargs)
             given = bound.arguments
             for name in models.keys() & given.keys():
                 if given[name] is not None or name not in optional:
                     given[name] = self._validated(name, given[name])
+            return bound
+
+        if inspect.iscoroutinefunction(fun):
+
+            @functools.wraps(fun)
+            async def run_coroutine(*args: Any, **kwargs: Any) -> Any:
+                bound = validated(*args, **kwargs)
+                return self._dumped(await fun(*bound.args, **bound.kwargs))
+
+            return run_coroutine
+
+        @functools.wraps(fun)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            bound = validated(*args, **kwargs)
             return self._dumped(fun(*bound.args, **bound.kwargs))
 
         return run

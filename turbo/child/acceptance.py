@@ -61,3 +61,20 @@ class Acceptance:
             self._link.page.enter_body(seq, 0, 0, began)
             started = frames.STARTED_EARLY if early else frames.STARTED_LATE
         self._link.emit(frames.STARTED, seq, (started,))
+
+    def admit(
+        self, seq: int, timelimit: Sequence[float | None] | None, limits: TaskOptions, *, early: bool
+    ) -> float | None:
+        """Write the ADMITTED record of a coroutine; the caller signals. Returns its soft limit in seconds, if any.
+
+        The page names no coroutine: several run at once. The child raises their soft limits itself; the master knows
+        the hard ones.
+        """
+        options = self._options
+        hard_given, soft_given = timelimit or _NO_LIMITS
+        hard = time_limits.effective(hard_given, limits.time_limit, options.time_limit)
+        soft = time_limits.effective(soft_given, limits.soft_time_limit, options.soft_time_limit)
+        flags = (frames.EARLY_ACK if early else 0) | (frames.HAS_LIMITS if hard else 0)
+        hard_ns = monotonic_ns() + int(hard * 1e9) if hard else 0
+        self._link.emit(frames.ADMITTED, seq, (frames.pack_started(flags, 0, hard_ns, hard or 0.0),))
+        return soft or None

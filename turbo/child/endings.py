@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from turbo import failpoint, states
 from turbo.child import followups
-from turbo.exceptions import NotRegistered, Reject, Retry, TurboError
+from turbo.exceptions import Ignore, NotRegistered, Reject, Retry, TurboError
 from turbo.policy.settling import Ending, Verb, settle
 from turbo.protocol.message import salvage
 from turbo.protocol.saferepr import clean, saferepr
@@ -82,6 +82,19 @@ class Endings:
             self._handler(plan.on_success, result, message.id, message.args, message.kwargs)
         if plan.after_return is not None:
             self._handler(plan.after_return, states.SUCCESS, result, message.id, message.args, message.kwargs, None)
+
+    def raised(self, run: Run, error: BaseException) -> None:
+        """The body raised: by what, its outcome is known."""
+        if isinstance(error, Retry):
+            self.retried(run, error)
+        elif isinstance(error, Ignore):
+            self.ignored(run)
+        elif isinstance(error, Reject):
+            self.rejected(run, error)
+        elif isinstance(error, SystemExit | KeyboardInterrupt | MemoryError):
+            self.left(run, error)
+        else:
+            self.failed(run, error)
 
     def failed(self, run: Run, error: BaseException) -> None:
         """The body raised, or its result or follow-ups could not be encoded."""
@@ -178,9 +191,10 @@ class Endings:
     def done(self, seq: int, began: int, verb: Verb, ending: Ending, *, store: bytes = b"", due_ns: int = 0) -> None:
         """Write the DONE record. It is signalled with the next claim, or when there is none."""
         reporter = self._reporter
-        if reporter.held:
+        share = reporter.share
+        if share.held:
             reporter.release()
-        payload = frames.pack_done(verb, ending, 0, reporter.published, monotonic_ns() - began, due_ns, store)
+        payload = frames.pack_done(verb, ending, 0, share.published, monotonic_ns() - began, due_ns, store)
         reporter.begin(0)
         self._link.emit(frames.DONE, seq, (payload,))
         if failpoint.ENABLED:

@@ -10,16 +10,17 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime
 from time import monotonic_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from turbo import current, failpoint, states
 from turbo.app.context import Context
 from turbo.child import followups
 from turbo.child.acceptance import Acceptance
+from turbo.child.coroutines import Coroutines
 from turbo.child.documents import Documents, ignored
 from turbo.child.endings import Endings, Run, logger
 from turbo.child.plan import Plan
-from turbo.exceptions import Ignore, InvalidTaskError, Reject, Retry, SerializationError, TaskRevokedError
+from turbo.exceptions import InvalidTaskError, SerializationError, TaskRevokedError
 from turbo.policy import poison
 from turbo.policy.admission import Admission, admit
 from turbo.policy.settling import Ending, Verb
@@ -31,6 +32,8 @@ from turbo.protocol.table import TableError
 from turbo.ring import frames
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
     from turbo.app.base import Turbo
     from turbo.child.options import ChildOptions
     from turbo.child.reporting import Reporter
@@ -54,6 +57,7 @@ class NativeExecutor:
         self._documents = Documents(options, reporter, os.getpid())
         self._endings = Endings(app, options, link, reporter, self._documents)
         self._acceptance = Acceptance(options, link, soft)
+        self._coroutines = Coroutines(link, reporter, self._outcome_of, options.async_concurrency)
         self._headers = HeaderCache()
         self._zone = app.timezone
         self._settings = app.task_options()
@@ -84,8 +88,11 @@ class NativeExecutor:
                 why = NotImplementedError(f"{plan.name} was not run: {what}, which this worker cannot carry on yet")
                 self._endings.unrun(seq, began, message, why)
                 return
-        self._start(seq, began, message, plan)
         request = Context.from_message(message, *_origin(deliver), self._options.hostname)
+        if plan.is_coroutine:
+            self._begin_coroutine(Run(seq, began, message, plan, request))
+            return
+        self._start(seq, began, message, plan)
         self._reporter.begin(seq, message.id)
         token = current.push(plan.task, request)
         try:
@@ -97,8 +104,21 @@ class NativeExecutor:
             # A body forked and came back in the grandchild as well; only one process may go on with the rings.
             os._exit(0)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether another record may be claimed now."""
+        return self._coroutines.has_room
+
+    def rest(self) -> None:
+        """Run coroutines until a record may be there, or sleep."""
+        if self._coroutines.busy:
+            self._coroutines.serve()
+        else:
+            self._link.wait()
+
     def leave(self, *, replaced: bool) -> None:
-        """The child ends in order; nothing of the native app's waits for that."""
+        """The child ends in order: the coroutines run to their ends."""
+        self._coroutines.finish()
 
     # -- before the body ---------------------------------------------------------------------------------
 
@@ -154,12 +174,22 @@ class NativeExecutor:
         if failpoint.ENABLED:
             failpoint.hit("child.started_sent")
 
+    def _begin_coroutine(self, run: Run) -> None:
+        """Take a task on that runs beside others, and go on."""
+        message, plan = run.message, run.plan
+        soft = self._acceptance.admit(run.seq, message.timelimit, plan.options, early=plan.early)
+        if plan.track_started and self._options.stores and not ignored(message, plan):
+            self._link.emit(frames.STORE, run.seq, (self._documents.started(message),))
+        self._link.signal()
+        if failpoint.ENABLED:
+            failpoint.hit("child.started_sent")
+        self._coroutines.begin(run, soft)
+
     # -- the body ----------------------------------------------------------------------------------------
 
     def _run(self, run: Run) -> None:  # hot: bench drain
         """Run the body and report how it ended."""
         message, plan = run.message, run.plan
-        endings = self._endings
         try:
             if plan.before_start is not None:
                 plan.before_start(message.id, message.args, message.kwargs)
@@ -167,23 +197,35 @@ class NativeExecutor:
             self._link.page.leave_body()
             if failpoint.ENABLED:
                 failpoint.hit("child.body_done")
-            if message.callbacks or message.chain:
-                followups.after_success(self._app, message, result)
-            store = b""
-            if self._options.stores and not ignored(message, plan):
-                store = self._documents.success(message, run.request, result)
-        except Retry as retry:
-            endings.retried(run, retry)
-        except Ignore:
-            endings.ignored(run)
-        except Reject as reject:
-            endings.rejected(run, reject)
-        except (SystemExit, KeyboardInterrupt, MemoryError) as error:
-            endings.left(run, error)
+            store = self._finished(run, result)
         except BaseException as error:  # noqa: BLE001 - whatever a body raises is its outcome
-            endings.failed(run, error)
+            self._endings.raised(run, error)
         else:
-            endings.succeeded(run, result, store)
+            self._endings.succeeded(run, result, store)
+
+    async def _outcome_of(self, run: Run, limited: Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]]) -> None:
+        """The same for a body that is a coroutine; ``limited`` puts its soft limit around it."""
+        message, plan = run.message, run.plan
+        try:
+            if plan.before_start is not None:
+                plan.before_start(message.id, message.args, message.kwargs)
+            result = await limited(plan.body(*message.args, **message.kwargs))
+            if failpoint.ENABLED:
+                failpoint.hit("child.body_done")
+            store = self._finished(run, result)
+        except BaseException as error:  # noqa: BLE001 - whatever a body raises is its outcome
+            self._endings.raised(run, error)
+        else:
+            self._endings.succeeded(run, result, store)
+
+    def _finished(self, run: Run, result: object) -> bytes:
+        """The body returned: send what follows, encode what is stored."""
+        message = run.message
+        if message.callbacks or message.chain:
+            followups.after_success(self._app, message, result)
+        if self._options.stores and not ignored(message, run.plan):
+            return self._documents.success(message, run.request, result)
+        return b""
 
 
 def _origin(deliver: bytes) -> tuple[str, str, bool]:

@@ -20,17 +20,24 @@ class Executor(Protocol):
     def execute(self, seq: int, payload: bytes) -> None:
         """Handle one TASK record to its DONE record; return with nothing raised."""
 
+    @property
+    def has_room(self) -> bool:
+        """Whether another record may be claimed now."""
+
+    def rest(self) -> None:
+        """Nothing can be claimed: run what is under way, or sleep, until that may have changed."""
+
     def leave(self, *, replaced: bool) -> None:
-        """The child ends in order: nothing is left to run or to report. ``replaced``: the worker goes on."""
+        """The child ends in order: finish what is under way. ``replaced``: the worker goes on."""
 
 
 def run(link: ChildLink, executor: Executor) -> None:
     """Serve until told to stop."""
-    claim, execute, wait = link.claim, executor.execute, link.wait
+    claim, execute, rest = link.claim, executor.execute, executor.rest
     while True:
-        record = claim()
+        record = claim() if executor.has_room else None
         if record is None:
-            wait()
+            rest()
             continue
         kind, seq, payload = record
         if kind == frames.TASK:

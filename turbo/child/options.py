@@ -15,6 +15,8 @@ class ChildOptions:
     time_limit: float | None
     soft_time_limit: float | None
     max_deliveries: int
+    #: Tasks that are coroutines, at once.
+    async_concurrency: int
     #: A result backend is configured.
     stores: bool
     result_serializer: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from turbo.app.handlers import Handlers
@@ -23,6 +24,7 @@ class Plan:
         "body",
         "early",
         "ignore_result",
+        "is_coroutine",
         "keep_errors",
         "name",
         "on_failure",
@@ -48,6 +50,8 @@ class Plan:
         kind = type(task)
         #: A class that overrides ``__call__`` is called itself; all others run ``run`` directly.
         self.body: Callable[..., Any] = task.run if kind.__call__ is Task.__call__ else task
+        #: The body is ``async def``; it runs beside others on the child's event loop.
+        self.is_coroutine = inspect.iscoroutinefunction(self.body) or inspect.iscoroutinefunction(kind.__call__)
         self.before_start = _overridden(task, "before_start")
         self.on_success = _overridden(task, "on_success")
         self.on_failure = _overridden(task, "on_failure")

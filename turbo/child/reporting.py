@@ -7,6 +7,7 @@ task only after the broker has confirmed what it published here.
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 from turbo.current import Publisher
@@ -29,6 +30,26 @@ class Declaring(Publisher, Protocol):
         """Declare queues (``amqp.topology.Queue``). Raises ``turbo.exceptions.OperationalError``."""
 
 
+class Share:
+    """What one running task has sent so far."""
+
+    __slots__ = ("held", "published", "seq", "task_id")
+
+    def __init__(self) -> None:
+        #: The task's sequence number; 0 between tasks.
+        self.seq = 0
+        #: Messages that it has published through the ring.
+        self.published = 0
+        #: Its id; empty between tasks.
+        self.task_id = ""
+        #: What it has sent under its own id: its next attempt.
+        self.held: list[frames.PublishRequest] = []
+
+
+#: The share of the coroutine that runs, for tasks that are coroutines; what they start inherits it.
+_coroutine: ContextVar[Share | None] = ContextVar("turbo_share", default=None)
+
+
 class Reporter:
     """The publisher and the state store of a child."""
 
@@ -49,20 +70,29 @@ class Reporter:
         self._declaring = declaring
         self._serializer = result_serializer
         self._stores = stores
-        #: The running task's sequence number; 0 between tasks.
-        self.seq = 0
-        #: Messages that the running task has published through the ring.
-        self.published = 0
-        #: The running task's id; empty between tasks.
-        self.task_id = ""
-        #: What the running task has sent under its own id: its next attempt.
-        self.held: list[frames.PublishRequest] = []
+        self._own = Share()
+        #: Tasks run as coroutines, so that more than one is running.
+        self.concurrent = False
+
+    @property
+    def share(self) -> Share:
+        """That of the running task."""
+        if self.concurrent:
+            return _coroutine.get() or self._own
+        return self._own
 
     def begin(self, seq: int, task_id: str = "") -> None:
         """A task starts."""
-        self.seq = seq
-        self.task_id = task_id
-        self.published = 0
+        share = self.share
+        share.seq = seq
+        share.task_id = task_id
+        share.published = 0
+
+    def begin_coroutine(self, seq: int, task_id: str) -> None:
+        """A task starts as a coroutine, in whose context this is called."""
+        self.concurrent = True
+        _coroutine.set(Share())
+        self.begin(seq, task_id)
 
     def publish(
         self,
@@ -80,15 +110,16 @@ class Reporter:
         this one's state: it could run elsewhere, and store how it ended, before this one has stored that it is tried
         again; whoever waits for the result would then wait for ever.
         """
+        share = self.share
         self._soft.mask()
         try:
             unknown = [queue for queue in declare if queue.name not in self._known]
-            if self._is_next_attempt(header):
+            if _is_next_attempt(share.task_id, header):
                 if unknown:
                     self._declaring().declare(unknown)
                     self._known.update(queue.name for queue in unknown)
-                self.held.append(frames.PublishRequest(exchange, routing_key, header, body, mandatory, True))
-                self.published += 1
+                share.held.append(frames.PublishRequest(exchange, routing_key, header, body, mandatory, True))
+                share.published += 1
                 return
             if unknown:
                 # Nobody has declared this queue through this worker yet: the app's own connection does, once.
@@ -96,28 +127,18 @@ class Reporter:
                 self._known.update(queue.name for queue in unknown)
                 return
             request = frames.PublishRequest(exchange, routing_key, header, body, mandatory)
-            self._link.emit(frames.PUBLISH, self.seq, frames.pack_publish(request))
+            self._link.emit(frames.PUBLISH, share.seq, frames.pack_publish(request))
             self._link.signal()
-            self.published += 1
+            share.published += 1
         finally:
             self._soft.unmask()
 
     def release(self) -> None:
         """The task has ended and stored its state: send its next attempt. Signalled with the next record."""
-        for request in self.held:
-            self._link.emit(frames.PUBLISH, self.seq, frames.pack_publish(request))
-        self.held.clear()
-
-    def _is_next_attempt(self, header: bytes) -> bool:
-        """Whether this content header has the running task's id as its correlation id.
-
-        Behind the table come delivery mode and priority, a byte each where set, and then the correlation id.
-        """
-        if not self.task_id:
-            return False
-        name = self.task_id.encode("utf-8", "surrogatepass")
-        end = header_table_span(header)[1]
-        return len(name) < 256 and header.find(bytes([len(name)]) + name, end, end + len(name) + 3) >= 0
+        share = self.share
+        for request in share.held:
+            self._link.emit(frames.PUBLISH, share.seq, frames.pack_publish(request))
+        share.held.clear()
 
     def store_state(self, task_id: str, state: str | None, meta: Any, request: Any) -> None:
         """Store a state that the task gives itself (``update_state``)."""
@@ -135,7 +156,7 @@ class Reporter:
         self._soft.mask()
         try:
             store = self.request(document, task_id, request.reply_to, request.correlation_id)
-            self._link.emit(frames.STORE, self.seq, (frames.pack_store(store),))
+            self._link.emit(frames.STORE, self.share.seq, (frames.pack_store(store),))
             self._link.signal()
         finally:
             self._soft.unmask()
@@ -149,3 +170,15 @@ class Reporter:
         return frames.StoreRequest(
             task_id, payload, guard, reply_to or "", correlation_id or task_id, content_type, encoding
         )
+
+
+def _is_next_attempt(task_id: str, header: bytes) -> bool:
+    """Whether this content header has the running task's id as its correlation id.
+
+    Behind the table come delivery mode and priority, a byte each where set, and then the correlation id.
+    """
+    if not task_id:
+        return False
+    name = task_id.encode("utf-8", "surrogatepass")
+    end = header_table_span(header)[1]
+    return len(name) < 256 and header.find(bytes([len(name)]) + name, end, end + len(name) + 3) >= 0

@@ -131,6 +131,11 @@ def _children() -> list[click.Parameter]:
             help="Replace a child grown past so much (KiB, or with a unit: 512MB), once its task is done.",
         ),
         EnvOption(
+            ["--async-concurrency"],
+            type=click.IntRange(min=1),
+            help="Tasks that are coroutines, at once in each child (100).",
+        ),
+        EnvOption(
             ["--max-memory-per-child-hard"],
             type=Memory(),
             metavar="SIZE",

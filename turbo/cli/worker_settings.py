@@ -29,6 +29,7 @@ _SETTING_OF: Final[Mapping[str, str]] = {
     "max_tasks_per_child": "worker_max_tasks_per_child",
     "max_memory_per_child": "worker_max_memory_per_child",
     "max_memory_per_child_hard": "worker_max_memory_per_child_hard",
+    "async_concurrency": "worker_async_concurrency",
     "shutdown_timeout": "worker_shutdown_timeout",
 }
 #: Messages of half a kilobyte each: some 30 MB at the most. Celery has no bound here, and grows until it is killed.
@@ -101,6 +102,7 @@ def worker_options(
         max_tasks_per_child=conf["worker_max_tasks_per_child"] or None,
         max_memory_per_child=_checked("worker_max_memory_per_child", kib, conf),
         max_memory_per_child_hard=_checked("worker_max_memory_per_child_hard", kib, conf),
+        async_concurrency=max(1, conf["worker_async_concurrency"]),
         task_max_deliveries=conf["task_max_deliveries"],
         proc_alive_timeout=alive or _DEFAULT_ALIVE_TIMEOUT,
         shutdown_timeout=conf["worker_shutdown_timeout"],

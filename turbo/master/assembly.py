@@ -92,7 +92,9 @@ def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEvent
         "connection_timeout": options.broker_connection_timeout,
     }
     ledger = Ledger()
-    dispatcher = Dispatcher(loop, max_tasks_per_child=options.max_tasks_per_child)
+    dispatcher = Dispatcher(
+        loop, max_tasks_per_child=options.max_tasks_per_child, async_concurrency=options.async_concurrency
+    )
     outbox = Outbox(blueprint.write_addresses, **network)
     store = open_store(
         blueprint.result_backend,

@@ -27,8 +27,10 @@ class ChildProcess:
         "free_listed",
         "index",
         "kill_reason",
+        "limited",
         "link",
         "moved_ns",
+        "parked",
         "partial_listed",
         "peak_rss_kib",
         "pid",
@@ -54,6 +56,10 @@ class ChildProcess:
         self.spawned_at = now
         #: seq -> delivery, in the order given; the first is the running one or the next to run.
         self.assigned: dict[int, Delivery] = {}
+        #: seq -> delivery of the tasks that run as coroutines, any number at once; each began and none has ended.
+        self.parked: dict[int, Delivery] = {}
+        #: The task whose hard limit the child was killed for, where it runs others beside it; 0 for none.
+        self.limited = 0
         #: Tasks ended by this incarnation.
         self.done = 0
         self.rss_kib = 0
@@ -86,6 +92,10 @@ class ChildProcess:
     def serving(self) -> bool:
         """May be given work."""
         return self.state is ChildState.SERVING
+
+    def holding(self, seq: int) -> Delivery | None:
+        """The delivery of a record that this child has not ended, or None."""
+        return self.assigned.get(seq) or self.parked.get(seq)
 
     @property
     def head(self) -> tuple[int, Delivery] | None:

@@ -41,9 +41,13 @@ _RETRY = 0.005
 class Dispatcher:
     """The ready queue and the hand-over to children's rings."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, max_tasks_per_child: int | None) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, *, max_tasks_per_child: int | None, async_concurrency: int = 1
+    ) -> None:
+        """``async_concurrency``: coroutines that one child may run at once."""
         self._loop = loop
         self._max_tasks = max_tasks_per_child
+        self._async_limit = async_concurrency
         self._ready: deque[Delivery] = deque()
         self._free: deque[ChildProcess] = deque()
         self._partial: deque[ChildProcess] = deque()
@@ -210,6 +214,10 @@ class Dispatcher:
             self._ahead -= 1
         self._list(child)
 
+    def has_room(self, child: ChildProcess) -> None:
+        """A task that ran as a coroutine has ended, so this child may take one more."""
+        self._list(child)
+
     def balance(self) -> None:
         """After a batch: hand out, and let free children take over what busy ones hold unstarted."""
         self.pump()
@@ -230,7 +238,10 @@ class Dispatcher:
         if not child.serving or child.probe:
             return
         held = len(child.assigned)
-        if self._max_tasks is not None and recycling.may_take(child.done, held, self._max_tasks) == 0:
+        at_once = len(child.parked)
+        if at_once >= self._async_limit:
+            return
+        if self._max_tasks is not None and recycling.may_take(child.done, held + at_once, self._max_tasks) == 0:
             return
         if held == 0:
             if not child.free_listed:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MAX_SILENT_DEATHS = 2
-_FINAL_KINDS = frozenset({frames.DONE})
+_FINAL_KINDS = frozenset({frames.DONE, frames.ADMITTED})
 
 
 class PoisonGuard(Protocol):
@@ -70,7 +70,7 @@ class LostChild:
 
         When that fails, by a fault of ours or of the app's judge, what is undecided goes back to its queue.
         """
-        held = list(child.assigned.values())
+        held = [*child.assigned.values(), *child.parked.values()]
         try:
             self._settle(child, orderly=orderly)
         except Exception:
@@ -78,6 +78,7 @@ class LostChild:
             for delivery in held:
                 self._give_back(delivery)
         child.assigned.clear()
+        child.parked.clear()
 
     # -- inside ------------------------------------------------------------------------------------------
 
@@ -86,21 +87,25 @@ class LostChild:
         if estate.corrupt is not None:
             logger.critical("The rings of child %d (pid %d) are corrupt: %s", child.index, child.pid, estate.corrupt)
         self._outcomes.take(child, estate.outcomes)
+        parked = list(child.parked.items())
+        child.parked.clear()
+        for seq, delivery in parked:
+            self._lost(child, delivery, seq)
         unclaimed = [child.assigned.pop(seq) for seq in estate.unclaimed if seq in child.assigned]
         claimed = sorted(child.assigned)
         for seq in claimed:
             delivery = child.assigned.pop(seq)
             started = delivery.state is State.STARTED or (estate.started and seq == claimed[0])
             if started:
-                self._lost(child, delivery)
+                self._lost(child, delivery, seq)
             else:
-                self._claimed_unstarted(child, delivery)
+                self._claimed_unstarted(child, delivery, seq)
         again = [delivery for delivery in unclaimed if self._settlement.still_ours(delivery)]
         for delivery in again:
             delivery.move(State.READY)
         self._dispatcher.resubmit(again)
-        if not orderly or claimed:
-            self._log(child, bool(claimed))
+        if not orderly or claimed or parked:
+            self._log(child, bool(claimed or parked))
 
     def _give_back(self, delivery: Delivery) -> None:
         """Requeue what nobody could decide about. One that was acknowledged at its start can only be named."""
@@ -114,19 +119,19 @@ class LostChild:
         )
         self._settlement.finish(delivery, Verb.REQUEUE, None)
 
-    def _claimed_unstarted(self, child: ChildProcess, delivery: Delivery) -> None:
+    def _claimed_unstarted(self, child: ChildProcess, delivery: Delivery, seq: int) -> None:
         delivery.deaths += 1
         if delivery.deaths >= _MAX_SILENT_DEATHS:
-            self._lost(child, delivery)
+            self._lost(child, delivery, seq)
         elif self._settlement.still_ours(delivery):
             delivery.move(State.READY)
             self._dispatcher.resubmit([delivery])
 
-    def _lost(self, child: ChildProcess, delivery: Delivery) -> None:
+    def _lost(self, child: ChildProcess, delivery: Delivery, seq: int) -> None:
         ran = delivery.state is State.STARTED
         if not ran:
             delivery.move(State.STARTED)
-        error, ending = self._error(child)
+        error, ending = self._error(child, seq)
         if self.terminating:
             self._settlement.finish(delivery, Verb.REQUEUE, None)
             return
@@ -150,7 +155,10 @@ class LostChild:
 
         self._judge.lost(delivery, ending, error, child.pid, decided)
 
-    def _error(self, child: ChildProcess) -> tuple[BaseException, Ending]:
+    def _error(self, child: ChildProcess, seq: int) -> tuple[BaseException, Ending]:
+        if child.limited and child.limited != seq:
+            why = "its child was killed for the hard time limit of another task"
+            return WorkerLostError(f"Worker exited prematurely: {why}."), Ending.WORKER_LOST
         if child.kill_reason == "time_limit":
             return TimeLimitExceeded(child.verdict), Ending.TIMEOUT
         if child.kill_reason == "memory":

@@ -35,6 +35,8 @@ _POLL = 0.001
 #: Outcome records a second over all children from which on polling is cheaper than being woken for each.
 _THICK = 4_000
 _STEP = 0.05
+#: What taking on a coroutine keeps a child from its ring, in nanoseconds: the run time by which look-ahead goes.
+_ADMISSION_NS = 50_000
 #: Verbs by their number: a look-up costs a fifth of ``Verb(number)``.
 _VERBS = {verb.value: verb for verb in Verb}
 
@@ -157,9 +159,11 @@ class Outcomes:
                     self._done(child, seq, payload)
                     ended += 1
                 elif kind == frames.PUBLISH:
-                    self._settlement.publish(child.assigned.get(seq), frames.unpack_publish(payload))
+                    self._settlement.publish(child.holding(seq), frames.unpack_publish(payload))
                 elif kind == frames.STORE:
-                    self._settlement.state(child.assigned.get(seq), frames.unpack_store(payload))
+                    self._settlement.state(child.holding(seq), frames.unpack_store(payload))
+                elif kind == frames.ADMITTED:
+                    self._admitted(child, seq, payload)
                 else:
                     raise RingCorrupt(f"record of unknown kind {kind}")
         except (RingCorrupt, IllegalTransition, ValueError, KeyError) as error:
@@ -180,9 +184,20 @@ class Outcomes:
         if flags & frames.HAS_LIMITS:
             self._limits.arm(child, seq, soft_ns, hard_ns, limit)
 
-    def _done(self, child: ChildProcess, seq: int, payload: bytes) -> None:
-        delivery = child.assigned.pop(seq)
+    def _admitted(self, child: ChildProcess, seq: int, payload: bytes) -> None:
+        """The child runs this one as a coroutine: it is out of the ring's way, and the child has room again."""
+        self._started(child, seq, payload)
+        child.parked[seq] = child.assigned.pop(seq)
         child.link.release(seq)
+        self._dispatcher.finished(child, _ADMISSION_NS)
+
+    def _done(self, child: ChildProcess, seq: int, payload: bytes) -> None:
+        delivery = child.assigned.pop(seq, None)
+        parked = delivery is None
+        if delivery is None:
+            delivery = child.parked.pop(seq)
+        else:
+            child.link.release(seq)
         if len(payload) < frames.DONE_SIZE:
             raise frames.FrameError("done record shorter than its head")
         verb, ending, flags, _publishes, runtime_ns, due_ns = frames.unpack_done_head(payload)
@@ -190,7 +205,10 @@ class Outcomes:
         if len(payload) > frames.DONE_SIZE and not flags & frames.FOR_JUDGE:
             store = frames.unpack_store(payload, frames.DONE_SIZE)
         child.done += 1
-        self._dispatcher.finished(child, runtime_ns)
+        if parked:
+            self._dispatcher.has_room(child)
+        else:
+            self._dispatcher.finished(child, runtime_ns)
         self.endings[ending] += 1
         if verb == Verb.HOLD:
             self._hold(delivery, due_ns)

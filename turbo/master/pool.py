@@ -198,7 +198,9 @@ class Pool:
         self._dispatcher.remove_child(child)
         self._dispatcher.resubmit(self._dispatcher.reclaim(child))
         running = child.link.page.running()
-        if running is None or running.seq != seq:
+        if seq in child.parked:
+            child.limited = seq
+        elif running is None or running.seq != seq:
             if child.serving:
                 self._dispatcher.add_child(child)
             self.dismiss(child)

@@ -125,6 +125,7 @@ def ignores_farewell(child: ChildProcess, rings: RingAccess, now: float) -> bool
     return (
         child.stopping
         and not child.assigned
+        and not child.parked
         and now - child.stopping_since > _FAREWELL
         and not child.link.page.running_seq()
         and rings.take_back(child) is not None

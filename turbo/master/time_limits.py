@@ -87,15 +87,15 @@ class HardLimits:
         heap = self._heap
         while heap and heap[0][0] <= now:
             _, _, kind, seq, limit, child = heapq.heappop(heap)
-            if seq not in child.assigned or self._executioner is None:
+            if child.holding(seq) is None or self._executioner is None:
                 continue
             if kind == HARD:
                 self._hard(child, seq, limit)
             else:
                 self._soft(child, seq, limit, now, first=kind == SOFT)
         # Entries of tasks that ended long ago must not pile up below a distant deadline.
-        if len(heap) > 1024 and len(heap) > 4 * sum(entry[3] in entry[5].assigned for entry in heap):
-            self._heap = [entry for entry in heap if entry[3] in entry[5].assigned]
+        if len(heap) > 1024 and len(heap) > 4 * sum(entry[5].holding(entry[3]) is not None for entry in heap):
+            self._heap = [entry for entry in heap if entry[5].holding(entry[3]) is not None]
             heapq.heapify(self._heap)
         self._arm()
 

@@ -24,6 +24,8 @@ class WorkerOptions:
     time_limit: float | None = None
     soft_time_limit: float | None = None
     max_tasks_per_child: int | None = None
+    #: Tasks that are coroutines, at once in each child.
+    async_concurrency: int = 100
     #: KiB of resident memory after which a child is replaced once its task is done.
     max_memory_per_child: int | None = None
     #: KiB of resident memory at which a child is killed in the middle of its task.

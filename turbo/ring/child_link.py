@@ -154,9 +154,22 @@ class ChildLink:
         if lifeline_fd >= 0 and lifeline_fd != self._lifeline_fd:
             self._lifeline_fd = lifeline_fd
             self._poll = None
+        self._look(None)
+
+    def look(self) -> None:
+        """Signal what was emitted and notice what has happened, without sleeping: for who sleeps elsewhere."""
+        self._look(0)
+
+    @property
+    def wait_fds(self) -> tuple[int, ...]:
+        """What :meth:`wait` polls, for who sleeps elsewhere: tokens first, then bodies, then the lifeline."""
+        fds = (self._token_fd, self._channel.fileno())
+        return fds if self._lifeline_fd < 0 else (*fds, self._lifeline_fd)
+
+    def _look(self, timeout_ms: float | None) -> None:
         self.signal()
         poll = self._poll or self._make_poll()
-        for fd, events in poll.poll():
+        for fd, events in poll.poll(timeout_ms):
             if fd == self._lifeline_fd:
                 self._abort(EXIT_MASTER_GONE, "the master is gone")
             if events & ~select.POLLIN:

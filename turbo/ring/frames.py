@@ -23,6 +23,8 @@ PROBE: Final = 7
 STARTED: Final = 3
 DONE: Final = 4
 PUBLISH: Final = 5
+#: Child to master: the task runs as a coroutine from here on, and the child takes more. Payload as of STARTED.
+ADMITTED: Final = 8
 STORE: Final = 6
 
 # Flags of a STARTED record.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 from typing import Any, Optional, Union
 
@@ -175,3 +176,11 @@ def test_an_annotation_that_names_nothing_leaves_the_arguments_alone(app: Turbo)
         return point
 
     assert app.task(pydantic=True)(odd).run({"x": 1}) == {"x": 1}
+
+
+def test_a_coroutine_s_arguments_and_result(app: Turbo) -> None:
+    @app.task(pydantic=True)
+    async def mirror(point: Point) -> Point:
+        return Point(x=point.y, y=point.x)
+
+    assert asyncio.run(mirror.run({"x": 1, "y": "2"})) == {"x": 2, "y": 1}

@@ -65,7 +65,7 @@ def test_other_messages_leave_at_once() -> None:
     it = reporter(link)
     it.begin(7, OWN)
     it.publish("", "q", header(OTHER), b"body")
-    assert (link.written, link.signalled, it.published) == ([(frames.PUBLISH, 7)], 1, 1)
+    assert (link.written, link.signalled, it.share.published) == ([(frames.PUBLISH, 7)], 1, 1)
 
 
 @pytest.mark.parametrize("more", [{}, {"priority": None}, {"delivery_mode": None, "priority": None}, {"reply_to": "r"}])
@@ -74,7 +74,7 @@ def test_the_next_attempt_waits_for_the_end_of_this_one(more: dict[str, Any]) ->
     it = reporter(link)
     it.begin(7, OWN)
     it.publish("", "q", header(OWN, **more), b"body")
-    assert (link.written, it.published) == ([], 1)
+    assert (link.written, it.share.published) == ([], 1)
     it.release()
     assert link.written == [(frames.PUBLISH, 7)]
     it.release()
@@ -99,9 +99,9 @@ def test_an_attempt_is_known_by_its_correlation_id_alone(own: str, other: str) -
     it = reporter(link)
     it.begin(1, own)
     it.publish("", "q", header(own), b"")
-    assert len(it.held) == 1
+    assert len(it.share.held) == 1
     it.publish("", "q", header(other, reply_to=None, priority=0, delivery_mode=2), b"")
-    assert len(it.held) == 1 + (own == other)
+    assert len(it.share.held) == 1 + (own == other)
 
 
 def test_a_next_attempt_to_a_new_queue_waits_too_and_only_the_queue_is_declared() -> None:
@@ -112,5 +112,5 @@ def test_a_next_attempt_to_a_new_queue_waits_too_and_only_the_queue_is_declared(
     it.begin(7, OWN)
     it.publish("", "elsewhere", header(OWN), b"body", declare=[queue])
     it.publish("", "elsewhere", header(OWN), b"body", declare=[queue])
-    assert (link.written, declared, it.published) == ([], [queue], 2)
-    assert all(request.after_states for request in it.held)
+    assert (link.written, declared, it.share.published) == ([], [queue], 2)
+    assert all(request.after_states for request in it.share.held)
