@@ -137,7 +137,14 @@ class Intake:
         if self._verbose:
             message = self._verdicts.message(delivery)
             if message is not None:
-                logger.info("Task %s received", message.label)
+                data = {
+                    "id": message.id,
+                    "name": message.task,
+                    "args": message.argsrepr,
+                    "kwargs": message.kwargsrepr,
+                    "eta": message.eta,
+                }
+                logger.info("Task %s received", message.label, extra={"data": data})
         if (
             self._twins.watching
             and parse_deliver(delivery.deliver).redelivered

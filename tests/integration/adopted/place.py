@@ -57,21 +57,20 @@ class Place:
         by: str = "turbo",
         app: str = "proj",
         env: dict[str, str] | None = None,
-        level: str | None = "info",
-        globals_: tuple[str, ...] = (),
     ) -> WorkerProcess:
         """``turbo worker`` or ``celery worker`` for the app, not started; its record is a file of its own."""
         python = (sys.executable, "-m", "celery") if by == "celery" else TURBO[:-1]
         quiet = ("--without-gossip", "--without-mingle") if by == "celery" else ()
-        arguments = [*globals_, "worker", *(("-l", level) if level else ()), *quiet, *options]
-        found = WorkerProcess(
-            *(["-A", app] if app else []),
-            *arguments,
+        return WorkerProcess(
+            *("-A", app, "worker", "-l", "info", *quiet, *options),
             directory=self.directory,
             env={**self._env, "RECORD": str(self.record(by)), **(env or {})},
             command=python,
         )
-        return found
+
+    def command(self, *arguments: str) -> WorkerProcess:
+        """Another of turbo's commands for the app, not started."""
+        return WorkerProcess("-A", "proj", *arguments, directory=self.directory, env=self._env, command=TURBO[:-1])
 
     def record(self, by: str) -> Path:
         """Where the app writes what it saw under this worker."""

@@ -33,6 +33,15 @@ if os.environ.get("OWN") == "everything":
         record("setup_logging", loglevel=loglevel, logfile=logfile, format=format, colorize=colorize)
         logging.basicConfig(level=loglevel, format="mine %(levelname)s %(processName)s %(name)s %(message)s")
 
+CHANGING = ("runtime", "hostname", "traceback")
+
+class Data(logging.Handler):
+    def emit(self, one):
+        record("data", **{name: value for name, value in one.data.items() if name not in CHANGING})
+
+logging.getLogger("celery.worker.strategy").addHandler(Data())
+logging.getLogger("celery.app.trace").addHandler(Data())
+
 @signals.after_setup_logger.connect
 def after(logger, loglevel, logfile, format, colorize, **_):
     record("after_setup_logger", logger=logger.name, loglevel=loglevel, logfile=logfile, format=format, colour=colorize)
@@ -101,6 +110,8 @@ def run(place: Place, options: tuple[str, ...], env: dict[str, str]) -> dict[str
             fail = place.client.send_task("proj.fail", queue=queue, task_id="fail")
             fail.get(timeout=30, propagate=False)
             fail.forget()
+            if "-f" not in options:
+                worker.wait_for_line(r"^ValueError: as it should")
             worker.terminate()
             assert worker.wait() == 0
     return found
