@@ -2,18 +2,12 @@
 
 Runs in a child, called by ``adopted.executor`` before the first task and at the end. The steps are those that Celery's
 prefork pool takes in a new process, in its order; what turbo's child has done already (signals, title, session) is
-left out.
-
-The soft limit is raised in the body alone. Celery raises it wherever the signal finds the process, also in its own
-bookkeeping around the body, where it breaks what it hits. Here a tracer is built around a ``run`` that arms the limit
-for the call of the body only (``child.time_limits`` says why that is enough). A task class with a ``__call__`` of its
-own is called as a whole, so there it is armed for that call.
+left out. The tracers are ``adopted.tracing``'s.
 """
 
 from __future__ import annotations
 
 import faulthandler
-import functools
 import logging
 import os
 from typing import TYPE_CHECKING, Any
@@ -27,10 +21,10 @@ from celery.app import trace
 from celery.worker import state as worker_state
 
 from turbo.adopted import logs
+from turbo.adopted.request_fields import remember_custom_headers
+from turbo.adopted.tracing import build_trace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from celery import Celery
 
     from turbo.child.time_limits import SoftLimit
@@ -59,6 +53,7 @@ def enter(app: Celery, index: int, hostname: str, soft: SoftLimit) -> None:
     set_default_app(app)
     app.finalize()
     trace._tasks = app._tasks
+    remember_custom_headers()
     for task in list(app.tasks.values()):
         build_trace(app, task, hostname, soft)
     worker_state.reset_state()
@@ -74,55 +69,6 @@ def leave(exit_code: int) -> None:
     faulthandler.dump_traceback_later(FAREWELL, exit=True, file=_STDERR)
     signals.worker_process_shutdown.send(sender=_hostname, pid=os.getpid(), exitcode=exit_code)
     faulthandler.cancel_dump_traceback_later()
-
-
-def build_trace(app: Celery, task: Any, hostname: str, soft: SoftLimit) -> None:
-    """Give the task the tracer that Celery's pool would give it, with a body that the soft limit may interrupt."""
-    if trace.task_has_custom(task, "__call__"):
-        _build_around_call(app, task, hostname, soft)
-        return
-    own = task.__dict__.get("run")
-    task.run = _guarded(task.run, soft)
-    try:
-        task.__trace__ = trace.build_tracer(task.name, task, app.loader, hostname, app=app)
-    finally:
-        if own is None:
-            del task.run
-        else:
-            task.run = own
-
-
-def _build_around_call(app: Celery, task: Any, hostname: str, soft: SoftLimit) -> None:
-    """The tracer calls the task itself, by its class: arm the limit in front of the class's own ``__call__``."""
-    kind = type(task)
-    if "__turbo_call__" not in kind.__dict__:
-        kind.__turbo_call__ = kind.__call__
-        kind.__call__ = _guarded_method(kind.__call__, soft)
-    task.__trace__ = trace.build_tracer(task.name, task, app.loader, hostname, app=app)
-
-
-def _guarded(body: Callable[..., Any], soft: SoftLimit) -> Callable[..., Any]:
-    """``body``, armed."""
-    call = soft.call
-
-    @functools.wraps(body)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        return call(soft.running, body, args, kwargs)
-
-    return run
-
-
-def _guarded_method(method: Callable[..., Any], soft: SoftLimit) -> Callable[..., Any]:
-    """An unbound ``__call__``, armed for the call that the tracer makes and transparent for all others."""
-    call = soft.call
-
-    @functools.wraps(method)
-    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if soft.armed or not soft.running:
-            return method(self, *args, **kwargs)
-        return call(soft.running, method, (self, *args), kwargs)
-
-    return run
 
 
 def _take_identity(index: int) -> None:

@@ -13,7 +13,7 @@ from kombu.message import Message
 from kombu.serialization import prepare_accept_content
 from kombu.utils.imports import symbol_by_name
 
-from turbo.adopted.executor import properties_as_mapping
+from turbo.adopted.request_fields import properties_as_mapping
 from turbo.policy.settling import Verb
 from turbo.protocol.deliver import parse_deliver
 from turbo.protocol.properties import decode_header

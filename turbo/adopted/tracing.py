@@ -1,0 +1,136 @@
+"""A task's tracer: Celery's own, around a body that the soft limit may interrupt.
+
+Runs in a child, called by ``adopted.process`` for every task before the first message, and by ``adopted.executor``
+for tasks that are registered later. What it builds is called by the executor, once a message. It must never change
+what the tracer does, nor leave anything of turbo's in a traceback.
+
+The soft limit is raised in the body alone. Celery raises it wherever the signal finds the process, also in its own
+bookkeeping around the body, where it breaks what it hits. Here a tracer is built around a ``run`` that arms the limit
+for the call of the body only (``child.time_limits`` says why that is enough). A task class with a ``__call__`` of its
+own is called as a whole, so there it is armed for that call.
+
+A worker replaces ``Task.__call__`` by one that knows the tracer's own call from others, for the sake of classes that
+override it and call ``super()``. Celery's tracer then takes every task for one that overrides it, and goes through that
+replacement. Tasks that do not are traced here as before the replacement: their ``run`` is called. What the replacement
+would have noted for such a task, :data:`ENTERED` says to the request.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from typing import TYPE_CHECKING, Any
+
+from celery.app import trace
+from celery.app.task import Task
+
+from turbo.child.time_limits import SoftLimit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from celery import Celery
+
+#: What a request says, by this name, when the next ``task()`` within it is a call of the body's, not the tracer's.
+ENTERED = "_protected"
+
+
+def build_trace(app: Celery, task: Any, hostname: str, soft: SoftLimit) -> None:
+    """Give the task the tracer that Celery's pool would give it, with a body that the soft limit may interrupt."""
+    if not calls_run(task):
+        _build_around_call(app, task, hostname, soft)
+        return
+    own = task.__dict__.get("run")
+    task.run = _guarded(task.run, soft)
+    try:
+        with _without_replacement():
+            task.__trace__ = trace.build_tracer(task.name, task, app.loader, hostname, app=app)
+    finally:
+        if own is None:
+            del task.run
+        else:
+            task.run = own
+
+
+def calls_run(task: Any) -> bool:
+    """Whether ``task()`` does no more than call ``run``: nobody but a Celery worker has put a ``__call__`` there."""
+    for kind in type(task).__mro__:
+        if kind is Task:
+            break
+        if "__call__" in kind.__dict__:
+            return False
+    call = Task.__dict__["__call__"]
+    return getattr(call, "__module__", None) == Task.__module__ or _is_replacement(call)
+
+
+def _is_replacement(call: Any) -> bool:
+    """Whether this is the worker's own ``__call__``; a library that wraps it may have copied its names."""
+    return getattr(call, "__globals__", None) is vars(trace)
+
+
+@contextlib.contextmanager
+def _without_replacement() -> Iterator[None]:
+    """Let Celery's tracer find ``Task.__call__`` unreplaced: it tells by the module that the function is from."""
+    call = Task.__dict__["__call__"]
+    module = call.__module__
+    call.__module__ = Task.__module__
+    try:
+        yield
+    finally:
+        call.__module__ = module
+
+
+def _build_around_call(app: Celery, task: Any, hostname: str, soft: SoftLimit) -> None:
+    """The tracer calls the task itself, by its class: arm the limit in front of the class's own ``__call__``."""
+    kind = type(task)
+    if "__turbo_call__" not in kind.__dict__:
+        kind.__turbo_call__ = kind.__call__
+        kind.__call__ = _guarded_method(kind.__call__, soft)
+    task.__trace__ = trace.build_tracer(task.name, task, app.loader, hostname, app=app)
+
+
+def _guarded(body: Callable[..., Any], soft: SoftLimit) -> Callable[..., Any]:
+    """``body``, armed."""
+    call = soft.call
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return call(soft.running, body, args, kwargs)
+        except BaseException as error:
+            _leave_no_frame(error)
+            raise
+
+    _OURS.add(run.__code__)
+    return functools.wraps(body)(run)
+
+
+def _guarded_method(method: Callable[..., Any], soft: SoftLimit) -> Callable[..., Any]:
+    """An unbound ``__call__``, armed for the call that the tracer makes and transparent for all others."""
+    call = soft.call
+
+    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            if soft.armed or not soft.running:
+                return method(self, *args, **kwargs)
+            return call(soft.running, method, (self, *args), kwargs)
+        except BaseException as error:
+            _leave_no_frame(error)
+            raise
+
+    _OURS.add(run.__code__)
+    return functools.wraps(method)(run)
+
+
+#: The code of the functions between Celery's tracer and the body.
+_OURS = {SoftLimit.call.__code__}
+
+
+def _leave_no_frame(error: BaseException) -> None:
+    """Take the frames of this module off the head of an error's traceback.
+
+    A bare ``raise`` afterwards takes the traceback as it finds it and does not add the frame that it is in.
+    """
+    found = error.__traceback__
+    while found is not None and found.tb_frame.f_code in _OURS:
+        found = found.tb_next
+    error.__traceback__ = found
