@@ -117,7 +117,7 @@ def run(place: Place, options: tuple[str, ...], env: dict[str, str]) -> dict[str
     return found
 
 
-@pytest.mark.row("LG1", "LG2", "LG3", "LG4", "LG6", "LG7", "LG8", "LG9", "LG10")
+@pytest.mark.row("LG1", "LG2", "LG3", "LG4", "LG6", "LG7", "LG8", "LG9", "SG17", "CF20")
 @pytest.mark.parametrize(
     ("conf", "own"),
     [
