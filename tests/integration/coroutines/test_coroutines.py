@@ -1,0 +1,320 @@
+"""Tasks that are ``async def``, in a real worker: at once in one child, each with its own request, limits and fate."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.harness.oracle import Oracle
+from tests.harness.processes import wait_until
+from tests.harness.rabbitmq import RabbitMQ
+from tests.harness.redis_server import RedisServer
+from tests.harness.worker import WorkerProcess
+from turbo import Turbo
+from turbo.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
+
+TASKS = '''
+import asyncio
+import contextlib
+import os
+
+from pydantic import BaseModel
+
+from tests.harness.oracle_record import record
+from turbo import Turbo, current_task
+from turbo.exceptions import SoftTimeLimitExceeded
+
+app = Turbo("waiting")
+met = {}
+inside = most = 0
+LATE = {"acks_late": True, "reject_on_worker_lost": True}
+
+
+@app.task(name="meet")
+async def meet(where, count):
+    """Wait until so many of these run in this process at once."""
+    place = met.setdefault(where, asyncio.Event())
+    place.here = getattr(place, "here", 0) + 1
+    if place.here == count:
+        place.set()
+    await place.wait()
+    return os.getpid()
+
+
+@app.task(name="crowd", bind=True)
+async def crowd(self, path):
+    """The most of these that have run at once so far, once there is a file."""
+    global inside, most
+    inside += 1
+    most = max(most, inside)
+    record("crowd", self.request.id)
+    while not os.path.exists(path):
+        await asyncio.sleep(0.005)
+    inside -= 1
+    return most
+
+
+@app.task(name="who", bind=True)
+async def who(self, value):
+    before = self.request.id
+    await asyncio.sleep(0.001)
+    part = await asyncio.create_task(asyncio.to_thread(lambda: current_task.request.id))
+    sent = echo.delay(value)
+    return [before == self.request.id == current_task.request.id == part, sent.id, self.request.args]
+
+
+@app.task(name="echo")
+def echo(value):
+    return value
+
+
+@app.task(name="blocking")
+def blocking(value):
+    """A function among coroutines, with a loop of its own."""
+    return asyncio.run(asyncio.sleep(0, value))
+
+
+@app.task(name="hang", bind=True)
+async def hang(self, caught=False):
+    record("hang", self.request.id)
+    try:
+        await asyncio.Event().wait()
+    except SoftTimeLimitExceeded:
+        if not caught:
+            raise
+    return "caught"
+
+
+@app.task(name="late", bind=True, **LATE)
+async def late(self):
+    record("start", self.request.id)
+    await asyncio.sleep(0.02)
+    record("end", self.request.id)
+
+
+@app.task(name="early", bind=True)
+async def early(self):
+    record("start", self.request.id)
+    await asyncio.sleep(0.02)
+    record("end", self.request.id)
+
+
+@app.task(name="until", bind=True, **LATE)
+async def until(self, path):
+    """Wait for a file; the second start needs none."""
+    record("until", self.request.id)
+    while not os.path.exists(path) and not self.request.delivery_info["redelivered"]:
+        if (self.request.headers or {}).get("x-turbo-deliveries"):
+            break
+        await asyncio.sleep(0.005)
+    return "done"
+
+
+@app.task(name="again", bind=True, max_retries=3)
+async def again(self):
+    await asyncio.sleep(0)
+    if self.request.retries < 2:
+        raise self.retry(countdown=0)
+    return self.request.retries
+
+
+@app.task(name="of_itself", bind=True, autoretry_for=(KeyError,), retry_kwargs={"countdown": 0, "max_retries": 2})
+async def of_itself(self, last):
+    await asyncio.sleep(0)
+    if self.request.retries < last:
+        raise KeyError(self.request.retries)
+    return self.request.retries
+
+
+@app.task(name="state", bind=True)
+async def state(self, path):
+    self.update_state(state="HALF", meta={"n": 1})
+    while not os.path.exists(path):
+        await asyncio.sleep(0.005)
+
+
+class Point(BaseModel):
+    x: int
+
+
+@app.task(name="model", pydantic=True)
+async def model(point: Point) -> Point:
+    await asyncio.sleep(0)
+    return Point(x=point.x + 1)
+
+
+@app.task(name="boom")
+async def boom():
+    async with asyncio.TaskGroup() as group:
+        group.create_task(asyncio.sleep(60))
+        await asyncio.sleep(0)
+        raise ValueError("boom")
+'''
+
+
+class Place:
+    """Workers with these tasks, and the client."""
+
+    def __init__(self, directory: Path, vhost: str, redis_db: str) -> None:
+        self.directory = directory
+        self.oracle = Oracle(directory / "oracle")
+        self.client = Turbo("client", broker=vhost, backend=redis_db, set_as_current=False)
+        self._options = ("-A", "tasks", "-b", vhost, "--result-backend", redis_db, "-l", "info")
+        (directory / "tasks.py").write_text(TASKS)
+
+    def worker(self, *options: str) -> WorkerProcess:
+        """One that is not started."""
+        return WorkerProcess(*self._options, *options, directory=self.directory, env=self.oracle.env)
+
+    def send(self, name: str, *args: Any, queue: str, **options: Any) -> Any:
+        return self.client.send_task(name, args, queue=queue, **options)
+
+
+@pytest.fixture(scope="module")
+def place(rabbitmq: RabbitMQ, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    rabbitmq.ensure_running()
+    redis_server.ensure_running()
+    place = Place(tmp_path_factory.mktemp("coroutines"), rabbitmq.new_vhost(), redis_server.new_database())
+    yield place
+    place.client.close()
+
+
+@pytest.fixture(scope="module")
+def one(place: Place) -> Iterator[str]:
+    """The queue of a worker with one child, and at most fifty coroutines."""
+    options = ("-Q", "one", "-c", "1", "--async-concurrency", "50", "-n", "one@here")
+    with place.worker(*options) as worker:
+        worker.wait_for_line(r"ready\.$")
+        yield "one"
+
+
+def test_fifty_run_at_once_in_one_child(place: Place, one: str) -> None:
+    where = uuid.uuid4().hex
+    results = [place.send("meet", where, 50, queue=one) for _ in range(50)]
+    assert len({result.get(timeout=30) for result in results}) == 1
+
+
+def test_no_more_than_asked_for(place: Place, one: str) -> None:
+    go = place.directory / "crowd"
+    results = [place.send("crowd", str(go), queue=one) for _ in range(120)]
+    place.oracle.wait_count("crowd", 50, timeout=30)
+    go.touch()
+    assert max(result.get(timeout=30) for result in results) == 50
+
+
+def test_each_has_its_own_request_also_in_what_it_starts(place: Place, one: str) -> None:
+    results = [place.send("who", number, queue=one) for number in range(60)]
+    for number, result in enumerate(results):
+        same, sent, args = result.get(timeout=30)
+        assert same and args == [number]
+        assert sent
+
+
+def test_functions_run_among_them_with_loops_of_their_own(place: Place, one: str) -> None:
+    where = uuid.uuid4().hex
+    waiting = [place.send("meet", where, 2, queue=one)]
+    assert [place.send("blocking", n, queue=one).get(timeout=30) for n in range(5)] == list(range(5))
+    waiting.append(place.send("meet", where, 2, queue=one))
+    assert waiting[0].get(timeout=30) == waiting[1].get(timeout=30)
+
+
+def test_soft_limits_are_raised_in_the_coroutine_they_are_of(place: Place, one: str) -> None:
+    where = uuid.uuid4().hex
+    beside = place.send("meet", where, 2, queue=one)
+    caught = place.send("hang", True, queue=one, soft_time_limit=0.2)
+    uncaught = place.send("hang", queue=one, soft_time_limit=0.2)
+    assert caught.get(timeout=30) == "caught"
+    with pytest.raises(SoftTimeLimitExceeded):
+        uncaught.get(timeout=30)
+    place.send("meet", where, 2, queue=one)
+    assert beside.get(timeout=30)
+
+
+def test_retries_states_models_and_errors(place: Place, one: str) -> None:
+    assert place.send("again", queue=one).get(timeout=30) == 2
+    assert place.send("of_itself", 2, queue=one).get(timeout=30) == 2
+    with pytest.raises(KeyError):
+        place.send("of_itself", 9, queue=one).get(timeout=30)
+    assert place.send("model", {"x": "1"}, queue=one).get(timeout=30) == {"x": 2}
+    group = place.send("boom", queue=one)
+    with pytest.raises(Exception, match="unhandled errors in a TaskGroup"):
+        group.get(timeout=30)
+    assert "ValueError: boom" in group.traceback
+    go = place.directory / "go"
+    half = place.send("state", str(go), queue=one)
+    wait_until("its own state is stored", lambda: half.state == "HALF", 30)
+    go.touch()
+    half.get(timeout=30)
+
+
+def test_a_hard_limit_ends_the_child_and_only_its_task_by_it(place: Place) -> None:
+    with place.worker("-Q", "hard", "-c", "1", "-n", "hard@here") as worker:
+        worker.wait_for_line(r"ready\.$")
+        beside = place.send("hang", queue="hard")
+        back = place.send("until", "/nonexistent", queue="hard")
+        wait_until("both run", lambda: {beside.id, back.id} <= {t.id for t in place.oracle.traces()}, 30)
+        limited = place.send("hang", queue="hard", time_limit=0.3)
+        with pytest.raises(TimeLimitExceeded):
+            limited.get(timeout=30)
+        with pytest.raises(WorkerLostError, match="hard time limit of another task"):
+            beside.get(timeout=30)
+        # Acknowledged late, and sent back when its child is lost.
+        assert back.get(timeout=30) == "done"
+
+
+def test_a_warm_shutdown_lets_them_end(place: Place) -> None:
+    go = place.directory / "shutdown"
+    with place.worker("-Q", "warm", "-c", "1", "-n", "warm@here") as worker:
+        worker.wait_for_line(r"ready\.$")
+        results = [place.send("until", str(go), queue="warm") for _ in range(10)]
+        wait_until("all run", lambda: {r.id for r in results} <= set(place.oracle.ids("until")), 30)
+        worker.terminate()
+        worker.wait_for_line("TERM: warm shutdown")
+        go.touch()
+        assert worker.wait(30) == 0
+    assert {result.get(timeout=5) for result in results} == {"done"}
+
+
+def test_children_killed_among_many_lose_nothing(place: Place) -> None:
+    chance = random.Random(20261121)
+    with place.worker("-Q", "kills", "-c", "2", "-n", "kills@here", "-l", "error") as worker:
+        wait_until("two children", lambda: len(_pool(worker)) == 2, 30)
+        names = [f"{kind}-{number}" for number in range(400) for kind in ("early", "late")]
+        for name in names:
+            place.send(name.split("-")[0], queue="kills", task_id=name)
+        killed = 0
+        while killed < 8:
+            # The next kill falls among tasks that have begun since the last.
+            place.oracle.wait_count("end", killed * 60 + chance.randrange(1, 40), timeout=30)
+            os.kill(chance.choice(_pool(worker)), signal.SIGKILL)
+            killed += 1
+            wait_until("two children", lambda: len(_pool(worker)) == 2, 30)
+        ended = {name: place.client.AsyncResult(name) for name in names}
+        for name in names:
+            try:
+                ended[name].get(timeout=60)
+            except WorkerLostError:
+                assert name.startswith("early"), f"{name} is acknowledged late and comes back"
+    starts = [name for name in place.oracle.ids("start") if name.startswith("early")]
+    assert len(starts) == len(set(starts)), "one that was acknowledged at its start began twice"
+    assert {name for name in names if name.startswith("late")} <= set(place.oracle.ids("end"))
+
+
+def _pool(worker: WorkerProcess) -> list[int]:
+    """The pids of the children that serve."""
+    found = []
+    for process in psutil.Process(worker.pid).children(recursive=True):
+        try:
+            if "ForkPoolWorker" in " ".join(process.cmdline()):
+                found.append(process.pid)
+        except psutil.Error:
+            continue  # it has just ended
+    return found
