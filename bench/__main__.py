@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
+#: Whose tasks are ``async def``, by the end of its label.
+COROUTINES = "coroutines"
+
+
 @dataclass(frozen=True, slots=True)
 class Measure:
     """A measure: whom it compares by default, its concurrency, and how one round of one contender goes."""
@@ -46,6 +50,12 @@ def _large(args: argparse.Namespace, stage: Stage) -> Callable[[Contender], Metr
     tasks = args.tasks or 1000
     load = Load("payload", ("x" * args.size,), tasks, tasks)
     return lambda each: drain(stage, load, each)
+
+
+def _waiting(args: argparse.Namespace, stage: Stage) -> Callable[[Contender], Metrics]:
+    tasks = args.tasks or 5000
+    loads = {name: Load(name, (), tasks, tasks) for name in ("nap", "snooze")}
+    return lambda each: drain(stage, loads["nap" if each.label.endswith(COROUTINES) else "snooze"], each)
 
 
 def _latency(args: argparse.Namespace, stage: Stage) -> Callable[[Contender], Metrics]:
@@ -86,6 +96,7 @@ MEASURES = {
     "rings": Measure("the rings alone", ("turbo",), 1, _rings),
     "scale": Measure("the master's time per task at many children", ("turbo",), 2, _drain),
     "large": Measure("large messages", ("turbo", "celery"), 2, _large),
+    "waiting": Measure("tasks that wait 5 ms: coroutines beside functions", ("turbo",), 2, _waiting),
     "trace-less": Measure("turbo beside its transport without decoding and tracing",
                           ("turbo", "sketch", "null"), 2, _drain),
 }  # fmt: skip
@@ -98,7 +109,7 @@ SUITE = (
     ("drain", "--results", "rpc", "--peers", "turbo,celery"),
     ("drain", "--app", "celery"),
     ("drain", "--app", "celery", "--results", "redis"),
-    ("latency",), ("memory",), ("startup",), ("scale",), ("fairness",), ("large",), ("rings",),
+    ("latency",), ("memory",), ("startup",), ("scale",), ("fairness",), ("large",), ("waiting",), ("rings",),
 )  # fmt: skip
 
 
@@ -158,6 +169,8 @@ def _contenders(args: argparse.Namespace) -> list[Contender]:
     for name in args.peers:
         extra = tuple(args.turbo_option) if name == "turbo" else ()
         listed.append(contender(name, args.concurrency, extra, args.app))
+    if args.measure == "waiting":
+        return [replace(each, label=f"{each.label} {kind}") for kind in (COROUTINES, "functions") for each in listed]
     if args.measure == "scale":
         few = [replace(each, label=f"{each.label} -c {each.concurrency}") for each in listed]
         many = [replace(each, concurrency=args.most, label=f"{each.label} -c {args.most}") for each in listed]

@@ -23,6 +23,8 @@ _ABOUT: dict[str, tuple[str, tuple[tuple[str, str, str], ...]]] = {
               "first task done to the last (with results: to the last result stored).",
               (("tasks_per_s", "Drain", "tasks/s, more is better"),
                ("cpu_us_per_task", "Processor time of the worker", "µs a task, less is better"))),
+    "waiting": ("5,000 waiting messages of a task that waits 5 ms, once `async def` and once `def`; two children.",
+                (("tasks_per_s", "Tasks that wait 5 ms", "tasks/s, more is better"),)),
     "large": ("1,000 waiting messages whose argument is a string of 1 MB.",
               (("tasks_per_s", "Messages of 1 MB", "tasks/s, more is better"),)),
     "scale": ("Draining no-op tasks with few and with many children.",

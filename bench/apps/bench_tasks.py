@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import time
 
 import marks
 
@@ -40,6 +42,20 @@ def stamp(published):
 def pause(seconds):
     """Take that long."""
     marks.span(seconds)
+
+
+@app.task(name="bench_tasks.snooze", ignore_result=True)
+def snooze():
+    """Wait 5 ms and keep the process."""
+    time.sleep(0.005)
+    marks.done()
+
+
+@app.task(name="bench_tasks.nap", ignore_result=True)
+async def nap():
+    """Wait 5 ms and let others run; no worker but turbo's runs it."""
+    await asyncio.sleep(0.005)
+    marks.done()
 
 
 @app.task(name="bench_tasks.payload", ignore_result=True)
