@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from celery.app import trace
 from celery.utils.nodenames import worker_direct
-from kombu.serialization import registry
 
 from turbo.adopted import logs
+from turbo.adopted.contents import teach_names
 from turbo.adopted.executor import adopted
 from turbo.adopted.facade import AdoptedWorker
 from turbo.adopted.judge import AdoptedJudge
@@ -24,7 +24,6 @@ from turbo.app.queues import queue_from
 from turbo.exceptions import ImproperlyConfigured
 from turbo.hosting import HostedApp
 from turbo.policy.task_options import TaskOptions
-from turbo.protocol import content
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -62,18 +61,12 @@ class AdoptedApp(HostedApp):
         self.celery.loader.init_worker()
         trace.setup_worker_optimizations(self.celery, hostname)
         self.worker.announce_init(given)
-        self._teach_serializers()
+        teach_names()
         self.conf.read_again()
         try:
             parse_broker_urls(self.conf["broker_read_url"])
         except ValueError as error:
             raise ImproperlyConfigured(str(error)) from error
-
-    def _teach_serializers(self) -> None:
-        """Let turbo's decoder know what the app has registered with kombu."""
-        for name, content_type in registry.name_to_type.items():
-            if content_type not in content.SERIALIZERS and content_type in registry._decoders:
-                content.register(name, None, registry._decoders[content_type], content_type)
 
     def import_modules(self) -> None:
         """Import ``-I`` modules; those of the configuration came with :meth:`name_worker`."""

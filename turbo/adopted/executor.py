@@ -26,6 +26,7 @@ from kombu.serialization import loads as kombu_loads
 
 from turbo import failpoint
 from turbo.adopted import process, tracing
+from turbo.adopted.contents import own_contents
 from turbo.adopted.request_fields import RequestFields
 from turbo.child.acceptance import Acceptance
 from turbo.exceptions import InvalidTaskError, SerializationError
@@ -112,6 +113,7 @@ class AdoptedExecutor:
         self._headers = HeaderCache()
         self._fields = RequestFields(options.hostname)
         self._zone = app.celery.timezone
+        self._own = own_contents()
         self._settings = app.task_options()
         self._plans: dict[str, Plan] = {}
 
@@ -174,9 +176,9 @@ class AdoptedExecutor:
         if packing is not None:
             body = compression.decompress(body, str(packing), self._options.max_body_size)
         accept = self._options.accept_content
-        if plain and b"__type__" in body and content.JSON in accept:
-            # Types that the app has taught kombu to carry are known to kombu alone.
-            return _by_kombu(body, properties)
+        if properties.content_type in self._own or (plain and b"__type__" in body and content.JSON in accept):
+            # Serializers of the app's, and types that it has taught kombu to carry, are known to kombu alone.
+            return _by_kombu(body, properties, accept)
         return content.decode(body, properties.content_type, properties.content_encoding, accept)
 
     def _plan(self, name: str) -> Plan | None:
@@ -295,8 +297,9 @@ def _pickled(value: object) -> bytes:
         return pickle.dumps(None)
 
 
-def _by_kombu(body: bytes, properties: Properties) -> Any:
+def _by_kombu(body: bytes, properties: Properties, accept: frozenset[str]) -> Any:
+    kind = properties.content_type
     try:
-        return kombu_loads(body, properties.content_type, properties.content_encoding or "utf-8", accept={content.JSON})
-    except Exception as error:  # a type's own decoder may raise anything
-        raise SerializationError(f"not {content.JSON}: {type(error).__name__}: {error}"[:1000]) from error
+        return kombu_loads(body, kind, properties.content_encoding or "utf-8", accept=accept)
+    except Exception as error:  # a decoder of the app's may raise anything
+        raise SerializationError(f"not {kind}: {type(error).__name__}: {error}"[:1000]) from error

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+_STDERR = 2
 _REQUESTS = {signal.SIGTERM: Request.TERM, signal.SIGINT: Request.INT, signal.SIGQUIT: Request.QUIT}
 
 
@@ -37,4 +38,5 @@ def remove(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _dump() -> None:
-    faulthandler.dump_traceback(sys.stderr, all_threads=True)
+    # Not sys.stderr: an app's logging may have put something there that has no descriptor.
+    faulthandler.dump_traceback(sys.__stderr__ or _STDERR, all_threads=True)

@@ -23,7 +23,7 @@ from kombu import Exchange, Queue
 from kombu.serialization import register
 
 register("rot", lambda value: codecs.encode(plain_json.dumps(value), "rot13"),
-         lambda body: plain_json.loads(codecs.decode(body if isinstance(body, str) else body.decode(), "rot13")),
+         lambda body: plain_json.loads(codecs.decode(bytes(body).decode(), "rot13")),
          "application/x-rot", "utf-8")
 nowhere, somewhere = os.environ["NOWHERE"], os.environ["PROJ_BROKER"]
 app.conf.update(
@@ -95,6 +95,31 @@ def _rot(value: object) -> str:
     import json
 
     return codecs.encode(json.dumps(value), "rot13")
+
+
+OWN_JSON = """
+import decimal
+import json as plain_json
+from kombu.serialization import register
+from kombu.utils.json import dumps
+
+def loads(text):
+    return plain_json.loads(text, parse_float=decimal.Decimal)
+
+register("json", dumps, loads, "application/json", "utf-8")
+
+@app.task(name="proj.kind")
+def kind(value):
+    return type(value).__name__
+"""
+
+
+@pytest.mark.row("WP6")
+def test_an_app_may_replace_the_decoder_of_json(place: Place) -> None:
+    place.write(OWN_JSON)
+    with place.worker("-c", "1") as worker:
+        worker.wait_for_line(READY)
+        assert place.client.send_task("proj.kind", (1.5,)).get(timeout=30) == "Decimal"
 
 
 def test_a_queue_that_nobody_configured_is_refused(place: Place) -> None:
