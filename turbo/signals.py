@@ -1,0 +1,282 @@
+"""What a program can be told of: tasks sent, run and ended, workers and their processes started and stopped.
+
+Every process may import this module; it imports nothing of turbo. Names and arguments are Celery's. Who sends which
+signal, and in which process, is said beside each; a program connects functions to them at import, so that the worker
+and its children, which are forked later, have them all. A receiver's error is logged and goes no further. Whoever
+sends on a hot path looks at ``receivers`` first, which is one and the same list for ever: a signal that nobody hears
+costs one look.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable
+
+    Receiver = Callable[..., Any]
+
+__all__ = [
+    "Signal", "after_setup_logger", "after_setup_task_logger", "after_task_publish", "beat_embedded_init", "beat_init",
+    "before_task_publish", "celeryd_after_setup", "celeryd_init", "eventlet_pool_apply", "eventlet_pool_postshutdown",
+    "eventlet_pool_preshutdown", "eventlet_pool_started", "heartbeat_sent", "import_modules", "setup_logging",
+    "task_failure", "task_internal_error", "task_postrun", "task_prerun", "task_received", "task_rejected",
+    "task_retry", "task_revoked", "task_sent", "task_success", "task_unknown", "user_preload_options",
+    "worker_before_create_process", "worker_init", "worker_process_init", "worker_process_shutdown", "worker_ready",
+    "worker_shutdown", "worker_shutting_down",
+]  # fmt: skip
+
+logger = logging.getLogger("celery.utils.dispatch.signal")
+
+#: Seconds before a receiver connected with ``retry`` is tried again: the first pause, what each adds, the longest.
+_FIRST_PAUSE: Final = 2.0
+_STEP: Final = 2.0
+_LONGEST_PAUSE: Final = 30.0
+#: Marks the function that stands for a receiver with ``retry``: the receiver itself.
+_STANDS_FOR: Final = "__turbo_receiver__"
+
+
+class _Connection:
+    """One receiver of a signal and the sender that it hears."""
+
+    __slots__ = ("key", "receiver", "sender", "weak")
+
+    def __init__(self, key: Hashable, receiver: Any, sender: Any, weak: bool) -> None:
+        self.key = key
+        #: The receiver, or a weak reference to it.
+        self.receiver = receiver
+        self.weak = weak
+        #: The sender's identity, None for any; or a proxy, looked up at each sending: its object may not exist yet.
+        self.sender = sender if _is_proxy(sender) else _identity(sender)
+
+    def found(self) -> Receiver | None:
+        """The receiver, or None once it is gone."""
+        found: Receiver | None = self.receiver() if self.weak else self.receiver
+        return found
+
+    def hears(self, sender: Hashable) -> bool:
+        """Whether it wants what the sender of this identity sends."""
+        own = self.sender
+        return own is None or (_identity(own) if _is_proxy(own) else own) == sender
+
+
+class Signal:
+    """Something that happens, and the functions to call when it does."""
+
+    def __init__(
+        self, providing_args: Iterable[str] | None = None, use_caching: bool = False, name: str | None = None
+    ) -> None:
+        """``providing_args`` names the arguments of :meth:`send`, for readers; ``use_caching`` changes nothing."""
+        self.name = name
+        self.providing_args = set(providing_args or ())
+        #: Empty when nobody listens. The list stays the same one.
+        self.receivers: list[_Connection] = []
+        self._lock = threading.RLock()
+
+    def connect(self, *args: Any, **options: Any) -> Any:
+        """Call ``receiver(signal=…, sender=…, **named)`` whenever this is sent.
+
+        ``connect(receiver, sender=None, weak=True, dispatch_uid=None, retry=False)``, or a decorator with or without
+        those options. Only what ``sender`` sends is heard, if it is given. ``weak``: the signal alone does not keep the
+        receiver alive. A second receiver with the same ``dispatch_uid`` and sender is not connected. ``retry``: a
+        receiver that raises is called again, with growing pauses, until it does not; ``weak`` is then ignored. Raises
+        ValueError for a receiver that does not take arbitrary keywords.
+        """
+        if args and callable(args[0]):
+            return self._connect(args[0], *args[1:], **options)
+        return lambda receiver: self._connect(receiver, *args, **options)
+
+    def disconnect(
+        self, receiver: Receiver | None = None, sender: Any = None, weak: Any = None, dispatch_uid: Hashable = None
+    ) -> bool:
+        """Undo :meth:`connect` with the same receiver or ``dispatch_uid`` and the same sender; whether there was one.
+
+        ``weak`` has no effect.
+        """
+        key = _key(receiver, sender, dispatch_uid)
+        with self._lock:
+            for connection in self.receivers:
+                if connection.key == key:
+                    self.receivers.remove(connection)
+                    return True
+        return False
+
+    def has_listeners(self, sender: Any = None) -> bool:
+        """Whether somebody hears what ``sender`` sends."""
+        return bool(self._hearing(sender))
+
+    def send(self, sender: Any, **named: Any) -> list[tuple[Receiver, Any]]:
+        """Call every receiver that hears ``sender``; return each with what it returned, or with what it raised."""
+        if not self.receivers:
+            return []
+        responses: list[tuple[Receiver, Any]] = []
+        for receiver in self._hearing(sender):
+            try:
+                responses.append((receiver, receiver(signal=self, sender=sender, **named)))
+            except Exception as error:
+                logger.exception("Signal handler %r raised: %r", receiver, error)
+                responses.append((receiver, error))
+        return responses
+
+    send_robust = send
+
+    def __repr__(self) -> str:
+        return f"<Signal: {self.name} providing_args={self.providing_args!r}>"
+
+    # -- inside ------------------------------------------------------------------------------------------
+
+    def _connect(
+        self,
+        receiver: Receiver,
+        sender: Any = None,
+        weak: bool = True,
+        dispatch_uid: Hashable = None,
+        retry: bool = False,
+    ) -> Receiver:
+        if not callable(receiver):
+            raise TypeError("a receiver of a signal must be callable")
+        if not _takes_keywords(receiver):
+            raise ValueError("a receiver of a signal must accept keyword arguments")
+        key = _key(receiver, sender, dispatch_uid)
+        target: Any = _until_it_works(receiver) if retry else receiver
+        weak = weak and not retry
+        if weak:
+            make = weakref.WeakMethod if hasattr(receiver, "__func__") else weakref.ref
+            target = make(receiver, self._forget)
+        with self._lock:
+            self.receivers[:] = [each for each in self.receivers if each.found() is not None]
+            if all(each.key != key for each in self.receivers):
+                self.receivers.append(_Connection(key, target, sender, weak))
+        return receiver
+
+    def _forget(self, reference: Any) -> None:
+        """A receiver is gone. Called by the garbage collector, anywhere: no lock is taken that may be held here."""
+        for connection in tuple(self.receivers):
+            if connection.receiver is reference:
+                try:
+                    self.receivers.remove(connection)
+                except ValueError:
+                    return  # another thread was faster
+
+    def _hearing(self, sender: Any) -> list[Receiver]:
+        identity = _identity(sender)
+        found = [each.found() for each in tuple(self.receivers) if each.hears(identity)]
+        return [receiver for receiver in found if receiver is not None]
+
+
+def _is_proxy(target: Any) -> bool:
+    return hasattr(type(target), "_get_current_object")
+
+
+def _identity(target: Any) -> Hashable:
+    """What is equal for the same receiver or sender: names are compared by their text, all else by what it is."""
+    if target is None or isinstance(target, (str, bytes)):
+        return target
+    if _is_proxy(target):
+        return _identity(target._get_current_object())  # noqa: SLF001 - what a proxy is asked by
+    if hasattr(target, "__func__"):
+        return id(getattr(target, "__self__", None)), id(target.__func__)
+    return id(target)
+
+
+def _key(receiver: Any, sender: Any, dispatch_uid: Hashable) -> Hashable:
+    own = dispatch_uid or _identity(getattr(receiver, _STANDS_FOR, receiver))
+    # A proxy counts as itself here: what it stands for may not exist yet.
+    return own, id(sender) if _is_proxy(sender) else _identity(sender)
+
+
+def _takes_keywords(receiver: Receiver) -> bool:
+    try:
+        parameters = inspect.signature(receiver).parameters.values()
+    except (TypeError, ValueError):
+        return True  # something built in, that does not say
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+
+
+def _until_it_works(receiver: Receiver) -> Receiver:
+    """Return a function that calls ``receiver`` again and again until it does not raise."""
+
+    def again(*args: Any, **kwargs: Any) -> Any:
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return receiver(*args, **kwargs)
+            except Exception:
+                logger.exception("Signal handler %r raised; trying again in %g s", receiver, pause)
+            time.sleep(pause)
+            pause = min(pause + _STEP, _LONGEST_PAUSE)
+
+    setattr(again, _STANDS_FOR, receiver)
+    return again
+
+
+def _signal(name: str, *arguments: str) -> Signal:
+    return Signal(arguments, name=name)
+
+
+# -- tasks: sent by whoever publishes one ------------------------------------------------------------------
+
+#: The sender is the task's name. Receivers may change body, headers and properties.
+before_task_publish = _signal(
+    "before_task_publish", "body", "exchange", "routing_key", "headers", "properties", "declare", "retry_policy"
+)
+after_task_publish = _signal("after_task_publish", "body", "exchange", "routing_key", "headers")
+#: Never sent; a name of Celery's old days.
+task_sent = _signal("task_sent", "task_id", "task", "args", "kwargs", "eta", "taskset")
+
+# -- tasks: sent in the child that runs one; the sender is the task ----------------------------------------
+
+task_prerun = _signal("task_prerun", "task_id", "task", "args", "kwargs")
+task_postrun = _signal("task_postrun", "task_id", "task", "args", "kwargs", "retval", "state")
+task_success = _signal("task_success", "result", "runtime")
+task_retry = _signal("task_retry", "request", "reason", "einfo")
+#: In the master for a task that ended with its child.
+task_failure = _signal("task_failure", "task_id", "exception", "args", "kwargs", "traceback", "einfo")
+task_internal_error = _signal(
+    "task_internal_error", "task_id", "args", "kwargs", "request", "exception", "traceback", "einfo"
+)
+
+# -- tasks: sent in the master -----------------------------------------------------------------------------
+
+task_received = _signal("task_received", "request")
+task_revoked = _signal("task_revoked", "request", "terminated", "signum", "expired")
+task_rejected = _signal("task_rejected", "message", "exc")
+task_unknown = _signal("task_unknown", "message", "exc", "name", "id")
+
+# -- the worker: in its command, before anything is forked --------------------------------------------------
+
+#: The sender of both is the worker's node name.
+celeryd_init = _signal("celeryd_init", "instance", "conf", "options")
+celeryd_after_setup = _signal("celeryd_after_setup", "instance", "conf")
+import_modules = _signal("import_modules")
+worker_init = _signal("worker_init")
+setup_logging = _signal("setup_logging", "loglevel", "logfile", "format", "colorize")
+after_setup_logger = _signal("after_setup_logger", "logger", "loglevel", "logfile", "format", "colorize")
+after_setup_task_logger = _signal("after_setup_task_logger", "logger", "loglevel", "logfile", "format", "colorize")
+
+# -- the worker: in the master, and in each child -----------------------------------------------------------
+
+worker_ready = _signal("worker_ready")
+worker_shutting_down = _signal("worker_shutting_down", "sig", "how", "exitcode")
+worker_shutdown = _signal("worker_shutdown")
+#: In each child, before its first task and after its last.
+worker_process_init = _signal("worker_process_init")
+worker_process_shutdown = _signal("worker_process_shutdown", "pid", "exitcode")
+
+# -- never sent by turbo: names that programs import --------------------------------------------------------
+
+#: Children are forked by a process that runs no code of the program's.
+worker_before_create_process = _signal("worker_before_create_process")
+heartbeat_sent = _signal("heartbeat_sent")
+beat_init = _signal("beat_init")
+beat_embedded_init = _signal("beat_embedded_init")
+eventlet_pool_started = _signal("eventlet_pool_started")
+eventlet_pool_preshutdown = _signal("eventlet_pool_preshutdown")
+eventlet_pool_postshutdown = _signal("eventlet_pool_postshutdown")
+eventlet_pool_apply = _signal("eventlet_pool_apply", "target", "args", "kwargs")
+user_preload_options = _signal("user_preload_options", "app", "options")
