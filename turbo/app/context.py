@@ -31,6 +31,8 @@ DEATH_HEADERS: Final = frozenset(
 
 #: Names that are no attributes of the request and yet not the user's own headers.
 _PROTOCOL_NAMES: Final = frozenset({"lang", "task", "argsrepr", "kwargsrepr", "compression", "meth"})
+#: Those of them that a task may ask its request for all the same.
+_TEXTS: Final = frozenset({"argsrepr", "kwargsrepr"})
 
 
 class _OfMessage:
@@ -254,7 +256,9 @@ class Context:
         return request
 
     def __getattr__(self, name: str) -> Any:
-        """Custom headers are attributes too."""
+        """Custom headers are attributes too, and what a producer says in a header that is nothing else."""
+        if name in _TEXTS and self._message is not None and (text := getattr(self._message, name)) is not None:
+            return text
         if not name.startswith("_"):
             headers = self.headers
             if headers is not None and name in headers:

@@ -53,9 +53,15 @@ class Site:
         self._env = {"WAYS_BROKER": vhost, "WAYS_BACKEND": redis_db, **self.oracle.env}
         self.worker: WorkerProcess = self.another()
 
-    def another(self, *options: str, env: Mapping[str, str] | None = None) -> WorkerProcess:
-        """A worker with these options, not started."""
-        command = ("-A", "tests.integration.worker.tasks", "-l", "info", *options)
+    def another(
+        self,
+        *options: str,
+        app: str = "tests.integration.worker.tasks",
+        level: str | None = "info",
+        env: Mapping[str, str] | None = None,
+    ) -> WorkerProcess:
+        """A worker with these options, not started. Without a ``level`` it has the default one."""
+        command = ("-A", app, *(("-l", level) if level else ()), *options)
         return WorkerProcess(*command, directory=self.directory, env={**self._env, **(env or {})})
 
     @contextmanager

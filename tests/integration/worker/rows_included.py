@@ -1,0 +1,10 @@
+"""A module that no app names: `-I` does."""
+
+from __future__ import annotations
+
+from tests.integration.worker.rows_app import app
+
+
+@app.task(name="rows.included")
+def included() -> str:
+    return "included"
