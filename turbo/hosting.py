@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from turbo.amqp.topology import Queue
     from turbo.app.conf import Settings
+    from turbo.backends.store import StoreSettings
     from turbo.child.main import ExecutorMaker
     from turbo.child.options import ChildOptions
     from turbo.log_format import LogSetup
@@ -60,6 +61,13 @@ class HostedApp(ABC):
     @abstractmethod
     def task_options(self) -> dict[str, TaskOptions]:
         """What settling and limiting each task depends on."""
+
+    @abstractmethod
+    def result_store(self) -> tuple[str | None, StoreSettings]:
+        """The URL and the settings of the store to which the master writes what children leave to it.
+
+        None: nowhere; the app's library stores every result itself.
+        """
 
     @abstractmethod
     def executor(self, options: ChildOptions) -> ExecutorMaker:

@@ -93,9 +93,13 @@ def plan(app: Turbo | HostedApp, options: WorkerOptions) -> Blueprint:
     """Everything that the master is told, worked out from the app's configuration."""
     conf = app.conf
     tls = bool(conf["broker_use_ssl"])
-    hosted = isinstance(app, HostedApp)
-    # A hosted app's library stores its results itself, in the children and through the judge.
-    backend = None if hosted else conf["result_backend"]
+    if isinstance(app, HostedApp):
+        # Its library stores results itself, in the children and through the judge, but for those that it hands over.
+        stores = False
+        backend, settings = app.result_store()
+    else:
+        backend, settings = conf["result_backend"], store_settings(conf)
+        stores = store_kind(backend) != "disabled"
     return Blueprint(
         options=options,
         read_addresses=parse_broker_urls(conf["broker_read_url"], tls=tls),
@@ -104,8 +108,8 @@ def plan(app: Turbo | HostedApp, options: WorkerOptions) -> Blueprint:
         queues=app.worker_queues(options.queues or None, options.exclude_queues or None),
         tasks=app.task_options(),
         result_backend=backend,
-        store_settings=store_settings(conf),
-        stores=store_kind(backend) != "disabled",
+        store_settings=settings,
+        stores=stores,
         judge=app.judge(options) if isinstance(app, HostedApp) else None,
     )
 

@@ -7,20 +7,24 @@ app: the configuration is written through, queues are Celery's own, and tasks ar
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from celery.app import trace
+from celery.exceptions import ImproperlyConfigured as CeleryImproperlyConfigured
 from celery.utils.nodenames import worker_direct
 
 from turbo.adopted import logs
 from turbo.adopted.contents import teach_names
 from turbo.adopted.executor import adopted
 from turbo.adopted.facade import AdoptedWorker
+from turbo.adopted.handed_results import can_be_handed
 from turbo.adopted.judge import AdoptedJudge
 from turbo.adopted.requests import has_own_class
 from turbo.adopted.settings import AdoptedSettings
 from turbo.amqp.url import parse_broker_urls
 from turbo.app.queues import queue_from
+from turbo.backends.registry import store_settings
 from turbo.exceptions import ImproperlyConfigured
 from turbo.hosting import HostedApp
 from turbo.policy.task_options import TaskOptions
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from celery import Celery
 
     from turbo.amqp.topology import Queue
+    from turbo.backends.store import StoreSettings
     from turbo.child.main import ExecutorMaker
     from turbo.child.options import ChildOptions
     from turbo.log_format import LogSetup
@@ -45,6 +50,8 @@ class AdoptedApp(HostedApp):
         self.celery = app
         self.worker = AdoptedWorker(app)
         self.conf = AdoptedSettings(app)
+        #: Children leave results to the master, where that is the same to all.
+        self.hands_results = False
 
     @property
     def tasks(self) -> Mapping[str, Any]:
@@ -103,6 +110,21 @@ class AdoptedApp(HostedApp):
     def task_options(self) -> dict[str, TaskOptions]:
         """The options of every task, with Celery's own fall-backs to the configuration."""
         return {name: options_of(task) for name, task in self.celery.tasks.items()}
+
+    def result_store(self) -> tuple[str | None, StoreSettings]:
+        """Where the master stores what children leave to it; Celery stores everything else.
+
+        Raises ImproperlyConfigured for a backend that Celery does not know or cannot load.
+        """
+        settings = store_settings(self.conf)
+        try:
+            url = can_be_handed(self.celery)
+        except (CeleryImproperlyConfigured, ImportError) as error:
+            raise ImproperlyConfigured(f"the result backend cannot be used: {error}") from error
+        if url is None:
+            return None, settings
+        self.hands_results = True
+        return url, replace(settings, expires=self.celery.backend.expires)
 
     def executor(self, options: ChildOptions) -> ExecutorMaker:
         """What runs this app's tasks in a child."""

@@ -27,6 +27,7 @@ from kombu.serialization import loads as kombu_loads
 from turbo import failpoint
 from turbo.adopted import process, tracing
 from turbo.adopted.contents import own_contents
+from turbo.adopted.handed_results import Handover, is_untouched
 from turbo.adopted.request_fields import RequestFields
 from turbo.child.acceptance import Acceptance
 from turbo.exceptions import InvalidTaskError, SerializationError
@@ -69,7 +70,8 @@ def adopted(app: AdoptedApp, options: ChildOptions) -> ExecutorMaker:
 
     def make(boot: ChildBoot, link: ChildLink, soft: SoftLimit) -> AdoptedExecutor:
         process.enter(app.celery, boot.index, options.hostname, soft)
-        return AdoptedExecutor(app, options, link, soft)
+        hands = app.hands_results and is_untouched(app.celery.backend)
+        return AdoptedExecutor(app, options, link, soft, Handover(app.celery, soft) if hands else None)
 
     return make
 
@@ -77,9 +79,9 @@ def adopted(app: AdoptedApp, options: ChildOptions) -> ExecutorMaker:
 class Plan:
     """A task with what does not change from message to message."""
 
-    __slots__ = ("early", "enters", "hears", "options", "task", "trace", "verbs")
+    __slots__ = ("early", "enters", "handover", "hears", "options", "task", "trace", "verbs")
 
-    def __init__(self, task: Any, options: TaskOptions, hears: bool) -> None:
+    def __init__(self, task: Any, options: TaskOptions, hears: bool, handover: Handover | None) -> None:
         self.task = task
         self.trace = task.__trace__
         self.options = options
@@ -99,13 +101,18 @@ class Plan:
         }
         #: The task has a request class of its own, which hears of every end in the master.
         self.hears = hears
+        #: Takes what the task leaves to the master to store; None: nothing.
+        self.handover = handover if handover is not None and not hears and handover.suits(task) else None
 
 
 class AdoptedExecutor:
     """Runs the tasks of a ``celery.Celery`` app."""
 
-    def __init__(self, app: AdoptedApp, options: ChildOptions, link: ChildLink, soft: SoftLimit) -> None:
+    def __init__(
+        self, app: AdoptedApp, options: ChildOptions, link: ChildLink, soft: SoftLimit, handover: Handover | None
+    ) -> None:
         self._app = app
+        self._handover = handover
         self._options = options
         self._link = link
         self._soft = soft
@@ -192,7 +199,7 @@ class AdoptedExecutor:
             options = self._settings[name]
         if task.__trace__ is None:
             tracing.build_trace(self._app.celery, task, self._options.hostname, self._soft)
-        plan = self._plans[name] = Plan(task, options, self._app.has_own_request(task))
+        plan = self._plans[name] = Plan(task, options, self._app.has_own_request(task), self._handover)
         return plan
 
     def _admitted(self, seq: int, began: int, message: TaskMessage) -> bool:
@@ -220,12 +227,15 @@ class AdoptedExecutor:
     ) -> None:  # hot: bench drain --app celery
         """Run Celery's tracer and report how it ended."""
         self._soft.running = seq
+        handover = plan.handover
+        if handover is not None:
+            handover.open(message.id, in_chord=message.chord is not None)
         try:
             outcome, info, seconds, text = plan.trace(message.id, request["args"], request["kwargs"], request)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome
             outcome, info, seconds, text = self._escaped(message, plan, error)
         except BaseException as error:
-            self._left(message, error)
+            self._left(message, plan, error)
             raise AssertionError("not reached") from error
         self._soft.running = 0
         self._link.page.leave_body()
@@ -237,27 +247,30 @@ class AdoptedExecutor:
             ending = Ending.REJECT_REQUEUE if info.retval.requeue else Ending.REJECT
         else:
             ending = _ENDINGS[info.state]
+        store = b"" if handover is None else handover.close(succeeded=info is None)
         told: object = None
         if plan.hears or ending is Ending.REJECT:
             told = (1, outcome, seconds) if info is not None else (0, text, seconds)
-        self._done(seq, began, plan.verbs[ending], ending, told=told)
+        self._done(seq, began, plan.verbs[ending], ending, told=told, store=store)
 
     def _escaped(self, message: TaskMessage, plan: Plan, error: Exception) -> tuple[Any, Any, float, None]:
         """Something came through the tracer, which keeps everything but a late ``Reject``: it is the outcome."""
         if isinstance(error, MemoryError):
-            self._left(message, error)
+            self._left(message, plan, error)
         if not isinstance(error, Reject):
             logger.error("Task %s failed outside of its body: %r", message.label, error, exc_info=True)
             plan.task.backend.mark_as_failure(message.id, error)
             return error, trace.TraceInfo(states.FAILURE, error), 0.0, None
         return ExceptionInfo(), trace.TraceInfo(states.REJECTED, error), 0.0, None
 
-    def _left(self, message: TaskMessage, error: BaseException) -> None:
+    def _left(self, message: TaskMessage, plan: Plan, error: BaseException) -> None:
         """The body asked the process to end, or ran out of memory: the master sees a lost child, as it should."""
         logger.error("Task %s ended its child: %r", message.label, error)
         code = error.code if isinstance(error, SystemExit) else _EXIT_BY_TASK
         number = code if isinstance(code, int) else _EXIT_BY_TASK
         self._link.signal()
+        if plan.handover is not None:
+            plan.handover.store_now()
         process.leave(number)
         sys.stdout.flush()
         sys.stderr.flush()
@@ -273,13 +286,15 @@ class AdoptedExecutor:
         due_ns: int = 0,
         detail: str | None = None,
         told: object = None,
+        store: bytes = b"",
     ) -> None:
-        """Write the DONE record, with what the master's judge has to know beyond it.
+        """Write the DONE record, with what the master's judge has to know beyond it, or what the master has to store.
 
-        ``detail`` says why a message did not run; ``told`` is what Celery's pool would have handed to the request.
+        ``detail`` says why a message did not run; ``told`` is what Celery's pool would have handed to the request;
+        ``store`` is a packed store request, where there is neither.
         """
         if detail is None and told is None:
-            flags, tail = 0, b""
+            flags, tail = 0, store
         else:
             flags, tail = frames.FOR_JUDGE, _pickled(detail if told is None else told)
         self._link.emit(
