@@ -98,6 +98,14 @@ class Turbo(TaskKeeper):
         """
         return self.sending.send(name, args, kwargs, task_id, None, options)
 
+    async def asend_task(
+        self, name: str, args: Any = None, kwargs: Any = None, task_id: str | None = None, **options: Any
+    ) -> AsyncResult:
+        """:meth:`send_task` for programs on asyncio: the event loop goes on while the broker confirms."""
+        import asyncio  # most callers are not on asyncio, and it is large
+
+        return await asyncio.to_thread(self.send_task, name, args, kwargs, task_id, **options)
+
     def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult:
         """Return the handle of the call ``task_id``."""
         return AsyncResult(task_id, app=self, **kwargs)

@@ -83,6 +83,10 @@ class DisabledReader:
         """Raise ``NotImplementedError``, as Celery does."""
         raise self._refuse()
 
+    def watch(self, task_id: str, found: Callable[[Meta], object]) -> Callable[[], None]:
+        """Raise ``NotImplementedError``."""
+        raise self._refuse()
+
     def forget(self, task_id: str) -> None:
         """Raise ``NotImplementedError``, as Celery does."""
         raise self._refuse()

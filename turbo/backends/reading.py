@@ -69,6 +69,12 @@ class ResultReader(Protocol):
         seconds. Raises ``turbo.exceptions.TimeoutError`` after ``timeout`` seconds (None: never).
         """
 
+    def watch(self, task_id: str, found: Callable[[Meta], object]) -> Callable[[], None]:
+        """Call ``found`` once with the final document, from any thread; returns what ends the waiting early.
+
+        Holds no thread for each, and never waits itself.
+        """
+
     def forget(self, task_id: str) -> None:
         """Delete the document."""
 

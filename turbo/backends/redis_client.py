@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from turbo.backends.reading import Meta, ReaderSettings, decode_meta, pending
+from turbo.backends.redis_lookout import Lookout
 from turbo.backends.redis_wire import lifetime, task_key_prefix
 from turbo.backends.url import RedisAddress, parse_redis_url, redact_backend_url
 from turbo.exceptions import ImproperlyConfigured, OperationalError, TimeoutError
@@ -59,6 +60,7 @@ class RedisReader:
         self._lock = threading.Lock()
         self._client: redis.Redis | None = None
         self._subscriptions = _Subscriptions()
+        self._lookout: Lookout | None = None
 
     # -- the Protocol ----------------------------------------------------------------------------------------
 
@@ -99,6 +101,14 @@ class RedisReader:
                     raise TimeoutError("The operation timed out.") from error
                 time.sleep(delay)
 
+    def watch(self, task_id: str, found: Callable[[Meta], object]) -> Callable[[], None]:
+        """Call ``found`` once with the final document, from the thread that waits for all of them."""
+        with self._lock:
+            if self._lookout is None:
+                self._lookout = Lookout(lambda: self._ask(_subscription), self._ask, self._decode)
+            lookout = self._lookout
+        return lookout.watch(self._key(task_id), found)
+
     def forget(self, task_id: str) -> None:
         """Delete the document."""
         self._ask(lambda client: client.delete(self._key(task_id)))
@@ -136,6 +146,10 @@ class RedisReader:
     def close(self) -> None:
         """Close this process's connections."""
         self._drop_subscription()
+        with self._lock:
+            lookout, self._lookout = self._lookout, None
+        if lookout is not None:
+            lookout.close()
         with self._lock:
             client, self._client = self._client, None
         if client is not None:
@@ -229,6 +243,11 @@ class RedisReader:
         pubsub, self._subscriptions.pubsub = self._subscriptions.pubsub, None
         if pubsub is not None and self._subscriptions.pid == os.getpid():
             pubsub.close()
+
+
+def _subscription(client: redis.Redis) -> PubSub:
+    found: PubSub = client.pubsub()  # type: ignore[no-untyped-call]
+    return found
 
 
 def _client(address: RedisAddress, settings: ReaderSettings) -> redis.Redis:

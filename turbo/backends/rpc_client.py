@@ -117,6 +117,32 @@ class RpcReader:
                     if not self._watchers[task_id]:
                         del self._watchers[task_id]
 
+    def watch(self, task_id: str, found: Callable[[Meta], object]) -> Callable[[], None]:
+        """Call ``found`` once with the final document, from the consumer's thread or at once."""
+        told = threading.Event()
+
+        def arrived(meta: Meta) -> None:
+            if meta["status"] in READY_STATES and not told.is_set():
+                told.set()
+                cancel()
+                found(dict(meta))
+
+        def cancel() -> None:
+            with self._arrived:
+                watchers = self._watchers.get(task_id, [])
+                if arrived in watchers:
+                    watchers.remove(arrived)
+                    if not watchers:
+                        del self._watchers[task_id]
+
+        with self._arrived:
+            self._watchers.setdefault(task_id, []).append(arrived)
+        if (meta := self._newest(task_id)) is not None:
+            arrived(meta)
+        if not told.is_set():
+            self._consume(0)
+        return cancel
+
     def forget(self, task_id: str) -> None:
         """Drop what has arrived; nothing is stored elsewhere."""
         with self._arrived:

@@ -70,7 +70,7 @@ def _accepted(name: str, **attributes: Any) -> click.Parameter:
 
 def worker_params() -> list[click.Parameter]:
     """New click parameters for ``turbo worker``."""
-    return [*_node(), *_children(), *_queues(), *_running(), *_accepted_only(), *_refused()]
+    return [*_node(), *_children(), *_limits(), *_queues(), *_running(), *_accepted_only(), *_refused()]
 
 
 def _node() -> list[click.Parameter]:
@@ -116,6 +116,16 @@ def _children() -> list[click.Parameter]:
             help="Whether the window follows the tasks' run times. [default: adaptive]",
         ),
         EnvOption(["--disable-prefetch"], is_flag=True, help="Reserve one message per child, no more."),
+        EnvOption(
+            ["--async-concurrency"],
+            type=click.IntRange(min=1),
+            help="Tasks that are coroutines, at once in each child (100).",
+        ),
+    ]
+
+
+def _limits() -> list[click.Parameter]:
+    return [
         EnvOption(["--time-limit"], type=Positive(), metavar="SECONDS", help="Kill a task that runs so long."),
         EnvOption(
             ["--soft-time-limit"],
@@ -129,11 +139,6 @@ def _children() -> list[click.Parameter]:
             type=Memory(),
             metavar="SIZE",
             help="Replace a child grown past so much (KiB, or with a unit: 512MB), once its task is done.",
-        ),
-        EnvOption(
-            ["--async-concurrency"],
-            type=click.IntRange(min=1),
-            help="Tasks that are coroutines, at once in each child (100).",
         ),
         EnvOption(
             ["--max-memory-per-child-hard"],

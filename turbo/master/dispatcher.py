@@ -214,10 +214,6 @@ class Dispatcher:
             self._ahead -= 1
         self._list(child)
 
-    def has_room(self, child: ChildProcess) -> None:
-        """A task that ran as a coroutine has ended, so this child may take one more."""
-        self._list(child)
-
     def balance(self) -> None:
         """After a batch: hand out, and let free children take over what busy ones hold unstarted."""
         self.pump()
@@ -237,11 +233,8 @@ class Dispatcher:
         """Put a child where its load says: among the free, among those with room, or nowhere."""
         if not child.serving or child.probe:
             return
-        held = len(child.assigned)
-        at_once = len(child.parked)
-        if at_once >= self._async_limit:
-            return
-        if self._max_tasks is not None and recycling.may_take(child.done, held + at_once, self._max_tasks) == 0:
+        held, parked = len(child.assigned), len(child.parked)
+        if parked >= self._async_limit or not recycling.may_take(child.done, held + parked, self._max_tasks):
             return
         if held == 0:
             if not child.free_listed:

@@ -164,6 +164,8 @@ class Outcomes:
                     self._settlement.state(child.holding(seq), frames.unpack_store(payload))
                 elif kind == frames.ADMITTED:
                     self._admitted(child, seq, payload)
+                elif kind == frames.ASKED:
+                    self._asked(child, seq, payload)
                 else:
                     raise RingCorrupt(f"record of unknown kind {kind}")
         except (RingCorrupt, IllegalTransition, ValueError, KeyError) as error:
@@ -181,6 +183,8 @@ class Outcomes:
         flags, soft_ns, hard_ns, limit = frames.unpack_started(payload)
         if flags & frames.EARLY_ACK:
             self._settlement.ack_early(delivery)
+        if flags & frames.TELL_JUDGE:
+            self._judge.accepted(delivery, child.pid)
         if flags & frames.HAS_LIMITS:
             self._limits.arm(child, seq, soft_ns, hard_ns, limit)
 
@@ -190,6 +194,14 @@ class Outcomes:
         child.parked[seq] = child.assigned.pop(seq)
         child.link.release(seq)
         self._dispatcher.finished(child, _ADMISSION_NS)
+
+    def _asked(self, child: ChildProcess, seq: int, payload: bytes) -> None:
+        """A task waits for its document to be stored."""
+        asked = frames.unpack_asked(payload)
+        delivery = child.holding(seq)
+        if delivery is None:
+            raise RingCorrupt(f"record {seq} asks and is not with this child")
+        self._settlement.outcome(delivery, asked, functools.partial(child.link.answer, asked.place, seq))
 
     def _done(self, child: ChildProcess, seq: int, payload: bytes) -> None:
         delivery = child.assigned.pop(seq, None)
@@ -206,7 +218,7 @@ class Outcomes:
             store = frames.unpack_store(payload, frames.DONE_SIZE)
         child.done += 1
         if parked:
-            self._dispatcher.has_room(child)
+            self._dispatcher.take_up(child)
         else:
             self._dispatcher.finished(child, runtime_ns)
         self.endings[ending] += 1

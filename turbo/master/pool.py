@@ -193,30 +193,29 @@ class Pool:
         child.link.page.set_soft(seq)
         _signal(child, signal.SIGUSR1)
 
-    def kill_running(self, child: ChildProcess, seq: int, reason: str, detail: object) -> bool:
+    def kill_running(
+        self, child: ChildProcess, seq: int, reason: str, detail: object, number: int = signal.SIGKILL
+    ) -> bool:
         """Kill the child if and only if it still runs ``seq``: see the argument in ``master.time_limits``."""
         self._dispatcher.remove_child(child)
         self._dispatcher.resubmit(self._dispatcher.reclaim(child))
         running = child.link.page.running()
-        if seq in child.parked:
-            child.limited = seq
-        elif running is None or running.seq != seq:
+        if seq not in child.parked and (running is None or running.seq != seq):
             if child.serving:
                 self._dispatcher.add_child(child)
             self.dismiss(child)
             return False
-        self.kill(child, reason, detail)
+        self.kill(child, reason, detail, number)
         self._dispatcher.pump()
         return True
 
-    def kill(self, child: ChildProcess, reason: str, detail: object) -> None:
-        """SIGKILL the child now, whatever it does; the spawner ends its process group when it reaps."""
-        if child.state in (ChildState.KILLED, ChildState.GONE):
-            return
-        child.move(ChildState.KILLED)
-        child.kill_reason, child.verdict = reason, detail
-        self._dispatcher.remove_child(child)
-        _signal(child, signal.SIGKILL)
+    def kill(self, child: ChildProcess, reason: str, detail: object, number: int = signal.SIGKILL) -> None:
+        """Signal the child's end, once more if it was; the spawner ends its process group when it reaps."""
+        if child.state < ChildState.KILLED:
+            child.move(ChildState.KILLED)
+            child.kill_reason, child.verdict = reason, detail
+            self._dispatcher.remove_child(child)
+        _signal(child, number)
 
     def child_corrupt(self, child: ChildProcess, reason: str) -> None:
         """Its ring cannot be believed: kill it and start afresh."""

@@ -112,4 +112,6 @@ class HardLimits:
 
     def _hard(self, child: ChildProcess, seq: int, limit: float) -> None:
         assert self._executioner is not None
+        if seq in child.parked:
+            child.limited = seq
         self._executioner.kill_running(child, seq, "time_limit", int(limit) if limit.is_integer() else limit)

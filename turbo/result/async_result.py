@@ -8,6 +8,7 @@ any thread. A final document is read once and remembered; it never runs what a d
 
 from __future__ import annotations
 
+import builtins
 from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, cast
 
@@ -134,6 +135,45 @@ class AsyncResult(StoredResult, Generic[T]):
         return cast("T", self.maybe_throw(propagate=propagate, callback=callback))
 
     wait = get
+
+    async def aget(
+        self,
+        timeout: float | None = None,
+        propagate: bool = True,
+        callback: Callable[[str, Any], object] | None = None,
+        disable_sync_subtasks: bool = True,
+    ) -> T:
+        """:meth:`get` for programs on asyncio: waits without holding up the event loop, and without a thread each.
+
+        Raises ``turbo.exceptions.TimeoutError`` when time is up. Inside a task it raises RuntimeError as ``get`` does.
+        """
+        import asyncio  # most programs that read results are not on asyncio, and it is large
+
+        if self.ignored:
+            return cast("T", None)
+        if disable_sync_subtasks:
+            assert_will_not_block()
+        if self._final is None:
+            loop = asyncio.get_running_loop()
+            arrived: asyncio.Future[Meta] = loop.create_future()
+
+            def found(meta: Meta) -> None:
+                loop.call_soon_threadsafe(deliver, meta)
+
+            def deliver(meta: Meta) -> None:
+                if not arrived.done():
+                    arrived.set_result(meta)
+
+            cancel = await asyncio.to_thread(self.backend.watch, self.id, found)
+            try:
+                async with asyncio.timeout(timeout):
+                    meta = await arrived
+            except builtins.TimeoutError:
+                raise TimeoutError("The operation timed out.") from None
+            finally:
+                cancel()
+            self._take(meta)
+        return cast("T", self.maybe_throw(propagate=propagate, callback=callback))
 
     def maybe_throw(self, propagate: bool = True, callback: Callable[[str, Any], object] | None = None) -> Any:
         """Raise the task's exception if it failed; otherwise return its result as it is now."""

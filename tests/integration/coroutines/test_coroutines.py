@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,7 @@ from tests.harness.redis_server import RedisServer
 from tests.harness.worker import WorkerProcess
 from turbo import Turbo
 from turbo.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
+from turbo.exceptions import TimeoutError as TurboTimeoutError
 
 TASKS = '''
 import asyncio
@@ -306,6 +309,40 @@ def test_children_killed_among_many_lose_nothing(place: Place) -> None:
     starts = [name for name in place.oracle.ids("start") if name.startswith("early")]
     assert len(starts) == len(set(starts)), "one that was acknowledged at its start began twice"
     assert {name for name in names if name.startswith("late")} <= set(place.oracle.ids("end"))
+
+
+@pytest.mark.parametrize("backend", ["redis", "rpc"])
+def test_a_program_on_asyncio_calls_and_waits(place: Place, one: str, redis_server: RedisServer, backend: str) -> None:
+    """Many results are waited for at once, by no more than one thread beside the loop's own."""
+    where = uuid.uuid4().hex
+
+    async def program(app: Turbo) -> None:
+        meet = app.task(name="meet")(lambda where, count: None)
+        results = [await meet.aapply_async((where, 40), queue=one) for _ in range(39)]
+        waits = [asyncio.ensure_future(result.aget(timeout=30)) for result in results]
+        failing = await app.asend_task("boom", queue=one)
+        with pytest.raises(Exception, match="TaskGroup"):
+            await failing.aget(timeout=30)
+        # The loop's own pool, whose size does not follow the waits, and one for all of them.
+        assert threading.active_count() < len(waits) // 2
+        late = await app.asend_task("hang", queue=one, soft_time_limit=2)
+        with pytest.raises(TurboTimeoutError):
+            await late.aget(timeout=0.05)
+        assert not any(wait.done() for wait in waits)
+        results.append(await app.asend_task("meet", (where, 40), queue=one))
+        waits.append(asyncio.ensure_future(results[-1].aget(timeout=30)))
+        assert len(set(await asyncio.gather(*waits))) == 1
+        assert await results[0].aget() == await results[1].aget()
+
+    url = place.client.conf.result_backend if backend == "redis" else "rpc://"
+    with Turbo("asyncio", broker=place.client.conf.broker_url, backend=url, set_as_current=False) as app:
+        if backend == "rpc":
+            with place.worker("-Q", "replies", "-c", "1", "-n", "replies@here", "--result-backend", "rpc://") as worker:
+                worker.wait_for_line(r"ready\.$")
+                one = "replies"
+                asyncio.run(program(app))
+        else:
+            asyncio.run(program(app))
 
 
 def _pool(worker: WorkerProcess) -> list[int]:
