@@ -299,7 +299,7 @@ def test_the_headers_word_on_results_counts_before_the_tasks(turbo: Side) -> Non
     assert not {case for case in turbo.documents if case.startswith("ignored")}
 
 
-@pytest.mark.row("WP3")
+@pytest.mark.row("WP3", "PL32")
 @pytest.mark.timeout(120)
 def test_a_body_of_100_mb(place: Place) -> None:
     script = """

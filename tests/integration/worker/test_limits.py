@@ -65,7 +65,7 @@ def _runs(pid: int) -> bool:
         return False
 
 
-@pytest.mark.row("PL6", "PL8")
+@pytest.mark.row("PL6", "PL8", "CL13", "RU4")
 @pytest.mark.parametrize(
     ("task", "options"),
     [("softly", {}), ("long", {"soft_time_limit": 0.3}), ("early", {}), ("early", {"soft_time_limit": 0.3})],
@@ -77,7 +77,7 @@ def test_the_soft_limit_is_raised_in_the_body(site: Site, task: str, options: di
     assert time.monotonic() - began < 0.3 + GRACE
 
 
-@pytest.mark.row("PL8")
+@pytest.mark.row("PL8", "CL13")
 def test_the_worker_s_limits_hold_where_nothing_else_is_said(site: Site) -> None:
     identifier = site.send("early", "count in C")
     _wait_killed(site, identifier, LIMIT)

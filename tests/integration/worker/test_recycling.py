@@ -16,7 +16,7 @@ def _titles(site: Site) -> list[str]:
     return [" ".join(child.cmdline()) for child in site.worker.children()]
 
 
-@pytest.mark.row("PL12", "PL28")
+@pytest.mark.row("PL12", "PL28", "CL14")
 def test_exactly_so_many_tasks_per_child(site: Site) -> None:
     with site.running("-c", "2", "--max-tasks-per-child", "10"):
         sent = [site.send("early", "return") for _ in range(200)]
@@ -30,7 +30,7 @@ def test_exactly_so_many_tasks_per_child(site: Site) -> None:
     assert sum(1 for count in runs.values() if count < 10) <= 2
 
 
-@pytest.mark.row("PL13", "PL14", "P15")
+@pytest.mark.row("PL13", "PL14", "P15", "CL14")
 @pytest.mark.parametrize("limit", ["150MB", "153600"])
 def test_a_grown_child_is_replaced_before_it_leaves_and_finishes_its_task(site: Site, limit: str) -> None:
     with site.running("-c", "1", "--max-memory-per-child", limit) as worker:

@@ -15,7 +15,9 @@ def test_every_setting_of_celery_is_known() -> None:
     assert not CELERY.keys() - SETTINGS.keys()
 
 
-@pytest.mark.row("CF4", "CF6", "CF7", "CF8", "CF10", "CF11", "CF12", "CF13", "CF14", "CF15", "CF21", "CF23")
+@pytest.mark.row(
+    "CF4", "CF5", "CF6", "CF7", "CF8", "CF9", "CF10", "CF11", "CF12", "CF13", "CF14", "CF15", "CF20", "CF21", "CF23"
+)
 def test_defaults_are_celerys() -> None:
     differing = {
         name: (SETTINGS[name].default, option.default)
