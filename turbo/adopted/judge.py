@@ -84,6 +84,9 @@ class AdoptedJudge:
 
         self._hooks.submit("A receiver of task_received", tell, told)
 
+    def accepted(self, delivery: Delivery, pid: int) -> None:
+        """The children of a Celery app do not ask for this."""
+
     def lost(self, delivery: Delivery, ending: Ending, error: BaseException, pid: int, then: Then) -> None:
         """``on_timeout`` or ``on_failure`` of the task's request."""
         verb, _store = self._verdicts.failure(delivery, ending, error)

@@ -89,6 +89,15 @@ _SEND_OPTIONS = (
 )
 
 
+#: The class of requests in the master, unless a task names another.
+_REQUEST = "turbo.worker.request:Request"
+
+
+def has_own_request(task: Task) -> bool:
+    """Whether the task names a class of requests of its own."""
+    return task.Request not in (_REQUEST, None)
+
+
 class Task(Handlers, Generic[P, R]):
     """Base class of tasks. Subclass it and write ``run``, or let ``@app.task`` do so.
 
@@ -96,7 +105,8 @@ class Task(Handlers, Generic[P, R]):
     returns anything.
 
     Limits and delays are in seconds. ``max_retries=None`` means no limit. Handlers are called in the child,
-    in the order before_start, run, on_success or on_failure or on_retry, after_return.
+    in the order before_start, run, on_success or on_failure or on_retry, after_return; those after run once the
+    outcome is stored. Of a task that ends with its child, on_failure and after_return are called in the master.
     """
 
     MaxRetriesExceededError: ClassVar = exceptions.MaxRetriesExceededError
@@ -128,6 +138,8 @@ class Task(Handlers, Generic[P, R]):
     serializer: str | None = _from_conf("task_serializer")
     compression: str | None = _from_conf("task_compression")
     time_limit: float | None = _from_conf("task_time_limit")
+    #: The class, or its dotted name, of what stands for a run in the worker's master: see ``turbo.worker.request``.
+    Request: Any = _REQUEST
     soft_time_limit: float | None = _from_conf("task_soft_time_limit")
     track_started: bool | None = _from_conf("task_track_started")
     acks_late: bool | None = _from_conf("task_acks_late")

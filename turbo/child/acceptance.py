@@ -32,11 +32,19 @@ class Acceptance:
         self._soft = soft
 
     def announce(  # hot: bench drain
-        self, seq: int, began: int, timelimit: Sequence[float | None] | None, limits: TaskOptions, *, early: bool
+        self,
+        seq: int,
+        began: int,
+        timelimit: Sequence[float | None] | None,
+        limits: TaskOptions,
+        *,
+        early: bool,
+        tell: bool = False,
     ) -> None:
         """Write page and STARTED record; the caller signals. ``timelimit`` is the message's [hard, soft] in seconds.
 
-        ``began`` is the ``time.monotonic_ns`` of the claim; ``early`` that the message is acknowledged now.
+        ``began`` is the ``time.monotonic_ns`` of the claim; ``early`` that the message is acknowledged now; ``tell``
+        that the master's judge wants to hear of it.
         """
         options = self._options
         hard_given, soft_given = timelimit or _NO_LIMITS
@@ -55,15 +63,23 @@ class Acceptance:
             hard_ns = now + int(hard * 1e9) if hard else 0
             self._soft.install()
             self._link.page.enter_body(seq, soft_ns, hard_ns, now)
-            flags = frames.HAS_LIMITS | (frames.EARLY_ACK if early else 0)
+            flags = frames.HAS_LIMITS | (frames.EARLY_ACK if early else 0) | (frames.TELL_JUDGE if tell else 0)
             started = frames.pack_started(flags, soft_ns, hard_ns, hard or 0.0)
         else:
             self._link.page.enter_body(seq, 0, 0, began)
             started = frames.STARTED_EARLY if early else frames.STARTED_LATE
+            if tell:
+                started = frames.pack_started(frames.TELL_JUDGE | (frames.EARLY_ACK if early else 0), 0, 0, 0.0)
         self._link.emit(frames.STARTED, seq, (started,))
 
     def admit(
-        self, seq: int, timelimit: Sequence[float | None] | None, limits: TaskOptions, *, early: bool
+        self,
+        seq: int,
+        timelimit: Sequence[float | None] | None,
+        limits: TaskOptions,
+        *,
+        early: bool,
+        tell: bool = False,
     ) -> float | None:
         """Write the ADMITTED record of a coroutine; the caller signals. Returns its soft limit in seconds, if any.
 
@@ -75,6 +91,8 @@ class Acceptance:
         hard = time_limits.effective(hard_given, limits.time_limit, options.time_limit)
         soft = time_limits.effective(soft_given, limits.soft_time_limit, options.soft_time_limit)
         flags = (frames.EARLY_ACK if early else 0) | (frames.HAS_LIMITS if hard else 0)
+        if tell:
+            flags |= frames.TELL_JUDGE
         hard_ns = monotonic_ns() + int(hard * 1e9) if hard else 0
         self._link.emit(frames.ADMITTED, seq, (frames.pack_started(flags, 0, hard_ns, hard or 0.0),))
         return soft or None

@@ -1,8 +1,9 @@
-"""How a task can end, as its child sees it: each way logs, encodes its document and writes one DONE record.
+"""How a task that ran can end, as its child sees it: each way logs, encodes its document and has one DONE record.
 
 Runs in a child, called by ``child.executor`` with the run that ended. ``policy.settling`` decides what becomes of the
-message; the master carries it out. Follow-ups of a failure are sent before its document is written, handlers are
-called after the DONE record, when the outcome cannot change any more.
+message; the master carries it out. Follow-ups of a failure are sent before its document is written. Where handlers or
+receivers want to hear of an end, its document goes ahead, as a question: they are called when it is stored, and the
+DONE record, which settles the message, comes last. So a child that dies in a handler leaves its message unsettled.
 """
 
 from __future__ import annotations
@@ -11,26 +12,31 @@ import logging
 import os
 import sys
 import traceback
+from functools import partial
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NoReturn
 
-from turbo import failpoint, states
-from turbo.child import followups
-from turbo.exceptions import Ignore, NotRegistered, Reject, Retry, TurboError
+from turbo import states
+from turbo.app.einfo import ExceptionInfo
+from turbo.child import followups, hearers
+from turbo.child.questions import Asked
+from turbo.exceptions import EncodeError, Ignore, OperationalError, Reject, Retry, TurboError
 from turbo.policy.settling import Ending, Verb, settle
-from turbo.protocol.message import salvage
-from turbo.protocol.saferepr import clean, saferepr
+from turbo.protocol.saferepr import saferepr
 from turbo.ring import frames
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from turbo.app.base import Turbo
     from turbo.app.context import Context
     from turbo.child.documents import Documents
+    from turbo.child.done import DoneRecords
     from turbo.child.options import ChildOptions
     from turbo.child.plan import Plan
+    from turbo.child.questions import Questions
     from turbo.child.reporting import Reporter
     from turbo.protocol.message import TaskMessage
-    from turbo.protocol.properties import Properties
     from turbo.ring.link import ChildLink
 
 logger = logging.getLogger("celery.app.trace")
@@ -42,7 +48,7 @@ _EXIT_BY_TASK = 70
 class Run:
     """One task being run: what every ending needs."""
 
-    __slots__ = ("began", "message", "plan", "request", "seq")
+    __slots__ = ("began", "message", "plan", "request", "returned", "seq")
 
     def __init__(self, seq: int, began: int, message: TaskMessage, plan: Plan, request: Context) -> None:
         self.seq = seq
@@ -51,57 +57,71 @@ class Run:
         self.message = message
         self.plan = plan
         self.request = request
+        #: The body has returned: whatever is raised from here on is not its own.
+        self.returned = False
 
 
 class Endings:
-    """Reports the end of every message of one child."""
+    """Reports the end of every task that one child has run."""
 
     def __init__(
-        self, app: Turbo, options: ChildOptions, link: ChildLink, reporter: Reporter, documents: Documents
+        self,
+        app: Turbo,
+        options: ChildOptions,
+        link: ChildLink,
+        reporter: Reporter,
+        documents: Documents,
+        questions: Questions,
+        done: DoneRecords,
     ) -> None:
         self._app = app
         self._options = options
         self._link = link
         self._reporter = reporter
         self._documents = documents
+        self._questions = questions
+        self._done = done
 
     # -- tasks that ran ----------------------------------------------------------------------------------
+    #
+    # Each of these returns what the task now waits for, if it waits: then its handlers and receivers want to be called,
+    # and are, by the question's ``then``, when its document is stored.
 
-    def succeeded(self, run: Run, result: object, store: bytes) -> None:
+    def succeeded(self, run: Run, result: object, store: bytes) -> Asked | None:  # hot: bench drain
         """The body returned, its follow-ups are sent and its result is encoded."""
-        plan, message = run.plan, run.message
-        self.done(run.seq, run.began, plan.success_verb, Ending.SUCCESS, store=store)
+        plan = run.plan
+        if plan.hears_success or hearers.success_receivers or hearers.postrun_receivers:
+            runtime = (monotonic_ns() - run.began) / 1e9
+            then = partial(self._told_success, run, result, runtime)
+            return self._ask(run, plan.success_verb, store, then)
+        self._done.write(run.seq, run.began, plan.success_verb, Ending.SUCCESS, store=store)
         if self._options.verbose:
-            logger.info(
-                "Task %s succeeded in %ss: %s",
-                message.label,
-                (monotonic_ns() - run.began) / 1e9,
-                saferepr(result, plan.task.resultrepr_maxsize),
-            )
-        if plan.on_success is not None:
-            self._handler(plan.on_success, result, message.id, message.args, message.kwargs)
-        if plan.after_return is not None:
-            self._handler(plan.after_return, states.SUCCESS, result, message.id, message.args, message.kwargs, None)
+            self._log_success(run, result, (monotonic_ns() - run.began) / 1e9)
+        return None
 
-    def raised(self, run: Run, error: BaseException) -> None:
+    def raised(self, run: Run, error: BaseException) -> Asked | None:
         """The body raised: by what, its outcome is known."""
+        self._link.page.leave_body()
         if isinstance(error, Retry):
-            self.retried(run, error)
-        elif isinstance(error, Ignore):
-            self.ignored(run)
-        elif isinstance(error, Reject):
-            self.rejected(run, error)
-        elif isinstance(error, SystemExit | KeyboardInterrupt | MemoryError):
-            self.left(run, error)
-        else:
-            self.failed(run, error)
+            return self._retried(run, error)
+        if isinstance(error, Ignore):
+            self._ignored(run, error)
+            return None
+        if isinstance(error, Reject):
+            return self._rejected(run, error)
+        if isinstance(error, SystemExit | KeyboardInterrupt | MemoryError):
+            self._left(run, error)
+        return self._failed(run, error)
 
-    def failed(self, run: Run, error: BaseException) -> None:
+    def _failed(self, run: Run, error: BaseException) -> Asked | None:
         """The body raised, or its result or follow-ups could not be encoded."""
         plan, message = run.plan, run.message
-        self._link.page.leave_body()
-        trace = _trace_of(error)
-        if plan.throws and isinstance(error, plan.throws):
+        einfo = ExceptionInfo(error, _trace_of(error), internal=_is_internal(run, error))
+        trace = einfo.traceback
+        if einfo.internal:
+            logger.critical("Task %s INTERNAL ERROR: %r\n%s", message.label, error, trace)
+            hearers.internal_error(run, error, einfo)
+        elif plan.throws and isinstance(error, plan.throws):
             logger.info("Task %s raised expected: %r", message.label, error)
         else:
             logger.error("Task %s raised unexpected: %r\n%s", message.label, error, trace)
@@ -113,111 +133,149 @@ class Endings:
         if store and message.chain:
             for document in self._documents.chain_failures(message, error, trace):
                 self._link.emit(frames.STORE, run.seq, (document,))
+        if plan.hears_failure or hearers.failure_receivers or hearers.postrun_receivers:
+            return self._ask(run, _verb(run, Ending.FAILURE), store, partial(self._told_failure, run, error, einfo))
         self._end(run, Ending.FAILURE, store)
-        args, kwargs = message.args, message.kwargs
-        if plan.on_failure is not None:
-            self._handler(plan.on_failure, error, message.id, args, kwargs, trace)
-        if plan.after_return is not None:
-            self._handler(plan.after_return, states.FAILURE, error, message.id, args, kwargs, None)
         traceback.clear_frames(error.__traceback__)
+        return None
 
-    def retried(self, run: Run, retry: Retry) -> None:
+    def _retried(self, run: Run, retry: Retry) -> Asked | None:
         """The body sent itself again."""
         plan, message = run.plan, run.message
-        self._link.page.leave_body()
         logger.info("Task %s retry: %s", message.label, retry)
         trace = _trace_of(retry)
         store = self._documents.failure(message, plan, states.RETRY, retry.exc, trace, run.request)
+        if plan.hears_retry or hearers.retry_receivers or hearers.postrun_receivers:
+            then = partial(self._told_retry, run, retry, ExceptionInfo(retry, trace))
+            return self._ask(run, None, store, then)
         if store:
             # Before the next attempt is sent, which may store its end before this record's settlement is through.
             self._link.emit(frames.STORE, run.seq, (store,))
         self._end(run, Ending.RETRY)
-        if plan.on_retry is not None:
-            self._handler(plan.on_retry, retry.exc, message.id, message.args, message.kwargs, trace)
+        traceback.clear_frames(retry.__traceback__)
+        return None
 
-    def ignored(self, run: Run) -> None:
+    def _ignored(self, run: Run, ignore: Ignore) -> None:
         """The body asked that nothing be recorded."""
         logger.info("Task %s ignored", run.message.label)
-        self._end(run, Ending.IGNORE)
+        hearers.postrun(run, ignore, states.IGNORED)
+        self._end(run, Ending.IGNORE, told=self._told(run, ignore))
+        traceback.clear_frames(ignore.__traceback__)
 
-    def rejected(self, run: Run, reject: Reject) -> None:
-        """The body rejected its message."""
-        self._link.page.leave_body()
-        logger.warning("Task %s rejected: %r", run.message.label, reject)
-        if reject.requeue:
-            self._end(run, Ending.REJECT_REQUEUE)
-            return
-        cause = reject.reason if isinstance(reject.reason, BaseException) else reject
-        self._end(run, Ending.REJECT, self._documents.failure(run.message, run.plan, states.FAILURE, cause, None))
+    def _rejected(self, run: Run, reject: Reject) -> Asked | None:
+        """The body rejected its message. One that will not come back has failed, as far as anybody can see."""
+        plan, message = run.plan, run.message
+        logger.warning("Task %s rejected: %r", message.label, reject)
+        ending = Ending.REJECT_REQUEUE if reject.requeue else Ending.REJECT
+        store = b""
+        if not reject.requeue:
+            cause = reject.reason if isinstance(reject.reason, BaseException) else reject
+            store = self._documents.failure(message, plan, states.FAILURE, cause, None)
+        if plan.own_request or hearers.failure_receivers or hearers.postrun_receivers:
+            return self._ask(run, _verb(run, ending), store, partial(self._told_reject, run, reject, ending))
+        self._end(run, ending, store)
+        traceback.clear_frames(reject.__traceback__)
+        return None
 
-    def left(self, run: Run, error: BaseException) -> None:
+    def _left(self, run: Run, error: BaseException) -> NoReturn:
         """The body asked the process to end, or ran out of memory: the master sees a lost child, as it should."""
         logger.error("Task %s ended its child: %r", run.message.label, error)
+        hearers.postrun(run, None, None)
         code = error.code if isinstance(error, SystemExit) else _EXIT_BY_TASK
         self._link.signal()
         sys.stderr.flush()
         os._exit(code if isinstance(code, int) else _EXIT_BY_TASK)
 
-    # -- messages that do not run ------------------------------------------------------------------------
+    # -- tasks whose outcome somebody hears of -----------------------------------------------------------
 
-    def unknown(self, seq: int, began: int, message: TaskMessage) -> None:
-        """No task of this name is registered here."""
-        logger.error("Received unregistered task of type '%s': its message is rejected", clean(message.task, 200))
-        store = self._documents.failure(message, None, states.FAILURE, NotRegistered(message.task), None)
-        self.done(seq, began, Verb.REJECT, Ending.UNKNOWN_TASK, store=store)
+    def _ask(self, run: Run, verb: Verb | None, store: bytes, then: Callable[[bool], None]) -> Asked | None:
+        """Have the document stored before ``then``; without a document there is nothing to wait for.
 
-    def unrun(self, seq: int, began: int, message: TaskMessage, error: BaseException) -> None:
-        """The message is understood but must not run."""
-        logger.error("Task %s is rejected: %s", message.label, error)
-        store = self._documents.failure(message, None, states.FAILURE, error, None)
-        self.done(seq, began, Verb.REJECT, Ending.INVALID, store=store)
+        ``verb`` is None for a state on the way. That one is stored before the task's next attempt is sent, any other
+        after all that the task has sent.
+        """
+        if not store:
+            self._reporter.release()
+            then(True)
+            return None
+        if verb is not None:
+            self._reporter.release()
+        self._questions.ask(run.seq, verb, store)
+        if verb is None:
+            self._reporter.release()
+        return Asked(run.seq, then)
 
-    def refused(self, seq: int, began: int, properties: Properties | None, body: bytes, error: Exception) -> None:
-        """The message cannot be understood: reject it, and store FAILURE where its id is known."""
-        store = b""
-        where = ""
-        if properties is not None:
-            message = salvage(properties, body)
-            if message is None:
-                where = " without an id"
-            else:
-                where = f" {message.label}"
-                store = self._documents.failure(message, None, states.FAILURE, error, None)
-        logger.critical("Message%s is rejected, it cannot be decoded: %s", where, saferepr(str(error), 400))
-        self.done(seq, began, Verb.REJECT, Ending.UNDECODABLE, store=store)
+    def _told_success(self, run: Run, result: object, runtime: float, stored: bool) -> None:
+        if stored:
+            hearers.success(run, result, runtime)
+            if self._options.verbose:
+                self._log_success(run, result, runtime)
+            hearers.after_return(run, states.SUCCESS, result)
+        else:
+            _log_unheard(run)
+        hearers.postrun(run, result, states.SUCCESS)
+        told = b""
+        if run.plan.own_request:
+            told = hearers.told_success(saferepr(result, run.plan.task.resultrepr_maxsize), runtime)
+        self._done.write(run.seq, run.began, run.plan.success_verb, Ending.SUCCESS, told=told)
 
-    # -- reporting ---------------------------------------------------------------------------------------
+    def _told_failure(self, run: Run, error: BaseException, einfo: ExceptionInfo, stored: bool) -> None:
+        if stored:
+            hearers.failure(run, error, einfo)
+            hearers.after_return(run, states.FAILURE, error)
+        else:
+            _log_unheard(run)
+        hearers.postrun(run, error, states.FAILURE)
+        self._end(run, Ending.FAILURE, told=self._told(run, error, einfo))
+        traceback.clear_frames(error.__traceback__)
 
-    def done(self, seq: int, began: int, verb: Verb, ending: Ending, *, store: bytes = b"", due_ns: int = 0) -> None:
-        """Write the DONE record. It is signalled with the next claim, or when there is none."""
-        reporter = self._reporter
-        share = reporter.share
-        if share.held:
-            reporter.release()
-        payload = frames.pack_done(verb, ending, 0, share.published, monotonic_ns() - began, due_ns, store)
-        reporter.begin(0)
-        self._link.emit(frames.DONE, seq, (payload,))
-        if failpoint.ENABLED:
-            failpoint.hit("child.result_written")
+    def _told_retry(self, run: Run, retry: Retry, einfo: ExceptionInfo, _stored: bool) -> None:
+        # Where its state could not be stored, which the store has logged, it is tried again all the same.
+        hearers.retry(run, retry, einfo)
+        hearers.postrun(run, retry, states.RETRY)
+        self._end(run, Ending.RETRY, told=self._told(run, retry, einfo))
+        traceback.clear_frames(retry.__traceback__)
 
-    def _end(self, run: Run, ending: Ending, store: bytes = b"") -> None:
+    def _told_reject(self, run: Run, reject: Reject, ending: Ending, stored: bool) -> None:
+        if stored and not reject.requeue:
+            hearers.failed(run, reject, ExceptionInfo(reject, _trace_of(reject)))
+        hearers.postrun(run, reject, states.REJECTED)
+        self._end(run, ending, told=self._told(run, reject))
+        traceback.clear_frames(reject.__traceback__)
+
+    def _told(self, run: Run, error: BaseException, einfo: ExceptionInfo | None = None) -> bytes:
+        """What the task's own request is to be told, if it has one."""
+        if not run.plan.own_request:
+            return b""
+        return hearers.told_failure(einfo or ExceptionInfo(error, _trace_of(error), internal=True))
+
+    def _log_success(self, run: Run, result: object, runtime: float) -> None:
+        text = saferepr(result, run.plan.task.resultrepr_maxsize)
+        logger.info("Task %s succeeded in %ss: %s", run.message.label, runtime, text)
+
+    def _end(self, run: Run, ending: Ending, store: bytes = b"", told: bytes = b"") -> None:
         """Settle a task that ran, by the ack table."""
-        options = run.plan.options
-        verb = settle(
-            ending,
-            acks_late=options.acks_late,
-            acks_on_failure=options.acks_on_failure,
-            acks_on_timeout=options.acks_on_timeout,
-            reject_on_worker_lost=options.reject_on_worker_lost,
-        )
-        self.done(run.seq, run.began, verb, ending, store=store)
+        self._done.write(run.seq, run.began, _verb(run, ending), ending, store=store, told=told)
 
-    def _handler(self, handler: Any, *args: Any) -> None:
-        """Call a user's handler; its errors are logged, since the task's outcome is known by now."""
-        try:
-            handler(*args)
-        except Exception:
-            logger.exception("Handler %s raised", getattr(handler, "__qualname__", handler))
+
+def _verb(run: Run, ending: Ending) -> Verb:
+    options = run.plan.options
+    return settle(
+        ending,
+        acks_late=options.acks_late,
+        acks_on_failure=options.acks_on_failure,
+        acks_on_timeout=options.acks_on_timeout,
+        reject_on_worker_lost=options.reject_on_worker_lost,
+    )
+
+
+def _is_internal(run: Run, error: BaseException) -> bool:
+    """Whether it is turbo that failed, or what the message says shall follow; not the body."""
+    return run.returned and not isinstance(error, EncodeError | OperationalError)
+
+
+def _log_unheard(run: Run) -> None:
+    logger.error("Task %s: no handler is called, since its outcome could not be stored", run.message.label)
 
 
 def _trace_of(error: BaseException) -> str:

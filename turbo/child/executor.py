@@ -12,15 +12,18 @@ from datetime import UTC, datetime
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
-from turbo import current, failpoint, states
+from turbo import current, failpoint
 from turbo.app.context import Context
-from turbo.child import followups
+from turbo.child import followups, hearers
 from turbo.child.acceptance import Acceptance
 from turbo.child.coroutines import Coroutines
 from turbo.child.documents import Documents, ignored
-from turbo.child.endings import Endings, Run, logger
+from turbo.child.done import DoneRecords
+from turbo.child.endings import Endings, Run
 from turbo.child.plan import Plan
-from turbo.exceptions import InvalidTaskError, SerializationError, TaskRevokedError
+from turbo.child.questions import Questions
+from turbo.child.refusals import Refusals
+from turbo.exceptions import InvalidTaskError, SerializationError
 from turbo.policy import poison
 from turbo.policy.admission import Admission, admit
 from turbo.policy.settling import Ending, Verb
@@ -55,7 +58,10 @@ class NativeExecutor:
         self._soft = soft
         self._reporter = reporter
         self._documents = Documents(options, reporter, os.getpid())
-        self._endings = Endings(app, options, link, reporter, self._documents)
+        self._questions = Questions(link)
+        self._done = DoneRecords(link, reporter)
+        self._refusals = Refusals(link, self._documents, self._done)
+        self._endings = Endings(app, options, link, reporter, self._documents, self._questions, self._done)
         self._acceptance = Acceptance(options, link, soft)
         self._coroutines = Coroutines(link, reporter, self._outcome_of, options.async_concurrency)
         self._headers = HeaderCache()
@@ -73,11 +79,11 @@ class NativeExecutor:
             properties, _size = self._headers.decode(header)
             message = parse(properties, self._decode(properties, body), self._zone)
         except (TableError, SerializationError, InvalidTaskError) as error:
-            self._endings.refused(seq, began, properties, body, error)
+            self._refusals.unreadable(seq, began, properties, body, error)
             return
         plan = self._plans.get(message.task) or self._plan(message.task)
         if plan is None:
-            self._endings.unknown(seq, began, message)
+            self._refusals.unknown(seq, began, message)
             return
         poisonous = message.headers is not None and poison.DELIVERIES in message.headers
         if (message.eta or message.expires or poisonous) and not self._admitted(seq, began, message, plan):
@@ -86,17 +92,19 @@ class NativeExecutor:
             what = followups.unsupported(message)
             if what is not None:
                 why = NotImplementedError(f"{plan.name} was not run: {what}, which this worker cannot carry on yet")
-                self._endings.unrun(seq, began, message, why)
+                self._refusals.unfit(seq, began, message, why)
                 return
         request = Context.from_message(message, *_origin(deliver), self._options.hostname)
         if plan.is_coroutine:
             self._begin_coroutine(Run(seq, began, message, plan, request))
             return
-        self._start(seq, began, message, plan)
+        self._acceptance.announce(seq, began, message.timelimit, plan.options, early=plan.early, tell=plan.own_request)
+        run = Run(seq, began, message, plan, request)
         self._reporter.begin(seq, message.id)
         token = current.push(plan.task, request)
         try:
-            self._run(Run(seq, began, message, plan, request))
+            self._begin(run)
+            self._run(run)
         finally:
             current.pop(token)
             self._link.page.finished()
@@ -150,7 +158,7 @@ class NativeExecutor:
         """Check times and deaths; False when the message is answered already."""
         headers = message.headers
         if headers and poison.deaths(headers) >= self._options.max_deliveries:
-            self._endings.unrun(seq, began, message, poison.exhausted(headers))
+            self._refusals.unfit(seq, began, message, poison.exhausted(headers))
             return False
         eta = message.eta
         decision = admit(datetime.now(UTC), eta=eta, expires=message.expires)
@@ -158,18 +166,20 @@ class NativeExecutor:
             return True
         if decision is Admission.HOLD and eta is not None:
             due = int(eta.timestamp() * 1e9)
-            self._endings.done(seq, began, Verb.HOLD, Ending.IGNORE, due_ns=due)
+            self._done.write(seq, began, Verb.HOLD, Ending.IGNORE, due_ns=due)
             return False
-        logger.info("Discarding expired task: %s", message.label)
-        store = self._documents.failure(message, plan, states.REVOKED, TaskRevokedError("expired"), None)
-        self._endings.done(seq, began, Verb.ACK, Ending.REVOKED, store=store)
+        self._refusals.expired(seq, began, message, plan)
         return False
 
-    def _start(self, seq: int, began: int, message: TaskMessage, plan: Plan) -> None:
-        """Say that the task is accepted, with its limits."""
-        self._acceptance.announce(seq, began, message.timelimit, plan.options, early=plan.early)
+    def _begin(self, run: Run) -> None:
+        """The task is accepted; tell who wants to know, in the order of Celery's tracer."""
+        if hearers.prerun_receivers:
+            # An early acknowledgement does not wait for receivers.
+            self._link.signal()
+            hearers.prerun(run)
+        plan, message = run.plan, run.message
         if plan.track_started and self._options.stores and not ignored(message, plan):
-            self._link.emit(frames.STORE, seq, (self._documents.started(message),))
+            self._link.emit(frames.STORE, run.seq, (self._documents.started(message),))
         self._link.signal()
         if failpoint.ENABLED:
             failpoint.hit("child.started_sent")
@@ -177,12 +187,8 @@ class NativeExecutor:
     def _begin_coroutine(self, run: Run) -> None:
         """Take a task on that runs beside others, and go on."""
         message, plan = run.message, run.plan
-        soft = self._acceptance.admit(run.seq, message.timelimit, plan.options, early=plan.early)
-        if plan.track_started and self._options.stores and not ignored(message, plan):
-            self._link.emit(frames.STORE, run.seq, (self._documents.started(message),))
+        soft = self._acceptance.admit(run.seq, message.timelimit, plan.options, early=plan.early, tell=plan.own_request)
         self._link.signal()
-        if failpoint.ENABLED:
-            failpoint.hit("child.started_sent")
         self._coroutines.begin(run, soft)
 
     # -- the body ----------------------------------------------------------------------------------------
@@ -199,13 +205,16 @@ class NativeExecutor:
                 failpoint.hit("child.body_done")
             store = self._finished(run, result)
         except BaseException as error:  # noqa: BLE001 - whatever a body raises is its outcome
-            self._endings.raised(run, error)
+            asked = self._endings.raised(run, error)
         else:
-            self._endings.succeeded(run, result, store)
+            asked = self._endings.succeeded(run, result, store)
+        if asked is not None:
+            asked.then(self._questions.wait(asked.seq))
 
     async def _outcome_of(self, run: Run, limited: Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]]) -> None:
         """The same for a body that is a coroutine; ``limited`` puts its soft limit around it."""
         message, plan = run.message, run.plan
+        self._begin(run)
         try:
             if plan.before_start is not None:
                 plan.before_start(message.id, message.args, message.kwargs)
@@ -214,12 +223,15 @@ class NativeExecutor:
                 failpoint.hit("child.body_done")
             store = self._finished(run, result)
         except BaseException as error:  # noqa: BLE001 - whatever a body raises is its outcome
-            self._endings.raised(run, error)
+            asked = self._endings.raised(run, error)
         else:
-            self._endings.succeeded(run, result, store)
+            asked = self._endings.succeeded(run, result, store)
+        if asked is not None:
+            asked.then(await self._questions.arrival(asked.seq))
 
     def _finished(self, run: Run, result: object) -> bytes:
         """The body returned: send what follows, encode what is stored."""
+        run.returned = True
         message = run.message
         if message.callbacks or message.chain:
             followups.after_success(self._app, message, result)

@@ -6,7 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from turbo.app.handlers import Handlers
-from turbo.app.task import Task
+from turbo.app.task import Task, has_own_request
 from turbo.policy.settling import Ending, settle
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ class Plan:
         "before_start",
         "body",
         "early",
+        "hears_failure",
+        "hears_retry",
+        "hears_success",
         "ignore_result",
         "is_coroutine",
         "keep_errors",
@@ -31,6 +34,7 @@ class Plan:
         "on_retry",
         "on_success",
         "options",
+        "own_request",
         "success_verb",
         "task",
         "throws",
@@ -57,6 +61,12 @@ class Plan:
         self.on_failure = _overridden(task, "on_failure")
         self.on_retry = _overridden(task, "on_retry")
         self.after_return = _overridden(task, "after_return")
+        #: The task's requests are of a class of its own; they live in the master, which is then told of every end.
+        self.own_request = has_own_request(task)
+        #: Somebody of the task's wants to hear of such an end, once it is stored.
+        self.hears_success = bool(self.own_request or self.on_success or self.after_return)
+        self.hears_failure = bool(self.own_request or self.on_failure or self.after_return)
+        self.hears_retry = bool(self.own_request or self.on_retry)
 
 
 def _overridden(task: Task, name: str) -> Any:

@@ -113,7 +113,7 @@ class HookThread:
     def _give_up(self, thread: threading.Thread, call: _Call) -> None:
         if self._running is not call:
             return
-        frame = sys._current_frames().get(thread.ident or 0)
+        frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - the documented way to another's stack
         where = "".join(traceback.format_stack(frame)) if frame is not None else "(gone)"
         logger.error(
             "%s takes longer than %g s; the worker goes on without it. It is at:\n%s", call.name, self._patience, where

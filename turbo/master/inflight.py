@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from turbo.policy.delivery_lifecycle import TRANSITIONS, IllegalTransition, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from turbo.policy.settling import Verb
     from turbo.protocol.message import TaskMessage
-    from turbo.ring.frames import StoreRequest
+    from turbo.ring.frames import Asked, StoreRequest
 
 
 class Delivery:
@@ -43,6 +43,12 @@ class Delivery:
     #: The verb to carry out once publishes and result are safe; None until the outcome is known.
     final: Verb | None = None
     store: StoreRequest | None = None
+    #: The document that the task itself waits for, and how to tell it, until everything it has sent is confirmed.
+    asked: tuple[Asked, Callable[[bool], None]] | None = None
+    #: What becomes of the message if the child dies now: its outcome is stored, and the child is with its handlers.
+    kept: Verb | None = None
+    #: That document could not be stored.
+    unkept = False
     #: Wall-clock seconds since the epoch at which a held delivery is due.
     due = 0.0
     #: Decoded headers, made when something other than a plain run needs them.

@@ -36,6 +36,9 @@ class Judge(Protocol):
     def received(self, delivery: Delivery, then: Callable[[], None]) -> None:
         """Tell the app of a message that can be read and has not expired; ``then`` when that is done."""
 
+    def accepted(self, delivery: Delivery, pid: int) -> None:
+        """The child ``pid`` begins a task whose requests want to hear of that."""
+
     def lost(self, delivery: Delivery, ending: Ending, error: BaseException, pid: int, then: Then) -> None:
         """The child ``pid`` died with this task: ``ending`` is TIMEOUT or WORKER_LOST."""
 
@@ -73,6 +76,9 @@ class NativeJudge:
     def received(self, delivery: Delivery, then: Callable[[], None]) -> None:
         """Nobody listens."""
         then()
+
+    def accepted(self, delivery: Delivery, pid: int) -> None:
+        """Nobody listens."""
 
     def lost(self, delivery: Delivery, ending: Ending, error: BaseException, pid: int, then: Then) -> None:
         """By the ack table, with the document that Celery's master would store."""

@@ -133,6 +133,10 @@ class LostChild:
             delivery.move(State.STARTED)
         error, ending = self._error(child, seq)
         if self.terminating:
+        if delivery.kept is not None:
+            logger.error("Child %d ended in the handlers of a task whose outcome is stored: %s", child.index, error)
+            self._settlement.finish(delivery, delivery.kept, None)
+            return
             self._settlement.finish(delivery, Verb.REQUEUE, None)
             return
         message = self._verdicts.message(delivery)

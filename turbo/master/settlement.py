@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from turbo.backends.store import ResultStore, StoreOutcome
     from turbo.master.dispatcher import Dispatcher
     from turbo.master.inflight import Delivery, Ledger
-    from turbo.ring.frames import PublishRequest, StoreRequest
+    from turbo.ring.frames import Asked, PublishRequest, StoreRequest
 
 logger = logging.getLogger(__name__)
 
@@ -85,20 +85,41 @@ class Settlement:
             done=confirmed,
         )
 
-    def state(self, delivery: Delivery | None, request: StoreRequest) -> None:
-        """Store a state on the way of a task; its next attempt waits until the store has answered."""
+    def state(
+        self, delivery: Delivery | None, request: StoreRequest, answer: Callable[[bool], None] | None = None
+    ) -> None:
+        """Store a state on the way of a task; its next attempt waits until the store has answered.
+
+        So does ``answer``, which is told whether it is stored.
+        """
         if delivery is None:
             self.store(request)
             return
         delivery.unstored += 1
 
-        def stored(_outcome: StoreOutcome) -> None:
+        def stored(outcome: StoreOutcome) -> None:
             # One that could not be stored has been logged by the store; the next attempt must not be lost as well.
             delivery.unstored -= 1
             if not delivery.unstored:
                 self._send_waiting(delivery)
+            if answer is not None:
+                answer(outcome.ok)
 
         self.store(request, stored)
+
+    def outcome(self, delivery: Delivery, asked: Asked, answer: Callable[[bool], None]) -> None:
+        """Store the document that a task waits for; ``answer`` is called once with whether it is stored.
+
+        An outcome is stored when the broker has confirmed all that the task has sent; its verb comes with the DONE
+        record, after the task's handlers.
+        """
+        if asked.verb is None:
+            self.state(delivery, asked.store, answer)
+            return
+        Verb(asked.verb)  # ValueError here, where it condemns the child that made it up
+        delivery.asked = asked, answer
+        if not delivery.unconfirmed:
+            self._store_asked(delivery)
 
     def send_all_waiting(self) -> None:
         """Send next attempts although their states are not stored: the worker ends, and they would end with it."""
@@ -128,6 +149,7 @@ class Settlement:
         delivery.move(State.FINISHING)
         delivery.final = verb
         delivery.store = store
+        delivery.asked = None
         if not delivery.unconfirmed:
             self._store_then_settle(delivery)
 
@@ -159,15 +181,39 @@ class Settlement:
             )
             if essential or result is not Published.RETURNED:
                 delivery.unsent = True
-        if delivery.final is not None and not delivery.unconfirmed:
+        if delivery.asked is not None and not delivery.unconfirmed:
+            self._store_asked(delivery)
+        elif delivery.final is not None and not delivery.unconfirmed:
             if failpoint.ENABLED:
                 failpoint.hit("master.followups_confirmed")
             self._store_then_settle(delivery)
+
+    def _store_asked(self, delivery: Delivery) -> None:
+        if delivery.asked is None:
+            return
+        asked, answer = delivery.asked
+        delivery.asked = None
+        if delivery.unsent:
+            answer(False)
+            return
+
+        def stored(outcome: StoreOutcome) -> None:
+            if failpoint.ENABLED:
+                failpoint.hit("master.outcome_stored")
+            if outcome.ok and asked.verb is not None:
+                delivery.kept = Verb(asked.verb)
+            delivery.unkept = not outcome.ok
+            answer(outcome.ok)
+
+        self.store(asked.store, stored)
 
     def _store_then_settle(self, delivery: Delivery) -> None:
         if delivery.unsent:
             # Part of the task's effect is lost, so it has to run again; a result would say otherwise.
             delivery.final, delivery.store = Verb.REQUEUE, None
+        elif delivery.unkept and delivery.final is Verb.ACK:
+            # As below: without its result it has to run again.
+            delivery.final = Verb.REQUEUE
         request = delivery.store
         if request is None:
             self._settle(delivery)

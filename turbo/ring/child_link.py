@@ -68,13 +68,13 @@ class ChildLink:
     """
 
     __slots__ = (
-        "__weakref__", "_abort", "_channel", "_fds", "_inbox", "_inline_limit", "_lifeline_fd",
+        "__weakref__", "_abort", "_answer_fd", "_channel", "_fds", "_inbox", "_inline_limit", "_lifeline_fd",
         "_mappings", "_next_ticket", "_outcomes", "_oversize_lock", "_poll", "_tasks", "_token_fd", "_words",
         "detached", "epoch", "page",
     )  # fmt: skip
 
     def __init__(self, epoch: int, fds: Sequence[int], lifeline_fd: int, abort: Callable[[int, str], NoReturn]) -> None:
-        task_fd, outcome_fd, page_fd, token_fd, event_fd, channel_fd = fds
+        task_fd, outcome_fd, page_fd, token_fd, event_fd, channel_fd, answer_fd = fds
         memory.check_size(page_fd, PAGE_SIZE)
         page = memory.map_shared(page_fd, PAGE_SIZE, writable=True)
         words: memoryview[int] = memoryview(page).cast("Q")
@@ -95,7 +95,8 @@ class ChildLink:
         self._abort = abort
         self._words = words
         self._token_fd = token_fd
-        self._fds = (token_fd, event_fd)
+        self._answer_fd = answer_fd
+        self._fds = (token_fd, event_fd, answer_fd)
         for fd in (task_fd, outcome_fd, page_fd):
             os.close(fd)
         self._channel = socket.socket(fileno=channel_fd)
@@ -165,6 +166,35 @@ class ChildLink:
         """What :meth:`wait` polls, for who sleeps elsewhere: tokens first, then bodies, then the lifeline."""
         fds = (self._token_fd, self._channel.fileno())
         return fds if self._lifeline_fd < 0 else (*fds, self._lifeline_fd)
+
+    @property
+    def answer_fd(self) -> int:
+        """Readable when the master has answered something, for who waits for that elsewhere."""
+        return self._answer_fd
+
+    def take_answers(self) -> None:
+        """Make :attr:`answer_fd` unreadable until the next answer. Before the look at the page, never after it."""
+        try:
+            os.eventfd_read(self._answer_fd)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._abort(EXIT_DESCRIPTORS_LOST, f"waiting for an answer: {error}")
+
+    def await_answer(self) -> None:
+        """Signal what was emitted, then sleep until the master may have answered something.
+
+        Ends the process when the master is gone.
+        """
+        self.signal()
+        poll = select.poll()
+        poll.register(self._answer_fd, select.POLLIN)
+        if self._lifeline_fd >= 0:
+            poll.register(self._lifeline_fd, select.POLLIN)
+        ready = [fd for fd, _events in poll.poll()]
+        if self._lifeline_fd in ready:
+            self._abort(EXIT_MASTER_GONE, "the master is gone")
+        self.take_answers()
 
     def _look(self, timeout_ms: float | None) -> None:
         self.signal()

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from turbo.ring.layout import (
     PAGE_SIZE,
+    W_ANSWERS,
+    W_CONDEMNED,
     W_HELLO,
     W_RUN_HARD,
     W_RUN_IN_BODY,
@@ -77,6 +79,14 @@ class MasterPage:
         """Name the sequence whose soft limit has passed; then send SIGUSR1."""
         self._words[W_SOFT_NAMED] = seq
 
+    def condemn(self, yes: bool) -> None:
+        """Say whether the child shall die of the next TERM, INT, HUP or QUIT, which pass it by otherwise."""
+        self._words[W_CONDEMNED] = yes
+
+    def set_answer(self, place: int, seq: int, yes: bool) -> None:
+        """Answer what the task of this sequence asked in this place."""
+        self._words[W_ANSWERS + place] = seq << 1 | yes
+
 
 class ChildPage:
     """The child's view of its page. See MasterPage for the order of stores."""
@@ -114,6 +124,18 @@ class ChildPage:
     def soft_named(self) -> int:
         """Return the sequence that the master named for its soft limit; called by the signal handler."""
         return self._words[W_SOFT_NAMED]
+
+    def condemned(self) -> bool:
+        """Whether the master means this child by such a signal; called by the signal handlers."""
+        return bool(self._words[W_CONDEMNED])
+
+    def answer(self, place: int, seq: int) -> bool | None:
+        """Return the answer to what the task of this sequence asked in this place, None while there is none.
+
+        Sequences never return, so what an earlier question in the same place was answered is never taken for it.
+        """
+        word = self._words[W_ANSWERS + place]
+        return bool(word & 1) if word >> 1 == seq else None
 
     def detach(self) -> None:
         """Write to private memory from now on: this copy is in a process that a task forked."""

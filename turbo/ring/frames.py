@@ -12,6 +12,8 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
+from turbo.ring.layout import ANSWER_PLACES
+
 # Record kinds. 0 is never used, so that a zeroed page is no record.
 TASK: Final = 1
 #: Master to child: finish what you hold and exit.
@@ -26,10 +28,14 @@ PUBLISH: Final = 5
 #: Child to master: the task runs as a coroutine from here on, and the child takes more. Payload as of STARTED.
 ADMITTED: Final = 8
 STORE: Final = 6
+#: Child to master: store this document of a task, and say when that is done.
+ASKED: Final = 9
 
 # Flags of a STARTED record.
 EARLY_ACK: Final = 1
 HAS_LIMITS: Final = 2
+#: The master's judge wants to hear of the start.
+TELL_JUDGE: Final = 4
 
 # Flag of a DONE record: what follows its head is no document but for the master's judge, who knows how to read it.
 FOR_JUDGE: Final = 1
@@ -42,6 +48,9 @@ _DONE = struct.Struct("<BBHIQQ")
 _STORE = struct.Struct("<BIIIIII")
 #: flags, lengths of exchange, routing key, header, body
 _PUBLISH = struct.Struct("<BHHII")
+#: place, verb
+_ASKED = struct.Struct("<HB")
+_NO_VERB: Final = 255
 _MANDATORY: Final = 1
 _AFTER_STATES: Final = 2
 
@@ -122,6 +131,33 @@ def unpack_store(payload: bytes, offset: int = 0) -> StoreRequest:
         at += size
     task_id, reply_to, correlation_id, content_type, content_encoding = texts
     return StoreRequest(task_id, payload[at:], bool(guard), reply_to, correlation_id, content_type, content_encoding)
+
+
+@dataclass(slots=True)
+class Asked:
+    """A document that its task waits for."""
+
+    #: Where on the control page the answer is to be put.
+    place: int
+    #: What becomes of the message if the child dies once this is stored; None for a state on the way, which is stored
+    #: at once. Any other is stored when the broker has confirmed what the task has sent.
+    verb: int | None
+    store: StoreRequest
+
+
+def pack_asked(place: int, verb: int | None, store: bytes) -> tuple[bytes, ...]:
+    """Parts of an ASKED record; ``store`` is a packed store request."""
+    return (_ASKED.pack(place, _NO_VERB if verb is None else verb), store)
+
+
+def unpack_asked(payload: bytes) -> Asked:
+    """Undo :func:`pack_asked`."""
+    if len(payload) < _ASKED.size:
+        raise FrameError("asked record shorter than its head")
+    place, verb = _ASKED.unpack_from(payload)
+    if place >= ANSWER_PLACES:
+        raise FrameError(f"no place {place} for an answer")
+    return Asked(place, None if verb == _NO_VERB else verb, unpack_store(payload, _ASKED.size))
 
 
 @dataclass(slots=True)

@@ -76,6 +76,8 @@ W_TASK_TAIL: Final = 16
 W_OUTCOME_HEAD: Final = 32
 #: Written by the master, read by the child's signal handler: the sequence whose soft limit has passed.
 W_SOFT_NAMED: Final = 48
+#: Written by the master, read by the child's signal handlers: 1 while a group signal is meant to end this child.
+W_CONDEMNED: Final = 49
 #: Written by the master, read by the child: oversize bodies with a lower ticket were taken back.
 W_LIVE_TICKET: Final = 64
 #: Written by the child, read by the master: end of the last record copied and checked.
@@ -92,6 +94,11 @@ W_RUN_HARD: Final = 163
 W_RUN_STARTED: Final = 164
 #: Written by the child once it is initialised: its pid.
 W_HELLO: Final = 176
+
+#: Written by the master, read by the child: the answer to each question, in the place that the child chose for it.
+#: An answer is ``sequence << 1 | yes``.
+W_ANSWERS: Final = 192
+ANSWER_PLACES: Final = 256
 
 #: Exit codes of a child that finds its surroundings unusable. sysexits.h ends at 78; shells use 126 upwards.
 EXIT_RING_CORRUPT: Final = 81

@@ -75,7 +75,7 @@ class MasterLink:
     """
 
     __slots__ = (
-        "_bodies", "_channel", "_child_channel", "_child_fds", "_closed", "_inbox", "_inline_limit",
+        "_answer_fd", "_bodies", "_channel", "_child_channel", "_child_fds", "_closed", "_inbox", "_inline_limit",
         "_mappings", "_next_seq", "_outcomes", "_stack", "_task_fds", "_tasks", "_words", "epoch",
         "outcome_fd", "page",
     )  # fmt: skip
@@ -129,6 +129,7 @@ class MasterLink:
             flags = os.EFD_CLOEXEC | os.EFD_NONBLOCK
             token_fd = own_fd(os.eventfd(0, flags | os.EFD_SEMAPHORE))
             self.outcome_fd = own_fd(os.eventfd(0, flags))
+            self._answer_fd = own_fd(os.eventfd(0, flags))
             ours, theirs = oversize.make_pair()
         except OSError as error:
             raise RingUnavailable(f"no descriptors for a child's rings: {error}") from error
@@ -144,7 +145,9 @@ class MasterLink:
             words[word] = value
         self._words = words
         self._child_channel = child_side
-        self._child_fds = (task_fd, outcome_fd, page_fd, token_fd, self.outcome_fd, theirs.fileno())
+        self._child_fds = (
+            task_fd, outcome_fd, page_fd, token_fd, self.outcome_fd, theirs.fileno(), self._answer_fd
+        )  # fmt: skip
         self._channel = ours
         self._inbox = oversize.Inbox(ours, oversize.SEALS_FROM_CHILD)
         stack.callback(self._inbox.close)
@@ -208,6 +211,15 @@ class MasterLink:
         if self._bodies:
             for done in [held for held in self._bodies if held <= seq]:
                 self._drop_body(done, taken_back=False)
+
+    def answer(self, place: int, seq: int, yes: bool) -> None:
+        """Answer a question of the child's, and wake it; nothing once the link is closed.
+
+        The word is stored before the eventfd is written, whose lock in the kernel orders the two for the child.
+        """
+        if not self._closed:
+            self.page.set_answer(place, seq, yes)
+            os.eventfd_write(self._answer_fd, 1)
 
     def unreleased(self) -> int:
         """How many records the child holds: staged, unclaimed, or claimed and not yet released."""

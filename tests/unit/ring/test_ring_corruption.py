@@ -144,7 +144,7 @@ def test_a_signal_for_a_record_without_its_tail_is_found():
 
 def test_what_came_before_the_damage_is_kept_for_the_post_mortem():
     master = MasterLink(1, outcome_capacity=CAPACITY)
-    _, outcome_fd, page_fd, _, event_fd, _ = master.child_fds()
+    _, outcome_fd, page_fd, _, event_fd, _, _ = master.child_fds()
     memory = mmap.mmap(outcome_fd, CAPACITY)
     page = memoryview(mmap.mmap(page_fd, 4096)).cast("Q")
     producer = OutcomeProducer(memory, page, event_fd, 1)
@@ -201,7 +201,7 @@ HOSTILE = {
 def test_a_hostile_childs_bodies_are_only_ever_corrupt(case):
     make, note, (ticket, size), message = HOSTILE[case]
     master = MasterLink(1, outcome_capacity=CAPACITY)
-    _, outcome_fd, page_fd, _, event_fd, channel_fd = master.child_fds()
+    _, outcome_fd, page_fd, _, event_fd, channel_fd, _ = master.child_fds()
     producer = OutcomeProducer(
         mmap.mmap(outcome_fd, CAPACITY), memoryview(mmap.mmap(page_fd, 4096)).cast("Q"), event_fd, 1
     )

@@ -1,0 +1,93 @@
+"""Documents that a task waits for: handlers and receivers run when its outcome is stored, not before.
+
+Runs in a child. ``child.endings`` asks, with the document; the master stores it and answers on the control page, in
+the place that the question named. A function's task waits here, a coroutine's lets the others run meanwhile. Any number
+of coroutines may wait, each with a place of its own; a place is free again once its answer has been seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from turbo.ring import frames
+from turbo.ring.layout import ANSWER_PLACES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from turbo.policy.settling import Verb
+    from turbo.ring.link import ChildLink
+
+
+class Asked:
+    """A question that was put, and what to do with its answer."""
+
+    __slots__ = ("seq", "then")
+
+    def __init__(self, seq: int, then: Callable[[bool], None]) -> None:
+        self.seq = seq
+        #: Ends the task; its argument says whether the document is stored.
+        self.then = then
+
+
+class Questions:
+    """What this child has asked and not been answered. A task asks one thing at a time."""
+
+    def __init__(self, link: ChildLink) -> None:
+        self._link = link
+        self._free = list(range(ANSWER_PLACES))
+        #: By sequence number: the place of each question without an answer, the answers that nobody has taken yet,
+        #: and the coroutines that sleep until theirs comes.
+        self._places: dict[int, int] = {}
+        self._answers: dict[int, bool] = {}
+        self._sleepers: dict[int, asyncio.Future[None]] = {}
+
+    def ask(self, seq: int, verb: Verb | None, store: bytes) -> None:
+        """Have a packed document stored; ``verb`` as in ``frames.Asked``. Signalled by who waits."""
+        while not self._free:
+            self._link.await_answer()
+            self._collect()
+        place = self._places[seq] = self._free.pop()
+        self._link.emit(frames.ASKED, seq, frames.pack_asked(place, verb, store))
+
+    def wait(self, seq: int) -> bool:
+        """Sleep until the question is answered; whether the document is stored."""
+        while True:
+            self._collect()
+            if seq in self._answers:
+                return self._answers.pop(seq)
+            self._link.await_answer()
+
+    async def arrival(self, seq: int) -> bool:
+        """The same for a coroutine."""
+        loop = asyncio.get_running_loop()
+        self._link.signal()
+        self._collect()
+        if seq not in self._answers:
+            if not self._sleepers:
+                loop.add_reader(self._link.answer_fd, self._wake)
+            sleeper = self._sleepers[seq] = loop.create_future()
+            try:
+                await sleeper
+            finally:
+                self._sleepers.pop(seq, None)
+                if not self._sleepers:
+                    loop.remove_reader(self._link.answer_fd)
+        return self._answers.pop(seq)
+
+    def _wake(self) -> None:
+        self._link.take_answers()
+        self._collect()
+        for seq, sleeper in self._sleepers.items():
+            if seq in self._answers and not sleeper.done():
+                sleeper.set_result(None)
+
+    def _collect(self) -> None:
+        page = self._link.page
+        for seq, place in list(self._places.items()):
+            answer = page.answer(place, seq)
+            if answer is not None:
+                del self._places[seq]
+                self._free.append(place)
+                self._answers[seq] = answer

@@ -1,0 +1,78 @@
+"""Messages that do not run: unknown, unfit, unreadable or expired. Each is logged, and FAILURE or REVOKED stored.
+
+Runs in a child, called by ``child.executor``. Where receivers want to hear of such a message, the document goes ahead
+and the DONE record goes to the master's judge, who tells them: receivers of these signals live in the master.
+"""
+
+from __future__ import annotations
+
+import pickle
+from typing import TYPE_CHECKING
+
+from turbo import signals, states
+from turbo.child.endings import logger
+from turbo.exceptions import NotRegistered, TaskRevokedError
+from turbo.policy.settling import Ending, Verb
+from turbo.protocol.message import salvage
+from turbo.protocol.saferepr import clean, saferepr
+from turbo.ring import frames
+
+if TYPE_CHECKING:
+    from turbo.child.documents import Documents
+    from turbo.child.done import DoneRecords
+    from turbo.child.plan import Plan
+    from turbo.protocol.message import TaskMessage
+    from turbo.protocol.properties import Properties
+    from turbo.ring.link import ChildLink
+    from turbo.signals import Signal
+
+
+class Refusals:
+    """Ends the messages that one child does not run."""
+
+    def __init__(self, link: ChildLink, documents: Documents, done: DoneRecords) -> None:
+        self._link = link
+        self._documents = documents
+        self._done = done
+
+    def expired(self, seq: int, began: int, message: TaskMessage, plan: Plan) -> None:
+        """Its time to run is over."""
+        logger.info("Discarding expired task: %s", message.label)
+        store = self._documents.failure(message, plan, states.REVOKED, TaskRevokedError("expired"), None)
+        self._end(seq, began, Verb.ACK, Ending.REVOKED, store, signals.task_revoked, "expired")
+
+    def unknown(self, seq: int, began: int, message: TaskMessage) -> None:
+        """No task of this name is registered here."""
+        logger.error("Received unregistered task of type '%s': its message is rejected", clean(message.task, 200))
+        store = self._documents.failure(message, None, states.FAILURE, NotRegistered(message.task), None)
+        self._end(seq, began, Verb.REJECT, Ending.UNKNOWN_TASK, store, signals.task_unknown, message.task)
+
+    def unfit(self, seq: int, began: int, message: TaskMessage, error: BaseException) -> None:
+        """The message is understood but must not run."""
+        logger.error("Task %s is rejected: %s", message.label, error)
+        store = self._documents.failure(message, None, states.FAILURE, error, None)
+        self._end(seq, began, Verb.REJECT, Ending.INVALID, store, signals.task_rejected, str(error))
+
+    def unreadable(self, seq: int, began: int, properties: Properties | None, body: bytes, error: Exception) -> None:
+        """The message cannot be understood: reject it, and store FAILURE where its id is known."""
+        store = b""
+        where = ""
+        if properties is not None:
+            message = salvage(properties, body)
+            if message is None:
+                where = " without an id"
+            else:
+                where = f" {message.label}"
+                store = self._documents.failure(message, None, states.FAILURE, error, None)
+        logger.critical("Message%s is rejected, it cannot be decoded: %s", where, saferepr(str(error), 400))
+        self._end(seq, began, Verb.REJECT, Ending.UNDECODABLE, store, signals.task_rejected, str(error))
+
+    def _end(
+        self, seq: int, began: int, verb: Verb, ending: Ending, store: bytes, signal: Signal, why: str
+    ) -> None:  # fmt: skip
+        if not signal.receivers:
+            self._done.write(seq, began, verb, ending, store=store)
+            return
+        if store:
+            self._link.emit(frames.STORE, seq, (store,))
+        self._done.write(seq, began, verb, ending, told=pickle.dumps(why))
