@@ -102,6 +102,18 @@ def signalled(gate: str) -> str:
     return shown.stdout.split()[1]
 
 
+@app.task(name="rows.publishes")
+def publishes(queue: str) -> None:
+    """Publish twice: the first declares the queue over a connection of this child, the second is the master's."""
+    app.send_task("rows.nothing", queue=queue)
+    app.send_task("rows.nothing", queue=queue)
+
+
+@app.task(name="rows.size")
+def size(text: str) -> int:
+    return len(text)
+
+
 # -- definitions -------------------------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import uuid
@@ -22,6 +23,7 @@ import psutil
 import pytest
 
 from tests.harness.processes import wait_until
+from tests.harness.redis_server import RedisServer
 from tests.harness.worker import WorkerProcess
 from tests.integration.worker.rows_app import app
 from tests.integration.worker.site import READY, Site
@@ -375,11 +377,39 @@ def test_the_pause_before_another_try_doubles_up_to_a_bound(two: Two) -> None:
     assert all(0 <= each <= 100 for each in drawn) and len(set(drawn)) > 1
 
 
-def test_a_next_attempt_to_a_queue_never_seen_comes_when_its_retry_is_stored(two: Two) -> None:
-    identifier = two.send("rows.retry_into", "seen for the first time")
-    two.site.rabbitmq.wait_queue("seen for the first time", two.site.vhost, ready=1)
+def test_a_next_attempt_waits_until_its_retry_is_stored(two: Two, redis_server: RedisServer) -> None:
+    queue = "seen for the first time"
+    redis_server.pause()
+    try:
+        identifier = two.send("rows.retry_into", queue)
+        two.said(rf"Task rows\.retry_into\[{identifier}\] retry: Retry")
+        # Whatever was published before this has come to its queue before it: it goes the same way.
+        after = f"after {identifier}"
+        two.send("rows.publishes", after)
+        two.site.rabbitmq.wait_queue(after, two.site.vhost, ready=2)
+        facts = two.site.rabbitmq.queue(queue, two.site.vhost)
+        assert facts is not None and facts.ready == 0, "it left before its RETRY was stored"
+    finally:
+        redis_server.resume()
+    two.site.rabbitmq.wait_queue(queue, two.site.vhost, ready=1)
     document = two.site.document(identifier)
     assert document is not None and document["status"] == "RETRY"
+
+
+@pytest.mark.row("PL32")
+def test_a_body_that_finds_no_descriptor_waits_and_smaller_ones_pass_it(two: Two) -> None:
+    before = resource.prlimit(two.wide.pid, resource.RLIMIT_NOFILE)
+    mark = two.wide.mark()
+    # Descriptors that are open stay so: the master opens no new one.
+    resource.prlimit(two.wide.pid, resource.RLIMIT_NOFILE, (5, before[1]))
+    try:
+        large = two.send("rows.size", "x" * 300_000)
+        two.wide.wait_for_line(r"No memory or descriptor for a body of 3\d{5} bytes", since=mark)
+        assert two.value(two.send("rows.size", "small")) == 5
+        assert two.site.document(large) is None
+    finally:
+        resource.prlimit(two.wide.pid, resource.RLIMIT_NOFILE, before)
+    assert two.value(large) == 300_000
 
 
 @pytest.mark.row("ST25")
