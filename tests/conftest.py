@@ -19,7 +19,7 @@ settings.load_profile("suite")
 pytest_plugins = ["tests.harness.fixtures"]
 
 #: Fixture and the package whose server it starts.
-_SERVERS = {"rabbitmq": "rabbitmq-server", "redis_server": "redis-server"}
+_SERVERS = {"rabbitmq": "rabbitmq-server", "redis_server": "redis-server", "postgres": "postgresql"}
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

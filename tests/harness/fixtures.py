@@ -12,6 +12,7 @@ from tests.harness.celery_env import celery_python
 from tests.harness.embedded import BrokerUnderTest, ThreadedBroker, rabbitmq_under_test
 from tests.harness.fault_proxy import FaultProxy
 from tests.harness.oracle import Leftovers, Oracle
+from tests.harness.postgres import Postgres
 from tests.harness.rabbitmq import RabbitMQ
 from tests.harness.redis_server import RedisServer
 
@@ -54,6 +55,17 @@ def redis_db(redis_server: RedisServer) -> Iterator[str]:
     redis_server.ensure_running()
     yield redis_server.new_database()
     redis_server.ensure_running()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """The session's private PostgreSQL."""
+    server = Postgres()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
 
 
 @pytest.fixture

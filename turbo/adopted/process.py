@@ -10,8 +10,10 @@ from __future__ import annotations
 import faulthandler
 import logging
 import os
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import billiard.pool
 import billiard.process
 import billiard.util
 from billiard.exceptions import SoftTimeLimitExceeded
@@ -60,6 +62,27 @@ def enter(app: Celery, index: int, hostname: str, soft: SoftLimit) -> None:
     signals.worker_process_init.send(sender=hostname)
 
 
+class _Leaving(billiard.pool.Worker):  # type: ignore[misc]  # billiard has no types
+    """A pool process that is told to end before it was given anything to do.
+
+    Libraries learn of the end of a pool process by wrapping ``Worker.workloop``; sentry-sdk sends there what it has
+    not sent yet. So the loop is entered for its end.
+    """
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(None, SimpleNamespace(put=None))
+        self._exit_code = exit_code
+
+    def contribute_to_object(self, obj: Any) -> Any:
+        """There are no pipes to take from."""
+        obj.inqW_fd = obj.synqW_fd = obj.wait_for_syn = None
+        return obj
+
+    def wait_for_job(self) -> None:
+        """Raise SystemExit, as the end of a pool does."""
+        raise SystemExit(self._exit_code)
+
+
 def leave(exit_code: int) -> None:
     """The process ends. Sends ``worker_process_shutdown``; a receiver's error is logged by Celery.
 
@@ -67,6 +90,12 @@ def leave(exit_code: int) -> None:
     else would, for the master sees a child that has nothing left to do and is about to leave.
     """
     faulthandler.dump_traceback_later(FAREWELL, exit=True, file=_STDERR)
+    try:
+        _Leaving(exit_code).workloop()
+    except SystemExit:
+        logger.debug("child leaves with exit code %d", exit_code)
+    except Exception:
+        logger.exception("what a library does at the end of a pool process raised")
     signals.worker_process_shutdown.send(sender=_hostname, pid=os.getpid(), exitcode=exit_code)
     faulthandler.cancel_dump_traceback_later()
 

@@ -1,0 +1,80 @@
+"""What a DSN points to: an HTTP server on this machine that keeps the events that sentry-sdk sends."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Item = dict[str, Any]
+
+
+class SentryServer:
+    """Use as a context manager; ``dsn`` is what the app is given, ``takes`` the seconds until each answer."""
+
+    def __init__(self, takes: float = 0) -> None:
+        self._more = threading.Condition()
+        self._items: list[tuple[str, Item]] = []
+        keep = self._keep
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                raw = self.rfile.read(int(self.headers["Content-Length"]))
+                keep(gzip.decompress(raw) if self.headers.get("Content-Encoding") == "gzip" else raw)
+                time.sleep(takes)
+                self.send_response(200)
+                self.send_header("Content-Length", "2")
+                self.end_headers()
+                self.wfile.write(b"{}")
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="sentry", daemon=True)
+
+    @property
+    def dsn(self) -> str:
+        return f"http://key@127.0.0.1:{self._server.server_address[1]}/1"
+
+    def __enter__(self) -> SentryServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def items(self, kind: str) -> list[Item]:
+        """All items of a kind ("event", "transaction", "check_in") that have come."""
+        with self._more:
+            return [item for found, item in self._items if found == kind]
+
+    def wait(self, kind: str, matches: Callable[[Item], bool], timeout: float = 30) -> Item:
+        """The first item of this kind that matches; AssertionError with what came instead when none does."""
+        with self._more:
+            self._more.wait_for(lambda: any(k == kind and matches(item) for k, item in self._items), timeout)
+            for found, item in self._items:
+                if found == kind and matches(item):
+                    return item
+            raise AssertionError(f"no such {kind} within {timeout:g} s; there came {self._items!r}"[:6000])
+
+    def _keep(self, envelope: bytes) -> None:
+        """An envelope is a line of JSON, then for each item a line of JSON about it and its payload."""
+        _head, _, rest = envelope.partition(b"\n")
+        found = []
+        while rest.strip():
+            line, _, rest = rest.partition(b"\n")
+            about = json.loads(line)
+            size = about.get("length", len(rest))
+            payload, rest = rest[:size], rest[size:].removeprefix(b"\n")
+            if about["type"] in ("event", "transaction", "check_in"):
+                found.append((about["type"], json.loads(payload)))
+        with self._more:
+            self._items.extend(found)
+            self._more.notify_all()
