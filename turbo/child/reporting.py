@@ -83,7 +83,7 @@ class Reporter:
 
     def begin(self, seq: int, task_id: str = "") -> None:
         """A task starts."""
-        share = self.share
+        share = self.share if self.concurrent else self._own
         share.seq = seq
         share.task_id = task_id
         share.published = 0

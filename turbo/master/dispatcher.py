@@ -233,8 +233,8 @@ class Dispatcher:
         """Put a child where its load says: among the free, among those with room, or nowhere."""
         if not child.serving or child.probe:
             return
-        held, parked = len(child.assigned), len(child.parked)
-        if parked >= self._async_limit or not recycling.may_take(child.done, held + parked, self._max_tasks):
+        held, parked, most = len(child.assigned), len(child.parked), self._max_tasks
+        if parked >= self._async_limit or (most and not recycling.may_take(child.done, held + parked, most)):
             return
         if held == 0:
             if not child.free_listed:
