@@ -271,15 +271,13 @@ class MasterLink:
         note = OVERSIZE_NOTE.pack(seq, size)
         if not self._tasks.stage(kind | OVERSIZE, seq, note):
             return None
+        fd = -1
         try:
             fd = oversize.create(parts, oversize.SEALS_FROM_MASTER)
-        except BaseException:
-            self._tasks.unstage()
-            raise
-        try:
             sent = oversize.send(self._channel, seq, size, fd)
         except BaseException:
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)
             self._tasks.unstage()
             raise
         if not sent:
