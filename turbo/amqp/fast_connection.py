@@ -166,7 +166,7 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
 
     def _init_connection_state(self) -> None:
         super()._init_connection_state()
-        self._splitter.watch(0)
+        self._splitter.restart()
 
     def _proto_connection_made(self, transport: Any) -> None:
         transport._MAX_RECV_BYTES = RECV_BYTES  # noqa: SLF001 - pika has no setting for it, and reads it through self
@@ -175,7 +175,7 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
 
     def _on_data_available(self, data_in: bytes) -> None:
         splitter = self._splitter
-        if not splitter.channel:
+        if not splitter.busy:
             super()._on_data_available(data_in)
             return
         rest = self._frame_buffer

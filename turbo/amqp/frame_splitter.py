@@ -2,7 +2,8 @@
 
 First stop of every delivered message, inside ``FastConnection`` in the master: socket bytes in; out, in
 order, batches of raw contents of the watched channel and, untouched, every other frame. Pure: no I/O, no
-clock. It must never look into a header or a body, and never keep more than one unfinished content.
+clock. It must never look into a header or a body, and never keep more than one unfinished content. Of a large body
+frame it takes what is there, so that nobody joins the pieces of a frame only to cut them again.
 
 Frames are those of AMQP 0-9-1 §4.2.3: type u8, channel u16, size u32, payload, 0xCE. A content is a method
 frame, a header frame (class u16, weight u16, body size u64, properties) and as many body frames as the size
@@ -33,6 +34,9 @@ _HEADER = 2
 _BODY = 3
 _END = 0xCE
 
+#: Body frames larger than this, in bytes, are taken in pieces.
+_PIECES = 16_384
+
 
 class FrameError(ValueError):
     """The bytes are no sound sequence of frames; the connection cannot be used further."""
@@ -44,6 +48,7 @@ class FrameSplitter:
     __slots__ = (
         "_args",
         "_header",
+        "_inside",
         "_missing",
         "_on_batch",
         "_on_frame",
@@ -66,12 +71,24 @@ class FrameSplitter:
         self.channel = 0
         #: Frames swallowed here and not handed on, ever.
         self.fast_frames = 0
+        #: Bytes to come of a body frame that was taken in part, its end mark included; 0: at a frame's boundary.
+        self._inside = 0
         self._forget()
 
     def watch(self, channel: int) -> None:
         """Take the deliveries of ``channel`` from the next frame on; 0 stops. Drops an unfinished content."""
         self.channel = channel
         self._forget()
+
+    def restart(self) -> None:
+        """Another stream begins: nothing is watched, nothing is unfinished."""
+        self._inside = 0
+        self.watch(0)
+
+    @property
+    def busy(self) -> bool:
+        """Whether the next bytes are this object's: a channel is watched, or a frame was taken in part."""
+        return self.channel != 0 or self._inside != 0
 
     def _forget(self) -> None:
         #: Arguments of the Deliver whose content is coming; empty: none.
@@ -89,16 +106,26 @@ class FrameSplitter:
 
         The caller keeps the rest and hands it in again in front of the next bytes.
         """
-        pos, end = 0, len(data)
+        pos, end = self._go_on(data) if self._inside else 0, len(data)
+        if self._inside:
+            return pos
         mine = self.channel
         args, header, missing, whole = self._args, self._header, self._missing, self._whole
         tag_text = body = b""
         batch: list[RawDelivery] = []
         append = batch.append
+        if pos and args and header and not missing:
+            tag_text, delivery = self._finish()
+            append(delivery)
+            args, header, whole = self._args, self._header, self._whole
         while end - pos >= 8:
             kind, channel, size = _FRAME_HEAD(data, pos)
             stop = pos + 8 + size
             if stop > end:
+                if size > _PIECES and kind == _BODY and channel == mine and header:
+                    self._args, self._header, self._missing, self._whole = args, header, missing, whole
+                    pos = self._take_part(data, pos, size)
+                    missing, whole = self._missing, self._whole
                 break
             if data[stop - 1] != _END:
                 raise FrameError(f"frame of type {kind} on channel {channel} ends with 0x{data[stop - 1]:02x}")
@@ -110,11 +137,12 @@ class FrameSplitter:
                     missing = _U64(header, 4)[0]
                 elif kind == _BODY and header and size <= missing:
                     missing -= size
-                    body = data[pos + 7 : stop - 1]
                     if missing and whole is None:
                         whole = BytesIO()
                     if whole is not None:
-                        whole.write(body)
+                        whole.write(memoryview(data)[pos + 7 : stop - 1])
+                    else:
+                        body = data[pos + 7 : stop - 1]
                 else:
                     raise FrameError(f"frame of type {kind} where {missing} bytes of a body were expected")
                 pos = stop
@@ -161,3 +189,36 @@ class FrameSplitter:
         if batch:
             self._on_batch(tag_text, batch)
         return pos
+
+    def _take_part(self, data: bytes, pos: int, size: int) -> int:
+        """Take what is there of a body frame that begins at ``pos``; the number of bytes used."""
+        if size > self._missing:
+            raise FrameError(f"frame of type {_BODY} where {self._missing} bytes of a body were expected")
+        if self._whole is None:
+            self._whole = BytesIO()
+        self._inside = size + 1
+        return pos + 7 + self._go_on(memoryview(data)[pos + 7 :])
+
+    def _go_on(self, data: bytes | memoryview) -> int:
+        """Take more of the frame that was taken in part; the number of bytes used."""
+        piece = min(self._inside - 1, len(data))
+        if self._whole is not None:
+            # Otherwise its content was dropped meanwhile: the bytes are skipped.
+            self._whole.write(memoryview(data)[:piece])
+            self._missing -= piece
+        self._inside -= piece
+        if piece == len(data):
+            return piece
+        if data[piece] != _END:
+            raise FrameError(f"frame of type {_BODY} on channel {self.channel} ends with 0x{data[piece]:02x}")
+        self._inside = 0
+        self.fast_frames += 1
+        return piece + 1
+
+    def _finish(self) -> tuple[bytes, RawDelivery]:
+        """The content whose last frame was taken in parts: its consumer tag and itself."""
+        assert self._whole is not None
+        args, length = self._args, self._args[0]
+        delivery = (_U64(args, 1 + length)[0], args, self._header, self._whole.getvalue())
+        self._forget()
+        return args[1 : 1 + length], delivery

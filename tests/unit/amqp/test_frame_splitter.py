@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+from unittest import mock
 
 import pika
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pika import frame, spec
 
+from turbo.amqp import frame_splitter
 from turbo.amqp.frame_splitter import FrameError, FrameSplitter, RawDelivery
 
 MINE = 2
@@ -128,20 +130,97 @@ def random_stream(rng: random.Random) -> bytes:
     return interleave(rng, [mine, other, control])
 
 
-@given(seed=st.integers(0, 2**32))
-@settings(max_examples=150)
-def test_same_as_pika_whatever_the_cuts(seed: int) -> None:
+@given(seed=st.integers(0, 2**32), pieces=st.sampled_from([0, 200, FRAME_MAX]))
+@settings(max_examples=200)
+def test_same_as_pika_whatever_the_cuts(seed: int, pieces: int) -> None:
     rng = random.Random(seed)
     stream = random_stream(rng)
     reading = Reading()
     at = 0
-    while at < len(stream):
-        size = rng.choice([1, 7, 8, 100, rng.randint(1, 9000), 70_000])
-        reading.feed(stream[at : at + size])
-        at += size
+    with mock.patch.object(frame_splitter, "_PIECES", pieces):
+        while at < len(stream):
+            size = rng.choice([1, 7, 8, 100, rng.randint(1, 9000), 70_000])
+            reading.feed(stream[at : at + size])
+            at += size
     assert reading.events == expected_by_pika(stream)
     assert reading.used == len(stream)
     assert not reading.rest
+
+
+LARGE = random.Random(1).randbytes(60_000)
+
+
+def large_frames(tag: int, channel: int = MINE) -> list[bytes]:
+    """A delivery whose body is one large frame, and a piece of another."""
+    method = spec.Basic.Deliver("turbo-1", tag, False, "exchange", "key")
+    header = frame.Header(channel, 70_000, pika.BasicProperties()).marshal()
+    bodies = [frame.Body(channel, LARGE).marshal(), frame.Body(channel, LARGE[:10_000]).marshal()]
+    return [frame.Method(channel, method).marshal(), header, *bodies]
+
+
+def test_a_large_frame_is_taken_as_it_comes() -> None:
+    reading = Reading()
+    stream = b"".join([*large_frames(1), *large_frames(2), frame.Heartbeat().marshal()])
+    for at in range(0, len(stream), 10_000):
+        reading.feed(stream[at : at + 10_000])
+        assert len(reading.rest) < 10_100, "only small frames wait for their end"
+    assert reading.events == expected_by_pika(stream)
+
+
+def test_every_cut_near_the_end_of_a_large_frame() -> None:
+    head, header, first, second = large_frames(1)
+    stream = b"".join([head, header, first, second])
+    expected = expected_by_pika(stream)
+    end = len(head + header + first)
+    for cut in range(end - 3, end + 9):
+        reading = Reading()
+        reading.feed(stream[: end - 9_000])
+        reading.feed(stream[end - 9_000 : cut])
+        reading.feed(stream[cut:])
+        assert reading.events == expected
+
+
+def test_a_large_frame_with_a_wrong_end_is_an_error() -> None:
+    stream = b"".join(large_frames(1)[:3])[:-1] + b"\x00"
+    reading = Reading()
+    reading.feed(stream[:50_000])
+    with pytest.raises(FrameError, match="ends with 0x00"):
+        reading.feed(stream[50_000:])
+
+
+def test_a_large_frame_longer_than_its_body_is_an_error() -> None:
+    head, header, first, _ = large_frames(1)
+    reading = Reading()
+    reading.feed(head + header + first)
+    with pytest.raises(FrameError, match="10000 bytes of a body were expected"):
+        reading.feed(first[:30_000])
+
+
+@pytest.mark.parametrize("channel", [0, 5])
+def test_a_content_dropped_in_the_middle_of_a_frame_is_skipped_to_its_end(channel: int) -> None:
+    reading = Reading()
+    stream = b"".join(large_frames(1)[:3])
+    reading.feed(stream[:30_000])
+    reading.splitter.watch(channel)
+    assert reading.splitter.busy
+    reading.feed(stream[30_000:50_000])
+    reading.feed(stream[50_000:] + frame.Heartbeat().marshal() + b"".join(deliver(7, channel=5)))
+
+    assert reading.splitter.busy == (channel == 5)
+    if channel:
+        assert [event[0] for event in reading.events] == ["frame", "delivery"]
+    else:
+        assert [event[0] for event in reading.events] == ["frame"] * 4
+
+
+def test_a_new_stream_begins_at_a_boundary() -> None:
+    reading = Reading()
+    reading.feed(b"".join(large_frames(1)[:3])[:30_000])
+    reading.splitter.restart()
+    assert not reading.splitter.busy
+    reading.splitter.watch(MINE)
+    reading.feed(b"".join(deliver(1)))
+    assert [event[:3] for event in reading.events] == [("delivery", "turbo-1", 1)]
 
 
 def test_every_single_cut_of_a_short_stream() -> None:
