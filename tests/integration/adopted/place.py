@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import textwrap
 from collections.abc import Callable
@@ -67,6 +68,12 @@ class Place:
             env={**self._env, "RECORD": str(self.record(by)), **(env or {})},
             command=python,
         )
+
+    @property
+    def client_env(self) -> dict[str, str]:
+        """For a program of its own that imports the app as a client."""
+        paths = os.pathsep.join([str(self.directory), *filter(None, [os.environ.get("PYTHONPATH")])])
+        return {**self._env, "PYTHONPATH": paths}
 
     def command(self, *arguments: str) -> WorkerProcess:
         """Another of turbo's commands for the app, not started."""
