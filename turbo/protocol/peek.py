@@ -119,3 +119,52 @@ def _walk(payload: bytes) -> int:
     except (TableError, struct.error, IndexError):
         return found | UNKNOWN
     return found if seen == ETA | EXPIRES | LIMITS else found | UNKNOWN
+
+
+def task_name(header_payload: bytes) -> bytes | None:
+    """The task's name as it travels, or None where the headers do not begin as Celery's do and have no such text."""
+    return _front_text(header_payload, 0) or _text(header_payload, b"task")
+
+
+def task_id(header_payload: bytes) -> bytes | None:
+    """The task's id as it travels; None as above, also for protocol 1, which has it in the body."""
+    return _front_text(header_payload, 1) or _text(header_payload, b"id")
+
+
+def _front_text(payload: bytes, which: int) -> bytes | None:
+    """Name (0) or id (1) of a message whose table begins as every Celery begins it."""
+    try:
+        if not payload.startswith(_LANG, _LANG_AT) or not payload.startswith(_FRONT, _FRONT_AT):
+            return None
+        at = _TASK_AT
+        size = _U32(payload, at)[0]
+        if which:
+            at += 4 + size
+            if not payload.startswith(_ID, at):
+                return None
+            at += 4
+            size = _U32(payload, at)[0]
+    except (struct.error, IndexError):
+        return None
+    return payload[at + 4 : at + 4 + size]
+
+
+def _text(payload: bytes, key: bytes) -> bytes | None:
+    """A text of the table by its key, hopping over the others."""
+    try:
+        start, end = header_table_span(payload)
+        at = start + 4
+        while at < end:
+            after = at + 1 + payload[at]
+            kind = payload[after]
+            size = _SIZES.get(kind)
+            if size is None:
+                if kind not in _LONG:
+                    return None
+                size = 4 + _U32(payload, after + 1)[0]
+            if payload[at + 1 : after] == key:
+                return payload[after + 5 : after + 1 + size] if kind == _TEXT else None
+            at = after + 1 + size
+    except (TableError, struct.error, IndexError):
+        return None
+    return None
