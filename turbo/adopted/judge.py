@@ -101,11 +101,11 @@ class AdoptedJudge:
 
         self._ask(delivery, verb, tell, then)
 
-    def revoked(self, delivery: Delivery, reason: str, then: Then) -> None:
+    def revoked(self, delivery: Delivery, reason: str, then: Then, signum: int | None = None) -> None:
         """REVOKED is stored and ``task_revoked`` sent."""
 
         def tell(request: Any) -> None:
-            request._announce_revoked(reason, False, None, reason == "expired")
+            request._announce_revoked(reason, reason == "terminated", signum, reason == "expired")
 
         self._ask(delivery, Verb.ACK, tell, then)
 

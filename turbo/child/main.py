@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from turbo.app.base import Turbo
     from turbo.child.loop import Executor
     from turbo.child.options import ChildOptions
+    from turbo.ring.control_page import ChildPage
     from turbo.spawner.messages import ChildBoot
 
     #: Makes what runs the tasks, in a child that is set up but for saying hello.
@@ -45,6 +46,7 @@ def child_main(hostname: str, make_executor: ExecutorMaker) -> Callable[[ChildBo
         setproctitle.setproctitle(f"[turbo: {hostname}:{name}]")
         _ignore_group_signals()
         random.seed()
+        _ignore_group_signals(link.page)
         link = ChildLink.attach(boot.epoch, boot.fds, lifeline_fd=boot.lifeline_fd)
         soft = SoftLimit(link.page)
         soft.install()
@@ -75,14 +77,16 @@ def native(app: Turbo, options: ChildOptions) -> ExecutorMaker:
     return make
 
 
-def _ignore_group_signals() -> None:
+def _ignore_group_signals(page: ChildPage) -> None:
     """The master alone answers TERM, INT, HUP and QUIT, also when a whole group gets them.
 
     Handlers that do nothing, rather than SIG_IGN, which programs that a task starts would inherit.
     """
+
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if page.condemned():
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, _pass)
-
-
-def _pass(_number: int, _frame: FrameType | None) -> None:
-    """Do nothing."""
+        signal.signal(number, handle)

@@ -24,11 +24,13 @@ from turbo.master.outcomes import Outcomes
 from turbo.master.poison import Poison
 from turbo.master.pool import Pool
 from turbo.master.recycling import Recycling
+from turbo.master.revoking import Revoking
 from turbo.master.settlement import Settlement
 from turbo.master.time_limits import HardLimits
 from turbo.master.twins import Twins
 from turbo.master.verdicts import Verdicts
 from turbo.master.window import Window
+from turbo.policy.revoked import Revoked
 
 if TYPE_CHECKING:
     import asyncio
@@ -80,6 +82,8 @@ class Parts:
     recycling: Recycling
     lost: LostChild
     judge: Judge
+    verdicts: Verdicts
+    revoking: Revoking
 
 
 def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEventLoop) -> Parts:
@@ -127,9 +131,14 @@ def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEvent
     lost = LostChild(dispatcher, outcomes, settlement, verdicts, judge, poison)
     pool.mourn(lost)
     limits.obey(pool)
+    revoked = Revoked(options.revokes_max, options.revoke_expires)
+    revoking = Revoking(
+        loop, revoked, ledger, dispatcher, shelf, twins, pool, settlement, outcomes, verdicts, judge
+    )  # fmt: skip
+    intake.refuse_through(revoking)
     return Parts(
         ledger, dispatcher, settlement, outbox, store, intake, shelf, twins, outcomes, link, window, pool, recycling,
-        lost, judge,
+        lost, judge, verdicts, revoking,
     )  # fmt: skip
 
 

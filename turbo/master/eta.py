@@ -19,7 +19,7 @@ from turbo.policy.delivery_lifecycle import State
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from turbo.master.inflight import Delivery
 
@@ -56,6 +56,16 @@ class EtaShelf:
             self._timer.cancel()
             self._timer = None
         return held
+
+    def take_out(self, wanted: Collection[Delivery]) -> list[Delivery]:
+        """Give up those of ``wanted`` that are held here, and return them."""
+        taken = [item[2] for item in self._heap if item[2] in wanted and item[2].state is State.HELD]
+        if taken:
+            self._heap = [item for item in self._heap if item[2] not in wanted]
+            heapq.heapify(self._heap)
+            self._held -= len(taken)
+            self._arm()
+        return taken
 
     def _arm(self) -> None:
         if self._timer is not None:

@@ -22,6 +22,7 @@ from turbo.master.inflight import Delivery
 from turbo.master.receipts import Receipts
 from turbo.policy.admission import Admission, admit
 from turbo.policy.delivery_lifecycle import State
+from turbo.policy.revoked import Revoked
 from turbo.policy.settling import Ending
 from turbo.protocol.deliver import parse_deliver
 from turbo.protocol.peek import ETA, EXPIRES, UNKNOWN, peek
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from turbo.master.inflight import Ledger
     from turbo.master.judge import Judge
     from turbo.master.outcomes import Outcomes
+    from turbo.master.revoking import Revoking
     from turbo.master.settlement import Settlement
     from turbo.master.twins import Twins
     from turbo.master.verdicts import Verdicts
@@ -68,6 +70,8 @@ class Intake:
         self._verbose = verbose
         self._receipts = Receipts(judge, verdicts, self._told)
         self._shelf: EtaShelf | None = None
+        self._revoking: Revoking | None = None
+        self._revoked = Revoked()
         #: Stop taking part: late deliveries are left unacknowledged, the broker gets them back at the close.
         self.closed = False
         self.bytes_received = 0
@@ -76,6 +80,11 @@ class Intake:
         """Name the shelf; it calls :meth:`due` back, so it is made after this object."""
         self._shelf = shelf
 
+    def refuse_through(self, revoking: Revoking) -> None:
+        """Name who discards revoked tasks; it works on what this object has handed on."""
+        self._revoking = revoking
+        self._revoked = revoking.revoked
+
     # -- amqp.session.DeliverySink -----------------------------------------------------------------------
 
     def on_deliveries(self, epoch: int, queue: str, batch: list[RawDelivery]) -> None:  # hot: bench drain
@@ -83,7 +92,7 @@ class Intake:
         if self.closed:
             return
         ledger, dispatcher = self._ledger, self._dispatcher
-        slow = self._verbose or self._twins.watching or self._receipts.wanted
+        slow = self._verbose or self._twins.watching or self._revoked.any or self._receipts.wanted
         for tag, deliver, header, body in batch:
             delivery = Delivery(epoch, queue, tag, deliver, header, body)
             ledger.add(delivery)
@@ -145,6 +154,8 @@ class Intake:
                     "eta": message.eta,
                 }
                 logger.info("Task %s received", message.label, extra={"data": data})
+        if self._revoked.any and self._refused(delivery):
+            return True
         if (
             self._twins.watching
             and parse_deliver(delivery.deliver).redelivered
@@ -152,6 +163,9 @@ class Intake:
         ):
             return True
         return self._receipts.wanted and self._receipts.hold(delivery)
+
+    def _refused(self, delivery: Delivery) -> bool:
+        return self._revoking is not None and self._revoking.refuses(delivery)
 
     def _told(self, delivery: Delivery) -> None:
         """The app has heard of it. At a stop it stays unacknowledged, and goes back with the connection."""
@@ -161,6 +175,8 @@ class Intake:
 
     def _admit(self, delivery: Delivery) -> None:
         """Decode and decide: run, hold or expired. What cannot be decoded is the child's to refuse."""
+        if self._revoked.any and self._refused(delivery):
+            return  # revoked while it was held, or while the app was told of it
         message = self._verdicts.message(delivery)
         if message is None or not (message.eta or message.expires):
             self._dispatcher.submit(delivery)

@@ -42,8 +42,8 @@ class Judge(Protocol):
     def lost(self, delivery: Delivery, ending: Ending, error: BaseException, pid: int, then: Then) -> None:
         """The child ``pid`` died with this task: ``ending`` is TIMEOUT or WORKER_LOST."""
 
-    def revoked(self, delivery: Delivery, reason: str, then: Then) -> None:
-        """The message must not run: ``reason`` is ``expired`` or ``revoked``."""
+    def revoked(self, delivery: Delivery, reason: str, then: Then, signum: int | None = None) -> None:
+        """The task must not run (on): ``expired``, ``revoked``, or ``terminated`` by the signal ``signum``."""
 
     def reported(self, delivery: Delivery, verb: Verb, ending: Ending, told: bytes, then: Then) -> None:
         """A child has an outcome that the app wants to hear of; ``verb`` is what the child would do."""
@@ -84,7 +84,7 @@ class NativeJudge:
         """By the ack table, with the document that Celery's master would store."""
         then(*self._verdicts.failure(delivery, ending, error))
 
-    def revoked(self, delivery: Delivery, reason: str, then: Then) -> None:
+    def revoked(self, delivery: Delivery, reason: str, then: Then, signum: int | None = None) -> None:
         """REVOKED, acknowledged."""
         then(*self._verdicts.revoked(delivery, reason))
 

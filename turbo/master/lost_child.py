@@ -12,6 +12,7 @@ the table says requeue, ``master.poison`` counts, so that a message that keeps k
 
 from __future__ import annotations
 
+import functools
 import logging
 import signal
 from typing import TYPE_CHECKING, Protocol
@@ -132,11 +133,16 @@ class LostChild:
         if not ran:
             delivery.move(State.STARTED)
         error, ending = self._error(child, seq)
-        if self.terminating:
         if delivery.kept is not None:
             logger.error("Child %d ended in the handlers of a task whose outcome is stored: %s", child.index, error)
             self._settlement.finish(delivery, delivery.kept, None)
             return
+        if child.kill_reason == "terminated" and child.limited in (0, seq) and isinstance(child.verdict, int):
+            self._outcomes.endings[Ending.REVOKED] += 1
+            then = functools.partial(self._settlement.finish, delivery)
+            self._judge.revoked(delivery, "terminated", then, child.verdict)
+            return
+        if self.terminating:
             self._settlement.finish(delivery, Verb.REQUEUE, None)
             return
         message = self._verdicts.message(delivery)
@@ -162,6 +168,8 @@ class LostChild:
     def _error(self, child: ChildProcess, seq: int) -> tuple[BaseException, Ending]:
         if child.limited and child.limited != seq:
             why = "its child was killed for the hard time limit of another task"
+            if child.kill_reason == "terminated":
+                why = "its child was ended by the termination of another task"
             return WorkerLostError(f"Worker exited prematurely: {why}."), Ending.WORKER_LOST
         if child.kill_reason == "time_limit":
             return TimeLimitExceeded(child.verdict), Ending.TIMEOUT
@@ -173,7 +181,8 @@ class LostChild:
         hint = ""
         if child.exit_status == -signal.SIGKILL and not child.kill_reason:
             hint = "; was it out of memory?"
-        logger.error(
+        logger.log(
+            logging.INFO if child.kill_reason == "terminated" else logging.ERROR,
             "Child %d (pid %d) %s: %s%s (peak memory %d KiB)",
             child.index,
             child.pid,

@@ -14,7 +14,7 @@ from turbo.policy.delivery_lifecycle import State
 from turbo.policy.settling import Verb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from turbo.master.dispatcher import Dispatcher
     from turbo.master.inflight import Delivery
@@ -56,6 +56,13 @@ class Twins:
         held = [copy for copies in self._copies.values() for copy in copies if copy.state is State.HELD]
         self._copies.clear()
         return held
+
+    def take_out(self, wanted: Collection[Delivery]) -> list[Delivery]:
+        """Give up those of ``wanted`` that are held here, and return them."""
+        taken = [copy for copies in self._copies.values() for copy in copies if copy in wanted]
+        for copies in self._copies.values():
+            copies[:] = [copy for copy in copies if copy not in wanted]
+        return [copy for copy in taken if copy.state is State.HELD]
 
     def ended(self, delivery: Delivery) -> None:
         """A run without connection has ended: settle its copies by how it ended."""

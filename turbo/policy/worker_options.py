@@ -43,6 +43,11 @@ class WorkerOptions:
     broker_connection_timeout: float = 4.0
     broker_connection_retry_on_startup: bool = True
     track_started: bool = False
+    #: Seconds between worker-heartbeat events; None: no events of the worker.
+    heartbeat_interval: float | None = 2.0
+    #: Revoked ids that are remembered, and for how many seconds.
+    revokes_max: int = 50_000
+    revoke_expires: float = 10_800.0
     #: Content types (MIME) that a body may have.
     accept_content: frozenset[str] = field(default_factory=lambda: frozenset({"application/json"}))
     #: Cap of a body after decompression, in bytes.
