@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from turbo.backends.store import StoreSettings
     from turbo.child.main import ExecutorMaker
     from turbo.child.options import ChildOptions
+    from turbo.control.app_commands import AppCommands
     from turbo.log_format import LogSetup
     from turbo.master.judge import Judge
     from turbo.policy.task_options import TaskOptions
@@ -76,3 +77,7 @@ class HostedApp(ABC):
     @abstractmethod
     def judge(self, options: WorkerOptions) -> Judge:
         """Who decides, in the master, about tasks that did not live to report."""
+
+    @abstractmethod
+    def commands(self, options: WorkerOptions) -> AppCommands:
+        """The commands of remote control that only the app can answer."""

@@ -15,6 +15,7 @@ from celery.exceptions import ImproperlyConfigured as CeleryImproperlyConfigured
 from celery.utils.nodenames import worker_direct
 
 from turbo.adopted import logs
+from turbo.adopted.commands import AdoptedCommands
 from turbo.adopted.contents import teach_names
 from turbo.adopted.executor import adopted
 from turbo.adopted.facade import AdoptedWorker
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from turbo.backends.store import StoreSettings
     from turbo.child.main import ExecutorMaker
     from turbo.child.options import ChildOptions
+    from turbo.control.app_commands import AppCommands
     from turbo.log_format import LogSetup
     from turbo.master.judge import Judge
     from turbo.policy.worker_options import WorkerOptions
@@ -133,6 +135,10 @@ class AdoptedApp(HostedApp):
     def judge(self, options: WorkerOptions) -> Judge:
         """Celery's requests, in the master."""
         return AdoptedJudge(self, options)
+
+    def commands(self, options: WorkerOptions) -> AppCommands:
+        """Celery's own commands about the app, and those that the app has added."""
+        return AdoptedCommands(self, options.hostname)
 
     def has_own_request(self, task: Any) -> bool:
         """Whether a task's request class is its own, and hears of every end."""

@@ -74,7 +74,6 @@ _DIFFERENT: Final[dict[str, Honour]] = {
 _HARMLESS: Final[dict[str, tuple[object, ...]]] = {
     "worker_pool": ("prefork", "processes", "celery.concurrency.prefork:TaskPool"),
     "worker_disable_rate_limits": (True,),
-    "worker_enable_remote_control": (False,),
     "worker_enable_prefetch_count_reduction": (False,),
     "worker_pool_putlocks": (False,),
 }

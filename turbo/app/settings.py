@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 _LOG: Final = "[%(asctime)s: %(levelname)s/%(processName)s] %(message)s"
 _TASK_LOG: Final = "[%(asctime)s: %(levelname)s/%(processName)s] %(task_name)s[%(task_id)s]: %(message)s"
-_EVENTS: Final = "turbo sends no events yet"
-_CONTROL: Final = "turbo answers no remote control yet"
+_EVENTS: Final = "turbo sends no events of tasks yet"
+_CONTROL: Final = "turbo's remote control cannot do this yet"
+_MONITORS: Final = "monitors read it, not the worker"
 _BEAT: Final = "periodic tasks are sent by another program"
 _PARTS: Final = "turbo's worker has no exchangeable parts of this kind"
 _POLICY: Final[Mapping[str, float]] = {
@@ -180,11 +181,12 @@ _WORKER: Final = (
              "its ring is read to the end at once", old="CELERYD_WORKER_LOST_WAIT"),
     accepted("worker_send_task_events", "bool", False, "Send task events.", _EVENTS,
         old="CELERY_SEND_EVENTS"),
-    accepted("worker_enable_remote_control", "bool", True, "Answer remote control.", _CONTROL,
-             old="CELERY_ENABLE_REMOTE_CONTROL"),
+    works("worker_enable_remote_control", "bool", True, "Answer remote control.",
+          old="CELERY_ENABLE_REMOTE_CONTROL"),
     refused("worker_direct", "bool", False, "A queue of the worker's own.", "workers have none yet",
             old="CELERY_WORKER_DIRECT"),
-    accepted("worker_state_db", "string", None, "File of revoked ids.", _CONTROL),
+    accepted("worker_state_db", "string", None, "File of revoked ids.",
+             "revoked ids are forgotten when the worker ends"),
     accepted("worker_disable_rate_limits", "bool", False, "Ignore rate limits.", "rates are not limited yet",
              old="CELERY_DISABLE_RATE_LIMITS"),
     refused("worker_deduplicate_successful_tasks", "bool", False, "Skip redelivered tasks that succeeded.",
@@ -208,13 +210,16 @@ _WORKER: Final = (
 )
 
 _EVENT_CONTROL_BEAT: Final = (
-    *(accepted(f"event_{name}", kind, default, "Events.", _EVENTS) for name, kind, default in (
+    works("event_exchange", "string", "celeryev", "Topic exchange of events."),
+    works("event_serializer", "string", "json", "Serializer of events."),
+    *(accepted(f"event_{name}", kind, default, "Monitors' queues.", _MONITORS) for name, kind, default in (
         ("queue_expires", "float", 60.0), ("queue_ttl", "float", 5.0), ("queue_prefix", "string", "celeryev"),
-        ("queue_exclusive", "bool", True), ("queue_durable", "bool", False), ("serializer", "string", "json"),
-        ("exchange", "string", "celeryev"))),
-    *(accepted(f"control_{name}", kind, default, "Remote control.", _CONTROL) for name, kind, default in (
-        ("queue_ttl", "float", 300.0), ("queue_expires", "float", 10.0), ("queue_exclusive", "bool", True),
-        ("queue_durable", "bool", False), ("exchange", "string", "celery"))),
+        ("queue_exclusive", "bool", True), ("queue_durable", "bool", False))),
+    works("control_exchange", "string", "celery", "First part of the name of remote control's exchange."),
+    works("control_queue_ttl", "float", 300.0, "Seconds that a request may wait for the worker."),
+    works("control_queue_expires", "float", 10.0, "Seconds after which an unused mailbox is deleted."),
+    works("control_queue_exclusive", "bool", True, "The mailbox belongs to one connection."),
+    works("control_queue_durable", "bool", False, "The mailbox outlives a restart of the broker."),
     *(accepted(f"beat_{name}", kind, default, "Periodic tasks.", _BEAT, old=f"CELERYBEAT_{name.upper()}")
       for name, kind, default in (
         ("enable_remote_control", "bool", False), ("remote_control_max_tick_age", "float", None),

@@ -21,12 +21,11 @@ _NOT_YET: Final = "is not supported yet"
 _BEAT: Final = "is not supported: run `celery beat` beside the worker, its messages are understood"
 _DAEMON: Final = "is not supported: let systemd, a container or supervisord run the worker"
 _REFUSED: Final[tuple[tuple[tuple[str, ...], bool, str], ...]] = (
-    (("-E", "--task-events", "--events"), True, f"{_NOT_YET}: the worker sends no events"),
     (("--autoscale",), False, f"{_NOT_YET}: give the number of children with -c"),
     (("-B", "--beat"), True, _BEAT),
     (("-s", "--schedule", "--schedule-filename"), False, _BEAT),
     (("--scheduler",), False, _BEAT),
-    (("-S", "--statedb"), False, f"{_NOT_YET}: there are no revoked ids to keep"),
+    (("-S", "--statedb"), False, f"{_NOT_YET}: revoked ids are forgotten when the worker ends"),
     (("-D", "--detach"), True, _DAEMON),
     (("--uid",), False, _DAEMON),
     (("--gid",), False, _DAEMON),
@@ -70,7 +69,7 @@ def _accepted(name: str, **attributes: Any) -> click.Parameter:
 
 def worker_params() -> list[click.Parameter]:
     """New click parameters for ``turbo worker``."""
-    return [*_node(), *_children(), *_limits(), *_queues(), *_running(), *_accepted_only(), *_refused()]
+    return [*_node(), *_children(), *_limits(), *_queues(), *_running(), *_events(), *_accepted_only(), *_refused()]
 
 
 def _node() -> list[click.Parameter]:
@@ -174,12 +173,23 @@ def _running() -> list[click.Parameter]:
     ]
 
 
+def _events() -> list[click.Parameter]:
+    return [
+        SilentOption(["-E", "--task-events", "--events"], is_flag=True, help="Send task events; none are sent yet."),
+        EnvOption(["--without-heartbeat"], is_flag=True, help="Send no events of the worker."),
+        EnvOption(
+            ["--heartbeat-interval"],
+            type=click.IntRange(min=0),
+            metavar="SECONDS",
+            help="Time between worker-heartbeat events. [default: 2]",
+        ),
+    ]
+
+
 def _accepted_only() -> list[click.Parameter]:
     return [
         _accepted("--without-gossip", is_flag=True),
         _accepted("--without-mingle", is_flag=True),
-        _accepted("--without-heartbeat", is_flag=True),
-        _accepted("--heartbeat-interval", type=int),
         SilentOption(["--pool-start-method"], expose_value=False, hidden=True, callback=_start_method),
         click.Argument(["overrides"], nargs=-1, metavar="[-- SETTING=VALUE]..."),
     ]

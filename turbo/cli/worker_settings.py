@@ -6,19 +6,23 @@ configuration, as Celery does, so that tasks and libraries that read it see what
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+import os
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from turbo.app.settings import SETTINGS
 from turbo.cli.quantities import children, kib, usable_cpus
 from turbo.exceptions import ImproperlyConfigured
 from turbo.log_format import LogSetup, level_number
+from turbo.policy.revoked import MOST, SPAN
 from turbo.policy.worker_options import WorkerOptions
 from turbo.protocol.content import accept_set
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from turbo.app.conf import Settings
+
+_N = TypeVar("_N", int, float)
 
 #: Options of the command that are a setting under another name.
 _SETTING_OF: Final[Mapping[str, str]] = {
@@ -34,6 +38,8 @@ _SETTING_OF: Final[Mapping[str, str]] = {
 }
 #: Messages of half a kilobyte each: some 30 MB at the most. Celery has no bound here, and grows until it is killed.
 _DEFAULT_ETA_LIMIT: Final = 20_000
+#: Seconds between worker-heartbeat events, as in Celery.
+_HEARTBEAT: Final = 2.0
 #: Celery kills a child that is not up after 4 s, over and over where imports take longer. Seconds.
 _DEFAULT_ALIVE_TIMEOUT: Final = 60.0
 
@@ -55,6 +61,8 @@ def write_into(conf: Settings, given: Mapping[str, Any]) -> None:
     for option, setting in _SETTING_OF.items():
         if given[option] is not None:
             conf[setting] = given[option]
+    if given["task_events"]:
+        conf["worker_send_task_events"] = True
     if given["disable_prefetch"]:
         conf["worker_disable_prefetch"] = True
     if given["include"]:
@@ -112,6 +120,9 @@ def worker_options(
         broker_connection_timeout=conf["broker_connection_timeout"],
         broker_connection_retry_on_startup=True if retry is None else retry,
         track_started=conf["task_track_started"],
+        heartbeat_interval=None if given["without_heartbeat"] else float(given["heartbeat_interval"] or _HEARTBEAT),
+        revokes_max=_environment("CELERY_WORKER_REVOKES_MAX", MOST, int),
+        revoke_expires=_environment("CELERY_WORKER_REVOKE_EXPIRES", SPAN, float),
         accept_content=accept_set(conf["accept_content"]),
         max_body_size=conf["worker_max_message_bytes"],
         result_expires=conf["result_expires"] or None,
@@ -121,6 +132,17 @@ def worker_options(
         queues=given["queues"],
         exclude_queues=given["exclude_queues"],
     )
+
+
+def _environment(name: str, default: _N, convert: Callable[[str], _N]) -> _N:
+    """A number from the environment; the default where there is none. Raises ImproperlyConfigured."""
+    text = os.environ.get(name)
+    if not text:
+        return default
+    try:
+        return convert(text)
+    except ValueError:
+        raise ImproperlyConfigured(f"{name}={text!r} is no number") from None
 
 
 def _checked(setting: str, convert: Any, conf: Settings) -> int | None:

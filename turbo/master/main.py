@@ -15,7 +15,7 @@ import asyncio
 import logging
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from turbo.master import os_signals, supervision
 from turbo.master.assembly import assemble
@@ -35,10 +35,21 @@ _CLOSING = 2.0
 _DRAIN_STEP = 0.01
 
 
+class Companion(Protocol):
+    """What lives beside the master's parts for as long as the worker does."""
+
+    async def start(self) -> None:
+        """Begin; return within seconds whether it could or not."""
+
+    async def stop(self, deadline: float) -> None:
+        """End by ``deadline`` (monotonic seconds), also when it never began."""
+
+
 class Master:
     """All parts of one worker's master, and its phases."""
 
     def __init__(self, blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEventLoop) -> None:
+        self.blueprint = blueprint
         self._options = blueprint.options
         self._loop = loop
         self.phase = Phase.STARTING
@@ -61,6 +72,11 @@ class Master:
         self.pool.on_fatal = self._die
         self.pool.on_spawner_gone = self._spawner_gone
         self._purge = self._options.purge
+        self._companions: list[Companion] = []
+
+    def accompany(self, companion: Companion) -> None:
+        """Start it when the worker is about to be ready, and stop it when nothing is left to do. Before :meth:`run`."""
+        self._companions.append(companion)
 
     # -- running -----------------------------------------------------------------------------------------
 
@@ -99,13 +115,19 @@ class Master:
                 await self.link.resume_consumers()
         while not self.pool.serving and self._fatal is None:
             await asyncio.sleep(_DRAIN_STEP)
+        for companion in self._companions:
+            await companion.start()
         if self.phase is Phase.STARTING:
             self.phase = Phase.RUNNING
         logger.info("%s ready.", self._options.hostname)
         self.parts.judge.ready()
 
+    def shut_down(self) -> None:
+        """Somebody asks for a warm shutdown by other means than a signal."""
+        self._requested(Request.REMOTE)
+
     def _requested(self, request: Request) -> None:
-        """A signal, or a deadline, asks for something."""
+        """A signal, a deadline or remote control asks for something."""
         remap = os.environ.get("REMAP_SIGTERM") == "SIGQUIT"
         phase, code = on_request(
             self.phase, request, soft_timeout=self._options.soft_shutdown_timeout, remap_term=remap
@@ -122,7 +144,7 @@ class Master:
 
     def _tell_judge(self, request: Request, phase: Phase, code: int) -> None:
         """Once for warm, once for cold. A soft shutdown is a cold one that waits; a deadline has no signal's name."""
-        if request is not Request.DEADLINE:
+        if request not in (Request.DEADLINE, Request.REMOTE):
             self._asked_by = f"SIG{request.name}"
         how = "Warm" if phase is Phase.WARM else "Cold"
         if how != self._told:
@@ -221,6 +243,8 @@ class Master:
         await self.outbox.drain(deadline)
         self.link.flush()
         closing = time.monotonic() + _CLOSING
+        for companion in self._companions:
+            await companion.stop(closing)
         await self.store.stop(closing)
         await self.link.stop(closing)
         await self.outbox.stop(closing)

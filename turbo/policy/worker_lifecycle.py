@@ -33,6 +33,8 @@ class Request(IntEnum):
     INT = 2
     QUIT = 3
     DEADLINE = 4
+    #: Remote control's shutdown: as TERM, whatever TERM is mapped to.
+    REMOTE = 5
 
 
 _EXIT_OK: Final = 0
@@ -46,6 +48,8 @@ def on_request(phase: Phase, request: Request, *, soft_timeout: float, remap_ter
     """
     if request is Request.TERM and remap_term:
         request = Request.QUIT
+    elif request is Request.REMOTE:
+        request = Request.TERM
     if phase in (Phase.COLD, Phase.STOPPED):
         return phase, _EXIT_FAILURE
     if request is Request.DEADLINE:

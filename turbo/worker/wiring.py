@@ -24,6 +24,9 @@ from turbo.backends.registry import store_settings
 from turbo.backends.url import store_kind
 from turbo.child.main import child_main, native
 from turbo.child.options import ChildOptions
+from turbo.control.app_commands import NativeCommands
+from turbo.control.options import control_options
+from turbo.control.service import RemoteControl
 from turbo.hosting import HostedApp
 from turbo.master.assembly import Blueprint
 from turbo.master.main import Master
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
     from turbo.app.base import Turbo
     from turbo.policy.worker_options import WorkerOptions
     from turbo.spawner.handle import Spawner
+    from turbo.control.app_commands import AppCommands
+    from turbo.control.options import ControlOptions
 
 logger = logging.getLogger("turbo.worker")
 
@@ -52,12 +57,14 @@ def run(app: Turbo | HostedApp, options: WorkerOptions) -> int:
         child_main(options.hostname, executor),
         title=lambda: setproctitle.setproctitle(f"[turbo: {options.hostname}:Spawner]"),
     )
+    commands = app.commands(options) if isinstance(app, HostedApp) else NativeCommands(app)
+    control = control_options(app.conf, options)
     failpoint.set_role("master")
     setproctitle.setproctitle(f"[turbo: {options.hostname}:MainProcess]")
     began = time.monotonic()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            code, anew = runner.run(_main(blueprint, spawner))
+            code, anew = runner.run(_main(blueprint, spawner, commands, control))
     finally:
         spawner.close()
     if anew and time.monotonic() - began > _STABLE:
@@ -65,12 +72,16 @@ def run(app: Turbo | HostedApp, options: WorkerOptions) -> int:
     return code
 
 
-async def _main(blueprint: Blueprint, spawner: Spawner) -> tuple[int, bool]:
+async def _main(
+    blueprint: Blueprint, spawner: Spawner, commands: AppCommands, control: ControlOptions
+) -> tuple[int, bool]:
     master = Master(blueprint, spawner, asyncio.get_running_loop())
     code = await master.run()
     return code, master.spawner_died and not master.asked_to_stop
 
 
+    loop = asyncio.get_running_loop()
+    master.accompany(RemoteControl(master, commands, control, loop))
 def _run_anew() -> NoReturn:
     """Run the command again in this process: a process with a loop and sockets must not fork a spawner.
 

@@ -1,0 +1,268 @@
+"""A connection for short messages beside the tasks: a mailbox to read, and answers and events to send.
+
+Owned by the master, for ``control.service``. A connection of its own: a full window of tasks, an outbox that waits
+for confirms, or a queue that the broker refuses must not delay an answer, nor an answer them. What it sends is of the
+moment, so nothing is kept for later or sent twice: without a connection, or behind too much that waits, a message is
+dropped and counted. It must never carry a task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from turbo.amqp.channel_calls import ChannelCalls, ChannelGone
+from turbo.amqp.dialer import STABLE, Dialer, endpoints_for
+from turbo.amqp.fast_connection import PublishConnection
+from turbo.amqp.publish_frames import publish_frames, publish_method
+from turbo.policy.restarts import BROKER_BACKOFF, Backoff, reconnect_delay
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from turbo.amqp.frame_splitter import RawDelivery
+    from turbo.amqp.tls import TlsOptions
+    from turbo.amqp.topology import Exchange, Queue
+    from turbo.amqp.url import BrokerAddress
+
+logger = logging.getLogger("turbo.amqp.mailbox")
+
+#: Messages that may wait to be sent.
+_LIMIT: Final = 1000
+#: Bytes that may wait for the socket; beyond them the broker reads too slowly, or not at all.
+_LIMIT_BYTES: Final = 32 * 1024 * 1024
+#: Exchanges that are remembered as declared.
+_LIMIT_DECLARED: Final = 200
+_TAG: Final = "mailbox"
+
+
+@dataclass(frozen=True, slots=True)
+class _Letter:
+    exchange: Exchange
+    routing_key: str
+    header: bytes
+    body: bytes
+
+
+class Mailbox:
+    """See the module.
+
+    Create it before the loop matters (TLS files are read here); ``start`` needs the loop.
+    """
+
+    def __init__(
+        self,
+        addresses: Sequence[BrokerAddress],
+        queue: Queue | None,
+        on_message: Callable[[bytes, bytes], None],
+        on_up: Callable[[], None],
+        *,
+        heartbeat: float = 120.0,
+        tls: TlsOptions | None = None,
+        name: str = "turbo",
+        connection_timeout: float = 5.0,
+        backoff: Backoff = BROKER_BACKOFF,
+    ) -> None:
+        """``queue`` is what to read; None: only send. ``on_message`` is given header and body, and must not raise.
+
+        ``on_up`` is called whenever messages can be sent again.
+        """
+        endpoints = endpoints_for(
+            addresses, heartbeat=heartbeat, tls=tls, name=f"{name} control", timeout=connection_timeout
+        )
+        self._dialer: Dialer[PublishConnection] = Dialer(
+            endpoints, PublishConnection.open, purpose="remote control", backoff=backoff
+        )
+        self._backoff = backoff
+        self._queue = queue
+        self._on_message = on_message
+        self._on_up = on_up
+        self._runner: asyncio.Task[None] | None = None
+        self._connection: PublishConnection | None = None
+        self._letters: asyncio.Queue[_Letter] = asyncio.Queue(_LIMIT)
+        self._sending = False
+        self._ready = asyncio.Event()
+        self._stopped = False
+        #: Messages that were not sent.
+        self.dropped = 0
+
+    # -- life
+
+    async def start(self) -> None:
+        """Begin to connect; returns at once."""
+        if self._runner is None and not self._stopped:
+            self._runner = asyncio.get_running_loop().create_task(self._run(), name="mailbox")
+
+    async def wait_ready(self, timeout: float) -> bool:
+        """Wait until the mailbox is read, or what is sent goes out; False when ``timeout`` seconds pass first."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._ready.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def stop(self, deadline: float) -> None:
+        """Send what waits, close, by ``deadline`` (``time.monotonic``). Idempotent."""
+        self._stopped = True
+        runner, self._runner = self._runner, None
+        if runner is None:
+            return
+        if self._sending:
+            try:
+                async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                    await self._letters.join()
+            except TimeoutError:
+                logger.warning("%d answers or events were not sent in time", self._letters.qsize())
+        if self._connection is not None:
+            await self._connection.close_within(max(0.2, deadline - time.monotonic()))
+        runner.cancel()
+        await asyncio.wait([runner])
+
+    # -- sending
+
+    def send(self, exchange: Exchange, routing_key: str, header: bytes, body: bytes) -> None:
+        """Publish one message to an exchange, which is declared first.
+
+        ``header`` is the payload of the content-header frame, its body size included. Never raises.
+        """
+        connection = self._connection
+        if not self._sending or connection is None or connection.unsent_bytes > _LIMIT_BYTES:
+            self.dropped += 1
+            return
+        try:
+            self._letters.put_nowait(_Letter(exchange, routing_key, header, body))
+        except asyncio.QueueFull:
+            self.dropped += 1
+            if self.dropped & (self.dropped - 1) == 0:
+                logger.warning("%d answers or events dropped: too many wait for the broker", self.dropped)
+
+    async def _send_all(self, connection: PublishConnection, calls: ChannelCalls) -> None:
+        """Send letters while the channel lives."""
+        declared: set[str] = set()
+        while True:
+            letter = await self._letters.get()
+            try:
+                name = letter.exchange.name
+                if name not in declared and letter.exchange.declarable:
+                    await calls.declare_exchange(letter.exchange)
+                    if len(declared) >= _LIMIT_DECLARED:
+                        declared.clear()
+                    declared.add(name)
+                method = publish_method(name, letter.routing_key, mandatory=False)
+                frame_max = int(connection.params.frame_max or 0)
+                pieces = publish_frames(calls.number, method, letter.header, letter.body, frame_max)
+                connection.emit_frames(b"".join(pieces), 3)
+            except ValueError as error:
+                logger.warning("an answer or event cannot be sent: %s", error)
+            finally:
+                self._letters.task_done()
+
+    # -- connection and channels
+
+    async def _run(self) -> None:
+        while not self._stopped:
+            try:
+                await self._one_connection()
+            except ChannelGone as gone:
+                logger.warning("lost the connection for remote control: %s", gone)
+            except Exception:  # a worker that nobody can reach any more must come back
+                logger.exception("remote control stumbled and starts over")
+                await asyncio.sleep(self._backoff.cap)
+
+    async def _one_connection(self) -> None:
+        _endpoint, connection = await self._dialer.dial()
+        self._connection = connection
+        loop = asyncio.get_running_loop()
+        halves = [loop.create_task(self._again_and_again(connection, self._outgoing), name="mailbox-out")]
+        if self._queue is not None:
+            halves.append(loop.create_task(self._again_and_again(connection, self._incoming), name="mailbox-in"))
+        try:
+            watched: list[asyncio.Future[Any]] = [*halves, connection.lost]
+            await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            if not self._stopped:
+                logger.warning("the connection for remote control is lost")
+        finally:
+            self._connection = None
+            for half in halves:
+                half.cancel()
+            outcomes = await asyncio.gather(*halves, return_exceptions=True)
+            await connection.close_within(0.2)
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
+
+    async def _again_and_again(
+        self, connection: PublishConnection, use: Callable[[PublishConnection], Awaitable[ChannelGone]]
+    ) -> None:
+        """Use one channel after another of a connection; each half has its own, so that none ends the other's."""
+        failures = 0
+        while connection.is_open:
+            began = time.monotonic()
+            try:
+                gone = await use(connection)
+            except ChannelGone as error:
+                gone = error
+            if self._stopped or not connection.is_open:
+                return
+            logger.warning("a channel for remote control is gone: %s", gone)
+            failures = 0 if time.monotonic() - began >= STABLE else failures + 1
+            await asyncio.sleep(reconnect_delay(failures - 1, random.random(), self._backoff))
+
+    async def _outgoing(self, connection: PublishConnection) -> ChannelGone:
+        calls = await ChannelCalls.open(connection)
+        sender = asyncio.get_running_loop().create_task(self._send_all(connection, calls), name="mailbox-sender")
+        self._sending = True
+        if self._queue is None:
+            self._ready.set()
+        self._on_up()
+        try:
+            watched: list[asyncio.Future[Any]] = [sender, calls.closed]
+            await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._sending = False
+            sender.cancel()
+            await asyncio.wait([sender])
+            self._forget()
+        if calls.closed.done():
+            return calls.closed.result()
+        error = None if sender.cancelled() else sender.exception()
+        raise error or ChannelGone(0, "sending has ended")
+
+    def _forget(self) -> None:
+        """What waited for the channel that is gone is of no use to anybody later."""
+        while not self._letters.empty():
+            self._letters.get_nowait()
+            self._letters.task_done()
+            self.dropped += 1
+
+    async def _incoming(self, connection: PublishConnection) -> ChannelGone:
+        assert self._queue is not None
+        calls = await ChannelCalls.open(connection)
+        cancelled = asyncio.get_running_loop().create_future()
+        calls.channel.add_on_cancel_callback(lambda _frame: None if cancelled.done() else cancelled.set_result(None))
+        try:
+            await calls.declare_exchange(self._queue.exchange)
+            await calls.declare_queue(self._queue)
+            for binding in self._queue.all_bindings():
+                await calls.bind_queue(self._queue.name, binding)
+            connection.watch_channel(calls.number, self._take)
+            await calls.consume(self._queue.name, _TAG, {}, exclusive=False, no_ack=True)
+            self._ready.set()
+            await asyncio.wait([calls.closed, cancelled], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._ready.clear()
+            if connection.watched_channel == calls.number:
+                connection.watch_channel(0)
+        if calls.closed.done():
+            return calls.closed.result()
+        await calls.close()
+        return ChannelGone(0, "the broker cancelled the consumer (queue deleted or moved)")
+
+    def _take(self, _tag: bytes, batch: list[RawDelivery]) -> None:
+        for _number, _deliver, header, body in batch:
+            self._on_message(header, body)

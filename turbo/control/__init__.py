@@ -1,0 +1,1 @@
+"""Remote control, the answering side, and the worker's events. Runs in the master."""

@@ -1,0 +1,77 @@
+"""Commands that ask the app itself: its tasks, its configuration, a report. The seam, and turbo's own apps.
+
+Between ``control.service`` and the app. What is found here looks at the user's objects, so it is called on a thread
+beside the master's loop, never on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from turbo.control.plain import plain
+from turbo.control.report import describe
+from turbo.exceptions import TurboError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from turbo.app.base import Turbo
+
+#: Takes the arguments of a request by name; returns the reply.
+Command = Callable[..., Any]
+
+#: Attributes of tasks that ``registered`` names when nobody asks for others.
+_TASK_ITEMS: Final = ("exchange", "routing_key", "rate_limit")
+
+
+class AppCommands(Protocol):
+    """What of remote control only an app can answer."""
+
+    def find(self, method: str) -> Command | None:
+        """The command of this name; None when the app has none."""
+
+    def revoked(self, task_ids: Sequence[str]) -> None:
+        """These tasks were revoked and do not run here; called on the thread, after the reply."""
+
+
+class NativeCommands:
+    """The commands of turbo's own apps."""
+
+    def __init__(self, app: Turbo) -> None:
+        self._app = app
+        self._commands: dict[str, Command] = {
+            "registered": self._registered,
+            "dump_tasks": self._registered,
+            "conf": self._conf,
+            "dump_conf": self._conf,
+            "report": self._report,
+        }
+
+    def find(self, method: str) -> Command | None:
+        """One of the three, or one of them by its old name."""
+        return self._commands.get(method)
+
+    def revoked(self, task_ids: Sequence[str]) -> None:
+        """REVOKED is stored when the message of such a task is met."""
+
+    def _registered(self, taskinfoitems: Sequence[str] | None = None, builtins: bool = False, **_: Any) -> list[str]:
+        items = [name for name in taskinfoitems or _TASK_ITEMS if isinstance(name, str) and not name.startswith("_")]
+        tasks: Mapping[str, Any] = self._app.tasks
+        names = sorted(name for name in tasks if builtins or not name.startswith("celery."))
+        return [_described(name, tasks[name], items) for name in names]
+
+    def _conf(self, with_defaults: bool = False, **_: Any) -> Any:
+        return plain(self._app.conf.table(with_defaults=with_defaults))
+
+    def _report(self) -> dict[str, str]:
+        return {"ok": "\n".join([*describe(), "", self._app.conf.humanize()])}
+
+
+def _described(name: str, task: Any, items: Sequence[str]) -> str:
+    found = [f"{item}={value}" for item in items if (value := getattr(task, item, None)) is not None]
+    return f"{name} [{' '.join(found)}]" if found else name
+
+
+class NoSuchCommandError(TurboError):
+    """A command of Celery's that this worker does not have."""

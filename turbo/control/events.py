@@ -1,0 +1,104 @@
+"""The worker's events: that it is there, how it is, that it goes.
+
+Runs in the master for ``control.service``. Before it: counters of the master's parts. After it: ``amqp.mailbox``, which
+drops what cannot be sent now: an event is of the moment. ``task_events`` is the switch for events of tasks, of which
+this worker sends none yet.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from turbo import __version__
+from turbo.protocol.event import build_event, event_message, routing_key
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from turbo.amqp.mailbox import Mailbox
+    from turbo.control.options import ControlOptions
+    from turbo.protocol.clock import LogicalClock
+
+_SOFTWARE: Final = {"sw_ident": "turbo", "sw_ver": __version__, "sw_sys": platform.system()}
+
+
+class Events:
+    """Sends worker-online, worker-heartbeat and worker-offline."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        mailbox: Mailbox,
+        options: ControlOptions,
+        clock: LogicalClock,
+        facts: Callable[[], dict[str, Any]],
+        *,
+        hostname: str,
+        interval: float | None,
+    ) -> None:
+        """``interval`` in seconds; None sends no events. ``facts``: how many tasks run and have been begun."""
+        self._loop = loop
+        self._mailbox = mailbox
+        self._options = options
+        self._clock = clock
+        self._facts = facts
+        self._hostname = hostname
+        self._interval = interval
+        self._timer: asyncio.TimerHandle | None = None
+        self.task_events = options.task_events
+
+    def begin(self) -> None:
+        """Events can be sent (again): say that the worker is there, and repeat it."""
+        if self._interval is None:
+            return
+        self._cancel()
+        self._send("worker-online", self._interval)
+        self._timer = self._loop.call_later(self._interval, self._beat, self._interval)
+
+    def end(self) -> None:
+        """The worker goes."""
+        if self._interval is not None and self._timer is not None:
+            self._cancel()
+            self._send("worker-offline", self._interval)
+
+    def send_heartbeat(self, freq: float) -> None:
+        """One heartbeat out of turn."""
+        self._send("worker-heartbeat", freq)
+
+    # -- inside ------------------------------------------------------------------------------------------
+
+    def _beat(self, interval: float) -> None:
+        self._timer = self._loop.call_later(interval, self._beat, interval)
+        self._send("worker-heartbeat", interval)
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _send(self, kind: str, freq: float) -> None:
+        event = build_event(
+            kind,
+            node=self._hostname,
+            pid=os.getpid(),
+            clock=self._clock.forward(),
+            now=time.time(),
+            utcoffset=_hours_west(),
+            fields={"freq": freq, **self._facts(), "loadavg": _load(), **_SOFTWARE},
+        )
+        header, body = event_message(event, self._options.event_serializer)
+        self._mailbox.send(self._options.event_exchange, routing_key(kind), header, body)
+
+
+def _load() -> list[float]:
+    return [math.ceil(figure * 100) / 100 for figure in os.getloadavg()]
+
+
+def _hours_west() -> float:
+    """The local zone's distance to UTC, as monitors expect it: positive to the west."""
+    return (time.altzone if time.localtime().tm_isdst else time.timezone) / 3600

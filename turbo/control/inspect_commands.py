@@ -1,0 +1,223 @@
+"""The commands that only look: ``inspect ping``, ``active``, ``stats`` and their like, with Celery's shapes.
+
+Run in the master's loop for ``control.service``. Each is a method that takes a request's arguments by name and returns
+the reply, at once or as a coroutine. What asks the app itself is in ``control.app_commands``.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from turbo.amqp.topology import Queue
+    from turbo.amqp.url import BrokerAddress
+    from turbo.control.view import View
+    from turbo.master.assembly import Blueprint, Parts
+    from turbo.policy.revoked import Revoked
+    from turbo.protocol.clock import LogicalClock
+
+
+class InspectCommands:
+    """See the module."""
+
+    def __init__(self, blueprint: Blueprint, parts: Parts, view: View, clock: LogicalClock) -> None:
+        self._blueprint = blueprint
+        self._options = blueprint.options
+        self._parts = parts
+        self._view = view
+        self._clock = clock
+        self._began = time.monotonic()
+
+    def table(self) -> Mapping[str, Callable[..., Any]]:
+        """The commands by their names, old ones included."""
+        return {
+            "ping": self.ping,
+            "clock": self.clock,
+            "hello": self.hello,
+            "stats": self.stats,
+            "active": self.active,
+            "dump_active": self.active,
+            "reserved": self.reserved,
+            "dump_reserved": self.reserved,
+            "scheduled": self.scheduled,
+            "dump_schedule": self.scheduled,
+            "revoked": self.revoked,
+            "dump_revoked": self.revoked,
+            "query_task": self.query_task,
+            "active_queues": self.active_queues,
+        }
+
+    def ping(self, **_: Any) -> dict[str, str]:
+        """Whether somebody is there."""
+        return {"ok": "pong"}
+
+    def clock(self, **_: Any) -> dict[str, int]:
+        """The logical clock."""
+        return {"clock": self._clock.value}
+
+    def hello(self, from_node: str, revoked: Any = None, **_: Any) -> dict[str, Any] | None:
+        """Another worker starts: take over what it knows to be revoked, and tell it what is known here.
+
+        Older workers send ids with the times of their own clocks, newer ones ids alone; the times mean nothing here.
+        """
+        if from_node == self._options.hostname:
+            return None
+        ids = [task_id for task_id in revoked or () if isinstance(task_id, str)]
+        if ids:
+            self._parts.revoking.revoke(ids)
+        known = self._revoked
+        known.purge(time.monotonic())
+        return {"revoked": known.ids(), "clock": self._clock.forward()}
+
+    def revoked(self, **_: Any) -> list[str]:
+        """The ids of revoked tasks."""
+        return self._revoked.ids()
+
+    async def active(self, safe: bool = False, **_: Any) -> list[dict[str, Any]]:
+        """What runs."""
+        return await self._view.active_rows(safe=safe)
+
+    async def reserved(self, **_: Any) -> list[dict[str, Any]]:
+        """What waits for a child."""
+        return await self._view.reserved_rows()
+
+    async def scheduled(self, **_: Any) -> list[dict[str, Any]]:
+        """What waits for its time."""
+        return await self._view.scheduled_rows()
+
+    def query_task(self, ids: str | Sequence[str], **_: Any) -> dict[str, tuple[str, dict[str, Any] | None]]:
+        """State and row of each of these tasks that is here."""
+        wanted = {ids} if isinstance(ids, str) else set(ids)
+        id_of = self._parts.revoking.id_of
+        view, found = self._view, {}
+        for delivery in view.scheduled():
+            if (name := id_of(delivery)) in wanted:
+                found[name] = ("scheduled", view.row(delivery))
+        for delivery in view.reserved():
+            if (name := id_of(delivery)) in wanted:
+                found[name] = ("reserved", view.row(delivery))
+        for delivery, child, seq in view.running():
+            if (name := id_of(delivery)) in wanted:
+                found[name] = ("active", view.row(delivery, child, seq))
+        return found
+
+    def active_queues(self, **_: Any) -> list[dict[str, Any]]:
+        """The queues that are consumed."""
+        return [_queue(queue) for queue in self._blueprint.queues]
+
+    def stats(self, **_: Any) -> dict[str, Any]:
+        """Figures of this worker since its start."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        names = self._parts.outcomes.names
+        return {
+            "total": {(name or b"?").decode("utf-8", "replace"): count for name, count in names.items()},
+            "pid": os.getpid(),
+            "clock": str(self._clock.value),
+            "uptime": round(time.monotonic() - self._began),
+            "pool": self._pool(),
+            "broker": self._broker(),
+            "prefetch_count": self._parts.link.window,
+            "rusage": {name.removeprefix("ru_"): getattr(usage, name) for name in dir(usage) if name.startswith("ru_")},
+        }
+
+    # -- inside ------------------------------------------------------------------------------------------
+
+    @property
+    def _revoked(self) -> Revoked:
+        return self._parts.revoking.revoked
+
+    def _pool(self) -> dict[str, Any]:
+        options = self._options
+        children = sorted(self._parts.pool.children.values(), key=lambda child: child.index)
+        done = [child.done for child in children]
+        total = sum(done)
+        return {
+            "implementation": "turbo.master.pool:Pool",
+            "max-concurrency": options.concurrency,
+            "processes": [child.pid for child in children if child.pid],
+            "max-tasks-per-child": options.max_tasks_per_child or "N/A",
+            "put-guarded-by-semaphore": False,
+            "timeouts": [options.soft_time_limit or 0, options.time_limit or 0],
+            "writes": {
+                "total": total,
+                "avg": _share(total / len(done) if done else 0, total),
+                "all": ", ".join(_share(count, total) for count in done),
+                "raw": ", ".join(map(str, done)),
+                "strategy": "fair",
+                "inqueues": {"total": len(children), "active": sum(1 for child in children if child.assigned)},
+            },
+        }
+
+    def _broker(self) -> dict[str, Any]:
+        """As Celery tells it, the password left out."""
+        first, *others = self._blueprint.read_addresses
+        return {
+            "hostname": first.host,
+            "userid": first.user,
+            "virtual_host": first.vhost,
+            "port": first.port,
+            "insist": False,
+            "ssl": first.tls,
+            "transport": "amqp",
+            "connect_timeout": self._options.broker_connection_timeout,
+            "transport_options": {},
+            "login_method": "PLAIN",
+            "uri_prefix": None,
+            "heartbeat": self._options.broker_heartbeat,
+            "failover_strategy": "round-robin",
+            "alternates": [_label(address) for address in others],
+        }
+
+
+def _label(address: BrokerAddress) -> str:
+    return address.label
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{part / whole if whole else 0:.2f}"
+
+
+def _queue(queue: Queue) -> dict[str, Any]:
+    """A queue with the keys that kombu's have."""
+    exchange = queue.exchange
+    return {
+        "name": queue.name,
+        "exchange": {
+            "name": exchange.name,
+            "type": exchange.type,
+            "arguments": dict(exchange.arguments) or None,
+            "durable": exchange.durable,
+            "passive": False,
+            "auto_delete": exchange.auto_delete,
+            "delivery_mode": None,
+            "no_declare": exchange.no_declare,
+        },
+        "routing_key": queue.routing_key,
+        "queue_arguments": dict(queue.queue_arguments) or None,
+        "binding_arguments": dict(queue.binding_arguments) or None,
+        "consumer_arguments": dict(queue.consumer_arguments) or None,
+        "durable": queue.durable,
+        "exclusive": queue.exclusive,
+        "auto_delete": queue.auto_delete,
+        "no_ack": queue.no_ack,
+        "alias": None,
+        "bindings": [
+            {
+                "exchange": binding.exchange.name,
+                "routing_key": binding.routing_key,
+                "arguments": dict(binding.arguments) or None,
+            }
+            for binding in queue.bindings
+        ],
+        "no_declare": queue.no_declare or None,
+        "expires": None,
+        "message_ttl": None,
+        "max_length": None,
+        "max_length_bytes": None,
+        "max_priority": None,
+    }

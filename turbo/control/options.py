@@ -1,0 +1,52 @@
+"""What remote control and events are told before anything runs, from the app's configuration. Plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from turbo.amqp.topology import Exchange, Queue, queue_arguments
+
+if TYPE_CHECKING:
+    from turbo.app.conf import Settings
+    from turbo.policy.worker_options import WorkerOptions
+
+
+@dataclass(frozen=True, slots=True)
+class ControlOptions:
+    """See the module."""
+
+    #: What the worker reads requests from; None: it answers nothing.
+    mailbox: Queue | None
+    #: Of requests, as MIME types.
+    accept: frozenset[str]
+    #: Of replies.
+    serializer: str
+    event_exchange: Exchange
+    event_serializer: str
+    #: Task events are wanted.
+    task_events: bool
+
+
+def control_options(conf: Settings, options: WorkerOptions) -> ControlOptions:
+    """Read the settings. Every declaration is as Celery's, which declares the same exchanges and queues."""
+    exchange = Exchange(f"{conf['control_exchange']}.pidbox", "fanout", durable=False)
+    durable = bool(conf["control_queue_durable"])
+    mailbox = Queue(
+        f"{options.hostname}.{exchange.name}",
+        exchange,
+        durable=durable,
+        exclusive=bool(conf["control_queue_exclusive"]) and not durable,
+        auto_delete=not durable,
+        queue_arguments=queue_arguments(
+            expires=conf["control_queue_expires"] or None, message_ttl=conf["control_queue_ttl"] or None
+        ),
+    )
+    return ControlOptions(
+        mailbox=mailbox if conf["worker_enable_remote_control"] else None,
+        accept=options.accept_content,
+        serializer=conf["task_serializer"],
+        event_exchange=Exchange(conf["event_exchange"], "topic"),
+        event_serializer=conf["event_serializer"],
+        task_events=bool(conf["worker_send_task_events"]),
+    )

@@ -1,0 +1,227 @@
+"""Remote control: requests from the mailbox to their commands, and the replies back.
+
+Runs in the master beside its parts, from just before the worker is ready until its last task is settled. Before it:
+``amqp.mailbox``, with header and body of each message. After it: the modules of commands; then the mailbox again. A
+command answers at once or in a task of its own, so that a long answer holds up no short one; what asks the app runs on
+a thread of its own beside the loop. Nothing that arrives here may raise: what makes no sense is logged, in so many
+characters, and dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from turbo.amqp.mailbox import Mailbox
+from turbo.amqp.topology import Exchange
+from turbo.control.events import Events
+from turbo.control.inspect_commands import InspectCommands
+from turbo.control.registry import NO_REPLY, Registry
+from turbo.control.task_commands import TaskCommands
+from turbo.control.view import View
+from turbo.control.worker_commands import WorkerCommands
+from turbo.exceptions import TurboError
+from turbo.master.hook_thread import HookThread
+from turbo.protocol.clock import LogicalClock
+from turbo.protocol.compression import decompress
+from turbo.protocol.content import decode
+from turbo.protocol.pidbox import Request, concerns, parse_request, reply_message
+from turbo.protocol.properties import decode_header
+from turbo.protocol.table import TableError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from turbo.control.app_commands import AppCommands
+    from turbo.control.options import ControlOptions
+    from turbo.master.main import Master
+
+logger = logging.getLogger("celery.worker.control")
+
+#: Bytes of a request. The longest are another worker's 50,000 revoked ids.
+_LARGEST: Final = 16 * 1024 * 1024
+#: Answers that may be on their way at once.
+_MOST: Final = 200
+#: Seconds that the worker's readiness waits for the mailbox to be read.
+_PATIENCE: Final = 2.0
+
+
+class RemoteControl:
+    """The answering side of one worker; a companion of its master."""
+
+    def __init__(
+        self, master: Master, app: AppCommands, control: ControlOptions, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        blueprint, parts = master.blueprint, master.parts
+        options = blueprint.options
+        self._options = control
+        self._hostname = options.hostname
+        self._app = app
+        self._threads = HookThread(loop)
+        self._answers: set[asyncio.Task[None]] = set()
+        self.clock = LogicalClock()
+        self._mailbox = Mailbox(
+            blueprint.write_addresses,
+            control.mailbox,
+            self._receive,
+            self._up,
+            heartbeat=options.broker_heartbeat,
+            tls=blueprint.tls,
+            name=options.hostname,
+            connection_timeout=options.broker_connection_timeout,
+        )
+        self._events = Events(
+            loop, self._mailbox, control, self.clock, lambda: {"active": active(), "processed": parts.outcomes.started},
+            hostname=options.hostname, interval=options.heartbeat_interval,
+        )  # fmt: skip
+        view = View(parts.ledger, parts.pool, parts.verdicts, options.hostname)
+
+        def active() -> int:
+            return len(view.running())
+
+        self._commands = Registry(
+            (
+                InspectCommands(blueprint, parts, view, self.clock).table(),
+                TaskCommands(parts.revoking, self._tell_app).table(),
+                WorkerCommands(master.shut_down, self._events).table(),
+            ),
+            app,
+        )
+        self._used = control.mailbox is not None or options.heartbeat_interval is not None
+
+    # -- life: a companion of the master -----------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Connect, and wait a moment for it: a worker that says that it is ready should answer."""
+        if not self._used:
+            return
+        await self._mailbox.start()
+        if not await self._mailbox.wait_ready(_PATIENCE):
+            logger.warning("remote control is not reachable yet; going on without it")
+
+    async def stop(self, deadline: float) -> None:
+        """Say goodbye, send the last answers, close."""
+        self._events.end()
+        if self._answers:
+            await asyncio.wait(self._answers, timeout=max(0.0, deadline - time.monotonic()))
+        await self._mailbox.stop(deadline)
+        for task in self._answers:
+            task.cancel()
+
+    def _up(self) -> None:
+        self._events.begin()
+
+    # -- requests ----------------------------------------------------------------------------------------
+
+    def _receive(self, header: bytes, body: bytes) -> None:
+        """One message from the mailbox."""
+        self.clock.forward()
+        try:
+            request = self._understand(header, body)
+        except (TableError, TurboError) as error:
+            logger.error("A message for remote control makes no sense: %.300s", error)
+            return
+        except Exception as error:  # noqa: BLE001 - with pickle accepted, decoding may raise anything
+            logger.error("A message for remote control cannot be decoded: %.300r", error)
+            return
+        if request is not None:
+            self._dispatch(request)
+
+    def _understand(self, header: bytes, body: bytes) -> Request | None:
+        """The request, or None for one that concerns others."""
+        if len(body) > _LARGEST:
+            raise TurboError(f"{len(body)} bytes are more than {_LARGEST}")
+        properties, _size = decode_header(header)
+        headers = properties.headers or {}
+        self.clock.adjust(headers.get("clock"))
+        compression = headers.get("compression")
+        if isinstance(compression, str):
+            body = decompress(body, compression, _LARGEST)
+        request = parse_request(
+            decode(body, properties.content_type, properties.content_encoding, self._options.accept)
+        )
+        return request if concerns(request, self._hostname) else None
+
+    def _dispatch(self, request: Request) -> None:
+        """Call the command. As with Celery an error is the reply, also that there is no such command."""
+        try:
+            command = self._commands.own(request.method)
+            if command is None:
+                self._on_thread(request, self._commands.apps(request.method))
+                return
+            reply = command(**request.arguments)
+        except Exception as error:  # noqa: BLE001 - commands are given whatever arguments somebody sent
+            self._failed(request, error)
+            return
+        if inspect.isawaitable(reply):
+            self._later(request, reply)
+        else:
+            self._reply(request, reply)
+
+    def _later(self, request: Request, reply: Awaitable[Any]) -> None:
+        """Answer when the reply is there."""
+
+        async def answer() -> None:
+            try:
+                self._reply(request, await reply)
+            except Exception as error:  # noqa: BLE001 - as above
+                self._failed(request, error)
+
+        if len(self._answers) >= _MOST:
+            logger.error("A request for %.100r is dropped: %d others are not answered yet", request.method, _MOST)
+            if inspect.iscoroutine(reply):
+                reply.close()
+            return
+        task = asyncio.get_running_loop().create_task(answer(), name="remote-control")
+        self._answers.add(task)
+        task.add_done_callback(self._answers.discard)
+
+    def _on_thread(self, request: Request, command: Callable[..., Any]) -> None:
+        """Ask the app, beside the loop."""
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[Any] = loop.create_future()
+
+        def call() -> tuple[Any, Exception | None]:
+            try:
+                return command(**request.arguments), None
+            except Exception as error:  # noqa: BLE001 - the app's own code
+                return None, error
+
+        def then(outcome: tuple[Any, Exception | None] | None) -> None:
+            if answered.done():
+                return
+            if outcome is None:
+                answered.set_exception(TimeoutError("the command did not return"))
+            elif outcome[1] is not None:
+                answered.set_exception(outcome[1])
+            else:
+                answered.set_result(outcome[0])
+
+        self._threads.submit(f"The remote control command {request.method:.100}", call, then)
+        self._later(request, answered)
+
+    def _tell_app(self, task_ids: Sequence[str]) -> None:
+        self._threads.submit("The app", lambda: self._app.revoked(task_ids))
+
+    # -- replies -----------------------------------------------------------------------------------------
+
+    def _failed(self, request: Request, error: Exception) -> None:
+        logger.error("pidbox command error: %.500r", error, exc_info=not isinstance(error, (KeyError, TurboError)))
+        self._reply(request, {"error": repr(error)})
+
+    def _reply(self, request: Request, reply: object) -> None:
+        where = request.reply_to
+        if where is None or reply is NO_REPLY:
+            return
+        try:
+            header, body = self._encoded(request, reply)
+        except TurboError as error:
+            logger.error("The reply to %.100r cannot be encoded: %.300s", request.method, error)
+            header, body = self._encoded(request, {"error": repr(error)})
+        self._mailbox.send(Exchange(where.exchange, durable=False), where.routing_key, header, body)
+
+    def _encoded(self, request: Request, reply: object) -> tuple[bytes, bytes]:
+        return reply_message(self._hostname, reply, request.ticket, self.clock.forward(), self._options.serializer)

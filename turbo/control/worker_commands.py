@@ -1,0 +1,94 @@
+"""The commands that act on the worker: shut it down, make it tell of itself.
+
+Run in the master's loop for ``control.service``.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from turbo.control.app_commands import NoSuchCommandError
+from turbo.control.registry import NO_REPLY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from turbo.control.events import Events
+
+logger = logging.getLogger("celery.worker.control")
+
+#: Celery's commands that this worker has not, and what to do instead.
+_NOT_YET: Final = {
+    "rate_limit": "rates are not limited yet",
+    "time_limit": "limits cannot be changed while the worker runs; use --time-limit or the task's own",
+    "pool_grow": "the number of children cannot be changed while the worker runs; use -c",
+    "pool_shrink": "the number of children cannot be changed while the worker runs; use -c",
+    "add_consumer": "queues cannot be changed while the worker runs; use -Q",
+    "cancel_consumer": "queues cannot be changed while the worker runs; use -Q",
+}
+
+
+class WorkerCommands:
+    """See the module."""
+
+    def __init__(self, shut_down: Callable[[], None], events: Events) -> None:
+        self._shut_down = shut_down
+        self._events = events
+
+    def table(self) -> Mapping[str, Callable[..., Any]]:
+        """The commands by their names."""
+        return {
+            "shutdown": self.shutdown,
+            "heartbeat": self.heartbeat,
+            "enable_events": self.enable_events,
+            "disable_events": self.disable_events,
+            "election": self.election,
+            "pool_restart": self.pool_restart,
+            "autoscale": self.autoscale,
+            **{name: _refusal(name, why) for name, why in _NOT_YET.items()},
+        }
+
+    def shutdown(self, msg: str = "Got shutdown from remote", **_: Any) -> Any:
+        """Shut down warm. Nobody is answered, as with Celery."""
+        logger.warning("%.500s", msg)
+        self._shut_down()
+        return NO_REPLY
+
+    def heartbeat(self, **_: Any) -> None:
+        """Send a heartbeat event now."""
+        self._events.send_heartbeat(freq=5)
+
+    def enable_events(self) -> dict[str, str]:
+        """Want task events."""
+        if self._events.task_events:
+            return {"ok": "task events already enabled"}
+        self._events.task_events = True
+        logger.info("Events of group {task} enabled by remote.")
+        return {"ok": "task events enabled"}
+
+    def disable_events(self) -> dict[str, str]:
+        """Want none."""
+        if not self._events.task_events:
+            return {"ok": "task events already disabled"}
+        self._events.task_events = False
+        logger.info("Events of group {task} disabled by remote.")
+        return {"ok": "task events disabled"}
+
+    def election(self, **_: Any) -> None:
+        """This worker takes no part in elections, as one of Celery's without gossip."""
+
+    def pool_restart(self, **_: Any) -> None:
+        """As with Celery's default settings."""
+        raise ValueError("Pool restarts not enabled")
+
+    def autoscale(self, **_: Any) -> None:
+        """As with Celery without --autoscale."""
+        raise ValueError("Autoscale not enabled")
+
+
+def _refusal(name: str, why: str) -> Callable[..., Any]:
+    def refuse(**_: Any) -> None:
+        raise NoSuchCommandError(f"{name} is not supported: {why}")
+
+    return refuse
