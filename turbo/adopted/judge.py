@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from turbo.adopted.app import AdoptedApp
     from turbo.master.inflight import Delivery
-    from turbo.master.judge import Then
+    from turbo.master.judge import Storing, Then
     from turbo.master.verdicts import Verdicts
     from turbo.policy.worker_options import WorkerOptions
 
@@ -46,7 +46,7 @@ class AdoptedJudge:
         #: A receiver of ``task_received`` did not return: the others are not asked again, or every message would wait.
         self._deaf = False
 
-    def begin(self, loop: asyncio.AbstractEventLoop, verdicts: Verdicts) -> None:
+    def begin(self, loop: asyncio.AbstractEventLoop, verdicts: Verdicts, store: Storing) -> None:
         """The master's loop runs."""
         self._hooks = HookThread(loop)
         self._verdicts = verdicts

@@ -19,6 +19,7 @@ from turbo import current
 from turbo.amqp.client import ClientPublisher
 from turbo.amqp.tls import tls_options
 from turbo.amqp.url import parse_broker_urls
+from turbo.app import publish_signals
 from turbo.app.calling import check_arguments, check_seconds, message_fields, moment, seconds_until
 from turbo.app.routes import Destination, TaskRouter
 from turbo.exceptions import ImproperlyConfigured
@@ -90,6 +91,12 @@ def _delivery_mode(value: Any) -> int:
     return _DELIVERY_MODES.get(value) or int(value)
 
 
+def _retries(options: Mapping[str, Any], defaults: Defaults) -> bool:
+    """Whether publishing is tried again when the broker cannot be reached."""
+    own = options.get("retry")
+    return bool(defaults.retry if own is None else own)
+
+
 class Sender:
     """Sends the calls of one app. Made with it; reads settings at the first call and after each change of
     them.
@@ -138,8 +145,12 @@ class Sender:
         routed = defaults.router.route(options, options.pop("route_name", None) or name, args, kwargs, task)
         to = defaults.router.destination(routed)
         frame = self._inherit(routed, defaults)
-        header, body = self._encode(task_id, name, args, kwargs, ignore_result, to, routed, defaults)
+        headers, content_of, header, body = self._encode(
+            task_id, name, args, kwargs, ignore_result, to, routed, defaults
+        )
         self._publish(to, header, body, routed, defaults, wants_result=not ignore_result)
+        if publish_signals.after_receivers:
+            publish_signals.after(name, to, headers, content_of)
         result = self._app.AsyncResult(task_id)
         result.ignored = bool(ignore_result)
         if add_to_parent and frame is not None:
@@ -181,8 +192,8 @@ class Sender:
         to: Destination,
         options: dict[str, Any],
         defaults: Defaults,
-    ) -> tuple[bytes, bytes]:
-        """Return content-header payload and body of the message. Raises EncodeError."""
+    ) -> tuple[dict[str, Any], Any, bytes, bytes]:
+        """Return headers and body of the message, and both encoded. Raises EncodeError."""
         get = options.get
         eta, expires, expiration = self._times(task_id, get("countdown"), get("eta"), get("expires"))
         headers, content_of, props = message.build(
@@ -200,6 +211,9 @@ class Sender:
             repr_levels=defaults.levels,
             **message_fields(options),
         )
+        if publish_signals.before_receivers:
+            policy = defaults.retry_policy if _retries(options, defaults) else None
+            publish_signals.before(name, to, headers, content_of, props, policy)
         body, props.content_type, props.content_encoding = content.encode(
             content_of, get("serializer") or defaults.serializer
         )
@@ -207,7 +221,7 @@ class Sender:
         if packing:
             body, headers["compression"] = compression.compress(body, packing)
         props.headers = headers
-        return properties.encode_header(props, len(body)), body
+        return headers, content_of, properties.encode_header(props, len(body)), body
 
     def _times(
         self, task_id: str, countdown: float | None, eta: Any, expires: Any
@@ -250,7 +264,6 @@ class Sender:
             # A reply that arrives before its queue exists would be lost.
             replies = self._app.backend.reply_queue(self.thread_id())
             declare = (*declare, replies) if replies is not None else declare
-        retry = options.get("retry")
         policy = defaults.retry_policy
         if options.get("retry_policy"):
             policy = {**policy, **options["retry_policy"]}
@@ -261,7 +274,7 @@ class Sender:
             body,
             declare=declare,
             mandatory=mandatory,
-            retry=PublishRetry.from_setting(policy) if (defaults.retry if retry is None else retry) else ONCE,
+            retry=PublishRetry.from_setting(policy) if _retries(options, defaults) else ONCE,
             confirm_timeout=options.get("confirm_timeout") or options.get("timeout"),
         )
 

@@ -8,10 +8,11 @@ itself: sending is ``app.sending``'s, storing states the app's backend's.
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, ClassVar, Generic
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from turbo import current, exceptions
 from turbo.app import retrying
+from turbo.app.async_calls import AsyncCalls, P, R
 from turbo.app.context import Context
 from turbo.app.handlers import Handlers
 from turbo.app.registry import restore_task
@@ -20,23 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    # Type checkers know these without their being installed; the defaults let ``Task`` stand alone.
-    from typing_extensions import ParamSpec, TypeVar
-
     from turbo.app.base import Turbo
     from turbo.app.calling import Call
     from turbo.app.models import Models
     from turbo.exceptions import Retry
     from turbo.result.async_result import AsyncResult
-
-    P = ParamSpec("P", default=...)
-    R = TypeVar("R", default=Any)
-else:
-    from typing import ParamSpec, TypeVar
-
-    #: The parameters of the body, without the task itself, and what it returns.
-    P = ParamSpec("P")
-    R = TypeVar("R")
 
 
 class _FromConf:
@@ -98,7 +87,7 @@ def has_own_request(task: Task) -> bool:
     return task.Request not in (_REQUEST, None)
 
 
-class Task(Handlers, Generic[P, R]):
+class Task(Handlers, AsyncCalls[P, R]):
     """Base class of tasks. Subclass it and write ``run``, or let ``@app.task`` do so.
 
     For type checkers, ``Task[P, R]`` is a task whose body takes ``P`` and returns ``R``; ``Task`` alone takes and
@@ -138,8 +127,6 @@ class Task(Handlers, Generic[P, R]):
     serializer: str | None = _from_conf("task_serializer")
     compression: str | None = _from_conf("task_compression")
     time_limit: float | None = _from_conf("task_time_limit")
-    #: The class, or its dotted name, of what stands for a run in the worker's master: see ``turbo.worker.request``.
-    Request: Any = _REQUEST
     soft_time_limit: float | None = _from_conf("task_soft_time_limit")
     track_started: bool | None = _from_conf("task_track_started")
     acks_late: bool | None = _from_conf("task_acks_late")
@@ -151,6 +138,8 @@ class Task(Handlers, Generic[P, R]):
     expires: Any = None
     priority: int | None = _from_conf("task_default_priority")
     resultrepr_maxsize: int = 1024
+    #: The class, or its dotted name, of what stands for a run in the worker's master: see ``turbo.worker.request``.
+    Request: Any = _REQUEST
 
     # -- belonging to an app ---------------------------------------------------------------------------------
 

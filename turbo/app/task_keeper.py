@@ -11,7 +11,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
 
-from turbo import current
+from turbo import current, signals
 from turbo.app.annotations import annotations_for
 from turbo.app.autoretry import add_autoretry
 from turbo.app.configured import Configured
@@ -192,7 +192,13 @@ class TaskKeeper(Configured):
         return found
 
     def import_modules(self) -> list[ModuleType]:
-        """Import what holds the tasks: ``imports``, ``include``, and the packages to discover."""
+        """Import what holds the tasks: ``imports``, ``include``, and the packages to discover.
+
+        Sends ``import_modules`` first. Raises what an import, or a receiver, raises.
+        """
+        for _receiver, answer in signals.import_modules.send(sender=self):
+            if isinstance(answer, Exception):
+                raise answer
         modules = [import_module(name) for name in (*self.conf["imports"], *self.conf["include"])]
         return modules + self._import_discovered()
 

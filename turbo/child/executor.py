@@ -7,12 +7,13 @@ exactly one DONE, unless the process ends. It never talks to a broker and never 
 
 from __future__ import annotations
 
+import faulthandler
 import os
 from datetime import UTC, datetime
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
-from turbo import current, failpoint
+from turbo import current, failpoint, signals
 from turbo.app.context import Context
 from turbo.child import followups, hearers
 from turbo.child.acceptance import Acceptance
@@ -27,7 +28,7 @@ from turbo.exceptions import InvalidTaskError, SerializationError
 from turbo.policy import poison
 from turbo.policy.admission import Admission, admit
 from turbo.policy.settling import Ending, Verb
-from turbo.protocol import compression, content
+from turbo.protocol import body as bodies
 from turbo.protocol.deliver import parse_deliver
 from turbo.protocol.header_cache import HeaderCache
 from turbo.protocol.message import TaskMessage, parse
@@ -46,6 +47,11 @@ if TYPE_CHECKING:
 
 #: Bodies above this size may take long to decode.
 _LARGE = 65_536
+#: Seconds that the receivers of a child's last signal may take.
+FAREWELL = 30.0
+#: What they are told as the exit code of a child that another has replaced; Celery's pool processes exit with it.
+EXIT_REPLACED = 0x9B
+_STDERR = 2
 
 
 class NativeExecutor:
@@ -125,22 +131,25 @@ class NativeExecutor:
             self._link.wait()
 
     def leave(self, *, replaced: bool) -> None:
-        """The child ends in order: the coroutines run to their ends."""
+        """The child ends in order: the coroutines run to their ends, then receivers hear of it.
+
+        A receiver that does not return ends the process after :data:`FAREWELL`: nobody else would, for the master sees
+        a child that has nothing left to do and is about to leave.
+        """
         self._coroutines.finish()
+        if signals.worker_process_shutdown.receivers:
+            faulthandler.dump_traceback_later(FAREWELL, exit=True, file=_STDERR)
+            exit_code = EXIT_REPLACED if replaced else 0
+            signals.worker_process_shutdown.send(sender=None, pid=os.getpid(), exitcode=exit_code)
+            faulthandler.cancel_dump_traceback_later()
 
     # -- before the body ---------------------------------------------------------------------------------
 
     def _decode(self, properties: Properties, body: bytes) -> object:
-        headers = properties.headers
-        packing = headers.get("compression") if headers else None
-        if packing is not None or len(body) > _LARGE or properties.content_type != "application/json":
+        if len(body) > _LARGE or properties.content_type != "application/json" or bodies.is_packed(properties):
             # Decoding may take long, or never end: the outcome of the task before must not wait for it.
             self._link.signal()
-        if len(body) > self._options.max_body_size:
-            raise InvalidTaskError(f"body has {len(body)} bytes, more than {self._options.max_body_size}")
-        if packing is not None:
-            body = compression.decompress(body, str(packing), self._options.max_body_size)
-        return content.decode(body, properties.content_type, properties.content_encoding, self._options.accept_content)
+        return bodies.decoded(properties, body, self._options.accept_content, self._options.max_body_size)
 
     def _plan(self, name: str) -> Plan | None:
         task = self._app.registered(name)

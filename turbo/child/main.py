@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import setproctitle
 
-from turbo import current, log_format
+from turbo import current, log_format, signals
 from turbo.child import loop
 from turbo.child.executor import NativeExecutor
 from turbo.child.reporting import Reporter
@@ -44,10 +44,9 @@ def child_main(hostname: str, make_executor: ExecutorMaker) -> Callable[[ChildBo
         name = f"ForkPoolWorker-{boot.index}"
         log_format.enter_child(boot.index, name)
         setproctitle.setproctitle(f"[turbo: {hostname}:{name}]")
-        _ignore_group_signals()
         random.seed()
-        _ignore_group_signals(link.page)
         link = ChildLink.attach(boot.epoch, boot.fds, lifeline_fd=boot.lifeline_fd)
+        _ignore_group_signals(link.page)
         soft = SoftLimit(link.page)
         soft.install()
         executor = make_executor(boot, link, soft)
@@ -72,6 +71,7 @@ def native(app: Turbo, options: ChildOptions) -> ExecutorMaker:
         )
         current.set_publisher(reporter)
         current.set_state_store(reporter.store_state)
+        signals.worker_process_init.send(sender=None)
         return NativeExecutor(app, options, link, soft, reporter)
 
     return make
@@ -80,13 +80,14 @@ def native(app: Turbo, options: ChildOptions) -> ExecutorMaker:
 def _ignore_group_signals(page: ChildPage) -> None:
     """The master alone answers TERM, INT, HUP and QUIT, also when a whole group gets them.
 
-    Handlers that do nothing, rather than SIG_IGN, which programs that a task starts would inherit.
+    Handlers that do nothing, rather than SIG_IGN, which programs that a task starts would inherit. Only when the master
+    terminates the task that runs here does the signal do what it does to any program.
     """
-
 
     def handle(number: int, _frame: FrameType | None) -> None:
         if page.condemned():
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
+
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, handle)

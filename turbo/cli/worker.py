@@ -1,7 +1,7 @@
 """``turbo worker``: from the command line to a running worker, and back to an exit code.
 
 Runs in the process that becomes the master. Everything here happens before any loop, thread or socket exists:
-``worker.run`` forks the spawner first of all.
+``worker.wiring`` forks the spawner first of all.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from turbo import worker
 from turbo.cli.app_option import FoundApp, find_app
 from turbo.cli.banner import banner
 from turbo.cli.global_options import GlobalOptions, check_loader, command
@@ -26,7 +25,9 @@ from turbo.cli.worker_settings import log_setup, worker_options, write_into
 from turbo.embedded_broker.launch import BrokerProcess, run_in_subprocess
 from turbo.exceptions import ImproperlyConfigured, OperationalError, SecurityError
 from turbo.hosting import HostedApp
-from turbo.log_format import install, level_number
+from turbo.log_format import level_number
+from turbo.worker import wiring
+from turbo.worker.facade import Worker
 
 if TYPE_CHECKING:
     from turbo.app.conf import Settings
@@ -64,24 +65,20 @@ def worker_command(ctx: click.Context, options: GlobalOptions, given: dict[str, 
 
 
 def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: contextlib.ExitStack) -> int:
-    """Everything up to ``worker.run``; ``cleanup`` undoes it."""
+    """Everything up to ``wiring.run``; ``cleanup`` undoes it."""
     broker = _embedded_broker(cleanup) if given["embedded_broker"] else None
     found = find_app(given_globals.app)
-    hosted = found.app if isinstance(found.app, HostedApp) else None
-    check_loader(given_globals, is_celerys=hosted is not None)
+    host = found.app if isinstance(found.app, HostedApp) else Worker(found.app)
+    check_loader(given_globals, is_celerys=isinstance(host, HostedApp))
     conf = found.app.conf
     hostname = node_name(given["hostname"], socket.gethostname())
-    if hosted is not None:
-        hosted.name_worker(hostname, given)
+    host.name_worker(hostname, given)
     write_into(conf, given)
     level = level_number(given["loglevel"] or "WARNING")
     logfile = file_name(given["logfile"], hostname) if given["logfile"] else None
     try:
         setup = log_setup(conf, level, logfile)
-        if hosted is not None:
-            hosted.set_up_logging(setup, hostname)
-        else:
-            install(setup)
+        host.set_up_logging(setup, hostname)
         if given["pidfile"]:
             cleanup.enter_context(Pidfile(file_name(given["pidfile"], hostname)))
     except OSError as error:
@@ -91,14 +88,13 @@ def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: context
     warnings = conf.check_supported()
     options = worker_options(conf, given, hostname=hostname, level=level, logfile=logfile)
     warnings += _root_guard(options)
-    if hosted is not None:
-        hosted.prepare(options)
+    host.prepare(options)
     if broker is not None:
         warnings.append("the embedded broker keeps messages in memory only and forgets them when this worker ends")
     _say_hello(found, options, conf, given_globals.quiet)
     for warning in warnings:
         logger.warning("%s", warning)
-    return worker.run(found.app, options)
+    return wiring.run(found.app, options, host if isinstance(host, Worker) else None)
 
 
 def _embedded_broker(cleanup: contextlib.ExitStack) -> BrokerProcess:

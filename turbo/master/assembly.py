@@ -108,8 +108,8 @@ def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEvent
     )
     verdicts = Verdicts(blueprint.tasks, stores=blueprint.stores)
     judge = blueprint.judge or NativeJudge()
-    judge.begin(loop, verdicts)
     settlement = Settlement(outbox, store, ledger, dispatcher)
+    judge.begin(loop, verdicts, settlement.store)
     limits = HardLimits(loop, judge)
     twins = Twins(dispatcher, settlement, verdicts)
     settlement.on_void_ended = twins.ended

@@ -133,3 +133,33 @@ class HookThread:
             self._idle.set()
         if call.then is not None:
             call.then(value)
+
+
+class Audience:
+    """Receivers that a message waits for. Once one of them does not return, none is asked any more."""
+
+    def __init__(self, hooks: HookThread, name: str) -> None:
+        """``name`` is the signal's, for the log."""
+        self._hooks = hooks
+        self._name = name
+        #: A receiver did not return: every message would wait as long.
+        self.deaf = False
+
+    def tell(self, call: Callable[[], Any], then: Callable[[], None]) -> None:
+        """Run ``call`` on the thread, then ``then`` on the loop, whatever became of it."""
+        ended = []
+
+        def tell() -> None:
+            try:
+                if not self.deaf:
+                    call()
+            finally:
+                ended.append(True)
+
+        def told(_value: object) -> None:
+            if not ended and not self.deaf:
+                self.deaf = True
+                logger.error("%s is not sent any more: one of its receivers does not return", self._name)
+            then()
+
+        self._hooks.submit(f"A receiver of {self._name}", tell, told)

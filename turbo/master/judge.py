@@ -3,7 +3,8 @@
 Runs in the master. Before it: ``master.lost_child`` (a child died with its task), ``master.intake`` (expired) and
 ``master.outcomes`` (a child asks for it). After it: ``master.settlement``, through the ``then`` that each question
 comes with. ``then`` is called exactly once, on the loop, at once or later; until then the message stays unsettled.
-For turbo's own apps the answer follows from ``master.verdicts`` at once and no code of the user's runs here.
+Here the answer follows from ``master.verdicts`` at once and no code of the user's runs; ``worker.judge`` is what a
+worker of turbo's own apps is given.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from turbo.backends.store import StoreOutcome
     from turbo.master.inflight import Delivery
     from turbo.master.verdicts import Verdicts
     from turbo.policy.settling import Ending, Verb
     from turbo.ring.frames import StoreRequest
 
+    #: Stores a document, and calls back with what became of it.
+    Storing = Callable[[StoreRequest, Callable[[StoreOutcome], None] | None], None]
     #: Takes the verb, and the document to store before it is carried out, if any.
     Then = Callable[[Verb, StoreRequest | None], None]
 
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
 class Judge(Protocol):
     """Decides, and tells the app."""
 
-    def begin(self, loop: asyncio.AbstractEventLoop, verdicts: Verdicts) -> None:
+    def begin(self, loop: asyncio.AbstractEventLoop, verdicts: Verdicts, store: Storing) -> None:
         """The master's loop runs."""
 
     @property
@@ -62,9 +66,9 @@ class Judge(Protocol):
 
 
 class NativeJudge:
-    """The judge of turbo's own apps."""
+    """The judge that holds by the ack table and tells nobody. ``worker.judge`` adds the app's own code to it."""
 
-    def begin(self, loop: asyncio.AbstractEventLoop, verdicts: Verdicts) -> None:
+    def begin(self, loop: asyncio.AbstractEventLoop, verdicts: Verdicts, store: Storing) -> None:
         """Nothing but the verdicts is needed."""
         self._verdicts = verdicts
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import turbo.states as states
 from turbo.exceptions import InvalidTaskError, TaskRevokedError
@@ -103,6 +103,38 @@ class Verdicts:
             True,
             message.reply_to or "",
             message.correlation_id or message.id,
+            _JSON,
+            _UTF8,
+        )
+
+    def step_failure(
+        self, options: Mapping[str, Any], message: TaskMessage, error: BaseException, trace: str
+    ) -> StoreRequest | None:
+        """The document of a later step of the message's chain, which will never run; None where none is stored.
+
+        ``options`` are those of the step's signature.
+        """
+        task_id = options.get("task_id")
+        if not self._stores or not isinstance(task_id, str) or not task_id:
+            return None
+        if self.document(message, self.options(message), states.FAILURE, error) is None:
+            return None
+        document = result_meta.build_meta(
+            task_id,
+            states.FAILURE,
+            faults.to_wire(error),
+            trace,
+            date_done=datetime.now(UTC).isoformat(),
+            group_id=options.get("group_id"),
+            parent_id=options.get("parent_id"),
+        )
+        reply_to = options.get("reply_to")
+        return StoreRequest(
+            task_id,
+            result_meta.encode_meta(document),
+            True,
+            reply_to if isinstance(reply_to, str) else "",
+            task_id,
             _JSON,
             _UTF8,
         )

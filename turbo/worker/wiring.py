@@ -31,13 +31,15 @@ from turbo.hosting import HostedApp
 from turbo.master.assembly import Blueprint
 from turbo.master.main import Master
 from turbo.spawner.handle import start_spawner
+from turbo.worker.facade import Worker
+from turbo.worker.judge import AppJudge
 
 if TYPE_CHECKING:
     from turbo.app.base import Turbo
-    from turbo.policy.worker_options import WorkerOptions
-    from turbo.spawner.handle import Spawner
     from turbo.control.app_commands import AppCommands
     from turbo.control.options import ControlOptions
+    from turbo.policy.worker_options import WorkerOptions
+    from turbo.spawner.handle import Spawner
 
 logger = logging.getLogger("turbo.worker")
 
@@ -45,20 +47,22 @@ logger = logging.getLogger("turbo.worker")
 _STABLE: Final = 5.0
 
 
-def run(app: Turbo | HostedApp, options: WorkerOptions) -> int:
+def run(app: Turbo | HostedApp, options: WorkerOptions, worker: Worker | None = None) -> int:
     """Run a worker for ``app`` until it is told to stop; return its exit code.
+
+    ``worker`` is what receivers of its signals are given, for turbo's own apps; a new one unless given.
 
     Raises ImproperlyConfigured for settings that cannot be used, before anything is started.
     """
-    blueprint = plan(app, options)
+    blueprint = plan(app, options, worker)
     told = child_options(app, options, blueprint)
     executor = app.executor(told) if isinstance(app, HostedApp) else native(app, told)
+    commands = app.commands(options) if isinstance(app, HostedApp) else NativeCommands(app)
+    control = control_options(app.conf, options)
     spawner = start_spawner(
         child_main(options.hostname, executor),
         title=lambda: setproctitle.setproctitle(f"[turbo: {options.hostname}:Spawner]"),
     )
-    commands = app.commands(options) if isinstance(app, HostedApp) else NativeCommands(app)
-    control = control_options(app.conf, options)
     failpoint.set_role("master")
     setproctitle.setproctitle(f"[turbo: {options.hostname}:MainProcess]")
     began = time.monotonic()
@@ -76,12 +80,12 @@ async def _main(
     blueprint: Blueprint, spawner: Spawner, commands: AppCommands, control: ControlOptions
 ) -> tuple[int, bool]:
     master = Master(blueprint, spawner, asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
+    master.accompany(RemoteControl(master, commands, control, loop))
     code = await master.run()
     return code, master.spawner_died and not master.asked_to_stop
 
 
-    loop = asyncio.get_running_loop()
-    master.accompany(RemoteControl(master, commands, control, loop))
 def _run_anew() -> NoReturn:
     """Run the command again in this process: a process with a loop and sockets must not fork a spawner.
 
@@ -100,7 +104,7 @@ def _run_anew() -> NoReturn:
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
-def plan(app: Turbo | HostedApp, options: WorkerOptions) -> Blueprint:
+def plan(app: Turbo | HostedApp, options: WorkerOptions, worker: Worker | None = None) -> Blueprint:
     """Everything that the master is told, worked out from the app's configuration."""
     conf = app.conf
     tls = bool(conf["broker_use_ssl"])
@@ -121,7 +125,7 @@ def plan(app: Turbo | HostedApp, options: WorkerOptions) -> Blueprint:
         result_backend=backend,
         store_settings=settings,
         stores=stores,
-        judge=app.judge(options) if isinstance(app, HostedApp) else None,
+        judge=app.judge(options) if isinstance(app, HostedApp) else AppJudge(app, options, worker or Worker(app)),
     )
 
 

@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from turbo import __version__
-from turbo.cli import worker as worker_module
 from turbo.cli.main import turbo as command
 from turbo.cli.worker_params import worker_params
+from turbo.worker import facade, wiring
 
 APP = """
 from turbo import Turbo
@@ -34,14 +34,14 @@ class Ran:
         self.calls: list[tuple[Any, Any]] = []
         self.code = 0
 
-    def __call__(self, app: Any, options: Any) -> int:
+    def __call__(self, app: Any, options: Any, worker: Any = None) -> int:
         self.calls.append((app, options))
         return self.code
 
 
 @pytest.fixture
 def ran(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ran]:
-    """Stands in for ``worker.run`` and for the logging that would replace pytest's; never root."""
+    """Stands in for ``wiring.run`` and for the logging that would replace pytest's; never root."""
     for name in (
         "CELERY_BROKER_URL",
         "CELERY_BROKER_READ_URL",
@@ -50,9 +50,9 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ran]:
     ):
         monkeypatch.setenv(name, "")
     monkeypatch.setattr("os.geteuid", lambda: 1000)
-    monkeypatch.setattr(worker_module, "install", lambda setup: None)
+    monkeypatch.setattr(facade, "install", lambda setup: None)
     double = Ran()
-    monkeypatch.setattr(worker_module.worker, "run", double)
+    monkeypatch.setattr(wiring, "run", double)
     yield double
     logging.captureWarnings(False)
 

@@ -82,7 +82,7 @@ class LedgerMachine(RuleBasedStateMachine):
         settlement.on_void_ended = self.twins.ended
         limits: Any = None
         judge = NativeJudge()
-        judge.begin(loop, verdicts)
+        judge.begin(loop, verdicts, settlement.store)
         self.outcomes = Outcomes(self.dispatcher, settlement, limits, judge)
         self.intake = Intake(
             self.ledger, self.dispatcher, settlement, verdicts, judge, self.twins, self.outcomes, verbose=False

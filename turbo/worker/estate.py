@@ -1,0 +1,88 @@
+"""What a task leaves behind that ended with its child: who wants to hear of it, and what they are told.
+
+Runs in the master; the telling on its hook thread, by ``worker.judge``. The child would have done the same, had it
+lived: error callbacks, ``on_failure``, ``after_return``, the receivers of ``task_failure``, in this order.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from turbo import current, signals, states
+from turbo.app.handlers import Handlers
+from turbo.app.task import has_own_request
+from turbo.child import followups
+from turbo.exceptions import TurboError
+
+if TYPE_CHECKING:
+    from turbo.app.base import Turbo
+    from turbo.app.context import Context
+    from turbo.app.einfo import ExceptionInfo
+    from turbo.app.task import Task
+    from turbo.master.inflight import Delivery
+    from turbo.master.verdicts import Verdicts
+    from turbo.protocol.message import TaskMessage
+    from turbo.ring.frames import StoreRequest
+
+logger = logging.getLogger("celery.worker.request")
+
+#: How the bodies of most messages end: nothing follows the task. Celery's encoder, and a compact one.
+_NOTHING_FOLLOWS = (
+    b'{"callbacks": null, "errbacks": null, "chain": null, "chord": null}]',
+    b'{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]',
+)
+
+
+def somebody_hears(task: Task, delivery: Delivery) -> bool:
+    """Whether the end of this task is anybody's business; looks at the body's end, and decodes nothing."""
+    kind = type(task)
+    return (
+        bool(signals.task_failure.receivers)
+        or kind.on_failure is not Handlers.on_failure
+        or kind.after_return is not Handlers.after_return
+        or has_own_request(task)
+        or not delivery.body.endswith(_NOTHING_FOLLOWS)
+    )
+
+
+def announce(app: Turbo, task: Task, message: TaskMessage, context: Context, einfo: ExceptionInfo) -> None:
+    """Send the error callbacks, call the handlers, tell the receivers. What any of them raises is logged."""
+    error = einfo.exception
+    args, kwargs = message.args, message.kwargs
+    token = current.push(task, context)
+    try:
+        try:
+            followups.after_failure(app, message, context, error, einfo.traceback)
+        except (TurboError, TypeError, ValueError) as failure:
+            logger.exception("Error callbacks of %s could not be sent: %s", message.label, failure)
+        _call(task.on_failure, error, message.id, args, kwargs, einfo)
+        _call(task.after_return, states.FAILURE, error, message.id, args, kwargs, None)
+        signals.task_failure.send(
+            sender=task,
+            task_id=message.id,
+            exception=error,
+            args=args,
+            kwargs=kwargs,
+            traceback=error.__traceback__,
+            einfo=einfo,
+        )
+    finally:
+        current.pop(token)
+
+
+def chain_failures(verdicts: Verdicts, message: TaskMessage, error: BaseException, trace: str) -> list[StoreRequest]:
+    """The documents of a chain's later steps, which will never run."""
+    found = []
+    for signature in message.chain or ():
+        document = verdicts.step_failure(signature.get("options") or {}, message, error, trace)
+        if document is not None:
+            found.append(document)
+    return found
+
+
+def _call(handler: Any, *args: Any) -> None:
+    try:
+        handler(*args)
+    except Exception:
+        logger.exception("Handler %s raised", getattr(handler, "__qualname__", handler))

@@ -1,0 +1,244 @@
+"""What a native app's own code hears in the master: of tasks that ended without their child, and of what it asked for.
+
+Runs in the master, as its judge; everything of the app's runs on ``master.hook_thread``, and only where a task or a
+receiver wants to hear. The verdict itself is ``master.judge.NativeJudge``'s: the ack table, and the document that
+Celery's master would store. The document comes first, then the app's code, then the message is settled.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import time
+import weakref
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from turbo import signals
+from turbo.app.einfo import ExceptionInfo
+from turbo.app.task import has_own_request
+from turbo.exceptions import InvalidTaskError, TimeLimitExceeded
+from turbo.master.hook_thread import Audience, HookThread
+from turbo.master.judge import NativeJudge
+from turbo.policy import time_limits
+from turbo.policy.settling import Ending, Verb
+from turbo.worker import estate
+from turbo.worker.opening import Opener
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from turbo.app.base import Turbo
+    from turbo.app.task import Task
+    from turbo.backends.store import StoreOutcome
+    from turbo.master.inflight import Delivery
+    from turbo.master.judge import Storing, Then
+    from turbo.master.verdicts import Verdicts
+    from turbo.policy.worker_options import WorkerOptions
+    from turbo.ring.frames import StoreRequest
+    from turbo.worker.facade import Worker
+    from turbo.worker.request import Request
+
+logger = logging.getLogger("celery.worker.request")
+
+
+class AppJudge(NativeJudge):
+    """The judge of a :class:`turbo.Turbo` app."""
+
+    def __init__(self, app: Turbo, options: WorkerOptions, worker: Worker) -> None:
+        self._app = app
+        self._options = options
+        self._worker = worker
+        self._opener = Opener(app, options)
+        #: The requests of tasks with a class of their own, from acceptance to end. Touched by the hook thread alone.
+        self._requests: weakref.WeakKeyDictionary[Delivery, Request] = weakref.WeakKeyDictionary()
+
+    def begin(self, loop: asyncio.AbstractEventLoop, verdicts: Verdicts, store: Storing) -> None:
+        """The master's loop runs."""
+        super().begin(loop, verdicts, store)
+        self._store = store
+        self._hooks = HookThread(loop)
+        self._received = Audience(self._hooks, "task_received")
+
+    # -- messages ----------------------------------------------------------------------------------------
+
+    @property
+    def hears_received(self) -> bool:
+        """Whether ``task_received`` has receivers."""
+        return bool(signals.task_received.receivers) and not self._received.deaf
+
+    def received(self, delivery: Delivery, then: Callable[[], None]) -> None:
+        """Send ``task_received`` for tasks that are registered."""
+        if self._task(delivery) is None:
+            then()
+            return
+
+        def tell() -> None:
+            request = self._opener.request(delivery)
+            signals.task_received.send(sender=self._worker.consumer, request=request)
+
+        self._received.tell(tell, then)
+
+    def revoked(self, delivery: Delivery, reason: str, then: Then, signum: int | None = None) -> None:
+        """REVOKED, acknowledged; then ``task_revoked``."""
+        super().revoked(delivery, reason, then, signum)
+        self._send_revoked(delivery, reason, signum)
+
+    def accepted(self, delivery: Delivery, pid: int) -> None:
+        """``on_accepted`` of the task's own request."""
+        now = time.monotonic()
+        self._submit(delivery, "on_accepted", lambda: self._own(delivery).on_accepted(pid, now))
+
+    def soft_limit(self, delivery: Delivery) -> None:
+        """``on_timeout(soft=True)`` of the task's own request, which logs it; for others it is logged here."""
+        message = self._verdicts.message(delivery)
+        options = self._verdicts.options(message)
+        given = (message.timelimit if message is not None else None) or (None, None)
+        limit = time_limits.effective(given[1], options.soft_time_limit, self._options.soft_time_limit) or 0.0
+        task = self._task(delivery)
+        if task is not None and has_own_request(task):
+            self._submit(delivery, "on_timeout", lambda: self._own(delivery).on_timeout(True, limit))
+        elif message is not None:
+            logger.warning("Soft time limit (%ss) exceeded for %s", limit, message.label)
+
+    # -- ends --------------------------------------------------------------------------------------------
+
+    def lost(self, delivery: Delivery, ending: Ending, error: BaseException, pid: int, then: Then) -> None:
+        """FAILURE by the ack table; then error callbacks, handlers, receivers and the task's own request."""
+        verb, document = self._verdicts.failure(delivery, ending, error)
+        task = self._task(delivery)
+        runs_again = verb is Verb.REQUEUE and ending is Ending.WORKER_LOST
+        if task is None or runs_again or not estate.somebody_hears(task, delivery):
+            then(verb, document)
+            return
+
+        def tell() -> tuple[Verb | None, list[StoreRequest]]:
+            return self._tell_lost(delivery, task, error, pid)
+
+        def stored(outcome: StoreOutcome | None) -> None:
+            # A document that could not be stored is handed on, for the message to be settled by that.
+            left = None if outcome is None or outcome.ok else document
+
+            def told(found: tuple[Verb | None, list[StoreRequest]] | None) -> None:
+                wish, more = found or (None, [])
+                for request in more:
+                    self._store(request, None)
+                then(wish or verb, left)
+
+            self._submit(delivery, f"What hears of the end of {task.name}", tell, told)
+
+        if document is None:
+            stored(None)
+        else:
+            self._store(document, stored)
+
+    def reported(self, delivery: Delivery, verb: Verb, ending: Ending, told: bytes, then: Then) -> None:
+        """What a child found: a message that cannot run, or the end of a task whose request hears of every end."""
+        if ending is Ending.REVOKED:
+            self._send_revoked(delivery, "expired", None)
+            then(verb, None)
+        elif ending in (Ending.UNKNOWN_TASK, Ending.INVALID, Ending.UNDECODABLE):
+            self._submit(delivery, "A receiver of a refused message", lambda: self._refused(delivery, ending, told))
+            then(verb, None)
+        else:
+
+            def tell() -> Verb | None:
+                request = self._own(delivery)
+                request.acknowledged = delivery.acked
+                request.on_success(pickle.loads(told))
+                return request.wish
+
+            self._submit(delivery, "The request of a task", tell, lambda wish: then(wish or verb, None))
+
+    # -- the worker --------------------------------------------------------------------------------------
+
+    def ready(self) -> None:
+        """Send ``worker_ready``."""
+        self._tell(signals.worker_ready, self._worker.announce_ready)
+
+    def shutting_down(self, signal: str, how: str, exit_code: int) -> None:
+        """Send ``worker_shutting_down``."""
+        announce = partial(self._worker.announce_shutting_down, signal, how, exit_code)
+        self._tell(signals.worker_shutting_down, announce)
+
+    async def stop(self, deadline: float) -> None:
+        """Answer what was asked, then send ``worker_shutdown``."""
+        self._tell(signals.worker_shutdown, self._worker.announce_shutdown)
+        if not await self._hooks.drain(deadline):
+            logger.error("The app's handlers and receivers do not end; going on without them")
+
+    # -- inside ------------------------------------------------------------------------------------------
+
+    def _task(self, delivery: Delivery) -> Task | None:
+        message = self._verdicts.message(delivery)
+        return self._app.registered(message.task) if message is not None else None
+
+    def _own(self, delivery: Delivery) -> Request:
+        """The one request of this run."""
+        request = self._requests.get(delivery)
+        if request is None:
+            request = self._requests[delivery] = self._opener.request(delivery)
+        return request
+
+    def _submit(
+        self, delivery: Delivery, name: str, call: Callable[[], Any], then: Callable[[Any], None] | None = None
+    ) -> None:
+        message = self._verdicts.message(delivery)
+        self._hooks.submit(f"{name} ({message.label if message else 'unreadable'})", call, then)
+
+    def _tell(self, signal: signals.Signal, announce: Callable[[], None]) -> None:
+        """Most workers have no receivers, and need no thread."""
+        if signal.receivers:
+            self._hooks.submit(f"A receiver of {signal.name}", announce)
+
+    def _tell_lost(
+        self, delivery: Delivery, task: Task, error: BaseException, pid: int
+    ) -> tuple[Verb | None, list[StoreRequest]]:
+        """Returns what the task's own request wants, and the documents of what will now never run."""
+        found = self._opener.message(delivery)
+        einfo = ExceptionInfo(error)
+        context = self._opener.context(delivery, found)
+        # First the documents: whatever the app's code does, whoever waits for a chain's end must not hang.
+        more = estate.chain_failures(self._verdicts, found, error, einfo.traceback)
+        estate.announce(self._app, task, found, context, einfo)
+        if not has_own_request(task):
+            return None, more
+        request = self._own(delivery)
+        request.worker_pid = pid
+        request.acknowledged = delivery.acked
+        try:
+            if isinstance(error, TimeLimitExceeded):
+                request.on_timeout(False, error.args[0])
+            else:
+                request.on_failure(einfo)
+        except Exception:
+            logger.exception("The request of %s raised", found.label)
+        return request.wish, more
+
+    def _send_revoked(self, delivery: Delivery, reason: str, signum: int | None) -> None:
+        task = self._task(delivery)
+        if not signals.task_revoked.receivers or task is None:
+            return
+
+        def tell() -> None:
+            signals.task_revoked.send(
+                sender=task,
+                request=self._opener.context(delivery, self._opener.message(delivery)),
+                terminated=reason == "terminated",
+                signum=signum,
+                expired=reason == "expired",
+            )
+
+        self._submit(delivery, "A receiver of task_revoked", tell)
+
+    def _refused(self, delivery: Delivery, ending: Ending, told: bytes) -> None:
+        message = self._opener.delivered(delivery)
+        why = pickle.loads(told)
+        consumer = self._worker.consumer
+        if ending is Ending.UNKNOWN_TASK:
+            signals.task_unknown.send(
+                sender=consumer, message=message, exc=KeyError(why), name=why, id=message.headers.get("id")
+            )
+        else:
+            signals.task_rejected.send(sender=consumer, message=message, exc=InvalidTaskError(why))
