@@ -21,6 +21,10 @@ FENCE = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 RUN_ELSEWHERE = {
     "pip install tox && tox": ".ci/run",
     "pip install . && turbo demo": "test_the_demo below; tox -e wheel, in an environment with nothing else",
+    "pip install turbo-worker": "tox -e wheel, with the wheel",
+    "turbo -A proj worker -Q default,emails -c 8 -l info": "test_deployment.py",
+    "turbo -A proj worker -Q default,emails -c 8 -l info -n turbo1@%h": "test_deployment.py",
+    "turbo -A proj report": "test_deployment.py",
 }
 #: Commands of the quick start, which need its file and a broker.
 QUICK_START = {

@@ -125,10 +125,10 @@ def test_celerys_own_workers_give_what_is_expected(reference: Outcomes) -> None:
 
 @pytest.mark.row("CN17", "CN18", "WP1")
 @pytest.mark.timeout(150)
-def test_the_same_values(outcomes: Outcomes) -> None:
+def test_the_same_values(outcomes: Outcomes, mixed: Fleet) -> None:
     assert outcomes.keys() == EXPECTED.keys()
     wrong = {name: told["value"] for name, told in outcomes.items() if not matches(told["value"], EXPECTED[name])}
-    assert wrong == {}
+    assert wrong == {}, "\n".join(worker.output for worker in mixed.workers.values())
 
 
 def test_both_took_part(outcomes: Outcomes) -> None:

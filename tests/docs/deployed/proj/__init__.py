@@ -1,0 +1,1 @@
+"""The Celery app that docs/migrating.md calls ``proj``."""
