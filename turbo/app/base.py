@@ -12,6 +12,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Self
 
 from turbo import current
+from turbo.app.log import Log
 from turbo.app.sending import Sender
 from turbo.app.task_keeper import TaskKeeper
 from turbo.backends.reader import open_reader
@@ -126,6 +127,11 @@ class Turbo(TaskKeeper):
                 self._reader_place = place
             self._reader_version = version
             return self._reader
+
+    @property
+    def log(self) -> Log:
+        """What tasks may ask of logging at run time."""
+        return Log()
 
     @property
     def control(self) -> Any:

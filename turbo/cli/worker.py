@@ -74,6 +74,8 @@ def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: context
     hostname = node_name(given["hostname"], socket.gethostname())
     host.name_worker(hostname, given)
     write_into(conf, given)
+    # Before logging is set up: receivers of its signals may be in these modules.
+    found.app.import_modules()
     level = level_number(given["loglevel"] or "WARNING")
     logfile = file_name(given["logfile"], hostname) if given["logfile"] else None
     try:
@@ -83,7 +85,6 @@ def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: context
             cleanup.enter_context(Pidfile(file_name(given["pidfile"], hostname)))
     except OSError as error:
         raise ImproperlyConfigured(str(error)) from error
-    found.app.import_modules()
     found.app.finalize()
     warnings = conf.check_supported()
     options = worker_options(conf, given, hostname=hostname, level=level, logfile=logfile)
