@@ -18,8 +18,13 @@ settings.load_profile("suite")
 
 pytest_plugins = ["tests.harness.fixtures"]
 
-#: Fixture and the package whose server it starts.
-_SERVERS = {"rabbitmq": "rabbitmq-server", "redis_server": "redis-server", "postgres": "postgresql"}
+#: Fixture and the package whose program it starts or names.
+_SERVERS = {
+    "rabbitmq": "rabbitmq-server",
+    "redis_server": "redis-server",
+    "postgres": "postgresql",
+    "systemd_analyze": "systemd",
+}
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -23,7 +23,6 @@ from click.testing import CliRunner
 
 from tests.docs import deployment
 from tests.docs.deployment import DEPLOY, Deployment
-from tests.harness.packages import require
 from tests.harness.processes import wait_until
 from tests.harness.worker import WorkerProcess
 from turbo.cli import main
@@ -146,11 +145,10 @@ def test_a_worker_that_is_not_there_is_not_well(site: Site) -> None:
         assert site.run(*command).returncode != 0
 
 
-def test_the_unit_is_sound(site: Site, tmp_path: Path) -> None:
-    verify = require("systemd")
+def test_the_unit_is_sound(site: Site, tmp_path: Path, systemd_analyze: Path) -> None:
     unit = tmp_path / "turbo-worker.service"
     unit.write_text(deployment.UNIT.read_text().replace(HOME, str(site.home)))
-    done = subprocess.run([verify, "verify", "--man=no", unit], capture_output=True, text=True, check=False)
+    done = subprocess.run([systemd_analyze, "verify", "--man=no", unit], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
     settings = deployment.unit()
     # TERM to the children as well would do no harm, but would tell nothing; what is left in the end is all killed.

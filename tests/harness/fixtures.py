@@ -12,6 +12,7 @@ from tests.harness.celery_env import celery_python
 from tests.harness.embedded import BrokerUnderTest, ThreadedBroker, rabbitmq_under_test
 from tests.harness.fault_proxy import FaultProxy
 from tests.harness.oracle import Leftovers, Oracle
+from tests.harness.packages import require
 from tests.harness.postgres import Postgres
 from tests.harness.rabbitmq import RabbitMQ
 from tests.harness.redis_server import RedisServer
@@ -126,3 +127,9 @@ def any_broker(request: pytest.FixtureRequest) -> BrokerUnderTest:
         server: ThreadedBroker = request.getfixturevalue("embedded_server")
         return server.under_test()
     return rabbitmq_under_test(request.getfixturevalue("rabbitmq"), request.getfixturevalue("vhost"))
+
+
+@pytest.fixture(scope="session")
+def systemd_analyze() -> Path:
+    """The program that checks units; systemd itself need not run."""
+    return require("systemd")
