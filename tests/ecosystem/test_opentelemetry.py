@@ -77,7 +77,7 @@ def test_spans_of_publishing_and_running_are_one_trace(place: Place) -> None:
     place.write(APP)
     told, kept = place.directory / "client.jsonl", place.directory / "worker.jsonl"
     with place.worker("-c", "1", env={"SPANS": str(kept)}) as worker:
-        worker.wait_for_line(READY)
+        worker.wait_for_line(READY, timeout=60)
         printed = celery_producer("current", CLIENT, str(told), env=place.client_env)
         worker.wait_for_line(r"proj\.inner.*raised unexpected")
         worker.terminate()

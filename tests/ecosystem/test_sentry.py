@@ -86,7 +86,7 @@ def test_what_goes_wrong_reaches_sentry(place: Place, sentry: SentryServer) -> N
     place.write(APP)
     send = place.client.send_task
     with place.worker("-c", "1", env={"SENTRY_DSN": sentry.dsn}) as worker:
-        worker.wait_for_line(READY)
+        worker.wait_for_line(READY, timeout=60)
         send("proj.expected", task_id="expected")
         send("proj.fail", ("plain",), task_id="plain")
         send("proj.fail_called", ("called",), task_id="called")
@@ -120,7 +120,7 @@ def test_what_goes_wrong_reaches_sentry(place: Place, sentry: SentryServer) -> N
 def test_a_trace_goes_on_from_task_to_task(place: Place, sentry: SentryServer) -> None:
     place.write(APP)
     with place.worker("-c", "1", env={"SENTRY_DSN": sentry.dsn}) as worker:
-        worker.wait_for_line(READY)
+        worker.wait_for_line(READY, timeout=60)
         trace_id, _parent, _sampled = place.client.send_task("proj.first", task_id="first").get(timeout=30).split("-")
         for task_id, name in (("first", "proj.first"), ("second", "proj.fail")):
             transaction = sentry.wait("transaction", of_task(task_id))
@@ -145,7 +145,7 @@ def test_a_child_that_leaves_sends_its_events_first(place: Place, how: str) -> N
         SentryServer(takes=0.2) as sentry,
         place.worker("-c", "1", *recycled, env={"SENTRY_DSN": sentry.dsn}) as worker,
     ):
-        worker.wait_for_line(READY)
+        worker.wait_for_line(READY, timeout=60)
         for name in ("one", "two"):
             place.client.send_task("proj.many", (name,)).get(timeout=30)
         worker.terminate()

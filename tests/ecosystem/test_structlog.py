@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.integration.adopted.place import READY, Place
+from tests.integration.adopted.place import Place
 
 APP = """
 import logging

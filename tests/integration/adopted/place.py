@@ -17,6 +17,7 @@ from tests.harness.rabbitmq import RabbitMQ
 from tests.harness.worker import TURBO, WorkerProcess
 
 READY = r"ready\.$"
+_ROOT = Path(__file__).resolve().parents[3]
 
 #: Every app of these tests begins with it: the app, and a recorder that adds one line to a file at a time.
 HEAD = """
@@ -72,7 +73,7 @@ class Place:
     @property
     def client_env(self) -> dict[str, str]:
         """For a program of its own that imports the app as a client."""
-        paths = os.pathsep.join([str(self.directory), *filter(None, [os.environ.get("PYTHONPATH")])])
+        paths = os.pathsep.join([str(self.directory), str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         return {**self._env, "PYTHONPATH": paths}
 
     def command(self, *arguments: str) -> WorkerProcess:
