@@ -89,12 +89,7 @@ class Parts:
 def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEventLoop) -> Parts:
     """Make every part and introduce them to one another. Opens nothing."""
     options = blueprint.options
-    network: dict[str, Any] = {
-        "heartbeat": options.broker_heartbeat,
-        "tls": blueprint.tls,
-        "name": options.hostname,
-        "connection_timeout": options.broker_connection_timeout,
-    }
+    network = _network(blueprint)
     ledger = Ledger()
     dispatcher = Dispatcher(
         loop, max_tasks_per_child=options.max_tasks_per_child, async_concurrency=options.async_concurrency
@@ -140,6 +135,16 @@ def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEvent
         ledger, dispatcher, settlement, outbox, store, intake, shelf, twins, outcomes, link, window, pool, recycling,
         lost, judge, verdicts, revoking,
     )  # fmt: skip
+
+
+def _network(blueprint: Blueprint) -> dict[str, Any]:
+    """What both connections to the broker have in common."""
+    return {
+        "heartbeat": blueprint.options.broker_heartbeat,
+        "tls": blueprint.tls,
+        "name": blueprint.options.hostname,
+        "connection_timeout": blueprint.options.broker_connection_timeout,
+    }
 
 
 def _pool(
