@@ -48,7 +48,7 @@ class AdoptedJudge:
 
     def begin(self, loop: asyncio.AbstractEventLoop, verdicts: Verdicts, store: Storing) -> None:
         """The master's loop runs."""
-        self._hooks = HookThread(loop)
+        self._hooks = HookThread(loop, self._options.hook_timeout)
         self._verdicts = verdicts
 
     # -- tasks -------------------------------------------------------------------------------------------

@@ -235,6 +235,9 @@ _TURBO: Final = (
           "dead-lettered."),
     own("worker_prefetch", "any", "adaptive", "adaptive, or a fixed number of prefetched messages."),
     own("worker_shutdown_timeout", "float", None, "Seconds that a warm shutdown may take; None: no limit."),
+    own("worker_hook_timeout", "float", 10.0,
+        "Seconds that a receiver of a signal, or a request's method, may take in the master "
+        "before the others go on without it."),
     own("worker_async_concurrency", "int", 100, "How many tasks that are coroutines a child runs at once."),
     own("worker_max_memory_per_child_hard", "any", None,
         "KiB, or text such as 1GB, at which a child is killed "

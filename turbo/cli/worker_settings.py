@@ -113,6 +113,7 @@ def worker_options(
         async_concurrency=max(1, conf["worker_async_concurrency"]),
         task_max_deliveries=conf["task_max_deliveries"],
         proc_alive_timeout=alive or _DEFAULT_ALIVE_TIMEOUT,
+        hook_timeout=conf["worker_hook_timeout"],
         shutdown_timeout=conf["worker_shutdown_timeout"],
         soft_shutdown_timeout=conf["worker_soft_shutdown_timeout"] or 0.0,
         eta_task_limit=_DEFAULT_ETA_LIMIT if eta_limit is None else eta_limit,

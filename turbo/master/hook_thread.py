@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that a handler or receiver may take before the others go on without it.
+#: Seconds that a call may take before the others go on without it, unless somebody says otherwise.
 PATIENCE = 10.0
 
 

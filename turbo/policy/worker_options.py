@@ -34,6 +34,8 @@ class WorkerOptions:
     task_max_deliveries: int = 5
     #: A child must say hello within this time after its fork.
     proc_alive_timeout: float = 60.0
+    #: What the app's own code may take in the master before the rest of it goes on without it.
+    hook_timeout: float = 10.0
     #: Warm shutdown: how long running tasks may go on; None waits for ever, as Celery does.
     shutdown_timeout: float | None = None
     soft_shutdown_timeout: float = 0.0

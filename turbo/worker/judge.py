@@ -58,7 +58,7 @@ class AppJudge(NativeJudge):
         """The master's loop runs."""
         super().begin(loop, verdicts, store)
         self._store = store
-        self._hooks = HookThread(loop)
+        self._hooks = HookThread(loop, self._options.hook_timeout)
         self._received = Audience(self._hooks, "task_received")
 
     # -- messages ----------------------------------------------------------------------------------------
@@ -96,6 +96,7 @@ class AppJudge(NativeJudge):
         options = self._verdicts.options(message)
         given = (message.timelimit if message is not None else None) or (None, None)
         limit = time_limits.effective(given[1], options.soft_time_limit, self._options.soft_time_limit) or 0.0
+        limit = int(limit) if limit == int(limit) else limit
         task = self._task(delivery)
         if task is not None and has_own_request(task):
             self._submit(delivery, "on_timeout", lambda: self._own(delivery).on_timeout(True, limit))
