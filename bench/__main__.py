@@ -19,6 +19,7 @@ from bench.report import write_report
 from bench.rings import rings
 from bench.servers import Servers
 from bench.stage import Metrics, Reading, Stage, alternate
+from bench.trace import trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,6 +88,10 @@ def _rings(args: argparse.Namespace, stage: Stage) -> Callable[[Contender], Metr
     return lambda each: rings(args.tasks or 200_000, 200 if args.size == 1_000_000 else args.size)
 
 
+def _trace(args: argparse.Namespace, stage: Stage) -> Callable[[Contender], Metrics]:
+    return lambda each: trace(stage, args.tasks or 20_000, each)
+
+
 MEASURES = {
     "drain": Measure("empty a queue of no-op tasks", ("turbo", "celery", "dramatiq", "null"), 2, _drain),
     "latency": Measure("publish to start at steady rates", ("turbo", "celery", "null"), 2, _latency),
@@ -97,6 +102,7 @@ MEASURES = {
     "scale": Measure("the master's time per task at many children", ("turbo",), 2, _drain),
     "large": Measure("large messages", ("turbo", "celery"), 2, _large),
     "waiting": Measure("tasks that wait 5 ms: coroutines beside functions", ("turbo",), 2, _waiting),
+    "trace": Measure("decode and trace a no-op task in a child", ("turbo", "celery"), 1, _trace),
     "trace-less": Measure("turbo beside its transport without decoding and tracing",
                           ("turbo", "sketch", "null"), 2, _drain),
 }  # fmt: skip
@@ -109,7 +115,7 @@ SUITE = (
     ("drain", "--results", "rpc", "--peers", "turbo,celery"),
     ("drain", "--app", "celery"),
     ("drain", "--app", "celery", "--results", "redis"),
-    ("latency",), ("memory",), ("startup",), ("scale",), ("fairness",), ("large",), ("waiting",), ("rings",),
+    ("latency",), ("memory",), ("startup",), ("scale",), ("fairness",), ("large",), ("waiting",), ("trace",), ("rings",),
 )  # fmt: skip
 
 
@@ -138,7 +144,7 @@ def _options(command: argparse.ArgumentParser, measure: Measure) -> None:
     add("--queue", choices=("classic", "quorum"), default="classic", help="type of the queue")
     add("--results", choices=("none", "redis", "rpc"), default="none", help="where results go (drain)")
     add("--app", choices=("turbo", "celery"), default="turbo",
-        help="what the app of turbo's worker is written with; with celery both workers run the same module")  # fmt: skip
+        help="what turbo's worker's app is written with; with celery both workers run the same module")  # fmt: skip
     add("--rates", type=lambda text: [int(part) for part in text.split(",")], default=[200, 1000],
         help="messages a second (latency; default: 200,1000)")  # fmt: skip
     add("--seconds", type=float, default=10, help="seconds at each rate (latency; default: %(default)s)")
