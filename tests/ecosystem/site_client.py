@@ -8,6 +8,7 @@ import django
 django.setup()
 
 from celery import chord  # noqa: E402  the site's app comes with it
+from django.db import transaction  # noqa: E402
 from site_proj.celery import app  # noqa: E402
 from things import tasks  # noqa: E402
 
@@ -24,6 +25,11 @@ def results():
         "hang": outcome(tasks.hang.delay()),
         "expired": outcome(tasks.add.apply_async((1, 2), expires=-5)),
     }
+    with transaction.atomic():
+        sent = []
+        transaction.on_commit(lambda: sent.append(tasks.add.delay(5, 6)))
+        assert not sent
+    done["committed"] = outcome(*sent)
     if "chord" in sys.argv:
         done["chord"] = outcome(chord([tasks.add.s(1, 2), tasks.add.s(3, 4)])(tasks.total.s()))
     return done

@@ -11,7 +11,7 @@ DATABASES = {
         "NAME": os.environ["PGDATABASE"],
     }
 }
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": os.environ["PROJ_BACKEND"]}}
+CACHES = {"default": {"BACKEND": "things.caches.Watched", "LOCATION": os.environ["PROJ_BACKEND"]}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 CELERY_BROKER_URL = os.environ["PROJ_BROKER"]
