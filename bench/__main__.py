@@ -115,7 +115,8 @@ SUITE = (
     ("drain", "--results", "rpc", "--peers", "turbo,celery"),
     ("drain", "--app", "celery"),
     ("drain", "--app", "celery", "--results", "redis"),
-    ("latency",), ("memory",), ("startup",), ("scale",), ("fairness",), ("large",), ("waiting",), ("trace",), ("rings",),
+    ("latency",), ("memory",), ("startup",), ("scale",), ("fairness",), ("large",), ("waiting",), ("rings",),
+    ("trace",),
 )  # fmt: skip
 
 

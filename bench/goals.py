@@ -62,6 +62,8 @@ GOALS = (
     Goal("makespan of a mixed load against the ideal", "fairness", "classic", "of_ideal", "", 1.05,
          at_least=False),
     Goal("1,000 messages of 1 MB", "large", "classic", "tasks_per_s", "celery", 4),
+    Goal("processor time of a child to decode and trace a no-op task", "trace", "classic", "us_per_task", "celery", 0.5,
+         at_least=False),
     Goal("tasks that wait 5 ms: coroutines against functions, `-c 2`", "waiting", "classic", "tasks_per_s",
          "turbo functions", 3, ours="turbo coroutines"),
 )  # fmt: skip

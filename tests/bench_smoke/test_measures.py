@@ -17,6 +17,7 @@ from bench.latency import latency
 from bench.processes import BenchError
 from bench.servers import Servers
 from bench.stage import Stage, alternate
+from bench.trace import trace
 from bench.workers import Marks
 
 # the first test also builds the peers' environments and starts the servers
@@ -52,6 +53,13 @@ def test_drain_of_a_quorum_queue(servers: Servers, peer: str) -> None:
 @pytest.mark.parametrize("peer", ["turbo", "celery", "dramatiq", "null"])
 def test_large_messages(servers: Servers, peer: str) -> None:
     assert drain(Stage(servers), Load("payload", ("x" * 1_000_000,), 5, 5), contender(peer, 2))["tasks_per_s"] > 1
+
+
+@pytest.mark.parametrize("peer", ["turbo", "celery"])
+def test_trace(servers: Servers, peer: str) -> None:
+    metrics = trace(Stage(servers), 200, contender(peer, 1))
+
+    assert 0 < metrics["us_per_task"] < metrics["us_with_transport"]
 
 
 @pytest.mark.parametrize("peer", ["turbo", "celery", "dramatiq"])
