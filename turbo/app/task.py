@@ -78,15 +78,6 @@ _SEND_OPTIONS = (
 )
 
 
-#: The class of requests in the master, unless a task names another.
-_REQUEST = "turbo.worker.request:Request"
-
-
-def has_own_request(task: Task) -> bool:
-    """Whether the task names a class of requests of its own."""
-    return task.Request not in (_REQUEST, None)
-
-
 class Task(Handlers, AsyncCalls[P, R]):
     """Base class of tasks. Subclass it and write ``run``, or let ``@app.task`` do so.
 
@@ -94,8 +85,7 @@ class Task(Handlers, AsyncCalls[P, R]):
     returns anything.
 
     Limits and delays are in seconds. ``max_retries=None`` means no limit. Handlers are called in the child,
-    in the order before_start, run, on_success or on_failure or on_retry, after_return; those after run once the
-    outcome is stored. Of a task that ends with its child, on_failure and after_return are called in the master.
+    in the order before_start, run, on_success or on_failure or on_retry, after_return; see ``Handlers``.
     """
 
     MaxRetriesExceededError: ClassVar = exceptions.MaxRetriesExceededError
@@ -138,8 +128,6 @@ class Task(Handlers, AsyncCalls[P, R]):
     expires: Any = None
     priority: int | None = _from_conf("task_default_priority")
     resultrepr_maxsize: int = 1024
-    #: The class, or its dotted name, of what stands for a run in the worker's master: see ``turbo.worker.request``.
-    Request: Any = _REQUEST
 
     # -- belonging to an app ---------------------------------------------------------------------------------
 

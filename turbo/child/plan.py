@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from turbo.app.handlers import Handlers
-from turbo.app.task import Task, has_own_request
+from turbo.app.handlers import Handlers, has_own_request
+from turbo.app.task import Task
 from turbo.policy.settling import Ending, settle
 
 if TYPE_CHECKING:

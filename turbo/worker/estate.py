@@ -10,8 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from turbo import current, signals, states
-from turbo.app.handlers import Handlers
-from turbo.app.task import has_own_request
+from turbo.app.handlers import Handlers, has_own_request
 from turbo.child import followups
 from turbo.exceptions import TurboError
 

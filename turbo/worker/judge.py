@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from turbo import signals
 from turbo.app.einfo import ExceptionInfo
-from turbo.app.task import has_own_request
+from turbo.app.handlers import has_own_request
 from turbo.exceptions import InvalidTaskError, TimeLimitExceeded
 from turbo.master.hook_thread import Audience, HookThread
 from turbo.master.judge import NativeJudge

@@ -13,7 +13,7 @@ from turbo.master.inflight import Delivery, Ledger
 from turbo.master.settlement import Settlement
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.settling import Verb
-from turbo.ring.frames import PublishRequest, StoreRequest, pack_publish, unpack_publish
+from turbo.ring.frames import Asked, PublishRequest, StoreRequest, pack_publish, unpack_publish
 
 NEXT = PublishRequest("", "q", b"header", b"next", True, True)
 OTHER = PublishRequest("", "q", b"header", b"other", False)
@@ -96,3 +96,68 @@ def test_a_worker_that_ends_sends_what_waits_for_a_store_that_is_away() -> None:
     assert world.sent() == [b"next"]
     world.answer(StoreOutcome.FAILED)
     assert world.sent() == [b"next"], "and not twice"
+
+
+class TestAnOutcomeThatItsTaskWaitsFor:
+    """Stored when everything is confirmed, answered when it is stored, settled by the DONE record that comes later."""
+
+    @pytest.fixture
+    def world(self) -> World:
+        return World()
+
+    def ask(self, world: World, verb: Verb | None = Verb.ACK) -> list[bool]:
+        answers: list[bool] = []
+        world.settlement.outcome(world.delivery, Asked(0, verb, state()), answers.append)
+        return answers
+
+    def test_it_waits_for_what_the_task_has_sent(self, world: World) -> None:
+        world.settlement.publish(world.delivery, OTHER)
+        answers = self.ask(world)
+        assert world.store.waiting == []
+        world.confirm_all()
+        world.answer(StoreOutcome.STORED)
+        assert answers == [True]
+        assert world.broker.acked == []
+        world.settlement.finish(world.delivery, Verb.ACK, None)
+        assert [message.id for message in world.broker.acked] == ["id"]
+
+    def test_a_state_on_the_way_does_not(self, world: World) -> None:
+        answers = self.ask(world, None)
+        world.settlement.publish(world.delivery, NEXT)
+        assert world.sent() == []
+        world.answer(StoreOutcome.STORED)
+        assert (answers, world.sent(), world.delivery.kept) == ([True], [b"next"], None)
+
+    def test_what_was_not_sent_makes_no_outcome(self, world: World) -> None:
+        world.settlement.publish(world.delivery, OTHER)
+        answers = self.ask(world)
+        waiting, world.outbox.waiting = world.outbox.waiting, []
+        waiting[0][3](Published.NACKED)  # type: ignore[misc]
+        assert (answers, world.store.waiting) == ([False], [])
+        world.settlement.finish(world.delivery, Verb.ACK, None)
+        assert world.broker.acked == []
+
+    def test_nor_does_one_that_cannot_be_stored(self, world: World) -> None:
+        answers = self.ask(world)
+        world.answer(StoreOutcome.FAILED)
+        assert (answers, world.delivery.kept) == ([False], None)
+        world.settlement.finish(world.delivery, Verb.ACK, None)
+        assert world.broker.acked == []
+
+    def test_once_it_is_stored_the_verb_is_known(self, world: World) -> None:
+        self.ask(world, Verb.REJECT)
+        world.answer(StoreOutcome.STORED)
+        assert world.delivery.kept is Verb.REJECT
+
+    def test_a_child_that_died_meanwhile_is_not_answered(self, world: World) -> None:
+        world.settlement.publish(world.delivery, OTHER)
+        answers = self.ask(world)
+        world.settlement.finish(world.delivery, Verb.ACK, state())
+        world.confirm_all()
+        world.answer(StoreOutcome.STORED)
+        assert (answers, world.store.waiting) == ([], [])
+        assert [message.id for message in world.broker.acked] == ["id"]
+
+    def test_a_verb_that_does_not_exist_is_refused(self, world: World) -> None:
+        with pytest.raises(ValueError, match="77"):
+            world.settlement.outcome(world.delivery, Asked(0, 77, state()), lambda _: None)
