@@ -96,7 +96,7 @@ print("done")
 @pytest.mark.row("EX6")
 def test_locks_are_given_back_by_the_worker(place: Place) -> None:
     place.write(APP)
-    with place.worker("-c", "2") as worker:
+    with place.worker("-c", "1") as worker:
         worker.wait_for_line(READY, timeout=60)
         client = f"import os\nos.chdir({str(place.directory)!r})\n{CLIENT}"
         assert celery_producer("current", client, env=place.client_env).split() == ["done"]
