@@ -23,3 +23,29 @@ UNREADY_STATES: Final = frozenset({PENDING, RECEIVED, STARTED, REJECTED, RETRY})
 EXCEPTION_STATES: Final = frozenset({RETRY, FAILURE, REVOKED})
 PROPAGATE_STATES: Final = frozenset({FAILURE, REVOKED})
 ALL_STATES: Final = frozenset({PENDING, RECEIVED, STARTED, SUCCESS, FAILURE, RETRY, REVOKED})
+
+#: From the strongest to the weakest; None stands for every state that a program has made up.
+PRECEDENCE: Final = (SUCCESS, FAILURE, None, REVOKED, STARTED, RECEIVED, REJECTED, RETRY, PENDING)
+
+
+def precedence(name: str) -> int:
+    """Return the rank of a state, 0 for the strongest."""
+    return PRECEDENCE.index(name if name in PRECEDENCE else None)
+
+
+class state(str):
+    """A state that compares by precedence: ``state("SUCCESS") > state("PENDING")``."""
+
+    __slots__ = ()
+
+    def __gt__(self, other: str) -> bool:
+        return precedence(self) < precedence(other)
+
+    def __ge__(self, other: str) -> bool:
+        return precedence(self) <= precedence(other)
+
+    def __lt__(self, other: str) -> bool:
+        return precedence(self) > precedence(other)
+
+    def __le__(self, other: str) -> bool:
+        return precedence(self) >= precedence(other)

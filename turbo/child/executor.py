@@ -20,6 +20,7 @@ from turbo.child.acceptance import Acceptance
 from turbo.child.coroutines import Coroutines
 from turbo.child.documents import Documents, ignored
 from turbo.child.done import DoneRecords
+from turbo.child.duplicates import Duplicates
 from turbo.child.endings import Endings, Run
 from turbo.child.plan import Plan
 from turbo.child.questions import Questions
@@ -66,6 +67,7 @@ class NativeExecutor:
         self._documents = Documents(options, reporter, os.getpid())
         self._questions = Questions(link)
         self._done = DoneRecords(link, reporter)
+        self._duplicates = Duplicates(app, self._done)
         self._refusals = Refusals(link, self._documents, self._done)
         self._endings = Endings(app, options, link, reporter, self._documents, self._questions, self._done)
         self._acceptance = Acceptance(options, link, soft)
@@ -109,8 +111,9 @@ class NativeExecutor:
         self._reporter.begin(seq, message.id)
         token = current.push(plan.task, request)
         try:
-            self._begin(run)
-            self._run(run)
+            if not (plan.deduplicates and self._is_done(run)):
+                self._begin(run)
+                self._run(run)
         finally:
             current.pop(token)
             self._link.page.finished()
@@ -180,6 +183,10 @@ class NativeExecutor:
         self._refusals.expired(seq, began, message, plan)
         return False
 
+    def _is_done(self, run: Run) -> bool:
+        redelivered = (run.request.delivery_info or {}).get("redelivered")
+        return bool(redelivered) and self._duplicates.is_done(run)
+
     def _begin(self, run: Run) -> None:
         """The task is accepted; tell who wants to know, in the order of Celery's tracer."""
         if hearers.prerun_receivers:
@@ -223,6 +230,8 @@ class NativeExecutor:
     async def _outcome_of(self, run: Run, limited: Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]]) -> None:
         """The same for a body that is a coroutine; ``limited`` puts its soft limit around it."""
         message, plan = run.message, run.plan
+        if plan.deduplicates and self._is_done(run):
+            return
         self._begin(run)
         try:
             if plan.before_start is not None:

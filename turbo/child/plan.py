@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from turbo.app.handlers import Handlers, has_own_request
 from turbo.app.task import Task
+from turbo.child import duplicates
 from turbo.policy.settling import Ending, settle
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ class Plan:
         "after_return",
         "before_start",
         "body",
+        "deduplicates",
         "early",
         "hears_failure",
         "hears_retry",
@@ -51,6 +53,8 @@ class Plan:
         self.success_verb = settle(Ending.SUCCESS, acks_late=options.acks_late)
         self.track_started = bool(task.track_started)
         self.throws: tuple[type[BaseException], ...] = tuple(task.throws or ())
+        #: A redelivered message is looked up before it runs.
+        self.deduplicates = duplicates.wanted(task, options)
         kind = type(task)
         #: A class that overrides ``__call__`` is called itself; all others run ``run`` directly.
         self.body: Callable[..., Any] = task.run if kind.__call__ is Task.__call__ else task

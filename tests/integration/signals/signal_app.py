@@ -7,9 +7,11 @@ import os
 import signal
 import sys
 import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from turbo import Task, Turbo, signals
+from turbo.contrib.abortable import AbortableTask
 from turbo.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from turbo.worker.request import Request
 
@@ -20,6 +22,7 @@ MAIN = "signalled"
 app = Turbo(MAIN, broker=os.environ.get("SIGNALS_BROKER"), backend=os.environ.get("SIGNALS_BACKEND"))
 app.conf.task_default_queue = MAIN
 app.conf.worker_hook_timeout = 2
+app.conf.worker_deduplicate_successful_tasks = True
 #: The receivers of this worker: "task", "worker", "bad"; none of the task's signals without them.
 RECEIVERS = os.environ.get("SIGNALS_RECEIVERS", "").split()
 
@@ -39,6 +42,9 @@ def stored(task_id: str) -> str | None:
 
 class Recording(Task):
     """Records each handler with the state that is stored when it is called."""
+
+    def on_bound(self, app: Turbo) -> None:
+        self.told = app.main
 
     def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
         record("before_start", task_id, args=args, kwargs=kwargs, state=stored(task_id))
@@ -71,12 +77,36 @@ def _shown(einfo: Any) -> list[Any]:
 @app.task(name="act", base=Recording, bind=True)
 def act(self: Task, how: str = "return", **_: Any) -> object:
     """End in the way that ``how`` names."""
-    record("body", self.request.id, header=(self.request.headers or {}).get("added"))
+    here = (self.request.headers or {}).get("added")
+    alive = [large() is not None for large in _large]
+    record("body", self.request.id, header=here, bound=self.__dict__.get("told"), alive=alive)
     return _WAYS[how](self)
 
 
 def _raise(_task: Task) -> None:
     raise ValueError("boom")
+
+
+def _out_of_memory(_task: Task) -> None:
+    raise MemoryError
+
+
+def _done_before(task: Task) -> None:
+    task.update_state(state="SUCCESS", meta="before")
+    raise Reject("its acknowledgement is lost", requeue=True)
+
+
+class Large:
+    """Something that a failed task's frames refer to."""
+
+
+_large: list[weakref.ref[Large]] = []
+
+
+def _leak(_task: Task) -> None:
+    large = Large()
+    _large.append(weakref.ref(large))
+    raise ValueError(str(large))
 
 
 def _retry(task: Task) -> object:
@@ -117,7 +147,8 @@ def _soft(_task: Task) -> str:
 
 _WAYS = {
     "return": lambda _task: 42, "raise": _raise, "retry": _retry, "reject": _reject, "ignore": _ignore, "hang": _hang,
-    "die": _die, "unencodable": _unencodable, "soft": _soft, "exit": lambda _task: sys.exit(3),
+    "die": _die, "memory": _out_of_memory, "leak": _leak, "done_before": _done_before, "unencodable": _unencodable,
+    "soft": _soft, "exit": lambda _task: sys.exit(3),
 }  # fmt: skip
 
 app.task(name="tracked", base=Recording, bind=True, track_started=True)(lambda self: stored(self.request.id))
@@ -145,6 +176,15 @@ def errback(request: Any, exc: BaseException, trace: str) -> None:
 def old_errback(task_id: str) -> None:
     """Is sent with the id of what failed."""
     record("old_errback", task_id)
+
+
+@app.task(name="abort_me", base=AbortableTask, bind=True)
+def abort_me(self: AbortableTask) -> str:
+    """Works until somebody asks it to stop."""
+    record("body", self.request.id)
+    while not self.is_aborted():
+        time.sleep(0.02)
+    return "stopped"
 
 
 class Watching(Request):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.integration.signals.scene import Scene
+from turbo.contrib.abortable import AbortableAsyncResult
 
 
 @pytest.mark.row("HA1", "HA2", "HA3", "HA6", "HA7", "EX1")
@@ -102,6 +103,40 @@ def test_an_outcome_stands_although_its_child_dies_in_a_handler(quiet: Scene) ->
     assert quiet.state(sent) == ("SUCCESS", 42)
 
 
+@pytest.mark.row("EX32")
+def test_a_failure_keeps_nothing_of_its_body_alive(quiet: Scene) -> None:
+    leaked = quiet.wait(quiet.send("act", "leak"), "after_return")[0].pid
+    later = [quiet.wait(quiet.send("act"), "after_return") for _ in range(20)]
+    seen = [line.details["alive"] for lines in later for line in lines if line.what == "body" and line.pid == leaked]
+    assert seen
+    assert not any(any(alive) for alive in seen)
+
+
+@pytest.mark.row("EX5")
+def test_a_redelivered_task_that_has_succeeded_is_not_run(quiet: Scene) -> None:
+    sent = quiet.send("late", "done_before")
+    quiet.worker.wait_for_line(rf"Task late\[{sent}\] was done before")
+    quiet.wait(quiet.send("act"), "after_return")
+    assert quiet.names(sent) == ["before_start", "body"]
+    assert quiet.state(sent) == ("SUCCESS", "before")
+
+
+@pytest.mark.row("ST11")
+def test_a_task_can_be_asked_to_stop(quiet: Scene) -> None:
+    sent = quiet.send("abort_me")
+    quiet.wait(sent, "body")
+    handle = AbortableAsyncResult(sent, app=quiet.client)
+    assert not handle.is_aborted()
+    handle.abort()
+    assert handle.get(timeout=20) == "stopped"
+
+
+@pytest.mark.row("HA11")
+def test_a_task_is_told_whose_it_is(quiet: Scene) -> None:
+    lines = quiet.wait(quiet.send("act"), "after_return")
+    assert lines[1].details["bound"] == "signalled"
+
+
 def test_handlers_of_coroutines(quiet: Scene) -> None:
     sent = [quiet.send("waiting") for _ in range(20)]
     for each in sent:
@@ -120,10 +155,11 @@ def test_a_result_that_does_not_encode_is_a_failure(quiet: Scene) -> None:
     assert quiet.state(sent)[0] == "FAILURE"
 
 
-@pytest.mark.row("PL11", "HA5", "HA6", "ST31")
-@pytest.mark.parametrize(("task", "how", "error"), [("limited", "hang", "TimeLimitExceeded"),
-                                                     ("act", "die", "WorkerLostError"),
-                                                     ("act", "exit", "WorkerLostError")])  # fmt: skip
+@pytest.mark.row("PL11", "HA5", "HA6", "ST31", "EX33", "EX34")
+@pytest.mark.parametrize(("task", "how", "error"), [
+    ("limited", "hang", "TimeLimitExceeded"), ("act", "die", "WorkerLostError"), ("act", "exit", "WorkerLostError"),
+    ("act", "memory", "WorkerLostError"),
+])  # fmt: skip
 def test_the_master_calls_them_for_a_task_that_ended_with_its_child(
     quiet: Scene, task: str, how: str, error: str
 ) -> None:
