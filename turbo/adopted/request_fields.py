@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 from celery.app.task import Context
 from celery.worker.strategy import hybrid_to_proto2, proto1_to_proto2
 
+from turbo.policy import poison
 from turbo.protocol.deliver import Deliver, parse_deliver
 from turbo.protocol.message import Form, identify
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from turbo.protocol.properties import Properties
 
 #: Places of publishing, and sets of header names, kept at one time; a worker sees about one for each task and queue.
@@ -45,6 +48,9 @@ class RequestFields:
         else:
             (args, kwargs, embed), request = _by_celery(properties, decoded)
         request.pop("compression", None)
+        again = headers is not None and poison.DELIVERIES in headers
+        if again:
+            forget_deaths(request)
         place = self._places.get(deliver[deliver[0] + 9 :]) or self._place(deliver)
         request["properties"] = properties_as_mapping(properties)
         request["reply_to"] = properties.reply_to
@@ -54,7 +60,7 @@ class RequestFields:
             "exchange": place.exchange,
             "routing_key": place.routing_key,
             "priority": properties.priority,
-            "redelivered": place.redelivered,
+            "redelivered": place.redelivered or again,
         }
         request["args"] = args
         request["kwargs"] = kwargs
@@ -71,15 +77,29 @@ class RequestFields:
         return place
 
 
+def forget_deaths(headers: dict[str, Any]) -> None:
+    """Take out of a message's headers what counts the children that died with it.
+
+    A broker that redelivers adds nothing but the flag. Here the message comes back as a copy with the count in it; the
+    task, and what it sends in its turn, is to see what it would have seen.
+    """
+    headers.pop(poison.DELIVERIES, None)
+    headers.pop(poison.REASON, None)
+
+
 def _by_celery(properties: Properties, decoded: Any) -> tuple[tuple[Any, Any, Any], dict[str, Any]]:
     """Body and fields of a message that is not of the usual form, as Celery converts it."""
     headers = properties.headers or {}
-    form = identify(properties, decoded)
-    if form is Form.V2:
+    if identify(properties, decoded) is Form.V2:
         return tuple(decoded), dict(headers)
-    convert = hybrid_to_proto2 if form is Form.HYBRID else proto1_to_proto2
-    body, found, _, _ = convert(SimpleNamespace(headers=headers), decoded)
+    body, found, _, _ = conversion_of(decoded)(SimpleNamespace(headers=headers), decoded)
     return body, dict(found)
+
+
+def conversion_of(payload: Any) -> Callable[..., tuple[Any, Any, Any, Any]]:
+    """Which of Celery's conversions its worker would use for a body that is a mapping: it goes by ``args`` alone."""
+    convert: Callable[..., tuple[Any, Any, Any, Any]] = hybrid_to_proto2 if "args" in payload else proto1_to_proto2
+    return convert
 
 
 def properties_as_mapping(properties: Properties) -> dict[str, Any]:  # hot: bench drain --app celery

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from celery.worker.strategy import hybrid_to_proto2, proto1_to_proto2
 from kombu.message import Message
 from kombu.serialization import prepare_accept_content
 from kombu.utils.imports import symbol_by_name
 
-from turbo.adopted.request_fields import properties_as_mapping
+from turbo.adopted.request_fields import conversion_of, forget_deaths, properties_as_mapping
+from turbo.policy import poison
 from turbo.policy.settling import Verb
 from turbo.protocol.deliver import parse_deliver
 from turbo.protocol.properties import decode_header
@@ -50,6 +50,9 @@ def message_of(app: Celery, delivery: Delivery) -> Message:
     """The delivery as kombu would have made it."""
     properties, _size = decode_header(delivery.header)
     found_at = parse_deliver(delivery.deliver)
+    headers = dict(properties.headers or {})
+    again = poison.DELIVERIES in headers
+    forget_deaths(headers)
     return Message(
         body=delivery.body,
         delivery_tag=delivery.tag,
@@ -58,22 +61,21 @@ def message_of(app: Celery, delivery: Delivery) -> Message:
         delivery_info={
             "consumer_tag": found_at.consumer_tag,
             "delivery_tag": found_at.delivery_tag,
-            "redelivered": found_at.redelivered,
+            "redelivered": found_at.redelivered or again,
             "exchange": found_at.exchange,
             "routing_key": found_at.routing_key,
         },
         properties=properties_as_mapping(properties),
-        headers=dict(properties.headers or {}),
+        headers=headers,
         accept=prepare_accept_content(app.conf.accept_content),
     )
 
 
 def request_of(app: Celery, message: Message, hostname: str, wish: Wish) -> Any:
     """The request that Celery's worker would have made of a message, of the task's own class if it has one."""
-    if "task" not in message.headers:
-        body, headers, decoded, utc = proto1_to_proto2(message, message.decode())
-    elif "args" in message.payload:
-        body, headers, decoded, utc = hybrid_to_proto2(message, message.payload)
+    payload = message.payload
+    if "task" not in message.headers or "args" in payload:
+        body, headers, decoded, utc = conversion_of(payload)(message, payload)
     else:
         body, headers, decoded, utc = message.body, message.headers, False, app.uses_utc_timezone()
     task = app.tasks[headers["task"]]
