@@ -19,7 +19,7 @@ from turbo.master.child_process import ChildProcess
 from turbo.master.standstill import ignores_farewell
 from turbo.policy.child_lifecycle import ChildState
 from turbo.ring import frames
-from turbo.ring.link import MasterLink, RingUnavailable
+from turbo.ring.link import BodyFiles, MasterLink, RingUnavailable
 from turbo.spawner.handle import SpawnerGone
 from turbo.spawner.messages import Exited, Spawned, SpawnFailed
 
@@ -59,6 +59,7 @@ class Pool:
         self._concurrency = concurrency
         self._boot = Boot(loop, self, alive_timeout=proc_alive_timeout)
         self._epochs = 0
+        self._body_files = BodyFiles()
         #: By epoch: every incarnation whose pidfd has not fired.
         self.children: dict[int, ChildProcess] = {}
         self._awaiting_status: dict[int, tuple[ChildProcess, asyncio.TimerHandle]] = {}
@@ -89,7 +90,7 @@ class Pool:
             return None
         self._epochs += 1
         try:
-            link = MasterLink(self._epochs)
+            link = MasterLink(self._epochs, files=self._body_files)
         except (OSError, RingUnavailable) as error:
             logger.error("No memory or descriptors for a child's rings (%s); trying again", error)
             self._boot.failed(index)

@@ -7,8 +7,9 @@ reset or reused: a grandchild may still hold the old descriptors.
 
 from __future__ import annotations
 
+from turbo.ring.body_files import BodyFiles
 from turbo.ring.child_link import ChildLink
 from turbo.ring.layout import RingCorrupt, RingDetached, RingUnavailable
 from turbo.ring.master_link import MasterLink, PostMortem
 
-__all__ = ["ChildLink", "MasterLink", "PostMortem", "RingCorrupt", "RingDetached", "RingUnavailable"]
+__all__ = ["BodyFiles", "ChildLink", "MasterLink", "PostMortem", "RingCorrupt", "RingDetached", "RingUnavailable"]

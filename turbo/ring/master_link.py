@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from turbo import failpoint
 from turbo.ring import memory, oversize
+from turbo.ring.body_files import BodyFile, BodyFiles
 from turbo.ring.control_page import MasterPage
 from turbo.ring.layout import (
     DEFAULT_CAPACITY,
@@ -75,8 +76,8 @@ class MasterLink:
     """
 
     __slots__ = (
-        "_answer_fd", "_bodies", "_channel", "_child_channel", "_child_fds", "_closed", "_inbox", "_inline_limit",
-        "_mappings", "_next_seq", "_outcomes", "_stack", "_task_fds", "_tasks", "_words", "epoch",
+        "_answer_fd", "_bodies", "_channel", "_child_channel", "_child_fds", "_closed", "_files", "_inbox",
+        "_inline_limit", "_mappings", "_next_seq", "_outcomes", "_stack", "_task_fds", "_tasks", "_words", "epoch",
         "outcome_fd", "page",
     )  # fmt: skip
 
@@ -87,8 +88,11 @@ class MasterLink:
         task_capacity: int = DEFAULT_CAPACITY,
         outcome_capacity: int = DEFAULT_CAPACITY,
         origin: int = 0,
+        files: BodyFiles | None = None,
     ) -> None:
         """Create everything; capacities in bytes, powers of two. ``origin`` is where positions begin (tests).
+
+        ``files`` are shared by all links of a master; a link without has its own.
 
         Raises RingUnavailable when memory or descriptors are short, ValueError for impossible arguments.
         """
@@ -100,9 +104,12 @@ class MasterLink:
         self._closed = False
         self._next_seq = 1
         self._inline_limit = inline_limit(task_capacity)
-        #: sequence -> descriptor of each oversize body not yet released.
-        self._bodies: dict[int, int] = {}
+        self._files = files or BodyFiles()
+        #: sequence -> file of each oversize body not yet released.
+        self._bodies: dict[int, BodyFile] = {}
         with contextlib.ExitStack() as stack:
+            if files is None:
+                stack.callback(self._files.close)
             self._build(stack, epoch, task_capacity, outcome_capacity, origin)
             self._stack = stack.pop_all()
 
@@ -262,8 +269,10 @@ class MasterLink:
         if self._closed:
             return
         self._closed = True
-        for seq in list(self._bodies):
-            self._drop_body(seq, taken_back=False)
+        for file in self._bodies.values():
+            # Not kept: a record of this link may name it for whoever still holds the rings.
+            file.close(unread=False)
+        self._bodies.clear()
         self._stack.close()
 
     def _stage_oversize(self, kind: int, seq: int, parts: Sequence[bytes], size: int) -> int | None:
@@ -271,33 +280,30 @@ class MasterLink:
         note = OVERSIZE_NOTE.pack(seq, size)
         if not self._tasks.stage(kind | OVERSIZE, seq, note):
             return None
-        fd = -1
+        file: BodyFile | None = None
+        sent = False
         try:
-            fd = oversize.create(parts, oversize.SEALS_FROM_MASTER)
-            sent = oversize.send(self._channel, seq, size, fd)
-        except BaseException:
-            if fd >= 0:
-                os.close(fd)
-            self._tasks.unstage()
-            raise
+            file = self._files.fill(parts, size)
+            sent = oversize.send(self._channel, seq, size, file.fd)
+        finally:
+            if not sent:
+                self._tasks.unstage()
+                if file is not None:
+                    self._files.give_back(file, unread=True)
         if not sent:
-            os.close(fd)
-            self._tasks.unstage()
             return None
         if failpoint.ENABLED:
             failpoint.hit("ring.oversize.sent")
-        self._bodies[seq] = fd
+        self._bodies[seq] = file
         self._next_seq = seq + 1
         return seq
 
     def _drop_body(self, seq: int, *, taken_back: bool) -> None:
-        """Close our descriptor of an oversize body; free its memory at once if nobody will read it."""
-        fd = self._bodies.pop(seq, None)
-        if fd is None:
+        """Give an oversize body's file back: it was read, or nobody can claim its record any more."""
+        file = self._bodies.pop(seq, None)
+        if file is None:
             return
-        if taken_back:
-            os.ftruncate(fd, 0)
-        os.close(fd)
+        self._files.give_back(file, unread=taken_back)
         self._words[W_LIVE_TICKET] = min(self._bodies, default=self._next_seq)
 
     def _fetch_bodies(self, records: list[Record], first: int) -> list[Record]:

@@ -1,14 +1,14 @@
-"""Bodies too large for a ring: each travels as a sealed memfd of its own beside it.
+"""Bodies too large for a ring: each travels as a sealed memfd beside it.
 
-What: making, sending, receiving and reading such bodies. Place: used by both ends of a link, in both
-directions, over the child's SOCK_SEQPACKET pair. Nothing here may block: a full socket is an answer, not a
-wait.
+What: making, sending, receiving and reading such bodies; the master's files are kept by ``body_files``.
+Place: used by both ends of a link, in both directions, over the child's SOCK_SEQPACKET pair. Nothing here may
+block: a full socket is an answer, not a wait.
 
 Why it is right. A body's descriptor is sent, with a ticket that only rises, before the small record that
 names the ticket is published, so whoever holds the record finds the descriptor in its queue. Records that
-were taken back leave theirs behind: the receiver skips lower tickets, and since the master cut those files to
-nothing at the take-back they hold no memory meanwhile. A ticket that is missing, or a file that is not sealed
-or has not the announced size, is corruption. *Either side killed* between sending and publishing: a
+were taken back leave theirs behind: the receiver skips lower tickets. The master meanwhile uses the file for
+another body, or has cut it to nothing, so that it holds no memory. A ticket that is missing, or a file that is
+not sealed or has not the announced size, is corruption. *Either side killed* between sending and publishing: a
 descriptor that nobody asks for, freed with the socket or by the next higher ticket.
 """
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 #: Complete: nothing about the file can change any more.
 SEALS_FROM_CHILD = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-#: The master may still cut the file to nothing when it takes the record back.
-SEALS_FROM_MASTER = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+#: The master may still cut the file to nothing, and write another body into it, when nobody can claim this one.
+SEALS_FROM_MASTER = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 _FLAGS = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
 _CONTROL_SPACE = socket.CMSG_SPACE(array.array("i").itemsize)
@@ -73,12 +73,17 @@ def send(channel: socket.socket, ticket: int, size: int, fd: int) -> bool:
 
 
 def read_body(fd: int, size: int, seals: int) -> bytes:
-    """Copy a received body out. Raises RingCorrupt unless it is sealed and has exactly ``size`` bytes."""
+    """Copy a received body out. Raises RingCorrupt unless it is sealed and has ``size`` bytes.
+
+    A file that cannot be cut has exactly so many; one of the master's may be larger than its body.
+    """
     try:
         held = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
     except OSError as error:
         raise RingCorrupt(f"an oversize body is not a memfd: {error}") from error
-    if held & seals != seals or size > OVERSIZE_LIMIT or os.fstat(fd).st_size != size:
+    there = os.fstat(fd).st_size
+    fits = there == size if seals & fcntl.F_SEAL_SHRINK else there >= size
+    if held & seals != seals or size > OVERSIZE_LIMIT or not fits:
         raise RingCorrupt(f"an oversize body of {size} bytes is not sealed or has another size")
     pieces = []
     offset = 0

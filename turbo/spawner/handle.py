@@ -73,6 +73,8 @@ def start_spawner(child_main: Callable[[ChildBoot], None], *, title: Callable[[]
 
     kernel.become_subreaper()
     pid = fork(body)
+    # For this process alone: through the master go all large bodies, and tasks' processes keep the usual malloc.
+    kernel.keep_freed_memory()
     pidfd = os.pidfd_open(pid)
     spawner_end.close()
     os.close(lifeline_read)

@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from turbo.ring import oversize
 from turbo.ring.child_link import ChildLink
 from turbo.ring.layout import (
     HEADER,
@@ -340,9 +339,9 @@ def test_microbench_measures_every_step():
 
 def test_big_bodies_both_ways_and_taken_back_ones_free_their_memory(links):
     master, child = links
-    stale = master.stage(1, [b"s" * 100_000])
+    stale = master.stage(1, [b"s" * 5_000_000])
     master.commit()
-    kept = os.dup(master._bodies[stale])
+    kept = os.dup(master._bodies[stale].fd)
     assert master.take_back() == stale
     assert os.fstat(kept).st_size == 0
     os.close(kept)
@@ -364,7 +363,7 @@ def test_a_body_that_finds_no_memory_leaves_no_record_behind(links, monkeypatch)
         raise OSError(errno.EMFILE, "no descriptor")
 
     with monkeypatch.context() as patched:
-        patched.setattr(oversize, "create", create)
+        patched.setattr(os, "memfd_create", create)
         with pytest.raises(OSError, match="no descriptor"):
             master.stage(1, [b"x" * 100_000])
     seq = master.stage(1, [b"small"])
