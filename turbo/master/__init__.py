@@ -1,1 +1,1 @@
-"""What runs in the master process, on uvloop. Holds no user code and never blocks."""
+"""What runs in the master process, on uvloop. Knows no app and never blocks; code of an app runs on a thread beside."""
