@@ -141,11 +141,9 @@ def _order(found: list[tuple[str, str, str]], process: str) -> list[str]:
 
 
 BAD = """
-import functools
 import threading
-from turbo.adopted import judge
 
-judge.HookThread = functools.partial(judge.HookThread, patience=0.3)
+app.conf.worker_hook_timeout = 0.3
 
 @app.task(name="proj.add")
 def add(x, y):
