@@ -131,6 +131,7 @@ def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEvent
         loop, revoked, ledger, dispatcher, shelf, twins, pool, settlement, outcomes, verdicts, judge
     )  # fmt: skip
     intake.refuse_through(revoking)
+    lost.refuses = revoking.refuses
     return Parts(
         ledger, dispatcher, settlement, outbox, store, intake, shelf, twins, outcomes, link, window, pool, recycling,
         lost, judge, verdicts, revoking,

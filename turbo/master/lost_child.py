@@ -23,6 +23,8 @@ from turbo.policy.settling import Ending, Verb
 from turbo.ring import frames
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from turbo.master.child_process import ChildProcess
     from turbo.master.dispatcher import Dispatcher
     from turbo.master.inflight import Delivery
@@ -63,6 +65,8 @@ class LostChild:
         self._verdicts = verdicts
         self._judge = judge
         self._poison = poison
+        #: Discards a message whose task was revoked; whether it was.
+        self.refuses: Callable[[Delivery], bool] | None = None
         #: Set at a cold shutdown: tasks killed by it are not failures, their messages go back.
         self.terminating = False
 
@@ -101,10 +105,7 @@ class LostChild:
                 self._lost(child, delivery, seq)
             else:
                 self._claimed_unstarted(child, delivery, seq)
-        again = [delivery for delivery in unclaimed if self._settlement.still_ours(delivery)]
-        for delivery in again:
-            delivery.move(State.READY)
-        self._dispatcher.resubmit(again)
+        self._hand_on([delivery for delivery in unclaimed if self._settlement.still_ours(delivery)])
         if not orderly or claimed or parked:
             self._log(child, bool(claimed or parked))
 
@@ -125,8 +126,14 @@ class LostChild:
         if delivery.deaths >= _MAX_SILENT_DEATHS:
             self._lost(child, delivery, seq)
         elif self._settlement.still_ours(delivery):
+            self._hand_on([delivery])
+
+    def _hand_on(self, deliveries: list[Delivery]) -> None:
+        """Give to other children what this one never began, unless it was revoked meanwhile."""
+        for delivery in deliveries:
             delivery.move(State.READY)
-            self._dispatcher.resubmit([delivery])
+        refuses = self.refuses
+        self._dispatcher.resubmit([d for d in deliveries if refuses is None or not refuses(d)])
 
     def _lost(self, child: ChildProcess, delivery: Delivery, seq: int) -> None:
         ran = delivery.state is State.STARTED

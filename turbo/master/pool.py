@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that the master waits for the spawner's exit report after a pidfd fired; only the log needs it.
 _STATUS_WAIT = 1.0
+_KILL = signal.SIGKILL
 
 
 class Pool:
@@ -194,9 +195,7 @@ class Pool:
         child.link.page.set_soft(seq)
         _signal(child, signal.SIGUSR1)
 
-    def kill_running(
-        self, child: ChildProcess, seq: int, reason: str, detail: object, number: int = signal.SIGKILL
-    ) -> bool:
+    def kill_running(self, child: ChildProcess, seq: int, reason: str, detail: object, number: int = _KILL) -> bool:
         """Kill the child if and only if it still runs ``seq``: see the argument in ``master.time_limits``."""
         self._dispatcher.remove_child(child)
         self._dispatcher.resubmit(self._dispatcher.reclaim(child))
@@ -210,7 +209,7 @@ class Pool:
         self._dispatcher.pump()
         return True
 
-    def kill(self, child: ChildProcess, reason: str, detail: object, number: int = signal.SIGKILL) -> None:
+    def kill(self, child: ChildProcess, reason: str, detail: object, number: int = _KILL) -> None:
         """Signal the child's end, once more if it was; the spawner ends its process group when it reaps."""
         if child.state < ChildState.KILLED:
             child.move(ChildState.KILLED)

@@ -80,7 +80,7 @@ class Revoking:
 
     def refuses(self, delivery: Delivery) -> bool:
         """Discard a message that no child has, if its task was revoked; whether it was."""
-        if not self._is_revoked(delivery):
+        if not self.revoked.any or not self._is_revoked(delivery):
             return False
         self._discard(delivery)
         return True
