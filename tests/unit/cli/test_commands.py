@@ -125,6 +125,7 @@ def test_every_option_of_the_main_job(module: str, ran: Ran) -> None:
     assert (options.max_tasks_per_child, options.max_memory_per_child) == (100, 524288)
     assert options.max_memory_per_child_hard == 1048576
     assert options.purge is True
+    assert options.heartbeat_interval is None
 
 
 @pytest.mark.row("CL3")
@@ -141,7 +142,7 @@ def test_the_environment_stands_behind_the_command_line(module: str, ran: Ran, m
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["-E"], ["--autoscale", "4,1"], ["-B"], ["-s", "file"], ["-S", "state"], ["-D"], ["--uid", "nobody"],
+        ["--autoscale", "4,1"], ["-B"], ["-s", "file"], ["-S", "state"], ["-D"], ["--uid", "nobody"],
         ["--gid", "x"], ["--umask", "0"], ["--executable", "x"], ["-P", "gevent"],
         ["--pool-start-method", "spawn"],
     ],

@@ -16,6 +16,9 @@ NOTHING_GIVEN: dict[str, Any] = {
     "prefetch_multiplier": None,
     "prefetch": None,
     "disable_prefetch": False,
+    "task_events": False,
+    "without_heartbeat": False,
+    "heartbeat_interval": None,
     "time_limit": None,
     "soft_time_limit": None,
     "max_tasks_per_child": None,
@@ -129,3 +132,29 @@ def test_included_modules_are_added() -> None:
 def test_accepted_content_is_given_as_content_types() -> None:
     assert merged().accept_content == {"application/json"}
     assert "application/x-yaml" in merged({"accept_content": ["json", "yaml"]}).accept_content
+
+
+@pytest.mark.row("CL18", "EV11")
+def test_heartbeats_come_every_two_seconds_unless_somebody_says_otherwise() -> None:
+    assert merged().heartbeat_interval == 2.0
+    assert merged(heartbeat_interval=5).heartbeat_interval == 5.0
+    assert merged(heartbeat_interval=0).heartbeat_interval == 2.0
+    assert merged(heartbeat_interval=5, without_heartbeat=True).heartbeat_interval is None
+
+
+@pytest.mark.row("EV1")
+def test_task_events_are_a_setting() -> None:
+    settings = Settings()
+    write_into(settings, {**NOTHING_GIVEN, "task_events": True})
+    assert settings["worker_send_task_events"] is True
+
+
+@pytest.mark.row("TM12", "CF28")
+def test_bounds_of_revoked_ids_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (merged().revokes_max, merged().revoke_expires) == (50_000, 10_800.0)
+    monkeypatch.setenv("CELERY_WORKER_REVOKES_MAX", "7")
+    monkeypatch.setenv("CELERY_WORKER_REVOKE_EXPIRES", "0.5")
+    assert (merged().revokes_max, merged().revoke_expires) == (7, 0.5)
+    monkeypatch.setenv("CELERY_WORKER_REVOKES_MAX", "many")
+    with pytest.raises(ImproperlyConfigured, match="CELERY_WORKER_REVOKES_MAX"):
+        merged()

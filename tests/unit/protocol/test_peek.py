@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.protocol.goldens import golden
+from tests.unit.protocol.goldens import GOLDENS, Golden, golden
 from turbo.protocol.building import build
-from turbo.protocol.peek import ETA, EXPIRES, LIMITS, UNKNOWN, peek
-from turbo.protocol.properties import Properties, encode_header
+from turbo.protocol.peek import ETA, EXPIRES, LIMITS, UNKNOWN, peek, task_id, task_name
+from turbo.protocol.properties import Properties, decode_header, encode_header
 
 SPOOF = "\x06shadowV\x03etaV\x07expiresV\x05groupV\x0bgroup_indexV\x07retriesI\0\0\0\0\ttimelimitA\0\0\0\x02VV"
 
@@ -111,3 +111,30 @@ def test_no_damage_makes_it_raise_or_say_unset(name: str) -> None:
         flags = peek(whole[:size])
         # either enough of the table was there, or it must be decoded, which shows the damage
         assert flags == expected or flags & UNKNOWN
+
+
+@pytest.mark.parametrize("options", PLAIN, ids=repr)
+@pytest.mark.parametrize("text", ["t", "proj.tasks.add", "n\u00e4me", "x" * 300, ""])
+def test_name_and_id_are_found_without_decoding(options: dict[str, Any], text: str) -> None:
+    message = payload(**{**options, "name": text, "task_id": text[:200] + "-id"})
+    assert task_name(message) == (text.encode() or b"")
+    assert task_id(message) == f"{text[:200]}-id".encode()
+
+
+@pytest.mark.parametrize("message", GOLDENS, ids=repr)
+def test_name_and_id_of_what_celery_sends(message: Golden) -> None:
+    headers = decode_header(message.header)[0].headers or {}
+    for found, key in ((task_name(message.header), "task"), (task_id(message.header), "id")):
+        assert (None if found is None else found.decode()) == headers.get(key)
+
+
+@given(st.binary(max_size=200))
+def test_nothing_is_found_in_nonsense_without_a_fuss(nonsense: bytes) -> None:
+    for message in (nonsense, payload()[:60] + nonsense, payload(None)[: 14 + len(nonsense)]):
+        assert isinstance(task_name(message), bytes | None)
+        assert isinstance(task_id(message), bytes | None)
+
+
+def test_a_text_within_another_is_no_id() -> None:
+    spoofed = payload(content_type="text/plain", name="\x02idS\x00\x00\x00\x01x", task_id="real")
+    assert task_id(spoofed) == b"real"

@@ -1,0 +1,266 @@
+"""Commands by name, and what they make of their arguments."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from turbo import Turbo
+from turbo.amqp.topology import Exchange, Queue
+from turbo.app.conf import Settings
+from turbo.control.app_commands import Command, NativeCommands, NoSuchCommandError
+from turbo.control.events import Events
+from turbo.control.options import ControlOptions, control_options
+from turbo.control.plain import plain
+from turbo.control.registry import NO_REPLY, Registry
+from turbo.control.task_commands import TaskCommands, signal_number
+from turbo.control.worker_commands import WorkerCommands
+from turbo.policy.worker_options import WorkerOptions
+from turbo.protocol.clock import LogicalClock
+
+
+class App:
+    """Has one command."""
+
+    def find(self, method: str) -> Command | None:
+        return (lambda: "app's") if method in ("own", "ping") else None
+
+    def revoked(self, task_ids: Sequence[str]) -> None:
+        raise AssertionError
+
+
+def test_the_workers_own_commands_come_first() -> None:
+    registry = Registry([{"ping": lambda: "pong"}], App())
+    ping = registry.own("ping")
+    assert ping is not None
+    assert ping() == "pong"
+    assert registry.own("own") is None
+    assert registry.apps("own")() == "app's"
+    with pytest.raises(KeyError, match="nosuch"):
+        registry.apps("nosuch")
+    with pytest.raises(ValueError, match="two commands"):
+        Registry([{"ping": lambda: 1}, {"ping": lambda: 2}], App())
+
+
+@pytest.mark.parametrize(
+    ("given", "number"),
+    [(None, 15), ("", 15), ("KILL", 9), ("SIGKILL", 9), ("sigint", 2), ("Usr1", 10), (9, 9), ("15", 15)],
+)
+def test_signals_have_many_names(given: Any, number: int) -> None:
+    assert signal_number(given) == number
+
+
+@pytest.mark.parametrize("given", ["NOSUCH", 0, 9999, -1, "99999"])
+def test_what_is_no_signal_is_refused(given: Any) -> None:
+    with pytest.raises(ValueError, match="signal|Signals"):
+        signal_number(given)
+
+
+class Revoking:
+    """Remembers what it was told; ``running`` is what runs."""
+
+    def __init__(self, running: Sequence[str] = ()) -> None:
+        self._running = running
+        self.told: list[tuple[str, Any]] = []
+
+    def running(self) -> list[tuple[None, int, str]]:
+        return [(None, 1, name) for name in self._running]
+
+    def id_of(self, delivery: str) -> str:
+        return delivery
+
+    def revoke(self, ids: set[str]) -> None:
+        self.told.append(("revoke", ids))
+
+    def terminate(self, ids: set[str], number: int) -> list[str]:
+        self.told.append(("terminate", (ids, number)))
+        return [name for name in self._running if name in ids]
+
+    def revoke_stamps(self, stamps: dict[str, Any]) -> None:
+        self.told.append(("stamps", stamps))
+
+    def terminate_stamped(self, stamps: dict[str, Any], number: int) -> dict[str, list[Any]]:
+        return {"batch": ["b1"]} if "batch" in stamps else {}
+
+
+def _commands(running: Sequence[str] = ()) -> tuple[TaskCommands, Revoking, list[Sequence[str]]]:
+    revoking: Any = Revoking(running)
+    told: list[Sequence[str]] = []
+    return TaskCommands(revoking, told.append), revoking, told
+
+
+@pytest.mark.row("RC16", "TM8")
+def test_revoking_one_and_several() -> None:
+    commands, revoking, told = _commands()
+    assert commands.revoke("a") == {"ok": "tasks {'a'} flagged as revoked"}
+    assert commands.revoke(["b"], ignored_by_celery_too=1) == {"ok": "tasks {'b'} flagged as revoked"}
+    assert commands.revoke([]) == {"ok": "tasks set() flagged as revoked"}
+    assert revoking.told == [("revoke", {"a"}), ("revoke", {"b"}), ("revoke", set())]
+    assert told == [["a"], ["b"], []]
+    with pytest.raises(TypeError):
+        commands.revoke(["a", 3])  # type: ignore[list-item]
+
+
+@pytest.mark.row("RC16", "RC17", "TM10")
+def test_terminating() -> None:
+    commands, revoking, told = _commands(["a", "c"])
+    assert commands.revoke(["a", "b"], terminate=True, signal="SIGKILL") == {"ok": "terminate: a"}
+    assert commands.terminate("TERM", "b") == {"ok": "terminate: tasks unknown"}
+    assert revoking.told == [("terminate", ({"a", "b"}, signal.SIGKILL)), ("terminate", ({"b"}, signal.SIGTERM))]
+    # a task that runs here is not marked as revoked by anybody else
+    assert told == [["b"], ["b"]]
+    with pytest.raises(ValueError, match="NOSUCH"):
+        commands.revoke("a", terminate=True, signal="NOSUCH")
+    assert len(revoking.told) == 2
+
+
+@pytest.mark.row("RC18")
+def test_revoking_by_stamps() -> None:
+    commands, revoking, _told = _commands()
+    assert "not terminated" in commands.revoke_by_stamped_headers({"batch": "b1"})["ok"]
+    assert commands.revoke_by_stamped_headers(["batch=b1"], terminate=True)["ok"] == "headers {'batch': ['b1']} revoked"
+    assert "were not terminated" in commands.revoke_by_stamped_headers(["x=1"], terminate=True)["ok"]
+    assert revoking.told[1] == ("stamps", {"batch": "b1"})
+
+
+class Loop:
+    """Timers that the test fires."""
+
+    def __init__(self) -> None:
+        self.timers: list[tuple[float, Callable[..., None], tuple[Any, ...]]] = []
+
+    def call_later(self, delay: float, callback: Callable[..., None], *args: Any) -> Any:
+        timer = (delay, callback, args)
+        self.timers.append(timer)
+
+        class Handle:
+            def cancel(_self) -> None:
+                self.timers.remove(timer)
+
+        return Handle()
+
+    def fire(self) -> None:
+        _delay, callback, args = self.timers.pop(0)
+        callback(*args)
+
+
+class Mailbox:
+    """Keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+
+    def send(self, exchange: Exchange, routing_key: str, header: bytes, body: bytes) -> None:
+        assert exchange == Exchange("celeryev", "topic")
+        self.sent.append(routing_key)
+
+
+OPTIONS = ControlOptions(None, frozenset(), "json", Exchange("celeryev", "topic"), "json", task_events=False)
+
+
+def _events(interval: float | None) -> tuple[Events, Loop, Mailbox]:
+    loop: Any = Loop()
+    mailbox: Any = Mailbox()
+    facts = {"active": 0, "processed": 0}
+    events = Events(loop, mailbox, OPTIONS, LogicalClock(), lambda: facts, hostname="n@h", interval=interval)
+    return events, loop, mailbox
+
+
+@pytest.mark.row("EV11")
+def test_a_worker_says_that_it_comes_lives_and_goes() -> None:
+    events, loop, mailbox = _events(2.0)
+    events.begin()
+    assert [timer[0] for timer in loop.timers] == [2.0]
+    loop.fire()
+    loop.fire()
+    assert mailbox.sent == ["worker.online", "worker.heartbeat", "worker.heartbeat"]
+    events.begin()  # another connection
+    assert len(loop.timers) == 1
+    events.end()
+    assert mailbox.sent[3:] == ["worker.online", "worker.offline"]
+    assert not loop.timers
+    events.end()
+    assert len(mailbox.sent) == 5
+
+
+def test_without_heartbeat_nothing_is_sent() -> None:
+    events, loop, mailbox = _events(None)
+    events.begin()
+    events.end()
+    assert (loop.timers, mailbox.sent) == ([], [])
+
+
+@pytest.mark.row("RC21", "RC22", "RC25", "RC26", "RC27")
+def test_commands_for_the_worker() -> None:
+    asked: list[bool] = []
+    events, _loop, mailbox = _events(2.0)
+    table = WorkerCommands(lambda: asked.append(True), events).table()
+    assert table["shutdown"](msg="x" * 10_000) is NO_REPLY
+    assert asked == [True]
+    assert table["enable_events"]() == {"ok": "task events enabled"}
+    assert events.task_events
+    table["heartbeat"]()
+    assert mailbox.sent == ["worker.heartbeat"]
+    for name, text in (("pool_restart", "Pool restarts not enabled"), ("autoscale", "Autoscale not enabled")):
+        with pytest.raises(ValueError, match=text):
+            table[name]()
+    for name in ("rate_limit", "time_limit", "pool_grow", "pool_shrink", "add_consumer", "cancel_consumer"):
+        with pytest.raises(NoSuchCommandError, match=name):
+            table[name](whatever=1)
+
+
+@pytest.mark.row("RC3", "RC10", "RC11")
+def test_commands_about_turbos_own_app() -> None:
+    app = Turbo("a", set_as_current=False)
+    app.conf.broker_url = "amqp://user:secret@host//"
+    app.conf.task_routes = {"x": {"queue": object()}}
+
+    @app.task(name="b.two")
+    def two() -> None: ...
+
+    @app.task(name="a.one", acks_late=True)
+    def one() -> None: ...
+
+    commands = NativeCommands(app)
+    registered, conf, report = (commands.find(name) for name in ("registered", "dump_conf", "report"))
+    assert registered is not None
+    assert conf is not None
+    assert report is not None
+    ours = [name for name in registered() if not name.startswith("celery.")]
+    assert ours == ["a.one", "b.two"]
+    assert "a.one [acks_late=True]" in registered(taskinfoitems=["acks_late", "_secret", 3])
+    assert "secret" not in str(conf()) + str(report())
+    assert conf()["broker_url"].startswith("amqp://user:")
+    assert commands.find("ping") is None
+
+
+def test_anything_becomes_plain() -> None:
+    deep: list[Any] = []
+    deep.append(deep)
+    found = plain({"a": (1, {2}), 3: object(), "__hidden__": 1, "d": deep, "f": 1.5, "n": None})
+    assert found["a"] == [1, [2]]
+    assert found["3"].startswith("<object object")
+    assert "__hidden__" not in found
+    assert (found["f"], found["n"]) == (1.5, None)
+
+
+@pytest.mark.row("RC33")
+def test_the_mailbox_is_declared_as_celery_declares_it() -> None:
+    options = WorkerOptions("one@here", 1)
+    found = control_options(Settings(), options)
+    assert found.mailbox == Queue(
+        "one@here.celery.pidbox",
+        Exchange("celery.pidbox", "fanout", durable=False),
+        durable=False,
+        exclusive=True,
+        auto_delete=True,
+        queue_arguments={"x-expires": 10_000, "x-message-ttl": 300_000},
+    )
+    other = control_options(Settings({"control_queue_durable": True, "control_exchange": "proj"}), options)
+    assert other.mailbox is not None
+    assert (other.mailbox.exclusive, other.mailbox.auto_delete, other.mailbox.durable) == (False, False, True)
+    assert other.mailbox.name == "one@here.proj.pidbox"
+    assert control_options(Settings({"worker_enable_remote_control": False}), options).mailbox is None
