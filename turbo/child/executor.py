@@ -225,7 +225,10 @@ class NativeExecutor:
         else:
             asked = self._endings.succeeded(run, result, store)
         if asked is not None:
-            asked.then(self._questions.wait(asked.seq))
+            stored = self._questions.wait(asked.seq)
+            if failpoint.ENABLED:
+                failpoint.hit("child.outcome_answered")
+            asked.then(stored)
 
     async def _outcome_of(self, run: Run, limited: Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]]) -> None:
         """The same for a body that is a coroutine; ``limited`` puts its soft limit around it."""

@@ -84,7 +84,10 @@ class MasterPage:
         self._words[W_CONDEMNED] = yes
 
     def set_answer(self, place: int, seq: int, yes: bool) -> None:
-        """Answer what the task of this sequence asked in this place."""
+        """Answer what the task of this sequence asked in this place; then write the eventfd of the answers.
+
+        That write's lock in the kernel orders the two for the child, which reads the eventfd before it looks here.
+        """
         self._words[W_ANSWERS + place] = seq << 1 | yes
 
 

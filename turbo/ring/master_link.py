@@ -152,9 +152,7 @@ class MasterLink:
             words[word] = value
         self._words = words
         self._child_channel = child_side
-        self._child_fds = (
-            task_fd, outcome_fd, page_fd, token_fd, self.outcome_fd, theirs.fileno(), self._answer_fd
-        )  # fmt: skip
+        self._child_fds = (task_fd, outcome_fd, page_fd, token_fd, self.outcome_fd, theirs.fileno(), self._answer_fd)
         self._channel = ours
         self._inbox = oversize.Inbox(ours, oversize.SEALS_FROM_CHILD)
         stack.callback(self._inbox.close)
@@ -220,10 +218,7 @@ class MasterLink:
                 self._drop_body(done, taken_back=False)
 
     def answer(self, place: int, seq: int, yes: bool) -> None:
-        """Answer a question of the child's, and wake it; nothing once the link is closed.
-
-        The word is stored before the eventfd is written, whose lock in the kernel orders the two for the child.
-        """
+        """Answer a question of the child's, and wake it; nothing once the link is closed."""
         if not self._closed:
             self.page.set_answer(place, seq, yes)
             os.eventfd_write(self._answer_fd, 1)

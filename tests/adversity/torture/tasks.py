@@ -61,6 +61,20 @@ def parent(self: Task, child_id: str) -> str:
     return child_id
 
 
+class Hearing(app.Task):  # type: ignore[misc, name-defined]
+    """Hears when its result is stored."""
+
+    def on_success(self, _result: object, task_id: str, *_: object) -> None:
+        record("heard", task_id)
+
+
+@app.task(bind=True, name="heard", base=Hearing, ignore_result=False, **LATE)
+def heard(self: Task) -> str:
+    """Has a handler, for which its outcome goes ahead of its end."""
+    record("start", self.request.id)
+    return "done"
+
+
 @app.task(bind=True, name="wait_for_file", **LATE)
 def wait_for_file(self: Task, path: str) -> None:
     """Runs until a file exists."""

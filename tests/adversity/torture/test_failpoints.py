@@ -154,6 +154,50 @@ def test_the_master_killed_at_any_step(
             assert starts[0].mono_ns > died - UNSENT_ACK_NS, f"{identifier} was started, and not acknowledged for long"
 
 
+def _heard(vhost: str) -> set[str]:
+    """The ids of tasks with a handler, all of them waiting in the queue."""
+    names = {f"h-{n}" for n in range(2 * EACH)}
+    producer = Producer(vhost)
+    producer.send((name, "heard", ()) for name in names)
+    producer.close()
+    return names
+
+
+@pytest.mark.row("HA3", "PL17")
+def test_a_child_killed_between_its_stored_outcome_and_its_handlers(
+    start: Start, vhost: str, redis_db: str, rabbitmq: RabbitMQ, oracle: Oracle, leftovers: Leftovers
+) -> None:
+    """What is stored stands, and its message does not come back although its task would run again when it is lost."""
+    sent = _heard(vhost)
+    worker = start(f"child.outcome_answered=kill9@{NTH}:child")
+    rabbitmq.wait_queue(QUEUE, vhost, ready=0, unacked=0, timeout=30)
+    _stop(worker, leftovers)
+    oracle.check_started_once(sent)
+    assert _documents(redis_db) == dict.fromkeys(sent, "done")
+    unheard = sent - set(oracle.ids("heard"))
+    assert unheard, "the failpoint killed nobody"
+    assert len(unheard) <= len({trace.pid for trace in oracle.traces()})
+
+
+@pytest.mark.row("HA3", "CN5")
+def test_the_master_killed_when_an_outcome_is_stored_and_its_child_waits(
+    start: Start, vhost: str, redis_db: str, rabbitmq: RabbitMQ, oracle: Oracle, leftovers: Leftovers
+) -> None:
+    sent = _heard(vhost)
+    first = start(f"master.outcome_stored=kill9@{NTH}:master")
+    leftovers.watch(first.children())
+    assert first.wait(20) == -signal.SIGKILL
+    leftovers.check()
+    before = {trace.pid for trace in oracle.traces()}
+    second = start("")
+    rabbitmq.wait_queue(QUEUE, vhost, ready=0, unacked=0, timeout=30)
+    oracle.wait_ids("heard", sent)
+    _stop(second, leftovers)
+    assert _documents(redis_db) == dict.fromkeys(sent, "done")
+    for starts in _repeats(oracle).values():
+        assert [trace.pid in before for trace in starts] == [True, False]
+
+
 def _stop(worker: WorkerProcess, leftovers: Leftovers) -> None:
     leftovers.watch(worker.children())
     worker.terminate()
