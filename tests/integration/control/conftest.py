@@ -1,0 +1,162 @@
+"""Workers to control, turbo's own app and a Celery app, and who controls them: Celery's client and its command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from tests.harness.processes import wait_until
+from tests.harness.rabbitmq import RabbitMQ
+from tests.harness.redis_server import RedisServer
+from tests.harness.worker import WorkerProcess
+
+READY = r"ready\.$"
+#: Seconds that a client waits for replies; no test judges how long they took.
+PATIENCE = 20.0
+NODE = "one@here"
+
+
+class Post:
+    """A broker, a store, an app of one kind, and its workers."""
+
+    def __init__(self, kind: str, rabbitmq: RabbitMQ, vhost: str, redis_db: str, directory: Path) -> None:
+        self.kind = kind
+        self.rabbitmq = rabbitmq
+        self.vhost = vhost
+        self.directory = directory
+        self.client = Celery("client", broker=vhost, backend=redis_db, set_as_current=False)
+        self.client.conf.broker_connection_retry_on_startup = True
+        self._env = {
+            "KIND": kind,
+            "CONTROLLED_BROKER": vhost,
+            "CONTROLLED_BACKEND": redis_db,
+            "C_FORCE_ROOT": "1",
+            "PYTHONWARNINGS": "ignore",
+        }
+
+    def worker(self, *options: str, name: str = NODE, env: dict[str, str] | None = None) -> WorkerProcess:
+        """A worker with these options, not started."""
+        return WorkerProcess(
+            *("-A", "tests.integration.control.controlled", "-n", name, "-l", "info", *options),
+            directory=self.directory,
+            env={**self._env, **(env or {})},
+        )
+
+    def fifo(self) -> Path:
+        """A place on which a task waits until something is written to it."""
+        place = self.directory / f"fifo-{uuid.uuid4().hex[:8]}"
+        os.mkfifo(place)
+        return place
+
+    def send(self, task: str, *args: Any, **options: Any) -> str:
+        """Send a task; its id."""
+        sent: str = self.client.send_task(f"controlled.{task}", args, **options).id
+        return sent
+
+    def ask(self, method: str, *nodes: str, **arguments: Any) -> Any:
+        """Ask one node; its reply."""
+        destination = list(nodes or [NODE])
+        replies = self.client.control.broadcast(
+            method, arguments=arguments, destination=destination, reply=True, timeout=PATIENCE
+        )
+        found = {node: reply for each in replies for node, reply in each.items()}
+        return found if nodes else found[NODE]
+
+    def wait_active(self, identifier: str) -> dict[str, Any]:
+        """Wait until a task runs; its row."""
+        rows: list[dict[str, Any]] = []
+
+        def runs() -> bool:
+            rows[:] = [row for row in self.ask("active") if row["id"] == identifier]
+            return bool(rows)
+
+        wait_until(f"{identifier} runs", runs, 30)
+        return rows[0]
+
+    def state(self, identifier: str) -> str:
+        """The stored state of a task."""
+        state: str = self.client.AsyncResult(identifier).state
+        return state
+
+    def wait_state(self, identifier: str, state: str) -> None:
+        """Wait until the stored state is this one."""
+        wait_until(f"{identifier} is {state}", lambda: self.state(identifier) == state, 30)
+
+    def pids(self) -> list[int]:
+        """The children's processes."""
+        found: list[int] = self.ask("stats")["pool"]["processes"]
+        return found
+
+    def left(self) -> int:
+        """Messages of the task queue that are not settled."""
+        facts = self.rabbitmq.queue("celery", self.vhost)
+        return 0 if facts is None else facts.ready + facts.unacked
+
+    def celery(self, *commands: Sequence[str]) -> list[str]:
+        """Run commands of Celery's beside one another, each of which must succeed; what each printed."""
+        env = {**os.environ, **self._env, "KIND": "celery"}
+        runs = [
+            subprocess.Popen(
+                [sys.executable, "-m", "celery", "-A", "tests.integration.control.controlled", *arguments],
+                cwd=Path(__file__).parents[3],
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for arguments in commands
+        ]
+        said = []
+        try:
+            for run in runs:
+                out, err = run.communicate(timeout=90)
+                assert run.returncode == 0, out + err
+                said.append(out)
+        finally:
+            for run in runs:
+                run.kill()
+                run.communicate()
+        return said
+
+    def close(self) -> None:
+        """Close the client's connections."""
+        self.client.close()
+
+
+@pytest.fixture(scope="module")
+def make_post(
+    rabbitmq: RabbitMQ, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Post]]:
+    """Makes posts for apps of a kind: ``turbo`` or ``celery``."""
+    rabbitmq.ensure_running()
+    redis_server.ensure_running()
+    made: list[Post] = []
+
+    def make(kind: str) -> Post:
+        vhost = rabbitmq.new_vhost()
+        made.append(Post(kind, rabbitmq, vhost, redis_server.new_database(), tmp_path_factory.mktemp("control")))
+        return made[-1]
+
+    yield make
+    for post in made:
+        post.close()
+        rabbitmq.ensure_running()
+        rabbitmq.delete_vhost(post.vhost)
+
+
+@pytest.fixture(scope="module", params=["turbo", "celery"])
+def post(request: pytest.FixtureRequest, make_post: Callable[[str], Post]) -> Iterator[Post]:
+    """One worker with two children that all tests of a module share; each leaves it idle."""
+    found = make_post(request.param)
+    with found.worker("-c", "2") as worker:
+        worker.wait_for_line(READY, 60)
+        yield found

@@ -1,0 +1,69 @@
+"""The app whose workers these tests control: turbo's own or Celery's by KIND, the same tasks in both."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+if os.environ.get("KIND") == "celery":
+    from celery import Celery
+    from celery.worker.control import inspect_command
+
+    @inspect_command()
+    def greet(state: Any, name: str = "nobody") -> dict[str, str]:
+        """A command of the app's own."""
+        return {"ok": f"{name} greets {state.hostname}"}
+
+else:
+    from turbo import Celery
+
+app = Celery("controlled", broker=os.environ.get("CONTROLLED_BROKER"), backend=os.environ.get("CONTROLLED_BACKEND"))
+app.conf.broker_connection_retry_on_startup = True
+app.conf.worker_redirect_stdouts = False
+
+
+@app.task(name="controlled.wait")
+def wait(fifo: str, **_more: Any) -> str:
+    """Run until something is written to ``fifo``."""
+    return Path(fifo).read_text()
+
+
+@app.task(name="controlled.late", acks_late=True)
+def late(fifo: str) -> str:
+    """The same, acknowledged at its end."""
+    return Path(fifo).read_text()
+
+
+@app.task(name="controlled.stubborn")
+def stubborn(path: str) -> None:
+    """Hold every gentle signal off."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    Path(path).touch()
+    while True:
+        time.sleep(60)
+
+
+@app.task(name="controlled.asked")
+def asked(path: str) -> str:
+    """Be asked to end by the exception of the soft limit."""
+    Path(path).touch()
+    try:
+        time.sleep(600)
+    except Exception as error:  # noqa: BLE001 - the class is the other library's in one of the two apps
+        return type(error).__name__
+    return "nobody asked"
+
+
+@app.task(name="controlled.noop", ignore_result=True)
+def noop(*_args: Any) -> None:
+    """Nothing."""
+
+
+@app.task(name="controlled.brief", ignore_result=True)
+def brief() -> None:
+    """Two milliseconds."""
+    time.sleep(0.002)
