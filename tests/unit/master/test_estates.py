@@ -106,7 +106,7 @@ class Spawner:
 
 def test_a_slot_is_filled_although_the_estate_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     class Link(Ring):
-        def __init__(self, _epoch: int = 0) -> None:
+        def __init__(self, _epoch: int = 0, **_: object) -> None:
             super().__init__()
             self.closed = False
 
