@@ -229,7 +229,8 @@ def test_commands_about_turbos_own_app() -> None:
     assert registered is not None
     assert conf is not None
     assert report is not None
-    ours = [name for name in registered() if not name.startswith("celery.")]
+    # Tasks that belong to every app are here too, of whatever modules other tests have imported.
+    ours = [name for name in registered() if name[1:2] == "."]
     assert ours == ["a.one", "b.two"]
     assert "a.one [acks_late=True]" in registered(taskinfoitems=["acks_late", "_secret", 3])
     assert "secret" not in str(conf()) + str(report())
