@@ -113,9 +113,8 @@ class InspectCommands:
     def stats(self, **_: Any) -> dict[str, Any]:
         """Figures of this worker since its start."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        names = self._parts.outcomes.names
         return {
-            "total": {(name or b"?").decode("utf-8", "replace"): count for name, count in names.items()},
+            "total": self._parts.outcomes.tally.by_name(),
             "pid": os.getpid(),
             "clock": str(self._clock.value),
             "uptime": round(time.monotonic() - self._began),

@@ -12,9 +12,9 @@ import logging
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from turbo.master.tally import Tally
 from turbo.policy.delivery_lifecycle import IllegalTransition, State
 from turbo.policy.settling import Ending, Verb
-from turbo.protocol.peek import task_name
 from turbo.ring import frames
 from turbo.ring.layout import RingCorrupt
 
@@ -38,8 +38,6 @@ _THICK = 4_000
 _STEP = 0.05
 #: What taking on a coroutine keeps a child from its ring, in nanoseconds: the run time by which look-ahead goes.
 _ADMISSION_NS = 50_000
-#: Names of tasks that are counted one by one.
-_MOST_NAMES = 10_000
 #: Verbs by their number: a look-up costs a fifth of ``Verb(number)``.
 _VERBS = {verb.value: verb for verb in Verb}
 
@@ -67,8 +65,7 @@ class Outcomes:
         #: Tasks ended, by the name of their ending; figures for reports and the log.
         self.endings: dict[int, int] = dict.fromkeys(Ending, 0)
         self.started = 0
-        #: Tasks started, by the name as it travelled; bounded, since names come from the wire.
-        self.names: dict[bytes | None, int] = {}
+        self.tally = Tally()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watched: dict[int, ChildProcess] = {}
         self._polling = False
@@ -182,12 +179,7 @@ class Outcomes:
         delivery = child.assigned[seq]
         delivery.move(State.STARTED)
         self.started += 1
-        name = task_name(delivery.header)
-        names = self.names
-        if name in names:
-            names[name] += 1
-        elif len(names) < _MOST_NAMES:
-            names[name] = 1
+        self.tally.count(delivery.header)
         if payload == frames.STARTED_EARLY:
             self._settlement.ack_early(delivery)
             return

@@ -32,6 +32,10 @@ _FRONT: Final = b"\x10application/json\x05utf-8"
 _LANG: Final = b"\x04langS\x00\x00\x00\x02py\x04taskS"
 _LANG_AT: Final = _FRONT_AT + len(_FRONT) + 4
 _TASK_AT: Final = _LANG_AT + len(_LANG)
+#: Where such a header says which task it is for: these bytes up to the name, whose length is in the last one of them.
+NAME_FROM: Final = _LANG_AT
+NAME_AT: Final = _TASK_AT + 4
+NAME_MARK: Final = _LANG
 _ID: Final = b"\x02idS"
 _PLAIN: Final = b"\x06shadowV\x03etaV\x07expiresV\x05groupV\x0bgroup_indexV\x07retriesI\0\0\0\0\ttimelimitA\0\0\0\x02VV"
 
