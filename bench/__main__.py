@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import results
 from bench.contenders import PEERS, Contender, contender, prepare
+from bench.control import control
 from bench.drain import Load, drain
 from bench.fairness import Mix, fairness
 from bench.idle import memory, startup
@@ -79,6 +80,11 @@ def _startup(args: argparse.Namespace, stage: Stage) -> Callable[[Contender], Me
     return once
 
 
+def _control(args: argparse.Namespace, stage: Stage) -> Callable[[Contender], Metrics]:
+    tasks, fast = args.tasks or 20_000, args.fast_tasks or args.tasks or 100_000
+    return lambda each: control(stage, fast if each.peer == "turbo" else tasks, each)
+
+
 def _fairness(args: argparse.Namespace, stage: Stage) -> Callable[[Contender], Metrics]:
     mix = Mix(args.tasks or 2000, args.one_in, args.fast, args.slow)
     return lambda each: fairness(stage, mix, each)
@@ -98,6 +104,7 @@ MEASURES = {
     "memory": Measure("PSS of the idle worker", ("turbo", "celery"), 2, _memory),
     "startup": Measure("command to first task done", ("turbo", "celery"), 2, _startup),
     "fairness": Measure("fast tasks behind slow ones", ("turbo", "celery"), 4, _fairness),
+    "control": Measure("inspect ping at full load", ("turbo", "celery"), 2, _control),
     "rings": Measure("the rings alone", ("turbo",), 1, _rings),
     "scale": Measure("the master's time per task at many children", ("turbo",), 2, _drain),
     "large": Measure("large messages", ("turbo", "celery"), 2, _large),
@@ -115,8 +122,8 @@ SUITE = (
     ("drain", "--results", "rpc", "--peers", "turbo,celery"),
     ("drain", "--app", "celery"),
     ("drain", "--app", "celery", "--results", "redis"),
-    ("latency",), ("memory",), ("startup",), ("scale",), ("fairness",), ("large",), ("waiting",), ("rings",),
-    ("trace",),
+    ("latency",), ("memory",), ("startup",), ("scale",), ("fairness",), ("large",), ("waiting",), ("control",),
+    ("rings",), ("trace",),
 )  # fmt: skip
 
 

@@ -55,6 +55,7 @@ GOALS = (
          at_least=False),
     Goal("idle memory (PSS), `-c 2`", "memory", "classic", "idle_mib", "celery", 0.5, at_least=False),
     Goal("each further child, MiB", "memory", "classic", "idle_mib_per_further_child", "", 6, at_least=False),
+    Goal("`inspect ping` at full load, p99, ms", "control", "classic", "ping_p99_ms", "", 100, at_least=False),
     Goal("command to first task done", "startup", "classic", "seconds_to_first_task", "celery", 0.5,
          at_least=False),
     Goal("master CPU per task, `-c 32` against `-c 2`", "scale", "classic", "master_cpu_us_per_task", "turbo -c 2",

@@ -40,6 +40,9 @@ _ABOUT: dict[str, tuple[str, tuple[tuple[str, str, str], ...]]] = {
     "fairness": ("2,000 waiting tasks, 1 in 100 sleeps 1 s and the rest 5 ms, shuffled, `-c 4`. The ideal is a "
                  "dispatcher without cost that gives each free child the next message.",
                  (("of_ideal", "Makespan, mixed load", "of the ideal, less is better"),)),
+    "control": ("`inspect ping` again and again while a queue of no-op tasks is drained: from the request's write to "
+                "the answer's arrival. turbo drains 100,000 tasks meanwhile and Celery 20,000, each as fast as it can.",
+                (("ping_p99_ms", "inspect ping at full load, p99", "ms, less is better"),)),
     "rings": ("Records of 200 bytes to a child that claims them, copies them out and reports them with as many "
               "bytes: `batch` with 64 on their way, `single` with one.",
               (("batch_us", "A record through the rings and back", "µs, less is better"),)),

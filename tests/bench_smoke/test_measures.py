@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.contenders import ROOT, Contender, contender
+from bench.control import control
 from bench.drain import Load, drain
 from bench.fairness import Mix, fairness
 from bench.idle import memory, startup
@@ -60,6 +61,13 @@ def test_trace(servers: Servers, peer: str) -> None:
     metrics = trace(Stage(servers), 200, contender(peer, 1))
 
     assert 0 < metrics["us_per_task"] < metrics["us_with_transport"]
+
+
+@pytest.mark.parametrize("peer", ["turbo", "celery"])
+def test_control(servers: Servers, peer: str) -> None:
+    metrics = control(Stage(servers), 20_000 if peer == "turbo" else 3000, contender(peer, 2))
+    assert metrics["pings"] >= 5
+    assert 0 < metrics["ping_p50_ms"] <= metrics["ping_p99_ms"]
 
 
 @pytest.mark.parametrize("peer", ["turbo", "celery", "dramatiq"])
