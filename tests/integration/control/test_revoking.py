@@ -114,6 +114,17 @@ def test_terminating_what_is_unknown_or_waits(post: Post) -> None:
     wait_until("it is not", lambda: post.ask("scheduled") == [], 30)
 
 
+@pytest.mark.row("TM9")
+def test_the_installed_celery_marks_what_nobody_has_begun(post: Post) -> None:
+    post.ask("revoke", task_id="never-sent")
+    if post.kind == "celery":
+        post.wait_state("never-sent", "REVOKED")
+    else:
+        # turbo's own apps: when the message is met
+        post.ask("ping")
+        assert post.state("never-sent") == "PENDING"
+
+
 @pytest.mark.row("TM11", "RC18")
 def test_revoking_by_stamps(post: Post) -> None:
     reply = post.ask("revoke_by_stamped_headers", headers={"batch": "b7"})

@@ -68,7 +68,7 @@ def life(
         yield post, worker, monitor
 
 
-@pytest.mark.row("EV1", "EV11", "EV12")
+@pytest.mark.row("EV1", "EV11", "EV12", "CL12")
 def test_a_worker_says_that_it_is_there_and_lives(life: tuple[Post, WorkerProcess, Monitor]) -> None:
     post, worker, monitor = life
     online = monitor.wait("worker-online")
@@ -170,11 +170,14 @@ def test_nonsense_is_logged_shortly_and_dropped(life: tuple[Post, WorkerProcess,
     assert post.ask("clock")["clock"] < 2**62
 
 
-@pytest.mark.row("RC1")
+@pytest.mark.row("RC1", "TM12", "CF28")
 def test_two_workers_are_told_apart(life: tuple[Post, WorkerProcess, Monitor]) -> None:
     post, _worker, monitor = life
-    with post.worker("-c", "1", "--without-gossip", "--without-mingle", name="two@here") as other:
+    bound = {"CELERY_WORKER_REVOKES_MAX": "2"}
+    with post.worker("-c", "1", "--without-gossip", "--without-mingle", name="two@here", env=bound) as other:
         other.wait_for_line(READY, 60)
+        post.ask("revoke", "two@here", task_id=["a", "b", "c"])
+        assert len(post.ask("revoked", "two@here")["two@here"]) == 2
         both = {NODE: {"ok": "pong"}, "two@here": {"ok": "pong"}}
         assert post.ask("ping", NODE, "two@here") == both
         replies = post.client.control.broadcast("ping", reply=True, timeout=20, limit=2)

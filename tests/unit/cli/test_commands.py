@@ -138,7 +138,7 @@ def test_the_environment_stands_behind_the_command_line(module: str, ran: Ran, m
     assert ran.calls[0][1].loglevel == logging.ERROR
 
 
-@pytest.mark.row("CL8", "CL12", "CL15", "CL19", "CL20", "CL21", "CL23")
+@pytest.mark.row("CL8", "CL15", "CL19", "CL20", "CL21", "CL23")
 @pytest.mark.parametrize(
     "arguments",
     [
