@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,11 @@ class AdoptedJudge:
     def lost(self, delivery: Delivery, ending: Ending, error: BaseException, pid: int, then: Then) -> None:
         """``on_timeout`` or ``on_failure`` of the task's request."""
         verb, _store = self._verdicts.failure(delivery, ending, error)
+        if delivery.opaque:
+            # Whoever decodes it may die of it; what is known of it is in its headers.
+            store = partial(self._store_failure, delivery, _worker_lost(str(error)).exception)
+            self._hooks.submit("The storing of a failure", store, lambda _: then(verb, None))
+            return
 
         def tell(request: Any) -> None:
             request.worker_pid = pid
@@ -157,21 +163,12 @@ class AdoptedJudge:
 
     def _refused(self, delivery: Delivery, ending: Ending, why: str) -> None:
         """Store FAILURE where the task's id is known, and tell the receivers."""
-        message = requests.message_of(self._celery, delivery)
+        message = requests.message_of(self._celery, delivery, packed=True)
         found = self._verdicts.message(delivery)
         task_id = found.id if found is not None else message.headers.get("id")
         name = found.task if found is not None else message.headers.get("task")
         error: Exception = NotRegistered(name) if ending is Ending.UNKNOWN_TASK else InvalidTaskError(why)
-        if isinstance(task_id, str) and task_id:
-            request = SimpleNamespace(
-                name=name,
-                chord=None,
-                root_id=found.root_id if found is not None else None,
-                correlation_id=message.properties.get("correlation_id"),
-                reply_to=message.properties.get("reply_to"),
-                errbacks=None,
-            )
-            self._celery.backend.mark_as_failure(task_id, error, request=request)
+        self._store_failure(delivery, error)
         sender = self._app.worker.consumer
         if ending is Ending.UNKNOWN_TASK:
             logger.error("Received unregistered task of type %r: its message is rejected", name)
@@ -179,6 +176,23 @@ class AdoptedJudge:
             signals.task_unknown.send(sender=sender, message=message, exc=KeyError(name), name=name, id=task_id)
         else:
             signals.task_rejected.send(sender=sender, message=message, exc=error)
+
+    def _store_failure(self, delivery: Delivery, error: BaseException) -> None:
+        """Store FAILURE by the headers alone, where they name an id."""
+        message = requests.message_of(self._celery, delivery, packed=True)
+        found = self._verdicts.message(delivery)
+        task_id = found.id if found is not None else message.headers.get("id")
+        if not isinstance(task_id, str) or not task_id:
+            return
+        request = SimpleNamespace(
+            name=found.task if found is not None else message.headers.get("task"),
+            chord=None,
+            root_id=found.root_id if found is not None else None,
+            correlation_id=message.properties.get("correlation_id"),
+            reply_to=message.properties.get("reply_to"),
+            errbacks=None,
+        )
+        self._celery.backend.mark_as_failure(task_id, error, request=request)
 
     # -- the worker --------------------------------------------------------------------------------------
 

@@ -46,13 +46,15 @@ def has_own_class(task: Any) -> bool:
     return task.Request not in (_DEFAULT_REQUEST, None)
 
 
-def message_of(app: Celery, delivery: Delivery) -> Message:
-    """The delivery as kombu would have made it."""
+def message_of(app: Celery, delivery: Delivery, *, packed: bool = False) -> Message:
+    """The delivery as kombu would have made it; ``packed`` leaves a compressed body as it is, however large."""
     properties, _size = decode_header(delivery.header)
     found_at = parse_deliver(delivery.deliver)
     headers = dict(properties.headers or {})
     again = poison.DELIVERIES in headers
     forget_deaths(headers)
+    if packed:
+        headers.pop("compression", None)
     return Message(
         body=delivery.body,
         delivery_tag=delivery.tag,

@@ -34,6 +34,8 @@ class Delivery:
     seq = 0
     #: Children that died with it claimed but not started; a poison that kills while being decoded.
     deaths = 0
+    #: No child has lived to say that it could decode the message: nobody may decode it in the master.
+    opaque = False
     #: Publishes of this task that the broker has not confirmed yet.
     unconfirmed = 0
     #: States on its way that the store has not answered for yet.

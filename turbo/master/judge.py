@@ -44,7 +44,10 @@ class Judge(Protocol):
         """The child ``pid`` begins a task whose requests want to hear of that."""
 
     def lost(self, delivery: Delivery, ending: Ending, error: BaseException, pid: int, then: Then) -> None:
-        """The child ``pid`` died with this task: ``ending`` is TIMEOUT or WORKER_LOST."""
+        """The child ``pid`` died with this task: ``ending`` is TIMEOUT or WORKER_LOST.
+
+        An ``opaque`` delivery may have killed it while it was decoded, and must not be decoded here.
+        """
 
     def revoked(self, delivery: Delivery, reason: str, then: Then, signum: int | None = None) -> None:
         """The task must not run (on): ``expired``, ``revoked``, or ``terminated`` by the signal ``signum``."""

@@ -139,6 +139,7 @@ class LostChild:
         ran = delivery.state is State.STARTED
         if not ran:
             delivery.move(State.STARTED)
+            delivery.opaque = True
         error, ending = self._error(child, seq)
         if delivery.kept is not None:
             logger.error("Child %d ended in the handlers of a task whose outcome is stored: %s", child.index, error)

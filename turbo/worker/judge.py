@@ -110,7 +110,7 @@ class AppJudge(NativeJudge):
         verb, document = self._verdicts.failure(delivery, ending, error)
         task = self._task(delivery)
         runs_again = verb is Verb.REQUEUE and ending is Ending.WORKER_LOST
-        if task is None or runs_again or not estate.somebody_hears(task, delivery):
+        if task is None or runs_again or delivery.opaque or not estate.somebody_hears(task, delivery):
             then(verb, document)
             return
 
