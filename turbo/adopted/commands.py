@@ -53,4 +53,5 @@ class AdoptedCommands:
         Its own set of revoked ids, of which it takes note as well, is of no use to anybody here.
         """
         if task_ids:
-            control._revoke(self._state, set(task_ids))
+            # To Celery no task runs here, so that there is none to terminate; and what it would log is logged already.
+            control._revoke(self._state, set(task_ids), terminate=True)
