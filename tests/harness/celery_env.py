@@ -13,14 +13,25 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
 from tests.harness.processes import HarnessError
 
 #: Short version -> what pip installs. "current" is the Celery of the environment that runs the tests.
-_PINS = {"5.3": ("celery[redis]==5.3.6", "pyyaml", "msgpack", "zstandard", "setuptools<81")}
+_OLD = ("celery[redis]==5.3.6", "pyyaml", "msgpack", "zstandard", "setuptools<81")
 CURRENT = "current"
+#: Celery 5.3 with what turbo needs beside it; turbo itself is found where the tests find it.
+OLD_WITH_TURBO = "5.3 with turbo"
+
+
+def _requirements() -> tuple[str, ...]:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    return (*project["dependencies"], *project["optional-dependencies"]["redis"])
+
+
+_PINS = {"5.3": _OLD, OLD_WITH_TURBO: (*_OLD, *_requirements())}
 
 
 def celery_python(version: str) -> Path:
@@ -53,7 +64,7 @@ def _cached(version: str) -> Path:
     requirements = _PINS[version]
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "turbo-tests"
     root.mkdir(parents=True, exist_ok=True)
-    place = root / f"celery-{version}-py{sys.version_info.major}.{sys.version_info.minor}"
+    place = root / f"celery-{version.replace(' ', '-')}-py{sys.version_info.major}.{sys.version_info.minor}"
     python, complete = place / "bin" / "python", place / ".complete"
     with (root / f"{place.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another run may be building the same one

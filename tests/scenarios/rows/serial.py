@@ -1,0 +1,100 @@
+"""What takes a worker with one child: one task at a time, and messages that wait for it. Results are extended here."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from tests.scenarios.rows import acks, canvas, messages, tasks
+from tests.scenarios.rows.acks import EXPIRED
+from tests.scenarios.scenario import Scenario, ended, ok
+
+if TYPE_CHECKING:
+    from tests.scenarios.place import Held
+    from tests.scenarios.sending import Sending
+
+PRIORITIES = {"low": 1, "middle": 5, "none": None, "high": 9}
+REVOKED = ended("celery.exceptions.TaskRevokedError", "revoked", state="REVOKED")
+TERMINATED = ended("celery.exceptions.TaskRevokedError", "terminated", state="REVOKED")
+#: Rows of the other files that are run here too, for the fields that extended results have.
+EXTENDED = {
+    "success", "failure", "retry", "ignore", "reject_late", "soft", "hard", "lost", "expired", "unknown", "headers",
+    "shadow", "stamped", "member_of_a_group", "pickle", "handlers", "ignored_failure_stored", "progress_left", "links",
+    "chain", "chord", "replaced", "children",
+}  # fmt: skip
+
+
+def _priorities(to: Sending) -> None:
+    for label, priority in PRIORITIES.items():
+        options = {} if priority is None else {"priority": priority}
+        to.send(label, "s.priority", queue="prio", **options)
+
+
+def _wait_behind(to: Sending, held: Held, expires: float) -> datetime:
+    """Keep the child busy and have a message wait in the worker; when it expires."""
+    to.send("busy", "s.hold", queue=held.queue)
+    held.wait_holding(to, "busy")
+    when = datetime.now(UTC) + timedelta(seconds=expires)
+    to.send("it", "s.add", 1, 2, queue=held.queue, headers={"expires": when.isoformat()})
+    held.place.wait_recorded(to.id("it"), "received")
+    return when
+
+
+def _revoke_waiting(to: Sending, held: Held) -> None:
+    _wait_behind(to, held, expires=600)
+    held.place.control("revoke", task_id=to.id("it"))
+    held.open(to, "busy")
+
+
+def _revoke_scheduled(to: Sending, held: Held) -> None:
+    to.send("it", "s.add", 1, 2, countdown=3)
+    held.place.wait_recorded(to.id("it"), "received")
+    held.place.control("revoke", task_id=to.id("it"))
+    held.place.wait_recorded(to.id("it"), "revoked")
+
+
+def _revoke_unseen(to: Sending, held: Held) -> None:
+    held.place.control("revoke", task_id=[to.id("it"), to.id("other")])
+    for label in ("it", "other", "kept"):
+        to.send(label, "s.add", 1, 2)
+
+
+def _terminate(to: Sending, held: Held) -> None:
+    to.send("it", "s.hold", queue=held.queue)
+    held.wait_holding(to, "it")
+    held.place.control("revoke", task_id=to.id("it"), terminate=True, signal="SIGKILL")
+
+
+def _expire_waiting(to: Sending, held: Held) -> None:
+    when = _wait_behind(to, held, expires=2)
+    while datetime.now(UTC) <= when:
+        time.sleep(0.05)
+    held.open(to, "busy")
+
+
+def _nothing(to: Sending) -> None:
+    """All is sent while it is looked at."""
+
+
+ROWS = (
+    Scenario(
+        "priorities", _priorities, {"low": ok(1), "middle": ok(5), "none": ok(0), "high": ok(9)},
+        order=("high", "middle", "low", "none"), early=True,
+    ),
+    Scenario("revoked_waiting", _nothing, {"it": REVOKED, "busy": ok("released")},
+             heard={"it": ("master received", "master revoked")}, during=_revoke_waiting),
+    Scenario("revoked_scheduled", _nothing, {"it": REVOKED}, heard={"it": ("master received", "master revoked")},
+             during=_revoke_scheduled),
+    Scenario("revoked_before_it_came", _nothing, {"it": REVOKED, "other": REVOKED, "kept": ok(3)},
+             heard={"it": ("master revoked",)}, during=_revoke_unseen),
+    Scenario("terminated", _nothing, {"it": TERMINATED},
+             heard={"it": ("master received", "child prerun", "child holding", "master revoked")}, during=_terminate),
+    Scenario("expired_waiting", _nothing, {"it": EXPIRED, "busy": ok("released")},
+             heard={"it": ("master received", "master revoked")}, during=_expire_waiting),
+    *(
+        each
+        for each in (*acks.ROWS, *tasks.ROWS, *messages.ROWS, *canvas.ROWS)
+        if each.name in EXTENDED
+    ),
+)  # fmt: skip

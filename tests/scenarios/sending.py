@@ -1,0 +1,142 @@
+"""The two clients, Celery's and turbo's, behind the few words in which scenarios send."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from celery import Celery
+
+from tests.scenarios.apps.scenario_settings import SETTINGS
+from turbo.app.base import Turbo
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Client(Protocol):
+    """Sends tasks by name, and reads their results."""
+
+    name: str
+
+    def send(self, task: str, args: Any, kwargs: Any, task_id: str, protocol: int, options: dict[str, Any]) -> object:
+        """Send one message."""
+
+    def signature(self, task: str, args: Any, kwargs: Any, immutable: bool, options: dict[str, Any]) -> Any:
+        """A call to be made later."""
+
+    def chain(self, steps: list[Any]) -> object:
+        """Send a chain."""
+
+    def result(self, task_id: str) -> Any:
+        """The handle of a call."""
+
+    def close(self) -> None:
+        """Close what is open."""
+
+
+class CeleryClient:
+    """A Celery app that has settings and no tasks, as a producer of its own would be."""
+
+    name = "celery"
+
+    def __init__(self, broker: str, backend: str) -> None:
+        self.app = Celery("client", broker=broker, backend=backend, set_as_current=False, changes=dict(SETTINGS))
+        old = {**SETTINGS, "task_protocol": 1}
+        self._old = Celery("old", broker=broker, backend=backend, set_as_current=False, changes=old)
+
+    def send(self, task: str, args: Any, kwargs: Any, task_id: str, protocol: int, options: dict[str, Any]) -> object:
+        """Send one message, of either protocol."""
+        by = self.app if protocol == 2 else self._old
+        return by.send_task(task, args, kwargs, task_id=task_id, **options)
+
+    def signature(self, task: str, args: Any, kwargs: Any, immutable: bool, options: dict[str, Any]) -> Any:
+        """One of Celery's own signatures."""
+        return self.app.signature(task, args=args, kwargs=kwargs, immutable=immutable, options=options)
+
+    def chain(self, steps: list[Any]) -> object:
+        """One of Celery's own chains."""
+        whole = steps[0]
+        for step in steps[1:]:
+            whole |= step
+        return whole.apply_async()
+
+    def result(self, task_id: str) -> Any:
+        """Celery's handle."""
+        return self.app.AsyncResult(task_id)
+
+    def close(self) -> None:
+        """Close the connections of both apps."""
+        for app in (self.app, self._old):
+            backend = app.backend
+            backend.result_consumer.stop()
+            # Handles unsubscribe when they are collected; there is nothing left to unsubscribe.
+            backend.result_consumer.subscribed_to.clear()
+            backend.client.connection_pool.disconnect()
+            app.close()
+
+
+class TurboClient:
+    """A ``Turbo`` app with the same settings."""
+
+    name = "turbo"
+
+    def __init__(self, broker: str, backend: str) -> None:
+        self.app = Turbo("client", broker=broker, backend=backend, set_as_current=False, **SETTINGS)
+
+    def send(self, task: str, args: Any, kwargs: Any, task_id: str, protocol: int, options: dict[str, Any]) -> object:
+        """Send one message of protocol 2."""
+        assert protocol == 2
+        return self.app.send_task(task, args, kwargs, task_id=task_id, **options)
+
+    def signature(self, task: str, args: Any, kwargs: Any, immutable: bool, options: dict[str, Any]) -> Any:
+        """A signature as it travels."""
+        return {"task": task, "args": args, "kwargs": kwargs, "options": options, "subtask_type": None,
+                "immutable": immutable}  # fmt: skip
+
+    def chain(self, steps: list[Any]) -> object:
+        """Its first step, with the others in the message: the last one first."""
+        first, *rest = steps
+        options = dict(first["options"])
+        return self.app.send_task(first["task"], first["args"], first["kwargs"], chain=rest[::-1], **options)
+
+    def result(self, task_id: str) -> Any:
+        """turbo's handle."""
+        return self.app.AsyncResult(task_id)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.app.close()
+
+
+class Sending:
+    """What a scenario's ``send`` is given: one client, and names for its messages."""
+
+    def __init__(self, client: Client, scenario: str) -> None:
+        self.client = client
+        self.prefix = f"{client.name}-{scenario}-"
+
+    @property
+    def app(self) -> Celery:
+        """Celery's client app, for scenarios that only Celery's client can send."""
+        assert isinstance(self.client, CeleryClient)
+        return self.client.app
+
+    def id(self, label: str) -> str:
+        """The id of the message with that label."""
+        return self.prefix + label
+
+    def send(self, label: str, task: str, *args: Any, kwargs: Mapping[str, Any] | None = None, protocol: int = 2,
+             **options: Any) -> object:  # fmt: skip
+        """Send a message under a label."""
+        return self.client.send(task, args, dict(kwargs or {}), self.id(label), protocol, options)
+
+    def sig(self, label: str, task: str, *args: Any, kwargs: Mapping[str, Any] | None = None, immutable: bool = False,
+            **options: Any) -> Any:  # fmt: skip
+        """A signature whose message will have this label; an empty label leaves the id to whoever sends it."""
+        if label:
+            options["task_id"] = self.id(label)
+        return self.client.signature(task, args, dict(kwargs or {}), immutable, options)
+
+    def chain(self, *steps: Any) -> object:
+        """Send a chain of signatures."""
+        return self.client.chain(list(steps))
