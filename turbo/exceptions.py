@@ -177,3 +177,7 @@ class Terminated(Exception):
 
 class MemoryLimitExceeded(WorkerLostError):
     """The child running the task grew past the hard memory limit and was killed mid-task."""
+
+
+class FixupWarning(UserWarning):
+    """What an app does for a framework could not be done."""

@@ -19,7 +19,7 @@ from turbo import AsyncResult
 from turbo.exceptions import EncodeError
 
 CANVAS = "needs signatures, which turbo's own tasks do not have yet"
-DJANGO = "a Django project: needs turbo's part for Django, which is not there yet"
+DJANGO = "a Django project: examples/django_blog, shown by tests/ecosystem/test_django_blog.py"
 #: Number: (first line, the test that shows it or None, what is to be said of it).
 TABLE: dict[int, tuple[str, str | None, str]] = {
     1: ("connect_timeout, read_timeout = 5.0, 30.0", "test_a_fragment_with_timeouts", ""),

@@ -20,6 +20,7 @@ from turbo.app.making import make_task, task_name
 from turbo.app.registry import TaskRegistry
 from turbo.app.task import Task as TaskBase
 from turbo.exceptions import AlreadyRegistered
+from turbo.fixups import django
 from turbo.policy.task_options import TaskOptions
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ class TaskKeeper(Configured):
         self, changes: Mapping[str, Any], source: object, namespace: str | None, silent: bool, task_cls: Any
     ) -> None:
         super().__init__(changes, source, namespace, silent)
-        self._task_base = task_cls or self.task_cls
+        self._django = django.project_of(self)
+        is_default = self.task_cls is TaskBase and self._django is not None
+        self._task_base = task_cls or (django.TASK_CLASS if is_default else self.task_cls)
         self._finalize_lock = threading.RLock()
         self._registry = TaskRegistry()
         self._autodiscover: list[tuple[Any, str | None]] = []
@@ -178,8 +181,9 @@ class TaskKeeper(Configured):
         return annotations_for(self.conf["task_annotations"], task)
 
     def autodiscover_tasks(self, packages: Any = None, related_name: str | None = "tasks", force: bool = False) -> None:
-        """Import ``<package>.tasks`` of each of ``packages`` (a list, or a function returning one) at
-        start.
+        """Import ``<package>.tasks`` of each of ``packages`` (a list, or a function returning one) at start.
+
+        None stands for the applications of the Django project, if there is one.
         """
         self._autodiscover.append((packages, related_name))
         if force:
@@ -188,14 +192,18 @@ class TaskKeeper(Configured):
     def _import_discovered(self) -> list[ModuleType]:
         found = []
         for packages, related_name in self._autodiscover:
+            if packages is None and self._django is not None:
+                packages = self._django.packages()
             found += import_related(packages() if callable(packages) else packages or (), related_name)
         return found
 
     def import_modules(self) -> list[ModuleType]:
         """Import what holds the tasks: ``imports``, ``include``, and the packages to discover.
 
-        Sends ``import_modules`` first. Raises what an import, or a receiver, raises.
+        Sets a Django project up and sends ``import_modules`` first. Raises what any of them raises.
         """
+        if self._django is not None:
+            self._django.set_up()
         for _receiver, answer in signals.import_modules.send(sender=self):
             if isinstance(answer, Exception):
                 raise answer

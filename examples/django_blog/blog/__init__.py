@@ -1,0 +1,1 @@
+"""A blog with comments, which are filtered for spam in the background."""

@@ -1,0 +1,33 @@
+"""Django's settings and, under names that begin with CELERY, the app's."""
+
+import os
+
+SECRET_KEY = os.environ.get("SECRET_KEY", "an example needs none; yours does")
+DEBUG = False
+ALLOWED_HOSTS = ["127.0.0.1", "localhost"]
+ROOT_URLCONF = "mysite.urls"
+INSTALLED_APPS = ["django.contrib.sites", "blog"]
+SITE_ID = 1
+MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]
+TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.postgresql",
+        "HOST": os.environ.get("PGHOST", "127.0.0.1"),
+        "PORT": os.environ.get("PGPORT", "5432"),
+        "USER": os.environ.get("PGUSER", "blog"),
+        "PASSWORD": os.environ.get("PGPASSWORD", "blog"),
+        "NAME": os.environ.get("PGDATABASE", "blog"),
+    }
+}
+
+AKISMET_URL = os.environ.get("AKISMET_URL", "https://rest.akismet.com")
+AKISMET_KEY = os.environ.get("AKISMET_KEY", "")
+
+CELERY_BROKER_URL = os.environ.get("BROKER_URL", "amqp://guest:guest@127.0.0.1:5672//")
+CELERY_TASK_ACKS_LATE = True  # a comment that a killed child had is given to another one
+CELERY_TASK_TIME_LIMIT = 60

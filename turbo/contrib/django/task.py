@@ -1,0 +1,36 @@
+"""``DjangoTask``: a task that can be sent when the database transaction is committed.
+
+The class of every task in a Django project, unless the app names another. It only registers with Django's
+transaction; what is sent then, and how, is ``Task``'s.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from django.db import transaction
+
+from turbo.app.task import Task
+
+if TYPE_CHECKING:
+    from turbo.app.async_calls import P, R
+else:
+    from turbo.app.async_calls import P, R
+
+
+class DjangoTask(Task[P, R]):
+    """Base class of tasks in Django projects."""
+
+    abstract = True
+
+    def delay_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Send the call when the transaction is committed, never if it is rolled back; outside of one, at once.
+
+        There is no handle, since nothing is sent yet. What ``delay`` raises is raised by the commit, which holds.
+        """
+        transaction.on_commit(functools.partial(self.delay, *args, **kwargs))
+
+    def apply_async_on_commit(self, args: Any = None, kwargs: Any = None, **options: Any) -> None:
+        """``apply_async`` when the transaction is committed, as :meth:`delay_on_commit` is ``delay``."""
+        transaction.on_commit(functools.partial(self.apply_async, args, kwargs, **options))

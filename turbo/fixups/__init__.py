@@ -1,0 +1,1 @@
+"""What an app does for a framework that its program is written with, without being told."""
