@@ -12,6 +12,7 @@ from bench import results
 from bench.contenders import PEERS, Contender, contender, prepare
 from bench.control import control
 from bench.drain import Load, drain
+from bench.enqueue import enqueue, senders
 from bench.fairness import Mix, fairness
 from bench.idle import memory, startup
 from bench.latency import latency
@@ -98,6 +99,10 @@ def _trace(args: argparse.Namespace, stage: Stage) -> Callable[[Contender], Metr
     return lambda each: trace(stage, args.tasks or 20_000, each)
 
 
+def _enqueue(args: argparse.Namespace, stage: Stage) -> Callable[[Contender], Metrics]:
+    return lambda each: enqueue(stage, args.tasks or 5000, each)
+
+
 MEASURES = {
     "drain": Measure("empty a queue of no-op tasks", ("turbo", "celery", "dramatiq", "null"), 2, _drain),
     "latency": Measure("publish to start at steady rates", ("turbo", "celery", "null"), 2, _latency),
@@ -110,6 +115,7 @@ MEASURES = {
     "large": Measure("large messages", ("turbo", "celery"), 2, _large),
     "waiting": Measure("tasks that wait 5 ms: coroutines beside functions", ("turbo",), 2, _waiting),
     "trace": Measure("decode and trace a no-op task in a child", ("turbo", "celery"), 1, _trace),
+    "enqueue": Measure("calls of delay a second from one process", ("turbo", "celery"), 1, _enqueue),
     "trace-less": Measure("turbo beside its transport without decoding and tracing",
                           ("turbo", "sketch", "null"), 2, _drain),
 }  # fmt: skip
@@ -123,7 +129,7 @@ SUITE = (
     ("drain", "--app", "celery"),
     ("drain", "--app", "celery", "--results", "redis"),
     ("latency",), ("memory",), ("startup",), ("scale",), ("fairness",), ("large",), ("waiting",), ("control",),
-    ("rings",), ("trace",),
+    ("rings",), ("trace",), ("enqueue",),
 )  # fmt: skip
 
 
@@ -183,6 +189,8 @@ def _contenders(args: argparse.Namespace) -> list[Contender]:
     for name in args.peers:
         extra = tuple(args.turbo_option) if name == "turbo" else ()
         listed.append(contender(name, args.concurrency, extra, args.app))
+    if args.measure == "enqueue":
+        return senders(listed)
     if args.measure == "waiting":
         return [replace(each, label=f"{each.label} {kind}") for kind in (COROUTINES, "functions") for each in listed]
     if args.measure == "scale":

@@ -65,6 +65,12 @@ GOALS = (
     Goal("1,000 messages of 1 MB", "large", "classic", "tasks_per_s", "celery", 4),
     Goal("processor time of a child to decode and trace a no-op task", "trace", "classic", "us_per_task", "celery", 0.5,
          at_least=False),
+    Goal("`delay` without confirms, calls a second", "enqueue", "classic", "calls_per_s", "celery unconfirmed", 3,
+         ours="turbo unconfirmed"),
+    Goal("`delay` in a pipeline, all confirmed", "enqueue", "classic", "calls_per_s", "celery unconfirmed", 1.5,
+         ours="turbo pipeline"),
+    Goal("`delay`, each call waiting for its confirm", "enqueue", "classic", "calls_per_s", "celery unconfirmed", 1.5,
+         ours="turbo confirmed"),
     Goal("tasks that wait 5 ms: coroutines against functions, `-c 2`", "waiting", "classic", "tasks_per_s",
          "turbo functions", 3, ours="turbo coroutines"),
 )  # fmt: skip

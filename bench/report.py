@@ -43,6 +43,10 @@ _ABOUT: dict[str, tuple[str, tuple[tuple[str, str, str], ...]]] = {
     "control": ("`inspect ping` again and again while a queue of no-op tasks is drained: from the request's write to "
                 "the answer's arrival. turbo drains 100,000 tasks meanwhile and Celery 20,000, each as fast as it can.",
                 (("ping_p99_ms", "inspect ping at full load, p99", "ms, less is better"),)),
+    "enqueue": ("`delay` of a no-op task, 5,000 times in one thread, nobody consuming: without confirms, with each "
+                "call waiting for its own, and in a pipeline, whose end waits for all of them.",
+                (("calls_per_s", "Calls of delay", "calls/s, more is better"),
+                 ("cpu_us_per_call", "Processor time of a call", "µs, less is better"))),
     "rings": ("Records of 200 bytes to a child that claims them, copies them out and reports them with as many "
               "bytes: `batch` with 64 on their way, `single` with one.",
               (("batch_us", "A record through the rings and back", "µs, less is better"),)),

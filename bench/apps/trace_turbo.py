@@ -47,7 +47,12 @@ def main() -> None:
     soft = SoftLimit(link.page)
     soft.install()
     reporter = Reporter(
-        link, soft, known_queues=_OPTIONS.queues, declaring=app.sending.client, result_serializer="json", stores=False
+        link,
+        soft,
+        known_queues=_OPTIONS.queues,
+        declaring=app.sending.publishing.client,
+        result_serializer="json",
+        stores=False,
     )
     current.set_publisher(reporter)
     current.set_state_store(reporter.store_state)

@@ -12,6 +12,7 @@ import pytest
 from bench.contenders import ROOT, Contender, contender
 from bench.control import control
 from bench.drain import Load, drain
+from bench.enqueue import enqueue, senders
 from bench.fairness import Mix, fairness
 from bench.idle import memory, startup
 from bench.latency import latency
@@ -61,6 +62,15 @@ def test_trace(servers: Servers, peer: str) -> None:
     metrics = trace(Stage(servers), 200, contender(peer, 1))
 
     assert 0 < metrics["us_per_task"] < metrics["us_with_transport"]
+
+
+def test_enqueue_in_every_way(servers: Servers) -> None:
+    stage = Stage(servers)
+    for each in senders([contender("turbo", 1), contender("celery", 1)]):
+        metrics = enqueue(stage, 50, each)
+        assert metrics["calls_per_s"] > 5 and metrics["cpu_us_per_call"] > 0, each.label
+    with pytest.raises(BenchError, match="not dramatiq"):
+        senders([contender("dramatiq", 1)])
 
 
 @pytest.mark.parametrize("peer", ["turbo", "celery"])

@@ -51,7 +51,7 @@ class Rig:
     sent: int = 0
 
     def publish(self, header: bytes, body: bytes) -> None:
-        self.app.sending.client().publish("", "celery", header, body, declare=(WORK, DEAD), retry=ONCE)
+        self.app.sending.publishing.client().publish("", "celery", header, body, declare=(WORK, DEAD), retry=ONCE)
 
     def good(self) -> float:
         """Send a good message and wait for it; the seconds that took."""

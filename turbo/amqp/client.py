@@ -17,7 +17,8 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Final
 
-from turbo.amqp.client_connection import ClientConnection, ConnectionGone, Unconfirmed, declare_all
+from turbo.amqp.client_connection import ClientConnection, ConnectionGone, Unconfirmed
+from turbo.amqp.client_declaring import declare_all
 from turbo.exceptions import OperationalError
 from turbo.policy.publish_retry import PublishRetry
 
@@ -92,23 +93,37 @@ class ClientPublisher:
         def once() -> None:
             self._publish_once(exchange, routing_key, header, body, declare, mandatory, limit)
 
-        self._repeat(once, PublishRetry() if retry is None else retry)
+        self.repeat(once, PublishRetry() if retry is None else retry)
 
     def declare(self, queues: Sequence[Queue]) -> None:
         """Make sure of queues without publishing anything; repeats and raises as :meth:`publish` does."""
 
         def once() -> None:
-            connection = self._acquire()
+            connection = self.acquire()
             healthy = False
             try:
                 declare_all(connection, queues)
                 healthy = True
             finally:
-                self._release(connection, healthy)
+                self.release(connection, healthy)
 
-        self._repeat(once, PublishRetry())
+        self.repeat(once, PublishRetry())
 
-    def _repeat(self, once: Callable[[], None], retry: PublishRetry) -> None:
+    @property
+    def label(self) -> str:
+        """The brokers' addresses, without passwords."""
+        return ", ".join(address.label for address in self._addresses)
+
+    def repeat(
+        self,
+        once: Callable[[], None],
+        retry: PublishRetry,
+        on_failure: Callable[[Exception, float], object] | None = None,
+    ) -> None:
+        """Call ``once``, again as ``retry`` says while it raises ConnectionGone; then that is raised.
+
+        ``on_failure(error, seconds)`` is called before each pause.
+        """
         waits = retry.waits()
         while True:
             try:
@@ -118,6 +133,8 @@ class ClientPublisher:
                 if wait is None:
                     raise
                 logger.warning("publishing failed, trying again in %g s: %s", wait, exc)
+                if on_failure is not None:
+                    on_failure(exc, wait)
                 self._sleep(wait)
             else:
                 return
@@ -132,7 +149,7 @@ class ClientPublisher:
         mandatory: bool,
         limit: float,
     ) -> None:
-        connection = self._acquire()
+        connection = self.acquire()
         healthy = False
         try:
             declare_all(connection, declare)
@@ -145,14 +162,17 @@ class ClientPublisher:
                 returned = connection.publish(exchange, routing_key, header, body, watch, limit)
             healthy = True
         finally:
-            self._release(connection, healthy)
+            self.release(connection, healthy)
         if returned is not None and watch:
-            raise OperationalError(_unroutable(exchange, routing_key, returned))
+            raise OperationalError(unroutable(exchange, routing_key, returned))
 
     # -- connections -----------------------------------------------------------------------------------------
 
-    def _acquire(self) -> ClientConnection:
-        """Return a connection for this thread alone: an idle one that still works, or a new one."""
+    def acquire(self) -> ClientConnection:
+        """Return a connection for this thread alone: an idle one that still works, or a new one.
+
+        Give it back to :meth:`release`. Raises ConnectionGone.
+        """
         while True:
             with self._lock:
                 connection = self._idle.pop() if self._idle else None
@@ -162,13 +182,13 @@ class ClientPublisher:
                 break
             if connection.usable():
                 return connection
-            self._release(connection, healthy=False)
+            self.release(connection, healthy=False)
         connection = self._connect()
         with self._lock:
             self._busy.add(connection)
         return connection
 
-    def _release(self, connection: ClientConnection, healthy: bool) -> None:
+    def release(self, connection: ClientConnection, healthy: bool) -> None:
         """Give a connection back; one that failed, or one too many, is closed."""
         with self._lock:
             self._busy.discard(connection)
@@ -230,7 +250,8 @@ class ClientPublisher:
         self._busy = set()
 
 
-def _unroutable(exchange: str, routing_key: str, fault: Fault) -> str:
+def unroutable(exchange: str, routing_key: str, fault: Fault) -> str:
+    """The text of the error for a mandatory message that came back."""
     return f"no queue takes exchange {exchange!r}, routing key {routing_key!r}: {fault.code} {fault.text}"
 
 

@@ -15,6 +15,7 @@ import socket
 import ssl
 import struct
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from turbo.amqp import methods
@@ -23,14 +24,14 @@ from turbo.amqp.tls import TlsOptions, ssl_context
 from turbo.exceptions import OperationalError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
-    from turbo.amqp.topology import Queue
     from turbo.amqp.url import BrokerAddress
 
 logger = logging.getLogger("turbo.amqp.client")
 
-_CHANNEL: Final = 1
+#: The one channel of such a connection.
+CHANNEL: Final = 1
 _FRAME_MAX: Final = 131072
 _CHUNK: Final = 65536
 #: Seconds for an answer to a declaration. A quorum queue takes a while to elect its leader.
@@ -44,7 +45,6 @@ _CAPABILITIES: Final[Mapping[str, object]] = {
     "connection.blocked": True,
     "authentication_failure_close": True,
 }
-_PRECONDITION_FAILED: Final = 406
 
 
 class ConnectionGone(OperationalError):
@@ -63,6 +63,14 @@ class Refused(OperationalError):
 
 class Unconfirmed(OperationalError):
     """The broker did not confirm in time. Publishing again could send the message twice."""
+
+
+@dataclass(slots=True)
+class Returned:
+    """A mandatory message that no queue wanted: why, and the payload of its content header, as far as it has come."""
+
+    fault: Fault
+    header: bytes = b""
 
 
 def _open_socket(address: BrokerAddress, tls: TlsOptions | None, timeout: float) -> socket.socket:
@@ -104,13 +112,14 @@ class ClientConnection:
     ) -> None:
         """Connect and log in within ``timeout`` seconds. Raises ConnectionGone."""
         self.address = address
-        self._confirms = confirms
+        #: Whether the broker confirms what is published.
+        self.confirms = confirms
         self._timeout = timeout
         self._frame_max = _FRAME_MAX
         self._reader = FrameReader(_FRAME_MAX + methods.FRAME_OVERHEAD)
         self._inbox: list[tuple[int, bytes]] = []
         self._confirmations = Confirmations()
-        self._returned: Fault | None = None
+        self._returned: list[Returned] = []
         self._blocked: str | None = None
         #: Names of the queues that this connection has made sure of.
         self.declared: set[str] = set()
@@ -136,11 +145,15 @@ class ClientConnection:
         self._await(methods.CONNECTION_OPEN_OK, deadline)
         self._open_channel(deadline)
 
+    def reopen_channel(self) -> None:
+        """Open a channel where the broker has closed one. What was unconfirmed is forgotten."""
+        self._open_channel(time.monotonic() + _ANSWER_TIMEOUT)
+
     def _open_channel(self, deadline: float) -> None:
         self._confirmations = Confirmations()
-        self._ask(methods.method(_CHANNEL, methods.CHANNEL_OPEN, b"\0"), methods.CHANNEL_OPEN_OK, deadline)
-        if self._confirms:
-            self._ask(methods.method(_CHANNEL, methods.CONFIRM_SELECT, b"\0"), methods.CONFIRM_SELECT_OK, deadline)
+        self.ask(methods.method(CHANNEL, methods.CHANNEL_OPEN, b"\0"), methods.CHANNEL_OPEN_OK, deadline)
+        if self.confirms:
+            self.ask(methods.method(CHANNEL, methods.CONFIRM_SELECT, b"\0"), methods.CONFIRM_SELECT_OK, deadline)
 
     # -- publishing ------------------------------------------------------------------------------------------
 
@@ -152,62 +165,47 @@ class ClientConnection:
         Returns why the broker returned a mandatory message, or None. Raises ConnectionGone, Refused,
         Unconfirmed, and OperationalError for a negative confirm.
         """
-        parts = [methods.publish_method(_CHANNEL, exchange, routing_key, mandatory)]
-        parts += methods.content_frames(_CHANNEL, header, body, self._frame_max)
-        self._returned = None
-        self._send(b"".join(parts), timeout)
-        tag = self._confirmations.published()
-        if not self._confirms:
+        self._returned.clear()
+        tag = self.write(exchange, routing_key, header, body, mandatory, timeout)
+        if not self.confirms:
             return None
+        self.wait(tag, timeout)
+        if self._confirmations.refused(tag):
+            raise OperationalError(f"{self.address.label} could not take the message (basic.nack)")
+        return self._returned[-1].fault if self._returned else None
+
+    def write(
+        self, exchange: str, routing_key: str, header: bytes, body: bytes, mandatory: bool, timeout: float
+    ) -> int:
+        """Send one message with one write, and wait for nothing; its number among those of this channel.
+
+        Raises ConnectionGone, and Unconfirmed when the broker does not take it within ``timeout`` seconds.
+        """
+        parts = [methods.publish_method(CHANNEL, exchange, routing_key, mandatory)]
+        parts += methods.content_frames(CHANNEL, header, body, self._frame_max)
+        self._send(b"".join(parts), timeout)
+        return self._confirmations.published()
+
+    def wait(self, tag: int, timeout: float) -> None:
+        """Read until every message up to ``tag`` is confirmed, positively or not.
+
+        Raises Unconfirmed after ``timeout`` seconds without, ConnectionGone, Refused.
+        """
         deadline = time.monotonic() + timeout
         while self._confirmations.up_to < tag:
             if not self._receive(deadline):
                 alarm = f": it blocks publishers ({self._blocked})" if self._blocked is not None else ""
                 raise Unconfirmed(f"no confirm from {self.address.label} in {timeout:g} s{alarm}")
             self._refuse_if_closed()
-        if self._confirmations.refused(tag):
-            raise OperationalError(f"{self.address.label} could not take the message (basic.nack)")
-        return self._returned
 
-    def declare(self, queue: Queue) -> None:
-        """Make sure that the queue, its exchange and its bindings exist, once per connection.
+    def answers(self) -> tuple[int, list[Returned]]:
+        """Up to where all is confirmed, and the returned messages of which nobody has asked yet. Reads nothing."""
+        returned, self._returned = self._returned, []
+        return self._confirmations.up_to, returned
 
-        One that exists with other properties is used as it is, with a warning. Raises ConnectionGone,
-        Refused.
-        """
-        if queue.name in self.declared or queue.no_declare:
-            return
-        bindings = queue.all_bindings()
-        for binding in bindings:
-            ex = binding.exchange
-            if ex.declarable:
-                self._declare(
-                    methods.declare_exchange(_CHANNEL, ex.name, ex.type, ex.durable, ex.auto_delete, ex.arguments),
-                    methods.EXCHANGE_DECLARE_OK,
-                    f"exchange {ex.name!r}",
-                )
-        self._declare(
-            methods.declare_queue(
-                _CHANNEL, queue.name, queue.durable, queue.exclusive, queue.auto_delete, queue.queue_arguments
-            ),
-            methods.QUEUE_DECLARE_OK,
-            f"queue {queue.name!r}",
-        )
-        for binding in bindings:
-            self._ask(
-                methods.bind_queue(_CHANNEL, queue.name, binding.exchange.name, binding.routing_key, binding.arguments),
-                methods.QUEUE_BIND_OK,
-            )
-        self.declared.add(queue.name)
-
-    def _declare(self, frame: bytes, answer: int, what: str) -> None:
-        try:
-            self._ask(frame, answer)
-        except Refused as exc:
-            if exc.code != _PRECONDITION_FAILED:
-                raise
-            logger.warning("the %s exists with other properties and is used as it is: %s", what, exc)
-            self._open_channel(time.monotonic() + _ANSWER_TIMEOUT)
+    def refused(self, tag: int) -> bool:
+        """Tell, once, whether the broker confirmed ``tag`` negatively."""
+        return self._confirmations.refused(tag)
 
     # -- the wire --------------------------------------------------------------------------------------------
 
@@ -262,6 +260,9 @@ class ClientConnection:
             for kind, _channel, payload in self._reader.feed(data):
                 if kind == methods.METHOD:
                     self._on_method(int.from_bytes(payload[:4], "big"), payload[4:])
+                elif kind == methods.HEADER and self._returned:
+                    # Of all that is sent to a publisher only returned messages have a content.
+                    self._returned[-1].header = payload
         except (BadFrame, struct.error, IndexError) as exc:
             raise ConnectionGone(f"{self.address.label}: {exc}") from exc
         return True
@@ -271,7 +272,7 @@ class ClientConnection:
             tag, multiple = methods.read_ack(arguments)
             self._confirmations.settle(tag, multiple, number == methods.BASIC_NACK)
         elif number == methods.BASIC_RETURN:
-            self._returned = methods.read_fault(arguments)
+            self._returned.append(Returned(methods.read_fault(arguments)))
         elif number == methods.CONNECTION_BLOCKED:
             self._blocked = methods.read_short_string(arguments, 0)
             logger.warning("%s blocks publishers: %s", self.address.label, self._blocked)
@@ -285,7 +286,7 @@ class ClientConnection:
         for number, arguments in self._inbox:
             if number == methods.CHANNEL_CLOSE:
                 self._inbox.clear()
-                self._send(methods.method(_CHANNEL, methods.CHANNEL_CLOSE_OK))
+                self._send(methods.method(CHANNEL, methods.CHANNEL_CLOSE_OK))
                 raise Refused(methods.read_fault(arguments))
             if number == methods.CONNECTION_CLOSE:
                 fault = methods.read_fault(arguments)
@@ -294,7 +295,11 @@ class ClientConnection:
                     self._socket.sendall(methods.method(0, methods.CONNECTION_CLOSE_OK))
                 raise ConnectionGone(f"{self.address.label} closed the connection: {fault.code} {fault.text}")
 
-    def _ask(self, frame: bytes, answer: int, deadline: float | None = None) -> bytes:
+    def ask(self, frame: bytes, answer: int, deadline: float | None = None) -> bytes:
+        """Send a method and wait for its ``answer``, until ``deadline`` (monotonic) at most; its arguments.
+
+        Raises ConnectionGone, Refused.
+        """
         self._send(frame)
         return self._await(answer, time.monotonic() + _ANSWER_TIMEOUT if deadline is None else deadline)
 
@@ -313,7 +318,7 @@ class ClientConnection:
         """Say goodbye, wait up to ``timeout`` seconds for the answer, and close the socket."""
         try:
             self._timeout = timeout
-            self._ask(methods.close(0), methods.CONNECTION_CLOSE_OK, time.monotonic() + timeout)
+            self.ask(methods.close(0), methods.CONNECTION_CLOSE_OK, time.monotonic() + timeout)
         except OperationalError as exc:
             logger.debug("closing %s: %s", self.address.label, exc)
         self.abort()
@@ -322,9 +327,3 @@ class ClientConnection:
         """Close the socket and say nothing: for a broken connection, and for the copy in a forked process."""
         with contextlib.suppress(OSError):
             self._socket.close()
-
-
-def declare_all(connection: ClientConnection, queues: Iterable[Queue]) -> None:
-    """Declare each of ``queues`` that this connection has not declared yet."""
-    for queue in queues:
-        connection.declare(queue)

@@ -12,6 +12,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Self
 
 from turbo import current
+from turbo.app.connecting import Connecting
 from turbo.app.log import Log
 from turbo.app.sending import Sender
 from turbo.app.task_keeper import TaskKeeper
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from turbo.backends.reading import ResultReader
 
 
-class Turbo(TaskKeeper):
+class Turbo(TaskKeeper, Connecting):
     """An application, as ``celery.Celery`` is one.
 
     ``main`` replaces ``__main__`` in the names of tasks. ``broker``, ``backend`` and ``include`` are the
@@ -123,7 +124,7 @@ class Turbo(TaskKeeper):
             if self._reader is None or self._reader_place != place:
                 if self._reader is not None:
                     self._reader.close()
-                self._reader = open_reader(self.conf, self.sending.thread_id)
+                self._reader = open_reader(self.conf, self.sending.publishing.thread_id)
                 self._reader_place = place
             self._reader_version = version
             return self._reader
@@ -141,7 +142,7 @@ class Turbo(TaskKeeper):
     @property
     def thread_oid(self) -> str:
         """The id of this thread as a caller: the name of its queue of rpc results."""
-        return self.sending.thread_id()
+        return self.sending.publishing.thread_id()
 
     # -- belonging to a process ------------------------------------------------------------------------------
 
@@ -161,7 +162,7 @@ class Turbo(TaskKeeper):
 
     def close(self) -> None:
         """Close the connections this app has opened. It can be used again, and then opens new ones."""
-        self.sending.close()
+        self.sending.publishing.close()
         with self._reader_lock:
             reader, self._reader = self._reader, None
         if reader is not None:
@@ -179,7 +180,7 @@ class Turbo(TaskKeeper):
         """In a forked process: let no lock stay taken by a thread that exists only in the parent."""
         self._finalize_lock = threading.RLock()
         self._reader_lock = threading.RLock()
-        self.sending.after_fork()
+        self.sending.publishing.after_fork()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.main or '__main__'}:{id(self):#x}>"

@@ -1,26 +1,20 @@
 """From a call to a published message: options, route, times, encoding, publisher, result handle.
 
-Between ``Task.apply_async`` / ``Turbo.send_task`` and whoever publishes: the hook that a worker's child has
-installed in ``current``, or this process's own broker connections. Runs in clients and children. It must
-never run a task, and never swallow a failure to publish.
+Between ``Task.apply_async`` / ``Turbo.send_task`` and ``app.publishing``, which has it published. Runs in clients and
+children. It must never run a task, and never swallow a failure to publish.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import socket
-import threading
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from turbo import current
-from turbo.amqp.client import ClientPublisher
-from turbo.amqp.tls import tls_options
-from turbo.amqp.url import parse_broker_urls
 from turbo.app import publish_signals
 from turbo.app.calling import check_arguments, check_seconds, message_fields, moment, seconds_until
+from turbo.app.publishing import Publishing
 from turbo.app.routes import Destination, TaskRouter
 from turbo.exceptions import ImproperlyConfigured
 from turbo.policy.publish_retry import ONCE, PublishRetry
@@ -35,25 +29,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("turbo.app.sending")
 
-_HOST = socket.gethostname()
 #: Milliseconds (49 days) above which RabbitMQ refuses a message's time to live. Such a message lives for ever
 #: in its queue, and the worker that gets it looks at its expiry anyway.
 _LONGEST_LIFE = 2**32 - 1
-#: Settings on which the connections depend.
-_CONNECTION_SETTINGS = (
-    "broker_write_url",
-    "broker_use_ssl",
-    "broker_connection_timeout",
-    "broker_transport_options",
-)
 _DELIVERY_MODES = {"persistent": 2, "transient": 1}
-
-
-class _Caller(threading.local):
-    """This thread as a caller: the id that names its queue of rpc results."""
-
-    pid = 0
-    oid = ""
 
 
 class Defaults:
@@ -64,6 +43,7 @@ class Defaults:
         "delivery_mode",
         "inherit_priority",
         "levels",
+        "publish_retry",
         "retry",
         "retry_policy",
         "router",
@@ -83,6 +63,7 @@ class Defaults:
         self.levels: int = conf["task_repr_maxlevels"]
         self.retry: bool = conf["task_publish_retry"]
         self.retry_policy: Mapping[str, object] = conf["task_publish_retry_policy"]
+        self.publish_retry = PublishRetry.from_setting(self.retry_policy)
         # Last, so that a setting changed meanwhile makes these be read again.
         self.version = conf.version
 
@@ -97,6 +78,14 @@ def _retries(options: Mapping[str, Any], defaults: Defaults) -> bool:
     return bool(defaults.retry if own is None else own)
 
 
+def _retry(options: Mapping[str, Any], defaults: Defaults) -> PublishRetry:
+    """How publishing is tried again, as the call and the settings say."""
+    if not _retries(options, defaults):
+        return ONCE
+    own = options.get("retry_policy")
+    return PublishRetry.from_setting({**defaults.retry_policy, **own}) if own else defaults.publish_retry
+
+
 class Sender:
     """Sends the calls of one app. Made with it; reads settings at the first call and after each change of
     them.
@@ -105,11 +94,8 @@ class Sender:
     def __init__(self, app: Turbo) -> None:
         self._app = app
         self._defaults: Defaults | None = None
-        self._client: ClientPublisher | None = None
-        self._client_version = -1
-        self._client_place: tuple[str, ...] = ()
-        self._lock = threading.Lock()
-        self._caller = _Caller()
+        #: How what is sent gets to a broker.
+        self.publishing = Publishing(app)
 
     @property
     def defaults(self) -> Defaults:
@@ -148,7 +134,7 @@ class Sender:
         headers, content_of, header, body = self._encode(
             task_id, name, args, kwargs, ignore_result, to, routed, defaults
         )
-        self._publish(to, header, body, routed, defaults, wants_result=not ignore_result)
+        self.publishing.publish(to, header, body, routed, _retry(routed, defaults), wants_result=not ignore_result)
         if publish_signals.after_receivers:
             publish_signals.after(name, to, headers, content_of)
         result = self._app.AsyncResult(task_id)
@@ -205,8 +191,8 @@ class Sender:
             expires=expires,
             expiration=expiration,
             ignore_result=ignore_result,
-            origin=get("origin") or self.origin(),
-            reply_to=get("reply_to") or self.thread_id(),
+            origin=get("origin") or self.publishing.origin(),
+            reply_to=get("reply_to") or self.publishing.thread_id(),
             delivery_mode=_delivery_mode(to.delivery_mode or defaults.delivery_mode),
             repr_levels=defaults.levels,
             **message_fields(options),
@@ -243,84 +229,3 @@ class Sender:
             left = 0.0
         life = int(left * 1000)
         return eta, expires, str(life) if life <= _LONGEST_LIFE else None
-
-    def _publish(
-        self,
-        to: Destination,
-        header: bytes,
-        body: bytes,
-        options: Mapping[str, Any],
-        defaults: Defaults,
-        wants_result: bool,
-    ) -> None:
-        """Hand the message to the publisher of this process."""
-        mandatory = bool(options.get("mandatory"))
-        declare = to.declare
-        hook = current.get_publisher()
-        if hook is not None:
-            hook.publish(to.exchange, to.routing_key, header, body, declare=declare, mandatory=mandatory)
-            return
-        if wants_result and not options.get("reply_to"):
-            # A reply that arrives before its queue exists would be lost.
-            replies = self._app.backend.reply_queue(self.thread_id())
-            declare = (*declare, replies) if replies is not None else declare
-        policy = defaults.retry_policy
-        if options.get("retry_policy"):
-            policy = {**policy, **options["retry_policy"]}
-        self.client().publish(
-            to.exchange,
-            to.routing_key,
-            header,
-            body,
-            declare=declare,
-            mandatory=mandatory,
-            retry=PublishRetry.from_setting(policy) if _retries(options, defaults) else ONCE,
-            confirm_timeout=options.get("confirm_timeout") or options.get("timeout"),
-        )
-
-    def client(self) -> ClientPublisher:
-        """Return this app's own publisher, made when first needed and again when its settings have changed."""
-        version = self._app.conf.version
-        client = self._client
-        if client is not None and self._client_version == version:
-            return client
-        with self._lock:
-            conf = self._app.conf
-            place = tuple(repr(conf[name]) for name in _CONNECTION_SETTINGS)
-            if self._client is None or self._client_place != place:
-                if self._client is not None:
-                    self._client.close()
-                transport: Mapping[str, Any] = conf["broker_transport_options"] or {}
-                self._client = ClientPublisher(
-                    parse_broker_urls(conf["broker_write_url"], tls=bool(conf["broker_use_ssl"])),
-                    tls=tls_options(conf["broker_use_ssl"]),
-                    timeout=conf["broker_connection_timeout"] or 4.0,
-                    confirms=bool(transport.get("confirm_publish", True)),
-                )
-                self._client_place = place
-            self._client_version = version
-            return self._client
-
-    def close(self) -> None:
-        """Close this app's connections."""
-        with self._lock:
-            client, self._client = self._client, None
-        if client is not None:
-            client.close()
-
-    def after_fork(self) -> None:
-        """In a forked process: forget the parent's lock. Its connections forget themselves."""
-        self._lock = threading.Lock()
-
-    def thread_id(self) -> str:
-        """Return the id of this thread in this process, as callers put it into ``reply_to``."""
-        caller = self._caller
-        pid = os.getpid()
-        if caller.pid != pid:
-            caller.pid = pid
-            caller.oid = str(uuid4())
-        return caller.oid
-
-    def origin(self) -> str:
-        """Return this process's name as a sender."""
-        return f"gen{os.getpid()}@{_HOST}"

@@ -65,7 +65,7 @@ def native(app: Turbo, options: ChildOptions) -> ExecutorMaker:
             link,
             soft,
             known_queues=options.queues,
-            declaring=app.sending.client,
+            declaring=app.sending.publishing.client,
             result_serializer=options.result_serializer,
             stores=options.stores,
         )

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.app.recording import Recorder, make_app
 from turbo import current
 from turbo.amqp.topology import Queue
-from turbo.app import sending
+from turbo.app import publishing
 from turbo.app.base import Turbo
 from turbo.app.context import Context
 from turbo.exceptions import EncodeError, ImproperlyConfigured, QueueNotFound
@@ -45,7 +45,7 @@ def test_a_plain_call(app: Turbo, sent: Recorder) -> None:
     assert message.headers == {
         "lang": "py", "task": "proj.add", "id": result.id, "shadow": None, "eta": None, "expires": None,
         "group": None, "group_index": None, "retries": 0, "timelimit": [None, None], "root_id": result.id,
-        "parent_id": None, "argsrepr": "(1,)", "kwargsrepr": "{'y': 2}", "origin": app.sending.origin(),
+        "parent_id": None, "argsrepr": "(1,)", "kwargsrepr": "{'y': 2}", "origin": app.sending.publishing.origin(),
         "ignore_result": False, "replaced_task_nesting": 0, "stamped_headers": None, "stamps": {},
     }  # fmt: skip
     assert not result.ignored
@@ -264,9 +264,9 @@ def test_settings_changed_later_hold(app: Turbo, sent: Recorder) -> None:
 def test_each_thread_and_process_is_a_caller_of_its_own(app: Turbo, monkeypatch: pytest.MonkeyPatch) -> None:
     first = app.thread_oid
     assert app.thread_oid == first
-    monkeypatch.setattr(sending.os, "getpid", lambda: 1)
+    monkeypatch.setattr(publishing.os, "getpid", lambda: 1)
     assert app.thread_oid != first
-    assert app.sending.origin().startswith("gen1@")
+    assert app.sending.publishing.origin().startswith("gen1@")
 
 
 def test_eager_mode_is_refused_rather_than_ignored(sent: Recorder) -> None:
