@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from turbo.app.base import Turbo
 from turbo.app.context import Context
+from turbo.app.entities import Broadcast, Exchange, Queue, binding
 from turbo.app.shared import current_app, current_task, shared_task
 from turbo.app.task import Task
 from turbo.result.async_result import AsyncResult
@@ -16,4 +17,17 @@ Celery = Turbo
 
 __version__ = "0.1.0"
 
-__all__ = ["AsyncResult", "Celery", "Context", "Task", "Turbo", "current_app", "current_task", "shared_task"]
+__all__ = [
+    "AsyncResult",
+    "Broadcast",
+    "Celery",
+    "Context",
+    "Exchange",
+    "Queue",
+    "Task",
+    "Turbo",
+    "binding",
+    "current_app",
+    "current_task",
+    "shared_task",
+]
