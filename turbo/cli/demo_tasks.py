@@ -42,13 +42,13 @@ def _record_fd() -> int:
     return os.open(os.environ[RECORD_VARIABLE], os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
 
 
-@app.task(name="demo.quick", ignore_result=True)
+@app.task(name="demo.quick", shared=False, ignore_result=True)
 def quick(number: int) -> None:
     """Note that it ran, and nothing else."""
     os.write(_record_fd(), RECORD.pack(os.getpid(), number))
 
 
-@app.task(name="demo.retries", bind=True, max_retries=3)
+@app.task(name="demo.retries", shared=False, bind=True, max_retries=3)
 def retries(self: Task) -> int:
     """Fail once, try again a second later; return how many attempts there were before this one."""
     if not self.request.retries:
@@ -56,7 +56,7 @@ def retries(self: Task) -> int:
     return int(self.request.retries)
 
 
-@app.task(name="demo.polite", soft_time_limit=SOFT_LIMIT)
+@app.task(name="demo.polite", shared=False, soft_time_limit=SOFT_LIMIT)
 def polite() -> str:
     """Run too long, notice the soft limit, clean up."""
     try:
@@ -66,19 +66,19 @@ def polite() -> str:
     return "never told"
 
 
-@app.task(name="demo.stubborn", time_limit=HARD_LIMIT)
+@app.task(name="demo.stubborn", shared=False, time_limit=HARD_LIMIT)
 def stubborn() -> None:
     """Run too long and listen to nothing."""
     time.sleep(FOR_EVER)
 
 
-@app.task(name="demo.doomed")
+@app.task(name="demo.doomed", shared=False)
 def doomed() -> None:
     """Take the whole child down in the middle of the task, as a crash in C code would."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@app.task(name="demo.greedy")
+@app.task(name="demo.greedy", shared=False)
 def greedy() -> int:
     """Hold on to memory; return the pid of the child that should be replaced for it."""
     _hoard.append(bytearray(b"x") * GREED_BYTES)
