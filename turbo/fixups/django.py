@@ -29,7 +29,7 @@ logger = logging.getLogger("turbo.fixups.django")
 #: The base class of tasks in a Django project, unless the app names another.
 TASK_CLASS: Final = "turbo.contrib.django.task:DjangoTask"
 #: The setting that Celery has for connections that outlive their task.
-_REUSE_MAX: Final = "CELERY_DB_REUSE_MAX"
+REUSE_MAX: Final = "CELERY_DB_REUSE_MAX"
 _SETTINGS: Final = "DJANGO_SETTINGS_MODULE"
 _SKIP_CHECKS: Final = "CELERY_SKIP_CHECKS"
 
@@ -87,7 +87,7 @@ class DjangoProject:
         from django.core.cache import close_caches
         from django.db import connections
 
-        kept = self._connections = TaskConnections(connections, close_caches, self._app.conf.get(_REUSE_MAX) or 0)
+        kept = self._connections = TaskConnections(connections, close_caches, self._app.conf.get(REUSE_MAX) or 0)
         signals.worker_process_init.connect(kept.after_fork)
         signals.task_prerun.connect(kept.before_task)
         signals.task_postrun.connect(kept.after_task)

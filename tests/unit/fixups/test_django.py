@@ -63,6 +63,13 @@ def test_the_directory_is_importable(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 @pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("namespace", ["CELERY", None])
+def test_the_number_of_tasks_to_a_connection_is_found_under_celerys_name(namespace: str | None) -> None:
+    made = app(config_source={"CELERY_DB_REUSE_MAX": 3}, namespace=namespace)
+    assert made.conf.get(django.REUSE_MAX) == 3
+
+
+@pytest.mark.usefixtures("project")
 def test_another_apps_worker_is_none_of_its_business() -> None:
     mine, before = app(), len(signals.task_prerun.receivers)
 

@@ -1,0 +1,3 @@
+from native_proj.tasks_app import app
+
+__all__ = ["app"]

@@ -1,0 +1,11 @@
+from django.core.cache.backends.redis import RedisCache
+
+from things.recorder import record
+
+
+class Watched(RedisCache):
+    """A cache that says when and where it is closed."""
+
+    def close(self, **kwargs):
+        record("cache closed")
+        super().close(**kwargs)

@@ -1,0 +1,63 @@
+import os
+
+from asgiref.sync import sync_to_async
+from django.core.cache import cache
+from django.db import connection, transaction
+from django.utils import timezone
+
+from things.models import Thing
+from things.recorder import record
+from turbo import current_app, shared_task, signals
+
+
+def backend_pid():
+    """The server's process behind the connection of this thread."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        return cursor.fetchone()[0]
+
+
+@signals.worker_init.connect
+def connect_before_the_fork(**_):
+    record("before", backend_pid())
+
+
+@signals.worker_process_init.connect
+def look_at_the_inherited(**_):
+    record("inherited", connection.connection is not None)
+
+
+@shared_task
+def zones():
+    return [str(current_app.timezone), str(timezone.get_current_timezone())]
+
+
+@shared_task
+def whose():
+    cache.set("asked", True)
+    return [os.getpid(), backend_pid()]
+
+
+@shared_task
+async def whose_in_a_coroutine():
+    return [os.getpid(), await sync_to_async(backend_pid)()]
+
+
+@shared_task(ignore_result=True)
+def lose_connection():
+    record("loses", backend_pid())
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+@shared_task
+def abandon_transaction():
+    Thing.objects.create(name="kept")
+    transaction.atomic().__enter__()
+    Thing.objects.create(name="abandoned")
+    return backend_pid()
+
+
+@shared_task
+def names():
+    return list(Thing.objects.values_list("name", flat=True).order_by("pk"))

@@ -1,0 +1,188 @@
+"""turbo's own API in a Django project on PostgreSQL: its set-up, its connections, and Django's own tasks."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.ecosystem.test_django_libraries import Site
+from tests.harness.postgres import Postgres
+from tests.harness.processes import wait_until
+from tests.harness.rabbitmq import RabbitMQ
+from tests.harness.redis_server import RedisServer
+from tests.harness.worker import WorkerProcess
+from tests.integration.adopted.place import READY, Place
+
+HERE = Path(__file__).parent
+pytestmark = pytest.mark.timeout(240)  # three servers, a database with its tables and a worker are set up once
+
+
+class Native(Site):
+    """The project's directory, its database and its client."""
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {**super().env, "DJANGO_SETTINGS_MODULE": "native_proj.settings"}
+
+    def client(self, *what: str, **env: str) -> Any:
+        return json.loads(self.run(HERE / "native_client.py", *what, **env).splitlines()[-1])
+
+    def worker(self, *options: str, **env: str) -> WorkerProcess:
+        return self.place.worker("-c", "1", *options, app="native_proj", env={**self.env, **env})
+
+    def wait_closed(self, *pids: int) -> None:
+        for pid in pids:
+            wait_until("the connection is closed", lambda pid=pid: not self.is_connected(pid), 20)  # type: ignore[misc]
+
+
+@pytest.fixture(scope="module")
+def site(
+    rabbitmq: RabbitMQ, redis_server: RedisServer, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Native]:
+    rabbitmq.ensure_running()
+    redis_server.ensure_running()
+    vhost = rabbitmq.new_vhost()
+    directory = tmp_path_factory.mktemp("native")
+    shutil.copytree(HERE / "native", directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    made = Native(Place(rabbitmq, vhost, redis_server.new_database(), directory), postgres, postgres.new_database())
+    made.run("-m", "django", "migrate", "-v", "0", "--run-syncdb")
+    yield made
+    made.place.close()
+    rabbitmq.ensure_running()
+    rabbitmq.delete_vhost(vhost)
+
+
+@pytest.fixture(scope="module")
+def worker(site: Native) -> Iterator[WorkerProcess]:
+    with site.worker(SITE_COMPLAINS="1") as running:
+        running.wait_for_line(READY, timeout=60)
+        yield running
+        running.terminate()
+        assert running.wait() == 0
+
+
+@pytest.mark.row("DJ1", "DJ2", "DJ3", "DJ4", "DJ10")
+def test_the_project_is_set_up_for_the_worker(site: Native, worker: WorkerProcess) -> None:
+    worker.wait_for_line(r"this project is not in order")
+    worker.wait_for_line(r"limits +hard 44 s")
+    worker.wait_for_line(r"things\.tasks\.whose$")
+    worker.wait_for_line(r"turbo\.django\.run$")
+    assert not re.search(r"^ *(tasks +)?demo\.", worker.output, re.MULTILINE), (
+        "tasks of turbo's demonstration are its own"
+    )
+    assert site.client("zones") == ["Europe/Oslo", "Europe/Oslo"]
+
+
+@pytest.mark.row("DJ5", "DJ6", "PL23")
+def test_connections_are_the_tasks_own(site: Native, worker: WorkerProcess) -> None:
+    ((master, before),) = site.recorded("before")
+    first, second = site.client("connections")
+    (third,) = site.client("lost")
+    child = first[0]
+    assert site.recorded("inherited") == [[child, True]], "the fork has brought the master's connection along"
+    assert len({before, first[1], second[1], third[1]}) == 4, "a connection for each task"
+    assert site.is_connected(before), "dropping it in the child did not end it for the master"
+    ((lost_in, lost),) = site.recorded("loses")
+    assert {lost_in, second[0], third[0]} == {child} != {master}, "one child ran them all, also after the loss"
+    assert site.recorded("cache closed").count([child]) >= 3
+    site.wait_closed(first[1], second[1], lost, third[1])
+
+
+@pytest.mark.row("DJ5")
+def test_a_coroutines_connection_is_closed_in_the_thread_that_has_it(site: Native, worker: WorkerProcess) -> None:
+    (child, first), (again, second) = site.client("coroutines")
+    assert child == again
+    assert first != second
+    site.wait_closed(first, second)
+
+
+@pytest.mark.row("DJ5")
+def test_a_transaction_that_a_task_left_open_is_rolled_back(site: Native, worker: WorkerProcess) -> None:
+    pid, names, (_, other) = site.client("abandoned")
+    assert (pid != other, names) == (True, ["kept"])
+    site.wait_closed(pid)
+
+
+@pytest.mark.row("DJ7", "DJ8")
+def test_tasks_are_sent_when_the_transaction_is_committed(site: Native, worker: WorkerProcess) -> None:
+    assert site.client("on_commit") == [[None, None], False, True]
+
+
+@pytest.mark.row("DJ1", "DJ5")
+def test_a_connection_lives_as_long_as_its_setting_says(site: Native) -> None:
+    own = {"SITE_QUEUE": "aged", "SITE_MAX_AGE": "600", "RECORD": str(site.place.record("aged"))}
+    unchecked = {"CELERY_SKIP_CHECKS": "1", "SITE_COMPLAINS": "1"}
+    with site.worker("-Q", "aged", **own, **unchecked) as running:
+        running.wait_for_line(READY, timeout=60)
+        first, second = site.client("connections", **own)
+        assert first == second
+        assert site.is_connected(first[1])
+        assert "this project is not in order" not in running.output
+        running.terminate()
+        assert running.wait() == 0
+
+
+# -- Django's own tasks ----------------------------------------------------------------------------------------
+
+
+def test_djangos_tasks(site: Native, worker: WorkerProcess) -> None:
+    done = site.client("enqueued")
+    assert done.pop("sent") == ["READY", False, 0]
+    context = done["context"]["value"]
+    assert context[:2] + context[3:] == ["n", 1, "RUNNING", 50, "default"]
+    values = {name: found["value"] for name, found in done.items() if found["status"] == "SUCCESSFUL"}
+    assert values.pop("from a task")
+    assert values == {"add": 3, "context": context, "coroutine": 0.1, "awaited": 7}
+    assert all(found["in order"] for found in done.values())
+    assert {len(found["workers"]) for found in done.values()} == {1}
+    assert done["add"]["called"] == [[1], {"y": 2}, "default", "add"]
+    failed = {name: found["errors"] for name, found in done.items() if found["status"] == "FAILED"}
+    assert {name: [kind for kind, _ in errors] for name, errors in failed.items()} == {
+        "fail": ["LookupError"], "not json": ["TypeError"], "killed": ["WorkerLostError"],
+    }  # fmt: skip
+    assert "in fail" in failed["fail"][0][1]
+    told = [details[1:] for details in site.recorded("task_finished")]
+    assert ["TurboBackend", "wait", "SUCCESSFUL", True] in told
+    assert ["TurboBackend", "fail", "FAILED", True] in told
+    assert ["TurboBackend", "kill", "RUNNING", False] in [details[1:] for details in site.recorded("task_started")]
+    worker.wait_for_line(r"path=things\.jobs\.add state=SUCCESSFUL")
+
+
+def test_one_of_djangos_tasks_at_its_time(site: Native, worker: WorkerProcess) -> None:
+    assert site.client("deferred") == [["READY", True, 0], "SUCCESSFUL", True]
+
+
+def test_the_page_says_what_the_projects_have() -> None:
+    page = (HERE.parents[1] / "docs" / "django.md").read_text()
+    app, tasks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    blog = HERE.parents[1] / "examples" / "django_blog" / "mysite" / "tasks_app.py"
+    assert blog.read_text().endswith(app)
+    found: dict[str, Any] = {}
+    exec(tasks, found)
+    settings = (HERE / "native" / "native_proj" / "settings.py").read_text()
+    assert found["TASKS"]["default"] == ast.literal_eval(re.search(r'"default": (.*),\n    "silent"', settings)[1])  # type: ignore[index]
+
+
+def test_what_the_backend_refuses(site: Native, worker: WorkerProcess) -> None:
+    refused = site.client("refusals")
+    assert re.fullmatch("InvalidTask(Error)?", refused.pop("queue"))
+    assert refused == {
+        "unknown": "TaskResultDoesNotExist", "of another": "TaskResultMismatch", "arguments": "TypeError",
+        "unreadable": "NotImplementedError",
+    }  # fmt: skip
+    wait_until("the one whose result nobody reads is run", lambda: bool(site.recorded("silently")), 60)
+
+
+def test_queues_and_priorities_of_djangos_tasks(site: Native) -> None:
+    site.client("queued")
+    with site.place.client.connection_for_read() as connection:
+        channel = connection.default_channel
+        messages = [channel.basic_get("express", no_ack=True) for _ in range(3)]
+    assert [message.properties["priority"] for message in messages] == [10, 5, 0]
