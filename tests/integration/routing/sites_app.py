@@ -1,0 +1,34 @@
+"""The old manual's example: one exchange ``tasks``, its queues by kind of work, all of it configuration.
+
+``ROUTING_EXTRA`` adds what a worker started later has: a queue of its own for cropping.
+"""
+
+from __future__ import annotations
+
+import os
+
+from tests.harness.oracle_record import record
+from turbo import Broadcast, Queue, Task, Turbo
+
+app = Turbo("sites", broker=os.environ.get("ROUTING_BROKER"))
+_AT = {"exchange": "tasks", "exchange_type": "topic"}
+app.conf.task_queues = {
+    "video": {**_AT, "binding_key": "video.#"},
+    "image": {**_AT, "binding_key": "image.#"},
+    "lowpri": {**_AT, "binding_key": "misc.#"},
+    **({"crop": {**_AT, "binding_key": "image.crop"}} if os.environ.get("ROUTING_EXTRA") else {}),
+    "shared": Queue("shared", consumer_arguments={"x-priority": int(os.environ.get("ROUTING_PRIORITY", "0"))}),
+    "news": Broadcast("news"),
+}
+app.conf.task_default_queue = "lowpri"
+app.conf.task_default_exchange = "tasks"
+app.conf.task_default_exchange_type = "topic"
+app.conf.task_default_routing_key = "misc.any"
+#: More than the tests send at once: whoever comes first always has room for one more.
+app.conf.worker_prefetch_multiplier = 20
+
+
+@app.task(bind=True, name="sites.work")
+def work(self: Task, what: str) -> None:
+    """Note which worker did what."""
+    record(str(self.request.hostname).partition("@")[0], what)
