@@ -132,6 +132,7 @@ def test_a_connection_lives_as_long_as_its_setting_says(site: Native) -> None:
 # -- Django's own tasks ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.row("CA18")
 def test_djangos_tasks(site: Native, worker: WorkerProcess) -> None:
     done = site.client("enqueued")
     assert done.pop("sent") == ["READY", False, 0]
@@ -152,7 +153,8 @@ def test_djangos_tasks(site: Native, worker: WorkerProcess) -> None:
     assert ["TurboBackend", "wait", "SUCCESSFUL", True] in told
     assert ["TurboBackend", "fail", "FAILED", True] in told
     assert ["TurboBackend", "kill", "RUNNING", False] in [details[1:] for details in site.recorded("task_started")]
-    worker.wait_for_line(r"path=things\.jobs\.add state=SUCCESSFUL")
+    worker.wait_for_line(r"things\.jobs\.add\[\S+\] received")
+    worker.wait_for_line(r"things\.jobs\.add\[\S+\] succeeded")
 
 
 def test_one_of_djangos_tasks_at_its_time(site: Native, worker: WorkerProcess) -> None:

@@ -148,7 +148,7 @@ class Intake:
             if message is not None:
                 data = {
                     "id": message.id,
-                    "name": message.task,
+                    "name": message.shadow or message.task,
                     "args": message.argsrepr,
                     "kwargs": message.kwargsrepr,
                     "eta": message.eta,

@@ -122,8 +122,11 @@ class TaskMessage:
 
     @property
     def label(self) -> str:
-        """``task[id]`` for one log line: both come from the wire, so they are cut to size and escaped."""
-        return f"{clean(self.task, _LONGEST_SHOWN)}[{clean(self.id, _LONGEST_SHOWN)}]"
+        """``task[id]`` for one log line: both come from the wire, so they are cut to size and escaped.
+
+        The task is called by its shadow, if the message has one.
+        """
+        return f"{clean(self.shadow or self.task, _LONGEST_SHOWN)}[{clean(self.id, _LONGEST_SHOWN)}]"
 
 
 def identify(props: Properties, body: object) -> Form:

@@ -406,3 +406,11 @@ def test_building_defaults() -> None:
     assert (properties.priority, properties.delivery_mode, properties.expiration) == (0, 2, "500")
     assert (properties.correlation_id, properties.reply_to) == ("i", "")
     assert build("i", "t", correlation_id="other")[2].correlation_id == "other"
+
+
+@pytest.mark.row("CA18")
+def test_a_shadow_stands_for_the_name_where_a_message_is_shown() -> None:
+    assert message().label == "t[i]"
+    assert message(shadow="of it").label == "of it[i]"
+    assert message(shadow="of\nit").label == "of\\nit[i]"
+    assert message(shadow=3).label == "t[i]"
