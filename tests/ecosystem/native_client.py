@@ -40,6 +40,11 @@ def abandoned():
     return [pid, tasks.names.delay().get(timeout=WAIT), tasks.whose.delay().get(timeout=WAIT)]
 
 
+def deaths():
+    for _ in range(2):
+        tasks.die.delay().get(timeout=WAIT, propagate=False)
+
+
 def on_commit():
     """What the worker finds, asked in all the ways in which one may ask at a commit."""
     seen = []

@@ -110,6 +110,17 @@ def test_a_transaction_that_a_task_left_open_is_rolled_back(site: Native, worker
     site.wait_closed(pid)
 
 
+def test_a_receiver_in_the_master_has_a_connection_as_a_task_has(site: Native, worker: WorkerProcess) -> None:
+    known = len(site.recorded("heard"))
+    site.client("deaths")
+    ((master, _),) = site.recorded("before")
+    wait_until("both deaths are heard of", lambda: len(site.recorded("heard")) == known + 2, 30)
+    (first_in, first), (second_in, second) = site.recorded("heard")[known:]
+    assert master == first_in == second_in
+    assert first != second
+    site.wait_closed(first, second)
+
+
 @pytest.mark.row("DJ7", "DJ8")
 def test_tasks_are_sent_when_the_transaction_is_committed(site: Native, worker: WorkerProcess) -> None:
     assert site.client("on_commit") == [[None, None], False, True]

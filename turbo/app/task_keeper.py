@@ -210,6 +210,10 @@ class TaskKeeper(Configured):
         modules = [import_module(name) for name in (*self.conf["imports"], *self.conf["include"])]
         return modules + self._import_discovered()
 
+    def after_hook(self) -> Callable[[], None] | None:
+        """What a worker's master calls, on their thread, after each piece of the program's code that it runs."""
+        return None if self._django is None else self._django.tidy
+
     def task_options(self) -> dict[str, TaskOptions]:
         """Return, by task name, the options that the master needs; the settings are worked in."""
         return {

@@ -80,6 +80,11 @@ class DjangoProject:
 
         return [config.name for config in apps.get_app_configs()]
 
+    def tidy(self) -> None:
+        """Close this thread's connections that are due, after a piece of the program's code in a worker's master."""
+        if self._connections is not None:
+            self._connections.after_hook()
+
     def _worker_begins(self, sender: Any, **_: object) -> None:
         """A worker is about to fork. Connect what its children do around their tasks, after the program's receivers."""
         if sender.app is not self._app:

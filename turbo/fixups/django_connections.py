@@ -1,6 +1,7 @@
 """Django's connections to databases and caches around a worker's tasks: none is inherited, none outlives its time.
 
-Called through signals: before the fork in the command, after it and around each task in a child. What it is given is
+Called through signals: before the fork in the command, after it and around each task in a child; and in the master
+after each piece of the program's code. What it is given is
 Django's handler of connections, so that it imports nothing of Django's. It must never end a connection that another
 process uses: a forked process has its parent's sockets, and closing a connection in order says goodbye to the server
 on them.
@@ -8,12 +9,12 @@ on them.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
 logger = logging.getLogger("turbo.fixups.django")
@@ -73,11 +74,12 @@ class TaskConnections:
             self._uses = 0
         self._look(kept)
         self._close_caches()
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            return
-        self._look_beside(loop, kept)
+        self._look_beside(kept)
+
+    def after_hook(self) -> None:
+        """Something that is no task has ended: a handler or receiver in the worker's master."""
+        self._look(kept=False)
+        self._close_caches()
 
     # -- inside ------------------------------------------------------------------------------------------
 
@@ -103,8 +105,14 @@ class TaskConnections:
             if not kept:
                 _close_pool(connection)
 
-    def _look_beside(self, loop: asyncio.AbstractEventLoop, kept: bool) -> None:
+    def _look_beside(self, kept: bool) -> None:
         """A coroutine's queries ran in another thread, which asgiref keeps for them: look there as well."""
+        import asyncio  # clients import this module and may do without
+
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return
         from asgiref.sync import sync_to_async
 
         look = loop.create_task(sync_to_async(self._look)(kept))

@@ -40,9 +40,16 @@ class _Call:
 class HookThread:
     """A queue of calls and the thread that works it off."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        patience: float = PATIENCE,
+        tidy: Callable[[], None] | None = None,
+    ) -> None:
+        """``patience`` in seconds; ``tidy`` is called on the thread after each call, within its time."""
         self._loop = loop
         self._patience = patience
+        self._tidy = tidy
         self._queue: queue.SimpleQueue[_Call] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._running: _Call | None = None
@@ -89,7 +96,16 @@ class HookThread:
                 value = call.call()
             except Exception:
                 logger.exception("%s raised", call.name)
+            if self._tidy is not None:
+                self._tidied(call)
             self._tell(self._ended, me, call, value)
+
+    def _tidied(self, call: _Call) -> None:
+        try:
+            assert self._tidy is not None
+            self._tidy()
+        except Exception:
+            logger.exception("Tidying up after %s raised", call.name)
 
     def _tell(self, what: Callable[..., None], *args: Any) -> None:
         try:

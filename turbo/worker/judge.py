@@ -58,7 +58,7 @@ class AppJudge(NativeJudge):
         """The master's loop runs."""
         super().begin(loop, verdicts, store)
         self._store = store
-        self._hooks = HookThread(loop, self._options.hook_timeout)
+        self._hooks = HookThread(loop, self._options.hook_timeout, self._app.after_hook())
         self._received = Audience(self._hooks, "task_received")
 
     # -- messages ----------------------------------------------------------------------------------------

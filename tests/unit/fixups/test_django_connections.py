@@ -93,6 +93,13 @@ def test_an_eager_task_leaves_its_callers_connections_alone() -> None:
     assert (connection.done, caches) == ([], [])
 
 
+def test_what_is_no_task_does_not_count_as_one() -> None:
+    connection = Connection()
+    connections, _, caches = kept(connection)
+    connections.after_hook()
+    assert (connection.done, caches) == (["close if due"], ["closed"])
+
+
 def test_reuse_counts_tasks() -> None:
     connection = Connection()
     connections, _, _ = kept(connection, reuse_max=3)

@@ -1,4 +1,5 @@
 import os
+import signal
 
 from asgiref.sync import sync_to_async
 from django.core.cache import cache
@@ -8,6 +9,8 @@ from django.utils import timezone
 from things.models import Thing
 from things.recorder import record
 from turbo import current_app, shared_task, signals
+
+MASTER = 0
 
 
 def backend_pid():
@@ -19,12 +22,20 @@ def backend_pid():
 
 @signals.worker_init.connect
 def connect_before_the_fork(**_):
+    global MASTER
+    MASTER = os.getpid()
     record("before", backend_pid())
 
 
 @signals.worker_process_init.connect
 def look_at_the_inherited(**_):
     record("inherited", connection.connection is not None)
+
+
+@signals.task_failure.connect
+def look_in_the_master(task_id, **_):
+    if os.getpid() == MASTER:
+        record("heard", backend_pid())
 
 
 @shared_task
@@ -61,3 +72,8 @@ def abandon_transaction():
 @shared_task
 def names():
     return list(Thing.objects.values_list("name", flat=True).order_by("pk"))
+
+
+@shared_task
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
