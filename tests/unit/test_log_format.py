@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import pickle
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from turbo import current, log_format
 from turbo.log_format import (
+    JsonFormatter,
     LineHandler,
     LogSetup,
     RedirectedStream,
     TaskFormatter,
     WorkerFormatter,
+    formats,
     get_task_logger,
     level_number,
     printable,
@@ -150,7 +155,7 @@ def test_a_line_that_cannot_be_written_is_counted(tmp_path: Path) -> None:
 @pytest.mark.row("LG1", "LG13")
 @pytest.mark.usefixtures("logging_as_found")
 def test_a_child_writes_its_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_format, "_process_name", "MainProcess")
+    monkeypatch.setattr(formats, "_process_name", "MainProcess")
     log_format.install(LogSetup(logging.INFO, str(tmp_path / "w%I.log"), worker_format="%(processName)s %(message)s"))
     logging.getLogger("turbo.test").info("from the master")
     log_format.enter_child(2, "ForkPoolWorker-2")
@@ -174,7 +179,7 @@ def test_a_hijacked_root_loses_its_handlers_and_another_keeps_them(tmp_path: Pat
 @pytest.mark.row("LG4")
 @pytest.mark.usefixtures("logging_as_found")
 def test_what_a_child_prints_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_format, "_process_name", "MainProcess")
+    monkeypatch.setattr(formats, "_process_name", "MainProcess")
     monkeypatch.setattr(sys, "stdout", sys.stdout)
     monkeypatch.setattr(sys, "stderr", sys.stderr)
     log = tmp_path / "log"
@@ -210,3 +215,114 @@ def test_levels(given: str | int, number: int) -> None:
 def test_an_unknown_level_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match="'LOUD'.*DEBUG, INFO"):
         level_number("LOUD")
+
+
+class TestTaskRecord:
+    """Records that know their task, whoever formats them."""
+
+    def made(self, **extra: object) -> logging.LogRecord:
+        logger = logging.getLogger("turbo.test.records")
+        token = current.push(Named, Named)
+        try:
+            return logger.makeRecord("any.logger", 20, "x.py", 1, "hello", (), None, extra=extra)
+        finally:
+            current.pop(token)
+
+    @pytest.fixture(autouse=True)
+    def named(self) -> Iterator[None]:
+        before = logging.getLogRecordFactory()
+        logging.setLogRecordFactory(logging.LogRecord)
+        log_format.name_tasks()
+        yield
+        logging.setLogRecordFactory(before)
+
+    @pytest.mark.row("LG2")
+    def test_any_formatter_may_ask_for_the_task_afterwards_too(self) -> None:
+        form = logging.Formatter("%(task_name)s %(task_id)s %(message)s")
+        assert form.format(self.made()) == "proj.add task-id hello"
+        assert (self.made().task_name, self.made().task_id) == ("proj.add", "task-id")  # type: ignore[attr-defined]
+
+    def test_extra_may_name_another(self) -> None:
+        form = logging.Formatter("%(task_name)s %(task_id)s")
+        assert form.format(self.made(task_id="another")) == "proj.add another"
+        assert TaskFormatter("%(task_name)s %(task_id)s", None, False).format(self.made(task_id="b")) == "proj.add b"
+
+    def test_outside_of_tasks_the_places_are_marked(self) -> None:
+        made = logging.getLogger("turbo.test.records").makeRecord("n", 20, "x.py", 1, "hi", (), None)
+        assert logging.Formatter("%(task_name)s[%(task_id)s] %(message)s").format(made) == "???[???] hi"
+
+    def test_it_travels_to_another_process(self) -> None:
+        made = pickle.loads(pickle.dumps(self.made()))
+        assert logging.Formatter("%(task_name)s %(message)s").format(made) == "proj.add hello"
+
+    def test_a_programs_own_factory_stays(self) -> None:
+        class Own(logging.LogRecord):
+            pass
+
+        logging.setLogRecordFactory(Own)
+        log_format.name_tasks()
+        assert logging.getLogRecordFactory() is Own
+
+
+class TestJson:
+    """A line is one JSON object."""
+
+    def line(self, made: logging.LogRecord) -> dict[str, Any]:
+        text = JsonFormatter().format(made)
+        assert "\n" not in text and text.isascii()
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+    def with_extra(self, **extra: object) -> logging.LogRecord:
+        return logging.getLogger("n").makeRecord("n", logging.WARNING, "x.py", 1, "hi", (), None, extra=extra)
+
+    def test_the_usual(self) -> None:
+        assert self.line(record("ready %s", "ä\n")) == {
+            "time": "1970-01-01T00:00:00.000+00:00", "level": "INFO", "logger": "turbo.master",
+            "message": "ready ä\n", "process": log_format.process_name(), "pid": os.getpid(),
+        }  # fmt: skip
+
+    def test_in_a_task(self) -> None:
+        token = current.push(Named, Named)
+        try:
+            line = self.line(record("hi"))
+        finally:
+            current.pop(token)
+        assert (line["task_name"], line["task_id"]) == ("proj.add", "task-id")
+
+    def test_about_a_task(self) -> None:
+        line = self.line(self.with_extra(data={"id": "an id", "name": "proj.sub", "runtime": 1.5}))
+        assert (line["task_name"], line["task_id"], line["data"]["runtime"]) == ("proj.sub", "an id", 1.5)
+
+    def test_extra_is_there_and_forges_nothing(self) -> None:
+        line = self.line(self.with_extra(order=7, who=Named, level="FORGED", pid=0))
+        assert (line["order"], line["level"], line["pid"]) == (7, "WARNING", os.getpid())
+        assert line["who"] == repr(Named)
+
+    def test_tracebacks(self) -> None:
+        try:
+            raise ValueError("bo\nom")
+        except ValueError:
+            made = logging.LogRecord("n", logging.ERROR, "x.py", 1, "failed", (), sys.exc_info(), sinfo="Stack here")
+        line = self.line(made)
+        assert line["exception"].startswith("Traceback") and line["exception"].endswith("ValueError: bo\nom")
+        assert line["stack"] == "Stack here"
+
+    @pytest.mark.parametrize("value", [{(1, 2): 3}, float("nan"), "\ud800", b"\xff"])
+    def test_what_is_no_json_is_shown(self, value: object) -> None:
+        assert self.line(self.with_extra(value=value, count=1))["count"] == 1
+
+    def test_what_holds_itself_is_shown(self) -> None:
+        loop: list[object] = []
+        loop.append(loop)
+        assert self.line(self.with_extra(loop=loop))["loop"] == "[[...]]"
+
+    @pytest.mark.usefixtures("logging_as_found")
+    def test_both_handlers_write_it(self, tmp_path: Path) -> None:
+        log_format.install(LogSetup(logging.INFO, str(tmp_path / "log"), json=True, colour=True))
+        logging.getLogger("turbo.test").info("one")
+        get_task_logger("proj.json.of.this.test").info("two")
+        lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+        assert [(line["logger"], line["message"]) for line in lines] == [
+            ("turbo.test", "one"), ("proj.json.of.this.test", "two"),
+        ]  # fmt: skip

@@ -11,6 +11,11 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
+from celery._state import get_current_task
+from celery.utils.log import ColorFormatter
+
+from turbo.log_format import TASK_LOGGER, JsonFormatter
+
 if TYPE_CHECKING:
     from celery import Celery
 
@@ -19,6 +24,29 @@ if TYPE_CHECKING:
 #: Libraries below turbo that say more at INFO than an operator wants to read.
 _CHATTY = ("pika", "asyncio")
 
+#: Whether lines are JSON. Written by :func:`set_up` in the command; children inherit it.
+_json = False
+
+
+class TaskJsonFormatter(JsonFormatter):
+    """JSON lines that name the task of Celery's that runs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format one record."""
+        task = get_current_task()
+        if task is not None and task.request:
+            record.__dict__.setdefault("task_name", task.name)
+            record.__dict__.setdefault("task_id", task.request.id)
+        return super().format(record)
+
+
+def _write_json() -> None:
+    """Put JSON in the place of Celery's formats; a formatter of the app's own stays."""
+    for logger in (logging.getLogger(), logging.getLogger(TASK_LOGGER)):
+        for handler in logger.handlers:
+            if isinstance(handler.formatter, ColorFormatter):
+                handler.setFormatter(TaskJsonFormatter())
+
 
 def set_up(app: Celery, setup: LogSetup, hostname: str) -> None:
     """Do what ``celery worker`` does with ``-l``, ``-f`` and the settings."""
@@ -26,6 +54,10 @@ def set_up(app: Celery, setup: LogSetup, hostname: str) -> None:
     taken_over = app.log.setup(setup.level, setup.logfile, redirect_stdouts=False, colorize=colour, hostname=hostname)
     if taken_over:
         return
+    global _json
+    _json = setup.json
+    if _json:
+        _write_json()
     for name in _CHATTY:
         logger = logging.getLogger(name)
         if logger.level == logging.NOTSET:
@@ -47,3 +79,5 @@ def enter_child(app: Celery, hostname: str) -> None:
         str(os.environ.get("CELERY_LOG_REDIRECT_LEVEL")),
         hostname=hostname,
     )
+    if _json:
+        _write_json()

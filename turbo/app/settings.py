@@ -239,6 +239,7 @@ _TURBO: Final = (
         "Seconds that a receiver of a signal, or a request's method, may take in the master "
         "before the others go on without it."),
     own("worker_async_concurrency", "int", 100, "How many tasks that are coroutines a child runs at once."),
+    own("worker_log_json", "bool", False, "Write each log line as a JSON object."),
     own("worker_max_memory_per_child_hard", "any", None,
         "KiB, or text such as 1GB, at which a child is killed "
         "mid-task."),

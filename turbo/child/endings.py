@@ -119,12 +119,15 @@ class Endings:
         einfo = ExceptionInfo(error, _trace_of(error), internal=_is_internal(run, error))
         trace = einfo.traceback
         if einfo.internal:
-            logger.critical("Task %s INTERNAL ERROR: %r\n%s", message.label, error, trace)
+            data = _failure_data(run, einfo, "INTERNAL ERROR")
+            logger.critical("Task %s INTERNAL ERROR: %r\n%s", message.label, error, trace, extra={"data": data})
             hearers.internal_error(run, error, einfo)
         elif plan.throws and isinstance(error, plan.throws):
-            logger.info("Task %s raised expected: %r", message.label, error)
+            data = _failure_data(run, einfo, "raised expected")
+            logger.info("Task %s raised expected: %r", message.label, error, extra={"data": data})
         else:
-            logger.error("Task %s raised unexpected: %r\n%s", message.label, error, trace)
+            data = _failure_data(run, einfo, "raised unexpected")
+            logger.error("Task %s raised unexpected: %r\n%s", message.label, error, trace, extra={"data": data})
         try:
             followups.after_failure(self._app, message, run.request, error, trace)
         except (TurboError, TypeError, ValueError) as failure:
@@ -142,7 +145,7 @@ class Endings:
     def _retried(self, run: Run, retry: Retry) -> Asked | None:
         """The body sent itself again."""
         plan, message = run.plan, run.message
-        logger.info("Task %s retry: %s", message.label, retry)
+        logger.info("Task %s retry: %s", message.label, retry, extra={"data": _data(run)})
         trace = _trace_of(retry)
         store = self._documents.failure(message, plan, states.RETRY, retry.exc, trace, run.request)
         if plan.hears_retry or hearers.retry_receivers or hearers.postrun_receivers:
@@ -157,7 +160,7 @@ class Endings:
 
     def _ignored(self, run: Run, ignore: Ignore) -> None:
         """The body asked that nothing be recorded."""
-        logger.info("Task %s ignored", run.message.label)
+        logger.info("Task %s ignored", run.message.label, extra={"data": _data(run)})
         hearers.postrun(run, ignore, states.IGNORED)
         self._end(run, Ending.IGNORE, told=self._told(run, ignore))
         traceback.clear_frames(ignore.__traceback__)
@@ -165,7 +168,7 @@ class Endings:
     def _rejected(self, run: Run, reject: Reject) -> Asked | None:
         """The body rejected its message. One that will not come back has failed, as far as anybody can see."""
         plan, message = run.plan, run.message
-        logger.warning("Task %s rejected: %r", message.label, reject)
+        logger.warning("Task %s rejected: %r", message.label, reject, extra={"data": _data(run)})
         ending = Ending.REJECT_REQUEUE if reject.requeue else Ending.REJECT
         store = b""
         if not reject.requeue:
@@ -251,7 +254,8 @@ class Endings:
 
     def _log_success(self, run: Run, result: object, runtime: float) -> None:
         text = saferepr(result, run.plan.task.resultrepr_maxsize)
-        logger.info("Task %s succeeded in %ss: %s", run.message.label, runtime, text)
+        data = _data(run, return_value=text, runtime=runtime)
+        logger.info("Task %s succeeded in %ss: %s", run.message.label, runtime, text, extra={"data": data})
 
     def _end(self, run: Run, ending: Ending, store: bytes = b"", told: bytes = b"") -> None:
         """Settle a task that ran, by the ack table."""
@@ -272,6 +276,18 @@ def _verb(run: Run, ending: Ending) -> Verb:
 def _is_internal(run: Run, error: BaseException) -> bool:
     """Whether it is turbo that failed, or what the message says shall follow; not the body."""
     return run.returned and not isinstance(error, EncodeError | OperationalError)
+
+
+def _data(run: Run, **more: object) -> dict[str, object]:
+    """What a log line about a task's end tells programs, as ``data`` of its record; the names are Celery's."""
+    message = run.message
+    return {"id": message.id, "name": message.task, "args": message.argsrepr, "kwargs": message.kwargsrepr, **more}
+
+
+def _failure_data(run: Run, einfo: ExceptionInfo, description: str) -> dict[str, object]:
+    exc, trace = saferepr(einfo.exception), einfo.traceback
+    return _data(run, exc=exc, traceback=trace, description=description, internal=einfo.internal,
+                 hostname=run.request.hostname)  # fmt: skip
 
 
 def _log_unheard(run: Run) -> None:

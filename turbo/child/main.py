@@ -61,6 +61,7 @@ def native(app: Turbo, options: ChildOptions) -> ExecutorMaker:
 
     def make(_boot: ChildBoot, link: ChildLink, soft: SoftLimit) -> NativeExecutor:
         app.set_current()
+        log_format.name_tasks()
         reporter = Reporter(
             link,
             soft,

@@ -86,6 +86,7 @@ def _node() -> list[click.Parameter]:
             metavar="PATH",
             help="Log here instead of standard error. %n name, %h host, %i and %I the child's index.",
         ),
+        EnvOption(["--log-json"], is_flag=True, help="Write each log line as a JSON object."),
         EnvOption(["--pidfile"], metavar="PATH", help="Keep the pid here, and start only if no other worker does."),
     ]
 

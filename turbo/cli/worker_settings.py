@@ -63,6 +63,8 @@ def write_into(conf: Settings, given: Mapping[str, Any]) -> None:
             conf[setting] = given[option]
     if given["task_events"]:
         conf["worker_send_task_events"] = True
+    if given["log_json"]:
+        conf["worker_log_json"] = True
     if given["disable_prefetch"]:
         conf["worker_disable_prefetch"] = True
     if given["include"]:
@@ -82,6 +84,7 @@ def log_setup(conf: Settings, level: int, logfile: str | None) -> LogSetup:
         worker_datefmt=conf["worker_log_datefmt"],
         task_format=conf["worker_task_log_format"],
         task_datefmt=conf["worker_task_log_datefmt"],
+        json=conf["worker_log_json"],
         colour=conf["worker_log_color"],
         hijack_root=conf["worker_hijack_root_logger"],
         redirect_level=redirect,

@@ -126,7 +126,7 @@ def test_what_comes_after_the_body_is_no_fault_of_the_task(heard: Scene) -> None
     heard.wait(heard.send("act"), "task_success")
 
 
-@pytest.mark.row("SG12", "SG13", "SG14", "SG17", "SG18")
+@pytest.mark.row("SG12", "SG13", "SG14", "SG17", "SG18", "LG7")
 def test_the_life_of_a_worker(heard: Scene) -> None:
     """The last test with this worker: it ends."""
     heard.wait(heard.send("act"), "task_success")
@@ -172,7 +172,7 @@ def test_bad_receivers(bad: Scene) -> None:
     bad.worker.wait_for_line("task_received is not sent any more", timeout=30)
 
 
-@pytest.mark.row("SG17")
+@pytest.mark.row("SG17", "LG6")
 def test_logging_is_taken_over(bad: Scene) -> None:
     assert "MINE" in bad.worker.output
     assert "MainProcess]" not in bad.worker.output

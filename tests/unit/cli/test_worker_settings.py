@@ -16,6 +16,7 @@ NOTHING_GIVEN: dict[str, Any] = {
     "prefetch_multiplier": None,
     "prefetch": None,
     "disable_prefetch": False,
+    "log_json": False,
     "task_events": False,
     "without_heartbeat": False,
     "heartbeat_interval": None,

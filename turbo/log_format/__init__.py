@@ -1,9 +1,8 @@
-"""How a log line looks and how it reaches its file: Celery's formats, one write a line, nothing forged.
+"""Logging of a worker's processes: set up once by the command, its lines whole and nothing in them forged.
 
-The command sets logging up once, before anything is forked (:func:`install`); a child then only says who
-it is (:func:`enter_child`). Text that came over the wire goes through :func:`printable` before it is logged,
-so that a message can neither forge a second line nor speak to the terminal. It must never raise into the code
-that logs.
+The command sets logging up before anything is forked (:func:`install`); a child then only says who it is
+(:func:`enter_child`). ``formats`` makes the lines, ``redirection`` makes lines of what is printed. It must never raise
+into the code that logs.
 """
 
 from __future__ import annotations
@@ -11,32 +10,53 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import re
 import select
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from turbo import current
+from turbo.log_format.formats import (
+    TASK_FORMAT,
+    WORKER_FORMAT,
+    JsonFormatter,
+    TaskFormatter,
+    TaskRecord,
+    WorkerFormatter,
+    name_process,
+    printable,
+    process_name,
+)
+from turbo.log_format.redirection import RedirectedStream, redirect_stdouts
 
-WORKER_FORMAT: Final = "[%(asctime)s: %(levelname)s/%(processName)s] %(message)s"
-TASK_FORMAT: Final = "[%(asctime)s: %(levelname)s/%(processName)s] %(task_name)s[%(task_id)s]: %(message)s"
+__all__ = [
+    "LEVELS",
+    "TASK_FORMAT",
+    "TASK_LOGGER",
+    "WORKER_FORMAT",
+    "JsonFormatter",
+    "LineHandler",
+    "LogSetup",
+    "RedirectedStream",
+    "TaskFormatter",
+    "WorkerFormatter",
+    "enter_child",
+    "get_task_logger",
+    "install",
+    "level_number",
+    "name_tasks",
+    "printable",
+    "process_name",
+    "redirect_stdouts",
+    "with_index",
+]
+
 #: The logger above all that tasks get from ``get_task_logger``; Celery's name: configurations refer to it.
 TASK_LOGGER: Final = "celery.task"
-#: What tasks print is logged here.
-REDIRECTED_LOGGER: Final = "celery.redirected"
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "FATAL")
 
 _STDERR: Final = 2
 #: A terminal or pipe that takes nothing for so long (milliseconds) loses the line.
 _PATIENCE_MS: Final = 1000
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-#: The same, but for what a formatted record may hold: its traceback has lines and indents.
-_CONTROL_IN_RECORD: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
-_COLOURS: Final = {"DEBUG": 34, "WARNING": 33, "ERROR": 31, "CRITICAL": 35}
-
-_process_name = "MainProcess"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +69,8 @@ class LogSetup:
     worker_datefmt: str | None = None
     task_format: str = TASK_FORMAT
     task_datefmt: str | None = None
+    #: Lines are JSON objects; the formats and the colour do not matter then.
+    json: bool = False
     #: None: colour on a terminal, unless NO_COLOR is set.
     colour: bool | None = None
     #: Replace the handlers that the root logger had.
@@ -70,60 +92,6 @@ def level_number(name: str | int) -> int:
     if text not in LEVELS:
         raise ValueError(f"{name!r} is no log level: {', '.join(LEVELS)}")
     return logging.CRITICAL if text == "FATAL" else logging.getLevelNamesMapping()[text]
-
-
-def printable(value: object, limit: int = 400) -> str:
-    """Text from outside, fit for a log line: one line, no control characters, at most ``limit`` long."""
-    if isinstance(value, bytes | bytearray | memoryview):
-        text = bytes(value[: limit + 1]).decode("utf-8", "backslashreplace")
-    else:
-        text = str(value)
-    cut = text[:limit]
-    if not cut.isprintable():
-        cut = _CONTROL.sub(_escape, cut)
-    return cut if len(text) <= limit else cut + "…"
-
-
-def _escape(found: re.Match[str]) -> str:
-    return found.group().encode("unicode_escape").decode("ascii")
-
-
-def process_name() -> str:
-    """Who this process is in its log lines: ``MainProcess``, ``ForkPoolWorker-1`` …"""
-    return _process_name
-
-
-class WorkerFormatter(logging.Formatter):
-    """Celery's worker format: this process's name, control characters escaped, colour by level if asked."""
-
-    def __init__(self, form: str, datefmt: str | None, colour: bool) -> None:
-        super().__init__(form, datefmt)
-        self._colour = colour
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Format one record."""
-        record.processName = _process_name
-        text = super().format(record)
-        text = self._clean(text)
-        number = _COLOURS.get(record.levelname) if self._colour else None
-        return text if number is None else f"\x1b[{number}m{text}\x1b[0m"
-
-    def _clean(self, text: str) -> str:
-        return _CONTROL_IN_RECORD.sub(_escape, text)
-
-
-class TaskFormatter(WorkerFormatter):
-    """The format of what tasks log: with the running task's name and id. Their own text is left as it is."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Format one record."""
-        frame = current.top()
-        record.__dict__.setdefault("task_name", getattr(frame.task, "name", "???") if frame else "???")
-        record.__dict__.setdefault("task_id", getattr(frame.request, "id", "???") if frame else "???")
-        return super().format(record)
-
-    def _clean(self, text: str) -> str:
-        return text
 
 
 class LineHandler(logging.Handler):
@@ -209,25 +177,28 @@ def install(setup: LogSetup, index: int = 0) -> None:
     global _setup
     _setup = setup
     path = None if setup.logfile is None else with_index(setup.logfile, index)
-    colour = _wants_colour(setup)
     root = logging.getLogger()
     if setup.hijack_root:
         _remove_handlers(root)
     if setup.hijack_root or not root.handlers:
         worker = LineHandler(path)
-        worker.setFormatter(WorkerFormatter(setup.worker_format, setup.worker_datefmt, colour))
+        worker.setFormatter(_formatter(WorkerFormatter, setup, setup.worker_format, setup.worker_datefmt))
         root.addHandler(worker)
         root.setLevel(setup.level)
     tasks = logging.getLogger(TASK_LOGGER)
     _remove_handlers(tasks)
     task_handler = LineHandler(path)
-    task_handler.setFormatter(TaskFormatter(setup.task_format, setup.task_datefmt, colour))
+    task_handler.setFormatter(_formatter(TaskFormatter, setup, setup.task_format, setup.task_datefmt))
     tasks.addHandler(task_handler)
     tasks.setLevel(setup.level)
     tasks.propagate = False
     for chatty in ("pika", "asyncio"):
         logging.getLogger(chatty).setLevel(max(setup.level, logging.WARNING))
     logging.captureWarnings(True)
+
+
+def _formatter(kind: type[WorkerFormatter], setup: LogSetup, form: str, datefmt: str | None) -> logging.Formatter:
+    return JsonFormatter() if setup.json else kind(form, datefmt, _wants_colour(setup))
 
 
 def _remove_handlers(logger: logging.Logger) -> None:
@@ -239,8 +210,7 @@ def _remove_handlers(logger: logging.Logger) -> None:
 
 def enter_child(index: int, name: str) -> None:
     """In a new child: its name for log lines, its own file if the file's name has the index, its streams."""
-    global _process_name
-    _process_name = name
+    name_process(name)
     setup = _setup
     if setup is None:
         return
@@ -248,6 +218,15 @@ def enter_child(index: int, name: str) -> None:
         install(setup, index)
     if setup.redirect_level is not None:
         redirect_stdouts(setup.redirect_level)
+
+
+def name_tasks() -> None:
+    """From now on every record of this process knows the task in which it was made, whoever formats it.
+
+    It has ``task_name`` and ``task_id``, where ``extra`` gives it no others. A program's own factory of records stays.
+    """
+    if logging.getLogRecordFactory() is logging.LogRecord:
+        logging.setLogRecordFactory(TaskRecord)
 
 
 def get_task_logger(name: str) -> logging.Logger:
@@ -262,61 +241,3 @@ def get_task_logger(name: str) -> logging.Logger:
     if ancestor is None:
         logger.parent = ours
     return logger
-
-
-class RedirectedStream:
-    """Stands in for ``sys.stdout`` or ``sys.stderr``: what is written becomes log records, a line each."""
-
-    encoding = "utf-8"
-    errors = "backslashreplace"
-    mode = "w"
-    name = None
-    closed = False
-
-    def __init__(self, logger: logging.Logger, level: int) -> None:
-        self._logger = logger
-        self._level = level
-        self._inside = False
-
-    def write(self, text: str) -> int:
-        """Log the lines of ``text``; what logging itself writes while it does so is dropped."""
-        if self._inside:
-            return 0
-        self._inside = True
-        try:
-            for line in text.rstrip().splitlines():
-                if line.strip():
-                    self._logger.log(self._level, "%s", line)
-        finally:
-            self._inside = False
-        return len(text)
-
-    def writelines(self, lines: list[str]) -> None:
-        """Log each of ``lines``."""
-        for line in lines:
-            self.write(line)
-
-    def flush(self) -> None:
-        """Nothing is held back."""
-
-    def close(self) -> None:
-        """Programs may try; the stream stays."""
-
-    def isatty(self) -> bool:
-        """Never a terminal."""
-        return False
-
-    def writable(self) -> bool:
-        """Always."""
-        return True
-
-    def fileno(self) -> int:
-        """The descriptor that log lines go to by default, for programs that must have one."""
-        return _STDERR
-
-
-def redirect_stdouts(level: int = logging.WARNING, logger: logging.Logger | None = None) -> None:
-    """Turn what this process prints from now on into log records of ``celery.redirected``."""
-    stream = RedirectedStream(logger or logging.getLogger(REDIRECTED_LOGGER), level)
-    sys.stdout = stream
-    sys.stderr = stream

@@ -1,0 +1,73 @@
+"""What a process prints, made log records: the stream that stands in for ``sys.stdout`` and ``sys.stderr``.
+
+Installed in children as they start, and by tasks that ask ``app.log`` for it. It must never write to the streams it
+replaces: what logging itself prints while it logs is dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Final
+
+#: What tasks print is logged here.
+REDIRECTED_LOGGER: Final = "celery.redirected"
+_STDERR: Final = 2
+
+
+class RedirectedStream:
+    """Stands in for ``sys.stdout`` or ``sys.stderr``: what is written becomes log records, a line each."""
+
+    encoding = "utf-8"
+    errors = "backslashreplace"
+    mode = "w"
+    name = None
+    closed = False
+
+    def __init__(self, logger: logging.Logger, level: int) -> None:
+        self._logger = logger
+        self._level = level
+        self._inside = False
+
+    def write(self, text: str) -> int:
+        """Log the lines of ``text``; what logging itself writes while it does so is dropped."""
+        if self._inside:
+            return 0
+        self._inside = True
+        try:
+            for line in text.rstrip().splitlines():
+                if line.strip():
+                    self._logger.log(self._level, "%s", line)
+        finally:
+            self._inside = False
+        return len(text)
+
+    def writelines(self, lines: list[str]) -> None:
+        """Log each of ``lines``."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        """Programs may try; the stream stays."""
+
+    def isatty(self) -> bool:
+        """Never a terminal."""
+        return False
+
+    def writable(self) -> bool:
+        """Always."""
+        return True
+
+    def fileno(self) -> int:
+        """The descriptor that log lines go to by default, for programs that must have one."""
+        return _STDERR
+
+
+def redirect_stdouts(level: int = logging.WARNING, logger: logging.Logger | None = None) -> None:
+    """Turn what this process prints from now on into log records of ``celery.redirected``."""
+    stream = RedirectedStream(logger or logging.getLogger(REDIRECTED_LOGGER), level)
+    sys.stdout = stream
+    sys.stderr = stream
