@@ -31,6 +31,10 @@ def lost():
     return connections("1")
 
 
+def pooled():
+    return [tasks.whose_of_a_pool.delay().get(timeout=WAIT) for _ in range(2)]
+
+
 def coroutines():
     return [tasks.whose_in_a_coroutine.delay().get(timeout=WAIT) for _ in range(2)]
 

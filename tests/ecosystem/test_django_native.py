@@ -96,6 +96,16 @@ def test_connections_are_the_tasks_own(site: Native, worker: WorkerProcess) -> N
 
 
 @pytest.mark.row("DJ5")
+def test_a_pool_is_the_tasks_own(site: Native, worker: WorkerProcess) -> None:
+    ((_, before),) = site.recorded("before, pooled")
+    (child, first), (again, second) = site.client("pooled")
+    assert child == again
+    assert len({before, first, second}) == 3
+    site.wait_closed(first, second)
+    assert site.is_connected(before), "dropping the pool in the child did not end the master's"
+
+
+@pytest.mark.row("DJ5")
 def test_a_coroutines_connection_is_closed_in_the_thread_that_has_it(site: Native, worker: WorkerProcess) -> None:
     (child, first), (again, second) = site.client("coroutines")
     assert child == again

@@ -35,7 +35,8 @@ class TaskConnections:
         self._close_caches = close_caches
         self._reuse_max = reuse_max
         self._uses = 0
-        #: Connections of the parent that could not be taken off their sockets, kept from the garbage collector.
+        #: Pools of the parent's, and connections that could not be taken off their sockets, kept from the garbage
+        #: collector, which would close them.
         self._inherited: list[Any] = []
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -49,13 +50,13 @@ class TaskConnections:
     def after_fork(self, **_: object) -> None:
         """Let go of what was opened before the fork all the same, without a word to any server."""
         for connection in self._opened():
-            if connection.connection is None:
+            pool = _taken_pool(connection)
+            if pool is None and connection.connection is None:
                 continue
-            if _is_off_its_socket(connection):
+            if pool is None and _is_off_its_socket(connection):
                 _close(connection)
-                _close_pool(connection)
             else:
-                self._inherited.append(connection)
+                self._inherited += [connection, pool]
                 del self._handler[connection.alias]
         self._close_caches()
 
@@ -118,6 +119,15 @@ class TaskConnections:
         look = loop.create_task(sync_to_async(self._look)(kept))
         self._closing.add(look)
         look.add_done_callback(self._closing.discard)
+
+
+def _taken_pool(connection: Any) -> Any:
+    """Take the pool of an inherited connection away from Django, which keeps pools by alias; None if it has none.
+
+    Closing it would close its idle connections, all of them the parent's. Its threads are the parent's too.
+    """
+    pools = getattr(connection, "_connection_pools", None)
+    return None if pools is None else pools.pop(connection.alias, None)
 
 
 def _is_off_its_socket(connection: Any) -> bool:

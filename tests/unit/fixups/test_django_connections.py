@@ -168,6 +168,18 @@ def test_a_socket_of_the_parents_is_let_go_of_unheard() -> None:
         os.close(theirs)
 
 
+def test_a_pool_of_the_parents_is_neither_used_nor_closed() -> None:
+    connection, returned = Connection(pool=True), Connection("returned", pool=True)
+    returned.connection = None
+    connections, handler, _ = kept(connection, returned)
+    pools = {"default": object(), "returned": object()}
+    for each in (connection, returned):
+        each._connection_pools = pools  # type: ignore[attr-defined]
+    connections.after_fork()
+    assert (connection.done, returned.done) == ([], [])
+    assert (pools, handler.opened) == ({}, {})
+
+
 def test_a_driver_that_does_not_tell_its_socket_is_left_as_it_is() -> None:
     connection, unopened = Connection(), Connection("unopened")
     unopened.connection = None

@@ -14,6 +14,11 @@ DATABASES = {
         "CONN_MAX_AGE": int(os.environ.get("SITE_MAX_AGE", "0")),
     }
 }
+DATABASES["pooled"] = {
+    **DATABASES["default"],
+    "CONN_MAX_AGE": 0,
+    "OPTIONS": {"pool": {"min_size": 1, "max_size": 2}},
+}
 CACHES = {"default": {"BACKEND": "things.caches.Watched", "LOCATION": os.environ["PROJ_BACKEND"]}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True

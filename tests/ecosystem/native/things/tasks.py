@@ -3,7 +3,7 @@ import signal
 
 from asgiref.sync import sync_to_async
 from django.core.cache import cache
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 from django.utils import timezone
 
 from things.models import Thing
@@ -13,9 +13,9 @@ from turbo import current_app, shared_task, signals
 MASTER = 0
 
 
-def backend_pid():
+def backend_pid(alias="default"):
     """The server's process behind the connection of this thread."""
-    with connection.cursor() as cursor:
+    with connections[alias].cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         return cursor.fetchone()[0]
 
@@ -25,6 +25,7 @@ def connect_before_the_fork(**_):
     global MASTER
     MASTER = os.getpid()
     record("before", backend_pid())
+    record("before, pooled", backend_pid("pooled"))
 
 
 @signals.worker_process_init.connect
@@ -47,6 +48,11 @@ def zones():
 def whose():
     cache.set("asked", True)
     return [os.getpid(), backend_pid()]
+
+
+@shared_task
+def whose_of_a_pool():
+    return [os.getpid(), backend_pid("pooled")]
 
 
 @shared_task
