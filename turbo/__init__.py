@@ -10,10 +10,12 @@ from turbo.app.base import Turbo
 from turbo.app.context import Context
 from turbo.app.entities import Broadcast, Exchange, Queue, binding
 from turbo.app.shared import current_app, current_task, shared_task
+from turbo.app.signature import Signature, signature
 from turbo.app.task import Task
 from turbo.result.async_result import AsyncResult
 
 Celery = Turbo
+subtask = signature
 
 __version__ = "0.1.0"
 
@@ -24,10 +26,13 @@ __all__ = [
     "Context",
     "Exchange",
     "Queue",
+    "Signature",
     "Task",
     "Turbo",
     "binding",
     "current_app",
     "current_task",
     "shared_task",
+    "signature",
+    "subtask",
 ]

@@ -16,6 +16,14 @@ class TurboError(Exception):
     """Root of every error that turbo raises itself."""
 
 
+class TurboWarning(UserWarning):
+    """Root of the warnings that turbo gives."""
+
+
+class AlwaysEagerIgnored(TurboWarning):
+    """``send_task`` was called while ``task_always_eager`` is set: a name alone cannot be run here."""
+
+
 class ImproperlyConfigured(TurboError):
     """A setting, option or application cannot be used as given."""
 

@@ -15,6 +15,7 @@ from turbo import current
 from turbo.app.connecting import Connecting
 from turbo.app.log import Log
 from turbo.app.sending import Sender
+from turbo.app.signature import Signature, signature
 from turbo.app.task_keeper import TaskKeeper
 from turbo.backends.reader import open_reader
 from turbo.exceptions import ImproperlyConfigured
@@ -107,6 +108,11 @@ class Turbo(TaskKeeper, Connecting):
         import asyncio  # most callers are not on asyncio, and it is large
 
         return await asyncio.to_thread(self.send_task, name, args, kwargs, task_id, **options)
+
+    def signature(self, varies: Any, *args: Any, **kwargs: Any) -> Signature:
+        """Return a call of a task, or of a task's name, as a value; see ``app.signature``."""
+        kwargs["app"] = self
+        return signature(varies, *args, **kwargs)
 
     def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult:
         """Return the handle of the call ``task_id``."""

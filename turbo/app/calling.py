@@ -1,4 +1,4 @@
-"""Pure parts of calling a task: checking arguments, merging options, repeating a call.
+"""Pure parts of calling a task: checking arguments, merging options.
 
 Between ``app.task`` (what the program asked for) and ``app.sending`` (which does it). No I/O, no clock, no
 app.
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
+
+from turbo.app.signature import plain
 
 if TYPE_CHECKING:
     from turbo.app.task import Task
@@ -35,20 +36,6 @@ _FIELDS = (
     "headers",
     "priority",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One call of a task, ready to be sent: arguments, and the options of ``apply_async``."""
-
-    task: Task
-    args: Any
-    kwargs: Any
-    options: Mapping[str, Any]
-
-    def apply_async(self) -> Any:
-        """Send it."""
-        return self.task.apply_async(self.args, self.kwargs, **self.options)
 
 
 def argument_check(fun: Callable[..., Any], bound: bool) -> Callable[..., object] | None:
@@ -161,8 +148,8 @@ def message_fields(options: Mapping[str, Any]) -> dict[str, Any]:
     fields = {name: options[name] for name in _FIELDS if name in options}
     fields["retries"] = get("retries") or 0
     fields["replaced_task_nesting"] = get("replaced_task_nesting") or 0
-    fields["callbacks"] = listed(get("link"))
-    fields["errbacks"] = listed(get("link_error"))
+    fields["callbacks"] = _links(get("link"))
+    fields["errbacks"] = _links(get("link_error"))
     fields["stamps"] = {name: get(name) for name in stamped} if stamped else None
     return fields
 
@@ -172,3 +159,24 @@ def listed(value: Any) -> list[Any] | None:
     if value is None:
         return None
     return list(value) if isinstance(value, (list, tuple, set, frozenset)) else [value]
+
+
+def _links(value: Any) -> list[Any] | None:
+    found = listed(value)
+    return [plain(each) for each in found] if found else found
+
+
+def takes_the_exception(task: Task, signature: Mapping[str, Any]) -> bool:
+    """Whether an error callback has room for more than an id. A bound task never has: it may want to retry."""
+    check = task.__header__
+    if check is None or inspect.ismethod(task.run):
+        return False
+    given = len(signature.get("args") or ())
+    named = signature.get("kwargs") or {}
+    room = 0
+    for parameter in inspect.signature(check).parameters.values():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            return True
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            room += parameter.name not in named
+    return room - given > 1

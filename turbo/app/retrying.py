@@ -10,7 +10,8 @@ import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from turbo.app.calling import Call, adapt_arguments
+from turbo.app.calling import adapt_arguments
+from turbo.app.signature import Signature
 from turbo.exceptions import Reject, Retry
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def retry(
     return again
 
 
-def repeat(task: Task, request: Context, args: Any, kwargs: Any, options: dict[str, Any]) -> Call:
+def repeat(task: Task, request: Context, args: Any, kwargs: Any, options: dict[str, Any]) -> Signature:
     """Return the call that repeats ``request`` where it came from, unless ``options`` name another queue.
 
     ``args`` and ``kwargs`` are the request's when they are None.
@@ -83,7 +84,7 @@ def repeat(task: Task, request: Context, args: Any, kwargs: Any, options: dict[s
             merged.update({k: v for k, v in origin.items() if k in ("exchange", "routing_key") and v is not None})
     args = request.args if args is None else args
     kwargs = request.kwargs if kwargs is None else kwargs
-    return Call(task, tuple(args or ()), dict(kwargs or {}), merged)
+    return Signature(task, args, kwargs, merged)
 
 
 def _raise_from_current(exc: Any) -> NoReturn:

@@ -7,16 +7,17 @@ children. It must never run a task, and never swallow a failure to publish.
 from __future__ import annotations
 
 import logging
+import warnings
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from turbo import current
-from turbo.app import publish_signals
+from turbo.app import eager, publish_signals
 from turbo.app.calling import check_arguments, check_seconds, message_fields, moment, seconds_until
 from turbo.app.publishing import Publishing
 from turbo.app.routes import Destination, TaskRouter
-from turbo.exceptions import ImproperlyConfigured
+from turbo.exceptions import AlwaysEagerIgnored
 from turbo.policy.publish_retry import ONCE, PublishRetry
 from turbo.protocol import compression, content, message, properties
 
@@ -39,6 +40,7 @@ class Defaults:
     """What the settings say about every message, read once per state of the settings."""
 
     __slots__ = (
+        "always_eager",
         "compression",
         "delivery_mode",
         "inherit_priority",
@@ -53,8 +55,7 @@ class Defaults:
 
     def __init__(self, app: Turbo) -> None:
         conf = app.conf
-        if conf["task_always_eager"]:
-            raise ImproperlyConfigured("task_always_eager is set, and tasks cannot be run in the caller yet")
+        self.always_eager: bool = conf["task_always_eager"]
         self.router = TaskRouter(conf)
         self.serializer: str = conf["task_serializer"]
         self.compression: str | None = conf["task_compression"]
@@ -126,6 +127,10 @@ class Sender:
         task_id = task_id or str(uuid4())
         options = self._with_task_options(name, task, options)
         defaults = self.defaults
+        if defaults.always_eager:
+            if task is not None:
+                return eager.instead_of_sending(task, args, kwargs, task_id, options)
+            warnings.warn(AlwaysEagerIgnored("task_always_eager has no effect on send_task"), stacklevel=3)
         ignore_result = options.pop("ignore_result", None)
         add_to_parent = options.pop("add_to_parent", True)
         routed = defaults.router.route(options, options.pop("route_name", None) or name, args, kwargs, task)

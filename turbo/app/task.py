@@ -16,13 +16,13 @@ from turbo.app.async_calls import AsyncCalls, P, R
 from turbo.app.context import Context
 from turbo.app.handlers import Handlers
 from turbo.app.registry import restore_task
+from turbo.app.task_calls import TaskCalls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from turbo.app.base import Turbo
-    from turbo.app.calling import Call
     from turbo.app.models import Models
     from turbo.exceptions import Retry
     from turbo.result.async_result import AsyncResult
@@ -78,7 +78,7 @@ _SEND_OPTIONS = (
 )
 
 
-class Task(Handlers, AsyncCalls[P, R]):
+class Task(Handlers, TaskCalls, AsyncCalls[P, R]):
     """Base class of tasks. Subclass it and write ``run``, or let ``@app.task`` do so.
 
     For type checkers, ``Task[P, R]`` is a task whose body takes ``P`` and returns ``R``; ``Task`` alone takes and
@@ -197,6 +197,11 @@ class Task(Handlers, AsyncCalls[P, R]):
             current.pop(token)
 
     @property
+    def own_body(self) -> Callable[..., Any]:
+        """What a worker calls: ``run``, or the task itself where its class overrides ``__call__``."""
+        return self.run if type(self).__call__ is Task.__call__ else self
+
+    @property
     def request(self) -> Context:
         """The request being run in this thread or coroutine; an empty one outside."""
         request: Context | None = current.request_of(self)
@@ -274,20 +279,6 @@ class Task(Handlers, AsyncCalls[P, R]):
         MaxRetriesExceededError. Raises Reject when the message could not be sent. Outside a worker, ``exc``.
         """
         return retrying.retry(self, args, kwargs, exc, throw, eta, countdown, max_retries, options)
-
-    def call_from_request(
-        self,
-        request: Context | None = None,
-        args: Any = None,
-        kwargs: Any = None,
-        queue: Any = None,
-        **extra: Any,
-    ) -> Call:
-        """Return the call that repeats ``request`` (the current one), with its destination and its
-        priority.
-        """
-        request = self.request if request is None else request
-        return retrying.repeat(self, request, args, kwargs, {**({"queue": queue} if queue else {}), **extra})
 
     # -- results ---------------------------------------------------------------------------------------------
 

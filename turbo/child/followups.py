@@ -8,10 +8,10 @@ refused before the task runs (:func:`unsupported`): running a chord's part witho
 
 from __future__ import annotations
 
-import inspect
 import logging
 from typing import TYPE_CHECKING, Any
 
+from turbo.app.calling import takes_the_exception
 from turbo.exceptions import InvalidTaskError
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from turbo.app.base import Turbo
     from turbo.app.context import Context
-    from turbo.app.task import Task
     from turbo.protocol.message import TaskMessage
 
 logger = logging.getLogger("celery.app.trace")
@@ -66,29 +65,13 @@ def after_failure(app: Turbo, message: TaskMessage, request: Context, error: Bas
     """
     for signature in message.errbacks or ():
         task = app.registered(_name(signature))
-        if task is None or not _takes_the_exception(task, signature):
+        if task is None or not takes_the_exception(task, signature):
             _send(app, signature, (message.id,), add_to_parent=False)
             continue
         try:
             task(*_args(signature, (request, error, trace)), **(signature.get("kwargs") or {}))
         except Exception:
             logger.exception("Error callback %s of %s raised", task.name, message.label)
-
-
-def _takes_the_exception(task: Task, signature: Mapping[str, Any]) -> bool:
-    """Whether an error callback has room for more than an id. A bound task never has: it may want to retry."""
-    check = task.__header__
-    if check is None or inspect.ismethod(task.run):
-        return False
-    given = len(signature.get("args") or ())
-    named = signature.get("kwargs") or {}
-    room = 0
-    for parameter in inspect.signature(check).parameters.values():
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            return True
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            room += parameter.name not in named
-    return room - given > 1
 
 
 def _name(signature: Mapping[str, Any]) -> str:

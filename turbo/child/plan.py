@@ -6,13 +6,13 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from turbo.app.handlers import Handlers, has_own_request
-from turbo.app.task import Task
 from turbo.child import duplicates
 from turbo.policy.settling import Ending, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from turbo.app.task import Task
     from turbo.policy.task_options import TaskOptions
 
 
@@ -57,7 +57,7 @@ class Plan:
         self.deduplicates = duplicates.wanted(task, options)
         kind = type(task)
         #: A class that overrides ``__call__`` is called itself; all others run ``run`` directly.
-        self.body: Callable[..., Any] = task.run if kind.__call__ is Task.__call__ else task
+        self.body: Callable[..., Any] = task.own_body
         #: The body is ``async def``; it runs beside others on the child's event loop.
         self.is_coroutine = inspect.iscoroutinefunction(self.body) or inspect.iscoroutinefunction(kind.__call__)
         self.before_start = _overridden(task, "before_start")

@@ -13,7 +13,7 @@ from turbo.amqp.topology import Queue
 from turbo.app import publishing
 from turbo.app.base import Turbo
 from turbo.app.context import Context
-from turbo.exceptions import EncodeError, ImproperlyConfigured, QueueNotFound
+from turbo.exceptions import EncodeError, QueueNotFound
 from turbo.protocol.compression import decompress
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -267,11 +267,6 @@ def test_each_thread_and_process_is_a_caller_of_its_own(app: Turbo, monkeypatch:
     monkeypatch.setattr(publishing.os, "getpid", lambda: 1)
     assert app.thread_oid != first
     assert app.sending.publishing.origin().startswith("gen1@")
-
-
-def test_eager_mode_is_refused_rather_than_ignored(sent: Recorder) -> None:
-    with pytest.raises(ImproperlyConfigured, match="task_always_eager"):
-        make_app(task_always_eager=True).send_task("t")
 
 
 def test_the_result_reader_follows_the_settings(app: Turbo) -> None:

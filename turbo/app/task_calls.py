@@ -1,0 +1,80 @@
+"""The calls of a task that send nothing by themselves: signatures, and running it in the caller's process.
+
+Part of ``app.task.Task``. Signatures are ``app.signature``'s, running is ``app.eager``'s.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from turbo.app import eager, retrying
+from turbo.app.calling import check_arguments
+from turbo.app.signature import Signature
+
+if TYPE_CHECKING:
+    from turbo.app.context import Context
+    from turbo.app.task import Task
+    from turbo.result.eager import EagerResult
+
+
+class TaskCalls:
+    """A task's signatures and eager calls."""
+
+    @property
+    def _task(self) -> Task:
+        """This, as the whole that it always is a part of."""
+        return cast("Task", self)
+
+    def signature(self, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Signature:
+        """Return a call of this task as a value: arguments, options and all else of ``Signature``."""
+        options.setdefault("app", self._task.app)
+        return Signature(self, args, kwargs, *rest, **options)
+
+    subtask = signature
+
+    def s(self, *args: Any, **kwargs: Any) -> Signature:
+        """Return a call with these arguments as a value."""
+        return self.signature(args, kwargs)
+
+    def si(self, *args: Any, **kwargs: Any) -> Signature:
+        """The same, which as a callback is called with these arguments alone."""
+        return self.signature(args, kwargs, immutable=True)
+
+    def signature_from_request(
+        self,
+        request: Context | None = None,
+        args: Any = None,
+        kwargs: Any = None,
+        queue: Any = None,
+        **extra: Any,
+    ) -> Signature:
+        """Return the call that repeats ``request`` (the current one), with its destination and its
+        priority.
+        """
+        task = self._task
+        request = task.request if request is None else request
+        return retrying.repeat(task, request, args, kwargs, {**({"queue": queue} if queue else {}), **extra})
+
+    subtask_from_request = signature_from_request
+
+    def apply(
+        self,
+        args: Any = None,
+        kwargs: Any = None,
+        link: Any = None,
+        link_error: Any = None,
+        task_id: str | None = None,
+        retries: int | None = None,
+        throw: bool | None = None,
+        **options: Any,
+    ) -> EagerResult:
+        """Run the task here and now as a worker would, with handlers, signals, callbacks and retries.
+
+        Retries follow one another at once. ``throw`` (by default ``task_eager_propagates``) raises what the task
+        raises instead of returning it in the result.
+        """
+        args, kwargs = check_arguments(args, kwargs)
+        return eager.apply(
+            self._task, args, kwargs, task_id, retries or 0, throw,
+            {**options, "link": link, "link_error": link_error},
+        )  # fmt: skip

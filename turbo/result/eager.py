@@ -1,0 +1,87 @@
+"""``EagerResult``: the result of a task that ran in the caller's own process.
+
+Made by ``app.eager``; it holds its outcome and asks no store. Beside ``result.async_result``, whose interface it has.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from turbo import states
+from turbo.exceptions import TaskRevokedError
+from turbo.result.async_result import AsyncResult
+from turbo.result.joining import assert_will_not_block
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from turbo.backends.reading import Meta
+
+
+class EagerResult(AsyncResult[Any]):
+    """What became of a task that ran here: ``ret_value`` is what it returned or raised."""
+
+    def __init__(
+        self, id: str, ret_value: Any, state: str, traceback: str | None = None, name: str | None = None
+    ) -> None:
+        super().__init__(id)
+        self._outcome: Meta = {
+            "task_id": id, "status": state, "result": ret_value, "traceback": traceback, "children": None, "name": name,
+        }  # fmt: skip
+
+    def ready(self) -> bool:
+        """True: it is over."""
+        return True
+
+    def get(
+        self,
+        timeout: float | None = None,
+        propagate: bool = True,
+        interval: float = 0.5,
+        no_ack: bool = True,
+        follow_parents: bool = True,
+        callback: Callable[[str, Any], object] | None = None,
+        on_message: Callable[[Meta], object] | None = None,
+        on_interval: Callable[[], object] | None = None,
+        disable_sync_subtasks: bool = True,
+    ) -> Any:
+        """Return what the task returned, or raise what it raised; None for one that did neither.
+
+        Raises RuntimeError inside a task, as ``AsyncResult.get`` does.
+        """
+        if disable_sync_subtasks:
+            assert_will_not_block()
+        state = self.state
+        if state == states.SUCCESS or state in states.PROPAGATE_STATES:
+            return self.maybe_throw(propagate=propagate, callback=callback)
+        return None
+
+    wait = get
+
+    async def aget(
+        self,
+        timeout: float | None = None,
+        propagate: bool = True,
+        callback: Callable[[str, Any], object] | None = None,
+        disable_sync_subtasks: bool = True,
+    ) -> Any:
+        """:meth:`get`, which never waits."""
+        return self.get(propagate=propagate, callback=callback, disable_sync_subtasks=disable_sync_subtasks)
+
+    def forget(self) -> None:
+        """Nothing is stored."""
+
+    def revoke(self, *_: Any, **__: Any) -> None:
+        """Count as revoked from now on, though it has run."""
+        revoked = TaskRevokedError("revoked")
+        self._outcome.update(status=states.REVOKED, result=revoked, traceback=None)
+
+    def _read(self) -> Meta:
+        return self._outcome
+
+    def _take(self, meta: Meta) -> Meta:
+        return meta
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        outcome = self._outcome
+        return type(self), (self.id, outcome["result"], outcome["status"], outcome["traceback"], outcome["name"])
