@@ -10,10 +10,11 @@ import django
 django.setup()
 
 from django.db import transaction  # noqa: E402
+from django.test import RequestFactory  # noqa: E402
 from django.utils import timezone  # noqa: E402
 from native_proj.tasks_app import app  # noqa: E402
-from things import jobs, tasks  # noqa: E402
-from things.models import Thing  # noqa: E402
+from things import jobs, tasks, views  # noqa: E402
+from things.models import Article, Thing  # noqa: E402
 
 WAIT = 60
 
@@ -60,6 +61,15 @@ def on_commit():
         sent_early = len(seen) > 2
     found = seen[2].get(timeout=WAIT)
     return [seen[:2], sent_early, "committed" in found]
+
+
+def guide():
+    """The answers of the guide's views."""
+    asked = RequestFactory().post("/articles/new/")
+    return [
+        [view(asked).url, Article.objects.latest("pk").pk]
+        for view in (views.create_article_63, views.create_article_64, views.create_article_65)
+    ]
 
 
 # -- Django's own tasks --------------------------------------------------------------------------------------

@@ -136,6 +136,16 @@ def test_tasks_are_sent_when_the_transaction_is_committed(site: Native, worker: 
     assert site.client("on_commit") == [[None, None], False, True]
 
 
+@pytest.mark.row("DJ7", "DJ8")
+def test_the_guides_views(site: Native, worker: WorkerProcess) -> None:
+    """The first is the one that the guide warns of: its task may be faster than the commit."""
+    (first, _), (second, on_commit), (third, by_hand) = site.client("guide")
+    assert {first, second, third} == {"/articles/"}
+    wait_until("all three tasks have run", lambda: len(site.recorded("expands")) == 3, 60)
+    found = {pk: there for _, pk, there in site.recorded("expands")}
+    assert (found[on_commit], found[by_hand]) == (True, True)
+
+
 @pytest.mark.row("DJ1", "DJ5")
 def test_a_connection_lives_as_long_as_its_setting_says(site: Native) -> None:
     own = {"SITE_QUEUE": "aged", "SITE_MAX_AGE": "600", "RECORD": str(site.place.record("aged"))}

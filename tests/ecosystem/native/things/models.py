@@ -7,3 +7,8 @@ __all__ = ["Thing", "checks"]
 
 class Thing(models.Model):
     name = models.CharField(max_length=20)
+
+
+class Article(models.Model):
+    title = models.CharField()
+    body = models.TextField()

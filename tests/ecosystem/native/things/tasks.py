@@ -6,7 +6,7 @@ from django.core.cache import cache
 from django.db import connection, connections, transaction
 from django.utils import timezone
 
-from things.models import Thing
+from things.models import Article, Thing
 from things.recorder import record
 from turbo import current_app, shared_task, signals
 
@@ -37,6 +37,12 @@ def look_at_the_inherited(**_):
 def look_in_the_master(task_id, **_):
     if os.getpid() == MASTER:
         record("heard", backend_pid())
+
+
+@shared_task
+def expand_abbreviations(article_id):
+    article = Article.objects.filter(id=article_id).first()
+    record("expands", article_id, article is not None)
 
 
 @shared_task
