@@ -155,6 +155,10 @@ def test_a_connection_lives_as_long_as_its_setting_says(site: Native) -> None:
         first, second = site.client("connections", **own)
         assert first == second
         assert site.is_connected(first[1])
+        site.query("SELECT pg_terminate_backend(%s)", first[1])
+        site.wait_closed(first[1])
+        third, fourth = site.client("connections", **own)
+        assert third == fourth, "that the kept one has ended is no task's trouble"
         assert "this project is not in order" not in running.output
         running.terminate()
         assert running.wait() == 0

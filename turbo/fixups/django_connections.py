@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("turbo.fixups.django")
 
 _NOWHERE: Final = os.devnull
+#: Seconds without a task after which an open connection is tried before the next one: its server may have ended it
+#: meanwhile, and to ask costs less than the share of a task's time that such a pause is.
+IDLE: Final = 0.1
 
 
 class TaskConnections:
@@ -35,6 +39,8 @@ class TaskConnections:
         self._close_caches = close_caches
         self._reuse_max = reuse_max
         self._uses = 0
+        #: When the last task ended, in monotonic seconds.
+        self._rests_since = 0.0
         #: Pools of the parent's, and connections that could not be taken off their sockets, kept from the garbage
         #: collector, which would close them.
         self._inherited: list[Any] = []
@@ -62,8 +68,13 @@ class TaskConnections:
 
     def before_task(self, sender: Any, **_: object) -> None:
         """The task ``sender`` begins; it must not find a connection that is too old or broken."""
-        if not sender.request.is_eager:
-            self._look(kept=self._reuse_max > 0)
+        if sender.request.is_eager:
+            return
+        self._look(kept=self._reuse_max > 0)
+        if time.monotonic() - self._rests_since > IDLE:
+            for connection in self._opened():
+                if connection.connection is not None and not connection.is_usable():
+                    _close(connection)
 
     def after_task(self, sender: Any, **_: object) -> None:
         """The task ``sender`` has ended."""
@@ -76,6 +87,7 @@ class TaskConnections:
         self._look(kept)
         self._close_caches()
         self._look_beside(kept)
+        self._rests_since = time.monotonic()
 
     def after_hook(self) -> None:
         """Something that is no task has ended: a handler or receiver in the worker's master."""

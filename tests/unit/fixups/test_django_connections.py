@@ -124,6 +124,23 @@ def test_reuse_does_not_keep_what_is_broken() -> None:
 
 
 @pytest.mark.parametrize("reuse_max", [0, 100])
+def test_a_kept_connection_is_tried_after_a_pause(monkeypatch: pytest.MonkeyPatch, reuse_max: int) -> None:
+    clock = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: clock)
+    connection = Connection()
+    connections, _, _ = kept(connection, reuse_max=reuse_max)
+    connections.after_task(task())
+    connection.usable = False
+    connections.before_task(task())
+    assert "close" not in connection.done, "tasks that follow one another do not pay for the question"
+    clock += 1.0
+    connections.before_task(task())
+    assert connection.done[-1] == "close"
+    connections.before_task(task())
+    assert connection.done.count("close") == 1
+
+
+@pytest.mark.parametrize("reuse_max", [0, 100])
 def test_an_abandoned_transaction_costs_the_connection(reuse_max: int) -> None:
     connection, other = Connection(), Connection("other")
     connection.in_atomic_block = True
