@@ -17,7 +17,7 @@ from turbo.app import eager, publish_signals
 from turbo.app.calling import check_arguments, check_seconds, message_fields, moment, seconds_until
 from turbo.app.publishing import Publishing
 from turbo.app.routes import Destination, TaskRouter
-from turbo.exceptions import AlwaysEagerIgnored
+from turbo.exceptions import AlwaysEagerIgnored, TurboWarning
 from turbo.policy.publish_retry import ONCE, PublishRetry
 from turbo.protocol import compression, content, message, properties
 
@@ -135,6 +135,8 @@ class Sender:
         add_to_parent = options.pop("add_to_parent", True)
         routed = defaults.router.route(options, options.pop("route_name", None) or name, args, kwargs, task)
         to = defaults.router.destination(routed)
+        if routed.get("immediate"):
+            warnings.warn(TurboWarning("immediate has no effect: RabbitMQ has not had it since 3.0"), stacklevel=4)
         frame = self._inherit(routed, defaults)
         headers, content_of, header, body = self._encode(
             task_id, name, args, kwargs, ignore_result, to, routed, defaults

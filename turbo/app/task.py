@@ -75,6 +75,7 @@ _SEND_OPTIONS = (
     "time_limit",
     "soft_time_limit",
     "mandatory",
+    "immediate",
 )
 
 

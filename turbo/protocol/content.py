@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from turbo.exceptions import ContentDisallowed, DecodeError, EncodeError, ImproperlyConfigured
-from turbo.protocol import tagged_json
+from turbo.protocol import kombu_registry, tagged_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -51,6 +51,17 @@ def register(
     SERIALIZERS[content_type] = serializer
 
 
+def _serializer(wanted: str) -> Serializer | None:
+    """Find one by name or content type: turbo's, or what the program has registered with kombu."""
+    found = SERIALIZERS.get(wanted)
+    if found is None:
+        theirs = kombu_registry.look_up(wanted)
+        if theirs is not None:
+            register(*theirs)
+            found = SERIALIZERS.get(wanted)
+    return found
+
+
 def accept_set(names: Iterable[str] | None) -> frozenset[str]:
     """Return the content types that ``accept_content`` stands for: names of serializers, or content types.
 
@@ -64,8 +75,8 @@ def accept_set(names: Iterable[str] | None) -> frozenset[str]:
     for name in names:
         if "/" in name:
             types.add(name)
-        elif name in SERIALIZERS:
-            types.add(SERIALIZERS[name].content_type)
+        elif (found := _serializer(name)) is not None:
+            types.add(found.content_type)
         else:
             raise ImproperlyConfigured(f"accept_content names an unknown serializer: {name!r}")
     return frozenset(types)
@@ -77,7 +88,7 @@ def encode(obj: Any, serializer: str) -> tuple[bytes, str, str]:
         return tagged_json.dumps(obj), JSON, "utf-8"
     if serializer == "raw" or serializer == _RAW:
         return _encode_raw(obj)
-    found = SERIALIZERS.get(serializer)
+    found = _serializer(serializer)
     if found is None or found.encode is None:
         raise EncodeError(f"no serializer is called {serializer!r}")
     try:
@@ -117,7 +128,7 @@ def decode(body: bytes, content_type: str | None, content_encoding: str | None, 
         content_type = _RAW
     if content_type not in accept and content_type not in TRUSTED:
         raise _disallowed(content_type)
-    found = SERIALIZERS.get(content_type)
+    found = _serializer(content_type)
     if found is not None and found.content_type == content_type and found.decode is not None:
         if not body:
             raise DecodeError(f"an empty body is no {content_type}")

@@ -316,6 +316,7 @@ def test_children_killed_among_many_lose_nothing(place: Place) -> None:
     assert {name for name in names if name.startswith("late")} <= set(place.oracle.ids("end"))
 
 
+@pytest.mark.row("CA35")
 @pytest.mark.parametrize("backend", ["redis", "rpc"])
 def test_a_program_on_asyncio_calls_and_waits(place: Place, one: str, redis_server: RedisServer, backend: str) -> None:
     """Many results are waited for at once, by no more than one thread beside the loop's own."""

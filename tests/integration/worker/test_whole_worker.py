@@ -196,7 +196,7 @@ def test_what_a_task_sends_goes_where_its_own_producer_would_send_it(two: Two) -
     assert two.value(two.send("rows.tidied", "from outside")) == "from outside"
 
 
-@pytest.mark.row("CN25", "CA13")
+@pytest.mark.row("AO10", "CN25", "CA13")
 def test_higher_priorities_come_first_and_a_retry_keeps_its_own(two: Two) -> None:
     def ranked(task: str, *args: Any, priority: int) -> str:
         return two.send(task, *args, exchange="ranked", routing_key="ranked", priority=priority)
