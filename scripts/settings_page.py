@@ -24,7 +24,10 @@ Names and defaults are Celery's, so an existing configuration means the same her
 `python scripts/settings_page.py` from `turbo/app/settings.py`; do not edit.
 
 What wins: the command line, then the setting's environment variable, then what was set on the app, then the
-configuration object, then the default. Old upper-case names (`CELERYD_CONCURRENCY`) are read too.
+configuration object, then the default. Old upper-case names (`CELERYD_CONCURRENCY`) are read too. Any setting can be
+given on the command line: `turbo worker -- worker.prefetch_multiplier=1 task.acks_late=true`. An option is also read
+from the environment: `--concurrency` from `TURBO_WORKER_CONCURRENCY`, else from `CELERY_WORKER_CONCURRENCY`. A worker
+takes its settings over once, at its start; `turbo report` shows them, without passwords.
 
 A setting that turbo does not honour is either **without effect**, and the worker says so once at its start, or
 **refused**: ignoring it would change what the application does, so the worker does not start.
@@ -59,6 +62,8 @@ def _default(setting: Setting) -> str:
 
 def _row(setting: Setting) -> str:
     doc = setting.doc.replace("``", "`").replace("|", "\\|")
+    if setting.cli:
+        doc += f" Option: `{setting.cli}`."
     if setting.env:
         doc += f" Environment: `{setting.env}`."
     return f"| `{setting.name}` | {setting.kind} | {_default(setting)} | {doc} |"
@@ -74,6 +79,27 @@ def _unhonoured(settings: Iterable[Setting]) -> list[str]:
         what = "refused" if setting.status is Status.REFUSED else "without effect"
         lines.append(f"| `{setting.name}` | {what} | {setting.reason} |")
     return lines
+
+
+ENVIRONMENT = """
+## Environment
+
+Beside the variables above, under Celery's names:
+
+| variable | default | meaning |
+|---|---|---|
+| `CELERY_CONFIG_MODULE` | | Module with the configuration, for an app that names none. |
+| `CELERY_APP` | | Where the app is, when `TURBO_APP` is unset. |
+| `CELERY_WORKER_REVOKES_MAX` | `50000` | Most revoked ids that a worker remembers. |
+| `CELERY_WORKER_REVOKE_EXPIRES` | `10800` | Seconds for which it remembers them. |
+| `REMAP_SIGTERM` | | `SIGQUIT`: TERM asks for a cold shutdown. |
+| `C_FORCE_ROOT` | | Set: a worker that runs as root may accept pickle. |
+| `NO_COLOR` | | Set: no colours, unless `worker_log_color` asks for them. |
+
+Celery's others have no effect. `CELERY_WORKER_SUCCESSFUL_MAX` and `CELERY_WORKER_SUCCESSFUL_EXPIRES`: what is done is
+looked up in the result store. `AUTOSCALE_KEEPALIVE`: children are not scaled. `CELERY_RDBSIG`: there is no remote
+debugger.
+"""
 
 
 def _adopted() -> list[str]:
@@ -101,6 +127,7 @@ def page() -> str:
         lines += ["", f"## {title}"]
         lines += _table(working) if working else []
         lines += _unhonoured(others) if others else []
+    lines += ENVIRONMENT.rstrip("\n").split("\n")
     lines += _adopted()
     return "\n".join(lines) + "\n"
 

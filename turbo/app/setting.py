@@ -33,7 +33,8 @@ class Setting:
     """One setting. ``kind`` names its type: bool int float string bytes list tuple dict any.
 
     ``old_names`` are the upper-case names of the past, ``env`` an environment variable that wins over every
-    other source, ``harmless`` the values that a refused setting may have all the same.
+    other source, ``cli`` the option of the command that wins over that, ``harmless`` the values that a refused setting
+    may have all the same.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Setting:
     old_names: tuple[str, ...] = ()
     env: str | None = None
     harmless: tuple[object, ...] = ()
+    cli: str | None = None
 
     def convert(self, value: object) -> object:
         """Return ``value`` as this setting's type; text (from the environment, say) is parsed.
@@ -147,15 +149,24 @@ def _old(name: str, old: str | None) -> tuple[str, ...]:
 
 
 def works(
-    name: str, kind: str, default: object, doc: str, *, old: str | None = None, env: str | None = None
+    name: str,
+    kind: str,
+    default: object,
+    doc: str,
+    *,
+    old: str | None = None,
+    env: str | None = None,
+    cli: str | None = None,
 ) -> Setting:
     """Declare a setting that does what its documentation says."""
-    return Setting(name, kind, default, doc, old_names=_old(name, old), env=env)
+    return Setting(name, kind, default, doc, old_names=_old(name, old), env=env, cli=cli)
 
 
-def accepted(name: str, kind: str, default: object, doc: str, reason: str, *, old: str | None = None) -> Setting:
+def accepted(
+    name: str, kind: str, default: object, doc: str, reason: str, *, old: str | None = None, cli: str | None = None
+) -> Setting:
     """Declare a setting that is read and has no effect, for ``reason``."""
-    return Setting(name, kind, default, doc, Status.ACCEPTED, reason, _old(name, old))
+    return Setting(name, kind, default, doc, Status.ACCEPTED, reason, _old(name, old), cli=cli)
 
 
 def refused(
@@ -172,6 +183,6 @@ def refused(
     return Setting(name, kind, default, doc, Status.REFUSED, reason, _old(name, old), None, harmless)
 
 
-def own(name: str, kind: str, default: object, doc: str, *, env: str | None = None) -> Setting:
+def own(name: str, kind: str, default: object, doc: str, *, env: str | None = None, cli: str | None = None) -> Setting:
     """Declare a setting that Celery does not have, and which so has no old name."""
-    return Setting(name, kind, default, doc, env=env)
+    return Setting(name, kind, default, doc, env=env, cli=cli)

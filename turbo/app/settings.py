@@ -38,7 +38,8 @@ _GENERAL: Final = (
           old="CELERY_ACCEPT_CONTENT"),
     works("enable_utc", "bool", True, "Write times in UTC; off means in ``timezone``."),
     works("imports", "tuple", (), "Modules imported when the worker starts.", old="CELERY_IMPORTS"),
-    works("include", "tuple", (), "More modules imported when the worker starts.", old="CELERY_INCLUDE"),
+    works("include", "tuple", (), "More modules imported when the worker starts.", old="CELERY_INCLUDE",
+          cli="--include"),
     works("timezone", "string", None, "The app's time zone by its IANA name; None means UTC.",
           old="CELERY_TIMEZONE"),
     refused("security_key", "string", None, "Private key for signed messages.", "messages are not signed"),
@@ -52,7 +53,7 @@ _GENERAL: Final = (
 
 _BROKER: Final = (
     works("broker_url", "any", None, "Broker's URL, or several (a list, or joined by ``;``).",
-          env="CELERY_BROKER_URL"),
+          env="CELERY_BROKER_URL", cli="--broker"),
     works("broker_read_url", "any", None, "URL to consume from, when not ``broker_url``.",
           env="CELERY_BROKER_READ_URL"),
     works("broker_write_url", "any", None, "URL to publish to, when not ``broker_url``.",
@@ -142,23 +143,27 @@ _TASK: Final = (
     works("task_serializer", "string", "json", "Serializer of the messages sent.",
         old="CELERY_TASK_SERIALIZER"),
     works("task_soft_time_limit", "float", None, "Seconds after which SoftTimeLimitExceeded is raised.",
-          old="CELERYD_TASK_SOFT_TIME_LIMIT"),
+          old="CELERYD_TASK_SOFT_TIME_LIMIT", cli="--soft-time-limit"),
     works("task_time_limit", "float", None, "Seconds after which the child is killed.",
-          old="CELERYD_TASK_TIME_LIMIT"),
+          old="CELERYD_TASK_TIME_LIMIT", cli="--time-limit"),
     works("task_track_started", "bool", False, "Store the state STARTED."),
     accepted("task_allow_error_cb_on_chord_header", "bool", False, "Error callbacks on chord headers.",
              "chords do not exist yet"),
 )
 
 _WORKER: Final = (
-    works("worker_concurrency", "any", None, "Number of children; None or auto: one per usable CPU."),
-    works("worker_prefetch_multiplier", "int", 4, "Least prefetched messages per child; 0: no limit."),
-    works("worker_disable_prefetch", "bool", False, "Prefetch one message per child and no more."),
+    works("worker_concurrency", "any", None, "Number of children; None or auto: one per usable CPU.",
+          cli="--concurrency"),
+    works("worker_prefetch_multiplier", "int", 4, "Least prefetched messages per child; 0: no limit.",
+          cli="--prefetch-multiplier"),
+    works("worker_disable_prefetch", "bool", False, "Prefetch one message per child and no more.",
+          cli="--disable-prefetch"),
     works("worker_eta_task_limit", "int", None,
         "Messages held for their ETA beyond the window; None: 20,000. The rest wait in the broker's queue."),
-    works("worker_max_tasks_per_child", "int", None, "Tasks after which a child is replaced."),
+    works("worker_max_tasks_per_child", "int", None, "Tasks after which a child is replaced.",
+          cli="--max-tasks-per-child"),
     works("worker_max_memory_per_child", "any", None,
-        "KiB, or text such as 512MB, after which it is replaced."),
+        "KiB, or text such as 512MB, after which it is replaced.", cli="--max-memory-per-child"),
     works("worker_soft_shutdown_timeout", "float", 0.0, "Seconds that running tasks get after SIGQUIT; then cold."),
     accepted("worker_enable_soft_shutdown_on_idle", "bool", False, "Wait although nothing runs.",
              "a worker that runs nothing ends at once"),
@@ -178,7 +183,7 @@ _WORKER: Final = (
     accepted("worker_lost_wait", "float", 10.0, "Seconds to wait for a dead child's result.",
              "its ring is read to the end at once", old="CELERYD_WORKER_LOST_WAIT"),
     accepted("worker_send_task_events", "bool", False, "Send task events.", _EVENTS,
-        old="CELERY_SEND_EVENTS"),
+        old="CELERY_SEND_EVENTS", cli="--task-events"),
     works("worker_enable_remote_control", "bool", True, "Answer remote control.",
           old="CELERY_ENABLE_REMOTE_CONTROL"),
     refused("worker_direct", "bool", False, "A queue of the worker's own.", "workers have none yet",
@@ -228,19 +233,21 @@ _EVENT_CONTROL_BEAT: Final = (
 )
 
 _TURBO: Final = (
-    own("app", "string", None, "Where the app is, as for -A.", env="TURBO_APP"),
+    own("app", "string", None, "Where the app is, as for -A.", env="TURBO_APP", cli="--app"),
     own("task_max_deliveries", "int", 5, "Times that a message whose child keeps dying is tried; then it is "
           "dead-lettered."),
-    own("worker_prefetch", "any", "adaptive", "adaptive, or a fixed number of prefetched messages."),
-    own("worker_shutdown_timeout", "float", None, "Seconds that a warm shutdown may take; None: no limit."),
+    own("worker_prefetch", "any", "adaptive", "adaptive, or a fixed number of prefetched messages.", cli="--prefetch"),
+    own("worker_shutdown_timeout", "float", None, "Seconds that a warm shutdown may take; None: no limit.",
+          cli="--shutdown-timeout"),
     own("worker_hook_timeout", "float", 10.0,
         "Seconds that a receiver of a signal, or a request's method, may take in the master "
         "before the others go on without it."),
-    own("worker_async_concurrency", "int", 100, "How many tasks that are coroutines a child runs at once."),
-    own("worker_log_json", "bool", False, "Write each log line as a JSON object."),
+    own("worker_async_concurrency", "int", 100, "How many tasks that are coroutines a child runs at once.",
+          cli="--async-concurrency"),
+    own("worker_log_json", "bool", False, "Write each log line as a JSON object.", cli="--log-json"),
     own("worker_max_memory_per_child_hard", "any", None,
         "KiB, or text such as 1GB, at which a child is killed "
-        "mid-task."),
+        "mid-task.", cli="--max-memory-per-child-hard"),
     own("worker_max_message_bytes", "int", 256 * 2**20, "Largest body accepted, also after decompression."),
 )
 

@@ -44,7 +44,7 @@ def _foreign() -> Iterator[Setting]:
 # fmt: off
 RESULT_SETTINGS: Final = (
     works("result_backend", "any", None, "URL of the result store; None: results are not stored.",
-          env="CELERY_RESULT_BACKEND"),
+          env="CELERY_RESULT_BACKEND", cli="--result-backend"),
     works("result_accept_content", "list", None, "As accept_content, for results; None: the same.",
           old="RESULT_ACCEPT_CONTENT"),
     works("result_expires", "float", 86400.0, "Seconds that results are kept; None or 0: for ever.",

@@ -24,17 +24,9 @@ if TYPE_CHECKING:
 
 _N = TypeVar("_N", int, float)
 
-#: Options of the command that are a setting under another name.
+#: Names of the command's values that are a setting's.
 _SETTING_OF: Final[Mapping[str, str]] = {
-    "concurrency": "worker_concurrency",
-    "prefetch_multiplier": "worker_prefetch_multiplier",
-    "time_limit": "task_time_limit",
-    "soft_time_limit": "task_soft_time_limit",
-    "max_tasks_per_child": "worker_max_tasks_per_child",
-    "max_memory_per_child": "worker_max_memory_per_child",
-    "max_memory_per_child_hard": "worker_max_memory_per_child_hard",
-    "async_concurrency": "worker_async_concurrency",
-    "shutdown_timeout": "worker_shutdown_timeout",
+    setting.cli.removeprefix("--").replace("-", "_"): name for name, setting in SETTINGS.items() if setting.cli
 }
 #: Messages of half a kilobyte each: some 30 MB at the most. Celery has no bound here, and grows until it is killed.
 _DEFAULT_ETA_LIMIT: Final = 20_000
@@ -59,14 +51,10 @@ def write_into(conf: Settings, given: Mapping[str, Any]) -> None:
             raise ImproperlyConfigured(f"{override!r}: there is no setting {setting}")
         conf[setting] = value
     for option, setting in _SETTING_OF.items():
-        if given[option] is not None:
-            conf[setting] = given[option]
-    if given["task_events"]:
-        conf["worker_send_task_events"] = True
-    if given["log_json"]:
-        conf["worker_log_json"] = True
-    if given["disable_prefetch"]:
-        conf["worker_disable_prefetch"] = True
+        # Those of every command, such as --broker, are not among ``given``: they are in the environment by now.
+        value = given.get(option)
+        if option != "include" and value is not None and value is not False:
+            conf[setting] = value
     if given["include"]:
         conf["include"] = (*conf["include"], *given["include"])
 

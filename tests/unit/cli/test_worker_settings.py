@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 
 from turbo.app.conf import Settings
+from turbo.app.settings import SETTINGS
+from turbo.cli.global_options import global_params
+from turbo.cli.worker_params import worker_params
 from turbo.cli.worker_settings import worker_options, write_into
 from turbo.exceptions import ImproperlyConfigured
 from turbo.policy.worker_options import WorkerOptions
@@ -128,6 +131,23 @@ def test_included_modules_are_added() -> None:
     settings = Settings({"include": ("one",)})
     write_into(settings, {**NOTHING_GIVEN, "include": ("two", "three")})
     assert settings["include"] == ("one", "two", "three")
+
+
+def test_a_setting_s_option_is_one_of_the_command() -> None:
+    known = {name for param in (*worker_params(), *global_params()) for name in (*param.opts, *param.secondary_opts)}
+    declared = {setting.cli for setting in SETTINGS.values() if setting.cli}
+    assert declared <= known and {"--concurrency", "--log-json", "--broker"} <= declared
+
+
+def test_what_the_command_line_says_is_in_the_configuration() -> None:
+    settings = Settings({"worker_log_json": False, "task_time_limit": 5})
+    write_into(settings, {**NOTHING_GIVEN, "log_json": True, "concurrency": 3, "prefetch": "fixed"})
+    assert (settings["worker_log_json"], settings["worker_concurrency"], settings["worker_prefetch"]) == (
+        True,
+        3,
+        "fixed",
+    )
+    assert (settings["task_time_limit"], settings.is_set("worker_disable_prefetch")) == (5, False)
 
 
 def test_accepted_content_is_given_as_content_types() -> None:
