@@ -7,16 +7,16 @@ transaction; what is sent then, and how, is ``Task``'s.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, overload
 
 from django.db import transaction
 
+from turbo.app import shared
+from turbo.app.async_calls import P, R
 from turbo.app.task import Task
 
 if TYPE_CHECKING:
-    from turbo.app.async_calls import P, R
-else:
-    from turbo.app.async_calls import P, R
+    from collections.abc import Callable
 
 
 class DjangoTask(Task[P, R]):
@@ -34,3 +34,27 @@ class DjangoTask(Task[P, R]):
     def apply_async_on_commit(self, args: Any = None, kwargs: Any = None, **options: Any) -> None:
         """``apply_async`` when the transaction is committed, as :meth:`delay_on_commit` is ``delay``."""
         transaction.on_commit(functools.partial(self.apply_async, args, kwargs, **options))
+
+
+@overload
+def shared_task(fun: Callable[P, R], /) -> DjangoTask[P, R]: ...
+
+
+@overload
+def shared_task(
+    *, bind: Literal[True], **options: Any
+) -> Callable[[Callable[Concatenate[Any, P], R]], DjangoTask[P, R]]: ...
+
+
+@overload
+def shared_task(**options: Any) -> Callable[[Callable[P, R]], DjangoTask[P, R]]: ...
+
+
+def shared_task(fun: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """``turbo.shared_task`` for type checkers: its tasks are known to have ``delay_on_commit``.
+
+    Their class is DjangoTask whatever the app's is, unless ``base`` is given.
+    """
+    options.setdefault("base", DjangoTask)
+    decorate = shared.shared_task(**options)
+    return decorate if fun is None else decorate(fun)

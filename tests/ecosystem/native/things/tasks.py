@@ -9,6 +9,7 @@ from django.utils import timezone
 from things.models import Article, Thing
 from things.recorder import record
 from turbo import current_app, shared_task, signals
+from turbo.contrib.django.task import shared_task as shared_django_task
 
 MASTER = 0
 
@@ -81,8 +82,8 @@ def abandon_transaction():
     return backend_pid()
 
 
-@shared_task
-def names():
+@shared_django_task(bind=True)
+def names(self):
     return list(Thing.objects.values_list("name", flat=True).order_by("pk"))
 
 
