@@ -56,5 +56,5 @@ def shared_task(fun: Callable[..., Any] | None = None, /, **options: Any) -> Any
     Their class is DjangoTask whatever the app's is, unless ``base`` is given.
     """
     options.setdefault("base", DjangoTask)
-    decorate = shared.shared_task(**options)
+    decorate: Callable[[Callable[..., Any]], Any] = shared.shared_task(**options)
     return decorate if fun is None else decorate(fun)
