@@ -48,7 +48,8 @@ def become_child(boot: ChildBoot, child_main: Callable[[ChildBoot], None], inher
         sys.stderr.write(f"turbo child {os.getpid()}: no kernel lifeline: {error}\n")
     if kernel.writer_gone(boot.lifeline_fd):
         os._exit(EXIT_MASTER_GONE)
-    kernel.blank_out(inherited.channels)
+    # A number that the app's objects gave up in the spawner may have been taken for what this child was sent.
+    kernel.blank_out(inherited.channels - keep)
     kernel.close_all_but(keep | inherited.channels | inherited.files)
     _reset_signals()
     if failpoint.ENABLED:

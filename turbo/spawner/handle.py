@@ -56,11 +56,12 @@ def start_spawner(child_main: Callable[[ChildBoot], None], *, title: Callable[[]
             "of them holds now stays locked in every child",
             threads - 1,
         )
-    inherited = kernel.inherited()
     # What exists now is never collected again, so that collections in three kinds of process don't write to,
     # and thereby copy, the pages they share.
     gc.collect()
     gc.freeze()
+    # After the collection: it may close what the app dropped, and those numbers are ours to use from then on.
+    inherited = kernel.inherited()
     lifeline_read, lifeline_write = os.pipe2(os.O_CLOEXEC)
     control, spawner_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import json
 import os
 import random
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -117,10 +119,10 @@ def test_child_has_its_descriptors_and_the_apps_files_only():
         kinds = sorted(what.split(":")[0] for what in rest.values())
         files = [what for what in rest.values() if what.startswith("/") and "memfd" not in what]
         assert kinds.count("socket") == 1, "the child may hold its link's channel and no other socket"
-        assert kinds.count("anon_inode") == 2, "two eventfds"
+        assert kinds.count("anon_inode") == 3, "three eventfds: of its tasks, of its outcomes, of the master's answers"
         # The lifeline's read end and the child's own description of it.
         assert kinds.count("pipe") == 2
-        assert len(rest) - len(files) == 1 + 2 + 2 + 3, rest
+        assert len(rest) - len(files) == 1 + 3 + 2 + 3, rest
         # Nobody but this process holds the ends whose closing means its death.
         lifeline = os.readlink(f"/proc/self/fd/{it.spawner._lifeline_fd}")
         for pid in (it.spawner.pid, it.reports[0].pid):
@@ -131,6 +133,22 @@ def test_child_has_its_descriptors_and_the_apps_files_only():
                 assert what != os.readlink(f"/proc/self/fd/{it.spawner.fileno()}")
     os.close(read_fd)
     os.close(write_fd)
+
+
+def test_what_the_app_dropped_at_import_costs_no_child_its_descriptors():
+    dropped = [[socket.socketpair()] for _ in range(20)]
+    for each in dropped:
+        each.append(each)  # only the collector finds it, and closes it
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.disable()
+        try:
+            del dropped, each
+            with worker(python) as it:
+                it.spawn(1)
+                assert it.ask(1, b"1 + 1") == b"2"
+        finally:
+            gc.enable()
 
 
 def test_process_forked_by_a_task_has_no_ring_mapped():
