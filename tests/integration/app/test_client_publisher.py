@@ -194,6 +194,39 @@ class TestLostConnections:
         assert bodies(vhost) == [b"1", b"2"]
 
 
+def test_a_quiet_connection_is_kept_for_ever(client: Client, vhost: str, rabbitmq: RabbitMQ) -> None:
+    """Nobody sends heartbeats for a process that rests between two requests, so none are agreed on."""
+    client.send(b"1")
+    here = f'{{vhost, <<"{vhost_of(vhost)}">>}}'
+    asked = (
+        "[rabbit_networking:connection_info(P, [timeout]) || P <- rabbit_networking:connections(), "
+        f"(catch rabbit_networking:connection_info(P, [vhost])) =:= [{here}]]"
+    )
+    assert rabbitmq.evaluate(asked) == "[[{timeout,0}]]"
+
+
+def test_a_broker_that_blocks_publishers(client: Client, vhost: str, rabbitmq: RabbitMQ) -> None:
+    def blocked() -> bool:
+        # The broker looks at its memory when it finds time to.
+        try:
+            client.send(b"2", confirm_timeout=1.0)
+        except Unconfirmed as error:
+            assert "blocks publishers" in str(error)
+            return True
+        return False
+
+    client.send(b"1")
+    rabbitmq.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.00001)")
+    try:
+        wait_until("publishers to be blocked", blocked, 30)
+    finally:
+        rabbitmq.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.4)")
+    client.send(b"3")
+    found = bodies(vhost)
+    assert found[0] == b"1" and found[-1] == b"3", "what was not confirmed may have arrived or not"
+    assert client.pauses == [], "a message that may be there is not sent again by itself"
+
+
 def test_a_wrong_password_is_named_without_showing_it(vhost: str) -> None:
     client = Client(vhost.replace("guest:guest", "guest:wrong"))
     with pytest.raises(OperationalError, match="ACCESS_REFUSED") as raised:
