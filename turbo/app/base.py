@@ -87,27 +87,33 @@ class Turbo(TaskKeeper, Connecting):
     # -- calling ---------------------------------------------------------------------------------------------
 
     def send_task(
-        self, name: str, args: Any = None, kwargs: Any = None, task_id: str | None = None, **options: Any
+        self,
+        name: str,
+        args: Any = None,
+        kwargs: Any = None,
+        countdown: float | None = None,
+        eta: Any = None,
+        task_id: str | None = None,
+        **options: Any,
     ) -> AsyncResult:
         """Send a message that makes some worker run the task ``name``, which need not exist here.
 
         Options, all of them optional: ``countdown`` and numeric ``expires`` in seconds; ``eta`` and
         ``expires`` as datetime; ``queue``, ``exchange``, ``routing_key``, ``priority``, ``delivery_mode``,
-        ``mandatory``, ``declare``; ``serializer``, ``compression``; ``time_limit`` and ``soft_time_limit`` in
+        ``mandatory``, ``declare``, ``connection``, ``producer``; ``serializer``, ``compression``; ``time_limit`` and ``soft_time_limit`` in
         seconds; ``ignore_result``; ``headers``; ``link``, ``link_error``, ``chain``, ``chord``; ``shadow``,
         ``argsrepr``, ``kwargsrepr``; ``retry`` and ``retry_policy`` of the publishing; ``reply_to``, ``root_id``,
         ``parent_id``, ``group_id``, ``group_index``, ``retries``, ``add_to_parent``. Raises as
         ``Task.apply_async``.
         """
+        options.update((key, value) for key, value in (("countdown", countdown), ("eta", eta)) if value is not None)
         return self.sending.send(name, args, kwargs, task_id, None, options)
 
-    async def asend_task(
-        self, name: str, args: Any = None, kwargs: Any = None, task_id: str | None = None, **options: Any
-    ) -> AsyncResult:
+    async def asend_task(self, name: str, args: Any = None, kwargs: Any = None, **options: Any) -> AsyncResult:
         """:meth:`send_task` for programs on asyncio: the event loop goes on while the broker confirms."""
         import asyncio  # most callers are not on asyncio, and it is large
 
-        return await asyncio.to_thread(self.send_task, name, args, kwargs, task_id, **options)
+        return await asyncio.to_thread(self.send_task, name, args, kwargs, **options)
 
     def signature(self, varies: Any, *args: Any, **kwargs: Any) -> Signature:
         """Return a call of a task, or of a task's name, as a value; see ``app.signature``."""

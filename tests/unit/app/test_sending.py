@@ -60,6 +60,8 @@ def test_by_name_without_registration(app: Turbo, sent: Recorder) -> None:
     assert sent.last.properties.priority == 3
     assert sent.last.headers["ignore_result"] is None
     assert not app.finalized
+    app.send_task("elsewhere", (), {}, 5, None, "mine")
+    assert sent.last.headers["id"] == "mine" and sent.last.headers["eta"] is not None
 
 
 @pytest.mark.row("CA3")
