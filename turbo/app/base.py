@@ -101,9 +101,9 @@ class Turbo(TaskKeeper, Connecting):
         Options, all of them optional: ``countdown`` and numeric ``expires`` in seconds; ``eta`` and
         ``expires`` as datetime; ``queue``, ``exchange``, ``routing_key``, ``priority``, ``delivery_mode``,
         ``mandatory``, ``declare``, ``connection``, ``producer``; ``serializer``, ``compression``; ``time_limit`` and
-        ``soft_time_limit`` in seconds; ``ignore_result``; ``headers``; ``link``, ``link_error``, ``chain``, ``chord``; ``shadow``,
-        ``argsrepr``, ``kwargsrepr``; ``retry`` and ``retry_policy`` of the publishing; ``reply_to``, ``root_id``,
-        ``parent_id``, ``group_id``, ``group_index``, ``retries``, ``add_to_parent``. Raises as
+        ``soft_time_limit`` in seconds; ``ignore_result``; ``headers``; ``link``, ``link_error``, ``chain``, ``chord``;
+        ``shadow``, ``argsrepr``, ``kwargsrepr``; ``retry`` and ``retry_policy`` of the publishing; ``reply_to``,
+        ``root_id``, ``parent_id``, ``group_id``, ``group_index``, ``retries``, ``add_to_parent``. Raises as
         ``Task.apply_async``.
         """
         options.update((key, value) for key, value in (("countdown", countdown), ("eta", eta)) if value is not None)
