@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from billiard.einfo import ExceptionInfo
+from billiard.exceptions import TimeLimitExceeded as BilliardTimeLimitExceeded
 from billiard.exceptions import WorkerLostError
 from celery import signals
 from celery.exceptions import InvalidTaskError, NotRegistered
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from turbo.adopted.app import AdoptedApp
+    from turbo.exceptions import Retry
     from turbo.master.inflight import Delivery
     from turbo.master.judge import Storing, Then
     from turbo.master.verdicts import Verdicts
@@ -93,7 +95,7 @@ class AdoptedJudge:
         verb, _store = self._verdicts.failure(delivery, ending, error)
         if delivery.opaque:
             # Whoever decodes it may die of it; what is known of it is in its headers.
-            store = partial(self._store_failure, delivery, _worker_lost(str(error)).exception)
+            store = partial(self._store_failure, delivery, _as_billiard(error))
             self._hooks.submit("The storing of a failure", store, lambda _: then(verb, None))
             return
 
@@ -106,6 +108,9 @@ class AdoptedJudge:
                 request.on_failure(_worker_lost(str(error)))
 
         self._ask(delivery, verb, tell, then)
+
+    def retried(self, delivery: Delivery, reason: Retry, pid: int) -> None:
+        """The requests of a Celery app send next attempts themselves."""
 
     def revoked(self, delivery: Delivery, reason: str, then: Then, signum: int | None = None) -> None:
         """REVOKED is stored and ``task_revoked`` sent."""
@@ -212,6 +217,13 @@ class AdoptedJudge:
         self._hooks.submit("A receiver of worker_shutdown", self._app.worker.announce_shutdown)
         if not await self._hooks.drain(deadline):
             logger.error("The app's handlers and receivers do not end; going on without them")
+
+
+def _as_billiard(error: BaseException) -> Exception:
+    """The class that Celery's pool raises and its readers know."""
+    if isinstance(error, TimeLimitExceeded):
+        return BilliardTimeLimitExceeded(*error.args)
+    return WorkerLostError(str(error))
 
 
 def _worker_lost(text: str) -> ExceptionInfo:
