@@ -221,9 +221,9 @@ class AdoptedJudge:
 
 def _as_billiard(error: BaseException) -> Exception:
     """The class that Celery's pool raises and its readers know."""
-    if isinstance(error, TimeLimitExceeded):
-        return BilliardTimeLimitExceeded(*error.args)
-    return WorkerLostError(str(error))
+    over = isinstance(error, TimeLimitExceeded)
+    theirs: Exception = BilliardTimeLimitExceeded(*error.args) if over else WorkerLostError(str(error))
+    return theirs
 
 
 def _worker_lost(text: str) -> ExceptionInfo:
