@@ -22,9 +22,9 @@ CLASS_LINES = 250
 FUNCTION_LINES = 50
 HOT_FUNCTION_LINES = 120
 HOT = "# hot:"
-#: Where a forgotten leftover would go. ``app/base.py`` and ``utils/log.py`` are Celery's public paths.
+#: Where a forgotten leftover would go. ``app/base.py`` and what is in ``utils`` are Celery's public paths.
 BANNED_NAMES = frozenset({"base", "common", "core", "helper", "helpers", "misc", "tools", "util", "utils"})
-CELERY_PATHS = frozenset({"app/base.py", "utils/__init__.py", "utils/log.py"})
+CELERY_PATHS = frozenset({"app/base.py", "utils/__init__.py", "utils/log.py", "utils/nodenames.py"})
 SHIM_LINES = 12
 #: Every Linux has these, and the features that read them have no other source.
 SYSTEM_PATHS = ("/proc", "/sys/fs/cgroup", "/dev/null", "/dev/shm")

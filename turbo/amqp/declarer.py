@@ -43,10 +43,14 @@ class Declared(IntEnum):
 
 
 class Declarer:
-    """Declares over one connection. Calls are made one after the other, whoever asks."""
+    """Declares over one connection. Calls are made one after the other, whoever asks.
 
-    def __init__(self, connection: FastConnection) -> None:
+    ``delay_queue_type`` is that of the queues in which producers delay messages for quorum queues: quorum or classic.
+    """
+
+    def __init__(self, connection: FastConnection, delay_queue_type: str = "quorum") -> None:
         self._connection = connection
+        self._delay_queue_type = delay_queue_type
         self._calls: ChannelCalls | None = None
         self._turn = asyncio.Lock()
 
@@ -74,7 +78,7 @@ class Declarer:
 
         False when the broker refuses any of it: delayed messages may then not arrive, all others do.
         """
-        levels, between = cascade()
+        levels, between = cascade(self._delay_queue_type)
         steps: list[_Step] = [partial(ChannelCalls.declare_exchange, exchange=DELIVERY)]
         for level in levels:
             (binding,) = level.all_bindings()

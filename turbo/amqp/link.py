@@ -53,8 +53,9 @@ class BrokerLink:
         name: str = "turbo",
         connection_timeout: float = 5.0,
         backoff: Backoff = BROKER_BACKOFF,
+        delay_queue_type: str = "quorum",
     ) -> None:
-        """``prefetch_count``: messages per queue, 0 for no limit. Times in seconds."""
+        """``prefetch_count``: messages per queue, 0 for no limit. ``delay_queue_type``: see ``Declarer``. Seconds."""
         endpoints = endpoints_for(
             addresses, heartbeat=heartbeat, tls=tls, name=f"{name} consumer", timeout=connection_timeout
         )
@@ -62,6 +63,7 @@ class BrokerLink:
             endpoints, FastConnection.open, purpose="consuming", backoff=backoff
         )
         self._backoff = backoff
+        self._delay_queue_type = delay_queue_type
         self._queues = {queue.name: queue for queue in queues}
         self._sink = sink
         self._window = prefetch_count
@@ -152,7 +154,7 @@ class BrokerLink:
         logger.info("connected to %s", endpoint.label)
         self._connection = connection
         self._channel_failures = 0
-        declarer = Declarer(connection)
+        declarer = Declarer(connection, self._delay_queue_type)
         try:
             while connection.is_open and not self._stopping:
                 await self._one_session(connection, declarer)

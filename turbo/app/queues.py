@@ -91,6 +91,11 @@ def queue_from_options(name: str, options: Mapping[str, Any]) -> Queue:
     )
 
 
+def direct_queue(hostname: str) -> Queue:
+    """Return the queue that a worker of this node name has for itself, where ``worker_direct`` is on; as Celery's."""
+    return Queue(f"{hostname}.dq2", Exchange("C.dq2"), hostname)
+
+
 class Queues(dict[str, Queue]):
     """Queue names to queues. Looking up an unknown name makes the queue up, if the settings allow that.
 

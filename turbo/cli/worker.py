@@ -119,7 +119,7 @@ def _root_guard(options: WorkerOptions) -> list[str]:
 
 
 def _say_hello(found: FoundApp, options: WorkerOptions, conf: Settings, quiet: bool) -> None:
-    queues = found.app.worker_queues(options.queues, options.exclude_queues)
+    queues = wiring.queues_of(found.app, options)
     if not queues:
         raise ImproperlyConfigured("there is no queue to consume from: -X leaves none")
     if quiet:

@@ -111,6 +111,7 @@ def worker_options(
         broker_heartbeat=conf["broker_heartbeat"] or 0.0,
         broker_connection_timeout=conf["broker_connection_timeout"],
         broker_connection_retry_on_startup=True if retry is None else retry,
+        delay_queue_type=_one_of(conf, "broker_native_delayed_delivery_queue_type", ("quorum", "classic")),
         track_started=conf["task_track_started"],
         heartbeat_interval=None if given["without_heartbeat"] else float(given["heartbeat_interval"] or _HEARTBEAT),
         revokes_max=_environment("CELERY_WORKER_REVOKES_MAX", MOST, int),
@@ -135,6 +136,13 @@ def _environment(name: str, default: _N, convert: Callable[[str], _N]) -> _N:
         return convert(text)
     except ValueError:
         raise ImproperlyConfigured(f"{name}={text!r} is no number") from None
+
+
+def _one_of(conf: Settings, setting: str, values: tuple[str, ...]) -> str:
+    value: str = conf[setting]
+    if value not in values:
+        raise ImproperlyConfigured(f"{setting}={value!r} should be {' or '.join(values)}")
+    return value
 
 
 def _checked(setting: str, convert: Any, conf: Settings) -> int | None:

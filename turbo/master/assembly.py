@@ -89,12 +89,11 @@ class Parts:
 def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEventLoop) -> Parts:
     """Make every part and introduce them to one another. Opens nothing."""
     options = blueprint.options
-    network = _network(blueprint)
     ledger = Ledger()
     dispatcher = Dispatcher(
         loop, max_tasks_per_child=options.max_tasks_per_child, async_concurrency=options.async_concurrency
     )
-    outbox = Outbox(blueprint.write_addresses, **network)
+    outbox = Outbox(blueprint.write_addresses, **_network(blueprint))
     store = open_store(
         blueprint.result_backend,
         blueprint.store_settings,
@@ -114,8 +113,7 @@ def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEvent
     shelf = EtaShelf(loop, intake.due)
     intake.shelve_on(shelf)
     outcomes.shelve_on(shelf)
-    prefetch = options.concurrency * options.prefetch_multiplier
-    link = BrokerLink(blueprint.read_addresses, blueprint.queues, intake, prefetch_count=prefetch, **network)
+    link = _link(blueprint, intake)
     settlement.settle_through(link)
     quorum = bool(blueprint.queues) and all(queue.quorum for queue in blueprint.queues)
     window = Window(link, ledger, dispatcher, shelf, options, quorum=quorum)
@@ -136,6 +134,18 @@ def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEvent
         ledger, dispatcher, settlement, outbox, store, intake, shelf, twins, outcomes, link, window, pool, recycling,
         lost, judge, verdicts, revoking,
     )  # fmt: skip
+
+
+def _link(blueprint: Blueprint, intake: Intake) -> BrokerLink:
+    options = blueprint.options
+    return BrokerLink(
+        blueprint.read_addresses,
+        blueprint.queues,
+        intake,
+        prefetch_count=options.concurrency * options.prefetch_multiplier,
+        delay_queue_type=options.delay_queue_type,
+        **_network(blueprint),
+    )
 
 
 def _network(blueprint: Blueprint) -> dict[str, Any]:

@@ -44,6 +44,8 @@ class WorkerOptions:
     broker_heartbeat: float = 120.0
     broker_connection_timeout: float = 4.0
     broker_connection_retry_on_startup: bool = True
+    #: Type of the queues in which producers delay messages for quorum queues.
+    delay_queue_type: str = "quorum"
     track_started: bool = False
     #: Seconds between worker-heartbeat events; None: no events of the worker.
     heartbeat_interval: float | None = 2.0

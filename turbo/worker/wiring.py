@@ -20,6 +20,7 @@ import uvloop
 from turbo import failpoint
 from turbo.amqp.tls import tls_options
 from turbo.amqp.url import parse_broker_urls
+from turbo.app.queues import direct_queue
 from turbo.backends.registry import store_settings
 from turbo.backends.url import store_kind
 from turbo.child.main import child_main, native
@@ -35,6 +36,7 @@ from turbo.worker.facade import Worker
 from turbo.worker.judge import AppJudge
 
 if TYPE_CHECKING:
+    from turbo.amqp.topology import Queue
     from turbo.app.base import Turbo
     from turbo.control.app_commands import AppCommands
     from turbo.control.options import ControlOptions
@@ -104,6 +106,14 @@ def _run_anew() -> NoReturn:
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
+def queues_of(app: Turbo | HostedApp, options: WorkerOptions) -> list[Queue]:
+    """The queues that this worker consumes from. Raises ImproperlyConfigured for one that may not be made up."""
+    queues = app.worker_queues(options.queues or None, options.exclude_queues or None)
+    if isinstance(app, HostedApp) or not app.conf["worker_direct"]:
+        return queues
+    return [*queues, direct_queue(options.hostname)]
+
+
 def plan(app: Turbo | HostedApp, options: WorkerOptions, worker: Worker | None = None) -> Blueprint:
     """Everything that the master is told, worked out from the app's configuration."""
     conf = app.conf
@@ -120,7 +130,7 @@ def plan(app: Turbo | HostedApp, options: WorkerOptions, worker: Worker | None =
         read_addresses=parse_broker_urls(conf["broker_read_url"], tls=tls),
         write_addresses=parse_broker_urls(conf["broker_write_url"], tls=tls),
         tls=tls_options(conf["broker_use_ssl"]),
-        queues=app.worker_queues(options.queues or None, options.exclude_queues or None),
+        queues=queues_of(app, options),
         tasks=app.task_options(),
         result_backend=backend,
         store_settings=settings,

@@ -28,10 +28,12 @@ QUEUES = [
     Queue("quorum", Exchange("quorum"), "quorum", queue_arguments={"x-queue-type": "quorum", "x-delivery-limit": 3}),
     Queue("brief", Exchange("brief", durable=False, auto_delete=True), "brief", durable=False),
     Queue("letters"),
+    Queue("slow", Exchange("works", "topic"), "slow.#", queue_arguments={"x-queue-type": "quorum"}),
 ]  # fmt: skip
 
 app = Turbo("kinds", broker=os.environ.get("ROUTING_BROKER"))
 app.conf.task_queues = QUEUES
+app.conf.broker_native_delayed_delivery_queue_type = "classic"
 app.conf.task_routes = [
     {"feed.*": {"exchange": "topics", "exchange_type": "topic"}},
     {"paint": "red"},

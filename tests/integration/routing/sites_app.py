@@ -24,6 +24,7 @@ app.conf.task_default_queue = "lowpri"
 app.conf.task_default_exchange = "tasks"
 app.conf.task_default_exchange_type = "topic"
 app.conf.task_default_routing_key = "misc.any"
+app.conf.worker_direct = True
 #: More than the tests send at once: whoever comes first always has room for one more.
 app.conf.worker_prefetch_multiplier = 20
 

@@ -10,6 +10,8 @@ from typing import Any
 import kombu
 import pika
 import pytest
+from kombu.exceptions import ChannelError
+from kombu.transport.native_delayed_delivery import declare_native_delayed_delivery_exchanges_and_queues
 from pika.adapters.blocking_connection import BlockingChannel
 
 from tests.harness.rabbitmq import RabbitMQ
@@ -126,6 +128,14 @@ def _as_kombu(asked: Any) -> kombu.Queue:
 def _exchange(asked: Any) -> kombu.Exchange:
     names = ("type", "durable", "auto_delete", "arguments")
     return kombu.Exchange(asked.name, **{name: getattr(asked, name) for name in names})
+
+
+@pytest.mark.row("CF22")
+def test_the_queues_that_delay_messages_are_of_the_type_in_the_settings(place: Place) -> None:
+    with kombu.Connection(place.vhost, heartbeat=0) as connection:
+        declare_native_delayed_delivery_exchanges_and_queues(connection, "classic")
+        with pytest.raises(ChannelError, match="PRECONDITION_FAILED"):
+            declare_native_delayed_delivery_exchanges_and_queues(connection, "quorum")
 
 
 @pytest.mark.row("AO14")

@@ -8,14 +8,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import kombu
 import pika
 import pytest
+from celery.utils import nodenames as celery_nodenames
 
 from tests.harness.oracle import Oracle
 from tests.harness.processes import wait_until
 from tests.harness.rabbitmq import RabbitMQ
 from tests.harness.worker import WorkerProcess
 from turbo import Turbo
+from turbo.utils.nodenames import worker_direct
 
 #: Routing key to the kind of work that it belongs to.
 CALLS = {"video.compress": "video", "image.rotate": "image", "image.crop": "image", "misc.recommend": "lowpri"}
@@ -100,6 +103,16 @@ def test_the_consumer_of_higher_priority_is_served_first(sites: Sites) -> None:
 def test_every_worker_gets_what_is_broadcast(sites: Sites) -> None:
     sites.client.send_task("sites.work", ("news",), exchange="news", exchange_type="fanout", routing_key="")
     assert sites.wait("news", len(sites.running)) == {(name, "news"): 1 for name in sites.running}
+
+
+@pytest.mark.row("CN19", "CF19")
+def test_a_worker_has_a_queue_of_its_own(sites: Sites) -> None:
+    for name in ("image", "lowpri"):
+        sites.client.send_task("sites.work", (f"for {name}",), queue=worker_direct(f"{name}@here"))
+        assert sites.wait(f"for {name}", 1) == {(name, f"for {name}"): 1}
+    with kombu.Connection(sites.vhost, heartbeat=0) as connection:
+        theirs = celery_nodenames.worker_direct("image@here")(connection.default_channel)
+        theirs.declare()  # refused if anything differed
 
 
 @pytest.mark.row("AO6")

@@ -109,6 +109,7 @@ def test_a_window_that_somebody_chose_is_fixed(
         ({"worker_concurrency": "many"}, "worker_concurrency"),
         ({"worker_prefetch": "some"}, "worker_prefetch"),
         ({"task_soft_time_limit": 10, "task_time_limit": 10}, "below the hard one"),
+        ({"broker_native_delayed_delivery_queue_type": "stream"}, "quorum or classic"),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_name(conf: dict[str, Any], says: str) -> None:
