@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from turbo import current
 from turbo.app.connecting import Connecting
+from turbo.app.control import Control
 from turbo.app.log import Log
 from turbo.app.sending import Sender
 from turbo.app.signature import Signature, signature
 from turbo.app.task_keeper import TaskKeeper
 from turbo.backends.reader import open_reader
-from turbo.exceptions import ImproperlyConfigured
 from turbo.result.async_result import AsyncResult
 
 if TYPE_CHECKING:
@@ -147,9 +147,9 @@ class Turbo(TaskKeeper, Connecting):
         return Log()
 
     @property
-    def control(self) -> Any:
-        """The asking side of remote control. Raises ImproperlyConfigured: there is none yet."""
-        raise ImproperlyConfigured("remote control does not exist yet")
+    def control(self) -> Control:
+        """The asking side of remote control."""
+        return Control(self)
 
     @property
     def thread_oid(self) -> str:

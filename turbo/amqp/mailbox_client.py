@@ -1,0 +1,116 @@
+"""One request of remote control and the replies to it: the asking side of the mailboxes that workers have.
+
+Used by ``app.control``, in clients, and in children whose task asks. One connection for one request, closed before the
+answer is given: nobody asks a thousand times a second. It must never decode a reply, which is whoever's answers.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from turbo.amqp.url import parameters
+from turbo.exceptions import OperationalError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from pika.adapters.blocking_connection import BlockingChannel
+
+    from turbo.amqp.tls import TlsOptions
+    from turbo.amqp.url import BrokerAddress
+
+#: Seconds for connecting, all in all.
+_PATIENCE: Final = 15.0
+_TRANSIENT: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """One message as it is asked or answered."""
+
+    body: bytes
+    content_type: str
+    content_encoding: str
+    headers: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """The place of a request: the brokers, and the names that workers and askers share."""
+
+    addresses: Sequence[BrokerAddress]
+    tls: TlsOptions | None
+    #: ``control_exchange``.
+    namespace: str
+
+    @property
+    def requests(self) -> str:
+        """The exchange that brings a request to every worker."""
+        return f"{self.namespace}.pidbox"
+
+    @property
+    def replies(self) -> str:
+        """The exchange that brings a reply to whoever asked."""
+        return f"reply.{self.namespace}.pidbox"
+
+    def ask(self, request: Packet, reply_key: str | None, timeout: float, limit: int | None) -> Iterator[Packet]:
+        """Send a request; yield what comes back to ``reply_key`` within ``timeout`` seconds, ``limit`` replies at most.
+
+        Without a key nothing is waited for. Raises OperationalError.
+        """
+        import pika  # pika costs a program that only sends tasks 60 ms of start-up
+        from pika.exceptions import AMQPError
+
+        candidates = [
+            parameters(address, tls=self.tls, name="turbo control", stack_timeout=_PATIENCE)
+            for address in self.addresses
+        ]
+        try:
+            connection = pika.BlockingConnection(candidates)
+            try:
+                channel = connection.channel()
+                channel.confirm_delivery()
+                queue = self._reply_queue(channel, reply_key)
+                channel.exchange_declare(self.requests, "fanout")
+                properties = pika.BasicProperties(
+                    request.content_type, request.content_encoding, dict(request.headers), _TRANSIENT, 0
+                )
+                channel.basic_publish(self.requests, "", request.body, properties)
+                if queue is not None:
+                    yield from _collect(channel, queue, timeout, limit)
+            finally:
+                if connection.is_open:
+                    connection.close()
+        except (AMQPError, OSError) as error:
+            raise OperationalError(f"remote control: {str(error) or type(error).__name__}") from error
+
+    def _reply_queue(self, channel: BlockingChannel, key: str | None) -> str | None:
+        if key is None:
+            return None
+        queue = f"{key}.{self.replies}"
+        channel.exchange_declare(self.replies, "direct")
+        channel.queue_declare(queue, exclusive=True, auto_delete=True)
+        channel.queue_bind(queue, self.replies, key)
+        return queue
+
+
+def _collect(channel: BlockingChannel, queue: str, timeout: float, limit: int | None) -> Iterator[Packet]:
+    deadline = time.monotonic() + timeout
+    found = 0
+    while limit is None or found < limit:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return
+        for method, properties, body in channel.consume(queue, auto_ack=True, inactivity_timeout=left):
+            if method is None:
+                return
+            found += 1
+            yield Packet(
+                body,
+                properties.content_type or "",
+                properties.content_encoding or "",
+                properties.headers or {},
+            )
+            break

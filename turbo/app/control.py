@@ -1,0 +1,204 @@
+"""``app.control``: asking workers, turbo's and Celery's alike, by remote control.
+
+Runs in clients, and in children whose task asks. Requests go to every worker of the broker unless some are named;
+replies are collected until the time is up, since nobody knows how many workers there are. What each command means is
+the worker's to say.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from turbo.amqp.mailbox_client import Mailbox, Packet
+from turbo.amqp.tls import tls_options
+from turbo.amqp.url import parse_broker_urls
+from turbo.app.inspecting import Inspect
+from turbo.protocol import content
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from turbo.app.base import Turbo
+
+#: What the replies of workers may be.
+_ACCEPTED = frozenset({content.JSON})
+
+
+class Control:
+    """See the module. Every method takes the keywords of :meth:`broadcast` besides its own arguments."""
+
+    def __init__(self, app: Turbo) -> None:
+        self.app = app
+
+    def broadcast(
+        self,
+        command: str,
+        arguments: dict[str, Any] | None = None,
+        destination: Sequence[str] | None = None,
+        connection: Any = None,
+        reply: bool = False,
+        timeout: float | None = 1.0,
+        limit: int | None = None,
+        callback: Callable[[Any], object] | None = None,
+        pattern: str | None = None,
+        matcher: str | None = None,
+        **more: Any,
+    ) -> list[dict[str, Any]] | None:
+        """Send a command to all workers, to those named in ``destination``, or to those whose name fits ``pattern``
+        (``matcher`` is glob or pcre).
+
+        With ``reply``, return one mapping from node to reply for each that answers within ``timeout`` seconds,
+        ``limit`` at most (by default as many as are named), and call ``callback`` with each. Without, None at once.
+        ``more`` are arguments too. Raises OperationalError, ValueError for a destination that is no list.
+        """
+        if destination is not None and not isinstance(destination, (list, tuple)):
+            raise ValueError(f"destination must be a list of node names, not {type(destination).__name__}")
+        self._refuse(connection)
+        key, ticket = (str(uuid4()), str(uuid4())) if reply else (None, None)
+        mailbox = self._mailbox()
+        request: dict[str, Any] = {
+            "method": command,
+            "arguments": {**(arguments or {}), **more},
+            "destination": destination,
+            "pattern": pattern if pattern and matcher else None,
+            "matcher": matcher if pattern and matcher else None,
+        }
+        if reply:
+            request.update(ticket=ticket, reply_to={"exchange": mailbox.replies, "routing_key": key})
+        body, content_type, encoding = content.encode(request, "json")
+        # Whole seconds, the later ones: a worker drops what nobody waits for any more.
+        headers = {"clock": 0, "expires": math.ceil(time.time() + timeout) if timeout else 0}
+        limit = (len(destination) or None) if limit is None and destination else limit
+        replies = []
+        for packet in mailbox.ask(Packet(body, content_type, encoding, headers), key, timeout or 1.0, limit):
+            if packet.headers.get("ticket") != ticket:
+                continue
+            found = content.decode(packet.body, packet.content_type, packet.content_encoding, _ACCEPTED)
+            if callback is not None:
+                callback(found)
+            replies.append(found)
+        return replies if reply else None
+
+    def _refuse(self, connection: Any) -> None:
+        if connection is not None and not getattr(connection, "is_pooled", False):
+            raise TypeError("remote control goes to the app's own broker: connection= takes one of app.pool alone")
+
+    def _mailbox(self) -> Mailbox:
+        conf = self.app.conf
+        return Mailbox(
+            parse_broker_urls(conf["broker_write_url"], tls=bool(conf["broker_use_ssl"])),
+            tls_options(conf["broker_use_ssl"]),
+            conf["control_exchange"],
+        )
+
+    @property
+    def inspect(self) -> Callable[..., Inspect]:
+        """``app.control.inspect(…)``: commands that only look."""
+
+        def inspect(*args: Any, **kwargs: Any) -> Inspect:
+            return Inspect(self.broadcast, *args, **kwargs)
+
+        return inspect
+
+    # -- commands --------------------------------------------------------------------------------------------
+
+    def revoke(
+        self,
+        task_id: Any,
+        destination: Sequence[str] | None = None,
+        terminate: bool = False,
+        signal: str | None = "SIGTERM",
+        **options: Any,
+    ) -> Any:
+        """Have a task, or several, not begin; ``terminate`` ends those that run, by ``signal``."""
+        arguments = {"task_id": task_id, "terminate": terminate, "signal": signal}
+        return self.broadcast("revoke", arguments, destination, **options)
+
+    def terminate(
+        self, task_id: Any, destination: Sequence[str] | None = None, signal: str = "SIGTERM", **options: Any
+    ) -> Any:
+        """Have a task not begin, and end it where it runs."""
+        return self.revoke(task_id, destination, terminate=True, signal=signal, **options)
+
+    def revoke_by_stamped_headers(
+        self,
+        headers: dict[str, Any],
+        destination: Sequence[str] | None = None,
+        terminate: bool = False,
+        signal: str = "SIGTERM",
+        **options: Any,
+    ) -> Any:
+        """:meth:`revoke` for the tasks with these stamps."""
+        arguments = {"headers": headers, "terminate": terminate, "signal": signal}
+        return self.broadcast("revoke_by_stamped_headers", arguments, destination, **options)
+
+    def ping(self, destination: Sequence[str] | None = None, timeout: float = 1.0, **options: Any) -> Any:
+        """Ask who is there: one ``{node: {"ok": "pong"}}`` for each."""
+        return self.broadcast("ping", {}, destination, reply=True, timeout=timeout, **options)
+
+    def rate_limit(
+        self, task_name: str, rate_limit: Any, destination: Sequence[str] | None = None, **options: Any
+    ) -> Any:
+        """Set how often a task may start: ``"10/s"``, ``"100/m"``, or a number of seconds."""
+        arguments = {"task_name": task_name, "rate_limit": rate_limit}
+        return self.broadcast("rate_limit", arguments, destination, **options)
+
+    def time_limit(
+        self,
+        task_name: str,
+        soft: float | None = None,
+        hard: float | None = None,
+        destination: Sequence[str] | None = None,
+        **options: Any,
+    ) -> Any:
+        """Set a task's limits, in seconds, for runs that begin from then on."""
+        arguments = {"task_name": task_name, "hard": hard, "soft": soft}
+        return self.broadcast("time_limit", arguments, destination, **options)
+
+    def add_consumer(
+        self,
+        queue: str,
+        exchange: str | None = None,
+        exchange_type: str = "direct",
+        routing_key: str | None = None,
+        options: dict[str, Any] | None = None,
+        destination: Sequence[str] | None = None,
+        **more: Any,
+    ) -> Any:
+        """Have workers consume from another queue."""
+        arguments = {
+            "queue": queue, "exchange": exchange, "exchange_type": exchange_type, "routing_key": routing_key,
+            **(options or {}),
+        }  # fmt: skip
+        return self.broadcast("add_consumer", arguments, destination, **more)
+
+    def cancel_consumer(self, queue: str, destination: Sequence[str] | None = None, **options: Any) -> Any:
+        """Have workers no longer consume from a queue."""
+        return self.broadcast("cancel_consumer", {"queue": queue}, destination, **options)
+
+    def enable_events(self, destination: Sequence[str] | None = None, **options: Any) -> Any:
+        """Have workers send events."""
+        return self.broadcast("enable_events", {}, destination, **options)
+
+    def disable_events(self, destination: Sequence[str] | None = None, **options: Any) -> Any:
+        """Have workers send no events."""
+        return self.broadcast("disable_events", {}, destination, **options)
+
+    def heartbeat(self, destination: Sequence[str] | None = None, **options: Any) -> Any:
+        """Have workers send a heartbeat now."""
+        return self.broadcast("heartbeat", {}, destination, **options)
+
+    def pool_grow(self, n: int = 1, destination: Sequence[str] | None = None, **options: Any) -> Any:
+        """Have workers add ``n`` children."""
+        return self.broadcast("pool_grow", {"n": n}, destination, **options)
+
+    def pool_shrink(self, n: int = 1, destination: Sequence[str] | None = None, **options: Any) -> Any:
+        """Have workers let ``n`` children go."""
+        return self.broadcast("pool_shrink", {"n": n}, destination, **options)
+
+    def shutdown(self, destination: Sequence[str] | None = None, **options: Any) -> Any:
+        """Have workers finish what runs and end."""
+        return self.broadcast("shutdown", {}, destination, **options)
