@@ -1,14 +1,12 @@
-"""Where a Celery app's broker is, in the words that turbo's AMQP client understands.
+"""How a Celery app's connection to its broker is secured, in the words that turbo's AMQP client understands.
 
-Runs in the command, for ``adopted.settings``. A URL may leave parts to the settings that Celery had before it had
-URLs (``broker_host``, ``broker_port`` …), and the TLS options mean what they mean to py-amqp. It opens nothing.
+Runs in the command, for ``adopted.settings``. The TLS options mean what they mean to py-amqp. It opens nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,35 +15,6 @@ if TYPE_CHECKING:
 _WRAPPING = frozenset(
     {"do_handshake_on_connect", "suppress_ragged_eofs", "server_side", "tls_minimum_version", "tls_maximum_version"}
 )
-
-
-def broker_urls(given: str | Iterable[str] | None, conf: Any) -> list[str]:
-    """The URLs of the brokers, in the order in which they are tried, each complete.
-
-    ``given`` is one URL or host, several by ``;``, or a list; ``conf`` a Celery app's configuration.
-    """
-    entries = [given] if isinstance(given, str) else list(given or ())
-    pieces = [piece.strip() for entry in entries for piece in entry.split(";") if piece.strip()]
-    return [_complete(piece, conf) for piece in pieces or [""]]
-
-
-def _complete(url: str, conf: Any) -> str:
-    scheme, mark, rest = url.partition("://")
-    if not mark:
-        scheme, rest = conf.broker_transport or "amqp", url
-    parts = urlsplit(f"//{rest}")
-    try:
-        port = parts.port or conf.broker_port
-    except ValueError:
-        return f"{scheme}://{rest}"  # turbo's own reading of URLs says what is wrong with it
-    user = parts.username or quote(conf.broker_user or "", safe="")
-    password = parts.password or quote(conf.broker_password or "", safe="")
-    vhost = parts.path[1:] or quote(conf.broker_vhost or "", safe="")
-    host = parts.hostname or "localhost"
-    host = f"[{host}]" if ":" in host else host
-    login = f"{user}:{password}@" if password else f"{user}@" if user else ""
-    query = f"?{parts.query}" if parts.query else ""
-    return f"{scheme}://{login}{host}{f':{port}' if port else ''}/{vhost}{query}"
 
 
 def tls(given: Any, urls: Iterable[str]) -> Any:

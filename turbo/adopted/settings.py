@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from turbo.adopted import broker, honoured
 from turbo.adopted.left_out import left_out
+from turbo.app.addresses import whole_broker_urls
 from turbo.app.conf import Settings, canonical
 from turbo.app.settings import SETTINGS
 from turbo.exceptions import ImproperlyConfigured
@@ -69,7 +70,7 @@ def _explicit(app: Celery) -> dict[str, Any]:
         value = getattr(conf, name)
         if value:
             found[name] = value
-    found["broker_read_url"] = broker.broker_urls(conf.broker_read_url, conf)
-    found["broker_write_url"] = broker.broker_urls(conf.broker_write_url, conf)
+    found["broker_read_url"] = whole_broker_urls(conf.broker_read_url, conf)
+    found["broker_write_url"] = whole_broker_urls(conf.broker_write_url, conf)
     found["broker_use_ssl"] = broker.tls(conf.broker_use_ssl, found["broker_read_url"])
     return found

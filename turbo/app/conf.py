@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from copy import deepcopy
 from typing import Any, Final, cast
 
+from turbo.app.addresses import broker_url, store_url
 from turbo.app.loading import resolve
 from turbo.app.setting import Setting, Status
 from turbo.app.settings import OLD_NAMES, SETTINGS
@@ -38,6 +39,13 @@ _OWN: Final = frozenset(
     }
 )
 
+#: Settings that take missing parts from others.
+_COMPLETED: Final[Mapping[str, Callable[[Any, Mapping[str, Any]], Any]]] = {
+    "broker_url": broker_url,
+    "broker_read_url": broker_url,
+    "broker_write_url": broker_url,
+    "result_backend": store_url,
+}
 #: Settings that, when unset, are those of another.
 _FALLBACKS: Final[Mapping[str, str]] = {
     "broker_url": "broker_host",
@@ -115,6 +123,9 @@ class Settings(MutableMapping[str, Any]):
         except KeyError:
             pass
         value = self._look_up(canonical(name))
+        complete = _COMPLETED.get(canonical(name))
+        if complete is not None:
+            value = complete(value, self)
         if value is _MISSING:
             raise KeyError(name)
         self._cache[name] = value

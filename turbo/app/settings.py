@@ -86,10 +86,10 @@ _BROKER: Final = (
     refused("broker_transport", "string", None, "Transport, when no URL names it.", "only AMQP is spoken",
             harmless=("amqp", "pyamqp", "amqps")),
     works("broker_host", "string", None, "Broker's host or URL, when there is no ``broker_url``."),
-    accepted("broker_port", "int", None, "Broker's port.", "write it into broker_url"),
-    accepted("broker_user", "string", None, "Broker's user.", "write it into broker_url"),
-    accepted("broker_password", "string", None, "Broker's password.", "write it into broker_url"),
-    accepted("broker_vhost", "string", None, "Broker's virtual host.", "write it into broker_url"),
+    works("broker_port", "int", None, "Broker's port, where the URL names none."),
+    works("broker_user", "string", None, "Broker's user, where the URL names none."),
+    works("broker_password", "string", None, "Broker's password, where the URL names none."),
+    works("broker_vhost", "string", None, "Broker's virtual host, where the URL names none."),
 )
 
 _TASK: Final = (

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from turbo.adopted.broker import broker_urls, tls
+from turbo.adopted.broker import tls
 from turbo.adopted.settings import AdoptedSettings
 from turbo.amqp.tls import tls_options
 from turbo.amqp.url import parse_broker_urls
+from turbo.app.addresses import whole_broker_urls
 from turbo.exceptions import ImproperlyConfigured
 
 OLD = {"broker_port": 1234, "broker_user": "us/er", "broker_password": "p@ss", "broker_vhost": "place"}
@@ -100,4 +101,4 @@ def test_the_peer_is_verified_as_py_amqp_does_it(given: Any, urls: list[str], ch
 
 def test_no_tls_where_nobody_asks_for_it() -> None:
     assert tls(False, ["amqp://one", "amqps://two"]) is False
-    assert broker_urls(None, Celery(set_as_current=False).conf) == ["amqp://localhost/"]
+    assert whole_broker_urls(None, Celery(set_as_current=False).conf) == ["amqp://localhost/"]
