@@ -18,6 +18,7 @@ from tests.harness.processes import end, spawn, wait_until
 from tests.harness.rabbitmq import RabbitMQ
 from turbo.amqp.topology import Exchange, Queue
 from turbo.app.base import Turbo
+from turbo.app.signature import Signature
 
 HERE = Path(__file__).parent
 QUEUES = [Queue("celery"), Queue("other"), Queue("topical", Exchange("topics", "topic"), "a.#")]
@@ -142,6 +143,24 @@ def test_links(app: Turbo, broker: str) -> None:
     follow["kwargs"] = {"prefix": "got "}
     app.send_task("followed", ("me", "to "), link=follow)
     assert app.AsyncResult(follow["options"]["task_id"]).get(timeout=20) == "got to me"  # type: ignore[index]
+
+
+@pytest.mark.row("CA16", "CV1")
+@pytest.mark.parametrize("serializer", ["json", "pickle"])
+def test_signatures(app: Turbo, serializer: str) -> None:
+    def call(*args: str, **kwargs: str) -> Signature:
+        return app.signature("followed", args, kwargs).set(serializer="json")
+
+    first, second, alone = (
+        call("me", "to "),
+        call(prefix="got "),
+        app.signature("followed", ("it", "as "), immutable=True),
+    )
+    second.link(alone)
+    first.link(second)
+    waits = [each.freeze() for each in (second, alone)]
+    sent = first.clone(serializer=serializer).delay()
+    assert [each.get(timeout=20) for each in (sent, *waits)] == ["to me", "got to me", "as it"]
 
 
 @pytest.mark.row("CA32", "ST12")

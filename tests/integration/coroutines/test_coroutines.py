@@ -204,6 +204,7 @@ def one(place: Place) -> Iterator[str]:
         yield "one"
 
 
+@pytest.mark.row("TD25")
 def test_fifty_run_at_once_in_one_child(place: Place, one: str) -> None:
     where = uuid.uuid4().hex
     results = [place.send("meet", where, 50, queue=one) for _ in range(50)]

@@ -155,7 +155,7 @@ def test_a_result_that_does_not_encode_is_a_failure(quiet: Scene) -> None:
     assert quiet.state(sent)[0] == "FAILURE"
 
 
-@pytest.mark.row("CA17", "PL11", "HA5", "HA6", "ST31", "EX33", "EX34")
+@pytest.mark.row("CA17", "CV13", "PL11", "HA5", "HA6", "ST31", "EX33", "EX34")
 @pytest.mark.parametrize(("task", "how", "error"), [
     ("limited", "hang", "TimeLimitExceeded"), ("act", "die", "WorkerLostError"), ("act", "exit", "WorkerLostError"),
     ("act", "memory", "WorkerLostError"),
@@ -177,7 +177,7 @@ def test_the_master_calls_them_for_a_task_that_ended_with_its_child(
     assert told[2].details["status"] == "FAILURE"
 
 
-@pytest.mark.row("PL11")
+@pytest.mark.row("CV11", "PL11")
 def test_the_rest_of_a_chain_fails_with_a_task_that_ended_with_its_child(quiet: Scene) -> None:
     later = {
         "task": "act",

@@ -412,7 +412,7 @@ def test_a_body_that_finds_no_descriptor_waits_and_smaller_ones_pass_it(two: Two
     assert two.value(large) == 300_000
 
 
-@pytest.mark.row("ST25")
+@pytest.mark.row("CV20", "ST25")
 def test_a_task_that_waits_for_another_is_refused_unless_it_insists(two: Two) -> None:
     other = two.send("rows.plain", "the other's")
     assert two.value(other) == "the other's"

@@ -230,7 +230,7 @@ class TestInsideATask:
         app.task(name="inner")(lambda: app.send_task("t"))()
         assert sent.last.headers["parent_id"] == "OUTER"
 
-    @pytest.mark.row("CF12")
+    @pytest.mark.row("CF12", "CV19")
     def test_priority_is_inherited_when_asked(self, app: Turbo, sent: Recorder) -> None:
         app.conf.task_inherit_parent_priority = True
         app.send_task("t")

@@ -27,6 +27,7 @@ def body(sent: Recorder) -> Any:
     return json.loads(sent.last.body)
 
 
+@pytest.mark.row("CV1")
 def test_its_form_is_that_of_messages(add: Task) -> None:
     assert dict(add.s(1, y=2)) == {
         "task": "proj.add", "args": (1,), "kwargs": {"y": 2}, "options": {}, "subtask_type": None, "immutable": False,
@@ -59,6 +60,7 @@ def test_a_name_alone_is_sent(app: Turbo, sent: Recorder) -> None:
     assert subtask("elsewhere", app=app).app is app
 
 
+@pytest.mark.row("CV1")
 def test_copies_are_apart(add: Task) -> None:
     first = add.s(1, y=1).set(link=[add.s()])
     second = first.clone((0,), {"y": 2}, countdown=1)
