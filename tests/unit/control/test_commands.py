@@ -248,7 +248,7 @@ def test_anything_becomes_plain() -> None:
     assert (found["f"], found["n"]) == (1.5, None)
 
 
-@pytest.mark.row("RC33")
+@pytest.mark.row("RC33", "CF26", "CF27")
 def test_the_mailbox_is_declared_as_celery_declares_it() -> None:
     options = WorkerOptions("one@here", 1)
     found = control_options(Settings(), options)
@@ -265,3 +265,6 @@ def test_the_mailbox_is_declared_as_celery_declares_it() -> None:
     assert (other.mailbox.exclusive, other.mailbox.auto_delete, other.mailbox.durable) == (False, False, True)
     assert other.mailbox.name == "one@here.proj.pidbox"
     assert control_options(Settings({"worker_enable_remote_control": False}), options).mailbox is None
+    assert (found.event_exchange, found.event_serializer) == (Exchange("celeryev", "topic"), "json")
+    other = control_options(Settings({"event_exchange": "seen", "event_serializer": "msgpack"}), options)
+    assert (other.event_exchange, other.event_serializer) == (Exchange("seen", "topic"), "msgpack")
