@@ -23,7 +23,10 @@ from turbo.exceptions import ImproperlyConfigured
 _MISSING: Final = object()
 _NEW_TO_OLD: Final = {new: old for old, new in OLD_NAMES.items()}
 _SECRET: Final = re.compile("API|TOKEN|KEY|SECRET|PASS|SIGNATURE|DATABASE|PROFANITIES", re.IGNORECASE)
-_CREDENTIALS: Final = re.compile(r"(?<=://)([^:@/\s]*):([^@\s]*)(?=@)")
+#: A password in a URL, up to the last @ of it: one that is not escaped must not leave its tail readable.
+_CREDENTIALS: Final = re.compile(r"(?<=://)([^:@/\s]*):\S*?(?=@[^@\s;,]*(?:[;,\s]|$))")
+_IN_QUERY: Final = re.compile(r"(?<=[?&])([^=&\s]*(?:pass|secret|token|key)[^=&\s]*)=[^&\s]*", re.IGNORECASE)
+_MASK: Final = "********"
 _OWN: Final = frozenset(
     {
         "_changes",
@@ -286,17 +289,19 @@ class Settings(MutableMapping[str, Any]):
             if setting.status is Status.ACCEPTED:
                 warnings.append(f"{name} has no effect: {setting.reason}")
             elif value not in setting.harmless:
-                errors.append(f"{name}={value!r} is not supported: {setting.reason}")
+                errors.append(f"{name}={_censor(name, value)!r} is not supported: {setting.reason}")
         if errors:
             raise ImproperlyConfigured("; ".join(errors))
         return warnings
 
 
 def _censor(name: str, value: Any) -> Any:
+    if isinstance(value, bytes):
+        return _censor(name, value.decode("utf-8", "replace"))
+    if isinstance(value, (str, int, float)) and not isinstance(value, bool) and _SECRET.search(name):
+        return _MASK
     if isinstance(value, str):
-        if _SECRET.search(name):
-            return "********"
-        return _CREDENTIALS.sub(r"\1:********", value)
+        return _IN_QUERY.sub(rf"\1={_MASK}", _CREDENTIALS.sub(rf"\1:{_MASK}", value))
     if isinstance(value, Mapping):
         return {k: _censor(str(k), v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

@@ -184,6 +184,34 @@ def test_the_table_hides_secrets() -> None:
     assert conf.table(with_defaults=True)["task_serializer"] == "json"
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("broker_url", "amqp://me:topsecret@host//"),
+        ("broker_url", "amqp://me:top/secret@topsecret@host//"),
+        ("broker_url", "amqp://me:topsecret@a;amqp://me:topsecret@b"),
+        ("broker_read_url", ["amqp://me:topsecret@a", "amqp://me:topsecret@b"]),
+        ("result_backend", "redis://host/1?password=topsecret&db=2"),
+        ("broker_use_ssl", {"keyfile": "topsecret", "password": "topsecret"}),
+        ("result_backend_transport_options", {"sentinel_kwargs": [{"password": "topsecret"}]}),
+        ("security_key_password", b"topsecret"),
+        ("anything", b"amqp://me:topsecret@host"),
+        ("my_api_token", "topsecret"),
+    ],
+)
+def test_no_secret_is_shown(name: str, value: object) -> None:
+    conf = Settings({name: value})
+    assert "topsecret" not in conf.humanize()
+    assert "********" in conf.humanize()
+    assert conf.table(censored=False)[name] == value
+
+
+def test_what_is_no_secret_is_shown() -> None:
+    conf = Settings({"broker_url": "amqp://me:x@a:1/v;amqp://b//", "redis_password": 12, "task_acks_late": True})
+    assert conf.table()["broker_url"] == "amqp://me:********@a:1/v;amqp://b//"
+    assert conf.table()["task_acks_late"] is True and conf.table()["redis_password"] == "********"
+
+
 def test_version_grows_with_each_change() -> None:
     conf = Settings()
     before = conf.version
