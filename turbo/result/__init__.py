@@ -1,1 +1,16 @@
-"""Handles on results: what a client holds after calling a task."""
+"""Handles on results: what a client holds after calling a task. The names are those of Celery's module."""
+
+from __future__ import annotations
+
+from turbo.result.async_result import AsyncResult, result_from_tuple
+from turbo.result.eager import EagerResult
+from turbo.result.joining import allow_join_result, assert_will_not_block, denied_join_result
+
+__all__ = [
+    "AsyncResult",
+    "EagerResult",
+    "allow_join_result",
+    "assert_will_not_block",
+    "denied_join_result",
+    "result_from_tuple",
+]

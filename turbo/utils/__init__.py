@@ -1,1 +1,13 @@
 """Celery's import paths for things that live elsewhere here."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+
+def uuid() -> str:
+    """Return a new id, as tasks have one."""
+    return str(uuid4())
+
+
+gen_unique_id = uuid
