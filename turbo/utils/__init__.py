@@ -1,7 +1,5 @@
 """Celery's import paths for things that live elsewhere here."""
 
-from __future__ import annotations
-
 from uuid import uuid4
 
 
