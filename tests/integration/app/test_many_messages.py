@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import threading
 from collections.abc import Iterator
 
 import pika
@@ -206,3 +208,41 @@ class TestFailures:
         with pytest.raises(OperationalError, match="NO_ROUTE"):
             picky.apply_async(exchange="amq.topic", routing_key="a.b", declare=())
         picky.apply_async(exchange="amq.topic", routing_key="a.b", declare=(), mandatory=False)
+
+
+@pytest.mark.row("CA10", "CA25")
+def test_eight_threads_while_the_broker_goes_and_comes_back(app: Turbo, vhost: str, rabbitmq: RabbitMQ) -> None:
+    """Every call that returned is in the queue, whatever happened to the connections meanwhile."""
+    patient = {"max_retries": None, "interval_start": 0, "interval_step": 0.05, "interval_max": 0.2}
+    returned: list[list[int]] = [[] for _ in range(8)]
+    failed: list[Exception] = []
+    gone, back = threading.Event(), threading.Event()
+
+    def call(mine: list[int], first: int) -> None:
+        with app.pipeline(window=7) if first % 2 else contextlib.nullcontext():
+            for number in range(first * 1000, first * 1000 + 400):
+                try:
+                    app.send_task("t", (number,), retry_policy=patient)
+                except OperationalError as error:
+                    failed.append(error)
+                    continue
+                mine.append(number)
+                if number % 1000 == 100:
+                    gone.wait(60)
+                if number % 1000 == 300:
+                    back.wait(60)
+
+    threads = [threading.Thread(target=call, args=(mine, first)) for first, mine in enumerate(returned)]
+    for thread in threads:
+        thread.start()
+    wait_until("all threads to have begun", lambda: all(len(mine) > 50 for mine in returned), 60)
+    rabbitmq.stop_app()
+    gone.set()
+    rabbitmq.start_app()
+    back.set()
+    for thread in threads:
+        thread.join(60)
+    assert not failed
+    found = set(arguments(vhost))
+    assert [number for mine in returned for number in mine if number not in found] == []
+    assert sum(map(len, returned)) == 8 * 400
