@@ -1,6 +1,7 @@
 """The cascade of queues in which RabbitMQ holds messages that producers delay: what to declare, as plain values.
 
-Before it: ``amqp.session``, when a worker consumes quorum queues. After it: ``amqp.declarer``, which declares it.
+Before it: ``amqp.session``, when a worker consumes quorum queues, and ``app.routes``, when a client sends to one. After
+it: ``amqp.declarer`` and ``amqp.client_declaring``, which declare it.
 Celery's producers send a task with an ETA for a quorum queue not to the queue but into this cascade, and expect the
 worker to have declared it and to have bound its queues to the far end. Pure.
 
@@ -12,7 +13,8 @@ Names, arguments and bindings are those of Celery 5.5 and later, byte for byte, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from turbo.amqp.topology import Binding, Exchange, Queue
@@ -21,6 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 LEVELS: Final = 28
+#: Seconds (eight years) beyond which nothing can be delayed.
+_LONGEST: Final = 2**LEVELS - 1
+#: The digits before the key of a message that was delayed before.
+_DIGITS: Final = re.compile(rf"^(?:[01]\.){{{LEVELS}}}")
+#: Bytes of a routing key.
+_LONGEST_KEY: Final = 255
 DELIVERY: Final = Exchange("celery_delayed_delivery", "topic")
 
 
@@ -58,6 +66,31 @@ def cascade(queue_type: str = "quorum") -> tuple[list[Queue], list[ExchangeBindi
         queues.append(Queue(name, exchange, f"{passed}1.#", queue_arguments=arguments))
         bindings.append(ExchangeBinding(following, name, f"{passed}0.#"))
     return queues, bindings
+
+
+@dataclass(frozen=True, slots=True)
+class Delays(Queue):
+    """Among the queues that must be there for a message: the cascade, and the way from its end to ``queue``."""
+
+    queue: Queue = field(default_factory=lambda: Queue(""))
+    queue_type: str = "quorum"
+
+
+def delays_for(queue: Queue, queue_type: str) -> Delays:
+    """What must be declared before a message for ``queue`` can be delayed, in queues of that type."""
+    return Delays(f"{queue.name} (delayed)", queue=queue, queue_type=queue_type)
+
+
+def delayed_key(seconds: float, key: str) -> str | None:
+    """The routing key at ``level_name(27)`` of a message that goes on by ``key`` after ``seconds``, whole ones.
+
+    None when it need not or cannot be delayed: for less than a second, for too long, or by a key too long.
+    """
+    if not 1 <= seconds <= _LONGEST or not key:
+        return None
+    digits = ".".join(f"{int(seconds):0{LEVELS}b}")
+    found = f"{digits}.{_DIGITS.sub('', key)}"
+    return found if len(found.encode()) <= _LONGEST_KEY else None
 
 
 def wants_delay(queue: Queue) -> bool:

@@ -41,6 +41,8 @@ CHANNEL_CLOSE: Final = 0x00140028
 CHANNEL_CLOSE_OK: Final = 0x00140029
 EXCHANGE_DECLARE: Final = 0x0028000A
 EXCHANGE_DECLARE_OK: Final = 0x0028000B
+EXCHANGE_BIND: Final = 0x0028001E
+EXCHANGE_BIND_OK: Final = 0x0028001F
 QUEUE_DECLARE: Final = 0x0032000A
 QUEUE_DECLARE_OK: Final = 0x0032000B
 QUEUE_BIND: Final = 0x00320014
@@ -184,6 +186,12 @@ def bind_queue(channel: int, queue: str, exchange: str, key: str, arguments: Map
             )
         ),
     )
+
+
+def bind_exchange(channel: int, destination: str, source: str, key: str) -> bytes:
+    """Bind one exchange to another: ``destination`` gets what ``source`` routes by ``key``."""
+    names = b"".join(map(short_string, (destination, source, key)))
+    return method(channel, EXCHANGE_BIND, b"\0\0" + names + b"\0" + encode_table({}))
 
 
 def publish_method(channel: int, exchange: str, routing_key: str, mandatory: bool) -> bytes:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from turbo.amqp.delayed_delivery import LEVELS, delayed_key, delays_for, level_name, wants_delay
 from turbo.app.loading import import_symbol
 from turbo.app.queues import Queues, queue_from
 from turbo.exceptions import ImproperlyConfigured
@@ -97,6 +98,7 @@ class TaskRouter:
         self._default_exchange: str = conf["task_default_exchange"] or ""
         self._default_key: str = conf["task_default_routing_key"] or ""
         self._default_destination: Destination | None = None
+        self._delay_queue_type: str = conf["broker_native_delayed_delivery_queue_type"]
 
     def route(
         self, options: Mapping[str, Any], name: str, args: Any = (), kwargs: Any = None, task: Any = None
@@ -157,6 +159,18 @@ class TaskRouter:
         return Destination(
             exchange, routing_key or "", tuple(map(queue_from, declare)), mode, queue.name if queue else None
         )
+
+    def delayed(self, to: Destination, queue: Queue, seconds: float) -> Destination:
+        """Return where a message goes that the broker holds for ``seconds``; ``to`` where it cannot.
+
+        As Celery does, for quorum queues behind an exchange that is not direct: their workers cannot hold messages
+        without limit. A worker gets the message up to a second early, and waits for the rest.
+        """
+        key = delayed_key(seconds, to.routing_key)
+        if key is None or to.exchange != queue.exchange.name or not wants_delay(queue):
+            return to
+        delays = delays_for(queue, self._delay_queue_type)
+        return replace(to, exchange=level_name(LEVELS - 1), routing_key=key, declare=(*to.declare, delays))
 
     def plain_destination(self) -> Destination | None:
         """Return where every call without options goes; None when routers have to be asked."""

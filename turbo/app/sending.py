@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from turbo import current
+from turbo.amqp.delayed_delivery import wants_delay
 from turbo.app import eager, publish_signals
 from turbo.app.calling import check_arguments, check_seconds, message_fields, moment, seconds_until
 from turbo.app.publishing import Publishing
@@ -135,6 +136,8 @@ class Sender:
         add_to_parent = options.pop("add_to_parent", True)
         routed = defaults.router.route(options, options.pop("route_name", None) or name, args, kwargs, task)
         to = defaults.router.destination(routed)
+        if routed.get("countdown") or routed.get("eta"):
+            to = self._delayed(to, routed, defaults)
         if routed.get("immediate"):
             warnings.warn(TurboWarning("immediate has no effect: RabbitMQ has not had it since 3.0"), stacklevel=4)
         frame = self._inherit(routed, defaults)
@@ -149,6 +152,15 @@ class Sender:
         if add_to_parent and frame is not None:
             frame.task.add_trail(result)
         return result
+
+    def _delayed(self, to: Destination, options: Mapping[str, Any], defaults: Defaults) -> Destination:
+        """Let the broker hold what is not due yet, where it can. In a worker's child it is the worker that holds it."""
+        queue = options.get("queue")
+        if queue is None or not wants_delay(queue) or current.in_worker_child():
+            return to
+        now = self._app.now()
+        due = moment(options.get("countdown") or options.get("eta"), now, "countdown or eta")
+        return to if due is None else defaults.router.delayed(to, queue, seconds_until(due, now))
 
     def _with_task_options(self, name: str, task: Task | None, options: dict[str, Any]) -> dict[str, Any]:
         """Put the task's own options under those of the call."""

@@ -40,6 +40,10 @@ def test_methods_are_those_of_the_specification() -> None:
     bind = decoded(methods.bind_queue(1, "q", "e", "k", {"x": "y"}))
     assert (bind.method.queue, bind.method.exchange, bind.method.routing_key) == ("q", "e", "k")
     assert bind.method.arguments == {"x": "y"}
+    exchanges = decoded(methods.bind_exchange(1, "to", "from", "k"))
+    assert fields(exchanges) | {"ticket": 0} == {
+        "ticket": 0, "destination": "to", "source": "from", "routing_key": "k", "nowait": False, "arguments": {},
+    }  # fmt: skip
     publish = decoded(methods.publish_method(1, "e", "k", True))
     assert (publish.method.exchange, publish.method.routing_key, publish.method.mandatory) == ("e", "k", True)
     assert decoded(methods.publish_method(1, "", "k", False)).method.mandatory is False

@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 
+from turbo.amqp.delayed_delivery import Delays
 from turbo.amqp.topology import Exchange, Queue
 from turbo.app.conf import Settings
 from turbo.app.routes import Destination, MapRoute, TaskRouter
 from turbo.exceptions import ImproperlyConfigured, QueueNotFound
 
 kombu = pytest.importorskip("kombu")
+delivery = pytest.importorskip("kombu.transport.native_delayed_delivery")
 
 
 def router(**settings: Any) -> TaskRouter:
@@ -141,3 +143,46 @@ class OldRouter:
 
 def new_router(name: str, args: Any, kwargs: Any, options: Any, task: Any = None, **kw: Any) -> str:
     return "new"
+
+
+class TestDelayed:
+    """What the broker holds until it is due, and what it does not."""
+
+    QUORUM = Queue("slow", Exchange("works", "topic"), "slow.#", queue_arguments={"x-queue-type": "quorum"})
+
+    def delayed(self, queue: Queue, seconds: float, **options: Any) -> Destination:
+        made = router(task_queues=[queue], broker_native_delayed_delivery_queue_type="classic")
+        return made.delayed(made.destination(made.route({"queue": queue.name, **options}, "t")), queue, seconds)
+
+    @pytest.mark.row("TM4")
+    @pytest.mark.parametrize("seconds", [1, 1.9, 3600, 2**28 - 1])
+    def test_the_key_is_the_one_that_celery_makes(self, seconds: float) -> None:
+        to = self.delayed(self.QUORUM, seconds, routing_key="slow.one")
+        assert to.exchange == "celery_delayed_27"
+        assert to.routing_key == delivery.calculate_routing_key(int(seconds), "slow.one")
+        first, second = to.declare
+        assert first == self.QUORUM and isinstance(second, Delays)
+        assert (second.queue, second.queue_type) == (self.QUORUM, "classic")
+
+    def test_a_message_that_was_delayed_before(self) -> None:
+        key = delivery.calculate_routing_key(5, "slow.one")
+        assert self.delayed(self.QUORUM, 7, routing_key=key).routing_key == delivery.calculate_routing_key(
+            7, "slow.one"
+        )
+
+    @pytest.mark.parametrize(
+        ("queue", "seconds", "options"),
+        [
+            (QUORUM, 0.9, {}),
+            (QUORUM, -5, {}),
+            (QUORUM, 2**28, {}),
+            (QUORUM, 5, {"routing_key": "x" * 255}),
+            (QUORUM, 5, {"exchange": "elsewhere", "exchange_type": "topic", "routing_key": "k"}),
+            (Queue("classic", Exchange("works", "topic"), "k"), 5, {}),
+            (Queue("direct", Exchange("d"), "k", queue_arguments={"x-queue-type": "quorum"}), 5, {}),
+        ],
+    )
+    def test_what_goes_straight_to_its_queue(self, queue: Queue, seconds: float, options: dict[str, Any]) -> None:
+        to = self.delayed(queue, seconds, **options)
+        assert "delayed" not in to.exchange
+        assert not any(isinstance(each, Delays) for each in to.declare)
