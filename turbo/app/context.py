@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from turbo.policy.poison import deaths
+
 if TYPE_CHECKING:
     from turbo.protocol.message import TaskMessage
 
@@ -32,7 +34,7 @@ DEATH_HEADERS: Final = frozenset(
 #: Names that are no attributes of the request and yet not the user's own headers.
 _PROTOCOL_NAMES: Final = frozenset({"lang", "task", "argsrepr", "kwargsrepr", "compression", "meth"})
 #: Those of them that a task may ask its request for all the same.
-_TEXTS: Final = frozenset({"argsrepr", "kwargsrepr"})
+_TEXTS: Final = frozenset({"argsrepr", "kwargsrepr", "lang"})
 
 
 class _OfMessage:
@@ -133,7 +135,8 @@ class _DeliveryInfo(_OfMessage):
             "exchange": exchange,
             "routing_key": routing_key,
             "priority": request._message.properties.priority,
-            "redelivered": redelivered,
+            # After the death of a child it comes as a copy, which the broker has not seen before.
+            "redelivered": redelivered or deaths(request._message.properties.headers) > 0,
         }
         # The program may keep and change it, so from now on it is this request's own.
         request.__dict__["delivery_info"] = info

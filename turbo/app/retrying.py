@@ -75,7 +75,7 @@ def repeat(task: Task, request: Context, args: Any, kwargs: Any, options: dict[s
         **options,
     }
     origin = request.delivery_info or {}
-    if origin.get("priority") is not None:
+    if origin.get("priority") is not None and "priority" not in options:
         merged["priority"] = origin["priority"]
     if not merged.get("queue"):
         if origin.get("exchange") == "" and origin.get("routing_key"):

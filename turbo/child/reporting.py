@@ -8,8 +8,10 @@ task only after the broker has confirmed what it published here.
 from __future__ import annotations
 
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+from turbo import states
 from turbo.current import Publisher
 from turbo.protocol import content, result_meta
 from turbo.protocol.faults import to_wire
@@ -150,6 +152,7 @@ class Reporter:
             state or "PENDING",
             result,
             None,
+            date_done=datetime.now(UTC).isoformat() if state in states.READY_STATES else None,
             group_id=request.group,
             parent_id=request.parent_id,
         )

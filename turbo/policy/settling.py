@@ -70,7 +70,9 @@ def settle(
     if ending is Ending.TIMEOUT:
         return Verb.ACK if acks_on_timeout else Verb.REQUEUE
     if ending is Ending.WORKER_LOST:
-        return Verb.REQUEUE if reject_on_worker_lost else Verb.ACK
+        if reject_on_worker_lost:
+            return Verb.REQUEUE
+        return Verb.ACK if acks_on_failure else Verb.REJECT
     if ending is Ending.REJECT:
         return Verb.REJECT
     if ending is Ending.REJECT_REQUEUE:

@@ -107,8 +107,8 @@ def dumps(obj: Any) -> bytes:
         if _not_finite(_marshal(obj, 2)) is None:
             return _orjson_dumps(obj, _plain_default, _ENCODE_OPTIONS)
     except (ValueError, TypeError, RecursionError):
-        # Not a fault yet: the standard library decides.
-        return _dumps_slowly(obj)
+        # Not a fault yet: the standard library decides, out of here, so that its own error speaks of this one nowhere.
+        pass
     return _dumps_slowly(obj)
 
 

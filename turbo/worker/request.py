@@ -83,6 +83,18 @@ class Request:
         self.hostname = context.hostname
         self.delivery_info: dict[str, Any] = context.delivery_info or {}
         self.context = context
+        #: The message's headers, with what the worker knows besides; of protocol 1, the same fields from its body.
+        self.request_dict: dict[str, Any] = {
+            **message.headers,
+            "task": found.task,
+            "id": found.id,
+            "retries": found.retries,
+            "reply_to": found.reply_to,
+            "correlation_id": found.correlation_id,
+            "hostname": context.hostname,
+            "delivery_info": self.delivery_info,
+            "properties": message.properties,
+        }
         own = found.ignore_result
         self.ignore_result = bool(task.ignore_result if own is None else own)
         #: What a method of this wants to become of the message; None leaves it to the ack table.

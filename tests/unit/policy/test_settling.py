@@ -18,7 +18,7 @@ LATE = {
     Ending.REJECT: lambda _f, _t, _l: Verb.REJECT,
     Ending.REJECT_REQUEUE: lambda _f, _t, _l: Verb.REQUEUE,
     Ending.TIMEOUT: lambda _f, timeout, _l: Verb.ACK if timeout else Verb.REQUEUE,
-    Ending.WORKER_LOST: lambda _f, _t, lost: Verb.REQUEUE if lost else Verb.ACK,
+    Ending.WORKER_LOST: lambda failure, _t, lost: Verb.REQUEUE if lost else Verb.ACK if failure else Verb.REJECT,
     Ending.REVOKED: lambda _f, _t, _l: Verb.ACK,
     Ending.UNKNOWN_TASK: lambda _f, _t, _l: Verb.REJECT,
     Ending.INVALID: lambda _f, _t, _l: Verb.REJECT,
