@@ -1,4 +1,4 @@
-"""The calls of a task that send nothing by themselves: signatures, and running it in the caller's process.
+"""What can be asked of a task without sending it: signatures, a run in the caller's process, its logger.
 
 Part of ``app.task.Task``. Signatures are ``app.signature``'s, running is ``app.eager``'s.
 """
@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any, cast
 from turbo.app import eager, retrying
 from turbo.app.calling import check_arguments
 from turbo.app.signature import Signature
+from turbo.log_format import get_task_logger
 
 if TYPE_CHECKING:
+    import logging
+
     from turbo.app.context import Context
     from turbo.app.task import Task
     from turbo.result.eager import EagerResult
@@ -56,6 +59,10 @@ class TaskCalls:
         return retrying.repeat(task, request, args, kwargs, {**({"queue": queue} if queue else {}), **extra})
 
     subtask_from_request = signature_from_request
+
+    def get_logger(self, **_: Any) -> logging.Logger:
+        """Return the task's own logger, as programs of Celery 2 ask for it; arguments are accepted for their sake."""
+        return get_task_logger(self._task.name or "")
 
     def apply(
         self,

@@ -271,3 +271,10 @@ def test_update_state_goes_to_the_workers_store_or_the_backend(app: Turbo) -> No
     fun.backend = Store()
     fun.update_state("other", "S", 5)
     assert stored[-1] == ("other", 5, "S")
+
+
+@pytest.mark.row("TD23")
+def test_its_logger(app: Turbo) -> None:
+    task = app.task(name="proj.add")(lambda: None)
+    logger = task.get_logger(loglevel=10)
+    assert logger.name == "proj.add" and logger.parent is not None and logger.parent.name == "celery.task"
