@@ -80,7 +80,10 @@ class Publishing:
         asked = get("producer") or get("publisher") or get("connection")
         named = publisher_of(asked) if asked is not None else None
         hook = current.get_publisher()
-        if hook is not None and named is None:
+        # The master's publisher answers nobody, so what must be known to have found a queue goes out from here. A
+        # task's own next attempt goes to the master all the same: it waits there for the end of this one.
+        answered = mandatory and not get("retries")
+        if hook is not None and named is None and not answered:
             hook.publish(to.exchange, to.routing_key, header, body, declare=declare, mandatory=mandatory)
             return
         if wants_result and not get("reply_to"):

@@ -102,6 +102,7 @@ def register():
 TASKS = """
 import shapes
 from turbo import Turbo
+from turbo.exceptions import OperationalError
 
 shapes.register()
 app = Turbo("shaped")
@@ -112,6 +113,21 @@ app.conf.result_serializer = "theirs"
 @app.task(name="double")
 def double(value):
     return value * 2
+
+
+@app.task(name="careful")
+def careful(key):
+    try:
+        app.send_task("t", exchange="amq.direct", routing_key=key, mandatory=True, declare=())
+    except OperationalError as error:
+        return str(error)
+
+
+@app.task(bind=True, name="insistent", mandatory=True, serializer="theirs", default_retry_delay=0)
+def insistent(self):
+    if not self.request.retries:
+        raise self.retry()
+    return self.request.retries
 """
 
 
@@ -127,8 +143,8 @@ def shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     kombu.serialization.unregister("theirs")
 
 
-@pytest.mark.row("AO15")
-def test_serializers_of_the_programs_own(
+@pytest.mark.row("AO8", "AO15")
+def test_serializers_of_the_programs_own_and_mandatory_calls_in_a_task(
     vhost: str, rabbitmq: RabbitMQ, redis_server: RedisServer, tmp_path: Path, shapes: Any
 ) -> None:
     assert serialization.register is content.register
@@ -140,5 +156,8 @@ def test_serializers_of_the_programs_own(
             client.conf.result_serializer = "theirs"
             results = [client.send_task("double", ("x",), serializer=name) for name in ("backwards", "theirs")]
             assert [result.get(timeout=20) for result in results] == ["xx", "xx"]
+            lost = client.send_task("careful", ("nowhere",), serializer="theirs").get(timeout=20)
+            assert "NO_ROUTE" in lost, "a task hears of it as any caller does"
+            assert client.send_task("insistent", serializer="theirs").get(timeout=20) == 1
             client.send_task("double", ("x",), task_id="refused")
             worker.wait_for_line("refused.*(not accepted|application/json)|application/json.*not accepted")
