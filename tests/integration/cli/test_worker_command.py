@@ -149,7 +149,7 @@ def test_it_runs_without_any_broker_installed(project: Path) -> None:
 
 def test_a_setting_that_must_not_be_ignored_stops_it(project: Path, vhost: str) -> None:
     with (project / "tasks.py").open("a") as file:
-        file.write("\napp.conf.task_always_eager = True\n")
+        file.write("\napp.conf.task_protocol = 1\n")
     with worker(project, vhost) as process:
-        process.wait_for_line(r"turbo worker: task_always_eager=True is not supported")
+        process.wait_for_line(r"turbo worker: task_protocol=1 is not supported")
         assert process.wait() == 1
