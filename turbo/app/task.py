@@ -17,8 +17,10 @@ from turbo.app.context import Context
 from turbo.app.handlers import Handlers
 from turbo.app.registry import restore_task
 from turbo.app.task_calls import TaskCalls
+from turbo.log_format import get_task_logger
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
@@ -58,6 +60,7 @@ FROM_CONF: dict[str, str] = {
     "acks_on_failure": "task_acks_on_failure",
     "acks_on_timeout": "task_acks_on_timeout",
     "reject_on_worker_lost": "task_reject_on_worker_lost",
+    "retry_on_worker_lost": "task_retry_on_worker_lost",
     "ignore_result": "task_ignore_result",
     "store_errors_even_if_ignored": "task_store_errors_even_if_ignored",
 }
@@ -125,6 +128,7 @@ class Task(Handlers, TaskCalls, AsyncCalls[P, R]):
     acks_on_failure: bool | None = _from_conf("task_acks_on_failure")
     acks_on_timeout: bool | None = _from_conf("task_acks_on_timeout")
     reject_on_worker_lost: bool | None = _from_conf("task_reject_on_worker_lost")
+    retry_on_worker_lost: bool | None = _from_conf("task_retry_on_worker_lost")
     throws: tuple[type[BaseException], ...] = ()
     expires: Any = None
     priority: int | None = _from_conf("task_default_priority")
@@ -280,6 +284,12 @@ class Task(Handlers, TaskCalls, AsyncCalls[P, R]):
         MaxRetriesExceededError. Raises Reject when the message could not be sent. Outside a worker, ``exc``.
         """
         return retrying.retry(self, args, kwargs, exc, throw, eta, countdown, max_retries, options)
+
+    def get_logger(self, **_: Any) -> logging.Logger:
+        """Return the task's logger: what ``get_task_logger`` makes of its name. Celery once had it; arguments have no
+        effect.
+        """
+        return get_task_logger(self.name or "")
 
     # -- results ---------------------------------------------------------------------------------------------
 

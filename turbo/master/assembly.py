@@ -20,6 +20,7 @@ from turbo.master.inflight import Ledger
 from turbo.master.intake import Intake
 from turbo.master.judge import NativeJudge
 from turbo.master.lost_child import LostChild
+from turbo.master.lost_retries import LostRetries
 from turbo.master.outcomes import Outcomes
 from turbo.master.poison import Poison
 from turbo.master.pool import Pool
@@ -121,7 +122,8 @@ def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEvent
     recycling = _recycling(options, pool)
     outcomes.oversee(recycling)
     poison = Poison(settlement, verdicts, max_deliveries=options.task_max_deliveries)
-    lost = LostChild(dispatcher, outcomes, settlement, verdicts, judge, poison)
+    retries = LostRetries(settlement, verdicts, judge)
+    lost = LostChild(dispatcher, outcomes, settlement, verdicts, judge, poison, retries)
     pool.mourn(lost)
     limits.obey(pool)
     revoked = Revoked(options.revokes_max, options.revoke_expires)

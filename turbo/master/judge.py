@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from turbo.backends.store import StoreOutcome
+    from turbo.exceptions import Retry
     from turbo.master.inflight import Delivery
     from turbo.master.verdicts import Verdicts
     from turbo.policy.settling import Ending, Verb
@@ -48,6 +49,9 @@ class Judge(Protocol):
 
         An ``opaque`` delivery may have killed it while it was decoded, and must not be decoded here.
         """
+
+    def retried(self, delivery: Delivery, reason: Retry, pid: int) -> None:
+        """The child ``pid`` died with this task, and its next attempt was sent."""
 
     def revoked(self, delivery: Delivery, reason: str, then: Then, signum: int | None = None) -> None:
         """The task must not run (on): ``expired``, ``revoked``, or ``terminated`` by the signal ``signum``."""
@@ -90,6 +94,9 @@ class NativeJudge:
     def lost(self, delivery: Delivery, ending: Ending, error: BaseException, pid: int, then: Then) -> None:
         """By the ack table, with the document that Celery's master would store."""
         then(*self._verdicts.failure(delivery, ending, error))
+
+    def retried(self, delivery: Delivery, reason: Retry, pid: int) -> None:
+        """Nobody listens."""
 
     def revoked(self, delivery: Delivery, reason: str, then: Then, signum: int | None = None) -> None:
         """REVOKED, acknowledged."""

@@ -8,6 +8,7 @@ What it decides: unclaimed records go back to the ready queue untouched. A claim
 not written goes back too, but at most :data:`_MAX_SILENT_DEATHS` times, because decoding can kill as well. A started
 one is over: WorkerLostError, TimeLimitExceeded or MemoryLimitExceeded is stored and the ack table decides; where
 the table says requeue, ``master.poison`` counts, so that a message that keeps killing is dead-lettered in the end.
+A task that wants lost attempts retried is ``master.lost_retries``'s.
 """
 
 from __future__ import annotations
@@ -47,6 +48,13 @@ class PoisonGuard(Protocol):
         """Store the document, if any, and hand the message back to its queue with a higher count."""
 
 
+class SecondAttempts(Protocol):
+    """Who sends lost tasks again that count their attempts."""
+
+    def retry(self, delivery: Delivery, error: BaseException, pid: int) -> bool:
+        """Store RETRY, send the next attempt and settle the message; False where the task wants none, or has none."""
+
+
 class LostChild:
     """Settles the estate of dead children."""
 
@@ -58,6 +66,7 @@ class LostChild:
         verdicts: Verdicts,
         judge: Judge,
         poison: PoisonGuard,
+        retries: SecondAttempts,
     ) -> None:
         self._dispatcher = dispatcher
         self._outcomes = outcomes
@@ -65,6 +74,7 @@ class LostChild:
         self._verdicts = verdicts
         self._judge = judge
         self._poison = poison
+        self._retries = retries
         #: Discards a message whose task was revoked; whether it was.
         self.refuses: Callable[[Delivery], bool] | None = None
         #: Set at a cold shutdown: tasks killed by it are not failures, their messages go back.
@@ -159,6 +169,9 @@ class LostChild:
             message.label if message else "(unreadable)[?]",
             error,
         )
+        if ran and ending is Ending.WORKER_LOST and self._retries.retry(delivery, error, child.pid):
+            self._outcomes.endings[Ending.RETRY] += 1
+            return
         self._outcomes.endings[ending] = self._outcomes.endings.get(ending, 0) + 1
 
         def decided(verb: Verb, store: StoreRequest | None) -> None:

@@ -39,7 +39,7 @@ class Settlement:
         self._ledger = ledger
         self._dispatcher = dispatcher
         #: Next attempts that wait for states of the attempt before.
-        self._waiting: dict[Delivery, list[PublishRequest]] = {}
+        self._waiting: dict[Delivery, list[tuple[PublishRequest, bool]]] = {}
         #: Called when a delivery of a lost connection has ended, with it.
         self.on_void_ended: Callable[[Delivery], None] | None = None
         self.failed_publishes = 0
@@ -68,7 +68,7 @@ class Settlement:
             return
         delivery.unconfirmed += 1
         if request.after_states and delivery.unstored:
-            self._waiting.setdefault(delivery, []).append(request)
+            self._waiting.setdefault(delivery, []).append((request, essential))
         else:
             self._send(delivery, request, essential)
 
@@ -166,8 +166,8 @@ class Settlement:
     # -- inside ------------------------------------------------------------------------------------------
 
     def _send_waiting(self, delivery: Delivery) -> None:
-        for request in self._waiting.pop(delivery, ()):
-            self._send(delivery, request, essential=False)
+        for request, essential in self._waiting.pop(delivery, ()):
+            self._send(delivery, request, essential)
 
     def _confirmed(self, delivery: Delivery, request: PublishRequest, result: Published, essential: bool) -> None:
         delivery.unconfirmed -= 1

@@ -65,11 +65,23 @@ class Verdicts:
             acks_late=late,
             acks_on_failure=options.acks_on_failure,
             acks_on_timeout=options.acks_on_timeout,
-            reject_on_worker_lost=options.reject_on_worker_lost,
+            # A task whose lost attempts are counted ends when none is left.
+            reject_on_worker_lost=options.reject_on_worker_lost and not options.retry_on_worker_lost,
         )
         if verb is Verb.REQUEUE and ending is Ending.WORKER_LOST:
             return verb, None
         return verb, self.document(message, options, states.FAILURE, error)
+
+    def retries_when_lost(self, delivery: Delivery) -> bool:
+        """Whether a task that ended with its child is tried again, as an attempt that counts.
+
+        Only where the message carries that count in its headers: messages of protocol 1 do not.
+        """
+        message = self.message(delivery)
+        options = self.options(message)
+        if message is None or not options.retry_on_worker_lost or "task" not in (message.properties.headers or {}):
+            return False
+        return options.max_retries is None or message.retries < options.max_retries
 
     def revoked(self, delivery: Delivery, reason: str) -> tuple[Verb, StoreRequest | None]:
         """End a delivery that must not run: expired or revoked."""

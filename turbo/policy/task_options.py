@@ -11,13 +11,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class TaskOptions:
-    """What settling and limiting a task depends on. ``None`` limits mean none; limits are in seconds."""
+    """What settling and limiting a task depends on. ``None`` limits mean none; limits and delays are in seconds."""
 
     name: str
     acks_late: bool = False
     acks_on_failure: bool = True
     acks_on_timeout: bool = True
     reject_on_worker_lost: bool = False
+    #: A task lost with its child is sent again like one that asked for it, up to ``max_retries`` (None: always).
+    retry_on_worker_lost: bool = False
+    max_retries: int | None = 3
+    default_retry_delay: float = 180
     ignore_result: bool = False
     store_errors_even_if_ignored: bool = False
     time_limit: float | None = None

@@ -10,6 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from turbo import current, signals, states
+from turbo.app.einfo import ExceptionInfo
 from turbo.app.handlers import Handlers, has_own_request
 from turbo.child import followups
 from turbo.exceptions import TurboError
@@ -17,8 +18,8 @@ from turbo.exceptions import TurboError
 if TYPE_CHECKING:
     from turbo.app.base import Turbo
     from turbo.app.context import Context
-    from turbo.app.einfo import ExceptionInfo
     from turbo.app.task import Task
+    from turbo.exceptions import Retry
     from turbo.master.inflight import Delivery
     from turbo.master.verdicts import Verdicts
     from turbo.protocol.message import TaskMessage
@@ -66,6 +67,22 @@ def announce(app: Turbo, task: Task, message: TaskMessage, context: Context, ein
             traceback=error.__traceback__,
             einfo=einfo,
         )
+    finally:
+        current.pop(token)
+
+
+def somebody_hears_of_retries(task: Task) -> bool:
+    """Whether another attempt of this task is anybody's business."""
+    return bool(signals.task_retry.receivers) or type(task).on_retry is not Handlers.on_retry
+
+
+def announce_retry(task: Task, message: TaskMessage, context: Context, reason: Retry) -> None:
+    """Call ``on_retry`` and tell the receivers, whose request is the attempt that was lost."""
+    einfo = ExceptionInfo(reason.exc or reason)
+    token = current.push(task, context)
+    try:
+        _call(task.on_retry, reason.exc, message.id, message.args, message.kwargs, einfo)
+        signals.task_retry.send(sender=task, request=context, reason=reason, einfo=einfo)
     finally:
         current.pop(token)
 

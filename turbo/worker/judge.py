@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from turbo.app.base import Turbo
     from turbo.app.task import Task
     from turbo.backends.store import StoreOutcome
+    from turbo.exceptions import Retry
     from turbo.master.inflight import Delivery
     from turbo.master.judge import Storing, Then
     from turbo.master.verdicts import Verdicts
@@ -79,6 +80,18 @@ class AppJudge(NativeJudge):
             signals.task_received.send(sender=self._worker.consumer, request=request)
 
         self._received.tell(tell, then)
+
+    def retried(self, delivery: Delivery, reason: Retry, pid: int) -> None:
+        """``on_retry``, then ``task_retry``."""
+        task = self._task(delivery)
+        if task is None or not estate.somebody_hears_of_retries(task):
+            return
+
+        def tell() -> None:
+            found = self._opener.message(delivery)
+            estate.announce_retry(task, found, self._opener.context(delivery, found), reason)
+
+        self._submit(delivery, f"What hears of the retry of {task.name}", tell)
 
     def revoked(self, delivery: Delivery, reason: str, then: Then, signum: int | None = None) -> None:
         """REVOKED, acknowledged; then ``task_revoked``."""

@@ -59,7 +59,9 @@ def double(x):
 """
 
 
-@pytest.mark.row("CF1", "CF3", "CF4", "CF5", "CF6", "CF7", "CF9", "CF13", "CF19", "CF21", "CL1", "CL4", "CL10", "CL22")
+@pytest.mark.row(
+    "CF1", "CF3", "CF4", "CF5", "CF6", "CF7", "CF9", "CF13", "CF19", "CF21", "CL1", "CL4", "CL10", "CL22", "TD3"
+)  # fmt: skip
 def test_what_the_app_says_holds(place: Place) -> None:
     place.write(SEEN)
     place.write(MORE, "extra/more.py", head="")

@@ -152,6 +152,9 @@ _WAYS = {
 }  # fmt: skip
 
 app.task(name="tracked", base=Recording, bind=True, track_started=True)(lambda self: stored(self.request.id))
+app.task(name="counted", base=Recording, bind=True, retry_on_worker_lost=True, max_retries=1, default_retry_delay=0)(
+    act.run.__func__
+)
 app.task(name="late", base=Recording, bind=True, acks_late=True, reject_on_worker_lost=True)(act.run.__func__)
 app.task(name="limited", base=Recording, bind=True, time_limit=1)(act.run.__func__)
 app.task(name="plain_limited", time_limit=1)(lambda: _hang(act))

@@ -55,6 +55,18 @@ def test_retry(quiet: Scene) -> None:
     assert quiet.state(sent) == ("SUCCESS", "second")
 
 
+@pytest.mark.row("HA4", "RT20")
+def test_a_retry_because_the_child_was_lost(quiet: Scene) -> None:
+    sent = quiet.send("counted", "die")
+    told = next(line for line in quiet.wait(sent, "on_retry") if line.what == "on_retry")
+    assert told.pid == quiet.worker.pid
+    assert told.details["exc"].startswith("WorkerLostError(")
+    lines = quiet.wait(sent, "after_return")
+    names = [line.what for line in lines]
+    assert (names.count("body"), names.count("on_retry"), names.count("on_failure")) == (2, 1, 1)
+    assert quiet.state(sent)[0] == "FAILURE"
+
+
 @pytest.mark.row("SP1", "SP2", "SP3", "SP7", "HA6")
 def test_neither(quiet: Scene) -> None:
     ignored, rejected = quiet.send("act", "ignore"), quiet.send("act", "reject")

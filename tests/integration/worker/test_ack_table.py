@@ -48,6 +48,7 @@ class Row:
 
 ALL = ("early", "early strict", "late", "late strict")
 EARLY = ("early", "early strict")
+COUNTED = ("counted", "late counted", "late strict counted")
 HARD = {"time_limit": 0.3}
 SOFT = {"soft_time_limit": 0.3}
 
@@ -70,6 +71,8 @@ ROWS = {
     "child lost": Row(("late", *EARLY), "die", "FAILURE", ("WorkerLostError", BILLIARD)),
     "child left": Row(("late", *EARLY), "leave", "FAILURE", ("WorkerLostError", BILLIARD)),
     "child lost not acked": Row(("late strict",), "die", "SUCCESS", "second", starts=2),
+    "child lost and retried": Row(COUNTED, "die", "SUCCESS", "second", starts=2),
+    "child lost too often": Row(COUNTED, "always die", "FAILURE", ("WorkerLostError", BILLIARD), starts=2),
     "unknown": Row(("nobody.knows",), "return", "FAILURE", ("NotRegistered", CELERY), starts=0, dead=True),
 }
 CASES = [pytest.param(row, task, id=f"{name}-{task}") for name, row in ROWS.items() for task in row.tasks]
@@ -80,7 +83,9 @@ def _summary(document: dict[str, Any]) -> object:
     return (result["exc_type"], result["exc_module"]) if document["status"] != "SUCCESS" else result
 
 
-@pytest.mark.row("CN4", "CN5", "CN6", "CN7", "CN8", "CN9", "CN10", "PL17", "SP1", "SP3", "SP4", "ST31", "EX33", "WP21")
+@pytest.mark.row(
+    "CN4", "CN5", "CN6", "CN7", "CN8", "CN9", "CN10", "PL17", "SP1", "SP3", "SP4", "ST31", "EX33", "WP21", "RT20"
+)  # fmt: skip
 @pytest.mark.parametrize(("row", "task"), CASES)
 def test_row(site: Site, queue: str, row: Row, task: str) -> None:
     identifier = site.send(task, row.how, queue=queue, **row.options)

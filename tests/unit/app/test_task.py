@@ -11,6 +11,7 @@ from turbo.app.base import Turbo
 from turbo.app.context import Context
 from turbo.app.task import Task
 from turbo.exceptions import AlreadyRegistered, NotRegistered
+from turbo.log_format import get_task_logger
 from turbo.policy.task_options import TaskOptions
 
 
@@ -240,6 +241,12 @@ class TestRegistry:
         assert [m.__name__ for m in app.import_modules()] == ["app_included", "app_a.tasks", "app_a.tasks"]
         with pytest.raises(ModuleNotFoundError, match="a_module_that_is_not_there"):
             make_app(imports="app_broken").import_modules()
+
+
+@pytest.mark.row("TD23")
+def test_a_tasks_own_logger_is_a_logger_of_tasks(app: Turbo) -> None:
+    logger = app.task(name="mine.f")(lambda: None).get_logger(loglevel="INFO")
+    assert logger is get_task_logger("mine.f")
 
 
 def test_push_request_for_tests_of_bound_tasks(app: Turbo) -> None:

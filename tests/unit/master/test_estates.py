@@ -13,6 +13,7 @@ from turbo.master.child_process import ChildProcess
 from turbo.master.dispatcher import Dispatcher
 from turbo.master.inflight import Delivery, Ledger
 from turbo.master.lost_child import LostChild
+from turbo.master.lost_retries import LostRetries
 from turbo.master.outcomes import Outcomes
 from turbo.master.pool import Pool
 from turbo.master.settlement import Settlement
@@ -46,7 +47,8 @@ class World:
         settlement.settle_through(broker)
         verdicts = Verdicts({"t": TaskOptions("t", acks_late=not early)}, stores=True)
         outcomes = Outcomes(self.dispatcher, settlement, nothing, judge)
-        self.lost = LostChild(self.dispatcher, outcomes, settlement, verdicts, judge, nothing)
+        retries = LostRetries(settlement, verdicts, judge)
+        self.lost = LostChild(self.dispatcher, outcomes, settlement, verdicts, judge, nothing, retries)
         self.ledger.begin_epoch(self.broker.open())
         ring: Any = Ring()
         self.child = ChildProcess(1, 1, ring, 0.0)

@@ -38,6 +38,7 @@ from turbo.master.inflight import Delivery, Ledger
 from turbo.master.intake import Intake
 from turbo.master.judge import NativeJudge
 from turbo.master.lost_child import LostChild
+from turbo.master.lost_retries import LostRetries
 from turbo.master.outcomes import Outcomes
 from turbo.master.poison import Poison
 from turbo.master.settlement import Settlement
@@ -52,12 +53,14 @@ from turbo.protocol.properties import decode_header
 from turbo.ring import frames
 
 MOST = 3
+ATTEMPTS = 2
 TASKS = {
     "early": TaskOptions("early"),
     "late": TaskOptions("late", acks_late=True),
     "strict": TaskOptions(
         "strict", acks_late=True, acks_on_failure=False, acks_on_timeout=False, reject_on_worker_lost=True
     ),
+    "counted": TaskOptions("counted", acks_late=True, retry_on_worker_lost=True, max_retries=ATTEMPTS - 1),
 }
 CHILDREN = 3
 one_child = st.integers(0, CHILDREN - 1)
@@ -90,7 +93,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.intake.shelve_on(shelf)
         self.outcomes.shelve_on(shelf)
         poison = Poison(settlement, verdicts, max_deliveries=MOST)
-        self.lost = LostChild(self.dispatcher, self.outcomes, settlement, verdicts, judge, poison)
+        retries = LostRetries(settlement, verdicts, judge)
+        self.lost = LostChild(self.dispatcher, self.outcomes, settlement, verdicts, judge, poison, retries)
         self.sent: list[Message] = []
         self.starts: Counter[str] = Counter()
         self.died_started: Counter[str] = Counter()
@@ -373,6 +377,8 @@ class LedgerMachine(RuleBasedStateMachine):
                 assert count == 1
             if identifier.startswith("strict"):
                 assert self.died_started[identifier] <= MOST
+            if identifier.startswith("counted"):
+                assert count <= ATTEMPTS
 
     def teardown(self) -> None:
         """Let everything come to its end: then nothing may be left, and nothing may have vanished."""
