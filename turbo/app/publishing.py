@@ -40,6 +40,7 @@ _CONNECTION_SETTINGS = (
     "broker_use_ssl",
     "broker_connection_timeout",
     "broker_transport_options",
+    "broker_pool_limit",
 )
 
 
@@ -130,6 +131,7 @@ class Publishing:
             tls=tls_options(conf["broker_use_ssl"]),
             timeout=timeout or conf["broker_connection_timeout"] or 4.0,
             confirms=bool(transport.get("confirm_publish", True)),
+            idle_limit=conf["broker_pool_limit"] or 0,
         )
 
     @contextlib.contextmanager

@@ -171,6 +171,24 @@ class TestConnections:
         one_connection(rabbitmq, vhost)
         assert app.pool.limit == 10
 
+    @pytest.mark.row("CA27")
+    def test_so_many_are_kept(self, app: Turbo, vhost: str, rabbitmq: RabbitMQ) -> None:
+        def send_from_threads(count: int) -> None:
+            meet = threading.Barrier(count)
+            threads = [threading.Thread(target=lambda: (meet.wait(30), app.send_task("t", (1,)))) for _ in range(count)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(60)
+
+        app.conf.broker_pool_limit = 2
+        send_from_threads(6)
+        wait_until("two to be left", lambda: rabbitmq.connections(vhost_of(vhost)) <= 2, 10)
+        app.conf.broker_pool_limit = None
+        app.send_task("t", (1,))
+        wait_until("none to be left", lambda: rabbitmq.connections(vhost_of(vhost)) == 0, 10)
+        assert arguments(vhost) == [1] * 7
+
     def test_whether_a_broker_is_there_can_be_asked(self, app: Turbo, vhost: str) -> None:
         with app.connection_for_read() as connection:
             assert connection.ensure_connection().as_uri() == app.connection(vhost).as_uri()
