@@ -12,6 +12,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Self
 
 from turbo import current
+from turbo.app.amqp import Amqp
 from turbo.app.connecting import Connecting
 from turbo.app.control import Control
 from turbo.app.log import Log
@@ -68,6 +69,7 @@ class Turbo(TaskKeeper, Connecting):
         self._reader_version = -1
         self._reader_lock = threading.RLock()
         self.sending = Sender(self)
+        self.amqp = Amqp(self)
         _apps.add(self)
         if set_as_current:
             self.set_current()
@@ -82,7 +84,7 @@ class Turbo(TaskKeeper, Connecting):
         """Return the queues to consume from: ``include`` (-Q) or the configured ones, less ``exclude``
         (-X).
         """
-        return self.sending.router.queues.consumed(include, exclude)
+        return self.amqp.queues.chosen(include, exclude)
 
     # -- calling ---------------------------------------------------------------------------------------------
 

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from tests.harness.oracle_record import record
-from turbo import Broadcast, Queue, Task, Turbo
+from turbo import Broadcast, Queue, Task, Turbo, signals
 
 app = Turbo("sites", broker=os.environ.get("ROUTING_BROKER"))
 _AT = {"exchange": "tasks", "exchange_type": "topic"}
@@ -27,6 +28,12 @@ app.conf.task_default_routing_key = "misc.any"
 app.conf.worker_direct = True
 #: More than the tests send at once: whoever comes first always has room for one more.
 app.conf.worker_prefetch_multiplier = 20
+
+
+@signals.celeryd_after_setup.connect
+def choose(sender: str, instance: Any, **_: Any) -> None:
+    """One more queue, named after the worker."""
+    instance.app.amqp.queues.select_add(f"{sender}.more")
 
 
 @app.task(bind=True, name="sites.work")

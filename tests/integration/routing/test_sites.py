@@ -115,6 +115,14 @@ def test_a_worker_has_a_queue_of_its_own(sites: Sites) -> None:
         theirs.declare()  # refused if anything differed
 
 
+@pytest.mark.row("SG12")
+def test_a_receiver_adds_a_queue(sites: Sites) -> None:
+    for name in ("image", "lowpri"):
+        what = f"more for {name}"
+        sites.client.send_task("sites.work", (what,), exchange="", routing_key=f"{name}@here.more", queue="lowpri")
+        assert sites.wait(what, 1) == {(name, what): 1}
+
+
 @pytest.mark.row("AO6")
 def test_a_queue_that_is_bound_later_gets_its_work_without_a_change_at_the_producer(sites: Sites) -> None:
     """The broker copies to both; taking the older binding away moves the work for good."""

@@ -21,7 +21,6 @@ UNHEARD: dict[str, Any] = {
     "broker_channel_error_retry": True,
     "broker_failover_strategy": "shuffle",
     "broker_heartbeat_checkrate": 5.0,
-    "broker_native_delayed_delivery_queue_type": "classic",
     "task_default_rate_limit": "10/m",
     "worker_agent": "proj.agent:Agent",
     "worker_autoscaler": "proj.scale:Mine",
