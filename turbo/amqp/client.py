@@ -17,7 +17,8 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Final
 
-from turbo.amqp.client_connection import ClientConnection, ConnectionGone, Unconfirmed
+from turbo.amqp import methods
+from turbo.amqp.client_connection import CHANNEL, ClientConnection, ConnectionGone, Unconfirmed
 from turbo.amqp.client_declaring import declare_all
 from turbo.exceptions import OperationalError
 from turbo.policy.publish_retry import PublishRetry
@@ -97,12 +98,28 @@ class ClientPublisher:
 
     def declare(self, queues: Sequence[Queue]) -> None:
         """Make sure of queues without publishing anything; repeats and raises as :meth:`publish` does."""
+        self._with_connection(lambda connection: declare_all(connection, queues))
 
+    def purge(self, queues: Sequence[Queue]) -> int:
+        """Throw away what waits in queues; how many messages that were. Repeats and raises as :meth:`publish` does."""
+        thrown = 0
+
+        def purge(connection: ClientConnection) -> None:
+            nonlocal thrown
+            declare_all(connection, queues)
+            for queue in queues:
+                answer = connection.ask(methods.purge_queue(CHANNEL, queue.name), methods.QUEUE_PURGE_OK)
+                thrown += methods.read_purged(answer)
+
+        self._with_connection(purge)
+        return thrown
+
+    def _with_connection(self, work: Callable[[ClientConnection], None]) -> None:
         def once() -> None:
             connection = self.acquire()
             healthy = False
             try:
-                declare_all(connection, queues)
+                work(connection)
                 healthy = True
             finally:
                 self.release(connection, healthy)

@@ -47,6 +47,8 @@ QUEUE_DECLARE: Final = 0x0032000A
 QUEUE_DECLARE_OK: Final = 0x0032000B
 QUEUE_BIND: Final = 0x00320014
 QUEUE_BIND_OK: Final = 0x00320015
+QUEUE_PURGE: Final = 0x0032001E
+QUEUE_PURGE_OK: Final = 0x0032001F
 BASIC_PUBLISH: Final = 0x003C0028
 BASIC_RETURN: Final = 0x003C0032
 BASIC_ACK: Final = 0x003C0050
@@ -192,6 +194,17 @@ def bind_exchange(channel: int, destination: str, source: str, key: str) -> byte
     """Bind one exchange to another: ``destination`` gets what ``source`` routes by ``key``."""
     names = b"".join(map(short_string, (destination, source, key)))
     return method(channel, EXCHANGE_BIND, b"\0\0" + names + b"\0" + encode_table({}))
+
+
+def purge_queue(channel: int, queue: str) -> bytes:
+    """Throw away the messages of a queue that nobody has fetched."""
+    return method(channel, QUEUE_PURGE, b"\0\0" + short_string(queue) + b"\0")
+
+
+def read_purged(arguments: bytes) -> int:
+    """Return how many messages were thrown away."""
+    (count,) = struct.unpack_from(">I", arguments)
+    return int(count)
 
 
 def publish_method(channel: int, exchange: str, routing_key: str, mandatory: bool) -> bytes:

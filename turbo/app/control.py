@@ -199,6 +199,14 @@ class Control:
         """Have workers let ``n`` children go."""
         return self.broadcast("pool_shrink", {"n": n}, destination, **options)
 
+    def purge(self, connection: Any = None) -> int:
+        """Throw away every message that waits in the configured queues; how many there were."""
+        self._refuse(connection)
+        queues = self.app.worker_queues()
+        return self.app.sending.publishing.client().purge(queues)
+
+    discard_all = purge
+
     def shutdown(self, destination: Sequence[str] | None = None, **options: Any) -> Any:
         """Have workers finish what runs and end."""
         return self.broadcast("shutdown", {}, destination, **options)

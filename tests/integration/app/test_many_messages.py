@@ -211,6 +211,16 @@ class TestConnections:
             app.send_task("t", connection=object())
 
 
+def test_what_waits_can_be_thrown_away(app: Turbo, vhost: str) -> None:
+    for number in range(5):
+        app.send_task("t", (number,))
+    assert app.control.purge() == 5
+    assert app.control.purge() == 0
+    assert arguments(vhost) == []
+    app.send_task("t", (7,))
+    assert arguments(vhost) == [7]
+
+
 class TestFailures:
     @pytest.mark.row("CA28")
     def test_the_task_names_the_error(self) -> None:
