@@ -2,7 +2,7 @@
 
 Made by the child's executor once per task, from the decoded message, and by ``Task.__call__`` for direct
 calls. It is created far more often than it is read, so it holds the message and works out attributes when
-asked. It must never decode anything itself, nor talk to anybody.
+asked. It must never decode a message, nor talk to anybody.
 """
 
 # The descriptors below are parts of Context and read its slots.
@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from turbo.policy.poison import deaths
+from turbo.protocol.deliver import parse_deliver
+from turbo.protocol.table import TableError
 
 if TYPE_CHECKING:
     from turbo.protocol.message import TaskMessage
@@ -130,7 +132,7 @@ class _DeliveryInfo(_OfMessage):
     def __get__(self, request: Context | None, owner: type) -> Any:
         if request is None or request._message is None:
             return self.default
-        exchange, routing_key, redelivered = request._delivery
+        exchange, routing_key, redelivered = _origin(request._delivery)
         info = {
             "exchange": exchange,
             "routing_key": routing_key,
@@ -191,7 +193,8 @@ class Context:
     __slots__ = ("__dict__", "_call_claimed", "_children", "_delivery", "_message")
 
     _message: TaskMessage | None
-    _delivery: tuple[str, str, bool]
+    #: The arguments of its basic.deliver, which few tasks ask about.
+    _delivery: bytes
     _children: list[Any] | None
     _call_claimed: bool
 
@@ -246,13 +249,14 @@ class Context:
             self.headers = own or None
 
     @classmethod
-    def from_message(
-        cls, message: TaskMessage, exchange: str, routing_key: str, redelivered: bool, hostname: str
-    ) -> Context:
-        """Make the request of a delivered message. ``hostname`` is the worker's node name."""
+    def from_message(cls, message: TaskMessage, deliver: bytes, hostname: str) -> Context:
+        """Make the request of a delivered message.
+
+        ``deliver`` are the arguments of its basic.deliver, ``hostname`` is the worker's node name.
+        """
         request = cls.__new__(cls)
         request._message = message
-        request._delivery = (exchange, routing_key, redelivered)
+        request._delivery = deliver
         request._children = None
         request._call_claimed = False
         request.hostname = hostname
@@ -343,3 +347,12 @@ class Context:
 
     def __repr__(self) -> str:
         return f"<Context: {self.as_dict()!r}>"
+
+
+def _origin(deliver: bytes) -> tuple[str, str, bool]:
+    """Exchange, routing key and redelivered flag of a delivery."""
+    try:
+        found = parse_deliver(deliver)
+    except TableError:
+        return "", "", False
+    return found.exchange, found.routing_key, found.redelivered

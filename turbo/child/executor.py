@@ -30,7 +30,6 @@ from turbo.policy import poison
 from turbo.policy.admission import Admission, admit
 from turbo.policy.settling import Ending, Verb
 from turbo.protocol import body as bodies
-from turbo.protocol.deliver import parse_deliver
 from turbo.protocol.header_cache import HeaderCache
 from turbo.protocol.message import TaskMessage, parse
 from turbo.protocol.table import TableError
@@ -81,14 +80,15 @@ class NativeExecutor:
         """Handle one TASK record to its DONE."""
         began = monotonic_ns()
         _flags, deliver, header, body = frames.unpack_task(payload)
-        self._reporter.begin(seq)
         properties: Properties | None = None
         try:
             properties, _size = self._headers.decode(header)
             message = parse(properties, self._decode(properties, body), self._zone)
         except (TableError, SerializationError, InvalidTaskError) as error:
+            self._reporter.begin(seq)
             self._refusals.unreadable(seq, began, properties, body, error)
             return
+        self._reporter.begin(seq, message.id)
         plan = self._plans.get(message.task) or self._plan(message.task)
         if plan is None:
             self._refusals.unknown(seq, began, message)
@@ -102,13 +102,12 @@ class NativeExecutor:
                 why = NotImplementedError(f"{plan.name} was not run: {what}, which this worker cannot carry on yet")
                 self._refusals.unfit(seq, began, message, why)
                 return
-        request = Context.from_message(message, *_origin(deliver), self._options.hostname)
+        request = Context.from_message(message, deliver, self._options.hostname)
         if plan.is_coroutine:
             self._begin_coroutine(Run(seq, began, message, plan, request))
             return
         self._acceptance.announce(seq, began, message.timelimit, plan.options, early=plan.early, tell=plan.own_request)
         run = Run(seq, began, message, plan, request)
-        self._reporter.begin(seq, message.id)
         token = current.push(plan.task, request)
         try:
             if not (plan.deduplicates and self._is_done(run)):
@@ -259,12 +258,3 @@ class NativeExecutor:
         if self._options.stores and not ignored(message, run.plan):
             return self._documents.success(message, run.request, result)
         return b""
-
-
-def _origin(deliver: bytes) -> tuple[str, str, bool]:
-    """Exchange, routing key and redelivered flag of a delivery."""
-    try:
-        found = parse_deliver(deliver)
-    except TableError:
-        return "", "", False
-    return found.exchange, found.routing_key, found.redelivered

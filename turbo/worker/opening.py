@@ -50,10 +50,7 @@ class Opener:
 
     def context(self, delivery: Delivery, found: TaskMessage) -> Context:
         """What the task would have as ``self.request``."""
-        origin = parse_deliver(delivery.deliver)
-        return Context.from_message(
-            found, origin.exchange, origin.routing_key, origin.redelivered, self._options.hostname
-        )
+        return Context.from_message(found, delivery.deliver, self._options.hostname)
 
     def request(self, delivery: Delivery) -> Request:
         """Make the request, of the task's own class if it names one. Raises NotRegistered for an unknown task."""

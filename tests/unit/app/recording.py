@@ -13,6 +13,12 @@ from turbo.app.base import Turbo
 from turbo.protocol.properties import Properties, decode_header
 
 
+def deliver_args(exchange: str, routing_key: str, *, redelivered: bool = False) -> bytes:
+    """The arguments of a basic.deliver."""
+    words = [bytes([len(word.encode())]) + word.encode() for word in ("tag", exchange, routing_key)]
+    return words[0] + (7).to_bytes(8, "big") + bytes([redelivered]) + words[1] + words[2]
+
+
 @dataclass
 class Published:
     exchange: str

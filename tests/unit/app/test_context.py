@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.unit.app.recording import deliver_args
 from turbo.app.context import DEATH_HEADERS, Context
 from turbo.protocol.properties import Properties
 
@@ -26,7 +27,7 @@ def message(**fields: Any) -> Any:
 
 
 def delivered(**fields: Any) -> Context:
-    return Context.from_message(message(**fields), "ex", "key", True, "celery@host")
+    return Context.from_message(message(**fields), deliver_args("ex", "key", redelivered=True), "celery@host")
 
 
 @pytest.mark.row(

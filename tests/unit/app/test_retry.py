@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.app.recording import Recorder
+from tests.unit.app.recording import Recorder, deliver_args
 from turbo import current
 from turbo.app.base import Turbo
 from turbo.app.context import Context
@@ -38,7 +38,7 @@ def running(task: Task, exchange: str = "", routing_key: str = "origin", **heade
     embed = {"callbacks": [{"task": "ok"}], "errbacks": None, "chain": [{"task": "next"}], "chord": {"task": "body"}}
     properties = Properties(headers=table, priority=6, reply_to="RT", correlation_id="ID", delivery_mode=2)
     message = parse(properties, [[1], {"y": 2}, embed])
-    token = current.push(task, Context.from_message(message, exchange, routing_key, False, "celery@h"))
+    token = current.push(task, Context.from_message(message, deliver_args(exchange, routing_key), "celery@h"))
     try:
         yield task.request
     finally:
