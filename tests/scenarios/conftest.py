@@ -97,10 +97,9 @@ def runs(ground: _Ground) -> dict[tuple[str, str], Run]:
         for make in COMMANDS:
             for options in ("crowd", "alone"):
                 crowd = options == "crowd"
-                place = ground.place(stack, f"{make}-{options}", ALL if crowd else SERIAL)
-                worker = place.worker(
-                    COMMANDS[make], *(CROWD if crowd else ALONE), *QUIET[make], env={} if crowd else EXTENDED
-                )
+                scenarios = [each for each in (ALL if crowd else SERIAL) if make != "native" or not each.canvas]
+                place = ground.place(stack, f"{make}-{options}", scenarios)
+                worker = place.worker(make, *(CROWD if crowd else ALONE), *QUIET[make], env={} if crowd else EXTENDED)
                 places[make, options] = place
                 workers[make, options] = worker
         return _carried_out(stack, places, workers)
@@ -111,5 +110,5 @@ def old_run(ground: _Ground) -> Run:
     """What came of some of them under turbo's worker when the app's own Celery is 5.3."""
     with ExitStack() as stack:
         place = ground.place(stack, "turbo-5.3", [each for each in ALL if each.smoke])
-        worker = place.worker((str(celery_python(OLD_WITH_TURBO)), "-m", "turbo"), *CROWD)
+        worker = place.worker("turbo", *CROWD, command=(str(celery_python(OLD_WITH_TURBO)), "-m", "turbo"))
         return _carried_out(stack, {("turbo", "5.3"): place}, {("turbo", "5.3"): worker})["turbo", "5.3"]

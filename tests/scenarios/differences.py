@@ -16,6 +16,8 @@ from tests.scenarios.place import Observed
 from tests.scenarios.scenario import CANVAS, Scenario
 
 Lines = list[list[Any]]
+#: The class in which Celery stores what does not pickle.
+WRAPPER = "UnpickleableExceptionWrapper"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +77,131 @@ DIFFERENCES = (
 )
 
 
-def settled(seen: Observed) -> Observed:
+def _with_plain_modules(seen: Observed) -> None:
+    for each in (*seen.documents.values(), *seen.read.values()):
+        trace = each["traceback"]
+        each["traceback"] = [trace[0], plain(trace[1])] if isinstance(trace, list) else plain(trace)
+
+
+def plain(line: str | None) -> str | None:
+    """A traceback's last line without the package of Celery's own exceptions."""
+    return line and re.sub(r"^(celery|billiard|kombu|turbo)\.exceptions\.", "", line)
+
+
+def _of_rejects(lines: Lines) -> Lines:
+    told = [line for line in lines if line[2:4] == ["failure", "Reject"]]
+    return [*(line for line in lines if line not in told), *([line[0], "master", *line[2:]] for line in told)]
+
+
+def _unwrapped(seen: Observed) -> None:
+    for label, document in seen.documents.items():
+        result = document["result"]
+        if isinstance(result, dict) and result.get("exc_type") == WRAPPER:
+            module, name, args, _ = result["exc_message"]
+            document["result"] = {"exc_type": name, "exc_message": args, "exc_module": module}
+            document["traceback"] = [True, f"{module}.{name}: {args[0]}"]
+            read = seen.read[label]
+            read.update(result=repr([name, args[0]]), traceback=document["traceback"][1])
+            for line in seen.lines[label]:
+                line[:] = [name if word == WRAPPER else word for word in line]
+
+
+def _handlers_of_lost(lines: Lines) -> Lines:
+    if not any(line[1:4] == ["master", "failure", "WorkerLostError"] for line in lines):
+        return lines
+    return [line for line in lines if line[1] == "child" or line[2] not in ("on_failure", "after_return")]
+
+
+def _requests_first(lines: Lines) -> Lines:
+    told = [line for line in lines if line[1] == "master" and line[2].startswith("request.")]
+    rest = [line for line in lines if line not in told]
+    ends = ("on_failure", "after_return", "failure")
+    at = next((at for at, line in enumerate(rest) if line[1] == "master" and line[2] in ends), len(rest))
+    return [*rest[:at], *told, *rest[at:]]
+
+
+def _of_einfo(lines: Lines) -> Lines:
+    return [[*line[:3], "..."] if line[2] == "request.on_failure" else line for line in lines]
+
+
+def _without_fields(seen: Observed) -> None:
+    for label, document in seen.documents.items():
+        if isinstance(document["result"], dict) and document["result"].pop("fields", None) and label in seen.read:
+            seen.read[label]["result"] = "..."
+
+
+def _of_protocol_1(seen: Observed) -> None:
+    for label, document in seen.documents.items():
+        result = document["result"]
+        if isinstance(result, dict) and "called_directly" in result and result["headers"] == {"meth": None}:
+            result.update(headers=None, ignore_result=None, root_id=label)
+
+
+def _without_groups(seen: Observed) -> None:
+    for label, document in seen.documents.items():
+        if document.get("group_id") == "<uuid>":
+            del document["group_id"]
+        children = document["children"]
+        if len(children) == 1 and children[0][0][0] == "<uuid>":
+            document["children"] = children[0][1]
+            if label in seen.read:
+                seen.read[label]["children"] = [child[0][0] for child in document["children"]]
+
+
+def _made_by_the_master(seen: Observed) -> None:
+    for document in seen.documents.values():
+        error = document["result"].get("exc_type") if isinstance(document["result"], dict) else None
+        if "worker" in document and error in {"TaskRevokedError", "TimeLimitExceeded", "WorkerLostError"}:
+            document.update(args=None, kwargs=None, queue=None)
+        if "worker" in document and error == "NotRegistered":
+            document.update(dict.fromkeys(("name", "args", "kwargs", "worker", "retries", "queue")))
+
+
+def _errbacks_in_the_master(lines: Lines) -> Lines:
+    return [[*line[:-1], None] if line[1:3] == ["master", "errback"] else line for line in lines]
+
+
+def _later_success(seen: Observed) -> None:
+    for label, document in seen.documents.items():
+        if document["result"] == "second":
+            document.update(result="went on", children=[[[label, None], None]], parent_id=None)
+            seen.read[label].update(result="'went on'", children=[label])
+
+
+#: The same for turbo's own API, beside those above.
+NATIVE_DIFFERENCES = (
+    *DIFFERENCES,
+    Difference("A traceback names turbo's classes", _with_plain_modules),
+    Difference("A child sends `task_failure` of what it rejects", _each_line_list(_of_rejects)),
+    Difference("An exception that does not pickle keeps its class", _unwrapped),
+    Difference("Handlers of a task that was lost are called", _each_line_list(_handlers_of_lost)),
+    Difference("A request hears of its end last", _each_line_list(_requests_first)),
+    Difference("A request is told the exception, not its wrapper", _each_line_list(_of_einfo)),
+    Difference("`vars(self.request)` is short", _without_fields),
+    Difference("A message of protocol 1 has a root, and no header of its body's", _of_protocol_1),
+    Difference("Several callbacks are sent one by one", _without_groups),
+    Difference("Extended results of what the master ended have no arguments", _made_by_the_master),
+    Difference("An error callback that the master calls is given a text", _each_line_list(_errbacks_in_the_master)),
+    Difference("A later attempt's success is stored", _later_success),
+)
+
+
+def differences_of(make: str) -> tuple[Difference, ...]:
+    """What may differ under a worker."""
+    return NATIVE_DIFFERENCES if make == "native" else DIFFERENCES
+
+
+def settled(seen: Observed, differences: tuple[Difference, ...] = DIFFERENCES) -> Observed:
     """A copy without what differs."""
     found = copy.deepcopy(seen)
-    for difference in DIFFERENCES:
+    for difference in differences:
         difference.apply(found)
     return found
 
 
-def comparable(seen: Observed, scenario: Scenario) -> Observed:
+def comparable(seen: Observed, scenario: Scenario, differences: tuple[Difference, ...]) -> Observed:
     """The same, without what is a race under any worker."""
-    found = settled(seen)
+    found = settled(seen, differences)
     # processes do not wait for one another with what they write: by attempt and process, then in order
     found.lines = {label: sorted(lines, key=lambda line: line[:2]) for label, lines in found.lines.items()}
     if not scenario.order:
@@ -97,13 +213,13 @@ def comparable(seen: Observed, scenario: Scenario) -> Observed:
     return found
 
 
-def met(celery: Observed, turbo: Observed) -> list[str]:
+def met(celery: Observed, turbo: Observed, differences: tuple[Difference, ...]) -> list[str]:
     """The names of the differences that there are between two observations of one scenario."""
     names = []
-    for difference in DIFFERENCES:
+    for difference in differences:
         sides = [copy.deepcopy(celery), copy.deepcopy(turbo)]
         for side in sides:
-            for other in DIFFERENCES:
+            for other in differences:
                 if other is not difference:
                     other.apply(side)
             side.lines = {label: sorted(lines, key=lambda line: line[:2]) for label, lines in side.lines.items()}

@@ -31,9 +31,11 @@ HOSTNAME = "w@here"
 #: Seconds without any progress after which what is missing is taken to be missing for good.
 PATIENCE = 45
 CELERY = (sys.executable, "-W", "ignore", "-m", "celery")
-#: The command of each make, and what Celery's is told besides: nobody but the scenarios is to be heard.
-COMMANDS = {"celery": CELERY, "turbo": TURBO[:-1]}
-QUIET = {"celery": ("--without-gossip", "--without-mingle"), "turbo": ()}
+#: The command of each make, and what Celery's is told besides: nobody but the scenarios is to be heard. "native" is
+#: the app with its import lines changed, so that it is turbo's own.
+COMMANDS = {"celery": CELERY, "turbo": TURBO[:-1], "native": TURBO[:-1]}
+QUIET = {"celery": ("--without-gossip", "--without-mingle"), "turbo": (), "native": ()}
+_IMPORT = re.compile(r"^from celery(?=[ .])", re.MULTILINE)
 _META = "celery-task-meta-"
 _MASKS = (
     (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "<uuid>"),
@@ -98,21 +100,30 @@ class Place:
         with Connection(self.broker) as connection:
             Queue(DEAD, durable=True).bind(connection.default_channel).declare()
 
-    def worker(self, command: Sequence[str], *options: str, env: dict[str, str] | None = None) -> WorkerProcess:
-        """The worker, not started."""
+    def worker(
+        self, make: str, *options: str, env: dict[str, str] | None = None, command: Sequence[str] = ()
+    ) -> WorkerProcess:
+        """The worker of a make, not started; ``command`` in the place of the make's own."""
+        apps = APPS
+        include = "scenario_canvas"
+        if make == "native":
+            apps, include = self.directory, ""
+            for module in APPS.glob("*.py"):
+                (apps / module.name).write_text(_IMPORT.sub("from turbo", module.read_text()))
         return WorkerProcess(
             *("-A", "scenario_app", "worker", "-n", HOSTNAME, "-l", "info", *options),
-            directory=APPS,
+            directory=apps,
             env={
                 "BROKER": self.broker,
                 "BACKEND": self.backend,
                 "RECORD": str(self.record),
+                "INCLUDE": include,
                 "C_FORCE_ROOT": "1",
                 "PYTHONWARNINGS": "ignore",
                 "PYTHONDONTWRITEBYTECODE": "1",
                 **(env or {}),
             },
-            command=command,
+            command=command or COMMANDS[make],
         )
 
     # -- the run -------------------------------------------------------------------------------------------

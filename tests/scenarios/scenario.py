@@ -86,6 +86,8 @@ class Scenario:
     order: tuple[str, ...] = ()
     #: Why only Celery's client sends it; empty: turbo's does as well.
     celery_only: str = ""
+    #: The worker has to know groups and chords, which turbo's own API does not yet.
+    needs_canvas: bool = False
     #: What is looked at while the task runs, and what is to be seen.
     during: Callable[[Sending, Held], object] | None = None
     seen: Any = None
@@ -93,6 +95,11 @@ class Scenario:
     early: bool = False
     #: Also run where the app's own Celery is an old one.
     smoke: bool = False
+
+    @property
+    def canvas(self) -> bool:
+        """Whether it cannot be run by a worker without groups and chords."""
+        return self.needs_canvas or self.celery_only == CANVAS
 
 
 #: What the recorder hears of a message that succeeds, or fails, in its child.

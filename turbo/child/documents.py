@@ -134,14 +134,8 @@ class Documents:
     ) -> dict[str, Any]:
         extended: dict[str, object] | None = None
         if self._options.result_extended:
-            extended = {
-                "name": message.task,
-                "args": message.args,
-                "kwargs": message.kwargs,
-                "worker": self._options.hostname,
-                "retries": message.retries,
-                "queue": (request.delivery_info or {}).get("routing_key") if request is not None else None,
-            }
+            origin = request.delivery_info if request is not None else None
+            extended = result_meta.extended(message, self._options.hostname, (origin or {}).get("routing_key"))
         return result_meta.build_meta(
             message.id,
             state,

@@ -173,7 +173,7 @@ class Endings:
         store = b""
         if not reject.requeue:
             cause = reject.reason if isinstance(reject.reason, BaseException) else reject
-            store = self._documents.failure(message, plan, states.FAILURE, cause, None)
+            store = self._documents.failure(message, plan, states.FAILURE, cause, None, run.request)
         if plan.own_request or hearers.failure_receivers or hearers.postrun_receivers:
             return self._ask(run, _verb(run, ending), store, partial(self._told_reject, run, reject, ending))
         self._end(run, ending, store)

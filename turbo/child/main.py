@@ -69,6 +69,7 @@ def native(app: Turbo, options: ChildOptions) -> ExecutorMaker:
             declaring=app.sending.publishing.client,
             result_serializer=options.result_serializer,
             stores=options.stores,
+            result_extended=options.result_extended,
         )
         current.set_publisher(reporter)
         current.set_state_store(reporter.store_state)

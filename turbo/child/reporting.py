@@ -64,6 +64,7 @@ class Reporter:
         declaring: Callable[[], Declaring],
         result_serializer: str,
         stores: bool,
+        result_extended: bool = False,
     ) -> None:
         """``known_queues`` exist already; the first message to any other goes through ``declaring``."""
         self._link = link
@@ -72,6 +73,7 @@ class Reporter:
         self._declaring = declaring
         self._serializer = result_serializer
         self._stores = stores
+        self._extended = result_extended
         self._own = Share()
         #: Tasks run as coroutines, so that more than one is running.
         self.concurrent = False
@@ -147,6 +149,10 @@ class Reporter:
         if not self._stores:
             return
         result = to_wire(meta) if isinstance(meta, BaseException) else meta
+        extended = None
+        if self._extended and request.id is not None:
+            queue = (request.delivery_info or {}).get("routing_key")
+            extended = result_meta.extended(request, request.hostname, queue)
         document = result_meta.build_meta(
             task_id,
             state or "PENDING",
@@ -155,6 +161,7 @@ class Reporter:
             date_done=datetime.now(UTC).isoformat() if state in states.READY_STATES else None,
             group_id=request.group,
             parent_id=request.parent_id,
+            extended=extended,
         )
         self._soft.mask()
         try:

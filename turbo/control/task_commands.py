@@ -25,7 +25,7 @@ class TaskCommands:
     """See the module."""
 
     def __init__(self, revoking: Revoking, tell_app: Callable[[Sequence[str]], None]) -> None:
-        """``tell_app`` hears of revoked tasks that do not run here."""
+        """``tell_app`` hears of revoked tasks that neither run nor wait here."""
         self._revoking = revoking
         self._tell_app = tell_app
 
@@ -47,8 +47,9 @@ class TaskCommands:
         if terminate:
             found = self._revoking.terminate(ids, number)
         else:
-            self._revoking.revoke(ids)
-        self._tell_app(sorted(ids - running))
+            found = self._revoking.revoke(ids)
+        # What waited here is the judge's to announce: two writers would leave whichever document comes last.
+        self._tell_app(sorted(ids - running - set(found)))
         if terminate:
             return {"ok": f"terminate: {', '.join(dict.fromkeys(found))}" if found else "terminate: tasks unknown"}
         shown = sorted(ids)[:_NAMED]

@@ -60,6 +60,8 @@ class Blueprint:
     result_backend: str | None
     store_settings: StoreSettings
     stores: bool
+    #: Documents say more: ``result_extended``.
+    result_extended: bool = False
     #: Who decides where no child could; None is the judge of turbo's own apps.
     judge: Judge | None = None
 
@@ -101,7 +103,11 @@ def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEvent
         outbox=outbox,
         on_relief=lambda: dispatcher.resume("results"),
     )
-    verdicts = Verdicts(blueprint.tasks, stores=blueprint.stores)
+    verdicts = Verdicts(
+        blueprint.tasks,
+        stores=blueprint.stores,
+        extended_by=options.hostname if blueprint.result_extended else "",
+    )
     judge = blueprint.judge or NativeJudge()
     settlement = Settlement(outbox, store, ledger, dispatcher)
     judge.begin(loop, verdicts, settlement.store)

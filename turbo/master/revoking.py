@@ -85,10 +85,11 @@ class Revoking:
         self._discard(delivery)
         return True
 
-    def revoke(self, task_ids: Iterable[str]) -> None:
-        """Remember these ids and discard what waits here of them."""
-        self.revoked.add(task_ids, self._loop.time())
-        self._sweep(None)
+    def revoke(self, task_ids: Iterable[str]) -> list[str]:
+        """Remember these ids and discard what waits here of them; the ids found waiting."""
+        wanted = set(task_ids)
+        self.revoked.add(wanted, self._loop.time())
+        return self._sweep(None, wanted)
 
     def revoke_stamps(self, stamps: dict[str, object]) -> None:
         """The same by stamped headers. Raises ValueError when too many are revoked."""

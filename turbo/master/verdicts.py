@@ -35,9 +35,11 @@ _UTF8 = "utf-8"
 class Verdicts:
     """Builds verbs and documents for deliveries that end without a child's word."""
 
-    def __init__(self, tasks: Mapping[str, TaskOptions], *, stores: bool) -> None:
+    def __init__(self, tasks: Mapping[str, TaskOptions], *, stores: bool, extended_by: str = "") -> None:
+        """``extended_by``: this worker's node name where documents are extended by it and more, else empty."""
         self._tasks = tasks
         self._stores = stores
+        self._extended_by = extended_by
 
     def message(self, delivery: Delivery) -> TaskMessage | None:
         """The delivery's decoded headers, or None when they cannot be understood. Decoded once."""
@@ -98,6 +100,10 @@ class Verdicts:
         ignored = options.ignore_result if message.ignore_result is None else message.ignore_result
         if ignored and not options.store_errors_even_if_ignored:
             return None
+        extended = None
+        if self._extended_by:
+            # The arguments are in the body, which is not decoded here, and the queue is not the message's to say.
+            extended = result_meta.extended(message, self._extended_by, None, arguments=False)
         payload = result_meta.encode_meta(
             result_meta.build_meta(
                 message.id,
@@ -107,6 +113,7 @@ class Verdicts:
                 date_done=datetime.now(UTC).isoformat() if state in states.READY_STATES else None,
                 group_id=message.group,
                 parent_id=message.parent_id,
+                extended=extended,
             )
         )
         return StoreRequest(
@@ -120,7 +127,7 @@ class Verdicts:
         )
 
     def step_failure(
-        self, options: Mapping[str, Any], message: TaskMessage, error: BaseException, trace: str
+        self, options: Mapping[str, Any], message: TaskMessage, error: BaseException
     ) -> StoreRequest | None:
         """The document of a later step of the message's chain, which will never run; None where none is stored.
 
@@ -135,7 +142,7 @@ class Verdicts:
             task_id,
             states.FAILURE,
             faults.to_wire(error),
-            trace,
+            None,
             date_done=datetime.now(UTC).isoformat(),
             group_id=options.get("group_id"),
             parent_id=options.get("parent_id"),

@@ -49,6 +49,23 @@ def build_meta(
     return meta
 
 
+def extended(source: Any, worker: str, queue: str | None, *, arguments: bool = True) -> dict[str, object]:
+    """What ``result_extended`` adds, from a message or a request; without the arguments where they are not decoded."""
+    fields: dict[str, object] = {
+        "name": source.task,
+        "args": source.args if arguments else None,
+        "kwargs": source.kwargs if arguments else None,
+        "worker": worker,
+        "retries": source.retries,
+        "queue": queue,
+    }
+    if source.stamps:
+        names = source.stamped_headers or ()
+        fields["stamped_headers"] = source.stamped_headers
+        fields.update((name, value) for name, value in source.stamps.items() if name in names)
+    return fields
+
+
 def encode_meta(meta: Mapping[str, Any]) -> bytes:
     """Encode a document as JSON. Raises ``EncodeError`` when the task returned what JSON cannot carry."""
     return dumps(meta)

@@ -87,11 +87,11 @@ def announce_retry(task: Task, message: TaskMessage, context: Context, reason: R
         current.pop(token)
 
 
-def chain_failures(verdicts: Verdicts, message: TaskMessage, error: BaseException, trace: str) -> list[StoreRequest]:
+def chain_failures(verdicts: Verdicts, message: TaskMessage, error: BaseException) -> list[StoreRequest]:
     """The documents of a chain's later steps, which will never run."""
     found = []
     for signature in message.chain or ():
-        document = verdicts.step_failure(signature.get("options") or {}, message, error, trace)
+        document = verdicts.step_failure(signature.get("options") or {}, message, error)
         if document is not None:
             found.append(document)
     return found

@@ -214,7 +214,7 @@ class AppJudge(NativeJudge):
         einfo = ExceptionInfo(error)
         context = self._opener.context(delivery, found)
         # First the documents: whatever the app's code does, whoever waits for a chain's end must not hang.
-        more = estate.chain_failures(self._verdicts, found, error, einfo.traceback)
+        more = estate.chain_failures(self._verdicts, found, error)
         estate.announce(self._app, task, found, context, einfo)
         if not has_own_request(task):
             return None, more

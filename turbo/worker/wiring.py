@@ -135,6 +135,7 @@ def plan(app: Turbo | HostedApp, options: WorkerOptions, worker: Worker | None =
         result_backend=backend,
         store_settings=settings,
         stores=stores,
+        result_extended=bool(conf["result_extended"]),
         judge=app.judge(options) if isinstance(app, HostedApp) else AppJudge(app, options, worker or Worker(app)),
     )
 

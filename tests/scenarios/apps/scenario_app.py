@@ -10,7 +10,6 @@ import json
 import os
 from typing import Any
 
-from billiard.process import current_process
 from celery import Celery, signals
 from scenario_settings import SETTINGS
 
@@ -18,7 +17,7 @@ app = Celery(
     "scenarios",
     broker=os.environ["BROKER"],
     backend=os.environ["BACKEND"],
-    include=["scenario_tasks", "scenario_classes"],
+    include=["scenario_tasks", "scenario_classes", *os.environ.get("INCLUDE", "").split()],
 )
 app.conf.update(
     SETTINGS,
@@ -28,10 +27,17 @@ app.conf.update(
 )
 
 
+_who = ["master"]
+
+
+@signals.worker_process_init.connect
+def in_child(**_: Any) -> None:
+    _who[0] = "child"
+
+
 def record(task_id: str | None, event: str, *details: Any, attempt: int = 0) -> None:
     """Add a line to the file: who, of which message and attempt, what. One write, so that lines never mix."""
-    who = "master" if current_process()._name == "MainProcess" else "child"
-    line = json.dumps([task_id, attempt, who, event, *details], default=repr) + "\n"
+    line = json.dumps([task_id, attempt, _who[0], event, *details], default=repr) + "\n"
     out = os.open(os.environ["RECORD"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         os.write(out, line.encode())

@@ -73,7 +73,9 @@ def in_steps(to: Sending, middle: Any, last: Any = None) -> Any:
 
 
 def _replaced(name: str, by: str, ends: Mapping[str, End]) -> Scenario:
-    return Scenario(name, lambda to: to.send("it", "s.replace", 1, by, link=add(to, "link", 1)), ends)
+    return Scenario(
+        name, lambda to: to.send("it", "s.replace", 1, by, link=add(to, "link", 1)), ends, needs_canvas=True
+    )
 
 
 BROKEN: dict[str, End] = {"one": ok(1), "bad": failed(OWN), "body": CHORD, "told": ok("of body")}
@@ -147,12 +149,12 @@ ROWS = (
     _replaced("replaced_by_a_group", "group", {"it": ok([101, 201])}),
     _replaced("replaced_by_a_chord", "chord", {"it": ok(302), "link": ok(303)}),
     Scenario("replaced_in_a_chain", lambda to: in_steps(to, to.sig("it", "s.replace")),
-             {"first": ok(2), "it": ok(102), "last": ok(1102)}, smoke=True),
+             {"first": ok(2), "it": ok(102), "last": ok(1102)}, smoke=True, needs_canvas=True),
     Scenario("replaced_by_a_chain_in_a_chain", lambda to: in_steps(to, to.sig("it", "s.replace", "chain")),
-             {"it": ok(1102), "last": ok(2102)}),
+             {"it": ok(1102), "last": ok(2102)}, needs_canvas=True),
     Scenario("replaced_by_a_group_in_a_chain",
              lambda to: in_steps(to, to.sig("it", "s.replace", "group"), to.sig("last", "s.total")),
-             {"last": ok(304)}),
+             {"last": ok(304)}, needs_canvas=True),
     canvas("replaced_in_a_chord", lambda to: chord(
         [add(to, "a", 0, 1), to.sig("b", "s.replace", 2)], to.sig("body", "s.total")),
         {"b": ok(102), "body": ok(103)}, smoke=True),

@@ -60,10 +60,11 @@ def test_what_is_no_signal_is_refused(given: Any) -> None:
 
 
 class Revoking:
-    """Remembers what it was told; ``running`` is what runs."""
+    """Remembers what it was told; ``running`` is what runs, ``waiting`` what waits."""
 
     def __init__(self, running: Sequence[str] = ()) -> None:
         self._running = running
+        self.waiting: list[str] = []
         self.told: list[tuple[str, Any]] = []
 
     def running(self) -> list[tuple[None, int, str]]:
@@ -72,8 +73,9 @@ class Revoking:
     def id_of(self, delivery: str) -> str:
         return delivery
 
-    def revoke(self, ids: set[str]) -> None:
+    def revoke(self, ids: set[str]) -> list[str]:
         self.told.append(("revoke", ids))
+        return [name for name in self.waiting if name in ids]
 
     def terminate(self, ids: set[str], number: int) -> list[str]:
         self.told.append(("terminate", (ids, number)))
@@ -100,6 +102,10 @@ def test_revoking_one_and_several() -> None:
     assert commands.revoke([]) == {"ok": "tasks set() flagged as revoked"}
     assert revoking.told == [("revoke", {"a"}), ("revoke", {"b"}), ("revoke", set())]
     assert told == [["a"], ["b"], []]
+    # what waits here is announced where it is discarded
+    revoking.waiting = ["c"]
+    commands.revoke(["c", "d"])
+    assert told[-1] == ["d"]
     with pytest.raises(TypeError):
         commands.revoke(["a", 3])  # type: ignore[list-item]
 
