@@ -101,7 +101,7 @@ def test_row(site: Site, queue: str, row: Row, task: str) -> None:
     dead = site.dead_letters(int(row.dead))
     assert [(letter.id, letter.reason, letter.queue) for letter in dead] == [(identifier, "rejected", queue)] * row.dead
     assert site.starts(identifier) == row.starts
-    # The same message again, put back by the broker or, after a death, by the master; an attempt of its own is a new one.
+    # The same message again, put back by the broker or, after a death, by the master; a new attempt is a new message.
     again = row.how == "requeue" or (row.how == "die" and task not in COUNTED)
     assert (identifier in site.oracle.ids("redelivered")) == (again and row.starts == 2)
 
