@@ -103,11 +103,8 @@ def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEvent
         outbox=outbox,
         on_relief=lambda: dispatcher.resume("results"),
     )
-    verdicts = Verdicts(
-        blueprint.tasks,
-        stores=blueprint.stores,
-        extended_by=options.hostname if blueprint.result_extended else "",
-    )
+    extended_by = options.hostname if blueprint.result_extended else ""
+    verdicts = Verdicts(blueprint.tasks, stores=blueprint.stores, extended_by=extended_by)
     judge = blueprint.judge or NativeJudge()
     settlement = Settlement(outbox, store, ledger, dispatcher)
     judge.begin(loop, verdicts, settlement.store)
