@@ -60,7 +60,9 @@ TASKS = {
     "strict": TaskOptions(
         "strict", acks_late=True, acks_on_failure=False, acks_on_timeout=False, reject_on_worker_lost=True
     ),
-    "counted": TaskOptions("counted", acks_late=True, retry_on_worker_lost=True, max_retries=ATTEMPTS - 1),
+    "counted": TaskOptions(
+        "counted", acks_late=True, retry_on_worker_lost=True, max_retries=ATTEMPTS - 1, default_retry_delay=0
+    ),
 }
 CHILDREN = 3
 one_child = st.integers(0, CHILDREN - 1)
