@@ -126,7 +126,7 @@ def test_what_comes_after_the_body_is_no_fault_of_the_task(heard: Scene) -> None
     heard.wait(heard.send("act"), "task_success")
 
 
-@pytest.mark.row("SG12", "SG13", "SG14", "SG17", "SG18", "LG7")
+@pytest.mark.row("SG12", "SG13", "SG14", "SG17", "SG18", "LG7", "PL22")
 def test_the_life_of_a_worker(heard: Scene) -> None:
     """The last test with this worker: it ends."""
     heard.wait(heard.send("act"), "task_success")
