@@ -380,7 +380,7 @@ class LedgerMachine(RuleBasedStateMachine):
             if identifier.startswith("strict"):
                 assert self.died_started[identifier] <= MOST
             if identifier.startswith("counted"):
-                assert count <= ATTEMPTS
+                assert self.died_started[identifier] <= ATTEMPTS
 
     def teardown(self) -> None:
         """Let everything come to its end: then nothing may be left, and nothing may have vanished."""
