@@ -99,7 +99,7 @@ def test_the_consumer_of_higher_priority_is_served_first(sites: Sites) -> None:
         assert sites.wait(what, 1) == {("video", what): 1}
 
 
-@pytest.mark.row("AO4")
+@pytest.mark.row("AO4", "CN20")
 def test_every_worker_gets_what_is_broadcast(sites: Sites) -> None:
     sites.client.send_task("sites.work", ("news",), exchange="news", exchange_type="fanout", routing_key="")
     assert sites.wait("news", len(sites.running)) == {(name, "news"): 1 for name in sites.running}
