@@ -47,7 +47,11 @@ class Coroutines:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: set[asyncio.Task[None]] = set()
         self._signal_due = False
-        #: Another record may be claimed now.
+        self._finishing = False
+        #: The loop runs without looking for records, since there was no room when it was started.
+        self._full = False
+        #: Another record may be claimed now. Right at every moment, not only when the loop has come round to it: the loop
+        #: may stop a turn early, and a child that wrongly has no room and nothing to run would spin.
         self.has_room = True
 
     @property
@@ -66,7 +70,8 @@ class Coroutines:
     def serve(self) -> None:
         """Run the loop until a record may be claimed, or nothing is left to run."""
         loop = self._loop or self._open()
-        fds = self._link.wait_fds if self.has_room else self._link.wait_fds[1:]
+        self._full = not self.has_room
+        fds = self._link.wait_fds[1:] if self._full else self._link.wait_fds
         for fd in fds:
             loop.add_reader(fd, loop.stop)
         try:
@@ -78,6 +83,7 @@ class Coroutines:
 
     def finish(self) -> None:
         """Run until every coroutine has ended; no record is claimed meanwhile."""
+        self._finishing = True
         self.has_room = False
         while self._running:
             self.serve()
@@ -112,6 +118,7 @@ class Coroutines:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
+        self.has_room = not self._finishing
         if not self._signal_due:
             self._signal_due = True
             assert self._loop is not None
@@ -120,10 +127,9 @@ class Coroutines:
             task.result()  # an outcome that could not be written is an error of ours, and goes to the loop's handler
 
     def _signal(self) -> None:
-        """Once a turn: tell the master of the outcomes, and let the child claim again if it could not."""
+        """Once a turn: tell the master of the outcomes, and let the child claim again, which it could not when full."""
         assert self._loop is not None
         self._signal_due = False
         self._link.signal()
-        if not self.has_room or not self._running:
-            self.has_room = len(self._running) < self._limit
+        if self._full or not self._running:
             self._loop.stop()

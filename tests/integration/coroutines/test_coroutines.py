@@ -212,11 +212,13 @@ def test_fifty_run_at_once_in_one_child(place: Place, one: str) -> None:
 
 
 def test_no_more_than_asked_for(place: Place, one: str) -> None:
-    go = place.directory / "crowd"
-    results = [place.send("crowd", str(go), queue=one) for _ in range(120)]
-    place.oracle.wait_count("crowd", 50, timeout=30)
-    go.touch()
-    assert max(result.get(timeout=30) for result in results) == 50
+    # Several times: all fifty end in one turn of the loop, which is when room is made and claimed.
+    for number in range(5):
+        go = place.directory / f"crowd{number}"
+        results = [place.send("crowd", str(go), queue=one) for _ in range(120)]
+        place.oracle.wait_count("crowd", 120 * number + 50, timeout=30)
+        go.touch()
+        assert max(result.get(timeout=30) for result in results) == 50
 
 
 def test_each_has_its_own_request_also_in_what_it_starts(place: Place, one: str) -> None:

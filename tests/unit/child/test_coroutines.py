@@ -1,0 +1,89 @@
+"""The event loop of a child, without a ring: when it may claim again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from turbo.child.coroutines import Coroutines
+
+
+class Link:
+    """Nothing to claim, nobody to tell."""
+
+    def __init__(self, fds: tuple[int, ...]) -> None:
+        self.wait_fds = fds
+        self.signals = 0
+
+    def look(self) -> None:
+        """Nothing has happened."""
+
+    def signal(self) -> None:
+        """Count."""
+        self.signals += 1
+
+
+@pytest.fixture
+def link() -> Iterator[Link]:
+    pipes = [os.pipe() for _ in range(2)]
+    yield Link(tuple(read for read, _ in pipes))
+    for fd in sum(pipes, ()):
+        os.close(fd)
+
+
+@pytest.fixture
+def gate() -> asyncio.Event:
+    """What the coroutines wait for."""
+    return asyncio.Event()
+
+
+@pytest.fixture
+def coroutines(link: Link, gate: asyncio.Event) -> Iterator[Coroutines]:
+    async def outcome_of(_run: Any, _limited: Any) -> None:
+        await gate.wait()
+
+    reporter: Any = SimpleNamespace(begin_coroutine=lambda *_: None)
+    coroutines = Coroutines(link, reporter, outcome_of, 3)  # type: ignore[arg-type]
+    yield coroutines
+    assert coroutines._loop is not None
+    coroutines._loop.close()
+    asyncio.set_event_loop(None)
+
+
+def begin(coroutines: Coroutines, number: int) -> None:
+    run: Any = SimpleNamespace(seq=number, message=SimpleNamespace(id=str(number)), plan=SimpleNamespace(task=None),
+                               request=None)  # fmt: skip
+    coroutines.begin(run, None)
+
+
+def test_there_is_room_whenever_nothing_runs_however_early_the_loop_stops(
+    coroutines: Coroutines, gate: asyncio.Event
+) -> None:
+    """A child with nothing to run that is not allowed to claim would spin for ever."""
+    for number in range(3):
+        begin(coroutines, number)
+    assert not coroutines.has_room
+    loop = coroutines._loop
+    assert loop is not None
+    loop.call_soon(gate.set)
+    for _ in range(20):
+        # Left over from an earlier run, as a stop is that was asked for twice in one turn.
+        loop.stop()
+        coroutines.serve()
+        assert coroutines.has_room or len(coroutines._running) == 3
+    assert not coroutines.busy and coroutines.has_room
+
+
+def test_who_leaves_claims_nothing_more(coroutines: Coroutines, gate: asyncio.Event, link: Link) -> None:
+    for number in range(2):
+        begin(coroutines, number)
+    assert coroutines._loop is not None
+    coroutines._loop.call_soon(gate.set)
+    coroutines.finish()
+    assert not coroutines.busy and not coroutines.has_room
+    assert link.signals
