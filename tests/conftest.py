@@ -27,6 +27,13 @@ _SERVERS = {
 }
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Install all before the processes of pytest-xdist start: they would get in each other's way."""
+    if session.config.option.numprocesses:
+        for package in _SERVERS.values():
+            require(package)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Install what is missing before the first test: an installation takes longer than a test may."""
     if session.config.option.collectonly:
