@@ -50,8 +50,8 @@ class Coroutines:
         self._finishing = False
         #: The loop runs without looking for records, since there was no room when it was started.
         self._full = False
-        #: Another record may be claimed now. Right at every moment, not only when the loop has come round to it: the loop
-        #: may stop a turn early, and a child that wrongly has no room and nothing to run would spin.
+        #: Another record may be claimed now. Right at every moment, not only when the loop has come round to it: it may
+        #: stop a turn early, and a child that wrongly has no room and nothing to run would spin.
         self.has_room = True
 
     @property

@@ -11,6 +11,7 @@ from decimal import Decimal
 
 import pytest
 
+from tests.harness.ids import named
 from turbo.protocol.table import MAX_DEPTH, TableError, decode_table, encode_table
 
 
@@ -205,7 +206,7 @@ def test_encoding_is_bounded_too() -> None:
         ("\ud800", b"\xed\xa0\x80"),
         ("\udcff", b"\xff"),
     ],
-    ids=repr,
+    ids=named,
 )
 def test_encodes_what_it_decodes(value: object, expected: object) -> None:
     found = decode_table(encode_table({"k": value}))[0]["k"]
@@ -230,7 +231,7 @@ def test_encodes_what_it_decodes(value: object, expected: object) -> None:
         datetime(1969, 1, 1),
         1j,
     ],
-    ids=repr,
+    ids=named,
 )
 def test_what_does_not_fit_is_a_table_error(value: object) -> None:
     with pytest.raises(TableError):

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.harness.ids import named
 from turbo.exceptions import DecodeError, EncodeError
 from turbo.protocol import tagged_json
 from turbo.protocol.tagged_json import dumps, loads, register_type
@@ -71,7 +72,7 @@ TAGGED = [
 
 
 @pytest.mark.row("WP9")
-@pytest.mark.parametrize("value", TAGGED, ids=repr)
+@pytest.mark.parametrize("value", TAGGED, ids=named)
 def test_tagged_types_go_there_and_back(value: object) -> None:
     assert repr(loads(dumps(value))) == repr(value)
 
@@ -88,7 +89,7 @@ def test_tagged_types_go_there_and_back(value: object) -> None:
         (b"text", "bytes", "text"),
         (b"\xff", "base64", "/w=="),
     ],
-    ids=repr,
+    ids=named,
 )
 def test_tags_are_celerys(value: object, tag: str, inner: object) -> None:
     assert json.loads(dumps([value])) == [{"__type__": tag, "__value__": inner}]
@@ -162,7 +163,7 @@ def test_reads_what_the_standard_library_reads(text: str) -> None:
         True,
         "",
     ],
-    ids=repr,
+    ids=named,
 )
 def test_writes_what_the_standard_library_writes(value: object) -> None:
     # text compared, so that NaN equals NaN
@@ -178,7 +179,7 @@ def test_odd_nans_are_not_nulls() -> None:
         assert json.loads(dumps({"g": [odd]}))["g"][0] != None  # noqa: E711 - NaN is what it must be
 
 
-@pytest.mark.parametrize("value", [Reduced(), [Reduced()], {"a": Reduced()}], ids=repr)
+@pytest.mark.parametrize("value", [Reduced(), [Reduced()], {"a": Reduced()}], ids=named)
 def test_objects_that_reduce_themselves(value: object) -> None:
     assert b"reduced" in dumps(value)
 
@@ -203,7 +204,7 @@ def test_objects_that_reduce_themselves(value: object) -> None:
         {"a": {uuid.UUID(int=1): 1}},
         compile("1", "x", "eval"),
     ],
-    ids=repr,
+    ids=named,
 )
 def test_what_json_cannot_carry_is_an_encode_error(value: object) -> None:
     with pytest.raises(EncodeError):
