@@ -15,6 +15,7 @@ import pytest
 
 from tests.guide.conftest import READY, Guide
 from tests.guide.examples import blocks
+from tests.harness.processes import wait_until
 from tests.harness.worker import WorkerProcess
 from turbo import AsyncResult
 from turbo.exceptions import EncodeError
@@ -298,10 +299,14 @@ def test_class_based_tasks(guide: Guide) -> None:
     since = guide.worker.mark()
     for result in [process_rows.delay() for _ in range(8)]:
         result.get(timeout=30)
-    said = guide.worker.output.splitlines()[since:]
-    assert sum("processed two" in line for line in said) == 8
+
+    def said() -> list[str]:
+        return guide.worker.output.splitlines()[since:]
+
+    # What a child prints may be read a moment after its result.
+    wait_until("eight runs to be heard of", lambda: sum("processed two" in line for line in said()) == 8, 10)
     # Once for each process at most.
-    assert not any("connection 2" in line for line in said)
+    assert not any("connection 2" in line for line in said())
 
 
 def test_handlers(guide: Guide) -> None:
