@@ -191,6 +191,18 @@ def differences_of(make: str) -> tuple[Difference, ...]:
     return NATIVE_DIFFERENCES if make == "native" else DIFFERENCES
 
 
+def begun_once(seen: Observed) -> Observed:
+    """What ``celery worker`` did, without a race of its own.
+
+    A child that dies right after it took a job may be gone before the master reads that it did: the master then gives
+    the same job to another child, which begins it a second time without the redelivered flag.
+    """
+    found = copy.deepcopy(seen)
+    for lines in found.lines.values():
+        lines[:] = [line for at, line in enumerate(lines) if line[2] != "prerun" or not at or line != lines[at - 1]]
+    return found
+
+
 def settled(seen: Observed, differences: tuple[Difference, ...] = DIFFERENCES) -> Observed:
     """A copy without what differs."""
     found = copy.deepcopy(seen)
