@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import celery
 import pytest
 
 from turbo.amqp.url import BrokerAddress, parse_broker_urls
 from turbo.app.conf import Settings
 from turbo.backends.url import RedisAddress, parse_redis_url
-
-celery = pytest.importorskip("celery")
-celery_redis = pytest.importorskip("celery.backends.redis")
 
 
 def _broker(**settings: Any) -> list[BrokerAddress]:

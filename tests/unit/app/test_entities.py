@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import kombu
 import pytest
+from kombu import common
 
 import turbo
 from turbo.app.queues import exchange_from, queue_from
-
-kombu = pytest.importorskip("kombu")
-common = pytest.importorskip("kombu.common")
 
 LETTERS = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
 

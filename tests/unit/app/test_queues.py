@@ -2,14 +2,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import kombu
 import pytest
 
 from turbo.amqp.topology import Binding, Exchange, Queue
 from turbo.app.conf import Settings
 from turbo.app.queues import Queues, queue_from
 from turbo.exceptions import ImproperlyConfigured
-
-kombu = pytest.importorskip("kombu")
 
 
 def queues(**settings: Any) -> Queues:

@@ -3,16 +3,15 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import kombu
 import pytest
+from kombu.transport import native_delayed_delivery as delivery
 
 from turbo.amqp.delayed_delivery import Delays
 from turbo.amqp.topology import Exchange, Queue
 from turbo.app.conf import Settings
 from turbo.app.routes import Destination, MapRoute, TaskRouter
 from turbo.exceptions import ImproperlyConfigured, QueueNotFound
-
-kombu = pytest.importorskip("kombu")
-delivery = pytest.importorskip("kombu.transport.native_delayed_delivery")
 
 
 def router(**settings: Any) -> TaskRouter:

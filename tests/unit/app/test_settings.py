@@ -3,11 +3,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from celery.app import defaults as celery_defaults
 
 from turbo.app.setting import Status
 from turbo.app.settings import OLD_NAMES, SETTINGS
 
-celery_defaults = pytest.importorskip("celery.app.defaults")
 CELERY = dict(celery_defaults.flatten(celery_defaults.NAMESPACES))
 
 

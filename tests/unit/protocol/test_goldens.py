@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from datetime import UTC, datetime
 
 import pytest
@@ -15,16 +14,12 @@ from turbo.protocol.peek import ETA, EXPIRES, LIMITS, UNKNOWN, peek
 from turbo.protocol.properties import Properties, decode_header, encode_header, header_table_span
 
 EVERYTHING = accept_set(["json", "yaml", "pickle", "msgpack"])
-PACKAGES = {"yaml": "yaml", "msgpack": "msgpack", "zstd": "backports.zstd", "brotli": "brotli"}
 LIMIT = 1024 * 1024
 
 everyone = pytest.mark.parametrize("golden", GOLDENS, ids=repr)
 
 
 def decoded(golden: Golden) -> tuple[Properties, object]:
-    package = PACKAGES.get(golden.name)
-    if package is not None:
-        pytest.importorskip(package) if "." not in package else _need(package)
     props, size = decode_header(golden.header)
     assert size == len(golden.body)
     body = golden.body
@@ -32,15 +27,6 @@ def decoded(golden: Golden) -> tuple[Properties, object]:
     if packing:
         body = compression.decompress(body, str(packing), LIMIT)
     return props, content.decode(body, props.content_type, props.content_encoding, EVERYTHING)
-
-
-def _need(package: str) -> None:
-    try:
-        found = importlib.util.find_spec(package)
-    except ModuleNotFoundError:
-        found = None
-    if found is None:
-        pytest.skip(f"{package} is not installed")
 
 
 def test_there_are_goldens_of_both_versions() -> None:
