@@ -92,6 +92,10 @@ class TaskRevokedError(TaskError):
     """The task was revoked, terminated, or had expired, and so has no result."""
 
 
+class ChordError(TaskError):
+    """A task of a chord's header did not succeed, so that the chord's body never runs."""
+
+
 class TimeoutError(TaskError):
     """Waiting for a result took longer than asked."""
 

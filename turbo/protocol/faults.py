@@ -31,7 +31,7 @@ _WIRE_NAMES: Final[dict[type[BaseException], tuple[str, str]]] = {
             exceptions.QueueNotFound, exceptions.NotRegistered, exceptions.AlreadyRegistered,
             exceptions.InvalidTaskError, exceptions.MaxRetriesExceededError, exceptions.TaskRevokedError,
             exceptions.TimeoutError, exceptions.TaskPredicate, exceptions.Retry, exceptions.Ignore,
-            exceptions.Reject,
+            exceptions.Reject, exceptions.ChordError,
         )
     },
     **{
