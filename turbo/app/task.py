@@ -17,10 +17,8 @@ from turbo.app.context import Context
 from turbo.app.handlers import Handlers
 from turbo.app.registry import restore_task
 from turbo.app.task_calls import TaskCalls
-from turbo.log_format import get_task_logger
 
 if TYPE_CHECKING:
-    import logging
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
@@ -284,12 +282,6 @@ class Task(Handlers, TaskCalls, AsyncCalls[P, R]):
         MaxRetriesExceededError. Raises Reject when the message could not be sent. Outside a worker, ``exc``.
         """
         return retrying.retry(self, args, kwargs, exc, throw, eta, countdown, max_retries, options)
-
-    def get_logger(self, **_: Any) -> logging.Logger:
-        """Return the task's logger: what ``get_task_logger`` makes of its name. Celery once had it; arguments have no
-        effect.
-        """
-        return get_task_logger(self.name or "")
 
     # -- results ---------------------------------------------------------------------------------------------
 

@@ -247,6 +247,7 @@ class TestRegistry:
 def test_a_tasks_own_logger_is_a_logger_of_tasks(app: Turbo) -> None:
     logger = app.task(name="mine.f")(lambda: None).get_logger(loglevel="INFO")
     assert logger is get_task_logger("mine.f")
+    assert logger.parent is not None and logger.parent.name == "celery.task"
 
 
 def test_push_request_for_tests_of_bound_tasks(app: Turbo) -> None:
@@ -278,10 +279,3 @@ def test_update_state_goes_to_the_workers_store_or_the_backend(app: Turbo) -> No
     fun.backend = Store()
     fun.update_state("other", "S", 5)
     assert stored[-1] == ("other", 5, "S")
-
-
-@pytest.mark.row("TD23")
-def test_its_logger(app: Turbo) -> None:
-    task = app.task(name="proj.add")(lambda: None)
-    logger = task.get_logger(loglevel=10)
-    assert logger.name == "proj.add" and logger.parent is not None and logger.parent.name == "celery.task"
