@@ -29,12 +29,16 @@ PATIENCE = 10.0
 class _Call:
     """One call and who waits for it."""
 
-    __slots__ = ("call", "name", "then")
+    __slots__ = ("call", "ended", "given_up", "name", "then")
 
     def __init__(self, name: str, call: Callable[[], Any], then: Callable[[Any], None] | None) -> None:
         self.name = name
         self.call = call
         self.then = then
+        #: Of these two, whichever comes first keeps the other from coming: both are written under the lock, this one
+        #: by the thread, the next by the loop.
+        self.ended = False
+        self.given_up = False
 
 
 class HookThread:
@@ -51,8 +55,9 @@ class HookThread:
         self._patience = patience
         self._tidy = tidy
         self._queue: queue.SimpleQueue[_Call] = queue.SimpleQueue()
+        #: Held for the moment in which a call ends or is given up, never during a call.
+        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._running: _Call | None = None
         self._waiting = 0
         self._watch: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
@@ -88,23 +93,27 @@ class HookThread:
 
     def _work(self) -> None:
         me = threading.current_thread()
-        while self._thread is me:
+        while True:
             call = self._queue.get()
             self._tell(self._began, me, call)
             value = None
             try:
                 value = call.call()
-            except Exception:
+            except (Exception, SystemExit):
                 logger.exception("%s raised", call.name)
             if self._tidy is not None:
                 self._tidied(call)
-            self._tell(self._ended, me, call, value)
+            with self._lock:
+                call.ended = True
+                if call.given_up:
+                    return  # another thread has the queue by now, and who asked has an answer
+            self._tell(self._answer, call, value)
 
     def _tidied(self, call: _Call) -> None:
         try:
             assert self._tidy is not None
             self._tidy()
-        except Exception:
+        except (Exception, SystemExit):
             logger.exception("Tidying up after %s raised", call.name)
 
     def _tell(self, what: Callable[..., None], *args: Any) -> None:
@@ -116,31 +125,23 @@ class HookThread:
     # -- on the loop -------------------------------------------------------------------------------------
 
     def _began(self, thread: threading.Thread, call: _Call) -> None:
-        if thread is not self._thread:
-            return
-        self._running = call
         self._watch = self._loop.call_later(self._patience, self._give_up, thread, call)
 
-    def _ended(self, thread: threading.Thread, call: _Call, value: Any) -> None:
-        if self._running is not call:
-            return  # given up before
-        self._answer(call, value)
-
     def _give_up(self, thread: threading.Thread, call: _Call) -> None:
-        if self._running is not call:
-            return
+        with self._lock:
+            if call.ended:
+                return  # its answer is on its way, and the thread goes on with the next
+            call.given_up = True
         frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - the documented way to another's stack
         where = "".join(traceback.format_stack(frame)) if frame is not None else "(gone)"
         logger.error(
             "%s takes longer than %g s; the worker goes on without it. It is at:\n%s", call.name, self._patience, where
         )
-        # First the answer: who asked may not want what waits behind this. The old thread finds that it is not the one
-        # any more when its call returns.
+        # First the answer: who asked may not want what waits behind this. The old thread ends when its call returns.
         self._answer(call, None)
         self._begin_thread()
 
     def _answer(self, call: _Call, value: Any) -> None:
-        self._running = None
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
