@@ -21,7 +21,7 @@ from celery.exceptions import InvalidTaskError, NotRegistered
 
 from turbo.adopted import requests
 from turbo.exceptions import TimeLimitExceeded
-from turbo.master.hook_thread import HookThread
+from turbo.master.hook_thread import Audience, HookThread
 from turbo.policy import time_limits
 from turbo.policy.settling import Ending, Verb
 
@@ -46,12 +46,11 @@ class AdoptedJudge:
         self._app = app
         self._celery = app.celery
         self._options = options
-        #: A receiver of ``task_received`` did not return: the others are not asked again, or every message would wait.
-        self._deaf = False
 
     def begin(self, loop: asyncio.AbstractEventLoop, verdicts: Verdicts, store: Storing) -> None:
         """The master's loop runs."""
         self._hooks = HookThread(loop, self._options.hook_timeout)
+        self._received = Audience(self._hooks, "task_received")
         self._verdicts = verdicts
 
     # -- tasks -------------------------------------------------------------------------------------------
@@ -59,7 +58,7 @@ class AdoptedJudge:
     @property
     def hears_received(self) -> bool:
         """Whether ``task_received`` has receivers."""
-        return bool(signals.task_received.receivers) and not self._deaf
+        return bool(signals.task_received.receivers) and not self._received.deaf
 
     def received(self, delivery: Delivery, then: Callable[[], None]) -> None:
         """Send ``task_received``, as Celery does: for tasks that are registered."""
@@ -67,25 +66,13 @@ class AdoptedJudge:
         if found is None or found.task not in self._celery.tasks:
             then()
             return
-        ended = []
 
         def tell() -> None:
-            try:
-                if self._deaf:
-                    return
-                message = requests.message_of(self._celery, delivery)
-                request = requests.request_of(self._celery, message, self._options.hostname, requests.Wish())
-                signals.task_received.send(sender=self._app.worker.consumer, request=request)
-            finally:
-                ended.append(True)
+            message = requests.message_of(self._celery, delivery)
+            request = requests.request_of(self._celery, message, self._options.hostname, requests.Wish())
+            signals.task_received.send(sender=self._app.worker.consumer, request=request)
 
-        def told(_value: object) -> None:
-            if not ended and not self._deaf:
-                self._deaf = True
-                logger.error("task_received is not sent any more: one of its receivers does not return")
-            then()
-
-        self._hooks.submit("A receiver of task_received", tell, told)
+        self._received.tell(tell, then)
 
     def accepted(self, delivery: Delivery, pid: int) -> None:
         """The children of a Celery app do not ask for this."""
