@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 
     from turbo.app.base import Turbo
 
-#: What the replies of workers may be.
-_ACCEPTED = frozenset({content.JSON})
-
-
 class Control:
     """See the module. Every method takes the keywords of :meth:`broadcast` besides its own arguments."""
 
@@ -52,7 +48,9 @@ class Control:
 
         With ``reply``, return one mapping from node to reply for each that answers within ``timeout`` seconds,
         ``limit`` at most (by default as many as are named), and call ``callback`` with each. Without, None at once.
-        ``more`` are arguments too. Raises OperationalError, ValueError for a destination that is no list.
+        ``more`` are arguments too. Requests are written by ``task_serializer``, replies read if ``accept_content``
+        allows theirs, as workers do it. Raises OperationalError, ContentDisallowed, ValueError for a destination that
+        is no list.
         """
         if destination is not None and not isinstance(destination, (list, tuple)):
             raise ValueError(f"destination must be a list of node names, not {type(destination).__name__}")
@@ -68,15 +66,16 @@ class Control:
         }
         if reply:
             request.update(ticket=ticket, reply_to={"exchange": mailbox.replies, "routing_key": key})
-        body, content_type, encoding = content.encode(request, "json")
+        body, content_type, encoding = content.encode(request, self.app.conf["task_serializer"])
         # Whole seconds, the later ones: a worker drops what nobody waits for any more.
         headers = {"clock": 0, "expires": math.ceil(time.time() + timeout) if timeout else 0}
         limit = (len(destination) or None) if limit is None and destination else limit
+        accepted = content.accept_set(self.app.conf["accept_content"])
         replies = []
         for packet in mailbox.ask(Packet(body, content_type, encoding, headers), key, timeout or 1.0, limit):
             if packet.headers.get("ticket") != ticket:
                 continue
-            found = content.decode(packet.body, packet.content_type, packet.content_encoding, _ACCEPTED)
+            found = content.decode(packet.body, packet.content_type, packet.content_encoding, accepted)
             if callback is not None:
                 callback(found)
             replies.append(found)

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.unit.app.recording import make_app
+from turbo.amqp.mailbox_client import Mailbox, Packet
+from turbo.exceptions import ContentDisallowed
+from turbo.protocol import content
+
+
+class Node:
+    """A worker that writes its replies by one serializer."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, serializer: str) -> None:
+        self.requests: list[Packet] = []
+        self._serializer = serializer
+
+        def ask(_mailbox: Mailbox, request: Packet, key: str | None, _timeout: float, _limit: Any) -> Iterator[Packet]:
+            self.requests.append(request)
+            if key is not None:
+                yield self._reply(request)
+
+        monkeypatch.setattr(Mailbox, "ask", ask)
+
+    @staticmethod
+    def decoded(request: Packet) -> Any:
+        return content.decode(
+            request.body, request.content_type, request.content_encoding, frozenset({request.content_type})
+        )
+
+    def _reply(self, request: Packet) -> Packet:
+        body, content_type, encoding = content.encode({"one@here": {"ok": "pong"}}, self._serializer)
+        return Packet(body, content_type, encoding, {"ticket": self.decoded(request)["ticket"]})
+
+
+@pytest.mark.parametrize("serializer", ["json", "yaml"])
+def test_requests_and_replies_are_of_the_apps_serializer(monkeypatch: pytest.MonkeyPatch, serializer: str) -> None:
+    node = Node(monkeypatch, serializer)
+    app = make_app(task_serializer=serializer, accept_content=[serializer])
+    assert app.control.ping() == [{"one@here": {"ok": "pong"}}]
+    assert {node.requests[0].content_type} == content.accept_set([serializer])
+    assert node.decoded(node.requests[0])["method"] == "ping"
+
+
+def test_a_reply_that_is_not_accepted_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    Node(monkeypatch, "pickle")
+    with pytest.raises(ContentDisallowed):
+        make_app().control.ping()
