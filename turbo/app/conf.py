@@ -115,14 +115,16 @@ class Settings(MutableMapping[str, Any]):
         self._changed()
 
     def _changed(self) -> None:
-        self._cache.clear()
+        # A new one: what another thread has just looked up, and is about to keep, must not outlive this.
+        object.__setattr__(self, "_cache", {})
         object.__setattr__(self, "version", self.version + 1)
 
     # -- reading ---------------------------------------------------------------------------------------------
 
     def __getitem__(self, name: str) -> Any:
+        cache = self._cache
         try:
-            return self._cache[name]
+            return cache[name]
         except KeyError:
             pass
         value = self._look_up(canonical(name))
@@ -131,7 +133,7 @@ class Settings(MutableMapping[str, Any]):
             value = complete(value, self)
         if value is _MISSING:
             raise KeyError(name)
-        self._cache[name] = value
+        cache[name] = value
         return value
 
     def _look_up(self, name: str) -> Any:

@@ -56,6 +56,8 @@ class Defaults:
 
     def __init__(self, app: Turbo) -> None:
         conf = app.conf
+        # First, so that a setting changed meanwhile makes these be read again.
+        self.version = conf.version
         self.always_eager: bool = conf["task_always_eager"]
         self.router = TaskRouter(conf)
         self.serializer: str = conf["task_serializer"]
@@ -66,8 +68,6 @@ class Defaults:
         self.retry: bool = conf["task_publish_retry"]
         self.retry_policy: Mapping[str, object] = conf["task_publish_retry_policy"]
         self.publish_retry = PublishRetry.from_setting(self.retry_policy)
-        # Last, so that a setting changed meanwhile makes these be read again.
-        self.version = conf.version
 
 
 def _delivery_mode(value: Any) -> int:

@@ -217,3 +217,20 @@ def test_version_grows_with_each_change() -> None:
     before = conf.version
     conf.task_acks_late = True
     assert conf.version > before
+
+
+def test_a_change_during_a_look_up_is_not_forgotten() -> None:
+    class Source:
+        """A configuration object whose look-up takes so long that another thread changes a setting meanwhile."""
+
+        @property
+        def task_default_queue(self) -> str:
+            if "task_default_queue" not in changed:
+                changed.append("task_default_queue")
+                conf.task_default_queue = "changed"
+            return "old"
+
+    changed: list[str] = []
+    conf = Settings(source=Source())
+    assert conf.task_default_queue == "old"
+    assert conf.task_default_queue == "changed"

@@ -279,3 +279,18 @@ def test_the_result_reader_follows_the_settings(app: Turbo) -> None:
     assert app.backend.as_uri() == "rpc://"
     app.after_fork()
     app.close()
+
+
+def test_a_setting_that_changes_while_the_settings_are_read_holds_for_the_next_call(sent: Recorder) -> None:
+    class Routes:
+        """Read after the serializer, which another thread changes just then."""
+
+        @property
+        def task_repr_maxlevels(self) -> int:
+            app.conf.task_serializer = "yaml"
+            return 3
+
+    app = make_app(config_source=Routes())
+    app.send_task("first")
+    app.send_task("second")
+    assert sent.last.properties.content_type == "application/x-yaml"
