@@ -12,6 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.harness.fault_proxy import FaultProxy
+from tests.harness.processes import wait_until
 from tests.harness.rabbitmq import RabbitMQ
 from tests.integration.amqp.collector import Collector, LagProbe, linked, publish, run
 
@@ -164,7 +165,6 @@ def test_cut_at_every_step_of_the_handshake_it_comes_back_and_leaks_nothing(
     async def scenario() -> None:
         sink = Collector(ack=True)
         async with linked(through(fault_proxy, vhost), ["q"], sink) as link:
-            await asyncio.sleep(0.1)
             before = open_files()
             for direction, step in (("up", 37), ("down", 53)):
                 for count in range(0, 560, step):
@@ -176,8 +176,7 @@ def test_cut_at_every_step_of_the_handshake_it_comes_back_and_leaks_nothing(
                     link._dialer._failures = 0  # the waiting is another test's
             publish(vhost, "q", [b"alive"])
             await sink.until(lambda: b"alive" in sink.bodies, "a message")
-            await asyncio.sleep(0.3)
-            assert open_files() <= before
+            await asyncio.to_thread(wait_until, "what was opened is closed", lambda: open_files() <= before, 20)
 
     run(scenario())
 

@@ -14,6 +14,7 @@ import celery
 import pytest
 import uvloop
 
+from tests.harness.processes import wait_until
 from turbo.amqp.outbox import Outbox
 from turbo.amqp.topology import Queue
 from turbo.amqp.url import parse_broker_urls
@@ -175,8 +176,7 @@ def test_we_read_replies(amqp_url: str, theirs: celery.Celery, ours: App) -> Non
         target=lambda: got.append(late.get(timeout=20, on_message=messages.append, propagate=False))
     )
     waiter.start()
-    while not ours.backend._watchers:
-        time.sleep(0.01)
+    wait_until("the thread waits", lambda: bool(ours.backend._watchers), 20)
     send_reply(amqp_url, queue, late.id, "STARTED", {"pid": 1})
     failure = {"exc_type": "ValueError", "exc_message": ["bad"], "exc_module": "builtins"}
     send_reply(amqp_url, queue, late.id, "FAILURE", failure)
