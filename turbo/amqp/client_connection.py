@@ -200,8 +200,10 @@ class ClientConnection:
 
     def answers(self) -> tuple[int, list[Returned]]:
         """Up to where all is confirmed, and the returned messages of which nobody has asked yet. Reads nothing."""
-        returned, self._returned = self._returned, []
-        return self._confirmations.up_to, returned
+        # One whose content header has not come is not known yet, and its confirm comes behind that.
+        whole = [each for each in self._returned if each.header]
+        self._returned = [each for each in self._returned if not each.header]
+        return self._confirmations.up_to, whole
 
     def refused(self, tag: int) -> bool:
         """Tell, once, whether the broker confirmed ``tag`` negatively."""

@@ -107,16 +107,15 @@ class Pipeline:
         try:
             self._publisher.repeat(step, retry)
         except (ConnectionGone, Refused, Unconfirmed) as error:
-            unsure = len(self._unwritten) + len(self._waiting)
-            self._forget()
+            text = self._forget(str(error))
             self._failures.clear()
-            text = f"{error}; {unsure} messages of the pipeline are not confirmed"
             raise OperationalError(text) from error
         except ValueError:
             raise
-        except BaseException:
-            # Interrupted perhaps in the middle of a frame: the connection cannot go on.
-            self._forget()
+        except BaseException as error:
+            # Interrupted perhaps in the middle of a frame: the connection cannot go on. The program may, and must hear
+            # at the end what this has cost.
+            self._failures.append(self._forget(type(error).__name__))
             raise
 
     def _advance(self) -> None:
@@ -150,14 +149,14 @@ class Pipeline:
                 # A refused declaration closes the channel, and with it go the confirms on their way.
                 self._settle(self._waiting[-1].tag)
                 message = self._unwritten[0]
-            declare_all(connection, message.declare)
             watch = message.mandatory or (bool(message.declare) and not message.exchange)
             try:
+                declare_all(connection, message.declare)
                 message.tag = connection.write(
                     message.exchange, message.routing_key, message.header, message.body, watch, self._timeout
                 )
             except ValueError:
-                self._unwritten.popleft()  # a name that AMQP cannot carry
+                self._unwritten.popleft()  # a name, or an argument of a queue, that AMQP cannot carry
                 raise
             self._unwritten.popleft()
             if connection.confirms:
@@ -197,11 +196,14 @@ class Pipeline:
         self._unwritten.extendleft(reversed(self._waiting))
         self._waiting.clear()
 
-    def _forget(self) -> None:
+    def _forget(self, why: str) -> str:
+        """Give up everything that is on its way; the text of the error that says so."""
+        unsure = len(self._unwritten) + len(self._waiting)
         self._give_back(healthy=False)
         self._returned.clear()
         self._unwritten.clear()
         self._waiting.clear()
+        return f"{why}; {unsure} messages of the pipeline are not confirmed"
 
     def _give_back(self, *, healthy: bool) -> None:
         connection, self._connection = self._connection, None
