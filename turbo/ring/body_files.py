@@ -17,11 +17,13 @@ killed:* its link closes what it held, without keeping it.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from typing import TYPE_CHECKING, Final
 
 from turbo.ring import memory, oversize
+from turbo.ring.layout import RingUnavailable
 
 if TYPE_CHECKING:
     import mmap
@@ -113,6 +115,10 @@ def _make(capacity: int) -> BodyFile:
         mapping = memory.map_shared(fd, capacity, writable=True)
         memory.refuse_new_writers(fd)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, oversize.SEALS_FROM_MASTER)
+    except RingUnavailable as error:
+        # For one body, not for the child's rings: its message waits and is tried again.
+        os.close(fd)
+        raise OSError(errno.ENOMEM, str(error)) from error
     except BaseException:
         os.close(fd)
         raise

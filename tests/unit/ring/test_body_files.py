@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import mmap
 import os
 from collections.abc import Iterator
 
@@ -132,3 +134,20 @@ def test_a_very_large_body_is_not_kept(files: BodyFiles) -> None:
     assert fcntl.fcntl(file.fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE
     files.give_back(file, unread=False)
     assert files._kept == []
+
+
+def test_a_body_that_cannot_be_mapped_is_tried_again_like_one_without_memory(
+    links: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    master, child = links
+
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(mmap, "mmap", full)
+        # What the dispatcher takes for a reason to wait; anything else would be a fault of the ring.
+        with pytest.raises(OSError, match="cannot map"):
+            master.stage(1, [b"a" * SIZE])
+    seq = give(master, b"b" * SIZE)
+    assert child.claim() == (1, seq, b"head" + b"b" * SIZE)
