@@ -19,6 +19,7 @@ import redis
 import uvloop
 
 from tests.harness.fault_proxy import FaultProxy
+from tests.harness.processes import wait_until
 from tests.harness.redis_server import RedisServer
 from turbo.backends.redis_store import RedisStore
 from turbo.backends.store import ResultWrite, StoreOutcome, StoreSettings
@@ -132,17 +133,21 @@ def test_a_guarded_write_leaves_a_success_alone(redis_url: str) -> None:
     server.close()
 
 
-def _load(url: str, count: int, trouble: Callable[[], None]) -> Tally:
-    """Store ``count`` results, a hundred every few milliseconds, while ``trouble()`` goes on beside.
+def _load(url: str, count: int, trouble: Callable[[Callable[[int], None]], None]) -> Tally:
+    """Store ``count`` results, a hundred every few milliseconds, while ``trouble(stored)`` goes on beside.
 
-    The trouble stays in the test's own thread: a server started by another would end with that thread.
+    ``stored(n)`` waits until ``n`` of them are, so that trouble comes in their midst. It stays in the test's own
+    thread: a server started by another would end with that thread.
     """
     over = threading.Event()
+    tally = Tally()
+
+    def stored(number: int) -> None:
+        wait_until(f"{number} results are stored", lambda: len(tally.outcomes) >= number, 30)
 
     async def run() -> Tally:
         store = RedisStore(parse_redis_url(url), StoreSettings(reply_timeout=1.0, connect_timeout=1.0))
         await store.start()
-        tally = Tally()
         sent = 0
         while sent < count or not over.is_set():
             for _ in range(100):
@@ -156,7 +161,7 @@ def _load(url: str, count: int, trouble: Callable[[], None]) -> Tally:
     with ThreadPoolExecutor(1) as pool:
         load = pool.submit(uvloop.run, run())
         try:
-            trouble()
+            trouble(stored)
         finally:
             over.set()
         return load.result()
@@ -172,11 +177,10 @@ def _check_all(url: str, count: int, tally: Tally) -> None:
 
 @pytest.mark.row("P22")
 def test_nothing_is_lost_when_redis_is_killed(redis_server: RedisServer, redis_url: str) -> None:
-    def trouble() -> None:
-        for _ in range(3):
-            time.sleep(0.3)
+    def trouble(stored: Callable[[int], None]) -> None:
+        for number in (3000, 7000, 11_000):
+            stored(number)
             redis_server.kill()
-            time.sleep(0.3)
             redis_server.start()
 
     _check_all(redis_url, 20_000, _load(redis_url, 20_000, trouble))
@@ -184,11 +188,11 @@ def test_nothing_is_lost_when_redis_is_killed(redis_server: RedisServer, redis_u
 
 @pytest.mark.row("P22")
 def test_nothing_is_lost_when_redis_freezes(redis_server: RedisServer, redis_url: str) -> None:
-    def trouble() -> None:
-        for pause in (0.3, 2.5):
-            time.sleep(0.2)
+    def trouble(stored: Callable[[int], None]) -> None:
+        for number, pause in ((3000, 0.3), (7000, 2.5)):
+            stored(number)
             redis_server.pause()
-            time.sleep(pause)
+            time.sleep(pause)  # shorter and longer than an answer may take
             redis_server.resume()
 
     _check_all(redis_url, 20_000, _load(redis_url, 20_000, trouble))
@@ -198,10 +202,10 @@ def test_nothing_is_lost_when_redis_freezes(redis_server: RedisServer, redis_url
 def test_nothing_is_lost_when_connections_are_cut(redis_server: RedisServer, redis_url: str) -> None:
     with FaultProxy(redis_server.port) as proxy:
 
-        def trouble() -> None:
-            for _ in range(10):
-                time.sleep(0.1)
-                proxy.rst()
+        def trouble(stored: Callable[[int], None]) -> None:
+            for number in range(500, 5500, 500):
+                stored(number)
+                wait_until("a connection is cut", lambda: proxy.rst() > 0, 20)
 
         through = redis_url.replace(str(redis_server.port), str(proxy.port))
         tally = _load(through, 10_000, trouble)
@@ -213,9 +217,9 @@ def test_a_full_redis_is_asked_again_until_it_has_room(
 ) -> None:
     server = redis.Redis.from_url(redis_url)
 
-    def trouble() -> None:
+    def trouble(stored: Callable[[int], None]) -> None:
         server.config_set("maxmemory", "1")
-        time.sleep(0.5)
+        wait_until("Redis has refused some", lambda: "OOM" in caplog.text, 30)
         server.config_set("maxmemory", "0")
 
     try:
@@ -224,7 +228,6 @@ def test_a_full_redis_is_asked_again_until_it_has_room(
         server.config_set("maxmemory", "0")
         server.close()
     _check_all(redis_url, 2000, tally)
-    assert "OOM" in caplog.text
 
 
 def test_what_redis_refuses_for_good_fails_by_name(
@@ -254,9 +257,9 @@ def test_what_redis_refuses_for_good_fails_by_name(
 def test_a_script_flushed_away_is_loaded_again(redis_url: str) -> None:
     server = redis.Redis.from_url(redis_url)
 
-    def trouble() -> None:
-        for _ in range(3):
-            time.sleep(0.1)
+    def trouble(stored: Callable[[int], None]) -> None:
+        for number in (500, 1500, 2500):
+            stored(number)
             server.script_flush()
 
     tally = _load(redis_url, 5000, trouble)
@@ -264,13 +267,15 @@ def test_a_script_flushed_away_is_loaded_again(redis_url: str) -> None:
     _check_all(redis_url, 5000, tally)
 
 
-def test_a_replica_is_asked_until_it_is_the_master(redis_server: RedisServer, redis_url: str) -> None:
+def test_a_replica_is_asked_until_it_is_the_master(
+    redis_server: RedisServer, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
     server = redis.Redis.from_url(redis_url)
 
-    def trouble() -> None:
-        time.sleep(0.1)
+    def trouble(stored: Callable[[int], None]) -> None:
+        stored(500)
         server.replicaof("127.0.0.1", "1")
-        time.sleep(0.5)
+        wait_until("Redis has refused some", lambda: "READONLY" in caplog.text, 30)
         server.replicaof("NO", "ONE")
 
     try:
