@@ -14,7 +14,7 @@ from turbo.amqp.url import parameters
 from turbo.exceptions import OperationalError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from pika.adapters.blocking_connection import BlockingChannel
 
@@ -55,7 +55,9 @@ class Mailbox:
         """The exchange that brings a reply to whoever asked."""
         return f"reply.{self.namespace}.pidbox"
 
-    def ask(self, request: Packet, reply_key: str | None, timeout: float, limit: int | None) -> Iterator[Packet]:
+    def ask(
+        self, request: Packet, reply_key: str | None, timeout: float, limit: int | None
+    ) -> Generator[Packet, None, None]:
         """Send a request; yield what comes back to ``reply_key`` within ``timeout`` seconds, ``limit`` replies at most.
 
         Without a key nothing is waited for. Raises OperationalError.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from turbo.app.base import Turbo
+
 
 class Control:
     """See the module. Every method takes the keywords of :meth:`broadcast` besides its own arguments."""
@@ -66,20 +68,25 @@ class Control:
         }
         if reply:
             request.update(ticket=ticket, reply_to={"exchange": mailbox.replies, "routing_key": key})
-        body, content_type, encoding = content.encode(request, self.app.conf["task_serializer"])
-        # Whole seconds, the later ones: a worker drops what nobody waits for any more.
-        headers = {"clock": 0, "expires": math.ceil(time.time() + timeout) if timeout else 0}
         limit = (len(destination) or None) if limit is None and destination else limit
         accepted = content.accept_set(self.app.conf["accept_content"])
         replies = []
-        for packet in mailbox.ask(Packet(body, content_type, encoding, headers), key, timeout or 1.0, limit):
-            if packet.headers.get("ticket") != ticket:
-                continue
-            found = content.decode(packet.body, packet.content_type, packet.content_encoding, accepted)
-            if callback is not None:
-                callback(found)
-            replies.append(found)
+        # Closed here: an error that is kept must not keep the connection.
+        with closing(mailbox.ask(self._packed(request, timeout), key, timeout or 1.0, limit)) as packets:
+            for packet in packets:
+                if packet.headers.get("ticket") != ticket:
+                    continue
+                found = content.decode(packet.body, packet.content_type, packet.content_encoding, accepted)
+                if callback is not None:
+                    callback(found)
+                replies.append(found)
         return replies if reply else None
+
+    def _packed(self, request: dict[str, Any], timeout: float | None) -> Packet:
+        body, content_type, encoding = content.encode(request, self.app.conf["task_serializer"])
+        # Whole seconds, the later ones: a worker drops what nobody waits for any more.
+        headers = {"clock": 0, "expires": math.ceil(time.time() + timeout) if timeout else 0}
+        return Packet(body, content_type, encoding, headers)
 
     def _refuse(self, connection: Any) -> None:
         if connection is not None and not getattr(connection, "is_pooled", False):

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -16,12 +16,18 @@ class Node:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, serializer: str) -> None:
         self.requests: list[Packet] = []
+        self.closed = False
         self._serializer = serializer
 
-        def ask(_mailbox: Mailbox, request: Packet, key: str | None, _timeout: float, _limit: Any) -> Iterator[Packet]:
+        def ask(
+            _mailbox: Mailbox, request: Packet, key: str | None, _timeout: float, _limit: Any
+        ) -> Generator[Packet, None, None]:
             self.requests.append(request)
-            if key is not None:
-                yield self._reply(request)
+            try:
+                if key is not None:
+                    yield self._reply(request)
+            finally:
+                self.closed = True
 
         monkeypatch.setattr(Mailbox, "ask", ask)
 
@@ -46,6 +52,7 @@ def test_requests_and_replies_are_of_the_apps_serializer(monkeypatch: pytest.Mon
 
 
 def test_a_reply_that_is_not_accepted_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    Node(monkeypatch, "pickle")
-    with pytest.raises(ContentDisallowed):
+    node = Node(monkeypatch, "pickle")
+    with pytest.raises(ContentDisallowed) as raised:
         make_app().control.ping()
+    assert node.closed, f"the connection stays open as long as {raised} is kept"
