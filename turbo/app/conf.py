@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from copy import deepcopy
 from typing import Any, Final, cast
@@ -38,6 +39,7 @@ _OWN: Final = frozenset(
         "_cache",
         "_defaults",
         "_on_load",
+        "_loading",
         "version",
     }
 )
@@ -94,6 +96,7 @@ class Settings(MutableMapping[str, Any]):
         put(self, "_defaults", {})
         put(self, "_on_load", on_load)
         put(self, "version", 0)
+        put(self, "_loading", threading.local())
 
     def use(self, source: object, *, namespace: str | None = None, silent: bool = False) -> None:
         """Take ``source`` (mapping, module, object, or the path of one) as the configuration object.
@@ -194,23 +197,39 @@ class Settings(MutableMapping[str, Any]):
         return getattr(source, name, _MISSING)
 
     def _load(self) -> object:
-        """Import the configuration object and check that it does not mix old names with new ones."""
-        object.__setattr__(self, "_source", {})  # a hook that reads the configuration finds it empty
-        if self._on_load is not None:
-            self._on_load()
-        given = self._given
+        """Import the configuration object. Another thread that needs it meanwhile does the same.
+
+        Code that runs meanwhile on this thread (the hook, the object's own module) finds it empty.
+        """
+        put, mine = object.__setattr__, self._loading
+        if getattr(mine, "now", False):
+            return {}
+        mine.now = True
+        try:
+            if self._on_load is not None:
+                self._on_load()
+            given = self._given
+            source = self._imported(given)
+        finally:
+            mine.now = False
+            # What was looked up meanwhile is what an empty configuration says.
+            put(self, "_cache", {})
+        if self._given is given:
+            put(self, "_source", source)
+        return source
+
+    def _imported(self, given: object) -> object:
+        """The configuration object that ``given`` names, which must not mix old names with new ones."""
         if given is None:
             given = os.environ.get("CELERY_CONFIG_MODULE") or {}
         try:
             source = resolve(given)
         except (ImportError, AttributeError):
             if not self._silent:
-                object.__setattr__(self, "_source", _MISSING)
                 raise
             source = {}
         if not self._namespace:
             _check_names(set(source) if isinstance(source, Mapping) else set(dir(source)))
-        object.__setattr__(self, "_source", source)
         return cast("object", source)
 
     def __getattr__(self, name: str) -> Any:

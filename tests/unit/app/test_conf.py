@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -234,3 +236,38 @@ def test_a_change_during_a_look_up_is_not_forgotten() -> None:
     conf = Settings(source=Source())
     assert conf.task_default_queue == "old"
     assert conf.task_default_queue == "changed"
+
+
+def test_what_is_looked_up_while_the_configuration_is_loaded_is_not_kept() -> None:
+    seen: list[Any] = []
+    conf = Settings(source={"task_default_queue": "mine"}, on_load=lambda: seen.append(conf.task_default_queue))
+    assert (conf.task_default_exchange, conf.task_default_queue, seen) == ("mine", "mine", ["celery"])
+
+
+def test_a_thread_that_comes_while_the_configuration_is_loaded_finds_it_whole() -> None:
+    loading, may_load = threading.Event(), threading.Event()
+
+    def load() -> None:
+        if not loading.is_set():
+            loading.set()
+            may_load.wait(30)
+
+    conf = Settings(source={"task_default_queue": "mine"}, on_load=load)
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(lambda: conf.task_default_queue)
+        assert loading.wait(30)
+        assert conf.task_default_queue == "mine"
+        may_load.set()
+        assert first.result(30) == "mine"
+
+
+def test_a_configuration_object_named_by_the_hook_holds() -> None:
+    conf = Settings(source={"task_default_queue": "old"}, on_load=lambda: conf.use({"task_default_queue": "new"}))
+    assert conf.task_default_queue == "new"
+
+
+def test_a_configuration_that_fails_to_load_fails_each_time() -> None:
+    conf = Settings(source="no_such_configuration")
+    for _ in range(2):
+        with pytest.raises(ModuleNotFoundError):
+            _ = conf.task_default_queue
