@@ -24,26 +24,36 @@ class AppQueues(Mapping[str, "Queue"]):
         self._app = app
         #: Chosen in place of those configured; None: nobody chose.
         self._selected: list[str] | None = None
-        self._added: dict[str, Queue] = {}
+        #: Queues that the program has made known, as it gave them: the router forgets them when a setting changes.
+        self._known: dict[str, Any] = {}
+        #: The names of those to consume from besides.
+        self._more: dict[str, None] = {}
         self._left_out: set[str] = set()
 
     def __getitem__(self, name: str) -> Queue:
-        return self._added.get(name) or self._app.sending.router.queues[name]
+        return self._app.sending.router.queues[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter({**self._app.sending.router.queues, **self._added})
+        return iter(self._app.sending.router.queues)
 
     def __len__(self) -> int:
-        return len({**self._app.sending.router.queues, **self._added})
+        return len(self._app.sending.router.queues)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._added or name in self._app.sending.router.queues
+        return name in self._app.sending.router.queues
 
     def add(self, queue: Any, **options: Any) -> Queue:
         """Make a queue known: one that is given, or by name with the options of an entry of ``task_queues``."""
         if isinstance(queue, str):
             queue = queue_from_options(queue, options)
-        return self._app.sending.router.queues.add(queue)
+        added = self._app.sending.router.queues.add(queue)
+        self._known[added.name] = queue
+        return added
+
+    def restore(self, router: TaskRouter) -> None:
+        """Make a new router know what :meth:`add` has made known."""
+        for queue in self._known.values():
+            router.queues.add(queue)
 
     def select(self, names: Iterable[str]) -> None:
         """Consume from these alone."""
@@ -52,7 +62,7 @@ class AppQueues(Mapping[str, "Queue"]):
     def select_add(self, queue: Any, **options: Any) -> Queue:
         """Consume from one more, given as for :meth:`add`."""
         added = self.add(queue, **options)
-        self._added[added.name] = added
+        self._more[added.name] = None
         return added
 
     def deselect(self, names: Iterable[str]) -> None:
@@ -70,9 +80,10 @@ class AppQueues(Mapping[str, "Queue"]):
         Raises ImproperlyConfigured for a name that is unknown and may not be made up.
         """
         without = {*(exclude or ()), *self._left_out}
-        found = self._app.sending.router.queues.consumed(self._selected or include, without)
-        added = [queue for name, queue in self._added.items() if name not in without]
-        return list({queue.name: queue for queue in (*found, *added)}.values())
+        queues = self._app.sending.router.queues
+        found = queues.consumed(self._selected or include, without)
+        more = [queues[name] for name in self._more if name not in without]
+        return list({queue.name: queue for queue in (*found, *more)}.values())
 
 
 class Amqp:

@@ -60,6 +60,7 @@ class Defaults:
         self.version = conf.version
         self.always_eager: bool = conf["task_always_eager"]
         self.router = TaskRouter(conf)
+        app.amqp.queues.restore(self.router)
         self.serializer: str = conf["task_serializer"]
         self.compression: str | None = conf["task_compression"]
         self.delivery_mode = _delivery_mode(conf["task_default_delivery_mode"])

@@ -41,6 +41,14 @@ def test_it_stays_when_a_setting_changes(app: Turbo) -> None:
     assert list(app.amqp.queues.consume_from) == ["b", "c"]
 
 
+def test_what_was_made_known_stays_known_when_a_setting_changes(app: Turbo) -> None:
+    app.amqp.queues.add(Queue("c", Exchange("y", "topic", delivery_mode=1), "c.#", alias="see"))
+    app.conf.task_acks_late = True
+    assert app.amqp.router.route({"queue": "see"}, "t")["queue"].routing_key == "c.#"
+    assert app.amqp.router.destination(app.amqp.router.route({"queue": "c"}, "t")).delivery_mode == 1
+    assert _names(app) == ["a", "b"]
+
+
 def test_others_alone(app: Turbo) -> None:
     app.amqp.queues.select(["b", "made up"])
     assert _names(app) == ["b", "made up"]
