@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from hypothesis import HealthCheck, settings
 
+from tests.harness import celery_env
 from tests.harness.packages import require
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if session.config.option.numprocesses:
         for package in _SERVERS.values():
             require(package)
+        celery_env.prepare()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -17,6 +17,8 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
+
 from tests.harness.processes import HarnessError
 
 #: Short version -> what pip installs. "current" is the Celery of the environment that runs the tests.
@@ -32,6 +34,18 @@ def _requirements() -> tuple[str, ...]:
 
 
 _PINS = {"5.3": _OLD, OLD_WITH_TURBO: (*_OLD, *_requirements())}
+
+
+def prepare() -> None:
+    """Build the cached environments, before any test has to wait for that: it may take longer than a test may.
+
+    Ends the test run where that fails.
+    """
+    try:
+        for version in _PINS:
+            celery_python(version)
+    except HarnessError as error:
+        pytest.exit(f"the tests need an older Celery beside the current one: {error}", returncode=3)
 
 
 def celery_python(version: str) -> Path:
