@@ -18,6 +18,9 @@ from tests.harness.oracle_record import VARIABLE
 from tests.harness.processes import wait_until
 from tests.harness.rabbitmq import RabbitMQ
 
+#: Seconds within which everybody is gone whose master was killed.
+ORPHANS = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class Trace:
@@ -154,14 +157,25 @@ class Leftovers:
         self.watched.extend(processes() if callable(processes) else processes)
 
     def check(self, timeout: float = 10) -> None:
-        """No watched process lives (nor is a zombie of ours) and /dev/shm has nothing new.
+        """No watched process lives (nor is a zombie of ours) and /dev/shm has nothing new."""
+        wait_until(f"{len(self.watched)} processes are gone", lambda: not self._alive(), timeout)
+        self._check_memory()
 
-        Two seconds are enough on a machine that runs one worker; other tests run beside this one.
-        """
+    def check_orphans(self, died: Stopwatch) -> None:
+        """The same after a master's death, at which ``died`` was made: nobody outlives it by more than ``ORPHANS``."""
 
-        def alive() -> list[psutil.Process]:
-            return [process for process in self.watched if process.is_running()]
+        def gone() -> bool:
+            seconds = died.seconds
+            left = self._alive()
+            assert not left or seconds <= ORPHANS, f"{left} live {seconds:.1f} s after their master"
+            return not left
 
-        wait_until(f"{len(self.watched)} processes are gone", lambda: not alive(), timeout)
+        wait_until(f"{len(self.watched)} processes are gone", gone, 30)
+        self._check_memory()
+
+    def _alive(self) -> list[psutil.Process]:
+        return [process for process in self.watched if process.is_running()]
+
+    def _check_memory(self) -> None:
         new = _shared_memory() - self.shm
         assert not new, f"I6: left in /dev/shm: {sorted(new)}"
