@@ -19,6 +19,7 @@ from typing import IO
 import psutil
 
 _PR_SET_PDEATHSIG = 1
+_PRESSURE = Path("/proc/pressure/cpu")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -108,6 +109,33 @@ def wait_until(what: str, ready: Callable[[], bool], timeout: float, *, every: f
         if time.monotonic() > deadline:
             raise HarnessError(f"{what}: not within {timeout:g} s")
         time.sleep(every)
+
+
+class Stopwatch:
+    """Seconds since it was made, less those in which the machine had no processor for somebody.
+
+    For promises in seconds that are shown beside other tests. The kernel keeps the account (PSI); where it keeps none,
+    all seconds count.
+    """
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._stalled = _stalled()
+
+    @property
+    def seconds(self) -> float:
+        """How many by now."""
+        stalled = _stalled() - self._stalled
+        return max(0.0, time.monotonic() - self._began - stalled)
+
+
+def _stalled() -> float:
+    """Seconds since the machine's start in which some process waited for a processor."""
+    try:
+        account = _PRESSURE.read_text()
+    except OSError:  # a kernel without PSI
+        return 0.0
+    return int(account.split("total=", 1)[1].split()[0]) / 1e6
 
 
 def accepts(port: int) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from tests.adversity.lifecycle.conftest import READY, MakeWorker
 from tests.adversity.torture.load import QUEUE, Producer
 from tests.harness.oracle import Leftovers, Oracle
-from tests.harness.processes import wait_until
+from tests.harness.processes import Stopwatch, wait_until
 from tests.harness.rabbitmq import RabbitMQ
 
 
@@ -26,11 +26,11 @@ def test_a_killed_master_leaves_its_messages_to_the_next_worker(
         producer.send([("running", "pause", (60.0,))])
         oracle.wait_count("end", 2500)  # the first of them are older than any acknowledgement on its way
         leftovers.watch(worker.children())
-        killed = time.monotonic()
+        killed, died = time.monotonic(), Stopwatch()
         worker.kill()
         wait_until("nothing unacknowledged", lambda: rabbitmq.queue(QUEUE, vhost).unacked == 0, 5)
         assert time.monotonic() - killed < 1.0 + 0.5, "the broker took long to notice: somebody held the socket"
-        leftovers.check(timeout=2)
+        leftovers.check_orphans(died)
     before = oracle.ids("start")
     rabbitmq.evaluate("ok.")
     with make_worker("-c", "4", "--time-limit", "0.5") as second:

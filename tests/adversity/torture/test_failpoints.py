@@ -14,6 +14,7 @@ import redis
 
 from tests.adversity.torture.load import QUEUE, Producer
 from tests.harness.oracle import Leftovers, Oracle, Trace
+from tests.harness.processes import Stopwatch
 from tests.harness.rabbitmq import RabbitMQ
 from tests.harness.worker import WorkerProcess
 
@@ -129,7 +130,7 @@ def test_the_master_killed_at_any_step(
     first = start(f"{site}=kill9@{NTH}:master")
     leftovers.watch(first.children())
     assert first.wait(20) == -signal.SIGKILL
-    leftovers.check()
+    leftovers.check_orphans(Stopwatch())
     before = oracle.traces()
     second = start("")
     rabbitmq.wait_queue(QUEUE, vhost, ready=0, unacked=0, timeout=30)
@@ -187,7 +188,7 @@ def test_the_master_killed_when_an_outcome_is_stored_and_its_child_waits(
     first = start(f"master.outcome_stored=kill9@{NTH}:master")
     leftovers.watch(first.children())
     assert first.wait(20) == -signal.SIGKILL
-    leftovers.check()
+    leftovers.check_orphans(Stopwatch())
     before = {trace.pid for trace in oracle.traces()}
     second = start("")
     rabbitmq.wait_queue(QUEUE, vhost, ready=0, unacked=0, timeout=30)

@@ -1,0 +1,50 @@
+"""What is left of a killed master is found, and time is counted against it only where it could have gone."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.harness import oracle, processes
+from tests.harness.oracle import Leftovers
+from tests.harness.processes import Stopwatch
+
+
+@pytest.fixture
+def orphan() -> Iterator[subprocess.Popen[bytes]]:
+    process = processes.spawn(["sleep", "60"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_an_orphan_that_stays_is_found(orphan: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oracle, "ORPHANS", 0.05)
+    left = Leftovers()
+    left.watch([psutil.Process(orphan.pid)])
+    with pytest.raises(AssertionError, match="after their master"):
+        left.check_orphans(Stopwatch())
+    orphan.kill()
+    orphan.wait()
+    left.check_orphans(Stopwatch())
+
+
+def test_waiting_for_a_processor_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    account = tmp_path / "cpu"
+    line = "some avg10=5.21 avg60=10.55 avg300=4.79 total={}\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
+    now = 100.0
+    monkeypatch.setattr(processes, "_PRESSURE", account)
+    monkeypatch.setattr("tests.harness.processes.time.monotonic", lambda: now)
+    without = Stopwatch()
+    now += 1
+    assert without.seconds == 1, "a kernel that keeps no account"
+    account.write_text(line.format(7_000_000))
+    watch = Stopwatch()
+    now += 3
+    assert watch.seconds == 3
+    account.write_text(line.format(8_500_000))
+    assert watch.seconds == 1.5
