@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from tests.docs.pages import examples
 from turbo import Turbo
 from turbo.app.routes import Destination
-
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "routing.md"
-EXAMPLE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
@@ -26,8 +22,8 @@ def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     )
     monkeypatch.setitem(sys.modules, "shop_routers", routers)
     found: dict[str, Any] = {"__name__": "shop"}
-    for number, example in enumerate(EXAMPLE.findall(PAGE.read_text())):
-        exec(compile(example, f"{PAGE.name}, example {number + 1}", "exec"), found)
+    for number, example in enumerate(examples("routing.md")):
+        exec(compile(example, f"routing.md, example {number + 1}", "exec"), found)
     return found
 
 

@@ -1,0 +1,32 @@
+"""The Python examples of a page under docs/, and a program made of them beside a worker."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+_EXAMPLE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def examples(page: str, **places: str) -> list[str]:
+    """The page's examples, with the servers of this test in the place of those that it names."""
+    text = (ROOT / "docs" / page).read_text()
+    here = {"amqp://localhost//": places.get("broker"), "redis://localhost/0": places.get("results")}
+    for shown, real in here.items():
+        text = text.replace(shown, real or shown)
+    return _EXAMPLE.findall(text)
+
+
+def run_program(directory: Path, module: str, examples: list[str]) -> str:
+    """Run the examples one after the other, with all that ``module`` in this directory defines; what they print."""
+    (directory / "program.py").write_text(f"from {module} import *\n" + "\n".join(examples))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "program.py"],
+        cwd=directory, capture_output=True, text=True, timeout=50, check=False,
+        env={"PYTHONPATH": f"{directory}:{ROOT}", "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
