@@ -12,15 +12,18 @@ import weakref
 from typing import TYPE_CHECKING, Any, Self
 
 from turbo import current
+from turbo.app import canvas_maps, canvas_rules
 from turbo.app.amqp import Amqp
 from turbo.app.connecting import Connecting
 from turbo.app.control import Control
 from turbo.app.log import Log
+from turbo.app.options import check_options
 from turbo.app.sending import Sender
 from turbo.app.signature import Signature, signature
 from turbo.app.task_keeper import TaskKeeper
 from turbo.backends.reader import open_reader
 from turbo.result.async_result import AsyncResult
+from turbo.result.group_result import GroupResult, ResultSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -100,14 +103,17 @@ class Turbo(TaskKeeper, Connecting):
     ) -> AsyncResult:
         """Send a message that makes some worker run the task ``name``, which need not exist here.
 
-        Options, all of them optional: ``countdown`` and numeric ``expires`` in seconds; ``eta`` and
-        ``expires`` as datetime; ``queue``, ``exchange``, ``routing_key``, ``priority``, ``delivery_mode``,
-        ``mandatory``, ``declare``, ``connection``, ``producer``; ``serializer``, ``compression``; ``time_limit`` and
-        ``soft_time_limit`` in seconds; ``ignore_result``; ``headers``; ``link``, ``link_error``, ``chain``, ``chord``;
-        ``shadow``, ``argsrepr``, ``kwargsrepr``; ``retry`` and ``retry_policy`` of the publishing; ``reply_to``,
-        ``root_id``, ``parent_id``, ``group_id``, ``group_index``, ``retries``, ``add_to_parent``. Raises as
-        ``Task.apply_async``.
+        Options, all of them optional: ``countdown`` and numeric ``expires`` in seconds; ``eta`` and ``expires`` as
+        datetime; ``queue``, ``exchange``, ``routing_key``, ``priority``, ``delivery_mode``, ``mandatory``, ``declare``;
+        ``connection``, ``producer``, ``connect_timeout`` and ``confirm_timeout`` in seconds; ``serializer``,
+        ``compression``; ``time_limit`` and ``soft_time_limit`` in seconds; ``ignore_result``; ``headers``; ``link``,
+        ``link_error``, ``chain``, ``chord``; ``shadow``, ``argsrepr``, ``kwargsrepr``; ``retry``, and ``retry_policy``
+        of the publishing; ``reply_to``, ``root_id``, ``parent_id``, ``group_id``, ``group_index``, ``retries``,
+        ``add_to_parent``; and properties of the message: ``expiration`` (seconds that it may wait in its queue, where
+        there is no ``expires``), ``message_id``, ``timestamp``, ``type``, ``user_id``, ``app_id``, ``correlation_id``.
+        Raises as ``Task.apply_async``.
         """
+        check_options(options)
         options.update((key, value) for key, value in (("countdown", countdown), ("eta", eta)) if value is not None)
         return self.sending.send(name, args, kwargs, task_id, None, options)
 
@@ -125,6 +131,14 @@ class Turbo(TaskKeeper, Connecting):
     def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult:
         """Return the handle of the call ``task_id``."""
         return AsyncResult(task_id, app=self, **kwargs)
+
+    def ResultSet(self, results: Iterable[Any] | None, **kwargs: Any) -> ResultSet:
+        """Return the handle of several calls."""
+        return ResultSet(results, app=self, **kwargs)
+
+    def GroupResult(self, id: str | None = None, results: Iterable[Any] | None = None, **kwargs: Any) -> GroupResult:
+        """Return the handle of the group ``id``, whose members have ``results``."""
+        return GroupResult(id, results, app=self, **kwargs)
 
     @property
     def backend(self) -> ResultReader:

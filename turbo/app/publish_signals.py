@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from turbo import signals
+from turbo.app.options import PROPERTIES, milliseconds, put_properties
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 before_receivers = signals.before_task_publish.receivers
 after_receivers = signals.after_task_publish.receivers
 
-#: What of the message's properties receivers see, and may change.
-_PROPERTIES = ("correlation_id", "reply_to", "delivery_mode", "priority", "expiration")
+#: What of the message's properties receivers see, and may change; and ``expiration``, which is in seconds there.
+_PROPERTIES = ("reply_to", "delivery_mode", "priority", *PROPERTIES)
 
 
 def before(
@@ -29,11 +30,13 @@ def before(
     headers: dict[str, Any],
     body: Any,
     properties: Properties,
-    policy: Mapping[str, Any] | None,
+    policy: Mapping[str, Any],
 ) -> None:
-    """The message is made, and neither encoded nor sent. ``policy`` is that of the publishing's retries, if any."""
+    """The message is made, and neither encoded nor sent. ``policy`` is that of the publishing's retries."""
     found = {name: getattr(properties, name) for name in _PROPERTIES}
     found = {name: value for name, value in found.items() if value is not None}
+    if properties.expiration is not None:
+        found["expiration"] = int(properties.expiration) / 1000
     signals.before_task_publish.send(
         sender=name,
         body=body,
@@ -46,6 +49,9 @@ def before(
     )
     for each in _PROPERTIES:
         setattr(properties, each, found.get(each))
+    put_properties(found, properties)
+    life = found.get("expiration")
+    properties.expiration = None if life is None else milliseconds(life)
 
 
 def after(name: str, to: Destination, headers: dict[str, Any], body: Any) -> None:

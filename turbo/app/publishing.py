@@ -91,17 +91,22 @@ class Publishing:
             # A reply that arrives before its queue exists would be lost.
             replies = self._app.backend.reply_queue(self.thread_id())
             declare = (*declare, replies) if replies is not None else declare
-        publisher = named or self._this_caller().pipeline or self.client()
-        publisher.publish(
-            to.exchange,
-            to.routing_key,
-            header,
-            body,
-            declare=declare,
-            mandatory=mandatory,
-            retry=retry,
-            confirm_timeout=get("confirm_timeout") or get("timeout"),
-        )
+        patience = get("connect_timeout")
+        with contextlib.ExitStack() as cleanup:
+            if named is None and patience:
+                named = self.publisher(timeout=patience)
+                cleanup.callback(named.close)
+            publisher = named or self._this_caller().pipeline or self.client()
+            publisher.publish(
+                to.exchange,
+                to.routing_key,
+                header,
+                body,
+                declare=declare,
+                mandatory=mandatory,
+                retry=retry,
+                confirm_timeout=get("confirm_timeout") or get("timeout"),
+            )
 
     def client(self) -> ClientPublisher:
         """Return this app's own publisher, made when first needed and again when its settings have changed."""

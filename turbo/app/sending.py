@@ -16,6 +16,7 @@ from turbo import current
 from turbo.amqp.delayed_delivery import wants_delay
 from turbo.app import eager, publish_signals
 from turbo.app.calling import check_arguments, check_seconds, message_fields, moment, seconds_until
+from turbo.app.options import LONGEST_LIFE, milliseconds, put_properties
 from turbo.app.publishing import Publishing
 from turbo.app.routes import Destination, TaskRouter
 from turbo.exceptions import AlwaysEagerIgnored, TurboWarning
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("turbo.app.sending")
 
-#: Milliseconds (49 days) above which RabbitMQ refuses a message's time to live. Such a message lives for ever
-#: in its queue, and the worker that gets it looks at its expiry anyway.
-_LONGEST_LIFE = 2**32 - 1
 _DELIVERY_MODES = {"persistent": 2, "transient": 1}
 
 
@@ -201,7 +199,9 @@ class Sender:
     ) -> tuple[dict[str, Any], Any, bytes, bytes]:
         """Return headers and body of the message, and both encoded. Raises EncodeError."""
         get = options.get
-        eta, expires, expiration = self._times(task_id, get("countdown"), get("eta"), get("expires"))
+        eta, expires, life = self._times(task_id, get("countdown"), get("eta"), get("expires"))
+        if life is None and get("expires") is None:
+            life = get("expiration")
         headers, content_of, props = message.build(
             task_id,
             name,
@@ -209,7 +209,7 @@ class Sender:
             kwargs,
             eta=eta,
             expires=expires,
-            expiration=expiration,
+            expiration=None if life is None else milliseconds(life),
             ignore_result=ignore_result,
             origin=get("origin") or self.publishing.origin(),
             reply_to=get("reply_to") or self.publishing.thread_id(),
@@ -217,8 +217,9 @@ class Sender:
             repr_levels=defaults.levels,
             **message_fields(options),
         )
+        put_properties(options, props)
         if publish_signals.before_receivers:
-            policy = defaults.retry_policy if _retries(options, defaults) else None
+            policy = {**defaults.retry_policy, **(get("retry_policy") or {})}
             publish_signals.before(name, to, headers, content_of, props, policy)
         body, props.content_type, props.content_encoding = content.encode(
             content_of, get("serializer") or defaults.serializer
@@ -231,8 +232,8 @@ class Sender:
 
     def _times(
         self, task_id: str, countdown: float | None, eta: Any, expires: Any
-    ) -> tuple[datetime | str | None, datetime | str | None, str | None]:
-        """Return ETA and expiry as times, and the message's time to live in milliseconds."""
+    ) -> tuple[datetime | str | None, datetime | str | None, float | None]:
+        """Return ETA and expiry as times, and the message's time to live in seconds, if the broker can keep it."""
         if not countdown and expires is None:
             return eta, None, None
         now = self._app.now()
@@ -247,5 +248,4 @@ class Sender:
         if left < 0:
             logger.warning("%s expires in the past (%g s ago): it is sent with a time to live of 0", task_id, -left)
             left = 0.0
-        life = int(left * 1000)
-        return eta, expires, str(life) if life <= _LONGEST_LIFE else None
+        return eta, expires, left if left <= LONGEST_LIFE else None

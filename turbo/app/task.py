@@ -15,6 +15,7 @@ from turbo.app import retrying
 from turbo.app.async_calls import AsyncCalls, P, R
 from turbo.app.context import Context
 from turbo.app.handlers import Handlers
+from turbo.app.options import check_options
 from turbo.app.registry import restore_task
 from turbo.app.task_calls import TaskCalls
 
@@ -233,10 +234,11 @@ class Task(Handlers, TaskCalls, AsyncCalls[P, R]):
     ) -> AsyncResult[R]:
         """Send a message that makes a worker run this task.
 
-        ``options`` are those of ``Turbo.send_task``. Raises TypeError for arguments that ``run`` would not take,
-        EncodeError for arguments that cannot be serialized, OperationalError when the broker cannot be
-        reached.
+        ``options`` are those of ``Turbo.send_task``. Raises TypeError for arguments that ``run`` would not take and for
+        options that there are not, EncodeError for arguments that cannot be serialized, OperationalError when the
+        broker cannot be reached.
         """
+        check_options(options)
         if self._send_options is None:
             self.bind(self.app)
         if self.soft_time_limit and self.time_limit and self.soft_time_limit > self.time_limit:
@@ -280,7 +282,9 @@ class Task(Handlers, TaskCalls, AsyncCalls[P, R]):
         (``default_retry_delay`` unless given) or at ``eta``. It is sent before Retry is raised; with
         ``throw=False`` Retry is returned instead. Past ``max_retries``, ``exc`` is raised, or
         MaxRetriesExceededError. Raises Reject when the message could not be sent. Outside a worker, ``exc``.
+        ``options`` are those of ``apply_async``; raises TypeError for others.
         """
+        check_options(options)
         return retrying.retry(self, args, kwargs, exc, throw, eta, countdown, max_retries, options)
 
     # -- results ---------------------------------------------------------------------------------------------

@@ -44,6 +44,16 @@ def arguments(url: str, queue: str = "celery") -> list[object]:
         return found
 
 
+def arguments_left(url: str) -> list[object]:
+    """The same, of messages that stay where they are."""
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        channel = connection.channel()
+        found = []
+        while (answer := channel.basic_get("celery"))[0] is not None:
+            found.append(json.loads(answer[2])[0][0])
+        return found
+
+
 def one_connection(rabbitmq: RabbitMQ, url: str) -> None:
     # The broker takes its time to forget the connection of a reader that has gone.
     wait_until("one connection to be left", lambda: rabbitmq.connections(vhost_of(url)) == 1, 10)
@@ -222,6 +232,18 @@ def test_what_waits_can_be_thrown_away(app: Turbo, vhost: str) -> None:
 
 
 class TestFailures:
+    @pytest.mark.row("CA26")
+    def test_a_call_may_have_less_patience_in_connecting(self, proxied: Turbo, fault_proxy: FaultProxy) -> None:
+        proxied.conf.broker_connection_timeout = 300.0
+        fault_proxy.blackhole()
+        with pytest.raises(OperationalError, match="did not answer"):
+            proxied.send_task("t", connect_timeout=0.3, retry=False)
+
+    def test_a_message_that_no_worker_takes_in_time_is_dropped(self, app: Turbo, vhost: str) -> None:
+        app.send_task("t", (1,), expiration=0.001)
+        app.send_task("t", (2,), message_id="kept", app_id="shop")
+        wait_until("the first to be gone", lambda: arguments_left(vhost) == [2], 30)
+
     @pytest.mark.row("CA28")
     def test_the_task_names_the_error(self) -> None:
         app = make_app(f"amqp://127.0.0.1:{free_port()}")
