@@ -12,7 +12,6 @@ import weakref
 from typing import TYPE_CHECKING, Any, Self
 
 from turbo import current
-from turbo.app import canvas_maps, canvas_rules
 from turbo.app.amqp import Amqp
 from turbo.app.connecting import Connecting
 from turbo.app.control import Control
@@ -23,7 +22,6 @@ from turbo.app.signature import Signature, signature
 from turbo.app.task_keeper import TaskKeeper
 from turbo.backends.reader import open_reader
 from turbo.result.async_result import AsyncResult
-from turbo.result.group_result import GroupResult, ResultSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -131,14 +129,6 @@ class Turbo(TaskKeeper, Connecting):
     def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult:
         """Return the handle of the call ``task_id``."""
         return AsyncResult(task_id, app=self, **kwargs)
-
-    def ResultSet(self, results: Iterable[Any] | None, **kwargs: Any) -> ResultSet:
-        """Return the handle of several calls."""
-        return ResultSet(results, app=self, **kwargs)
-
-    def GroupResult(self, id: str | None = None, results: Iterable[Any] | None = None, **kwargs: Any) -> GroupResult:
-        """Return the handle of the group ``id``, whose members have ``results``."""
-        return GroupResult(id, results, app=self, **kwargs)
 
     @property
     def backend(self) -> ResultReader:
