@@ -31,6 +31,7 @@ RATE_AND_CPU = {
 }  # fmt: skip
 
 
+@pytest.mark.row("RU11")
 @pytest.mark.parametrize("peer", ["turbo", "celery", "celery-threads", "dramatiq", "null", "sketch"])
 def test_drain_of_every_peer(servers: Servers, peer: str) -> None:
     metrics = drain(Stage(servers), NOOP, contender(peer, 2))
@@ -87,6 +88,7 @@ def test_latency(servers: Servers, peer: str) -> None:
     assert 0 < metrics["p50_ms_at_100"] <= metrics["p99_ms_at_100"] < 10_000
 
 
+@pytest.mark.row("RU11")
 @pytest.mark.parametrize("peer", ["turbo", "celery"])
 def test_memory_and_startup(servers: Servers, peer: str) -> None:
     stage = Stage(servers)

@@ -71,6 +71,7 @@ def test_a_command_runs(command: str, tmp_path: Path) -> None:
     assert done.stdout.strip()
 
 
+@pytest.mark.row("RU9")
 def test_the_quick_start(tmp_path: Path, vhost: str) -> None:
     readme = (ROOT / "README.md").read_text()
     found = re.search(r"`tasks.py`:\n\n```python\n(.*?)```", readme, re.DOTALL)

@@ -109,6 +109,7 @@ def main_process(worker: WorkerProcess, *, first_process: bool) -> psutil.Proces
     return started.children()[0] if first_process else started
 
 
+@pytest.mark.row("P18")
 @pytest.mark.timeout(150)
 @pytest.mark.parametrize("kind", ["systemd", "docker", "kubernetes"])
 def test_it_starts_answers_and_stops_as_deployed(kind: str, site: Site) -> None:

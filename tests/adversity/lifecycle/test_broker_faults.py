@@ -42,7 +42,7 @@ def _refuse_a_while(_rabbitmq: RabbitMQ, proxy: FaultProxy) -> None:
     proxy.pass_through()
 
 
-@pytest.mark.row("CN12", "CN11")
+@pytest.mark.row("CN12", "CN11", "P1")
 @pytest.mark.parametrize("fault", [_stop_app, _close_all, _reset, _half_close, _refuse_a_while])
 def test_consumption_resumes_and_nothing_is_lost(
     fault: Fault,
@@ -83,7 +83,7 @@ def test_consumption_resumes_and_nothing_is_lost(
     assert "unknown delivery tag" not in rabbitmq.log_tail()
 
 
-@pytest.mark.row("CN11")
+@pytest.mark.row("CN11", "P6")
 def test_a_task_that_runs_on_is_not_run_twice_at_once(
     make_worker: MakeWorker, producer: Producer, oracle: Oracle, rabbitmq: RabbitMQ, vhost: str, tmp_path: Path
 ) -> None:
@@ -108,6 +108,7 @@ def test_a_task_that_runs_on_is_not_run_twice_at_once(
         assert worker.wait(10) == 0
 
 
+@pytest.mark.row("P14")
 def test_descriptors_and_memory_are_flat_over_many_reconnects(
     make_worker: MakeWorker, producer: Producer, oracle: Oracle, rabbitmq: RabbitMQ, vhost: str
 ) -> None:

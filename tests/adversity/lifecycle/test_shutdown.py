@@ -21,7 +21,7 @@ def _pauses(count: int, seconds: float) -> list[tuple[str, str, tuple[float]]]:
     return [(f"p-{number}", "pause", (seconds,)) for number in range(count)]
 
 
-@pytest.mark.row("CN1", "CL25", "WP29")
+@pytest.mark.row("CN1", "CL25", "WP29", "P19")
 def test_term_lets_running_tasks_finish_and_hands_back_the_rest(
     make_worker: MakeWorker, producer: Producer, oracle: Oracle, leftovers: Leftovers, rabbitmq: RabbitMQ, vhost: str
 ) -> None:
@@ -37,6 +37,7 @@ def test_term_lets_running_tasks_finish_and_hands_back_the_rest(
     assert rabbitmq.wait_queue(QUEUE, vhost, unacked=0).ready == 10 - len(oracle.ids("end"))
 
 
+@pytest.mark.row("P18")
 def test_term_to_the_whole_process_group_is_the_same(
     make_worker: MakeWorker, producer: Producer, oracle: Oracle, rabbitmq: RabbitMQ, vhost: str
 ) -> None:
@@ -102,6 +103,7 @@ def test_a_soft_shutdown_waits_its_time_and_then_turns_cold(
     assert rabbitmq.wait_queue(QUEUE, vhost, unacked=0).ready == 1
 
 
+@pytest.mark.row("P19")
 def test_the_shutdown_timeout_ends_a_warm_shutdown(
     make_worker: MakeWorker, producer: Producer, oracle: Oracle, rabbitmq: RabbitMQ, vhost: str
 ) -> None:
@@ -111,11 +113,12 @@ def test_the_shutdown_timeout_ends_a_warm_shutdown(
         oracle.wait_count("start", 1)
         began = time.monotonic()
         worker.terminate()
-        worker.wait(10)
+        assert worker.wait(10) == 1
         assert time.monotonic() - began < 1 + 4
     assert rabbitmq.wait_queue(QUEUE, vhost, unacked=0).ready == 1
 
 
+@pytest.mark.row("P19")
 @pytest.mark.parametrize("fault", ["stall", "blackhole", "refuse"])
 def test_a_broker_that_is_gone_cannot_keep_the_worker_from_ending(
     fault: str, make_worker: MakeWorker, producer: Producer, oracle: Oracle, fault_proxy: FaultProxy, vhost: str

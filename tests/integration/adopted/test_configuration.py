@@ -131,7 +131,7 @@ def test_a_queue_that_nobody_configured_is_refused(place: Place) -> None:
         worker.wait_for_line(r"cannot consume from a queue that is not in task_queues: 'elsewhere'")
 
 
-@pytest.mark.row("CF21")
+@pytest.mark.row("CF21", "RU6")
 def test_a_broker_that_is_not_amqp_is_refused(place: Place) -> None:
     place.write("app.conf.broker_url = 'redis://:secret@localhost/1'\n" + ADD)
     with place.worker() as worker:

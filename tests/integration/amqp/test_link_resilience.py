@@ -124,7 +124,7 @@ def test_any_of_several_addresses_will_do(vhost: str, fault_proxy: FaultProxy) -
     run(scenario())
 
 
-@pytest.mark.row("WP29")
+@pytest.mark.row("WP29", "P34")
 def test_a_silent_broker_is_noticed(vhost: str, fault_proxy: FaultProxy) -> None:
     heartbeat = 2
 

@@ -70,7 +70,7 @@ def bodies(url: str, queue: str = "work") -> list[bytes]:
             found.append(body)
 
 
-@pytest.mark.row("WP25", "WP27")
+@pytest.mark.row("WP25", "WP27", "P25")
 def test_declares_publishes_and_waits_for_the_confirm(client: Client, vhost: str, rabbitmq: RabbitMQ) -> None:
     for body in (b"", b"small", b"m" * 131_064, b"l" * 131_065, b"huge" * 250_000):
         client.send(body)
@@ -168,6 +168,7 @@ class TestLostConnections:
         with pytest.raises(ConnectionGone, match="did not answer"):
             proxied.send(retry=ONCE)
 
+    @pytest.mark.row("P25")
     def test_a_confirm_that_never_comes_is_not_repeated(
         self, proxied: Client, vhost: str, fault_proxy: FaultProxy
     ) -> None:

@@ -123,7 +123,7 @@ def test_celerys_own_workers_give_what_is_expected(reference: Outcomes) -> None:
     assert wrong == {}
 
 
-@pytest.mark.row("CN17", "CN18", "WP1")
+@pytest.mark.row("CN17", "CN18", "WP1", "EC14")
 @pytest.mark.timeout(150)
 def test_the_same_values(outcomes: Outcomes, mixed: Fleet) -> None:
     assert outcomes.keys() == EXPECTED.keys()
@@ -131,6 +131,7 @@ def test_the_same_values(outcomes: Outcomes, mixed: Fleet) -> None:
     assert wrong == {}, "\n".join(worker.output for worker in mixed.workers.values())
 
 
+@pytest.mark.row("RU10", "EC14")
 def test_both_took_part(outcomes: Outcomes) -> None:
     workers = {name: {line.split()[0] for line in outcomes[name]["ran"]} for name in EVERYBODYS}
     assert {name: who for name, who in workers.items() if who != {"left", "right"}} == {}

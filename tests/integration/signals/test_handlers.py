@@ -169,7 +169,7 @@ def test_a_result_that_does_not_encode_is_a_failure(quiet: Scene) -> None:
     assert quiet.state(sent)[0] == "FAILURE"
 
 
-@pytest.mark.row("CA17", "CV13", "PL11", "HA5", "HA6", "ST31", "EX33", "EX34")
+@pytest.mark.row("CA17", "CV13", "PL11", "HA5", "HA6", "ST31", "EX33", "EX34", "RU2")
 @pytest.mark.parametrize(("task", "how", "error"), [
     ("limited", "hang", "TimeLimitExceeded"), ("act", "die", "WorkerLostError"), ("act", "exit", "WorkerLostError"),
     ("act", "memory", "WorkerLostError"),

@@ -112,7 +112,7 @@ def test_so_many_children_fed_through_rings_alone(two: Two) -> None:
     assert len({each["random"] for each in seen}) == 3, "each draws numbers of its own"
 
 
-@pytest.mark.row("PL4")
+@pytest.mark.row("PL4", "P10")
 def test_nothing_waits_behind_a_busy_child_while_another_is_free(two: Two) -> None:
     gate = two.gate()
     long = [two.send("rows.compress", str(gate)) for _ in range(2)]
@@ -227,8 +227,16 @@ def test_the_window_is_so_many_messages_a_child(two: Two) -> None:
 # -- messages ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.row("WP5", "RU5")
-@pytest.mark.parametrize("body", [[["kept"], {}, {}], {"args": ["kept"], "kwargs": {}, "retries": 3}])
+@pytest.mark.row("WP5", "RU5", "RU12")
+@pytest.mark.parametrize(
+    "body",
+    [
+        [["kept"], {}, {}],
+        [[], {"value": "kept"}, {}],
+        [["kept"], {}, None],
+        {"args": ["kept"], "kwargs": {}, "retries": 3},
+    ],
+)
 def test_a_message_with_no_header_more_than_it_needs(two: Two, body: object) -> None:
     identifier = two.site.send_raw(json.dumps(body).encode(), "video", task="rows.plain")
     assert two.value(identifier) == "kept"
