@@ -47,7 +47,8 @@ class Delivery:
     store: StoreRequest | None = None
     #: The document that the task itself waits for, and how to tell it, until everything it has sent is confirmed.
     asked: tuple[Asked, Callable[[bool], None]] | None = None
-    #: What becomes of the message if the child dies now: its outcome is stored, and the child is with its handlers.
+    #: What becomes of the message if the child dies now: its outcome is stored, or its next attempt on its way, and the
+    #: child is with its handlers.
     kept: Verb | None = None
     #: That document could not be stored.
     unkept = False

@@ -67,6 +67,9 @@ class Settlement:
             )
             return
         delivery.unconfirmed += 1
+        if request.after_states:
+            # It ends as one that is tried again, also if its child dies before it has said so, perhaps in a handler.
+            delivery.kept = Verb.ACK
         if request.after_states and delivery.unstored:
             self._waiting.setdefault(delivery, []).append((request, essential))
         else:

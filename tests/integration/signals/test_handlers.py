@@ -117,6 +117,21 @@ def test_an_outcome_stands_although_its_child_dies_in_a_handler(quiet: Scene) ->
     assert quiet.state(sent) == ("SUCCESS", 42)
 
 
+@pytest.mark.row("HA3", "HA4")
+@pytest.mark.parametrize("name", ["act", "late", "counted"])
+def test_a_retry_stands_although_its_child_dies_in_its_handler(quiet: Scene, name: str) -> None:
+    """Its next attempt is on its way: another one, or the same message again, would run beside it."""
+    mark = quiet.worker.mark()
+    sent = quiet.send(name, "retry", kwargs={"retry_dies": 1})
+    quiet.worker.wait_for_line(r"ended in the handlers of a task whose outcome is stored", since=mark)
+    quiet.wait(sent, "after_return")
+    quiet.wait(quiet.send("act"), "after_return")
+    assert [what for what in quiet.names(sent) if what in ("body", "on_retry", "on_failure")] == [
+        "body", "on_retry", "body",
+    ]  # fmt: skip
+    assert quiet.state(sent) == ("SUCCESS", "second")
+
+
 @pytest.mark.row("EX32")
 def test_a_failure_keeps_nothing_of_its_body_alive(quiet: Scene) -> None:
     leaked = quiet.wait(quiet.send("act", "leak"), "after_return")[0].pid

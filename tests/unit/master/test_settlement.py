@@ -61,6 +61,22 @@ def test_the_order_is_kept_in_the_ring(request_: PublishRequest) -> None:
     assert unpack_publish(b"".join(pack_publish(request_))) == request_
 
 
+def test_with_its_next_attempt_on_its_way_it_is_known_what_becomes_of_a_task_whose_child_dies() -> None:
+    world = World()
+    world.settlement.publish(world.delivery, OTHER)
+    assert world.delivery.kept is None
+    world.settlement.state(world.delivery, state())
+    world.settlement.publish(world.delivery, NEXT)
+    kept = world.delivery.kept
+    assert kept is Verb.ACK
+    world.settlement.finish(world.delivery, kept, None)
+    world.confirm_all()
+    assert world.broker.acked == [], "its next attempt has not left yet"
+    world.answer(StoreOutcome.STORED)
+    world.confirm_all()
+    assert [message.id for message in world.broker.acked] == ["id"]
+
+
 @pytest.mark.parametrize("outcome", [StoreOutcome.STORED, StoreOutcome.KEPT, StoreOutcome.FAILED])
 def test_the_next_attempt_leaves_when_the_store_has_answered(outcome: StoreOutcome) -> None:
     world = World()
@@ -123,10 +139,16 @@ class TestAnOutcomeThatItsTaskWaitsFor:
 
     def test_a_state_on_the_way_does_not(self, world: World) -> None:
         answers = self.ask(world, None)
+        world.settlement.publish(world.delivery, OTHER)
+        world.answer(StoreOutcome.STORED)
+        assert (answers, world.sent(), world.delivery.kept) == ([True], [b"other"], None)
+
+    def test_the_next_attempt_waits_for_one(self, world: World) -> None:
+        answers = self.ask(world, None)
         world.settlement.publish(world.delivery, NEXT)
         assert world.sent() == []
         world.answer(StoreOutcome.STORED)
-        assert (answers, world.sent(), world.delivery.kept) == ([True], [b"next"], None)
+        assert (answers, world.sent()) == ([True], [b"next"])
 
     def test_what_was_not_sent_makes_no_outcome(self, world: World) -> None:
         world.settlement.publish(world.delivery, OTHER)
