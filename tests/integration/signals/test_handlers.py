@@ -117,7 +117,7 @@ def test_an_outcome_stands_although_its_child_dies_in_a_handler(quiet: Scene) ->
     assert quiet.state(sent) == ("SUCCESS", 42)
 
 
-@pytest.mark.row("HA3", "HA4")
+@pytest.mark.row("HA4")
 @pytest.mark.parametrize("name", ["act", "late", "counted"])
 def test_a_retry_stands_although_its_child_dies_in_its_handler(quiet: Scene, name: str) -> None:
     """Its next attempt is on its way: another one, or the same message again, would run beside it."""
