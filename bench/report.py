@@ -50,6 +50,10 @@ _ABOUT: dict[str, tuple[str, tuple[tuple[str, str, str], ...]]] = {
     "rings": ("Records of 200 bytes to a child that claims them, copies them out and reports them with as many "
               "bytes: `batch` with 64 on their way, `single` with one.",
               (("batch_us", "A record through the rings and back", "µs, less is better"),)),
+    "trace": ("Processor time of a child for a no-op task, in one process without a broker: decoded and run by "
+              "turbo's executor, and by Celery's tracer with the request that its master makes of the headers; "
+              "`with_transport` also through turbo's rings, and pickled through pipes as in Celery's pool.",
+              (("us_per_task", "Decoding and tracing a no-op task", "µs a task, less is better"),)),
     "trace-less": ("turbo, and its connection, rings and children without decoding or running anything.",
                    (("tasks_per_s", "With and without decoding and tracing", "tasks/s, more is better"),)),
 }  # fmt: skip
@@ -95,7 +99,7 @@ def _head(runs: Mapping[tuple[str, str], Run]) -> list[str]:
         "",
         f"- {machine['processor']}, {machine['cores']} cores, {machine['memory']}; {machine['system']}",
         f"- Python {machine['python']}, RabbitMQ {machine['rabbitmq']}, Redis {machine['redis']}; {peers}",
-        f"- turbo at commit {newest.commit or 'unknown'}, {newest.when[:10]}",
+        f"- the newest of these runs on {newest.when[:10]}; below, each says of which commit of turbo it is",
         "",
     ]
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from bench import report
+from bench.goals import GOALS
 from scripts import settings_page
 from turbo.policy.settling import Ending, Verb, settle
 
@@ -45,6 +47,18 @@ def verb(name: str) -> Verb:
 
 def test_the_settings_page_is_current() -> None:
     assert settings_page.PAGE.read_text() == settings_page.page(), "run scripts/settings_page.py"
+
+
+def test_the_page_of_benchmarks_is_current(tmp_path: Path) -> None:
+    page = tmp_path / "benchmarks.md"
+    plots = {path.name: path.read_text() for path in report.write_report(ROOT / "bench" / "results", page)[1:]}
+    assert page.read_text() == report.PAGE.read_text(), "run python -m bench report"
+    assert plots == {path.name: path.read_text() for path in (ROOT / "docs" / "benchmarks").iterdir()}
+
+
+def test_every_goal_has_its_figures_on_the_page() -> None:
+    sections = set(re.findall(r"^## (\S+): (\S+)$", report.PAGE.read_text(), re.MULTILINE))
+    assert {(goal.bench, goal.variant) for goal in GOALS} <= sections
 
 
 def test_every_ending_is_in_the_table() -> None:
