@@ -40,6 +40,9 @@ def reader_settings(conf: Mapping[str, Any]) -> ReaderSettings:
         socket_timeout=conf["redis_socket_timeout"],
         connect_timeout=conf["redis_socket_connect_timeout"],
         extended=bool(conf["result_extended"]),
+        chord_expires=conf["result_chord_expires"],
+        chord_join_timeout=conf["result_chord_join_timeout"],
+        chord_ordered=bool(transport.get("result_chord_ordered", True)),
     )
 
 
@@ -61,6 +64,9 @@ def open_reader(conf: Mapping[str, Any], reply_to: Callable[[], str]) -> ResultR
 
 class DisabledReader:
     """Says what to do instead, when a result is asked of an app that keeps none."""
+
+    #: Nothing is counted here.
+    chords = None
 
     def _refuse(self) -> NotImplementedError:
         return NotImplementedError(

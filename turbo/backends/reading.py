@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from turbo.amqp.topology import Queue
+    from turbo.backends.redis_chords import RedisChords
 
 #: A result document: status, result, traceback, children, date_done, task_id, and more when they were stored.
 Meta = dict[str, Any]
@@ -43,10 +44,20 @@ class ReaderSettings:
     connect_timeout: float | None = None
     #: ``result_extended``.
     extended: bool = False
+    #: ``result_chord_expires``: lifetime of a chord's counters; None: as ``expires``.
+    chord_expires: float | None = None
+    #: ``result_chord_join_timeout``.
+    chord_join_timeout: float | None = 3.0
+    #: ``result_chord_ordered`` of the transport options: parts in the order of the header, not of their ends.
+    chord_ordered: bool = True
 
 
 class ResultReader(Protocol):
     """What ``AsyncResult`` asks of a store. Every method may be called from any thread."""
+
+    @property
+    def chords(self) -> RedisChords | None:
+        """Where chords are counted; None: this store cannot count."""
 
     def get_task_meta(self, task_id: str) -> Meta:
         """Return the newest document; ``{"status": "PENDING", "result": None}`` when there is none.

@@ -17,8 +17,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from turbo.backends.reading import Meta, ReaderSettings, decode_meta, pending
+from turbo.backends.redis_chords import RedisChords
 from turbo.backends.redis_lookout import Lookout
-from turbo.backends.redis_wire import lifetime, task_key_prefix
+from turbo.backends.redis_wire import joined, lifetime, task_key_prefix
 from turbo.backends.url import RedisAddress, parse_redis_url, redact_backend_url
 from turbo.exceptions import ImproperlyConfigured, OperationalError, TimeoutError
 from turbo.policy.restarts import reconnect_delay
@@ -61,6 +62,7 @@ class RedisReader:
         self._client: redis.Redis | None = None
         self._subscriptions = _Subscriptions()
         self._lookout: Lookout | None = None
+        self.chords = RedisChords(self._ask, joined(settings.global_keyprefix), settings)
 
     # -- the Protocol ----------------------------------------------------------------------------------------
 

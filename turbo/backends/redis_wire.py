@@ -58,14 +58,16 @@ _HEAD: Final = b"*7\r\n$7\r\nEVALSHA\r\n$40\r\n" + STORE_SHA + b"\r\n$1\r\n1\r\n
 _TAIL: Final = (b"\r\n$1\r\n0\r\n", b"\r\n$1\r\n1\r\n")
 
 
-def task_key_prefix(global_keyprefix: str) -> bytes:
-    """Return what stands before a task's id in its key.
-
-    Celery joins a bare global prefix with an underscore.
-    """
+def joined(global_keyprefix: str) -> str:
+    """Return what stands before every key. Celery joins a bare global prefix with an underscore."""
     if global_keyprefix and global_keyprefix[-1] not in ":_-.":
         global_keyprefix += "_"
-    return (global_keyprefix + TASK_KEY_PREFIX).encode()
+    return global_keyprefix
+
+
+def task_key_prefix(global_keyprefix: str) -> bytes:
+    """Return what stands before a task's id in its key."""
+    return (joined(global_keyprefix) + TASK_KEY_PREFIX).encode()
 
 
 def lifetime(seconds: float | None) -> bytes:

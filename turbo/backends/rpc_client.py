@@ -42,6 +42,9 @@ _LARGEST: Final = 512 * 1024 * 1024
 class RpcReader:
     """Results by message. Safe in threads; a forked process starts with nothing of its parent's."""
 
+    #: Messages go to whoever sent the task: there is nowhere to count.
+    chords = None
+
     def __init__(
         self,
         addresses: Sequence[BrokerAddress],

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from turbo import states
+from turbo.child.followups import steps_left
 from turbo.exceptions import EncodeError
 from turbo.protocol import result_meta
 from turbo.protocol.faults import to_wire
@@ -102,10 +103,10 @@ class Documents:
             document.update(args=saferepr(message.args), kwargs=saferepr(message.kwargs))
             return self._packed(document, message)
 
-    def chain_failures(self, message: TaskMessage, error: BaseException, trace: str) -> list[bytes]:
+    def chain_failures(self, message: TaskMessage, error: BaseException, trace: str | None) -> list[bytes]:
         """The documents of a chain's later steps, which will never run: whoever waits for the last must not hang."""
         packed = []
-        for signature in message.chain or ():
+        for signature in steps_left(message.chain):
             options = signature.get("options") or {}
             task_id = options.get("task_id")
             if not isinstance(task_id, str) or not task_id:

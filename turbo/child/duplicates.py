@@ -3,7 +3,7 @@
 Runs in a child, between the acceptance of a task and its body, where ``worker_deduplicate_successful_tasks`` asks for
 it: a broker that lost an acknowledgement delivers again what is done. The store is read by the child itself, over a
 connection of the app's own. Callbacks and the rest of a chain are sent again unless the result names children: they may
-have been lost with the acknowledgement.
+have been lost with the acknowledgement. So may the count of a part of a chord: it is counted again, which counts once.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from turbo.policy.settling import Ending, Verb
 if TYPE_CHECKING:
     from turbo.app.base import Turbo
     from turbo.app.task import Task
+    from turbo.child.chords import Chords
     from turbo.child.done import DoneRecords
     from turbo.child.endings import Run
     from turbo.policy.task_options import TaskOptions
@@ -41,9 +42,10 @@ def wanted(task: Task, options: TaskOptions) -> bool:
 class Duplicates:
     """Ends redelivered messages of tasks that are done."""
 
-    def __init__(self, app: Turbo, done: DoneRecords) -> None:
+    def __init__(self, app: Turbo, done: DoneRecords, chords: Chords) -> None:
         self._app = app
         self._done = done
+        self._chords = chords
 
     def is_done(self, run: Run) -> bool:
         """Whether the task has succeeded before; its message is then ended. A store that cannot be read says no."""
@@ -54,6 +56,9 @@ class Duplicates:
                 return False
             if (message.callbacks or message.chain) and not result.children:
                 followups.after_success(self._app, message, result.result)
+            if message.chord is not None:
+                # The counters of a chord that is completed here are left to expire: nothing here waits for the broker.
+                self._chords.succeeded(message, self._chords.encoded(message, result.result))
         except (TurboError, OSError) as error:
             logger.warning("Whether %s was done before cannot be told; it runs: %s", message.label, error)
             return False

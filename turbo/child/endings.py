@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from turbo.app.base import Turbo
     from turbo.app.context import Context
+    from turbo.child.chords import Chords
     from turbo.child.documents import Documents
     from turbo.child.done import DoneRecords
     from turbo.child.options import ChildOptions
@@ -48,7 +49,7 @@ _EXIT_BY_TASK = 70
 class Run:
     """One task being run: what every ending needs."""
 
-    __slots__ = ("began", "message", "plan", "request", "returned", "seq")
+    __slots__ = ("began", "gave", "message", "plan", "request", "returned", "seq")
 
     def __init__(self, seq: int, began: int, message: TaskMessage, plan: Plan, request: Context) -> None:
         self.seq = seq
@@ -59,6 +60,8 @@ class Run:
         self.request = request
         #: The body has returned: whatever is raised from here on is not its own.
         self.returned = False
+        #: What a part of a chord gave, encoded.
+        self.gave = b""
 
 
 class Endings:
@@ -73,6 +76,7 @@ class Endings:
         documents: Documents,
         questions: Questions,
         done: DoneRecords,
+        chords: Chords,
     ) -> None:
         self._app = app
         self._options = options
@@ -81,6 +85,7 @@ class Endings:
         self._documents = documents
         self._questions = questions
         self._done = done
+        self._chords = chords
 
     # -- tasks that ran ----------------------------------------------------------------------------------
     #
@@ -90,9 +95,12 @@ class Endings:
     def succeeded(self, run: Run, result: object, store: bytes) -> Asked | None:  # hot: bench drain
         """The body returned, its follow-ups are sent and its result is encoded."""
         plan = run.plan
-        if plan.hears_success or hearers.success_receivers or hearers.postrun_receivers:
+        in_chord = run.message.chord is not None
+        if in_chord or plan.hears_success or hearers.success_receivers or hearers.postrun_receivers:
             runtime = (monotonic_ns() - run.began) / 1e9
             then = partial(self._told_success, run, result, runtime)
+            if in_chord:
+                return self._count(run, plan.success_verb, store, then)
             return self._ask(run, plan.success_verb, store, then)
         self._done.write(run.seq, run.began, plan.success_verb, Ending.SUCCESS, store=store)
         if self._options.verbose:
@@ -128,19 +136,28 @@ class Endings:
         else:
             data = _failure_data(run, einfo, "raised unexpected")
             logger.error("Task %s raised unexpected: %r\n%s", message.label, error, trace, extra={"data": data})
-        try:
-            followups.after_failure(self._app, message, run.request, error, trace)
-        except (TurboError, TypeError, ValueError) as failure:
-            logger.exception("Error callbacks of %s could not be sent: %s", message.label, failure)
-        store = self._documents.failure(message, plan, states.FAILURE, error, trace, run.request)
-        if store and message.chain:
-            for document in self._documents.chain_failures(message, error, trace):
-                self._link.emit(frames.STORE, run.seq, (document,))
-        if plan.hears_failure or hearers.failure_receivers or hearers.postrun_receivers:
-            return self._ask(run, _verb(run, Ending.FAILURE), store, partial(self._told_failure, run, error, einfo))
+        store = self._fail(run, error, trace)
+        in_chord = self._chords.concerns(message)
+        if in_chord or plan.hears_failure or hearers.failure_receivers or hearers.postrun_receivers:
+            then = partial(self._told_failure, run, error, einfo)
+            ask = partial(self._count, error=error) if in_chord else self._ask
+            return ask(run, _verb(run, Ending.FAILURE), store, then)
         self._end(run, Ending.FAILURE, store)
         traceback.clear_frames(error.__traceback__)
         return None
+
+    def _fail(self, run: Run, error: BaseException, trace: str | None) -> bytes:
+        """Send what a failure is followed by; return its document, if one is kept."""
+        message = run.message
+        try:
+            followups.after_failure(self._app, message.errbacks, run.request, error, trace)
+        except (TurboError, TypeError, ValueError) as failure:
+            logger.exception("Error callbacks of %s could not be sent: %s", message.label, failure)
+        store = self._documents.failure(message, run.plan, states.FAILURE, error, trace, run.request)
+        if store and message.chain:
+            for document in self._documents.chain_failures(message, error, trace):
+                self._link.emit(frames.STORE, run.seq, (document,))
+        return store
 
     def _retried(self, run: Run, retry: Retry) -> Asked | None:
         """The body sent itself again."""
@@ -170,12 +187,13 @@ class Endings:
         plan, message = run.plan, run.message
         logger.warning("Task %s rejected: %r", message.label, reject, extra={"data": _data(run)})
         ending = Ending.REJECT_REQUEUE if reject.requeue else Ending.REJECT
-        store = b""
-        if not reject.requeue:
-            cause = reject.reason if isinstance(reject.reason, BaseException) else reject
-            store = self._documents.failure(message, plan, states.FAILURE, cause, None, run.request)
-        if plan.own_request or hearers.failure_receivers or hearers.postrun_receivers:
-            return self._ask(run, _verb(run, ending), store, partial(self._told_reject, run, reject, ending))
+        cause = reject.reason if isinstance(reject.reason, BaseException) else reject
+        store = b"" if reject.requeue else self._fail(run, cause, None)
+        in_chord = not reject.requeue and self._chords.concerns(message)
+        if in_chord or plan.own_request or hearers.failure_receivers or hearers.postrun_receivers:
+            then = partial(self._told_reject, run, reject, ending)
+            ask = partial(self._count, error=cause) if in_chord else self._ask
+            return ask(run, _verb(run, ending), store, then)
         self._end(run, ending, store)
         traceback.clear_frames(reject.__traceback__)
         return None
@@ -207,6 +225,39 @@ class Endings:
         if verb is None:
             self._reporter.release()
         return Asked(run.seq, then)
+
+    def _count(
+        self, run: Run, verb: Verb, store: bytes, then: Callable[[bool], None], error: BaseException | None = None
+    ) -> Asked | None:
+        """The same for a part of a chord: it is counted when its document is stored, and before it is settled.
+
+        Where it completes the chord, the counters go when the body is confirmed; the rest of its end comes after that.
+        """
+
+        def stored(kept: bool) -> Asked | None:
+            wrong = error if kept else error or OperationalError("its result could not be stored")
+            chords, message = self._chords, run.message
+            left = chords.succeeded(message, run.gave) if wrong is None else chords.failed(message, wrong)
+            if not left:
+                then(kept)
+                return None
+
+            def confirmed(sent: bool) -> None:
+                if sent:
+                    for close in left:
+                        close()
+                then(kept)
+
+            self._questions.ask(run.seq, verb, b"")
+            return Asked(run.seq, confirmed)
+
+        if not store:
+            self._reporter.release()
+            return stored(True)
+        # No outcome yet: a child that dies before the part is counted leaves a message that has to run again.
+        self._questions.ask(run.seq, None, store)
+        self._reporter.release()
+        return Asked(run.seq, stored)
 
     def _told_success(self, run: Run, result: object, runtime: float, stored: bool) -> None:
         if stored:

@@ -17,6 +17,7 @@ from turbo import current, failpoint, signals
 from turbo.app.context import Context
 from turbo.child import followups, hearers
 from turbo.child.acceptance import Acceptance
+from turbo.child.chords import Chords
 from turbo.child.coroutines import Coroutines
 from turbo.child.documents import Documents, ignored
 from turbo.child.done import DoneRecords
@@ -66,9 +67,12 @@ class NativeExecutor:
         self._documents = Documents(options, reporter, os.getpid())
         self._questions = Questions(link)
         self._done = DoneRecords(link, reporter)
-        self._duplicates = Duplicates(app, self._done)
-        self._refusals = Refusals(link, self._documents, self._done)
-        self._endings = Endings(app, options, link, reporter, self._documents, self._questions, self._done)
+        self._chords = Chords(app)
+        self._duplicates = Duplicates(app, self._done, self._chords)
+        self._refusals = Refusals(link, self._documents, self._done, self._chords, self._questions)
+        self._endings = Endings(
+            app, options, link, reporter, self._documents, self._questions, self._done, self._chords
+        )  # fmt: skip
         self._acceptance = Acceptance(options, link, soft)
         self._coroutines = Coroutines(link, reporter, self._outcome_of, options.async_concurrency)
         self._headers = HeaderCache()
@@ -96,12 +100,6 @@ class NativeExecutor:
         poisonous = message.headers is not None and poison.DELIVERIES in message.headers
         if (message.eta or message.expires or poisonous) and not self._admitted(seq, began, message, plan):
             return
-        if message.callbacks or message.errbacks or message.chain or message.chord is not None:
-            what = followups.unsupported(message)
-            if what is not None:
-                why = NotImplementedError(f"{plan.name} was not run: {what}, which this worker cannot carry on yet")
-                self._refusals.unfit(seq, began, message, why)
-                return
         request = Context.from_message(message, deliver, self._options.hostname)
         if plan.is_coroutine:
             self._begin_coroutine(Run(seq, began, message, plan, request))
@@ -223,11 +221,11 @@ class NativeExecutor:
             asked = self._endings.raised(run, error)
         else:
             asked = self._endings.succeeded(run, result, store)
-        if asked is not None:
+        while asked is not None:
             stored = self._questions.wait(asked.seq)
             if failpoint.ENABLED:
                 failpoint.hit("child.outcome_answered")
-            asked.then(stored)
+            asked = asked.then(stored)
 
     async def _outcome_of(self, run: Run, limited: Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]]) -> None:
         """The same for a body that is a coroutine; ``limited`` puts its soft limit around it."""
@@ -246,8 +244,8 @@ class NativeExecutor:
             asked = self._endings.raised(run, error)
         else:
             asked = self._endings.succeeded(run, result, store)
-        if asked is not None:
-            asked.then(await self._questions.arrival(asked.seq))
+        while asked is not None:
+            asked = asked.then(await self._questions.arrival(asked.seq))
 
     def _finished(self, run: Run, result: object) -> bytes:
         """The body returned: send what follows, encode what is stored."""
@@ -255,6 +253,8 @@ class NativeExecutor:
         message = run.message
         if message.callbacks or message.chain:
             followups.after_success(self._app, message, result)
+        if message.chord is not None:
+            run.gave = self._chords.encoded(message, result)
         if self._options.stores and not ignored(message, run.plan):
             return self._documents.success(message, run.request, result)
         return b""

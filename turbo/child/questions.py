@@ -25,9 +25,9 @@ class Asked:
 
     __slots__ = ("seq", "then")
 
-    def __init__(self, seq: int, then: Callable[[bool], None]) -> None:
+    def __init__(self, seq: int, then: Callable[[bool], Asked | None]) -> None:
         self.seq = seq
-        #: Ends the task; its argument says whether the document is stored.
+        #: Goes on with the task's end, told whether the document is stored; returns what it asks next, if anything.
         self.then = then
 
 
@@ -44,7 +44,10 @@ class Questions:
         self._sleepers: dict[int, asyncio.Future[None]] = {}
 
     def ask(self, seq: int, verb: Verb | None, store: bytes) -> None:
-        """Have a packed document stored; ``verb`` as in ``frames.Asked``. Signalled by who waits."""
+        """Have a packed document stored; ``verb`` as in ``frames.Asked``. Signalled by who waits.
+
+        Without a document it is answered when the broker has confirmed what the task has sent, or has not taken it.
+        """
         while not self._free:
             self._link.await_answer()
             self._collect()
@@ -88,6 +91,7 @@ class Questions:
         for seq, place in list(self._places.items()):
             answer = page.answer(place, seq)
             if answer is not None:
+                page.forget_answer(place)
                 del self._places[seq]
                 self._free.append(place)
                 self._answers[seq] = answer

@@ -18,9 +18,11 @@ from turbo.protocol.saferepr import clean, saferepr
 from turbo.ring import frames
 
 if TYPE_CHECKING:
+    from turbo.child.chords import Chords
     from turbo.child.documents import Documents
     from turbo.child.done import DoneRecords
     from turbo.child.plan import Plan
+    from turbo.child.questions import Questions
     from turbo.protocol.message import TaskMessage
     from turbo.protocol.properties import Properties
     from turbo.ring.link import ChildLink
@@ -30,15 +32,21 @@ if TYPE_CHECKING:
 class Refusals:
     """Ends the messages that one child does not run."""
 
-    def __init__(self, link: ChildLink, documents: Documents, done: DoneRecords) -> None:
+    def __init__(
+        self, link: ChildLink, documents: Documents, done: DoneRecords, chords: Chords, questions: Questions
+    ) -> None:
         self._link = link
         self._documents = documents
         self._done = done
+        self._chords = chords
+        self._questions = questions
 
     def expired(self, seq: int, began: int, message: TaskMessage, plan: Plan) -> None:
         """Its time to run is over."""
         logger.info("Discarding expired task: %s", message.label)
-        store = self._documents.failure(message, plan, states.REVOKED, TaskRevokedError("expired"), None)
+        error = TaskRevokedError("expired")
+        store = self._documents.failure(message, plan, states.REVOKED, error, None)
+        store = self._counted(seq, message, store, Verb.ACK, error, states.REVOKED)
         self._end(seq, began, Verb.ACK, Ending.REVOKED, store, signals.task_revoked, "expired")
 
     def unknown(self, seq: int, began: int, message: TaskMessage) -> None:
@@ -51,6 +59,7 @@ class Refusals:
         """The message is understood but must not run."""
         logger.error("Task %s is rejected: %s", message.label, error)
         store = self._documents.failure(message, None, states.FAILURE, error, None)
+        store = self._counted(seq, message, store, Verb.REJECT, error, states.FAILURE)
         self._end(seq, began, Verb.REJECT, Ending.INVALID, store, signals.task_rejected, str(error))
 
     def unreadable(self, seq: int, began: int, properties: Properties | None, body: bytes, error: Exception) -> None:
@@ -66,6 +75,23 @@ class Refusals:
                 store = self._documents.failure(message, None, states.FAILURE, error, None)
         logger.critical("Message%s is rejected, it cannot be decoded: %s", where, saferepr(str(error), 400))
         self._end(seq, began, Verb.REJECT, Ending.UNDECODABLE, store, signals.task_rejected, str(error))
+
+    def _counted(
+        self, seq: int, message: TaskMessage, store: bytes, verb: Verb, error: BaseException, state: str
+    ) -> bytes:
+        """Count a part of a chord when its document is stored. Returns the document where that is still to be done."""
+        if not self._chords.concerns(message):
+            return store
+        if store:
+            self._questions.ask(seq, None, store)
+            self._questions.wait(seq)
+        left = self._chords.failed(message, error, state)
+        if left:
+            self._questions.ask(seq, verb, b"")
+            if self._questions.wait(seq):
+                for close in left:
+                    close()
+        return b""
 
     def _end(
         self, seq: int, began: int, verb: Verb, ending: Ending, store: bytes, signal: Signal, why: str

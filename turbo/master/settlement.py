@@ -114,9 +114,10 @@ class Settlement:
         """Store the document that a task waits for; ``answer`` is called once with whether it is stored.
 
         An outcome is stored when the broker has confirmed all that the task has sent; its verb comes with the DONE
-        record, after the task's handlers.
+        record, after the task's handlers. An outcome may have no document, or have it stored before.
         """
         if asked.verb is None:
+            assert asked.store is not None
             self.state(delivery, asked.store, answer)
             return
         Verb(asked.verb)  # ValueError here, where it condemns the child that made it up
@@ -198,6 +199,10 @@ class Settlement:
         delivery.asked = None
         if delivery.unsent:
             answer(False)
+            return
+        if asked.store is None:
+            delivery.kept = None if asked.verb is None else Verb(asked.verb)
+            answer(True)
             return
 
         def stored(outcome: StoreOutcome) -> None:

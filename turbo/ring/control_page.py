@@ -140,6 +140,13 @@ class ChildPage:
         word = self._words[W_ANSWERS + place]
         return bool(word & 1) if word >> 1 == seq else None
 
+    def forget_answer(self, place: int) -> None:
+        """The answer there has been seen. The same task may ask again in this place, so it must not be found again.
+
+        The master writes there only after the next question in this place, which comes after this store.
+        """
+        self._words[W_ANSWERS + place] = 0
+
     def detach(self) -> None:
         """Write to private memory from now on: this copy is in a process that a task forked."""
         self._words = memoryview(bytearray(PAGE_SIZE)).cast("Q")

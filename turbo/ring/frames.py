@@ -135,18 +135,19 @@ def unpack_store(payload: bytes, offset: int = 0) -> StoreRequest:
 
 @dataclass(slots=True)
 class Asked:
-    """A document that its task waits for."""
+    """What a task waits for: that its document is stored, or without one, that what it has sent is confirmed."""
 
     #: Where on the control page the answer is to be put.
     place: int
     #: What becomes of the message if the child dies once this is stored; None for a state on the way, which is stored
     #: at once. Any other is stored when the broker has confirmed what the task has sent.
     verb: int | None
-    store: StoreRequest
+    #: None goes with a verb only.
+    store: StoreRequest | None
 
 
 def pack_asked(place: int, verb: int | None, store: bytes) -> tuple[bytes, ...]:
-    """Parts of an ASKED record; ``store`` is a packed store request."""
+    """Parts of an ASKED record; ``store`` is a packed store request, or nothing."""
     return (_ASKED.pack(place, _NO_VERB if verb is None else verb), store)
 
 
@@ -157,6 +158,8 @@ def unpack_asked(payload: bytes) -> Asked:
     place, verb = _ASKED.unpack_from(payload)
     if place >= ANSWER_PLACES:
         raise FrameError(f"no place {place} for an answer")
+    if len(payload) == _ASKED.size and verb != _NO_VERB:
+        return Asked(place, verb, None)
     return Asked(place, None if verb == _NO_VERB else verb, unpack_store(payload, _ASKED.size))
 
 

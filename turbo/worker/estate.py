@@ -53,7 +53,7 @@ def announce(app: Turbo, task: Task, message: TaskMessage, context: Context, ein
     token = current.push(task, context)
     try:
         try:
-            followups.after_failure(app, message, context, error, einfo.traceback)
+            followups.after_failure(app, message.errbacks, context, error, einfo.traceback)
         except (TurboError, TypeError, ValueError) as failure:
             logger.exception("Error callbacks of %s could not be sent: %s", message.label, failure)
         _call(task.on_failure, error, message.id, args, kwargs, einfo)
@@ -90,7 +90,7 @@ def announce_retry(task: Task, message: TaskMessage, context: Context, reason: R
 def chain_failures(verdicts: Verdicts, message: TaskMessage, error: BaseException) -> list[StoreRequest]:
     """The documents of a chain's later steps, which will never run."""
     found = []
-    for signature in message.chain or ():
+    for signature in followups.steps_left(message.chain):
         document = verdicts.step_failure(signature.get("options") or {}, message, error)
         if document is not None:
             found.append(document)

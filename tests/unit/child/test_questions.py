@@ -71,6 +71,20 @@ def test_an_earlier_answer_in_the_same_place_is_no_answer(pair: Pair) -> None:
     assert pair.questions.wait(2) is False
 
 
+def test_a_task_asks_again_and_is_answered_again(pair: Pair) -> None:
+    pair.questions.ask(1, None, STORE)
+    pair.drain()
+    pair.answer(1, True)
+    assert pair.questions.wait(1)
+    pair.questions.ask(1, Verb.ACK, b"")
+    pair.drain()
+    assert pair.asked[0][1].place == pair.asked[1][1].place
+    assert pair.child.page.answer(pair.asked[1][1].place, 1) is None
+    assert (pair.asked[1][1].verb, pair.asked[1][1].store) == (Verb.ACK, None)
+    pair.answer(1, False)
+    assert pair.questions.wait(1) is False
+
+
 def test_as_many_as_there_are_places_and_more(pair: Pair) -> None:
     for seq in range(1, ANSWER_PLACES + 1):
         pair.questions.ask(seq, Verb.ACK, STORE)
@@ -114,7 +128,8 @@ def test_an_answer_to_a_child_that_is_gone_goes_nowhere(pair: Pair) -> None:
     pair.answer(1, True)
 
 
-@pytest.mark.parametrize("payload", [b"", b"\x00", frames.pack_asked(ANSWER_PLACES, None, STORE)[0] + STORE,
+@pytest.mark.parametrize("payload", [b"", b"\x00", frames.pack_asked(0, None, b"")[0],
+                                     frames.pack_asked(ANSWER_PLACES, None, STORE)[0] + STORE,
                                      b"".join(frames.pack_asked(0, None, STORE))[:-1]])  # fmt: skip
 def test_a_question_that_makes_no_sense_is_refused(payload: bytes) -> None:
     with pytest.raises(frames.FrameError):

@@ -171,6 +171,19 @@ class TestAnOutcomeThatItsTaskWaitsFor:
         world.answer(StoreOutcome.STORED)
         assert world.delivery.kept is Verb.REJECT
 
+    @pytest.mark.parametrize(("published", "sent"), [(Published.CONFIRMED, True), (Published.NACKED, False)])
+    def test_without_a_document_it_is_answered_when_all_is_sent(
+        self, world: World, published: Published, sent: bool
+    ) -> None:
+        world.settlement.publish(world.delivery, OTHER)
+        answers: list[bool] = []
+        world.settlement.outcome(world.delivery, Asked(0, Verb.REJECT, None), answers.append)
+        assert answers == []
+        waiting, world.outbox.waiting = world.outbox.waiting, []
+        waiting[0][3](published)  # type: ignore[misc]
+        assert (answers, world.store.waiting) == ([sent], [])
+        assert world.delivery.kept is (Verb.REJECT if sent else None)
+
     def test_a_child_that_died_meanwhile_is_not_answered(self, world: World) -> None:
         world.settlement.publish(world.delivery, OTHER)
         answers = self.ask(world)

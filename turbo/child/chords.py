@@ -1,0 +1,255 @@
+"""Parts of chords whose tasks have ended: counted in the store, and the one that ends last sends the body.
+
+Runs where a task ends: in its child, behind ``child.endings``; for tasks that the master ends, on its hook thread, for
+``worker.judge``. The counting is ``backends.redis_chords``, over the app's own connection; the body is sent like any
+follow-up. Where the store cannot count, nothing is done: who sent such a chord has sent a task that looks at results.
+
+Why a body is sent at least once, and no chord hangs, wherever a process is killed. A part is settled after it is
+counted, so that one that is not counted runs again, or is ended by the master, which counts it; counting it twice
+counts once. Whoever completes the count claims the chord under the part's own name. Killed before the body is with the
+broker, it leaves claim and counters, and the same part, run or ended again, completes the count again and gets the
+claim again. Only when the body is confirmed are the counters deleted (:meth:`Chords.succeeded` returns what does that),
+and the part settled. So a body is sent twice where a process dies between the two, under the same id, and is never
+forgotten.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+import traceback
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
+
+from turbo import states
+from turbo.app.context import Context
+from turbo.backends.redis_chords import Part, RedisChords, Standing, is_refused
+from turbo.child import followups
+from turbo.exceptions import ChordError, OperationalError, TurboError
+from turbo.policy.restarts import reconnect_delay
+from turbo.protocol.faults import from_wire, to_wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from turbo.app.base import Turbo
+    from turbo.protocol.message import TaskMessage
+
+    #: To be called when all that was sent is with the broker.
+    Close = Callable[[], None]
+
+logger = logging.getLogger("celery.app.trace")
+
+_Answer = TypeVar("_Answer")
+
+
+class Chords:
+    """Counts the parts that end in this process, for one app."""
+
+    def __init__(self, app: Turbo) -> None:
+        self._app = app
+
+    def encoded(self, message: TaskMessage, result: object) -> bytes:
+        """Return what a part gave, as it is counted. Raises EncodeError, which makes the task a failure."""
+        counter, part = self._app.backend.chords, _part_of(message)
+        return counter.encode(part, states.SUCCESS, result) if counter is not None and part is not None else b""
+
+    def succeeded(self, message: TaskMessage, gave: bytes) -> list[Close]:
+        """Count a part that returned. Returns what is left to do when the body, if sent, is confirmed."""
+        counter, part = self._app.backend.chords, _part_of(message)
+        return self._ended(counter, part, message.chord, gave) if counter is not None and part is not None else []
+
+    def failed(self, message: TaskMessage, error: BaseException, state: str = states.FAILURE) -> list[Close]:
+        """Count a part that failed or was revoked; and where it failed, those that the rest of its chain would be."""
+        counter, part = self._app.backend.chords, _part_of(message)
+        if counter is None:
+            return []
+        left = []
+        if part is not None and message.chord is not None:
+            left += self._ended(counter, part, message.chord, _given(counter, part, error, state))
+        if state == states.FAILURE:
+            left += self._fail_parts(counter, followups.steps_left(message.chain), error)
+        return left
+
+    def concerns(self, message: TaskMessage) -> bool:
+        """Whether a failure of this message is a chord's business."""
+        return message.chord is not None or any(map(_chord_of, followups.steps_left(message.chain)))
+
+    # -- inside ------------------------------------------------------------------------------------------
+
+    def _ended(self, counter: RedisChords, part: Part, body: Mapping[str, Any], gave: bytes) -> list[Close]:
+        try:
+            if _patiently(partial(counter.count, part, gave)) is not Standing.OURS:
+                return []
+            values = self._collected(counter, part.group_id)
+        except ChordError as error:
+            logger.error("Chord %s fails: %s", part.group_id, error)
+            return self._break(counter, part, body, error)
+        except (TurboError, ValueError) as error:
+            logger.exception("What the parts of chord %s gave cannot be read", part.group_id)
+            return self._break(counter, part, body, ChordError(f"Join error: {error!r}"))
+        try:
+            followups.send(self._app, body, (values,))
+        except Exception as error:
+            logger.exception("The body of chord %s cannot be sent", part.group_id)
+            return self._break(counter, part, body, ChordError(f"Callback error: {error!r}"))
+        return [partial(_tidy, partial(counter.close, part))]
+
+    def _collected(self, counter: RedisChords, group_id: str) -> list[Any]:
+        """What the parts gave, arranged as the header was. Raises ChordError for the first that did not succeed."""
+        results = _patiently(partial(counter.results, group_id))
+        structure = _patiently(partial(counter.restore_group, group_id))
+        for task_id, state, value in results:
+            if state in states.PROPAGATE_STATES:
+                raise _broken(task_id, value)
+        if structure is None:
+            return [value for _, _, value in results]
+        given = {task_id: value for task_id, _, value in results}
+        return [self._arranged(each, given) for each in structure[1] or ()]
+
+    def _arranged(self, place: Any, given: Mapping[str, Any]) -> Any:
+        """The value in one place of a header: a result, or a list of them where a group is."""
+        (task_id, _parent), inner = place
+        if inner is not None:
+            return [self._arranged(each, given) for each in inner]
+        if task_id in given:
+            return given[task_id]
+        # Counted under another name, such as that of the chain whose end it is.
+        timeout = self._app.conf["result_chord_join_timeout"]
+        meta = self._app.backend.wait_for(task_id, timeout=timeout)
+        if meta["status"] in states.PROPAGATE_STATES:
+            raise _broken(task_id, meta["result"])
+        return meta["result"]
+
+    # -- chords that break -------------------------------------------------------------------------------
+
+    def _break(self, counter: RedisChords, part: Part, body: Mapping[str, Any], error: ChordError) -> list[Close]:
+        """The body will never run: say so to all who wait for it."""
+        try:
+            left = self._fail(counter, body, error)
+        except OperationalError:
+            logger.exception("That the body of chord %s will not run cannot be stored", part.group_id)
+            left = []
+        return [*left, partial(_tidy, partial(counter.give_up, part))]
+
+    def _fail(self, counter: RedisChords, signature: Mapping[str, Any], error: ChordError) -> list[Close]:
+        """FAILURE, and error callbacks, for one call that will not be made, and for those that it stands for."""
+        options = signature.get("options") or {}
+        inner = (signature.get("kwargs") or {}).get("tasks") or ()
+        kind = signature.get("subtask_type")
+        if kind == "group":
+            # Its tasks never had anything to do with the chord: they are told what broke it.
+            cause = error.__cause__ or error
+            self._store(options.get("task_id"), cause)
+            left = []
+            for each in inner:
+                own = each.get("options") or {}
+                errbacks = [*(own.get("link_error") or ()), *(options.get("link_error") or ())]
+                left += self._fail_one(counter, each, cause, _distinct(errbacks))
+        elif kind == "chain" and inner:
+            last = {**inner[-1], "options": {**(inner[-1].get("options") or {}), **options}}
+            left = [*self._fail_parts(counter, inner[:-1], error, store=True), *self._fail_one(counter, last, error)]
+        elif kind == "chord":
+            left = self._fail(counter, (signature.get("kwargs") or {}).get("body") or {}, error)
+        else:
+            left = self._fail_one(counter, signature, error)
+        return [*left, *self._fail_parts(counter, followups.steps_left(options.get("chain")), error, store=True)]
+
+    def _fail_one(
+        self,
+        counter: RedisChords,
+        signature: Mapping[str, Any],
+        error: BaseException,
+        errbacks: list[Any] | None = None,
+    ) -> list[Close]:
+        options = signature.get("options") or {}
+        task_id = options.get("task_id") or str(uuid4())
+        request = Context(id=task_id, task=signature.get("task"), delivery_info={}, errbacks=errbacks,
+                          args=signature.get("args"), kwargs=signature.get("kwargs"))  # fmt: skip
+        if errbacks is None:
+            errbacks = request.errbacks = list(options.get("link_error") or ())
+        try:
+            followups.after_failure(self._app, errbacks, request, error, None)
+        except (TurboError, TypeError, ValueError) as failure:
+            logger.exception("Error callbacks of %s could not be sent: %s", task_id, failure)
+        return self._fail_parts(counter, [{**signature, "options": {**options, "task_id": task_id}}], error, store=True)
+
+    def _fail_parts(
+        self,
+        counter: RedisChords,
+        signatures: Iterable[Mapping[str, Any]],
+        error: BaseException,
+        *,
+        store: bool = False,
+    ) -> list[Close]:
+        """Count as failed those calls, never to be made, that are parts of chords; ``store`` their documents too."""
+        left = []
+        for signature in signatures:
+            options = signature.get("options") or {}
+            if store:
+                self._store(options.get("task_id"), error)
+            body = _chord_of(signature)
+            if body is not None:
+                part = Part(options["task_id"], options["group_id"], options.get("group_index"))
+                left += self._ended(counter, part, body, _given(counter, part, error))
+        return left
+
+    def _store(self, task_id: object, error: BaseException) -> None:
+        if isinstance(task_id, str):
+            trace = "".join(traceback.format_exception(error))
+            _patiently(partial(self._app.backend.store_result, task_id, error, states.FAILURE, trace))
+
+
+def _part_of(message: TaskMessage) -> Part | None:
+    return Part(message.id, message.group, message.group_index) if message.group else None
+
+
+def _chord_of(signature: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The body of the chord that a call is a part of."""
+    options = signature.get("options") or {}
+    body = options.get("chord")
+    return body if isinstance(body, dict) and options.get("task_id") and options.get("group_id") else None
+
+
+def _given(counter: RedisChords, part: Part, error: BaseException, state: str = states.FAILURE) -> bytes:
+    return counter.encode(part, state, to_wire(error))
+
+
+def _broken(task_id: str, document: Any) -> ChordError:
+    """The error of a chord by the part that broke it."""
+    cause = from_wire(document) if isinstance(document, dict) else document
+    error = ChordError(f"Dependency {task_id} raised {cause!r}")
+    if isinstance(cause, BaseException):
+        error.__cause__ = cause
+    return error
+
+
+def _distinct(errbacks: Iterable[Any]) -> list[Any]:
+    found: list[Any] = []
+    for each in errbacks:
+        if each not in found:
+            found.append(each)
+    return found
+
+
+def _tidy(call: Callable[[], None]) -> None:
+    try:
+        _patiently(call)
+    except OperationalError as error:
+        logger.warning("The counters of a chord are left to expire: %s", error)
+
+
+def _patiently(call: Callable[[], _Answer]) -> _Answer:
+    """Ask until the store answers: no part may be settled uncounted. Raises OperationalError for what it refuses."""
+    failures = 0
+    while True:
+        try:
+            return call()
+        except OperationalError as error:
+            if is_refused(error):
+                raise
+            failures += 1
+            logger.warning("A part of a chord waits for the store: %s", error)
+            time.sleep(reconnect_delay(failures, random.random()))
