@@ -2,8 +2,8 @@
 
 Used in the master by ``amqp.link`` and ``amqp.outbox`` each time they have none. It tries the addresses in
 turn, for ever, waiting as ``policy.restarts`` says; an attempt that hangs does not hold up the next one.
-Every try is logged. It must never give up by itself, and leaves no half-open connection behind when
-cancelled.
+Every try is logged. It must never give up by itself, which is for those who hear of the failures, and leaves no
+half-open connection behind when cancelled.
 """
 
 from __future__ import annotations
@@ -101,6 +101,10 @@ class Dialer(Generic[C]):
         self.last_error: str | None = None
         #: Attempts ever.
         self.attempts = 0
+        #: Told of each failed attempt, with how many have failed in a row.
+        self.on_failure: Callable[[int], None] | None = None
+        #: Told that there was a connection, when the next one is wanted.
+        self.on_lost: Callable[[], None] | None = None
 
     async def dial(self) -> tuple[Endpoint, C]:
         """Connect to the next address that answers. Raises only ``CancelledError``."""
@@ -130,6 +134,8 @@ class Dialer(Generic[C]):
         self._connected_at = None
         if lived is None:
             return
+        if self.on_lost is not None:
+            self.on_lost()
         if lived >= STABLE:
             self._failures = 0
         else:
@@ -162,6 +168,11 @@ class Dialer(Generic[C]):
     def _note_failure(self, endpoint: Endpoint, error: BaseException) -> None:
         self._failures += 1
         self.last_error = f"{endpoint.label}: {error}"
+        self._log_failure(endpoint, error)
+        if self.on_failure is not None:
+            self.on_failure(self._failures)
+
+    def _log_failure(self, endpoint: Endpoint, error: BaseException) -> None:
         if not isinstance(error, OperationalError):
             logger.error("%s: connecting to %s failed", self._purpose, endpoint.label, exc_info=error)
             return

@@ -59,7 +59,8 @@ class BrokerLink:
         endpoints = endpoints_for(
             addresses, heartbeat=heartbeat, tls=tls, name=f"{name} consumer", timeout=connection_timeout
         )
-        self._dialer: Dialer[FastConnection] = Dialer(
+        #: Gets the connections; its hooks hear of those that are lost, and of those that could not be had.
+        self.dialer: Dialer[FastConnection] = Dialer(
             endpoints, FastConnection.open, purpose="consuming", backoff=backoff
         )
         self._backoff = backoff
@@ -105,7 +106,7 @@ class BrokerLink:
     @property
     def last_error(self) -> str | None:
         """Why the newest attempt to connect failed; None when it did not."""
-        return self._dialer.last_error
+        return self.dialer.last_error
 
     @property
     def outstanding(self) -> int:
@@ -150,7 +151,7 @@ class BrokerLink:
                 await asyncio.sleep(self._backoff.cap)
 
     async def _one_connection(self) -> None:
-        endpoint, connection = await self._dialer.dial()
+        endpoint, connection = await self.dialer.dial()
         logger.info("connected to %s", endpoint.label)
         self._connection = connection
         self._channel_failures = 0

@@ -88,7 +88,9 @@ def worker_options(
     soft, hard = conf["task_soft_time_limit"], conf["task_time_limit"]
     if soft and hard and soft >= hard:
         raise ImproperlyConfigured(f"the soft time limit ({soft} s) must be below the hard one ({hard} s)")
-    retry = conf["broker_connection_retry_on_startup"]
+    at_start = conf["broker_connection_retry_on_startup"]
+    # Celery gives up after a hundred attempts, and a broker may be away for longer: only who asks for it gets that.
+    attempts = conf["broker_connection_max_retries"] if conf.is_set("broker_connection_max_retries") else None
     eta_limit = conf["worker_eta_task_limit"]
     alive = conf["worker_proc_alive_timeout"] if conf.is_set("worker_proc_alive_timeout") else None
     return WorkerOptions(
@@ -110,7 +112,9 @@ def worker_options(
         eta_task_limit=_DEFAULT_ETA_LIMIT if eta_limit is None else eta_limit,
         broker_heartbeat=conf["broker_heartbeat"] or 0.0,
         broker_connection_timeout=conf["broker_connection_timeout"],
-        broker_connection_retry_on_startup=True if retry is None else retry,
+        broker_connection_retry_on_startup=conf["broker_connection_retry"] if at_start is None else at_start,
+        broker_connection_retry=conf["broker_connection_retry"],
+        broker_connection_max_retries=attempts or None,
         delay_queue_type=_one_of(conf, "broker_native_delayed_delivery_queue_type", ("quorum", "classic")),
         track_started=conf["task_track_started"],
         heartbeat_interval=None if given["without_heartbeat"] else float(given["heartbeat_interval"] or _HEARTBEAT),

@@ -15,6 +15,7 @@ import asyncio
 import logging
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from turbo.master import os_signals, supervision
@@ -71,6 +72,9 @@ class Master:
         self.pool, self.window, self.recycling = parts.pool, parts.window, parts.recycling
         self.pool.on_fatal = self._die
         self.pool.on_spawner_gone = self._spawner_gone
+        self.link.dialer.on_failure = self._broker_refused
+        if not self._options.broker_connection_retry:
+            self.link.dialer.on_lost = partial(self._give_the_broker_up, "broker_connection_retry=False")
         self._purge = self._options.purge
         self._companions: list[Companion] = []
 
@@ -106,7 +110,7 @@ class Master:
         patient = self._options.broker_connection_retry_on_startup
         timeout = None if patient else 3 * self._options.broker_connection_timeout
         if not await self.link.wait_ready(timeout):
-            self._die(ConnectionError(f"no broker could be reached at start: {self.link.last_error}"))
+            self._not_at_start()
             return
         if self._purge:
             count = await self.link.purge()
@@ -167,6 +171,26 @@ class Master:
         self.exit_code = 1
         self.phase = max(self.phase, Phase.WARM)
         self._stop_wanted.set()
+
+    def _not_at_start(self) -> None:
+        self._die(ConnectionError(f"no broker could be reached at start: {self.link.last_error}"))
+
+    def _broker_refused(self, failures: int) -> None:
+        """One more attempt to reach the broker has failed."""
+        at_start = self.phase is Phase.STARTING and not self._options.broker_connection_retry_on_startup
+        if at_start and failures >= len(self.blueprint.read_addresses):
+            self._not_at_start()
+            return
+        most = self._options.broker_connection_max_retries
+        if most is not None and failures > most:
+            self._give_the_broker_up(f"broker_connection_max_retries={most}")
+
+    def _give_the_broker_up(self, why: str) -> None:
+        """The settings forbid to wait for it: finish what runs, then end as one that has failed."""
+        if self.phase in (Phase.STARTING, Phase.RUNNING):
+            logger.critical("The worker does not wait for the broker any longer: %s", why)
+            self.exit_code = 1
+            self._requested(Request.REMOTE)
 
     # -- stopping ----------------------------------------------------------------------------------------
 

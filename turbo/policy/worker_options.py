@@ -44,6 +44,10 @@ class WorkerOptions:
     broker_heartbeat: float = 120.0
     broker_connection_timeout: float = 4.0
     broker_connection_retry_on_startup: bool = True
+    #: A lost broker is waited for; otherwise the worker ends.
+    broker_connection_retry: bool = True
+    #: Failed attempts in a row after which the worker ends; None: it tries for ever.
+    broker_connection_max_retries: int | None = None
     #: Type of the queues in which producers delay messages for quorum queues.
     delay_queue_type: str = "quorum"
     track_started: bool = False

@@ -87,7 +87,7 @@ def test_it_starts_without_a_broker_and_logs_every_try(
             assert await link.wait_ready(RESUMED)
             publish(vhost, "q", [b"m"])
             await sink.until(lambda: sink.bodies == [b"m"], "a message")
-            assert link._dialer.attempts >= 3
+            assert link.dialer.attempts >= 3
 
     with caplog.at_level(logging.INFO, "turbo"):
         run(scenario())
@@ -173,7 +173,7 @@ def test_cut_at_every_step_of_the_handshake_it_comes_back_and_leaks_nothing(
                     fault_proxy.rst()
                     await sink.until(lambda old=epoch: link.epoch > old and sink.events[-1][0] == "up", "a session")
                     assert await link.wait_ready(RESUMED)
-                    link._dialer._failures = 0  # the waiting is another test's
+                    link.dialer._failures = 0  # the waiting is another test's
             publish(vhost, "q", [b"alive"])
             await sink.until(lambda: b"alive" in sink.bodies, "a message")
             await asyncio.to_thread(wait_until, "what was opened is closed", lambda: open_files() <= before, 20)

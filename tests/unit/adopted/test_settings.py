@@ -16,8 +16,6 @@ from turbo.exceptions import ImproperlyConfigured
 
 #: A value for every setting that nobody honours, such as somebody might have.
 UNHEARD: dict[str, Any] = {
-    "broker_connection_retry": False,
-    "broker_connection_max_retries": 7,
     "broker_channel_error_retry": True,
     "broker_failover_strategy": "shuffle",
     "broker_heartbeat_checkrate": 5.0,

@@ -180,3 +180,24 @@ def test_bounds_of_revoked_ids_come_from_the_environment(monkeypatch: pytest.Mon
     monkeypatch.setenv("CELERY_WORKER_REVOKES_MAX", "many")
     with pytest.raises(ImproperlyConfigured, match="CELERY_WORKER_REVOKES_MAX"):
         merged()
+
+
+@pytest.mark.row("CN15", "CF21")
+@pytest.mark.parametrize(
+    ("retry", "at_start", "found"),
+    [(None, None, True), (False, None, False), (False, True, True), (True, False, False)],
+)
+def test_waiting_for_the_broker_at_start_follows_waiting_for_it_at_all(
+    retry: bool | None, at_start: bool | None, found: bool
+) -> None:
+    given = {"broker_connection_retry": retry, "broker_connection_retry_on_startup": at_start}
+    options = merged({name: value for name, value in given.items() if value is not None})
+    assert options.broker_connection_retry_on_startup is found
+    assert options.broker_connection_retry is (retry is not False)
+
+
+@pytest.mark.row("CF21")
+@pytest.mark.parametrize(("given", "found"), [({}, None), ({"broker_connection_max_retries": 100}, 100), (
+    {"broker_connection_max_retries": 0}, None)])  # fmt: skip
+def test_a_broker_is_given_up_only_where_that_is_asked_for(given: dict[str, Any], found: int | None) -> None:
+    assert merged(given).broker_connection_max_retries == found
