@@ -155,7 +155,7 @@ _TASK: Final = (
 _WORKER: Final = (
     works("worker_concurrency", "any", None, "Number of children; None or auto: one per usable CPU.",
           cli="--concurrency"),
-    works("worker_prefetch_multiplier", "int", 4, "Least prefetched messages per child; 0: no limit.",
+    works("worker_prefetch_multiplier", "int", 4, "Prefetched messages per child. Setting it fixes the window; 0: no limit.",
           cli="--prefetch-multiplier"),
     works("worker_disable_prefetch", "bool", False, "Prefetch one message per child and no more.",
           cli="--disable-prefetch"),
@@ -238,7 +238,9 @@ _TURBO: Final = (
     own("app", "string", None, "Where the app is, as for -A.", env="TURBO_APP", cli="--app"),
     own("task_max_deliveries", "int", 5, "Times that a message whose child keeps dying is tried; then it is "
           "dead-lettered."),
-    own("worker_prefetch", "any", "adaptive", "adaptive, or a fixed number of prefetched messages.", cli="--prefetch"),
+    own("worker_prefetch", "any", "adaptive",
+        "adaptive: more while tasks are short; fixed: so many per child; or a number for all children.",
+        cli="--prefetch"),
     own("worker_shutdown_timeout", "float", None, "Seconds that a warm shutdown may take; None: no limit.",
           cli="--shutdown-timeout"),
     own("worker_hook_timeout", "float", 10.0,
