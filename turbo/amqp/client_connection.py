@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from turbo.amqp import methods
 from turbo.amqp.methods import BadFrame, Confirmations, Fault, FrameReader
+from turbo.amqp.publish_frames import publish_frames, publish_method
 from turbo.amqp.tls import TlsOptions, ssl_context
 from turbo.exceptions import OperationalError
 
@@ -179,11 +180,11 @@ class ClientConnection:
     ) -> int:
         """Send one message with one write, and wait for nothing; its number among those of this channel.
 
-        Raises ConnectionGone, and Unconfirmed when the broker does not take it within ``timeout`` seconds.
+        Raises ConnectionGone, Unconfirmed when the broker does not take it within ``timeout`` seconds, and ValueError
+        for names and headers that AMQP cannot carry.
         """
-        parts = [methods.publish_method(CHANNEL, exchange, routing_key, mandatory)]
-        parts += methods.content_frames(CHANNEL, header, body, self._frame_max)
-        self._send(b"".join(parts), timeout)
+        method = publish_method(exchange, routing_key, mandatory)
+        self._send(b"".join(publish_frames(CHANNEL, method, header, body, self._frame_max)), timeout)
         return self._confirmations.published()
 
     def wait(self, tag: int, timeout: float) -> None:

@@ -1,8 +1,9 @@
 """The few AMQP 0-9-1 methods that a blocking publisher speaks, as bytes.
 
-Used by ``amqp.client_connection`` alone: the worker's own connections speak through pika, which a web process
-that only sends tasks need not load. Pure: bytes in, values out. Source of every layout: the AMQP 0-9-1
-specification (domains and classes) and RabbitMQ's extensions ``confirm`` and ``connection.blocked``.
+Used by ``amqp.client_connection`` alone, with ``amqp.publish_frames`` for what it publishes: the worker's own
+connections speak through pika, which a web process that only sends tasks need not load. Pure: bytes in, values
+out. Source of every layout: the AMQP 0-9-1 specification (domains and classes) and RabbitMQ's extensions
+``confirm`` and ``connection.blocked``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ PROTOCOL_HEADER: Final = b"AMQP\x00\x00\x09\x01"
 
 METHOD: Final = 1
 HEADER: Final = 2
-BODY: Final = 3
 HEARTBEAT: Final = 8
 _END: Final = b"\xce"
 
@@ -49,7 +49,6 @@ QUEUE_BIND: Final = 0x00320014
 QUEUE_BIND_OK: Final = 0x00320015
 QUEUE_PURGE: Final = 0x0032001E
 QUEUE_PURGE_OK: Final = 0x0032001F
-BASIC_PUBLISH: Final = 0x003C0028
 BASIC_RETURN: Final = 0x003C0032
 BASIC_ACK: Final = 0x003C0050
 BASIC_NACK: Final = 0x003C0078
@@ -205,38 +204,6 @@ def read_purged(arguments: bytes) -> int:
     """Return how many messages were thrown away."""
     (count,) = struct.unpack_from(">I", arguments)
     return int(count)
-
-
-def publish_method(channel: int, exchange: str, routing_key: str, mandatory: bool) -> bytes:
-    """Return the frame that precedes a message's header frame."""
-    return method(
-        channel,
-        BASIC_PUBLISH,
-        b"".join(
-            (
-                b"\0\0",
-                short_string(exchange),
-                short_string(routing_key),
-                b"\1" if mandatory else b"\0",
-            )
-        ),
-    )
-
-
-def content_frames(channel: int, header: bytes, body: bytes, frame_max: int) -> list[bytes]:
-    """Return a message's frames after the method: its header's payload and the body, split to
-    ``frame_max``.
-    """
-    parts = [_FRAME.pack(HEADER, channel, len(header)), header, _END]
-    size = frame_max - FRAME_OVERHEAD if frame_max else len(body)
-    if len(body) <= size:
-        if body:
-            parts += (_FRAME.pack(BODY, channel, len(body)), body, _END)
-        return parts
-    for start in range(0, len(body), size):
-        piece = body[start : start + size]
-        parts += (_FRAME.pack(BODY, channel, len(piece)), piece, _END)
-    return parts
 
 
 def read_fault(arguments: bytes) -> Fault:

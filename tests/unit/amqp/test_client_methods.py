@@ -44,9 +44,6 @@ def test_methods_are_those_of_the_specification() -> None:
     assert fields(exchanges) | {"ticket": 0} == {
         "ticket": 0, "destination": "to", "source": "from", "routing_key": "k", "nowait": False, "arguments": {},
     }  # fmt: skip
-    publish = decoded(methods.publish_method(1, "e", "k", True))
-    assert (publish.method.exchange, publish.method.routing_key, publish.method.mandatory) == ("e", "k", True)
-    assert decoded(methods.publish_method(1, "", "k", False)).method.mandatory is False
     for number, name in (
         (methods.CHANNEL_OPEN, "Channel.Open"), (methods.CONFIRM_SELECT, "Confirm.Select"),
         (methods.CONNECTION_CLOSE_OK, "Connection.CloseOk"), (methods.CHANNEL_CLOSE_OK, "Channel.CloseOk"),
@@ -63,15 +60,6 @@ def test_numbers_of_the_answers() -> None:
 
 def _upper(name: str) -> str:
     return {"CONNECTION_START_OK": "CONNECTION_STARTOK"}.get(name, name.replace("_OK", "OK"))
-
-
-@given(body=st.binary(max_size=200), frame_max=st.sampled_from([0, 20, 64, 131072]))
-def test_content_is_split_to_the_frame_size(body: bytes, frame_max: int) -> None:
-    data = b"".join(methods.content_frames(1, b"HEADER", body, frame_max))
-    frames = list(FrameReader(1000).feed(data))
-    assert frames[0] == (methods.HEADER, 1, b"HEADER")
-    assert b"".join(payload for _, _, payload in frames[1:]) == body
-    assert all(len(payload) + 8 <= (frame_max or 10**6) for _, _, payload in frames[1:])
 
 
 @given(payloads=st.lists(st.binary(max_size=40), max_size=8), data=st.data())

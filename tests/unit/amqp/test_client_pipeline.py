@@ -11,6 +11,7 @@ from turbo.amqp import client_connection, methods
 from turbo.amqp.client import ClientPublisher
 from turbo.amqp.client_connection import CHANNEL
 from turbo.amqp.client_pipeline import Pipeline
+from turbo.amqp.publish_frames import publish_frames
 from turbo.amqp.topology import Queue
 from turbo.amqp.url import parse_broker_url
 from turbo.exceptions import OperationalError
@@ -50,8 +51,10 @@ def acknowledged(tag: int) -> bytes:
 def returned(header: bytes) -> tuple[bytes, bytes]:
     """A message that no queue wanted: its method, and its content."""
     texts = b"".join(map(methods.short_string, ("NO_ROUTE", "", "nowhere")))
-    method = methods.method(CHANNEL, methods.BASIC_RETURN, struct.pack(">H", 312) + texts)
-    return method, b"".join(methods.content_frames(CHANNEL, header, b"body", 0))
+    arguments = struct.pack(">H", 312) + texts
+    method = methods.method(CHANNEL, methods.BASIC_RETURN, arguments)
+    whole = publish_frames(CHANNEL, struct.pack(">I", methods.BASIC_RETURN) + arguments, header, b"body", 0)
+    return method, b"".join(whole).removeprefix(method)
 
 
 @pytest.fixture
@@ -101,3 +104,12 @@ def test_what_an_interruption_left_unsure_is_said_at_the_end(pipeline: Pipeline,
         send(pipeline, b"second")
     with pytest.raises(OperationalError, match="KeyboardInterrupt; 2 messages of the pipeline are not confirmed"):
         pipeline.finish()
+
+
+def test_headers_larger_than_a_frame_concern_their_own_message_alone(pipeline: Pipeline, broker: Broker) -> None:
+    broker.pieces += [acknowledged(1) + acknowledged(2)]
+    send(pipeline, b"first")
+    with pytest.raises(ValueError, match="header of 200000 bytes"):
+        send(pipeline, b"h" * 200_000)
+    send(pipeline, b"second")
+    pipeline.finish()
