@@ -155,7 +155,8 @@ _TASK: Final = (
 _WORKER: Final = (
     works("worker_concurrency", "any", None, "Number of children; None or auto: one per usable CPU.",
           cli="--concurrency"),
-    works("worker_prefetch_multiplier", "int", 4, "Prefetched messages per child. Setting it fixes the window; 0: no limit.",
+    works("worker_prefetch_multiplier", "int", 4,
+          "Prefetched messages per child. Setting it fixes the window; 0: no limit.",
           cli="--prefetch-multiplier"),
     works("worker_disable_prefetch", "bool", False, "Prefetch one message per child and no more.",
           cli="--disable-prefetch"),
