@@ -80,9 +80,18 @@ class Chords:
     # -- inside ------------------------------------------------------------------------------------------
 
     def _ended(self, counter: RedisChords, part: Part, body: Mapping[str, Any], gave: bytes) -> list[Close]:
+        """Count one part, and carry the chord on if it is complete. Raises nothing: signatures come from elsewhere."""
         try:
             if _patiently(partial(counter.count, part, gave)) is not Standing.OURS:
                 return []
+            return self._carry_on(counter, part, body)
+        except Exception:
+            logger.exception("Chord %s cannot be carried on after %s", part.group_id, part.task_id)
+            return []
+
+    def _carry_on(self, counter: RedisChords, part: Part, body: Mapping[str, Any]) -> list[Close]:
+        """Send the body with what the parts gave, or say that it will never run."""
+        try:
             values = self._collected(counter, part.group_id)
         except ChordError as error:
             logger.error("Chord %s fails: %s", part.group_id, error)
@@ -127,12 +136,7 @@ class Chords:
 
     def _break(self, counter: RedisChords, part: Part, body: Mapping[str, Any], error: ChordError) -> list[Close]:
         """The body will never run: say so to all who wait for it."""
-        try:
-            left = self._fail(counter, body, error)
-        except OperationalError:
-            logger.exception("That the body of chord %s will not run cannot be stored", part.group_id)
-            left = []
-        return [*left, partial(_tidy, partial(counter.give_up, part))]
+        return [*self._fail(counter, body, error), partial(_tidy, partial(counter.give_up, part))]
 
     def _fail(self, counter: RedisChords, signature: Mapping[str, Any], error: ChordError) -> list[Close]:
         """FAILURE, and error callbacks, for one call that will not be made, and for those that it stands for."""
@@ -174,7 +178,8 @@ class Chords:
             followups.after_failure(self._app, errbacks, request, error, None)
         except (TurboError, TypeError, ValueError) as failure:
             logger.exception("Error callbacks of %s could not be sent: %s", task_id, failure)
-        return self._fail_parts(counter, [{**signature, "options": {**options, "task_id": task_id}}], error, store=True)
+        self._store(task_id, error, "".join(traceback.format_exception(error)))
+        return self._fail_parts(counter, [{**signature, "options": {**options, "task_id": task_id}}], error)
 
     def _fail_parts(
         self,
@@ -196,9 +201,8 @@ class Chords:
                 left += self._ended(counter, part, body, _given(counter, part, error))
         return left
 
-    def _store(self, task_id: object, error: BaseException) -> None:
+    def _store(self, task_id: object, error: BaseException, trace: str | None = None) -> None:
         if isinstance(task_id, str):
-            trace = "".join(traceback.format_exception(error))
             _patiently(partial(self._app.backend.store_result, task_id, error, states.FAILURE, trace))
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from turbo.app.base import Turbo
     from turbo.app.context import Context
     from turbo.app.task import Task
+    from turbo.child.chords import Chords, Close
     from turbo.exceptions import Retry
     from turbo.master.inflight import Delivery
     from turbo.master.verdicts import Verdicts
@@ -46,12 +47,37 @@ def somebody_hears(task: Task, delivery: Delivery) -> bool:
     )
 
 
-def announce(app: Turbo, task: Task, message: TaskMessage, context: Context, einfo: ExceptionInfo) -> None:
-    """Send the error callbacks, call the handlers, tell the receivers. What any of them raises is logged."""
+def is_counted(message: TaskMessage, delivery: Delivery) -> bool:
+    """Whether a message may be a part of a chord; looks at its headers and its body's end, and decodes nothing."""
+    return bool(message.group) and not delivery.body.endswith(_NOTHING_FOLLOWS)
+
+
+def count(
+    chords: Chords, task: Task | None, message: TaskMessage, context: Context, error: BaseException
+) -> None:  # fmt: skip
+    """Count a revoked part of a chord, so that the chord fails."""
+    if task is None:
+        _close(chords.failed(message, error, states.REVOKED))
+        return
+    token = current.push(task, context)
+    try:
+        _close(chords.failed(message, error, states.REVOKED))
+    finally:
+        current.pop(token)
+
+
+def announce(
+    app: Turbo, chords: Chords, task: Task, message: TaskMessage, context: Context, einfo: ExceptionInfo
+) -> None:
+    """Count the part of a chord, send the error callbacks, call the handlers, tell the receivers.
+
+    What any of them raises is logged.
+    """
     error = einfo.exception
     args, kwargs = message.args, message.kwargs
     token = current.push(task, context)
     try:
+        _close(chords.failed(message, error))
         try:
             followups.after_failure(app, message.errbacks, context, error, einfo.traceback)
         except (TurboError, TypeError, ValueError) as failure:
@@ -95,6 +121,12 @@ def chain_failures(verdicts: Verdicts, message: TaskMessage, error: BaseExceptio
         if document is not None:
             found.append(document)
     return found
+
+
+def _close(left: list[Close]) -> None:
+    """What is sent from here is with the broker when the call returns."""
+    for close in left:
+        close()
 
 
 def _call(handler: Any, *args: Any) -> None:

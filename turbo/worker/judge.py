@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from turbo import signals
 from turbo.app.einfo import ExceptionInfo
 from turbo.app.handlers import has_own_request
-from turbo.exceptions import InvalidTaskError, TimeLimitExceeded
+from turbo.child.chords import Chords
+from turbo.exceptions import InvalidTaskError, TaskRevokedError, TimeLimitExceeded
 from turbo.master.hook_thread import Audience, HookThread
 from turbo.master.judge import NativeJudge
 from turbo.policy import time_limits
@@ -52,6 +53,7 @@ class AppJudge(NativeJudge):
         self._options = options
         self._worker = worker
         self._opener = Opener(app, options)
+        self._chords = Chords(app)
         #: The requests of tasks with a class of their own, from acceptance to end. Touched by the hook thread alone.
         self._requests: weakref.WeakKeyDictionary[Delivery, Request] = weakref.WeakKeyDictionary()
 
@@ -94,8 +96,22 @@ class AppJudge(NativeJudge):
         self._submit(delivery, f"What hears of the retry of {task.name}", tell)
 
     def revoked(self, delivery: Delivery, reason: str, then: Then, signum: int | None = None) -> None:
-        """REVOKED, acknowledged; then ``task_revoked``."""
-        super().revoked(delivery, reason, then, signum)
+        """REVOKED, acknowledged; a part of a chord is counted before; then ``task_revoked``."""
+        verb, document = self._verdicts.revoked(delivery, reason)
+        message = self._verdicts.message(delivery)
+        if message is None or delivery.opaque or not estate.is_counted(message, delivery):
+            then(verb, document)
+        else:
+
+            def count() -> None:
+                found = self._opener.message(delivery)
+                context = self._opener.context(delivery, found)
+                estate.count(self._chords, self._task(delivery), found, context, TaskRevokedError(reason))
+
+            def counted(_value: object, left: StoreRequest | None) -> None:
+                then(verb, left)
+
+            self._tell_when_stored(delivery, "The chord of a revoked task", document, count, counted)
         self._send_revoked(delivery, reason, signum)
 
     def accepted(self, delivery: Delivery, pid: int) -> None:
@@ -130,22 +146,13 @@ class AppJudge(NativeJudge):
         def tell() -> tuple[Verb | None, list[StoreRequest]]:
             return self._tell_lost(delivery, task, error, pid)
 
-        def stored(outcome: StoreOutcome | None) -> None:
-            # A document that could not be stored is handed on, for the message to be settled by that.
-            left = None if outcome is None or outcome.ok else document
+        def told(found: tuple[Verb | None, list[StoreRequest]] | None, left: StoreRequest | None) -> None:
+            wish, more = found or (None, [])
+            for request in more:
+                self._store(request, None)
+            then(wish or verb, left)
 
-            def told(found: tuple[Verb | None, list[StoreRequest]] | None) -> None:
-                wish, more = found or (None, [])
-                for request in more:
-                    self._store(request, None)
-                then(wish or verb, left)
-
-            self._submit(delivery, f"What hears of the end of {task.name}", tell, told)
-
-        if document is None:
-            stored(None)
-        else:
-            self._store(document, stored)
+        self._tell_when_stored(delivery, f"What hears of the end of {task.name}", document, tell, told)
 
     def reported(self, delivery: Delivery, verb: Verb, ending: Ending, told: bytes, then: Then) -> None:
         """What a child found: a message that cannot run, or the end of a task whose request hears of every end."""
@@ -195,6 +202,28 @@ class AppJudge(NativeJudge):
             request = self._requests[delivery] = self._opener.request(delivery)
         return request
 
+    def _tell_when_stored(
+        self,
+        delivery: Delivery,
+        name: str,
+        document: StoreRequest | None,
+        tell: Callable[[], Any],
+        then: Callable[[Any, StoreRequest | None], None],
+    ) -> None:
+        """Store the document of an end, then ``tell`` on the hook thread, then ``then`` with what that returned.
+
+        A document that could not be stored is handed on to ``then``, for the message to be settled by that.
+        """
+
+        def stored(outcome: StoreOutcome | None) -> None:
+            left = None if outcome is None or outcome.ok else document
+            self._submit(delivery, name, tell, lambda found: then(found, left))
+
+        if document is None:
+            stored(None)
+        else:
+            self._store(document, stored)
+
     def _submit(
         self, delivery: Delivery, name: str, call: Callable[[], Any], then: Callable[[Any], None] | None = None
     ) -> None:
@@ -215,7 +244,7 @@ class AppJudge(NativeJudge):
         context = self._opener.context(delivery, found)
         # First the documents: whatever the app's code does, whoever waits for a chain's end must not hang.
         more = estate.chain_failures(self._verdicts, found, error)
-        estate.announce(self._app, task, found, context, einfo)
+        estate.announce(self._app, self._chords, task, found, context, einfo)
         if not has_own_request(task):
             return None, more
         request = self._own(delivery)
