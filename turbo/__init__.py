@@ -10,9 +10,10 @@ from turbo.app.base import Turbo
 from turbo.app.context import Context
 from turbo.app.entities import Broadcast, Exchange, Queue, binding
 from turbo.app.shared import current_app, current_task, shared_task
-from turbo.app.signature import Signature, signature
 from turbo.app.task import Task
+from turbo.canvas import Signature, chain, chord, chunks, group, maybe_signature, signature, xmap, xstarmap
 from turbo.result.async_result import AsyncResult
+from turbo.result.group_result import GroupResult, ResultSet
 
 Celery = Turbo
 subtask = signature
@@ -25,14 +26,23 @@ __all__ = [
     "Celery",
     "Context",
     "Exchange",
+    "GroupResult",
     "Queue",
+    "ResultSet",
     "Signature",
     "Task",
     "Turbo",
     "binding",
+    "chain",
+    "chord",
+    "chunks",
     "current_app",
     "current_task",
+    "group",
+    "maybe_signature",
     "shared_task",
     "signature",
     "subtask",
+    "xmap",
+    "xstarmap",
 ]

@@ -1,10 +1,29 @@
-"""``turbo.canvas``: calls as values, under the name that Celery's module has. See ``app.signature``."""
+"""``turbo.canvas``: calls as values, under the names that Celery's module has. See ``app.signature``."""
 
 from __future__ import annotations
 
+from turbo.app.canvas_chain import chain
+from turbo.app.canvas_chord import chord
+from turbo.app.canvas_group import group
+from turbo.app.canvas_maps import chunks, xmap, xstarmap
+from turbo.app.canvas_rules import use_rules
 from turbo.app.signature import Signature, maybe_signature, signature
 
 subtask = signature
 maybe_subtask = maybe_signature
 
-__all__ = ["Signature", "maybe_signature", "maybe_subtask", "signature", "subtask"]
+use_rules()
+
+__all__ = [
+    "Signature",
+    "chain",
+    "chord",
+    "chunks",
+    "group",
+    "maybe_signature",
+    "maybe_subtask",
+    "signature",
+    "subtask",
+    "xmap",
+    "xstarmap",
+]

@@ -22,6 +22,7 @@ from turbo.app.signature import Signature, signature
 from turbo.app.task_keeper import TaskKeeper
 from turbo.backends.reader import open_reader
 from turbo.result.async_result import AsyncResult
+from turbo.result.group_result import GroupResult, ResultSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -129,6 +130,14 @@ class Turbo(TaskKeeper, Connecting):
     def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult:
         """Return the handle of the call ``task_id``."""
         return AsyncResult(task_id, app=self, **kwargs)
+
+    def ResultSet(self, results: Iterable[Any] | None, **kwargs: Any) -> ResultSet:
+        """Return the handle of several calls."""
+        return ResultSet(results, app=self, **kwargs)
+
+    def GroupResult(self, id: str | None = None, results: Iterable[Any] | None = None, **kwargs: Any) -> GroupResult:
+        """Return the handle of the group ``id``, whose members have ``results``."""
+        return GroupResult(id, results, app=self, **kwargs)
 
     @property
     def backend(self) -> ResultReader:

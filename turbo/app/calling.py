@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from turbo.app.signature import plain
+from turbo.app.call_form import plain
 
 if TYPE_CHECKING:
     from turbo.app.task import Task
@@ -146,6 +146,9 @@ def message_fields(options: Mapping[str, Any]) -> dict[str, Any]:
     get = options.get
     stamped = get("stamped_headers")
     fields = {name: options[name] for name in _FIELDS if name in options}
+    for name in ("chain", "chord"):
+        if fields.get(name):
+            fields[name] = plain(fields[name])
     fields["retries"] = get("retries") or 0
     fields["replaced_task_nesting"] = get("replaced_task_nesting") or 0
     fields["callbacks"] = _links(get("link"))

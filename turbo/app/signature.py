@@ -2,108 +2,42 @@
 
 A dict in the form in which it travels in messages, so any serializer carries it and Celery's workers read it. Made by
 ``Task.s`` and its like, and of what arrives in messages. It must never import an app: it asks ``current`` for one.
-Chains, groups and chords are other things, and refused by name.
+Chains, groups and chords (``app.canvas_chain`` and its neighbours) are kinds of it that register here under the
+``subtask_type`` with which they travel, and so does what ``|`` does (``app.canvas_rules``): this module knows neither.
 """
 
 from __future__ import annotations
 
 from copy import deepcopy
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 from uuid import uuid4
 
 from turbo import current
+from turbo.app.call_form import CallForm, several
+from turbo.exceptions import InvalidTaskError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from turbo.app.base import Turbo
     from turbo.app.task import Task
-    from turbo.result.async_result import AsyncResult
     from turbo.result.eager import EagerResult
 
 #: Options that a later call must not change: somebody waits for the task by them.
 _FIXED: Final = frozenset({"group_id", "stamped_headers"})
 
 
-class _Parts(dict[str, Any]):
-    """The keys of a signature as attributes."""
-
-    @property
-    def task(self) -> str:
-        """The task's name."""
-        name: str = self["task"]
-        return name
-
-    name = task
-
-    @property
-    def args(self) -> Any:
-        """Positional arguments."""
-        return self.get("args") or ()
-
-    @args.setter
-    def args(self, value: Any) -> None:
-        self["args"] = value
-
-    @property
-    def kwargs(self) -> dict[str, Any]:
-        """Keyword arguments."""
-        return self.setdefault("kwargs", {}) or {}
-
-    @kwargs.setter
-    def kwargs(self, value: dict[str, Any]) -> None:
-        self["kwargs"] = value
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Options of ``Task.apply_async``."""
-        options: dict[str, Any] | None = self.get("options")
-        if options is None:
-            options = self["options"] = {}
-        return options
-
-    @options.setter
-    def options(self, value: dict[str, Any]) -> None:
-        self["options"] = value
-
-    @property
-    def subtask_type(self) -> str | None:
-        """None: it is a single task."""
-        return self.get("subtask_type")
-
-    @property
-    def immutable(self) -> bool:
-        """Whether it takes no more arguments."""
-        return bool(self.get("immutable"))
-
-    @immutable.setter
-    def immutable(self, value: bool) -> None:
-        self["immutable"] = value
-
-    @property
-    def id(self) -> str | None:
-        """The id that the call will have, if it is settled already."""
-        return self.options.get("task_id")
-
-    @property
-    def parent_id(self) -> str | None:
-        """The id of the task that it comes from, if that is settled."""
-        return self.options.get("parent_id")
-
-    @property
-    def root_id(self) -> str | None:
-        """The id of the first task of all, if that is settled."""
-        return self.options.get("root_id")
-
-
-class Signature(_Parts):
+class Signature(CallForm):
     """A call of one task: its name, arguments and options.
 
     ``task`` is a task or its name, or a mapping of the very form. ``options`` and further keywords are those of
     ``Task.apply_async``. An ``immutable`` one takes no more arguments, so that as a callback it is called without the
     result.
     """
+
+    #: The kinds by the ``subtask_type`` that they travel with.
+    TYPES: ClassVar[dict[str, type[Signature]]] = {}
 
     def __init__(
         self,
@@ -134,22 +68,52 @@ class Signature(_Parts):
         )
 
     @classmethod
+    def register_type(cls, name: str | None = None) -> Callable[[type[Signature]], type[Signature]]:
+        """Return a decorator that makes a class the one of signatures that travel as ``name`` (its own by default)."""
+
+        def register(kind: type[Signature]) -> type[Signature]:
+            Signature.TYPES[name or kind.__name__] = kind
+            return kind
+
+        return register
+
+    @classmethod
     def from_dict(cls, d: Mapping[str, Any], app: Turbo | None = None) -> Signature:
-        """Make one of what travelled. Raises NotImplementedError for a chain, group, chord and their like."""
-        kind = d.get("subtask_type")
-        if kind:
-            raise NotImplementedError(f"{kind} signatures do not exist yet")
-        return Signature(dict(d), app=app)
+        """Make one of what travelled, of the kind that it names.
+
+        What it is made of is copied. Raises InvalidTaskError for an unknown kind.
+        """
+        name = d.get("subtask_type")
+        kind = Signature.TYPES.get(name) if name else Signature
+        if kind is None:
+            raise InvalidTaskError(f"there is no kind of signature called {name!r}")
+        if kind is not cls:
+            return kind.from_dict(d, app=app)
+        made = kind.__new__(kind)
+        dict.__init__(made, d)
+        made._app, made._type = app, None  # noqa: SLF001 - its own class
+        made.own_parts()
+        return made
+
+    def own_parts(self) -> None:
+        """Have signatures of its own as parts, where now it holds mappings or somebody else's signatures."""
 
     # -- what it stands for ----------------------------------------------------------------------------------
 
     @property
     def app(self) -> Turbo:
-        """The app that sends it: its own, or the current one."""
-        if self._app is not None:
-            return self._app
-        app: Turbo = self._type.app if self._type is not None else current.current_app()
-        return app
+        """The app that sends it: its own, that of its task or of its first part, or the current one."""
+        app = self.own_app()
+        return current.current_app() if app is None else app
+
+    @property
+    def given_app(self) -> Turbo | None:
+        """The app that it was made with."""
+        return self._app
+
+    def own_app(self) -> Turbo | None:
+        """The app that it or something in it belongs to, if any."""
+        return self._app if self._app is not None or self._type is None else self._type.app
 
     @property
     def type(self) -> Task:
@@ -199,11 +163,9 @@ class Signature(_Parts):
     def clone(self, args: Any = None, kwargs: Any = None, **options: Any) -> Signature:
         """Return another one, with more arguments before its own and more options over its own."""
         args, kwargs, merged = self._merge(args, kwargs, options)
-        copied = Signature(
-            {**self, "args": tuple(args), "kwargs": dict(kwargs), "options": deepcopy(merged)},
-            type=self._type,
-            app=self._app,
-        )
+        parts = {**self, "args": tuple(args), "kwargs": dict(kwargs), "options": deepcopy(merged)}
+        copied = Signature.from_dict(parts, app=self._app)
+        copied._type = self._type  # noqa: SLF001 - its own class
         return copied
 
     partial = clone
@@ -234,8 +196,11 @@ class Signature(_Parts):
         root_id: str | None = None,
         parent_id: str | None = None,
         group_index: int | None = None,
-    ) -> AsyncResult:
-        """Settle the id that the call will have, and return the handle of its result before it is sent."""
+    ) -> Any:
+        """Settle the id that the call will have, and return the handle of its result before it is sent.
+
+        ``chord`` is what runs when all of the group ``group_id`` are done, of which this is number ``group_index``.
+        """
         options = self.options
         task_id: str = options.setdefault("task_id", _id or str(uuid4()))
         options.setdefault("reply_to", self.app.thread_oid)
@@ -258,30 +223,27 @@ class Signature(_Parts):
         self.link_error(errback)
         return self
 
-    def append_to_list_option(self, key: str, value: Any) -> Any:
-        """Add ``value`` to the list that is the option ``key``, once; returns ``value``."""
-        items = self.options.get(key)
-        if not isinstance(items, list):
-            items = [] if items is None else list(items) if isinstance(items, (tuple, set, frozenset)) else [items]
-            self.options[key] = items
-        if value not in items:
-            items.append(value)
-        return value
-
     def flatten_links(self) -> list[Signature]:
         """Return itself, its callbacks, theirs, and so on."""
-        links = self.options.get("link") or ()
         found = [self]
-        for each in links if isinstance(links, (list, tuple)) else (links,):
+        for each in several(self.options.get("link")):
             found.extend(signature(each).flatten_links())
         return found
 
-    def __or__(self, other: object) -> Any:
+    # -- joining, copying, showing ---------------------------------------------------------------------------
+
+    def __or__(self, other: Any) -> Any:
+        if isinstance(other, Signature):
+            return _follow(self, other)
         if isinstance(other, dict):
-            raise NotImplementedError("chains of signatures do not exist yet: use link= for what follows a task")
+            # The two would be merged as any mappings are.
+            raise TypeError("only signatures follow one another: make one of the mapping with signature()")
         return NotImplemented
 
     __ior__ = __or__
+
+    def __ror__(self, other: Any) -> Any:
+        return Signature.__or__(self, other) if not isinstance(other, Signature) else _follow(other, self)
 
     def __invert__(self) -> Any:
         return self.apply_async().get()
@@ -305,6 +267,22 @@ class Signature(_Parts):
         return self.reprcall()
 
 
+#: What ``|`` does, and what ``chain`` makes of its arguments; set once, by ``turbo.canvas``.
+_follow: Callable[[Signature, Signature], Any]
+_fold: Callable[[Iterable[Any]], Any]
+
+
+def set_rules(follow: Callable[[Signature, Signature], Any], fold: Callable[[Iterable[Any]], Any]) -> None:
+    """Say what ``first | second`` is, as ``follow(first, second)``, and ``chain(…)``, as ``fold([…])``."""
+    global _follow, _fold
+    _follow, _fold = follow, fold
+
+
+def folded_chain(tasks: Iterable[Any]) -> Any:
+    """Return what ``chain`` makes of several calls."""
+    return _fold(tasks)
+
+
 def signature(varies: Any, *args: Any, **kwargs: Any) -> Signature:
     """Return a new signature of a task or its name, a copy of a signature, or one of what travelled as a mapping."""
     if isinstance(varies, Signature):
@@ -319,21 +297,9 @@ def maybe_signature(d: Any, app: Turbo | None = None, clone: bool = False) -> An
     if isinstance(d, Signature):
         found = d.clone() if clone else d
     elif isinstance(d, dict):
-        found = signature(d)
+        found = signature(d, app=app)
     else:
         return d
     if app is not None:
         found._app = app  # noqa: SLF001 - its own class
     return found
-
-
-def plain(value: Any) -> Any:
-    """Return a signature as the mapping that travels, also those in its options; anything else as it is."""
-    if not isinstance(value, Signature):
-        return value
-    options = dict(value.options)
-    for name in ("link", "link_error"):
-        if options.get(name):
-            links = options[name]
-            options[name] = [plain(each) for each in (links if isinstance(links, (list, tuple)) else (links,))]
-    return {**value, "options": options}

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from turbo.result.async_result import AsyncResult, result_from_tuple
 from turbo.result.eager import EagerResult
+from turbo.result.group_result import GroupResult, ResultSet
 from turbo.result.joining import allow_join_result, assert_will_not_block, denied_join_result
 
 __all__ = [
     "AsyncResult",
     "EagerResult",
+    "GroupResult",
+    "ResultSet",
     "allow_join_result",
     "assert_will_not_block",
     "denied_join_result",

@@ -43,6 +43,9 @@ class ResultApp(Protocol):
     def control(self) -> Any:
         """The asking side of remote control."""
 
+    def GroupResult(self, id: str | None = None, results: Any = None, **options: Any) -> Any:
+        """Make the result of a group."""
+
 
 class AsyncResult(StoredResult, Generic[T]):
     """The result of the task ``id``, which may not exist yet.
@@ -60,7 +63,7 @@ class AsyncResult(StoredResult, Generic[T]):
         backend: ResultReader | None = None,
         task_name: str | None = None,
         app: ResultApp | None = None,
-        parent: AsyncResult | None = None,
+        parent: Any = None,
     ) -> None:
         if id is None:
             raise ValueError("AsyncResult requires valid id, not None")
@@ -175,6 +178,23 @@ class AsyncResult(StoredResult, Generic[T]):
             self._take(meta)
         return cast("T", self.maybe_throw(propagate=propagate, callback=callback))
 
+    @property
+    def supports_native_join(self) -> bool:
+        """Whether the store tells of results as they come. A store that keeps none says so when it is asked."""
+        return True
+
+    def watch(self, found: Callable[[Meta], object]) -> Callable[[], None]:
+        """Call ``found`` once with the final document, from any thread; returns what ends the waiting early."""
+        if self._final is None:
+            cancel: Callable[[], None] = self.backend.watch(self.id, found)
+            return cancel
+        found(self._final)
+        return _nothing
+
+    def remember(self, meta: Meta) -> Meta:
+        """Take a final document that somebody else has read; return it with its values rebuilt."""
+        return self._final if self._final is not None else self._take(meta)
+
     def maybe_throw(self, propagate: bool = True, callback: Callable[[str, Any], object] | None = None) -> Any:
         """Raise the task's exception if it failed; otherwise return its result as it is now."""
         meta = self._meta()
@@ -273,18 +293,23 @@ class AsyncResult(StoredResult, Generic[T]):
 
 
 def result_from_tuple(value: Any, app: ResultApp | None = None) -> Any:
-    """Rebuild what ``as_tuple`` gave. A group becomes the list of its members' results.
+    """Rebuild what ``as_tuple`` gave, also that of a group; what is a result already is returned.
 
     Raises ValueError for anything else.
     """
-    if isinstance(value, AsyncResult):
+    if hasattr(value, "as_tuple"):
         return value
     try:
         head, members = value
         id, parent = head if isinstance(head, (list, tuple)) else (head, None)
     except (TypeError, ValueError) as error:
         raise ValueError(f"not a result: {value!r}") from error
-    if members is not None:
-        return [result_from_tuple(member, app) for member in members]
     above = None if parent is None else result_from_tuple(parent, app)
-    return AsyncResult(str(id), app=app, parent=above if isinstance(above, AsyncResult) else None)
+    if members is not None:
+        home = current.current_app() if app is None else app
+        return home.GroupResult(id, [result_from_tuple(member, app) for member in members], parent=above)
+    return AsyncResult(str(id), app=app, parent=above)
+
+
+def _nothing() -> None:
+    """End a waiting that has ended."""

@@ -29,6 +29,11 @@ class EagerResult(AsyncResult[Any]):
             "task_id": id, "status": state, "result": ret_value, "traceback": traceback, "children": None, "name": name,
         }  # fmt: skip
 
+    @property
+    def supports_native_join(self) -> bool:
+        """False: there is nothing to be told of."""
+        return False
+
     def ready(self) -> bool:
         """True: it is over."""
         return True

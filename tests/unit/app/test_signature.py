@@ -14,7 +14,7 @@ from turbo.app.base import Turbo
 from turbo.app.signature import Signature
 from turbo.app.task import Task
 from turbo.canvas import maybe_signature, signature, subtask
-from turbo.exceptions import NotRegistered
+from turbo.exceptions import InvalidTaskError, NotRegistered
 from turbo.protocol import tagged_json
 
 
@@ -80,10 +80,10 @@ def test_of_what_travelled(app: Turbo, add: Task) -> None:
     assert isinstance(back, Signature) and back.type is add and back() == 1
     assert maybe_signature(None) is None
     assert maybe_signature(back) is back and maybe_signature(back, clone=True) is not back
-    with pytest.raises(NotImplementedError, match="group"):
-        signature({**there, "subtask_type": "group"})
-    with pytest.raises(NotImplementedError, match="chains"):
-        add.s(1) | add.s(2)
+    with pytest.raises(InvalidTaskError, match="unheard"):
+        signature({**there, "subtask_type": "unheard"})
+    with pytest.raises(TypeError):
+        add.s(1) | {"task": "proj.add"}
 
 
 def test_freezing_settles_the_id(app: Turbo, add: Task, sent: Recorder) -> None:

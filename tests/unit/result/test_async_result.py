@@ -16,6 +16,7 @@ from turbo.backends.reader import DisabledReader
 from turbo.backends.reading import Meta, pending
 from turbo.exceptions import TaskError, TimeoutError
 from turbo.result.async_result import AsyncResult, result_from_tuple
+from turbo.result.group_result import GroupResult
 from turbo.result.joining import allow_join_result, denied_join_result
 
 
@@ -65,6 +66,9 @@ class App:
     def __init__(self, backend: Any) -> None:
         self.backend = backend
         self.control: Any = None
+
+    def GroupResult(self, id: str | None = None, results: Any = None, **options: Any) -> GroupResult:
+        return GroupResult(id, results, app=self, **options)
 
 
 def success(value: object, **more: Any) -> Meta:
@@ -204,7 +208,8 @@ def test_children_become_results() -> None:
     assert result.children is not None
     child, group = result.children
     assert child == "c"
-    assert group == ["m1", "m2"]
+    assert isinstance(group, GroupResult) and group.results == ["m1", "m2"]
+    assert group.as_tuple() == (("g", None), [(("m1", None), None), (("m2", None), None)])
 
 
 def test_tuple_form() -> None:

@@ -1,0 +1,261 @@
+"""Chains, groups, chords and maps: what they are made into, what travels of them, what becomes of their results."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.unit.app.recording import Recorder, make_app
+from turbo import chain, chord, chunks, group, signature, xmap, xstarmap
+from turbo.app.base import Turbo
+from turbo.app.signature import Signature, maybe_signature
+from turbo.app.task import Task
+from turbo.result import AsyncResult, GroupResult
+
+
+@pytest.fixture
+def add(app: Turbo) -> Task:
+    return app.task(name="proj.add")(lambda x, y=0: x + y)
+
+
+@pytest.fixture
+def total(app: Turbo) -> Task:
+    return app.task(name="proj.total")(lambda numbers: sum(numbers))
+
+
+def bodies(sent: Recorder) -> list[Any]:
+    return [json.loads(each.body) for each in sent.sent]
+
+
+def shape(sig: Any) -> Any:
+    """A canvas as nested tuples of its numbers."""
+    if isinstance(sig, chain):
+        return ("chain", *(shape(step) for step in sig.tasks))
+    if isinstance(sig, chord):
+        parts = sig.tasks.tasks if isinstance(sig.tasks, group) else sig.tasks
+        return ("chord", [shape(part) for part in parts], shape(sig.body))
+    if isinstance(sig, group):
+        return ("group", *(shape(task) for task in sig.tasks))
+    return sig.args[0] if sig.args else sig.task
+
+
+@pytest.mark.row("CV2", "CV6")
+def test_what_follows_what(add: Task) -> None:
+    one, two, three, four = (add.s(number) for number in (1, 2, 3, 4))
+    pair, other = group(one, two), group(three, four)
+    assert shape(one | two | three) == shape(chain(one, two, three)) == ("chain", 1, 2, 3)
+    assert shape(one | (two | three)) == shape((one | two) | (three | four))[:4] == ("chain", 1, 2, 3)
+    assert shape(one | pair) == ("chain", 1, ("group", 1, 2))
+    assert shape(pair | three) == shape(chain(pair, three)) == ("chord", [1, 2], 3)
+    assert shape(one | pair | three) == shape(chain(one, pair, three)) == ("chain", 1, ("chord", [1, 2], 3))
+    assert shape(pair | three | four) == ("chord", [1, 2], ("chain", 3, 4))
+    assert shape(one | pair | three | four) == ("chain", 1, ("chord", [1, 2], ("chain", 3, 4)))
+    assert shape(pair | other) == ("chord", [1, 2], ("group", 3, 4))
+    assert shape(one | pair | three | other) == ("chain", 1, ("chord", [1, 2], ("chain", 3, ("group", 3, 4))))
+    assert shape(chord(pair, three) | other) == ("chain", ("chord", [1, 2], 3), ("group", 3, 4))
+    assert shape(chord(pair, three) | chord(other, one)) == ("chord", [1, 2], ("chain", 3, ("chord", [3, 4], 1)))
+    assert shape(chord(pair, three) | (one | two)) == ("chain", ("chord", [1, 2], 3), 1, 2)
+
+
+def test_groups_of_one_and_of_none(add: Task) -> None:
+    one, two = add.s(1), add.s(2)
+    assert shape(one | group(two)) == shape(chain(one, group([two]))) == ("chain", 1, 2)
+    assert shape(chain(one, group(), two)) == ("chain", 1, 2)
+    assert shape(chain(one) | group()) == ("chain", 1)
+    assert shape(chord([one], two) | group(one)) == ("chord", [1], ("chain", 2, 1))
+    assert shape(chain([group(one, two)])) == shape(chain() | group(one, two)) == ("group", 1, 2)
+    assert shape(chain(group(one, two))) == ("chain", ("group", 1, 2))
+    assert shape(group(one, two) | group()) == ("group", 1, 2)
+    assert (len(group()), chain()()) == (0, None)
+    assert "empty" in repr(chain()) and "empty" in repr(group())
+    with pytest.raises(TypeError):
+        chain(one, 5)
+
+
+def test_joining_copies(add: Task) -> None:
+    one, two = add.s(1), add.s(2)
+    first = one | two
+    second = first | add.s(3)
+    assert (shape(first), shape(second)) == (("chain", 1, 2), ("chain", 1, 2, 3))
+    first.tasks[0].args = (9,)
+    assert shape(second) == ("chain", 1, 2, 3)
+    both = first.clone()
+    both.tasks[0].args = (8,)
+    assert first.tasks[0].args == (9,)
+
+
+@pytest.mark.row("CV2", "CV3")
+def test_a_chain_travels_with_its_first_step(add: Task, sent: Recorder) -> None:
+    result = chain(add.s(1, 2), add.si(3, 3), add.s(4)).apply_async()
+    (body,) = bodies(sent)
+    assert body[0] == [1, 2]
+    assert [(step["args"], step["immutable"]) for step in body[2]["chain"]] == [([4], False), ([3, 3], True)]
+    ids = [step["options"]["task_id"] for step in body[2]["chain"]]
+    assert [result.id, result.parent.id] == ids
+    assert result.parent.parent.id == sent.last.headers["id"]
+    again = chain(add.s(1), add.s(2))
+    assert again.delay(5).id != again.delay(5).id
+    assert bodies(sent)[-1][0] == [5, 1]
+
+
+def test_a_chains_own_options(app: Turbo, add: Task, sent: Recorder) -> None:
+    steps = chain(add.s(1), add.s(2)).set(queue="q", task_id="last", link=add.s(7), link_error=[add.s(8)])
+    assert steps.apply_async().id == "last"
+    ((_, _, follows),) = bodies(sent)
+    (rest,) = follows["chain"]
+    assert (sent.last.routing_key, rest["options"]["task_id"]) == ("q", "last")
+    assert [each["args"] for each in rest["options"]["link"]] == [[7]]
+    assert [each["args"] for each in rest["options"]["link_error"]] == [[8]] == [e["args"] for e in follows["errbacks"]]
+    assert follows["callbacks"] is None
+    before = chain(add.s(1)).apply_async(link=add.s(7), chain=[add.s(9)])
+    assert (sent.last.headers["id"], bodies(sent)[-1][2]["chain"][0]["args"]) == (before.id, [9])
+    assert steps.app is app
+
+
+@pytest.mark.row("CV4")
+def test_a_group_is_its_members_with_its_id(add: Task, sent: Recorder) -> None:
+    result = group(add.s(1), group(add.s(2), add.s(3)), add.s(4)).apply_async(task_id="gid")
+    assert isinstance(result, GroupResult) and result.id == "gid"
+    assert [each.headers["group"] for each in sent.sent] == ["gid"] * 4
+    assert [each.headers["id"] for each in sent.sent] == [member.id for member in result]
+    assert [body[0] for body in bodies(sent)] == [[1], [2], [3], [4]]
+    assert group(add.s(number) for number in range(3))(5).id
+    assert [body[0] for body in bodies(sent)[4:]] == [[5, 0], [5, 1], [5, 2]]
+    assert [each.headers["group_index"] for each in sent.sent[4:]] == [0, 1, 2]
+
+
+@pytest.mark.row("CV21")
+def test_what_is_linked_to_a_group(add: Task, sent: Recorder) -> None:
+    both = group(add.s(1), add.s(2))
+    both.link(add.s(7))
+    assert [each["args"] for each in both.link_error(add.s(8))] == [(8,), (8,)]
+    both.delay()
+    first, second = (body[2] for body in bodies(sent))
+    assert [(each["args"], each["immutable"]) for each in first["callbacks"]] == [([7], True)]
+    assert second["callbacks"] is None
+    assert [each["args"] for each in first["errbacks"]] == [[8]] == [each["args"] for each in second["errbacks"]]
+    with pytest.raises(TypeError, match="link"):
+        both.apply_async(link=add.s())
+    with pytest.raises(TypeError, match="link_error"):
+        both.apply_async(link_error=add.s())
+    whole = add.s(1) | add.s(2)
+    whole.link(add.s(7))
+    whole.delay()
+    assert bodies(sent)[-1][2]["callbacks"] is None, "it is the last step's"
+
+
+@pytest.mark.row("CV9")
+@pytest.mark.parametrize("backend", ["rpc://", None])
+def test_a_chord_needs_a_store_that_counts(backend: str | None, sent: Recorder) -> None:
+    app = make_app(backend=backend)
+    add = app.task(name="proj.add")(lambda x, y=0: x + y)
+    with pytest.raises(NotImplementedError, match="chord"):
+        chord([add.s(1), add.s(2)], add.s()).apply_async()
+    with pytest.raises(NotImplementedError, match="chord"):
+        (add.s(1) | group(add.s(1), add.s(2)) | add.s(3)).apply_async()
+    assert sent.sent == [], "refused before anything is sent"
+
+
+def test_an_empty_group_and_countdowns(add: Task, sent: Recorder) -> None:
+    nothing = group([]).apply_async()
+    assert (list(nothing), nothing.ready(), sent.sent) == ([], True, [])
+    started = group(add.s(1), add.s(2), add.s(3)).skew(1, 2)
+    assert [task.options["countdown"] for task in started.tasks] == [1, 2, 2]
+    started.set_immutable(True)
+    assert all(task.immutable for task in started.tasks)
+
+
+def test_maps_are_calls_of_builtin_tasks(app: Turbo, add: Task, sent: Recorder) -> None:
+    assert dict(xmap(add.s(), [1, 2])) == {
+        "task": "celery.map", "args": (), "kwargs": {"task": add.s(), "it": [1, 2]}, "options": {},
+        "subtask_type": None, "immutable": True,
+    }  # fmt: skip
+    xmap(add.s(), (number for number in (1, 2)), app=app).apply_async(queue="q")
+    xstarmap(add.s(), [(1, 2)], app=app).set(priority=3).delay()
+    assert [(each.headers["task"], body[1]["it"]) for each, body in zip(sent.sent, bodies(sent), strict=True)] == [
+        ("celery.map", [1, 2]), ("celery.starmap", [[1, 2]]),
+    ]  # fmt: skip
+    assert (sent.sent[0].routing_key, sent.sent[1].properties.priority) == ("q", 3)
+    result = chunks(add.s(), zip(range(5), range(5), strict=True), 2, app=app)()
+    assert len(result) == 3
+    assert [body[1]["it"] for body in bodies(sent)[2:]] == [[[0, 0], [1, 1]], [[2, 2], [3, 3]], [[4, 4]]]
+    assert repr(xmap(add.s(), [1])) == "[proj.add(x) for x in [1]]"
+    assert repr(xstarmap(add.s(), [(1, 2)])) == "[proj.add(*x) for x in [(1, 2)]]"
+
+
+def test_maps_go_where_their_task_goes(sent: Recorder) -> None:
+    app = make_app(task_routes={"proj.add": "adding"})
+    add = app.task(name="proj.add")(lambda x, y=0: x + y)
+    xmap(add.s(), [1], app=app).delay()
+    assert sent.last.routing_key == "adding"
+
+
+CANVASES: dict[str, Callable[[Task], Any]] = {
+    "chain": lambda add: chain(add.s(1), add.s(2)),
+    "group": lambda add: group(add.s(1), group(add.s(2), add.s(3))),
+    "chord": lambda add: chord([add.s(1), add.s(2)], add.s(3)),
+    "whole": lambda add: add.s(1) | group(add.s(2), chain(add.s(3), add.s(4))) | add.s(5) | add.s(6),
+    "map": lambda add: group(xmap(add.s(), [1, 2]), xstarmap(add.s(), [(1, 2)])),
+}
+
+
+@pytest.mark.parametrize("name", CANVASES)
+def test_there_and_back(app: Turbo, add: Task, name: str) -> None:
+    made = CANVASES[name](add)
+    there = json.loads(json.dumps(made))
+    back = maybe_signature(there, app)
+    assert type(back) is type(made) and json.loads(json.dumps(back)) == there
+    assert back.app is app
+    assert json.loads(json.dumps(made.clone())) == there
+    assert pickle.loads(pickle.dumps(made)) == made
+    assert json.loads(json.dumps(signature(made))) == there
+    assert type(made).from_dict(there) == back
+
+
+def test_pickled_parts_are_plain_mappings(sent: Recorder) -> None:
+    app = make_app(task_serializer="pickle", accept_content=["pickle"])
+    add = app.task(name="proj.add")(lambda x: x)
+    (add.s(1) | add.s(2) | group(add.s(3), add.s(4).set(link=chain(add.s(5), add.s(6))))).apply_async(
+        link_error=group(add.s(7), add.s(8))
+    )
+    xmap(add.s(), [1], app=app).delay()
+
+    def check(value: Any) -> None:
+        assert not isinstance(value, Signature), "a worker without turbo reads it"
+        for each in value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ():
+            check(each)
+
+    for each in sent.sent:
+        check(pickle.loads(each.body))
+
+
+@pytest.mark.row("CV1")
+def test_freezing_settles_all_ids(app: Turbo, add: Task, sent: Recorder) -> None:
+    steps = chain(add.s(1), group(add.s(2), add.s(3)))
+    result = steps.freeze()
+    assert isinstance(result, GroupResult)
+    assert [task.id for task in steps.tasks[1].tasks] == [member.id for member in result]
+    assert result.parent.id == steps.tasks[0].id
+    steps.apply_async()
+    assert sent.last.headers["id"] == result.parent.id
+    both = group(add.s(1), add.s(2))
+    assert [member.id for member in both.freeze()] == [member.id for member in both.apply_async()]
+
+
+def test_a_group_of_one_chain_that_ends_in_a_group(add: Task, sent: Recorder) -> None:
+    result = group(add.s(1) | group(add.s(2), add.s(3))).apply_async()
+    assert isinstance(result[0], AsyncResult) and len(result) == 2
+
+
+def test_subclasses(add: Task) -> None:
+    @Signature.register_type()
+    class pipeline(chain):
+        pass
+
+    made = pipeline(add.s(1), add.s(2))
+    assert type(made) is pipeline and type(made | add.s(3)) is pipeline
+    assert repr(made) == "proj.add(1) | proj.add(2)"

@@ -1,0 +1,393 @@
+"""``GroupResult`` and ``ResultSet``: the handles of many calls at once.
+
+Made when a group is sent, or by a program from results that it has. They hold ``AsyncResult``s and ask the store
+through them; where the store can tell of any result as it comes, nobody waits for one while another has failed already.
+"""
+
+from __future__ import annotations
+
+import builtins
+import queue
+import time
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from turbo import current
+from turbo.exceptions import ImproperlyConfigured, TimeoutError
+from turbo.result.async_result import AsyncResult, result_from_tuple
+from turbo.result.joining import assert_will_not_block
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from turbo.backends.reading import Meta
+    from turbo.result.async_result import ResultApp
+
+
+def chords_of(backend: Any) -> Any:
+    """Return where groups are kept and chords are counted. Raises NotImplementedError for a store that cannot."""
+    found = backend.chords
+    if found is None:
+        raise NotImplementedError(
+            f"result_backend {backend.as_uri()} cannot count the parts of a chord nor save a group: use redis://"
+        )
+    return found
+
+
+class _Members:
+    """Several results as a collection."""
+
+    #: The members, in order.
+    results: list[Any]
+
+    def add(self, result: Any) -> None:
+        """Add a result, unless it is a member."""
+        if result not in self.results:
+            self.results.append(result)
+
+    def update(self, results: Iterable[Any]) -> None:
+        """Add several."""
+        for result in results:
+            self.add(result)
+
+    def remove(self, result: Any) -> None:
+        """Take a result, or the one with this id, out. Raises KeyError when it is no member."""
+        try:
+            self.results.remove(result)
+        except ValueError:
+            raise KeyError(result) from None
+
+    def discard(self, result: Any) -> None:
+        """Take a result out if it is a member."""
+        if result in self.results:
+            self.results.remove(result)
+
+    def clear(self) -> None:
+        """Take all out."""
+        self.results.clear()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.results)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.results[index]
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    def leaves(self) -> Iterator[AsyncResult]:
+        """Yield the results of calls in it, also of those in groups in it."""
+        for result in self.results:
+            if isinstance(result, _Members):
+                yield from result.leaves()
+            else:
+                yield result
+
+    def gathered(self, values: dict[str, Any]) -> list[Any]:
+        """Return values by id as they are put together in it."""
+        return [
+            result.gathered(values) if isinstance(result, _Members) else values.get(result.id)
+            for result in self.results
+        ]
+
+    def __eq__(self, other: object) -> bool:
+        return other.results == self.results if isinstance(other, _Members) else NotImplemented
+
+    def __hash__(self) -> int:
+        """By identity: its members change."""
+        return id(self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: [{', '.join(str(result.id) for result in self.results)}]>"
+
+
+class ResultSet(_Members):
+    """Several results. A member is the result of a call, or of a group in the group."""
+
+    TimeoutError: ClassVar[type[Exception]] = TimeoutError
+
+    def __init__(self, results: Iterable[Any] | None, app: ResultApp | None = None, **_: Any) -> None:
+        self._app = app
+        self.results = list(results or ())
+
+    @property
+    def app(self) -> Any:
+        """The app of the results: what it was given, else its members', else the current one."""
+        if self._app is None:
+            return self.results[0].app if self.results else current.current_app()
+        return self._app
+
+    @property
+    def backend(self) -> Any:
+        """The reader of the results."""
+        return self.app.backend
+
+    # -- asking ----------------------------------------------------------------------------------------------
+
+    def ready(self) -> bool:
+        """Whether all have ended, well or not."""
+        return all(result.ready() for result in self.results)
+
+    def waiting(self) -> bool:
+        """Whether any has not ended."""
+        return not self.ready()
+
+    def successful(self) -> bool:
+        """Whether all have returned."""
+        return all(result.successful() for result in self.results)
+
+    def failed(self) -> bool:
+        """Whether any has raised."""
+        return any(result.failed() for result in self.results)
+
+    def completed_count(self) -> int:
+        """How many have returned."""
+        return sum(bool(result.successful()) for result in self.results)
+
+    def maybe_throw(self, callback: Callable[[str, Any], object] | None = None, propagate: bool = True) -> None:
+        """Raise what the first one that failed has raised."""
+        for result in self.results:
+            result.maybe_throw(callback=callback, propagate=propagate)
+
+    maybe_reraise = maybe_throw
+
+    # -- waiting ---------------------------------------------------------------------------------------------
+
+    @property
+    def supports_native_join(self) -> bool:
+        """Whether the results' store tells of each as it comes."""
+        return bool(self.results) and all(result.supports_native_join for result in self.results)
+
+    def get(
+        self,
+        timeout: float | None = None,
+        propagate: bool = True,
+        interval: float = 0.5,
+        callback: Callable[[str, Any], object] | None = None,
+        no_ack: bool = True,
+        on_message: Callable[[Meta], object] | None = None,
+        disable_sync_subtasks: bool = True,
+        on_interval: Callable[[], object] | None = None,
+    ) -> Any:
+        """Wait for all and return what they returned, in order: :meth:`join_native` where it is there, or :meth:`join`.
+
+        Arguments and errors are those of ``AsyncResult.get``; ``timeout`` is for all together. With ``callback``,
+        which is called with each id and value, nothing is gathered.
+        """
+        join = self.join_native if self.supports_native_join else self.join
+        return join(
+            timeout=timeout, propagate=propagate, interval=interval, callback=callback, no_ack=no_ack,
+            on_message=on_message, disable_sync_subtasks=disable_sync_subtasks, on_interval=on_interval,
+        )  # fmt: skip
+
+    def join(
+        self,
+        timeout: float | None = None,
+        propagate: bool = True,
+        interval: float = 0.5,
+        callback: Callable[[str, Any], object] | None = None,
+        no_ack: bool = True,
+        on_message: Callable[[Meta], object] | None = None,
+        disable_sync_subtasks: bool = True,
+        on_interval: Callable[[], object] | None = None,
+    ) -> list[Any]:
+        """Wait for one after the other, in order; see :meth:`get`. Empty with ``callback``."""
+        if disable_sync_subtasks:
+            assert_will_not_block()
+        if on_message is not None:
+            raise ImproperlyConfigured("on_message needs join_native")
+        until = None if timeout is None else time.monotonic() + timeout
+        gathered = []
+        for result in self.results:
+            value = result.get(
+                timeout=None if until is None else max(until - time.monotonic(), 0.0),
+                propagate=propagate, interval=interval, no_ack=no_ack, on_interval=on_interval,
+                disable_sync_subtasks=disable_sync_subtasks,
+            )  # fmt: skip
+            if callback is None:
+                gathered.append(value)
+            else:
+                callback(result.id, value)
+        return gathered
+
+    def join_native(
+        self,
+        timeout: float | None = None,
+        propagate: bool = True,
+        interval: float = 0.5,
+        callback: Callable[[str, Any], object] | None = None,
+        no_ack: bool = True,
+        on_message: Callable[[Meta], object] | None = None,
+        on_interval: Callable[[], object] | None = None,
+        disable_sync_subtasks: bool = True,
+    ) -> list[Any] | None:
+        """Take results as they come; see :meth:`get`. Raises at the first that failed, whichever it is."""
+        if disable_sync_subtasks:
+            assert_will_not_block()
+        values: dict[str, Any] = {}
+        leaves = {leaf.id: leaf for leaf in self.leaves()}
+        for task_id, _ in self.iter_native(timeout, interval, no_ack, on_message, on_interval):
+            value = leaves[task_id].maybe_throw(propagate=propagate)
+            if callback is None:
+                values[task_id] = value
+            else:
+                callback(task_id, value)
+        return None if callback is not None else self.gathered(values)
+
+    def iter_native(
+        self,
+        timeout: float | None = None,
+        interval: float = 0.5,
+        no_ack: bool = True,
+        on_message: Callable[[Meta], object] | None = None,
+        on_interval: Callable[[], object] | None = None,
+    ) -> Iterator[tuple[str, Meta]]:
+        """Yield the id and the final document of every call in it, as they come. Raises TimeoutError."""
+        until = None if timeout is None else time.monotonic() + timeout
+        arrived: queue.SimpleQueue[tuple[AsyncResult, Meta]] = queue.SimpleQueue()
+        leaves = {leaf.id: leaf for leaf in self.leaves() if not leaf.ignored}
+
+        def tell(leaf: AsyncResult) -> Callable[[Meta], object]:
+            return lambda meta: arrived.put((leaf, meta))
+
+        cancels = [leaf.watch(tell(leaf)) for leaf in leaves.values()]
+        try:
+            for _ in leaves:
+                leaf, meta = _next(arrived, until, interval if on_interval is not None else None, on_interval)
+                if on_message is not None:
+                    on_message(meta)
+                yield leaf.id, leaf.remember(meta)
+        finally:
+            for cancel in cancels:
+                cancel()
+
+    async def aget(
+        self,
+        timeout: float | None = None,
+        propagate: bool = True,
+        callback: Callable[[str, Any], object] | None = None,
+        disable_sync_subtasks: bool = True,
+    ) -> list[Any]:
+        """:meth:`get` for programs on asyncio. Empty with ``callback``."""
+        import asyncio  # most programs that read results are not on asyncio, and it is large
+
+        options = {"propagate": propagate, "disable_sync_subtasks": disable_sync_subtasks}
+        waits = [asyncio.ensure_future(result.aget(**options)) for result in self.results]
+        try:
+            async with asyncio.timeout(timeout):
+                values = await asyncio.gather(*waits)
+        except builtins.TimeoutError:
+            raise TimeoutError("The operation timed out.") from None
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if callback is None:
+            return values
+        for result, value in zip(self.results, values, strict=True):
+            callback(result.id, value)
+        return []
+
+    # -- acting ----------------------------------------------------------------------------------------------
+
+    def forget(self) -> None:
+        """Delete the stored results."""
+        for result in self.results:
+            result.forget()
+
+    def revoke(
+        self,
+        connection: Any = None,
+        terminate: bool = False,
+        signal: str | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Tell all workers not to run the calls; ``terminate`` also ends what is running."""
+        ids = [leaf.id for leaf in self.leaves()]
+        self.app.control.revoke(
+            ids, connection=connection, terminate=terminate, signal=signal, reply=wait, timeout=timeout
+        )
+
+
+class GroupResult(ResultSet):
+    """The results of a group, which has an id of its own. ``parent`` is the result of what came before the group."""
+
+    def __init__(
+        self,
+        id: str | None = None,
+        results: Iterable[Any] | None = None,
+        parent: Any = None,
+        app: ResultApp | None = None,
+        **_: Any,
+    ) -> None:
+        super().__init__(results, app)
+        self.id = id
+        self.parent = parent
+
+    @property
+    def children(self) -> list[Any]:
+        """Its members."""
+        return self.results
+
+    # -- keeping ---------------------------------------------------------------------------------------------
+
+    def save(self, backend: Any = None) -> None:
+        """Keep what belongs to the group in the store, for :meth:`restore` and for as long as results are kept."""
+        chords_of(backend or self.backend).save_group(str(self.id), self.as_tuple())
+
+    def delete(self, backend: Any = None) -> None:
+        """Undo :meth:`save`."""
+        chords_of(backend or self.backend).delete_group(str(self.id))
+
+    @classmethod
+    def restore(cls, id: str, backend: Any = None, app: Any = None) -> GroupResult | None:
+        """Return the group that was saved under ``id``, or None."""
+        app = app or current.current_app()
+        tree = chords_of(backend or app.backend).restore_group(id)
+        found: GroupResult | None = None if tree is None else result_from_tuple(tree, app)
+        return found
+
+    def as_tuple(self) -> tuple[tuple[str | None, Any], list[Any]]:
+        """The form in which a group's result travels."""
+        above = None if self.parent is None else self.parent.as_tuple()
+        return (self.id, above), [result.as_tuple() for result in self.results]
+
+    def as_list(self) -> list[Any]:
+        """The ids of the group and of its parents."""
+        return [self.id, *([] if self.parent is None else self.parent.as_list())]
+
+    def __bool__(self) -> bool:
+        return bool(self.id or self.results)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, GroupResult):
+            return (other.id, other.results, other.parent) == (self.id, self.results, self.parent)
+        return other == self.id if isinstance(other, str) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.id} [{', '.join(str(result.id) for result in self.results)}]>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.id, self.results, self.parent)
+
+
+def _next(
+    arrived: queue.SimpleQueue[Any], until: float | None, interval: float | None, on_interval: Any
+) -> tuple[AsyncResult, Meta]:
+    """Wait for the next document, with ``on_interval`` called at least every ``interval`` seconds."""
+    while True:
+        left = None if until is None else max(until - time.monotonic(), 0.0)
+        wait = left if interval is None else min(max(interval, 0.001), left if left is not None else interval)
+        try:
+            found: tuple[AsyncResult, Meta] = arrived.get(timeout=wait)
+            return found
+        except queue.Empty:
+            if until is not None and time.monotonic() >= until:
+                raise TimeoutError("The operation timed out.") from None
+            if on_interval is not None:
+                on_interval()
