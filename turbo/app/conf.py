@@ -3,7 +3,8 @@
 Read by everything that has an app. Precedence: a setting's environment variable, then what was set on the app
 (constructor, ``app.conf.x = …``, ``update``), then defaults added by libraries, then the configuration object,
 then the declared default. The object is read at the first look-up, so it may be named before it can be
-imported. It must never know what a setting is for: meaning is declared in ``app.settings``.
+imported. In a worker nothing changes any more once it has started. It must never know what a setting is for: meaning
+is declared in ``app.settings``.
 """
 
 from __future__ import annotations
@@ -13,33 +14,30 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from copy import deepcopy
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from turbo.app.addresses import broker_url, store_url
-from turbo.app.loading import resolve
+from turbo.app.configuration_object import MISSING, ConfigurationObject
 from turbo.app.setting import Setting, Status
 from turbo.app.settings import OLD_NAMES, SETTINGS
 from turbo.exceptions import ImproperlyConfigured
 
-_MISSING: Final = object()
-_NEW_TO_OLD: Final = {new: old for old, new in OLD_NAMES.items()}
 _SECRET: Final = re.compile("API|TOKEN|KEY|SECRET|PASS|SIGNATURE|DATABASE|PROFANITIES", re.IGNORECASE)
 #: A password in a URL, up to the last @ of it: one that is not escaped must not leave its tail readable.
 _CREDENTIALS: Final = re.compile(r"(?<=://)([^:@/\s]*):\S*?(?=@[^@\s;,]*(?:[;,\s]|$))")
 _IN_QUERY: Final = re.compile(r"(?<=[?&])([^=&\s]*(?:pass|secret|token|key)[^=&\s]*)=[^&\s]*", re.IGNORECASE)
 _MASK: Final = "********"
+_STARTED: Final = "this worker has started; settings are made where the app is, or in a receiver of celeryd_init"
 _OWN: Final = frozenset(
     {
         "_changes",
         "_layers",
-        "_source",
-        "_given",
-        "_silent",
-        "_namespace",
+        "_object",
         "_cache",
         "_defaults",
         "_on_load",
         "_loading",
+        "_frozen",
         "version",
     }
 )
@@ -88,32 +86,34 @@ class Settings(MutableMapping[str, Any]):
         put = object.__setattr__
         put(self, "_changes", {canonical(k): v for k, v in (changes or {}).items()})
         put(self, "_layers", [])
-        put(self, "_given", source)
-        put(self, "_source", _MISSING)
-        put(self, "_silent", silent)
-        put(self, "_namespace", namespace)
+        put(self, "_object", ConfigurationObject(source, namespace=namespace, silent=silent))
         put(self, "_cache", {})
         put(self, "_defaults", {})
         put(self, "_on_load", on_load)
         put(self, "version", 0)
         put(self, "_loading", threading.local())
+        put(self, "_frozen", False)
 
     def use(self, source: object, *, namespace: str | None = None, silent: bool = False) -> None:
         """Take ``source`` (mapping, module, object, or the path of one) as the configuration object.
 
         ``namespace`` is the prefix of its names; ``silent`` lets a source that cannot be imported count as
-        empty. Nothing is imported before something is read.
+        empty. Nothing is imported before something is read. Raises ImproperlyConfigured once :meth:`freeze` was called.
         """
-        put = object.__setattr__
-        put(self, "_given", source)
-        put(self, "_source", _MISSING)
-        put(self, "_silent", silent)
-        if namespace is not None:
-            put(self, "_namespace", namespace)
+        if self._frozen:
+            raise ImproperlyConfigured(f"no configuration can be named any more: {_STARTED}")
+        namespace = self._object.namespace if namespace is None else namespace
+        object.__setattr__(self, "_object", ConfigurationObject(source, namespace=namespace, silent=silent))
         self._changed()
 
     def add_defaults(self, defaults: Mapping[str, Any]) -> None:
-        """Put ``defaults`` between what was set on the app and the configuration object."""
+        """Put ``defaults`` between what was set on the app and the configuration object.
+
+        Raises ImproperlyConfigured once :meth:`freeze` was called, for defaults that would change something.
+        """
+        for name, value in defaults.items():
+            if self._frozen and not self.is_set(name):
+                self._must_stay(canonical(name), value)
         self._layers.insert(0, {canonical(k): v for k, v in defaults.items()})
         self._changed()
 
@@ -134,7 +134,7 @@ class Settings(MutableMapping[str, Any]):
         complete = _COMPLETED.get(canonical(name))
         if complete is not None:
             value = complete(value, self)
-        if value is _MISSING:
+        if value is MISSING:
             raise KeyError(name)
         cache[name] = value
         return value
@@ -142,14 +142,14 @@ class Settings(MutableMapping[str, Any]):
     def _look_up(self, name: str) -> Any:
         setting = SETTINGS.get(name)
         value = self._explicit(name)
-        if value is None or value is _MISSING:
+        if value is None or value is MISSING:
             other = _FALLBACKS.get(name)
             if other is not None:
                 found = self.get(other)
                 if found is not None:
                     return found
-        if value is _MISSING:
-            return _MISSING if setting is None else self._default(setting)
+        if value is MISSING:
+            return MISSING if setting is None else self._default(setting)
         if setting is None:
             return value
         try:
@@ -158,7 +158,7 @@ class Settings(MutableMapping[str, Any]):
             raise ImproperlyConfigured(str(exc)) from exc
 
     def _explicit(self, name: str) -> Any:
-        """What somebody set ``name`` to, or _MISSING."""
+        """What somebody set ``name`` to, or MISSING."""
         setting = SETTINGS.get(name)
         if setting is not None and setting.env:
             text = os.environ.get(setting.env)
@@ -167,11 +167,9 @@ class Settings(MutableMapping[str, Any]):
         for layer in (self._changes, *self._layers):
             if name in layer:
                 return layer[name]
-        for candidate in self._names_in_source(name):
-            value = self._read_source(candidate)
-            if value is not _MISSING:
-                return value
-        return _MISSING
+        if not self._object.loaded:
+            self._load()
+        return self._object.get(name)
 
     def _default(self, setting: Setting) -> Any:
         """The declared default; containers are copied once per app, since programs add to them."""
@@ -179,58 +177,23 @@ class Settings(MutableMapping[str, Any]):
             return setting.default
         return self._defaults.setdefault(setting.name, deepcopy(setting.default))
 
-    def _names_in_source(self, name: str) -> Iterator[str]:
-        prefix = self._namespace
-        if prefix:
-            prefix = prefix.rstrip("_") + "_"
-            yield prefix + (name.upper() if prefix.isupper() else name)
-        yield name
-        if name in _NEW_TO_OLD:
-            yield _NEW_TO_OLD[name]
-
-    def _read_source(self, name: str) -> Any:
-        source = self._source
-        if source is _MISSING:
-            source = self._load()
-        if isinstance(source, Mapping):
-            return source.get(name, _MISSING)
-        return getattr(source, name, _MISSING)
-
-    def _load(self) -> object:
+    def _load(self) -> None:
         """Import the configuration object. Another thread that needs it meanwhile does the same.
 
         Code that runs meanwhile on this thread (the hook, the object's own module) finds it empty.
         """
-        put, mine = object.__setattr__, self._loading
+        mine = self._loading
         if getattr(mine, "now", False):
-            return {}
+            return
         mine.now = True
         try:
             if self._on_load is not None:
                 self._on_load()
-            given = self._given
-            source = self._imported(given)
+            self._object.load()
         finally:
             mine.now = False
             # What was looked up meanwhile is what an empty configuration says.
-            put(self, "_cache", {})
-        if self._given is given:
-            put(self, "_source", source)
-        return source
-
-    def _imported(self, given: object) -> object:
-        """The configuration object that ``given`` names, which must not mix old names with new ones."""
-        if given is None:
-            given = os.environ.get("CELERY_CONFIG_MODULE") or {}
-        try:
-            source = resolve(given)
-        except (ImportError, AttributeError):
-            if not self._silent:
-                raise
-            source = {}
-        if not self._namespace:
-            _check_names(set(source) if isinstance(source, Mapping) else set(dir(source)))
-        return cast("object", source)
+            object.__setattr__(self, "_cache", {})
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -255,7 +218,10 @@ class Settings(MutableMapping[str, Any]):
     # -- writing ---------------------------------------------------------------------------------------------
 
     def __setitem__(self, name: str, value: Any) -> None:
-        self._changes[canonical(name)] = value
+        name = canonical(name)
+        if self._frozen:
+            self._must_stay(name, value)
+        self._changes[name] = value
         self._changed()
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -264,14 +230,35 @@ class Settings(MutableMapping[str, Any]):
         self[name] = value
 
     def __delitem__(self, name: str) -> None:
-        del self._changes[canonical(name)]
+        name = canonical(name)
+        if self._frozen and name in SETTINGS:
+            raise ImproperlyConfigured(f"{name} stays as it is: {_STARTED}")
+        del self._changes[name]
         self._changed()
+
+    def freeze(self) -> None:
+        """Let no setting change from now on: a worker starts, and what it has read holds until it ends.
+
+        Setting one to another value raises ImproperlyConfigured. Names that are no settings of turbo's stay free.
+        """
+        object.__setattr__(self, "_frozen", True)
+
+    def _must_stay(self, name: str, value: Any) -> None:
+        if name not in SETTINGS:
+            return
+        now = self[name]
+        try:
+            same = now == SETTINGS[name].convert(value)
+        except ValueError:
+            same = False
+        if not same:
+            raise ImproperlyConfigured(f"{name} stays {_censor(name, now)!r}: {_STARTED}")
 
     # -- views -----------------------------------------------------------------------------------------------
 
     def is_set(self, name: str) -> bool:
         """Tell whether anybody set ``name``, whatever the value."""
-        return self._explicit(canonical(name)) is not _MISSING
+        return self._explicit(canonical(name)) is not MISSING
 
     def first(self, *names: str) -> Any:
         """Return the first of these settings that is not None, or None."""
@@ -328,21 +315,3 @@ def _censor(name: str, value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_censor(name, v) for v in value) if type(value) in (list, tuple) else value
     return value
-
-
-def _check_names(have: set[str]) -> None:
-    """Refuse a configuration object that sets some settings by old names and others by new ones."""
-    new = have & SETTINGS.keys()
-    old = have & OLD_NAMES.keys()
-    if not new or not old:
-        return
-    rename: Mapping[str, str] = OLD_NAMES if len(new) >= len(old) else _NEW_TO_OLD
-    lines = sorted(
-        f"{name:<36} -> {rename[name]}"
-        for name in (old if rename is OLD_NAMES else new)
-        if rename.get(name, name) not in have
-    )
-    if lines:
-        raise ImproperlyConfigured(
-            "the configuration mixes old and new names of settings; rename these:\n" + "\n".join(lines)
-        )

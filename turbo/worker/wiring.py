@@ -61,6 +61,9 @@ def run(app: Turbo | HostedApp, options: WorkerOptions, worker: Worker | None = 
     executor = app.executor(told) if isinstance(app, HostedApp) else native(app, told)
     commands = app.commands(options) if isinstance(app, HostedApp) else NativeCommands(app)
     control = control_options(app.conf, options)
+    if not isinstance(app, HostedApp):
+        # All that master and children do from here on was decided by it.
+        app.conf.freeze()
     spawner = start_spawner(
         child_main(options.hostname, executor),
         title=lambda: setproctitle.setproctitle(f"[turbo: {options.hostname}:Spawner]"),

@@ -42,6 +42,12 @@ def look(self, names):
     return {name: self.request.get(name) for name in names}
 
 
+@app.task(bind=True, name="sets")
+def sets(self, **settings):
+    self.app.conf.update(settings)
+    return self.app.conf.task_time_limit
+
+
 @app.task(name="where")
 def where():
     return [current_task.name, current_task.request.id, current_app.main]
@@ -214,6 +220,13 @@ def test_the_current_task_and_its_own_call(asked: Asked) -> None:
     result = asked.send("where")
     assert result.get(timeout=20) == ["where", result.id, "asked"]
     assert asked.send("through", 5).get(timeout=20) == ["called", 5]
+
+
+@pytest.mark.row("CF1")
+def test_the_settings_of_a_worker_are_fixed_when_it_starts(asked: Asked) -> None:
+    with pytest.raises(Exception, match="task_time_limit stays None: this worker has started"):
+        asked.send("sets", task_time_limit=7).get(timeout=20)
+    assert asked.send("sets", shop_colour="red").get(timeout=20) is None
 
 
 @pytest.mark.row("RT1", "RT2", "RT7", "RT19", "RT21", "RT22", "TM1")

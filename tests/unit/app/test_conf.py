@@ -271,3 +271,43 @@ def test_a_configuration_that_fails_to_load_fails_each_time() -> None:
     for _ in range(2):
         with pytest.raises(ModuleNotFoundError):
             _ = conf.task_default_queue
+
+
+@pytest.mark.row("CF1")
+class TestFrozen:
+    @pytest.fixture
+    def conf(self) -> Settings:
+        made = Settings({"task_time_limit": 10, "redis_password": "secret"}, source={"timezone": "Europe/Vienna"})
+        made.freeze()
+        return made
+
+    def test_no_setting_changes(self, conf: Settings) -> None:
+        version = conf.version
+        with pytest.raises(ImproperlyConfigured, match=r"task_time_limit stays 10.*this worker has started"):
+            conf.task_time_limit = 20
+        with pytest.raises(ImproperlyConfigured, match=r"task_time_limit stays 10"):
+            conf.task_time_limit = "soon"
+        with pytest.raises(ImproperlyConfigured, match="task_acks_late"):
+            conf.update(CELERY_ACKS_LATE=True)
+        with pytest.raises(ImproperlyConfigured, match="task_time_limit"):
+            del conf["task_time_limit"]
+        with pytest.raises(ImproperlyConfigured, match="configuration"):
+            conf.use({"task_time_limit": 20})
+        with pytest.raises(ImproperlyConfigured, match="task_soft_time_limit"):
+            conf.add_defaults({"task_soft_time_limit": 5})
+        assert (conf.task_time_limit, conf.task_acks_late, conf.version) == (10, False, version)
+
+    def test_a_password_is_not_shown(self, conf: Settings) -> None:
+        with pytest.raises(ImproperlyConfigured) as raised:
+            conf.redis_password = "other"
+        assert "secret" not in str(raised.value)
+
+    def test_what_changes_nothing_is_no_error(self, conf: Settings) -> None:
+        conf.update(task_time_limit="10", timezone="Europe/Vienna", task_acks_late=False)
+        conf.add_defaults({"task_time_limit": 20})
+        assert (conf.task_time_limit, conf.timezone) == (10, "Europe/Vienna")
+
+    def test_names_of_the_programs_own_are_free(self, conf: Settings) -> None:
+        conf.my_colour = "red"
+        conf.my_colour = "blue"
+        assert conf.my_colour == "blue"
