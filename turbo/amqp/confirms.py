@@ -24,9 +24,11 @@ class Published(IntEnum):
     NACKED = 2
     #: It was mandatory and no queue wanted it.
     RETURNED = 3
-    #: It was not sent, or the broker's answer never came: too many waiting, stopped, or the broker closes the
-    #: channel whenever it is sent (no such exchange, not allowed, too large).
+    #: It was not sent, or the broker's answer never came: too many waiting, or stopped.
     FAILED = 4
+    #: It will never be taken: it does not fit into frames, or the broker closes the channel whenever it is sent (no
+    #: such exchange, not allowed, too large).
+    REFUSED = 5
 
 
 @dataclass(slots=True, eq=False)

@@ -266,4 +266,4 @@ class Outbox:
         self._queue.extendleft(reversed(messages))
         self._queue_bytes += sum(message.size for message in messages)
         if culprit is not None:
-            self._end(culprit, Published.FAILED)
+            self._end(culprit, Published.REFUSED)

@@ -112,7 +112,7 @@ class PublishChannel:
                         small, gathered = [], 0
             except ValueError as error:
                 logger.error("message to %r cannot be sent: %s", message.exchange, error)
-                self._answered(message, Published.FAILED)
+                self._answered(message, Published.REFUSED)
         self._write(small)
         return taken
 

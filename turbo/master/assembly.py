@@ -106,7 +106,7 @@ def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEvent
     extended_by = options.hostname if blueprint.result_extended else ""
     verdicts = Verdicts(blueprint.tasks, stores=blueprint.stores, extended_by=extended_by)
     judge = blueprint.judge or NativeJudge()
-    settlement = Settlement(outbox, store, ledger, dispatcher)
+    settlement = Settlement(outbox, store, ledger, dispatcher, verdicts)
     judge.begin(loop, verdicts, settlement.store)
     limits = HardLimits(loop, judge)
     twins = Twins(dispatcher, settlement, verdicts)

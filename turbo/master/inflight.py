@@ -40,8 +40,10 @@ class Delivery:
     unconfirmed = 0
     #: States on its way that the store has not answered for yet.
     unstored = 0
-    #: One of its publishes was not taken by the broker.
-    unsent = False
+    #: One of its publishes was not taken by the broker: which and why.
+    unsent = ""
+    #: Nor would it be if the task ran again.
+    hopeless = False
     #: The verb to carry out once publishes and result are safe; None until the outcome is known.
     final: Verb | None = None
     store: StoreRequest | None = None

@@ -2,7 +2,8 @@
 
 Runs in the master. Before it: ``master.outcomes`` (what a child reported) and ``master.verdicts`` (what the master
 decided itself). After it: ``amqp.link`` carries out the verb. The order is a promise: nothing is acknowledged
-before everything that its task sent is confirmed and its result is stored. A task's own next attempt leaves only when
+before everything that its task sent is confirmed and its result is stored. A task of which something was not taken
+runs again, or has failed where that cannot be or would not help. A task's own next attempt leaves only when
 the store has answered for the states of this one: it could run elsewhere at once, and end before they are stored.
 """
 
@@ -14,8 +15,9 @@ from typing import TYPE_CHECKING
 from turbo import failpoint
 from turbo.amqp.outbox import Published
 from turbo.backends.store import ResultWrite
+from turbo.exceptions import OperationalError
 from turbo.policy.delivery_lifecycle import State
-from turbo.policy.settling import Verb
+from turbo.policy.settling import Ending, Verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from turbo.backends.store import ResultStore, StoreOutcome
     from turbo.master.dispatcher import Dispatcher
     from turbo.master.inflight import Delivery, Ledger
+    from turbo.master.verdicts import Verdicts
     from turbo.ring.frames import Asked, PublishRequest, StoreRequest
 
 logger = logging.getLogger(__name__)
@@ -33,11 +36,14 @@ logger = logging.getLogger(__name__)
 class Settlement:
     """Waits for what must come before a settlement, then settles, each delivery exactly once."""
 
-    def __init__(self, outbox: Outbox, store: ResultStore, ledger: Ledger, dispatcher: Dispatcher) -> None:
+    def __init__(
+        self, outbox: Outbox, store: ResultStore, ledger: Ledger, dispatcher: Dispatcher, verdicts: Verdicts
+    ) -> None:
         self._outbox = outbox
         self._store = store
         self._ledger = ledger
         self._dispatcher = dispatcher
+        self._verdicts = verdicts
         #: Next attempts that wait for states of the attempt before.
         self._waiting: dict[Delivery, list[tuple[PublishRequest, bool]]] = {}
         #: Called when a delivery of a lost connection has ended, with it.
@@ -58,8 +64,9 @@ class Settlement:
     def publish(self, delivery: Delivery | None, request: PublishRequest, *, essential: bool = False) -> None:
         """Send what a task published; its own settlement waits for the confirm.
 
-        When the broker does not take the message, the delivery is requeued instead of settled as decided. An
-        ``essential`` message must also have found a queue.
+        When the broker does not take the message, the delivery is requeued instead of settled as decided; it fails
+        where it was acknowledged before, and where the broker will never take it. An ``essential`` message must also
+        have found a queue, and is the master's own: what the broker says of it is not the task's fault.
         """
         if delivery is None:
             self._outbox.publish(
@@ -177,14 +184,12 @@ class Settlement:
         delivery.unconfirmed -= 1
         if result is not Published.CONFIRMED:
             self.failed_publishes += 1
-            logger.error(
-                "A message that a task sent to exchange %r with routing key %r was not taken by the broker: %s",
-                request.exchange,
-                request.routing_key,
-                result.name.lower(),
-            )
+            what = f"sent to exchange {request.exchange!r} with routing key {request.routing_key!r}"
+            why = f"A message that a task {what} was not taken by the broker: {result.name.lower()}"
+            logger.error(why)
             if essential or result is not Published.RETURNED:
-                delivery.unsent = True
+                delivery.unsent = why
+                delivery.hopeless |= result is Published.REFUSED and not essential
         if delivery.asked is not None and not delivery.unconfirmed:
             self._store_asked(delivery)
         elif delivery.final is not None and not delivery.unconfirmed:
@@ -216,7 +221,11 @@ class Settlement:
         self.store(asked.store, stored)
 
     def _store_then_settle(self, delivery: Delivery) -> None:
-        if delivery.unsent:
+        if delivery.unsent and (delivery.acked or delivery.hopeless):
+            # As below; but it cannot run again, or would end in the same way for ever.
+            error = OperationalError(delivery.unsent)
+            delivery.final, delivery.store = self._verdicts.failure(delivery, Ending.FAILURE, error)
+        elif delivery.unsent:
             # Part of the task's effect is lost, so it has to run again; a result would say otherwise.
             delivery.final, delivery.store = Verb.REQUEUE, None
         elif delivery.unkept and delivery.final is Verb.ACK:

@@ -110,6 +110,15 @@ def of_itself(self, error):
         self.request.retries)
 
 
+def misdirect(self, exchange):
+    app.send_task("where", exchange=exchange, routing_key="k", declare=())
+    return "sent"
+
+
+app.task(bind=True, name="misdirected")(misdirect)
+app.task(bind=True, name="misdirected late", acks_late=True)(misdirect)
+
+
 class Point(BaseModel):
     x: int
     y: int = 0
@@ -260,6 +269,17 @@ def test_one_that_cannot_be_sent_again_is_rejected(asked: Asked) -> None:
         result.get(timeout=20)
     assert type(raised.value).__name__ == "EncodeError"
     asked.worker.wait_for_line(rf"Task unsendable\[{result.id}\] rejected: reject requeue=False")
+
+
+@pytest.mark.row("P25")
+@pytest.mark.parametrize("name", ["misdirected", "misdirected late"])
+def test_one_that_sends_what_the_broker_never_takes_fails(asked: Asked, name: str) -> None:
+    """It would end so for ever; without a word, whoever waits for its result would wait for ever."""
+    result = asked.send(name, "no such exchange")
+    with pytest.raises(Exception, match="'no such exchange'.*not taken by the broker: refused") as raised:
+        result.get(timeout=20)
+    assert type(raised.value).__name__ == "OperationalError"
+    assert asked.send(name, "amq.topic").get(timeout=20) == "sent"
 
 
 @pytest.mark.row("RT17")

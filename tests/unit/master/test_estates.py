@@ -43,9 +43,9 @@ class World:
         judge: Any = BadJudge()
         nothing: Any = None
         self.dispatcher = Dispatcher(loop, max_tasks_per_child=None)
-        settlement = Settlement(outbox, store, self.ledger, self.dispatcher)
-        settlement.settle_through(broker)
         verdicts = Verdicts({"t": TaskOptions("t", acks_late=not early)}, stores=True)
+        settlement = Settlement(outbox, store, self.ledger, self.dispatcher, verdicts)
+        settlement.settle_through(broker)
         outcomes = Outcomes(self.dispatcher, settlement, nothing, judge)
         retries = LostRetries(settlement, verdicts, judge)
         self.lost = LostChild(self.dispatcher, outcomes, settlement, verdicts, judge, nothing, retries)

@@ -81,7 +81,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger = Ledger()
         self.dispatcher = Dispatcher(loop, max_tasks_per_child=None)
         verdicts = Verdicts(TASKS, stores=True)
-        settlement = Settlement(outbox, store, self.ledger, self.dispatcher)
+        settlement = Settlement(outbox, store, self.ledger, self.dispatcher, verdicts)
         settlement.settle_through(broker)
         self.twins = Twins(self.dispatcher, settlement, verdicts)
         settlement.on_void_ended = self.twins.ended

@@ -50,10 +50,11 @@ class World:
         self.broker.deliver(1)
         anything: Any = self
         loop: Any = Loop()
-        settlement = Settlement(anything.outbox, anything.store, ledger, Dispatcher(loop, max_tasks_per_child=None))
-        settlement.settle_through(anything.broker)
         options = {"retry_on_worker_lost": True, "acks_late": True, **options}
         self.verdicts = Verdicts({"t": TaskOptions("t", **options)}, stores=stores)
+        dispatcher = Dispatcher(loop, max_tasks_per_child=None)
+        settlement = Settlement(anything.outbox, anything.store, ledger, dispatcher, self.verdicts)
+        settlement.settle_through(anything.broker)
         self.retries = LostRetries(settlement, self.verdicts, anything.judge)
         self.delivery = Delivery(1, QUEUE, 1, deliver_args(1, False), header, BODY)
         ledger.add(self.delivery)

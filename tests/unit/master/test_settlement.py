@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ from turbo.amqp.outbox import Published
 from turbo.backends.store import StoreOutcome
 from turbo.master.inflight import Delivery, Ledger
 from turbo.master.settlement import Settlement
+from turbo.master.verdicts import Verdicts
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.settling import Verb
+from turbo.policy.task_options import TaskOptions
 from turbo.ring.frames import Asked, PublishRequest, StoreRequest, pack_publish, unpack_publish
 
 NEXT = PublishRequest("", "q", b"header", b"next", True, True)
@@ -29,7 +32,8 @@ class World:
         broker: Any = self.broker
         nobody: Any = None
         ledger = Ledger()
-        self.settlement = Settlement(outbox, store, ledger, nobody)
+        verdicts = Verdicts({"t": TaskOptions("t", acks_late=True)}, stores=True)
+        self.settlement = Settlement(outbox, store, ledger, nobody, verdicts)
         self.settlement.settle_through(broker)
         ledger.begin_epoch(self.broker.open())
         self.broker.queue.append(Message("id", "t", header_of("id", "t")))
@@ -45,11 +49,11 @@ class World:
     def answer(self, outcome: StoreOutcome) -> None:
         self.store.waiting.pop(0)[1](outcome)
 
-    def confirm_all(self) -> None:
+    def confirm_all(self, how: Published = Published.CONFIRMED) -> None:
         waiting, self.outbox.waiting = self.outbox.waiting, []
         for _key, _header, _body, done in waiting:
             assert done is not None
-            done(Published.CONFIRMED)
+            done(how)
 
 
 def state() -> StoreRequest:
@@ -112,6 +116,48 @@ def test_a_worker_that_ends_sends_what_waits_for_a_store_that_is_away() -> None:
     assert world.sent() == [b"next"]
     world.answer(StoreOutcome.FAILED)
     assert world.sent() == [b"next"], "and not twice"
+
+
+class TestWhatTheBrokerDoesNotTake:
+    """A task of which something was lost runs again where it can and that may help, and else has failed."""
+
+    @pytest.mark.parametrize("how", [Published.NACKED, Published.FAILED])
+    def test_it_runs_again(self, how: Published) -> None:
+        world = World()
+        world.settlement.publish(world.delivery, OTHER)
+        world.settlement.finish(world.delivery, Verb.ACK, state())
+        world.confirm_all(how)
+        assert (world.store.waiting, world.broker.acked) == ([], [])
+        assert [message.id for message in world.broker.queue] == ["id"]
+
+    @pytest.mark.parametrize("request_", [NEXT, OTHER])
+    def test_it_fails_where_that_would_never_end(self, request_: PublishRequest) -> None:
+        world = World()
+        world.settlement.publish(world.delivery, request_)
+        world.settlement.finish(world.delivery, Verb.ACK, state())
+        world.confirm_all(Published.REFUSED)
+        self.has_failed(world, "refused")
+        assert [message.id for message in world.broker.acked] == ["id"]
+
+    @pytest.mark.parametrize("how", [Published.NACKED, Published.FAILED, Published.REFUSED])
+    def test_it_fails_where_its_message_was_acknowledged(self, how: Published) -> None:
+        world = World()
+        world.settlement.ack_early(world.delivery)
+        world.settlement.publish(world.delivery, OTHER)
+        world.settlement.finish(world.delivery, Verb.ACK, state())
+        world.confirm_all(how)
+        self.has_failed(world, how.name.lower())
+
+    def has_failed(self, world: World, why: str) -> None:
+        write, stored = world.store.waiting.pop()
+        document = json.loads(write.payload)
+        assert (document["task_id"], document["status"]) == ("id", "FAILURE")
+        assert document["result"]["exc_type"] == "OperationalError"
+        assert document["result"]["exc_message"] == [
+            f"A message that a task sent to exchange '' with routing key 'q' was not taken by the broker: {why}"
+        ]
+        stored(StoreOutcome.STORED)
+        assert world.delivery.state is State.SETTLED
 
 
 class TestAnOutcomeThatItsTaskWaitsFor:
