@@ -20,6 +20,7 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 ENDINGS = {
     "returned": Ending.SUCCESS,
     "raised": Ending.FAILURE,
+    "sent what the broker will never take": Ending.FAILURE,
     "asked for a retry": Ending.RETRY,
     "raised Ignore": Ending.IGNORE,
     "raised Reject": Ending.REJECT,
