@@ -110,7 +110,8 @@ class chain(Signature):
         if self.app.conf["task_always_eager"]:
             with allow_join_result():
                 return self.apply(args, kwargs, **options)
-        return self.run(args, kwargs, **{**self.options, **options})
+        given = {name: value for name, value in options.items() if value is not None}
+        return self.run(args, kwargs, **{**self.options, **given})
 
     def run(
         self,
@@ -154,7 +155,7 @@ class chain(Signature):
         result: Any = None
         for step in steps:
             if result is not None:
-                args, kwargs = (result.get(),), None
+                args, kwargs = (result.get(disable_sync_subtasks=False),), None
             before, result = result, step.apply(args, kwargs, **options)
             result.parent = before
             if isinstance(result, EagerResult) and result.state in (states.IGNORED, states.REJECTED):

@@ -98,7 +98,7 @@ class chord(Signature):
         """
         kwargs = dict(kwargs or {})
         args = (*(args or ()), *self.args) if args and not self.immutable else self.args
-        given = {name: value for name, value in options.items() if name not in _SENDERS}
+        given = {name: value for name, value in options.items() if value is not None and name not in _SENDERS}
         body = kwargs.pop("body", None) or self.body
         kwargs = {**self.kwargs.get("kwargs", {}), **kwargs}
         own = dict(self.options)
@@ -169,7 +169,7 @@ class chord(Signature):
         """Run the header and then the body here; return the body's result."""
         body = self.body if body is None else body
         header = _group_of(self.tasks, self.app, None)
-        return body.apply((header.apply(args, kwargs).get(propagate=propagate),))
+        return body.apply((header.apply(args, kwargs).get(propagate=propagate, disable_sync_subtasks=False),))
 
     # -- settling --------------------------------------------------------------------------------------------
 

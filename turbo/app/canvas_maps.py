@@ -47,7 +47,7 @@ class _Mapped(Signature):
         _, _, merged = self._merge((), {}, {name: value for name, value in options.items() if value is not None})
         merged.setdefault("route_name", _name(self.kwargs["task"]))
         work = {"task": plain(self.kwargs["task"]), "it": self.kwargs["it"]}
-        task = self.app.registered(self.task)
+        task = self.app.tasks.get(self.task)
         if task is None:
             return self.app.send_task(self.task, (), work, **merged)
         return task.apply_async((), work, **merged)

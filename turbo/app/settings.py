@@ -148,8 +148,7 @@ _TASK: Final = (
     works("task_time_limit", "float", None, "Seconds after which the child is killed.",
           old="CELERYD_TASK_TIME_LIMIT", cli="--time-limit"),
     works("task_track_started", "bool", False, "Store the state STARTED."),
-    accepted("task_allow_error_cb_on_chord_header", "bool", False, "Error callbacks on chord headers.",
-             "chords do not exist yet"),
+    works("task_allow_error_cb_on_chord_header", "bool", False, "A chord's link_error is its header's too."),
 )
 
 _WORKER: Final = (

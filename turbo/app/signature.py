@@ -137,7 +137,7 @@ class Signature(CallForm):
         """Send it; further arguments go before its own, further options over its own (None: no option)."""
         given = {name: value for name, value in options.items() if value is not None}
         args, kwargs, merged = self._merge(args, kwargs, given)
-        task: Task | None = self._type or self.app.registered(self.task)
+        task: Task | None = self._type or self.app.tasks.get(self.task)
         send = partial(self.app.send_task, self.task) if task is None else task.apply_async
         return send(args, kwargs, **merged)
 

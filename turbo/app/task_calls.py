@@ -1,19 +1,22 @@
-"""What can be asked of a task without sending it: signatures, a run in the caller's process, its logger.
+"""What can be asked of a task without sending it: signatures, a run in the caller's process, its logger, its place.
 
-Part of ``app.task.Task``. Signatures are ``app.signature``'s, running is ``app.eager``'s.
+Part of ``app.task.Task``. Signatures are ``app.signature``'s, running is ``app.eager``'s, what takes a running task's
+place is ``app.replacing``'s.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from turbo.app import eager, retrying
+from turbo.app import eager, replacing, retrying
 from turbo.app.calling import check_arguments
+from turbo.app.canvas_maps import chunks, xmap, xstarmap
 from turbo.app.signature import Signature
 from turbo.log_format import get_task_logger
 
 if TYPE_CHECKING:
     import logging
+    from collections.abc import Iterable
 
     from turbo.app.context import Context
     from turbo.app.task import Task
@@ -42,6 +45,37 @@ class TaskCalls:
     def si(self, *args: Any, **kwargs: Any) -> Signature:
         """The same, which as a callback is called with these arguments alone."""
         return self.signature(args, kwargs, immutable=True)
+
+    def map(self, it: Iterable[Any]) -> xmap:
+        """Return the call of this task with each of ``it``, all in one message."""
+        return xmap(self.s(), it, app=self._task.app)
+
+    def starmap(self, it: Iterable[Any]) -> xstarmap:
+        """The same, with each of ``it`` as all positional arguments."""
+        return xstarmap(self.s(), it, app=self._task.app)
+
+    def chunks(self, it: Iterable[Any], n: int) -> chunks:
+        """The same as :meth:`starmap`, in messages of ``n`` each."""
+        return chunks(self.s(), it, n, app=self._task.app)
+
+    def replace(self, sig: Any) -> Any:
+        """End this run and have ``sig`` run in its place: with its id, group, chord, callbacks and rest of the chain.
+
+        Write ``return self.replace(…)``: it raises Ignore, except where a task is run in the caller's own process.
+        Raises ImproperlyConfigured for an empty chain or for what is part of another chord.
+        """
+        return self.on_replace(replacing.replacement(self._task, sig))
+
+    def on_replace(self, sig: Any) -> Any:
+        """Called with what replaces the task, to send it; overriding it must end with ``super().on_replace(sig)``."""
+        return replacing.instead(self._task, sig)
+
+    def add_to_chord(self, sig: Any, lazy: bool = False) -> Any:
+        """Send ``sig`` as one part more of the chord that this call is a part of; ``lazy`` leaves sending to you.
+
+        Raises ValueError outside a chord, NotImplementedError where the result store cannot count.
+        """
+        return replacing.add_to_chord(self._task, sig, lazy)
 
     def signature_from_request(
         self,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -14,6 +16,7 @@ from turbo import chain, chord, chunks, group, signature, xmap, xstarmap
 from turbo.app.base import Turbo
 from turbo.app.signature import Signature, maybe_signature
 from turbo.app.task import Task
+from turbo.exceptions import Ignore, ImproperlyConfigured
 from turbo.result import AsyncResult, GroupResult
 
 
@@ -259,3 +262,142 @@ def test_subclasses(add: Task) -> None:
     made = pipeline(add.s(1), add.s(2))
     assert type(made) is pipeline and type(made | add.s(3)) is pipeline
     assert repr(made) == "proj.add(1) | proj.add(2)"
+
+
+# -- eager -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def eager() -> Turbo:
+    app = make_app(task_always_eager=True)
+    app.task(name="proj.add")(lambda x, y=0: x + y)
+    app.task(name="proj.total")(lambda numbers: sum(numbers))
+    return app
+
+
+@pytest.mark.row("CV2", "CV4", "CV5")
+def test_canvases_run_in_the_callers_process(eager: Turbo) -> None:
+    add, total = eager.tasks["proj.add"], eager.tasks["proj.total"]
+    last = chain(add.s(1, 2), add.s(3), add.s(4)).delay()
+    assert (last.get(), last.parent.get(), last.parent.parent.get()) == (10, 6, 3)
+    assert group(add.s(1, 2), add.s(3, 4))().get() == [3, 7]
+    assert chord([add.s(1, 2), add.s(3, 4)])(total.s()).get() == 10
+    whole = add.s(1, 1) | group(add.s(1), add.s(2)) | total.s() | group(add.s(10), add.s(20))
+    assert whole.apply_async().get() == [17, 27]
+    assert whole.apply().get() == [17, 27]
+    assert chain(add.s(1), group(), add.s(5)).apply().get() == 6
+    assert list(chain(group()).apply()) == [] and list(group([]).apply()) == []
+
+
+def test_callbacks_in_the_callers_process(eager: Turbo) -> None:
+    told: list[Any] = []
+    note = eager.task(name="proj.note")(lambda *args: told.append(args))
+    add, total = eager.tasks["proj.add"], eager.tasks["proj.total"]
+    chain(add.s(1, 2), add.s(3)).set(link=note.s("chain")).apply_async()
+    chord([add.s(1, 2)], total.s()).apply_async(link=note.s("chord"))
+    chain(add.s(1, 2), chord([add.s(1)], total.s())).set(link=note.s("inside")).apply_async()
+    assert told == [(6, "chain"), (3, "chord"), (4, "inside")]
+
+
+# -- in place of a running task ----------------------------------------------------------------------------------------
+
+
+def running(app: Turbo, body: Any, **request: Any) -> Any:
+    """Run a bound task as a child of a worker does, with this request."""
+    task = app.task(name=f"proj.running-{uuid4()}", bind=True)(body)
+    task.push_request(id="me", called_directly=False, root_id="root", **request)
+    try:
+        return task.run()
+    finally:
+        task.pop_request()
+
+
+@pytest.mark.row("CV14", "CA11")
+def test_a_task_is_replaced(app: Turbo, add: Task, sent: Recorder) -> None:
+    rest = [json.loads(json.dumps(add.s(9).set(task_id="nine"))), json.loads(json.dumps(add.s(8).set(task_id="eight")))]
+    told = json.loads(json.dumps(add.s(7)))
+    with pytest.raises(Ignore):
+        running(
+            app, lambda self: self.replace(add.s(1)), callbacks=[told], errbacks=[told], chain=rest, group="g",
+            group_index=2, replaced_task_nesting=1,
+        )  # fmt: skip
+    headers = sent.last.headers
+    assert (headers["id"], headers["root_id"], headers["parent_id"]) == ("me", "root", "me")
+    assert (headers["group"], headers["group_index"], headers["replaced_task_nesting"]) == ("g", 2, 2)
+    ((args, _, follows),) = bodies(sent)
+    assert args == [1]
+    assert [(step["options"]["task_id"], step["args"]) for step in follows["chain"]] == [("nine", [9]), ("eight", [8])]
+    assert [each["args"] for each in follows["callbacks"]] == [[7]] == [each["args"] for each in follows["errbacks"]]
+
+
+@pytest.mark.row("CV14")
+def test_the_chord_is_inherited(app: Turbo, add: Task, sent: Recorder) -> None:
+    body = json.loads(json.dumps(add.s(5)))
+    with pytest.raises(Ignore):
+        running(app, lambda self: self.replace(add.s(1)), group="g", group_index=2, chord=body)
+    headers = sent.last.headers
+    assert (headers["id"], headers["group"], headers["group_index"]) == ("me", "g", 2)
+    assert bodies(sent)[-1][2]["chord"] == body
+    with pytest.raises(Ignore):
+        running(app, lambda self: self.replace(add.s(1) | add.s(2)), group="g", group_index=2, chord=body)
+    follows = bodies(sent)[-1][2]
+    assert (sent.last.headers["group"], follows["chord"]) == (None, None), "the chain's last step is part of it"
+    (last,) = follows["chain"]
+    options = last["options"]
+    assert (options["task_id"], options["group_id"], options["group_index"], options["chord"]) == ("me", "g", 2, body)
+
+
+@pytest.mark.row("CV16")
+def test_a_group_takes_the_place_of_one_task() -> None:
+    app = make_app(backend="redis://nowhere")
+    add = app.task(name="proj.add")(lambda x, y=0: x + y)
+    replaced: list[Any] = []
+
+    class Replaced(app.Task):  # type: ignore[name-defined, misc]
+        def on_replace(self, sig: Any) -> Any:
+            replaced.append(sig)
+            return "done"
+
+    task = app.task(name="proj.own", bind=True, base=Replaced)(lambda self, sig: self.replace(sig))
+    for sig in (group(add.s(1), add.s(2)), chain(add.s(0), group(add.s(1), add.s(2)))):
+        task.push_request(id="me", called_directly=False)
+        assert task.run(sig) == "done"
+        task.pop_request()
+    first, second = replaced
+    assert shape(first) == ("chord", [1, 2], "celery.accumulate")
+    assert (first.body.kwargs, first.body.id) == ({"index": 0}, "me")
+    assert shape(second) == ("chain", 0, ("chord", [1, 2], "celery.accumulate"))
+
+
+def test_what_cannot_replace_a_task(app: Turbo, add: Task) -> None:
+    for sig in (add.s(1).set(chord=add.s(2)), chain()):
+        with pytest.raises(ImproperlyConfigured):
+            running(app, lambda self, sig=sig: self.replace(sig))
+
+
+def test_a_replaced_task_in_the_callers_process(eager: Turbo) -> None:
+    add = eager.tasks["proj.add"]
+    task = eager.task(name="proj.replaced", bind=True)(lambda self: self.replace(add.s(1, 2) | add.s(3)))
+    assert task.apply().get() == 6
+    assert task.delay().get() == 6
+
+
+@pytest.mark.row("CV15")
+def test_a_part_is_added_to_a_chord(app: Turbo, add: Task, sent: Recorder) -> None:
+    with pytest.raises(ValueError, match="chord"):
+        running(app, lambda self: self.add_to_chord(add.s(1)))
+    extended: list[str] = []
+
+    class Store:
+        chords = SimpleNamespace(extend=extended.append)
+
+    body = json.loads(json.dumps(add.s(5)))
+    task = app.task(name="proj.adding", bind=True)(lambda self, lazy: self.add_to_chord(add.s(1), lazy))
+    task.backend = Store()
+    task.push_request(id="me", called_directly=False, group="g", group_index=1, chord=body, root_id="root")
+    lazy = task.run(True)
+    assert (lazy.options["group_id"], sent.sent, extended) == ("g", [], ["g"])
+    assert task.run(False).id == sent.last.headers["id"]
+    task.pop_request()
+    assert (sent.last.headers["group"], sent.last.headers["group_index"], extended) == ("g", 1, ["g", "g"])
+    assert bodies(sent)[-1][2]["chord"] == body

@@ -1,0 +1,147 @@
+"""What turbo sends of a canvas is what Celery sends of it: every header, body and key in Redis, but for the ids."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import celery
+import pytest
+import redis
+
+import turbo
+from tests.harness.redis_server import RedisServer
+from tests.integration.canvas.both_sides import Side, celery_json, comparable, sent_by
+
+Build = Callable[[Side], Any]
+
+CHAINS: dict[str, Build] = {
+    "one step": lambda s: s.chain(s.add.s(1)),
+    "steps": lambda s: s.chain(s.add.s(1, 2), s.add.s(3), s.add.s(4)),
+    "pipes": lambda s: s.add.s(1, 2) | s.add.s(3) | s.add.si(4, 5),
+    "chains in a chain": lambda s: s.chain(s.chain(s.add.s(1), s.add.s(2)), s.chain(s.add.s(3), s.chain(s.add.s(4)))),
+    "an empty group": lambda s: s.chain(s.add.s(1, 1), s.group(), s.add.s(5)),
+    "a group of one": lambda s: s.add.s(1, 1) | s.group(s.add.s(1)) | s.add.s(5),
+    "options": lambda s: s.chain(s.add.s(1), s.add.s(2)).set(priority=4, queue="hq", time_limit=9),
+    "links": lambda s: s.chain(
+        s.add.s(1, 1).on_error(s.note.s()), s.add.s(2).set(queue="q", priority=3, countdown=None)
+    ).set(link=s.note.s("done"), link_error=[s.note.s("bad")]),
+    "linked chains and groups": lambda s: s.add.s(1).set(
+        link=s.add.s(1) | s.add.s(2), link_error=s.group(s.note.s(1), s.note.s(2))
+    ),
+}
+GROUPS: dict[str, Build] = {
+    "members": lambda s: s.group(s.add.s(1, 2), s.add.s(3, 4)),
+    "a generator": lambda s: s.group(s.add.s(i, i) for i in range(3)),
+    "nested": lambda s: s.group(s.add.s(1), s.group(s.add.s(2), s.add.s(3)), s.add.s(4)),
+    "chains": lambda s: s.group(s.add.s(1, 1) | s.add.s(2), s.add.s(3, 3)),
+    "at the end of a chain": lambda s: s.add.s(1, 2) | s.group(s.add.s(3), s.add.s(4)),
+    "one chain that ends in a group": lambda s: s.group(s.add.s(1, 1) | s.group(s.add.s(2), s.add.s(3))),
+    "options": lambda s: s.group(s.add.s(1, 1), s.add.s(2, 2)).set(priority=4, queue="hq"),
+    "links": lambda s: _linked(s, s.group(s.add.s(1, 1), s.add.s(2, 2))),
+}
+CHORDS: dict[str, Build] = {
+    "a list": lambda s: s.chord([s.add.s(1, 2), s.add.s(3, 4)], s.total.s()),
+    "a generator": lambda s: s.chord((s.add.s(i, 4) for i in range(3)), s.total.s()),
+    "no header": lambda s: s.chord([], s.total.s()),
+    "a pipe": lambda s: s.group(s.add.s(1, 2), s.add.s(3, 4)) | s.total.s(),
+    "a pipe and more": lambda s: s.group(s.add.s(1, 2), s.add.s(3, 4)) | s.total.s() | s.add.s(7),
+    "in a chain": lambda s: s.add.s(1, 2) | s.group(s.add.s(3), s.add.s(4)) | s.total.s() | s.add.s(9),
+    "two in a chain": lambda s: s.chain(
+        s.group(s.add.s(1, 2), s.add.s(3, 4)), s.total.s(), s.group(s.add.s(1), s.add.s(2)), s.total.s()
+    ),
+    "group after group": lambda s: s.chain(
+        s.add.s(1, 1), s.group(s.add.s(1), s.add.s(2)), s.group(s.add.s(3), s.add.s(4)), s.total.s()
+    ),
+    "a chain as part": lambda s: s.chord([s.add.s(1, 1) | s.add.s(2), s.add.s(3, 3)], s.total.s()),
+    "a chord as part": lambda s: s.chord([s.add.s(1, 1), s.chord([s.add.s(1, 2)], s.total.s())], s.total.s()),
+    "a group as part": lambda s: s.chord([s.group(s.add.s(1, 1), s.add.s(2, 2)), s.add.s(3, 3)], s.total.s()),
+    "a chain that ends in a group as part": lambda s: s.chord(
+        [s.add.s(1, 1) | s.group(s.add.s(2), s.add.s(3)), s.add.s(1, 5)], s.total.s()
+    ),
+    "a chain with a chord as part": lambda s: s.chord(
+        [s.add.s(1) | s.group(s.add.s(1), s.add.s(2)) | s.total.s() | s.add.s(1), s.add.s(1, 5)], s.total.s()
+    ),
+    "a chord as body": lambda s: s.chord(
+        [s.add.s(1, 1), s.add.s(2, 2)], s.chord([s.add.s(2), s.add.s(3)], s.total.s())
+    ),
+    "a chain as body": lambda s: s.chord([s.add.s(1, 1), s.add.s(2, 2)], s.total.s() | s.add.s(1)),
+    "a group as body": lambda s: s.chord([s.add.s(1, 1), s.add.s(2, 2)], s.group(s.total.s(), s.total.s())),
+    "chords in a group": lambda s: s.group(s.chord([s.add.s(1, 1), s.add.s(2, 2)], s.total.s()), s.add.s(1, 5)),
+    "chord after chord": lambda s: (
+        s.chord([s.add.s(1, 1)], s.total.s()) | s.chord([s.add.s(1)], s.total.s()) | s.chord([s.add.s(2)], s.total.s())
+    ),
+    "a chain after it": lambda s: s.chord([s.add.s(1, 1)], s.total.s()) | s.chain(s.add.s(1), s.add.s(2)),
+    "a group after it": lambda s: s.chord([s.add.s(1, 1)], s.total.s()) | s.group(s.add.s(1), s.add.s(2)),
+    "options": lambda s: s.chord([s.add.s(1, 1), s.add.s(2, 2)], s.total.s()).set(
+        priority=4, queue="hq", link=s.note.s(), link_error=s.note.s("e")
+    ),
+    "links": lambda s: _linked(s, s.chord([s.add.s(1, 1), s.add.s(2, 2)], s.total.s())),
+    "settled before": lambda s: _settled(s.add.s(1, 1) | s.group(s.add.s(1), s.add.s(2)) | s.total.s()),
+    "a settled chain of a group": lambda s: _settled(
+        s.chain(s.add.s(1, 1), s.group(s.add.s(1), s.add.s(2)), s.total.s(), app=s.app)
+    ),
+    "from what travelled": lambda s: s.signature(
+        json.loads(celery_json(s.add.s(1, 1) | s.group(s.add.s(1), s.add.s(2)) | s.total.s())), app=s.app
+    ),
+}
+
+
+def _linked(side: Side, sig: Any) -> Any:
+    sig.link(side.note.s())
+    sig.link_error(side.note.si("x"))
+    return sig
+
+
+def _settled(sig: Any) -> Any:
+    sig.freeze()
+    return sig
+
+
+def _cases() -> list[Any]:
+    rows = {"chain": (CHAINS, "CV2"), "group": (GROUPS, "CV4"), "chord": (CHORDS, "CV5", "CV6")}
+    return [
+        pytest.param(build, id=f"{kind}: {name}", marks=pytest.mark.row(*named))
+        for kind, (builds, *named) in rows.items()
+        for name, build in builds.items()
+    ]
+
+
+@pytest.fixture(scope="module")
+def store(redis_server: RedisServer) -> Iterator[redis.Redis]:
+    redis_server.ensure_running()
+    with redis.Redis.from_url(redis_server.new_database(), decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def sides(store: redis.Redis) -> Iterator[list[Side]]:
+    place = store.connection_pool.connection_kwargs
+    both = [Side(module, f"redis://{place['host']}:{place['port']}/{place['db']}") for module in (celery, turbo)]
+    yield both
+    for side in both:
+        side.app.close()
+    backend = both[0].app.backend
+    # Celery's results would connect again to unsubscribe when they go, at the end of the process.
+    backend.remove_pending_result = lambda _result: None
+    backend.result_consumer.stop()
+    backend.client.connection_pool.disconnect()
+
+
+@pytest.mark.parametrize("build", _cases())
+@pytest.mark.filterwarnings("ignore::celery.exceptions.CPendingDeprecationWarning")
+def test_both_send_the_same(build: Build, sides: list[Side], store: redis.Redis) -> None:
+    messages, keys = [], []
+    for side in sides:
+        store.flushdb()
+        messages.append(sent_by(side, build))
+        keys.append(_keys(store))
+    assert messages[1] == messages[0]
+    assert keys[1] == keys[0]
+
+
+def _keys(store: redis.Redis) -> Any:
+    """What is in the database, comparable: kind of key, value and whether it is there for a day."""
+    found = [[key, json.loads(str(store.get(key))), 86000 < store.ttl(key) <= 86400] for key in store.scan_iter()]
+    return comparable(sorted(found, key=lambda each: json.dumps(comparable(each))))
