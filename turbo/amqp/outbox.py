@@ -99,18 +99,16 @@ class Outbox:
         """Queue one message; ``done`` is called once, later, from the loop.
 
         ``header`` is the payload of the content-header frame (``protocol.properties.encode_header``), its
-        body size included. Never raises for what the broker may say; ``ValueError`` for a name over 255
-        bytes.
+        body size included. Never raises: what AMQP cannot carry, as a name over 255 bytes, ends as REFUSED.
         """
-        message = Outgoing(
-            exchange,
-            routing_key,
-            publish_method(exchange, routing_key, mandatory),
-            header,
-            body,
-            mandatory,
-            done,
-        )
+        try:
+            method = publish_method(exchange, routing_key, mandatory)
+        except ValueError as error:
+            logger.error("a message cannot be sent: %s", error)
+            unsendable = Outgoing(exchange, routing_key, b"", header, body, mandatory, done)
+            asyncio.get_running_loop().call_soon(self._end, unsendable, Published.REFUSED)
+            return
+        message = Outgoing(exchange, routing_key, method, header, body, mandatory, done)
         full = self.backlog >= self._limit or self._queue_bytes + message.size > self._limit_bytes
         if self._stopped or (full and self._queue):
             self._refuse(message)

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from turbo import states
+from turbo.amqp.publish_frames import publish_method
 from turbo.current import Publisher
 from turbo.protocol import content, result_meta
 from turbo.protocol.faults import to_wire
@@ -113,7 +114,10 @@ class Reporter:
         The task's own next attempt waits for the end of this one, and in the master until the store has answered for
         this one's state: it could run elsewhere, and store how it ended, before this one has stored that it is tried
         again; whoever waits for the result would then wait for ever.
+
+        Raises ValueError for a name over 255 bytes, here in the task, as clients do.
         """
+        publish_method(exchange, routing_key, mandatory)
         share = self.share
         self._soft.mask()
         try:

@@ -104,6 +104,9 @@ def test_returned_refused_and_impossible_messages_do_not_disturb_others(vhost: s
                 if number % 10 == 5:
                     ends.publish("q", b"no exchange %d" % number, exchange=f"missing {number}")
                     expected[b"no exchange %d" % number] = Published.REFUSED
+                if number % 10 == 6:
+                    ends.publish("q" * 300, b"no key %d" % number)
+                    expected[b"no key %d" % number] = Published.REFUSED
                 if number % 10 == 7:
                     ends.publish("nowhere", b"no queue %d" % number, mandatory=True)
                     expected[b"no queue %d" % number] = Published.RETURNED

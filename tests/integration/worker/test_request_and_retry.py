@@ -279,6 +279,8 @@ def test_one_that_sends_what_the_broker_never_takes_fails(asked: Asked, name: st
     with pytest.raises(Exception, match="'no such exchange'.*not taken by the broker: refused") as raised:
         result.get(timeout=20)
     assert type(raised.value).__name__ == "OperationalError"
+    with pytest.raises(Exception, match="over 255 bytes"):
+        asked.send(name, "x" * 300).get(timeout=20)
     assert asked.send(name, "amq.topic").get(timeout=20) == "sent"
 
 

@@ -54,6 +54,20 @@ def reporter(link: Link) -> Reporter:
     )
 
 
+def test_a_name_that_amqp_cannot_carry_is_the_task_s_own_error() -> None:
+    """In the master it would be nobody's, or cost the child."""
+    link = Link()
+    told = reporter(link)
+    told.begin(1, OWN)
+    for name in (OWN, OTHER):
+        with pytest.raises(ValueError, match="255 bytes"):
+            told.publish("", "ü" * 128, header(name), b"")
+        with pytest.raises(ValueError, match="255 bytes"):
+            told.publish("x" * 256, "", header(name), b"")
+    told.release()
+    assert link.written == []
+
+
 def header(correlation_id: str | None, **more: Any) -> bytes:
     table = {"id": correlation_id, "root_id": OWN, "parent_id": OWN, "task": "t"}
     given = {"delivery_mode": 2, "priority": 0, "content_type": "application/json", "headers": table} | more
