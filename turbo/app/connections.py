@@ -7,6 +7,7 @@ reuses connections by itself, so most of these are a view of it. Used by ``app.b
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -19,7 +20,27 @@ if TYPE_CHECKING:
     from turbo.amqp.client import ClientPublisher
 
 
-class Connection:
+class Released(ABC):
+    """Something that is given back when it is not needed any more; a context manager that does so."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """Give it back."""
+
+    def close(self) -> None:
+        """The same, by the name that it has elsewhere."""
+        self.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+class Connection(Released):
     """A way to a broker. Connects when something is published, or when asked to; a context manager that closes it.
 
     One of the app's pool (``own=False``) is the app's publisher under another name: releasing it closes nothing.
@@ -75,21 +96,11 @@ class Connection:
         if self._made is not None:
             self._made.close()
 
-    close = release
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.release()
-
     def __repr__(self) -> str:
         return f"<Connection: {self.as_uri()}>"
 
 
-class Producer:
+class Producer(Released):
     """What ``producer=`` of a call takes: a connection, as Celery's code passes it about."""
 
     def __init__(self, connection: Connection) -> None:
@@ -98,16 +109,6 @@ class Producer:
     def release(self) -> None:
         """Release the connection."""
         self.connection.release()
-
-    close = release
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.release()
 
 
 Item = TypeVar("Item", bound="Connection | Producer")
