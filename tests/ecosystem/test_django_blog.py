@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.ecosystem.akismet_server import KEY, SPAMMER, Akismet, akismet
-from tests.ecosystem.test_django_example import process, programs
-from tests.harness.packages import require
+from tests.ecosystem.readme_example import Example, Readme, copied
 from tests.harness.postgres import Postgres
-from tests.harness.processes import free_port, wait_until
+from tests.harness.processes import wait_until
 from tests.harness.rabbitmq import RabbitMQ
 from tests.harness.worker import WorkerProcess
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "django_blog"
-README = (EXAMPLE / "README.md").read_text()
-BLOCKS = [block.strip() for block in re.findall(r"^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)]
-INSTALL, SETTINGS, TABLES, WEB, WORKER, COMMENTS, PAGE = BLOCKS
+README = Readme("django_blog")
+INSTALL, SETTINGS, TABLES, WEB, WORKER, COMMENTS, PAGE = README.commands
 
 pytestmark = pytest.mark.timeout(240)  # two servers, two processes and a database are set up once
 
@@ -33,23 +26,15 @@ pytestmark = pytest.mark.timeout(240)  # two servers, two processes and a databa
 class Blog:
     """The running example."""
 
-    directory: Path
-    env: dict[str, str]
-    postgres: Postgres
+    example: Example
     akismet: Akismet
     worker: WorkerProcess
 
     def run(self, command: str) -> str:
-        """Run a command of the README's in the shell; its standard output."""
-        done = subprocess.run(
-            ["bash", "-c", f"set -e\n{command}"], cwd=self.directory, env=self.env,
-            capture_output=True, text=True, timeout=100, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return self.example.run(command)
 
     def query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        return self.postgres.query(self.env["PGDATABASE"], statement, *values)
+        return self.example.query(statement, *values)
 
     def comment(self, name: str, text: str) -> str:
         """Say something, changing only who says it and what; the answer."""
@@ -59,45 +44,27 @@ class Blog:
 
 @pytest.fixture(scope="module")
 def blog(rabbitmq: RabbitMQ, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Blog]:
-    require("curl")
-    rabbitmq.ensure_running()
-    vhost = rabbitmq.new_vhost()
     place = tmp_path_factory.mktemp("blog")
-    directory = place / "blog"
-    shutil.copytree(EXAMPLE, directory, ignore=shutil.ignore_patterns("__pycache__"))
     with akismet() as service:
-        own = {
-            **postgres.environment(postgres.new_database()),
-            "BROKER_URL": vhost, "PORT": str(free_port()), "AKISMET_URL": service.url, "AKISMET_KEY": KEY,
-        }  # fmt: skip
-        env = {
-            **os.environ, **own, "C_FORCE_ROOT": "1",
-            "PATH": f"{programs(place / 'bin')}:{os.environ['PATH']}",
-            "PYTHONPATH": os.pathsep.join([str(EXAMPLE.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]),
-        }  # fmt: skip
-        assert set(re.findall(r"(\w+)=", SETTINGS)) == own.keys(), "what the README lets one say is what the tests say"
-        worker = process(WORKER, directory, env)
-        made = Blog(directory, env, postgres, service, worker)
-        made.run(TABLES)
-        made.run("python manage.py makemigrations --check --dry-run")
-        with process(WEB, directory, env) as web, worker:
-            web.wait_for_line(r"Starting development server", timeout=60)
-            worker.wait_for_line(r"ready\.$", timeout=60)
-            yield made
-            worker.terminate()
-            assert worker.wait() == 0
-    rabbitmq.ensure_running()
-    rabbitmq.delete_vhost(vhost)
+        more = {"AKISMET_URL": service.url, "AKISMET_KEY": KEY}
+        with copied(README, SETTINGS, more, rabbitmq=rabbitmq, postgres=postgres, place=place) as example:
+            example.run(TABLES)
+            example.run("python manage.py makemigrations --check --dry-run")
+            with example.process(WEB) as web, example.process(WORKER) as worker:
+                web.wait_for_line(r"Starting development server", timeout=60)
+                worker.wait_for_line(r"ready\.$", timeout=60)
+                yield Blog(example, service, worker)
+                worker.terminate()
+                assert worker.wait() == 0
 
 
 def test_what_is_to_be_installed_is_what_the_tests_use() -> None:
     assert INSTALL == "pip install -r requirements.txt"
-    wanted = {re.split(r"[\[>]", line)[0] for line in (EXAMPLE / "requirements.txt").read_text().splitlines()}
-    assert wanted == {"django", "psycopg", "turbo-worker"}
+    assert README.installed == {"django", "psycopg", "turbo-worker"}
 
 
 def test_the_examples_project_names_celery_nowhere_but_in_its_settings() -> None:
-    sources = [path.read_text() for path in EXAMPLE.rglob("*.py")]
+    sources = [path.read_text() for path in README.directory.rglob("*.py")]
     assert not [text for text in sources if re.search(r"^\s*(from|import) celery", text, re.MULTILINE)]
 
 
@@ -141,10 +108,7 @@ def test_akismet_is_asked_again_when_it_does_not_answer(blog: Blog) -> None:
 def test_the_next_comment_survives_the_end_of_every_connection(blog: Blog) -> None:
     for text in ("one", "two", "three", "four"):
         blog.comment(SPAMMER, text)
-    blog.query(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    )
+    blog.example.end_connections()
     for text in ("five", "six", "seven", "eight"):  # more than there are children
         blog.comment(SPAMMER, text)
     looked = "SELECT count(*) FROM blog_comment WHERE is_spam AND comment IN ('five', 'six', 'seven', 'eight')"

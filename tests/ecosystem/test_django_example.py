@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shlex
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.harness.packages import require
+from tests.ecosystem.readme_example import Example, Readme, copied
 from tests.harness.postgres import Postgres
-from tests.harness.processes import free_port, wait_until
+from tests.harness.processes import wait_until
 from tests.harness.rabbitmq import RabbitMQ
 from tests.harness.worker import WorkerProcess
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "django"
-README = (EXAMPLE / "README.md").read_text()
-BLOCKS = [block.strip() for block in re.findall(r"^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)]
-INSTALL, SETTINGS, MIGRATE, WEB, WORKER, BEAT, ORDER, REFUSED = BLOCKS
+README = Readme("django")
+INSTALL, SETTINGS, MIGRATE, WEB, WORKER, BEAT, ORDER, REFUSED = README.commands
 
 pytestmark = pytest.mark.timeout(240)  # two servers, three processes and a database are set up once
 
@@ -34,22 +26,14 @@ pytestmark = pytest.mark.timeout(240)  # two servers, three processes and a data
 class Shop:
     """The running example."""
 
-    directory: Path
-    env: dict[str, str]
-    postgres: Postgres
+    example: Example
     worker: WorkerProcess
 
     def run(self, command: str) -> str:
-        """Run a command of the README's in the shell; its standard output."""
-        done = subprocess.run(
-            ["bash", "-c", command], cwd=self.directory, env=self.env,
-            capture_output=True, text=True, timeout=100, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return self.example.run(command)
 
     def query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        return self.postgres.query(self.env["PGDATABASE"], statement, *values)
+        return self.example.query(statement, *values)
 
     def order(self) -> int:
         """Place an order; its number, when the worker has confirmed it."""
@@ -64,59 +48,29 @@ class Shop:
         wait_until(f"order {number} is {state}", reached, 60)
 
 
-def programs(directory: Path) -> Path:
-    """A directory with what the README's commands are, of the environment that runs the tests."""
-    directory.mkdir()
-    for name, module in (("python", ""), ("turbo", "-m turbo"), ("celery", "-m celery")):
-        script = directory / name
-        script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {module} "$@"\n')
-        script.chmod(0o755)
-    return directory
-
-
-def process(command: str, shop: Path, env: dict[str, str]) -> WorkerProcess:
-    return WorkerProcess(directory=shop, env=env, command=("bash", "-c", f"exec {command}"))
-
-
 @pytest.fixture(scope="module")
 def shop(rabbitmq: RabbitMQ, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    require("curl")
-    rabbitmq.ensure_running()
-    vhost = rabbitmq.new_vhost()
     place = tmp_path_factory.mktemp("example")
-    directory = place / "shop"
-    shutil.copytree(EXAMPLE, directory, ignore=shutil.ignore_patterns("__pycache__"))
-    own = {"BROKER_URL": vhost, "PORT": str(free_port()), **postgres.environment(postgres.new_database())}
-    env = {
-        **os.environ, **own, "C_FORCE_ROOT": "1",
-        "PATH": f"{programs(place / 'bin')}:{os.environ['PATH']}",
-        "PYTHONPATH": os.pathsep.join([str(EXAMPLE.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]),
-    }  # fmt: skip
-    assert set(re.findall(r"(\w+)=", SETTINGS)) == own.keys(), "what the README lets one say is what the tests say"
-    worker = process(WORKER, directory, env)
-    made = Shop(directory, env, postgres, worker)
-    made.run(MIGRATE)
-    made.run("python manage.py makemigrations --check --dry-run")
-    with process(WEB, directory, env) as web, worker, process(BEAT, directory, env) as beat:
-        web.wait_for_line(r"Starting development server", timeout=60)
-        worker.wait_for_line(r"ready\.$", timeout=60)
-        beat.wait_for_line(r"beat: Starting", timeout=60)
-        yield made
-        worker.terminate()
-        assert worker.wait() == 0
-    rabbitmq.ensure_running()
-    rabbitmq.delete_vhost(vhost)
+    with copied(README, SETTINGS, {}, rabbitmq=rabbitmq, postgres=postgres, place=place) as example:
+        example.run(MIGRATE)
+        example.run("python manage.py makemigrations --check --dry-run")
+        with example.process(WEB) as web, example.process(WORKER) as worker, example.process(BEAT) as beat:
+            web.wait_for_line(r"Starting development server", timeout=60)
+            worker.wait_for_line(r"ready\.$", timeout=60)
+            beat.wait_for_line(r"beat: Starting", timeout=60)
+            yield Shop(example, worker)
+            worker.terminate()
+            assert worker.wait() == 0
 
 
 def test_what_is_to_be_installed_is_what_the_tests_use() -> None:
     assert INSTALL == "pip install -r requirements.txt"
-    wanted = {re.split(r"[\[>]", line)[0] for line in (EXAMPLE / "requirements.txt").read_text().splitlines()}
-    assert wanted == {"celery", "django", "psycopg", "turbo-worker"}
+    assert README.installed == {"celery", "django", "psycopg", "turbo-worker"}
 
 
 @pytest.mark.row("DJ7", "DJ11")
 def test_an_order_is_confirmed_after_its_commit(shop: Shop) -> None:
-    placed, confirmed = [json.loads(text) for text in re.findall(r"`(\{.*?\})`", README)]
+    placed, confirmed = [json.loads(text) for text in re.findall(r"`(\{.*?\})`", README.text)]
     place, show = ORDER.splitlines()
     assert json.loads(shop.run(place)) == placed
     shop.wait(placed["order"], "confirmed")
@@ -148,9 +102,6 @@ def test_beat_has_what_is_forgotten_closed(shop: Shop) -> None:
 def test_the_next_order_survives_the_end_of_every_connection(shop: Shop) -> None:
     for _ in range(4):
         shop.order()
-    shop.query(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    )
+    shop.example.end_connections()
     for _ in range(4):  # more than there are children
         shop.order()

@@ -3,73 +3,47 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.ecosystem.test_django_libraries import Site
+from tests.ecosystem.django_site import HERE, Site
 from tests.harness.postgres import Postgres
 from tests.harness.processes import wait_until
 from tests.harness.rabbitmq import RabbitMQ
 from tests.harness.redis_server import RedisServer
 from tests.harness.worker import WorkerProcess
-from tests.integration.adopted.place import READY, Place
+from tests.integration.adopted.place import READY
 
-HERE = Path(__file__).parent
 pytestmark = pytest.mark.timeout(240)  # three servers, a database with its tables and a worker are set up once
 
 
 class Native(Site):
-    """The project's directory, its database and its client."""
+    """The project that has turbo's own app."""
 
-    @property
-    def env(self) -> dict[str, str]:
-        return {**super().env, "DJANGO_SETTINGS_MODULE": "native_proj.settings"}
-
-    def client(self, *what: str, **env: str) -> Any:
-        return json.loads(self.run(HERE / "native_client.py", *what, **env).splitlines()[-1])
-
-    def worker(self, *options: str, **env: str) -> WorkerProcess:
-        return self.place.worker("-c", "1", *options, app="native_proj", env={**self.env, **env})
-
-    def wait_closed(self, *pids: int) -> None:
-        for pid in pids:
-            wait_until("the connection is closed", lambda pid=pid: not self.is_connected(pid), 20)  # type: ignore[misc]
+    project = "native_proj"
+    program = "native_client.py"
 
 
 @pytest.fixture(scope="module")
 def site(
     rabbitmq: RabbitMQ, redis_server: RedisServer, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Native]:
-    rabbitmq.ensure_running()
-    redis_server.ensure_running()
-    vhost = rabbitmq.new_vhost()
+) -> Iterator[Site]:
     directory = tmp_path_factory.mktemp("native")
-    shutil.copytree(HERE / "native", directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-    made = Native(Place(rabbitmq, vhost, redis_server.new_database(), directory), postgres, postgres.new_database())
-    made.run("-m", "django", "migrate", "-v", "0", "--run-syncdb")
-    yield made
-    made.place.close()
-    rabbitmq.ensure_running()
-    rabbitmq.delete_vhost(vhost)
+    with Native.made(rabbitmq, redis_server, postgres, HERE / "native", directory, "--run-syncdb") as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
-def worker(site: Native) -> Iterator[WorkerProcess]:
-    with site.worker(SITE_COMPLAINS="1") as running:
-        running.wait_for_line(READY, timeout=60)
+def worker(site: Site) -> Iterator[WorkerProcess]:
+    with site.running_worker(SITE_COMPLAINS="1") as running:
         yield running
-        running.terminate()
-        assert running.wait() == 0
 
 
 @pytest.mark.row("DJ1", "DJ2", "DJ3", "DJ4", "DJ10")
-def test_the_project_is_set_up_for_the_worker(site: Native, worker: WorkerProcess) -> None:
+def test_the_project_is_set_up_for_the_worker(site: Site, worker: WorkerProcess) -> None:
     worker.wait_for_line(r"this project is not in order")
     worker.wait_for_line(r"limits +hard 44 s")
     worker.wait_for_line(r"things\.tasks\.whose$")
@@ -81,22 +55,14 @@ def test_the_project_is_set_up_for_the_worker(site: Native, worker: WorkerProces
 
 
 @pytest.mark.row("DJ5", "DJ6", "PL23")
-def test_connections_are_the_tasks_own(site: Native, worker: WorkerProcess) -> None:
-    ((master, before),) = site.recorded("before")
+def test_connections_are_the_tasks_own(site: Site, worker: WorkerProcess) -> None:
     first, second = site.client("connections")
     (third,) = site.client("lost")
-    child = first[0]
-    assert site.recorded("inherited") == [[child, True]], "the fork has brought the master's connection along"
-    assert len({before, first[1], second[1], third[1]}) == 4, "a connection for each task"
-    assert site.is_connected(before), "dropping it in the child did not end it for the master"
-    ((lost_in, lost),) = site.recorded("loses")
-    assert {lost_in, second[0], third[0]} == {child} != {master}, "one child ran them all, also after the loss"
-    assert site.recorded("cache closed").count([child]) >= 3
-    site.wait_closed(first[1], second[1], lost, third[1])
+    site.check_connections(first, second, third)
 
 
 @pytest.mark.row("DJ5")
-def test_a_pool_is_the_tasks_own(site: Native, worker: WorkerProcess) -> None:
+def test_a_pool_is_the_tasks_own(site: Site, worker: WorkerProcess) -> None:
     ((_, before),) = site.recorded("before, pooled")
     (child, first), (again, second) = site.client("pooled")
     assert child == again
@@ -106,7 +72,7 @@ def test_a_pool_is_the_tasks_own(site: Native, worker: WorkerProcess) -> None:
 
 
 @pytest.mark.row("DJ5")
-def test_a_coroutines_connection_is_closed_in_the_thread_that_has_it(site: Native, worker: WorkerProcess) -> None:
+def test_a_coroutines_connection_is_closed_in_the_thread_that_has_it(site: Site, worker: WorkerProcess) -> None:
     (child, first), (again, second) = site.client("coroutines")
     assert child == again
     assert first != second
@@ -114,13 +80,13 @@ def test_a_coroutines_connection_is_closed_in_the_thread_that_has_it(site: Nativ
 
 
 @pytest.mark.row("DJ5")
-def test_a_transaction_that_a_task_left_open_is_rolled_back(site: Native, worker: WorkerProcess) -> None:
+def test_a_transaction_that_a_task_left_open_is_rolled_back(site: Site, worker: WorkerProcess) -> None:
     pid, names, (_, other) = site.client("abandoned")
     assert (pid != other, names) == (True, ["kept"])
     site.wait_closed(pid)
 
 
-def test_a_receiver_in_the_master_has_a_connection_as_a_task_has(site: Native, worker: WorkerProcess) -> None:
+def test_a_receiver_in_the_master_has_a_connection_as_a_task_has(site: Site, worker: WorkerProcess) -> None:
     known = len(site.recorded("heard"))
     site.client("deaths")
     ((master, _),) = site.recorded("before")
@@ -132,12 +98,12 @@ def test_a_receiver_in_the_master_has_a_connection_as_a_task_has(site: Native, w
 
 
 @pytest.mark.row("DJ7", "DJ8")
-def test_tasks_are_sent_when_the_transaction_is_committed(site: Native, worker: WorkerProcess) -> None:
+def test_tasks_are_sent_when_the_transaction_is_committed(site: Site, worker: WorkerProcess) -> None:
     assert site.client("on_commit") == [[None, None], False, True]
 
 
 @pytest.mark.row("DJ7", "DJ8")
-def test_the_guides_views(site: Native, worker: WorkerProcess) -> None:
+def test_the_guides_views(site: Site, worker: WorkerProcess) -> None:
     """The first is the one that the guide warns of: its task may be faster than the commit."""
     (first, _), (second, on_commit), (third, by_hand) = site.client("guide")
     assert {first, second, third} == {"/articles/"}
@@ -147,7 +113,7 @@ def test_the_guides_views(site: Native, worker: WorkerProcess) -> None:
 
 
 @pytest.mark.row("DJ1", "DJ5")
-def test_a_connection_lives_as_long_as_its_setting_says(site: Native) -> None:
+def test_a_connection_lives_as_long_as_its_setting_says(site: Site) -> None:
     own = {"SITE_QUEUE": "aged", "SITE_MAX_AGE": "600", "RECORD": str(site.place.record("aged"))}
     unchecked = {"CELERY_SKIP_CHECKS": "1", "SITE_COMPLAINS": "1"}
     with site.worker("-Q", "aged", **own, **unchecked) as running:
@@ -168,7 +134,7 @@ def test_a_connection_lives_as_long_as_its_setting_says(site: Native) -> None:
 
 
 @pytest.mark.row("CA18")
-def test_djangos_tasks(site: Native, worker: WorkerProcess) -> None:
+def test_djangos_tasks(site: Site, worker: WorkerProcess) -> None:
     done = site.client("enqueued")
     assert done.pop("sent") == ["READY", False, 0]
     context = done["context"]["value"]
@@ -192,7 +158,7 @@ def test_djangos_tasks(site: Native, worker: WorkerProcess) -> None:
     worker.wait_for_line(r"things\.jobs\.add\[\S+\] succeeded")
 
 
-def test_one_of_djangos_tasks_at_its_time(site: Native, worker: WorkerProcess) -> None:
+def test_one_of_djangos_tasks_at_its_time(site: Site, worker: WorkerProcess) -> None:
     assert site.client("deferred") == [["READY", True, 0], "SUCCESSFUL", True]
 
 
@@ -207,7 +173,7 @@ def test_the_page_says_what_the_projects_have() -> None:
     assert found["TASKS"]["default"] == ast.literal_eval(re.search(r'"default": (.*),\n    "silent"', settings)[1])  # type: ignore[index]
 
 
-def test_what_the_backend_refuses(site: Native, worker: WorkerProcess) -> None:
+def test_what_the_backend_refuses(site: Site, worker: WorkerProcess) -> None:
     refused = site.client("refusals")
     assert re.fullmatch("InvalidTask(Error)?", refused.pop("queue"))
     assert refused == {
@@ -217,7 +183,7 @@ def test_what_the_backend_refuses(site: Native, worker: WorkerProcess) -> None:
     wait_until("the one whose result nobody reads is run", lambda: bool(site.recorded("silently")), 60)
 
 
-def test_queues_and_priorities_of_djangos_tasks(site: Native) -> None:
+def test_queues_and_priorities_of_djangos_tasks(site: Site) -> None:
     site.client("queued")
     with site.place.client.connection_for_read() as connection:
         channel = connection.default_channel
