@@ -1,0 +1,65 @@
+"""An app for both APIs: ``CANVAS_API`` names the package, ``BROKER`` and ``RESULTS`` the servers."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+api = importlib.import_module(os.environ.get("CANVAS_API", "turbo"))
+app = api.Celery("canvas", broker=os.environ.get("BROKER"), backend=os.environ.get("RESULTS"), set_as_current=False)
+
+
+@app.task(name="canvas.add", shared=False)
+def add(x: int, y: int = 0) -> int:
+    return x + y
+
+
+@app.task(name="canvas.total", shared=False)
+def total(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+@app.task(name="canvas.echo", shared=False)
+def echo(*args: Any) -> list[Any]:
+    return list(args)
+
+
+@app.task(name="canvas.fail", shared=False)
+def fail(*args: Any) -> None:
+    raise KeyError("on purpose")
+
+
+@app.task(name="canvas.report", shared=False, bind=True)
+def report(self: Any, *args: Any) -> dict[str, Any]:
+    names = ("id", "root_id", "parent_id", "group", "group_index", "replaced_task_nesting")
+    return {**{name: getattr(self.request, name) for name in names}, "args": list(args)}
+
+
+@app.task(name="canvas.become", shared=False, bind=True)
+def become(self: Any, kind: str, *args: int) -> Any:
+    """Be replaced by a call, a chain, a group, a chord, or a chain that ends in a group."""
+    parts = [add.s(number, 1) for number in args]
+    made = {
+        "call": lambda: echo.s(*args),
+        "chain": lambda: add.s(args[0], 1) | add.s(10),
+        "group": lambda: api.group(parts),
+        "chord": lambda: api.chord(parts, total.s()),
+        "chain of group": lambda: add.s(args[0], 1) | api.group(add.s(1), add.s(2)),
+    }[kind]()
+    return self.replace(made)
+
+
+@app.task(name="canvas.join_in", shared=False, bind=True)
+def join_in(self: Any, number: int) -> int:
+    """A part of a chord that adds another part to it."""
+    self.add_to_chord(add.s(number, number))
+    return number
+
+
+@app.task(name="canvas.spread", shared=False, bind=True)
+def spread(self: Any, number: int) -> str:
+    """Send a chord from inside a task; return its body's id."""
+    result = api.chord([add.s(each, each) for each in range(number)], total.s()).apply_async()
+    body: str = result.id
+    return body
