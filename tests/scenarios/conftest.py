@@ -97,8 +97,7 @@ def runs(ground: _Ground) -> dict[tuple[str, str], Run]:
         for make in COMMANDS:
             for options in ("crowd", "alone"):
                 crowd = options == "crowd"
-                scenarios = [each for each in (ALL if crowd else SERIAL) if make != "native" or not each.canvas]
-                place = ground.place(stack, f"{make}-{options}", scenarios)
+                place = ground.place(stack, f"{make}-{options}", ALL if crowd else SERIAL)
                 worker = place.worker(make, *(CROWD if crowd else ALONE), *QUIET[make], env={} if crowd else EXTENDED)
                 places[make, options] = place
                 workers[make, options] = worker

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.scenarios.place import Observed
-from tests.scenarios.scenario import CANVAS, Scenario
+from tests.scenarios.scenario import Scenario
 
 Lines = list[list[Any]]
 #: The class in which Celery stores what does not pickle.
@@ -137,17 +137,6 @@ def _of_protocol_1(seen: Observed) -> None:
             result.update(headers=None, ignore_result=None, root_id=label)
 
 
-def _without_groups(seen: Observed) -> None:
-    for label, document in seen.documents.items():
-        if document.get("group_id") == "<uuid>":
-            del document["group_id"]
-        children = document["children"]
-        if len(children) == 1 and children[0][0][0] == "<uuid>":
-            document["children"] = children[0][1]
-            if label in seen.read:
-                seen.read[label]["children"] = [child[0][0] for child in document["children"]]
-
-
 def _made_by_the_master(seen: Observed) -> None:
     for document in seen.documents.values():
         error = document["result"].get("exc_type") if isinstance(document["result"], dict) else None
@@ -179,7 +168,6 @@ NATIVE_DIFFERENCES = (
     Difference("A request is told the exception, not its wrapper", _each_line_list(_of_einfo)),
     Difference("`vars(self.request)` is short", _without_fields),
     Difference("A message of protocol 1 has a root, and no header of its body's", _of_protocol_1),
-    Difference("Several callbacks are sent one by one", _without_groups),
     Difference("Extended results of what the master ended have no arguments", _made_by_the_master),
     Difference("An error callback that the master calls is given a text", _each_line_list(_errbacks_in_the_master)),
     Difference("A later attempt's success is stored", _later_success),
@@ -214,7 +202,7 @@ def settled(seen: Observed, differences: tuple[Difference, ...] = DIFFERENCES) -
 def comparable(seen: Observed, scenario: Scenario, differences: tuple[Difference, ...]) -> Observed:
     """The same, without what is a race under any worker."""
     found = settled(seen, differences)
-    if scenario.celery_only == CANVAS:
+    if scenario.canvas:
         # a chord fails where the last of its header's tasks is known to have ended: in a child, or in the master
         for lines in found.lines.values():
             for line in lines:
@@ -227,7 +215,7 @@ def comparable(seen: Observed, scenario: Scenario, differences: tuple[Difference
     found.lines = {label: sorted(lines, key=lambda line: line[:2]) for label, lines in found.lines.items()}
     if not scenario.order:
         found.order = []
-    if scenario.celery_only == CANVAS:
+    if scenario.canvas:
         # the parent of a chord's body is whichever task of the header ended last
         for document in found.documents.values():
             document.pop("parent_id", None)

@@ -105,9 +105,8 @@ class Place:
     ) -> WorkerProcess:
         """The worker of a make, not started; ``command`` in the place of the make's own."""
         apps = APPS
-        include = "scenario_canvas"
         if make == "native":
-            apps, include = self.directory, ""
+            apps = self.directory
             for module in APPS.glob("*.py"):
                 (apps / module.name).write_text(_IMPORT.sub("from turbo", module.read_text()))
         return WorkerProcess(
@@ -117,7 +116,6 @@ class Place:
                 "BROKER": self.broker,
                 "BACKEND": self.backend,
                 "RECORD": str(self.record),
-                "INCLUDE": include,
                 "C_FORCE_ROOT": "1",
                 "PYTHONWARNINGS": "ignore",
                 "PYTHONDONTWRITEBYTECODE": "1",

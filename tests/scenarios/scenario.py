@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from tests.scenarios.sending import Sending
 
 #: Why turbo's client cannot send a scenario.
-CANVAS = "turbo's client has no groups and chords yet: who sends a chord has to count it in the store"
 PROTOCOL_1 = "turbo's client sends protocol 2 only"
 
 
@@ -86,8 +85,8 @@ class Scenario:
     order: tuple[str, ...] = ()
     #: Why only Celery's client sends it; empty: turbo's does as well.
     celery_only: str = ""
-    #: The worker has to know groups and chords, which turbo's own API does not yet.
-    needs_canvas: bool = False
+    #: Made of groups and chords: whose part ends last is a race.
+    canvas: bool = False
     #: What is looked at while the task runs, and what is to be seen.
     during: Callable[[Sending, Held], object] | None = None
     seen: Any = None
@@ -95,11 +94,6 @@ class Scenario:
     early: bool = False
     #: Also run where the app's own Celery is an old one.
     smoke: bool = False
-
-    @property
-    def canvas(self) -> bool:
-        """Whether it cannot be run by a worker without groups and chords."""
-        return self.needs_canvas or self.celery_only == CANVAS
 
 
 #: What the recorder hears of a message that succeeds, or fails, in its child.

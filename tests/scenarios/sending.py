@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+import celery.canvas
 from celery import Celery
 
+import turbo.canvas
 from tests.scenarios.apps.scenario_settings import SETTINGS
 from turbo.app.base import Turbo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import ModuleType
 
 
 class Client(Protocol):
     """Sends tasks by name, and reads their results."""
 
     name: str
+    app: Any
+    #: Its classes of groups, chains and chords.
+    canvas: ModuleType
 
     def send(self, task: str, args: Any, kwargs: Any, task_id: str, protocol: int, options: dict[str, Any]) -> object:
         """Send one message."""
@@ -38,6 +44,7 @@ class CeleryClient:
     """A Celery app that has settings and no tasks, as a producer of its own would be."""
 
     name = "celery"
+    canvas = celery.canvas
 
     def __init__(self, broker: str, backend: str) -> None:
         self.app = Celery("client", broker=broker, backend=backend, set_as_current=False, changes=dict(SETTINGS))
@@ -79,6 +86,7 @@ class TurboClient:
     """A ``Turbo`` app with the same settings."""
 
     name = "turbo"
+    canvas = turbo.canvas
 
     def __init__(self, broker: str, backend: str) -> None:
         self.app = Turbo("client", broker=broker, backend=backend, set_as_current=False, **SETTINGS)
@@ -89,15 +97,15 @@ class TurboClient:
         return self.app.send_task(task, args, kwargs, task_id=task_id, **options)
 
     def signature(self, task: str, args: Any, kwargs: Any, immutable: bool, options: dict[str, Any]) -> Any:
-        """A signature as it travels."""
-        return {"task": task, "args": args, "kwargs": kwargs, "options": options, "subtask_type": None,
-                "immutable": immutable}  # fmt: skip
+        """One of turbo's own signatures."""
+        return self.app.signature(task, args=args, kwargs=kwargs, immutable=immutable, options=options)
 
     def chain(self, steps: list[Any]) -> object:
-        """Its first step, with the others in the message: the last one first."""
-        first, *rest = steps
-        options = dict(first["options"])
-        return self.app.send_task(first["task"], first["args"], first["kwargs"], chain=rest[::-1], **options)
+        """One of turbo's own chains."""
+        whole = steps[0]
+        for step in steps[1:]:
+            whole |= step
+        return whole.apply_async()
 
     def result(self, task_id: str) -> Any:
         """turbo's handle."""
@@ -116,10 +124,26 @@ class Sending:
         self.prefix = f"{client.name}-{scenario}-"
 
     @property
-    def app(self) -> Celery:
-        """Celery's client app, for scenarios that only Celery's client can send."""
-        assert isinstance(self.client, CeleryClient)
+    def app(self) -> Any:
+        """The client's app."""
         return self.client.app
+
+    @property
+    def canvas(self) -> ModuleType:
+        """The client's ``canvas``."""
+        return self.client.canvas
+
+    def group(self, *members: Any) -> Any:
+        """A group, not sent."""
+        return self.canvas.group(*members)
+
+    def chord(self, header: Any, body: Any) -> Any:
+        """A chord, not sent."""
+        return self.canvas.chord(header, body)
+
+    def steps(self, *steps: Any) -> Any:
+        """A chain, not sent."""
+        return self.canvas.chain(*steps)
 
     def id(self, label: str) -> str:
         """The id of the message with that label."""

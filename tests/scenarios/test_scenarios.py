@@ -32,13 +32,13 @@ UNTOLD = {"publish", "received"}
 
 
 def pairs(scenarios: Iterable[Scenario], makes: Iterable[str] = COMMANDS) -> list[Any]:
-    """Each scenario with each worker that can run it and each client that can send it."""
+    """Each scenario with each worker and each client that can send it."""
     return [
         pytest.param(make, client, each, id=f"{make}-{client}-{each.name}")
         for make in makes
         for each in scenarios
         for client in CLIENTS
-        if (make != "native" or not each.canvas) and (client == "celery" or not each.celery_only)
+        if client == "celery" or not each.celery_only
     ]
 
 
@@ -127,6 +127,7 @@ def test_messages(runs: Runs, make: str, client: str, scenario: Scenario) -> Non
     check(make, outcome(runs, make, client, scenario), scenario)
 
 
+@pytest.mark.row("CA16", "CA17", "EX9", "EX10", "EX11")
 @pytest.mark.row("CV2", "CV3", "CV4", "CV5", "CV6", "CV7", "CV10", "CV11", "CV12", "CV13", "CV14", "CV15", "CV16")
 @pytest.mark.parametrize(("make", "client", "scenario"), pairs(canvas.ROWS))
 def test_canvas(runs: Runs, make: str, client: str, scenario: Scenario) -> None:

@@ -12,6 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
 
 from turbo import current, signals
+from turbo.app import builtin_tasks
 from turbo.app.annotations import annotations_for
 from turbo.app.autoretry import add_autoretry
 from turbo.app.configured import Configured
@@ -42,7 +43,10 @@ class TaskKeeper(Configured):
     main: str | None
     strict_typing: bool
     autofinalize: bool
+    #: Finalizing has begun: a task that is made from now on is settled at once.
     finalized: bool
+    #: It has ended as well; another thread that asks for the tasks before waits for that.
+    _settled = False
 
     def __init__(
         self, changes: Mapping[str, Any], source: object, namespace: str | None, silent: bool, task_cls: Any
@@ -164,7 +168,7 @@ class TaskKeeper(Configured):
         """Settle the tasks: take over shared ones and fill open options from the configuration.
         Idempotent.
         """
-        if self.finalized:
+        if self._settled:
             return
         with self._finalize_lock:
             if self.finalized:
@@ -172,9 +176,11 @@ class TaskKeeper(Configured):
             if auto and not self.autofinalize:
                 raise RuntimeError("the app is not finalized, and autofinalize is off")
             self.finalized = True
+            builtin_tasks.add_to(self)
             current.announce_finalize(self)
             for task in tuple(self._registry.values()):
                 task.bind(self._app)
+            self._settled = True
 
     def annotations_of(self, task: TaskBase) -> list[tuple[str, Any]]:
         """Return the attributes that the setting ``task_annotations`` gives to ``task``."""

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from turbo.app.base import Turbo
     from turbo.protocol.message import TaskMessage
 
-    #: To be called when all that was sent is with the broker.
-    Close = Callable[[], None]
+    #: To be called when all that was sent is with the broker, or something was not taken: which of the two.
+    Close = Callable[[bool], None]
 
 logger = logging.getLogger("celery.app.trace")
 
@@ -104,7 +104,16 @@ class Chords:
         except Exception as error:
             logger.exception("The body of chord %s cannot be sent", part.group_id)
             return self._break(counter, part, body, ChordError(f"Callback error: {error!r}"))
-        return [partial(_tidy, partial(counter.close, part))]
+        return [partial(self._answered, counter, part, body)]
+
+    def _answered(self, counter: RedisChords, part: Part, body: Mapping[str, Any], taken: bool) -> None:
+        """The broker has the body, or will not have it: such as one with more results than a message may be large."""
+        if taken:
+            _tidy(partial(counter.close, part))
+            return
+        logger.error("The body of chord %s was not taken by the broker", part.group_id)
+        for close in self._break(counter, part, body, ChordError("Callback error: not taken by the broker")):
+            close(True)
 
     def _collected(self, counter: RedisChords, group_id: str) -> list[Any]:
         """What the parts gave, arranged as the header was. Raises ChordError for the first that did not succeed."""
@@ -136,7 +145,8 @@ class Chords:
 
     def _break(self, counter: RedisChords, part: Part, body: Mapping[str, Any], error: ChordError) -> list[Close]:
         """The body will never run: say so to all who wait for it."""
-        return [*self._fail(counter, body, error), partial(_tidy, partial(counter.give_up, part))]
+        left = self._fail(counter, body, error)
+        return [*left, lambda _taken: _tidy(partial(counter.give_up, part))]
 
     def _fail(self, counter: RedisChords, signature: Mapping[str, Any], error: ChordError) -> list[Close]:
         """FAILURE, and error callbacks, for one call that will not be made, and for those that it stands for."""

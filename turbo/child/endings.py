@@ -242,10 +242,9 @@ class Endings:
                 then(kept)
                 return None
 
-            def confirmed(sent: bool) -> None:
-                if sent:
-                    for close in left:
-                        close()
+            def confirmed(taken: bool) -> None:
+                for close in left:
+                    close(taken)
                 then(kept)
 
             self._questions.ask(run.seq, verb, b"")

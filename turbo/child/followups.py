@@ -13,7 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from turbo.app.calling import takes_the_exception
-from turbo.canvas import maybe_signature
+from turbo.canvas import group, maybe_signature
 from turbo.exceptions import InvalidTaskError
 
 if TYPE_CHECKING:
@@ -30,9 +30,19 @@ _RENAMED = {"group": "group_id"}
 
 
 def after_success(app: Turbo, message: TaskMessage, result: object) -> None:
-    """Send the callbacks, then the next step of the chain, each with the result put before its arguments."""
-    for signature in message.callbacks or ():
-        send(app, signature, (result,))
+    """Send the callbacks, then the next step of the chain, each with the result put before its arguments.
+
+    Several callbacks are a group, whose id they have; those that are groups stay by themselves.
+    """
+    callbacks = message.callbacks
+    if callbacks:
+        if len(callbacks) == 1:
+            send(app, callbacks[0], (result,))
+        else:
+            groups = [signature for signature in callbacks if signature.get("subtask_type") == "group"]
+            for signature in groups:
+                send(app, signature, (result,))
+            _send_together(app, [signature for signature in callbacks if signature not in groups], (result,))
     if message.chain:
         # The chain travels reversed: its last element runs next and takes the rest along.
         rest = list(message.chain)
@@ -50,18 +60,20 @@ def after_failure(
     """Run the error callbacks of the failed ``request``, in either of Celery's two styles.
 
     A task of this app that takes more than one argument is called here with the request, the exception and its
-    traceback; any other is sent, with the failed task's id. What a called one raises is logged.
+    traceback; the others are sent as a group, with the failed task's id. What a called one raises is logged.
     """
+    sent = []
     for signature in errbacks or ():
         task = app.registered(_name(signature))
         if task is None or signature.get("subtask_type") or not takes_the_exception(task, signature):
-            family = {"parent_id": request.id, "root_id": request.root_id or request.id}
-            send(app, signature, (request.id,), add_to_parent=False, **family)
+            sent.append(signature)
             continue
         try:
             task(*_args(signature, (request, error, trace)), **(signature.get("kwargs") or {}))
         except Exception:
             logger.exception("Error callback %s of %s raised", task.name, request.id)
+    family = {"parent_id": request.id, "root_id": request.root_id or request.id}
+    _send_together(app, sent, (request.id,), add_to_parent=False, **family)
 
 
 def steps_left(chain: Iterable[Any] | None) -> Iterator[Mapping[str, Any]]:
@@ -90,6 +102,13 @@ def send(app: Turbo, signature: Mapping[str, Any], first: tuple[Any, ...], **mor
     options.update(more)
     # Not by name alone: a task that is known here says in the message whether its result is ignored.
     app.sending.send(name, args, dict(signature.get("kwargs") or {}), task_id, app.registered(name), options)
+
+
+def _send_together(
+    app: Turbo, signatures: list[Mapping[str, Any]], first: tuple[Any, ...], **more: Any
+) -> None:  # fmt: skip
+    if signatures:
+        group([maybe_signature(dict(each), app=app) for each in signatures], app=app).apply_async(first, **more)
 
 
 def _name(signature: Mapping[str, Any]) -> str:

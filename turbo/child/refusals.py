@@ -7,6 +7,7 @@ and the DONE record goes to the master's judge, who tells them: receivers of the
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from turbo import signals, states
@@ -52,7 +53,9 @@ class Refusals:
     def unknown(self, seq: int, began: int, message: TaskMessage) -> None:
         """No task of this name is registered here."""
         logger.error("Received unregistered task of type '%s': its message is rejected", clean(message.task, 200))
-        store = self._documents.failure(message, None, states.FAILURE, NotRegistered(message.task), None)
+        # As Celery's master has it: who sent the task may have a worker that knows it, and counts it then.
+        alone = replace(message, group=None, parent_id=None)
+        store = self._documents.failure(alone, None, states.FAILURE, NotRegistered(message.task), None)
         self._end(seq, began, Verb.REJECT, Ending.UNKNOWN_TASK, store, signals.task_unknown, message.task)
 
     def unfit(self, seq: int, began: int, message: TaskMessage, error: BaseException) -> None:
@@ -88,9 +91,9 @@ class Refusals:
         left = self._chords.failed(message, error, state)
         if left:
             self._questions.ask(seq, verb, b"")
-            if self._questions.wait(seq):
-                for close in left:
-                    close()
+            taken = self._questions.wait(seq)
+            for close in left:
+                close(taken)
         return b""
 
     def _end(

@@ -96,7 +96,7 @@ W_RUN_STARTED: Final = 164
 W_HELLO: Final = 176
 
 #: Written by the master, read by the child: the answer to each question, in the place that the child chose for it.
-#: An answer is ``sequence << 1 | yes``.
+#: An answer is ``sequence << 1 | yes``; the child clears one that it has seen.
 W_ANSWERS: Final = 192
 ANSWER_PLACES: Final = 256
 

@@ -126,7 +126,7 @@ def chain_failures(verdicts: Verdicts, message: TaskMessage, error: BaseExceptio
 def _close(left: list[Close]) -> None:
     """What is sent from here is with the broker when the call returns."""
     for close in left:
-        close()
+        close(True)
 
 
 def _call(handler: Any, *args: Any) -> None:

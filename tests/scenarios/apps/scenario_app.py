@@ -17,7 +17,7 @@ app = Celery(
     "scenarios",
     broker=os.environ["BROKER"],
     backend=os.environ["BACKEND"],
-    include=["scenario_tasks", "scenario_classes", *os.environ.get("INCLUDE", "").split()],
+    include=["scenario_tasks", "scenario_classes", "scenario_canvas"],
 )
 app.conf.update(
     SETTINGS,

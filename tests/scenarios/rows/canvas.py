@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from celery import chain, chord, group
-from celery.canvas import chunks, xmap, xstarmap
-
 from tests.scenarios.rows.acks import EXPIRED, OWN, PAST
-from tests.scenarios.scenario import ANYTHING, CANVAS, HARD, LOST, NOTHING, SOFT, End, Scenario, ended, failed, ok
+from tests.scenarios.scenario import ANYTHING, HARD, LOST, NOTHING, SOFT, End, Scenario, ended, failed, ok
 
 if TYPE_CHECKING:
     from tests.scenarios.sending import Sending
@@ -19,8 +16,8 @@ CHORD = failed("celery.exceptions.ChordError", "Dependency", last_line=ANYTHING)
 
 def canvas(name: str, build: Callable[[Sending], Any], ends: Mapping[str, End], *, smoke: bool = False,
            **more: Any) -> Scenario:  # fmt: skip
-    """Celery's own canvas, built by its client."""
-    return Scenario(name, lambda to: build(to).apply_async(), ends, celery_only=CANVAS, smoke=smoke, **more)
+    """Groups, chains and chords, built by the client's own classes."""
+    return Scenario(name, lambda to: build(to).apply_async(), ends, canvas=True, smoke=smoke, **more)
 
 
 def _links(to: Sending) -> None:
@@ -53,19 +50,19 @@ def broken_chord(to: Sending, bad: Any, *, on_error: bool = True) -> Any:
     if on_error:
         body.link_error(to.sig("", "s.note_error"))
         body.link_error(to.sig("told", "s.note_id"))
-    return chord([*pair(to, "one"), bad], body)
+    return to.chord([*pair(to, "one"), bad], body)
 
 
 def chain_of_groups(to: Sending) -> Any:
     # (1+2+3, 4+5) -> 15 -> (16, 17) -> 33
-    first = group(chain(add(to, "a1", 1, 2), add(to, "a2", 3)), chain(add(to, "b1", 4, 5)))
-    second = group(add(to, "c1", 1), add(to, "d1", 2))
-    return chain(first, to.sig("sum", "s.total"), second, to.sig("all", "s.total"))
+    first = to.group(to.steps(add(to, "a1", 1, 2), add(to, "a2", 3)), to.steps(add(to, "b1", 4, 5)))
+    second = to.group(add(to, "c1", 1), add(to, "d1", 2))
+    return to.steps(first, to.sig("sum", "s.total"), second, to.sig("all", "s.total"))
 
 
 def chord_in_chord(to: Sending) -> Any:
-    inner = chord(pair(to, "i1", "i2"), to.sig("inner", "s.total"))
-    return chord([add(to, "o1", 1, 1), inner], to.sig("outer", "s.total"))
+    inner = to.chord(pair(to, "i1", "i2"), to.sig("inner", "s.total"))
+    return to.chord([add(to, "o1", 1, 1), inner], to.sig("outer", "s.total"))
 
 
 def in_steps(to: Sending, middle: Any, last: Any = None) -> Any:
@@ -73,9 +70,7 @@ def in_steps(to: Sending, middle: Any, last: Any = None) -> Any:
 
 
 def _replaced(name: str, by: str, ends: Mapping[str, End]) -> Scenario:
-    return Scenario(
-        name, lambda to: to.send("it", "s.replace", 1, by, link=add(to, "link", 1)), ends, needs_canvas=True
-    )
+    return Scenario(name, lambda to: to.send("it", "s.replace", 1, by, link=add(to, "link", 1)), ends)
 
 
 BROKEN: dict[str, End] = {"one": ok(1), "bad": failed(OWN), "body": CHORD, "told": ok("of body")}
@@ -104,28 +99,31 @@ ROWS = (
     Scenario("chain_retries", lambda to: to.chain(to.sig("a", "s.retry", 1), to.sig("b", "s.echo")),
              {"a": ok("after 1"), "b": ok(["after 1"])}, children={"a": ["b"]}),
     Scenario("chain_stops", lambda to: to.chain(to.sig("a", "s.ignore"), add(to, "b", 1)), {"a": NOTHING}),
-    canvas("group", lambda to: group(pair(to, "a", "b", "c")), {"a": ok(1), "b": ok(2), "c": ok(3)}, smoke=True),
-    canvas("group_reports", lambda to: group([to.sig("a", "s.report"), to.sig("b", "s.report")]),
+    canvas("group", lambda to: to.group(pair(to, "a", "b", "c")), {"a": ok(1), "b": ok(2), "c": ok(3)}, smoke=True),
+    canvas("group_reports", lambda to: to.group([to.sig("a", "s.report"), to.sig("b", "s.report")]),
            {"a": ok(), "b": ok()}),
-    canvas("chord", lambda to: chord(pair(to, "a", "b", "c"), to.sig("body", "s.total", kwargs={"extra": 10})),
+    canvas("chord_reports", lambda to: to.chord(
+        [to.sig("a", "s.report"), to.sig("b", "s.report")], to.sig("body", "s.size")),
+           {"a": ok(), "b": ok(), "body": ok(2)}),
+    canvas("chord", lambda to: to.chord(pair(to, "a", "b", "c"), to.sig("body", "s.total", kwargs={"extra": 10})),
            {"a": ok(1), "b": ok(2), "c": ok(3), "body": ok(16)}, smoke=True),
-    canvas("chord_of_one", lambda to: chord(pair(to, "a"), to.sig("body", "s.total")), {"a": ok(1), "body": ok(1)}),
-    canvas("chord_keeps_order", lambda to: chord(
+    canvas("chord_of_one", lambda to: to.chord(pair(to, "a"), to.sig("body", "s.total")), {"a": ok(1), "body": ok(1)}),
+    canvas("chord_keeps_order", lambda to: to.chord(
         [to.sig("a", "s.retry", 1), add(to, "b", 0, 2), to.sig("c", "s.add", 0, 3, countdown=0.3)],
         to.sig("body", "s.echo")), {"body": ok([["after 1", 2, 3]])}),
-    canvas("chord_then_more", lambda to: chain(
-        chord(pair(to, "a", "b"), to.sig("body", "s.total")), add(to, "next", 10)), {"body": ok(3), "next": ok(13)}),
-    canvas("chord_with_link", lambda to: chord(pair(to, "a", "b"), to.sig("body", "s.total", link=add(to, "link", 1))),
-           {"body": ok(3), "link": ok(4)}),
-    canvas("chord_ignoring_results", lambda to: chord(
+    canvas("chord_then_more", lambda to: to.steps(
+        to.chord(pair(to, "a", "b"), to.sig("body", "s.total")), add(to, "next", 10)), {"body": ok(3), "next": ok(13)}),
+    canvas("chord_with_link", lambda to: to.chord(
+        pair(to, "a", "b"), to.sig("body", "s.total", link=add(to, "link", 1))), {"body": ok(3), "link": ok(4)}),
+    canvas("chord_ignoring_results", lambda to: to.chord(
         [to.sig("a", "s.ignored_add", 1, 1), to.sig("b", "s.ignored_add", 2, 2)], to.sig("body", "s.total")),
         {"a": NOTHING, "b": NOTHING, "body": ok(6)}, smoke=True),
     canvas("chain_of_groups_of_chains", chain_of_groups, {
         "a1": ok(3), "a2": ok(6), "b1": ok(9), "sum": ok(15), "c1": ok(16), "d1": ok(17), "all": ok(33)}, smoke=True),
     canvas("chord_in_chord", chord_in_chord,
            {"i1": ok(1), "i2": ok(2), "inner": ok(3), "o1": ok(2), "outer": ok(5)}, smoke=True),
-    canvas("group_in_group", lambda to: chord(
-        group([add(to, "a", 0, 1), group(pair(to, "b", "c"))]), to.sig("body", "s.echo")), {"body": ok()}),
+    canvas("group_in_group", lambda to: to.chord(
+        to.group([add(to, "a", 0, 1), to.group(pair(to, "b", "c"))]), to.sig("body", "s.echo")), {"body": ok()}),
     canvas("chord_breaks", lambda to: broken_chord(to, to.sig("bad", "s.fail", "x")), BROKEN, smoke=True),
     canvas("chord_breaks_unheard", lambda to: broken_chord(to, to.sig("bad", "s.fail", "x"), on_error=False),
            {"bad": failed(OWN), "body": CHORD}),
@@ -134,13 +132,13 @@ ROWS = (
     canvas("chord_breaks_by_hard_limit", lambda to: broken_chord(to, to.sig("bad", "s.sleep", 60, time_limit=1)),
            {**BROKEN, "bad": HARD}, smoke=True),
     canvas("chord_breaks_by_loss", lambda to: broken_chord(to, to.sig("bad", "s.die")), {**BROKEN, "bad": LOST}),
-    canvas("chord_survives_loss", lambda to: chord(
+    canvas("chord_survives_loss", lambda to: to.chord(
         [add(to, "a", 0, 1), to.sig("b", "s.stubborn_die")], to.sig("body", "s.echo")),
         {"b": ok("again"), "body": ok([[1, "again"]])}),
-    canvas("chord_body_breaks", lambda to: chord(
+    canvas("chord_body_breaks", lambda to: to.chord(
         pair(to, "a", "b"), to.sig("body", "s.late_fail", link_error=to.sig("told", "s.note_id"))),
         {"body": failed(OWN), "told": ok("of body")}),
-    canvas("chord_breaks_in_a_chain", lambda to: chain(
+    canvas("chord_breaks_in_a_chain", lambda to: to.steps(
         broken_chord(to, to.sig("bad", "s.fail", "x")), add(to, "next", 1)), {"bad": failed(OWN), "body": CHORD}),
     _replaced("replaced", "task", {"it": ok(101), "link": ok(102)}),
     _replaced("replaced_twice", "twice", {"it": ok(102), "link": ok(103)}),
@@ -149,32 +147,33 @@ ROWS = (
     _replaced("replaced_by_a_group", "group", {"it": ok([101, 201])}),
     _replaced("replaced_by_a_chord", "chord", {"it": ok(302), "link": ok(303)}),
     Scenario("replaced_in_a_chain", lambda to: in_steps(to, to.sig("it", "s.replace")),
-             {"first": ok(2), "it": ok(102), "last": ok(1102)}, smoke=True, needs_canvas=True),
+             {"first": ok(2), "it": ok(102), "last": ok(1102)}, smoke=True),
     Scenario("replaced_by_a_chain_in_a_chain", lambda to: in_steps(to, to.sig("it", "s.replace", "chain")),
-             {"it": ok(1102), "last": ok(2102)}, needs_canvas=True),
+             {"it": ok(1102), "last": ok(2102)}),
     Scenario("replaced_by_a_group_in_a_chain",
              lambda to: in_steps(to, to.sig("it", "s.replace", "group"), to.sig("last", "s.total")),
-             {"last": ok(304)}, needs_canvas=True),
-    canvas("replaced_in_a_chord", lambda to: chord(
+             {"last": ok(304)}),
+    canvas("replaced_in_a_chord", lambda to: to.chord(
         [add(to, "a", 0, 1), to.sig("b", "s.replace", 2)], to.sig("body", "s.total")),
         {"b": ok(102), "body": ok(103)}, smoke=True),
-    canvas("replaced_by_a_chain_in_a_chord", lambda to: chord(
+    canvas("replaced_by_a_chain_in_a_chord", lambda to: to.chord(
         [add(to, "a", 0, 1), to.sig("b", "s.replace", 2, "chain")], to.sig("body", "s.total")), {"body": ok(1103)}),
     canvas("replaced_by_a_failure_in_a_chord", lambda to: broken_chord(to, to.sig("bad", "s.replace", 1, "failure")),
            BROKEN),
-    canvas("chord_extended", lambda to: chord(
+    canvas("chord_extended", lambda to: to.chord(
         [add(to, "a", 0, 1), to.sig("b", "s.extend", 2)], to.sig("body", "s.total")), {"b": ok(2), "body": ok(15)}),
-    canvas("chord_with_an_expired_task", lambda to: chord(
+    canvas("chord_with_an_expired_task", lambda to: to.chord(
         [add(to, "a", 0, 1), to.sig("b", "s.add", 1, 2, headers={"expires": PAST})], to.sig("body", "s.total")),
         {"b": EXPIRED, "body": CHORD}),
-    canvas("chord_with_an_unknown_task", lambda to: chord(
+    canvas("chord_with_an_unknown_task", lambda to: to.chord(
         [add(to, "a", 0, 1), to.sig("b", "s.nobody")], to.sig("body", "s.total")),
         {"a": ok(1), "b": ended("celery.exceptions.NotRegistered")}, dead=("b",)),
-    canvas("map", lambda to: xmap(to.sig("", "s.total"), [[1, 2], [3]], app=to.app).set(task_id=to.id("it")),
+    canvas("map", lambda to: to.canvas.xmap(to.sig("", "s.total"), [[1, 2], [3]], app=to.app).set(task_id=to.id("it")),
            {"it": ok([3, 3])}, smoke=True),
-    canvas("starmap", lambda to: xstarmap(to.sig("", "s.add"), [[1, 2], [3, 4]], app=to.app).set(task_id=to.id("it")),
-           {"it": ok([3, 7])}),
-    canvas("chunks", lambda to: chord(
-        chunks(to.sig("", "s.add"), [[1, 2], [3, 4], [5, 6]], 2, app=to.app).group(), to.sig("body", "s.echo")),
+    canvas("starmap", lambda to: to.canvas.xstarmap(
+        to.sig("", "s.add"), [[1, 2], [3, 4]], app=to.app).set(task_id=to.id("it")), {"it": ok([3, 7])}),
+    canvas("chunks", lambda to: to.chord(
+        to.canvas.chunks(to.sig("", "s.add"), [[1, 2], [3, 4], [5, 6]], 2, app=to.app).group(),
+        to.sig("body", "s.echo")),
         {"body": ok([[[3, 7], [11]]])}, smoke=True),
 )  # fmt: skip

@@ -27,13 +27,12 @@ def _protocol_1(to: Sending) -> None:
 
 
 def _spawned(name: str, task: str, *args: object, end: object, children: dict[str, list[str]],
-             ends: dict[str, object], needs_canvas: bool = False) -> Scenario:  # fmt: skip
+             ends: dict[str, object]) -> Scenario:  # fmt: skip
     return Scenario(
         name,
         lambda to: to.send("it", task, *args),
         {"it": ok(end), **{label: ok(value) for label, value in ends.items()}},
         children=children,
-        needs_canvas=needs_canvas,
         heard={label: tuple(SUCCESS.split(", ")) for label in ["it", *ends]},
     )
 
@@ -74,8 +73,8 @@ ROWS = (
              ends={"it-one": 6, "it-two": 7, "it-untold": 8}),
     _spawned("child_report", "s.spawn_report", end=None, children={"it": ["it-child"]}, ends={}),
     _spawned("children_of_a_group", "s.spawn_group", 5, end=["it-member1", "it-member2"], children={},
-             ends={"it-member1": 6, "it-member2": 7}, needs_canvas=True),
+             ends={"it-member1": 6, "it-member2": 7}),
     _spawned("children_of_a_chain", "s.spawn_chain", 5, end="it-last", children={},
-             ends={"it-first": 6, "it-last": 16}, needs_canvas=True),
+             ends={"it-first": 6, "it-last": 16}),
     one("calls_inside", "s.call_inside", 5, end=ok([6, 7, 8])),
 )  # fmt: skip

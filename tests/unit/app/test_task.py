@@ -167,12 +167,9 @@ class TestConfiguration:
     def test_task_options(self) -> None:
         app = make_app(task_reject_on_worker_lost=True, task_soft_time_limit=3.5)
         app.task(name="f", acks_late=True, store_errors_even_if_ignored=True)(lambda: None)
-        assert app.task_options() == {
-            "f": TaskOptions(
-                "f", acks_late=True, reject_on_worker_lost=True, store_errors_even_if_ignored=True,
-                soft_time_limit=3.5,
-            )
-        }  # fmt: skip
+        assert app.task_options()["f"] == TaskOptions(
+            "f", acks_late=True, reject_on_worker_lost=True, store_errors_even_if_ignored=True, soft_time_limit=3.5
+        )  # fmt: skip
 
     @pytest.mark.row("TD17")
     def test_annotations(self) -> None:
@@ -219,7 +216,7 @@ class TestRegistry:
         with pytest.raises(RuntimeError, match="autofinalize"):
             _ = app.tasks
         app.finalize()
-        assert app.tasks == {}
+        assert "celery.map" in app.tasks
 
     @pytest.mark.row("TD22")
     def test_tasks_travel_by_name(self) -> None:
