@@ -98,6 +98,8 @@ class Task(Handlers, TaskCalls, AsyncCalls[P, R]):
     _backend: Any = None
     _default_request: Context | None = None
     _send_options: dict[str, Any] | None = None
+    #: Its open options have been filled.
+    _is_settled: bool = False
     #: The limit that ``retry`` was last given, for whoever retries on the program's behalf.
     override_max_retries: int | None = None
     #: Calls with wrong arguments raise here; None where the arguments are not checked.
@@ -169,6 +171,7 @@ class Task(Handlers, TaskCalls, AsyncCalls[P, R]):
         if self.typing is None:
             self.typing = app.strict_typing
         self._send_options = None
+        self._is_settled = True
         self.on_bound(app)
 
     def on_bound(self, app: Turbo) -> None:
@@ -260,9 +263,12 @@ class Task(Handlers, TaskCalls, AsyncCalls[P, R]):
         """The options that every message of this task has unless the call says otherwise."""
         options = self._send_options
         if options is None:
+            # Asked first: what is read while another thread settles the task is half of either.
+            keep = self._is_settled
             options = {name: getattr(self, name, None) for name in _SEND_OPTIONS}
             options["ignore_result"] = self.ignore_result
-            self._send_options = options
+            if keep:
+                self._send_options = options
         return options
 
     def retry(

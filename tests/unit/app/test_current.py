@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextvars import copy_context
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tests.unit.app.recording import make_app
 from turbo import current
 from turbo.app.base import Turbo
 from turbo.app.shared import current_app, current_task, shared_task
+from turbo.app.task import Task
 
 
 def request(direct: bool) -> Any:
@@ -110,3 +114,46 @@ def test_a_fork_forgets_what_belongs_to_its_parent() -> None:
     assert current.in_worker_child()
     current._forget_after_fork()
     assert current.get_publisher() is None and current.get_state_store() is None
+
+
+def test_who_asks_for_the_tasks_while_they_are_being_settled_waits_for_all_of_them() -> None:
+    settling, may_settle = threading.Event(), threading.Event()
+
+    def join(app: Turbo) -> None:
+        settling.set()
+        may_settle.wait(30)
+        app.task(name="shared", shared=False)(lambda: None)
+
+    current.connect_on_app_finalize(join)
+    app = make_app()
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(lambda: "shared" in app.tasks)
+        assert settling.wait(30)
+        second = threads.submit(lambda: "shared" in app.tasks)
+        with pytest.raises(FutureTimeoutError):
+            second.result(0.05)
+        may_settle.set()
+        assert (first.result(30), second.result(30)) == (True, True)
+
+
+def test_options_read_while_a_task_is_being_bound_are_not_kept() -> None:
+    class Slow(Task):
+        """Another thread binds it while its options are read."""
+
+        @property
+        def expires(self) -> None:
+            self.bind(app)
+
+    app = make_app(task_annotations={"t": {"queue": "annotated"}})
+    task = app.task(name="t", base=Slow)(lambda: None)
+    assert task.send_options()["queue"] is None
+    assert task.send_options()["queue"] == "annotated"
+    assert task.send_options() is task.send_options()
+
+
+def test_options_of_a_task_that_is_not_bound_follow_the_settings() -> None:
+    app = make_app(task_serializer="json")
+    task = app.task(name="t")(lambda: None)
+    assert task.send_options()["serializer"] == "json"
+    app.conf.task_serializer = "yaml"
+    assert task.send_options()["serializer"] == "yaml"
