@@ -8,7 +8,6 @@ runs at once.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ import redis
 from tests.compat.conftest import Place, fresh_place, turbo_worker
 from tests.data import malformed
 from tests.data.malformed import CASES, Case
-from tests.harness.processes import wait_until
+from tests.harness.processes import Stopwatch, wait_until
 from tests.harness.rabbitmq import RabbitMQ
 from tests.harness.redis_server import RedisServer
 from tests.harness.worker import WorkerProcess
@@ -57,10 +56,10 @@ class Rig:
         """Send a good message and wait for it; the seconds that took."""
         self.sent += 1
         name = f"good-{self.sent}"
-        began = time.monotonic()
+        began = Stopwatch()
         self.app.send_task("mark", (name,), queue="celery", ignore_result=True)
         self.place.oracle.wait_ids("start", [name], 20)
-        return time.monotonic() - began
+        return began.seconds
 
     def settled(self) -> None:
         self.rabbitmq.wait_queue("celery", self.place.broker, ready=0, unacked=0, timeout=25)

@@ -28,8 +28,8 @@ def test_a_killed_master_leaves_its_messages_to_the_next_worker(
         leftovers.watch(worker.children())
         killed, died = time.monotonic(), Stopwatch()
         worker.kill()
-        wait_until("nothing unacknowledged", lambda: rabbitmq.queue(QUEUE, vhost).unacked == 0, 5)
-        assert time.monotonic() - killed < 1.0 + 0.5, "the broker took long to notice: somebody held the socket"
+        wait_until("nothing unacknowledged", lambda: rabbitmq.queue(QUEUE, vhost).unacked == 0, 30)
+        assert died.seconds < 1.0 + 0.5, "the broker took long to notice: somebody held the socket"
         leftovers.check_orphans(died)
     before = oracle.ids("start")
     rabbitmq.evaluate("ok.")

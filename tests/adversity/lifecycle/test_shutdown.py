@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import time
 
 import pytest
 
@@ -13,6 +12,7 @@ from tests.adversity.lifecycle.conftest import READY, MakeWorker
 from tests.adversity.torture.load import QUEUE, Producer
 from tests.harness.fault_proxy import FaultProxy
 from tests.harness.oracle import Leftovers, Oracle
+from tests.harness.processes import Stopwatch
 from tests.harness.rabbitmq import RabbitMQ
 from tests.harness.worker import TURBO
 
@@ -111,10 +111,10 @@ def test_the_shutdown_timeout_ends_a_warm_shutdown(
         worker.wait_for_line(READY)
         producer.send(_pauses(1, 60.0))
         oracle.wait_count("start", 1)
-        began = time.monotonic()
+        told = Stopwatch()
         worker.terminate()
-        assert worker.wait(10) == 1
-        assert time.monotonic() - began < 1 + 4
+        assert worker.wait(30) == 1
+        assert told.seconds < 1 + 4
     assert rabbitmq.wait_queue(QUEUE, vhost, unacked=0).ready == 1
 
 
@@ -131,10 +131,10 @@ def test_a_broker_that_is_gone_cannot_keep_the_worker_from_ending(
         getattr(fault_proxy, fault)()
         if fault == "refuse":
             fault_proxy.rst()
-        began = time.monotonic()
+        told = Stopwatch()
         worker.terminate()
-        worker.wait(20)
-        assert time.monotonic() - began < 15
+        worker.wait(30)
+        assert told.seconds < 15
     assert len(oracle.ids("end")) == 2
 
 

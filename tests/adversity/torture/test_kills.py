@@ -18,7 +18,7 @@ import redis
 from tests.adversity.torture.census import Census, Kills
 from tests.adversity.torture.load import QUEUE, Feeder, Progress, child_pids
 from tests.harness.oracle import Leftovers, Oracle
-from tests.harness.processes import wait_until
+from tests.harness.processes import Stopwatch, wait_until
 from tests.harness.rabbitmq import RabbitMQ
 from tests.harness.worker import WorkerProcess
 
@@ -124,15 +124,15 @@ def _kill_many(kills: Kills, count: int, spawner: int) -> int:
     chance = random.Random(SEED + kills.count)
     target = kills.count + count
     clock = _Instants(chance)
-    latest = time.monotonic()
+    latest = Stopwatch()
     while kills.count < target:
         clock.next()
         # A child killed just now may still be listed until it is reaped.
         alive = [pid for pid in child_pids(spawner) if pid not in kills.recent]
         if alive:
             kills.kill(chance.choice(alive))
-            latest = time.monotonic()
-        assert time.monotonic() - latest < 10, "no child comes back"
+            latest = Stopwatch()
+        assert latest.seconds < 10, "no child comes back"
     return count
 
 

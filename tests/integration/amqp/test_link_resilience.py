@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.harness.fault_proxy import FaultProxy
-from tests.harness.processes import wait_until
+from tests.harness.processes import Stopwatch, wait_until
 from tests.harness.rabbitmq import RabbitMQ
 from tests.integration.amqp.collector import Collector, LagProbe, linked, publish, run
 
@@ -54,10 +54,10 @@ def test_a_broken_connection_is_replaced_and_its_tags_are_void(
         async with LagProbe() as probe, linked(through(fault_proxy, vhost), ["q"], sink) as link:
             await sink.until(lambda: len(sink.bodies) == 1, "the message")
             for round_number in range(1, 4):
-                began = time.monotonic()
+                began = Stopwatch()
                 break_by(kind, fault_proxy, rabbitmq, vhost)
-                await sink.until(lambda n=round_number: len(sink.bodies) == n + 1, "its redelivery", RESUMED)
-                assert time.monotonic() - began < RESUMED
+                await sink.until(lambda n=round_number: len(sink.bodies) == n + 1, "its redelivery")
+                assert began.seconds < RESUMED
                 assert link.epoch == round_number + 1
                 link.ack(round_number, sink.deliveries[round_number - 1][2])
                 assert link.strays.stale == round_number
@@ -133,12 +133,13 @@ def test_a_silent_broker_is_noticed(vhost: str, fault_proxy: FaultProxy) -> None
         async with linked(through(fault_proxy, vhost), ["q"], sink, heartbeat=heartbeat) as link:
             await asyncio.sleep(2 * heartbeat + 1)
             assert link.epoch == 1, "an idle connection lives by heartbeats"
-            began = time.monotonic()
+            began = Stopwatch()
             fault_proxy.stall()
-            await sink.until(lambda: sink.saw("lost"), "the loss", 2 * heartbeat + 5)
+            await sink.until(lambda: sink.saw("lost"), "the loss")
+            assert began.seconds < 2 * heartbeat + 5
             fault_proxy.pass_through()
-            assert await link.wait_ready(RESUMED + 1)
-            assert time.monotonic() - began < 2 * heartbeat + 5 + RESUMED
+            assert await link.wait_ready(20)
+            assert began.seconds < 2 * heartbeat + 5 + RESUMED
 
     run(scenario())
 

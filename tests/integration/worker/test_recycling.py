@@ -8,7 +8,8 @@ from collections import Counter
 import psutil
 import pytest
 
-from tests.harness.processes import wait_until
+from tests.harness.oracle import Leftovers
+from tests.harness.processes import Stopwatch, wait_until
 from tests.integration.worker.site import Site
 
 
@@ -92,7 +93,7 @@ def test_every_process_says_what_it_is(site: Site) -> None:
 
 
 @pytest.mark.row("CN1", "CN6", "PL18", "P20")
-def test_what_a_killed_worker_had_comes_back(site: Site) -> None:
+def test_what_a_killed_worker_had_comes_back(site: Site, leftovers: Leftovers) -> None:
     with site.running("-c", "2", "--prefetch-multiplier", "2") as worker:
         fifos = [site.fifo() for _ in range(2)]
         early = site.send("early", "wait", str(fifos[0]))
@@ -102,10 +103,13 @@ def test_what_a_killed_worker_had_comes_back(site: Site) -> None:
         reserved = [site.send("early", "return") for _ in range(3)]
         site.rabbitmq.wait_queue("classic", site.vhost, ready=0, unacked=4)
         children = worker.children()
+        leftovers.watch(children)
+        died = Stopwatch()
         worker.kill()
         worker.wait()
-        site.rabbitmq.wait_queue("classic", site.vhost, ready=4, unacked=0, timeout=1)
-        wait_until("its children are gone", lambda: not any(_runs(child) for child in children), 2)
+        site.rabbitmq.wait_queue("classic", site.vhost, ready=4, unacked=0)
+        assert died.seconds < 1, "the broker took long to notice: somebody held the socket"
+        leftovers.check_orphans(died)
     with site.running("-c", "2"):
         site.wait_started(late, 2)
         # Its second start returns what stands in the place that it waited at.
@@ -116,10 +120,3 @@ def test_what_a_killed_worker_had_comes_back(site: Site) -> None:
         site.wait_settled()
         assert site.document(early) is None, "acknowledged at its start: it is gone with the worker"
         assert (site.starts(early), site.starts(late)) == (1, 2)
-
-
-def _runs(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
