@@ -78,6 +78,7 @@ _SEND_OPTIONS = (
     "soft_time_limit",
     "mandatory",
     "immediate",
+    "ignore_result",
 )
 
 
@@ -266,7 +267,6 @@ class Task(Handlers, TaskCalls, AsyncCalls[P, R]):
             # Asked first: what is read while another thread settles the task is half of either.
             keep = self._is_settled
             options = {name: getattr(self, name, None) for name in _SEND_OPTIONS}
-            options["ignore_result"] = self.ignore_result
             if keep:
                 self._send_options = options
         return options
