@@ -63,6 +63,7 @@ CHORDS: dict[str, Build] = {
     "a chain with a chord as part": lambda s: s.chord(
         [s.add.s(1) | s.group(s.add.s(1), s.add.s(2)) | s.total.s() | s.add.s(1), s.add.s(1, 5)], s.total.s()
     ),
+    "maps as parts": lambda s: s.chord([s.add.map([1, 2, 3]), s.add.chunks([(1, 2), (3, 4), (5, 6)], 2)], s.total.s()),
     "a chord as body": lambda s: s.chord(
         [s.add.s(1, 1), s.add.s(2, 2)], s.chord([s.add.s(2), s.add.s(3)], s.total.s())
     ),
@@ -86,6 +87,12 @@ CHORDS: dict[str, Build] = {
         json.loads(celery_json(s.add.s(1, 1) | s.group(s.add.s(1), s.add.s(2)) | s.total.s())), app=s.app
     ),
 }
+MAPS: dict[str, Build] = {
+    "map": lambda s: s.add.map([1, 2, 3]),
+    "starmap": lambda s: s.add.starmap([(1, 2), (3, 4)]),
+    "chunks": lambda s: s.add.chunks(zip(range(5), range(5), strict=True), 2),
+    "in a chain": lambda s: s.add.map([1, 2, 3]) | s.total.s(),
+}
 
 
 def _linked(side: Side, sig: Any) -> Any:
@@ -100,7 +107,7 @@ def _settled(sig: Any) -> Any:
 
 
 def _cases() -> list[Any]:
-    rows = {"chain": (CHAINS, "CV2"), "group": (GROUPS, "CV4"), "chord": (CHORDS, "CV5", "CV6")}
+    rows = {"chain": (CHAINS, "CV2"), "group": (GROUPS, "CV4"), "chord": (CHORDS, "CV5", "CV6"), "map": (MAPS, "CV12")}
     return [
         pytest.param(build, id=f"{kind}: {name}", marks=pytest.mark.row(*named))
         for kind, (builds, *named) in rows.items()

@@ -18,14 +18,14 @@ from tests.harness.rabbitmq import RabbitMQ
 from tests.harness.redis_server import RedisServer
 from tests.harness.worker import TURBO, WorkerProcess
 from turbo import GroupResult, chain, chord, group
-from turbo.exceptions import ChordError, TimeoutError
+from turbo.exceptions import TimeoutError
 from turbo.result import ResultSet, allow_join_result, result_from_tuple
 
 HERE = Path(__file__).parent
 WAIT = 50
 
 
-@pytest.fixture(scope="module", params=["celery"])
+@pytest.fixture(scope="module", params=["celery", "turbo"])
 def it(
     request: pytest.FixtureRequest, rabbitmq: RabbitMQ, redis_server: RedisServer, tmp_path_factory: Any
 ) -> Iterator[ModuleType]:
@@ -167,8 +167,10 @@ def test_canvases_in_canvases(it: ModuleType) -> None:
 @pytest.mark.row("CV10", "CV11")
 def test_a_failed_part(it: ModuleType) -> None:
     result = chord([it.add.s(1, 1), it.fail.s()], it.total.s() | it.add.s(1)).delay()
-    with pytest.raises(ChordError, match="Dependency"):
+    with pytest.raises(Exception, match="Dependency") as raised:
         result.get(timeout=WAIT, follow_parents=False)
+    # Of Celery's module or of turbo's: the document names Celery's, which other tests may have imported.
+    assert type(raised.value).__name__ == "ChordError"
     late = (it.fail.s() | it.add.s(1) | it.add.s(2)).delay()
     with pytest.raises(KeyError):
         late.get(timeout=WAIT, follow_parents=False)
