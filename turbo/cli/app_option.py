@@ -90,10 +90,10 @@ def _hint(given: str | None, environ: Mapping[str, str], directory: Path) -> _Hi
 def _in_pyproject(path: Path) -> tuple[str | None, str]:
     """What ``[tool.turbo] app`` names, and what to say about it when it names nothing."""
     try:
-        table = tomllib.loads(path.read_text())
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None, "no such file"
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         return None, f"not readable: {error}"
     named = table.get("tool", {}).get("turbo", {}).get("app")
     if named is not None and not isinstance(named, str):

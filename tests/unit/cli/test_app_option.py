@@ -182,7 +182,8 @@ def test_a_proxy_stands_for_its_app(project: Path) -> None:
     assert adopted(project, "proxied:app")[0] == "behind"
 
 
-def test_a_pyproject_that_does_not_parse_is_reported(project: Path) -> None:
-    (project / "pyproject.toml").write_text("[tool.turbo\n")
+@pytest.mark.parametrize("content", [b"[tool.turbo\n", b"[tool.turbo]\napp = '\xe9'\n"])
+def test_a_pyproject_that_does_not_parse_is_reported(project: Path, content: bytes) -> None:
+    (project / "pyproject.toml").write_bytes(content)
     with pytest.raises(AppNotFoundError, match="not readable"):
         found(project)
