@@ -7,6 +7,7 @@ in clients, and in children for tasks that send tasks. A call is a message for o
 
 from __future__ import annotations
 
+import functools
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -48,7 +49,13 @@ class TurboBackend(BaseTaskBackend):  # type: ignore[misc]  # Django has no type
     @property
     def app(self) -> Turbo:
         """The app that sends, and whose worker runs."""
-        found: Turbo = resolve(self.options.get("app")) or current.current_app()
+        found: Turbo = self._named or current.current_app()
+        return found
+
+    @functools.cached_property
+    def _named(self) -> Turbo | None:
+        """The app that the option names, imported once: every call asks several times."""
+        found: Turbo | None = resolve(self.options.get("app"))
         return found
 
     @property
