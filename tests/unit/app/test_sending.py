@@ -14,6 +14,7 @@ from turbo.app import publishing
 from turbo.app.base import Turbo
 from turbo.app.context import Context
 from turbo.exceptions import EncodeError, QueueNotFound
+from turbo.policy.publish_retry import PublishRetry
 from turbo.protocol.compression import decompress
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -294,3 +295,32 @@ def test_a_setting_that_changes_while_the_settings_are_read_holds_for_the_next_c
     app.send_task("first")
     app.send_task("second")
     assert sent.last.properties.content_type == "application/x-yaml"
+
+
+class TestSettingsOfEveryMessage:
+    @pytest.mark.row("CF6", "CF12")
+    def test_what_it_is(self, sent: Recorder) -> None:
+        app = make_app(task_default_delivery_mode="transient", task_default_priority=3)
+        app.task(name="t")(lambda: None).delay()
+        assert (sent.last.properties.delivery_mode, sent.last.properties.priority) == (1, 3)
+
+    @pytest.mark.row("CF11", "CA10")
+    def test_how_often_it_is_tried(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        tried: list[PublishRetry] = []
+        app = make_app(task_publish_retry_policy={"max_retries": 7, "interval_start": 1})
+        monkeypatch.setattr(app.sending.publishing, "publish", lambda *given, **_: tried.append(given[4]))
+        app.send_task("t")
+        app.send_task("t", retry_policy={"interval_start": 2})
+        app.send_task("t", retry=False)
+        app.conf.task_publish_retry = False
+        app.send_task("t")
+        app.send_task("t", retry=True)
+        assert [each.max_retries for each in tried] == [7, 7, 0, 0, 7]
+        assert [each.interval_start for each in tried[:2]] == [1, 2]
+
+
+@pytest.mark.row("CF30")
+def test_a_setting_asks_for_another_attempt_when_a_child_is_lost() -> None:
+    app = make_app(task_retry_on_worker_lost=True)
+    app.task(name="t", shared=False)(lambda: None)
+    assert app.task_options()["t"].retry_on_worker_lost

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from turbo.app.conf import Settings
 from turbo.app.settings import SETTINGS
 from turbo.cli.global_options import global_params
 from turbo.cli.worker_params import worker_params
-from turbo.cli.worker_settings import worker_options, write_into
+from turbo.cli.worker_settings import log_setup, worker_options, write_into
 from turbo.exceptions import ImproperlyConfigured
 from turbo.policy.worker_options import WorkerOptions
 
@@ -201,3 +202,38 @@ def test_waiting_for_the_broker_at_start_follows_waiting_for_it_at_all(
     {"broker_connection_max_retries": 0}, None)])  # fmt: skip
 def test_a_broker_is_given_up_only_where_that_is_asked_for(given: dict[str, Any], found: int | None) -> None:
     assert merged(given).broker_connection_max_retries == found
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "field"),
+    [
+        ("worker_eta_task_limit", 7, "eta_task_limit"),
+        ("worker_soft_shutdown_timeout", 3.5, "soft_shutdown_timeout"),
+        ("worker_hook_timeout", 2.0, "hook_timeout"),
+        ("worker_max_message_bytes", 1000, "max_body_size"),
+        ("task_max_deliveries", 9, "task_max_deliveries"),
+        ("task_track_started", True, "track_started"),
+        ("broker_heartbeat", 7.0, "broker_heartbeat"),
+        ("broker_connection_timeout", 9.0, "broker_connection_timeout"),
+        ("broker_native_delayed_delivery_queue_type", "classic", "delay_queue_type"),
+        ("result_expires", 60.0, "result_expires"),
+    ],
+)
+def test_settings_without_an_option_reach_the_worker(setting: str, value: Any, field: str) -> None:
+    assert getattr(merged({setting: value}), field) == value != getattr(merged(), field)
+
+
+@pytest.mark.row("CF20")
+def test_settings_of_the_log_reach_it() -> None:
+    settings: dict[str, Any] = {
+        "worker_log_format": "a", "worker_log_datefmt": "b", "worker_task_log_format": "c",
+        "worker_task_log_datefmt": "d", "worker_log_json": True, "worker_log_color": False,
+        "worker_hijack_root_logger": False, "worker_redirect_stdouts_level": "ERROR",
+    }  # fmt: skip
+    found = log_setup(Settings(settings), logging.INFO, "file")
+    assert (found.level, found.logfile, found.worker_format, found.worker_datefmt) == (logging.INFO, "file", "a", "b")
+    assert (found.task_format, found.task_datefmt, found.json, found.colour) == ("c", "d", True, False)
+    assert (found.hijack_root, found.redirect_level) == (False, logging.ERROR)
+    assert log_setup(Settings({"worker_redirect_stdouts": False}), logging.INFO, None).redirect_level is None
+    with pytest.raises(ImproperlyConfigured, match="worker_redirect_stdouts_level"):
+        log_setup(Settings({"worker_redirect_stdouts_level": "LOUD"}), logging.INFO, None)

@@ -1,0 +1,38 @@
+"""What remote control reads of the settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from turbo.app.conf import Settings
+from turbo.control.options import ControlOptions, control_options
+from turbo.policy.worker_options import WorkerOptions
+
+
+def options(**settings: Any) -> ControlOptions:
+    return control_options(Settings(settings), WorkerOptions("one@here", 1))
+
+
+@pytest.mark.row("CF27")
+def test_the_settings_of_its_queue() -> None:
+    mailbox = options(control_exchange="mine", control_queue_ttl=5, control_queue_expires=0).mailbox
+    assert mailbox is not None
+    assert (mailbox.name, mailbox.queue_arguments) == ("one@here.mine.pidbox", {"x-message-ttl": 5_000})
+    shared = options(control_queue_exclusive=False).mailbox
+    assert shared is not None and not shared.exclusive
+    durable = options(control_queue_durable=True).mailbox
+    assert durable is not None
+    assert (durable.exclusive, durable.durable, durable.auto_delete) == (False, True, False)
+
+
+@pytest.mark.row("CF19", "CF26")
+def test_what_else_is_set() -> None:
+    found = options(
+        worker_enable_remote_control=False, task_serializer="yaml", event_exchange="ev", event_serializer="yaml",
+        worker_send_task_events=True,
+    )  # fmt: skip
+    assert found.mailbox is None
+    assert (found.serializer, found.event_exchange.name, found.event_serializer) == ("yaml", "ev", "yaml")
+    assert found.task_events
