@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pika.exceptions import AMQPError
 
-from tests.adversity.torture.load import Producer
 from tests.harness.oracle import Oracle
 from tests.harness.worker import WorkerProcess
 
@@ -34,13 +31,3 @@ def make_worker(tmp_path: Path, vhost: str, redis_db: str, oracle: Oracle) -> Ma
         return WorkerProcess(*command, directory=tmp_path, env=surroundings, **more)  # type: ignore[arg-type]
 
     return make
-
-
-@pytest.fixture
-def producer(vhost: str) -> Iterator[Producer]:
-    """Publishes to the worker's queue, past every proxy."""
-    made = Producer(vhost)
-    yield made
-    # Some of the tests have the broker close every connection, this one too.
-    with contextlib.suppress(AMQPError):
-        made.close()

@@ -38,13 +38,6 @@ def start(tmp_path: Path, vhost: str, redis_db: str, oracle: Oracle) -> Iterator
         yield run
 
 
-@pytest.fixture
-def producer(vhost: str) -> Iterator[Producer]:
-    producer = Producer(vhost)
-    yield producer
-    producer.close()
-
-
 def spawner_of(worker: WorkerProcess) -> int:
     """The spawner's pid, once it has its two children."""
     (spawner,) = child_pids(worker.pid)

@@ -28,13 +28,6 @@ def worker(tmp_path: Path, vhost: str, redis_db: str, oracle: Oracle) -> Iterato
         yield process
 
 
-@pytest.fixture
-def producer(vhost: str) -> Iterator[Producer]:
-    producer = Producer(vhost)
-    yield producer
-    producer.close()
-
-
 def children(worker: WorkerProcess) -> list[int]:
     """Pids of the two children."""
     (spawner,) = child_pids(worker.pid)

@@ -21,16 +21,10 @@ import uvloop
 from tests.harness.fault_proxy import FaultProxy
 from tests.harness.processes import wait_until
 from tests.harness.redis_server import RedisServer
+from tests.integration.backends.documents import document
 from turbo.backends.redis_store import RedisStore
 from turbo.backends.store import ResultWrite, StoreOutcome, StoreSettings
 from turbo.backends.url import parse_redis_url
-
-
-def document(task_id: str, status: str = "SUCCESS", result: object = 42) -> bytes:
-    return json.dumps(
-        {"status": status, "result": result, "traceback": None, "children": [], "date_done": None,
-         "task_id": task_id}
-    ).encode()  # fmt: skip
 
 
 class Tally:

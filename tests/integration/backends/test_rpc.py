@@ -15,6 +15,7 @@ import pytest
 import uvloop
 
 from tests.harness.processes import wait_until
+from tests.integration.backends.documents import document
 from turbo.amqp.outbox import Outbox
 from turbo.amqp.topology import Queue
 from turbo.amqp.url import parse_broker_urls
@@ -24,13 +25,6 @@ from turbo.backends.rpc_store import RpcStore
 from turbo.backends.store import ResultWrite, StoreOutcome, StoreSettings
 from turbo.exceptions import TimeoutError
 from turbo.result.async_result import AsyncResult
-
-
-def document(task_id: str, status: str = "SUCCESS", result: object = 42) -> bytes:
-    return json.dumps(
-        {"status": status, "result": result, "traceback": None, "children": [], "date_done": None,
-         "task_id": task_id}
-    ).encode()  # fmt: skip
 
 
 def publish(url: str, writes: list[ResultWrite]) -> tuple[list[StoreOutcome], RpcStore]:

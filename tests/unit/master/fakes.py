@@ -102,6 +102,27 @@ class Broker:
         return self.unacked.pop(tag)
 
 
+class Timers:
+    """A loop whose timers are called by the test."""
+
+    def __init__(self) -> None:
+        self.timers: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+
+    def time(self) -> float:
+        return 0.0
+
+    def call_later(self, _delay: float, callback: Callable[..., None], *args: Any) -> object:
+        self.timers.append((callback, args))
+        return object()
+
+    def fire(self, owner: object = None) -> None:
+        """Call those that are there now, or those of one object."""
+        due = [timer for timer in self.timers if owner is None or getattr(timer[0], "__self__", None) is owner]
+        self.timers = [timer for timer in self.timers if timer not in due]
+        for callback, args in due:
+            callback(*args)
+
+
 class Ring:
     """Both rings of one child. The test plays the child."""
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unit.master.fakes import Timers
 from turbo.master.child_process import ChildProcess
 from turbo.master.dispatcher import Dispatcher
 from turbo.master.inflight import Delivery
@@ -16,7 +17,7 @@ from turbo.policy.child_lifecycle import ChildState
 from turbo.policy.delivery_lifecycle import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 
 class Link:
@@ -46,22 +47,6 @@ class Link:
         assert seq not in self.unclaimed
 
 
-class Loop:
-    """A loop whose timers are called by the test."""
-
-    def __init__(self) -> None:
-        self.timers: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
-
-    def call_later(self, delay: float, callback: Callable[..., None], *args: Any) -> object:
-        self.timers.append((callback, args))
-        return object()
-
-    def fire(self) -> None:
-        timers, self.timers = self.timers, []
-        for callback, args in timers:
-            callback(*args)
-
-
 def _child(dispatcher: Dispatcher, index: int, room: int = 1000) -> ChildProcess:
     child = ChildProcess(index, index, Link(room), 0.0)  # type: ignore[arg-type]
     child.state = ChildState.SERVING
@@ -69,8 +54,8 @@ def _child(dispatcher: Dispatcher, index: int, room: int = 1000) -> ChildProcess
     return child
 
 
-def _make(children: int, **options: Any) -> tuple[Dispatcher, list[ChildProcess], Loop]:
-    loop = Loop()
+def _make(children: int, **options: Any) -> tuple[Dispatcher, list[ChildProcess], Timers]:
+    loop = Timers()
     dispatcher = Dispatcher(loop, max_tasks_per_child=options.pop("max_tasks", None))  # type: ignore[arg-type]
     return dispatcher, [_child(dispatcher, number + 1, **options) for number in range(children)], loop
 

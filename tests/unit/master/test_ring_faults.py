@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.unit.master.fakes import Ring
+from tests.unit.master.fakes import Ring, Timers
 from turbo.master.child_process import ChildProcess
 from turbo.master.dispatcher import Dispatcher
 from turbo.master.inflight import Delivery
@@ -17,27 +16,6 @@ from turbo.master.standstill import ignores_farewell
 from turbo.policy.child_lifecycle import ChildState
 from turbo.policy.delivery_lifecycle import State
 from turbo.ring.layout import RingCorrupt
-
-
-class Clock:
-    """A loop whose timers are called by the test."""
-
-    def __init__(self) -> None:
-        self.timers: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
-
-    def time(self) -> float:
-        return 0.0
-
-    def call_later(self, _delay: float, callback: Callable[..., None], *args: Any) -> object:
-        self.timers.append((callback, args))
-        return object()
-
-    def fire(self, owner: object) -> None:
-        """Call the timers of one object."""
-        due = [timer for timer in self.timers if getattr(timer[0], "__self__", None) is owner]
-        self.timers = [timer for timer in self.timers if timer not in due]
-        for callback, args in due:
-            callback(*args)
 
 
 class Faulty(Ring):
@@ -61,7 +39,7 @@ class World:
     """A dispatcher, its children, and what the pool would do about a damaged one."""
 
     def __init__(self, children: int) -> None:
-        self.clock = Clock()
+        self.clock = Timers()
         loop: Any = self.clock
         self.dispatcher = Dispatcher(loop, max_tasks_per_child=None)
         self.condemned: list[ChildProcess] = []
