@@ -12,7 +12,6 @@ from turbo.app.setting import Setting, accepted, works
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_CHORD: Final = "chords do not exist yet"
 _SQL: Final = "results are not stored in SQL yet"
 _CACHE: Final = "results are not stored in memcached yet"
 _ALWAYS: Final = "a worker always retries its result store"
@@ -64,10 +63,10 @@ RESULT_SETTINGS: Final = (
     accepted("result_exchange_type", "string", "direct", "Type of that exchange.",
              "rpc results go through the default exchange"),
     works("result_backend_transport_options", "dict", {},
-        "Redis: global_keyprefix; others have no effect."),
-    accepted("result_chord_expires", "float", None, "Seconds that chord counters are kept.", _CHORD),
-    accepted("result_chord_retry_interval", "float", 1.0, "Seconds between checks of a chord.", _CHORD),
-    accepted("result_chord_join_timeout", "float", 3.0, "Seconds to collect a chord's header.", _CHORD),
+        "Redis: global_keyprefix, result_chord_ordered; others have no effect."),
+    works("result_chord_expires", "float", None, "Seconds that a chord's counters are kept; None: as results are."),
+    works("result_chord_retry_interval", "float", 1.0, "Seconds between looks of celery.chord_unlock."),
+    works("result_chord_join_timeout", "float", 3.0, "Seconds to collect the results of a chord's header."),
     accepted("result_backend_always_retry", "bool", False, "Retry a failing store.", _ALWAYS),
     accepted("result_backend_max_retries", "float", float("inf"), "Attempts to store.", _ALWAYS),
     accepted("result_backend_base_sleep_between_retries_ms", "int", 10, "Least pause between them.", _ALWAYS),

@@ -47,9 +47,12 @@ _EXIT_BY_TASK = 70
 
 
 class Run:
-    """One task being run: what every ending needs."""
+    """One task being run: what every ending needs. ``gave`` is there when a part of a chord has returned."""
 
     __slots__ = ("began", "gave", "message", "plan", "request", "returned", "seq")
+
+    #: What it gave, encoded.
+    gave: bytes
 
     def __init__(self, seq: int, began: int, message: TaskMessage, plan: Plan, request: Context) -> None:
         self.seq = seq
@@ -60,8 +63,6 @@ class Run:
         self.request = request
         #: The body has returned: whatever is raised from here on is not its own.
         self.returned = False
-        #: What a part of a chord gave, encoded.
-        self.gave = b""
 
 
 class Endings:
@@ -95,13 +96,12 @@ class Endings:
     def succeeded(self, run: Run, result: object, store: bytes) -> Asked | None:  # hot: bench drain
         """The body returned, its follow-ups are sent and its result is encoded."""
         plan = run.plan
-        in_chord = run.message.chord is not None
-        if in_chord or plan.hears_success or hearers.success_receivers or hearers.postrun_receivers:
+        chord = run.message.chord
+        if chord is not None or plan.hears_success or hearers.success_receivers or hearers.postrun_receivers:
             runtime = (monotonic_ns() - run.began) / 1e9
             then = partial(self._told_success, run, result, runtime)
-            if in_chord:
-                return self._count(run, plan.success_verb, store, then)
-            return self._ask(run, plan.success_verb, store, then)
+            ask = self._ask if chord is None else self._count
+            return ask(run, plan.success_verb, store, then)
         self._done.write(run.seq, run.began, plan.success_verb, Ending.SUCCESS, store=store)
         if self._options.verbose:
             self._log_success(run, result, (monotonic_ns() - run.began) / 1e9)
