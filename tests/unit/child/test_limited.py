@@ -70,6 +70,26 @@ def test_the_limit_is_raised_where_the_body_waits(caught: bool) -> None:
             asyncio.run(scenario())
 
 
+def test_a_timeout_around_the_wait_still_ends_as_one() -> None:
+    async def body() -> None:
+        async with asyncio.timeout(None) as own:
+            try:
+                await asyncio.Event().wait()
+            except SoftTimeLimitExceeded:
+                own.reschedule(asyncio.get_running_loop().time())
+            await asyncio.Event().wait()
+
+    async def scenario() -> None:
+        limited = Limited(body())
+        task = asyncio.ensure_future(drive(limited))
+        await asyncio.sleep(0)
+        limited.expire(task)
+        await task
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(scenario())
+
+
 def test_another_cancellation_stays_one() -> None:
     async def body() -> None:
         await asyncio.Event().wait()
