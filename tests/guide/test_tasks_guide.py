@@ -20,7 +20,6 @@ from tests.harness.worker import WorkerProcess
 from turbo import AsyncResult
 from turbo.exceptions import EncodeError
 
-CANVAS = "needs signatures, which turbo's own tasks do not have yet"
 VIEWS = "ecosystem/test_django_native.py::test_the_guides_views"
 BLOG = "ecosystem/test_django_blog.py::test_spam_disappears_and_the_rest_stays"
 REVISED = "in examples/django_blog, with what Django and Akismet's library have renamed since"
@@ -47,8 +46,7 @@ TABLE: dict[int, tuple[str, str | None, str]] = {
     19: ("import celery", "test_a_worker_whose_logging_is_the_apps", ""),
     20: (">>> @app.task", "test_argument_checks", ""),
     21: (">>> @app.task(typing=False)", "test_argument_checks", ""),
-    22: (">>> add.apply_async((2, 3), argsrepr='(<secret-x>, <secret-y>)')", "test_hidden_arguments",
-         "its second half " + CANVAS),
+    22: (">>> add.apply_async((2, 3), argsrepr='(<secret-x>, <secret-y>)')", "test_hidden_arguments", ""),
     23: ("@app.task(bind=True)", "test_retries", ""),
     24: ("self.retry(exc=Twitter.LoginError())", "test_retries", ""),
     25: ("@app.task(bind=True, default_retry_delay=30 * 60)  # retry in 30 minutes.", "test_retries", ""),
@@ -83,7 +81,7 @@ TABLE: dict[int, tuple[str, str | None, str]] = {
     54: ("@app.task(ignore_result=True)", "test_results_nobody_wants", ""),
     55: ("@app.task", "test_results_nobody_wants", ""),
     56: ("@app.task", "test_tasks_that_wait_for_tasks", "the bad example: refused as in Celery"),
-    57: ("def update_page_info(url):", None, CANVAS),
+    57: ("def update_page_info(url):", "test_tasks_that_follow_one_another", ""),
     58: ("@app.task", "test_tasks_that_wait_for_tasks", ""),
     59: ("class Article(models.Model):", "test_models_as_arguments", ""),
     60: (">>> article = Article.objects.get(id=102)", "test_models_as_arguments", ""),
@@ -103,7 +101,7 @@ def test_every_block_is_listed_and_every_test_exists() -> None:
     for number, (_, shown, said) in TABLE.items():
         assert _is_test(shown) if shown else said, number
     prompts = {10, 12, 13, 22, 33, 35, 50, 53, 60, 62}
-    without = {number for number, (_, shown, _) in TABLE.items() if (shown is None or "::" in shown) and number != 57}
+    without = {number for number, (_, shown, _) in TABLE.items() if shown is None or "::" in shown}
     assert set(blocks()) == set(TABLE) - prompts - without
     # An import of Celery's beyond the ones translated would make this a test of Celery.
     assert not re.search(r"^\s+(from|import) celery", "\n".join(_code()), re.MULTILINE)
@@ -210,6 +208,11 @@ def test_hidden_arguments(guide: Guide) -> None:
     properties, body = guide.take("secrets")
     assert properties.headers["argsrepr"] == "(<secret-x>, <secret-y>)"
     assert body.startswith((b"[[2, 3]", b"[[2,3]"))
+    hidden = repr({"card": "**** **** **** 5678"})
+    charge = guide.app.signature("shop.charge", (1,), {"card": "1234 5678 1234 5678"}, queue="secrets")
+    charge.set(kwargsrepr=hidden).delay()
+    properties, body = guide.take("secrets")
+    assert properties.headers["kwargsrepr"] == hidden and b"1234 5678 1234" in body
 
 
 RETRIED = [
@@ -343,6 +346,11 @@ def test_tasks_that_wait_for_tasks(guide: Guide) -> None:
         guide.module(56).update_page_info.delay("u56").get(timeout=30)
     guide.module(58).update_page_info.delay("u58").get(timeout=30)
     assert "'parsed page of u58'" in guide.line("created page .*'u58'")
+
+
+def test_tasks_that_follow_one_another(guide: Guide) -> None:
+    guide.module(57).update_page_info("u57")
+    assert "'parsed page of u57'" in guide.line("created page .*'u57'")
 
 
 def test_models_as_arguments(guide: Guide) -> None:

@@ -50,6 +50,18 @@ def become(self: Any, kind: str, *args: int) -> Any:
     return self.replace(made)
 
 
+class Marked(app.Task):  # type: ignore[name-defined, misc]
+    """Tasks whose replacements get one argument more."""
+
+    def on_replace(self, sig: Any) -> Any:
+        return super().on_replace(sig.clone(("marked",)))
+
+
+@app.task(name="canvas.become_marked", shared=False, bind=True, base=Marked)
+def become_marked(self: Any, number: int) -> Any:
+    return self.replace(echo.s(number))
+
+
 @app.task(name="canvas.join_in", shared=False, bind=True)
 def join_in(self: Any, number: int) -> int:
     """A part of a chord that adds another part to it."""

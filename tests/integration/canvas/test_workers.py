@@ -200,6 +200,11 @@ def test_tasks_that_are_replaced(it: ModuleType, kind: str, gives: Any) -> None:
     assert part.get(timeout=WAIT) == [[gives, 3]]
 
 
+@pytest.mark.row("HA10")
+def test_what_a_class_does_to_replacements(it: ModuleType) -> None:
+    assert it.become_marked.s(5).delay().get(timeout=WAIT) == ["marked", 5]
+
+
 @pytest.mark.row("CV15")
 def test_parts_that_are_added(it: ModuleType) -> None:
     result = chord([it.join_in.s(1), it.add.s(10, 0)], it.total.s()).delay()
