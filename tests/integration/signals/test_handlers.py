@@ -126,9 +126,9 @@ def test_a_retry_stands_although_its_child_dies_in_its_handler(quiet: Scene, nam
     quiet.worker.wait_for_line(r"ended in the handlers of a task whose outcome is stored", since=mark)
     quiet.wait(sent, "after_return")
     quiet.wait(quiet.send("act"), "after_return")
-    assert [what for what in quiet.names(sent) if what in ("body", "on_retry", "on_failure")] == [
-        "body", "on_retry", "body",
-    ]  # fmt: skip
+    # In no order: the next attempt was sent before the handler is called.
+    told = [what for what in quiet.names(sent) if what in ("body", "on_retry", "on_failure")]
+    assert sorted(told) == ["body", "body", "on_retry"]
     assert quiet.state(sent) == ("SUCCESS", "second")
 
 

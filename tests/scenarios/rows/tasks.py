@@ -105,7 +105,7 @@ CLASSES = (
         heard="child prerun, child before_start, child postrun"),
     one("handlers_of_soft_limit", "s.noisy", "sleep", end=SOFT, soft_time_limit=0.5,
         heard="child prerun, child before_start, child on_failure, child failure, child after_return, child postrun"),
-    one("handlers_of_hard_limit", "s.noisy", "sleep", end=HARD, time_limit=1, smoke=True,
+    one("handlers_of_hard_limit", "s.noisy", "sleep", end=HARD, time_limit=2, smoke=True,
         heard="child prerun, child before_start, master on_failure, master after_return, master failure"),
     one("handlers_of_lost", "s.noisy", "die", end=LOST, heard="child prerun, child before_start, master failure"),
     one("before_start_raises", "s.bad_start", end=failed(OWN, "not started")),
@@ -123,7 +123,7 @@ CLASSES = (
         heard="child prerun, child before_start, child postrun, master request.on_failure"),
     Scenario("request_of_retry", lambda to: to.send("it", "s.late_heard", "retry"), {"it": ok("retry")}),
     Scenario("request_of_soft_limit", lambda to: to.send("it", "s.heard", "sleep", soft_time_limit=0.5), {"it": SOFT}),
-    one("request_of_hard_limit", "s.heard", "sleep", end=HARD, time_limit=1, smoke=True,
+    one("request_of_hard_limit", "s.heard", "sleep", end=HARD, time_limit=2, smoke=True,
         heard="child prerun, child before_start, master request.on_timeout, master on_failure, master after_return, "
               "master failure"),
     one("request_of_lost", "s.heard", "die", end=LOST,
