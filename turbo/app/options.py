@@ -22,6 +22,8 @@ LONGEST_LIFE: Final = (2**32 - 1) / 1000
 #: Properties of a message that go into it as they are given.
 PROPERTIES: Final = ("correlation_id", "message_id", "timestamp", "type", "user_id", "app_id", "cluster_id")
 
+_RARE: Final = frozenset(PROPERTIES)
+
 _KNOWN: Final = frozenset(
     {
         # when
@@ -53,7 +55,7 @@ _INSTEAD: Final[Mapping[str, str]] = {
 
 def check_options(options: Mapping[str, Any]) -> None:
     """Raise TypeError for an option that there is not, naming it and, if it is near another, that one."""
-    if options.keys() <= _KNOWN:
+    if _KNOWN.issuperset(options):
         return
     stamps = options.get("stamped_headers") or ()
     unknown = [name for name in options if name not in _KNOWN and name not in stamps]
@@ -69,6 +71,8 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 def put_properties(options: Mapping[str, Any], properties: Properties) -> None:
     """Put the options that are properties of the message there. ``timestamp`` is a datetime, or seconds since 1970."""
+    if options.keys().isdisjoint(_RARE):
+        return
     for name in PROPERTIES:
         value = options.get(name)
         if value is not None:

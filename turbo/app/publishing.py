@@ -87,16 +87,14 @@ class Publishing:
         if hook is not None and named is None and not answered:
             hook.publish(to.exchange, to.routing_key, header, body, declare=declare, mandatory=mandatory)
             return
-        if wants_result and not get("reply_to"):
-            # A reply that arrives before its queue exists would be lost.
+        if wants_result and get("reply_to") in (None, "", self.thread_id()):
+            # A reply that arrives before its queue exists would be lost. Calls that were settled name it themselves.
             replies = self._app.backend.reply_queue(self.thread_id())
             declare = (*declare, replies) if replies is not None else declare
         patience = get("connect_timeout")
-        with contextlib.ExitStack() as cleanup:
-            if named is None and patience:
-                named = self.publisher(timeout=patience)
-                cleanup.callback(named.close)
-            publisher = named or self._this_caller().pipeline or self.client()
+        for_this = self.publisher(timeout=patience) if patience and named is None else None
+        publisher = for_this or named or self._this_caller().pipeline or self.client()
+        try:
             publisher.publish(
                 to.exchange,
                 to.routing_key,
@@ -107,6 +105,9 @@ class Publishing:
                 retry=retry,
                 confirm_timeout=get("confirm_timeout") or get("timeout"),
             )
+        finally:
+            if for_this is not None:
+                for_this.close()
 
     def client(self) -> ClientPublisher:
         """Return this app's own publisher, made when first needed and again when its settings have changed."""
