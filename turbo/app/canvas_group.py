@@ -92,12 +92,13 @@ class group(Signature):
         shared = {k: v for k, v in options.items() if k not in _OF_MEMBERS}
         size = 0
         with _together(app, producer):
-            for number, (part, _) in enumerate(parts, 1):
+            for number, (part, result) in enumerate(parts, 1):
                 size += part.ends()
                 body = chord if chord is not None else part.options.get("chord")
                 if number == len(parts) and body is not None:
                     chords_of(app.backend).set_size(group_id, size)
-                part.apply_async(args, kwargs, producer=producer, add_to_parent=False, chord=body, **shared)
+                sent = part.apply_async(args, kwargs, producer=producer, add_to_parent=False, chord=body, **shared)
+                result.ignored = sent is not None and sent.ignored
         result = app.GroupResult(group_id, [result for _, result in parts])
         if len(result) == 1 and isinstance(result[0], GroupResult):
             # The only member is a chain that ends in a group.

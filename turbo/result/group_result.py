@@ -38,6 +38,8 @@ class _Members:
 
     #: The members, in order.
     results: list[Any]
+    #: A group is waited for; of its members, those that keep no result are not.
+    ignored = False
 
     def add(self, result: Any) -> None:
         """Add a result, unless it is a member."""

@@ -19,6 +19,7 @@ from tests.harness.rabbitmq import RabbitMQ
 from turbo.amqp.topology import Exchange, Queue
 from turbo.app.base import Turbo
 from turbo.app.signature import Signature
+from turbo.canvas import group
 
 HERE = Path(__file__).parent
 QUEUES = [Queue("celery"), Queue("other"), Queue("topical", Exchange("topics", "topic"), "a.#")]
@@ -161,6 +162,16 @@ def test_signatures(app: Turbo, serializer: str) -> None:
     waits = [each.freeze() for each in (second, alone)]
     sent = first.clone(serializer=serializer).delay()
     assert [each.get(timeout=20) for each in (sent, *waits)] == ["to me", "got to me", "as it"]
+
+
+@pytest.mark.row("CV2", "CV4", "ST18")
+def test_replies_wait_for_whoever_asks_later(broker: str, worker: None, rabbitmq: RabbitMQ) -> None:
+    with make_app(broker) as app:
+        followed = app.signature("followed", ("it", "as "), immutable=True)
+        both = group(followed.clone(), followed.clone() | followed.clone()).delay()
+        rabbitmq.wait_queue(app.thread_oid, broker, ready=3, timeout=40)
+        assert both.get(timeout=20) == ["as it", "as it"]
+        assert both.join(timeout=20) == ["as it", "as it"]
 
 
 @pytest.mark.row("CA32", "ST12")
