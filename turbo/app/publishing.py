@@ -92,11 +92,9 @@ class Publishing:
             replies = self._app.backend.reply_queue(self.thread_id())
             declare = (*declare, replies) if replies is not None else declare
         patience = get("connect_timeout")
-        with contextlib.ExitStack() as cleanup:
-            if named is None and patience:
-                named = self.publisher(timeout=patience)
-                cleanup.callback(named.close)
-            publisher = named or self._this_caller().pipeline or self.client()
+        for_this = self.publisher(timeout=patience) if patience and named is None else None
+        publisher = for_this or named or self._this_caller().pipeline or self.client()
+        try:
             publisher.publish(
                 to.exchange,
                 to.routing_key,
@@ -107,6 +105,9 @@ class Publishing:
                 retry=retry,
                 confirm_timeout=get("confirm_timeout") or get("timeout"),
             )
+        finally:
+            if for_this is not None:
+                for_this.close()
 
     def client(self) -> ClientPublisher:
         """Return this app's own publisher, made when first needed and again when its settings have changed."""
