@@ -42,6 +42,10 @@ class Outgoing:
     body: bytes
     mandatory: bool
     done: Callable[[Published], None] | None
+    #: When the broker does not take it, it is sent again a few times.
+    patient: bool = False
+    #: So often the broker has not taken it.
+    nacks: int = 0
     #: It came back; the confirm that follows ends it as RETURNED.
     returned: bool = False
     #: It was in flight when the broker closed the channel over something that was published.

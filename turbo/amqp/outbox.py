@@ -19,6 +19,7 @@ from turbo.amqp.channel_calls import ChannelGone
 from turbo.amqp.confirms import Outgoing, Published
 from turbo.amqp.dialer import STABLE, Dialer, endpoints_for
 from turbo.amqp.fast_connection import PublishConnection
+from turbo.amqp.nacked import Nacked
 from turbo.amqp.publish_channel import PublishChannel
 from turbo.amqp.publish_frames import publish_method
 from turbo.amqp.turn import TurnEnd
@@ -70,6 +71,7 @@ class Outbox:
         self._limit_bytes = limit_bytes
         self._queue: deque[Outgoing] = deque()
         self._queue_bytes = 0
+        self._nacked = Nacked(self._send_again)
         self._channel: PublishChannel | None = None
         self._connection: PublishConnection | None = None
         self._runner: asyncio.Task[None] | None = None
@@ -94,12 +96,15 @@ class Outbox:
         body: bytes,
         *,
         mandatory: bool = False,
+        patient: bool = False,
         done: Callable[[Published], None] | None = None,
     ) -> None:
         """Queue one message; ``done`` is called once, later, from the loop.
 
         ``header`` is the payload of the content-header frame (``protocol.properties.encode_header``), its
-        body size included. Never raises: what AMQP cannot carry, as a name over 255 bytes, ends as REFUSED.
+        body size included. A ``patient`` message is sent again for some seconds when the broker does not take it, as
+        for a queue that is full and refuses, before it ends as NACKED. Never raises: what AMQP cannot carry, as a name
+        over 255 bytes, ends as REFUSED.
         """
         try:
             method = publish_method(exchange, routing_key, mandatory)
@@ -108,7 +113,7 @@ class Outbox:
             unsendable = Outgoing(exchange, routing_key, b"", header, body, mandatory, done)
             asyncio.get_running_loop().call_soon(self._end, unsendable, Published.REFUSED)
             return
-        message = Outgoing(exchange, routing_key, method, header, body, mandatory, done)
+        message = Outgoing(exchange, routing_key, method, header, body, mandatory, done, patient)
         full = self.backlog >= self._limit or self._queue_bytes + message.size > self._limit_bytes
         if self._stopped or (full and self._queue):
             self._refuse(message)
@@ -133,7 +138,8 @@ class Outbox:
     @property
     def backlog(self) -> int:
         """Messages that have not ended."""
-        return len(self._queue) + (0 if self._channel is None else self._channel.in_flight)
+        in_flight = 0 if self._channel is None else self._channel.in_flight
+        return len(self._queue) + len(self._nacked) + in_flight
 
     @property
     def blocked(self) -> bool:
@@ -158,9 +164,14 @@ class Outbox:
         return False
 
     def _answered(self, message: Outgoing, how: Published) -> None:
-        self._end(message, how)
-        if self._queue and self._turn is not None:
-            self._turn.mark()
+        if how is not Published.NACKED or self._stopped or not self._nacked.hold(message):
+            self._end(message, how)
+        self._resume()
+
+    def _send_again(self, message: Outgoing) -> None:
+        self._queue.append(message)
+        self._queue_bytes += message.size
+        self._resume()
 
     def _end(self, message: Outgoing, how: Published) -> None:
         self.ended[how] += 1
@@ -208,7 +219,7 @@ class Outbox:
             await asyncio.wait([runner])
         self._stopped = True
         queue, self._queue = self._queue, deque()
-        for message in queue:
+        for message in (*queue, *self._nacked.give_up()):
             self._end(message, Published.FAILED)
 
     async def _run(self) -> None:
@@ -251,7 +262,7 @@ class Outbox:
             self._take_back(channel)
 
     def _resume(self) -> None:
-        if self._turn is not None:
+        if self._queue and self._turn is not None:
             self._turn.mark()
 
     def _take_back(self, channel: PublishChannel) -> None:

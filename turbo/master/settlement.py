@@ -70,7 +70,12 @@ class Settlement:
         """
         if delivery is None:
             self._outbox.publish(
-                request.exchange, request.routing_key, request.header, request.body, mandatory=request.mandatory
+                request.exchange,
+                request.routing_key,
+                request.header,
+                request.body,
+                mandatory=request.mandatory,
+                patient=True,
             )
             return
         delivery.unconfirmed += 1
@@ -92,6 +97,7 @@ class Settlement:
             request.header,
             request.body,
             mandatory=request.mandatory,
+            patient=True,
             done=confirmed,
         )
 

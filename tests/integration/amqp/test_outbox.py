@@ -36,13 +36,16 @@ class Ends:
         self.by_body: dict[bytes, Published] = {}
         self._ended = asyncio.Event()
 
-    def publish(self, key: str, body: bytes, *, exchange: str = "", mandatory: bool = False) -> None:
+    def publish(
+        self, key: str, body: bytes, *, exchange: str = "", mandatory: bool = False, patient: bool = False
+    ) -> None:
         def done(how: Published) -> None:
             assert body not in self.by_body, f"{body!r} ended twice"
             self.by_body[body] = how
             self._ended.set()
 
-        self.outbox.publish(exchange, key, header_payload(len(body)), body, mandatory=mandatory, done=done)
+        header = header_payload(len(body))
+        self.outbox.publish(exchange, key, header, body, mandatory=mandatory, patient=patient, done=done)
 
     async def until(self, reached: Callable[[], bool]) -> None:
         async with asyncio.timeout(20):
@@ -118,6 +121,34 @@ def test_returned_refused_and_impossible_messages_do_not_disturb_others(vhost: s
 
     run(scenario())
     assert set(bodies_in(vhost, "q")) == {b"good %d" % number for number in range(30)}
+
+
+@pytest.mark.row("P25")
+def test_a_patient_message_waits_for_room_in_a_full_queue(vhost: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        with channel_to(vhost) as channel:
+            channel.queue_declare("full", durable=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+            async with outbox_to(vhost) as ends:
+                ends.publish("full", b"first")
+                await ends.drained()
+                ends.publish("full", b"second", patient=True)
+                while not ends.outbox._nacked:
+                    await asyncio.sleep(0.01)
+                assert channel.basic_get("full", auto_ack=True)[2] == b"first"
+                await ends.drained()
+                assert ends.by_body[b"second"] is Published.CONFIRMED
+                monkeypatch.setattr("turbo.amqp.nacked.PAUSES", (0.01, 0.01))
+                ends.publish("full", b"third", patient=True)
+                await ends.drained()
+                assert ends.by_body[b"third"] is Published.NACKED
+                monkeypatch.setattr("turbo.amqp.nacked.PAUSES", (3600.0,))
+                ends.publish("full", b"fourth", patient=True)
+                while not ends.outbox._nacked:
+                    await asyncio.sleep(0.01)
+                await ends.outbox.stop(time.monotonic())
+                assert ends.by_body[b"fourth"] is Published.FAILED
+
+    run(scenario())
 
 
 def test_nothing_is_lost_while_connections_break(vhost: str, rabbitmq: RabbitMQ, fault_proxy: FaultProxy) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import uuid
 from collections.abc import Iterator
@@ -157,12 +158,18 @@ class Asked:
             priority=3,
             delivery_mode=2,
         )
+        with self.channel() as channel:
+            channel.basic_publish("", QUEUE, body.encode(), properties)
+        return self.client.AsyncResult(identifier)
+
+    @contextlib.contextmanager
+    def channel(self) -> Iterator[Any]:
+        """A channel to the broker, with a connection of its own."""
         connection = pika.BlockingConnection(self._parameters)
         try:
-            connection.channel().basic_publish("", QUEUE, body.encode(), properties)
+            yield connection.channel()
         finally:
             connection.close()
-        return self.client.AsyncResult(identifier)
 
 
 @pytest.fixture(scope="module")
@@ -282,6 +289,21 @@ def test_one_that_sends_what_the_broker_never_takes_fails(asked: Asked, name: st
     with pytest.raises(Exception, match="over 255 bytes"):
         asked.send(name, "x" * 300).get(timeout=20)
     assert asked.send(name, "amq.topic").get(timeout=20) == "sent"
+
+
+@pytest.mark.row("P25")
+def test_one_that_sends_to_a_full_queue_waits_for_room(asked: Asked) -> None:
+    with asked.channel() as channel:
+        channel.queue_declare("k", arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+        channel.queue_bind("k", "amq.direct")
+        assert asked.send("misdirected late", "amq.direct").get(timeout=20) == "sent"
+        mark = asked.worker.mark()
+        second = asked.send("misdirected late", "amq.direct")
+        asked.worker.wait_for_line("with key 'k' not taken, sent again", since=mark)
+        assert channel.basic_get("k", auto_ack=True)[0] is not None
+        assert second.get(timeout=20) == "sent"
+        assert channel.basic_get("k", auto_ack=True)[0] is not None
+    assert asked.worker.output.count(f"Task misdirected late[{second.id}] received") == 1, "it ran again meanwhile"
 
 
 @pytest.mark.row("RT17")

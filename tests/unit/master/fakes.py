@@ -175,6 +175,7 @@ class Outbox:
         body: bytes,
         *,
         mandatory: bool = False,
+        patient: bool = False,
         done: Callable[[Published], None] | None = None,
     ) -> None:
         self.waiting.append((routing_key, header, body, done))
