@@ -29,11 +29,12 @@ def app(place: Place, worker: WorkerProcess) -> Iterator[Turbo]:
 
 @pytest.mark.row("TM1", "CA6", "CA7")
 def test_held_and_then_run_never_early(app: Turbo) -> None:
+    began = Stopwatch()
     etas = [datetime.now(UTC) + timedelta(seconds=0.2 + 0.013 * number) for number in range(60)]
     sent = [app.send_task("when", eta=eta) for eta in etas]
     late = [result.get(timeout=20) - eta.timestamp() for result, eta in zip(sent, etas, strict=True)]
     assert min(late) >= 0
-    assert sorted(late)[len(late) // 2] < 0.25
+    assert sorted(late)[len(late) // 2] < 0.25 + began.stalled
 
 
 @pytest.mark.row("TM2")
@@ -75,10 +76,11 @@ def test_thousands_that_wait_hold_up_nothing(app: Turbo, place: Place, rabbitmq:
 
 @pytest.mark.row("RT1", "RT7", "TM1")
 def test_a_retry_waits_its_countdown(app: Turbo, place: Place) -> None:
+    began = Stopwatch()
     result = app.send_task("twice", (0.6,))
     assert result.get(timeout=10) == 1
     first, second = (trace.mono_ns for trace in place.oracle.traces("start"))
-    assert 0.6 <= (second - first) / 1e9 < 3
+    assert 0.6 <= (second - first) / 1e9 < 3 + began.stalled
 
 
 @pytest.mark.row("TM1")

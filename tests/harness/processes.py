@@ -120,13 +120,17 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self._began = time.monotonic()
-        self._stalled = _stalled()
+        self._before = _stalled()
 
     @property
     def seconds(self) -> float:
         """How many by now."""
-        stalled = _stalled() - self._stalled
-        return max(0.0, time.monotonic() - self._began - stalled)
+        return max(0.0, time.monotonic() - self._began - self.stalled)
+
+    @property
+    def stalled(self) -> float:
+        """The seconds left out, for a time that somebody else has taken."""
+        return _stalled() - self._before
 
 
 def _stalled() -> float:
