@@ -143,11 +143,13 @@ class AppJudge(NativeJudge):
             then(verb, document)
             return
 
-        def tell() -> tuple[Verb | None, list[StoreRequest]]:
-            return self._tell_lost(delivery, task, error, pid)
+        # Filled on the thread before any code of the app's runs, so that it is here also when that does not return.
+        more: list[StoreRequest] = []
 
-        def told(found: tuple[Verb | None, list[StoreRequest]] | None, left: StoreRequest | None) -> None:
-            wish, more = found or (None, [])
+        def tell() -> Verb | None:
+            return self._tell_lost(delivery, task, error, pid, more)
+
+        def told(wish: Verb | None, left: StoreRequest | None) -> None:
             for request in more:
                 self._store(request, None)
             then(wish or verb, left)
@@ -236,17 +238,17 @@ class AppJudge(NativeJudge):
             self._hooks.submit(f"A receiver of {signal.name}", announce)
 
     def _tell_lost(
-        self, delivery: Delivery, task: Task, error: BaseException, pid: int
-    ) -> tuple[Verb | None, list[StoreRequest]]:
-        """Returns what the task's own request wants, and the documents of what will now never run."""
+        self, delivery: Delivery, task: Task, error: BaseException, pid: int, more: list[StoreRequest]
+    ) -> Verb | None:
+        """Returns what the task's own request wants; ``more`` gets the documents of what will now never run."""
         found = self._opener.message(delivery)
         einfo = ExceptionInfo(error)
         context = self._opener.context(delivery, found)
         # First the documents: whatever the app's code does, whoever waits for a chain's end must not hang.
-        more = estate.chain_failures(self._verdicts, found, error)
+        more += estate.chain_failures(self._verdicts, found, error)
         estate.announce(self._app, self._chords, task, found, context, einfo)
         if not has_own_request(task):
-            return None, more
+            return None
         request = self._own(delivery)
         request.worker_pid = pid
         request.acknowledged = delivery.acked
@@ -257,7 +259,7 @@ class AppJudge(NativeJudge):
                 request.on_failure(einfo)
         except Exception:
             logger.exception("The request of %s raised", found.label)
-        return request.wish, more
+        return request.wish
 
     def _send_revoked(self, delivery: Delivery, reason: str, signum: int | None) -> None:
         task = self._task(delivery)

@@ -147,6 +147,16 @@ def _soft(_task: Task) -> str:
     return "too long"
 
 
+class Deaf(Task):
+    """Has a handler that does not return, or ends its process."""
+
+    def on_failure(self, exc: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        record("on_failure", task_id)
+        if kwargs["way"] == "leave":
+            sys.exit(3)
+        time.sleep(3600)
+
+
 _WAYS = {
     "return": lambda _task: 42, "raise": _raise, "retry": _retry, "reject": _reject, "ignore": _ignore, "hang": _hang,
     "die": _die, "memory": _out_of_memory, "leak": _leak, "done_before": _done_before, "unencodable": _unencodable,
@@ -160,6 +170,7 @@ app.task(name="counted", base=Recording, bind=True, retry_on_worker_lost=True, m
 app.task(name="late", base=Recording, bind=True, acks_late=True, reject_on_worker_lost=True)(act.run.__func__)
 app.task(name="limited", base=Recording, bind=True, time_limit=1)(act.run.__func__)
 app.task(name="plain_limited", time_limit=1)(lambda: _hang(act))
+app.task(name="deaf", base=Deaf, bind=True)(act.run.__func__)
 app.task(name="unstored", base=Recording, bind=True, ignore_result=True)(act.run.__func__)
 app.task(name="errors_kept", bind=True, ignore_result=True, store_errors_even_if_ignored=True)(act.run.__func__)
 app.task(name="expected", bind=True, throws=(ValueError,))(act.run.__func__)

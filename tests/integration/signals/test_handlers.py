@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.harness.processes import wait_until
@@ -206,17 +208,32 @@ def test_the_master_calls_them_for_a_task_that_ended_with_its_child(
     assert told[2].details["status"] == "FAILURE"
 
 
-@pytest.mark.row("CV11", "PL11")
-def test_the_rest_of_a_chain_fails_with_a_task_that_ended_with_its_child(quiet: Scene) -> None:
-    later = {
+def _later(identifier: str) -> dict[str, Any]:
+    """The next step of a chain, as it travels."""
+    return {
         "task": "act",
         "args": [],
         "kwargs": {},
-        "options": {"task_id": "later-step", "queue": "signalled"},
+        "options": {"task_id": identifier, "queue": "signalled"},
         "subtask_type": None,
         "immutable": False,
     }
-    quiet.send("plain_limited", chain=[later])
+
+
+@pytest.mark.row("CV11", "PL11")
+def test_the_rest_of_a_chain_fails_with_a_task_that_ended_with_its_child(quiet: Scene) -> None:
+    quiet.send("plain_limited", chain=[_later("later-step")])
     with pytest.raises(Exception, match="1") as raised:
         quiet.client.AsyncResult("later-step").get(timeout=30)
     assert type(raised.value).__name__ == "TimeLimitExceeded"
+
+
+@pytest.mark.row("CV11", "PL11")
+@pytest.mark.parametrize("way", ["stay", "leave"])
+def test_the_rest_of_a_chain_fails_also_where_a_handler_does_not_return(quiet: Scene, way: str) -> None:
+    sent = quiet.send("deaf", "die", kwargs={"way": way}, chain=[_later(f"after-{way}")])
+    with pytest.raises(Exception, match="SIGKILL") as raised:
+        quiet.client.AsyncResult(f"after-{way}").get(timeout=30)
+    assert type(raised.value).__name__ == "WorkerLostError"
+    assert quiet.names(sent) == ["body", "on_failure"]
+    quiet.wait(quiet.send("act", "return"), "after_return")
