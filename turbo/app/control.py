@@ -148,7 +148,7 @@ class Control:
     def rate_limit(
         self, task_name: str, rate_limit: Any, destination: Sequence[str] | None = None, **options: Any
     ) -> Any:
-        """Set how often a task may start: ``"10/s"``, ``"100/m"``, or a number of seconds."""
+        """Set how often a task may start: ``"10/s"``, ``"100/m"``, or a number of times a second; 0: without limit."""
         arguments = {"task_name": task_name, "rate_limit": rate_limit}
         return self.broadcast("rate_limit", arguments, destination, **options)
 
