@@ -6,16 +6,18 @@ from turbo.app.canvas_chain import chain
 from turbo.app.canvas_chord import chord
 from turbo.app.canvas_group import group
 from turbo.app.canvas_maps import chunks, xmap, xstarmap
-from turbo.app.canvas_rules import use_rules
-from turbo.app.signature import Signature, maybe_signature, signature
+from turbo.app.canvas_rules import fold, follow
+from turbo.app.signature import Signature, maybe_signature, set_rules, signature
+from turbo.app.stamping import StampingVisitor, stamp
 
 subtask = signature
 maybe_subtask = maybe_signature
 
-use_rules()
+set_rules(follow, fold, stamp)
 
 __all__ = [
     "Signature",
+    "StampingVisitor",
     "chain",
     "chord",
     "chunks",

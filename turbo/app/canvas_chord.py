@@ -216,7 +216,7 @@ class chord(Signature):
         on_header = self.app.conf["task_allow_error_cb_on_chord_header"]
         for task in _listed(self.tasks):
             if on_header:
-                task.link_error(errback.clone(immutable=True))
+                task.link_error(errback.clone())
             if isinstance(task, chord):
                 task.link_error(errback)
         self.body.link_error(errback)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from turbo.app.canvas_chain import chain
 from turbo.app.canvas_chord import chord
 from turbo.app.canvas_group import group
-from turbo.app.signature import Signature, set_rules
+from turbo.app.signature import Signature
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -89,8 +89,3 @@ def _with_body(step: Any, task: Signature) -> Any:
 
 def _is_empty(task: Signature) -> bool:
     return isinstance(task, group) and not task.tasks
-
-
-def use_rules() -> None:
-    """Let signatures join by these rules; once, by ``turbo.canvas``."""
-    set_rules(follow, fold)

@@ -81,7 +81,7 @@ class Signature(CallForm):
     def from_dict(cls, d: Mapping[str, Any], app: Turbo | None = None) -> Signature:
         """Make one of what travelled, of the kind that it names.
 
-        What it is made of is copied. Raises InvalidTaskError for an unknown kind.
+        What it is made of is copied. Raises InvalidTaskError for an unknown kind, or for what is none of its kind.
         """
         name = d.get("subtask_type")
         kind = Signature.TYPES.get(name) if name else Signature
@@ -92,7 +92,10 @@ class Signature(CallForm):
         made = kind.__new__(kind)
         dict.__init__(made, d)
         made._app, made._type = app, None  # noqa: SLF001 - its own class
-        made.own_parts()
+        try:
+            made.own_parts()
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InvalidTaskError(f"this is no {name}: {error!r}") from error
         return made
 
     def own_parts(self) -> None:
@@ -223,6 +226,15 @@ class Signature(CallForm):
         self.link_error(errback)
         return self
 
+    def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> Self:
+        """Put ``headers`` of your own, and those that ``visitor`` says, on this and on all that belongs to it.
+
+        ``visitor`` is a ``turbo.canvas.StampingVisitor``. Of several values of one stamp the first holds;
+        ``append_stamps`` makes a list of them. Running tasks find them in ``self.request.stamps``.
+        """
+        _stamp(self, visitor, append_stamps, headers)
+        return self
+
     def flatten_links(self) -> list[Signature]:
         """Return itself, its callbacks, theirs, and so on."""
         found = [self]
@@ -267,15 +279,20 @@ class Signature(CallForm):
         return self.reprcall()
 
 
-#: What ``|`` does, and what ``chain`` makes of its arguments; set once, by ``turbo.canvas``.
+#: What ``|`` does, what ``chain`` makes of its arguments, what ``stamp`` does; set once, by ``turbo.canvas``.
 _follow: Callable[[Signature, Signature], Any]
 _fold: Callable[[Iterable[Any]], Any]
+_stamp: Callable[[Signature, Any, bool, Mapping[str, Any]], None]
 
 
-def set_rules(follow: Callable[[Signature, Signature], Any], fold: Callable[[Iterable[Any]], Any]) -> None:
-    """Say what ``first | second`` is, as ``follow(first, second)``, and ``chain(…)``, as ``fold([…])``."""
-    global _follow, _fold
-    _follow, _fold = follow, fold
+def set_rules(
+    follow: Callable[[Signature, Signature], Any],
+    fold: Callable[[Iterable[Any]], Any],
+    stamp: Callable[[Signature, Any, bool, Mapping[str, Any]], None],
+) -> None:
+    """Say what ``first | second`` is, what ``chain(first, …)`` is, and what ``Signature.stamp`` does."""
+    global _follow, _fold, _stamp
+    _follow, _fold, _stamp = follow, fold, stamp
 
 
 def folded_chain(tasks: Iterable[Any]) -> Any:

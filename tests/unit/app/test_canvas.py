@@ -16,7 +16,7 @@ from turbo import chain, chord, chunks, group, signature, xmap, xstarmap
 from turbo.app.base import Turbo
 from turbo.app.signature import Signature, maybe_signature
 from turbo.app.task import Task
-from turbo.exceptions import Ignore, ImproperlyConfigured
+from turbo.exceptions import Ignore, ImproperlyConfigured, InvalidTaskError
 from turbo.result import AsyncResult, GroupResult
 
 
@@ -401,3 +401,23 @@ def test_a_part_is_added_to_a_chord(app: Turbo, add: Task, sent: Recorder) -> No
     task.pop_request()
     assert (sent.last.headers["group"], sent.last.headers["group_index"], extended) == ("g", 1, ["g", "g"])
     assert bodies(sent)[-1][2]["chord"] == body
+
+
+@pytest.mark.row("CV18")
+@pytest.mark.parametrize("allowed", [False, True])
+def test_error_callbacks_of_a_chords_header(allowed: bool) -> None:
+    app = make_app(task_allow_error_cb_on_chord_header=allowed)
+    add = app.task(name="proj.add")(lambda x, y=0: x + y)
+    outer = chord([add.s(1), chord([add.s(3)], add.s(4), app=app)], add.s(2), app=app)
+    inner = outer.tasks[1]
+    assert outer.link_error(add.s(9)) == add.s(9)
+    told = [
+        len(each.options.get("link_error", [])) for each in (outer.tasks[0], outer.body, inner.tasks[0], inner.body)
+    ]
+    assert told == ([1, 1, 1, 1] if allowed else [0, 1, 0, 1])
+
+
+def test_malformed_composites_are_refused(app: Turbo) -> None:
+    for kind, kwargs in (("chain", {}), ("group", {"tasks": 5}), ("chord", {"body": None}), ("chord", None)):
+        with pytest.raises(InvalidTaskError, match=kind):
+            signature({"task": f"celery.{kind}", "kwargs": kwargs, "subtask_type": kind}, app=app)
