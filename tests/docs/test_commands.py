@@ -73,29 +73,51 @@ def test_a_command_runs(command: str, tmp_path: Path) -> None:
 
 @pytest.mark.row("RU9")
 def test_the_quick_start(tmp_path: Path, vhost: str) -> None:
-    readme = (ROOT / "README.md").read_text()
-    found = re.search(r"`tasks.py`:\n\n```python\n(.*?)```", readme, re.DOTALL)
-    assert found is not None
-    (tmp_path / "tasks.py").write_text(found[1])
+    (tmp_path / "tasks.py").write_text(quick_start_file())
     run, call = sorted(QUICK_START, key=lambda command: not command.startswith("turbo"))
     environment = {"CELERY_BROKER_URL": vhost}
     with WorkerProcess(*shlex.split(run)[2:], directory=tmp_path, env=environment) as worker:
         worker.wait_for_line(r"tasks:app \(tasks.py in this directory\)")
         worker.wait_for_line(r"ready")
-        done = subprocess.run(
-            here(call),
-            cwd=tmp_path,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-            env={**os.environ, **environment, "PYTHONPATH": str(ROOT)},
-        )
+        done = run_here(call, tmp_path, environment)
         assert (done.returncode, done.stdout) == (0, "5\n"), done.stderr + worker.output
         worker.wait_for_line(r"Task tasks\.add\[[0-9a-f-]{36}\] succeeded in")
         worker.terminate()
         assert worker.wait() == 0
+
+
+def test_the_quick_start_without_rabbitmq(tmp_path: Path) -> None:
+    (tmp_path / "tasks.py").write_text(quick_start_file())
+    run, call = sorted(QUICK_START, key=lambda command: not command.startswith("turbo"))
+    with WorkerProcess(*shlex.split(run)[2:], "--embedded-broker", directory=tmp_path) as worker:
+        told = worker.wait_for_line(r"CELERY_BROKER_URL=(amqp://guest:guest@127\.0\.0\.1:(\d+)//)$")
+        worker.wait_for_line(r"ready")
+        # Clients need to be told only where another broker, on this machine, has the usual port.
+        environment = {} if told[2] == "5672" else {"CELERY_BROKER_URL": told[1]}
+        done = run_here(call, tmp_path, environment)
+        assert (done.returncode, done.stdout) == (0, "5\n"), done.stderr + worker.output
+        worker.terminate()
+        assert worker.wait() == 0
+
+
+def quick_start_file() -> str:
+    """The README's ``tasks.py``."""
+    found = re.search(r"`tasks.py`:\n\n```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def run_here(command: str, directory: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        here(command),
+        cwd=directory,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env={**os.environ, **environment, "PYTHONPATH": str(ROOT)},
+    )
 
 
 @pytest.mark.timeout(120)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import psutil
 import pytest
 
 from tests.harness.processes import accepts, wait_until
+from turbo.embedded_broker import launch
 from turbo.embedded_broker.broker import EmbeddedBroker
 from turbo.embedded_broker.launch import run_in_subprocess
 from turbo.exceptions import ImproperlyConfigured
@@ -81,3 +83,13 @@ def test_the_module_prints_one_line() -> None:
         process.send_signal(signal.SIGTERM)
         assert process.stdout.read() == ""
         assert process.wait(10) == 0
+
+
+def test_the_usual_port_is_taken_where_it_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(launch, "DEFAULT_PORT", port)
+        assert launch.usual_port() == 0
+    assert launch.usual_port() == port

@@ -22,7 +22,7 @@ from turbo.cli.nodename import file_name, node_name
 from turbo.cli.pidfile import Pidfile, PidfileTakenError
 from turbo.cli.worker_params import worker_params
 from turbo.cli.worker_settings import log_setup, worker_options, write_into
-from turbo.embedded_broker.launch import BrokerProcess, run_in_subprocess
+from turbo.embedded_broker.launch import BrokerProcess, run_in_subprocess, usual_port
 from turbo.exceptions import ImproperlyConfigured, OperationalError, SecurityError
 from turbo.hosting import HostedApp
 from turbo.log_format import level_number
@@ -91,7 +91,10 @@ def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: context
     warnings += _root_guard(options)
     host.prepare(options)
     if broker is not None:
-        warnings.append("the embedded broker keeps messages in memory only and forgets them when this worker ends")
+        warnings.append(
+            "the embedded broker keeps messages in memory only and forgets them when this worker ends; clients "
+            f"reach it by CELERY_BROKER_URL={broker.url}"
+        )
     _say_hello(found, options, conf, given_globals.quiet)
     for warning in warnings:
         logger.warning("%s", warning)
@@ -99,8 +102,8 @@ def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: context
 
 
 def _embedded_broker(cleanup: contextlib.ExitStack) -> BrokerProcess:
-    """Start it and point the app at it."""
-    broker = cleanup.enter_context(run_in_subprocess())
+    """Start it, where clients look for one if that port is free, and point the app at it."""
+    broker = cleanup.enter_context(run_in_subprocess(usual_port()))
     for variable in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
         os.environ[variable] = broker.url
     return broker

@@ -10,11 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
+import socket
 import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
 
+from turbo.amqp.url import DEFAULT_PORT
 from turbo.exceptions import OperationalError
 
 if TYPE_CHECKING:
@@ -56,6 +58,17 @@ class BrokerProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def usual_port() -> int:
+    """The port at which clients look for a broker unless told otherwise; 0 when somebody has it already."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", DEFAULT_PORT))
+        except OSError:
+            return 0
+    return DEFAULT_PORT
 
 
 def run_in_subprocess(port: int = 0) -> BrokerProcess:
