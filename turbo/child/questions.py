@@ -1,8 +1,9 @@
 """Documents that a task waits for: handlers and receivers run when its outcome is stored, not before.
 
 Runs in a child. ``child.endings`` asks, with the document; the master stores it and answers on the control page, in
-the place that the question named. A function's task waits here, a coroutine's lets the others run meanwhile. Any number
-of coroutines may wait, each with a place of its own; a place is free again once its answer has been seen.
+the place that follows from the question's ticket. A function's task waits here, a coroutine's lets the others run
+meanwhile. Any number of coroutines may wait, each with a place of its own; a place is free again once its answer has
+been seen. Tickets only rise, also when a task asks again: an answer that was seen is never found again.
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ class Questions:
 
     def __init__(self, link: ChildLink) -> None:
         self._link = link
-        self._free = list(range(ANSWER_PLACES))
-        #: By sequence number: the place of each question without an answer, the answers that nobody has taken yet,
+        #: The ticket given last.
+        self._ticket = 0
+        #: By sequence number: the ticket of each question without an answer, the answers that nobody has taken yet,
         #: and the coroutines that sleep until theirs comes.
-        self._places: dict[int, int] = {}
+        self._tickets: dict[int, int] = {}
         self._answers: dict[int, bool] = {}
         self._sleepers: dict[int, asyncio.Future[None]] = {}
 
@@ -48,11 +50,15 @@ class Questions:
 
         Without a document it is answered when the broker has confirmed what the task has sent, or has not taken it.
         """
-        while not self._free:
+        while len(self._tickets) >= ANSWER_PLACES:
             self._link.await_answer()
             self._collect()
-        place = self._places[seq] = self._free.pop()
-        self._link.emit(frames.ASKED, seq, frames.pack_asked(place, verb, store))
+        taken = {ticket % ANSWER_PLACES for ticket in self._tickets.values()}
+        self._ticket += 1
+        while self._ticket % ANSWER_PLACES in taken:
+            self._ticket += 1
+        self._tickets[seq] = self._ticket
+        self._link.emit(frames.ASKED, seq, frames.pack_asked(self._ticket, verb, store))
 
     def wait(self, seq: int) -> bool:
         """Sleep until the question is answered; whether the document is stored."""
@@ -88,10 +94,8 @@ class Questions:
 
     def _collect(self) -> None:
         page = self._link.page
-        for seq, place in list(self._places.items()):
-            answer = page.answer(place, seq)
+        for seq, ticket in list(self._tickets.items()):
+            answer = page.answer(ticket)
             if answer is not None:
-                page.forget_answer(place)
-                del self._places[seq]
-                self._free.append(place)
+                del self._tickets[seq]
                 self._answers[seq] = answer

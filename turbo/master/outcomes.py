@@ -204,7 +204,7 @@ class Outcomes:
         delivery = child.holding(seq)
         if delivery is None:
             raise RingCorrupt(f"record {seq} asks and is not with this child")
-        self._settlement.outcome(delivery, asked, functools.partial(child.link.answer, asked.place, seq))
+        self._settlement.outcome(delivery, asked, functools.partial(child.link.answer, asked.ticket))
 
     def _done(self, child: ChildProcess, seq: int, payload: bytes) -> None:
         delivery = child.assigned.pop(seq, None)

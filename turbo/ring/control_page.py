@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 
 from turbo.ring.layout import (
+    ANSWER_PLACES,
     PAGE_SIZE,
     W_ANSWERS,
     W_CONDEMNED,
@@ -83,12 +84,12 @@ class MasterPage:
         """Say whether the child shall die of the next TERM, INT, HUP or QUIT, which pass it by otherwise."""
         self._words[W_CONDEMNED] = yes
 
-    def set_answer(self, place: int, seq: int, yes: bool) -> None:
-        """Answer what the task of this sequence asked in this place; then write the eventfd of the answers.
+    def set_answer(self, ticket: int, yes: bool) -> None:
+        """Answer the question with this ticket; then write the eventfd of the answers.
 
         That write's lock in the kernel orders the two for the child, which reads the eventfd before it looks here.
         """
-        self._words[W_ANSWERS + place] = seq << 1 | yes
+        self._words[W_ANSWERS + ticket % ANSWER_PLACES] = ticket << 1 | yes
 
 
 class ChildPage:
@@ -132,20 +133,13 @@ class ChildPage:
         """Whether the master means this child by such a signal; called by the signal handlers."""
         return bool(self._words[W_CONDEMNED])
 
-    def answer(self, place: int, seq: int) -> bool | None:
-        """Return the answer to what the task of this sequence asked in this place, None while there is none.
+    def answer(self, ticket: int) -> bool | None:
+        """Return the answer to the question with this ticket, None while there is none.
 
-        Sequences never return, so what an earlier question in the same place was answered is never taken for it.
+        Tickets never return, so what an earlier question in the same place was answered is never taken for it.
         """
-        word = self._words[W_ANSWERS + place]
-        return bool(word & 1) if word >> 1 == seq else None
-
-    def forget_answer(self, place: int) -> None:
-        """The answer there has been seen. The same task may ask again in this place, so it must not be found again.
-
-        The master writes there only after the next question in this place, which comes after this store.
-        """
-        self._words[W_ANSWERS + place] = 0
+        word = self._words[W_ANSWERS + ticket % ANSWER_PLACES]
+        return bool(word & 1) if word >> 1 == ticket else None
 
     def detach(self) -> None:
         """Write to private memory from now on: this copy is in a process that a task forked."""

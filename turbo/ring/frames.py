@@ -12,8 +12,6 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from turbo.ring.layout import ANSWER_PLACES
-
 # Record kinds. 0 is never used, so that a zeroed page is no record.
 TASK: Final = 1
 #: Master to child: finish what you hold and exit.
@@ -48,8 +46,10 @@ _DONE = struct.Struct("<BBHIQQ")
 _STORE = struct.Struct("<BIIIIII")
 #: flags, lengths of exchange, routing key, header, body
 _PUBLISH = struct.Struct("<BHHII")
-#: place, verb
-_ASKED = struct.Struct("<HB")
+#: ticket, verb
+_ASKED = struct.Struct("<QB")
+#: Tickets are below this: an answer has one bit more.
+_TICKETS: Final = 1 << 63
 _NO_VERB: Final = 255
 _MANDATORY: Final = 1
 _AFTER_STATES: Final = 2
@@ -137,8 +137,8 @@ def unpack_store(payload: bytes, offset: int = 0) -> StoreRequest:
 class Asked:
     """What a task waits for: that its document is stored, or without one, that what it has sent is confirmed."""
 
-    #: Where on the control page the answer is to be put.
-    place: int
+    #: The question's number in its child's life, by which it is answered on the control page.
+    ticket: int
     #: What becomes of the message if the child dies once this is stored; None for a state on the way, which is stored
     #: at once. Any other is stored when the broker has confirmed what the task has sent.
     verb: int | None
@@ -146,21 +146,21 @@ class Asked:
     store: StoreRequest | None
 
 
-def pack_asked(place: int, verb: int | None, store: bytes) -> tuple[bytes, ...]:
+def pack_asked(ticket: int, verb: int | None, store: bytes) -> tuple[bytes, ...]:
     """Parts of an ASKED record; ``store`` is a packed store request, or nothing."""
-    return (_ASKED.pack(place, _NO_VERB if verb is None else verb), store)
+    return (_ASKED.pack(ticket, _NO_VERB if verb is None else verb), store)
 
 
 def unpack_asked(payload: bytes) -> Asked:
     """Undo :func:`pack_asked`."""
     if len(payload) < _ASKED.size:
         raise FrameError("asked record shorter than its head")
-    place, verb = _ASKED.unpack_from(payload)
-    if place >= ANSWER_PLACES:
-        raise FrameError(f"no place {place} for an answer")
+    ticket, verb = _ASKED.unpack_from(payload)
+    if ticket >= _TICKETS:
+        raise FrameError(f"no question has the ticket {ticket}")
     if len(payload) == _ASKED.size and verb != _NO_VERB:
-        return Asked(place, verb, None)
-    return Asked(place, None if verb == _NO_VERB else verb, unpack_store(payload, _ASKED.size))
+        return Asked(ticket, verb, None)
+    return Asked(ticket, None if verb == _NO_VERB else verb, unpack_store(payload, _ASKED.size))
 
 
 @dataclass(slots=True)

@@ -95,8 +95,8 @@ W_RUN_STARTED: Final = 164
 #: Written by the child once it is initialised: its pid.
 W_HELLO: Final = 176
 
-#: Written by the master, read by the child: the answer to each question, in the place that the child chose for it.
-#: An answer is ``sequence << 1 | yes``; the child clears one that it has seen.
+#: Written by the master, read by the child: the answer to each question, in the place ``ticket % ANSWER_PLACES``.
+#: An answer is ``ticket << 1 | yes``.
 W_ANSWERS: Final = 192
 ANSWER_PLACES: Final = 256
 

@@ -217,10 +217,10 @@ class MasterLink:
             for done in [held for held in self._bodies if held <= seq]:
                 self._drop_body(done, taken_back=False)
 
-    def answer(self, place: int, seq: int, yes: bool) -> None:
+    def answer(self, ticket: int, yes: bool) -> None:
         """Answer a question of the child's, and wake it; nothing once the link is closed."""
         if not self._closed:
-            self.page.set_answer(place, seq, yes)
+            self.page.set_answer(ticket, yes)
             os.eventfd_write(self._answer_fd, 1)
 
     def unreleased(self) -> int:

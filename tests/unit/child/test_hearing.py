@@ -88,11 +88,11 @@ class Bench:
 
         def answered(seq: int) -> bool:
             self.link.signal()
-            for kind, number, payload in self.master.drain():
+            for kind, _number, payload in self.master.drain():
                 if kind == frames.ASKED:
                     asked = frames.unpack_asked(payload)
                     self.happened.append(("asked", asked.verb))
-                    self.master.answer(asked.place, number, self.stored)
+                    self.master.answer(asked.ticket, self.stored)
             return wait(seq)
 
         questions.wait = answered  # type: ignore[method-assign]
