@@ -1,8 +1,8 @@
 """Calling a task from a program on asyncio: the twins of ``delay`` and ``apply_async``.
 
-Part of ``app.task.Task``. A message is sent from one of the event loop's default threads, so that the loop goes on
-while the broker confirms; results are waited for with ``AsyncResult.aget``, which takes no thread. It must never import
-asyncio before it is used: most callers are not on asyncio, and it is large.
+Part of ``app.task.Task`` and of signatures. A message is sent from one of the event loop's default
+threads, so that the loop goes on while the broker confirms; results are waited for with ``AsyncResult.aget``, which
+takes no thread. It must never import asyncio before it is used: most callers are not on asyncio, and it is large.
 """
 
 from __future__ import annotations
@@ -45,3 +45,21 @@ class AsyncCalls(Generic[P, R]):
         import asyncio
 
         return await asyncio.to_thread(self.apply_async, args, kwargs, task_id, **options)
+
+
+class AsyncSignature:
+    """A signature's awaitable calls."""
+
+    @abstractmethod
+    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        """The blocking call."""
+
+    async def adelay(self, *args: Any, **kwargs: Any) -> Any:
+        """``delay`` for programs on asyncio."""
+        return await self.aapply_async(args, kwargs)
+
+    async def aapply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        """``apply_async`` for programs on asyncio, sent as a task's is."""
+        import asyncio
+
+        return await asyncio.to_thread(self.apply_async, args, kwargs, **options)

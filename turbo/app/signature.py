@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from copy import deepcopy
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeVar
 from uuid import uuid4
 
 from turbo import current
+from turbo.app.async_calls import AsyncSignature
 from turbo.app.call_form import CallForm, several
 from turbo.exceptions import InvalidTaskError
 
@@ -28,7 +29,11 @@ if TYPE_CHECKING:
 _FIXED: Final = frozenset({"group_id", "stamped_headers"})
 
 
-class Signature(CallForm):
+#: A class of signatures.
+Kind = TypeVar("Kind", bound="Signature")
+
+
+class Signature(CallForm, AsyncSignature):
     """A call of one task: its name, arguments and options.
 
     ``task`` is a task or its name, or a mapping of the very form. ``options`` and further keywords are those of
@@ -68,10 +73,10 @@ class Signature(CallForm):
         )
 
     @classmethod
-    def register_type(cls, name: str | None = None) -> Callable[[type[Signature]], type[Signature]]:
+    def register_type(cls, name: str | None = None) -> Callable[[type[Kind]], type[Kind]]:
         """Return a decorator that makes a class the one of signatures that travel as ``name`` (its own by default)."""
 
-        def register(kind: type[Signature]) -> type[Signature]:
+        def register(kind: type[Kind]) -> type[Kind]:
             Signature.TYPES[name or kind.__name__] = kind
             return kind
 

@@ -9,16 +9,16 @@ any thread. A final document is read once and remembered; it never runs what a d
 from __future__ import annotations
 
 import builtins
-from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, cast
 
 from turbo import current, states
 from turbo.exceptions import TaskError, TimeoutError
+from turbo.result.descent import Descent
 from turbo.result.document import StoredResult
 from turbo.result.joining import assert_will_not_block
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from typing_extensions import TypeVar  # type checkers know it without its being installed
 
@@ -47,7 +47,7 @@ class ResultApp(Protocol):
         """Make the result of a group."""
 
 
-class AsyncResult(StoredResult, Generic[T]):
+class AsyncResult(StoredResult, Descent, Generic[T]):
     """The result of the task ``id``, which may not exist yet.
 
     ``app`` defaults to the current app and ``backend`` to that app's. ``parent`` is the result of the task
@@ -244,25 +244,6 @@ class AsyncResult(StoredResult, Generic[T]):
         self.app.control.revoke(
             self.id, connection=connection, terminate=terminate, signal=signal, reply=wait, timeout=timeout
         )
-
-    def iterdeps(self, intermediate: bool = False) -> Iterator[tuple[Any, Any]]:
-        """Walk this result and its descendants as pairs of parent and child.
-
-        Raises RuntimeError at one that has not ended, unless ``intermediate``.
-        """
-        waiting: deque[tuple[Any, Any]] = deque([(None, self)])
-        while waiting:
-            parent, node = waiting.popleft()
-            yield parent, node
-            if node.ready():
-                waiting.extend((node, child) for child in node.children or ())
-            elif not intermediate:
-                raise RuntimeError(f"the task {node} has not ended, so its children are not known")
-
-    def collect(self, intermediate: bool = False, **options: Any) -> Iterator[tuple[Any, Any]]:
-        """Wait for this result and its descendants, one after the other; ``options`` are those of ``get``."""
-        for _, node in self.iterdeps(intermediate=intermediate):
-            yield node, node.get(**options)
 
     def as_tuple(self) -> tuple[tuple[str, Any], None]:
         """The form in which a result travels in messages and documents."""

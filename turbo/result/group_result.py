@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from turbo import current
 from turbo.exceptions import ImproperlyConfigured, TimeoutError
 from turbo.result.async_result import AsyncResult, result_from_tuple
+from turbo.result.descent import Descent
 from turbo.result.joining import assert_will_not_block
 
 if TYPE_CHECKING:
@@ -310,7 +311,7 @@ class ResultSet(_Members):
         )
 
 
-class GroupResult(ResultSet):
+class GroupResult(ResultSet, Descent):
     """The results of a group, which has an id of its own. ``parent`` is the result of what came before the group."""
 
     def __init__(

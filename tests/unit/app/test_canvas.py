@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import pickle
 from collections.abc import Callable
@@ -421,3 +422,12 @@ def test_malformed_composites_are_refused(app: Turbo) -> None:
     for kind, kwargs in (("chain", {}), ("group", {"tasks": 5}), ("chord", {"body": None}), ("chord", None)):
         with pytest.raises(InvalidTaskError, match=kind):
             signature({"task": f"celery.{kind}", "kwargs": kwargs, "subtask_type": kind}, app=app)
+
+
+def test_canvases_on_asyncio(add: Task, sent: Recorder) -> None:
+    async def view() -> list[Any]:
+        return [await (add.s(1) | add.s(2)).adelay(5), await group(add.s(1), add.s(2)).aapply_async(queue="q")]
+
+    last, both = asyncio.run(view())
+    assert (bodies(sent)[0][0], bodies(sent)[0][2]["chain"][0]["options"]["task_id"]) == ([5, 1], last.id)
+    assert [(each.routing_key, each.headers["id"]) for each in sent.sent[1:]] == [("q", member.id) for member in both]

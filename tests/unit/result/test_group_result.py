@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import io
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -241,3 +242,32 @@ def test_groups_are_kept_and_travel() -> None:
     store.chords = None
     with pytest.raises(NotImplementedError, match="store://"):
         result.save()
+
+
+@pytest.mark.row("CV23")
+def test_who_sent_whom() -> None:
+    members = (("g", None), [(("c", None), None), (("d", None), None)])
+    store = Store(a=good(1), b=good(2), c=good(3), d=good(4))
+    store.documents["a"]["children"] = [(("b", None), None), members]
+    result = AsyncResult("a", app=App(store))
+    graph = result.graph
+    assert [str(node) for node in graph] == ["a", "b", "g", "c", "d"] and len(graph) == 5
+    assert {str(node): [str(child) for child in sent] for node, sent in graph.items() if sent} == {
+        "a": ["b", "g"], "g": ["c", "d"],
+    }  # fmt: skip
+    assert graph[result] == result.children and result in graph
+    order = [str(node) for node in graph.topsort()]
+    assert order.index("a") > order.index("g") > order.index("d")
+    assert [str(node) for node in graph.edges()] == ["a", "g"]
+    written = io.StringIO()
+    graph.to_dot(written, label=lambda node: f'"{node}"')
+    assert written.getvalue().splitlines()[1:2] + written.getvalue().splitlines()[-2:] == [
+        '  "a" [label="\\"a\\""]', '  "g" -> "d"', "}",
+    ]  # fmt: skip
+    assert [(str(node), value) for node, value in result.collect()] == [
+        ("a", 1), ("b", 2), ("g", [3, 4]), ("c", 3), ("d", 4),
+    ]  # fmt: skip
+    del store.documents["d"]
+    with pytest.raises(RuntimeError, match="not ended"):
+        AsyncResult("a", app=App(store)).build_graph()
+    assert len(AsyncResult("a", app=App(store)).build_graph(intermediate=True)) == 3
