@@ -99,7 +99,7 @@ class AppJudge(NativeJudge):
         """REVOKED, acknowledged; a part of a chord is counted before; then ``task_revoked``."""
         verb, document = self._verdicts.revoked(delivery, reason)
         message = self._verdicts.message(delivery)
-        if message is None or delivery.opaque or not estate.is_counted(message, delivery):
+        if message is None or not estate.is_counted(message, delivery) or self._opener.is_sealed(delivery):
             then(verb, document)
         else:
 
@@ -139,7 +139,7 @@ class AppJudge(NativeJudge):
         verb, document = self._verdicts.failure(delivery, ending, error)
         task = self._task(delivery)
         runs_again = verb is Verb.REQUEUE and ending is Ending.WORKER_LOST
-        if task is None or runs_again or delivery.opaque or not estate.somebody_hears(task, delivery):
+        if task is None or runs_again or not estate.somebody_hears(task, delivery) or self._opener.is_sealed(delivery):
             then(verb, document)
             return
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from turbo.app.context import Context
 from turbo.app.loading import resolve
 from turbo.protocol import body as bodies
+from turbo.protocol.content import JSON
 from turbo.protocol.deliver import parse_deliver
 from turbo.protocol.message import parse
 from turbo.protocol.properties import decode_header
@@ -34,6 +35,10 @@ _PROPERTIES = (
 )
 
 
+#: Bytes of a body that can be decoded anywhere.
+_MODERATE = 1024 * 1024
+
+
 class Opener:
     """Opens the deliveries of one worker."""
 
@@ -47,6 +52,17 @@ class Opener:
         options = self._options
         content = bodies.decoded(properties, delivery.body, options.accept_content, options.max_body_size)
         return parse(properties, content, self._app.timezone)
+
+    def is_sealed(self, delivery: Delivery) -> bool:
+        """Whether it must not be decoded here, since that may be what killed the child that was decoding it.
+
+        Plain JSON of a moderate size has killed nobody: something else did, at that moment.
+        """
+        if not delivery.opaque:
+            return False
+        properties, _size = decode_header(delivery.header)
+        plain = properties.content_type == JSON and not bodies.is_packed(properties)
+        return not plain or len(delivery.body) > _MODERATE
 
     def context(self, delivery: Delivery, found: TaskMessage) -> Context:
         """What the task would have as ``self.request``."""

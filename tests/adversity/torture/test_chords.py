@@ -1,0 +1,133 @@
+"""Chords whose parts run in children, or under masters, that are killed at random: none hangs, no sum is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import redis
+
+from tests.adversity.torture.census import Kills
+from tests.adversity.torture.load import child_pids
+from tests.harness.processes import wait_until
+from tests.harness.worker import WorkerProcess
+from turbo import Turbo, chord
+
+CHORDS = int(os.environ.get("TURBO_TORTURE_CHORDS", "40"))
+PARTS = 6
+CHILDREN = 4
+#: Mean seconds between kills of a child.
+GAP = 0.04
+SEED = random.randrange(1 << 32)
+READY = r"ready\.$"
+
+
+class Fleet:
+    """A worker, one after the other, and what it has to do."""
+
+    def __init__(self, vhost: str, redis_db: str, directory: Path) -> None:
+        self.store = redis.Redis.from_url(redis_db)
+        self.client = Turbo("client", broker=vhost, backend=redis_db, set_as_current=False)
+        self._directory = directory
+        self._env = {"TORTURE_BROKER": vhost, "TORTURE_BACKEND": redis_db}
+        #: By the id of its body: the sum of each chord.
+        self.sums: dict[str, int] = {}
+
+    def worker(self) -> WorkerProcess:
+        """Another worker, not started."""
+        options = ("-A", "tests.adversity.torture.chord_tasks", "-c", str(CHILDREN), "-l", "info")
+        return WorkerProcess(*options, "--shutdown-timeout", "10", directory=self._directory, env=self._env)
+
+    def send(self, *names: str) -> None:
+        """Send the chords, with parts of these kinds in turn."""
+        part = self.client.signature
+        for number in range(CHORDS):
+            header = [part(names[n % len(names)], args=(number * 1000 + n,)) for n in range(PARTS)]
+            result = chord(header, part("body"), app=self.client).apply_async()
+            self.sums[result.id] = sum(number * 1000 + n for n in range(PARTS))
+
+    def ended(self) -> dict[str, dict[str, Any]]:
+        """The documents of the bodies that have ended."""
+        found = self.store.mget([f"celery-task-meta-{each}" for each in self.sums])
+        documents = [json.loads(each) for each in found if each is not None]  # type: ignore[union-attr]
+        return {each["task_id"]: each for each in documents if each["status"] in ("SUCCESS", "FAILURE")}
+
+    def wait(self) -> dict[str, dict[str, Any]]:
+        """Wait until every body has ended."""
+        wait_until(f"{CHORDS} bodies (seed {SEED})", lambda: len(self.ended()) == len(self.sums), 120)
+        return self.ended()
+
+    def close(self) -> None:
+        self.client.close()
+        self.store.close()
+
+
+@pytest.fixture
+def fleet(vhost: str, redis_db: str, tmp_path: Path) -> Iterator[Fleet]:
+    made = Fleet(vhost, redis_db, tmp_path)
+    yield made
+    made.close()
+
+
+def kill_children(fleet: Fleet, spawner: int) -> int:
+    """Kill random children while there is work; how many."""
+    chance, kills = random.Random(SEED), Kills()
+    while len(fleet.ended()) < len(fleet.sums) * 9 // 10 and kills.count < 5 * CHORDS:
+        time.sleep(chance.expovariate(1 / GAP))  # the fault's schedule, not a wait for an effect
+        # A child killed just now may still be listed until it is reaped.
+        alive = [pid for pid in child_pids(spawner) if pid not in kills.recent]
+        if alive:
+            kills.kill(chance.choice(alive))
+    return kills.count
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.row("CV5", "CV7", "P16")
+@pytest.mark.parametrize("names", [("late_part", "quiet_part"), ("early_part", "late_part")], ids=["late", "early too"])
+def test_children_are_killed(fleet: Fleet, names: tuple[str, ...]) -> None:
+    with fleet.worker() as worker:
+        worker.wait_for_line(READY, timeout=60)
+        spawner = psutil.Process(child_pids(worker.pid)[0])
+        fleet.send(*names)
+        kills = kill_children(fleet, spawner.pid)
+        ended = fleet.wait()
+        worker.terminate()
+        assert worker.wait(30) == 0
+    assert kills
+    for identifier, total in fleet.sums.items():
+        document = ended[identifier]
+        if document["status"] == "SUCCESS":
+            assert document["result"] == total
+        else:
+            # A part that was acknowledged before it was killed.
+            assert "early_part" in names
+            assert document["result"]["exc_type"] == "ChordError", document
+            assert "WorkerLostError" in document["result"]["exc_message"][0]
+    done = [document for document in ended.values() if document["status"] == "SUCCESS"]
+    assert len(done) == CHORDS if "early_part" not in names else done
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.row("CV5", "CV7", "P16")
+def test_masters_are_killed(fleet: Fleet) -> None:
+    fleet.send("late_part", "quiet_part")
+    chance = random.Random(SEED)
+    for _ in range(3):
+        with fleet.worker() as worker:
+            worker.wait_for_line(READY, timeout=60)
+            time.sleep(chance.random() * 0.3)  # the fault's schedule
+            os.kill(worker.pid, signal.SIGKILL)
+            worker.wait(30)
+    with fleet.worker() as worker:
+        ended = fleet.wait()
+        worker.terminate()
+        assert worker.wait(30) == 0
+    assert {each: document["result"] for each, document in ended.items()} == fleet.sums
