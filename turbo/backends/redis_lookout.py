@@ -19,9 +19,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from turbo.exceptions import OperationalError
+from turbo.exceptions import OperationalError, SerializationError
 from turbo.policy.restarts import reconnect_delay
-from turbo.states import READY_STATES
+from turbo.states import FAILURE, READY_STATES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -153,7 +153,11 @@ class Lookout:
                 self._found(key, document)
 
     def _found(self, key: bytes, document: bytes) -> None:
-        meta = self._decode(document)
+        try:
+            meta = self._decode(document)
+        except SerializationError as error:
+            # Whoever asks for it alone has this raised; the others must go on being told of theirs.
+            meta = {"status": FAILURE, "result": error, "traceback": None, "children": None}
         if meta["status"] not in READY_STATES:
             return
         with self._lock:

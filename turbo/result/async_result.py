@@ -43,9 +43,6 @@ class ResultApp(Protocol):
     def control(self) -> Any:
         """The asking side of remote control."""
 
-    def GroupResult(self, id: str | None = None, results: Any = None, **options: Any) -> Any:
-        """Make the result of a group."""
-
 
 class AsyncResult(StoredResult, Descent, Generic[T]):
     """The result of the task ``id``, which may not exist yet.
@@ -287,7 +284,7 @@ def result_from_tuple(value: Any, app: ResultApp | None = None) -> Any:
         raise ValueError(f"not a result: {value!r}") from error
     above = None if parent is None else result_from_tuple(parent, app)
     if members is not None:
-        home = current.current_app() if app is None else app
+        home: Any = current.current_app() if app is None else app
         return home.GroupResult(id, [result_from_tuple(member, app) for member in members], parent=above)
     return AsyncResult(str(id), app=app, parent=above)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import uuid
 from collections.abc import Iterator
@@ -16,8 +17,9 @@ from tests.harness.redis_server import RedisServer
 from turbo.backends import redis_client
 from turbo.backends.reading import ReaderSettings
 from turbo.backends.redis_client import RedisReader
-from turbo.exceptions import OperationalError, TimeoutError
+from turbo.exceptions import DecodeError, OperationalError, TimeoutError
 from turbo.result.async_result import AsyncResult
+from turbo.result.group_result import ResultSet
 
 # Celery's own backend calls what redis-py 8 has deprecated
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")
@@ -143,6 +145,25 @@ def test_get_survives_a_restart_of_redis(
     theirs.backend.store_result(result.id, "after", "SUCCESS")
     waiter.join(30)
     assert got == ["after"]
+
+
+def test_what_cannot_be_read_holds_up_nobody(redis_url: str, ours: App, theirs: celery.Celery) -> None:
+    broken, fine, late = new_id(), new_id(), new_id()
+    with redis.Redis.from_url(redis_url) as server:
+        server.set(f"celery-task-meta-{broken}", b"no document")
+    theirs.backend.store_result(fine, 1, "SUCCESS")
+    results = ResultSet([AsyncResult(each, app=ours) for each in (broken, fine, late)], app=ours)
+    writer = threading.Thread(
+        target=lambda: (wait_for_subscriber(redis_url, late), theirs.backend.store_result(late, 2, "SUCCESS"))
+    )
+    writer.start()
+    try:
+        error, *values = results.get(timeout=20, propagate=False)
+    finally:
+        writer.join()
+    assert isinstance(error, DecodeError) and values == [1, 2]
+    with pytest.raises(DecodeError):
+        asyncio.run(AsyncResult(broken, app=ours).aget(timeout=20))
 
 
 @pytest.mark.row("ST24")
