@@ -87,3 +87,12 @@ def test_who_leaves_claims_nothing_more(coroutines: Coroutines, gate: asyncio.Ev
     coroutines.finish()
     assert not coroutines.busy and not coroutines.has_room
     assert link.signals
+
+
+def test_libraries_that_ask_for_the_loop_get_it_before_a_coroutine_runs(
+    coroutines: Coroutines, gate: asyncio.Event
+) -> None:
+    begin(coroutines, 1)
+    assert asyncio.get_event_loop() is coroutines._loop
+    gate.set()
+    coroutines.finish()
