@@ -32,7 +32,7 @@ def fail(*args: Any) -> None:
 
 @app.task(name="canvas.report", shared=False, bind=True)
 def report(self: Any, *args: Any) -> dict[str, Any]:
-    names = ("id", "root_id", "parent_id", "group", "group_index", "replaced_task_nesting")
+    names = ("id", "root_id", "parent_id", "group", "group_index", "replaced_task_nesting", "stamps")
     return {**{name: getattr(self.request, name) for name in names}, "args": list(args)}
 
 

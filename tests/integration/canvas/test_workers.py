@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,35 +26,32 @@ HERE = Path(__file__).parent
 WAIT = 50
 
 
-@pytest.fixture(scope="module", params=["celery", "turbo"])
-def it(
-    request: pytest.FixtureRequest, rabbitmq: RabbitMQ, redis_server: RedisServer, tmp_path_factory: Any
-) -> Iterator[ModuleType]:
-    """The app's module, made with turbo, with a worker of one kind or the other beside it."""
+@pytest.fixture(scope="module", params=["celery", "turbo", "both"])
+def it(request: pytest.FixtureRequest, rabbitmq: RabbitMQ, redis_server: RedisServer) -> Iterator[ModuleType]:
+    """The app's module, made with turbo, with a worker of one kind, of the other or of each beside it."""
     rabbitmq.ensure_running()
     redis_server.ensure_running()
-    broker, results = rabbitmq.new_vhost(), redis_server.new_database()
-    env = {
-        "CANVAS_API": request.param, "BROKER": broker, "RESULTS": results, "C_FORCE_ROOT": "1",
-        "PYTHONWARNINGS": "ignore",
-    }  # fmt: skip
-    app = ["-A", "canvas_app"]
-    command = [*TURBO, *app] if request.param == "turbo" else [*_CELERY, *app, "worker"]
-    with (
-        WorkerProcess("-c2", "-l", "info", directory=HERE, env=env, command=command) as worker,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        for name in ("BROKER", "RESULTS"):
-            patch.setenv(name, env[name])
-        patch.setenv("CANVAS_API", "turbo")
+    places = {"BROKER": rabbitmq.new_vhost(), "RESULTS": redis_server.new_database()}
+    kinds = ["celery", "turbo"] if request.param == "both" else [request.param]
+    with ExitStack() as stack:
+        workers = [stack.enter_context(_worker(kind, places)) for kind in kinds]
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        for name, value in (*places.items(), ("CANVAS_API", "turbo")):
+            patch.setenv(name, value)
         module = _import(request.param)
-        worker.wait_for_line(r"ready\.$", 40)
+        for worker in workers:
+            worker.wait_for_line(r"ready\.$", 40)
         yield module
         module.app.close()
-    rabbitmq.delete_vhost(broker)
+    rabbitmq.delete_vhost(places["BROKER"])
 
 
-_CELERY = (str(celery_python("current")), "-m", "celery")
+def _worker(kind: str, places: dict[str, str]) -> WorkerProcess:
+    env = {**places, "CANVAS_API": kind, "C_FORCE_ROOT": "1", "PYTHONWARNINGS": "ignore"}
+    app = ["-A", "canvas_app"]
+    command = [*TURBO, *app] if kind == "turbo" else [str(celery_python("current")), "-m", "celery", *app, "worker"]
+    name = ("-n", f"{kind}@%h")
+    return WorkerProcess("-c2", "-l", "info", *name, directory=HERE, env=env, command=command)
 
 
 def _import(kind: str) -> ModuleType:
@@ -71,6 +69,8 @@ def test_chains(it: ModuleType) -> None:
     assert (last.get(timeout=WAIT), last.parent.get(timeout=WAIT), last.parent.parent.get(timeout=WAIT)) == (18, 10, 8)
     assert [node.id for node, _ in last.parent.parent.parent.collect()][-1] == last.id
     assert it.add.s(1, 1).apply_async(link=it.add.s(1) | it.add.s(2)).get(timeout=WAIT) == 2
+    part = it.add.s(4) | it.add.s(8)
+    assert (~part.clone((1,)), part(16).get(timeout=WAIT), part.delay(y=1).get(timeout=WAIT)) == (13, 28, 13)
     reported = (it.add.s(1, 1) | it.report.s()).delay()
     seen = reported.get(timeout=WAIT)
     assert (seen["id"], seen["parent_id"], seen["root_id"], seen["args"]) == (
@@ -174,6 +174,13 @@ def test_a_failed_part(it: ModuleType) -> None:
     late = (it.fail.s() | it.add.s(1) | it.add.s(2)).delay()
     with pytest.raises(KeyError):
         late.get(timeout=WAIT, follow_parents=False)
+
+
+@pytest.mark.row("CV17")
+def test_stamps_reach_tasks(it: ModuleType) -> None:
+    result = (it.report.s() | group(it.report.s(), it.report.s())).stamp(customer="acme", numbers=[1, 2]).delay()
+    stamps = {"customer": "acme", "numbers": [1, 2]}
+    assert [seen["stamps"] for seen in (*result.get(timeout=WAIT), result.parent.get(timeout=WAIT))] == [stamps] * 3
 
 
 @pytest.mark.row("CV12")
