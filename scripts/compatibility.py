@@ -110,8 +110,10 @@ def updated(row: Row, tests: list[str]) -> Row:
     if status in ("yes", "not yet", PARTS_ONLY):
         status = bare_status(row.id, tests)
     # Higher up the way comes first: a real worker shows more than a unit test does.
-    order = ("tests/compat", "tests/integration", "tests/ecosystem", "tests/adversity", "tests/process", "tests/unit")
-    ranked = sorted(tests, key=lambda test: next((i for i, place in enumerate(order) if test.startswith(place)), 9))
+    order = ("compat", "integration", "ecosystem", "adversity", "scenarios", "guide", "docs", "process", "unit")
+    ranked = sorted(
+        tests, key=lambda test: next((i for i, at in enumerate(order) if test.startswith(f"tests/{at}/")), 9)
+    )
     named = ranked[:TESTS_NAMED]
     return replace(row, status=status, tests=tuple(named))
 

@@ -43,3 +43,9 @@ def test_what_a_client_does_is_shown_by_unit_tests() -> None:
 def test_a_row_survives_being_written() -> None:
     row = compatibility.Row("CN8", "feature", "yes", ("tests/a.py::b", "tests/c.py::d"))
     assert compatibility.parse(row.line()) == row
+
+
+def test_whole_workers_are_named_before_parts() -> None:
+    row = compatibility.Row("CN8", "feature", "yes", ())
+    tests = ["tests/unit/a.py::b", "tests/process/a.py::b", "tests/scenarios/a.py::b", "tests/compat/a.py::b"]
+    assert compatibility.updated(row, tests).tests == tuple(reversed(tests[1:]))
