@@ -14,7 +14,7 @@ app.conf.update(result_expires=86_400, task_max_deliveries=1000)
 
 LATE = {"acks_late": True, "reject_on_worker_lost": True}
 #: Seconds that a part takes at most, so that kills fall into all of its life.
-DAWDLE = 0.004
+DAWDLE = 0.02
 
 
 @app.task(name="late_part", **LATE)
@@ -27,6 +27,7 @@ def late_part(number: int) -> int:
 @app.task(name="quiet_part", ignore_result=True, **LATE)
 def quiet_part(number: int) -> int:
     """The same, without a document of its own."""
+    time.sleep(random.random() * DAWDLE)
     return number
 
 
