@@ -13,6 +13,10 @@ from turbo.app.stamping import StampingVisitor, stamp
 subtask = signature
 maybe_subtask = maybe_signature
 
+# Programs ask for the kinds by these names too, which are Celery's own.
+_chain = chain
+_chord = chord
+
 set_rules(follow, fold, stamp)
 
 __all__ = [

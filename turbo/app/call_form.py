@@ -18,7 +18,14 @@ class CallForm(dict[str, Any]):
         name: str = self["task"]
         return name
 
-    name = task
+    @task.setter
+    def task(self, value: str) -> None:
+        self["task"] = value
+
+    @property
+    def name(self) -> str:
+        """The same, as a task has it."""
+        return self.task
 
     @property
     def args(self) -> Any:
@@ -55,6 +62,10 @@ class CallForm(dict[str, Any]):
         """The kind: ``chain``, ``group`` and so on; None for a single task."""
         return self.get("subtask_type")
 
+    @subtask_type.setter
+    def subtask_type(self, value: str | None) -> None:
+        self["subtask_type"] = value
+
     @property
     def immutable(self) -> bool:
         """Whether it takes no more arguments."""
@@ -78,10 +89,18 @@ class CallForm(dict[str, Any]):
         """The id of the task that it comes from, if that is settled."""
         return self.options.get("parent_id")
 
+    @parent_id.setter
+    def parent_id(self, value: str | None) -> None:
+        self.options["parent_id"] = value
+
     @property
     def root_id(self) -> str | None:
         """The id of the first task of all, if that is settled."""
         return self.options.get("root_id")
+
+    @root_id.setter
+    def root_id(self, value: str | None) -> None:
+        self.options["root_id"] = value
 
     def append_to_list_option(self, key: str, value: Any) -> Any:
         """Add ``value`` to the list that is the option ``key``, once; returns ``value``."""

@@ -230,6 +230,7 @@ def _members(tasks: tuple[Any, ...], app: Turbo | None) -> list[Any]:
 
 def _together(app: Turbo, producer: Any) -> AbstractContextManager[None]:
     """Wait once for the confirms of all that is sent in the block; a worker's child waits for none itself."""
-    if producer is not None or current.in_worker_child():
+    publishing = app.sending.publishing
+    if producer is not None or current.in_worker_child() or publishing.pipelined:
         return nullcontext()
-    return app.sending.publishing.pipeline()
+    return publishing.pipeline()

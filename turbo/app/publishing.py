@@ -140,6 +140,11 @@ class Publishing:
             idle_limit=conf["broker_pool_limit"] or 0,
         )
 
+    @property
+    def pipelined(self) -> bool:
+        """Whether this thread is inside of a block of :meth:`pipeline`."""
+        return self._this_caller().pipeline is not None
+
     @contextlib.contextmanager
     def pipeline(self, window: int = WINDOW) -> Iterator[None]:
         """What ``Turbo.pipeline`` says. One within another sees its own messages confirmed when it ends."""

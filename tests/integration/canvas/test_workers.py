@@ -90,6 +90,9 @@ def test_groups(it: ModuleType) -> None:
     ends = (it.add.s(1, 1) | group(it.add.s(1), it.add.s(2))).delay()
     assert (ends.get(timeout=WAIT), ends.parent.get(timeout=WAIT)) == ([3, 4], 2)
     assert group([]).delay().get() == []
+    with it.app.pipeline():
+        several = [group(it.add.s(number, each) for each in range(3)).delay() for number in range(3)]
+    assert [each.get(timeout=WAIT) for each in several] == [[0, 1, 2], [1, 2, 3], [2, 3, 4]]
 
 
 def test_results_of_groups(it: ModuleType) -> None:

@@ -237,6 +237,13 @@ def test_pickled_parts_are_plain_mappings(sent: Recorder) -> None:
         check(pickle.loads(each.body))
 
 
+def test_keys_are_attributes(add: Task) -> None:
+    sig = add.s(1)
+    sig.task, sig.subtask_type, sig.root_id, sig.parent_id, sig.id = "other", "odd", "r", "p", "i"
+    assert (sig["task"], sig.name, sig["subtask_type"]) == ("other", "other", "odd")
+    assert sig.options == {"root_id": "r", "parent_id": "p", "task_id": "i"}
+
+
 @pytest.mark.row("CV1")
 def test_freezing_settles_all_ids(app: Turbo, add: Task, sent: Recorder) -> None:
     steps = chain(add.s(1), group(add.s(2), add.s(3)))
