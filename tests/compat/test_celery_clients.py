@@ -24,11 +24,6 @@ from tests.harness.redis_server import RedisServer
 
 #: Differences that are meant: (case, beginning of the difference) and why.
 MEANT = {
-    ("errback", ": keys"): "Celery sends error callbacks as a group of its own making",
-    ("link_a", ": keys"): "Celery sends several callbacks as a group of its own making",
-    ("link_b", ": keys"): "the same",
-    ("link_b", "result.group"): "the same",
-    ("linked_twice", "children"): "the same",
     ("error_picky", "result.exc_"): "Celery wraps what it cannot pickle; no exception is pickled here",
     ("lost", "result.exc_message"): "Celery adds the number of the job in its pool",
     ("step_3", "result.chain"): "an empty rest of a chain is none",

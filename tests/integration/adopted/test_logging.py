@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.processes import wait_until
 from tests.harness.worker import WorkerProcess
 from tests.integration.adopted.place import Place
 
@@ -93,6 +94,11 @@ def of_tasks(text: str) -> list[str]:
     return sorted(found[first : last + 1])
 
 
+def _logs_failure(place: Place, prefix: str) -> bool:
+    files = Path(place.directory).glob(f"{prefix}-*.log")
+    return any("ValueError: as it should" in path.read_text() for path in files)
+
+
 def run(place: Place, options: tuple[str, ...], env: dict[str, str]) -> dict[str, WorkerProcess]:
     """Both workers at once, each with the same tasks."""
     with (
@@ -113,6 +119,9 @@ def run(place: Place, options: tuple[str, ...], env: dict[str, str]) -> dict[str
             fail.forget()
             if "-f" not in options:
                 worker.wait_for_line(r"^ValueError: as it should")
+            else:
+                # The result is stored before the line is written.
+                wait_until("the failure is logged", lambda queue=queue: _logs_failure(place, queue), 30)  # type: ignore[misc]
             worker.terminate()
             assert worker.wait() == 0
     return found
