@@ -23,7 +23,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
-from turbo import states
+from turbo import failpoint, states
 from turbo.app.context import Context
 from turbo.backends.redis_chords import Part, RedisChords, Standing, is_refused
 from turbo.child import followups
@@ -82,9 +82,10 @@ class Chords:
     def _ended(self, counter: RedisChords, part: Part, body: Mapping[str, Any], gave: bytes) -> list[Close]:
         """Count one part, and carry the chord on if it is complete. Raises nothing: signatures come from elsewhere."""
         try:
-            if _patiently(partial(counter.count, part, gave)) is not Standing.OURS:
-                return []
-            return self._carry_on(counter, part, body)
+            standing = _patiently(partial(counter.count, part, gave))
+            if failpoint.ENABLED:
+                failpoint.hit("child.chord_counted")
+            return self._carry_on(counter, part, body) if standing is Standing.OURS else []
         except Exception:
             logger.exception("Chord %s cannot be carried on after %s", part.group_id, part.task_id)
             return []
@@ -104,12 +105,18 @@ class Chords:
         except Exception as error:
             logger.exception("The body of chord %s cannot be sent", part.group_id)
             return self._break(counter, part, body, ChordError(f"Callback error: {error!r}"))
+        if failpoint.ENABLED:
+            failpoint.hit("child.chord_body_sent")
         return [partial(self._answered, counter, part, body)]
 
     def _answered(self, counter: RedisChords, part: Part, body: Mapping[str, Any], taken: bool) -> None:
         """The broker has the body, or will not have it: such as one with more results than a message may be large."""
         if taken:
+            if failpoint.ENABLED:
+                failpoint.hit("child.chord_confirmed")
             _tidy(partial(counter.close, part))
+            if failpoint.ENABLED:
+                failpoint.hit("child.chord_closed")
             return
         logger.error("The body of chord %s was not taken by the broker", part.group_id)
         for close in self._break(counter, part, body, ChordError("Callback error: not taken by the broker")):
