@@ -44,6 +44,9 @@ logger = logging.getLogger("celery.app.trace")
 
 _Answer = TypeVar("_Answer")
 
+#: Seconds between looks at a chord that somebody else is about to carry on.
+_CLAIM_LOOK = 0.5
+
 
 class Chords:
     """Counts the parts that end in this process, for one app."""
@@ -83,6 +86,11 @@ class Chords:
         """Count one part, and carry the chord on if it is complete. Raises nothing: signatures come from elsewhere."""
         try:
             standing = _patiently(partial(counter.count, part, gave))
+            while standing is Standing.THEIRS:
+                # This part was counted before. Whoever completed the chord may have been killed since, and if that was
+                # a worker of Celery's, nobody else would ever come: wait until it is over, or the claim has run out.
+                time.sleep(_CLAIM_LOOK)
+                standing = _patiently(partial(counter.count, part, gave))
             if failpoint.ENABLED:
                 failpoint.hit("child.chord_counted")
             return self._carry_on(counter, part, body) if standing is Standing.OURS else []

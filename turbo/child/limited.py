@@ -20,19 +20,31 @@ if TYPE_CHECKING:
 class Limited:
     """One body, awaited once."""
 
-    __slots__ = ("_body", "_due")
+    __slots__ = ("_body", "_due", "_over")
 
     def __init__(self, body: Coroutine[Any, Any, Any]) -> None:
         self._body = body
         self._due = False
+        self._over = False
 
     def expire(self, task: asyncio.Task[Any]) -> None:
-        """The soft limit of the body that ``task`` runs has passed: raise it where the body waits."""
+        """The soft limit of the body that ``task`` runs has passed: raise it where the body waits.
+
+        Once the body is over, its task only waits for what it has to report: nothing may cut that short.
+        """
+        if self._over:
+            return
         self._due = True
         task.cancel()
 
     def __await__(self) -> Generator[Any, Any, Any]:
         """Drive the body to its end; returns what it returns and raises what it raises."""
+        try:
+            return (yield from self._drive())
+        finally:
+            self._over = True
+
+    def _drive(self) -> Generator[Any, Any, Any]:
         body = self._body
         value: Any = None
         error: BaseException | None = None

@@ -31,6 +31,8 @@ class Store:
         self.closed: list[str] = []
         self.given_up: list[str] = []
         self.away = 0
+        #: So often somebody else has the chord.
+        self.claimed = 0
         self.chords = self
 
     def encode(self, part: Part, state: str, result: object) -> bytes:
@@ -43,7 +45,10 @@ class Store:
         task_id, state, result = json.loads(gave)
         counted = self.gave.setdefault(part.group_id, {})
         counted[task_id] = state, result
-        return Standing.OURS if len(counted) == self.sizes[part.group_id] else Standing.OPEN
+        if len(counted) < self.sizes[part.group_id]:
+            return Standing.OPEN
+        self.claimed -= 1
+        return Standing.THEIRS if self.claimed >= 0 else Standing.OURS
 
     def results(self, group_id: str) -> list[tuple[str, str, Any]]:
         return [(task_id, *rest) for task_id, rest in self.gave[group_id].items()]
@@ -148,6 +153,13 @@ def test_the_store_is_waited_for(scene: Scene) -> None:
     scene.succeed("p0", 1)
     scene.store.away = 3
     assert len(scene.succeed("p1", 2)) == 1
+
+
+def test_who_else_has_claimed_the_chord_may_have_been_killed(scene: Scene) -> None:
+    scene.succeed("p0", 1)
+    scene.store.claimed = 3
+    assert len(scene.succeed("p1", 2)) == 1
+    assert scene.store.claimed < 0 and scene.sent
 
 
 def test_what_cannot_be_carried_is_known_before_anything_is_counted(scene: Scene) -> None:

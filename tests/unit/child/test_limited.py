@@ -129,3 +129,23 @@ def test_a_group_inside_the_body_is_cancelled_with_it() -> None:
     with pytest.raises(SoftTimeLimitExceeded):
         asyncio.run(scenario())
     assert sorted(ended) == ["a", "b"]
+
+
+def test_after_the_body_nothing_is_cut_short() -> None:
+    async def body() -> str:
+        return "done"
+
+    async def scenario() -> tuple[str, bool]:
+        limited = Limited(body())
+
+        async def outcome() -> str:
+            found: str = await limited
+            await asyncio.sleep(0.01)  # the store's answer, say
+            return found
+
+        task = asyncio.create_task(outcome())
+        await asyncio.sleep(0)
+        limited.expire(task)
+        return await task, task.cancelled()
+
+    assert asyncio.run(scenario()) == ("done", False)
