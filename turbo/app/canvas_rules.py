@@ -34,7 +34,7 @@ def follow(first: Signature, second: Signature) -> Any:
     if isinstance(first, group):
         return first if _is_empty(second) else chord(first, body=second, app=first.given_app)
     if isinstance(first, chain):
-        return first if _is_empty(second) else _joined(type(first), first, [second])
+        return first if _is_empty(second) else _longer(first, second)
     second = second.unrolled() if isinstance(second, group) else second
     if isinstance(first, chord) and not isinstance(second, (chain, group)):
         return _with_body(first.clone(), second)
@@ -45,6 +45,25 @@ def follow(first: Signature, second: Signature) -> Any:
 def fold(tasks: Iterable[Any]) -> Any:
     """Return ``chain() | first | second | …`` in one pass."""
     return _joined(chain, None, tasks)
+
+
+def _longer(first: chain, second: Signature) -> Any:
+    """Return a chain and what follows it.
+
+    What is linked to the chain moves to its steps, of which the new one is none; other options go. A chain whose last
+    step takes the new one in remains what it is, and keeps them.
+    """
+    if first.options and isinstance(second, chain):
+        return reduce(or_, second.unchain_tasks(), first)
+    second = second.unrolled() if isinstance(second, group) else second
+    last = first.tasks[-1] if first.tasks else None
+    taken_in = isinstance(last, group) or (isinstance(last, chord) and not isinstance(second, chord))
+    if first.options and taken_in and not isinstance(second, (chain, group)):
+        made = first.clone()
+        assert isinstance(made, chain)
+        _join(made.tasks, second)
+        return made
+    return _joined(type(first), first, [second])
 
 
 def _joined(kind: type[chain], first: chain | None, tasks: Iterable[Any]) -> Any:

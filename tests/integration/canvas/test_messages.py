@@ -14,6 +14,8 @@ import turbo
 from tests.harness.redis_server import RedisServer
 from tests.integration.canvas.both_sides import Side, celery_json, comparable, sent_by
 
+pytestmark = pytest.mark.filterwarnings("ignore::celery.exceptions.CPendingDeprecationWarning")
+
 Build = Callable[[Side], Any]
 
 CHAINS: dict[str, Build] = {
@@ -137,7 +139,6 @@ def sides(store: redis.Redis) -> Iterator[list[Side]]:
 
 
 @pytest.mark.parametrize("build", _cases())
-@pytest.mark.filterwarnings("ignore::celery.exceptions.CPendingDeprecationWarning")
 def test_both_send_the_same(build: Build, sides: list[Side], store: redis.Redis) -> None:
     messages, keys = [], []
     for side in sides:
@@ -152,3 +153,112 @@ def _keys(store: redis.Redis) -> Any:
     """What is in the database, comparable: kind of key, value and whether it is there for a day."""
     found = [[key, json.loads(str(store.get(key))), 86000 < store.ttl(key) <= 86400] for key in store.scan_iter()]
     return comparable(sorted(found, key=lambda each: json.dumps(comparable(each))))
+
+
+ETA = "2031-01-01T00:00:00+00:00"
+ID = "11111111-1111-1111-1111-111111111111"
+#: Canvases with the options that they are sent with.
+CALLS: dict[str, tuple[Build, tuple[Any, ...], dict[str, Any]]] = {
+    "chain": (
+        lambda s: s.chain(s.add.s(1), s.add.s(3), s.add.s(4)),
+        ((5,),),
+        {"eta": ETA, "task_id": ID, "queue": "q", "priority": 2, "link": "+link", "link_error": "+link"},
+    ),
+    "keywords": (lambda s: s.chain(s.add.s(1), s.add.s(3)), ((), {"y": 3}), {"time_limit": 4, "headers": {"a": 1}}),
+    "immutable first step": (lambda s: s.chain(s.add.si(1), s.add.s(3)), ((9,),), {}),
+    "family": (
+        lambda s: s.chain(s.add.si(1), s.group(s.add.s(3), s.add.s(4)), s.total.s()),
+        ((9,),),
+        {"root_id": "r", "parent_id": "p"},
+    ),
+    "group": (lambda s: s.group(s.add.s(1), s.add.si(3)), ((5,),), {"eta": ETA, "queue": "q", "task_id": ID}),
+    "group's keywords": (lambda s: s.group(s.add.s(1), s.add.s(3)), ((), {"y": 5}), {"root_id": "r", "parent_id": "p"}),
+    "immutable group": (lambda s: s.group(s.add.s(1), s.add.s(3)).set(immutable=True), ((5,),), {}),
+    "chord": (
+        lambda s: s.chord([s.add.s(1), s.add.si(3)], s.total.s()),
+        ((5,),),
+        {"eta": ETA, "queue": "q", "priority": 3, "task_id": ID, "link": "+link", "link_error": "+link"},
+    ),
+    "chord with an id": (lambda s: s.chord([s.add.s(1), s.add.si(3)], s.total.s(), task_id=ID), ((5,),), {}),
+    "chord with a time": (lambda s: s.chord([s.add.s(1), s.add.si(3)], s.total.s()).set(eta=ETA), (), {}),
+    "body that is a group": (
+        lambda s: s.chord([s.add.s(1)], s.group(s.total.s(), s.total.s())),
+        (),
+        {"link": "+link", "link_error": "+link"},
+    ),
+    "body that is a group with errbacks": (
+        lambda s: s.chord([s.add.s(1)], s.group(s.total.s()).set(link_error=[s.note.s(3)])),
+        (),
+        {"link_error": "+link"},
+    ),
+    "body that is a chain": (
+        lambda s: s.chord([s.add.s(1)], s.total.s() | s.add.s(1)),
+        (),
+        {"link": "+link", "link_error": "+link"},
+    ),
+    "body that is a chord": (
+        lambda s: s.chord([s.add.s(1)], s.chord([s.total.s()], s.total.s())),
+        (),
+        {"link": "+link", "link_error": "+link"},
+    ),
+    "chain with a chord": (
+        lambda s: s.add.s(1) | s.group(s.add.s(1), s.add.s(2)) | s.total.s() | s.add.s(2),
+        (),
+        {"link": "+link", "link_error": "+link"},
+    ),
+    "chain that grew": (
+        lambda s: (s.add.s(1) | s.group(s.add.s(1), s.add.s(2)) | s.total.s()).on_error(s.note.s()) | s.add.s(2),
+        (),
+        {},
+    ),
+    "chord as a step": (
+        lambda s: _travelled(s, s.group(s.add.s(1), s.add.s(3)) | s.total.s()),
+        ((5,),),
+        {"chain": "+chain", "parent_id": "p", "root_id": "r", "priority": None},
+    ),
+    "chain as a step": (lambda s: _travelled(s, s.add.s(1) | s.add.s(3)), ((5,),), {"chain": "+chain"}),
+    "group as a step": (lambda s: _travelled(s, s.group(s.add.s(1), s.add.s(3))), ((5,),), {"chain": "+chain"}),
+    "group as a body": (
+        lambda s: _travelled(
+            s, s.group(s.add.s(1)).set(chord=dict(s.total.s()), group_id="g", group_index=3, task_id=ID)
+        ),
+        ((5,),),
+        {},
+    ),
+    "chord as a part": (
+        lambda s: _travelled(
+            s, s.chord([s.add.s(1)], s.total.s()).set(chord=dict(s.total.s()), group_id="g", group_index=3, task_id=ID)
+        ),
+        ((5,),),
+        {},
+    ),
+    "chunks": (lambda s: s.add.chunks([(1, 2), (3, 4)], 1), (), {"queue": "q", "countdown": None}),
+    "map": (lambda s: s.add.map([1, 2]).set(queue="q", link=s.note.s()), (), {"time_limit": 3}),
+    "clone of a map": (lambda s: s.add.map([1, 2]).clone(queue="q"), (), {}),
+    "replaced options": (lambda s: s.add.s(1, 2).replace(args=(5,), options={"queue": "z"}), (), {}),
+}
+
+
+def _travelled(side: Side, sig: Any) -> Any:
+    return side.signature(json.loads(celery_json(sig)), app=side.app)
+
+
+def _filled(side: Side, options: dict[str, Any]) -> dict[str, Any]:
+    """Put this side's signatures into options."""
+    own = {"+link": side.note.s(1), "+chain": [side.add.s(7)]}
+    return {name: own[value] if isinstance(value, str) and value in own else value for name, value in options.items()}
+
+
+@pytest.mark.row("CV2", "CV4", "CV5")
+@pytest.mark.parametrize("name", CALLS)
+def test_both_send_the_same_with_options(name: str, sides: list[Side], store: redis.Redis) -> None:
+    build, args, options = CALLS[name]
+    messages, keys = [], []
+    for side in sides:
+        store.flushdb()
+        with side.published() as published:
+            build(side).apply_async(*args, **_filled(side, options))
+        messages.append(comparable(published))
+        keys.append(_keys(store))
+    assert messages[1] == messages[0]
+    assert keys[1] == keys[0]

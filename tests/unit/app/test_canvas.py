@@ -65,6 +65,18 @@ def test_what_follows_what(add: Task) -> None:
     assert shape(chord(pair, three) | (one | two)) == ("chain", ("chord", [1, 2], 3), 1, 2)
 
 
+def test_a_chain_with_options_grows(add: Task) -> None:
+    told = {"link": [add.s(7)], "link_error": [add.s(8)], "queue": "q"}
+    plain = chain(add.s(1), add.s(2)).set(**told) | add.s(3) | add.s(4)
+    assert plain.options == {} and [len(step.options.get("link_error", [])) for step in plain.tasks] == [1, 1, 0, 0]
+    assert [len(step.options.get("link", [])) for step in plain.tasks] == [0, 1, 0, 0]
+    taken_in = (add.s(1) | group(add.s(2), add.s(3)) | add.s(4)).set(**told) | (add.s(5) | add.s(6))
+    assert shape(taken_in) == ("chain", 1, ("chord", [2, 3], ("chain", 4, 5, 6)))
+    assert taken_in.options == told and taken_in.tasks[0].options == {}
+    ended = chain(add.s(1), group(add.s(2), add.s(3)), app=add.app).set(**told) | add.s(4)
+    assert (shape(ended), ended.options) == (("chain", 1, ("chord", [2, 3], 4)), told)
+
+
 def test_groups_of_one_and_of_none(add: Task) -> None:
     one, two = add.s(1), add.s(2)
     assert shape(one | group(two)) == shape(chain(one, group([two]))) == ("chain", 1, 2)
