@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import random
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import billiard.exceptions
+import celery.exceptions
 import psutil
 import pytest
 
@@ -21,12 +23,13 @@ from tests.harness.processes import wait_until
 from tests.harness.rabbitmq import RabbitMQ
 from tests.harness.redis_server import RedisServer
 from tests.harness.worker import WorkerProcess
-from turbo import Turbo, exceptions
+from turbo import Turbo, chord, exceptions
 from turbo.exceptions import TimeoutError as TurboTimeoutError
 
 #: A reader that has Celery loaded gets billiard's classes, as other tests of the session may have done.
 SOFT = (exceptions.SoftTimeLimitExceeded, billiard.exceptions.SoftTimeLimitExceeded)
 HARD = (exceptions.TimeLimitExceeded, billiard.exceptions.TimeLimitExceeded)
+BROKEN = (exceptions.ChordError, celery.exceptions.ChordError)
 LOST = (exceptions.WorkerLostError, billiard.exceptions.WorkerLostError)
 
 TASKS = '''
@@ -264,6 +267,18 @@ def test_retries_states_models_and_errors(place: Place, one: str) -> None:
     wait_until("its own state is stored", lambda: half.state == "HALF", 30)
     go.touch()
     half.get(timeout=30)
+
+
+@pytest.mark.row("CV5", "CV10")
+def test_chords_of_coroutines(place: Place, one: str) -> None:
+    where = uuid.uuid4().hex
+    part = functools.partial(place.client.signature, queue=one)
+    body = part("echo")
+    parts = [part("meet", (where, 20)) for _ in range(20)]
+    assert len(set(chord(parts, body, app=place.client).delay().get(timeout=30))) == 1
+    broken = chord([part("echo", (1,)), part("boom")], body.clone(), app=place.client).delay()
+    with pytest.raises(BROKEN, match="Dependency .* raised ValueError"):
+        broken.get(timeout=30)
 
 
 def test_a_hard_limit_ends_the_child_and_only_its_task_by_it(place: Place) -> None:
