@@ -35,8 +35,9 @@ def follow(first: Signature, second: Signature) -> Any:
         return first if _is_empty(second) else chord(first, body=second, app=first.given_app)
     if isinstance(first, chain):
         return first if _is_empty(second) else _longer(first, second)
+    alone = isinstance(second, group) and len(second.tasks) == 1
     second = second.unrolled() if isinstance(second, group) else second
-    if isinstance(first, chord) and not isinstance(second, (chain, group)):
+    if isinstance(first, chord) and (alone or not isinstance(second, (chain, group))):
         return _with_body(first.clone(), second)
     steps = second.unchain_tasks() if isinstance(second, chain) else [second]
     return chain.of([first, *steps], app=first.given_app)

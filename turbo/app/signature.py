@@ -164,7 +164,8 @@ class Signature(CallForm, AsyncSignature):
         merged = {**own, **{k: v for k, v in options.items() if k not in own or k not in fixed}}
         if self.immutable and not force:
             return self.args, self.kwargs, merged
-        return (*(args or ()), *self.args), {**self.kwargs, **(kwargs or {})}, merged
+        args = (*args, *self.args) if args else self.args
+        return args, {**self.kwargs, **(kwargs or {})}, merged
 
     # -- changing --------------------------------------------------------------------------------------------
 
@@ -214,7 +215,7 @@ class Signature(CallForm, AsyncSignature):
         options.setdefault("reply_to", self.app.thread_oid)
         if group_id:
             options.setdefault("group_id", group_id)
-        given = {"root_id": root_id, "parent_id": parent_id, "chord": chord, "group_index": group_index}
+        given = {"root_id": root_id, "parent_id": parent_id, "chord": chord or None, "group_index": group_index}
         options.update((name, value) for name, value in given.items() if value is not None)
         return self.app.AsyncResult(task_id)
 

@@ -83,6 +83,7 @@ def test_groups_of_one_and_of_none(add: Task) -> None:
     assert shape(chain(one, group(), two)) == ("chain", 1, 2)
     assert shape(chain(one) | group()) == ("chain", 1)
     assert shape(chord([one], two) | group(one)) == ("chord", [1], ("chain", 2, 1))
+    assert shape(chord([one], two) | group(one | two)) == ("chord", [1], ("chain", 2, 1, 2))
     assert shape(chain([group(one, two)])) == shape(chain() | group(one, two)) == ("group", 1, 2)
     assert shape(chain(group(one, two))) == ("chain", ("group", 1, 2))
     assert shape(group(one, two) | group()) == ("group", 1, 2)
