@@ -145,6 +145,13 @@ def test_a_group_is_its_members_with_its_id(add: Task, sent: Recorder) -> None:
     assert [each.headers["group_index"] for each in sent.sent[4:]] == [0, 1, 2]
 
 
+def test_members_that_keep_no_result_are_not_waited_for(app: Turbo, sent: Recorder) -> None:
+    silent = app.task(name="proj.silent", ignore_result=True)(lambda: None)
+    result = group(silent.s(), silent.s()).delay()
+    assert [member.ignored for member in result] == [True, True]
+    assert result.get() == result.join() == [None, None]
+
+
 @pytest.mark.row("CV21")
 def test_what_is_linked_to_a_group(add: Task, sent: Recorder) -> None:
     both = group(add.s(1), add.s(2))
