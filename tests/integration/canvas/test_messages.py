@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,7 +15,11 @@ import turbo
 from tests.harness.redis_server import RedisServer
 from tests.integration.canvas.both_sides import Side, celery_json, comparable, sent_by
 
-pytestmark = pytest.mark.filterwarnings("ignore::celery.exceptions.CPendingDeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::celery.exceptions.CPendingDeprecationWarning"),
+    # Celery's own backend calls what redis-py 8 has deprecated.
+    pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning"),
+]
 
 Build = Callable[[Side], Any]
 
@@ -262,3 +267,30 @@ def test_both_send_the_same_with_options(name: str, sides: list[Side], store: re
         keys.append(_keys(store))
     assert messages[1] == messages[0]
     assert keys[1] == keys[0]
+
+
+@pytest.mark.row("CV4", "ST29")
+@pytest.mark.parametrize("writer", [0, 1], ids=["celery", "turbo"])
+def test_saved_groups_are_read_by_both(writer: int, sides: list[Side], store: redis.Redis) -> None:
+    store.flushdb()
+    ours, theirs = sides[writer], sides[1 - writer]
+    with ours.published():
+        result = (ours.add.s(1, 2) | ours.group(ours.add.s(1), ours.add.s(2) | ours.add.s(3))).apply_async()
+    result.save()
+    assert [86000 < lasting <= 86400 for lasting in map(store.ttl, store.scan_iter())] == [True]
+    for side in (ours, theirs):
+        kind = importlib.import_module(f"{side.module.__name__}.result").GroupResult
+        found = kind.restore(result.id, app=side.app)
+        assert json.loads(json.dumps(found.as_tuple())) == json.loads(json.dumps(result.as_tuple()))
+        assert found.parent.id == result.parent.id
+    result.delete()
+    assert list(store.scan_iter()) == []
+
+
+def test_chords_may_be_kept_for_another_time_than_results(redis_server: RedisServer) -> None:
+    url = redis_server.new_database()
+    side = Side(turbo, url, result_chord_expires=100, result_expires=50)
+    with side.published(), redis.Redis.from_url(url, decode_responses=True) as client:
+        side.chord([side.add.s(1), side.group(side.add.s(2), side.add.s(3))], side.total.s()).apply_async()
+        assert [50 < lasting <= 100 for lasting in map(client.ttl, client.scan_iter())] == [True]
+    side.app.close()
