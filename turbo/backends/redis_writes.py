@@ -154,7 +154,8 @@ class WriteQueue:
         pending.refused_since = pending.refused_since or now
         if fault is Fault.PERMANENT or now - pending.refused_since >= self._give_up_after:
             answers.given_up.append((pending.write.task_id, message))
-            self._settle(pending, StoreOutcome.FAILED, answers)
+            outcome = StoreOutcome.REFUSED if fault is Fault.PERMANENT else StoreOutcome.FAILED
+            self._settle(pending, outcome, answers)
             return
         self._refused.append(pending)
         self._refused_ids.add(pending.write.task_id)

@@ -103,7 +103,8 @@ class RpcStore:
         if self._stopped or max(len(correlation_id), len(write.reply_to.encode())) > _LONGEST_SHORT_STRING:
             why = "the result store is closed" if self._stopped else "its id or reply queue is too long"
             logger.error("result of task %s not sent: %s", write.task_id, why)
-            asyncio.get_running_loop().call_soon(self._settle, done, StoreOutcome.FAILED)
+            outcome = StoreOutcome.FAILED if self._stopped else StoreOutcome.REFUSED
+            asyncio.get_running_loop().call_soon(self._settle, done, outcome)
             return
         self._publish(write, self._header(write, correlation_id), done, 1)
 
@@ -144,7 +145,7 @@ class RpcStore:
             )
         else:
             logger.error("result of task %s not sent to %s: %s", write.task_id, write.reply_to, outcome.name)
-            self._settle(done, StoreOutcome.FAILED)
+            self._settle(done, StoreOutcome.REFUSED if outcome is Published.REFUSED else StoreOutcome.FAILED)
 
     def _note_unroutable(self, write: ResultWrite) -> None:
         self.unroutable += 1

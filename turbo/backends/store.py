@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class StoreOutcome(enum.Enum):
-    """What became of one write. Everything but ``FAILED`` lets the delivery be settled."""
+    """What became of one write. Everything but ``FAILED`` lets the delivery be settled, ``REFUSED`` as a failure."""
 
     #: The store has answered that it holds the document.
     STORED = "stored"
@@ -32,11 +32,13 @@ class StoreOutcome(enum.Enum):
     DISCARDED = "discarded"
     #: Given up; the log names the task and the reason.
     FAILED = "failed"
+    #: The same, and no later attempt would end otherwise: the store has understood and does not take it.
+    REFUSED = "refused"
 
     @property
     def ok(self) -> bool:
         """Whether the outcome of the task is as safe as its configuration asks for."""
-        return self is not StoreOutcome.FAILED
+        return self not in (StoreOutcome.FAILED, StoreOutcome.REFUSED)
 
 
 class ResultWrite(NamedTuple):

@@ -42,7 +42,7 @@ class Delivery:
     unstored = 0
     #: One of its publishes was not taken by the broker: which and why.
     unsent = ""
-    #: Nor would it be if the task ran again.
+    #: Nor would it be if the task ran again; or that is so of its result, which the store does not take.
     hopeless = False
     #: The verb to carry out once publishes and result are safe; None until the outcome is known.
     final: Verb | None = None

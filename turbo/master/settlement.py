@@ -3,8 +3,9 @@
 Runs in the master. Before it: ``master.outcomes`` (what a child reported) and ``master.verdicts`` (what the master
 decided itself). After it: ``amqp.link`` carries out the verb. The order is a promise: nothing is acknowledged
 before everything that its task sent is confirmed and its result is stored. A task of which something was not taken
-runs again, or has failed where that cannot be or would not help. A task's own next attempt leaves only when
-the store has answered for the states of this one: it could run elsewhere at once, and end before they are stored.
+runs again, or has failed where that cannot be or would not help; likewise one whose result was not stored. A task's own
+next attempt leaves only when the store has answered for the states of this one: it could run elsewhere at once, and end
+before they are stored.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from turbo import failpoint
 from turbo.amqp.outbox import Published
-from turbo.backends.store import ResultWrite
+from turbo.backends.store import ResultWrite, StoreOutcome
 from turbo.exceptions import OperationalError
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.settling import Ending, Verb
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from turbo.amqp.link import BrokerLink
     from turbo.amqp.outbox import Outbox
-    from turbo.backends.store import ResultStore, StoreOutcome
+    from turbo.backends.store import ResultStore
     from turbo.master.dispatcher import Dispatcher
     from turbo.master.inflight import Delivery, Ledger
     from turbo.master.verdicts import Verdicts
@@ -222,6 +223,7 @@ class Settlement:
             if outcome.ok and asked.verb is not None:
                 delivery.kept = Verb(asked.verb)
             delivery.unkept = not outcome.ok
+            delivery.hopeless |= outcome is StoreOutcome.REFUSED
             answer(outcome.ok)
 
         self.store(asked.store, stored)
@@ -234,9 +236,9 @@ class Settlement:
         elif delivery.unsent:
             # Part of the task's effect is lost, so it has to run again; a result would say otherwise.
             delivery.final, delivery.store = Verb.REQUEUE, None
-        elif delivery.unkept and delivery.final is Verb.ACK:
-            # As below: without its result it has to run again.
-            delivery.final = Verb.REQUEUE
+        elif delivery.unkept:
+            # As below, also when the child told the rest of its end in the meantime.
+            _end_unstored(delivery, self._verdicts)
         request = delivery.store
         if request is None:
             self._settle(delivery)
@@ -246,9 +248,9 @@ class Settlement:
         def stored(outcome: StoreOutcome) -> None:
             if failpoint.ENABLED:
                 failpoint.hit("master.result_stored")
-            if not outcome.ok and delivery.final is Verb.ACK:
-                # Acknowledged, the task would leave no trace; the store has logged why. It runs again.
-                delivery.final = Verb.REQUEUE
+            if not outcome.ok:
+                delivery.hopeless |= outcome is StoreOutcome.REFUSED
+                _end_unstored(delivery, self._verdicts)
             self._settle(delivery)
 
         self.store(request, stored)
@@ -274,6 +276,19 @@ class Settlement:
         self._ledger.remove(delivery)
         if self.on_void_ended is not None:
             self.on_void_ended(delivery)
+
+
+def _end_unstored(delivery: Delivery, verdicts: Verdicts) -> None:
+    """Decide about a task whose outcome is not stored; the store has logged why.
+
+    Acknowledged, it would leave no trace, so it runs again. Where that would go on for ever, it counts as failed.
+    """
+    if delivery.final is not Verb.ACK:
+        return
+    delivery.final = Verb.REQUEUE
+    if delivery.hopeless:
+        error = OperationalError("its result cannot be stored")
+        delivery.final, _ = verdicts.failure(delivery, Ending.FAILURE, error)
 
 
 def _nothing(_outcome: StoreOutcome) -> None:

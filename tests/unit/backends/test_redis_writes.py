@@ -169,7 +169,7 @@ def test_what_can_never_work_fails_at_once() -> None:
     queue.take()
     answers = queue.answer([error("MOVED 1 x:1"), 1], 1)
     assert answers.given_up == [("a", "MOVED 1 x:1")]
-    assert [outcome for _, outcome in answers.settled] == [StoreOutcome.FAILED, StoreOutcome.STORED]
+    assert [outcome for _, outcome in answers.settled] == [StoreOutcome.REFUSED, StoreOutcome.STORED]
 
 
 @pytest.mark.parametrize(("state", "kept"), [("SUCCESS", True), ("STARTED", False)])

@@ -87,7 +87,7 @@ def test_rpc_properties_and_form() -> None:
         assert await store.drain(time.monotonic() + 5)
 
     asyncio.run(run())
-    assert sorted(each.name for each in outcomes) == ["DISCARDED", "FAILED", "STORED", "STORED"]
+    assert sorted(each.name for each in outcomes) == ["DISCARDED", "REFUSED", "STORED", "STORED"]
     (exchange, key, header, body, mandatory), second = outbox.published
     assert (exchange, key, body, mandatory) == ("", "q", b"{}", True)
     properties, size = decode_header(header)
@@ -119,14 +119,20 @@ def test_rpc_unroutable_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.text.count("gone is gone") == 1
 
 
-def test_rpc_failure_of_the_outbox_is_told_with_the_task(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("published", "expected"),
+    [(Published.FAILED, StoreOutcome.FAILED), (Published.REFUSED, StoreOutcome.REFUSED)],
+)
+def test_rpc_failure_of_the_outbox_is_told_with_the_task(
+    published: Published, expected: StoreOutcome, caplog: pytest.LogCaptureFixture
+) -> None:
     outcomes: list[StoreOutcome] = []
 
     async def run() -> None:
-        store = RpcStore(FakeOutbox(lambda _: Published.FAILED), StoreSettings())
+        store = RpcStore(FakeOutbox(lambda _: published), StoreSettings())
         store.store(ResultWrite("the-task", b"", reply_to="q"), outcomes.append)
         assert await store.drain(time.monotonic() + 5)
 
     asyncio.run(run())
-    assert outcomes == [StoreOutcome.FAILED]
+    assert outcomes == [expected]
     assert "the-task" in caplog.text

@@ -306,11 +306,12 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 9), answer=st.sampled_from([StoreOutcome.STORED] * 3 + list(StoreOutcome)))
     def answer_store(self, number: int, answer: StoreOutcome) -> None:
         write, done = self.store.waiting.pop(number % len(self.store.waiting))
-        if answer is StoreOutcome.FAILED:
+        if not answer.ok:
             self.faulted.add(write.task_id)
         before = len(self.broker.acked)
         done(answer)
         # An early one that has started is acknowledged whatever comes of it, and so is its copy after a lost session.
+        # One that will never be stored ends as failed, by the table of acknowledgements.
         if answer is StoreOutcome.FAILED and not (write.task_id.startswith("early") and self.starts[write.task_id]):
             assert write.task_id not in [m.id for m in self.broker.acked[before:]], "acknowledged, and not stored"
         self.dispatcher.balance()
@@ -420,7 +421,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _anything_left(self) -> bool:
         busy = any(child.assigned or child.link.outcomes for child in self.children)  # type: ignore[attr-defined]
-        return bool(busy or self.broker.queue or self.broker.unacked or self.shelf.held or len(self.ledger))
+        asked = self.outbox.waiting or self.store.waiting
+        return bool(busy or asked or self.broker.queue or self.broker.unacked or self.shelf.held or len(self.ledger))
 
     def _left(self) -> str:
         return f"queue {len(self.broker.queue)}, ledger {[(d.tag, d.state.name) for d in self.ledger]}"

@@ -118,6 +118,17 @@ def test_a_worker_that_ends_sends_what_waits_for_a_store_that_is_away() -> None:
     assert world.sent() == [b"next"], "and not twice"
 
 
+@pytest.mark.parametrize(("outcome", "runs_again"), [(StoreOutcome.FAILED, True), (StoreOutcome.REFUSED, False)])
+def test_a_task_whose_result_is_not_stored_runs_again_where_that_may_help(
+    outcome: StoreOutcome, runs_again: bool
+) -> None:
+    world = World()
+    world.settlement.finish(world.delivery, Verb.ACK, state())
+    world.answer(outcome)
+    assert [message.id for message in world.broker.queue] == ["id"] * runs_again
+    assert [message.id for message in world.broker.acked] == ["id"] * (not runs_again)
+
+
 class TestWhatTheBrokerDoesNotTake:
     """A task of which something was lost runs again where it can and that may help, and else has failed."""
 
@@ -211,6 +222,13 @@ class TestAnOutcomeThatItsTaskWaitsFor:
         assert (answers, world.delivery.kept) == ([False], None)
         world.settlement.finish(world.delivery, Verb.ACK, None)
         assert world.broker.acked == []
+
+    def test_one_that_the_store_never_takes_does_not_run_again(self, world: World) -> None:
+        answers = self.ask(world)
+        world.answer(StoreOutcome.REFUSED)
+        assert answers == [False]
+        world.settlement.finish(world.delivery, Verb.ACK, None)
+        assert ([m.id for m in world.broker.acked], list(world.broker.queue)) == (["id"], [])
 
     def test_once_it_is_stored_the_verb_is_known(self, world: World) -> None:
         self.ask(world, Verb.REJECT)
