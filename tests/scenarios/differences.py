@@ -147,7 +147,9 @@ def _made_by_the_master(seen: Observed) -> None:
 
 
 def _errbacks_in_the_master(lines: Lines) -> Lines:
-    return [[*line[:-1], None] if line[1:3] == ["master", "errback"] else line for line in lines]
+    # of a chord: in the master or in a child, wherever its last part has ended
+    here = (["master", "errback"], ["errback", "ChordError"])
+    return [[*line[:-1], None] if line[1:3] == here[0] or line[2:4] == here[1] else line for line in lines]
 
 
 def _later_success(seen: Observed) -> None:
@@ -155,6 +157,10 @@ def _later_success(seen: Observed) -> None:
         if document["result"] == "second":
             document.update(result="went on", children=[[[label, None], None]], parent_id=None)
             seen.read[label].update(result="'went on'", children=[label])
+
+
+def _without_bystanders(seen: Observed) -> None:
+    seen.documents.pop("bystander", None)
 
 
 #: The same for turbo's own API, beside those above.
@@ -171,6 +177,7 @@ NATIVE_DIFFERENCES = (
     Difference("Extended results of what the master ended have no arguments", _made_by_the_master),
     Difference("An error callback that the master calls is given a text", _each_line_list(_errbacks_in_the_master)),
     Difference("A later attempt's success is stored", _later_success),
+    Difference("A chord that breaks fails all that waits for it", _without_bystanders),
 )
 
 

@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from turbo import states
+from turbo.app.call_form import several
 from turbo.app.signature import maybe_signature, signature
 from turbo.exceptions import ChordError, Retry, TurboError
 from turbo.result.async_result import result_from_tuple
@@ -125,7 +126,7 @@ def _fail(app: Any, body: Any, error: ChordError) -> None:
     if not task_id:
         return
     app.backend.store_result(task_id, error, states.FAILURE)
-    for errback in options.get("link_error") or ():
+    for errback in several(options.get("link_error")):
         try:
             maybe_signature(errback, app=app, clone=True).apply_async((task_id,), parent_id=task_id)
         except TurboError as failure:

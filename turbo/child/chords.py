@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 from turbo import failpoint, states
+from turbo.app.call_form import several
 from turbo.app.context import Context
 from turbo.backends.redis_chords import Part, RedisChords, Standing, is_refused
 from turbo.child import followups
@@ -160,50 +161,50 @@ class Chords:
 
     def _break(self, counter: RedisChords, part: Part, body: Mapping[str, Any], error: ChordError) -> list[Close]:
         """The body will never run: say so to all who wait for it."""
-        left = self._fail(counter, body, error)
+        # Members of a group are told what broke the chord: they never had anything to do with it.
+        told = error.__cause__ or error if body.get("subtask_type") == "group" else error
+        trace = "".join(traceback.format_exception(type(told), told, error.__traceback__))
+        left = self._fail(counter, body, told, trace)
         return [*left, lambda _taken: _tidy(partial(counter.give_up, part))]
 
-    def _fail(self, counter: RedisChords, signature: Mapping[str, Any], error: ChordError) -> list[Close]:
-        """FAILURE, and error callbacks, for one call that will not be made, and for those that it stands for."""
-        options = signature.get("options") or {}
-        inner = (signature.get("kwargs") or {}).get("tasks") or ()
-        kind = signature.get("subtask_type")
-        if kind == "group":
-            # Its tasks never had anything to do with the chord: they are told what broke it.
-            cause = error.__cause__ or error
-            self._store(options.get("task_id"), cause)
-            left = []
-            for each in inner:
-                own = each.get("options") or {}
-                errbacks = [*(own.get("link_error") or ()), *(options.get("link_error") or ())]
-                left += self._fail_one(counter, each, cause, _distinct(errbacks))
-        elif kind == "chain" and inner:
-            last = {**inner[-1], "options": {**(inner[-1].get("options") or {}), **options}}
-            left = [*self._fail_parts(counter, inner[:-1], error, store=True), *self._fail_one(counter, last, error)]
-        elif kind == "chord":
-            left = self._fail(counter, (signature.get("kwargs") or {}).get("body") or {}, error)
-        else:
-            left = self._fail_one(counter, signature, error)
-        return [*left, *self._fail_parts(counter, followups.steps_left(options.get("chain")), error, store=True)]
-
-    def _fail_one(
+    def _fail(
         self,
         counter: RedisChords,
         signature: Mapping[str, Any],
         error: BaseException,
-        errbacks: list[Any] | None = None,
+        trace: str,
+        errbacks: Iterable[Any] = (),
+    ) -> list[Close]:
+        """FAILURE, and error callbacks, for one call that will not be made, and for those that it stands for."""
+        options = signature.get("options") or {}
+        inner = (signature.get("kwargs") or {}).get("tasks") or ()
+        kind = signature.get("subtask_type")
+        errbacks = _distinct([*several(options.get("link_error")), *errbacks])
+        if kind == "group":
+            self._store(options.get("task_id"), error)
+            left = [close for each in inner for close in self._fail(counter, each, error, trace, errbacks)]
+        elif kind == "chain" and inner:
+            end = {**inner[-1], "options": {**(inner[-1].get("options") or {}), **options, "chain": None}}
+            left = self._fail_parts(counter, inner[:-1], error, store=True)
+            left += self._fail(counter, end, error, trace, errbacks)
+        elif kind == "chord":
+            left = self._fail(counter, (signature.get("kwargs") or {}).get("body") or {}, error, trace, errbacks)
+        else:
+            left = self._fail_one(counter, signature, error, trace, errbacks)
+        return [*left, *self._fail_parts(counter, followups.steps_left(options.get("chain")), error, store=True)]
+
+    def _fail_one(
+        self, counter: RedisChords, signature: Mapping[str, Any], error: BaseException, trace: str, errbacks: list[Any]
     ) -> list[Close]:
         options = signature.get("options") or {}
         task_id = options.get("task_id") or str(uuid4())
         request = Context(id=task_id, task=signature.get("task"), delivery_info={}, errbacks=errbacks,
                           args=signature.get("args"), kwargs=signature.get("kwargs"))  # fmt: skip
-        if errbacks is None:
-            errbacks = request.errbacks = list(options.get("link_error") or ())
         try:
             followups.after_failure(self._app, errbacks, request, error, None)
         except (TurboError, TypeError, ValueError) as failure:
             logger.exception("Error callbacks of %s could not be sent: %s", task_id, failure)
-        self._store(task_id, error, "".join(traceback.format_exception(error)))
+        self._store(task_id, error, trace)
         return self._fail_parts(counter, [{**signature, "options": {**options, "task_id": task_id}}], error)
 
     def _fail_parts(

@@ -235,8 +235,12 @@ class Endings:
         """
 
         def stored(kept: bool) -> Asked | None:
-            wrong = error if kept else error or OperationalError("its result could not be stored")
             chords, message = self._chords, run.message
+            wrong = error
+            if not kept and wrong is None:
+                wrong = OperationalError("its result could not be stored")
+                document = self._documents.failure(message, run.plan, states.FAILURE, wrong, None, run.request)
+                self._link.emit(frames.STORE, run.seq, (document,))
             left = chords.succeeded(message, run.gave) if wrong is None else chords.failed(message, wrong)
             if not left:
                 then(kept)

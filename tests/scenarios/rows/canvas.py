@@ -65,6 +65,16 @@ def chord_in_chord(to: Sending) -> Any:
     return to.chord([add(to, "o1", 1, 1), inner], to.sig("outer", "s.total"))
 
 
+def broken_in_chord(to: Sending) -> Any:
+    inner = to.chord([add(to, "one", 0, 1), to.sig("bad", "s.fail", "x")], to.sig("inner", "s.total"))
+    return to.chord([add(to, "two", 1, 1), inner], to.sig("bystander", "s.total"))
+
+
+def into_chord(to: Sending, first: Any) -> Any:
+    middle = to.chord([add(to, "a", 1), add(to, "b", 2)], to.sig("body", "s.total"))
+    return to.steps(first, middle, add(to, "last", 100))
+
+
 def in_steps(to: Sending, middle: Any, last: Any = None) -> Any:
     return to.chain(add(to, "first", 1, 1), middle, last or add(to, "last", 1000))
 
@@ -140,6 +150,31 @@ ROWS = (
         {"body": failed(OWN), "told": ok("of body")}),
     canvas("chord_breaks_in_a_chain", lambda to: to.steps(
         broken_chord(to, to.sig("bad", "s.fail", "x")), add(to, "next", 1)), {"bad": failed(OWN), "body": CHORD}),
+    canvas("chord_in_a_chain", lambda to: into_chord(to, add(to, "first", 1, 1)),
+           {"first": ok(2), "a": ok(3), "b": ok(4), "body": ok(7), "last": ok(107)}),
+    canvas("chain_breaks_before_a_chord", lambda to: into_chord(to, to.sig("bad", "s.fail", "x")),
+           {"bad": failed(OWN), "body": failed(OWN), "last": failed(OWN)}),
+    canvas("chord_of_chains_breaks", lambda to: broken_chord(
+        to, to.steps(to.sig("bad", "s.fail", "x"), add(to, "end", 1))), {**BROKEN, "end": failed(OWN)}),
+    canvas("chord_of_a_chain_into_a_group", lambda to: to.chord(
+        [add(to, "a", 0, 1), to.steps(add(to, "b", 1, 1), to.group(add(to, "c", 1), add(to, "d", 2)))],
+        to.sig("body", "s.echo")), {"body": ok()}),
+    canvas("chord_into_a_group", lambda to: to.chord(
+        pair(to, "a", "b"), to.group(to.sig("c", "s.total"), to.sig("d", "s.echo"))), {"c": ok(3), "d": ok([[1, 2]])}),
+    canvas("chord_breaks_before_a_group", lambda to: to.chord(
+        [add(to, "a", 0, 1), to.sig("bad", "s.fail", "x")],
+        to.group(to.sig("c", "s.total"), to.sig("d", "s.echo", link_error=to.sig("told", "s.note_id")))),
+        {"bad": failed(OWN), "c": failed(OWN), "d": failed(OWN), "told": ok("of d")}),
+    canvas("chord_breaks_before_a_chain", lambda to: to.chord(
+        [add(to, "a", 0, 1), to.sig("bad", "s.fail", "x")],
+        to.steps(to.sig("bystander", "s.total"), add(to, "b", 1))), {"bad": failed(OWN), "b": CHORD}),
+    canvas("chord_breaks_in_a_chord", broken_in_chord, {"bad": failed(OWN), "inner": CHORD}),
+    canvas("chord_breaks_by_a_reject", lambda to: broken_chord(
+        to, to.sig("bad", "s.late_reject", False, link_error=to.sig("of_it", "s.note_id"))),
+        {**BROKEN, "bad": ended("celery.exceptions.Reject"), "of_it": ok("of bad")}, dead=("bad",)),
+    canvas("chord_breaks_by_retries", lambda to: broken_chord(to, to.sig("bad", "s.exhaust", True)), BROKEN),
+    canvas("chord_breaks_by_a_result", lambda to: broken_chord(to, to.sig("bad", "s.unserialisable")),
+           {"one": ok(1), "body": CHORD, "told": ok("of body")}),
     _replaced("replaced", "task", {"it": ok(101), "link": ok(102)}),
     _replaced("replaced_twice", "twice", {"it": ok(102), "link": ok(103)}),
     _replaced("replaced_by_a_failure", "failure", {"it": failed(OWN, "replaced")}),
