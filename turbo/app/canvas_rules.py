@@ -78,11 +78,15 @@ def _joined(kind: type[chain], first: chain | None, tasks: Iterable[Any]) -> Any
             raise TypeError(f"a chain is made of signatures, not of {type(task).__name__}")
         if isinstance(task, chain):
             pending.extend(reversed(task.unchain_tasks()))
-        elif isinstance(task, group) and len(task.tasks) == 1:
-            pending.append(task.unrolled())
-        elif isinstance(task, group) and not steps and not _is_empty(task):
-            # Nothing comes before it, so it is no step: what follows makes a chord of it.
-            return reduce(or_, reversed(pending), task)
+        elif isinstance(task, group) and not _is_empty(task):
+            only = task.unrolled()
+            if not isinstance(only, group):
+                pending.append(only)
+            elif steps:
+                _join(steps, only)
+            else:
+                # Nothing comes before it, so it is no step: what follows makes a chord of it.
+                return reduce(or_, reversed(pending), only)
         elif not _is_empty(task):
             _join(steps, task)
     return kind.of(steps, app=app)
