@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.scenarios.rows import acks, canvas, messages, tasks
 from tests.scenarios.rows.acks import EXPIRED
+from tests.scenarios.rows.canvas import CHORD
 from tests.scenarios.scenario import Scenario, ended, ok
 
 if TYPE_CHECKING:
@@ -66,6 +67,24 @@ def _terminate(to: Sending, held: Held) -> None:
     held.place.control("revoke", task_id=to.id("it"), terminate=True, signal="SIGKILL")
 
 
+def _part(to: Sending, it: Any) -> None:
+    """A chord of one more part than this one."""
+    to.chord([to.sig("one", "s.add", 0, 1), it], to.sig("body", "s.total")).apply_async()
+
+
+def _revoke_part(to: Sending, held: Held) -> None:
+    _part(to, to.sig("it", "s.add", 1, 2, countdown=3))
+    held.place.wait_recorded(to.id("it"), "received")
+    held.place.control("revoke", task_id=to.id("it"))
+    held.place.wait_recorded(to.id("it"), "revoked")
+
+
+def _terminate_part(to: Sending, held: Held) -> None:
+    _part(to, to.sig("it", "s.hold", queue=held.queue))
+    held.wait_holding(to, "it")
+    held.place.control("revoke", task_id=to.id("it"), terminate=True, signal="SIGKILL")
+
+
 def _expire_waiting(to: Sending, held: Held) -> None:
     when = _wait_behind(to, held, expires=2)
     while datetime.now(UTC) <= when:
@@ -90,6 +109,9 @@ ROWS = (
              heard={"it": ("master revoked",)}, during=_revoke_unseen),
     Scenario("terminated", _nothing, {"it": TERMINATED},
              heard={"it": ("master received", "child prerun", "child holding", "master revoked")}, during=_terminate),
+    Scenario("chord_revoked", _nothing, {"one": ok(1), "it": REVOKED, "body": CHORD}, during=_revoke_part, canvas=True),
+    Scenario("chord_terminated", _nothing, {"one": ok(1), "it": TERMINATED, "body": CHORD}, during=_terminate_part,
+             canvas=True),
     Scenario("expired_waiting", _nothing, {"it": EXPIRED, "busy": ok("released")},
              heard={"it": ("master received", "master revoked")}, during=_expire_waiting),
     *(
