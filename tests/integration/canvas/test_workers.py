@@ -24,6 +24,8 @@ from turbo.result import ResultSet, allow_join_result, result_from_tuple
 
 HERE = Path(__file__).parent
 WAIT = 50
+#: The first test of each kind of worker waits for it, and two of them start slowly beside other tests.
+pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture(scope="module", params=["celery", "turbo", "both"])
@@ -40,7 +42,7 @@ def it(request: pytest.FixtureRequest, rabbitmq: RabbitMQ, redis_server: RedisSe
             patch.setenv(name, value)
         module = _import(request.param)
         for worker in workers:
-            worker.wait_for_line(r"ready\.$", 40)
+            worker.wait_for_line(r"ready\.$", 90)
         yield module
         module.app.close()
     rabbitmq.delete_vhost(places["BROKER"])
