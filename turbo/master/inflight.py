@@ -34,7 +34,7 @@ class Delivery:
     seq = 0
     #: Children that died with it claimed but not started; a poison that kills while being decoded.
     deaths = 0
-    #: No child has lived to say that it could decode the message: nobody may decode it in the master.
+    #: No child has lived to say that it could decode the message: it is not decoded in the master but for plain JSON.
     opaque = False
     #: Publishes of this task that the broker has not confirmed yet.
     unconfirmed = 0
