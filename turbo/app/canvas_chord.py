@@ -49,7 +49,8 @@ class chord(Signature):
     def own_parts(self) -> None:
         """Have header and body of its own."""
         kwargs = self.kwargs
-        header = _header(kwargs["header"], self._app)
+        header = kwargs["header"]
+        header = _header(header, self._app) if isinstance(header, dict) else header
         self.kwargs = {
             "kwargs": {},
             **kwargs,
