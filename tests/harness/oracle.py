@@ -145,6 +145,13 @@ def _shared_memory() -> set[str]:
     return {entry.name for entry in Path("/dev/shm").iterdir() if not entry.name.startswith("turbo-bench-")}
 
 
+def _is_zombie(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 @dataclass(slots=True)
 class Leftovers:
     """I6: what exists now, so that a later `check` can say what was left behind."""
@@ -166,7 +173,8 @@ class Leftovers:
 
         def gone() -> bool:
             seconds = died.seconds
-            left = self._alive()
+            # A zombie has ended; it waits for whoever takes in orphans on this machine.
+            left = [process for process in self._alive() if not _is_zombie(process)]
             assert not left or seconds <= ORPHANS, f"{left} live {seconds:.1f} s after their master"
             return not left
 
