@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from tests.unit.child.test_chords import Store, call
 from tests.unit.child.test_hearing import Bench, bench
 from turbo import Turbo, states
+from turbo.child.chords import Chords
+from turbo.child.duplicates import Duplicates
 from turbo.exceptions import Ignore, Reject, Retry
 from turbo.policy.settling import Ending, Verb
 
@@ -104,3 +107,20 @@ def test_ignored_ones_and_attempts_that_are_not_the_last_are_not_counted(
     bench.app.task(name="t")(body)
     assert bench.run("t", **PART).ending in (Ending.IGNORE, Ending.RETRY)
     assert bench.happened == [] and store.gave == {}
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_one_that_was_done_before_its_message_came_again_is_counted_again(
+    bench: Bench, store: Noting, counted: bool
+) -> None:
+    """Its child may have been killed between the document and the count."""
+    message = SimpleNamespace(id="ID", group="g", group_index=0, chord=PART["chord"] if counted else None, chain=None,
+                              callbacks=None, label="t[ID]")  # fmt: skip
+    run = SimpleNamespace(message=message, seq=1, began=0)
+    before: Any = SimpleNamespace(state=states.SUCCESS, result=5, children=[])
+    app: Any = SimpleNamespace(backend=store, AsyncResult=lambda _id: before)
+    ended: list[Any] = []
+    done: Any = SimpleNamespace(write=lambda *words: ended.append(words[2:]))
+    assert Duplicates(app, done, Chords(app)).is_done(run)  # type: ignore[arg-type]
+    assert bench.happened == (["counted", "body sent"] if counted else [])
+    assert ended == [(Verb.ACK, Ending.SUCCESS)]
