@@ -109,6 +109,8 @@ class Chords:
         except (TurboError, ValueError) as error:
             logger.exception("What the parts of chord %s gave cannot be read", part.group_id)
             return self._break(counter, part, body, ChordError(f"Join error: {error!r}"))
+        if values is None:
+            return []
         try:
             followups.send(self._app, body, (values,))
         except Exception as error:
@@ -131,9 +133,15 @@ class Chords:
         for close in self._break(counter, part, body, ChordError("Callback error: not taken by the broker")):
             close(True)
 
-    def _collected(self, counter: RedisChords, group_id: str) -> list[Any]:
-        """What the parts gave, arranged as the header was. Raises ChordError for the first that did not succeed."""
+    def _collected(self, counter: RedisChords, group_id: str) -> list[Any] | None:
+        """What the parts gave, arranged as the header was. Raises ChordError for the first that did not succeed.
+
+        None if nothing is there any more: the same part, run twice at once, or a worker of Celery's, was faster and has
+        sent the body.
+        """
         results = _patiently(partial(counter.results, group_id))
+        if not results:
+            return None
         structure = _patiently(partial(counter.restore_group, group_id))
         for task_id, state, value in results:
             if state in states.PROPAGATE_STATES:

@@ -131,6 +131,14 @@ def test_the_body_is_sent_and_the_counters_go_when_the_broker_has_it(scene: Scen
     assert (scene.store.closed, scene.store.failures) == (["g"], {})
 
 
+def test_nothing_is_sent_when_somebody_else_has_carried_it_on_meanwhile(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scene.store, "results", lambda _group_id: [])
+    scene.succeed("p0", 1)
+    assert (scene.succeed("p1", 2), scene.sent, scene.store.failures) == ([], [], {})
+
+
 def test_a_body_that_the_broker_does_not_take_fails(scene: Scene) -> None:
     scene.succeed("p0", 1)
     (close,) = scene.succeed("p1", 2)
