@@ -269,7 +269,7 @@ def test_both_send_the_same_with_options(name: str, sides: list[Side], store: re
     assert keys[1] == keys[0]
 
 
-@pytest.mark.row("CV4", "ST29")
+@pytest.mark.row("CV4", "ST32")
 @pytest.mark.parametrize("writer", [0, 1], ids=["celery", "turbo"])
 def test_saved_groups_are_read_by_both(writer: int, sides: list[Side], store: redis.Redis) -> None:
     store.flushdb()
