@@ -5,7 +5,7 @@ ran, the dispatcher for everything unstarted. Outcomes that were already in the 
 finished a microsecond before its child died has finished.
 
 What it decides: unclaimed records go back to the ready queue untouched. A claimed record whose ``started`` word was
-not written goes back too, but at most :data:`_MAX_SILENT_DEATHS` times, because decoding can kill as well. A started
+not written goes back too, but no more often than a message may kill, because decoding can kill as well. A started
 one is over: WorkerLostError, TimeLimitExceeded or MemoryLimitExceeded is stored and the ack table decides; where
 the table says requeue, ``master.poison`` counts, so that a message that keeps killing is dead-lettered in the end.
 A task that wants lost attempts retried is ``master.lost_retries``'s.
@@ -37,12 +37,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_MAX_SILENT_DEATHS = 2
 _FINAL_KINDS = frozenset({frames.DONE, frames.ADMITTED})
 
 
 class PoisonGuard(Protocol):
     """Who counts how often a message has killed its child."""
+
+    #: So often it may.
+    max_deliveries: int
 
     def return_after_death(self, delivery: Delivery, reason: str, store: StoreRequest | None) -> None:
         """Store the document, if any, and hand the message back to its queue with a higher count."""
@@ -133,7 +135,7 @@ class LostChild:
 
     def _claimed_unstarted(self, child: ChildProcess, delivery: Delivery, seq: int) -> None:
         delivery.deaths += 1
-        if delivery.deaths >= _MAX_SILENT_DEATHS:
+        if delivery.deaths >= self._poison.max_deliveries:
             self._lost(child, delivery, seq)
         elif self._settlement.still_ours(delivery):
             self._hand_on([delivery])

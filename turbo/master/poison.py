@@ -37,7 +37,7 @@ class Poison:
     def __init__(self, settlement: Settlement, verdicts: Verdicts, *, max_deliveries: int) -> None:
         self._settlement = settlement
         self._verdicts = verdicts
-        self._max = max_deliveries
+        self.max_deliveries = max_deliveries
 
     def return_after_death(self, delivery: Delivery, reason: str, store: StoreRequest | None) -> None:
         """Publish the message again with a higher count; the original is settled once that is confirmed.
@@ -55,7 +55,7 @@ class Poison:
         headers[DELIVERIES] = count
         headers[REASON] = reason
         properties.headers = headers
-        if count >= self._max:
+        if count >= self.max_deliveries:
             message = self._verdicts.message(delivery)
             logger.error(
                 "Task %s has killed its child %d times and is dead-lettered: %s",

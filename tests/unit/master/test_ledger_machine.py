@@ -397,7 +397,7 @@ class LedgerMachine(RuleBasedStateMachine):
         answered = {m.id for m in (*self.broker.acked, *self.broker.dead)}
         assert {m.id for m in self.sent} <= answered
         for message in self.sent:
-            silent = self.died_unstarted[message.id] >= 2
+            silent = self.died_unstarted[message.id] >= MOST
             assert message.id in self.ended or self.died_started[message.id] or silent, f"{message.id} vanished"
         assert len(self.ledger) == 0
         assert self.ledger.running_void == 0
