@@ -143,12 +143,16 @@ class Place:
                 scenario.send(Sending(client, scenario.name))
 
     def look_during(self) -> None:
-        """Carry out, one after the other, what is looked at while it runs."""
+        """Carry out, one after the other, what is looked at while it runs.
+
+        Each has the queues to itself: what another has left would take the place of a message that is to be taken in.
+        """
         for client, scenario in self.sent:
             if scenario.during is not None:
                 self._seen[client.name, scenario.name] = scenario.during(
                     Sending(client, scenario.name), Held(self, client)
                 )
+                wait_until(f"all of {scenario.name} is settled", lambda: not self.left(), 60)
 
     def wait(self, *, others: bool) -> None:
         """Wait until everything sent has ended, or nothing more happens; ``others``: also what is looked at."""

@@ -32,7 +32,7 @@ class AppCommands(Protocol):
         """The command of this name; None when the app has none."""
 
     def revoked(self, task_ids: Sequence[str]) -> None:
-        """These tasks were revoked and neither run nor wait here; called on the thread, after the reply."""
+        """These tasks were revoked and neither run nor wait here; called on the thread, before the reply."""
 
 
 class NativeCommands:

@@ -203,8 +203,17 @@ class RemoteControl:
         self._threads.submit(f"The remote control command {request.method:.100}", call, then)
         self._later(request, answered)
 
-    def _tell_app(self, task_ids: Sequence[str]) -> None:
-        self._threads.submit("The app", lambda: self._app.revoked(task_ids))
+    def _tell_app(self, task_ids: Sequence[str]) -> Awaitable[None] | None:
+        if not task_ids:
+            return None
+        told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def then(_value: None) -> None:
+            if not told.done():
+                told.set_result(None)
+
+        self._threads.submit("The app", lambda: self._app.revoked(task_ids), then)
+        return told
 
     # -- replies -----------------------------------------------------------------------------------------
 

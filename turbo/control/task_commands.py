@@ -11,9 +11,11 @@ import signal as signals
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from turbo.master.revoking import Revoking
+
+    Reply = dict[str, str]
 
 logger = logging.getLogger("celery.worker.control")
 
@@ -24,8 +26,11 @@ _NAMED = 100
 class TaskCommands:
     """See the module."""
 
-    def __init__(self, revoking: Revoking, tell_app: Callable[[Sequence[str]], None]) -> None:
-        """``tell_app`` hears of revoked tasks that neither run nor wait here."""
+    def __init__(self, revoking: Revoking, tell_app: Callable[[Sequence[str]], Awaitable[None] | None]) -> None:
+        """``tell_app`` hears of revoked tasks that neither run nor wait here; replies wait for what it returns.
+
+        So whoever has the reply can send such a task, and it is the only one to store its end.
+        """
         self._revoking = revoking
         self._tell_app = tell_app
 
@@ -39,7 +44,7 @@ class TaskCommands:
 
     def revoke(
         self, task_id: str | Iterable[str], terminate: bool = False, signal: str | int | None = None, **_: Any
-    ) -> dict[str, str]:
+    ) -> Reply | Awaitable[Reply]:
         """Never begin these tasks; with ``terminate``, end those that run by ``signal``, TERM by default."""
         ids = set(_ids(task_id))
         number = signal_number(signal)
@@ -49,14 +54,16 @@ class TaskCommands:
         else:
             found = self._revoking.revoke(ids)
         # What waited here is the judge's to announce: two writers would leave whichever document comes last.
-        self._tell_app(sorted(ids - running - set(found)))
+        told = self._tell_app(sorted(ids - running - set(found)))
         if terminate:
-            return {"ok": f"terminate: {', '.join(dict.fromkeys(found))}" if found else "terminate: tasks unknown"}
-        shown = sorted(ids)[:_NAMED]
-        logger.info("Tasks flagged as revoked: %s%s", ", ".join(shown), " ..." if len(ids) > _NAMED else "")
-        return {"ok": f"tasks {ids} flagged as revoked"}
+            reply = {"ok": f"terminate: {', '.join(dict.fromkeys(found))}" if found else "terminate: tasks unknown"}
+        else:
+            shown = sorted(ids)[:_NAMED]
+            logger.info("Tasks flagged as revoked: %s%s", ", ".join(shown), " ..." if len(ids) > _NAMED else "")
+            reply = {"ok": f"tasks {ids} flagged as revoked"}
+        return reply if told is None else _after(told, reply)
 
-    def terminate(self, signal: str | int, task_id: str | Iterable[str], **_: Any) -> dict[str, str]:
+    def terminate(self, signal: str | int, task_id: str | Iterable[str], **_: Any) -> Reply | Awaitable[Reply]:
         """End these tasks by ``signal``."""
         return self.revoke(task_id, terminate=True, signal=signal)
 
@@ -96,3 +103,8 @@ def signal_number(name: str | int | None) -> int:
         except KeyError:
             raise ValueError(f"there is no signal {name[:40]!r}") from None
     return signals.Signals(int(name))
+
+
+async def _after(told: Awaitable[None], reply: Reply) -> Reply:
+    await told
+    return reply

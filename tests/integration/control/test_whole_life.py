@@ -134,7 +134,7 @@ _NONSENSE: list[tuple[bytes, dict[str, Any]]] = [
     (json.dumps({"method": "ping", "reply_to": {"exchange": "x" * 300}}).encode(), {}),
     # exchanges that may not be declared: the broker closes the channel
     (json.dumps({"method": "ping", "reply_to": {"exchange": "amq.nosuch", "routing_key": "k"}}).encode(), {}),
-    (json.dumps({"method": "ping", "reply_to": {"exchange": "celeryev", "routing_key": "k"}}).encode(), {}),
+    (json.dumps({"method": "ping", "reply_to": {"exchange": "celery.pidbox", "routing_key": "k"}}).encode(), {}),
     (json.dumps({"method": "ping", "ticket": ["t"]}).encode(), {}),
     (json.dumps({"method": "revoke", "arguments": {"task_id": [{}]}}).encode(), {}),
     (json.dumps({"method": "revoke", "arguments": {"task_id": 3}}).encode(), {}),

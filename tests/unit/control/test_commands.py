@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -108,6 +109,22 @@ def test_revoking_one_and_several() -> None:
     assert told[-1] == ["d"]
     with pytest.raises(TypeError):
         commands.revoke(["a", 3])  # type: ignore[list-item]
+
+
+def test_the_reply_waits_until_the_app_has_marked_what_is_not_here() -> None:
+    """Who has the reply may send such a task at once, and its end is to be stored once."""
+
+    async def told_at_last() -> None:
+        marked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        revoking: Any = Revoking(())
+        reply: Any = TaskCommands(revoking, lambda _ids: marked).revoke("a")
+        answer = asyncio.ensure_future(reply)
+        await asyncio.sleep(0)
+        assert (revoking.told, answer.done()) == ([("revoke", {"a"})], False)
+        marked.set_result(None)
+        assert await answer == {"ok": "tasks {'a'} flagged as revoked"}
+
+    asyncio.run(told_at_last())
 
 
 @pytest.mark.row("RC16", "RC17", "TM10")
