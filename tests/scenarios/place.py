@@ -145,14 +145,14 @@ class Place:
     def look_during(self) -> None:
         """Carry out, one after the other, what is looked at while it runs.
 
-        Each has the queues to itself: what another has left would take the place of a message that is to be taken in.
+        Each ends before the next: what it has left would take the place of a message that is to be taken in.
         """
         for client, scenario in self.sent:
             if scenario.during is not None:
                 self._seen[client.name, scenario.name] = scenario.during(
                     Sending(client, scenario.name), Held(self, client)
                 )
-                wait_until(f"all of {scenario.name} is settled", lambda: not self.left(), 60)
+                self._wait_ended(client, scenario)
 
     def wait(self, *, others: bool) -> None:
         """Wait until everything sent has ended, or nothing more happens; ``others``: also what is looked at."""
@@ -173,6 +173,11 @@ class Place:
             if now != progress:
                 progress, last = now, time.monotonic()
             time.sleep(0.1)
+
+    def _wait_ended(self, client: Client, scenario: Scenario) -> None:
+        to = Sending(client, scenario.name)
+        ends = {to.id(label): end.state for label, end in scenario.ends.items() if end.state is not None}
+        wait_until(f"all of {scenario.name} has ended", lambda: self._states(list(ends)) == ends, 60)
 
     def control(self, command: str, **arguments: Any) -> None:
         """Tell the worker something, as Celery's command line does; returns when it has answered."""
