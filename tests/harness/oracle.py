@@ -165,7 +165,7 @@ class Leftovers:
 
     def check(self, timeout: float = 10) -> None:
         """No watched process lives (nor is a zombie of ours) and /dev/shm has nothing new."""
-        wait_until(f"{len(self.watched)} processes are gone", lambda: not self._alive(), timeout)
+        wait_until(f"{len(self.watched)} processes are gone", lambda: all(map(_is_zombie, self._alive())), timeout)
         self._check_memory()
 
     def check_orphans(self, died: Stopwatch) -> None:
