@@ -25,6 +25,7 @@ from turbo.result.async_result import AsyncResult
 from turbo.result.group_result import GroupResult, ResultSet
 
 if TYPE_CHECKING:
+    import uuid
     from collections.abc import Iterable, Mapping
     from types import TracebackType
 
@@ -97,7 +98,8 @@ class Turbo(TaskKeeper, Connecting):
         kwargs: Any = None,
         countdown: float | None = None,
         eta: Any = None,
-        task_id: str | None = None,
+        task_id: str | uuid.UUID | None = None,
+        task_type: Task | None = None,
         **options: Any,
     ) -> AsyncResult:
         """Send a message that makes some worker run the task ``name``, which need not exist here.
@@ -110,11 +112,17 @@ class Turbo(TaskKeeper, Connecting):
         of the publishing; ``reply_to``, ``root_id``, ``parent_id``, ``group_id``, ``group_index``, ``retries``,
         ``add_to_parent``; and properties of the message: ``expiration`` (seconds that it may wait in its queue, where
         there is no ``expires``), ``message_id``, ``timestamp``, ``type``, ``user_id``, ``app_id``, ``correlation_id``.
+        ``task_type`` is the task itself where it is the one that sends, which it does if an app's class overrides this.
         Raises as ``Task.apply_async``.
         """
         check_options(options)
         options.update((key, value) for key, value in (("countdown", countdown), ("eta", eta)) if value is not None)
-        return self.sending.send(name, args, kwargs, task_id, None, options)
+        return self.sending.send(name, args, kwargs, task_id, task_type, options)
+
+    @property
+    def sends_itself(self) -> bool:
+        """Whether the program has a ``send_task`` of its own, through which every call of a task then goes."""
+        return type(self).send_task is not _SEND_TASK or "send_task" in self.__dict__
 
     async def asend_task(self, name: str, args: Any = None, kwargs: Any = None, **options: Any) -> AsyncResult:
         """:meth:`send_task` for programs on asyncio: the event loop goes on while the broker confirms."""
@@ -127,7 +135,7 @@ class Turbo(TaskKeeper, Connecting):
         kwargs["app"] = self
         return signature(varies, *args, **kwargs)
 
-    def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult:
+    def AsyncResult(self, task_id: str | uuid.UUID, **kwargs: Any) -> AsyncResult:
         """Return the handle of the call ``task_id``."""
         return AsyncResult(task_id, app=self, **kwargs)
 
@@ -135,7 +143,9 @@ class Turbo(TaskKeeper, Connecting):
         """Return the handle of several calls."""
         return ResultSet(results, app=self, **kwargs)
 
-    def GroupResult(self, id: str | None = None, results: Iterable[Any] | None = None, **kwargs: Any) -> GroupResult:
+    def GroupResult(
+        self, id: str | uuid.UUID | None = None, results: Iterable[Any] | None = None, **kwargs: Any
+    ) -> GroupResult:
         """Return the handle of the group ``id``, whose members have ``results``."""
         return GroupResult(id, results, app=self, **kwargs)
 
@@ -218,6 +228,8 @@ def _after_fork() -> None:
         app.after_fork()
 
 
+#: What it was before anybody could put another in its place.
+_SEND_TASK = Turbo.send_task
 _apps: weakref.WeakSet[Turbo] = weakref.WeakSet()
 os.register_at_fork(after_in_child=_after_fork)
 current.register_app_factory(lambda: Turbo("default", set_as_current=False))

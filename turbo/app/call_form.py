@@ -6,7 +6,7 @@ part of something larger is said here for single calls; chains, groups and chord
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Self
 
 
 class CallForm(dict[str, Any]):
@@ -112,6 +112,19 @@ class CallForm(dict[str, Any]):
     def extend_list_option(self, key: str, value: Any) -> None:
         """Add ``value``, one or several, to the list that is the option ``key``."""
         self._list_option(key).extend(several(value))
+
+    def link(self, callback: Any) -> Any:
+        """Have ``callback`` called with the result when the task returns; returns ``callback``."""
+        return self.append_to_list_option("link", callback)
+
+    def link_error(self, errback: Any) -> Any:
+        """Have ``errback`` called when the task fails; returns ``errback``."""
+        return self.append_to_list_option("link_error", errback)
+
+    def on_error(self, errback: Any) -> Self:
+        """:meth:`link_error` that returns this signature."""
+        self.link_error(errback)
+        return self
 
     def _list_option(self, key: str) -> list[Any]:
         items = self.options.get(key)

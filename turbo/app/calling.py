@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from turbo.app.call_form import plain
+from turbo.protocol.ids import text_id
 
 if TYPE_CHECKING:
     from turbo.app.task import Task
@@ -149,6 +150,9 @@ def message_fields(options: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("chain", "chord"):
         if fields.get(name):
             fields[name] = plain(fields[name])
+    for name in ("group_id", "root_id", "parent_id"):
+        if fields.get(name):
+            fields[name] = text_id(fields[name])
     fields["retries"] = get("retries") or 0
     fields["replaced_task_nesting"] = get("replaced_task_nesting") or 0
     fields["callbacks"] = _links(get("link"))

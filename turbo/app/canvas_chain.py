@@ -15,6 +15,7 @@ from turbo import states
 from turbo.app.call_form import several
 from turbo.app.canvas_chord import chord, first_of
 from turbo.app.canvas_group import group
+from turbo.app.options import held_options
 from turbo.app.signature import Signature, folded_chain, maybe_signature
 from turbo.result.eager import EagerResult
 from turbo.result.group_result import chords_of
@@ -111,7 +112,8 @@ class chain(Signature):
             with allow_join_result():
                 return self.apply(args, kwargs, **options)
         given = {name: value for name, value in options.items() if value is not None}
-        return self.run(args, kwargs, **{**self.options, **given})
+        with held_options(self.options):
+            return self.run(args, kwargs, **{**self.options, **given})
 
     def run(
         self,

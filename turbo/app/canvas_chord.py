@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from turbo.app.call_form import several
 from turbo.app.canvas_group import group
+from turbo.app.options import held_options
 from turbo.app.signature import Signature, maybe_signature, signature
 from turbo.result.group_result import GroupResult, chords_of
 from turbo.result.joining import allow_join_result
@@ -116,9 +117,10 @@ class chord(Signature):
         merged = {**own, **given, **links}
         body_id = merged.pop("task_id", None) if task_id is None else task_id
         delay: dict[str, Any] = {name: kept[name] if value is None else value for name, value in asked.items()}
-        return self.run(
-            header, body, args, self.app, task_id=body_id, kwargs=kwargs, header_delay=delay, **merged
-        )  # fmt: skip
+        with held_options(self.options):
+            return self.run(
+                header, body, args, self.app, task_id=body_id, kwargs=kwargs, header_delay=delay, **merged
+            )  # fmt: skip
 
     def run(
         self,

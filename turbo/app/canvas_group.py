@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from turbo import current
+from turbo.app.options import held_options
 from turbo.app.signature import Signature, maybe_signature, signature
 from turbo.result.group_result import GroupResult, chords_of
 
@@ -91,7 +92,7 @@ class group(Signature):
         chord = options.get("chord")
         shared = {k: v for k, v in options.items() if k not in _OF_MEMBERS}
         size = 0
-        with _together(app, producer):
+        with _together(app, producer), held_options(self.options):
             for number, (part, result) in enumerate(parts, 1):
                 size += part.ends()
                 body = chord if chord is not None else part.options.get("chord")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from turbo.app.call_form import plain
 from turbo.app.canvas_group import group
+from turbo.app.options import held_options
 from turbo.app.signature import Signature, maybe_signature
 
 if TYPE_CHECKING:
@@ -48,9 +49,10 @@ class _Mapped(Signature):
         merged.setdefault("route_name", _name(self.kwargs["task"]))
         work = {"task": plain(self.kwargs["task"]), "it": self.kwargs["it"]}
         task = self.app.tasks.get(self.task)
-        if task is None:
-            return self.app.send_task(self.task, (), work, **merged)
-        return task.apply_async((), work, **merged)
+        with held_options(self.options):
+            if task is None:
+                return self.app.send_task(self.task, (), work, **merged)
+            return task.apply_async((), work, **merged)
 
 
 @Signature.register_type()

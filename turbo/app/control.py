@@ -18,6 +18,7 @@ from turbo.amqp.tls import tls_options
 from turbo.amqp.url import parse_broker_urls
 from turbo.app.inspecting import Inspect
 from turbo.protocol import content
+from turbo.protocol.ids import text_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -120,7 +121,7 @@ class Control:
         **options: Any,
     ) -> Any:
         """Have a task, or several, not begin; ``terminate`` ends those that run, by ``signal``."""
-        arguments = {"task_id": task_id, "terminate": terminate, "signal": signal}
+        arguments = {"task_id": text_ids(task_id), "terminate": terminate, "signal": signal}
         return self.broadcast("revoke", arguments, destination, **options)
 
     def terminate(

@@ -22,6 +22,7 @@ from turbo.app.einfo import ExceptionInfo
 from turbo.app.signature import Signature, maybe_signature
 from turbo.exceptions import EncodeError, Ignore, OperationalError, Reject, Retry
 from turbo.protocol import content
+from turbo.protocol.ids import text_id
 from turbo.result.eager import EagerResult
 from turbo.result.joining import denied_join_result
 
@@ -51,7 +52,7 @@ def apply(
     task: Task, args: Any, kwargs: Any, task_id: str | None, retries: int, throw: bool | None, options: dict[str, Any]
 ) -> EagerResult:
     """Do what ``Task.apply`` says, with the same arguments."""
-    task_id = task_id or str(uuid4())
+    task_id = text_id(task_id or uuid4())
     if throw is None:
         throw = bool(task.app.conf["task_eager_propagates"])
     request = _request(task, args, kwargs, task_id, retries, options)

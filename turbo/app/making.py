@@ -36,8 +36,9 @@ def make_task(
 ) -> Task:
     """Return a task named ``name`` whose body is ``fun`` and whose attributes are ``options``.
 
-    A class of its own is made for it, so that ``bind`` gives the body the task as its first argument. ``pydantic``
-    and the options that begin with it are for ``app.models``.
+    A class of its own is made for it, so that ``bind`` gives the body the task as its first argument. The task stands
+    for ``fun`` where its name, annotations or signature are asked for. ``pydantic`` and the options that begin with it
+    are for ``app.models``.
     """
     options = dict(options)
     models = _models(app, fun, name, options)
@@ -50,13 +51,17 @@ def make_task(
         "__doc__": fun.__doc__,
         "__module__": fun.__module__,
         "__qualname__": getattr(fun, "__qualname__", fun.__name__),
-        "__wrapped__": staticmethod(fun),
+        "__wrapped__": fun if bind else staticmethod(fun),
         "__header__": None if check is None else staticmethod(check),
         "__models__": models,
         "__bound__": bind,
         **options,
     }
     task: Task = type(fun.__name__, (base,), attributes)()
+    # On the instance: a class keeps these names for itself.
+    task.__dict__.update(
+        __qualname__=attributes["__qualname__"], __annotations__=dict(getattr(fun, "__annotations__", {}))
+    )
     add_autoretry(task)
     return task
 

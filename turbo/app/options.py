@@ -1,18 +1,22 @@
 """The options of a call: which there are, and which of them are properties of its message that AMQP has.
 
 Between ``Task.apply_async``, ``Turbo.send_task`` and ``Task.retry``, which refuse what is no option, and
-``app.sending``. Pure. What a message says of tasks that shall follow is not checked here: a producer that knows more
-options must not end them.
+``app.sending``. What a signature holds is not refused when it is sent on: it may come from a producer that knows more
+options, or be meant for an ``apply_async`` of the program's own. It must never look at an app.
 """
 
 from __future__ import annotations
 
 import difflib
+import logging
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from turbo.protocol.properties import Properties
 
@@ -52,13 +56,47 @@ _INSTEAD: Final[Mapping[str, str]] = {
     "event_dispatcher": "no task-sent events are sent yet",
 }
 
+#: Names that Celery's own code leaves among a signature's options, where they have no effect.
+_LEFT_BEHIND: Final = frozenset({"immutable"})
+#: So many names of options without effect are logged, each once.
+_MOST_NAMED: Final = 100
+
+logger = logging.getLogger("turbo.app")
+_named: set[str] = set()
+_held: ContextVar[frozenset[str]] = ContextVar("turbo_held_options", default=frozenset())
+
+
+def held_options(options: Mapping[str, Any]) -> AbstractContextManager[None]:
+    """Return a block in which :func:`check_options` lets the names of ``options`` pass, which a signature holds.
+
+    One that reaches it has no effect, which is logged once.
+    """
+    return nullcontext() if _KNOWN.issuperset(options) else _holding(frozenset(options) - _KNOWN)
+
+
+@contextmanager
+def _holding(names: frozenset[str]) -> Iterator[None]:
+    token = _held.set(_held.get() | names)
+    try:
+        yield
+    finally:
+        _held.reset(token)
+
 
 def check_options(options: Mapping[str, Any]) -> None:
     """Raise TypeError for an option that there is not, naming it and, if it is near another, that one."""
     if _KNOWN.issuperset(options):
         return
     stamps = options.get("stamped_headers") or ()
-    unknown = [name for name in options if name not in _KNOWN and name not in stamps]
+    held = _held.get()
+    unknown = []
+    for name in options:
+        if name in _KNOWN or name in stamps:
+            continue
+        if name in held:
+            _say_without_effect(name)
+        else:
+            unknown.append(name)
     if not unknown:
         return
     said = []
@@ -67,6 +105,13 @@ def check_options(options: Mapping[str, Any]) -> None:
         hint = _INSTEAD.get(name) or (f"did you mean {near[0]}=?" if near else None)
         said.append(f"{name}= ({hint})" if hint else f"{name}=")
     raise TypeError(f"a call has no option {', '.join(said)}")
+
+
+def _say_without_effect(name: str) -> None:
+    if name in _LEFT_BEHIND or name in _named or len(_named) >= _MOST_NAMED:
+        return
+    _named.add(name)
+    logger.warning("the option %s= that a signature holds has no effect: a call has no such option", name)
 
 
 def put_properties(options: Mapping[str, Any], properties: Properties) -> None:

@@ -42,7 +42,7 @@ def retry(
     args, kwargs = adapt_arguments(task.run, args, kwargs, request.args, request.kwargs)
     attempt = request.retries + 1
     options = {"countdown": countdown, "eta": eta, "retries": attempt, **options}
-    call = repeat(task, request, args, kwargs, options)
+    call = task.signature_from_request(request, args, kwargs, **options)
     if limit is not None and attempt > limit:
         if exc:
             _raise_from_current(exc)

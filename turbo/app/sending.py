@@ -22,8 +22,10 @@ from turbo.app.routes import Destination, TaskRouter
 from turbo.exceptions import AlwaysEagerIgnored, TurboWarning
 from turbo.policy.publish_retry import ONCE, PublishRetry
 from turbo.protocol import compression, content, message, properties
+from turbo.protocol.ids import text_id
 
 if TYPE_CHECKING:
+    import uuid
     from collections.abc import Mapping
 
     from turbo.app.base import Turbo
@@ -116,7 +118,7 @@ class Sender:
         name: str,
         args: Any,
         kwargs: Any,
-        task_id: str | None,
+        task_id: str | uuid.UUID | None,
         task: Task | None,
         options: dict[str, Any],
     ) -> AsyncResult:
@@ -124,7 +126,7 @@ class Sender:
         up.
         """
         args, kwargs = check_arguments(args, kwargs)
-        task_id = task_id or str(uuid4())
+        task_id = text_id(task_id) if task_id else str(uuid4())
         options = self._with_task_options(name, task, options)
         defaults = self.defaults
         if defaults.always_eager:
@@ -146,7 +148,7 @@ class Sender:
         self.publishing.publish(to, header, body, routed, _retry(routed, defaults), wants_result=not ignore_result)
         if publish_signals.after_receivers:
             publish_signals.after(name, to, headers, content_of)
-        result = self._app.AsyncResult(task_id)
+        result = (self._app if task is None else task).AsyncResult(task_id)
         result.ignored = bool(ignore_result)
         if add_to_parent and frame is not None:
             frame.task.add_trail(result)

@@ -24,10 +24,12 @@ class Proxy:
 
     __slots__ = ("__dict__", "_find")
 
-    def __init__(self, find: Callable[[], Any], doc: str | None = None) -> None:
+    def __init__(self, find: Callable[[], Any], fun: Callable[..., Any] | None = None) -> None:
+        """``fun`` is the function that the object is made of: what Python asks the type for is then its own."""
         object.__setattr__(self, "_find", find)
-        if doc is not None:
-            object.__setattr__(self, "__doc__", doc)
+        if fun is not None:
+            for name in ("__doc__", "__module__"):
+                object.__setattr__(self, name, getattr(fun, name, None))
 
     def _get_current_object(self) -> Any:
         """The object itself, for code that compares identities."""
@@ -103,10 +105,13 @@ def shared_task(fun: Callable[..., Any] | None = None, /, **options: Any) -> Any
             app = current.current_app()
             return app.tasks[options.get("name") or app.gen_task_name(fun.__name__, fun.__module__)]
 
+        if not hasattr(fun, "__name__"):
+            # Said here: it would end every app that takes its tasks over.
+            raise TypeError(f"a task is made of a function, and {fun!r} has no __name__")
         current.connect_on_app_finalize(join)
         for app in current.finalized_apps():
             join(app)
-        return Proxy(find, fun.__doc__)
+        return Proxy(find, fun)
 
     return decorate if fun is None else decorate(fun)
 

@@ -16,7 +16,9 @@ from uuid import uuid4
 from turbo import current
 from turbo.app.async_calls import AsyncSignature
 from turbo.app.call_form import CallForm, several
+from turbo.app.options import held_options
 from turbo.exceptions import InvalidTaskError
+from turbo.protocol.ids import text_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -147,7 +149,8 @@ class Signature(CallForm, AsyncSignature):
         args, kwargs, merged = self._merge(args, kwargs, given)
         task: Task | None = self._type or self.app.tasks.get(self.task)
         send = partial(self.app.send_task, self.task) if task is None else task.apply_async
-        return send(args, kwargs, **merged)
+        with held_options(self.options):
+            return send(args, kwargs, **merged)
 
     def apply(self, args: Any = None, kwargs: Any = None, **options: Any) -> EagerResult:
         """Run it in this process, as ``Task.apply`` does."""
@@ -211,26 +214,13 @@ class Signature(CallForm, AsyncSignature):
         ``chord`` is what runs when all of the group ``group_id`` are done, of which this is number ``group_index``.
         """
         options = self.options
-        task_id: str = options.setdefault("task_id", _id or str(uuid4()))
+        task_id = options["task_id"] = text_id(options.get("task_id") or _id or uuid4())
         options.setdefault("reply_to", self.app.thread_oid)
         if group_id:
             options.setdefault("group_id", group_id)
         given = {"root_id": root_id, "parent_id": parent_id, "chord": chord or None, "group_index": group_index}
         options.update((name, value) for name, value in given.items() if value is not None)
-        return self.app.AsyncResult(task_id)
-
-    def link(self, callback: Any) -> Any:
-        """Have ``callback`` called with the result when the task returns; returns ``callback``."""
-        return self.append_to_list_option("link", callback)
-
-    def link_error(self, errback: Any) -> Any:
-        """Have ``errback`` called when the task fails; returns ``errback``."""
-        return self.append_to_list_option("link_error", errback)
-
-    def on_error(self, errback: Any) -> Self:
-        """:meth:`link_error` that returns this signature."""
-        self.link_error(errback)
-        return self
+        return (self._type or self.app.registered(self.task) or self.app).AsyncResult(task_id)
 
     def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> Self:
         """Put ``headers`` of your own, and those that ``visitor`` says, on this and on all that belongs to it.

@@ -18,8 +18,10 @@ from turbo.app.handlers import Handlers
 from turbo.app.options import check_options
 from turbo.app.registry import restore_task
 from turbo.app.task_calls import TaskCalls
+from turbo.app.task_results import TaskResults
 
 if TYPE_CHECKING:
+    import uuid
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
@@ -82,7 +84,7 @@ _SEND_OPTIONS = (
 )
 
 
-class Task(Handlers, TaskCalls, AsyncCalls[P, R]):
+class Task(Handlers, TaskCalls, TaskResults, AsyncCalls[P, R]):
     """Base class of tasks. Subclass it and write ``run``, or let ``@app.task`` do so.
 
     For type checkers, ``Task[P, R]`` is a task whose body takes ``P`` and returns ``R``; ``Task`` alone takes and
@@ -96,7 +98,6 @@ class Task(Handlers, TaskCalls, AsyncCalls[P, R]):
     OperationalError: ClassVar = exceptions.OperationalError
 
     _app: Turbo | None = None
-    _backend: Any = None
     _default_request: Context | None = None
     _send_options: dict[str, Any] | None = None
     #: Its open options have been filled.
@@ -149,6 +150,8 @@ class Task(Handlers, TaskCalls, AsyncCalls[P, R]):
     def belong_to(self, app: Turbo) -> None:
         """Make ``app`` the task's, its options still open."""
         self._app = app
+        # As its function has one: a class keeps this name for itself.
+        self.__dict__.setdefault("__name__", type(self).__name__)
 
     def bind(self, app: Turbo) -> None:
         """Give the task to ``app`` and fill the options left open with its settings. Repeating it changes
@@ -234,7 +237,7 @@ class Task(Handlers, TaskCalls, AsyncCalls[P, R]):
         return self.apply_async(args, kwargs)
 
     def apply_async(
-        self, args: Any = None, kwargs: Any = None, task_id: str | None = None, **options: Any
+        self, args: Any = None, kwargs: Any = None, task_id: str | uuid.UUID | None = None, **options: Any
     ) -> AsyncResult[R]:
         """Send a message that makes a worker run this task.
 
@@ -254,7 +257,24 @@ class Task(Handlers, TaskCalls, AsyncCalls[P, R]):
             args, kwargs = self.__models__.sendable(args, kwargs, bound=self.__bound__)
         if not options.get("shadow"):
             options["shadow"] = self.shadow_name(args, kwargs, options)
-        return self.app.sending.send(self.name or "", args, kwargs, task_id, self, options)
+        app = self.app
+        if app.sends_itself and not app.conf["task_always_eager"]:
+            options = {**self.send_options(), **options}
+            return app.send_task(self.name or "", args, kwargs, task_id=task_id, task_type=self, **options)
+        return app.sending.send(self.name or "", args, kwargs, task_id, self, options)
+
+    @property
+    def sends_itself(self) -> bool:
+        """Whether code of the program's takes part in sending: its own ``apply_async``, ``shadow_name`` or
+        ``send_task``.
+        """
+        kind = type(self)
+        return (
+            kind.apply_async is not _APPLY_ASYNC
+            or kind.shadow_name is not _SHADOW_NAME
+            or "apply_async" in self.__dict__
+            or self.app.sends_itself
+        )
 
     def shadow_name(self, args: Any, kwargs: Any, options: Mapping[str, Any]) -> str | None:
         """Return a name for logs and monitors instead of the task's own, or None."""
@@ -290,41 +310,15 @@ class Task(Handlers, TaskCalls, AsyncCalls[P, R]):
         MaxRetriesExceededError. Raises Reject when the message could not be sent. Outside a worker, ``exc``.
         ``options`` are those of ``apply_async``; raises TypeError for others.
         """
-        check_options(options)
+        if not self.sends_itself:
+            check_options(options)
         return retrying.retry(self, args, kwargs, exc, throw, eta, countdown, max_retries, options)
 
     # -- results ---------------------------------------------------------------------------------------------
 
-    def AsyncResult(self, task_id: str, **kwargs: Any) -> AsyncResult[R]:
-        """Return the handle of this task's call ``task_id``."""
+    def AsyncResult(self, task_id: Any, **kwargs: Any) -> AsyncResult[R]:
+        """Return the handle of this task's call ``task_id``, a text or a UUID."""
         return self.app.AsyncResult(task_id, **kwargs)
-
-    @property
-    def backend(self) -> Any:
-        """The result store's client side: the app's, unless the task was given its own."""
-        return self.app.backend if self._backend is None else self._backend
-
-    @backend.setter
-    def backend(self, value: Any) -> None:
-        self._backend = value
-
-    def update_state(self, task_id: str | None = None, state: str | None = None, meta: Any = None) -> None:
-        """Store ``state`` with ``meta`` as the state of ``task_id``, by default of the task being run."""
-        request = self.request
-        task_id = request.id if task_id is None else task_id
-        if task_id is None:
-            raise ValueError("update_state outside a task needs a task_id")
-        store = current.get_state_store()
-        if store is None:
-            self.backend.store_result(task_id, meta, state, request=request)
-        else:
-            store(task_id, state, meta, request)
-
-    def add_trail(self, result: Any) -> Any:
-        """Remember ``result`` among the children of the current run, unless ``trail`` is off."""
-        if self.trail:
-            self.request.children.append(result)
-        return result
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Tasks travel by their name."""
@@ -332,3 +326,8 @@ class Task(Handlers, TaskCalls, AsyncCalls[P, R]):
 
     def __repr__(self) -> str:
         return f"<@task: {self.name}>" if self._app is None else f"<@task: {self.name} of {self._app!r}>"
+
+
+#: What they were before anybody could put another in their place.
+_APPLY_ASYNC = Task.apply_async
+_SHADOW_NAME = Task.shadow_name

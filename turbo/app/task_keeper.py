@@ -86,9 +86,10 @@ class TaskKeeper(Configured):
         options.pop("lazy", None)
 
         def decorate(fun: Callable[..., Any]) -> Any:
+            # Made first: what no task can be made of must not reach other apps.
+            task = self.task_from_function(fun, **options)
             if shared:
                 current.connect_on_app_finalize(lambda app: app.task_from_function(fun, **options))
-            task = self.task_from_function(fun, **options)
             return transform(task) if transform else task
 
         if fun is None:
@@ -105,11 +106,20 @@ class TaskKeeper(Configured):
         bind: bool = False,
         **options: Any,
     ) -> TaskBase:
-        """Return the task called ``name`` (by default after the function), made from ``fun`` if it is new."""
+        """Return the task called ``name`` (by default after the function), made from ``fun`` if it is new.
+
+        Raises TypeError for a callable without a name of its own, as ``functools.partial`` makes them.
+        """
+        if not hasattr(fun, "__name__"):
+            raise TypeError(
+                f"a task is made of a function, and {fun!r} has no __name__: write a function that calls it, "
+                "or give it a name with functools.update_wrapper"
+            )
         name = name or self.gen_task_name(fun.__name__, fun.__module__)
         known = self._registry.get(name)
         if known is not None:
-            if getattr(known, "__wrapped__", None) is not fun and known.__module__ != fun.__module__:
+            own = getattr(known, "__wrapped__", None)
+            if getattr(own, "__func__", own) is not fun and known.__module__ != fun.__module__:
                 logger.warning("two functions claim the task name %s; the first one keeps it", name)
             return known
         task = make_task(self._app, resolve(base) or self.Task, fun, name, bind, options)

@@ -25,6 +25,7 @@ from turbo.exceptions import ImproperlyConfigured, OperationalError, TimeoutErro
 from turbo.policy.restarts import reconnect_delay
 from turbo.protocol.content import encode
 from turbo.protocol.faults import to_wire
+from turbo.protocol.ids import text_id
 from turbo.protocol.result_meta import build_meta
 from turbo.states import READY_STATES
 
@@ -123,7 +124,7 @@ class RedisReader:
             result = to_wire(result)
         done = datetime.now(UTC).isoformat() if state in READY_STATES else None
         meta = build_meta(
-            task_id, state, result, traceback, date_done=done,
+            text_id(task_id), state, result, traceback, date_done=done,
             group_id=getattr(request, "group", None), parent_id=getattr(request, "parent_id", None),
         )  # fmt: skip
         document = encode(meta, self._settings.serializer)[0]
@@ -160,7 +161,7 @@ class RedisReader:
     # -- inside ----------------------------------------------------------------------------------------------
 
     def _key(self, task_id: str) -> bytes:
-        return self._prefix + task_id.encode()
+        return self._prefix + text_id(task_id).encode()
 
     def _decode(self, stored: bytes) -> Meta:
         settings = self._settings

@@ -13,7 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from turbo.app.calling import takes_the_exception
-from turbo.canvas import group, maybe_signature
+from turbo.canvas import Signature, group, maybe_signature
 from turbo.exceptions import InvalidTaskError
 
 if TYPE_CHECKING:
@@ -99,9 +99,13 @@ def send(app: Turbo, signature: Mapping[str, Any], first: tuple[Any, ...], **mor
     args = _args(signature, first)
     options = {_RENAMED.get(key, key): value for key, value in (signature.get("options") or {}).items()}
     task_id = options.pop("task_id", None)
-    options.update(more)
     # Not by name alone: a task that is known here says in the message whether its result is ignored.
-    app.sending.send(name, args, dict(signature.get("kwargs") or {}), task_id, app.registered(name), options)
+    task, kwargs = app.registered(name), dict(signature.get("kwargs") or {})
+    if app.sends_itself if task is None else task.sends_itself:
+        Signature(task or name, args, kwargs, {**options, "task_id": task_id}, app=app).apply_async(**more)
+        return
+    options.update(more)
+    app.sending.send(name, args, kwargs, task_id, task, options)
 
 
 def _send_together(

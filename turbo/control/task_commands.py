@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import logging
 import signal as signals
+import uuid
 from typing import TYPE_CHECKING, Any
+
+from turbo.protocol.ids import text_id
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -86,10 +89,10 @@ class TaskCommands:
 
 
 def _ids(task_id: str | Iterable[str]) -> list[str]:
-    ids = [task_id] if isinstance(task_id, str) else list(task_id)
-    if not all(isinstance(one, str) for one in ids):
+    ids = [task_id] if isinstance(task_id, (str, uuid.UUID)) else list(task_id)
+    if not all(isinstance(one, (str, uuid.UUID)) for one in ids):
         raise TypeError("ids of tasks are text")
-    return ids
+    return [text_id(one) for one in ids]
 
 
 def signal_number(name: str | int | None) -> int:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, cast
 
 from turbo import current, states
 from turbo.exceptions import TaskError, TimeoutError
+from turbo.protocol.ids import text_id
 from turbo.result.descent import Descent
 from turbo.result.document import StoredResult
 from turbo.result.joining import assert_will_not_block
 
 if TYPE_CHECKING:
+    import uuid
     from collections.abc import Callable
 
     from typing_extensions import TypeVar  # type checkers know it without its being installed
@@ -56,7 +58,7 @@ class AsyncResult(StoredResult, Descent, Generic[T]):
 
     def __init__(
         self,
-        id: str,
+        id: str | uuid.UUID,
         backend: ResultReader | None = None,
         task_name: str | None = None,
         app: ResultApp | None = None,
@@ -64,7 +66,7 @@ class AsyncResult(StoredResult, Descent, Generic[T]):
     ) -> None:
         if id is None:
             raise ValueError("AsyncResult requires valid id, not None")
-        self.id = id
+        self.id = text_id(id)
         self.parent = parent
         #: The task keeps no result, so there is nothing to wait for. Written by whoever sent the task.
         self.ignored = False

@@ -13,6 +13,7 @@ from turbo.result.async_result import AsyncResult
 from turbo.result.joining import assert_will_not_block
 
 if TYPE_CHECKING:
+    import uuid
     from collections.abc import Callable
 
     from turbo.backends.reading import Meta
@@ -22,11 +23,12 @@ class EagerResult(AsyncResult[Any]):
     """What became of a task that ran here: ``ret_value`` is what it returned or raised."""
 
     def __init__(
-        self, id: str, ret_value: Any, state: str, traceback: str | None = None, name: str | None = None
+        self, id: str | uuid.UUID, ret_value: Any, state: str, traceback: str | None = None, name: str | None = None
     ) -> None:
         super().__init__(id)
         self._outcome: Meta = {
-            "task_id": id, "status": state, "result": ret_value, "traceback": traceback, "children": None, "name": name,
+            "task_id": self.id, "status": state, "result": ret_value, "traceback": traceback, "children": None,
+            "name": name,
         }  # fmt: skip
 
     @property

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from turbo import current
 from turbo.exceptions import ImproperlyConfigured, TimeoutError
+from turbo.protocol.ids import text_id
 from turbo.result.async_result import AsyncResult, result_from_tuple
 from turbo.result.descent import Descent
 from turbo.result.joining import assert_will_not_block
 
 if TYPE_CHECKING:
+    import uuid
     from collections.abc import Callable, Iterable, Iterator
 
     from turbo.backends.reading import Meta
@@ -316,14 +318,14 @@ class GroupResult(ResultSet, Descent):
 
     def __init__(
         self,
-        id: str | None = None,
+        id: str | uuid.UUID | None = None,
         results: Iterable[Any] | None = None,
         parent: Any = None,
         app: ResultApp | None = None,
         **_: Any,
     ) -> None:
         super().__init__(results, app)
-        self.id = id
+        self.id = None if id is None else text_id(id)
         self.parent = parent
 
     @property
@@ -342,10 +344,10 @@ class GroupResult(ResultSet, Descent):
         chords_of(backend or self.backend).delete_group(str(self.id))
 
     @classmethod
-    def restore(cls, id: str, backend: Any = None, app: Any = None) -> GroupResult | None:
+    def restore(cls, id: str | uuid.UUID, backend: Any = None, app: Any = None) -> GroupResult | None:
         """Return the group that was saved under ``id``, or None."""
         app = app or current.current_app()
-        tree = chords_of(backend or app.backend).restore_group(id)
+        tree = chords_of(backend or app.backend).restore_group(text_id(id))
         found: GroupResult | None = None if tree is None else result_from_tuple(tree, app)
         return found
 

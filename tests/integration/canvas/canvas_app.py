@@ -50,6 +50,22 @@ def become(self: Any, kind: str, *args: int) -> Any:
     return self.replace(made)
 
 
+class Tenant(app.Task):  # type: ignore[name-defined, misc]
+    """Tasks whose messages say whose they are."""
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
+        options["headers"] = {**(options.get("headers") or {}), "tenant": "acme"}
+        return super().apply_async(args, kwargs, *rest, **options)
+
+    def shadow_name(self, args: Any, kwargs: Any, options: Any) -> str:
+        return "shadowed"
+
+
+@app.task(name="canvas.whose", shared=False, bind=True, base=Tenant)
+def whose(self: Any, *args: Any) -> list[Any]:
+    return [(self.request.headers or {}).get("tenant"), self.request.shadow]
+
+
 class Marked(app.Task):  # type: ignore[name-defined, misc]
     """Tasks whose replacements get one argument more."""
 

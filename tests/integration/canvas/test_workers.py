@@ -80,6 +80,22 @@ def test_chains(it: ModuleType) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.row("CA18")
+def test_methods_of_a_task_class_are_called_whoever_sends(it: ModuleType) -> None:
+    add, whose = it.add, it.whose
+    linked = add.apply_async((1, 1), link=whose.s())
+    calls = [
+        whose.delay(),
+        (add.s(1, 1) | whose.s()).delay(),
+        chord([add.s(1, 1), add.s(2, 2)], whose.s()).delay(),
+        (add.s(1, 1) | group(whose.s(), whose.s()) | it.echo.s()).delay().parent[0],
+    ]
+    assert [each.get(timeout=WAIT) for each in calls] == [["acme", "shadowed"]] * 4
+    linked.get(timeout=WAIT)
+    wait_until("what is linked is sent", lambda: bool(linked.children), WAIT)
+    assert linked.children[0].get(timeout=WAIT) == ["acme", "shadowed"]
+
+
 @pytest.mark.row("CV4")
 def test_groups(it: ModuleType) -> None:
     result = group(it.report.s(number) for number in range(5)).delay()
