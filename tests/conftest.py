@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.harness import celery_env
+from tests.harness import broker_lanes, celery_env
 from tests.harness.packages import require
-
-if TYPE_CHECKING:
-    import pytest
+from tests.harness.processes import HarnessError
 
 # No test judges how long something took: the machine may be five times slower, and coverage slows it again. Examples
 # that take too long to make are found by the time limit of each test.
@@ -19,6 +18,7 @@ settings.load_profile("suite")
 
 pytest_plugins = ["tests.harness.fixtures"]
 
+_LANE = pytest.StashKey[broker_lanes.Lane]()
 #: Fixture and the package whose program it starts or names.
 _SERVERS = {
     "rabbitmq": "rabbitmq-server",
@@ -26,6 +26,33 @@ _SERVERS = {
     "postgres": "postgresql",
     "systemd_analyze": "systemd",
 }
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The version of RabbitMQ."""
+    parser.addoption(
+        "--rabbitmq",
+        metavar="VERSION",
+        default=os.environ.get(broker_lanes.VERSION) or None,
+        help=f"RabbitMQ to test with: {', '.join(broker_lanes.RELEASES)}; by default {broker_lanes.VERSION}, or the "
+        "machine's own",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Build what `--rabbitmq` names before anything waits for it; ends the run where that is not possible."""
+    if config.option.rabbitmq is None or config.option.collectonly:
+        return
+    try:
+        config.stash[_LANE] = broker_lanes.lane(config.option.rabbitmq)
+    except HarnessError as error:
+        pytest.exit(str(error), returncode=3)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say with which RabbitMQ the tests ran, where one was chosen."""
+    if _LANE in config.stash:
+        terminalreporter.write_line(f"Tested with {config.stash[_LANE]}.")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

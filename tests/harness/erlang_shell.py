@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Mapping
 
+from tests.harness.broker_lanes import Lane
 from tests.harness.processes import HarnessError, end, spawn
 
 _LOOP = r"""
@@ -38,18 +39,16 @@ F().
 
 
 class ErlangShell:
-    """Evaluates Erlang expressions on `node`; thread-safe, one at a time."""
+    """Evaluates Erlang expressions on `node` with the Erlang of its lane; thread-safe, one at a time."""
 
-    def __init__(self, node: str, env: Mapping[str, str]) -> None:
+    def __init__(self, node: str, env: Mapping[str, str], programs: Lane) -> None:
         self._lock = threading.Lock()
         self._pending = b""
-        self._process = spawn(
-            ["erl", "-noshell", "-hidden", "-sname", f"ctl-{node}", "-kernel", "inet_dist_use_interface",
-             "{127,0,0,1}", "+S", "1:1", "+sbwt", "none", "-eval", " ".join(_LOOP.split("\n"))],
-            env={**env, "TURBO_TEST_NODE": node},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+        erl = programs.command(
+            "erl", "-noshell", "-hidden", "-sname", f"ctl-{node}", "-kernel", "inet_dist_use_interface", "{127,0,0,1}",
+            "+S", "1:1", "+sbwt", "none", "-eval", " ".join(_LOOP.split("\n")),
         )  # fmt: skip
+        self._process = spawn(erl, env={**env, "TURBO_TEST_NODE": node}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def evaluate(self, expression: str, timeout: float = 60) -> str:
         """The printed value of `expression` (without its full stop); HarnessError when it fails."""

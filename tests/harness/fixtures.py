@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.broker_lanes import lane
 from tests.harness.celery_env import celery_python
 from tests.harness.embedded import BrokerUnderTest, ThreadedBroker, rabbitmq_under_test
 from tests.harness.fault_proxy import FaultProxy
@@ -19,9 +20,12 @@ from tests.harness.redis_server import RedisServer
 
 
 @pytest.fixture(scope="session")
-def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
-    """The session's private RabbitMQ node. A test that stops it must start it again."""
-    server = RabbitMQ(tmp_path_factory.mktemp("rabbitmq"))
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[RabbitMQ]:
+    """The session's private RabbitMQ node, of the version that `--rabbitmq` asks for.
+
+    A test that stops it must start it again.
+    """
+    server = RabbitMQ(tmp_path_factory.mktemp("rabbitmq"), lane(request.config.option.rabbitmq))
     try:
         server.start()
         yield server

@@ -27,6 +27,7 @@ _PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "curl": ("curl", ("/usr/bin", "/usr/local/bin")),
     "memcached": ("memcached", ("/usr/bin", "/usr/local/bin")),
     "systemd": ("systemd-analyze", ("/usr/bin", "/bin")),
+    "debootstrap": ("debootstrap", ("/usr/sbin",)),
 }
 
 

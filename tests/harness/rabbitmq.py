@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.harness.broker_lanes import Lane, lane
 from tests.harness.erlang_shell import ErlangShell
-from tests.harness.packages import require
 from tests.harness.processes import HarnessError, accepts, end, free_port, spawn, wait_until
 
 if TYPE_CHECKING:
@@ -46,9 +46,15 @@ class QueueFacts:
 
 
 class RabbitMQ:
-    """The node. `url` is the default virtual host; `new_vhost()` gives an empty one of one's own."""
+    """The node. `url` is the default virtual host; `new_vhost()` gives an empty one of one's own.
 
-    def __init__(self, directory: Path) -> None:
+    `programs` says which RabbitMQ it is; the machine's own by default. Nodes of all versions may run side by side.
+    """
+
+    def __init__(self, directory: Path, programs: Lane | None = None) -> None:
+        self.lane = programs or lane()
+        #: Major and minor version, to compare with; known when the node has started.
+        self.version = (0, 0)
         self.directory = directory
         self.port = free_port()
         self.url = self.vhost_url("/")
@@ -59,7 +65,6 @@ class RabbitMQ:
         self._epmd: Popen[bytes] | None = None
         self._shell: ErlangShell | None = None
         self._names = itertools.count(1)
-        self._program = require("rabbitmq-server")
 
     # -- life -----------------------------------------------------------------------------------------
 
@@ -67,7 +72,7 @@ class RabbitMQ:
         """Start the node, or start it again with the same data and port; returns when it serves."""
         if self._epmd is None:
             self._prepare()
-        self._server = spawn([self._program], env=self._environment(), cwd=self.directory)
+        self._server = spawn(self._command("rabbitmq-server"), env=self._environment(), cwd=self.directory)
         server = self._server
 
         def serving() -> bool:
@@ -76,9 +81,11 @@ class RabbitMQ:
             return accepts(self.port)
 
         wait_until("RabbitMQ listens", serving, timeout, every=0.05)
-        self._shell = ErlangShell(self._node, self._environment())
+        self._shell = ErlangShell(self._node, self._environment(), self.lane)
         wait_until("RabbitMQ has booted", lambda: self._booted(), timeout)
         self.evaluate("application:set_env(rabbit, quorum_tick_interval, 500)")
+        major, minor = self.evaluate("element(2, application:get_key(rabbit, vsn))").strip('"').split(".")[:2]
+        self.version = (int(major), int(minor))
 
     def stop(self) -> None:
         """End the node in the orderly way; its data stays for the next `start`."""
@@ -138,9 +145,8 @@ class RabbitMQ:
 
     def ctl(self, *arguments: str) -> str:
         """`rabbitmqctl` with these arguments: its standard output. Takes a second or two."""
-        program = self._program.parent / "rabbitmqctl"
         run = subprocess.run(
-            [str(program) if program.exists() else "rabbitmqctl", "-q", "-n", self._node, *arguments],
+            [*self._command("rabbitmqctl"), "-q", "-n", self._node, *arguments],
             env=self._environment(), capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
         if run.returncode != 0:
@@ -196,6 +202,12 @@ class RabbitMQ:
     def queue(self, name: str, vhost: str = "/") -> QueueFacts | None:
         """Facts of a queue, None when there is no such queue. `vhost` is a name or a URL."""
         resource = f"rabbit_misc:r({_binary(vhost_of(vhost))}, queue, {_binary(name)})"
+        # how a quorum queue's leader is asked
+        counts = (
+            ["{rabbit_fifo, query_messages_ready, []}", "{rabbit_fifo, query_messages_checked_out, []}"]
+            if self.version >= (4, 3)
+            else ["fun rabbit_fifo:query_messages_ready/1", "fun rabbit_fifo:query_messages_checked_out/1"]
+        )
         answer = self.evaluate(
             f"try case rabbit_amqqueue:lookup({resource}) of "
             "{ok, Q} -> case [V || {_, V} <- rabbit_amqqueue:info(Q, [messages_ready, messages_unacknowledged, "
@@ -203,8 +215,7 @@ class RabbitMQ:
             "[R, U | Rest] -> case amqqueue:get_type(Q) of "
             # what info says of a quorum queue is as old as its last tick; its leader knows
             "rabbit_quorum_queue -> [begin {ok, {_, N}, _} = ra:leader_query(amqqueue:get_pid(Q), F), N end "
-            "|| F <- [fun rabbit_fifo:query_messages_ready/1, fun rabbit_fifo:query_messages_checked_out/1]] "
-            "++ Rest; _ -> [R, U | Rest] end end; _ -> none end "
+            f"|| F <- [{', '.join(counts)}]] ++ Rest; _ -> [R, U | Rest] end end; _ -> none end "
             "catch exit:_ -> none end"  # it was deleted between the two calls
         )
         if answer == "none":
@@ -243,6 +254,9 @@ class RabbitMQ:
 
     # -- inside ---------------------------------------------------------------------------------------
 
+    def _command(self, program: str) -> list[str]:
+        return self.lane.command(self.lane.programs / program)
+
     def _prepare(self) -> None:
         home = self.directory / "home"
         home.mkdir(parents=True, exist_ok=True)
@@ -252,10 +266,8 @@ class RabbitMQ:
         (self.directory / "enabled_plugins").write_text("[].\n")
         (self.directory / "rabbitmq.conf").write_text(_CONFIG.format(port=self.port))
         (self.directory / "env.conf").write_text("")
-        epmd = shutil.which("epmd")
-        if epmd is None:
-            raise HarnessError("epmd is missing; it comes with the erlang-base package")
-        self._epmd = spawn([epmd, "-address", "127.0.0.1", "-port", str(self._epmd_port)], env=self._environment())
+        epmd = self.lane.command("epmd", "-address", "127.0.0.1", "-port", str(self._epmd_port))
+        self._epmd = spawn(epmd, env=self._environment())
         wait_until("epmd listens", lambda: accepts(self._epmd_port), 10)
 
     def _environment(self) -> dict[str, str]:
