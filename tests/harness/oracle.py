@@ -18,6 +18,7 @@ from tests.harness.oracle_record import VARIABLE
 from tests.harness.processes import HarnessError, Stopwatch, wait_until
 from tests.harness.rabbitmq import RabbitMQ
 
+_SHARED = Path("/dev/shm")
 #: Seconds within which everybody is gone whose master was killed.
 ORPHANS = 2.0
 
@@ -140,9 +141,18 @@ def check_queues_settled(
         rabbitmq.wait_queue(name, vhost, ready=0, unacked=0, consumers=consumers, timeout=timeout)
 
 
-def _shared_memory() -> set[str]:
-    # A benchmark may be running beside the tests; its files are its own to remove.
-    return {entry.name for entry in Path("/dev/shm").iterdir() if not entry.name.startswith("turbo-bench-")}
+def named_memory() -> set[str]:
+    """Files in /dev/shm whose names say that they are turbo's; a benchmark beside the tests removes its own."""
+    return {str(path) for path in _SHARED.glob("*turbo*") if not path.name.startswith("turbo-bench-")}
+
+
+def held_memory(process: psutil.Process) -> set[str]:
+    """Files in /dev/shm that a process has open or mapped now: its own, whatever their names."""
+    try:
+        paths = {each.path for each in process.open_files()} | {each.path for each in process.memory_maps()}
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return set()
+    return {path for path in paths if path.startswith(f"{_SHARED}/")}
 
 
 def _is_zombie(process: psutil.Process) -> bool:
@@ -154,17 +164,23 @@ def _is_zombie(process: psutil.Process) -> bool:
 
 @dataclass(slots=True)
 class Leftovers:
-    """I6: what exists now, so that a later `check` can say what was left behind."""
+    """I6: what exists now, so that a later `check` can say what the test left behind.
 
-    shm: set[str] = field(default_factory=_shared_memory)
+    In /dev/shm only what has turbo's name or was held by a watched process counts: other programs use it too.
+    """
+
+    named: set[str] = field(default_factory=named_memory)
+    held: set[str] = field(default_factory=set)
     watched: list[psutil.Process] = field(default_factory=list)
 
     def watch(self, processes: Callable[[], list[psutil.Process]] | list[psutil.Process]) -> None:
-        """Note processes that must be gone at `check`."""
-        self.watched.extend(processes() if callable(processes) else processes)
+        """Note processes that must be gone at `check`, and the shared memory that they hold."""
+        new = processes() if callable(processes) else processes
+        self.watched.extend(new)
+        self.held.update(*map(held_memory, new))
 
     def check(self, timeout: float = 10) -> None:
-        """No watched process lives (nor is a zombie of ours) and /dev/shm has nothing new."""
+        """No watched process lives (nor is a zombie of ours) and /dev/shm has nothing of theirs."""
         wait_until(f"{len(self.watched)} processes are gone", lambda: all(map(_is_zombie, self._alive())), timeout)
         self._check_memory()
 
@@ -185,11 +201,11 @@ class Leftovers:
         return [process for process in self.watched if process.is_running()]
 
     def _check_memory(self) -> None:
-        def new() -> list[str]:
-            return sorted(_shared_memory() - self.shm)
+        def left() -> list[str]:
+            return sorted((named_memory() - self.named) | {path for path in self.held if Path(path).exists()})
 
         try:
-            # A semaphore has a name for the moment in which some other test's program makes it.
-            wait_until("/dev/shm is as before", lambda: not new(), 2)
+            # A semaphore has a name for the moment in which some other test's worker makes it.
+            wait_until("/dev/shm is as before", lambda: not left(), 2)
         except HarnessError:
-            raise AssertionError(f"I6: left in /dev/shm: {new()}") from None
+            raise AssertionError(f"I6: left in /dev/shm: {left()}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,44 @@ def test_an_orphan_that_stays_is_found(orphan: subprocess.Popen[bytes], monkeypa
     orphan.kill()
     orphan.wait()
     left.check_orphans(Stopwatch())
+
+
+HOLD = """
+import sys, time
+files = [open(path, "w+b") for path in sys.argv[1:]]
+print("open", flush=True)
+time.sleep(60)
+"""
+
+
+def holder(*paths: Path) -> subprocess.Popen[bytes]:
+    """A process that has these files open."""
+    process = processes.spawn([sys.executable, "-c", HOLD, *paths], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"open\n"
+    return process
+
+
+def test_shared_memory_of_the_watched_is_found_and_that_of_others_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oracle, "_SHARED", tmp_path)
+    mine, named, foreign = (tmp_path / name for name in ("psm_mine", "turbo-ring", "psm_foreign"))
+    left = Leftovers()
+    held, other = holder(mine, named), holder(foreign)
+    try:
+        left.watch([psutil.Process(held.pid)])
+    finally:
+        processes.end(held)
+        processes.end(other)
+    with pytest.raises(AssertionError, match="I6.*psm_mine.*turbo-ring"):
+        left.check()
+    mine.unlink()
+    with pytest.raises(AssertionError, match="I6.*turbo-ring"):
+        Leftovers(named=left.named).check()
+    named.unlink()
+    assert foreign.exists()
+    left.check()
 
 
 def test_waiting_for_a_processor_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,10 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
+from tests.harness.oracle import held_memory, named_memory
 from tests.harness.processes import Stopwatch
 from tests.process.ring.world import DONE, PATIENCE, TASK, echo, forked, readable, scaled
 from turbo.ring.layout import (
@@ -317,9 +319,9 @@ def test_body_that_closes_our_descriptors_ends_the_child():
 
 
 def test_nothing_leaks_over_many_lives():
-    def snapshot() -> tuple[int, int, list[str]]:
+    def snapshot() -> tuple[int, int, set[str]]:
         maps = Path("/proc/self/maps").read_text().count("memfd:turbo")
-        return len(os.listdir("/proc/self/fd")), maps, os.listdir("/dev/shm")
+        return len(os.listdir("/proc/self/fd")), maps, named_memory() | held_memory(psutil.Process())
 
     def life() -> None:
         with forked(echo) as child:
