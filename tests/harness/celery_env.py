@@ -1,7 +1,8 @@
 """Real Celery of several versions: the test environment's own, and older ones in cached environments.
 
 A cached environment is built at first use, by pip, under the user's cache directory, and found again by
-later runs.
+later runs. It holds all that it needs: what the caller's PYTHONPATH or pip's settings would bring from elsewhere is
+left out, both when it is built and when something runs in it, and it counts as complete when that was checked.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import functools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +34,22 @@ def _requirements() -> tuple[str, ...]:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     return (*project["dependencies"], *project["optional-dependencies"]["redis"])
 
+
+#: Prints each of the named distributions that is not in the environment itself, or not whole; imports Celery.
+_CHECK = """
+import sys
+from importlib.metadata import distributions
+found = distributions(path=[path for path in sys.path if path.startswith(sys.prefix)])
+whole = {
+    each.metadata["name"].lower().replace("_", "-")
+    for each in found
+    if all(file.locate().exists() for file in each.files or () if file.suffix == ".py")
+}
+print(*(name for name in sys.argv[1:] if name not in whole))
+import celery
+"""
+#: Settings of the caller's Python and pip that would put packages elsewhere, or take them from there.
+_FOREIGN = ("PYTHON", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_CONSTRAINT", "__PYVENV")
 
 _PINS = {"5.3": _OLD, OLD_WITH_TURBO: (*_OLD, *_requirements())}
 
@@ -61,7 +79,7 @@ def celery_producer(
     """Run `script` (dedented) with that Celery; its standard output. A failure raises with what it said."""
     run = subprocess.run(
         [str(celery_python(version)), "-c", textwrap.dedent(script), *arguments],
-        env={**os.environ, "PYTHONWARNINGS": "ignore", **(env or {})},
+        env={**own_environment(), "PYTHONWARNINGS": "ignore", **(env or {})},
         capture_output=True,
         text=True,
         check=False,
@@ -82,16 +100,39 @@ def _cached(version: str) -> Path:
     python, complete = place / "bin" / "python", place / ".complete"
     with (root / f"{place.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another run may be building the same one
-        if complete.exists() and complete.read_text() == repr(requirements) and python.exists():
+        if complete.exists() and complete.read_text() == repr(requirements) and not _missing(python, requirements):
             return python
         shutil.rmtree(place, ignore_errors=True)
-        _run([sys.executable, "-m", "venv", str(place)])
-        _run([str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *requirements])
+        _run(place, [sys.executable, "-I", "-m", "venv", str(place)])
+        _run(place, [str(python), "-I", "-m", "pip", "install", "-q", "--disable-pip-version-check", *requirements])
+        if missing := _missing(python, requirements):
+            raise HarnessError(f"{place} is not complete after pip's installation: {missing}")
         complete.write_text(repr(requirements))
     return python
 
 
-def _run(command: list[str]) -> None:
-    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+def own_environment() -> dict[str, str]:
+    """This process's environment without what would bring packages of another Python."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+
+
+def _missing(python: Path, requirements: tuple[str, ...]) -> str:
+    """What of the requirements that environment does not have itself; empty when it is whole."""
+    names = [re.split(r"[^\w.-]", each)[0].lower().replace("_", "-") for each in requirements]
+    try:
+        run = subprocess.run(
+            [str(python), "-I", "-c", _CHECK, *names],
+            env=own_environment(), capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+    except OSError as error:
+        return str(error)
+    return run.stdout.strip() or run.stderr.strip()[-1000:]
+
+
+def _run(place: Path, command: list[str]) -> None:
+    run = subprocess.run(command, env=own_environment(), capture_output=True, text=True, check=False, timeout=600)
     if run.returncode != 0:
-        raise HarnessError(f"{' '.join(command)} failed:\n{run.stdout[-1000:]}\n{run.stderr[-2000:]}")
+        raise HarnessError(
+            f"{place} could not be built; the next run tries again.\n"
+            f"{' '.join(command)} failed:\n{run.stdout[-1000:]}\n{run.stderr[-2000:]}"
+        )

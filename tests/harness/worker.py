@@ -24,7 +24,7 @@ class WorkerProcess:
     """Runs `python -m turbo worker ARGUMENTS` in `directory`; use as a context manager.
 
     Standard output and error are collected as lines. The repository's root is on PYTHONPATH, so that a
-    tasks module may import `tests.harness.oracle_record`.
+    tasks module may import `tests.harness.oracle_record`; before what the caller has there, for the same Python.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class WorkerProcess:
         self._env = {
             **os.environ,
             "PYTHONUNBUFFERED": "1",
-            "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+            "PYTHONPATH": _paths(command[0]),
             **(env or {}),
         }
         self._process: subprocess.Popen[bytes] | None = None
@@ -165,6 +165,12 @@ class WorkerProcess:
         with self._more:
             self._closed = True
             self._more.notify_all()
+
+
+def _paths(program: str) -> str:
+    # Packages for this Python would stand before those of another.
+    inherited = os.environ.get("PYTHONPATH") if program == sys.executable else None
+    return os.pathsep.join([str(_ROOT), *filter(None, [inherited])])
 
 
 def _title(process: psutil.Process) -> str:
