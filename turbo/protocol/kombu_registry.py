@@ -1,6 +1,7 @@
-"""Serializers that the program has registered with kombu, for programs that did so before they came to turbo.
+"""Serializers and types that the program has registered with kombu, for programs that did so before they came to turbo.
 
-Asked by ``content`` for a name or content type that turbo does not know. kombu is looked at where the program has
+Asked by ``content`` for a name or content type that turbo does not know, and by ``tagged_json`` for values that JSON
+lacks. kombu is looked at where the program has
 loaded it, and never loaded from here. Pure.
 """
 
@@ -10,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 
 class Found(NamedTuple):
@@ -38,3 +39,14 @@ def look_up(wanted: str) -> Found | None:
     if codec is None:
         return Found(name, None, decoder, content_type, "utf-8")
     return Found(name, codec.encoder, decoder, content_type, codec.content_encoding)
+
+
+def type_encoders() -> Mapping[type[Any], tuple[str | None, Callable[[Any], Any]]] | None:
+    """What ``kombu.utils.json.register_type`` was told of writing types, its own among them; None without kombu."""
+    return getattr(sys.modules.get("kombu.utils.json"), "_encoders", None)
+
+
+def type_decoder(tag: str) -> Callable[[Any], Any] | None:
+    """What it was told of reading the values that a tag marks; None without kombu, or without such a type."""
+    decoders: Mapping[str, Callable[[Any], Any]] = getattr(sys.modules.get("kombu.utils.json"), "_decoders", {})
+    return decoders.get(tag)

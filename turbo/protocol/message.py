@@ -25,7 +25,7 @@ from turbo.protocol.instants import parse_eta
 from turbo.protocol.properties import Properties
 from turbo.protocol.saferepr import clean, saferepr
 from turbo.protocol.signature import parse_signature, parse_signatures
-from turbo.protocol.tagged_json import loads
+from turbo.protocol.tagged_json import loads_untagged
 
 __all__ = [
     "DEATH_HEADERS",
@@ -175,7 +175,7 @@ def parse_headers(props: Properties, body: bytes, zone: tzinfo = UTC) -> TaskMes
     ):
         raise UnknownMessageError("the headers name no task")
     try:
-        decoded = loads(body)
+        decoded = loads_untagged(body)
     except DecodeError as error:
         raise UnknownMessageError(f"the headers name no task, and the body is {error}") from error
     if identify(props, decoded) is not Form.V1:

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import orjson
 
 from turbo.exceptions import DecodeError, EncodeError
+from turbo.protocol import kombu_registry
 from turbo.protocol.saferepr import clean
 
 if TYPE_CHECKING:
@@ -89,13 +90,23 @@ def _untag(value: dict[str, Any]) -> Any:
     if len(value) != 2 or "__type__" not in value or "__value__" not in value:
         return value
     tag = value["__type__"]
-    decoder = _decoders.get(tag) if isinstance(tag, str) else None
+    decoder = (kombu_registry.type_decoder(tag) or _decoders.get(tag)) if isinstance(tag, str) else None
     if decoder is None:
         raise DecodeError(f"unknown type tag {clean(str(tag), 100)}")
     try:
         return decoder(value["__value__"])
     except Exception as error:  # a registered decoder is somebody's own code
         raise DecodeError(f"wrong value of type {tag}: {clean(str(error), 200)}") from error
+
+
+def loads_untagged(data: bytes) -> Any:
+    """Decode a document with tagged objects left as they travel, so that no registered code runs. Raises
+    ``DecodeError``.
+    """
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DecodeError(f"not JSON: {clean(str(error), 200)}") from error
 
 
 # hot: bench/protocol.py, once a stored result
@@ -114,7 +125,7 @@ def dumps(obj: Any) -> bytes:
 
 def _plain_default(value: object) -> object:
     """Tag bytes, the one type that marshal lets pass and JSON lacks."""
-    if type(value) is bytes:
+    if type(value) is bytes and bytes not in (kombu_registry.type_encoders() or ()):
         return _tag_bytes(value)
     raise TypeError(type(value).__name__)
 
@@ -134,10 +145,11 @@ def _default(value: Any) -> Any:
     reducer = getattr(value, "__json__", None)
     if reducer is not None:
         return reducer()
-    for kind, (tag, encoder) in _encoders.items():
-        if isinstance(value, kind):
-            encoded = encoder(value)
-            return encoded if tag is None else {"__type__": tag, "__value__": encoded}
+    for known in (kombu_registry.type_encoders() or {}, _encoders):
+        for kind, (tag, encoder) in known.items():
+            if isinstance(value, kind):
+                encoded = encoder(value)
+                return encoded if tag is None else {"__type__": tag, "__value__": encoded}
     if isinstance(value, bytes):
         return _tag_bytes(value)
     # Translated text of Django, which becomes text when asked; Django is not imported for it.
@@ -163,7 +175,8 @@ def register_type(
 ) -> None:
     """Let ``kind`` travel: as a tagged value, or without a tag (and then for good) when ``tag`` is None.
 
-    Looked up in the order of registration, so a subclass must be registered before its parent.
+    Looked up in the order of registration, so a subclass must be registered before its parent. What is registered with
+    kombu, where the program has loaded it, comes first: there a program may have replaced one of its types.
     """
     _encoders[kind] = (tag, encoder)
     if tag is not None:

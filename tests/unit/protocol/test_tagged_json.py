@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import importlib
 import json
 import math
 import sys
 import types
 import uuid
 from collections import OrderedDict, namedtuple
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -21,6 +23,8 @@ from hypothesis import strategies as st
 from tests.harness.ids import named
 from turbo.exceptions import DecodeError, EncodeError
 from turbo.protocol import tagged_json
+from turbo.protocol.message import parse_headers
+from turbo.protocol.properties import Properties
 from turbo.protocol.tagged_json import dumps, loads, register_type
 
 Point = namedtuple("Point", "x y")
@@ -287,6 +291,65 @@ def test_types_can_be_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     assert loads(dumps(Colour.RED)) == "RED"
     register_type(complex, None, str)
     assert loads(dumps(1j)) == "1j"
+
+
+class TestKombusTypes:
+    """``kombu.utils.json.register_type``, which works for whoever loads kombu; nobody here does."""
+
+    @pytest.fixture(autouse=True)
+    def registry(self) -> Iterator[None]:
+        json = importlib.import_module("kombu.utils.json")
+        kept = dict(json._encoders), dict(json._decoders)
+        self.register_type = json.register_type
+        yield
+        for registry, before in zip((json._encoders, json._decoders), kept, strict=True):
+            registry.clear()
+            registry.update(before)
+
+    def test_they_travel_as_from_kombu_and_back(self) -> None:
+        json = importlib.import_module("kombu.utils.json")
+        self.register_type(Record, "record", lambda record: record.a, Record)
+        self.register_type(Colour, None, lambda colour: colour.name)
+        self.register_type(set, "set", sorted, set)
+        value = [Record(7), {"deep": [Record(8)]}, {2, 1}]
+        assert loads(dumps(value)) == value
+        assert json.loads(dumps(value)) == value
+        assert loads(json.dumps(value)) == value
+        assert loads(dumps(Colour.RED)) == "RED"
+
+    def test_one_of_its_own_can_be_replaced(self) -> None:
+        self.register_type(uuid.UUID, "uuid", lambda value: value.int, lambda number: uuid.UUID(int=number))
+        assert dumps(uuid.UUID(int=5)) == b'{"__type__": "uuid", "__value__": 5}'
+        assert loads(b'{"__type__": "uuid", "__value__": 5}') == uuid.UUID(int=5)
+        self.register_type(bytes, "hex", bytes.hex, bytes.fromhex)
+        assert loads(dumps([b"\x01\xff"])) == [b"\x01\xff"]
+        assert b"01ff" in dumps(b"\x01\xff")
+
+    def test_what_they_raise_is_an_error_of_the_document(self) -> None:
+        self.register_type(Record, "record", lambda record: 1 / 0, Record)
+        with pytest.raises(EncodeError, match="division"):
+            dumps(Record(1))
+        self.register_type(Record, "record", lambda record: record.a, lambda value: 1 / 0)
+        with pytest.raises(DecodeError, match="wrong value of type record"):
+            loads(dumps(Record(1)))
+
+    def test_kombu_is_not_imported_for_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.register_type(Record, "record", lambda record: record.a, Record)
+        monkeypatch.delitem(sys.modules, "kombu.utils.json")
+        with pytest.raises(EncodeError):
+            dumps(Record(1))
+        with pytest.raises(DecodeError, match="unknown type tag record"):
+            loads(b'{"__type__": "record", "__value__": 5}')
+        assert "kombu.utils.json" not in sys.modules
+
+    def test_whoever_reads_headers_alone_runs_no_registered_code(self) -> None:
+        def explode(value: object) -> object:
+            raise AssertionError
+
+        self.register_type(Record, "record", lambda record: record.a, explode)
+        body = dumps({"task": "t", "id": "i", "args": [Record(1)], "kwargs": {}})
+        found = parse_headers(Properties(content_type="application/json"), body)
+        assert (found.task, found.id, found.args) == ("t", "i", ())
 
 
 def test_djangos_lazy_text_is_text(monkeypatch: pytest.MonkeyPatch) -> None:
