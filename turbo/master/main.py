@@ -229,6 +229,9 @@ class Master:
 
     def _hand_back(self, delivery: Delivery) -> None:
         """Give an unstarted message back to its queue, without a penalty."""
+        if delivery.acked:
+            self.parts.poison.return_unrun(delivery)
+            return
         if delivery.epoch == self.ledger.epoch:
             self.link.requeue(delivery.epoch, delivery.tag)
         delivery.move(State.SETTLED)
@@ -259,6 +262,8 @@ class Master:
 
     async def _close(self) -> None:
         """Store and confirm what is left, settle, close."""
+        for delivery in self.dispatcher.withdraw():
+            self._hand_back(delivery)
         deadline = time.monotonic() + _CLOSING
         await self.parts.judge.stop(deadline)
         await self.outbox.drain(deadline)
