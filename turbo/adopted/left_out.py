@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from celery import signals
+from celery import Celery, Task, signals
+from celery.app.amqp import AMQP
+from celery.app.control import Control
+from celery.worker import strategy
+from kombu.utils.imports import symbol_by_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from celery import Celery
 
 #: So many names are given in full; of more only the number.
 _NAMED = 5
@@ -20,7 +22,43 @@ _NAMED = 5
 
 def left_out(app: Celery) -> list[str]:
     """One phrase for each kind of thing that has no effect here."""
-    return [*_steps(app), *_options(app), *_rates(app), *_receivers()]
+    return [*_steps(app), *_options(app), *_rates(app), *_receivers(), *_parts(app)]
+
+
+def refused(app: Celery) -> list[str]:
+    """One phrase for each task that must not run here: it would run as if it said nothing."""
+    return [
+        f"task {name} takes messages on by a Strategy of its own ({_shown(task)}), which this worker does not call: it "
+        "would get single messages. Run it by celery worker, on a queue and from an app of its own"
+        for name, task in sorted(app.tasks.items())
+        if _has_own_strategy(task)
+    ]
+
+
+def _has_own_strategy(task: Any) -> bool:
+    if type(task).start_strategy is not Task.start_strategy:
+        return True
+    try:
+        return symbol_by_name(task.Strategy) is not strategy.default
+    except (ImportError, AttributeError):
+        # Celery's worker would not start with it.
+        return True
+
+
+def _shown(task: Any) -> str:
+    own = task.Strategy
+    if type(task).start_strategy is not Task.start_strategy:
+        own = type(task).start_strategy
+    return own if isinstance(own, str) else f"{own.__module__}.{own.__qualname__}"
+
+
+def _parts(app: Celery) -> Iterator[str]:
+    if type(app).Worker is not Celery.Worker or type(app).WorkController is not Celery.WorkController:
+        yield "a Worker class of the app's own (the worker is turbo's)"
+    if symbol_by_name(app.amqp_cls).TaskConsumer is not AMQP.TaskConsumer:
+        yield "TaskConsumer of amqp_cls (turbo consumes by itself; queues, routes and sending are the app's)"
+    if symbol_by_name(app.control_cls).Mailbox is not Control.Mailbox:
+        yield "Mailbox of control_cls (turbo answers by a mailbox of its own)"
 
 
 def _steps(app: Celery) -> Iterator[str]:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from turbo.adopted import broker, honoured
-from turbo.adopted.left_out import left_out
+from turbo.adopted import broker, honoured, left_out
 from turbo.app.addresses import whole_broker_urls
 from turbo.app.conf import Settings, canonical
 from turbo.app.settings import SETTINGS
@@ -37,9 +36,9 @@ class AdoptedSettings(Settings):
     def check_supported(self) -> list[str]:
         """Return at most one warning, which names all that the app asks for and this worker has not.
 
-        Raises ImproperlyConfigured, naming all of them, for settings that must not be ignored.
+        Raises ImproperlyConfigured, naming all of them, for settings and tasks that must not be ignored.
         """
-        idle, refused = [], []
+        idle, refused = [], left_out.refused(self.__dict__["_app"])
         for name in honoured.celerys():
             honour = honoured.honour(name)
             # What Celery's code reads is Celery's to judge, also whether the value is of the right type.
@@ -51,7 +50,7 @@ class AdoptedSettings(Settings):
                 idle.append(f"{name} ({honour.reason})")
         if refused:
             raise ImproperlyConfigured("; ".join(refused))
-        idle += left_out(self.__dict__["_app"])
+        idle += left_out.left_out(self.__dict__["_app"])
         return [f"without effect in this worker: {'; '.join(idle)}"] if idle else []
 
 

@@ -33,13 +33,17 @@ if TYPE_CHECKING:
     from turbo.app.task import Task
     from turbo.backends.reading import ResultReader
 
+#: Arguments of Celery's constructor that name classes which an app is made of.
+_PARTS = frozenset({"amqp", "control", "events", "fixups", "loader", "log", "tasks"})
+
 
 class Turbo(TaskKeeper, Connecting):
     """An application, as ``celery.Celery`` is one.
 
     ``main`` replaces ``__main__`` in the names of tasks. ``broker``, ``backend`` and ``include`` are the
     settings ``broker_url``, ``result_backend`` and ``include``; further keywords are settings too.
-    ``config_source`` is an object or path for :meth:`config_from_object`.
+    ``config_source`` is an object or path for :meth:`config_from_object`. Raises TypeError for Celery's arguments that
+    name classes to build an app of.
     """
 
     def __init__(
@@ -59,6 +63,9 @@ class Turbo(TaskKeeper, Connecting):
         config_source_silent: bool = False,
         **settings: Any,
     ) -> None:
+        for part in _PARTS.intersection(settings):
+            if settings.pop(part) is not None:
+                raise TypeError(f"an app of turbo's own takes no {part}=: it is built of other parts")
         given = {"broker_url": broker, "result_backend": backend, "include": include, **settings}
         given = {name: value for name, value in given.items() if value is not None}
         super().__init__({**(changes or {}), **given}, config_source, namespace, config_source_silent, task_cls)

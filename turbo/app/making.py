@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from turbo.app.autoretry import add_autoretry
 from turbo.app.calling import argument_check
 from turbo.app.models import Models
+from turbo.app.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from turbo.app.base import Turbo
-    from turbo.app.task import Task
 
 
 def task_name(main: str | None, name: str, module: str) -> str:
@@ -40,6 +40,8 @@ def make_task(
     for ``fun`` where its name, annotations or signature are asked for. ``pydantic`` and the options that begin with it
     are for ``app.models``.
     """
+    if not (isinstance(base, type) and issubclass(base, Task)):
+        raise TypeError(f"the base of task {name} must be a subclass of turbo.Task, not {base!r}")
     options = dict(options)
     models = _models(app, fun, name, options)
     check = argument_check(fun, bind)

@@ -34,6 +34,11 @@ class TaskResults:
     def backend(self, value: Any) -> None:
         self._backend = value
 
+    @property
+    def has_own_backend(self) -> bool:
+        """Whether the task was given a store of its own, which clients and the task itself then use."""
+        return self._backend is not None
+
     def update_state(self, task_id: str | None = None, state: str | None = None, meta: Any = None) -> None:
         """Store ``state`` with ``meta`` as the state of ``task_id``, by default of the task being run."""
         request = self._owner.request

@@ -7,8 +7,11 @@ beside the master's loop, never on it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from turbo.control.panel import Panel
 from turbo.control.plain import plain
 from turbo.control.report import describe
 from turbo.exceptions import TurboError
@@ -36,10 +39,13 @@ class AppCommands(Protocol):
 
 
 class NativeCommands:
-    """The commands of turbo's own apps."""
+    """The commands of turbo's own apps, and those that the program has added to the panel."""
 
-    def __init__(self, app: Turbo) -> None:
+    def __init__(self, app: Turbo, hostname: str, consumer: object) -> None:
+        """``hostname`` and ``consumer`` are what commands of the program's are told of the worker."""
         self._app = app
+        #: What a command of the program's is given first, with Celery's names.
+        self._state = SimpleNamespace(app=app, hostname=hostname, consumer=consumer, tset=set)
         self._commands: dict[str, Command] = {
             "registered": self._registered,
             "dump_tasks": self._registered,
@@ -49,8 +55,11 @@ class NativeCommands:
         }
 
     def find(self, method: str) -> Command | None:
-        """One of the three, or one of them by its old name."""
-        return self._commands.get(method)
+        """One of the three, one of them by its old name, or one of the program's."""
+        found = self._commands.get(method)
+        if found is None and method in Panel.data:
+            return partial(Panel.data[method], self._state)
+        return found
 
     def revoked(self, task_ids: Sequence[str]) -> None:
         """REVOKED is stored when the message of such a task is met."""

@@ -56,10 +56,12 @@ def run(app: Turbo | HostedApp, options: WorkerOptions, worker: Worker | None = 
 
     Raises ImproperlyConfigured for settings that cannot be used, before anything is started.
     """
+    if not isinstance(app, HostedApp):
+        worker = worker or Worker(app)
     blueprint = plan(app, options, worker)
     told = child_options(app, options, blueprint)
     executor = app.executor(told) if isinstance(app, HostedApp) else native(app, told)
-    commands = app.commands(options) if isinstance(app, HostedApp) else NativeCommands(app)
+    commands = commands_of(app, options, worker)
     control = control_options(app.conf, options)
     if not isinstance(app, HostedApp):
         # All that master and children do from here on was decided by it.
@@ -141,6 +143,13 @@ def plan(app: Turbo | HostedApp, options: WorkerOptions, worker: Worker | None =
         result_extended=bool(conf["result_extended"]),
         judge=app.judge(options) if isinstance(app, HostedApp) else AppJudge(app, options, worker or Worker(app)),
     )
+
+
+def commands_of(app: Turbo | HostedApp, options: WorkerOptions, worker: Worker | None) -> AppCommands:
+    """Who answers what remote control asks the app itself."""
+    if isinstance(app, HostedApp):
+        return app.commands(options)
+    return NativeCommands(app, options.hostname, (worker or Worker(app)).consumer)
 
 
 def child_options(app: Turbo | HostedApp, options: WorkerOptions, blueprint: Blueprint) -> ChildOptions:

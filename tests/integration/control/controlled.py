@@ -10,19 +10,28 @@ from typing import Any
 
 if os.environ.get("KIND") == "celery":
     from celery import Celery
-    from celery.worker.control import inspect_command
-
-    @inspect_command()
-    def greet(state: Any, name: str = "nobody") -> dict[str, str]:
-        """A command of the app's own."""
-        return {"ok": f"{name} greets {state.hostname}"}
-
+    from celery.worker.control import control_command, inspect_command
 else:
     from turbo import Celery
+    from turbo.worker.control import control_command, inspect_command
 
 app = Celery("controlled", broker=os.environ.get("CONTROLLED_BROKER"), backend=os.environ.get("CONTROLLED_BACKEND"))
 app.conf.broker_connection_retry_on_startup = True
 app.conf.worker_redirect_stdouts = False
+told: list[str] = []
+
+
+@inspect_command(alias="hail")
+def greet(state: Any, name: str = "nobody") -> dict[str, str]:
+    """A command of the app's own."""
+    return {"ok": f"{name} greets {state.hostname} of {state.app.main}, told {told}"}
+
+
+@control_command(name="tell", args=[("what", str)])
+def keep(state: Any, what: str) -> dict[str, str]:
+    """Another, which changes something, and fails without its argument."""
+    told.append(what)
+    return {"ok": state.consumer.hostname}
 
 
 @app.task(name="controlled.wait")

@@ -171,8 +171,11 @@ def test_errors_are_replies(post: Post) -> None:
 
 @pytest.mark.row("RC31")
 def test_commands_of_the_apps_own(post: Post) -> None:
-    reply = post.ask("greet", name="Ada")
-    assert reply == ({"ok": f"Ada greets {NODE}"} if post.kind == "celery" else {"error": "KeyError('greet')"})
+    assert post.ask("greet", name="Ada") == {"ok": f"Ada greets {NODE} of controlled, told []"}
+    assert post.ask("tell", what="news") == {"ok": NODE}
+    assert post.ask("hail") == {"ok": f"nobody greets {NODE} of controlled, told ['news']"}
+    assert "TypeError" in post.ask("tell")["error"]
+    assert post.ask("nothing") == {"error": "KeyError('nothing')"}
 
 
 @pytest.mark.row("RC1")

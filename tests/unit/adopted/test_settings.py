@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from celery import Celery, bootsteps, signals
+from celery import Celery, Task, bootsteps, signals
+from celery.app.amqp import AMQP
+from celery.app.control import Control
 from celery.app.defaults import DEFAULTS
+from celery.worker import strategy
 from click import Option
 
 from turbo.adopted.honoured import By, celerys, honour
@@ -157,3 +160,63 @@ def test_what_a_receiver_changed_is_read_again() -> None:
     celery.conf.worker_concurrency = 4
     settings.read_again()
     assert settings["worker_concurrency"] == 4
+
+
+class Batches(Task):  # type: ignore[misc]
+    """As celery-batches' class takes messages on."""
+
+    abstract = True
+    Strategy = "tests.unit.adopted.test_settings:collecting"
+
+
+class Starting(Task):  # type: ignore[misc]
+    """One that goes without the name."""
+
+    abstract = True
+
+    def start_strategy(self, *_: Any, **__: Any) -> Any:
+        raise AssertionError
+
+
+def collecting(*_: Any) -> None:
+    """A strategy that is never called here."""
+
+
+def task_body() -> None:
+    """What no strategy lets run."""
+
+
+@pytest.mark.row("HA12")
+def test_a_task_with_a_strategy_of_its_own_stops_the_start() -> None:
+    celery = app()
+    celery.task(shared=False, name="proj.plain")(task_body)
+    celery.task(shared=False, name="proj.same", Strategy=staticmethod(strategy.default))(task_body)
+    celery.finalize()
+    AdoptedSettings(celery).check_supported()
+    celery.task(shared=False, name="proj.count", base=Batches)(task_body)
+    celery.task(shared=False, name="proj.start", base=Starting)(task_body)
+    celery.task(shared=False, name="proj.lost", Strategy="no.such:strategy")(task_body)
+    with pytest.raises(ImproperlyConfigured) as raised:
+        AdoptedSettings(celery).check_supported()
+    text = str(raised.value)
+    assert "task proj.count takes messages on by a Strategy of its own (tests.unit.adopted.test_settings:coll" in text
+    assert "proj.start" in text and "proj.lost" in text
+    assert "proj.plain" not in text and "proj.same" not in text
+
+
+def test_classes_that_an_app_puts_in_the_place_of_celerys_are_named() -> None:
+    class Consuming(AMQP):  # type: ignore[misc]
+        def TaskConsumer(self, *_: Any, **__: Any) -> Any:
+            raise AssertionError
+
+    class Answering(Control):  # type: ignore[misc]
+        Mailbox = type("Mailbox", (Control.Mailbox,), {})
+
+    class Mine(Celery):  # type: ignore[misc]
+        amqp_cls = Consuming
+        control_cls = Answering
+        Worker = "proj:Worker"
+
+    (text,) = AdoptedSettings(Mine("proj", set_as_current=False)).check_supported()
+    for part in ("a Worker class", "TaskConsumer of amqp_cls", "Mailbox of control_cls"):
+        assert part in text

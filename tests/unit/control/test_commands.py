@@ -247,7 +247,7 @@ def test_commands_about_turbos_own_app() -> None:
     @app.task(name="a.one", acks_late=True)
     def one() -> None: ...
 
-    commands = NativeCommands(app)
+    commands = NativeCommands(app, "one@here", None)
     registered, conf, report = (commands.find(name) for name in ("registered", "dump_conf", "report"))
     assert registered is not None
     assert conf is not None

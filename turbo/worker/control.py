@@ -1,0 +1,5 @@
+"""Celery's import path for adding remote control commands: ``control_command``, ``inspect_command``, ``Panel``."""
+
+from turbo.control.panel import Panel, control_command, inspect_command
+
+__all__ = ["Panel", "control_command", "inspect_command"]
