@@ -54,7 +54,7 @@ def test_what_expires_while_held_does_not_run(app: Turbo, place: Place, worker: 
     lives = app.send_task("mark", ("lives",), countdown=0.4, expires=60)
     assert lives.get(timeout=10) == "lives"
     wait_until("REVOKED", lambda: doomed.state == "REVOKED", 10)
-    worker.wait_for_line(rf"Discarding expired task: mark\[{doomed.id}\]")
+    worker.wait_for_line(rf"Discarding revoked task: mark\[{doomed.id}\]")
     assert place.oracle.ids("start") == ["lives"]
 
 

@@ -30,6 +30,7 @@ from turbo.adopted.contents import own_contents
 from turbo.adopted.handed_results import Handover, is_untouched
 from turbo.adopted.request_fields import RequestFields
 from turbo.child.acceptance import Acceptance
+from turbo.child.refusals import log_unreadable
 from turbo.exceptions import InvalidTaskError, SerializationError
 from turbo.policy import poison
 from turbo.policy.admission import Admission, admit
@@ -37,7 +38,6 @@ from turbo.policy.settling import Ending, Verb, settle
 from turbo.protocol import compression, content
 from turbo.protocol.header_cache import HeaderCache
 from turbo.protocol.message import TaskMessage, parse
-from turbo.protocol.saferepr import saferepr
 from turbo.protocol.table import TableError
 from turbo.ring import frames
 
@@ -133,7 +133,7 @@ class AdoptedExecutor:
             decoded = self._decode(properties, body)
             message = parse(properties, decoded, self._zone)
         except (TableError, SerializationError, InvalidTaskError) as error:
-            logger.critical("A message is rejected, it cannot be decoded: %s", saferepr(str(error), 400))
+            log_unreadable(error, "")
             self._done(seq, began, Verb.REJECT, Ending.UNDECODABLE, detail=str(error))
             return
         plan = self._plans.get(message.task) or self._plan(message.task)

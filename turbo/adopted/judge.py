@@ -163,7 +163,7 @@ class AdoptedJudge:
         self._store_failure(delivery, error)
         sender = self._app.worker.consumer
         if ending is Ending.UNKNOWN_TASK:
-            logger.error("Received unregistered task of type %r: its message is rejected", name)
+            logger.error("Received unregistered task of type %r. Its message is rejected", name)
             # The error that Celery's look-up meets; what it stores is the other one.
             signals.task_unknown.send(sender=sender, message=message, exc=KeyError(name), name=name, id=task_id)
         else:

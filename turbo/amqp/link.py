@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("turbo.amqp.link")
 
+_SESSION_OVER = "session %d with the broker is over: %s"
+#: Alerts look for its first half, which is Celery's; takes the session and the reason.
+_CONNECTION_LOST = (
+    "consumer: Connection to broker lost. Trying to re-establish the connection... (session %d is over: %s)"
+)
 #: Seconds for a polite goodbye to a connection that is being replaced.
 GOODBYE = 2.0
 
@@ -152,7 +157,7 @@ class BrokerLink:
 
     async def _one_connection(self) -> None:
         endpoint, connection = await self.dialer.dial()
-        logger.info("connected to %s", endpoint.label)
+        logger.info("Connected to %s", endpoint.label)
         self._connection = connection
         self._channel_failures = 0
         declarer = Declarer(connection, self._delay_queue_type)
@@ -188,7 +193,7 @@ class BrokerLink:
             self._session = None
         if self._stopping:
             return
-        logger.warning("session %d with the broker is over: %s", session.epoch, reason)
+        logger.warning(_SESSION_OVER if connection.is_open else _CONNECTION_LOST, session.epoch, reason)
         if connection.is_open:
             lived = time.monotonic() - began
             self._channel_failures = 0 if lived >= STABLE else self._channel_failures + 1

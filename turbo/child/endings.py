@@ -185,7 +185,7 @@ class Endings:
     def _rejected(self, run: Run, reject: Reject) -> Asked | None:
         """The body rejected its message. One that will not come back has failed, as far as anybody can see."""
         plan, message = run.plan, run.message
-        logger.warning("Task %s rejected: %r", message.label, reject, extra={"data": _data(run)})
+        logger.warning("Task %s %r: its message is rejected", message.label, reject, extra={"data": _data(run)})
         ending = Ending.REJECT_REQUEUE if reject.requeue else Ending.REJECT
         cause = reject.reason if isinstance(reject.reason, BaseException) else reject
         store = b"" if reject.requeue else self._fail(run, cause, None)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from turbo import signals, states
 from turbo.child.endings import logger
-from turbo.exceptions import NotRegistered, TaskRevokedError
+from turbo.exceptions import InvalidTaskError, NotRegistered, TaskRevokedError
 from turbo.policy.settling import Ending, Verb
-from turbo.protocol.message import salvage
+from turbo.protocol.message import UnknownMessageError, salvage
 from turbo.protocol.saferepr import clean, saferepr
 from turbo.ring import frames
 
@@ -44,7 +44,7 @@ class Refusals:
 
     def expired(self, seq: int, began: int, message: TaskMessage, plan: Plan) -> None:
         """Its time to run is over."""
-        logger.info("Discarding expired task: %s", message.label)
+        logger.info("Discarding revoked task: %s: it has expired", message.label)
         error = TaskRevokedError("expired")
         store = self._documents.failure(message, plan, states.REVOKED, error, None)
         store = self._counted(seq, message, store, Verb.ACK, error, states.REVOKED)
@@ -52,7 +52,7 @@ class Refusals:
 
     def unknown(self, seq: int, began: int, message: TaskMessage) -> None:
         """No task of this name is registered here."""
-        logger.error("Received unregistered task of type '%s': its message is rejected", clean(message.task, 200))
+        logger.error("Received unregistered task of type '%s'. Its message is rejected", clean(message.task, 200))
         # As Celery's master has it: who sent the task may have a worker that knows it, and counts it then.
         alone = replace(message, group=None, parent_id=None)
         store = self._documents.failure(alone, None, states.FAILURE, NotRegistered(message.task), None)
@@ -76,7 +76,7 @@ class Refusals:
             else:
                 where = f" {message.label}"
                 store = self._documents.failure(message, None, states.FAILURE, error, None)
-        logger.critical("Message%s is rejected, it cannot be decoded: %s", where, saferepr(str(error), 400))
+        log_unreadable(error, where)
         self._end(seq, began, Verb.REJECT, Ending.UNDECODABLE, store, signals.task_rejected, str(error))
 
     def _counted(
@@ -105,3 +105,17 @@ class Refusals:
         if store:
             self._link.emit(frames.STORE, seq, (store,))
         self._done.write(seq, began, verb, ending, told=pickle.dumps(why))
+
+
+def log_unreadable(error: Exception, which: str) -> None:
+    """Say why a message is rejected that is no task, or a broken one; the lines begin as Celery's do.
+
+    ``which`` names it, where it can be named, with a space before.
+    """
+    why = saferepr(str(error), 400)
+    if isinstance(error, UnknownMessageError):
+        logger.warning("Received and deleted unknown message.  Wrong destination?!? It%s is rejected: %s", which, why)
+    elif isinstance(error, InvalidTaskError):
+        logger.error("Received invalid task message: %s. The message%s is rejected", why, which)
+    else:
+        logger.critical("Can't decode message body: %s. The message%s is rejected", why, which)

@@ -27,6 +27,7 @@ from turbo.embedded_broker.launch import BrokerProcess, run_in_subprocess, usual
 from turbo.exceptions import ImproperlyConfigured, OperationalError, SecurityError
 from turbo.hosting import HostedApp
 from turbo.log_format import level_number
+from turbo.log_format.redirection import redirected
 from turbo.worker import wiring
 from turbo.worker.facade import Worker
 
@@ -101,7 +102,11 @@ def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: context
     _say_hello(found, options, conf, given_globals.quiet)
     for warning in warnings:
         logger.warning("%s", warning)
-    return wiring.run(found.app, options, host if isinstance(host, Worker) else None)
+    if isinstance(host, HostedApp):
+        return wiring.run(found.app, options)
+    # What receivers of the worker's signals print, in the master, belongs into the log as well.
+    with redirected(setup.redirect_level):
+        return wiring.run(found.app, options, host)
 
 
 def _embedded_broker(cleanup: contextlib.ExitStack) -> BrokerProcess:

@@ -1,14 +1,18 @@
 """What a process prints, made log records: the stream that stands in for ``sys.stdout`` and ``sys.stderr``.
 
-Installed in children as they start, and by tasks that ask ``app.log`` for it. It must never write to the streams it
-replaces: what logging itself prints while it logs is dropped.
+Installed in children as they start, around the master of a native app, and by tasks that ask ``app.log`` for it. It
+must never write to the streams it replaces: what logging itself prints while it logs is dropped.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: What tasks print is logged here.
 REDIRECTED_LOGGER: Final = "celery.redirected"
@@ -64,6 +68,20 @@ class RedirectedStream:
     def fileno(self) -> int:
         """The descriptor that log lines go to by default, for programs that must have one."""
         return _STDERR
+
+
+@contextlib.contextmanager
+def redirected(level: int | None) -> Iterator[None]:
+    """Within this, what the process prints becomes log records of ``level``; None changes nothing."""
+    if level is None:
+        yield
+        return
+    before = sys.stdout, sys.stderr
+    redirect_stdouts(level)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
 
 
 def redirect_stdouts(level: int = logging.WARNING, logger: logging.Logger | None = None) -> None:

@@ -93,6 +93,11 @@ class ChildProcess:
         """May be given work."""
         return self.state is ChildState.SERVING
 
+    @property
+    def is_leaving(self) -> bool:
+        """Has nothing left to run and is about to end in order."""
+        return self.state is ChildState.RETIRING and not self.assigned and not self.parked
+
     def holding(self, seq: int) -> Delivery | None:
         """The delivery of a record that this child has not ended, or None."""
         return self.assigned.get(seq) or self.parked.get(seq)

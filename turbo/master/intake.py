@@ -194,7 +194,7 @@ class Intake:
         eta = message.eta
         decision = admit(datetime.now(UTC), eta=eta, expires=message.expires)
         if decision is Admission.EXPIRED:
-            logger.info("Discarding expired task: %s", message.label)
+            logger.info("Discarding revoked task: %s: it has expired", message.label)
             self._outcomes.endings[Ending.REVOKED] += 1
             self._judge.revoked(delivery, "expired", functools.partial(self._settlement.finish, delivery))
         elif decision is Admission.HOLD and eta is not None and self._shelf is not None:

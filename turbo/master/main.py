@@ -18,8 +18,10 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+from turbo.log_format.saying import say
 from turbo.master import os_signals, supervision
 from turbo.master.assembly import assemble
+from turbo.policy import shutdown_lines
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.worker_lifecycle import Phase, Request, on_request
 
@@ -114,7 +116,7 @@ class Master:
             return
         if self._purge:
             count = await self.link.purge()
-            logger.warning("Purged %d messages", count)
+            logger.warning("purge: Erased %d message%s from the queues.", count, "" if count == 1 else "s")
             if not self._stop_wanted.is_set():
                 await self.link.resume_consumers()
         while not self.pool.serving and self._fatal is None:
@@ -137,9 +139,13 @@ class Master:
             self.phase, request, soft_timeout=self._options.soft_shutdown_timeout, remap_term=remap
         )
         self.asked_to_stop = True
+        for line in shutdown_lines.printed(self.phase, request, phase):
+            say(line)
         if phase is self.phase:
             return
         logger.warning("%s: %s shutdown", request.name, phase.name.lower())
+        if phase is Phase.SOFT:
+            logger.warning(shutdown_lines.SOFT, self._options.soft_shutdown_timeout)
         self._tell_judge(request, phase, max(self.exit_code, code))
         self.phase = phase
         self.exit_code = max(self.exit_code, code)
@@ -157,7 +163,7 @@ class Master:
 
     def _die(self, error: BaseException) -> None:
         """Something without which the worker cannot work: end, and say why."""
-        logger.critical("The worker gives up: %s", error)
+        logger.critical("Unrecoverable error: %r: the worker gives up", error)
         self._fatal = error
         self.exit_code = 1
         self.phase = Phase.COLD
@@ -208,8 +214,10 @@ class Master:
                 self._requested(Request.DEADLINE)
         if self.phase is Phase.COLD:
             self.lost.terminating = True
-            self.pool.kill_all("shutdown")
-            await self._wait_until(lambda: not self.pool.children, _CLOSING)
+            self.pool.kill_all("shutdown", but=lambda child: child.is_leaving)
+            if not await self._wait_until(lambda: not self.pool.children, _CLOSING):
+                self.pool.kill_all("shutdown")
+                await self._wait_until(lambda: not self.pool.children, _CLOSING)
         await self._close()
         self.phase = Phase.STOPPED
 
@@ -264,8 +272,9 @@ class Master:
         """Store and confirm what is left, settle, close."""
         for delivery in self.dispatcher.withdraw():
             self._hand_back(delivery)
+        # Receivers of the worker's last signal have the time of any other; each that takes longer is left behind.
+        await self.parts.judge.stop(time.monotonic() + self._options.hook_timeout + _CLOSING)
         deadline = time.monotonic() + _CLOSING
-        await self.parts.judge.stop(deadline)
         await self.outbox.drain(deadline)
         await self.store.drain(deadline)
         self.parts.settlement.send_all_waiting()

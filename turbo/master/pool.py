@@ -278,11 +278,12 @@ class Pool:
         for child in list(self.children.values()):
             self.retire(child)
 
-    def kill_all(self, reason: str) -> None:
-        """End every child now."""
+    def kill_all(self, reason: str, *, but: Callable[[ChildProcess], bool] = lambda _child: False) -> None:
+        """End every child now, except those of which ``but`` is true."""
         self._closing = True
         for child in list(self.children.values()):
-            self.kill(child, reason, None)
+            if not but(child):
+                self.kill(child, reason, None)
 
     @property
     def serving(self) -> list[ChildProcess]:

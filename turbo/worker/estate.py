@@ -13,7 +13,7 @@ from turbo import current, signals, states
 from turbo.app.einfo import ExceptionInfo
 from turbo.app.handlers import Handlers, has_own_request
 from turbo.child import followups
-from turbo.exceptions import TurboError
+from turbo.exceptions import TimeLimitExceeded, TurboError
 
 if TYPE_CHECKING:
     from turbo.app.base import Turbo
@@ -45,6 +45,14 @@ def somebody_hears(task: Task, delivery: Delivery) -> bool:
         or has_own_request(task)
         or not delivery.body.endswith(_NOTHING_FOLLOWS)
     )
+
+
+def log_lost(message: TaskMessage | None, error: BaseException) -> None:
+    """Log what Celery's master logs of a task that was lost; a request of the task's own does so itself."""
+    if isinstance(error, TimeLimitExceeded) and message is not None:
+        logger.error("Hard time limit (%ss) exceeded for %s", error.args[0], message.label)
+    else:
+        logger.error("Task handler raised error: %r", error)
 
 
 def is_counted(message: TaskMessage, delivery: Delivery) -> bool:

@@ -138,6 +138,8 @@ class AppJudge(NativeJudge):
         """FAILURE by the ack table; then error callbacks, handlers, receivers and the task's own request."""
         verb, document = self._verdicts.failure(delivery, ending, error)
         task = self._task(delivery)
+        if task is None or not has_own_request(task):
+            estate.log_lost(self._verdicts.message(delivery), error)
         runs_again = verb is Verb.REQUEUE and ending is Ending.WORKER_LOST
         if task is None or runs_again or not estate.somebody_hears(task, delivery) or self._opener.is_sealed(delivery):
             then(verb, document)

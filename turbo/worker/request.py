@@ -128,6 +128,8 @@ class Request:
         """The task raised, or (``return_ok`` false) its child was lost. Calls :meth:`on_retry` for a retry."""
         if isinstance(exc_info.exception, Retry):
             self.on_retry(exc_info)
+        elif not return_ok:
+            logger.error("Task handler raised error: %r", exc_info.exception)
 
     def on_retry(self, exc_info: ExceptionInfo) -> None:
         """The task has sent itself again."""
