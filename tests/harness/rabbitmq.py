@@ -51,7 +51,9 @@ class RabbitMQ:
     `programs` says which RabbitMQ it is; the machine's own by default. Nodes of all versions may run side by side.
     """
 
-    def __init__(self, directory: Path, programs: Lane | None = None) -> None:
+    def __init__(self, directory: Path, programs: Lane | None = None, config: str = "") -> None:
+        """``config``: further lines of rabbitmq.conf."""
+        self._config = config
         self.lane = programs or lane()
         #: Major and minor version, to compare with; known when the node has started.
         self.version = (0, 0)
@@ -264,7 +266,7 @@ class RabbitMQ:
         cookie.write_text(secrets.token_hex(16))
         cookie.chmod(0o400)
         (self.directory / "enabled_plugins").write_text("[].\n")
-        (self.directory / "rabbitmq.conf").write_text(_CONFIG.format(port=self.port))
+        (self.directory / "rabbitmq.conf").write_text(_CONFIG.format(port=self.port) + self._config)
         (self.directory / "env.conf").write_text("")
         epmd = self.lane.command("epmd", "-address", "127.0.0.1", "-port", str(self._epmd_port))
         self._epmd = spawn(epmd, env=self._environment())

@@ -121,9 +121,9 @@ class ChannelCalls:
             arguments=dict(exchange.arguments),
         )
 
-    async def declare_queue(self, queue: Queue) -> None:
-        """Declare one queue as given, without its exchange."""
-        await self._ask(
+    async def declare_queue(self, queue: Queue) -> int:
+        """Declare one queue as given, without its exchange; how many consumers it has."""
+        frame = await self._ask(
             "queue.declare",
             self.channel.queue_declare,
             queue=queue.name,
@@ -132,6 +132,7 @@ class ChannelCalls:
             auto_delete=queue.auto_delete,
             arguments=dict(queue.queue_arguments),
         )
+        return int(frame.method.consumer_count)
 
     async def inspect_queue(self, name: str) -> tuple[int, int]:
         """Ready messages and consumers of a queue that exists (a passive declaration)."""

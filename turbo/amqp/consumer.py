@@ -30,27 +30,6 @@ class Consumer:
     tag: str
 
 
-class Refusals:
-    """Queues whose consumer the broker refused by closing the channel, and how often; outlives sessions."""
-
-    __slots__ = ("_counts",)
-
-    def __init__(self) -> None:
-        self._counts: dict[str, int] = {}
-
-    def count(self, name: str) -> int:
-        """How often in a row the consumer of a queue was refused."""
-        return self._counts.get(name, 0)
-
-    def note_refused(self, name: str) -> None:
-        """Once more."""
-        self._counts[name] = self.count(name) + 1
-
-    def note_accepted(self, name: str) -> None:
-        """No longer."""
-        self._counts.pop(name, None)
-
-
 @dataclass(slots=True)
 class _Wanted:
     """A queue that ought to be consumed, and its consumer when there is one."""
@@ -74,6 +53,11 @@ class ConsumerTable:
         self._turn = asyncio.Lock()
         self._by_tag: dict[bytes, Consumer] = {}
         self._wanted: dict[str, _Wanted] = {}
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The queues that are consumed, or would be but for a pause."""
+        return frozenset(self._wanted)
 
     def by_tag(self, tag: bytes) -> Consumer | None:
         """Whose deliveries carry ``tag``."""

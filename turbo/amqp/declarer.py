@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from enum import IntEnum, unique
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pika.exceptions
 
 from turbo.amqp.channel_calls import ChannelCalls, ChannelGone
 from turbo.amqp.delayed_delivery import DELIVERY, cascade, ways_in
+from turbo.amqp.refusals import Refusals
 
 if TYPE_CHECKING:
     from turbo.amqp.fast_connection import FastConnection
@@ -25,9 +28,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("turbo.amqp.topology")
 
 PRECONDITION_FAILED = 406
-NOT_FOUND = 404
 
-_Step = Callable[[ChannelCalls], Awaitable[None]]
+_Step = Callable[[ChannelCalls], Awaitable[object]]
 
 
 @unique
@@ -48,8 +50,11 @@ class Declarer:
     ``delay_queue_type`` is that of the queues in which producers delay messages for quorum queues: quorum or classic.
     """
 
-    def __init__(self, connection: FastConnection, delay_queue_type: str = "quorum") -> None:
+    def __init__(
+        self, connection: FastConnection, delay_queue_type: str = "quorum", refusals: Refusals | None = None
+    ) -> None:
         self._connection = connection
+        self._refusals = refusals or Refusals()
         self._delay_queue_type = delay_queue_type
         self._calls: ChannelCalls | None = None
         self._turn = asyncio.Lock()
@@ -58,20 +63,63 @@ class Declarer:
         """Declare exchanges, queue and bindings. Raises ``ChannelGone`` only when the connection is gone."""
         async with self._turn:
             if queue.no_declare:
+                self._refusals.quorum.setdefault(queue.name, queue.quorum)
                 return await self._accept_as_is(queue)
+            troubles: list[tuple[str, ChannelGone]] = []
             for binding in queue.all_bindings():
                 exchange = binding.exchange
                 if exchange.declarable:
                     gone = await self._try(partial(ChannelCalls.declare_exchange, exchange=exchange))
-                    self._complain(gone, queue, f"exchange {exchange.name!r}")
-            differs = await self._try(partial(ChannelCalls.declare_queue, queue=queue))
-            self._complain(differs, queue, "the queue")
-            if differs is not None and await self._accept_as_is(queue) is Declared.REFUSED:
-                return Declared.REFUSED
+                    if gone is not None:
+                        troubles.append((f"exchange {exchange.name!r}", gone))
+            differs = await self._declare_queue(queue)
+            if differs is not None:
+                troubles.append(("the queue", differs))
+                if await self._accept_as_is(queue, differs) is Declared.REFUSED:
+                    return Declared.REFUSED
             for binding in queue.all_bindings():
                 gone = await self._try(partial(ChannelCalls.bind_queue, name=queue.name, binding=binding))
-                self._complain(gone, queue, f"the binding to {binding.exchange.name!r}")
+                if gone is not None:
+                    troubles.append((f"the binding to {binding.exchange.name!r}", gone))
+            for what, gone in troubles:
+                self._refusals.used_as_it_is(queue.name, what, gone)
             return Declared.AS_ASKED if differs is None else Declared.DIFFERENT
+
+    async def _declare_queue(self, queue: Queue) -> ChannelGone | None:
+        """Declare the queue alone; the reason when it is not as asked. What a quorum queue cannot have is left out."""
+        left_out: list[str] = []
+        while True:
+            try:
+                gone = await self._try(partial(ChannelCalls.declare_queue, queue=queue))
+            except ChannelGone as ended:
+                self._refusals.declaring_ended_connection(queue.name, ended)
+                raise
+            refused = None if gone is None else refused_argument(gone.text)
+            if refused is None or refused not in queue.queue_arguments:
+                break
+            left_out.append(refused)
+            kept = {name: value for name, value in queue.queue_arguments.items() if name != refused}
+            queue = replace(queue, queue_arguments=kept)
+        if left_out:
+            self._refusals.quorum[queue.name] = True
+            if gone is None:
+                arguments = " and ".join(left_out)
+                self._refusals.remark(queue.name, f"a quorum queue cannot have {arguments}: declared without")
+        await self._learn_type(queue, gone)
+        return gone
+
+    async def _learn_type(self, queue: Queue, differs: ChannelGone | None) -> None:
+        """Find out whether it is a quorum queue: the virtual host may make one of a queue declared without a type."""
+        known = self._refusals.quorum
+        if differs is not None:
+            if is_quorum_by(differs.text):
+                known[queue.name] = True
+        elif "x-queue-type" in queue.queue_arguments:
+            known[queue.name] = queue.quorum
+        elif queue.name not in known and queue.durable and not queue.exclusive:
+            classic = replace(queue, queue_arguments={**queue.queue_arguments, "x-queue-type": "classic"})
+            gone = await self._try(partial(ChannelCalls.declare_queue, queue=classic))
+            known[queue.name] = gone is not None and is_quorum_by(gone.text)
 
     async def declare_delays(self, queues: Iterable[Queue]) -> bool:
         """Declare the cascade in which producers delay messages, and lead its end to ``queues``.
@@ -101,7 +149,12 @@ class Declarer:
     async def inspect(self, name: str) -> tuple[int, int] | None:
         """Ready messages and consumers of a queue; None when the broker does not let us look."""
         async with self._turn:
-            return await self._inspect(name)
+            try:
+                return await (await self._channel()).inspect_queue(name)
+            except ChannelGone as gone:
+                if not gone.code:
+                    raise
+                return None
 
     async def purge(self, name: str) -> int:
         """Delete a queue's ready messages; how many, 0 when it does not exist."""
@@ -114,17 +167,17 @@ class Declarer:
                 logger.error("queue %r: cannot be purged: %s", name, gone)
                 return 0
 
-    async def _accept_as_is(self, queue: Queue) -> Declared:
-        return Declared.REFUSED if await self._inspect(queue.name) is None else Declared.DIFFERENT
-
-    async def _inspect(self, name: str) -> tuple[int, int] | None:
+    async def _accept_as_is(self, queue: Queue, why: ChannelGone | None = None) -> Declared:
+        """Look whether the queue can be used although it was not declared, for the reason ``why``."""
         try:
-            return await (await self._channel()).inspect_queue(name)
+            await (await self._channel()).inspect_queue(queue.name)
         except ChannelGone as gone:
             if not gone.code:
                 raise
-            logger.error("queue %r: cannot be used: %s", name, gone)
-            return None
+            what = "is not there" if why is None else "could not be declared"
+            self._refusals.refused(queue.name, what, why or gone)
+            return Declared.REFUSED
+        return Declared.DIFFERENT
 
     async def _try(self, step: _Step) -> ChannelGone | None:
         """One declaration; the reason when the broker refuses it. Raises when the connection is gone."""
@@ -138,19 +191,6 @@ class Declarer:
             return ChannelGone(PRECONDITION_FAILED, f"an argument cannot be sent: {error}")
         return None
 
-    def _complain(self, gone: ChannelGone | None, queue: Queue, what: str) -> None:
-        if gone is None:
-            return
-        if gone.code == PRECONDITION_FAILED:
-            logger.error(
-                "queue %r: %s exists with other properties than configured, and is used as it is: %s",
-                queue.name,
-                what,
-                gone,
-            )
-        else:
-            logger.error("queue %r: %s could not be declared: %s", queue.name, what, gone)
-
     async def _channel(self) -> ChannelCalls:
         if self._calls is None or not self._calls.is_open:
             self._calls = await ChannelCalls.open(self._connection)
@@ -160,3 +200,20 @@ class Declarer:
         """Close the channel, if one was opened."""
         if self._calls is not None:
             await self._calls.close()
+
+
+_REFUSED_ARGUMENT: Final = re.compile(r"invalid arg '(x-[\w-]+)' .*queue type \W*(?:rabbit_)?quorum")
+_IS_QUORUM: Final = re.compile(r"inequivalent arg 'x-queue-type' .*current is (?:the value )?'quorum'")
+#: Arguments that tune a classic queue. A quorum queue works as well without them.
+_OPTIONAL: Final = frozenset({"x-max-priority", "x-queue-mode", "x-queue-version", "x-queue-master-locator"})
+
+
+def refused_argument(text: str) -> str | None:
+    """The argument, of those a queue can do without, that the broker refuses on a quorum queue."""
+    found = _REFUSED_ARGUMENT.search(text)
+    return found[1] if found is not None and found[1] in _OPTIONAL else None
+
+
+def is_quorum_by(text: str) -> bool:
+    """Whether a refused declaration's text says that the queue is a quorum queue."""
+    return _IS_QUORUM.search(text) is not None

@@ -2,8 +2,8 @@
 
 Used in the master by ``amqp.link`` and ``amqp.outbox`` each time they have none. It tries the addresses in
 turn, for ever, waiting as ``policy.restarts`` says; an attempt that hangs does not hold up the next one.
-Every try is logged. It must never give up by itself, which is for those who hear of the failures, and leaves no
-half-open connection behind when cancelled.
+``amqp.outages`` logs what fails. It must never give up by itself, which is for those who hear of the failures, and
+leaves no half-open connection behind when cancelled.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from turbo.amqp.connect_errors import ConnectFailed, reason_of
 from turbo.amqp.fast_connection import FastConnection
+from turbo.amqp.outages import Outages
 from turbo.amqp.url import parameters
-from turbo.exceptions import OperationalError
 from turbo.policy.restarts import BROKER_BACKOFF, Backoff, reconnect_delay
 
 if TYPE_CHECKING:
@@ -84,21 +85,29 @@ class Dialer(Generic[C]):
         open_one: Callable[[pika.ConnectionParameters], Coroutine[Any, Any, C]],
         *,
         purpose: str,
+        outages: Outages | None = None,
         backoff: Backoff = BROKER_BACKOFF,
         patience: float = PATIENCE,
     ) -> None:
+        """``purpose`` names the connection in logs; ``outages`` is shared by all connections of a worker."""
         if not endpoints:
             raise ValueError("no broker address")
         self._endpoints = list(endpoints)
         self._open_one = open_one
         self._purpose = purpose
+        #: Logs what happens to this connection and those beside it.
+        self.outages = outages or Outages()
         self._backoff = backoff
         self._patience = patience
         self._next = 0
         self._failures = 0
+        #: Seconds that the newest failure asks to wait.
+        self._pause = 0.0
         self._connected_at: float | None = None
         #: Why the newest failed attempt failed; None: none failed since the last connection.
         self.last_error: str | None = None
+        #: Attempts in a row that the broker answered with a refusal that does not pass by itself.
+        self.refusals = 0
         #: Attempts ever.
         self.attempts = 0
         #: Told of each failed attempt, with how many have failed in a row.
@@ -118,9 +127,10 @@ class Dialer(Generic[C]):
                     self._start_attempt(pending)
                 winner = await self._first_of(pending, self._patience)
                 if winner is None and self._failures > failures:
-                    winner = await self._first_of(pending, self._delay())
+                    winner = await self._first_of(pending, self._pause)
                 if winner is not None:
                     self._connected_at = time.monotonic()
+                    self.refusals = 0
                     self.last_error = None
                     return winner
         finally:
@@ -146,7 +156,7 @@ class Dialer(Generic[C]):
         endpoint = self._endpoints[self._next % len(self._endpoints)]
         self._next += 1
         self.attempts += 1
-        logger.info("%s: connecting to %s (attempt %d)", self._purpose, endpoint.label, self.attempts)
+        logger.debug("%s: connecting to %s (attempt %d)", self._purpose, endpoint.label, self.attempts)
         task = asyncio.ensure_future(self._open_one(endpoint.parameters))
         pending[task] = endpoint
 
@@ -166,23 +176,20 @@ class Dialer(Generic[C]):
         return winner
 
     def _note_failure(self, endpoint: Endpoint, error: BaseException) -> None:
+        failed = error if isinstance(error, ConnectFailed) else _unexpected(error)
         self._failures += 1
-        self.last_error = f"{endpoint.label}: {error}"
-        self._log_failure(endpoint, error)
+        self.refusals = self.refusals + 1 if failed.refused else 0
+        self.last_error = f"{endpoint.label}: {failed}" + (f" ({failed.hint})" if failed.hint else "")
+        self._pause = self._delay()
+        self.outages.failed(self._purpose, endpoint.label, failed, self._pause, self._failures)
         if self.on_failure is not None:
             self.on_failure(self._failures)
 
-    def _log_failure(self, endpoint: Endpoint, error: BaseException) -> None:
-        if not isinstance(error, OperationalError):
-            logger.error("%s: connecting to %s failed", self._purpose, endpoint.label, exc_info=error)
-            return
-        logger.error(
-            "%s: no connection to %s: %s; trying again, failed so far: %d",
-            self._purpose,
-            endpoint.label,
-            error,
-            self._failures,
-        )
+
+def _unexpected(error: BaseException) -> ConnectFailed:
+    failed = ConnectFailed(reason_of(error))
+    failed.__cause__ = error
+    return failed
 
 
 async def _drop(pending: dict[asyncio.Task[C], Endpoint]) -> None:

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any, Self
 import pika
 from pika import frame as pika_frame
 from pika.adapters.asyncio_connection import AsyncioConnection
-from pika.adapters.utils import connection_workflow
 
+from turbo.amqp.connect_errors import ConnectFailed, reason_of
 from turbo.amqp.frame_splitter import FrameSplitter, RawDelivery
-from turbo.exceptions import OperationalError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +35,8 @@ RECV_BYTES = 128 * 1024
 CONSUME_BYTES = 256 * 1024
 #: Seconds between looks at whether the broker still sends.
 SILENCE_TICK = 2.5
+#: Above every level that is logged at.
+_SILENT = logging.CRITICAL + 10
 
 
 class PublishRefused(RuntimeError):
@@ -79,9 +80,9 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
     async def open(cls, parameters: pika.ConnectionParameters) -> Self:
         """Connect and shake hands.
 
-        Raises ``OperationalError`` with the reason; cancelling it leaves nothing behind.
+        Raises ``ConnectFailed`` with the reason; cancelling it leaves nothing behind.
         """
-        _hush_pika()
+        _silence_pika()
         connection = cls(parameters, asyncio.get_running_loop())
         try:
             await connection._opened_or_failed
@@ -100,18 +101,18 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
         self._opened_or_failed.set_result(None)
 
     def _when_open_failed(self, _connection: object, error: BaseException | str) -> None:
-        reason = _reason(error)
+        reason = reason_of(error)
         if not self.lost.done():
             self.lost.set_result(reason)
         if not self._opened_or_failed.done():
-            self._opened_or_failed.set_exception(OperationalError(reason))
+            self._opened_or_failed.set_exception(ConnectFailed(reason))
 
     def _when_closed(self, _connection: object, error: BaseException) -> None:
         if self._silence_timer is not None:
             self._silence_timer.cancel()
             self._silence_timer = None
         if not self.lost.done():
-            self.lost.set_result(_reason(error))
+            self.lost.set_result(reason_of(error))
 
     def abandon(self, reason: str) -> None:
         """Drop the connection now, whatever its state, without waiting for the broker. Idempotent."""
@@ -234,11 +235,12 @@ class PublishConnection(FastConnection):
 
     def __init__(self, parameters: pika.ConnectionParameters, loop: asyncio.AbstractEventLoop) -> None:
         self._answers: AnswerReader | None = None
-        self._on_blocked: Callable[[bool], None] | None = None
-        self._is_blocked = False
+        self._on_blocked: Callable[[bool, str], None] | None = None
+        #: The broker's reason while it blocks this connection.
+        self._blocked_by: str | None = None
         super().__init__(parameters, loop)
-        self.add_on_connection_blocked_callback(lambda _connection, _frame: self._set_blocked(True))
-        self.add_on_connection_unblocked_callback(lambda _connection, _frame: self._set_blocked(False))
+        self.add_on_connection_blocked_callback(lambda _connection, frame: self._set_blocked(frame.method.reason))
+        self.add_on_connection_unblocked_callback(lambda _connection, _frame: self._set_blocked(None))
 
     def watch_answers(self, channel: int, reader: AnswerReader | None) -> None:
         """Let ``reader`` take the confirms and returned messages of ``channel``; None stops."""
@@ -251,44 +253,30 @@ class PublishConnection(FastConnection):
         else:
             super()._take_frame(data)
 
-    def watch_blocking(self, on_change: Callable[[bool], None] | None) -> None:
-        """Tell ``on_change`` when the broker stops (True) and resumes (False) reading, and at once if it
-        has.
+    def watch_blocking(self, on_change: Callable[[bool, str], None] | None) -> None:
+        """Report to ``on_change`` when the broker stops (True, its reason) and resumes (False, "") reading.
+
+        Called at once when the broker has stopped already.
         """
         self._on_blocked = on_change
-        if on_change is not None and self._is_blocked:
-            on_change(True)
+        if on_change is not None and self._blocked_by is not None:
+            on_change(True, self._blocked_by)
 
-    def _set_blocked(self, blocked: bool) -> None:
-        self._is_blocked = blocked
+    def _set_blocked(self, reason: str | None) -> None:
+        self._blocked_by = reason
         if self._on_blocked is not None:
-            self._on_blocked(blocked)
+            self._on_blocked(reason is not None, reason or "")
 
 
 def _no_batch(consumer_tag: bytes, batch: list[RawDelivery]) -> None:
     logger.error("dropped %d deliveries for consumer %r: nobody watches the channel", len(batch), consumer_tag)
 
 
-def _reason(error: BaseException | str) -> str:
-    """One line for a person, from inside pika's wrappings."""
-    if isinstance(error, str):
-        return error
-    if isinstance(error, connection_workflow.AMQPConnectionWorkflowFailed) and error.exceptions:
-        return _reason(error.exceptions[-1])
-    if isinstance(error, connection_workflow.AMQPConnectorPhaseErrorBase):
-        return _reason(error.exception)
-    inner = error.args[0] if error.args else None
-    if isinstance(error, pika.exceptions.AMQPConnectionError) and isinstance(inner, BaseException):
-        return _reason(inner)
-    text = str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+def _silence_pika() -> None:
+    """Keep pika's loggers silent: every failure is reported by ``amqp.outages``.
 
-
-def _hush_pika() -> None:
-    """Leave the telling of failures to us: pika logs seven errors for each attempt, and we attempt for ever.
-
-    Somebody who has set the level of pika's logger keeps it.
+    Pika logs up to seven errors an attempt, with tracebacks. Whoever sets its logger to DEBUG or INFO sees them.
     """
     pika_logger = logging.getLogger("pika")
-    if pika_logger.level == logging.NOTSET:
-        pika_logger.setLevel(logging.CRITICAL)
+    if pika_logger.level in (logging.NOTSET, logging.WARNING, logging.ERROR, logging.CRITICAL):
+        pika_logger.setLevel(_SILENT)

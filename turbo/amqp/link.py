@@ -14,33 +14,29 @@ import time
 from typing import TYPE_CHECKING
 
 from turbo.amqp.channel_calls import ChannelGone
-from turbo.amqp.consumer import Refusals
 from turbo.amqp.declarer import Declarer
 from turbo.amqp.dialer import STABLE, Dialer, endpoints_for
 from turbo.amqp.fast_connection import FastConnection
+from turbo.amqp.refusals import Refusals
 from turbo.amqp.session import DeliverySink, Session
-from turbo.amqp.strays import Strays
+from turbo.amqp.settling import Settler
 from turbo.policy.restarts import BROKER_BACKOFF, Backoff, reconnect_delay
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
 
+    from turbo.amqp.outages import Outages
     from turbo.amqp.tls import TlsOptions
     from turbo.amqp.topology import Queue
     from turbo.amqp.url import BrokerAddress
 
 logger = logging.getLogger("turbo.amqp.link")
 
-_SESSION_OVER = "session %d with the broker is over: %s"
-#: Alerts look for its first half, which is Celery's; takes the session and the reason.
-_CONNECTION_LOST = (
-    "consumer: Connection to broker lost. Trying to re-establish the connection... (session %d is over: %s)"
-)
 #: Seconds for a polite goodbye to a connection that is being replaced.
 GOODBYE = 2.0
 
 
-class BrokerLink:
+class BrokerLink(Settler):
     """See the module.
 
     Create it before the loop matters (TLS files are read here); ``start`` needs the loop.
@@ -59,15 +55,18 @@ class BrokerLink:
         connection_timeout: float = 5.0,
         backoff: Backoff = BROKER_BACKOFF,
         delay_queue_type: str = "quorum",
+        outages: Outages | None = None,
     ) -> None:
         """``prefetch_count``: messages per queue, 0 for no limit. ``delay_queue_type``: see ``Declarer``. Seconds."""
+        super().__init__()
         endpoints = endpoints_for(
             addresses, heartbeat=heartbeat, tls=tls, name=f"{name} consumer", timeout=connection_timeout
         )
         #: Gets the connections; its hooks hear of those that are lost, and of those that could not be had.
         self.dialer: Dialer[FastConnection] = Dialer(
-            endpoints, FastConnection.open, purpose="consuming", backoff=backoff
+            endpoints, FastConnection.open, purpose="consuming", outages=outages, backoff=backoff
         )
+        self._outages = self.dialer.outages
         self._backoff = backoff
         self._delay_queue_type = delay_queue_type
         self._queues = {queue.name: queue for queue in queues}
@@ -78,14 +77,14 @@ class BrokerLink:
         self._stopping = False
         self._runner: asyncio.Task[None] | None = None
         self._connection: FastConnection | None = None
-        self._session: Session | None = None
-        self._refusals = Refusals()
+        #: The queues that the broker refuses, and of which kind the others are.
+        self.refusals = Refusals()
         self._channel_failures = 0
         self._ready = asyncio.Event()
+        #: The session has tried every queue.
+        self._opened = False
         #: Number of the current or newest session; 0: none yet.
         self.epoch = 0
-        #: Settlements that could not be made any more.
-        self.strays = Strays()
 
     # -- life
 
@@ -95,7 +94,7 @@ class BrokerLink:
             self._runner = asyncio.get_running_loop().create_task(self._run(), name="broker-link")
 
     async def wait_ready(self, timeout: float | None = None) -> bool:
-        """Wait until every queue that can be consumed is; False when ``timeout`` seconds pass first."""
+        """Wait until queues are consumed, each that can be; False when ``timeout`` seconds pass first."""
         try:
             async with asyncio.timeout(timeout):
                 await self._ready.wait()
@@ -105,8 +104,14 @@ class BrokerLink:
 
     @property
     def ready(self) -> bool:
-        """Whether a session is up and set up."""
+        """Whether a session is up and consumes at least one of its queues."""
         return self._ready.is_set()
+
+    @property
+    def consumed(self) -> list[str]:
+        """The queues that are consumed now, in the order of configuration; those that are paused among them."""
+        names = self._session.consumed if self._session is not None else ()
+        return [name for name in self._queues if name in names]
 
     @property
     def last_error(self) -> str | None:
@@ -150,7 +155,7 @@ class BrokerLink:
             try:
                 await self._one_connection()
             except ChannelGone as gone:
-                logger.warning("lost the connection to the broker: %s", gone)
+                self._outages.lost("consuming", str(gone))
             except Exception:  # the worker must go on consuming whatever surprised us here
                 logger.exception("the link to the broker stumbled and starts over")
                 await asyncio.sleep(self._backoff.cap)
@@ -160,7 +165,7 @@ class BrokerLink:
         logger.info("Connected to %s", endpoint.label)
         self._connection = connection
         self._channel_failures = 0
-        declarer = Declarer(connection, self._delay_queue_type)
+        declarer = Declarer(connection, self._delay_queue_type, self.refusals)
         try:
             while connection.is_open and not self._stopping:
                 await self._one_session(connection, declarer)
@@ -176,64 +181,40 @@ class BrokerLink:
         began = time.monotonic()
         self.epoch += 1
         session = Session(
-            self.epoch, connection, declarer, self._sink, self._refusals, window=self._window, fixed=self._fixed_window
-        )
+            self.epoch, connection, declarer, self._sink, self.refusals, self._look_at_queues,
+            window=self._window, fixed=self._fixed_window,
+        )  # fmt: skip
         self._session = session
         reason = "the worker is stopping"
         try:
             await session.open(list(self._queues.values()), paused=self._paused)
-            self._ready.set()
-            logger.info("consuming from %s (session %d)", ", ".join(self._queues) or "no queue", self.epoch)
+            self._outages.connected("consuming")
+            self._opened = True
+            self._look_at_queues()
+            logger.info("consuming from %s (session %d)", ", ".join(self.consumed) or "no queue", self.epoch)
             reason = await session.lost
         except ChannelGone as gone:
             reason = str(gone)
         finally:
+            self._opened = False
             self._ready.clear()
             session.lose(reason)
             self._session = None
         if self._stopping:
             return
-        logger.warning(_SESSION_OVER if connection.is_open else _CONNECTION_LOST, session.epoch, reason)
+        if session.refused is None:
+            self._outages.lost("consuming", reason)
         if connection.is_open:
             lived = time.monotonic() - began
             self._channel_failures = 0 if lived >= STABLE else self._channel_failures + 1
             await asyncio.sleep(reconnect_delay(self._channel_failures, random.random(), self._backoff))
 
-    # -- settling
-
-    def ack(self, epoch: int, tag: int) -> None:
-        """Acknowledge.
-
-        Sent at the end of this turn of the loop, or up to 2 ms later beside an open lower tag.
-        """
-        session = self._session
-        if session is None or session.epoch != epoch or not session.alive:
-            self.strays.note_stale(epoch, tag)
-        elif not session.ack(tag):
-            self.strays.note_wrong(epoch, tag)
-
-    def reject(self, epoch: int, tag: int, requeue: bool) -> None:
-        """Reject.
-
-        To the dead-letter exchange, or back to the queue, where a quorum queue counts it as failed.
-        """
-        self._give_back(epoch, tag, requeue=requeue, penalty=True)
-
-    def requeue(self, epoch: int, tag: int) -> None:
-        """Hand back a delivery that was not tried; newer quorum queues do not count it."""
-        self._give_back(epoch, tag, requeue=True, penalty=False)
-
-    def _give_back(self, epoch: int, tag: int, *, requeue: bool, penalty: bool) -> None:
-        session = self._session
-        if session is None or session.epoch != epoch or not session.alive:
-            self.strays.note_stale(epoch, tag)
-        elif not session.give_back(tag, requeue=requeue, penalty=penalty):
-            self.strays.note_wrong(epoch, tag)
-
-    def flush(self) -> None:
-        """Send every settlement now."""
-        if self._session is not None:
-            self._session.flush()
+    def _look_at_queues(self) -> None:
+        """The consumed queues have changed, and with them perhaps whether the worker is ready."""
+        if self._opened and (self.consumed or not self._queues):
+            self._ready.set()
+        else:
+            self._ready.clear()
 
     # -- what to consume
 

@@ -13,11 +13,13 @@ import logging
 import random
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from turbo.amqp.channel_calls import ChannelCalls, ChannelGone
 from turbo.amqp.dialer import STABLE, Dialer, endpoints_for
 from turbo.amqp.fast_connection import PublishConnection
+from turbo.amqp.mailbox_claim import TAKEN, MailboxClaim
 from turbo.amqp.publish_frames import publish_frames, publish_method
 from turbo.policy.restarts import BROKER_BACKOFF, Backoff, reconnect_delay
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from turbo.amqp.frame_splitter import RawDelivery
+    from turbo.amqp.outages import Outages
     from turbo.amqp.tls import TlsOptions
     from turbo.amqp.topology import Exchange, Queue
     from turbo.amqp.url import BrokerAddress
@@ -38,6 +41,9 @@ _LIMIT_BYTES: Final = 32 * 1024 * 1024
 #: Exchanges that are remembered as declared.
 _LIMIT_DECLARED: Final = 200
 _TAG: Final = "mailbox"
+_PURPOSE: Final = "remote control"
+_READING: Final = "remote control, requests"
+_SENDING: Final = "remote control, replies"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,7 @@ class Mailbox:
         name: str = "turbo",
         connection_timeout: float = 5.0,
         backoff: Backoff = BROKER_BACKOFF,
+        outages: Outages | None = None,
     ) -> None:
         """``queue`` is what to read; None: only send. ``on_message`` is given header and body, and must not raise.
 
@@ -74,9 +81,11 @@ class Mailbox:
         endpoints = endpoints_for(
             addresses, heartbeat=heartbeat, tls=tls, name=f"{name} control", timeout=connection_timeout
         )
+        self._claim = MailboxClaim(name)
         self._dialer: Dialer[PublishConnection] = Dialer(
-            endpoints, PublishConnection.open, purpose="remote control", backoff=backoff
+            endpoints, PublishConnection.open, purpose=_PURPOSE, outages=outages, backoff=backoff
         )
+        self._outages = self._dialer.outages
         self._backoff = backoff
         self._queue = queue
         self._on_message = on_message
@@ -169,7 +178,7 @@ class Mailbox:
             try:
                 await self._one_connection()
             except ChannelGone as gone:
-                logger.warning("lost the connection for remote control: %s", gone)
+                self._outages.lost(_PURPOSE, str(gone))
             except Exception:  # a worker that nobody can reach any more must come back
                 logger.exception("remote control stumbled and starts over")
                 await asyncio.sleep(self._backoff.cap)
@@ -177,15 +186,17 @@ class Mailbox:
     async def _one_connection(self) -> None:
         _endpoint, connection = await self._dialer.dial()
         self._connection = connection
+        self._outages.connected(_PURPOSE)
+        connection.watch_blocking(partial(self._outages.set_blocked, _PURPOSE))
         loop = asyncio.get_running_loop()
-        halves = [loop.create_task(self._again_and_again(connection, self._outgoing), name="mailbox-out")]
-        if self._queue is not None:
-            halves.append(loop.create_task(self._again_and_again(connection, self._incoming), name="mailbox-in"))
+        uses = [(_SENDING, self._outgoing), *([] if self._queue is None else [(_READING, self._incoming)])]
+        halves = [loop.create_task(self._again_and_again(connection, half, use), name=half) for half, use in uses]
         try:
             watched: list[asyncio.Future[Any]] = [*halves, connection.lost]
             await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
             if not self._stopped:
-                logger.warning("the connection for remote control is lost")
+                reason = connection.lost.result() if connection.lost.done() else "its channels are gone"
+                self._outages.lost(_PURPOSE, reason)
         finally:
             self._connection = None
             for half in halves:
@@ -197,7 +208,7 @@ class Mailbox:
                 raise outcome
 
     async def _again_and_again(
-        self, connection: PublishConnection, use: Callable[[PublishConnection], Awaitable[ChannelGone]]
+        self, connection: PublishConnection, half: str, use: Callable[[PublishConnection], Awaitable[ChannelGone]]
     ) -> None:
         """Use one channel after another of a connection; each half has its own, so that none ends the other's."""
         failures = 0
@@ -209,7 +220,8 @@ class Mailbox:
                 gone = error
             if self._stopped or not connection.is_open:
                 return
-            logger.warning("a channel for remote control is gone: %s", gone)
+            if gone.code not in TAKEN:
+                self._outages.lost(half, str(gone))
             failures = 0 if time.monotonic() - began >= STABLE else failures + 1
             await asyncio.sleep(reconnect_delay(failures - 1, random.random(), self._backoff))
 
@@ -217,6 +229,7 @@ class Mailbox:
         calls = await ChannelCalls.open(connection)
         sender = asyncio.get_running_loop().create_task(self._send_all(connection, calls), name="mailbox-sender")
         self._sending = True
+        self._outages.connected(_SENDING)
         if self._queue is None:
             self._ready.set()
         self._on_up()
@@ -247,11 +260,18 @@ class Mailbox:
         calls.channel.add_on_cancel_callback(lambda _frame: None if cancelled.done() else cancelled.set_result(None))
         try:
             await calls.declare_exchange(self._queue.exchange)
-            await calls.declare_queue(self._queue)
+            try:
+                consumers = await calls.declare_queue(self._queue)
+            except ChannelGone as gone:
+                self._claim.refused(gone)
+                raise
+            self._claim.declared(consumers)
             for binding in self._queue.all_bindings():
                 await calls.bind_queue(self._queue.name, binding)
             connection.watch_channel(calls.number, self._take)
             await calls.consume(self._queue.name, _TAG, {}, exclusive=False, no_ack=True)
+            self._claim.read = True
+            self._outages.connected(_READING)
             self._ready.set()
             await asyncio.wait([calls.closed, cancelled], return_when=asyncio.FIRST_COMPLETED)
         finally:

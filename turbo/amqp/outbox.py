@@ -28,6 +28,7 @@ from turbo.policy.restarts import BROKER_BACKOFF, Backoff, reconnect_delay
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from turbo.amqp.outages import Outages
     from turbo.amqp.tls import TlsOptions
     from turbo.amqp.url import BrokerAddress
 
@@ -57,14 +58,16 @@ class Outbox:
         limit: int = 50_000,
         limit_bytes: int = 256 * 1024 * 1024,
         backoff: Backoff = BROKER_BACKOFF,
+        outages: Outages | None = None,
     ) -> None:
         """``limit`` messages and ``limit_bytes`` bytes may wait here; what comes beyond ends as FAILED."""
         endpoints = endpoints_for(
             addresses, heartbeat=heartbeat, tls=tls, name=f"{name} publisher", timeout=connection_timeout
         )
         self._dialer: Dialer[PublishConnection] = Dialer(
-            endpoints, PublishConnection.open, purpose="publishing", backoff=backoff
+            endpoints, PublishConnection.open, purpose="publishing", outages=outages, backoff=backoff
         )
+        self._outages = self._dialer.outages
         self._backoff = backoff
         self._window = window
         self._limit = limit
@@ -227,7 +230,7 @@ class Outbox:
             try:
                 await self._one_connection()
             except ChannelGone as gone:
-                logger.warning("lost the connection for publishing: %s", gone)
+                self._outages.lost("publishing", str(gone))
             except Exception:  # messages wait here that must go out, whatever surprised us
                 logger.exception("the outbox stumbled and starts over")
                 await asyncio.sleep(self._backoff.cap)
@@ -243,7 +246,7 @@ class Outbox:
                 gone = await self._one_channel(connection)
                 if self._stopped:
                     return
-                logger.warning("the channel for publishing is gone: %s", gone)
+                self._outages.lost("publishing", str(gone))
                 failures = 0 if time.monotonic() - began >= STABLE else failures + 1
                 if connection.is_open:
                     await asyncio.sleep(reconnect_delay(failures - 1, random.random(), self._backoff))
@@ -254,12 +257,19 @@ class Outbox:
     async def _one_channel(self, connection: PublishConnection) -> ChannelGone:
         channel = await PublishChannel.open(connection, self._answered, self._resume, window=self._window)
         self._channel = channel
+        self._outages.connected("publishing")
+        connection.watch_blocking(self._on_blocked)
         self._resume()
         try:
             return await channel.gone
         finally:
             self._channel = None
             self._take_back(channel)
+
+    def _on_blocked(self, blocked: bool, reason: str) -> None:
+        self._outages.set_blocked("publishing", blocked, reason)
+        if self._channel is not None:
+            self._channel.set_blocked(blocked)
 
     def _resume(self) -> None:
         if self._queue and self._turn is not None:

@@ -77,7 +77,6 @@ class PublishChannel:
         self = cls(connection, calls, answered, room, window)
         await calls.confirm()
         connection.watch_answers(calls.number, AnswerReader(calls.number, self._on_confirm, self._on_return))
-        connection.watch_blocking(self._on_blocked)
         return self
 
     @property
@@ -179,12 +178,10 @@ class PublishChannel:
                 returned.text,
             )
 
-    def _on_blocked(self, blocked: bool) -> None:
+    def set_blocked(self, blocked: bool) -> None:
+        """The broker stops (True) or resumes to read from the connection."""
         self.blocked = blocked
-        if blocked:
-            logger.warning("the broker is in alarm: %d messages wait for a confirm", len(self._ledger))
-        else:
-            logger.warning("the broker takes messages again")
+        if not blocked:
             self._look_again()
 
     def abandon(self) -> tuple[list[Outgoing], Outgoing | None]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from turbo import failpoint
 from turbo.amqp.ack_ledger import AckLedger
 from turbo.amqp.channel_calls import ChannelCalls, ChannelGone
-from turbo.amqp.consumer import ConsumerTable, Refusals
+from turbo.amqp.consumer import ConsumerTable
 from turbo.amqp.declarer import Declared
 from turbo.amqp.delayed_delivery import wants_delay
 from turbo.amqp.settle_frames import settle_frames
@@ -24,11 +24,12 @@ from turbo.amqp.turn import REST, TurnEnd
 from turbo.policy.restarts import Backoff, reconnect_delay
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from turbo.amqp.declarer import Declarer
     from turbo.amqp.fast_connection import FastConnection
     from turbo.amqp.frame_splitter import RawDelivery
+    from turbo.amqp.refusals import Refusals
     from turbo.amqp.topology import Queue
 
 logger = logging.getLogger("turbo.amqp.session")
@@ -68,18 +69,22 @@ class Session:
         declarer: Declarer,
         sink: DeliverySink,
         refusals: Refusals,
+        on_change: Callable[[], None],
         *,
         window: int,
         fixed: int,
     ) -> None:
         """``window`` is the prefetch count now, ``fixed`` that of queues whose window may not
-        change.
+        change. ``on_change`` is called when :attr:`consumed` changes while the session is open.
         """
         self.epoch = epoch
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._connection = connection
         self._sink = sink
         self._refusals = refusals
+        self._on_change = on_change
+        #: The queue whose consumer the broker refused, which closed the channel.
+        self.refused: str | None = None
         self._loop = asyncio.get_running_loop()
         self._declarer = declarer
         self._ledger = AckLedger()
@@ -121,8 +126,8 @@ class Session:
     def _channel_closed(self, gone: ChannelGone) -> None:
         refused = self._consumers.asking
         if gone.code and refused is not None:
-            self._refusals.note_refused(refused)
-            logger.error("queue %r: the broker refuses a consumer: %s", refused, gone)
+            self._refusals.consumer_refused(refused, gone)
+            self.refused = refused
         self.lose(str(gone))
 
     def lose(self, reason: str) -> None:
@@ -146,6 +151,11 @@ class Session:
     def alive(self) -> bool:
         """Whether tags of this epoch can be settled."""
         return self._up and not self.lost.done()
+
+    @property
+    def consumed(self) -> frozenset[str]:
+        """The queues that are consumed, or paused; not those that are refused."""
+        return self._consumers.names
 
     @property
     def outstanding(self) -> int:
@@ -218,7 +228,7 @@ class Session:
         if declared is Declared.REFUSED:
             return False
         await self._consumers.consume(self._need_calls(), queue, known=declared is Declared.AS_ASKED)
-        self._refusals.note_accepted(queue.name)
+        self._refusals.accepted(queue.name)
         return True
 
     def _need_calls(self) -> ChannelCalls:
@@ -249,9 +259,9 @@ class Session:
             await asyncio.sleep(reconnect_delay(failures, random.random(), QUEUE_BACKOFF))
             if await self._start(queue, wary=bool(refused)):
                 logger.info("queue %r: consuming again", queue.name)
+                self._on_change()
                 return
             failures += 1
-            logger.warning("queue %r: still cannot be consumed, tried %d times", queue.name, failures)
 
     def _cancelled_by_broker(self, frame: Any) -> None:
         consumer = self._consumers.forget(str(frame.method.consumer_tag).encode())
@@ -260,6 +270,7 @@ class Session:
         name = consumer.queue.name
         logger.warning("queue %r: the broker cancelled the consumer (queue deleted or moved)", name)
         self._sink.on_consumer_cancelled(self.epoch, name)
+        self._on_change()
         self._revive_later(consumer.queue)
 
     async def remove(self, name: str) -> None:

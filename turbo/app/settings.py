@@ -64,7 +64,8 @@ _BROKER: Final = (
     works("broker_connection_retry", "bool", True,
           "Wait for a broker that is lost; off: finish the running tasks and end."),
     works("broker_connection_retry_on_startup", "bool", None,
-          "Keep trying while the broker is down at start; None: as ``broker_connection_retry`` says."),
+          "Keep trying at start: while the broker is down (None: as ``broker_connection_retry`` says), and while it "
+          "refuses the login, the virtual host or every queue (None: end with exit code 69)."),
     works("broker_connection_max_retries", "int", 100,
           "Failed attempts after which the worker finishes its tasks and ends; unless set, or 0 or None: never."),
     accepted("broker_channel_error_retry", "bool", False, "Retry after channel errors.",
@@ -223,7 +224,8 @@ _EVENT_CONTROL_BEAT: Final = (
     works("control_exchange", "string", "celery", "First part of the name of remote control's exchange."),
     works("control_queue_ttl", "float", 300.0, "Seconds that a request may wait for the worker."),
     works("control_queue_expires", "float", 10.0, "Seconds after which an unused mailbox is deleted."),
-    works("control_queue_exclusive", "bool", True, "The mailbox belongs to one connection."),
+    works("control_queue_exclusive", "bool", True,
+          "The mailbox belongs to one connection. False is named at start and not followed: RabbitMQ may refuse it."),
     works("control_queue_durable", "bool", False, "The mailbox outlives a restart of the broker."),
     *(accepted(f"beat_{name}", kind, default, "Periodic tasks.", _BEAT, old=f"CELERYBEAT_{name.upper()}")
       for name, kind, default in (

@@ -90,9 +90,8 @@ def worker_options(
         raise ImproperlyConfigured(f"the soft time limit ({soft} s) must be below the hard one ({hard} s)")
     at_start = conf["broker_connection_retry_on_startup"]
     # Celery gives up after a hundred attempts, and a broker may be away for longer: only who asks for it gets that.
-    attempts = conf["broker_connection_max_retries"] if conf.is_set("broker_connection_max_retries") else None
+    attempts = _if_set(conf, "broker_connection_max_retries")
     eta_limit = conf["worker_eta_task_limit"]
-    alive = conf["worker_proc_alive_timeout"] if conf.is_set("worker_proc_alive_timeout") else None
     return WorkerOptions(
         hostname=hostname,
         concurrency=concurrency,
@@ -105,7 +104,7 @@ def worker_options(
         max_memory_per_child_hard=_checked("worker_max_memory_per_child_hard", kib, conf),
         async_concurrency=max(1, conf["worker_async_concurrency"]),
         task_max_deliveries=conf["task_max_deliveries"],
-        proc_alive_timeout=alive or _DEFAULT_ALIVE_TIMEOUT,
+        proc_alive_timeout=_if_set(conf, "worker_proc_alive_timeout") or _DEFAULT_ALIVE_TIMEOUT,
         hook_timeout=conf["worker_hook_timeout"],
         shutdown_timeout=conf["worker_shutdown_timeout"],
         soft_shutdown_timeout=conf["worker_soft_shutdown_timeout"] or 0.0,
@@ -113,6 +112,7 @@ def worker_options(
         broker_heartbeat=conf["broker_heartbeat"] or 0.0,
         broker_connection_timeout=conf["broker_connection_timeout"],
         broker_connection_retry_on_startup=conf["broker_connection_retry"] if at_start is None else at_start,
+        wait_when_refused=bool(at_start),
         broker_connection_retry=conf["broker_connection_retry"],
         broker_connection_max_retries=attempts or None,
         delay_queue_type=_one_of(conf, "broker_native_delayed_delivery_queue_type", ("quorum", "classic")),
@@ -129,6 +129,11 @@ def worker_options(
         queues=given["queues"],
         exclude_queues=given["exclude_queues"],
     )
+
+
+def _if_set(conf: Settings, setting: str) -> Any:
+    """A setting's value where somebody has set it; None for its default."""
+    return conf[setting] if conf.is_set(setting) else None
 
 
 def _environment(name: str, default: _N, convert: Callable[[str], _N]) -> _N:

@@ -11,6 +11,8 @@ import resource
 import time
 from typing import TYPE_CHECKING, Any
 
+from turbo.control.registry import NO_REPLY
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -52,9 +54,10 @@ class InspectCommands:
             "active_queues": self.active_queues,
         }
 
-    def ping(self, **_: Any) -> dict[str, str]:
-        """Whether somebody is there."""
-        return {"ok": "pong"}
+    def ping(self, **_: Any) -> Any:
+        """Pong, from a worker that is ready. No answer while it consumes from no queue, or the broker blocks it."""
+        ready = self._parts.link.ready and not self._parts.outages.blocked
+        return {"ok": "pong"} if ready else NO_REPLY
 
     def clock(self, **_: Any) -> dict[str, int]:
         """The logical clock."""
@@ -108,7 +111,8 @@ class InspectCommands:
 
     def active_queues(self, **_: Any) -> list[dict[str, Any]]:
         """The queues that are consumed."""
-        return [_queue(queue) for queue in self._blueprint.queues]
+        consumed = frozenset(self._parts.link.consumed)
+        return [_queue(queue) for queue in self._blueprint.queues if queue.name in consumed]
 
     def stats(self, **_: Any) -> dict[str, Any]:
         """Figures of this worker since its start."""

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from turbo.amqp.topology import Exchange, Queue, queue_arguments
 
 if TYPE_CHECKING:
     from turbo.app.conf import Settings
     from turbo.policy.worker_options import WorkerOptions
+
+_NOT_EXCLUSIVE: Final = (
+    "control_queue_exclusive=False is not followed: RabbitMQ 4.3 and later may refuse a queue that is neither "
+    "exclusive nor durable, so the worker's mailbox is exclusive; control_queue_durable=True makes it durable instead"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,19 +29,25 @@ class ControlOptions:
     serializer: str
     event_exchange: Exchange
     event_serializer: str
+    #: A setting that is not followed, and why; "" when all are.
+    unfollowed: str
     #: Task events are wanted.
     task_events: bool
 
 
 def control_options(conf: Settings, options: WorkerOptions) -> ControlOptions:
-    """Read the settings. Every declaration is as Celery's, which declares the same exchanges and queues."""
+    """Read the settings. Every declaration is as Celery's, which declares the same exchanges and queues.
+
+    But for a mailbox that would be neither durable nor exclusive: RabbitMQ 4.3 and later may forbid it, by closing the
+    connection, so it is made exclusive, and ``unfollowed`` says so.
+    """
     exchange = Exchange(f"{conf['control_exchange']}.pidbox", "fanout", durable=False)
     durable = bool(conf["control_queue_durable"])
     mailbox = Queue(
         f"{options.hostname}.{exchange.name}",
         exchange,
         durable=durable,
-        exclusive=bool(conf["control_queue_exclusive"]) and not durable,
+        exclusive=not durable,
         auto_delete=not durable,
         queue_arguments=queue_arguments(
             expires=conf["control_queue_expires"] or None, message_ttl=conf["control_queue_ttl"] or None
@@ -48,5 +59,6 @@ def control_options(conf: Settings, options: WorkerOptions) -> ControlOptions:
         serializer=conf["task_serializer"],
         event_exchange=Exchange(conf["event_exchange"], "topic"),
         event_serializer=conf["event_serializer"],
+        unfollowed="" if durable or conf["control_queue_exclusive"] else _NOT_EXCLUSIVE,
         task_events=bool(conf["worker_send_task_events"]),
     )

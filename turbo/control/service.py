@@ -72,6 +72,7 @@ class RemoteControl:
             tls=blueprint.tls,
             name=options.hostname,
             connection_timeout=options.broker_connection_timeout,
+            outages=parts.outages,
         )
         self._events = Events(
             loop, self._mailbox, control, self.clock, lambda: {"active": active(), "processed": parts.outcomes.started},
@@ -98,6 +99,8 @@ class RemoteControl:
         """Connect, and wait a moment for it: a worker that says that it is ready should answer."""
         if not self._used:
             return
+        if self._options.unfollowed:
+            logger.warning("%s", self._options.unfollowed)
         await self._mailbox.start()
         if not await self._mailbox.wait_ready(_PATIENCE):
             logger.warning("remote control is not reachable yet; going on without it")

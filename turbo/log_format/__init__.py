@@ -192,8 +192,9 @@ def install(setup: LogSetup, index: int = 0) -> None:
     tasks.addHandler(task_handler)
     tasks.setLevel(setup.level)
     tasks.propagate = False
-    for chatty in ("pika", "asyncio"):
-        logging.getLogger(chatty).setLevel(max(setup.level, logging.WARNING))
+    for chatty in (logging.getLogger("pika"), logging.getLogger("asyncio")):
+        if chatty.level == logging.NOTSET:
+            chatty.setLevel(max(setup.level, logging.WARNING))
     logging.captureWarnings(True)
 
 

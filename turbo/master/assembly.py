@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from turbo.amqp.link import BrokerLink
+from turbo.amqp.outages import Outages
 from turbo.amqp.outbox import Outbox
 from turbo.backends.registry import open_store
 from turbo.master.dispatcher import Dispatcher
@@ -84,10 +85,10 @@ class Parts:
     pool: Pool
     recycling: Recycling
     lost: LostChild
-    poison: Poison
     judge: Judge
     verdicts: Verdicts
     revoking: Revoking
+    outages: Outages
 
 
 def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEventLoop) -> Parts:
@@ -97,7 +98,8 @@ def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEvent
     dispatcher = Dispatcher(
         loop, max_tasks_per_child=options.max_tasks_per_child, async_concurrency=options.async_concurrency
     )
-    outbox = Outbox(blueprint.write_addresses, **_network(blueprint))
+    outages = Outages()
+    outbox = Outbox(blueprint.write_addresses, outages=outages, **_network(blueprint))
     store = open_store(
         blueprint.result_backend,
         blueprint.store_settings,
@@ -118,10 +120,9 @@ def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEvent
     shelf = EtaShelf(loop, intake.due)
     intake.shelve_on(shelf)
     outcomes.shelve_on(shelf)
-    link = _link(blueprint, intake)
+    link = _link(blueprint, intake, outages)
     settlement.settle_through(link)
-    quorum = bool(blueprint.queues) and all(queue.quorum for queue in blueprint.queues)
-    window = Window(link, ledger, dispatcher, shelf, options, quorum=quorum)
+    window = Window(link, ledger, dispatcher, shelf, options)
     pool = _pool(options, spawner, loop, dispatcher, outcomes)
     recycling = _recycling(options, pool)
     outcomes.oversee(recycling)
@@ -138,11 +139,11 @@ def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEvent
     lost.refuses = revoking.refuses
     return Parts(
         ledger, dispatcher, settlement, outbox, store, intake, shelf, twins, outcomes, link, window, pool, recycling,
-        lost, poison, judge, verdicts, revoking,
+        lost, judge, verdicts, revoking, outages,
     )  # fmt: skip
 
 
-def _link(blueprint: Blueprint, intake: Intake) -> BrokerLink:
+def _link(blueprint: Blueprint, intake: Intake, outages: Outages) -> BrokerLink:
     options = blueprint.options
     return BrokerLink(
         blueprint.read_addresses,
@@ -150,6 +151,7 @@ def _link(blueprint: Blueprint, intake: Intake) -> BrokerLink:
         intake,
         prefetch_count=options.concurrency * options.prefetch_multiplier,
         delay_queue_type=options.delay_queue_type,
+        outages=outages,
         **_network(blueprint),
     )
 

@@ -15,12 +15,12 @@ import asyncio
 import logging
 import os
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from turbo.log_format.saying import say
 from turbo.master import os_signals, supervision
 from turbo.master.assembly import assemble
+from turbo.master.broker_patience import BrokerPatience
 from turbo.policy import shutdown_lines
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.worker_lifecycle import Phase, Request, on_request
@@ -74,9 +74,9 @@ class Master:
         self.pool, self.window, self.recycling = parts.pool, parts.window, parts.recycling
         self.pool.on_fatal = self._die
         self.pool.on_spawner_gone = self._spawner_gone
-        self.link.dialer.on_failure = self._broker_refused
-        if not self._options.broker_connection_retry:
-            self.link.dialer.on_lost = partial(self._give_the_broker_up, "broker_connection_retry=False")
+        names = [queue.name for queue in blueprint.queues]
+        brokers = len(blueprint.read_addresses)
+        self._patience = BrokerPatience(self.link, self._options, self, addresses=brokers, queues=names)
         self._purge = self._options.purge
         self._companions: list[Companion] = []
 
@@ -109,10 +109,7 @@ class Master:
 
     async def _announce(self) -> None:
         """Log that the worker is ready once it consumes and a child serves; give up if told not to retry."""
-        patient = self._options.broker_connection_retry_on_startup
-        timeout = None if patient else 3 * self._options.broker_connection_timeout
-        if not await self.link.wait_ready(timeout):
-            self._not_at_start()
+        if not await self._patience.wait_for_queues():
             return
         if self._purge:
             count = await self.link.purge()
@@ -178,20 +175,17 @@ class Master:
         self.phase = max(self.phase, Phase.WARM)
         self._stop_wanted.set()
 
-    def _not_at_start(self) -> None:
-        self._die(ConnectionError(f"no broker could be reached at start: {self.link.last_error}"))
+    @property
+    def starting(self) -> bool:
+        """Whether the worker has not been ready yet."""
+        return self.phase is Phase.STARTING
 
-    def _broker_refused(self, failures: int) -> None:
-        """One more attempt to reach the broker has failed."""
-        at_start = self.phase is Phase.STARTING and not self._options.broker_connection_retry_on_startup
-        if at_start and failures >= len(self.blueprint.read_addresses):
-            self._not_at_start()
-            return
-        most = self._options.broker_connection_max_retries
-        if most is not None and failures > most:
-            self._give_the_broker_up(f"broker_connection_max_retries={most}")
+    def end_at_start(self, error: Exception, code: int) -> None:
+        """End now with ``code``: there is no broker to work for."""
+        self._die(error)
+        self.exit_code = code
 
-    def _give_the_broker_up(self, why: str) -> None:
+    def give_the_broker_up(self, why: str) -> None:
         """The settings forbid to wait for it: finish what runs, then end as one that has failed."""
         if self.phase in (Phase.STARTING, Phase.RUNNING):
             logger.critical("The worker does not wait for the broker any longer: %s", why)
@@ -237,9 +231,6 @@ class Master:
 
     def _hand_back(self, delivery: Delivery) -> None:
         """Give an unstarted message back to its queue, without a penalty."""
-        if delivery.acked:
-            self.parts.poison.return_unrun(delivery)
-            return
         if delivery.epoch == self.ledger.epoch:
             self.link.requeue(delivery.epoch, delivery.tag)
         delivery.move(State.SETTLED)

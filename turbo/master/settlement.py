@@ -174,10 +174,9 @@ class Settlement:
     def still_ours(self, delivery: Delivery) -> bool:
         """Whether a delivery that did not start, and is with no child any more, may wait here for another.
 
-        One of a lost connection may not: the broker has it again. It ends here, and its copies may run. What was
-        acknowledged is nobody else's.
+        One of a lost connection may not: the broker has it again. It ends here, and its copies may run.
         """
-        if delivery.acked or delivery.epoch == self._ledger.epoch:
+        if delivery.epoch == self._ledger.epoch:
             return True
         self._end_void(delivery)
         return False

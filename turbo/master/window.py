@@ -37,8 +37,6 @@ class Window:
         dispatcher: Dispatcher,
         shelf: EtaShelf,
         options: WorkerOptions,
-        *,
-        quorum: bool,
     ) -> None:
         self._link = link
         self._ledger = ledger
@@ -46,9 +44,6 @@ class Window:
         self._shelf = shelf
         self._options = options
         self.floor = options.concurrency * options.prefetch_multiplier
-        ceiling = prefetch.CEILING_QUORUM if quorum else prefetch.CEILING_CLASSIC
-        self._ceiling = (options.prefetch_ceiling or ceiling) if options.adaptive_prefetch else self.floor
-        self._pause = prefetch.PAUSE_QUORUM if quorum else prefetch.PAUSE_CLASSIC
         self._first = True
         self._swapped = 0.0
         self._wanted = 0.0
@@ -78,10 +73,14 @@ class Window:
 
     def _facts(self, now: float) -> prefetch.WindowFacts:
         waiting = len(self._ledger)
+        # Asked each time: what kind a queue is the broker says only once it is declared.
+        quorum = self._link.refusals.is_quorum(*self._link.consumed)
+        ceiling = prefetch.CEILING_QUORUM if quorum else prefetch.CEILING_CLASSIC
+        adaptive = self._options.adaptive_prefetch
         return prefetch.WindowFacts(
             current=self._link.window,
             floor=self.floor,
-            ceiling=self._ceiling,
+            ceiling=(self._options.prefetch_ceiling or ceiling) if adaptive else self.floor,
             runtime=self._dispatcher.estimate_ns / 1e9,
             concurrency=self._options.concurrency,
             held=min(len(self._shelf), self._options.eta_task_limit),
@@ -89,6 +88,6 @@ class Window:
             byte_budget=_BYTE_BUDGET,
             since_swap=now - self._swapped,
             since_wanted=now - self._wanted,
-            pause=self._pause,
+            pause=prefetch.PAUSE_QUORUM if quorum else prefetch.PAUSE_CLASSIC,
             first=self._first,
         )

@@ -44,6 +44,8 @@ class WorkerOptions:
     broker_heartbeat: float = 120.0
     broker_connection_timeout: float = 4.0
     broker_connection_retry_on_startup: bool = True
+    #: A start goes on while the broker answers and refuses the login, the virtual host or every queue.
+    wait_when_refused: bool = False
     #: A lost broker is waited for; otherwise the worker ends.
     broker_connection_retry: bool = True
     #: Failed attempts in a row after which the worker ends; None: it tries for ever.

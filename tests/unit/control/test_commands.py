@@ -181,7 +181,7 @@ class Mailbox:
         self.sent.append(routing_key)
 
 
-OPTIONS = ControlOptions(None, frozenset(), "json", Exchange("celeryev", "topic"), "json", task_events=False)
+OPTIONS = ControlOptions(None, frozenset(), "json", Exchange("celeryev", "topic"), "json", "", task_events=False)
 
 
 def _events(interval: float | None) -> tuple[Events, Loop, Mailbox]:

@@ -20,10 +20,12 @@ def test_the_settings_of_its_queue() -> None:
     mailbox = options(control_exchange="mine", control_queue_ttl=5, control_queue_expires=0).mailbox
     assert mailbox is not None
     assert (mailbox.name, mailbox.queue_arguments) == ("one@here.mine.pidbox", {"x-message-ttl": 5_000})
-    shared = options(control_queue_exclusive=False).mailbox
-    assert shared is not None and not shared.exclusive
-    durable = options(control_queue_durable=True).mailbox
-    assert durable is not None
+    shared = options(control_queue_exclusive=False)
+    assert shared.mailbox is not None and shared.mailbox.exclusive, "RabbitMQ may refuse one that is not"
+    assert "control_queue_exclusive=False is not followed" in shared.unfollowed
+    found = options(control_queue_durable=True, control_queue_exclusive=False)
+    durable = found.mailbox
+    assert durable is not None and found.unfollowed == options().unfollowed == ""
     assert (durable.exclusive, durable.durable, durable.auto_delete) == (False, True, False)
 
 

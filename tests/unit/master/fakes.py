@@ -131,8 +131,7 @@ class Ring:
         self.staged: list[int] = []
         self.unclaimed: deque[int] = deque()
         self.claimed: int | None = None
-        #: It has reported STARTED; it has entered the body.
-        self.begun = self.entered = False
+        self.begun = False
         self.outcomes: list[tuple[int, int, bytes]] = []
 
     def stage(self, kind: int, parts: Sequence[bytes]) -> int:
@@ -159,8 +158,7 @@ class Ring:
         claimed = self.claimed if self.claimed not in ended else None
         begun = self.begun and claimed is not None
         left = () if claimed is None else (claimed,)
-        entered = claimed or 0 if self.entered else 0
-        return PostMortem(self.drain(), list(self.unclaimed), claimed, begun, entered, 0, left, None)
+        return PostMortem(self.drain(), list(self.unclaimed), claimed, begun, left, None)
 
 
 @dataclass

@@ -98,8 +98,6 @@ class LedgerMachine(RuleBasedStateMachine):
         retries = LostRetries(settlement, verdicts, judge)
         self.lost = LostChild(self.dispatcher, self.outcomes, settlement, verdicts, judge, poison, retries)
         self.sent: list[Message] = []
-        #: Ids that a child has said to have accepted; how often each body was entered.
-        self.accepted: set[str] = set()
         self.starts: Counter[str] = Counter()
         self.died_started: Counter[str] = Counter()
         self.died_unstarted: Counter[str] = Counter()
@@ -171,7 +169,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def claim(self, index: int) -> None:
         ring: Any = self.children[index].link
         if ring.claimed is None and ring.unclaimed:
-            ring.claimed, ring.begun, ring.entered = ring.unclaimed.popleft(), False, False
+            ring.claimed, ring.begun = ring.unclaimed.popleft(), False
 
     @rule(index=one_child)
     def start(self, index: int) -> None:
@@ -187,24 +185,15 @@ class LedgerMachine(RuleBasedStateMachine):
             self._report(child, Verb.REJECT, Ending.INVALID)
             self.ended.add(identifier)
             return
-        self.accepted.add(identifier)
+        self.starts[identifier] += 1
         early = not TASKS[task].acks_late
         ring.outcomes.append((frames.STARTED, ring.claimed, frames.STARTED_EARLY if early else frames.STARTED_LATE))
-
-    @rule(index=one_child)
-    def enter(self, index: int) -> None:
-        """The child enters the body of what it has accepted."""
-        child = self.children[index]
-        ring: Any = child.link
-        if ring.claimed is not None and ring.begun and not ring.entered:
-            ring.entered = True
-            self.starts[self._facts(child.assigned[ring.claimed])[0]] += 1
 
     @rule(index=one_child)
     def publish(self, index: int) -> None:
         child = self.children[index]
         ring: Any = child.link
-        if self._running(index):
+        if self._running(ring):
             request = frames.PublishRequest("", "elsewhere", b"h", b"b", False)
             ring.outcomes.append((frames.PUBLISH, ring.claimed, b"".join(frames.pack_publish(request))))
 
@@ -213,7 +202,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """The task stores that it is tried again, sends its next attempt and ends."""
         child = self.children[index]
         ring: Any = child.link
-        if not self._running(index):
+        if not self._running(ring):
             return
         identifier, task, _ = self._facts(child.assigned[ring.claimed])
         self.ended.add(identifier)
@@ -226,7 +215,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def end(self, index: int, ending: Ending) -> None:
         child = self.children[index]
         ring: Any = child.link
-        if not self._running(index):
+        if not self._running(ring):
             return
         identifier, task, _ = self._facts(child.assigned[ring.claimed])
         options = TASKS[task]
@@ -257,8 +246,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.dispatcher.remove_child(child)
         child.kill_reason, child.verdict, child.exit_status = reason, 1, -9
         if ring.claimed is not None:
-            told = ring.entered or reason == "time_limit"  # a limit ends its task also before the body
-            deaths = self.died_started if told else self.died_unstarted
+            deaths = self.died_started if ring.begun else self.died_unstarted
             deaths[self._facts(child.assigned[ring.claimed])[0]] += 1
         self.children[index] = self._child(index)
         self.dying.append(child) if reason else self._bury(child)
@@ -281,16 +269,13 @@ class LedgerMachine(RuleBasedStateMachine):
         self.dispatcher.remove_child(child)
         self.dispatcher.add_child(child)
 
-    def _running(self, index: int) -> bool:
-        """Whether the child is in a body; it enters the one that it has accepted."""
-        self.enter(index)
-        ring: Any = self.children[index].link
-        return ring.claimed is not None and bool(ring.entered)
+    def _running(self, ring: Any) -> bool:
+        return ring.claimed is not None and ring.begun
 
     def _report(self, child: ChildProcess, verb: Verb, ending: Ending, document: bytes = b"") -> None:
         ring: Any = child.link
         ring.outcomes.append((frames.DONE, ring.claimed, done_record(verb, ending, document)))
-        ring.claimed, ring.begun, ring.entered = None, False, False
+        ring.claimed, ring.begun = None, False
 
     def _facts(self, delivery: Delivery) -> tuple[str, str, int]:
         headers: Any = decode_header(delivery.header)[0].headers
@@ -327,7 +312,7 @@ class LedgerMachine(RuleBasedStateMachine):
         done(answer)
         # An early one that has started is acknowledged whatever comes of it, and so is its copy after a lost session.
         # One that will never be stored ends as failed, by the table of acknowledgements.
-        if answer is StoreOutcome.FAILED and not (write.task_id.startswith("early") and write.task_id in self.accepted):
+        if answer is StoreOutcome.FAILED and not (write.task_id.startswith("early") and self.starts[write.task_id]):
             assert write.task_id not in [m.id for m in self.broker.acked[before:]], "acknowledged, and not stored"
         self.dispatcher.balance()
 

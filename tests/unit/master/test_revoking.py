@@ -79,7 +79,7 @@ class RevokingMachine(LedgerMachine):
         claimed = 0
         for child in (*self.children, *self.dying):
             ring: Any = child.link
-            if ring.claimed is not None and not ring.entered:
+            if ring.claimed is not None and not ring.begun:
                 headers: Any = decode_header(child.assigned[ring.claimed].header)[0].headers
                 claimed += headers["id"] == identifier
         self.allowed[identifier] = max(self.allowed.get(identifier, 0), self.starts[identifier] + claimed)
