@@ -6,10 +6,11 @@ the reply, at once or as a coroutine. What asks the app itself is in ``control.a
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from turbo.control.registry import NO_REPLY
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from turbo.master.assembly import Blueprint, Parts
     from turbo.policy.revoked import Revoked
     from turbo.protocol.clock import LogicalClock
+
+#: Messages looked at before the loop gets a turn.
+_SLICE: Final = 200
 
 
 class InspectCommands:
@@ -93,17 +97,19 @@ class InspectCommands:
         """What waits for its time."""
         return await self._view.scheduled_rows()
 
-    def query_task(self, ids: str | Sequence[str], **_: Any) -> dict[str, tuple[str, dict[str, Any] | None]]:
+    async def query_task(self, ids: str | Sequence[str], **_: Any) -> dict[str, tuple[str, dict[str, Any] | None]]:
         """State and row of each of these tasks that is here."""
         wanted = {ids} if isinstance(ids, str) else set(ids)
         id_of = self._parts.revoking.id_of
         view, found = self._view, {}
-        for delivery in view.scheduled():
-            if (name := id_of(delivery)) in wanted:
-                found[name] = ("scheduled", view.row(delivery))
-        for delivery in view.reserved():
-            if (name := id_of(delivery)) in wanted:
-                found[name] = ("reserved", view.row(delivery))
+        looked = 0
+        for state, deliveries in (("scheduled", view.scheduled()), ("reserved", view.reserved())):
+            for delivery in deliveries:
+                if (name := id_of(delivery)) in wanted:
+                    found[name] = (state, view.row(delivery))
+                looked += 1
+                if looked % _SLICE == 0:
+                    await asyncio.sleep(0)
         for delivery, child, seq in view.running():
             if (name := id_of(delivery)) in wanted:
                 found[name] = ("active", view.row(delivery, child, seq))

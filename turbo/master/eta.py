@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from turbo.master.inflight import Delivery
 
 _LONGEST_NAP = 60.0
+#: So many that are due are handed on before the loop has a turn: each may have expired or been revoked meanwhile.
+_AT_ONCE = 100
 
 
 class EtaShelf:
@@ -79,7 +81,7 @@ class EtaShelf:
         self._timer = None
         now = time.time()
         due: list[Delivery] = []
-        while self._heap and self._heap[0][0] <= now:
+        while self._heap and self._heap[0][0] <= now and len(due) < _AT_ONCE:
             delivery = heapq.heappop(self._heap)[2]
             self._held -= 1
             if delivery.state is State.HELD:

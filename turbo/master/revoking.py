@@ -5,6 +5,9 @@ about each message while anything is revoked at all. After it: the judge, which 
 which acknowledges; ``master.pool`` for a running task. ``policy.revoked`` remembers. A message that a child has
 claimed a moment ago is looked at again until it is known whether the task began.
 
+All that waits here is looked at, and discarded, in slices. While the looking takes more than one, nothing is handed
+out, and what children had not claimed is queued again: what was revoked does not begin meanwhile.
+
 A task is terminated by the signal that was asked for. A child that is still there after :data:`MERCY` is killed: a task
 that holds the signal off must not keep its slot.
 """
@@ -16,6 +19,7 @@ import logging
 import signal
 from typing import TYPE_CHECKING, Final
 
+from turbo.master.slices import SLICE, Slices
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.settling import Ending
 from turbo.protocol.peek import task_id
@@ -42,7 +46,40 @@ logger = logging.getLogger("celery.worker.request")
 MERCY: Final = 5.0
 #: Seconds between looks at messages that a child is just taking on.
 _LOOK_AGAIN: Final = 0.01
+#: Messages discarded in one slice; each takes about a tenth of a millisecond.
+_AT_ONCE: Final = 100
+#: Ids noted in one slice.
+_IDS_AT_ONCE: Final = 2_000
+#: More of them waiting than this are looked at in several slices.
+_FEW: Final = 500
+#: Why the dispatcher is paused meanwhile.
+_REASON: Final = "revoking"
 _WAITING: Final = frozenset({State.READY, State.HELD, State.DISPATCHED})
+
+
+class Sweep:
+    """One way through all that waits here, which goes on by itself."""
+
+    def __init__(self) -> None:
+        #: The ids that were asked for and found; complete when it has ended.
+        self.found: list[str] = []
+        self._slices: Slices | None = None
+
+    def begin(self, slices: Slices) -> Sweep:
+        """Note what carries it on."""
+        self._slices = slices
+        return self
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has ended."""
+        return self._slices is not None and self._slices.finished
+
+    async def wait(self) -> list[str]:
+        """Return the ids that were found, when it has ended."""
+        if self._slices is not None:
+            await self._slices.wait()
+        return self.found
 
 
 class Revoking:
@@ -75,6 +112,8 @@ class Revoking:
         self._judge = judge
         #: Deliveries that a child may have begun, and the signal to end them by; None only keeps them from beginning.
         self._claimed: dict[Delivery, int | None] = {}
+        #: Sweeps that keep the dispatcher from handing out.
+        self._holding = 0
 
     # -- asked by others ---------------------------------------------------------------------------------
 
@@ -85,27 +124,25 @@ class Revoking:
         self._discard(delivery)
         return True
 
-    def revoke(self, task_ids: Iterable[str]) -> list[str]:
-        """Remember these ids and discard what waits here of them; the ids found waiting."""
-        wanted = set(task_ids)
-        self.revoked.add(wanted, self._loop.time())
-        return self._sweep(None, wanted)
+    def revoke(self, task_ids: Iterable[str]) -> Sweep:
+        """Remember these ids and discard what waits here of them; the sweep finds those that waited."""
+        wanted = task_ids if isinstance(task_ids, set) else set(task_ids)
+        return self._begin(None, wanted)
 
-    def revoke_stamps(self, stamps: dict[str, object]) -> None:
+    def revoke_stamps(self, stamps: dict[str, object]) -> Sweep:
         """The same by stamped headers. Raises ValueError when too many are revoked."""
         self.revoked.add_stamps(stamps)
-        self._sweep(None)
+        return self._begin(None, set())
 
-    def terminate(self, task_ids: Iterable[str], number: int) -> list[str]:
-        """Revoke, and end the tasks of these ids that run here by the signal ``number``; the ids found here."""
-        wanted = set(task_ids)
-        self.revoked.add(wanted, self._loop.time())
-        found = self._sweep(number, wanted)
+    def terminate(self, task_ids: Iterable[str], number: int) -> Sweep:
+        """Revoke, and end the tasks of these ids that run here by the signal ``number``; the sweep finds both."""
+        wanted = task_ids if isinstance(task_ids, set) else set(task_ids)
+        sweep = self._begin(number, wanted)
         for child, seq, delivery in list(self.running()):
             if (name := self.id_of(delivery)) in wanted:
-                found.append(name)
+                sweep.found.append(name)
                 self._end(child, seq, name, number)
-        return found
+        return sweep
 
     def terminate_stamped(self, stamps: dict[str, object], number: int) -> dict[str, list[object]]:
         """End the running tasks that carry a stamp revoked before; the stamps by which they were found."""
@@ -157,16 +194,52 @@ class Revoking:
         self._outcomes.endings[Ending.REVOKED] += 1
         self._judge.revoked(delivery, "revoked", functools.partial(self._settlement.finish, delivery))
 
-    def _sweep(self, number: int | None, wanted: set[str] | None = None) -> list[str]:
-        """Discard everything revoked that waits here; return the ids of ``wanted`` that were found waiting."""
-        hits = {d for d in self._ledger if d.state in _WAITING and self._is_revoked(d)}
-        found = [name for delivery in hits if (name := self.id_of(delivery)) in (wanted or ())]
-        for delivery in self._pick(hits):
-            self._discard(delivery)
-        for delivery in hits:
-            if delivery.state is State.DISPATCHED:
-                self._watch(delivery, number if wanted and self.id_of(delivery) in wanted else None)
-        return found
+    def _begin(self, number: int | None, wanted: set[str]) -> Sweep:
+        sweep = Sweep()
+        return sweep.begin(Slices(self._loop, self._sweep(sweep.found, number, wanted)))
+
+    def _sweep(self, found: list[str], number: int | None, wanted: set[str]) -> Iterator[int]:
+        """Revoke ``wanted``, discard everything revoked that waits here, and note those of ``wanted`` among it."""
+        held = len(self._ledger) > _FEW or len(wanted) > _IDS_AT_ONCE
+        if held:
+            self._hold()
+        try:
+            # Of more than are remembered the last ones are.
+            ids, now = list(wanted)[-self.revoked.most :], self._loop.time()
+            for start in range(0, len(ids), _IDS_AT_ONCE):
+                self.revoked.add(ids[start : start + _IDS_AT_ONCE], now)
+                yield SLICE if held else 0
+            waiting, hits = list(self._ledger), []
+            for delivery in waiting:
+                if delivery.state in _WAITING and (self._is_revoked(delivery) or self.id_of(delivery) in wanted):
+                    hits.append(delivery)
+                    if (name := self.id_of(delivery)) in wanted:
+                        found.append(name)
+                yield 1
+            picked = self._pick(set(hits))
+            for delivery in hits:
+                if delivery.state is State.DISPATCHED:
+                    self._watch(delivery, number if self.id_of(delivery) in wanted else None)
+        finally:
+            if held:
+                self._release()
+        for count, delivery in enumerate(picked):
+            if count and count % _AT_ONCE == 0:
+                yield SLICE
+            # They are nowhere but here by now: whoever lost the connection could not tell them.
+            if self._settlement.still_ours(delivery):
+                self._discard(delivery)
+
+    def _hold(self) -> None:
+        """Let nothing begin until the sweep has seen everything."""
+        self._holding += 1
+        self._dispatcher.pause(_REASON)
+        self._dispatcher.resubmit(self._dispatcher.withdraw())
+
+    def _release(self) -> None:
+        self._holding -= 1
+        if not self._holding:
+            self._dispatcher.resume(_REASON)
 
     def _pick(self, hits: set[Delivery]) -> list[Delivery]:
         """Take these out of wherever they wait; what a child has claimed stays."""
@@ -191,13 +264,11 @@ class Revoking:
         for delivery, number in claimed.items():
             if delivery.state is State.DISPATCHED:
                 self._watch(delivery, number)
-            elif delivery.state in _WAITING:
-                for picked in self._pick({delivery}):
-                    self._discard(picked)
-            elif delivery.state is State.STARTED and number is not None:
-                for child, seq, running in list(self.running()):
-                    if running is delivery:
-                        self._end(child, seq, self.id_of(delivery), number)
+        for picked in self._pick({delivery for delivery in claimed if delivery.state in _WAITING}):
+            self._discard(picked)
+        for child, seq, running in list(self.running()):
+            if (signum := claimed.get(running)) is not None:
+                self._end(child, seq, self.id_of(running), signum)
 
     def _end(self, child: ChildProcess, seq: int, name: str, number: int) -> None:
         logger.info("Terminating %s (%s)", name, number)

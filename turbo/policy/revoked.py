@@ -7,10 +7,11 @@ record for ever.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 #: Ids remembered at once.
 MOST: Final = 50_000
@@ -29,9 +30,9 @@ class Revoked:
         """``most`` ids, each for ``span`` seconds; 0 seconds is for ever."""
         self._most = most
         self._span = span
-        #: In the order of their revoking.
-        self._times: dict[str, float] = {}
-        self._stamps: dict[str, list[Any]] = {}
+        #: In the order of their revoking. A plain dict finds its first key by a search through all that were taken out.
+        self._times: OrderedDict[str, float] = OrderedDict()
+        self._stamps: dict[str, _Values] = {}
         self.any = False
 
     def __contains__(self, task_id: str) -> bool:
@@ -40,21 +41,27 @@ class Revoked:
     def __len__(self) -> int:
         return len(self._times)
 
-    def add(self, task_ids: Iterable[str], now: float) -> None:
-        """Revoke; an id that is revoked again counts from now."""
-        for task_id in task_ids:
-            self._times.pop(task_id, None)
-            self._times[task_id] = now
+    def add(self, task_ids: Collection[str], now: float) -> None:
+        """Revoke; an id that is revoked again counts from now. Of more than are remembered at once the last ones count.
+
+        So this takes no longer for a message of any size than for one of that many ids.
+        """
+        times = self._times
+        for task_id in list(task_ids)[-self._most :] if len(task_ids) > self._most else task_ids:
+            times[task_id] = now
+            times.move_to_end(task_id)
         self.purge(now)
 
     def purge(self, now: float) -> None:
         """Forget what is too old or too much."""
-        times = self._times
-        while times:
-            oldest = next(iter(times))
-            if len(times) <= self._most and not (self._span and times[oldest] + self._span <= now):
+        times, surplus = self._times, len(self._times) - self._most
+        gone: list[str] = []
+        for task_id, when in times.items():
+            if len(gone) >= surplus and not (self._span and when + self._span <= now):
                 break
-            del times[oldest]
+            gone.append(task_id)
+        for task_id in gone:
+            del times[task_id]
         self._note()
 
     def ids(self) -> list[str]:
@@ -64,11 +71,16 @@ class Revoked:
     def add_stamps(self, stamps: Mapping[str, Any]) -> None:
         """Revoke by stamps: values by the name of the header. Raises ValueError when there are too many."""
         new = {name: value if isinstance(value, list) else [value] for name, value in stamps.items()}
-        if sum(map(len, (*self._stamps.values(), *new.values()))) > MOST_STAMPS:
+        if sum(map(len, self._stamps.values())) + sum(map(len, new.values())) > MOST_STAMPS:
             raise ValueError(f"more than {MOST_STAMPS} stamps would be revoked")
         for name, values in new.items():
-            self._stamps.setdefault(name, []).extend(values)
+            self._stamps.setdefault(name, _Values()).add(values)
         self._note()
+
+    @property
+    def most(self) -> int:
+        """Ids that are remembered at once."""
+        return self._most
 
     @property
     def has_stamps(self) -> bool:
@@ -89,3 +101,31 @@ class Revoked:
 
     def _note(self) -> None:
         self.any = bool(self._times or self._stamps)
+
+
+class _Values:
+    """The values revoked of one stamp: found by a look, whatever their number, but for those that have no hash."""
+
+    __slots__ = ("_found", "_others", "_size")
+
+    def __init__(self) -> None:
+        self._found: set[Any] = set()
+        self._others: list[Any] = []
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __contains__(self, value: object) -> bool:
+        try:
+            return value in self._found
+        except TypeError:
+            return value in self._others
+
+    def add(self, values: Iterable[Any]) -> None:
+        for value in values:
+            self._size += 1
+            try:
+                self._found.add(value)
+            except TypeError:
+                self._others.append(value)

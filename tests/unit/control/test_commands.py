@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from turbo import Turbo
 from turbo.amqp.topology import Exchange, Queue
 from turbo.app.conf import Settings
+from turbo.control import task_commands
 from turbo.control.app_commands import Command, NativeCommands, NoSuchCommandError
 from turbo.control.events import Events
 from turbo.control.options import ControlOptions, control_options
@@ -66,6 +68,7 @@ class Revoking:
     def __init__(self, running: Sequence[str] = ()) -> None:
         self._running = running
         self.waiting: list[str] = []
+        self.finished = True
         self.told: list[tuple[str, Any]] = []
 
     def running(self) -> list[tuple[None, int, str]]:
@@ -74,16 +77,24 @@ class Revoking:
     def id_of(self, delivery: str) -> str:
         return delivery
 
-    def revoke(self, ids: set[str]) -> list[str]:
+    def revoke(self, ids: set[str]) -> Any:
         self.told.append(("revoke", ids))
-        return [name for name in self.waiting if name in ids]
+        return self._swept([name for name in self.waiting if name in ids])
 
-    def terminate(self, ids: set[str], number: int) -> list[str]:
+    def terminate(self, ids: set[str], number: int) -> Any:
         self.told.append(("terminate", (ids, number)))
-        return [name for name in self._running if name in ids]
+        return self._swept([name for name in self._running if name in ids])
 
-    def revoke_stamps(self, stamps: dict[str, Any]) -> None:
+    def revoke_stamps(self, stamps: dict[str, Any]) -> Any:
         self.told.append(("stamps", stamps))
+        return self._swept([])
+
+    def _swept(self, found: list[str]) -> Any:
+        async def wait() -> list[str]:
+            await asyncio.sleep(0)
+            return found
+
+        return SimpleNamespace(found=found, finished=self.finished, wait=wait)
 
     def terminate_stamped(self, stamps: dict[str, Any], number: int) -> dict[str, list[Any]]:
         return {"batch": ["b1"]} if "batch" in stamps else {}
@@ -125,6 +136,44 @@ def test_the_reply_waits_until_the_app_has_marked_what_is_not_here() -> None:
         assert await answer == {"ok": "tasks {'a'} flagged as revoked"}
 
     asyncio.run(told_at_last())
+
+
+def test_a_sweep_that_takes_longer_is_waited_for() -> None:
+    async def asked() -> None:
+        commands, revoking, told = _commands(["a"])
+        revoking.finished, revoking.waiting = False, ["b"]
+        reply: Any = commands.revoke(["a", "b", "c"])
+        assert told == []
+        assert "'c'" in (await reply)["ok"]
+        assert told == [["c"]], "not what runs, nor what waits here"
+        ended: Any = commands.terminate("TERM", ["a", "c"])
+        assert await ended == {"ok": "terminate: a"}
+        stamped: Any = commands.revoke_by_stamped_headers({"batch": "b1"})
+        assert "flagged" in (await stamped)["ok"]
+
+    asyncio.run(asked())
+
+
+@pytest.mark.row("RC16")
+def test_many_ids_are_worked_on_in_slices_between_which_the_loop_works() -> None:
+    ids = [f"id-{number}" for number in range(30_000)]
+
+    async def turns() -> tuple[int, dict[str, str]]:
+        commands, revoking, told = _commands()
+        reply: Any = asyncio.ensure_future(commands.revoke(ids))  # type: ignore[arg-type]
+        count = 0
+        while not reply.done():
+            await asyncio.sleep(0)
+            count += 1
+        assert revoking.told == [("revoke", set(ids))]
+        assert sorted(name for part in told for name in part) == sorted(ids)
+        assert max(map(len, told)) <= task_commands._TOLD
+        return count, reply.result()
+
+    count, reply = asyncio.run(turns())
+    assert count >= 2 * len(ids) // task_commands._SLICE + len(ids) // task_commands._TOLD
+    assert reply["ok"].startswith("tasks {'id-") and reply["ok"].endswith("'} flagged as revoked")
+    assert set(reply["ok"][len("tasks {") : -len("} flagged as revoked")].split(", ")) == {repr(each) for each in ids}
 
 
 @pytest.mark.row("RC16", "RC17", "TM10")

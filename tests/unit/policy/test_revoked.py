@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,6 +73,47 @@ def test_stamps() -> None:
     assert revoked.stamp_of([], {"batch": "b1"}) is None
     assert revoked.stamp_of(None, None) is None
     assert revoked.stamp_of(["batch"], {"batch": "b3"}) is None
+
+
+class Counted(str):
+    """An id that counts how often anybody asks for its hash: once or twice for each look at a table."""
+
+    looks = 0
+
+    def __hash__(self) -> int:
+        Counted.looks += 1
+        return super().__hash__()
+
+    __eq__ = str.__eq__
+
+
+@pytest.mark.parametrize("count", [1_000, 300_000])
+def test_the_work_of_one_message_is_bounded(count: int) -> None:
+    ids = [Counted(number) for number in range(count)]
+    revoked = Revoked(most=1_000)
+    Counted.looks = 0
+    revoked.add(ids, 0.0)
+    assert len(revoked) == 1_000
+    assert ids[-1] in revoked
+    assert Counted.looks < 8 * 1_000
+    Counted.looks = 0
+    revoked.purge(1e9)
+    assert not revoked.any
+    assert Counted.looks < 8 * 1_000
+    # A plain dict finds its first key by a search through the places of all that were taken out before.
+    assert isinstance(revoked._times, OrderedDict)
+
+
+def test_stamps_of_any_number_and_kind_are_found_by_one_look() -> None:
+    revoked = Revoked()
+    values = [Counted(number) for number in range(5_000)]
+    revoked.add_stamps({"batch": [*values, ["no", "hash"]]})
+    Counted.looks = 0
+    for number in range(100):
+        assert revoked.stamp_of(["batch"], {"batch": Counted(number)}) == {"batch": str(number)}
+    assert Counted.looks < 500
+    assert revoked.stamp_of(["batch"], {"batch": [["no", "hash"]]}) == {"batch": ["no", "hash"]}
+    assert revoked.stamp_of(["batch"], {"batch": [["other"]]}) is None
 
 
 def test_stamps_are_bounded() -> None:
