@@ -152,9 +152,6 @@ class AdoptedExecutor:
             failpoint.hit("child.started_sent")
         self._run(seq, began, message, plan, request)
         self._link.page.finished()
-        if self._link.detached:
-            # A body forked and came back in the grandchild as well; only one process may go on with the rings.
-            os._exit(0)
 
     @property
     def has_room(self) -> bool:

@@ -104,6 +104,7 @@ class Coroutines:
 
         def limited(body: Coroutine[Any, Any, Any]) -> Awaitable[Any]:
             nonlocal timer
+            self._link.page.begin_coroutine(run.seq)
             guarded = Limited(body)
             task = asyncio.current_task()
             if soft_limit is not None and task is not None:

@@ -109,7 +109,7 @@ class Endings:
 
     def raised(self, run: Run, error: BaseException) -> Asked | None:
         """The body raised: by what, its outcome is known."""
-        self._link.page.leave_body()
+        self._link.page.end_body(run.seq, coroutine=run.plan.is_coroutine)
         if isinstance(error, Retry):
             return self._retried(run, error)
         if isinstance(error, Ignore):

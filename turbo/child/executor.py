@@ -114,9 +114,6 @@ class NativeExecutor:
         finally:
             current.pop(token)
             self._link.page.finished()
-        if self._link.detached:
-            # A body forked and came back in the grandchild as well; only one process may go on with the rings.
-            os._exit(0)
 
     @property
     def has_room(self) -> bool:
@@ -202,6 +199,8 @@ class NativeExecutor:
         message, plan = run.message, run.plan
         soft = self._acceptance.admit(run.seq, message.timelimit, plan.options, early=plan.early, tell=plan.own_request)
         self._link.signal()
+        if failpoint.ENABLED:
+            failpoint.hit("child.admitted_sent")
         self._coroutines.begin(run, soft)
 
     # -- the body ----------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import setproctitle
 from turbo import current, log_format, signals
 from turbo.child import loop
 from turbo.child.executor import NativeExecutor
+from turbo.child.forked import UsualSignals
 from turbo.child.reporting import Reporter
 from turbo.child.time_limits import SoftLimit
 from turbo.ring.link import ChildLink
@@ -49,6 +50,7 @@ def child_main(hostname: str, make_executor: ExecutorMaker) -> Callable[[ChildBo
         _ignore_group_signals(link.page)
         soft = SoftLimit(link.page)
         soft.install()
+        UsualSignals().register()
         executor = make_executor(boot, link, soft)
         link.page.hello(os.getpid())
         loop.run(link, executor)

@@ -20,8 +20,10 @@ code, is left to the hard limit.
 from __future__ import annotations
 
 import signal
+import sys
 from typing import TYPE_CHECKING, Any
 
+from turbo.child import forked
 from turbo.exceptions import SoftTimeLimitExceeded
 
 if TYPE_CHECKING:
@@ -67,13 +69,17 @@ class SoftLimit:
         raise self.error
 
     def call(self, seq: int, body: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Run a body that the soft limit of ``seq`` may interrupt."""
+        """Run a body that the soft limit of ``seq`` may interrupt; if its child dies now, it has begun."""
         self._masked = self._deferred = 0
         try:
             self._armed = seq
+            self._page.begin_body(seq)
             return body(*args, **kwargs)
         finally:
             self._armed = 0
+            if self._page.detached:
+                # The body forked and came back in the new process as well; only one may go on with the rings.
+                forked.leave(sys.exc_info()[1])
 
     def mask(self) -> None:
         """Enter code of turbo's own from within a body; nests."""

@@ -85,6 +85,7 @@ class Parts:
     pool: Pool
     recycling: Recycling
     lost: LostChild
+    poison: Poison
     judge: Judge
     verdicts: Verdicts
     revoking: Revoking
@@ -139,7 +140,7 @@ def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEvent
     lost.refuses = revoking.refuses
     return Parts(
         ledger, dispatcher, settlement, outbox, store, intake, shelf, twins, outcomes, link, window, pool, recycling,
-        lost, judge, verdicts, revoking, outages,
+        lost, poison, judge, verdicts, revoking, outages,
     )  # fmt: skip
 
 

@@ -114,13 +114,17 @@ class Intake:
         """Void every tag of the session."""
         if epoch != self._ledger.epoch:
             return
-        dropped = self._dispatcher.withdraw()
+        unstarted = self._dispatcher.withdraw()
+        # Acknowledged, and its first child died before the body: nobody but this worker has it.
+        kept = [delivery for delivery in unstarted if delivery.acked]
+        dropped = [delivery for delivery in unstarted if not delivery.acked]
         if self._shelf is not None:
             dropped += self._shelf.withdraw()
         dropped += self._twins.withdraw()
         dropped += self._receipts.withdraw()
         for delivery in dropped:
             delivery.move(State.VOID)
+        self._dispatcher.resubmit(kept)
         lost = self._ledger.void_epoch()
         running = [d for d in lost if d.state is not State.VOID]
         self._twins.watch(running)
@@ -128,6 +132,8 @@ class Intake:
             logger.warning(
                 "Session %d lost with %d unsettled messages; %d of them run on here", epoch, len(lost), len(running)
             )
+        if kept:
+            self._dispatcher.pump()
 
     def on_consumer_cancelled(self, epoch: int, queue: str) -> None:
         """The link revives the consumer itself."""

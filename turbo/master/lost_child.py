@@ -4,9 +4,10 @@ Runs in the master. Before it: ``master.pool``, when a pidfd fired. After it: ``
 ran, the dispatcher for everything unstarted. Outcomes that were already in the ring count first: a task that
 finished a microsecond before its child died has finished.
 
-What it decides: unclaimed records go back to the ready queue untouched. A claimed record whose ``started`` word was
-not written goes back too, but no more often than a message may kill, because decoding can kill as well. A started
-one is over: WorkerLostError, TimeLimitExceeded or MemoryLimitExceeded is stored and the ack table decides; where
+What it decides: unclaimed records go back to the ready queue untouched. A claimed record whose body was not entered,
+by the child's control page, goes back too, acknowledged or not, but no more often than a message may kill, because
+decoding it, and receivers before its body, can kill as well. One whose body was entered is over:
+WorkerLostError, TimeLimitExceeded or MemoryLimitExceeded is stored and the ack table decides; where
 the table says requeue, ``master.poison`` counts, so that a message that keeps killing is dead-lettered in the end.
 A task that wants lost attempts retried is ``master.lost_retries``'s.
 """
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _FINAL_KINDS = frozenset({frames.DONE, frames.ADMITTED})
+#: Reasons of a kill that mean the task which the child runs, not the child.
+_AIMED = frozenset({"time_limit", "terminated"})
 
 
 class PoisonGuard(Protocol):
@@ -48,6 +51,9 @@ class PoisonGuard(Protocol):
 
     def return_after_death(self, delivery: Delivery, reason: str, store: StoreRequest | None) -> None:
         """Store the document, if any, and hand the message back to its queue with a higher count."""
+
+    def return_unrun(self, delivery: Delivery) -> None:
+        """Publish an acknowledged message that never ran to its queue, as it was."""
 
 
 class SecondAttempts(Protocol):
@@ -106,17 +112,14 @@ class LostChild:
         self._outcomes.take(child, estate.outcomes)
         parked = list(child.parked.items())
         child.parked.clear()
+        # Of the coroutines that had not begun, only the next one can have killed the child.
+        suspect = min((seq for seq, _ in parked if seq > estate.coroutines_begun), default=0)
         for seq, delivery in parked:
-            self._lost(child, delivery, seq)
+            self._claimed(child, delivery, seq, begun=seq <= estate.coroutines_begun, suspect=seq == suspect)
         unclaimed = [child.assigned.pop(seq) for seq in estate.unclaimed if seq in child.assigned]
         claimed = sorted(child.assigned)
         for seq in claimed:
-            delivery = child.assigned.pop(seq)
-            started = delivery.state is State.STARTED or (estate.started and seq == claimed[0])
-            if started:
-                self._lost(child, delivery, seq)
-            else:
-                self._claimed_unstarted(child, delivery, seq)
+            self._claimed(child, child.assigned.pop(seq), seq, begun=seq <= estate.begun)
         self._hand_on([delivery for delivery in unclaimed if self._settlement.still_ours(delivery)])
         if not orderly or claimed or parked:
             self._log(child, bool(claimed or parked))
@@ -133,8 +136,23 @@ class LostChild:
         )
         self._settlement.finish(delivery, Verb.REQUEUE, None)
 
-    def _claimed_unstarted(self, child: ChildProcess, delivery: Delivery, seq: int) -> None:
-        delivery.deaths += 1
+    def _claimed(self, child: ChildProcess, delivery: Delivery, seq: int, *, begun: bool, suspect: bool = True) -> None:
+        """Decide about what the child had claimed. Not ``begun``: nothing of its body has run, so it may run elsewhere.
+
+        It may not when the child was killed because of this very task, when its end is stored already, or when too
+        many children have died of it; ``suspect``: this one may have.
+        """
+        meant = child.kill_reason in _AIMED and child.limited in (0, seq)
+        if begun or meant or delivery.kept is not None:
+            self._lost(child, delivery, seq)
+            return
+        if self.terminating:
+            if delivery.acked:
+                self._poison.return_unrun(delivery)
+            else:
+                self._lost(child, delivery, seq)
+            return
+        delivery.deaths += suspect
         if delivery.deaths >= self._poison.max_deliveries:
             self._lost(child, delivery, seq)
         elif self._settlement.still_ours(delivery):

@@ -231,6 +231,9 @@ class Master:
 
     def _hand_back(self, delivery: Delivery) -> None:
         """Give an unstarted message back to its queue, without a penalty."""
+        if delivery.acked:
+            self.parts.poison.return_unrun(delivery)
+            return
         if delivery.epoch == self.ledger.epoch:
             self.link.requeue(delivery.epoch, delivery.tag)
         delivery.move(State.SETTLED)

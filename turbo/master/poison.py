@@ -39,6 +39,15 @@ class Poison:
         self._verdicts = verdicts
         self.max_deliveries = max_deliveries
 
+    def return_unrun(self, delivery: Delivery) -> None:
+        """Publish an acknowledged message whose task never ran to its queue, as it was: this worker ends.
+
+        Where it cannot be published, FAILURE is stored instead.
+        """
+        again = PublishRequest("", delivery.queue, delivery.header, delivery.body, True)
+        self._settlement.publish(delivery, again, essential=True)
+        self._settlement.finish(delivery, Verb.ACK, None)
+
     def return_after_death(self, delivery: Delivery, reason: str, store: StoreRequest | None) -> None:
         """Publish the message again with a higher count; the original is settled once that is confirmed.
 

@@ -174,9 +174,10 @@ class Settlement:
     def still_ours(self, delivery: Delivery) -> bool:
         """Whether a delivery that did not start, and is with no child any more, may wait here for another.
 
-        One of a lost connection may not: the broker has it again. It ends here, and its copies may run.
+        One of a lost connection may not: the broker has it again. It ends here, and its copies may run. What was
+        acknowledged is nobody else's.
         """
-        if delivery.epoch == self._ledger.epoch:
+        if delivery.acked or delivery.epoch == self._ledger.epoch:
             return True
         self._end_void(delivery)
         return False

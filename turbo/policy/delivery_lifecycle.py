@@ -6,7 +6,7 @@ master and raises. The table is what the property tests walk.
     READY      waiting in the master for a child
     HELD       waiting in the master for its ETA
     DISPATCHED in a child's ring, not known to have started
-    STARTED    the child said that it accepted the task (or died after it wrote so)
+    STARTED    the child said that it accepted the task and is about to enter its body (or it died after that)
     FINISHING  the outcome is known; its publishes or its result are not confirmed yet
     SETTLED    acknowledged, rejected or requeued: the broker owns it again, or it is gone
     VOID       its connection was lost before it was settled: the broker has it back
@@ -43,8 +43,8 @@ TRANSITIONS: Final[tuple[frozenset[State], ...]] = (
     frozenset({State.READY, State.FINISHING, State.SETTLED, State.VOID}),
     # DISPATCHED: taken back, started, answered at once by the child (not a task it knows), lost
     frozenset({State.READY, State.STARTED, State.FINISHING, State.HELD, State.VOID}),
-    # STARTED: reported or lost with its child; never back to READY
-    frozenset({State.FINISHING}),
+    # STARTED: reported or lost with its child; READY again if the child died before it entered the body
+    frozenset({State.READY, State.FINISHING}),
     # FINISHING: settled, or found void when its result was stored
     frozenset({State.SETTLED, State.VOID}),
     frozenset(),

@@ -13,7 +13,9 @@ from turbo.ring.layout import (
     ANSWER_PLACES,
     PAGE_SIZE,
     W_ANSWERS,
+    W_BEGUN,
     W_CONDEMNED,
+    W_COROUTINE_BEGUN,
     W_HELLO,
     W_RUN_HARD,
     W_RUN_IN_BODY,
@@ -72,6 +74,13 @@ class MasterPage:
         """Return the last sequence that the child began to handle, 0 for none yet."""
         return self._words[W_STARTED]
 
+    def entered(self) -> tuple[int, int]:
+        """Return the last sequence whose body was entered and the last whose coroutine was; 0 for none yet.
+
+        Coroutines are entered in the order of their sequences.
+        """
+        return self._words[W_BEGUN], self._words[W_COROUTINE_BEGUN]
+
     def hello(self) -> int:
         """Return the child's pid once it is initialised, 0 before."""
         return self._words[W_HELLO]
@@ -95,10 +104,12 @@ class MasterPage:
 class ChildPage:
     """The child's view of its page. See MasterPage for the order of stores."""
 
-    __slots__ = ("_words",)
+    __slots__ = ("_words", "detached")
 
     def __init__(self, words: memoryview[int]) -> None:
         self._words = words
+        #: This copy is in a process that a task forked.
+        self.detached = False
 
     def hello(self, pid: int) -> None:
         """Say that this child is initialised and may be given records."""
@@ -116,6 +127,22 @@ class ChildPage:
         words[W_RUN_HARD] = hard_ns
         words[W_RUN_STARTED] = started_ns or time.monotonic_ns()
         words[W_RUN_SEQ] = seq
+
+    def begin_body(self, seq: int) -> None:
+        """Say that the body is entered with the next step: from here on the record must not run elsewhere."""
+        self._words[W_BEGUN] = seq
+
+    def begin_coroutine(self, seq: int) -> None:
+        """The same for a coroutine."""
+        self._words[W_COROUTINE_BEGUN] = seq
+
+    def end_body(self, seq: int, *, coroutine: bool) -> None:
+        """The body, or a handler before it, has raised: its end is told from here on, and must not be told twice."""
+        if coroutine:
+            self.begin_coroutine(seq)
+        else:
+            self.begin_body(seq)
+            self.leave_body()
 
     def leave_body(self) -> None:
         """The body has ended: no soft limit from here on. The hard one stays until ``finished``."""
@@ -143,4 +170,5 @@ class ChildPage:
 
     def detach(self) -> None:
         """Write to private memory from now on: this copy is in a process that a task forked."""
+        self.detached = True
         self._words = memoryview(bytearray(PAGE_SIZE)).cast("Q")

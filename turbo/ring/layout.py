@@ -92,6 +92,10 @@ W_RUN_IN_BODY: Final = 161
 W_RUN_SOFT: Final = 162
 W_RUN_HARD: Final = 163
 W_RUN_STARTED: Final = 164
+#: Written by the child, read by the master after the child's death: the last record whose body was entered.
+W_BEGUN: Final = 165
+#: The same for coroutines, whose bodies are entered in the order of their sequences.
+W_COROUTINE_BEGUN: Final = 166
 #: Written by the child once it is initialised: its pid.
 W_HELLO: Final = 176
 

@@ -52,6 +52,7 @@ class PostMortem:
     ``unclaimed``: sequences that nobody handled, oldest first.
     ``claimed``: the newest sequence that the child had taken and whose outcome was neither released before
     nor, with ``final_kinds``, among ``outcomes``. ``started``: whether it had begun to handle it.
+    ``begun``: the last sequence whose body it had entered. ``coroutines_begun``: the same for coroutines.
     ``left``: all such sequences; more than one, once final outcomes are counted, is corruption.
     ``corrupt``: why the rings cannot be trusted, or None.
     """
@@ -60,6 +61,8 @@ class PostMortem:
     unclaimed: list[int]
     claimed: int | None
     started: bool
+    begun: int
+    coroutines_begun: int
     left: tuple[int, ...]
     corrupt: str | None
 
@@ -257,7 +260,7 @@ class MasterLink:
             corrupt = corrupt or f"records {left} were claimed and only the last can be without outcome"
         claimed = left[-1] if left else None
         started = claimed is not None and self.page.started() >= claimed
-        return PostMortem(records, unclaimed, claimed, started, tuple(left), corrupt)
+        return PostMortem(records, unclaimed, claimed, started, *self.page.entered(), tuple(left), corrupt)
 
     def close(self) -> None:
         """Let go of everything. Idempotent."""

@@ -202,10 +202,9 @@ class TaskConsumer:
     even padding, because the master may take it back and write something else there. The header is copied
     once and only the copy is checked and used. ``W_TASK_HEAD`` is stored after the CRC has been checked over
     the copy, which is what allows the master to overwrite the bytes; ``W_STARTED`` after that and before
-    anything is decoded, so that a record that kills its reader is counted against itself. *Killed between*
-    token and ``W_STARTED``: one record is missing its token and not named as started, so it may go to another
-    child. *Killed after* ``W_STARTED``: it counts as started though its body may not have begun, the safe
-    side.
+    anything is decoded. *Killed between* token and ``W_STARTED``: one record is missing its token and not named
+    as started. *Killed after* it: the record counts as started. Either may go to another child, as long as
+    ``W_BEGUN``, which is written before the body, does not name it.
     """
 
     __slots__ = ("_capacity", "_epoch", "_last", "_longest", "_mapping", "_mask", "_page", "_position",

@@ -131,7 +131,8 @@ class Ring:
         self.staged: list[int] = []
         self.unclaimed: deque[int] = deque()
         self.claimed: int | None = None
-        self.begun = False
+        #: It has reported STARTED; it has entered the body.
+        self.begun = self.entered = False
         self.outcomes: list[tuple[int, int, bytes]] = []
 
     def stage(self, kind: int, parts: Sequence[bytes]) -> int:
@@ -158,7 +159,8 @@ class Ring:
         claimed = self.claimed if self.claimed not in ended else None
         begun = self.begun and claimed is not None
         left = () if claimed is None else (claimed,)
-        return PostMortem(self.drain(), list(self.unclaimed), claimed, begun, left, None)
+        entered = claimed or 0 if self.entered else 0
+        return PostMortem(self.drain(), list(self.unclaimed), claimed, begun, entered, 0, left, None)
 
 
 @dataclass

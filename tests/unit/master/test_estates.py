@@ -65,7 +65,7 @@ class World:
             self.ledger.add(delivery)
             self.dispatcher.submit(delivery)
         self.dispatcher.pump()
-        ring.claimed, ring.begun = ring.unclaimed.popleft(), True
+        ring.claimed, ring.begun, ring.entered = ring.unclaimed.popleft(), True, True
         payload = frames.STARTED_EARLY if early else frames.STARTED_LATE
         outcomes.take(self.child, [(frames.STARTED, ring.claimed, payload)])
         self.child.move(ChildState.KILLED)

@@ -98,6 +98,8 @@ class LedgerMachine(RuleBasedStateMachine):
         retries = LostRetries(settlement, verdicts, judge)
         self.lost = LostChild(self.dispatcher, self.outcomes, settlement, verdicts, judge, poison, retries)
         self.sent: list[Message] = []
+        #: Ids that a child has said to have accepted; how often each body was entered.
+        self.accepted: set[str] = set()
         self.starts: Counter[str] = Counter()
         self.died_started: Counter[str] = Counter()
         self.died_unstarted: Counter[str] = Counter()
@@ -169,7 +171,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def claim(self, index: int) -> None:
         ring: Any = self.children[index].link
         if ring.claimed is None and ring.unclaimed:
-            ring.claimed, ring.begun = ring.unclaimed.popleft(), False
+            ring.claimed, ring.begun, ring.entered = ring.unclaimed.popleft(), False, False
 
     @rule(index=one_child)
     def start(self, index: int) -> None:
@@ -185,15 +187,24 @@ class LedgerMachine(RuleBasedStateMachine):
             self._report(child, Verb.REJECT, Ending.INVALID)
             self.ended.add(identifier)
             return
-        self.starts[identifier] += 1
+        self.accepted.add(identifier)
         early = not TASKS[task].acks_late
         ring.outcomes.append((frames.STARTED, ring.claimed, frames.STARTED_EARLY if early else frames.STARTED_LATE))
+
+    @rule(index=one_child)
+    def enter(self, index: int) -> None:
+        """The child enters the body of what it has accepted."""
+        child = self.children[index]
+        ring: Any = child.link
+        if ring.claimed is not None and ring.begun and not ring.entered:
+            ring.entered = True
+            self.starts[self._facts(child.assigned[ring.claimed])[0]] += 1
 
     @rule(index=one_child)
     def publish(self, index: int) -> None:
         child = self.children[index]
         ring: Any = child.link
-        if self._running(ring):
+        if self._running(index):
             request = frames.PublishRequest("", "elsewhere", b"h", b"b", False)
             ring.outcomes.append((frames.PUBLISH, ring.claimed, b"".join(frames.pack_publish(request))))
 
@@ -202,7 +213,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """The task stores that it is tried again, sends its next attempt and ends."""
         child = self.children[index]
         ring: Any = child.link
-        if not self._running(ring):
+        if not self._running(index):
             return
         identifier, task, _ = self._facts(child.assigned[ring.claimed])
         self.ended.add(identifier)
@@ -215,7 +226,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def end(self, index: int, ending: Ending) -> None:
         child = self.children[index]
         ring: Any = child.link
-        if not self._running(ring):
+        if not self._running(index):
             return
         identifier, task, _ = self._facts(child.assigned[ring.claimed])
         options = TASKS[task]
@@ -246,7 +257,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.dispatcher.remove_child(child)
         child.kill_reason, child.verdict, child.exit_status = reason, 1, -9
         if ring.claimed is not None:
-            deaths = self.died_started if ring.begun else self.died_unstarted
+            told = ring.entered or reason == "time_limit"  # a limit ends its task also before the body
+            deaths = self.died_started if told else self.died_unstarted
             deaths[self._facts(child.assigned[ring.claimed])[0]] += 1
         self.children[index] = self._child(index)
         self.dying.append(child) if reason else self._bury(child)
@@ -269,13 +281,16 @@ class LedgerMachine(RuleBasedStateMachine):
         self.dispatcher.remove_child(child)
         self.dispatcher.add_child(child)
 
-    def _running(self, ring: Any) -> bool:
-        return ring.claimed is not None and ring.begun
+    def _running(self, index: int) -> bool:
+        """Whether the child is in a body; it enters the one that it has accepted."""
+        self.enter(index)
+        ring: Any = self.children[index].link
+        return ring.claimed is not None and bool(ring.entered)
 
     def _report(self, child: ChildProcess, verb: Verb, ending: Ending, document: bytes = b"") -> None:
         ring: Any = child.link
         ring.outcomes.append((frames.DONE, ring.claimed, done_record(verb, ending, document)))
-        ring.claimed, ring.begun = None, False
+        ring.claimed, ring.begun, ring.entered = None, False, False
 
     def _facts(self, delivery: Delivery) -> tuple[str, str, int]:
         headers: Any = decode_header(delivery.header)[0].headers
@@ -312,7 +327,7 @@ class LedgerMachine(RuleBasedStateMachine):
         done(answer)
         # An early one that has started is acknowledged whatever comes of it, and so is its copy after a lost session.
         # One that will never be stored ends as failed, by the table of acknowledgements.
-        if answer is StoreOutcome.FAILED and not (write.task_id.startswith("early") and self.starts[write.task_id]):
+        if answer is StoreOutcome.FAILED and not (write.task_id.startswith("early") and write.task_id in self.accepted):
             assert write.task_id not in [m.id for m in self.broker.acked[before:]], "acknowledged, and not stored"
         self.dispatcher.balance()
 

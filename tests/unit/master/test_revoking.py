@@ -84,7 +84,7 @@ class RevokingMachine(LedgerMachine):
         claimed = 0
         for child in (*self.children, *self.dying):
             ring: Any = child.link
-            if ring.claimed is not None and not ring.begun:
+            if ring.claimed is not None and not ring.entered:
                 headers: Any = decode_header(child.assigned[ring.claimed].header)[0].headers
                 claimed += headers["id"] == identifier
         self.allowed[identifier] = max(self.allowed.get(identifier, 0), self.starts[identifier] + claimed)

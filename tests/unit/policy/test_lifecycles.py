@@ -61,8 +61,8 @@ def test_only_what_the_table_allows(
                 check(old, new)
 
 
-def test_what_has_started_never_waits_for_a_child_again() -> None:
-    for state in (State.STARTED, State.FINISHING):
+def test_what_has_ended_never_waits_for_a_child_again() -> None:
+    for state in (State.FINISHING, State.SETTLED, State.VOID):
         assert State.READY not in _reachable(delivery_lifecycle.TRANSITIONS, state)
 
 
