@@ -15,13 +15,15 @@ import pickle
 import sys
 from datetime import UTC, datetime
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+import billiard
 from billiard.einfo import ExceptionInfo
 from billiard.pool import EX_RECYCLE
 from celery import states
 from celery.app import trace
 from celery.exceptions import Reject
+from celery.utils.serialization import get_pickleable_exception
 from kombu.serialization import loads as kombu_loads
 
 from turbo import failpoint
@@ -30,6 +32,7 @@ from turbo.adopted.contents import own_contents
 from turbo.adopted.handed_results import Handover, is_untouched
 from turbo.adopted.request_fields import RequestFields
 from turbo.child.acceptance import Acceptance
+from turbo.child.leaving import exit_code
 from turbo.child.refusals import log_unreadable
 from turbo.exceptions import InvalidTaskError, SerializationError
 from turbo.policy import poison
@@ -55,8 +58,9 @@ logger = logging.getLogger("celery.worker.strategy")
 
 #: Bodies above this size may take long to decode.
 _LARGE = 65_536
-#: Exit code of a child that a task left by ``sys.exit`` without a number of its own.
-_EXIT_BY_TASK = 70
+#: Whether the installed billiard's pool reports whatever a body raises. An older one reports subclasses of Exception;
+#: its processes end by all else.
+_REPORTS_ALL = billiard.VERSION[:2] >= (4, 3)
 _ENDINGS = {
     states.SUCCESS: Ending.SUCCESS,
     states.FAILURE: Ending.FAILURE,
@@ -229,11 +233,13 @@ class AdoptedExecutor:
             handover.open(message.id, in_chord=message.chord is not None)
         try:
             outcome, info, seconds, text = plan.trace(message.id, request["args"], request["kwargs"], request)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the outcome
+            if ends_the_process(error):
+                self._left(message, plan, error)
+            if not isinstance(error, Exception):
+                self._raised(seq, began, plan, error)
+                return
             outcome, info, seconds, text = self._escaped(message, plan, error)
-        except BaseException as error:
-            self._left(message, plan, error)
-            raise AssertionError("not reached") from error
         self._soft.running = 0
         self._link.page.leave_body()
         if failpoint.ENABLED:
@@ -252,19 +258,33 @@ class AdoptedExecutor:
 
     def _escaped(self, message: TaskMessage, plan: Plan, error: Exception) -> tuple[Any, Any, float, None]:
         """Something came through the tracer, which keeps everything but a late ``Reject``: it is the outcome."""
-        if isinstance(error, MemoryError):
-            self._left(message, plan, error)
         if not isinstance(error, Reject):
             logger.error("Task %s failed outside of its body: %r", message.label, error, exc_info=True)
             plan.task.backend.mark_as_failure(message.id, error)
             return error, trace.TraceInfo(states.FAILURE, error), 0.0, None
         return ExceptionInfo(), trace.TraceInfo(states.REJECTED, error), 0.0, None
 
-    def _left(self, message: TaskMessage, plan: Plan, error: BaseException) -> None:
-        """The body asked the process to end, or ran out of memory: the master sees a lost child, as it should."""
+    def _raised(self, seq: int, began: int, plan: Plan, error: BaseException) -> None:
+        """The body raised what is no Exception, which Celery's tracer lets pass and its pool reports.
+
+        The task's request is told, as by the pool; it stores the failure and calls back.
+        """
+        self._soft.running = 0
+        self._link.page.leave_body()
+        if plan.handover is not None:
+            plan.handover.store_now()
+        einfo = ExceptionInfo()
+        try:
+            pickle.dumps(einfo)
+        except Exception:  # noqa: BLE001 - objects of the user's may refuse in any way
+            einfo.exception = get_pickleable_exception(error)
+            einfo.type = type(einfo.exception)
+        self._done(seq, began, plan.verbs[Ending.FAILURE], Ending.FAILURE, told=einfo)
+
+    def _left(self, message: TaskMessage, plan: Plan, error: BaseException) -> NoReturn:
+        """The body asked the process to end: the master sees a lost child, as it should."""
         logger.error("Task %s ended its child: %r", message.label, error)
-        code = error.code if isinstance(error, SystemExit) else _EXIT_BY_TASK
-        number = code if isinstance(code, int) else _EXIT_BY_TASK
+        number = exit_code(error)
         self._link.signal()
         if plan.handover is not None:
             plan.handover.store_now()
@@ -299,6 +319,13 @@ class AdoptedExecutor:
         )
         if failpoint.ENABLED:
             failpoint.hit("child.result_written")
+
+
+def ends_the_process(error: BaseException, *, reports_all: bool = _REPORTS_ALL) -> bool:
+    """Whether a process of the installed billiard's pool ends by this; else it is reported as the task's failure."""
+    if isinstance(error, SystemExit | KeyboardInterrupt):
+        return True
+    return not (reports_all or isinstance(error, Exception))
 
 
 def _pickled(value: object) -> bytes:

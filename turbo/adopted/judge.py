@@ -121,7 +121,10 @@ class AdoptedJudge:
 
             def tell(request: Any) -> None:
                 outcome = pickle.loads(told)
-                if outcome is not None:
+                if isinstance(outcome, ExceptionInfo):
+                    request.acknowledged = delivery.acked
+                    request.on_failure(outcome)
+                elif outcome is not None:
                     request.acknowledged = delivery.acked
                     request.on_success(outcome)
 

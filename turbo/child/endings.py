@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 from turbo import states
 from turbo.app.einfo import ExceptionInfo
 from turbo.child import followups, hearers
+from turbo.child.leaving import exit_code
 from turbo.child.questions import Asked
 from turbo.exceptions import EncodeError, Ignore, OperationalError, Reject, Retry, TurboError
 from turbo.policy.settling import Ending, Verb, settle
@@ -41,9 +42,6 @@ if TYPE_CHECKING:
     from turbo.ring.link import ChildLink
 
 logger = logging.getLogger("celery.app.trace")
-
-#: Exit code of a child that a task left by ``sys.exit`` without a number of its own.
-_EXIT_BY_TASK = 70
 
 
 class Run:
@@ -117,7 +115,7 @@ class Endings:
             return None
         if isinstance(error, Reject):
             return self._rejected(run, error)
-        if isinstance(error, SystemExit | KeyboardInterrupt | MemoryError):
+        if isinstance(error, SystemExit | KeyboardInterrupt):
             self._left(run, error)
         return self._failed(run, error)
 
@@ -199,13 +197,13 @@ class Endings:
         return None
 
     def _left(self, run: Run, error: BaseException) -> NoReturn:
-        """The body asked the process to end, or ran out of memory: the master sees a lost child, as it should."""
+        """The body asked the process to end: the master sees a lost child, as it should."""
         logger.error("Task %s ended its child: %r", run.message.label, error)
         hearers.postrun(run, None, None)
-        code = error.code if isinstance(error, SystemExit) else _EXIT_BY_TASK
         self._link.signal()
+        sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code if isinstance(code, int) else _EXIT_BY_TASK)
+        os._exit(exit_code(error))
 
     # -- tasks whose outcome somebody hears of -----------------------------------------------------------
 

@@ -18,6 +18,8 @@ import threading
 import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from turbo.child.leaving import exit_code
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -63,17 +65,12 @@ def leave(error: BaseException | None) -> NoReturn:
 
     ``error`` is what came out, None if it returned. Exit code: that of a SystemExit, 1 after another error, else 0.
     """
-    code: object = 0
-    if isinstance(error, SystemExit):
-        code = error.code or 0
-    elif error is not None:
+    if isinstance(error, SystemExit) and isinstance(error.code, str):
+        sys.stderr.write(f"{error.code}\n")
+    elif error is not None and not isinstance(error, SystemExit):
         traceback.print_exception(error)
-        code = 1
-    if not isinstance(code, int):
-        sys.stderr.write(f"{code}\n")
-        code = 1
     try:
         sys.stdout.flush()
         sys.stderr.flush()
     finally:
-        os._exit(code & 0xFF)
+        os._exit(0 if error is None else exit_code(error))

@@ -89,10 +89,6 @@ def _raise(_task: Task) -> None:
     raise ValueError("boom")
 
 
-def _out_of_memory(_task: Task) -> None:
-    raise MemoryError
-
-
 def _done_before(task: Task) -> None:
     task.update_state(state="SUCCESS", meta="before")
     raise Reject("its acknowledgement is lost", requeue=True)
@@ -159,7 +155,7 @@ class Deaf(Task):
 
 _WAYS = {
     "return": lambda _task: 42, "raise": _raise, "retry": _retry, "reject": _reject, "ignore": _ignore, "hang": _hang,
-    "die": _die, "memory": _out_of_memory, "leak": _leak, "done_before": _done_before, "unencodable": _unencodable,
+    "die": _die, "leak": _leak, "done_before": _done_before, "unencodable": _unencodable,
     "soft": _soft, "exit": lambda _task: sys.exit(3),
 }  # fmt: skip
 

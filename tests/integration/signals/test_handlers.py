@@ -186,10 +186,9 @@ def test_a_result_that_does_not_encode_is_a_failure(quiet: Scene) -> None:
     assert quiet.state(sent)[0] == "FAILURE"
 
 
-@pytest.mark.row("CA17", "CV13", "PL11", "HA5", "HA6", "ST31", "EX33", "EX34", "RU2")
+@pytest.mark.row("CA17", "CV13", "PL11", "HA5", "HA6", "ST31", "EX33", "RU2")
 @pytest.mark.parametrize(("task", "how", "error"), [
     ("limited", "hang", "TimeLimitExceeded"), ("act", "die", "WorkerLostError"), ("act", "exit", "WorkerLostError"),
-    ("act", "memory", "WorkerLostError"),
 ])  # fmt: skip
 def test_the_master_calls_them_for_a_task_that_ended_with_its_child(
     quiet: Scene, task: str, how: str, error: str

@@ -364,11 +364,10 @@ def test_what_is_no_failure_is_told_and_kept_as_what_it_is(two: Two) -> None:
 
 
 @pytest.mark.row("EX34")
-def test_a_task_without_memory_ends_its_child_and_is_no_ordinary_failure(two: Two) -> None:
-    name, (text,) = two.failure(two.send("rows.ends", "memory"))
-    assert name == "WorkerLostError" and "exitcode 70" in text
-    two.said(r"ended its child: MemoryError\(\)")
-    wait_until("its slot is filled", lambda: len(two.wide.children("ForkPoolWorker")) == 3, 20)
+def test_a_task_without_memory_fails(two: Two) -> None:
+    before = {child.pid for child in two.wide.children("ForkPoolWorker")}
+    assert two.failure(two.send("rows.ends", "memory"))[0] == "MemoryError"
+    assert {child.pid for child in two.wide.children("ForkPoolWorker")} == before
 
 
 @pytest.mark.row("RT14", "RT15", "RT16")
