@@ -22,6 +22,11 @@ from turbo.ring.frames import unpack_store
 
 
 class Page:
+    detached = False
+
+    def begin_body(self, seq: int) -> None:
+        """Nobody reads it."""
+
     def soft_named(self) -> int:
         return 0
 

@@ -18,6 +18,11 @@ from turbo.child.time_limits import SoftLimit
 class Page:
     """The only word that the handler reads."""
 
+    detached = False
+
+    def begin_body(self, seq: int) -> None:
+        """Nobody reads it."""
+
     def soft_named(self) -> int:
         return 7
 
