@@ -16,7 +16,6 @@ from celery.utils.nodenames import worker_direct
 
 from turbo.adopted import logs
 from turbo.adopted.commands import AdoptedCommands
-from turbo.adopted.contents import teach_names
 from turbo.adopted.executor import adopted
 from turbo.adopted.facade import AdoptedWorker
 from turbo.adopted.handed_results import can_be_handed
@@ -70,7 +69,6 @@ class AdoptedApp(HostedApp):
         self.celery.loader.init_worker()
         trace.setup_worker_optimizations(self.celery, hostname)
         self.worker.announce_init(given)
-        teach_names()
         self.conf.read_again()
         try:
             parse_broker_urls(self.conf["broker_read_url"])

@@ -1,21 +1,11 @@
-"""The serializers that an app has registered with kombu, and what turbo's decoding has to know of them.
+"""The content types that an app has taught kombu to read, or to read otherwise.
 
-``teach_names`` runs in the command, so that ``accept_content`` may name them; ``own_contents`` in each child, whose
-executor leaves bodies of these kinds to kombu. Nothing is decoded here.
+Asked in each child, whose executor leaves bodies of these kinds to kombu. Nothing is decoded here.
 """
 
 from __future__ import annotations
 
 from kombu.serialization import registry
-
-from turbo.protocol import content
-
-
-def teach_names() -> None:
-    """Let ``accept_content`` name every serializer that kombu knows."""
-    for name, content_type in registry.name_to_type.items():
-        if content_type not in content.SERIALIZERS and content_type in registry._decoders:
-            content.register(name, None, None, content_type)
 
 
 def own_contents() -> frozenset[str]:

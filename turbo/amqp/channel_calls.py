@@ -87,7 +87,7 @@ class ChannelCalls:
             if not future.done():
                 future.set_exception(_gone(reason))
         if on_closed is not None:
-            on_closed(gone)
+            self._connection.guarded(on_closed, gone)
 
     async def _answer(self, future: asyncio.Future[Any], question: str) -> Any:
         self._waiting.add(future)

@@ -175,6 +175,29 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
         super()._proto_connection_made(transport)
 
     def _on_data_available(self, data_in: bytes) -> None:
+        self.guarded(self._feed, data_in)
+
+    def guarded(self, call: Callable[..., None], *arguments: object) -> None:
+        """Call what pika calls of ours, the one place for all of it; what it raises drops this connection.
+
+        Pika must see no exception of ours: it would abort the connection without a word, or leave out the callbacks
+        after it. Below here run: the readers of deliveries, confirms and returned messages, and pika's
+        callbacks for an opened, blocked or closed connection or channel, for answers and for cancelled consumers.
+        Each leaves a half-done state behind when it raises, which a new connection makes good.
+        """
+        try:
+            call(*arguments)
+        except pika.exceptions.AMQPError:
+            # What the broker sent is no AMQP, or not the version asked for: pika closes, and keeps this as the reason.
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a callback of ours has raised
+            _note_surprise()
+            self.abandon(f"unexpected {type(error).__name__}: {error}")
+
+    def _proto_connection_lost(self, error: BaseException | None) -> None:
+        self.guarded(super()._proto_connection_lost, error)
+
+    def _feed(self, data_in: bytes) -> None:
         splitter = self._splitter
         if not splitter.busy:
             super()._on_data_available(data_in)
@@ -266,6 +289,17 @@ class PublishConnection(FastConnection):
         self._blocked_by = reason
         if self._on_blocked is not None:
             self._on_blocked(reason is not None, reason or "")
+
+
+_surprises = 0
+
+
+def _note_surprise() -> None:
+    """Log the traceback of a fault of ours, ever more rarely: at powers of two."""
+    global _surprises
+    _surprises += 1
+    if _surprises & (_surprises - 1) == 0:
+        logger.critical("A callback of the broker connection raised (%d so far)", _surprises, exc_info=True)
 
 
 def _no_batch(consumer_tag: bytes, batch: list[RawDelivery]) -> None:

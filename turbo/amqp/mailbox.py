@@ -74,7 +74,7 @@ class Mailbox:
         backoff: Backoff = BROKER_BACKOFF,
         outages: Outages | None = None,
     ) -> None:
-        """``queue`` is what to read; None: only send. ``on_message`` is given header and body, and must not raise.
+        """``queue`` is what to read; None: only send. ``on_message`` is given header and body.
 
         ``on_up`` is called whenever messages can be sent again.
         """
@@ -285,4 +285,8 @@ class Mailbox:
 
     def _take(self, _tag: bytes, batch: list[RawDelivery]) -> None:
         for _number, _deliver, header, body in batch:
-            self._on_message(header, body)
+            try:
+                self._on_message(header, body)
+            except Exception:  # whatever somebody has sent
+                # One message must not cost the connection, and with it all others and every answer that waits.
+                logger.exception("A message for remote control could not be handled and is dropped")

@@ -25,15 +25,15 @@ def host_codes(host: str) -> dict[str, str]:
 
 
 def node_name(given: str | None, host: str) -> str:
-    """The worker's name: ``celery@host`` by default; a name without a host gets this one.
+    """The worker's name, ``celery@host`` by default, from where ``given`` takes what it lacks on a side of its ``@``.
 
-    ``given`` may hold the codes of :func:`host_codes`.
+    Without an ``@``, ``given`` is the part after it, as for Celery: ``w1`` is ``celery@w1``. It may hold the codes of
+    :func:`host_codes`.
     """
-    name = expand(given, host_codes(host)) if given else "celery"
-    if "@" not in name:
-        return f"{name}@{host}"
-    before, _, after = name.partition("@")
-    return f"{before or 'celery'}@{after or host}"
+    before, at, after = (given or "").partition("@")
+    if not at:
+        before, after = "", before
+    return expand(f"{before or 'celery'}@{after or host}", host_codes(host))
 
 
 def file_name(template: str, node: str) -> str:

@@ -45,6 +45,8 @@ logger = logging.getLogger("celery.worker.control")
 _LARGEST: Final = 16 * 1024 * 1024
 #: Answers that may be on their way at once.
 _MOST: Final = 200
+#: Characters of an error that is sent in the place of a reply.
+_LONGEST_ERROR: Final = 1000
 #: Seconds that the worker's readiness waits for the mailbox to be read.
 _PATIENCE: Final = 2.0
 
@@ -228,12 +230,25 @@ class RemoteControl:
         where = request.reply_to
         if where is None or reply is NO_REPLY:
             return
-        try:
-            header, body = self._encoded(request, reply)
-        except TurboError as error:
-            logger.error("The reply to %.100r cannot be encoded: %.300s", request.method, error)
-            header, body = self._encoded(request, {"error": repr(error)})
+        message = self._encoded(request, reply)
+        if message is None:
+            return
+        header, body = message
         self._mailbox.send(Exchange(where.exchange, durable=False), where.routing_key, header, body)
 
-    def _encoded(self, request: Request, reply: object) -> tuple[bytes, bytes]:
-        return reply_message(self._hostname, reply, request.ticket, self.clock.forward(), self._options.serializer)
+    def _encoded(self, request: Request, reply: object) -> tuple[bytes, bytes] | None:
+        """Header and body of a reply, or of the error that it could not be encoded; None when neither can be sent.
+
+        What the app's own serializer cannot encode at all is sent as JSON, which most clients accept.
+        """
+        own, clock = self._options.serializer, self.clock.forward()
+        failed: Exception | None = None
+        for serializer, plain in ((own, False), (own, True), ("json", False), ("json", True)):
+            value = {"error": repr(failed)[:_LONGEST_ERROR]} if plain else reply
+            try:
+                return reply_message(self._hostname, value, request.ticket, clock, serializer)
+            except Exception as error:  # noqa: BLE001 - serializers are the app's, and the reply may be
+                if failed is None:
+                    failed = error
+                    logger.error("The reply to %.100r cannot be encoded: %.300s", request.method, error)
+        return None

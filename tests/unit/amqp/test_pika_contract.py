@@ -227,3 +227,43 @@ def test_deliveries_keep_the_byte_count_true(idle: Idle) -> None:
     assert idle.bytes_received == len(stream)
     assert idle.frames_received == 4
     assert idle._frame_buffer == b""
+
+
+class TestGuard:
+    """Our callbacks below pika: what they raise never reaches it."""
+
+    STREAM = b"".join(
+        [
+            frame.Method(1, spec.Basic.Deliver("t", 1, False, "", "q")).marshal(),
+            frame.Header(1, 3, pika.BasicProperties()).marshal(),
+            frame.Body(1, b"abc").marshal(),
+        ]
+    )
+
+    def test_a_callback_that_raises_drops_the_connection_with_one_traceback(
+        self, idle: Idle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        dropped: list[str] = []
+        monkeypatch.setattr(idle, "abandon", dropped.append)
+        monkeypatch.setattr("turbo.amqp.fast_connection._surprises", 0)
+        opened(idle)
+
+        def surprise(_tag: bytes, _batch: object) -> None:
+            raise KeyError("x")
+
+        for _ in range(5):
+            idle.watch_channel(1, surprise)
+            idle._on_data_available(self.STREAM)
+        assert dropped == ["unexpected KeyError: 'x'"] * 5
+        assert len(caplog.records) == 3, "at powers of two"
+        assert all(record.exc_info for record in caplog.records)
+
+    def test_what_is_no_amqp_is_pikas_to_close_over(self, idle: Idle) -> None:
+        with pytest.raises(exceptions.AMQPError):
+            idle.guarded(idle._take_frame, b"nonsense")
+
+    def test_pika_reads_and_loses_through_it(self) -> None:
+        shim = source(base_connection._StreamingProtocolShim.__init__)
+        assert "self.connection_lost = conn._proto_connection_lost" in shim
+        assert "self.guarded(" in source(FastConnection._on_data_available)
+        assert "self.guarded(" in source(FastConnection._proto_connection_lost)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
+from celery.utils.nodenames import default_nodename, host_format
 
 from turbo.cli.nodename import file_name, node_name
 
@@ -16,8 +19,12 @@ from turbo.cli.nodename import file_name, node_name
         ("w1@%n", "w1@box"),
         ("w1@%d", "w1@example.com"),
         ("w1@elsewhere", "w1@elsewhere"),
-        ("%n", "box@box.example.com"),
-        ("w1", "w1@box.example.com"),
+        ("", "celery@box.example.com"),
+        ("w1", "celery@w1"),
+        ("w1.%h", "celery@w1.box.example.com"),
+        ("%n", "celery@box"),
+        ("w1@", "w1@box.example.com"),
+        ("a@b@c", "a@b@c"),
         ("@here", "celery@here"),
         ("100%%@%x", "100%@%x"),
     ],
@@ -38,3 +45,11 @@ def test_node_name(given: str | None, name: str) -> None:
 )
 def test_file_name_leaves_the_index_for_the_child(template: str, path: str) -> None:
     assert file_name(template, "w1@box.example.com") == path
+
+
+@pytest.mark.row("CL5")
+@pytest.mark.parametrize(
+    "given", [None, "", "w1", "w1.%h", "%n", "%d", "w1@", "@here", "a@b@c", "w1@%n", "%h@x", "%%a"]
+)
+def test_a_node_is_called_as_celery_calls_it(given: str | None) -> None:
+    assert node_name(given, socket.gethostname()) == host_format(default_nodename(given))
