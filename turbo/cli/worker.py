@@ -19,6 +19,7 @@ from turbo.app.left_out import left_out
 from turbo.cli.app_option import FoundApp, find_app
 from turbo.cli.banner import banner
 from turbo.cli.global_options import GlobalOptions, check_loader, command
+from turbo.cli.green_threads import refuse_patched
 from turbo.cli.nodename import file_name, node_name
 from turbo.cli.pidfile import Pidfile, PidfileTakenError
 from turbo.cli.worker_params import worker_params
@@ -78,6 +79,7 @@ def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: context
     write_into(conf, given)
     # Before logging is set up: receivers of its signals may be in these modules.
     found.app.import_modules()
+    refuse_patched()
     level = level_number(given["loglevel"] or "WARNING")
     logfile = file_name(given["logfile"], hostname) if given["logfile"] else None
     try:

@@ -153,3 +153,18 @@ def test_a_setting_that_must_not_be_ignored_stops_it(project: Path, vhost: str) 
     with worker(project, vhost) as process:
         process.wait_for_line(r"turbo worker: task_protocol=1 is not supported")
         assert process.wait() == 1
+
+
+@pytest.mark.row("PL24")
+def test_an_app_with_green_threads_is_refused_by_name(project: Path, vhost: str) -> None:
+    """A stand-in for gevent: all that is looked at is what its module says that it has patched."""
+    package = project / "gevent"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "monkey.py").write_text("saved = {}\n\ndef patch_all():\n    saved['socket'] = {}\n")
+    app = project / "patched.py"
+    app.write_text("from gevent import monkey\nmonkey.patch_all()\nfrom turbo import Turbo\napp = Turbo('patched')\n")
+    with WorkerProcess("-A", "patched", "-b", vhost, "-c", "1", directory=project) as process:
+        assert process.wait(30) == 1
+        (line,) = [line for line in process.output.splitlines() if line]
+        assert line.startswith("turbo worker: gevent has patched the standard library (socket)")
