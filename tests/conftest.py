@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.harness import broker_lanes, celery_env
+from tests.harness import broker_lanes, celery_env, unit_coverage
 from tests.harness.packages import require
 from tests.harness.processes import HarnessError
 
@@ -16,8 +17,10 @@ from tests.harness.processes import HarnessError
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 
+_coverage = unit_coverage.begin()  # before the fixtures import anything of turbo
 pytest_plugins = ["tests.harness.fixtures"]
 
+_UNIT = Path(__file__).parent / "unit"
 _LANE = pytest.StashKey[broker_lanes.Lane]()
 #: Fixture and the package whose program it starts or names.
 _SERVERS = {
@@ -29,7 +32,10 @@ _SERVERS = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The version of RabbitMQ."""
+    """The version of RabbitMQ, and whether coverage is measured."""
+    parser.addoption(
+        unit_coverage.OPTION, action="store_true", help="measure what the unit tests cover; it must be enough"
+    )
     parser.addoption(
         "--rabbitmq",
         metavar="VERSION",
@@ -41,12 +47,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Build what `--rabbitmq` names before anything waits for it; ends the run where that is not possible."""
+    if _coverage is not None:
+        config.pluginmanager.register(_coverage)
     if config.option.rabbitmq is None or config.option.collectonly:
         return
     try:
         config.stash[_LANE] = broker_lanes.lane(config.option.rabbitmq)
     except HarnessError as error:
         pytest.exit(str(error), returncode=3)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the short files last, so that the processes of pytest-xdist end together."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.path.is_relative_to(_UNIT))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
