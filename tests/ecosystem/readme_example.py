@@ -46,7 +46,7 @@ class Readme:
     def installed(self) -> set[str]:
         """The packages that its requirements name."""
         lines = (self.directory / "requirements.txt").read_text().splitlines()
-        return {re.split(r"[\[>]", line)[0] for line in lines}
+        return {re.split(r"[\[>]", line)[0] for line in lines if not line.startswith("#")}
 
 
 @dataclass(frozen=True, slots=True)

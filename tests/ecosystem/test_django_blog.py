@@ -60,7 +60,7 @@ def blog(rabbitmq: RabbitMQ, postgres: Postgres, tmp_path_factory: pytest.TempPa
 
 def test_what_is_to_be_installed_is_what_the_tests_use() -> None:
     assert INSTALL == "pip install -r requirements.txt"
-    assert README.installed == {"django", "psycopg", "turbo-worker"}
+    assert README.installed == {"django", "psycopg", "../.."}
 
 
 def test_the_examples_project_names_celery_nowhere_but_in_its_settings() -> None:

@@ -65,7 +65,7 @@ def shop(rabbitmq: RabbitMQ, postgres: Postgres, tmp_path_factory: pytest.TempPa
 
 def test_what_is_to_be_installed_is_what_the_tests_use() -> None:
     assert INSTALL == "pip install -r requirements.txt"
-    assert README.installed == {"celery", "django", "psycopg", "turbo-worker"}
+    assert README.installed == {"celery", "django", "psycopg", "../.."}
 
 
 @pytest.mark.row("DJ7", "DJ11")

@@ -31,6 +31,8 @@ class BrokerUnderTest:
     url: str
     port: int
     counts: Callable[[str], Counts | None]
+    #: Of the RabbitMQ that it is, or does as: later ones answer some things differently.
+    release: tuple[int, int] = (3, 10)
 
     def wait(self, queue: str, *, ready: int | None = None, unacked: int | None = None, timeout: float = 10) -> None:
         """Wait until the queue has these counts."""
@@ -98,4 +100,4 @@ def rabbitmq_under_test(rabbitmq: RabbitMQ, vhost: str) -> BrokerUnderTest:
         facts = rabbitmq.queue(queue, vhost_of(vhost))
         return None if facts is None else Counts(facts.ready, facts.unacked, facts.consumers)
 
-    return BrokerUnderTest("rabbitmq", vhost, rabbitmq.port, ask)
+    return BrokerUnderTest("rabbitmq", vhost, rabbitmq.port, ask, rabbitmq.version)

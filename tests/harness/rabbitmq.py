@@ -29,7 +29,10 @@ listeners.tcp.1 = 127.0.0.1:{port}
 loopback_users = none
 disk_free_limit.absolute = 50MB
 log.file.level = warning
+max_message_size = {limit}
 """
+#: Bytes of the largest message. RabbitMQ 4 takes 16 MiB by default, 3.10 takes this.
+_LARGEST = 128 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +269,8 @@ class RabbitMQ:
         cookie.write_text(secrets.token_hex(16))
         cookie.chmod(0o400)
         (self.directory / "enabled_plugins").write_text("[].\n")
-        (self.directory / "rabbitmq.conf").write_text(_CONFIG.format(port=self.port) + self._config)
+        config = _CONFIG.format(port=self.port, limit=_LARGEST) + self._config
+        (self.directory / "rabbitmq.conf").write_text(config)
         (self.directory / "env.conf").write_text("")
         epmd = self.lane.command("epmd", "-address", "127.0.0.1", "-port", str(self._epmd_port))
         self._epmd = spawn(epmd, env=self._environment())

@@ -85,11 +85,10 @@ def test_the_module_prints_one_line() -> None:
         assert process.wait(10) == 0
 
 
-def test_the_usual_port_is_taken_where_it_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_is_free_when_nobody_listens_there() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        monkeypatch.setattr(launch, "DEFAULT_PORT", port)
-        assert launch.usual_port() == 0
-    assert launch.usual_port() == port
+        assert not launch.free_port(port)
+    assert launch.free_port(port)

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
 from turbo.cli.demo_tasks import RECORD
 
+#: Of a terminal that nobody has made larger.
+WIDTH: Final = 80
 _NEXT: Final = """Next:
   turbo worker --help
   turbo report
-  Write tasks.py:
-      from turbo import Turbo
-      app = Turbo("tasks", broker="amqp://localhost//", backend="rpc://")
+Write tasks.py:
+  from turbo import Turbo
+  app = Turbo("tasks", broker="amqp://localhost//", backend="rpc://")
 
-      @app.task
-      def add(x, y):
-          return x + y
-  Run it:                turbo worker -c 2 -l info      (add --embedded-broker where there is no RabbitMQ)
-  Call it elsewhere:     python -c "from tasks import add; print(add.delay(2, 3).get(timeout=10))"
+  @app.task
+  def add(x, y):
+      return x + y
+Run it; where there is no RabbitMQ, add --embedded-broker:
+  turbo worker -c 2 -l info
+Call it from another terminal:
+  python -c "from tasks import add; print(add.delay(2, 3).get(timeout=10))"
 """
 
 
@@ -51,6 +56,21 @@ class Tally:
         return self.runs.total() - len(self.runs)
 
 
+class Progress:
+    """Tells when nothing has changed for some time."""
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._seen: tuple[int, ...] = ()
+        self._since = 0.0
+
+    def stalled(self, counts: tuple[int, ...], now: float) -> bool:
+        """Whether ``counts`` have been the same for ``patience`` seconds, at the monotonic time ``now``."""
+        if counts != self._seen:
+            self._seen, self._since = counts, now
+        return now - self._since >= self._patience
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """One row of the table: what was sent, what should happen, what did."""
@@ -76,13 +96,13 @@ class Findings:
         return bool(self.lines) and all(line.good for line in self.lines)
 
 
-def quick_line(tally: Tally, sent: int) -> Line:
+def quick_line(tally: Tally, wanted: int) -> Line:
     """The row of the quick tasks."""
-    missing = sent - tally.done
-    happened = f"{tally.done:,} ran"
-    if missing or tally.repeated:
-        happened += f", {missing:,} missing, {tally.repeated:,} repeated"
-    return Line(f"{sent:,} quick tasks", "each runs once", happened, not missing and not tally.repeated)
+    unfinished = wanted - tally.done
+    happened = f"{tally.done:,} ran, each once"
+    if unfinished or tally.repeated:
+        happened = f"{tally.done:,} ran, {unfinished:,} have not run yet, {tally.repeated:,} repeated"
+    return Line(f"{wanted:,} quick tasks", "each to run once", happened, not unfinished and not tally.repeated)
 
 
 def progress(tally: Tally, total: int, rate: float, alive: int) -> str:
@@ -92,21 +112,21 @@ def progress(tally: Tally, total: int, rate: float, alive: int) -> str:
 
 
 def table(findings: Findings) -> str:
-    """The closing text."""
-    rows = [("task", "should", "did"), *((x.what, x.expected, x.happened) for x in findings.lines)]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    marks = ["  ", *("ok" if line.good else "NO" for line in findings.lines)]
-    text = [
-        f"{mark}  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for mark, row in zip(marks, rows, strict=True)
-    ]
-    text.insert(1, "    " + "  ".join("-" * width for width in widths))
+    """The closing text, no wider than ``WIDTH``."""
+    width = max((len(line.what) for line in findings.lines), default=0)
+    text = [row for line in findings.lines for row in _rows(line, width)]
     children = ", ".join(f"{pid} ran {count:,}" for pid, count in sorted(findings.by_child.items()))
     rate = findings.tasks / findings.seconds if findings.seconds else 0.0
     text += [
         "",
         f"{findings.tasks:,} tasks in {findings.seconds:.1f} s ({rate:,.0f}/s, in-memory broker included)",
-        f"children: {children or 'none'}",
+        *textwrap.wrap(f"children: {children or 'none'}", WIDTH, subsequent_indent="  "),
         "every task is accounted for" if findings.good else "NOT every task is accounted for",
     ]
     return "\n".join(text) + "\n\n" + _NEXT
+
+
+def _rows(line: Line, width: int) -> list[str]:
+    told = line.happened if line.good else f"{line.happened}; it had {line.expected}"
+    first = f"{'ok' if line.good else 'NO'}  {line.what:<{width}}  "
+    return textwrap.wrap(told, WIDTH, initial_indent=first, subsequent_indent=" " * len(first))

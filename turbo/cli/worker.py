@@ -22,9 +22,9 @@ from turbo.cli.global_options import GlobalOptions, check_loader, command
 from turbo.cli.green_threads import refuse_patched
 from turbo.cli.nodename import file_name, node_name
 from turbo.cli.pidfile import Pidfile, PidfileTakenError
+from turbo.cli.worker_broker import start_embedded
 from turbo.cli.worker_params import worker_params
 from turbo.cli.worker_settings import log_setup, worker_options, write_into
-from turbo.embedded_broker.launch import BrokerProcess, run_in_subprocess, usual_port
 from turbo.exceptions import ImproperlyConfigured, OperationalError, SecurityError
 from turbo.hosting import HostedApp
 from turbo.log_format import level_number
@@ -69,11 +69,11 @@ def worker_command(ctx: click.Context, options: GlobalOptions, given: dict[str, 
 
 def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: contextlib.ExitStack) -> int:
     """Everything up to ``wiring.run``; ``cleanup`` undoes it."""
-    broker = _embedded_broker(cleanup) if given["embedded_broker"] else None
     found = find_app(given_globals.app)
     host = found.app if isinstance(found.app, HostedApp) else Worker(found.app)
     check_loader(given_globals, is_celerys=isinstance(host, HostedApp))
     conf = found.app.conf
+    about_broker = [start_embedded(conf, cleanup)] if given["embedded_broker"] else []
     hostname = node_name(given["hostname"], socket.gethostname())
     host.name_worker(hostname, given)
     write_into(conf, given)
@@ -96,11 +96,7 @@ def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: context
     options = worker_options(conf, given, hostname=hostname, level=level, logfile=logfile)
     warnings += _root_guard(options)
     host.prepare(options)
-    if broker is not None:
-        warnings.append(
-            "the embedded broker keeps messages in memory only and forgets them when this worker ends; clients "
-            f"reach it by CELERY_BROKER_URL={broker.url}"
-        )
+    warnings += about_broker
     _say_hello(found, options, conf, given_globals.quiet)
     for warning in warnings:
         logger.warning("%s", warning)
@@ -109,14 +105,6 @@ def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: context
     # What receivers of the worker's signals print, in the master, belongs into the log as well.
     with redirected(setup.redirect_level):
         return wiring.run(found.app, options, host)
-
-
-def _embedded_broker(cleanup: contextlib.ExitStack) -> BrokerProcess:
-    """Start it, where clients look for one if that port is free, and point the app at it."""
-    broker = cleanup.enter_context(run_in_subprocess(usual_port()))
-    for variable in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
-        os.environ[variable] = broker.url
-    return broker
 
 
 def _root_guard(options: WorkerOptions) -> list[str]:

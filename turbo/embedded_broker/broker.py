@@ -47,7 +47,7 @@ class EmbeddedBroker:
         self._loop = loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: Connection(self, loop), host, port)
         bound: int = self._server.sockets[0].getsockname()[1]
-        logger.warning("embedded broker on %s:%d: in memory, for trying turbo and for tests only", host, bound)
+        logger.warning("embedded broker on %s:%d: in memory, only to try turbo and for tests", host, bound)
         return bound
 
     async def stop(self, deadline: float) -> None:

@@ -16,7 +16,6 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from turbo.amqp.url import DEFAULT_PORT
 from turbo.exceptions import OperationalError
 
 if TYPE_CHECKING:
@@ -60,15 +59,15 @@ class BrokerProcess:
         self.stop()
 
 
-def usual_port() -> int:
-    """The port at which clients look for a broker unless told otherwise; 0 when somebody has it already."""
+def free_port(port: int) -> bool:
+    """Whether nobody listens on that port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", DEFAULT_PORT))
+            probe.bind(("127.0.0.1", port))
         except OSError:
-            return 0
-    return DEFAULT_PORT
+            return False
+    return True
 
 
 def run_in_subprocess(port: int = 0) -> BrokerProcess:

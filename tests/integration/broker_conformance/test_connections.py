@@ -89,9 +89,10 @@ def test_a_wrong_password(any_broker: BrokerUnderTest) -> None:
     assert "403" in str(caught.value)
 
 
-def test_the_wrong_protocol_is_answered_with_the_right_one(raw: socket.socket) -> None:
+def test_the_wrong_protocol_is_answered_with_the_right_one(raw: socket.socket, any_broker: BrokerUnderTest) -> None:
     raw.sendall(b"GET / HTTP/1.0\r\n\r\n")
-    assert _read(raw, 8) == GREETING
+    # RabbitMQ 4 would rather speak AMQP 1.0 with whoever asks for nothing that it knows.
+    assert _read(raw, 8) == (GREETING if any_broker.release < (4, 0) else b"AMQP\x03\x01\x00\x00")
     assert _rest(raw) == b""
 
 

@@ -33,7 +33,9 @@ def test_a_rejected_message_tells_its_death(channel: BlockingChannel, any_broker
     channel.basic_publish("", "q", b"x", pika.BasicProperties(headers=headers, message_id="m", priority=1))
     channel.basic_reject(channel.basic_get("q")[0].delivery_tag, requeue=False)
     method, properties, body = _dead(channel, any_broker)
-    assert (method.exchange, method.routing_key, method.redelivered) == ("dlx", "q", False)
+    # RabbitMQ 4.3 counts the delivery before its death as one.
+    assert (method.exchange, method.routing_key) == ("dlx", "q")
+    assert method.redelivered is (any_broker.release >= (4, 3))
     assert (body, properties.message_id, properties.priority) == (b"x", "m", 1)
     (death,) = properties.headers.pop("x-death")
     when = death.pop("time")
@@ -41,6 +43,8 @@ def test_a_rejected_message_tells_its_death(channel: BlockingChannel, any_broker
     assert death == {"count": 1, "reason": "rejected", "queue": "q", "exchange": "", "routing-keys": ["q"]}
     first = {name: properties.headers.pop(f"x-first-death-{name}") for name in ("reason", "queue", "exchange")}
     assert first == {"reason": "rejected", "queue": "q", "exchange": ""}
+    last = {name: properties.headers.pop(f"x-last-death-{name}", None) for name in first}
+    assert last == (first if any_broker.release >= (4, 0) else dict.fromkeys(first))
     assert properties.headers == headers
 
 
@@ -53,7 +57,8 @@ def test_deaths_of_one_kind_are_counted(channel: BlockingChannel, any_broker: Br
         headers = _dead(channel, any_broker)[1].headers
         channel.basic_publish("", "q", b"x", pika.BasicProperties(headers=headers))
     (death,) = headers["x-death"]
-    assert (death["count"], death["reason"]) == (3, "rejected")
+    # RabbitMQ 4 does not take a publisher's word for earlier deaths.
+    assert (death["count"], death["reason"]) == (3 if any_broker.release < (4, 0) else 1, "rejected")
 
 
 def test_messages_expire_by_their_own_or_the_queues_time(channel: BlockingChannel, any_broker: BrokerUnderTest) -> None:
@@ -124,6 +129,7 @@ def test_a_quorum_queue_counts_deliveries_up_to_its_limit(
     for _ in range(3):
         collected = consume(channel, "q", consumer_tag="c")
         method, properties, _ = collect(channel, collected, 1)[0]
+        properties.headers.pop("x-acquired-count", None)  # of RabbitMQ 4.3
         counts.append((properties.headers.pop("x-delivery-count", None), method.redelivered, properties.headers))
         channel.basic_cancel("c")
         channel.basic_reject(method.delivery_tag, requeue=True)

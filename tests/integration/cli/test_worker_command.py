@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.harness.processes import free_port
 from tests.harness.worker import WorkerProcess
 from turbo import Turbo
 
@@ -134,17 +135,45 @@ def test_purge_forgets_what_waited(project: Path, vhost: str, producer: Turbo) -
         assert not waiting.ready()
 
 
-def test_it_runs_without_any_broker_installed(project: Path) -> None:
-    with WorkerProcess("--embedded-broker", "-c", "1", "-l", "info", directory=project) as process:
-        url = process.wait_for_line(r"broker +amqp://guest:\*\*@127\.0\.0\.1:(\d+)/")
+@pytest.mark.parametrize("make", ["turbo", "celery"])
+def test_the_embedded_broker_listens_where_the_apps_url_points(tmp_path: Path, make: str) -> None:
+    url = f"amqp://localhost:{free_port()}/site"
+    write_shouting_app(tmp_path, make, url)
+    with WorkerProcess("--embedded-broker", "-c", "1", "-l", "info", directory=tmp_path) as process:
+        process.wait_for_line(r"it listens at port \d+, where the app's broker URL points")
         process.wait_for_line(READY)
-        app = Turbo(broker=f"amqp://127.0.0.1:{url[1]}//", backend="rpc://", set_as_current=False)
-        try:
-            assert app.send_task("shop.shout", ["hello"]).get(timeout=20) == "HELLO"
-        finally:
-            app.close()
+        assert shouted(url) == "HELLO"
         process.terminate()
         assert process.wait() == 0
+
+
+@pytest.mark.parametrize("make", ["turbo", "celery"])
+def test_the_embedded_broker_of_an_app_with_another_says_what_to_paste(tmp_path: Path, vhost: str, make: str) -> None:
+    write_shouting_app(tmp_path, make, vhost)  # somebody listens there
+    with WorkerProcess("--embedded-broker", "-c", "1", "-l", "info", directory=tmp_path) as process:
+        url = process.wait_for_line(r"run there: export CELERY_BROKER_URL=(amqp://\S+)$")[1]
+        process.wait_for_line(READY)
+        assert shouted(url) == "HELLO"
+        process.terminate()
+        assert process.wait() == 0
+
+
+def write_shouting_app(directory: Path, make: str, url: str) -> None:
+    """``tasks.py`` with an app of turbo's or of Celery's own, whose URL that is."""
+    first = "from turbo import Turbo as App" if make == "turbo" else "from celery import Celery as App"
+    (directory / "tasks.py").write_text(
+        f"{first}\napp = App('tasks', broker={url!r}, backend='rpc://')\n"
+        "@app.task(name='shop.shout')\ndef shout(text):\n    return text.upper()\n"
+    )
+
+
+def shouted(url: str) -> str:
+    """What the task makes of "hello", asked by a client at that URL."""
+    client = Turbo(broker=url, backend="rpc://", set_as_current=False)
+    try:
+        return str(client.send_task("shop.shout", ["hello"]).get(timeout=20))
+    finally:
+        client.close()
 
 
 def test_a_setting_that_must_not_be_ignored_stops_it(project: Path, vhost: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from turbo.cli.demo_table import Findings, Line, Tally, progress, quick_line, table
+from turbo.cli.demo_table import WIDTH, Findings, Line, Progress, Tally, progress, quick_line, table
 from turbo.cli.demo_tasks import RECORD
 
 
@@ -26,14 +26,23 @@ def test_records_may_come_in_pieces() -> None:
 def test_all_once_is_good() -> None:
     line = quick_line(fed((7, 0), (8, 1)), 2)
     assert line.good
-    assert line.happened == "2 ran"
+    assert line.happened == "2 ran, each once"
 
 
-def test_a_missing_or_repeated_task_is_not_good() -> None:
+def test_an_unfinished_or_repeated_task_is_not_good() -> None:
     assert not quick_line(fed((7, 0)), 2).good
     line = quick_line(fed((7, 0), (8, 0)), 2)
     assert not line.good
-    assert line.happened == "1 ran, 1 missing, 1 repeated"
+    assert line.happened == "1 ran, 1 have not run yet, 1 repeated"
+
+
+def test_only_a_time_without_any_progress_ends_it() -> None:
+    progressed = Progress(20.0)
+    assert not progressed.stalled((0, 0), 1_000.0)
+    assert not progressed.stalled((1, 0), 1_019.0)
+    assert not progressed.stalled((1, 1), 1_038.9)
+    assert not progressed.stalled((1, 1), 1_058.8)
+    assert progressed.stalled((1, 1), 1_058.9)
 
 
 def test_the_live_line() -> None:
@@ -57,3 +66,22 @@ def test_the_closing_table_says_so() -> None:
     assert "\nevery task is accounted for" in text
     assert "turbo worker -c 2" in text
     assert "\nNOT every task" in table(Findings([Line("x", "y", "z", False)]))
+
+
+def test_it_fits_a_terminal_of_80_columns() -> None:
+    found = Findings(
+        [
+            Line("19,995 quick tasks", "each to run once", "19,000 ran, 995 have not run yet, 20,000 repeated", False),
+            Line("one past its hard limit of 2 s", "to be killed", repr(ValueError("why " * 60)), False),
+            Line("one that grows past 160MB", "to end", "ended; its child 4194304 was replaced", True),
+        ],
+        151.5,
+        20_000,
+        Counter(dict.fromkeys(range(4194300, 4194307), 12345)),
+    )
+    lines = table(found).splitlines()
+    assert [line for line in lines if len(line) > WIDTH] == []
+    assert WIDTH == 80
+    assert "it had to be killed" in " ".join(" ".join(lines).split())
+    tally = fed(*((4_194_300 + number % 4, number) for number in range(20_000)))
+    assert len(progress(tally, 19_995, 123_456.0, 2)) < WIDTH
