@@ -102,15 +102,25 @@ def test_events_are_asked_for(life: tuple[Post, WorkerProcess, Monitor]) -> None
 @pytest.mark.row("RC1")
 def test_a_worker_at_full_load_answers(life: tuple[Post, WorkerProcess, Monitor]) -> None:
     post, _worker, _monitor = life
+    # So many that some are left when the last answer comes; how many that is depends on the machine.
+    for count in (3_000, 12_000, 48_000):
+        if _answers_under_load(post, count):
+            return
+    raise AssertionError("the load was over before the last answer, each time")
+
+
+def _answers_under_load(post: Post, count: int) -> bool:
+    """Send so many tasks and ask meanwhile; whether some were left after the last answer."""
     signature = post.client.signature("controlled.brief")
     with post.client.producer_or_acquire() as producer:
-        for _ in range(3000):
+        for _ in range(count):
             signature.apply_async(producer=producer)
         answered = [post.ask("ping") for _ in range(10)]
     assert answered == [{"ok": "pong"}] * 10
     assert len(post.ask("active")) <= 2
-    assert post.left() > 0, "the load was over before the last answer"
-    wait_until("all has run", lambda: post.left() == 0, 60)
+    loaded = post.left() > 0
+    wait_until("all has run", lambda: post.left() == 0, 120)
+    return loaded
 
 
 _NONSENSE: list[tuple[bytes, dict[str, Any]]] = [
