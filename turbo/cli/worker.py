@@ -29,6 +29,7 @@ from turbo.exceptions import ImproperlyConfigured, OperationalError, SecurityErr
 from turbo.hosting import HostedApp
 from turbo.log_format import level_number
 from turbo.log_format.redirection import redirected
+from turbo.master import os_signals
 from turbo.worker import wiring
 from turbo.worker.facade import Worker
 
@@ -55,6 +56,7 @@ turbo -A proj worker -Q hipri,lopri   only these queues
 @command("worker", worker_params(), _HELP)
 def worker_command(ctx: click.Context, options: GlobalOptions, given: dict[str, Any]) -> None:
     """Run, and leave with the worker's exit code."""
+    os_signals.unblock()
     with contextlib.ExitStack() as cleanup:
         try:
             code = _start(options, given, cleanup)
@@ -64,6 +66,8 @@ def worker_command(ctx: click.Context, options: GlobalOptions, given: dict[str, 
         except PidfileTakenError as error:
             click.echo(f"turbo worker: {error}", err=True)
             code = EX_CANTCREAT
+    if code == wiring.AGAIN:
+        code = wiring.run_anew()
     ctx.exit(code)
 
 

@@ -21,9 +21,10 @@ from turbo.log_format.saying import say
 from turbo.master import os_signals, supervision
 from turbo.master.assembly import assemble
 from turbo.master.broker_patience import BrokerPatience
+from turbo.master.drain_report import DrainReport
 from turbo.policy import shutdown_lines
 from turbo.policy.delivery_lifecycle import State
-from turbo.policy.worker_lifecycle import Phase, Request, on_request
+from turbo.policy.worker_lifecycle import Phase, Request, on_request, restarts
 
 if TYPE_CHECKING:
     from turbo.master.assembly import Blueprint
@@ -60,6 +61,8 @@ class Master:
         #: The worker stops because no child can be made any more, not because it was asked to.
         self.spawner_died = False
         self.asked_to_stop = False
+        #: It was asked, by HUP, to stop and to run its command anew.
+        self.restarting = False
         #: The signal that asked last, by its name, and what the judge was told of it.
         self._asked_by = "SIGTERM"
         self._told = ""
@@ -104,7 +107,7 @@ class Master:
         ]
         await self._stop_wanted.wait()
         await self._stop()
-        os_signals.remove(self._loop)
+        os_signals.remove(self._loop, restarting=self.restarting)
         return self.exit_code
 
     async def _announce(self) -> None:
@@ -136,6 +139,7 @@ class Master:
             self.phase, request, soft_timeout=self._options.soft_shutdown_timeout, remap_term=remap
         )
         self.asked_to_stop = True
+        self.restarting = restarts(self.phase, request, restarting=self.restarting)
         for line in shutdown_lines.printed(self.phase, request, phase):
             say(line)
         if phase is self.phase:
@@ -243,10 +247,13 @@ class Master:
         """Wait until every child is gone; False when the time is over or the phase turned cold first."""
         self._phase_changed.clear()
         phase = self.phase
-        return (
-            await self._wait_until(lambda: not self.pool.children, timeout, until=lambda: self.phase is not phase)
-            and self.phase is phase
-        )
+        report = DrainReport(self.pool, self.parts.verdicts, phase, timeout)
+
+        def over() -> bool:
+            report.look()
+            return self.phase is not phase
+
+        return await self._wait_until(lambda: not self.pool.children, timeout, until=over) and self.phase is phase
 
     async def _wait_until(self, condition: object, timeout: float | None, until: object = None) -> bool:
         deadline = None if timeout is None else time.monotonic() + timeout

@@ -8,6 +8,7 @@ pipe), so they may call into the lifecycle; they never raise, wait or kill. What
 from __future__ import annotations
 
 import faulthandler
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -18,23 +19,38 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-_STDERR = 2
+_STDOUT, _STDERR = 1, 2
 _REQUESTS = {signal.SIGTERM: Request.TERM, signal.SIGINT: Request.INT, signal.SIGQUIT: Request.QUIT}
 
 
 def install(loop: asyncio.AbstractEventLoop, requested: Callable[[Request], None]) -> None:
-    """Have TERM, INT and QUIT call ``requested``; HUP counts as TERM; USR1 dumps all stacks to stderr."""
+    """Have TERM, INT, QUIT and HUP call ``requested``; USR1 dumps all stacks to stderr.
+
+    On a terminal HUP says that its window was closed: it then counts as TERM, as nobody is there for a new worker.
+    """
     for number, request in _REQUESTS.items():
         loop.add_signal_handler(number, requested, request)
-    loop.add_signal_handler(signal.SIGHUP, requested, Request.TERM)
+    loop.add_signal_handler(signal.SIGHUP, requested, Request.TERM if os.isatty(_STDOUT) else Request.HUP)
     loop.add_signal_handler(signal.SIGUSR1, _dump)
 
 
-def remove(loop: asyncio.AbstractEventLoop) -> None:
-    """Undo :func:`install`; signals are ignored from here on, since the worker is about to end anyway."""
-    for number in (*_REQUESTS, signal.SIGHUP, signal.SIGUSR1):
+def remove(loop: asyncio.AbstractEventLoop, *, restarting: bool = False) -> None:
+    """Undo :func:`install`; signals are ignored from here on, since the worker is about to end anyway.
+
+    One that is ``restarting`` has them wait for the new program, but for HUP, which asks for what is being done.
+    """
+    numbers = (*_REQUESTS, signal.SIGUSR1)
+    if restarting:
+        signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    for number in (*numbers, signal.SIGHUP):
         loop.remove_signal_handler(number)
-        signal.signal(number, signal.SIG_IGN)
+        ignored = number == signal.SIGHUP or not restarting
+        signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
+
+
+def unblock() -> None:
+    """Hear the signals that whoever started this command had blocked: first of all in a command that can be stopped."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
 
 
 def _dump() -> None:

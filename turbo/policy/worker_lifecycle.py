@@ -35,6 +35,8 @@ class Request(IntEnum):
     DEADLINE = 4
     #: Remote control's shutdown: as TERM, whatever TERM is mapped to.
     REMOTE = 5
+    #: Stop as for TERM, whatever that is mapped to, and then run the command anew in the same process.
+    HUP = 6
 
 
 _EXIT_OK: Final = 0
@@ -48,7 +50,7 @@ def on_request(phase: Phase, request: Request, *, soft_timeout: float, remap_ter
     """
     if request is Request.TERM and remap_term:
         request = Request.QUIT
-    elif request is Request.REMOTE:
+    elif request in (Request.REMOTE, Request.HUP):
         request = Request.TERM
     if phase in (Phase.COLD, Phase.STOPPED):
         return phase, _EXIT_FAILURE
@@ -61,3 +63,13 @@ def on_request(phase: Phase, request: Request, *, soft_timeout: float, remap_ter
     if phase is Phase.WARM:
         return (Phase.COLD, _EXIT_FAILURE) if request is Request.INT else (phase, _EXIT_OK)
     return Phase.WARM, (_EXIT_OK if request is Request.TERM else _EXIT_FAILURE)
+
+
+def restarts(phase: Phase, request: Request, *, restarting: bool) -> bool:
+    """Whether the command shall run anew after the shutdown that ``request`` asks for in ``phase``.
+
+    HUP asks for it while the worker works. Whatever asks for an end after that gets one.
+    """
+    if request is Request.HUP:
+        return restarting or phase in (Phase.STARTING, Phase.RUNNING)
+    return restarting and request is Request.DEADLINE

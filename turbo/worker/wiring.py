@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
 import setproctitle
 import uvloop
@@ -29,6 +29,7 @@ from turbo.control.app_commands import NativeCommands
 from turbo.control.options import control_options
 from turbo.control.service import RemoteControl
 from turbo.hosting import HostedApp
+from turbo.log_format.saying import say
 from turbo.master.assembly import Blueprint
 from turbo.master.main import Master
 from turbo.spawner.handle import start_spawner
@@ -47,10 +48,12 @@ logger = logging.getLogger("turbo.worker")
 
 #: A worker whose spawner dies sooner than this after its start, in seconds, ends instead of starting anew for ever.
 _STABLE: Final = 5.0
+#: Instead of an exit code: the command shall run anew, by :func:`run_anew`, when all around the worker is put away.
+AGAIN: Final = -1
 
 
 def run(app: Turbo | HostedApp, options: WorkerOptions, worker: Worker | None = None) -> int:
-    """Run a worker for ``app`` until it is told to stop; return its exit code.
+    """Run a worker for ``app`` until it is told to stop; return its exit code, or :data:`AGAIN`.
 
     ``worker`` is what receivers of its signals are given, for turbo's own apps; a new one unless given.
 
@@ -75,40 +78,47 @@ def run(app: Turbo | HostedApp, options: WorkerOptions, worker: Worker | None = 
     began = time.monotonic()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            code, anew = runner.run(_main(blueprint, spawner, commands, control))
+            master, code = runner.run(_main(blueprint, spawner, commands, control))
     finally:
         spawner.close()
-    if anew and time.monotonic() - began > _STABLE:
-        _run_anew()
-    return code
+    if master.restarting:
+        return AGAIN
+    orphaned = master.spawner_died and not master.asked_to_stop
+    return AGAIN if orphaned and time.monotonic() - began > _STABLE else code
 
 
 async def _main(
     blueprint: Blueprint, spawner: Spawner, commands: AppCommands, control: ControlOptions
-) -> tuple[int, bool]:
+) -> tuple[Master, int]:
     master = Master(blueprint, spawner, asyncio.get_running_loop())
     loop = asyncio.get_running_loop()
     master.accompany(RemoteControl(master, commands, control, loop))
-    code = await master.run()
-    return code, master.spawner_died and not master.asked_to_stop
+    return master, await master.run()
 
 
-def _run_anew() -> NoReturn:
-    """Run the command again in this process: a process with a loop and sockets must not fork a spawner.
+def run_anew() -> int:
+    """Run the command again in this process, whose worker has ended; return an exit code if that cannot be done.
 
-    What exec keeps is put right first: ignored signals, and the zombies of children whose spawner is gone.
+    A process with a loop and sockets must not fork a spawner. What exec keeps is put right first: signals, and the
+    zombies of children whose spawner is gone. HUP is ignored until the new worker hears it: it asks for nothing more.
     """
-    logger.warning("Starting the worker anew, since its spawner had died")
+    logger.warning("Starting the worker anew in the same process (pid %d)", os.getpid())
+    say(f"Restarting celery worker ({' '.join(sys.argv)})")
     while True:
         try:
             if os.waitpid(-1, os.WNOHANG) == (0, 0):
                 break
         except ChildProcessError:
             break
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_DFL)
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    try:
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    except OSError as error:
+        logger.critical("The worker cannot be started anew (%s: %s) and ends", sys.executable, error)
+    return 1
 
 
 def queues_of(app: Turbo | HostedApp, options: WorkerOptions) -> list[Queue]:

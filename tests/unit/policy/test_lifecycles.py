@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from turbo.policy import child_lifecycle, delivery_lifecycle
 from turbo.policy.child_lifecycle import ChildState
 from turbo.policy.delivery_lifecycle import IllegalTransition, State
-from turbo.policy.worker_lifecycle import Phase, Request, on_request
+from turbo.policy.worker_lifecycle import Phase, Request, on_request, restarts
 
 
 def _reachable(table: Sequence[frozenset[Any]], start: Any) -> set[Any]:
@@ -122,3 +122,14 @@ def test_two_interrupts_are_always_enough(phase: Phase, soft: float) -> None:
     for _ in range(2):
         phase, _code = on_request(phase, Request.INT, soft_timeout=soft)
     assert phase >= Phase.COLD
+
+
+def test_hup_asks_for_another_run_unless_an_end_is_asked_for() -> None:
+    assert on_request(Phase.RUNNING, Request.HUP, soft_timeout=0, remap_term=True) == (Phase.WARM, 0)
+    assert restarts(Phase.RUNNING, Request.HUP, restarting=False)
+    assert restarts(Phase.STARTING, Request.HUP, restarting=False)
+    assert not restarts(Phase.WARM, Request.HUP, restarting=False), "it was told to end before"
+    assert restarts(Phase.WARM, Request.HUP, restarting=True)
+    assert restarts(Phase.WARM, Request.DEADLINE, restarting=True), "a wait that was too long changes nothing"
+    for request in (Request.TERM, Request.INT, Request.QUIT, Request.REMOTE):
+        assert not restarts(Phase.WARM, request, restarting=True)
