@@ -96,6 +96,10 @@ class ChordError(TaskError):
     """A task of a chord's header did not succeed, so that the chord's body never runs."""
 
 
+class IncompleteStream(TaskError):
+    """What was to be gone through has not come to its end: a task's children are known when it has ended."""
+
+
 class TimeoutError(TaskError):
     """Waiting for a result took longer than asked."""
 

@@ -112,9 +112,9 @@ def check_arguments(args: Any, kwargs: Any) -> tuple[Any, Any]:
     args = args or ()
     kwargs = kwargs or {}
     if not isinstance(args, (list, tuple)):
-        raise TypeError("the args of a task must be a list or a tuple")
+        raise TypeError("task args must be a list or tuple")
     if not isinstance(kwargs, Mapping):
-        raise TypeError("the kwargs of a task must be a mapping")
+        raise TypeError("task keyword arguments must be a mapping")
     return args, kwargs
 
 

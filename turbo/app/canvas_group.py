@@ -80,8 +80,8 @@ class group(Signature):
     ) -> Any:
         """Send its members; return a GroupResult. Callbacks are refused with TypeError: use a chord."""
         if link is not None or link_error is not None:
-            what = "link" if link is not None else "link_error"
-            raise TypeError(f"a group has no {what}: make it a chord, or link its members")
+            what = "link to group: use a chord" if link is not None else "link to group: do that on individual tasks"
+            raise TypeError(f"Cannot add {what}")
         app = self.app
         if app.conf["task_always_eager"]:
             return self.apply(args, kwargs, **options)

@@ -201,7 +201,7 @@ class Settings(MutableMapping[str, Any]):
         try:
             return self[name]
         except KeyError:
-            raise AttributeError(f"no setting is called {name!r}") from None
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}") from None
 
     def __iter__(self) -> Iterator[str]:
         yield from dict.fromkeys((*SETTINGS, *self._changes, *(k for layer in self._layers for k in layer)))
@@ -272,6 +272,13 @@ class Settings(MutableMapping[str, Any]):
         """Return the settings as a dict; ``censored`` hides passwords and keys."""
         table = dict(self) if with_defaults else self.without_defaults()
         return {name: _censor(name, value) for name, value in table.items()} if censored else table
+
+    def old_names(self) -> list[str]:
+        """Return the old names by which the configuration object sets settings, sorted."""
+        if not self._object.loaded:
+            self._load()
+        names: list[str] = self._object.old_names
+        return names
 
     def humanize(self, with_defaults: bool = False, censored: bool = True) -> str:
         """Return the table as lines of ``name: value``."""

@@ -30,6 +30,8 @@ class ConfigurationObject:
         self._given = given
         self._silent = silent
         self._source: object = MISSING
+        #: The old names of settings in it, once it is loaded.
+        self.old_names: list[str] = []
 
     @property
     def loaded(self) -> bool:
@@ -47,8 +49,10 @@ class ConfigurationObject:
             if not self._silent:
                 raise
             source = {}
+        have = set(source) if isinstance(source, Mapping) else set(dir(source))
         if not self.namespace:
-            _check_names(set(source) if isinstance(source, Mapping) else set(dir(source)))
+            _check_names(have)
+        self.old_names = sorted(have & OLD_NAMES.keys())
         self._source = source
 
     def get(self, name: str) -> Any:

@@ -45,7 +45,10 @@ class Configured:
         if name:
             self.config_from_object(name, silent=silent, force=force, namespace=namespace)
         elif not silent:
-            raise ImproperlyConfigured(f"the environment variable {variable_name} is not set")
+            raise ImproperlyConfigured(
+                f"The environment variable {variable_name!r} is not set,\n"
+                "and as such the configuration could not be loaded."
+            )
 
     def add_defaults(self, defaults: Mapping[str, Any] | Callable[[], Mapping[str, Any]]) -> None:
         """Add settings that hold where the program set none."""

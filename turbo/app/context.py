@@ -270,7 +270,7 @@ class Context:
             headers = self.headers
             if headers is not None and name in headers:
                 return headers[name]
-        raise AttributeError(f"the request has no attribute or header {name!r}")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def update(self, *args: Any, **kwargs: Any) -> None:
         """Set several attributes, from a mapping, pairs or keywords."""

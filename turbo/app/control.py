@@ -56,7 +56,7 @@ class Control:
         is no list.
         """
         if destination is not None and not isinstance(destination, (list, tuple)):
-            raise ValueError(f"destination must be a list of node names, not {type(destination).__name__}")
+            raise ValueError(f"destination must be a list/tuple not {type(destination)}")
         self._refuse(connection)
         key, ticket = (str(uuid4()), str(uuid4())) if reply else (None, None)
         mailbox = self._mailbox()

@@ -155,7 +155,7 @@ class Queues(dict[str, Queue]):
         if alias is not None:
             return self[alias]
         if not self._conf["task_create_missing_queues"]:
-            raise QueueNotFound(f"the queue {name!r} is not in task_queues")
+            raise QueueNotFound(f"Queue {name!r} missing from task_queues")
         kind = self._conf["task_create_missing_queue_type"]
         if kind not in (None, "classic", "quorum"):
             raise ImproperlyConfigured(f"task_create_missing_queue_type={kind!r}: there is classic, and quorum")

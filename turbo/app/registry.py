@@ -26,7 +26,7 @@ class TaskRegistry(dict[str, "Task"]):
     def register(self, task: Task) -> None:
         """Add ``task`` under its name; raises InvalidTaskError when it has none."""
         if not task.name:
-            raise InvalidTaskError(f"task class {type(task).__qualname__} has no name")
+            raise InvalidTaskError(f"Task class {type(task).__name__!r} must specify .name attribute")
         self[task.name] = task
 
     def unregister(self, name: str | Task) -> None:

@@ -25,9 +25,9 @@ def replacement(task: Task, sig: Any) -> Any:
     """Return ``sig`` with all that the current call has, as ``Task.replace`` sends it."""
     request, app = task.request, task.app
     if "chord" in sig.options:
-        raise ImproperlyConfigured("what replaces a task must not be part of a chord")
+        raise ImproperlyConfigured("A signature replacing a task must not be part of a chord")
     if isinstance(sig, chain) and not sig.tasks:
-        raise ImproperlyConfigured("an empty chain cannot replace a task")
+        raise ImproperlyConfigured("Cannot replace with an empty chain")
     if isinstance(sig, group):
         sig = sig | _gathered(app)
     elif isinstance(sig, chain) and isinstance(sig.tasks[-1], group):
@@ -63,7 +63,7 @@ def add_to_chord(task: Task, sig: Any, lazy: bool) -> Any:
     """Do what ``Task.add_to_chord`` says, with the same arguments."""
     request = task.request
     if not request.chord:
-        raise ValueError("the current task is not part of a chord")
+        raise ValueError("Current task is not member of any chord")
     sig.set(
         group_id=request.group, group_index=request.group_index, chord=request.chord, root_id=request.root_id
     )  # fmt: skip

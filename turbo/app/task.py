@@ -185,7 +185,7 @@ class Task(Handlers, TaskCalls, TaskResults, AsyncCalls[P, R]):
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """The body."""
-        raise NotImplementedError("a task must define run()")
+        raise NotImplementedError("Tasks must define the run method.")
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the body here and now, as a function. ``request.called_directly`` is then true."""
@@ -249,7 +249,7 @@ class Task(Handlers, TaskCalls, TaskResults, AsyncCalls[P, R]):
         if self._send_options is None:
             self.bind(self.app)
         if self.soft_time_limit and self.time_limit and self.soft_time_limit > self.time_limit:
-            raise ValueError("soft_time_limit must not be greater than time_limit")
+            raise ValueError("soft_time_limit must be less than or equal to time_limit")
         check = self.__header__
         if check is not None and self.typing is not False:
             check(*(args or ()), **(kwargs or {}))

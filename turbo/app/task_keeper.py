@@ -95,7 +95,7 @@ class TaskKeeper(Configured):
         if fun is None:
             return decorate
         if not callable(fun):
-            raise TypeError("@task() takes a function, or options by keyword")
+            raise TypeError("argument 1 to @task() must be a callable")
         return decorate(fun)
 
     def task_from_function(
@@ -184,7 +184,7 @@ class TaskKeeper(Configured):
             if self.finalized:
                 return
             if auto and not self.autofinalize:
-                raise RuntimeError("the app is not finalized, and autofinalize is off")
+                raise RuntimeError("Contract breach: app not finalized")
             self.finalized = True
             builtin_tasks.add_to(self)
             current.announce_finalize(self)

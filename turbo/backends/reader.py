@@ -70,7 +70,7 @@ class DisabledReader:
 
     def _refuse(self) -> NotImplementedError:
         return NotImplementedError(
-            "No result backend is configured: set result_backend (redis://… or rpc://) to read results"
+            "No result backend is configured.\nSet result_backend (redis://… or rpc://) to read results"
         )
 
     def get_task_meta(self, task_id: str) -> Meta:

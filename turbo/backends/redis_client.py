@@ -125,6 +125,7 @@ class RedisReader:
         done = datetime.now(UTC).isoformat() if state in READY_STATES else None
         meta = build_meta(
             text_id(task_id), state, result, traceback, date_done=done,
+            children=[child.as_tuple() for child in getattr(request, "children", None) or ()],
             group_id=getattr(request, "group", None), parent_id=getattr(request, "parent_id", None),
         )  # fmt: skip
         document = encode(meta, self._settings.serializer)[0]

@@ -33,7 +33,7 @@ from turbo.policy.restarts import reconnect_delay
 from turbo.protocol.faults import from_wire, to_wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from turbo.app.base import Turbo
     from turbo.protocol.message import TaskMessage
@@ -47,6 +47,17 @@ _Answer = TypeVar("_Answer")
 
 #: Seconds between looks at a chord that somebody else is about to carry on.
 _CLAIM_LOOK = 0.5
+#: In what is counted for a part that was to be a chord's body: the error callbacks that have heard of its end.
+_HEARD = "turbo_errbacks_heard"
+
+
+class _BrokenError(Exception):
+    """A part did not succeed: the chord's error, and the error callbacks that have heard of it."""
+
+    def __init__(self, error: ChordError, heard: Sequence[Any]) -> None:
+        super().__init__(error, heard)
+        self.error = error
+        self.heard = heard
 
 
 class Chords:
@@ -103,9 +114,9 @@ class Chords:
         """Send the body with what the parts gave, or say that it will never run."""
         try:
             values = self._collected(counter, part.group_id)
-        except ChordError as error:
-            logger.error("Chord %s fails: %s", part.group_id, error)
-            return self._break(counter, part, body, error)
+        except _BrokenError as broken:
+            logger.error("Chord %s fails: %s", part.group_id, broken.error)
+            return self._break(counter, part, body, broken.error, broken.heard)
         except (TurboError, ValueError) as error:
             logger.exception("What the parts of chord %s gave cannot be read", part.group_id)
             return self._break(counter, part, body, ChordError(f"Join error: {error!r}"))
@@ -134,7 +145,7 @@ class Chords:
             close(True)
 
     def _collected(self, counter: RedisChords, group_id: str) -> list[Any] | None:
-        """What the parts gave, arranged as the header was. Raises ChordError for the first that did not succeed.
+        """What the parts gave, arranged as the header was. Raises _BrokenError for the first that did not succeed.
 
         None if nothing is there any more: the same part, run twice at once, or a worker of Celery's, was faster and has
         sent the body.
@@ -167,12 +178,19 @@ class Chords:
 
     # -- chords that break -------------------------------------------------------------------------------
 
-    def _break(self, counter: RedisChords, part: Part, body: Mapping[str, Any], error: ChordError) -> list[Close]:
-        """The body will never run: say so to all who wait for it."""
+    def _break(
+        self,
+        counter: RedisChords,
+        part: Part,
+        body: Mapping[str, Any],
+        error: ChordError,
+        heard: Sequence[Any] = (),
+    ) -> list[Close]:
+        """The body will never run: say so to all who wait for it, but for error callbacks that have ``heard`` of it."""
         # Members of a group are told what broke the chord: they never had anything to do with it.
         told = error.__cause__ or error if body.get("subtask_type") == "group" else error
         trace = "".join(traceback.format_exception(type(told), told, error.__traceback__))
-        left = self._fail(counter, body, told, trace)
+        left = self._fail(counter, body, told, trace, heard=heard)
         return [*left, lambda _taken: _tidy(partial(counter.give_up, part))]
 
     def _fail(
@@ -182,6 +200,7 @@ class Chords:
         error: BaseException,
         trace: str,
         errbacks: Iterable[Any] = (),
+        heard: Sequence[Any] = (),
     ) -> list[Close]:
         """FAILURE, and error callbacks, for one call that will not be made, and for those that it stands for."""
         options = signature.get("options") or {}
@@ -190,30 +209,45 @@ class Chords:
         errbacks = _distinct([*several(options.get("link_error")), *errbacks])
         if kind == "group":
             self._store(options.get("task_id"), error)
-            left = [close for each in inner for close in self._fail(counter, each, error, trace, errbacks)]
+            left = [close for each in inner for close in self._fail(counter, each, error, trace, errbacks, heard)]
         elif kind == "chain" and inner:
             end = {**inner[-1], "options": {**(inner[-1].get("options") or {}), **options, "chain": None}}
             left = self._fail_parts(counter, inner[:-1], error, store=True)
-            left += self._fail(counter, end, error, trace, errbacks)
+            left += self._fail(counter, end, error, trace, errbacks, heard)
         elif kind == "chord":
-            left = self._fail(counter, (signature.get("kwargs") or {}).get("body") or {}, error, trace, errbacks)
+            body = (signature.get("kwargs") or {}).get("body") or {}
+            left = self._fail(counter, body, error, trace, errbacks, heard)
         else:
-            left = self._fail_one(counter, signature, error, trace, errbacks)
+            left = self._fail_one(counter, signature, error, trace, errbacks, heard)
         return [*left, *self._fail_parts(counter, followups.steps_left(options.get("chain")), error, store=True)]
 
     def _fail_one(
-        self, counter: RedisChords, signature: Mapping[str, Any], error: BaseException, trace: str, errbacks: list[Any]
+        self,
+        counter: RedisChords,
+        signature: Mapping[str, Any],
+        error: BaseException,
+        trace: str,
+        errbacks: list[Any],
+        heard: Sequence[Any],
     ) -> list[Close]:
+        # One that was linked to a chord in the header as well heard of this failure there.
+        errbacks = [each for each in errbacks if _call_of(each) not in heard]
         options = signature.get("options") or {}
         task_id = options.get("task_id") or str(uuid4())
         request = Context(id=task_id, task=signature.get("task"), delivery_info={}, errbacks=errbacks,
                           args=signature.get("args"), kwargs=signature.get("kwargs"))  # fmt: skip
         try:
-            followups.after_failure(self._app, errbacks, request, error, None)
+            told = followups.after_failure(self._app, errbacks, request, error, None)
         except (TurboError, TypeError, ValueError) as failure:
             logger.exception("Error callbacks of %s could not be sent: %s", task_id, failure)
-        self._store(task_id, error, trace)
-        return self._fail_parts(counter, [{**signature, "options": {**options, "task_id": task_id}}], error)
+        else:
+            # So whoever waits for the body finds what its error callbacks gave.
+            request.children.extend([told] if told is not None else [])
+        self._store(task_id, error, trace, request)
+        heard = [*heard, *map(_call_of, errbacks)]
+        return self._fail_parts(
+            counter, [{**signature, "options": {**options, "task_id": task_id}}], error, heard=heard
+        )
 
     def _fail_parts(
         self,
@@ -222,6 +256,7 @@ class Chords:
         error: BaseException,
         *,
         store: bool = False,
+        heard: Sequence[Any] = (),
     ) -> list[Close]:
         """Count as failed those calls, never to be made, that are parts of chords; ``store`` their documents too."""
         left = []
@@ -232,12 +267,14 @@ class Chords:
             body = _chord_of(signature)
             if body is not None:
                 part = Part(options["task_id"], options["group_id"], options.get("group_index"))
-                left += self._ended(counter, part, body, _given(counter, part, error))
+                left += self._ended(counter, part, body, _given(counter, part, error, heard=heard))
         return left
 
-    def _store(self, task_id: object, error: BaseException, trace: str | None = None) -> None:
+    def _store(
+        self, task_id: object, error: BaseException, trace: str | None = None, request: Context | None = None
+    ) -> None:
         if isinstance(task_id, str):
-            _patiently(partial(self._app.backend.store_result, task_id, error, states.FAILURE, trace))
+            _patiently(partial(self._app.backend.store_result, task_id, error, states.FAILURE, trace, request))
 
 
 def _part_of(message: TaskMessage) -> Part | None:
@@ -251,17 +288,36 @@ def _chord_of(signature: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return body if isinstance(body, dict) and options.get("task_id") and options.get("group_id") else None
 
 
-def _given(counter: RedisChords, part: Part, error: BaseException, state: str = states.FAILURE) -> bytes:
-    return counter.encode(part, state, to_wire(error))
+def _given(
+    counter: RedisChords,
+    part: Part,
+    error: BaseException,
+    state: str = states.FAILURE,
+    heard: Sequence[Any] = (),
+) -> bytes:
+    document = to_wire(error)
+    return counter.encode(part, state, {**document, _HEARD: list(heard)} if heard else document)
 
 
-def _broken(task_id: str, document: Any) -> ChordError:
-    """The error of a chord by the part that broke it."""
+def _broken(task_id: str, document: Any) -> _BrokenError:
+    """The error of a chord by the part that broke it, and who has heard of that."""
+    heard = document.get(_HEARD) if isinstance(document, dict) else None
+    return _BrokenError(_chord_error(task_id, document), heard if isinstance(heard, list) else [])
+
+
+def _chord_error(task_id: str, document: Any) -> ChordError:
     cause = from_wire(document) if isinstance(document, dict) else document
     error = ChordError(f"Dependency {task_id} raised {cause!r}")
     if isinstance(cause, BaseException):
         error.__cause__ = cause
     return error
+
+
+def _call_of(errback: Any) -> Any:
+    """What an error callback calls, whatever its options: by this it is found again."""
+    if not isinstance(errback, dict):
+        return errback
+    return [errback.get("task"), list(errback.get("args") or ()), dict(errback.get("kwargs") or {})]
 
 
 def _distinct(errbacks: Iterable[Any]) -> list[Any]:

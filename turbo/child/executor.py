@@ -19,14 +19,14 @@ from turbo.child import followups, hearers
 from turbo.child.acceptance import Acceptance
 from turbo.child.chords import Chords
 from turbo.child.coroutines import Coroutines
-from turbo.child.documents import Documents, ignored
+from turbo.child.documents import Documents, handle_form, ignored
 from turbo.child.done import DoneRecords
 from turbo.child.duplicates import Duplicates
 from turbo.child.endings import Endings, Run
 from turbo.child.plan import Plan
 from turbo.child.questions import Questions
 from turbo.child.refusals import Refusals
-from turbo.exceptions import InvalidTaskError, SerializationError
+from turbo.exceptions import EncodeError, InvalidTaskError, SerializationError
 from turbo.policy import poison
 from turbo.policy.admission import Admission, admit
 from turbo.policy.settling import Ending, Verb
@@ -252,6 +252,17 @@ class NativeExecutor:
         message = run.message
         if message.callbacks or message.chain:
             followups.after_success(self._app, message, result)
+        try:
+            return self._encoded(run, result)
+        except EncodeError:
+            # The handle of a call travels in its own form where the serializer cannot carry it.
+            form = handle_form(result)
+            if form is None:
+                raise
+            return self._encoded(run, form)
+
+    def _encoded(self, run: Run, result: object) -> bytes:
+        message = run.message
         if message.chord is not None:
             run.gave = self._chords.encoded(message, result)
         if self._options.stores and not ignored(message, run.plan):

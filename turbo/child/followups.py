@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from turbo.app.base import Turbo
     from turbo.app.context import Context
     from turbo.protocol.message import TaskMessage
+    from turbo.result.group_result import GroupResult
 
 logger = logging.getLogger("celery.app.trace")
 
@@ -56,11 +57,12 @@ def after_failure(
     request: Context,
     error: BaseException,
     trace: str | None,
-) -> None:
+) -> GroupResult | None:
     """Run the error callbacks of the failed ``request``, in either of Celery's two styles.
 
     A task of this app that takes more than one argument is called here with the request, the exception and its
-    traceback; the others are sent as a group, with the failed task's id. What a called one raises is logged.
+    traceback; the others are sent as a group, with the failed task's id. What a called one raises is logged. Returns
+    the handle of the group, None if none was sent.
     """
     sent = []
     for signature in errbacks or ():
@@ -73,7 +75,7 @@ def after_failure(
         except Exception:
             logger.exception("Error callback %s of %s raised", task.name, request.id)
     family = {"parent_id": request.id, "root_id": request.root_id or request.id}
-    _send_together(app, sent, (request.id,), add_to_parent=False, **family)
+    return _send_together(app, sent, (request.id,), add_to_parent=False, **family)
 
 
 def steps_left(chain: Iterable[Any] | None) -> Iterator[Mapping[str, Any]]:
@@ -110,9 +112,12 @@ def send(app: Turbo, signature: Mapping[str, Any], first: tuple[Any, ...], **mor
 
 def _send_together(
     app: Turbo, signatures: list[Mapping[str, Any]], first: tuple[Any, ...], **more: Any
-) -> None:  # fmt: skip
-    if signatures:
-        group([maybe_signature(dict(each), app=app) for each in signatures], app=app).apply_async(first, **more)
+) -> GroupResult | None:
+    if not signatures:
+        return None
+    members = [maybe_signature(dict(each), app=app) for each in signatures]
+    sent: GroupResult = group(members, app=app).apply_async(first, **more)
+    return sent
 
 
 def _name(signature: Mapping[str, Any]) -> str:

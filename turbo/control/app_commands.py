@@ -71,7 +71,9 @@ class NativeCommands:
         return [_described(name, tasks[name], items) for name in names]
 
     def _conf(self, with_defaults: bool = False, **_: Any) -> Any:
-        return plain(self._app.conf.table(with_defaults=with_defaults))
+        conf = self._app.conf
+        # A key of Celery's table that is no setting.
+        return plain({**conf.table(with_defaults=with_defaults), "deprecated_settings": conf.old_names() or None})
 
     def _report(self) -> dict[str, str]:
         return {"ok": "\n".join([*describe(), "", self._app.conf.humanize()])}

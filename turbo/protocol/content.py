@@ -90,7 +90,7 @@ def encode(obj: Any, serializer: str) -> tuple[bytes, str, str]:
         return _encode_raw(obj)
     found = _serializer(serializer)
     if found is None or found.encode is None:
-        raise EncodeError(f"no serializer is called {serializer!r}")
+        raise EncodeError(f"No encoder installed for {serializer}")
     try:
         body = found.encode(obj)
         if isinstance(body, str):
@@ -148,8 +148,11 @@ def decode(body: bytes, content_type: str | None, content_encoding: str | None, 
 
 
 def _disallowed(content_type: str) -> ContentDisallowed:
+    found = _serializer(content_type)
+    shown = content_type[:255] if found is None else f"{found.name} ({found.content_type})"
     return ContentDisallowed(
-        f"content of type {content_type[:255]!r} is not accepted here; accept_content lists what is"
+        f"Refusing to deserialize untrusted content of type {shown}: "
+        "it is not accepted here, accept_content lists what is"
     )
 
 

@@ -30,7 +30,8 @@ _WIRE_NAMES: Final[dict[type[BaseException], tuple[str, str]]] = {
             exceptions.ImproperlyConfigured, exceptions.SecurityError, exceptions.TaskError,
             exceptions.QueueNotFound, exceptions.NotRegistered, exceptions.AlreadyRegistered,
             exceptions.InvalidTaskError, exceptions.MaxRetriesExceededError, exceptions.TaskRevokedError,
-            exceptions.TimeoutError, exceptions.TaskPredicate, exceptions.Retry, exceptions.Ignore,
+            exceptions.IncompleteStream, exceptions.TimeoutError, exceptions.TaskPredicate, exceptions.Retry,
+            exceptions.Ignore,
             exceptions.Reject, exceptions.ChordError,
         )
     },

@@ -72,7 +72,7 @@ def decode_table(data: bytes | bytearray | memoryview, offset: int = 0) -> tuple
     """Decode the table whose 4-byte length is at ``offset``; return it and the offset behind it.
 
     Strings that are not UTF-8 come back as bytes; keys that are not, with surrogate escapes. Timestamps become
-    aware datetimes, or stay integers when no datetime can hold them. Of a repeated key the last value counts.
+    naive datetimes in UTC, or stay integers when no datetime can hold them. Of a repeated key the last value counts.
     Raises :class:`TableError` for anything that is not a whole table.
     """
     if type(data) is not bytes:
@@ -205,7 +205,8 @@ def _deeper(depth: int) -> int:
 
 def _moment(seconds: int) -> datetime | int:
     try:
-        return datetime.fromtimestamp(seconds, UTC)
+        # Without a zone, as Celery's programs get it from py-amqp.
+        return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
     except (ValueError, OverflowError, OSError):
         return seconds
 

@@ -65,7 +65,7 @@ class AsyncResult(StoredResult, Descent, Generic[T]):
         parent: Any = None,
     ) -> None:
         if id is None:
-            raise ValueError("AsyncResult requires valid id, not None")
+            raise ValueError(f"AsyncResult requires valid id, not {type(id)}")
         self.id = text_id(id)
         self.parent = parent
         #: The task keeps no result, so there is nothing to wait for. Written by whoever sent the task.

@@ -10,6 +10,8 @@ from collections import deque
 from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Any, TextIO
 
+from turbo.exceptions import IncompleteStream
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -69,7 +71,7 @@ class Descent:
     def iterdeps(self, intermediate: bool = False) -> Iterator[tuple[Any, Any]]:
         """Walk this result and its descendants as pairs of parent and child.
 
-        Raises RuntimeError at one that has not ended, unless ``intermediate``.
+        Raises IncompleteStream at one that has not ended, unless ``intermediate``.
         """
         waiting: deque[tuple[Any, Any]] = deque([(None, self)])
         while waiting:
@@ -78,7 +80,7 @@ class Descent:
             if node.ready():
                 waiting.extend((node, child) for child in node.children or ())
             elif not intermediate:
-                raise RuntimeError(f"the task {node} has not ended, so its children are not known")
+                raise IncompleteStream
 
     def collect(self, intermediate: bool = False, **options: Any) -> Iterator[tuple[Any, Any]]:
         """Wait for this result and its descendants, one after the other; ``options`` are those of ``get``."""

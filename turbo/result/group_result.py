@@ -25,14 +25,16 @@ if TYPE_CHECKING:
     from turbo.backends.reading import Meta
     from turbo.result.async_result import ResultApp
 
+_NO_BACKEND = "Starting chords requires a result backend to be configured."
+
 
 def chords_of(backend: Any) -> Any:
     """Return where groups are kept and chords are counted. Raises NotImplementedError for a store that cannot."""
     found = backend.chords
     if found is None:
-        raise NotImplementedError(
-            f"result_backend {backend.as_uri()} cannot count the parts of a chord nor save a group: use redis://"
-        )
+        kind = backend.as_uri().partition(":")[0]
+        first = _NO_BACKEND if kind == "disabled" else f'The "{kind}" result backend does not support chords!'
+        raise NotImplementedError(f"{first}\nNobody counts the parts of a chord, nor saves a group: use redis://")
     return found
 
 
@@ -59,7 +61,7 @@ class _Members:
         try:
             self.results.remove(result)
         except ValueError:
-            raise KeyError(result) from None
+            raise KeyError(AsyncResult(result) if isinstance(result, str) else result) from None
 
     def discard(self, result: Any) -> None:
         """Take a result out if it is a member."""
@@ -199,7 +201,7 @@ class ResultSet(_Members):
         if disable_sync_subtasks:
             assert_will_not_block()
         if on_message is not None:
-            raise ImproperlyConfigured("on_message needs join_native")
+            raise ImproperlyConfigured("Backend does not support on_message callback")
         until = None if timeout is None else time.monotonic() + timeout
         gathered = []
         for result in self.results:

@@ -25,7 +25,7 @@ def assert_will_not_block() -> None:
     if allowed if allowed is not None else current.worker_frame() is None:
         return
     raise RuntimeError(
-        "Never call result.get() within a task! It can stop the whole pool; chain the tasks instead, or pass"
+        "Never call result.get() within a task!\nIt can stop the whole pool; chain the tasks instead, or pass"
         " disable_sync_subtasks=False if you are sure."
     )
 

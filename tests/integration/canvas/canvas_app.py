@@ -50,6 +50,30 @@ def become(self: Any, kind: str, *args: int) -> Any:
     return self.replace(made)
 
 
+@app.task(name="canvas.handle", shared=False)
+def handle(kind: str) -> Any:
+    """Return the handle of a call or of a group, or something that says itself what it is in JSON."""
+    made = {
+        "call": lambda: add.delay(1, 1),
+        "group": lambda: api.group(add.s(1, 1), add.s(2, 2)).delay(),
+        "own": Described,
+    }[kind]()
+    return made
+
+
+class Described:
+    """Says itself what it is in JSON."""
+
+    def __json__(self) -> Any:
+        return {"described": True}
+
+
+@app.task(name="canvas.tell", shared=False)
+def tell(failed_id: str) -> str:
+    """An error callback of the old style, which gives what it was told."""
+    return failed_id
+
+
 class Tenant(app.Task):  # type: ignore[name-defined, misc]
     """Tasks whose messages say whose they are."""
 

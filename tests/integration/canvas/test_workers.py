@@ -19,7 +19,7 @@ from tests.harness.rabbitmq import RabbitMQ
 from tests.harness.redis_server import RedisServer
 from tests.harness.worker import TURBO, WorkerProcess
 from turbo import GroupResult, chain, chord, group
-from turbo.exceptions import TimeoutError
+from turbo.exceptions import ChordError, TimeoutError
 from turbo.result import ResultSet, allow_join_result, result_from_tuple
 
 HERE = Path(__file__).parent
@@ -94,6 +94,23 @@ def test_methods_of_a_task_class_are_called_whoever_sends(it: ModuleType) -> Non
     linked.get(timeout=WAIT)
     wait_until("what is linked is sent", lambda: bool(linked.children), WAIT)
     assert linked.children[0].get(timeout=WAIT) == ["acme", "shadowed"]
+
+
+def test_handles_that_a_task_returns_come_as_celery_writes_them(it: ModuleType) -> None:
+    call = it.handle.delay("call").get(timeout=WAIT)
+    assert result_from_tuple(call, it.app).get(timeout=WAIT) == 2
+    several = it.handle.delay("group").get(timeout=WAIT)
+    assert result_from_tuple(several, it.app).get(timeout=WAIT) == [2, 4]
+    assert it.handle.delay("own").get(timeout=WAIT) == {"described": True}
+    in_chord = chord([it.handle.s("call"), it.handle.s("own")], it.echo.s()).delay().get(timeout=WAIT)[0]
+    assert result_from_tuple(in_chord[0], it.app).get(timeout=WAIT) == 2
+    assert in_chord[1] == {"described": True}
+
+
+def test_error_callbacks_of_a_broken_chords_body_are_its_children(it: ModuleType) -> None:
+    result = chord([it.add.s(1, 1), it.fail.s()], it.total.s().on_error(it.tell.s())).delay()
+    assert isinstance(result.get(timeout=WAIT, propagate=False), ChordError)
+    assert result.children[0].children[0].get(timeout=WAIT) == result.id
 
 
 @pytest.mark.row("CV4")

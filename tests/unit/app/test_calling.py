@@ -53,7 +53,7 @@ class TestArgumentCheck:
 @pytest.mark.row("CA2")
 def test_args_and_kwargs_have_a_type() -> None:
     assert check_arguments(None, None) == ((), {})
-    with pytest.raises(TypeError, match="list or a tuple"):
+    with pytest.raises(TypeError, match="list or tuple"):
         check_arguments("text", None)
     with pytest.raises(TypeError, match="mapping"):
         check_arguments((), [1])

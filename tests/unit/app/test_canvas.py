@@ -164,7 +164,7 @@ def test_what_is_linked_to_a_group(add: Task, sent: Recorder) -> None:
     assert [each["args"] for each in first["errbacks"]] == [[8]] == [each["args"] for each in second["errbacks"]]
     with pytest.raises(TypeError, match="link"):
         both.apply_async(link=add.s())
-    with pytest.raises(TypeError, match="link_error"):
+    with pytest.raises(TypeError, match="individual tasks"):
         both.apply_async(link_error=add.s())
     whole = add.s(1) | add.s(2)
     whole.link(add.s(7))

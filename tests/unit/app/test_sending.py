@@ -143,7 +143,7 @@ def test_arguments_are_checked_at_the_call(app: Turbo, sent: Recorder) -> None:
     fun = app.task(name="f", bind=True)(lambda self, x: None)
     with pytest.raises(TypeError, match="missing 1 required"):
         fun.delay()
-    with pytest.raises(TypeError, match="list or a tuple"):
+    with pytest.raises(TypeError, match="list or tuple"):
         app.send_task("t", "text")
     app.task(name="g", typing=False)(lambda: None).delay(1, 2, 3)
     assert len(sent.sent) == 1

@@ -62,7 +62,7 @@ class Store:
     def give_up(self, part: Part) -> None:
         self.given_up.append(part.group_id)
 
-    def store_result(self, task_id: str, result: object, state: str, trace: str | None) -> None:
+    def store_result(self, task_id: str, result: object, state: str, trace: str | None, request: object = None) -> None:
         assert state == states.FAILURE
         self.failures[task_id] = f"{type(result).__name__}: {result}"
 
@@ -265,8 +265,51 @@ def test_signatures_that_make_no_sense_raise_nothing(scene: Scene) -> None:
     assert scene.fail("p1") == []
 
 
-def test_what_breaks_a_chord_is_its_cause(scene: Scene) -> None:
-    from turbo.child.chords import _broken
+@pytest.mark.row("CV13")
+class TestNested:
+    """A chord in the header of another: its body is a part of the other one, and never runs."""
 
-    error = _broken("p", to_wire(WRONG))
+    @pytest.fixture(params=["the last part", "a part that ends later"])
+    def told(self, request: pytest.FixtureRequest, scene: Scene) -> Any:
+        """Break the inner chord, and with it the outer one: at once, or when another process counts the outer's end."""
+
+        def break_both(inner: list[Any], outer: dict[str, Any]) -> list[tuple[str, Any]]:
+            scene.store.sizes["outer"] = 2
+            other = {"group": "outer", "chord": outer}
+            if request.param == "the last part":
+                scene.succeed("o1", 1, **other)
+            scene.body = call("total", task_id="body", link_error=inner, group_id="outer", chord=outer)
+            scene.succeed("p0", 1)
+            for close in scene.fail("p1"):
+                close(True)
+            if request.param != "the last part":
+                for close in Chords(scene.app).succeeded(
+                    scene.message("o1", **other), scene.chords.encoded(scene.message("o1", **other), 1)
+                ):
+                    close(True)
+            return scene.sent
+
+        return break_both
+
+    def test_an_error_callback_of_both_hears_of_it_once(self, scene: Scene, told: Any) -> None:
+        both = call("note", "x", queue="q")
+        assert told([both], call("top", task_id="end", link_error=[call("note", "x")])) == [("note", ["body", "x"])]
+        assert scene.store.failures["end"].startswith("ChordError: Dependency body raised ChordError")
+
+    def test_one_of_the_outer_alone_hears_of_it_too(self, told: Any) -> None:
+        outer = call("top", task_id="end", link_error=[call("note"), call("other")])
+        assert told([call("note")], outer) == [("note", ["body"]), ("other", ["end"])]
+
+    def test_nor_do_the_members_of_a_body_that_is_a_group(self, scene: Scene, told: Any) -> None:
+        note = call("note")
+        members = [call("a", task_id="a", link_error=[note]), call("b", task_id="b", link_error=[note])]
+        outer = call("celery.group", kind="group", kwargs={"tasks": members}, task_id="end")
+        assert told([note], outer) == [("note", ["body"])]
+        assert {"a", "b"} <= set(scene.store.failures)
+
+
+def test_what_breaks_a_chord_is_its_cause(scene: Scene) -> None:
+    from turbo.child.chords import _chord_error
+
+    error = _chord_error("p", to_wire(WRONG))
     assert isinstance(error, ChordError) and repr(error.__cause__) == repr(WRONG)

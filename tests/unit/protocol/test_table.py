@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import decimal
 import enum
+import importlib
 import math
 import struct
 from datetime import UTC, datetime, timedelta, timezone
@@ -53,7 +54,7 @@ def one(kind: bytes, value: bytes) -> bytes:
         (b"S", b"\0\0\0\x02\xff\xfe", b"\xff\xfe"),
         (b"x", b"\0\0\0\x02ab", b"ab"),
         (b"V", b"", None),
-        (b"T", struct.pack(">Q", 86400), datetime(1970, 1, 2, tzinfo=UTC)),
+        (b"T", struct.pack(">Q", 86400), datetime(1970, 1, 2)),
         (b"T", struct.pack(">Q", 2**64 - 1), 2**64 - 1),
         (b"T", struct.pack(">Q", 253402300800), 253402300800),
         (b"A", b"\0\0\0\0", []),
@@ -201,8 +202,8 @@ def test_encoding_is_bounded_too() -> None:
         (Colour.RED, "red"),
         (Level.HIGH, 7),
         (None, None),
-        (datetime(2031, 1, 2, 3, 4, 5, 678), datetime(2031, 1, 2, 3, 4, 5, tzinfo=UTC)),
-        (datetime(2031, 1, 2, tzinfo=timezone(timedelta(hours=2))), datetime(2031, 1, 1, 22, tzinfo=UTC)),
+        (datetime(2031, 1, 2, 3, 4, 5, 678), datetime(2031, 1, 2, 3, 4, 5)),
+        (datetime(2031, 1, 2, tzinfo=timezone(timedelta(hours=2))), datetime(2031, 1, 1, 22)),
         ("\ud800", b"\xed\xa0\x80"),
         ("\udcff", b"\xff"),
     ],
@@ -265,3 +266,12 @@ def test_arrays_hold_text_bytes_and_what_is_no_text() -> None:
     assert found == {"k": ["a", b"\xff", b"b", False]}
     with pytest.raises(TableError):
         decode_table(one(b"A", b"\0\0\0\x03It\x01") + b"\0\0\0")
+
+
+@pytest.mark.row("WP17")
+def test_times_are_what_celerys_programs_get() -> None:
+    amqp = importlib.import_module("amqp.serialization")
+    table = {"naive": datetime(2024, 5, 1, 12, 0, 0, 123456), "aware": datetime(2024, 5, 1, 12, tzinfo=UTC)}
+    packed = amqp.dumps("F", [table])
+    assert encode_table(table) == packed
+    assert decode_table(packed)[0] == amqp.loads("F", packed, 0)[0][0]

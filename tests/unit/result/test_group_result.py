@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from turbo.backends.reading import Meta, pending
-from turbo.exceptions import ImproperlyConfigured, TimeoutError
+from turbo.exceptions import ImproperlyConfigured, IncompleteStream, TimeoutError
 from turbo.result import AsyncResult, EagerResult, GroupResult, ResultSet, result_from_tuple
 from turbo.result.joining import denied_join_result
 
@@ -268,6 +268,6 @@ def test_who_sent_whom() -> None:
         ("a", 1), ("b", 2), ("g", [3, 4]), ("c", 3), ("d", 4),
     ]  # fmt: skip
     del store.documents["d"]
-    with pytest.raises(RuntimeError, match="not ended"):
+    with pytest.raises(IncompleteStream):
         AsyncResult("a", app=App(store)).build_graph()
     assert len(AsyncResult("a", app=App(store)).build_graph(intermediate=True)) == 3
