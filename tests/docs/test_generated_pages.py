@@ -20,7 +20,8 @@ PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 ENDINGS = {
     "returned": Ending.SUCCESS,
     "raised": Ending.FAILURE,
-    "sent what the broker will never take": Ending.FAILURE,
+    "sent what the broker refuses": Ending.FAILURE,
+    "gave a result that the store refuses": Ending.FAILURE,
     "asked for a retry": Ending.RETRY,
     "raised Ignore": Ending.IGNORE,
     "raised Reject": Ending.REJECT,

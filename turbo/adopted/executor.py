@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import billiard
 from billiard.einfo import ExceptionInfo
+from billiard.exceptions import WorkerLostError
 from billiard.pool import EX_RECYCLE
 from celery import states
 from celery.app import trace
@@ -27,7 +28,7 @@ from celery.utils.serialization import get_pickleable_exception
 from kombu.serialization import loads as kombu_loads
 
 from turbo import failpoint
-from turbo.adopted import process, tracing
+from turbo.adopted import failing, process, tracing
 from turbo.adopted.contents import own_contents
 from turbo.adopted.handed_results import Handover, is_untouched
 from turbo.adopted.request_fields import RequestFields
@@ -148,6 +149,9 @@ class AdoptedExecutor:
         if (message.eta or message.expires or poisonous) and not self._admitted(seq, began, message):
             return
         request = self._fields.of(properties, deliver, decoded)
+        if poisonous and poison.deaths(message.headers) >= self._options.max_deliveries:
+            self._give_up(seq, began, message, plan, request)
+            return
         if plan.enters:
             request[tracing.ENTERED] = 1
         self._acceptance.announce(seq, began, message.timelimit, plan.options, early=plan.early)
@@ -204,13 +208,7 @@ class AdoptedExecutor:
         return plan
 
     def _admitted(self, seq: int, began: int, message: TaskMessage) -> bool:
-        """Check times and deaths; False when the message is answered already."""
-        headers = message.headers
-        if headers and poison.deaths(headers) >= self._options.max_deliveries:
-            error = poison.exhausted(headers)
-            logger.error("Task %s is rejected: %s", message.label, error)
-            self._done(seq, began, Verb.REJECT, Ending.INVALID, detail=str(error))
-            return False
+        """Check times; False when the message is answered already."""
         eta = message.eta
         decision = admit(datetime.now(UTC), eta=eta, expires=message.expires)
         if decision is Admission.RUN:
@@ -220,6 +218,13 @@ class AdoptedExecutor:
             return False
         self._done(seq, began, Verb.ACK, Ending.REVOKED, detail="expired")
         return False
+
+    def _give_up(self, seq: int, began: int, message: TaskMessage, plan: Plan, request: dict[str, Any]) -> None:
+        """Fail a task that has ended too many children, without running it; its message is rejected."""
+        why = poison.exhausted(message.headers or {})
+        logger.error("Task %s is rejected: %s", message.label, why)
+        told = failing.fail(plan.task, message.id, request, WorkerLostError(str(why)))
+        self._done(seq, began, Verb.REJECT, Ending.FAILURE, told=(1, told, 0.0) if plan.hears else None)
 
     # -- the body ----------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from billiard.exceptions import TimeLimitExceeded as BilliardTimeLimitExceeded
 from billiard.exceptions import WorkerLostError
 from celery import signals
 from celery.exceptions import InvalidTaskError, NotRegistered
+from kombu.exceptions import OperationalError
 
 from turbo.adopted import requests
 from turbo.exceptions import TimeLimitExceeded
@@ -92,7 +93,7 @@ class AdoptedJudge:
             if isinstance(error, TimeLimitExceeded):
                 request.on_timeout(False, error.args[0])
             else:
-                request.on_failure(_worker_lost(str(error)))
+                request.on_failure(_info(_as_billiard(error) if pid else OperationalError(str(error))))
 
         self._ask(delivery, verb, tell, then)
 
@@ -216,8 +217,8 @@ def _as_billiard(error: BaseException) -> Exception:
     return theirs
 
 
-def _worker_lost(text: str) -> ExceptionInfo:
+def _info(error: BaseException) -> ExceptionInfo:
     try:
-        raise WorkerLostError(text)
-    except WorkerLostError:
+        raise error
+    except type(error):
         return ExceptionInfo()

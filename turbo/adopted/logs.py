@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from celery._state import get_current_task
 from celery.utils.log import ColorFormatter
 
-from turbo.log_format import TASK_LOGGER, JsonFormatter
+from turbo.log_format import TASK_LOGGER, JsonFormatter, printable
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -24,8 +24,34 @@ if TYPE_CHECKING:
 #: Libraries below turbo that say more at INFO than an operator wants to read.
 _CHATTY = ("pika", "asyncio")
 
+#: Celery's loggers whose records name tasks as messages do, and the keys by which some of them do.
+_NAMING_TASKS = ("celery.app.trace", "celery.worker.request", "celery.worker.strategy", "celery.worker.control",
+                 "celery.worker.consumer.consumer")  # fmt: skip
+_FROM_THE_MESSAGE = ("name", "id", "args", "kwargs")
+_LONGEST = 4000
+
 #: Whether lines are JSON. Written by :func:`set_up` in the command; children inherit it.
 _json = False
+
+
+class Unforged(logging.Filter):
+    """Keeps what a message calls its task, by name, shadow or id, from ending a line: Celery's loggers log it as it is.
+
+    What programs read from a record, as ``data``, stays as it is.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record through; its text has each of these on one line."""
+        args = record.args
+        if isinstance(args, dict):
+            wrong = [key for key in _FROM_THE_MESSAGE if not str(args.get(key, "")).isprintable()]
+            if wrong:
+                record.args = {**args, **{key: printable(args[key], _LONGEST) for key in wrong}}
+        elif isinstance(args, tuple):
+            record.args = tuple(
+                arg if not isinstance(arg, str) or arg.isprintable() else printable(arg, _LONGEST) for arg in args
+            )
+        return True
 
 
 class TaskJsonFormatter(JsonFormatter):
@@ -51,6 +77,8 @@ def _write_json() -> None:
 def set_up(app: Celery, setup: LogSetup, hostname: str) -> None:
     """Do what ``celery worker`` does with ``-l``, ``-f`` and the settings."""
     colour = False if os.environ.get("NO_COLOR") else setup.colour
+    for name in _NAMING_TASKS:
+        logging.getLogger(name).addFilter(Unforged())
     taken_over = app.log.setup(setup.level, setup.logfile, redirect_stdouts=False, colorize=colour, hostname=hostname)
     if taken_over:
         return

@@ -51,6 +51,7 @@ def enter(app: Celery, index: int, hostname: str, soft: SoftLimit) -> None:
     app.loader.init_worker()
     app.loader.init_worker_process()
     logs.enter_child(app, hostname)
+    _publish_with_confirms(app)
     app.set_current()
     set_default_app(app)
     app.finalize()
@@ -60,6 +61,17 @@ def enter(app: Celery, index: int, hostname: str, soft: SoftLimit) -> None:
         build_trace(app, task, hostname, soft)
     worker_state.reset_state()
     signals.worker_process_init.send(sender=hostname)
+
+
+def _publish_with_confirms(app: Celery) -> None:
+    """Let what tasks send be confirmed by the broker, unless the app says how it wants that.
+
+    A message without a confirm is lost without a word when the broker goes, or does not read, before it has taken it;
+    the message of a task that is acknowledged late would be acknowledged all the same.
+    """
+    options = dict(app.conf.broker_transport_options or {})
+    options.setdefault("confirm_publish", True)
+    app.conf.broker_transport_options = options
 
 
 class _Leaving(billiard.pool.Worker):  # type: ignore[misc]  # billiard has no types

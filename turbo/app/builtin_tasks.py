@@ -14,6 +14,7 @@ from turbo import states
 from turbo.app.call_form import several
 from turbo.app.signature import maybe_signature, signature
 from turbo.exceptions import ChordError, Retry, TurboError
+from turbo.log_format import printable
 from turbo.result.async_result import result_from_tuple
 from turbo.result.joining import allow_join_result
 
@@ -100,13 +101,13 @@ def chord_unlock(
     except Exception as error:
         culprit = next((each.id for each in parts.results if each.failed()), None)
         reason = repr(error) if culprit is None else f"Dependency {culprit} raised {error!r}"
-        logger.exception("Chord %s fails", group_id)
+        logger.exception("Chord %s fails", printable(group_id))
         _fail(app, body, ChordError(reason))
         return
     try:
         body.apply_async((values,))
     except Exception as error:
-        logger.exception("The body of chord %s cannot be sent", group_id)
+        logger.exception("The body of chord %s cannot be sent", printable(group_id))
         _fail(app, body, ChordError(f"Callback error: {error!r}"))
 
 
@@ -130,7 +131,7 @@ def _fail(app: Any, body: Any, error: ChordError) -> None:
         try:
             maybe_signature(errback, app=app, clone=True).apply_async((task_id,), parent_id=task_id)
         except TurboError as failure:
-            logger.exception("An error callback of %s could not be sent: %s", task_id, failure)
+            logger.exception("An error callback of %s could not be sent: %s", printable(task_id), failure)
 
 
 _BOUND: Final[dict[str, Any]] = {

@@ -20,6 +20,7 @@ from turbo.backends.redis_wire import LARGEST_VALUE
 from turbo.backends.redis_writes import WriteQueue
 from turbo.backends.store import Done, ResultWrite, StoreOutcome, StoreSettings, report
 from turbo.exceptions import OperationalError
+from turbo.log_format import printable
 from turbo.policy.restarts import Backoff, reconnect_delay
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class RedisStore:
         """Accept a write; it leaves with the others of this loop turn."""
         if self._stopped or len(write.payload) > LARGEST_VALUE:
             why = "the result store is closed" if self._stopped else "Redis takes no value over 512 MiB"
-            logger.error("result of task %s not stored: %s", write.task_id, why)
+            logger.error("result of task %s not stored: %s", printable(write.task_id), why)
             asyncio.get_running_loop().call_soon(report, ((done, StoreOutcome.FAILED),))
             return
         writes, limits = self._writes, self._settings
@@ -163,7 +164,7 @@ class RedisStore:
         self._last_heard = time.monotonic()
         answers = self._writes.answer(replies, self._last_heard)
         for task_id, message in answers.given_up:
-            logger.error("result of task %s not stored: Redis says %s", task_id, message)
+            logger.error("result of task %s not stored: Redis says %s", printable(task_id), message)
         if answers.refusal is not None and not self._refusals:
             logger.warning("Redis refuses results for now, they will be repeated: %s", answers.refusal)
         if not self._writes.probing:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from turbo.amqp.confirms import Published
 from turbo.backends.store import Done, ResultWrite, StoreOutcome, StoreSettings, report
+from turbo.log_format import printable
 from turbo.protocol.properties import Properties, encode_header
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class RpcStore:
         correlation_id = (write.correlation_id or write.task_id).encode()
         if self._stopped or max(len(correlation_id), len(write.reply_to.encode())) > _LONGEST_SHORT_STRING:
             why = "the result store is closed" if self._stopped else "its id or reply queue is too long"
-            logger.error("result of task %s not sent: %s", write.task_id, why)
+            logger.error("result of task %s not sent: %s", printable(write.task_id), why)
             outcome = StoreOutcome.FAILED if self._stopped else StoreOutcome.REFUSED
             asyncio.get_running_loop().call_soon(self._settle, done, outcome)
             return
@@ -144,7 +145,12 @@ class RpcStore:
                 _NACK_DELAY * attempt, self._publish, write, header, done, attempt + 1
             )
         else:
-            logger.error("result of task %s not sent to %s: %s", write.task_id, write.reply_to, outcome.name)
+            logger.error(
+                "result of task %s not sent to %s: %s",
+                printable(write.task_id),
+                printable(write.reply_to),
+                outcome.name,
+            )
             self._settle(done, StoreOutcome.REFUSED if outcome is Published.REFUSED else StoreOutcome.FAILED)
 
     def _note_unroutable(self, write: ResultWrite) -> None:

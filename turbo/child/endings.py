@@ -47,7 +47,7 @@ logger = logging.getLogger("celery.app.trace")
 class Run:
     """One task being run: what every ending needs. ``gave`` is there when a part of a chord has returned."""
 
-    __slots__ = ("began", "gave", "message", "plan", "request", "returned", "seq")
+    __slots__ = ("began", "gave", "given_up", "message", "plan", "request", "returned", "seq")
 
     #: What it gave, encoded.
     gave: bytes
@@ -61,6 +61,8 @@ class Run:
         self.request = request
         #: The body has returned: whatever is raised from here on is not its own.
         self.returned = False
+        #: It was never started here: too many children ended with it.
+        self.given_up = False
 
 
 class Endings:
@@ -116,7 +118,7 @@ class Endings:
         if isinstance(error, Reject):
             return self._rejected(run, error)
         if isinstance(error, SystemExit | KeyboardInterrupt):
-            self._left(run, error)
+            _left(self._link, run, error)
         return self._failed(run, error)
 
     def _failed(self, run: Run, error: BaseException) -> Asked | None:
@@ -134,7 +136,18 @@ class Endings:
         else:
             data = _failure_data(run, einfo, "raised unexpected")
             logger.error("Task %s raised unexpected: %r\n%s", message.label, error, trace, extra={"data": data})
-        store = self._fail(run, error, trace)
+        return self._conclude(run, error, einfo)
+
+    def given_up(self, run: Run, error: BaseException) -> Asked | None:
+        """The message has ended too many children: the task fails without having run, and its message is rejected."""
+        run.given_up = True
+        logger.error("Task %s is rejected: %s", run.message.label, error)
+        return self._conclude(run, error, ExceptionInfo(error))
+
+    def _conclude(self, run: Run, error: BaseException, einfo: ExceptionInfo) -> Asked | None:
+        """A task has failed: send what follows, have its document stored, tell who wants to hear of it."""
+        plan, message = run.plan, run.message
+        store = self._fail(run, error, None if run.given_up else einfo.traceback)
         in_chord = self._chords.concerns(message)
         if in_chord or plan.hears_failure or hearers.failure_receivers or hearers.postrun_receivers:
             then = partial(self._told_failure, run, error, einfo)
@@ -177,7 +190,7 @@ class Endings:
         """The body asked that nothing be recorded."""
         logger.info("Task %s ignored", run.message.label, extra={"data": _data(run)})
         hearers.postrun(run, ignore, states.IGNORED)
-        self._end(run, Ending.IGNORE, told=self._told(run, ignore))
+        self._end(run, Ending.IGNORE, told=_told(run, ignore))
         traceback.clear_frames(ignore.__traceback__)
 
     def _rejected(self, run: Run, reject: Reject) -> Asked | None:
@@ -195,15 +208,6 @@ class Endings:
         self._end(run, ending, store)
         traceback.clear_frames(reject.__traceback__)
         return None
-
-    def _left(self, run: Run, error: BaseException) -> NoReturn:
-        """The body asked the process to end: the master sees a lost child, as it should."""
-        logger.error("Task %s ended its child: %r", run.message.label, error)
-        hearers.postrun(run, None, None)
-        self._link.signal()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(exit_code(error))
 
     # -- tasks whose outcome somebody hears of -----------------------------------------------------------
 
@@ -280,29 +284,24 @@ class Endings:
             hearers.after_return(run, states.FAILURE, error)
         else:
             _log_unheard(run)
-        hearers.postrun(run, error, states.FAILURE)
-        self._end(run, Ending.FAILURE, told=self._told(run, error, einfo))
+        if not run.given_up:
+            hearers.postrun(run, error, states.FAILURE)
+        self._end(run, Ending.FAILURE, told=_told(run, error, einfo))
         traceback.clear_frames(error.__traceback__)
 
     def _told_retry(self, run: Run, retry: Retry, einfo: ExceptionInfo, _stored: bool) -> None:
         # Where its state could not be stored, which the store has logged, it is tried again all the same.
         hearers.retry(run, retry, einfo)
         hearers.postrun(run, retry, states.RETRY)
-        self._end(run, Ending.RETRY, told=self._told(run, retry, einfo))
+        self._end(run, Ending.RETRY, told=_told(run, retry, einfo))
         traceback.clear_frames(retry.__traceback__)
 
     def _told_reject(self, run: Run, reject: Reject, ending: Ending, stored: bool) -> None:
         if stored and not reject.requeue:
             hearers.failed(run, reject, ExceptionInfo(reject, _trace_of(reject)))
         hearers.postrun(run, reject, states.REJECTED)
-        self._end(run, ending, told=self._told(run, reject))
+        self._end(run, ending, told=_told(run, reject))
         traceback.clear_frames(reject.__traceback__)
-
-    def _told(self, run: Run, error: BaseException, einfo: ExceptionInfo | None = None) -> bytes:
-        """What the task's own request is to be told, if it has one."""
-        if not run.plan.own_request:
-            return b""
-        return hearers.told_failure(einfo or ExceptionInfo(error, _trace_of(error), internal=True))
 
     def _log_success(self, run: Run, result: object, runtime: float) -> None:
         text = saferepr(result, run.plan.task.resultrepr_maxsize)
@@ -314,7 +313,26 @@ class Endings:
         self._done.write(run.seq, run.began, _verb(run, ending), ending, store=store, told=told)
 
 
+def _left(link: ChildLink, run: Run, error: BaseException) -> NoReturn:
+    """The body asked the process to end: the master sees a lost child, as it should."""
+    logger.error("Task %s ended its child: %r", run.message.label, error)
+    hearers.postrun(run, None, None)
+    link.signal()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code(error))
+
+
+def _told(run: Run, error: BaseException, einfo: ExceptionInfo | None = None) -> bytes:
+    """What the task's own request is to be told, if it has one."""
+    if not run.plan.own_request:
+        return b""
+    return hearers.told_failure(einfo or ExceptionInfo(error, _trace_of(error), internal=True))
+
+
 def _verb(run: Run, ending: Ending) -> Verb:
+    if run.given_up:
+        return Verb.REJECT
     options = run.plan.options
     return settle(
         ending,

@@ -98,7 +98,7 @@ class NativeExecutor:
             self._refusals.unknown(seq, began, message)
             return
         poisonous = message.headers is not None and poison.DELIVERIES in message.headers
-        if (message.eta or message.expires or poisonous) and not self._admitted(seq, began, message, plan):
+        if (message.eta or message.expires or poisonous) and not self._admitted(seq, began, message, plan, deliver):
             return
         request = Context.from_message(message, deliver, self._options.hostname)
         if plan.is_coroutine:
@@ -160,11 +160,12 @@ class NativeExecutor:
         plan = self._plans[name] = Plan(task, options)
         return plan
 
-    def _admitted(self, seq: int, began: int, message: TaskMessage, plan: Plan) -> bool:
+    def _admitted(self, seq: int, began: int, message: TaskMessage, plan: Plan, deliver: bytes) -> bool:
         """Check times and deaths; False when the message is answered already."""
         headers = message.headers
         if headers and poison.deaths(headers) >= self._options.max_deliveries:
-            self._refusals.unfit(seq, began, message, poison.exhausted(headers))
+            run = Run(seq, began, message, plan, Context.from_message(message, deliver, self._options.hostname))
+            self._give_up(run, poison.exhausted(headers))
             return False
         eta = message.eta
         decision = admit(datetime.now(UTC), eta=eta, expires=message.expires)
@@ -176,6 +177,16 @@ class NativeExecutor:
             return False
         self._refusals.expired(seq, began, message, plan)
         return False
+
+    def _give_up(self, run: Run, error: BaseException) -> None:
+        """Fail a task that has ended too many children, without running it."""
+        token = current.push(run.plan.task, run.request)
+        try:
+            asked = self._endings.given_up(run, error)
+            while asked is not None:
+                asked = asked.then(self._questions.wait(asked.seq))
+        finally:
+            current.pop(token)
 
     def _is_done(self, run: Run) -> bool:
         redelivered = (run.request.delivery_info or {}).get("redelivered")

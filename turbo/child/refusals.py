@@ -1,4 +1,4 @@
-"""Messages that do not run: unknown, unfit, unreadable or expired. Each is logged, and FAILURE or REVOKED stored.
+"""Messages that do not run: unknown, unreadable or expired. Each is logged, and FAILURE or REVOKED stored.
 
 Runs in a child, called by ``child.executor``. Where receivers want to hear of such a message, the document goes ahead
 and the DONE record goes to the master's judge, who tells them: receivers of these signals live in the master.
@@ -57,13 +57,6 @@ class Refusals:
         alone = replace(message, group=None, parent_id=None)
         store = self._documents.failure(alone, None, states.FAILURE, NotRegistered(message.task), None)
         self._end(seq, began, Verb.REJECT, Ending.UNKNOWN_TASK, store, signals.task_unknown, message.task)
-
-    def unfit(self, seq: int, began: int, message: TaskMessage, error: BaseException) -> None:
-        """The message is understood but must not run."""
-        logger.error("Task %s is rejected: %s", message.label, error)
-        store = self._documents.failure(message, None, states.FAILURE, error, None)
-        store = self._counted(seq, message, store, Verb.REJECT, error, states.FAILURE)
-        self._end(seq, began, Verb.REJECT, Ending.INVALID, store, signals.task_rejected, str(error))
 
     def unreadable(self, seq: int, began: int, properties: Properties | None, body: bytes, error: Exception) -> None:
         """The message cannot be understood: reject it, and store FAILURE where its id is known."""

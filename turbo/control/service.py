@@ -24,6 +24,7 @@ from turbo.control.task_commands import TaskCommands
 from turbo.control.view import View
 from turbo.control.worker_commands import WorkerCommands
 from turbo.exceptions import TurboError
+from turbo.log_format import printable
 from turbo.master.hook_thread import HookThread
 from turbo.protocol.clock import LogicalClock
 from turbo.protocol.compression import decompress
@@ -127,7 +128,7 @@ class RemoteControl:
         try:
             request = self._understand(header, body)
         except (TableError, TurboError) as error:
-            logger.error("A message for remote control makes no sense: %.300s", error)
+            logger.error("A message for remote control makes no sense: %s", printable(error, 300))
             return
         except Exception as error:  # noqa: BLE001 - with pickle accepted, decoding may raise anything
             logger.error("A message for remote control cannot be decoded: %.300r", error)

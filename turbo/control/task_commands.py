@@ -13,6 +13,7 @@ import uuid
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from turbo.log_format import printable
 from turbo.protocol.ids import text_id
 
 if TYPE_CHECKING:
@@ -138,8 +139,8 @@ def _cut(ids: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
 
 
 def _log(ids: Collection[str]) -> None:
-    shown = sorted(islice(ids, _NAMED))
-    logger.info("Tasks flagged as revoked: %s%s", ", ".join(shown), " ..." if len(ids) > _NAMED else "")
+    shown = printable(", ".join(sorted(islice(ids, _NAMED))), 4000)
+    logger.info("Tasks flagged as revoked: %s%s", shown, " ..." if len(ids) > _NAMED else "")
 
 
 def _reply(ids: set[str], found: Sequence[str], number: int | None) -> Reply:

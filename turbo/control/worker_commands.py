@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from turbo.control.app_commands import NoSuchCommandError
 from turbo.control.registry import NO_REPLY
+from turbo.log_format import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -51,7 +52,7 @@ class WorkerCommands:
 
     def shutdown(self, msg: str = "Got shutdown from remote", **_: Any) -> Any:
         """Shut down warm. Nobody is answered, as with Celery."""
-        logger.warning("%.500s", msg)
+        logger.warning("%s", printable(msg, 500))
         self._shut_down()
         return NO_REPLY
 

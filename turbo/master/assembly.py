@@ -114,7 +114,7 @@ def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEvent
     judge.begin(loop, verdicts, settlement.store)
     limits = HardLimits(loop, judge)
     twins = Twins(dispatcher, settlement, verdicts)
-    settlement.on_void_ended = twins.ended
+    settlement.final_steps.tell(twins.ended, judge)
     outcomes = Outcomes(dispatcher, settlement, limits, judge)
     verbose = options.loglevel <= logging.INFO
     intake = Intake(ledger, dispatcher, settlement, verdicts, judge, twins, outcomes, verbose=verbose)

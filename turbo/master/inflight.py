@@ -44,6 +44,8 @@ class Delivery:
     unsent = ""
     #: Nor would it be if the task ran again; or that is so of its result, which the store does not take.
     hopeless = False
+    #: The task has failed, and who wants to hear of that has heard of it or is about to.
+    failed = False
     #: The verb to carry out once publishes and result are safe; None until the outcome is known.
     final: Verb | None = None
     store: StoreRequest | None = None

@@ -47,6 +47,7 @@ class Judge(Protocol):
     def lost(self, delivery: Delivery, ending: Ending, error: BaseException, pid: int, then: Then) -> None:
         """The child ``pid`` died with this task: ``ending`` is TIMEOUT or WORKER_LOST.
 
+        With 0 for ``pid`` and FAILURE no child died: what its child reported could not be carried out.
         An ``opaque`` delivery may have killed it while it was decoded, and must not be decoded here but for plain JSON.
         """
 

@@ -16,7 +16,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from turbo.policy.poison import DELIVERIES, REASON, deaths
+from turbo import states
+from turbo.policy.poison import DELIVERIES, REASON, deaths, exhausted
 from turbo.policy.settling import Verb
 from turbo.protocol.properties import decode_header, encode_header
 from turbo.protocol.table import TableError
@@ -60,6 +61,9 @@ class Poison:
             self._settlement.finish(delivery, Verb.REJECT, store)
             return
         headers = dict(properties.headers or {})
+        if deaths(headers) >= self.max_deliveries:
+            self._end_given_up(delivery, exhausted(headers))
+            return
         count = deaths(headers) + 1
         headers[DELIVERIES] = count
         headers[REASON] = reason
@@ -78,3 +82,9 @@ class Poison:
             essential=True,
         )
         self._settlement.finish(delivery, Verb.ACK, store)
+
+    def _end_given_up(self, delivery: Delivery, error: BaseException) -> None:
+        """A child has ended while it told of a message that is given up: that is not done again."""
+        message = self._verdicts.message(delivery)
+        document = self._verdicts.document(message, self._verdicts.options(message), states.FAILURE, error)
+        self._settlement.finish(delivery, Verb.REJECT, document)

@@ -19,6 +19,7 @@ import logging
 import signal
 from typing import TYPE_CHECKING, Final
 
+from turbo.log_format import printable
 from turbo.master.slices import SLICE, Slices
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.settling import Ending
@@ -271,7 +272,7 @@ class Revoking:
                 self._end(child, seq, self.id_of(running), signum)
 
     def _end(self, child: ChildProcess, seq: int, name: str, number: int) -> None:
-        logger.info("Terminating %s (%s)", name, number)
+        logger.info("Terminating %s (%s)", printable(name), number)
         if number == signal.SIGUSR1:
             # The signal of the soft limit, as in Celery's pool: the task is asked by SoftTimeLimitExceeded.
             self._pool.interrupt(child, seq)

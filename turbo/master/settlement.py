@@ -2,8 +2,9 @@
 
 Runs in the master. Before it: ``master.outcomes`` (what a child reported) and ``master.verdicts`` (what the master
 decided itself). After it: ``amqp.link`` carries out the verb. The order is a promise: nothing is acknowledged
-before everything that its task sent is confirmed and its result is stored. A task of which something was not taken
-runs again, or has failed where that cannot be or would not help; likewise one whose result was not stored. A task's own
+before everything that its task sent is confirmed and its result is stored. A task of which something was refused has
+failed: run again, it would send all the rest again, and be refused again. One of which something could not be sent at
+all, since the worker ends, runs again; likewise one whose result was not stored, unless that is hopeless. A task's own
 next attempt leaves only when the store has answered for the states of this one: it could run elsewhere at once, and end
 before they are stored.
 """
@@ -17,8 +18,9 @@ from turbo import failpoint
 from turbo.amqp.outbox import Published
 from turbo.backends.store import ResultWrite, StoreOutcome
 from turbo.exceptions import OperationalError
+from turbo.master.final_steps import FinalSteps
 from turbo.policy.delivery_lifecycle import State
-from turbo.policy.settling import Ending, Verb
+from turbo.policy.settling import Verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,13 +49,13 @@ class Settlement:
         self._verdicts = verdicts
         #: Next attempts that wait for states of the attempt before.
         self._waiting: dict[Delivery, list[tuple[PublishRequest, bool]]] = {}
-        #: Called when a delivery of a lost connection has ended, with it.
-        self.on_void_ended: Callable[[Delivery], None] | None = None
+        self.final_steps = FinalSteps(self.store, ledger, verdicts)
         self.failed_publishes = 0
 
     def settle_through(self, link: BrokerLink) -> None:
         """Name the connection; its sink needs this object first."""
         self._link = link
+        self.final_steps.settle_through(link)
 
     def ack_early(self, delivery: Delivery) -> None:
         """The child accepted the task: acknowledge now, whatever becomes of it."""
@@ -65,9 +67,9 @@ class Settlement:
     def publish(self, delivery: Delivery | None, request: PublishRequest, *, essential: bool = False) -> None:
         """Send what a task published; its own settlement waits for the confirm.
 
-        When the broker does not take the message, the delivery is requeued instead of settled as decided; it fails
-        where it was acknowledged before, and where the broker will never take it. An ``essential`` message must also
-        have found a queue, and is the master's own: what the broker says of it is not the task's fault.
+        When the broker does not take the message, at once or after the outbox's patience, the task has failed. Where
+        it could not be sent at all, the delivery is requeued, and fails where it was acknowledged before. An
+        ``essential`` message must also have found a queue.
         """
         if delivery is None:
             self._outbox.publish(
@@ -179,7 +181,7 @@ class Settlement:
         """
         if delivery.acked or delivery.epoch == self._ledger.epoch:
             return True
-        self._end_void(delivery)
+        self.final_steps.end_void(delivery)
         return False
 
     # -- inside ------------------------------------------------------------------------------------------
@@ -192,12 +194,13 @@ class Settlement:
         delivery.unconfirmed -= 1
         if result is not Published.CONFIRMED:
             self.failed_publishes += 1
+            who = "the worker" if essential else "a task"
             what = f"sent to exchange {request.exchange!r} with routing key {request.routing_key!r}"
-            why = f"A message that a task {what} was not taken by the broker: {result.name.lower()}"
+            why = f"A message that {who} {what} was not taken by the broker: {result.name.lower()}"
             logger.error(why)
             if essential or result is not Published.RETURNED:
                 delivery.unsent = why
-                delivery.hopeless |= result is Published.REFUSED and not essential
+                delivery.hopeless |= result is not Published.FAILED
         if delivery.asked is not None and not delivery.unconfirmed:
             self._store_asked(delivery)
         elif delivery.final is not None and not delivery.unconfirmed:
@@ -210,9 +213,11 @@ class Settlement:
             return
         asked, answer = delivery.asked
         delivery.asked = None
-        if delivery.unsent:
+        fails = asked.store is not None and asked.store.guard and asked.verb is not None
+        if delivery.unsent and not (fails and (delivery.acked or delivery.hopeless)):
             answer(False)
             return
+        delivery.failed = fails
         if asked.store is None:
             delivery.kept = None if asked.verb is None else Verb(asked.verb)
             answer(True)
@@ -231,65 +236,34 @@ class Settlement:
 
     def _store_then_settle(self, delivery: Delivery) -> None:
         if delivery.unsent and (delivery.acked or delivery.hopeless):
-            # As below; but it cannot run again, or would end in the same way for ever.
-            error = OperationalError(delivery.unsent)
-            delivery.final, delivery.store = self._verdicts.failure(delivery, Ending.FAILURE, error)
+            # Part of the task's effect is lost, and it cannot run again, or would be refused again. One that has failed
+            # by itself stays as it is.
+            if not delivery.failed and (delivery.store is None or not delivery.store.guard):
+                self.final_steps.fail(delivery, OperationalError(delivery.unsent))
+                return
         elif delivery.unsent:
-            # Part of the task's effect is lost, so it has to run again; a result would say otherwise.
+            # As above, but it can: a result would say that all is done.
             delivery.final, delivery.store = Verb.REQUEUE, None
         elif delivery.unkept:
             # As below, also when the child told the rest of its end in the meantime.
-            _end_unstored(delivery, self._verdicts)
+            self.final_steps.end_unstored(delivery)
+            return
         request = delivery.store
         if request is None:
-            self._settle(delivery)
+            self.final_steps.settle(delivery)
             return
         delivery.store = None
 
         def stored(outcome: StoreOutcome) -> None:
             if failpoint.ENABLED:
                 failpoint.hit("master.result_stored")
-            if not outcome.ok:
-                delivery.hopeless |= outcome is StoreOutcome.REFUSED
-                _end_unstored(delivery, self._verdicts)
-            self._settle(delivery)
+            if outcome.ok:
+                self.final_steps.settle(delivery)
+                return
+            delivery.hopeless |= outcome is StoreOutcome.REFUSED
+            self.final_steps.end_unstored(delivery)
 
         self.store(request, stored)
-
-    def _settle(self, delivery: Delivery) -> None:
-        if delivery.epoch != self._ledger.epoch:
-            self._end_void(delivery)
-            return
-        delivery.move(State.SETTLED)
-        self._ledger.remove(delivery)
-        if delivery.acked:
-            return
-        verb = delivery.final
-        if failpoint.ENABLED:
-            failpoint.hit("master.before_ack")
-        if verb is Verb.ACK:
-            self._link.ack(delivery.epoch, delivery.tag)
-        else:
-            self._link.reject(delivery.epoch, delivery.tag, verb is Verb.REQUEUE)
-
-    def _end_void(self, delivery: Delivery) -> None:
-        delivery.move(State.VOID)
-        self._ledger.remove(delivery)
-        if self.on_void_ended is not None:
-            self.on_void_ended(delivery)
-
-
-def _end_unstored(delivery: Delivery, verdicts: Verdicts) -> None:
-    """Decide about a task whose outcome is not stored; the store has logged why.
-
-    Acknowledged, it would leave no trace, so it runs again. Where that would go on for ever, it counts as failed.
-    """
-    if delivery.final is not Verb.ACK:
-        return
-    delivery.final = Verb.REQUEUE
-    if delivery.hopeless:
-        error = OperationalError("its result cannot be stored")
-        delivery.final, _ = verdicts.failure(delivery, Ending.FAILURE, error)
 
 
 def _nothing(_outcome: StoreOutcome) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from turbo.exceptions import WorkerLostError
+from turbo.protocol.saferepr import clean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,4 +27,6 @@ def deaths(headers: Mapping[str, object] | None) -> int:
 
 def exhausted(headers: Mapping[str, object]) -> WorkerLostError:
     """The error stored for a message that is given up."""
-    return WorkerLostError(f"Given up after {deaths(headers)} deliveries whose child died: {headers.get(REASON)}")
+    return WorkerLostError(
+        f"Given up after {deaths(headers)} deliveries whose child died: {clean(str(headers.get(REASON)), 400)}"
+    )

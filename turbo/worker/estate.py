@@ -75,7 +75,7 @@ def count(
 
 
 def announce(
-    app: Turbo, chords: Chords, task: Task, message: TaskMessage, context: Context, einfo: ExceptionInfo
+    app: Turbo, chords: Chords | None, task: Task, message: TaskMessage, context: Context, einfo: ExceptionInfo
 ) -> None:
     """Count the part of a chord, send the error callbacks, call the handlers, tell the receivers.
 
@@ -85,7 +85,8 @@ def announce(
     args, kwargs = message.args, message.kwargs
     token = current.push(task, context)
     try:
-        _close(chords.failed(message, error))
+        if chords is not None:
+            _close(chords.failed(message, error))
         try:
             followups.after_failure(app, message.errbacks, context, error, einfo.traceback)
         except (TurboError, TypeError, ValueError) as failure:

@@ -248,7 +248,8 @@ class AppJudge(NativeJudge):
         context = self._opener.context(delivery, found)
         # First the documents: whatever the app's code does, whoever waits for a chain's end must not hang.
         more += estate.chain_failures(self._verdicts, found, error)
-        estate.announce(self._app, self._chords, task, found, context, einfo)
+        # A child that lives has counted its part of a chord.
+        estate.announce(self._app, self._chords if pid else None, task, found, context, einfo)
         if not has_own_request(task):
             return None
         request = self._own(delivery)

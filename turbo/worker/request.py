@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from turbo.exceptions import Retry
+from turbo.log_format import printable
 from turbo.policy.settling import Verb
 
 if TYPE_CHECKING:
@@ -110,9 +111,11 @@ class Request:
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """A limit of ``timeout`` seconds has passed. A hard one has killed the child; FAILURE is stored by then."""
         if soft:
-            logger.warning("Soft time limit (%ss) exceeded for %s[%s]", timeout, self.name, self.id)
+            logger.warning(
+                "Soft time limit (%ss) exceeded for %s[%s]", timeout, printable(self.name), printable(self.id)
+            )
         else:
-            logger.error("Hard time limit (%ss) exceeded for %s[%s]", timeout, self.name, self.id)
+            logger.error("Hard time limit (%ss) exceeded for %s[%s]", timeout, printable(self.name), printable(self.id))
 
     def on_success(self, failed__retval__runtime: tuple[bool, Any, float], **_: Any) -> None:
         """The task has ended, its outcome is stored and its handlers were called.

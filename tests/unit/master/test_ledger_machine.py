@@ -84,7 +84,7 @@ class LedgerMachine(RuleBasedStateMachine):
         settlement = Settlement(outbox, store, self.ledger, self.dispatcher, verdicts)
         settlement.settle_through(broker)
         self.twins = Twins(self.dispatcher, settlement, verdicts)
-        settlement.on_void_ended = self.twins.ended
+        settlement.final_steps.on_void_ended = self.twins.ended
         limits: Any = None
         judge = NativeJudge()
         judge.begin(loop, verdicts, settlement.store)

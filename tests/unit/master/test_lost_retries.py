@@ -88,14 +88,16 @@ def test_first_the_state_then_the_attempt_then_the_settlement() -> None:
 
 
 @pytest.mark.parametrize("answer", [answer for answer in Published if answer is not Published.CONFIRMED])
-def test_one_that_the_broker_does_not_take_goes_back_as_it_was(answer: Published) -> None:
+def test_one_that_cannot_be_sent_goes_back_as_it_was_and_one_that_is_refused_has_failed(answer: Published) -> None:
+    """It would be refused again, and run as often, without an attempt that counts."""
     world = World(stores=False)
     assert world.retry()
     done = world.outbox.waiting[-1][3]
     assert done is not None
     done(answer)
-    assert not world.broker.acked
-    assert [message.id for message in world.broker.queue] == ["1"]
+    back = answer is Published.FAILED
+    assert [message.id for message in world.broker.acked] == ["1"] * (not back)
+    assert [message.id for message in world.broker.queue] == ["1"] * back
 
 
 def test_a_state_that_cannot_be_stored_keeps_nothing_back() -> None:

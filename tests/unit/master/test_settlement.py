@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -125,29 +126,55 @@ def test_a_task_whose_result_is_not_stored_runs_again_where_that_may_help(
     world = World()
     world.settlement.finish(world.delivery, Verb.ACK, state())
     world.answer(outcome)
+    if not runs_again:
+        assert b"OperationalError" in world.store.waiting[0][0].payload
+        world.answer(outcome)
     assert [message.id for message in world.broker.queue] == ["id"] * runs_again
     assert [message.id for message in world.broker.acked] == ["id"] * (not runs_again)
 
 
 class TestWhatTheBrokerDoesNotTake:
-    """A task of which something was lost runs again where it can and that may help, and else has failed."""
+    """A task of which something was refused has failed; one of which something could not be sent runs again."""
 
-    @pytest.mark.parametrize("how", [Published.NACKED, Published.FAILED])
-    def test_it_runs_again(self, how: Published) -> None:
+    def test_it_runs_again(self) -> None:
         world = World()
         world.settlement.publish(world.delivery, OTHER)
         world.settlement.finish(world.delivery, Verb.ACK, state())
-        world.confirm_all(how)
+        world.confirm_all(Published.FAILED)
         assert (world.store.waiting, world.broker.acked) == ([], [])
         assert [message.id for message in world.broker.queue] == ["id"]
 
+    @pytest.mark.parametrize("how", [Published.NACKED, Published.REFUSED])
     @pytest.mark.parametrize("request_", [NEXT, OTHER])
-    def test_it_fails_where_that_would_never_end(self, request_: PublishRequest) -> None:
+    def test_it_fails_where_that_would_never_end(self, request_: PublishRequest, how: Published) -> None:
+        """Run again, it would send again what was taken, and be refused again."""
         world = World()
         world.settlement.publish(world.delivery, request_)
         world.settlement.finish(world.delivery, Verb.ACK, state())
-        world.confirm_all(Published.REFUSED)
-        self.has_failed(world, "refused")
+        world.confirm_all(how)
+        self.has_failed(world, how.name.lower())
+
+    @pytest.mark.parametrize("asks", [True, False])
+    def test_one_that_has_failed_by_itself_stays_as_it_is(self, asks: bool) -> None:
+        """Who wants to hear of its failure has heard, or is about to."""
+        world = World()
+        told: list[object] = []
+        world.settlement.final_steps.on_failed = lambda *failed: told.append(failed)
+        failure = replace(state(), guard=True)
+        world.settlement.publish(world.delivery, OTHER)
+        if asks:
+            asked = Asked(1, Verb.ACK, failure)
+            world.settlement.outcome(world.delivery, asked, told.append)
+        else:
+            world.settlement.finish(world.delivery, Verb.ACK, failure)
+        world.confirm_all(Published.NACKED)
+        assert world.store.waiting[0][0].payload == failure.payload
+        world.answer(StoreOutcome.STORED)
+        if asks:
+            assert told == [True]
+            world.settlement.finish(world.delivery, Verb.ACK, None)
+        assert [message.id for message in world.broker.acked] == ["id"]
+        assert told == [True] * asks
         assert [message.id for message in world.broker.acked] == ["id"]
 
     @pytest.mark.parametrize("how", [Published.NACKED, Published.FAILED, Published.REFUSED])
@@ -228,6 +255,7 @@ class TestAnOutcomeThatItsTaskWaitsFor:
         world.answer(StoreOutcome.REFUSED)
         assert answers == [False]
         world.settlement.finish(world.delivery, Verb.ACK, None)
+        world.answer(StoreOutcome.REFUSED)
         assert ([m.id for m in world.broker.acked], list(world.broker.queue)) == (["id"], [])
 
     def test_once_it_is_stored_the_verb_is_known(self, world: World) -> None:

@@ -1,0 +1,44 @@
+"""The failure of a task that did not run, by Celery's own code: all that a failure of its body would have set off.
+
+Runs in a child, called by ``adopted.executor`` for a message that is given up. FAILURE is stored, error callbacks are
+sent, a chord and a chain learn of it, ``on_failure`` and ``after_return`` are called and ``task_failure`` is sent, with
+the task's request current. It must never raise: what Celery's code or the app's raises is logged.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from billiard.einfo import ExceptionInfo
+from billiard.exceptions import WorkerLostError
+from celery import states
+from celery._state import _task_stack
+from celery.app import trace
+from celery.app.task import Context
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+logger = logging.getLogger("celery.app.trace")
+
+
+def fail(task: Any, task_id: str, request: Mapping[str, Any], error: WorkerLostError) -> ExceptionInfo:
+    """Have the task end with ``error``; return what its own request is to be told of."""
+    args, kwargs = request["args"], request["kwargs"]
+    context = Context(dict(request), args=args, kwargs=kwargs, called_directly=False)
+    _task_stack.push(task)
+    task.request_stack.push(context)
+    try:
+        try:
+            raise error
+        except WorkerLostError as raised:
+            einfo = ExceptionInfo()
+            trace.TraceInfo(states.FAILURE, raised).handle_error_state(task, context)
+            task.after_return(states.FAILURE, raised, task_id, args, kwargs, None)
+    except Exception:
+        logger.exception("What hears of the end of %s[%s] raised", task.name, task_id)
+    finally:
+        task.request_stack.pop()
+        _task_stack.pop()
+    return einfo

@@ -1,0 +1,99 @@
+"""The last steps of a delivery: a failure that is found after its task's end, and the verb.
+
+Runs in the master, for ``master.settlement``, when everything is confirmed and the store has answered. After it:
+``amqp.link``. It must never acknowledge what belongs to another epoch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from turbo import failpoint
+from turbo.exceptions import OperationalError
+from turbo.policy.delivery_lifecycle import State
+from turbo.policy.settling import Ending, Verb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from turbo.amqp.link import BrokerLink
+    from turbo.master.inflight import Delivery, Ledger
+    from turbo.master.judge import Judge, Storing, Then
+    from turbo.master.verdicts import Verdicts
+    from turbo.ring.frames import StoreRequest
+
+
+class FinalSteps:
+    """Settles deliveries, each once."""
+
+    def __init__(self, store: Storing, ledger: Ledger, verdicts: Verdicts) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._verdicts = verdicts
+        #: Called when a delivery of a lost connection has ended, with it.
+        self.on_void_ended: Callable[[Delivery], None] | None = None
+        #: Decides about a task that has failed after its child was done with it, and tells the app.
+        self.on_failed: Callable[[Delivery, BaseException, Then], None] | None = None
+
+    def tell(self, on_void_ended: Callable[[Delivery], None], judge: Judge) -> None:
+        """Name who hears of runs whose connection is lost, and who decides about tasks that failed late."""
+        self.on_void_ended = on_void_ended
+        self.on_failed = lambda delivery, error, then: judge.lost(delivery, Ending.FAILURE, error, 0, then)
+
+    def settle_through(self, link: BrokerLink) -> None:
+        """Name the connection; its sink needs this object first."""
+        self._link = link
+
+    def end_unstored(self, delivery: Delivery) -> None:
+        """Decide about a task whose outcome is not stored; the store has logged why.
+
+        Acknowledged, it would leave no trace, so it runs again. Where that would go on for ever, it counts as failed.
+        """
+        if delivery.final is not Verb.ACK or delivery.failed:
+            self.settle(delivery)
+        elif delivery.hopeless:
+            self.fail(delivery, OperationalError("its result cannot be stored"))
+        else:
+            delivery.final = Verb.REQUEUE
+            self.settle(delivery)
+
+    def fail(self, delivery: Delivery, error: BaseException) -> None:
+        """End a task that has failed after its child was done with it: tell who wants to hear, then settle."""
+        delivery.failed = True
+
+        def decided(verb: Verb, store: StoreRequest | None) -> None:
+            delivery.final = verb
+            if store is None:
+                self.settle(delivery)
+            else:
+                # What the store makes of it changes nothing: there is no better end.
+                self._store(store, lambda _outcome: self.settle(delivery))
+
+        if self.on_failed is None:
+            decided(*self._verdicts.failure(delivery, Ending.FAILURE, error))
+        else:
+            self.on_failed(delivery, error, decided)
+
+    def settle(self, delivery: Delivery) -> None:
+        """Carry out the verb; nothing but the run's end remains of a delivery whose connection is lost."""
+        if delivery.epoch != self._ledger.epoch:
+            self.end_void(delivery)
+            return
+        delivery.move(State.SETTLED)
+        self._ledger.remove(delivery)
+        if delivery.acked:
+            return
+        verb = delivery.final
+        if failpoint.ENABLED:
+            failpoint.hit("master.before_ack")
+        if verb is Verb.ACK:
+            self._link.ack(delivery.epoch, delivery.tag)
+        else:
+            self._link.reject(delivery.epoch, delivery.tag, verb is Verb.REQUEUE)
+
+    def end_void(self, delivery: Delivery) -> None:
+        """Forget a delivery of a lost connection; its copies may run."""
+        delivery.move(State.VOID)
+        self._ledger.remove(delivery)
+        if self.on_void_ended is not None:
+            self.on_void_ended(delivery)
