@@ -33,8 +33,8 @@ _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 def become_child(boot: ChildBoot, child_main: Callable[[ChildBoot], None], inherited: kernel.Inherited) -> None:
     """Turn a fresh fork of the spawner into a child and run ``child_main`` in it.
 
-    ``inherited``: what the app opened at import. Starts with all signals blocked and unblocks them just
-    before ``child_main``.
+    ``inherited``: what the app has open in the spawner, the channels marked. Starts with all signals blocked and
+    unblocks them just before ``child_main``.
     """
     failpoint.set_role("child")
     # First of all, so that from here on the group exists and can be killed as one; a session leader cannot
@@ -48,9 +48,7 @@ def become_child(boot: ChildBoot, child_main: Callable[[ChildBoot], None], inher
         sys.stderr.write(f"turbo child {os.getpid()}: no kernel lifeline: {error}\n")
     if kernel.writer_gone(boot.lifeline_fd):
         os._exit(EXIT_MASTER_GONE)
-    # A number that the app's objects gave up in the spawner may have been taken for what this child was sent.
-    kernel.blank_out(inherited.channels - keep)
-    kernel.close_all_but(keep | inherited.channels | inherited.files)
+    kernel.let_go(inherited, keep)
     _reset_signals()
     if failpoint.ENABLED:
         failpoint.hit("child.before_main")

@@ -60,8 +60,6 @@ def start_spawner(child_main: Callable[[ChildBoot], None], *, title: Callable[[]
     # and thereby copy, the pages they share.
     gc.collect()
     gc.freeze()
-    # After the collection: it may close what the app dropped, and those numbers are ours to use from then on.
-    inherited = kernel.inherited()
     lifeline_read, lifeline_write = os.pipe2(os.O_CLOEXEC)
     control, spawner_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
@@ -70,7 +68,7 @@ def start_spawner(child_main: Callable[[ChildBoot], None], *, title: Callable[[]
         os.close(lifeline_write)
         if title is not None:
             title()
-        SpawnerProcess(child_main, spawner_end, lifeline_read, inherited).run()
+        SpawnerProcess(child_main, spawner_end, lifeline_read).run()
 
     kernel.become_subreaper()
     pid = fork(body)

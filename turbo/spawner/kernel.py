@@ -25,6 +25,8 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 #: Bytes. Larger blocks come from the kernel and go back to it when they are freed.
 LARGEST_KEPT = 4 * 1024 * 1024
+#: The mark of an open file that existed in the spawner: no library asks for this signal.
+_MARK = signal.SIGRTMAX
 #: Bytes of free memory at the heap's end from which on it is handed back.
 MOST_KEPT = 8 * 1024 * 1024
 
@@ -109,7 +111,7 @@ def open_descriptors() -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Inherited:
-    """Descriptors above 2 that exist before the spawner does: the app's and the caller's.
+    """Descriptors above 2 that a new child inherits from the app, which is in the spawner.
 
     ``files``: files, directories and devices, which stay usable in children, as log files must. ``channels``:
     what two processes must not share: sockets, pipes, epoll and the like.
@@ -119,15 +121,29 @@ class Inherited:
     channels: frozenset[int]
 
 
-def inherited() -> Inherited:
-    """Sort this process's open descriptors."""
+def inherited(own: Set[int]) -> Inherited:
+    """Sort this process's open descriptors but for its ``own``, and mark those that a child must not share.
+
+    The mark is on the open file, so that a child knows by :func:`is_marked` whether a number is still what it was at
+    the fork: libraries that know about forks close theirs in the new process and open others, which often get the same
+    numbers. The kernel's field for it, the signal of O_ASYNC, has no effect without that flag.
+    """
     kinds = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFCHR, stat.S_IFBLK)
     above = [fd for fd in open_descriptors() if fd > 2]
     files = frozenset(fd for fd in above if stat.S_IFMT(os.fstat(fd).st_mode) in kinds)
-    return Inherited(files, frozenset(above) - files)
+    channels = frozenset(above) - files
+    for fd in channels:
+        if not is_marked(fd):
+            fcntl.fcntl(fd, fcntl.F_SETSIG, _MARK)
+    return Inherited(files - own, channels - own)
 
 
-def blank_out(fds: frozenset[int]) -> None:
+def is_marked(fd: int) -> bool:
+    """Whether it is an open file that existed in the spawner; a new one has no signal."""
+    return bool(fcntl.fcntl(fd, fcntl.F_GETSIG))
+
+
+def blank_out(fds: Set[int]) -> None:
     """Replace descriptors by /dev/null, keeping their numbers taken.
 
     Python objects of the app still hold these numbers. Were they free, the next file opened would get one,
@@ -139,11 +155,18 @@ def blank_out(fds: frozenset[int]) -> None:
     os.close(null)
 
 
-def close_all_but(keep: Set[int]) -> None:
-    """Close every descriptor above 2 that is not in ``keep``."""
-    for fd in open_descriptors():
-        if fd > 2 and fd not in keep:
-            os.close(fd)
+def let_go(inherited: Inherited, keep: Set[int]) -> None:
+    """In a new child: give up what it shares with the spawner, but ``keep`` and the app's files.
+
+    The app's channels become /dev/null, the spawner's own are closed. What is not marked was opened in this process,
+    by what the app's libraries do at a fork: it stays.
+    """
+    gone = inherited.channels - keep
+    present = [fd for fd in open_descriptors() if fd > 2 and fd not in keep and fd not in inherited.files]
+    shared = frozenset(fd for fd in present if is_marked(fd))
+    blank_out(shared & gone)
+    for fd in shared - gone:
+        os.close(fd)
 
 
 def _is_open(fd: int) -> bool:

@@ -54,24 +54,24 @@ class SpawnerProcess:
     by theirs. *Killed at any line:* its children become the master's, which drains and starts anew.
     """
 
-    __slots__ = ("_child_main", "_children", "_control", "_inherited", "_lifeline_fd", "_own_lifeline_fd",
-                 "_wakeup_read")  # fmt: skip
+    __slots__ = (
+        "_child_main", "_children", "_control", "_lifeline_fd", "_own", "_own_lifeline_fd", "_wakeup_read",
+    )  # fmt: skip
 
     def __init__(
         self,
         child_main: Callable[[ChildBoot], None],
         control: socket.socket,
         lifeline_fd: int,
-        inherited: kernel.Inherited,
     ) -> None:
         self._child_main = child_main
         self._control = control
         self._lifeline_fd = lifeline_fd
-        self._inherited = inherited
         #: pid -> epoch of every child not yet reaped.
         self._children: dict[int, int] = {}
         self._own_lifeline_fd = -1
         self._wakeup_read = -1
+        self._own: frozenset[int] = frozenset()
 
     def run(self) -> None:
         """Serve until the master is gone. Starts with all signals blocked, as ``fork`` leaves them."""
@@ -82,6 +82,10 @@ class SpawnerProcess:
         if works:
             self._own_lifeline_fd = kernel.arm_lifeline(self._lifeline_fd, os.getpid(), signal.SIGCONT)
         self._wakeup_read, wakeup_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        # This process's own descriptors; all others that are open between requests are the app's.
+        self._own = frozenset(
+            (self._control.fileno(), self._lifeline_fd, self._own_lifeline_fd, self._wakeup_read, wakeup_write)
+        )
         signal.set_wakeup_fd(wakeup_write, warn_on_full_buffer=False)
         # A handler must exist for the wakeup to be written; the walk below does the work.
         signal.signal(signal.SIGCHLD, lambda _signum, _frame: None)
@@ -134,7 +138,8 @@ class SpawnerProcess:
         try:
             if failpoint.ENABLED:
                 failpoint.hit("spawner.before_fork")
-            pid = fork(lambda: become_child(boot, self._child_main, self._inherited))
+            inherited = kernel.inherited(self._own | frozenset(fds))
+            pid = fork(lambda: become_child(boot, self._child_main, inherited))
         except OSError as error:
             self._send(FAILED, epoch, 0, error.errno or 0)
             return
