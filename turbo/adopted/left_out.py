@@ -88,6 +88,8 @@ def _rates(app: Celery) -> Iterator[str]:
 def _receivers() -> Iterator[str]:
     if signals.worker_before_create_process.receivers:
         yield "receivers of worker_before_create_process (children are forked by a process that runs no app's code)"
+    if signals.heartbeat_sent.receivers:
+        yield "receivers of heartbeat_sent (heartbeats are sent by the master's loop, which runs no app's code)"
 
 
 def _name_of(step: Any) -> str:

@@ -1,13 +1,15 @@
-"""What a program of turbo's own API asks of a worker, beyond its settings, that the worker has no place for.
+"""What a program of turbo's own API asks of a worker, beyond single settings, that the worker has no place for.
 
 Asked once by the command, when the app is complete and before anything is forked; it only looks. Settings answer for
-themselves, see ``app.conf``.
+themselves, see ``app.conf``; here are the entries of those that hold several.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from turbo import signals
 from turbo.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
@@ -20,6 +22,19 @@ _STRATEGIES: Final = ("Strategy", "start_strategy")
 #: Parts of a Celery app's class that it is made of, and of a task's class that Celery's own code calls.
 _PARTS: Final = ("amqp_cls", "backend_cls", "control_cls", "events_cls", "loader_cls", "log_cls", "registry_cls")
 _NEVER_CALLED: Final = ("annotate", "request_stack", "send_event")
+#: Signals that no worker of turbo's sends.
+_NEVER_SENT: Final = (
+    "beat_embedded_init", "beat_init", "eventlet_pool_apply", "eventlet_pool_postshutdown", "eventlet_pool_preshutdown",
+    "eventlet_pool_started", "heartbeat_sent", "task_sent", "user_preload_options", "worker_before_create_process",
+)  # fmt: skip
+#: The entries that somebody reads of settings that hold several.
+_ENTRIES: Final = {
+    "broker_transport_options": frozenset({"confirm_publish"}),
+    "result_backend_transport_options": frozenset({"global_keyprefix", "result_chord_ordered"}),
+    "task_publish_retry_policy": frozenset({"max_retries", "interval_start", "interval_step", "interval_max"}),
+}
+#: Of ``broker_use_ssl``, with and without its prefix.
+_VERSIONS: Final = ("ssl_version", "version")
 
 
 def left_out(app: Turbo) -> list[str]:
@@ -36,7 +51,23 @@ def left_out(app: Turbo) -> list[str]:
     ]
     if strategies:
         raise ImproperlyConfigured("; ".join(strategies))
-    return [*_of_the_app(app), *_of_tasks(app)]
+    return [*_of_the_app(app), *_of_settings(app), *_of_signals(), *_of_tasks(app)]
+
+
+def _of_settings(app: Turbo) -> Iterator[str]:
+    for setting, known in _ENTRIES.items():
+        for name in sorted(str(name) for name in set(app.conf[setting] or ()) - known):
+            yield f"{setting}[{name!r}] has no effect: nobody reads it here"
+    tls = app.conf["broker_use_ssl"]
+    for name in _VERSIONS if isinstance(tls, Mapping) else ():
+        if name in tls:
+            yield f"broker_use_ssl[{name!r}] has no effect: the best version known to both is taken, 1.2 at least"
+
+
+def _of_signals() -> Iterator[str]:
+    for name in _NEVER_SENT:
+        if getattr(signals, name).receivers:
+            yield f"receivers of {name} are never called: no worker of turbo's sends that signal"
 
 
 def _of_the_app(app: Turbo) -> Iterator[str]:

@@ -197,3 +197,48 @@ def test_an_app_with_green_threads_is_refused_by_name(project: Path, vhost: str)
         assert process.wait(30) == 1
         (line,) = [line for line in process.output.splitlines() if line]
         assert line.startswith("turbo worker: gevent has patched the standard library (socket)")
+
+
+BATCHES = """
+from {library} import Celery, Task
+
+app = Celery("batches")
+
+
+class Batches(Task):
+    abstract = True
+    Strategy = "tasks:collecting"
+
+
+def collecting(task, app, consumer, **_):
+    raise AssertionError
+
+
+@app.task(name="count", base=Batches)
+def count(requests):
+    pass
+
+
+@app.task(name="slow", rate_limit="1/s")
+def slow():
+    pass
+"""
+
+
+@pytest.mark.row("HA12")
+@pytest.mark.parametrize("library", ["turbo", "celery"])
+def test_a_task_that_takes_messages_on_by_itself_stops_it(tmp_path: Path, vhost: str, library: str) -> None:
+    (tmp_path / "tasks.py").write_text(BATCHES.format(library=library))
+    with worker(tmp_path, vhost) as process:
+        process.wait_for_line(r"task count .*Strategy of its own")
+        assert process.wait() == 1
+
+
+@pytest.mark.row("TM15", "TD18")
+@pytest.mark.parametrize("library", ["turbo", "celery"])
+def test_a_task_with_a_rate_limit_is_named(tmp_path: Path, vhost: str, library: str) -> None:
+    text = BATCHES.format(library=library).replace('Strategy = "tasks:collecting"', "pass")
+    (tmp_path / "tasks.py").write_text(text)
+    with worker(tmp_path, vhost) as process:
+        process.wait_for_line(r"WARNING.* rate_limit.* of .*slow.*not limited yet")
+        process.wait_for_line(READY)

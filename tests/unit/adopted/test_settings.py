@@ -116,11 +116,21 @@ def test_one_warning_names_everything() -> None:
 
     celery.finalize()
     signals.worker_before_create_process.connect(heard)
+    signals.heartbeat_sent.connect(heard)
     try:
         (text,) = AdoptedSettings(celery).check_supported()
     finally:
         signals.worker_before_create_process.disconnect(heard)
-    for part in ("worker_pool", "worker_agent", "Probe", "tenant", "rate_limit of proj.slow", "worker_before_create"):
+        signals.heartbeat_sent.disconnect(heard)
+    for part in (
+        "worker_pool",
+        "worker_agent",
+        "Probe",
+        "tenant",
+        "rate_limit of proj.slow",
+        "worker_before_create",
+        "heartbeat_sent",
+    ):
         assert part in text
 
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import pytest
 
 from tests.unit.app.recording import make_app
-from turbo import Turbo
+from turbo import Turbo, signals
 from turbo.app.left_out import left_out
 from turbo.app.task import Task
 from turbo.exceptions import ImproperlyConfigured
@@ -62,6 +62,32 @@ def test_parts_and_methods_that_nobody_calls_are_named() -> None:
     assert parts.startswith("control_cls of test_parts")
     assert annotate.startswith("annotate of ")
     assert backend.startswith("backend of task b has no effect in a worker")
+
+
+def test_entries_of_settings_that_nobody_reads_are_named() -> None:
+    app = make_app(
+        broker_transport_options={"confirm_publish": True, "visibility_timeout": 5},
+        result_backend_transport_options={"global_keyprefix": "a", "master_name": "b"},
+        task_publish_retry_policy={"max_retries": 3, "retry_errors": (OSError,)},
+        broker_use_ssl={"ca_certs": "/x", "ssl_version": 5},
+    )
+    assert [line.partition(" has no effect")[0] for line in left_out(app)] == [
+        "broker_transport_options['visibility_timeout']",
+        "result_backend_transport_options['master_name']",
+        "task_publish_retry_policy['retry_errors']",
+        "broker_use_ssl['ssl_version']",
+    ]
+
+
+def test_receivers_of_signals_that_nobody_sends_are_named() -> None:
+    def heard(**_: Any) -> None: ...
+
+    signals.heartbeat_sent.connect(heard)
+    try:
+        (line,) = left_out(make_app())
+    finally:
+        signals.heartbeat_sent.disconnect(heard)
+    assert line.startswith("receivers of heartbeat_sent are never called")
 
 
 @pytest.mark.parametrize("part", ["amqp", "control", "events", "fixups", "loader", "log", "tasks"])

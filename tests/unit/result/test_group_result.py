@@ -240,7 +240,7 @@ def test_groups_are_kept_and_travel() -> None:
     copied = pickle.loads(pickle.dumps(result))
     assert (copied.id, copied.results, copied.parent) == (result.id, result.results, result.parent)
     store.chords = None
-    with pytest.raises(NotImplementedError, match="store://"):
+    with pytest.raises(NotImplementedError, match="The .store. result backend"):
         result.save()
 
 
