@@ -82,6 +82,8 @@ class Outbox:
         self._stopped = False
         self._empty = asyncio.Event()
         self._empty.set()
+        #: Why the message that ends just now was refused: for its ``done`` to read, and "" at any other time.
+        self.refusal = ""
         #: Messages refused because too many waited.
         self.refused = 0
         #: Messages ended so far, by their end.
@@ -114,7 +116,7 @@ class Outbox:
         except ValueError as error:
             logger.error("a message cannot be sent: %s", error)
             unsendable = Outgoing(exchange, routing_key, b"", header, body, mandatory, done)
-            asyncio.get_running_loop().call_soon(self._end, unsendable, Published.REFUSED)
+            asyncio.get_running_loop().call_soon(self._end, unsendable, Published.REFUSED, str(error))
             return
         message = Outgoing(exchange, routing_key, method, header, body, mandatory, done, patient)
         full = self.backlog >= self._limit or self._queue_bytes + message.size > self._limit_bytes
@@ -176,18 +178,14 @@ class Outbox:
         self._queue_bytes += message.size
         self._resume()
 
-    def _end(self, message: Outgoing, how: Published) -> None:
+    def _end(self, message: Outgoing, how: Published, refusal: str = "") -> None:
         self.ended[how] += 1
         if how is not Published.CONFIRMED:
-            logger.log(
-                logging.WARNING if how is Published.RETURNED else logging.ERROR,
-                "message to exchange %r with key %r: %s",
-                message.exchange,
-                message.routing_key,
-                how.name.lower(),
-            )
+            _log_end(message, how, refusal)
         if message.done is not None:
+            self.refusal = refusal
             message.done(how)
+            self.refusal = ""
         if not self.backlog:
             self._empty.set()
 
@@ -246,7 +244,9 @@ class Outbox:
                 gone = await self._one_channel(connection)
                 if self._stopped:
                     return
-                self._outages.lost("publishing", str(gone))
+                if not gone.blames_us:
+                    # Otherwise it is a message's fault, and is logged when that ends.
+                    self._outages.lost("publishing", str(gone))
                 failures = 0 if time.monotonic() - began >= STABLE else failures + 1
                 if connection.is_open:
                     await asyncio.sleep(reconnect_delay(failures - 1, random.random(), self._backoff))
@@ -285,4 +285,16 @@ class Outbox:
         self._queue.extendleft(reversed(messages))
         self._queue_bytes += sum(message.size for message in messages)
         if culprit is not None:
-            self._end(culprit, Published.REFUSED)
+            self._end(culprit, Published.REFUSED, str(channel.gone.result()))
+
+
+def _log_end(message: Outgoing, how: Published, refusal: str) -> None:
+    """Log a message that the broker has not taken, with its reason where known."""
+    logger.log(
+        logging.WARNING if how is Published.RETURNED else logging.ERROR,
+        "message to exchange %r with key %r: %s%s",
+        message.exchange,
+        message.routing_key,
+        how.name.lower(),
+        f": {refusal}" if refusal else "",
+    )

@@ -38,6 +38,10 @@ _LONGEST_SHORT_STRING = 255
 class ReplyOutbox(Protocol):
     """The part of ``amqp.outbox.Outbox`` that replies need."""
 
+    @property
+    def refusal(self) -> str:
+        """Why the message that ends just now was refused."""
+
     def publish(
         self,
         exchange: str,
@@ -149,7 +153,7 @@ class RpcStore:
                 "result of task %s not sent to %s: %s",
                 printable(write.task_id),
                 printable(write.reply_to),
-                outcome.name,
+                self._outbox.refusal or outcome.name,
             )
             self._settle(done, StoreOutcome.REFUSED if outcome is Published.REFUSED else StoreOutcome.FAILED)
 

@@ -44,15 +44,16 @@ class FinalSteps:
         """Name the connection; its sink needs this object first."""
         self._link = link
 
-    def end_unstored(self, delivery: Delivery) -> None:
-        """Decide about a task whose outcome is not stored; the store has logged why.
+    def end_unstored(self, delivery: Delivery, refusal: str = "") -> None:
+        """Decide about a task whose outcome is not stored; the store has logged why, ``refusal`` is it where known.
 
         Acknowledged, it would leave no trace, so it runs again. Where that would go on for ever, it counts as failed.
         """
         if delivery.final is not Verb.ACK or delivery.failed:
             self.settle(delivery)
         elif delivery.hopeless:
-            self.fail(delivery, OperationalError("its result cannot be stored"))
+            why = f": {refusal}" if refusal else ""
+            self.fail(delivery, OperationalError(f"its result cannot be stored{why}"))
         else:
             delivery.final = Verb.REQUEUE
             self.settle(delivery)

@@ -196,7 +196,8 @@ class Settlement:
             self.failed_publishes += 1
             who = "the worker" if essential else "a task"
             what = f"sent to exchange {request.exchange!r} with routing key {request.routing_key!r}"
-            why = f"A message that {who} {what} was not taken by the broker: {result.name.lower()}"
+            how = self._outbox.refusal or result.name.lower()
+            why = f"A message that {who} {what} was not taken by the broker: {how}"
             logger.error(why)
             if essential or result is not Published.RETURNED:
                 delivery.unsent = why
@@ -261,7 +262,7 @@ class Settlement:
                 self.final_steps.settle(delivery)
                 return
             delivery.hopeless |= outcome is StoreOutcome.REFUSED
-            self.final_steps.end_unstored(delivery)
+            self.final_steps.end_unstored(delivery, self._outbox.refusal)
 
         self.store(request, stored)
 

@@ -81,6 +81,7 @@ class FakeOutbox:
 
     def __init__(self, verdict: Callable[[str], Published] = lambda _: Published.CONFIRMED) -> None:
         self.verdict = verdict
+        self.refusal = ""
         self.published: list[tuple[str, str, bytes, bytes, bool]] = []
 
     def publish(

@@ -168,6 +168,7 @@ class Outbox:
     """Publishes that wait for their confirm."""
 
     waiting: list[tuple[str, bytes, bytes, Callable[[Published], None] | None]] = field(default_factory=list)
+    refusal: str = ""
 
     def publish(
         self,

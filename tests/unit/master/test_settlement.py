@@ -125,9 +125,11 @@ def test_a_task_whose_result_is_not_stored_runs_again_where_that_may_help(
 ) -> None:
     world = World()
     world.settlement.finish(world.delivery, Verb.ACK, state())
+    world.outbox.refusal = "message size 9 is larger than configured max size 8"
     world.answer(outcome)
     if not runs_again:
-        assert b"OperationalError" in world.store.waiting[0][0].payload
+        payload = world.store.waiting[0][0].payload
+        assert b"OperationalError" in payload and b"its result cannot be stored: message size 9 is larger" in payload
         world.answer(outcome)
     assert [message.id for message in world.broker.queue] == ["id"] * runs_again
     assert [message.id for message in world.broker.acked] == ["id"] * (not runs_again)
@@ -153,6 +155,14 @@ class TestWhatTheBrokerDoesNotTake:
         world.settlement.finish(world.delivery, Verb.ACK, state())
         world.confirm_all(how)
         self.has_failed(world, how.name.lower())
+
+    def test_the_brokers_reason_is_in_its_text(self) -> None:
+        world = World()
+        world.outbox.refusal = "406 message size 9 is larger than configured max size 8"
+        world.settlement.publish(world.delivery, OTHER)
+        world.settlement.finish(world.delivery, Verb.ACK, state())
+        world.confirm_all(Published.REFUSED)
+        self.has_failed(world, "406 message size 9 is larger than configured max size 8")
 
     @pytest.mark.parametrize("asks", [True, False])
     def test_one_that_has_failed_by_itself_stays_as_it_is(self, asks: bool) -> None:
