@@ -5,6 +5,7 @@ Run by the app, in clients and children, when a result is first needed. Opens no
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from turbo.amqp.tls import tls_options
@@ -13,6 +14,7 @@ from turbo.backends.reading import Meta, ReaderSettings, ResultReader
 from turbo.backends.redis_client import RedisReader
 from turbo.backends.rpc_client import RpcReader
 from turbo.backends.url import store_kind
+from turbo.exceptions import ImproperlyConfigured
 from turbo.protocol.content import accept_set, encode
 
 if TYPE_CHECKING:
@@ -54,6 +56,8 @@ def open_reader(conf: Mapping[str, Any], reply_to: Callable[[], str]) -> ResultR
     url = conf["result_backend"]
     kind = store_kind(url)
     if kind == "redis":
+        if find_spec("redis") is None:
+            raise ImproperlyConfigured("results in Redis need redis: pip install 'turbo-worker[redis]'")
         return RedisReader(url, reader_settings(conf))
     if kind == "rpc":
         broker, use_ssl = conf["broker_url"], tls_options(conf["broker_use_ssl"])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from turbo.app.extras import check as check_extras
 from turbo.app.left_out import left_out
 from turbo.cli.app_option import FoundApp, find_app
 from turbo.cli.banner import banner
@@ -95,6 +96,7 @@ def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: context
         raise ImproperlyConfigured(str(error)) from error
     found.app.finalize()
     warnings = conf.check_supported()
+    check_extras(conf, stores=not isinstance(host, HostedApp))
     if not isinstance(found.app, HostedApp):
         warnings += left_out(found.app)
     options = worker_options(conf, given, hostname=hostname, level=level, logfile=logfile)

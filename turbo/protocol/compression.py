@@ -62,6 +62,12 @@ def mime_type(name: str) -> str:
     return ALIASES.get(name, name)
 
 
+def is_installed(name: str) -> bool:
+    """Whether a known method, by name, alias or MIME type, can be used here."""
+    mime = ALIASES.get(name, name)
+    return mime not in _PACKAGES or _load(mime) is not None
+
+
 def compress(data: bytes, name: str) -> tuple[bytes, str]:
     """Compress ``data`` by the method's name, alias or MIME type; return it and the MIME type for the header.
 

@@ -51,8 +51,8 @@ def register(
     SERIALIZERS[content_type] = serializer
 
 
-def _serializer(wanted: str) -> Serializer | None:
-    """Find one by name or content type: turbo's, or what the program has registered with kombu."""
+def find(wanted: str) -> Serializer | None:
+    """Find one by name or content type: turbo's, or what the program has registered with kombu; None if unknown."""
     found = SERIALIZERS.get(wanted)
     if found is None:
         theirs = kombu_registry.look_up(wanted)
@@ -75,7 +75,7 @@ def accept_set(names: Iterable[str] | None) -> frozenset[str]:
     for name in names:
         if "/" in name:
             types.add(name)
-        elif (found := _serializer(name)) is not None:
+        elif (found := find(name)) is not None:
             types.add(found.content_type)
         else:
             raise ImproperlyConfigured(f"accept_content names an unknown serializer: {name!r}")
@@ -88,7 +88,7 @@ def encode(obj: Any, serializer: str) -> tuple[bytes, str, str]:
         return tagged_json.dumps(obj), JSON, "utf-8"
     if serializer == "raw" or serializer == _RAW:
         return _encode_raw(obj)
-    found = _serializer(serializer)
+    found = find(serializer)
     if found is None or found.encode is None:
         raise EncodeError(f"No encoder installed for {serializer}")
     try:
@@ -128,7 +128,7 @@ def decode(body: bytes, content_type: str | None, content_encoding: str | None, 
         content_type = _RAW
     if content_type not in accept and content_type not in TRUSTED:
         raise _disallowed(content_type)
-    found = _serializer(content_type)
+    found = find(content_type)
     if found is not None and found.content_type == content_type and found.decode is not None:
         if not body:
             raise DecodeError(f"an empty body is no {content_type}")
@@ -148,7 +148,7 @@ def decode(body: bytes, content_type: str | None, content_encoding: str | None, 
 
 
 def _disallowed(content_type: str) -> ContentDisallowed:
-    found = _serializer(content_type)
+    found = find(content_type)
     shown = content_type[:255] if found is None else f"{found.name} ({found.content_type})"
     return ContentDisallowed(
         f"Refusing to deserialize untrusted content of type {shown}: "

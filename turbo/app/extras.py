@@ -1,0 +1,86 @@
+"""Whether everything that the configuration names is known here and installed: stores, serializers, compressions.
+
+Asked by the command before a worker starts, for all settings at once, and by a client's result reader before its first
+message leaves: a package that is missing would lose results, or refuse every message, long after.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+from typing import TYPE_CHECKING, Any, Final
+
+from turbo.backends.url import store_kind
+from turbo.exceptions import ImproperlyConfigured
+from turbo.protocol import compression, content
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+#: Content type of a serializer -> the modules that it needs, and the extra that brings them.
+_OF_SERIALIZERS: Final = {
+    "application/x-yaml": (("yaml",), "yaml"),
+    "application/x-msgpack": (("msgpack",), "msgpack"),
+}
+#: The kind of a result store -> what a worker needs for it, and the extra.
+_OF_STORES: Final = {"redis": (("redis", "hiredis"), "redis")}
+
+
+def check(conf: Mapping[str, Any], *, stores: bool) -> None:
+    """Raise ImproperlyConfigured, naming all that is unknown or missing, with the extra that brings it.
+
+    ``stores``: the worker stores results itself, and needs what the result store needs.
+    """
+    problems: list[str] = []
+    for setting in ("task_serializer", "result_serializer", "event_serializer"):
+        problems += _serializer(setting, conf[setting])
+    for setting in ("accept_content", "result_accept_content"):
+        for name in _several(conf[setting]):
+            problems += _serializer(setting, name)
+    for setting in ("task_compression", "result_compression"):
+        problems += _compression(setting, conf[setting])
+    if stores:
+        found = _OF_STORES.get(store_kind(conf["result_backend"]))
+        if found is not None:
+            problems += _missing("result_backend", "results in Redis", *found)
+    if problems:
+        raise ImproperlyConfigured("; ".join(dict.fromkeys(problems)))
+
+
+def _serializer(setting: str, name: str | None) -> list[str]:
+    if not name or name in ("raw", *content.TRUSTED):
+        return []
+    found = content.find(name)
+    if found is not None:
+        return _missing(setting, f"{name!r}", *_OF_SERIALIZERS.get(found.content_type, ((), "")))
+    # Content types are only compared with those of messages: one that nobody knows is never met.
+    return [] if "/" in name else [_unknown(setting, "serializer", name, content.SERIALIZERS)]
+
+
+def _compression(setting: str, name: str | None) -> list[str]:
+    if not name:
+        return []
+    if compression.mime_type(name) not in compression.ALIASES.values():
+        return [_unknown(setting, "compression", name, compression.ALIASES)]
+    if compression.is_installed(name):
+        return []
+    return [f"{setting}: {name!r} needs the extra: pip install 'turbo-worker[compression]'"]
+
+
+def _missing(setting: str, what: str, modules: Iterable[str], extra: str) -> list[str]:
+    absent = [name for name in modules if importlib.util.find_spec(name) is None]
+    if not absent:
+        return []
+    return [f"{setting}: {what} needs {' and '.join(absent)}: pip install 'turbo-worker[{extra}]'"]
+
+
+def _unknown(setting: str, kind: str, name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, [each for each in known if "/" not in each], 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{setting} names an unknown {kind}: {name!r}{hint}"
+
+
+def _several(names: Any) -> Iterable[str]:
+    if not names:
+        return ()
+    return (names,) if isinstance(names, str) else names
