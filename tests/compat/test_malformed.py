@@ -31,6 +31,8 @@ from turbo.protocol.table import TableError
 
 #: What RabbitMQ itself does not take from a publisher.
 REFUSED_BY_BROKER = {"unknown_field_type", "infinite_header", "timelimit_nan", "timelimit_infinite", "expires_nan"}
+#: RabbitMQ 4 delivers the first of two equal header names alone, RabbitMQ 3 both, of which the last counts.
+FIRST_COUNTS = {"duplicate_task": "reject", "duplicate_task_broken": "run"}
 WORK = Queue("celery", queue_arguments={"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"})
 DEAD = Queue("dead")
 #: A log line of the process that wrote it; what the wire holds must never begin one.
@@ -107,6 +109,9 @@ def complaints(lines: list[str]) -> list[str]:
 @pytest.mark.parametrize("case", [case for case in CASES if not case.accept_all], ids=lambda case: case.name)
 def test_a_malformed_message(ordinary: Rig, case: Case) -> None:
     worker, place = ordinary.worker, ordinary.place
+    settlement = case.settlement
+    if ordinary.rabbitmq.version >= (4, 0):
+        settlement = FIRST_COUNTS.get(case.name, settlement)
     children = {child.pid for child in worker.children()}
     mark = worker.mark()
     ran = len(place.oracle.ids("ran"))
@@ -119,13 +124,13 @@ def test_a_malformed_message(ordinary: Rig, case: Case) -> None:
             return
         assert case.name not in REFUSED_BY_BROKER
         took = ordinary.good()
-        ordinary.dead += case.settlement == "reject"
+        ordinary.dead += settlement == "reject"
         ordinary.settled()
-        expected = int(case.settlement != "run")
+        expected = int(settlement != "run")
         # The message is settled before its line has come through the pipe and this process's reader.
         wait_until("its line", lambda: len(complaints(worker.output.split("\n")[mark:])) >= expected, 10)
         lines = worker.output.split("\n")[mark:]
-        if case.settlement == "run":
+        if settlement == "run":
             place.oracle.wait_count("ran", ran + 1, 10)
             assert complaints(lines) == []
         else:
