@@ -289,9 +289,15 @@ class Outbox:
 
 
 def _log_end(message: Outgoing, how: Published, refusal: str) -> None:
-    """Log a message that the broker has not taken, with its reason where known."""
+    """Log a message that the broker has not taken, with its reason where known.
+
+    One that no queue wanted is logged by whoever is told of it: replies to a client that has left may be thousands.
+    """
+    level = logging.ERROR
+    if how is Published.RETURNED:
+        level = logging.WARNING if message.done is None else logging.DEBUG
     logger.log(
-        logging.WARNING if how is Published.RETURNED else logging.ERROR,
+        level,
         "message to exchange %r with key %r: %s%s",
         message.exchange,
         message.routing_key,
