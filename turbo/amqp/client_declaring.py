@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from turbo.amqp import methods
 from turbo.amqp.client_connection import CHANNEL, ClientConnection, Refused
 from turbo.amqp.delayed_delivery import DELIVERY, Delays, cascade, ways_in
+from turbo.amqp.queue_types import without_refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,16 +43,30 @@ def _declare_queue(connection: ClientConnection, queue: Queue) -> None:
     for binding in bindings:
         if binding.exchange.declarable:
             _declare_exchange(connection, binding.exchange)
-    _declare(
-        connection,
-        methods.declare_queue(
-            CHANNEL, queue.name, queue.durable, queue.exclusive, queue.auto_delete, queue.queue_arguments
-        ),
-        methods.QUEUE_DECLARE_OK,
-        f"queue {queue.name!r}",
-    )
+    left_out = []
+    while (less := _declare_with(connection, queue)) is not None:
+        queue, argument = less
+        left_out.append(argument)
+    if left_out:
+        logger.warning("queue %r: a quorum queue cannot have %s: declared without", queue.name, " and ".join(left_out))
     for binding in bindings:
         _bind(connection, queue.name, binding)
+
+
+def _declare_with(connection: ClientConnection, queue: Queue) -> tuple[Queue, str] | None:
+    """Declare the queue alone; None when that is done.
+
+    Otherwise what to declare instead, without the argument that is named: the broker refuses it on a quorum queue,
+    which a virtual host may make of any.
+    """
+    frame = methods.declare_queue(
+        CHANNEL, queue.name, queue.durable, queue.exclusive, queue.auto_delete, queue.queue_arguments
+    )
+    refusal = _declare(connection, frame, methods.QUEUE_DECLARE_OK)
+    less = None if refusal is None else without_refused(queue, str(refusal))
+    if refusal is not None and less is None:
+        _note_difference(f"queue {queue.name!r}", refusal)
+    return less
 
 
 def _declare_delays(connection: ClientConnection, delays: Delays) -> None:
@@ -70,12 +85,10 @@ def _declare_delays(connection: ClientConnection, delays: Delays) -> None:
 
 
 def _declare_exchange(connection: ClientConnection, ex: Exchange) -> None:
-    _declare(
-        connection,
-        methods.declare_exchange(CHANNEL, ex.name, ex.type, ex.durable, ex.auto_delete, ex.arguments),
-        methods.EXCHANGE_DECLARE_OK,
-        f"exchange {ex.name!r}",
-    )
+    frame = methods.declare_exchange(CHANNEL, ex.name, ex.type, ex.durable, ex.auto_delete, ex.arguments)
+    refusal = _declare(connection, frame, methods.EXCHANGE_DECLARE_OK)
+    if refusal is not None:
+        _note_difference(f"exchange {ex.name!r}", refusal)
 
 
 def _bind(connection: ClientConnection, queue: str, binding: Binding) -> None:
@@ -85,11 +98,17 @@ def _bind(connection: ClientConnection, queue: str, binding: Binding) -> None:
     )
 
 
-def _declare(connection: ClientConnection, frame: bytes, answer: int, what: str) -> None:
+def _declare(connection: ClientConnection, frame: bytes, answer: int) -> Refused | None:
+    """Make one declaration; the refusal when it does not fit. Raises ConnectionGone, Refused for another reason."""
     try:
         connection.ask(frame, answer)
     except Refused as exc:
         if exc.code != _PRECONDITION_FAILED:
             raise
-        logger.warning("the %s exists with other properties and is used as it is: %s", what, exc)
         connection.reopen_channel()
+        return exc
+    return None
+
+
+def _note_difference(what: str, refusal: Refused) -> None:
+    logger.warning("the %s exists with other properties and is used as it is: %s", what, refusal)

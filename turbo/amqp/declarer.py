@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from enum import IntEnum, unique
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import pika.exceptions
 
 from turbo.amqp.channel_calls import ChannelCalls, ChannelGone
 from turbo.amqp.delayed_delivery import DELIVERY, cascade, ways_in
+from turbo.amqp.queue_types import is_quorum_by, without_refused
 from turbo.amqp.refusals import Refusals
 
 if TYPE_CHECKING:
@@ -94,12 +94,11 @@ class Declarer:
             except ChannelGone as ended:
                 self._refusals.declaring_ended_connection(queue.name, ended)
                 raise
-            refused = None if gone is None else refused_argument(gone.text)
-            if refused is None or refused not in queue.queue_arguments:
+            less = None if gone is None else without_refused(queue, gone.text)
+            if less is None:
                 break
+            queue, refused = less
             left_out.append(refused)
-            kept = {name: value for name, value in queue.queue_arguments.items() if name != refused}
-            queue = replace(queue, queue_arguments=kept)
         if left_out:
             self._refusals.quorum[queue.name] = True
             if gone is None:
@@ -200,20 +199,3 @@ class Declarer:
         """Close the channel, if one was opened."""
         if self._calls is not None:
             await self._calls.close()
-
-
-_REFUSED_ARGUMENT: Final = re.compile(r"invalid arg '(x-[\w-]+)' .*queue type \W*(?:rabbit_)?quorum")
-_IS_QUORUM: Final = re.compile(r"inequivalent arg 'x-queue-type' .*current is (?:the value )?'quorum'")
-#: Arguments that tune a classic queue. A quorum queue works as well without them.
-_OPTIONAL: Final = frozenset({"x-max-priority", "x-queue-mode", "x-queue-version", "x-queue-master-locator"})
-
-
-def refused_argument(text: str) -> str | None:
-    """The argument, of those a queue can do without, that the broker refuses on a quorum queue."""
-    found = _REFUSED_ARGUMENT.search(text)
-    return found[1] if found is not None and found[1] in _OPTIONAL else None
-
-
-def is_quorum_by(text: str) -> bool:
-    """Whether a refused declaration's text says that the queue is a quorum queue."""
-    return _IS_QUORUM.search(text) is not None

@@ -106,6 +106,20 @@ def test_a_queue_with_other_properties_is_used_as_it_is(
     assert caplog.text.count("other properties") == 1
 
 
+@pytest.mark.row("CN25")
+def test_what_a_quorum_queue_cannot_have_is_left_out_by_producers_too(
+    client: Client, vhost: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    arguments = {"x-queue-type": "quorum", "x-max-priority": 5, "x-queue-mode": "lazy"}
+    queue = Queue("many-sided", queue_arguments=arguments)
+    with caplog.at_level(logging.WARNING):
+        client.send(b"1", "many-sided", "", declare=(queue,))
+        client.send(b"2", "many-sided", "", declare=(queue,))
+    assert bodies(vhost, "many-sided") == [b"1", b"2"]
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "'many-sided'" in line and "x-max-priority" in line and "x-queue-mode" in line and "declared without" in line
+
+
 @pytest.mark.row("CA29")
 def test_unroutable_messages(client: Client) -> None:
     client.send(key="nowhere")

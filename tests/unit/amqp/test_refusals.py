@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from turbo.amqp.channel_calls import ChannelGone
-from turbo.amqp.declarer import is_quorum_by, refused_argument
+from turbo.amqp.queue_types import is_quorum_by, refused_argument
 from turbo.amqp.refusals import Refusals
 
 REFUSED = ChannelGone(403, "ACCESS_REFUSED - access to queue 'q' in vhost '/' refused for user 'u'")

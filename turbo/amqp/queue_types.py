@@ -1,0 +1,39 @@
+"""What the broker's refusal of a declaration says of the queue's type. Pure: texts in, facts out.
+
+Asked by ``amqp.declarer`` in the master and by ``amqp.client_declaring`` in clients. AMQP has no way to ask for the
+type of a queue; RabbitMQ names it only where a declaration does not fit. It must never talk to the broker.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from turbo.amqp.topology import Queue
+
+_REFUSED_ARGUMENT: Final = re.compile(r"invalid arg '(x-[\w-]+)' .*queue type \W*(?:rabbit_)?quorum")
+_IS_QUORUM: Final = re.compile(r"inequivalent arg 'x-queue-type' .*current is (?:the value )?'quorum'")
+#: Arguments that tune a classic queue. A quorum queue works as well without them.
+_OPTIONAL: Final = frozenset({"x-max-priority", "x-queue-mode", "x-queue-version", "x-queue-master-locator"})
+
+
+def refused_argument(text: str) -> str | None:
+    """The argument, of those a queue can do without, that the broker refuses on a quorum queue."""
+    found = _REFUSED_ARGUMENT.search(text)
+    return found[1] if found is not None and found[1] in _OPTIONAL else None
+
+
+def is_quorum_by(text: str) -> bool:
+    """Whether a refused declaration's text says that the queue is a quorum queue."""
+    return _IS_QUORUM.search(text) is not None
+
+
+def without_refused(queue: Queue, text: str) -> tuple[Queue, str] | None:
+    """The queue without the argument that ``text`` refuses, and its name; None when nothing can be left out."""
+    argument = refused_argument(text)
+    if argument is None or argument not in queue.queue_arguments:
+        return None
+    kept = {name: value for name, value in queue.queue_arguments.items() if name != argument}
+    return replace(queue, queue_arguments=kept), argument
