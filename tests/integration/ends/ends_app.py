@@ -93,3 +93,9 @@ def told_by_id(task_id: str) -> None:
 def body(results: Any) -> None:
     """A chord's body that never runs."""
     record("body", None)
+
+
+@app.task(name="parent", acks_late=True)
+def parent(number: int) -> None:
+    """Sends one message that nobody here consumes."""
+    app.send_task("other", (number,), exchange="amq.direct", routing_key="sink")
