@@ -42,6 +42,7 @@ from turbo.policy.settling import Ending, Verb, settle
 from turbo.protocol import compression, content
 from turbo.protocol.header_cache import HeaderCache
 from turbo.protocol.message import TaskMessage, parse
+from turbo.protocol.own_headers import REJECTED
 from turbo.protocol.table import TableError
 from turbo.ring import frames
 
@@ -145,11 +146,11 @@ class AdoptedExecutor:
         if plan is None:
             self._done(seq, began, Verb.REJECT, Ending.UNKNOWN_TASK, detail=message.task)
             return
-        poisonous = message.headers is not None and poison.DELIVERIES in message.headers
-        if (message.eta or message.expires or poisonous) and not self._admitted(seq, began, message):
+        doubtful = message.headers is not None and poison.needs_look(message.headers)
+        if (message.eta or message.expires or doubtful) and not self._admitted(seq, began, message):
             return
         request = self._fields.of(properties, deliver, decoded)
-        if poisonous and poison.deaths(message.headers) >= self._options.max_deliveries:
+        if doubtful and poison.deaths(message.headers) >= self._options.max_deliveries:
             self._give_up(seq, began, message, plan, request)
             return
         if plan.enters:
@@ -208,7 +209,10 @@ class AdoptedExecutor:
         return plan
 
     def _admitted(self, seq: int, began: int, message: TaskMessage) -> bool:
-        """Check times; False when the message is answered already."""
+        """Check times, and whether the message is to be rejected; False when it is answered already."""
+        if message.headers and REJECTED in message.headers:
+            self._done(seq, began, Verb.REJECT, Ending.REJECT)
+            return False
         eta = message.eta
         decision = admit(datetime.now(UTC), eta=eta, expires=message.expires)
         if decision is Admission.RUN:

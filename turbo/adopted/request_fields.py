@@ -16,6 +16,7 @@ from celery.worker.strategy import hybrid_to_proto2, proto1_to_proto2
 from turbo.policy import poison
 from turbo.protocol.deliver import Deliver, parse_deliver
 from turbo.protocol.message import Form, identify
+from turbo.protocol.own_headers import LEASE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +49,7 @@ class RequestFields:
         else:
             (args, kwargs, embed), request = _by_celery(properties, decoded)
         request.pop("compression", None)
+        request.pop(LEASE, None)
         again = headers is not None and poison.DELIVERIES in headers
         if again:
             forget_deaths(request)

@@ -10,6 +10,10 @@ Memory is bounded by the prefetch window: only unsettled tags and unsent settlem
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,16 @@ class AckLedger:
         self._open.remove(tag)
         self._returned.append((tag, requeue, penalty))
         return True
+
+    def void(self, tags: Iterable[int]) -> None:
+        """Forget tags whose messages the broker has taken back: nothing of them is ever sent.
+
+        A ``multiple`` acknowledgement may pass over them later; the broker has nothing left to acknowledge there.
+        """
+        gone = set(tags)
+        self._open -= gone
+        self._acked -= gone
+        self._returned = [item for item in self._returned if item[0] not in gone]
 
     def take(self, *, stragglers: bool) -> Settlement:
         """What to send now; it is forgotten here.

@@ -160,6 +160,10 @@ class ChannelCalls:
             routing_key=binding.routing_key,
         )
 
+    async def delete_queue(self, name: str) -> None:
+        """Delete a queue and what is in it."""
+        await self._ask("queue.delete", self.channel.queue_delete, queue=name)
+
     async def purge_queue(self, name: str) -> int:
         """Delete the ready messages of a queue; how many."""
         frame = await self._ask("queue.purge", self.channel.queue_purge, queue=name)

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from turbo.amqp.channel_calls import ChannelCalls
+    from turbo.amqp.consumer_timeouts import ConsumerTimeouts
     from turbo.amqp.topology import Queue
 
 logger = logging.getLogger("turbo.amqp.consumer")
@@ -43,7 +46,19 @@ class _Wanted:
 class ConsumerTable:
     """Consumers by tag, and by queue. ``paused`` ones are remembered and not running."""
 
-    def __init__(self, *, window: int, fixed_window: int) -> None:
+    def __init__(
+        self,
+        window: int,
+        fixed_window: int,
+        timeouts: ConsumerTimeouts | None = None,
+        version: tuple[int, ...] = (),
+    ) -> None:
+        """``window`` is the prefetch count now, ``fixed_window`` that of queues whose window may not change.
+
+        ``timeouts`` says what a broker of this ``version`` is asked for; None: nothing.
+        """
+        self._timeouts = timeouts
+        self._version = version
         self.paused = False
         #: The queue for which a consumer is being asked: when the channel closes now, this is why.
         self.asking: str | None = None
@@ -63,16 +78,16 @@ class ConsumerTable:
         """Whose deliveries carry ``tag``."""
         return self._by_tag.get(tag)
 
-    def forget(self, tag: bytes) -> Consumer | None:
-        """The broker ended a consumer; None when it was an old one that nobody wants."""
+    def forget(self, tag: bytes) -> tuple[Consumer | None, bool]:
+        """Forget a consumer that the broker has ended: which it was, and whether its queue has no other now."""
         consumer = self._by_tag.pop(tag, None)
         if consumer is None:
-            return None
+            return None, False
         wanted = self._wanted.get(consumer.queue.name)
         if wanted is None or wanted.running is not consumer:
-            return None
+            return consumer, False
         del self._wanted[consumer.queue.name]
-        return consumer
+        return consumer, True
 
     async def consume(self, calls: ChannelCalls, queue: Queue, *, known: bool) -> None:
         """Start a consumer, unless paused or running already. Raises ``ChannelGone``.
@@ -88,9 +103,11 @@ class ConsumerTable:
 
     async def _start(self, calls: ChannelCalls, wanted: _Wanted) -> None:
         queue = wanted.queue
-        if self.paused and not queue.no_ack:
+        if self.paused and not queue.always_consumed:
             return
         window = self._fixed_window if wanted.fixed else self.window
+        if queue.lease:
+            window = 0
         consumer = Consumer(queue, f"turbo-{next(self._numbers)}")
         # Known before the request leaves: deliveries may follow Consume-Ok in the same bytes.
         self._by_tag[consumer.tag.encode()] = consumer
@@ -102,12 +119,18 @@ class ConsumerTable:
             await calls.consume(
                 queue.name,
                 consumer.tag,
-                queue.consumer_arguments,
+                self._arguments(queue),
                 exclusive=queue.exclusive_consumer,
                 no_ack=queue.no_ack,
             )
         finally:
             self.asking = None
+
+    def _arguments(self, queue: Queue) -> Mapping[str, object]:
+        if self._timeouts is None or queue.lease:
+            return queue.consumer_arguments
+        # A classic queue ignores the argument, so what it is declared as decides.
+        return self._timeouts.asked_for(queue, self._version, quorum=queue.quorum).consumer_arguments
 
     async def _stop(self, calls: ChannelCalls, consumer: Consumer) -> None:
         if consumer.tag.encode() not in self._by_tag:
@@ -123,13 +146,19 @@ class ConsumerTable:
             if wanted is not None and wanted.running is not None:
                 await self._stop(calls, wanted.running)
 
+    def drop(self, name: str) -> None:
+        """Forget the consumer of a queue that is about to be deleted, and so its end is no news."""
+        wanted = self._wanted.pop(name, None)
+        if wanted is not None and wanted.running is not None:
+            self._by_tag.pop(wanted.running.tag.encode(), None)
+
     async def pause(self, calls: ChannelCalls) -> None:
         """Stop all consumers of tasks. Raises ``ChannelGone``."""
         self.paused = True
         async with self._turn:
             for wanted in list(self._wanted.values()):
                 consumer = wanted.running
-                if consumer is not None and not wanted.queue.no_ack:
+                if consumer is not None and not wanted.queue.always_consumed:
                     wanted.running = None
                     await self._stop(calls, consumer)
 
@@ -151,9 +180,11 @@ class ConsumerTable:
         async with self._turn:
             for wanted in list(self._wanted.values()):
                 old = wanted.running
-                if wanted.fixed and not wanted.queue.no_ack:
+                if wanted.queue.always_consumed:
+                    continue
+                if wanted.fixed:
                     everywhere = False
-                elif old is not None and not wanted.queue.no_ack:
+                elif old is not None:
                     await self._start(calls, wanted)
                     await self._stop(calls, old)
         return everywhere

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pika.exceptions
 
 from turbo.amqp.channel_calls import ChannelCalls, ChannelGone
-from turbo.amqp.delayed_delivery import DELIVERY, cascade, ways_in
+from turbo.amqp.delayed_delivery import DELIVERY, cascade, parking_binding, ways_in
 from turbo.amqp.queue_types import is_quorum_by, without_refused
 from turbo.amqp.refusals import Refusals
 
@@ -58,6 +58,8 @@ class Declarer:
         self._delay_queue_type = delay_queue_type
         self._calls: ChannelCalls | None = None
         self._turn = asyncio.Lock()
+        #: The cascade is known to be there.
+        self._parking = False
 
     async def declare(self, queue: Queue) -> Declared:
         """Declare exchanges, queue and bindings. Raises ``ChannelGone`` only when the connection is gone."""
@@ -125,6 +127,21 @@ class Declarer:
 
         False when the broker refuses any of it: delayed messages may then not arrive, all others do.
         """
+        steps = self._cascade_steps()
+        for queue in queues:
+            outer, inner = ways_in(queue)
+            steps += [partial(ChannelCalls.bind_exchange, binding=one) for one in outer]
+            steps += [partial(ChannelCalls.bind_queue, name=queue.name, binding=one) for one in inner]
+        return await self._delays(steps)
+
+    async def declare_parking(self, queue: Queue) -> bool:
+        """Declare the same cascade, and lead what a worker parks there back to ``queue``; False when refused."""
+        steps = [] if self._parking else self._cascade_steps()
+        steps.append(partial(ChannelCalls.bind_queue, name=queue.name, binding=parking_binding(queue)))
+        self._parking = await self._delays(steps)
+        return self._parking
+
+    def _cascade_steps(self) -> list[_Step]:
         levels, between = cascade(self._delay_queue_type)
         steps: list[_Step] = [partial(ChannelCalls.declare_exchange, exchange=DELIVERY)]
         for level in levels:
@@ -133,10 +150,9 @@ class Declarer:
             steps.append(partial(ChannelCalls.declare_queue, queue=level))
             steps.append(partial(ChannelCalls.bind_queue, name=level.name, binding=binding))
         steps += [partial(ChannelCalls.bind_exchange, binding=one) for one in between]
-        for queue in queues:
-            outer, inner = ways_in(queue)
-            steps += [partial(ChannelCalls.bind_exchange, binding=one) for one in outer]
-            steps += [partial(ChannelCalls.bind_queue, name=queue.name, binding=one) for one in inner]
+        return steps
+
+    async def _delays(self, steps: Iterable[_Step]) -> bool:
         async with self._turn:
             for step in steps:
                 gone = await self._try(step)
@@ -165,6 +181,11 @@ class Declarer:
                     raise
                 logger.error("queue %r: cannot be purged: %s", name, gone)
                 return 0
+
+    async def delete(self, name: str) -> bool:
+        """Delete a queue, whatever is in it; False when the broker refuses."""
+        async with self._turn:
+            return await self._try(partial(ChannelCalls.delete_queue, name=name)) is None
 
     async def _accept_as_is(self, queue: Queue, why: ChannelGone | None = None) -> Declared:
         """Look whether the queue can be used although it was not declared, for the reason ``why``."""

@@ -29,6 +29,8 @@ _LONGEST: Final = 2**LEVELS - 1
 _DIGITS: Final = re.compile(rf"^(?:[01]\.){{{LEVELS}}}")
 #: Bytes of a routing key.
 _LONGEST_KEY: Final = 255
+#: Comes before a queue's name in the keys of messages that a worker has parked.
+_PARKED: Final = "turbo-parked"
 DELIVERY: Final = Exchange("celery_delayed_delivery", "topic")
 
 
@@ -91,6 +93,25 @@ def delayed_key(seconds: float, key: str) -> str | None:
     digits = ".".join(f"{int(seconds):0{LEVELS}b}")
     found = f"{digits}.{_DIGITS.sub('', key)}"
     return found if len(found.encode()) <= _LONGEST_KEY else None
+
+
+def parking_key(seconds: float, queue: str) -> str | None:
+    """The routing key at :func:`first_level` of a message that returns to ``queue`` after whole ``seconds``.
+
+    None when it need not or cannot wait there, as in :func:`delayed_key`. The word before the queue's name keeps apart
+    from it what producers delay by a routing key that equals the name.
+    """
+    return delayed_key(seconds, f"{_PARKED}.{queue}")
+
+
+def parking_binding(queue: Queue) -> Binding:
+    """The binding that leads parked messages of ``queue`` back to it."""
+    return Binding(DELIVERY, f"#.{_PARKED}.{queue.name}")
+
+
+def first_level() -> str:
+    """Name of the exchange where every delay begins."""
+    return level_name(LEVELS - 1)
 
 
 def wants_delay(queue: Queue) -> bool:

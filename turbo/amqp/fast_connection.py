@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from typing import TYPE_CHECKING, Any, Self
 
 import pika
@@ -152,6 +153,12 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
                 self.abandon(f"the broker was silent for {self._silent_ticks * SILENCE_TICK:g} s")
                 return
         self._silence_timer = self._loop.call_later(SILENCE_TICK, self._watch_silence)
+
+    @property
+    def server_version(self) -> tuple[int, ...]:
+        """The broker's version as numbers, ``(4, 0, 5)``; empty when it names none."""
+        text = str((self.server_properties or {}).get("version", ""))
+        return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
 
     # -- the way in
 

@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from turbo.amqp.channel_calls import ChannelGone
+from turbo.amqp.consumer import ConsumerTable
 from turbo.amqp.declarer import Declarer
 from turbo.amqp.dialer import STABLE, Dialer, endpoints_for
 from turbo.amqp.fast_connection import FastConnection
@@ -25,6 +26,7 @@ from turbo.policy.restarts import BROKER_BACKOFF, Backoff, reconnect_delay
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
 
+    from turbo.amqp.consumer_timeouts import ConsumerTimeouts
     from turbo.amqp.outages import Outages
     from turbo.amqp.tls import TlsOptions
     from turbo.amqp.topology import Queue
@@ -37,10 +39,7 @@ GOODBYE = 2.0
 
 
 class BrokerLink(Settler):
-    """See the module.
-
-    Create it before the loop matters (TLS files are read here); ``start`` needs the loop.
-    """
+    """The one consuming side of a worker. Making it reads TLS files; ``start`` needs the loop."""
 
     def __init__(
         self,
@@ -56,9 +55,14 @@ class BrokerLink(Settler):
         backoff: Backoff = BROKER_BACKOFF,
         delay_queue_type: str = "quorum",
         outages: Outages | None = None,
+        timeouts: ConsumerTimeouts | None = None,
     ) -> None:
-        """``prefetch_count``: messages per queue, 0 for no limit. ``delay_queue_type``: see ``Declarer``. Seconds."""
+        """``prefetch_count``: messages per queue, 0 for no limit. ``delay_queue_type``: see ``Declarer``. Seconds.
+
+        ``timeouts``: what is asked for of the broker where it has a timeout for each consumer; None: nothing.
+        """
         super().__init__()
+        self._timeouts = timeouts
         endpoints = endpoints_for(
             addresses, heartbeat=heartbeat, tls=tls, name=f"{name} consumer", timeout=connection_timeout
         )
@@ -174,15 +178,12 @@ class BrokerLink(Settler):
             await connection.close_within(0.0 if self._stopping else GOODBYE)
 
     async def _one_session(self, connection: FastConnection, declarer: Declarer) -> None:
-        """Consume until the session is lost.
-
-        When only its channel went, the next one opens on the same connection.
-        """
+        """Consume until the session is lost. When only its channel went, the next opens on the same connection."""
         began = time.monotonic()
         self.epoch += 1
+        consumers = ConsumerTable(self._window, self._fixed_window, self._timeouts, connection.server_version)
         session = Session(
-            self.epoch, connection, declarer, self._sink, self.refusals, self._look_at_queues,
-            window=self._window, fixed=self._fixed_window,
+            self.epoch, connection, declarer, self._sink, self.refusals, consumers, self._look_at_queues
         )  # fmt: skip
         self._session = session
         reason = "the worker is stopping"
@@ -256,6 +257,16 @@ class BrokerLink(Settler):
         if self._session is not None and self._session.alive:
             await self._calmly(self._session.remove(name))
 
+    @property
+    def session(self) -> Session | None:
+        """The session whose tags can be settled now; None while there is none."""
+        return self._session if self._session is not None and self._session.alive else None
+
+    @property
+    def server_version(self) -> tuple[int, ...]:
+        """The broker's version, as numbers; empty while there is no connection, or when it does not say."""
+        return () if self._connection is None else self._connection.server_version
+
     async def purge(self) -> int:
         """Delete the ready messages of every queue; how many. 0 without a session."""
         if self._session is None or not self._session.alive:
@@ -263,10 +274,7 @@ class BrokerLink(Settler):
         return await self._session.purge([queue.name for queue in self._queues.values() if not queue.no_ack])
 
     async def _calmly(self, change: Awaitable[None]) -> None:
-        """Make a change to the session.
-
-        When that is lost on the way, the next session has the change anyway.
-        """
+        """Make a change to the session. When that is lost on the way, the next one has the change anyway."""
         try:
             await change
         except ChannelGone as gone:

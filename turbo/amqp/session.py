@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from turbo import failpoint
 from turbo.amqp.ack_ledger import AckLedger
 from turbo.amqp.channel_calls import ChannelCalls, ChannelGone
-from turbo.amqp.consumer import ConsumerTable
 from turbo.amqp.declarer import Declared
 from turbo.amqp.delayed_delivery import wants_delay
+from turbo.amqp.ended_consumers import EndedConsumers
 from turbo.amqp.settle_frames import settle_frames
 from turbo.amqp.turn import REST, TurnEnd
 from turbo.policy.restarts import Backoff, reconnect_delay
@@ -26,6 +26,7 @@ from turbo.policy.restarts import Backoff, reconnect_delay
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from turbo.amqp.consumer import ConsumerTable
     from turbo.amqp.declarer import Declarer
     from turbo.amqp.fast_connection import FastConnection
     from turbo.amqp.frame_splitter import RawDelivery
@@ -38,6 +39,12 @@ logger = logging.getLogger("turbo.amqp.session")
 QUEUE_BACKOFF = Backoff(first=0.5, factor=2.0, cap=30.0)
 #: For a queue whose consumer was refused: each refusal closes the channel and voids every tag.
 REFUSED_BACKOFF = Backoff(first=0.5, factor=4.0, cap=600.0)
+
+
+_CANCELLED = (
+    "Queue %r: the broker cancelled a consumer (its queue is deleted or moved, or its consumer timeout has passed) and "
+    "took back %d unsettled messages; the queue is consumed again when that is possible"
+)
 
 
 class DeliverySink(Protocol):
@@ -55,8 +62,11 @@ class DeliverySink(Protocol):
     def on_session_lost(self, epoch: int, reason: str) -> None:
         """Every unsettled tag of ``epoch`` is void; the broker delivers those messages again, to whomever."""
 
-    def on_consumer_cancelled(self, epoch: int, queue: str) -> None:
-        """The broker ended the consumer of ``queue`` (deleted, moved); it is being revived."""
+    def on_consumer_cancelled(self, epoch: int, queue: str, consumer_tag: str) -> list[int]:
+        """The broker ended a consumer and took its unsettled messages back: return their delivery tags."""
+
+    def on_lease_copies(self, epoch: int, batch: list[RawDelivery]) -> None:
+        """Copies of deliveries that this worker holds, from a lease queue."""
 
 
 class Session:
@@ -69,14 +79,10 @@ class Session:
         declarer: Declarer,
         sink: DeliverySink,
         refusals: Refusals,
+        consumers: ConsumerTable,
         on_change: Callable[[], None],
-        *,
-        window: int,
-        fixed: int,
     ) -> None:
-        """``window`` is the prefetch count now, ``fixed`` that of queues whose window may not
-        change. ``on_change`` is called when :attr:`consumed` changes while the session is open.
-        """
+        """``on_change`` is called when :attr:`consumed` changes while the session is open."""
         self.epoch = epoch
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._connection = connection
@@ -91,11 +97,12 @@ class Session:
         self._turn = TurnEnd(self._flush, loop=self._loop, rest=REST)
         #: Settlements not sent yet; a quarter of the window is worth a write at once.
         self._unsent = 0
-        self._consumers = ConsumerTable(window=window, fixed_window=fixed)
+        self._consumers = consumers
         self._calls: ChannelCalls | None = None
         self._number = 0
         self._up = False
         self._revivals: dict[str, asyncio.Task[None]] = {}
+        self._ended = EndedConsumers(connection, self._loop)
 
     # -- life
 
@@ -107,7 +114,7 @@ class Session:
         wanted = list(queues)
         calls = await ChannelCalls.open(self._connection, self._channel_closed)
         self._calls = calls
-        self._number = calls.number
+        self._number = self._ended.channel = calls.number
         self._consumers.paused = paused
         calls.channel.add_on_cancel_callback(self._cancelled_by_broker)
         self._connection.watch_channel(self._number, self._take_batch)
@@ -131,10 +138,7 @@ class Session:
         self.lose(str(gone))
 
     def lose(self, reason: str) -> None:
-        """The session is over.
-
-        Nothing can be settled any more. Idempotent, and the sink hears of it at once.
-        """
+        """End the session: nothing can be settled any more. Idempotent, and the sink hears of it at once."""
         if self.lost.done():
             return
         self.lost.set_result(reason)
@@ -168,9 +172,8 @@ class Session:
         consumer = self._consumers.by_tag(tag)
         first, last = batch[0][0], batch[-1][0]
         if consumer is None:
-            # Cannot happen by the protocol: no delivery comes after Cancel-Ok.
-            logger.error("deliveries %d..%d for the unknown consumer %r are handed back", first, last, tag)
             self._ledger.received(first, last)
+            self._ended.refuse(tag)
             for delivery in batch:
                 self.give_back(delivery[0], requeue=True, penalty=False)
             return
@@ -178,7 +181,10 @@ class Session:
             self._ledger.received_settled(first, last)
         else:
             self._ledger.received(first, last)
-        self._sink.on_deliveries(self.epoch, consumer.queue.name, batch)
+        if consumer.queue.lease:
+            self._sink.on_lease_copies(self.epoch, batch)
+        else:
+            self._sink.on_deliveries(self.epoch, consumer.queue.name, batch)
 
     def ack(self, tag: int) -> bool:
         """Acknowledge at the end of this turn; False when the tag is not open."""
@@ -264,14 +270,33 @@ class Session:
             failures += 1
 
     def _cancelled_by_broker(self, frame: Any) -> None:
-        consumer = self._consumers.forget(str(frame.method.consumer_tag).encode())
+        """The broker ended a consumer: its queue is gone or has moved, or its consumer timeout has passed."""
+        tag = str(frame.method.consumer_tag)
+        consumer, current = self._consumers.forget(tag.encode())
         if consumer is None or not self.alive:
             return
         name = consumer.queue.name
-        logger.warning("queue %r: the broker cancelled the consumer (queue deleted or moved)", name)
-        self._sink.on_consumer_cancelled(self.epoch, name)
-        self._on_change()
-        self._revive_later(consumer.queue)
+        # RabbitMQ 4.3 takes the messages of a timed-out consumer back and yet keeps it: it is ended from here as well.
+        self._ended.end(tag.encode())
+        void = self._sink.on_consumer_cancelled(self.epoch, name, tag)
+        self._ledger.void(void)
+        logger.warning(_CANCELLED, name, len(void))
+        if current and not consumer.queue.lease:
+            self._on_change()
+            self._revive_later(consumer.queue)
+
+    async def start_lease(self, queue: Queue) -> bool:
+        """Declare and consume a lease queue; False when the broker refuses it. Raises ``ChannelGone``."""
+        return await self._start(queue, wary=False)
+
+    async def end_lease(self, queue: Queue) -> bool:
+        """Delete an empty lease queue of this worker. Raises ``ChannelGone``."""
+        self._consumers.drop(queue.name)
+        return await self._declarer.delete(queue.name)
+
+    async def start_parking(self, queue: Queue) -> bool:
+        """Let the delay queues lead back to ``queue``; False when the broker refuses. Raises ``ChannelGone``."""
+        return await self._declarer.declare_parking(queue)
 
     async def remove(self, name: str) -> None:
         """Stop consuming one queue. Raises ``ChannelGone``."""

@@ -1,4 +1,4 @@
-"""The bytes of acknowledgements: what ``AckLedger`` decided, as one string of frames.
+"""The bytes of acknowledgements, and of the end of a consumer: frames that do not wait for an answer.
 
 Between ``ack_ledger`` and ``FastConnection.emit_frames``, in the master. Pure. It must never decide anything.
 
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 #: type, channel, size, class, method, delivery tag, bits, end: all three methods have this shape.
 _FRAME = struct.Struct(">BHIHHQBB").pack
 
+#: type, channel, size, class, method: the front of any method's frame.
+_METHOD = struct.Struct(">BHIHH").pack
+
 _BASIC = 60
+_CANCEL = 30
 _ACK = 80
 _REJECT = 90
 _NACK = 120
@@ -31,6 +35,12 @@ def settle_frames(channel: int, settlement: Settlement) -> tuple[bytes, int]:
         frames.append(_FRAME(1, channel, _SIZE, _BASIC, _ACK, settlement.upto, 1, _END))
     frames += [_FRAME(1, channel, _SIZE, _BASIC, _ACK, tag, 0, _END) for tag in settlement.singles]
     return b"".join(frames), len(frames)
+
+
+def cancel_frame(channel: int, consumer_tag: bytes) -> bytes:
+    """The frame that ends a consumer without an answer (Basic.Cancel 60.30, no-wait)."""
+    arguments = bytes((len(consumer_tag),)) + consumer_tag + b"\x01"
+    return _METHOD(1, channel, 4 + len(arguments), _BASIC, _CANCEL) + arguments + bytes((_END,))
 
 
 def _given_back(channel: int, tag: int, requeue: bool, penalty: bool) -> bytes:

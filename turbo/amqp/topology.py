@@ -69,6 +69,8 @@ class Queue:
     no_ack: bool = False
     #: Ask the broker to be the only consumer.
     exclusive_consumer: bool = False
+    #: Holds copies of this worker's own deliveries: consumed without a window, and also while task queues are not.
+    lease: bool = False
 
     @property
     def quorum(self) -> bool:
@@ -84,6 +86,16 @@ class Queue:
         """
         single = self.queue_arguments.get("x-single-active-consumer") is True
         return single or self.exclusive or self.exclusive_consumer
+
+    @property
+    def temporary(self) -> bool:
+        """Whether the queue goes with its connection or its last consumer."""
+        return self.exclusive or self.auto_delete
+
+    @property
+    def always_consumed(self) -> bool:
+        """Whether pauses and changes of the window leave its consumer alone."""
+        return self.no_ack or self.lease
 
     def all_bindings(self) -> tuple[Binding, ...]:
         """Every binding to make, the one to its own exchange first; the default exchange binds by itself."""

@@ -245,6 +245,12 @@ _TURBO: Final = (
         cli="--prefetch"),
     own("worker_shutdown_timeout", "float", None, "Seconds that a warm shutdown may take; None: no limit.",
           cli="--shutdown-timeout"),
+    own("worker_delivery_lease", "float", 1500.0,
+        "Seconds that the broker lets a message stay unacknowledged, where its queue does not say it by "
+        "x-consumer-timeout: set it below RabbitMQ's consumer_timeout. Messages held for half of it are moved to a "
+        "queue of this worker. 0: never."),
+    own("worker_eta_park_after", "float", 300.0,
+        "Messages due in more than so many seconds wait in the broker's delay queues. None: in this worker."),
     own("worker_hook_timeout", "float", 10.0,
         "Seconds that a receiver of a signal, or a request's method, may take in the master "
         "before the others go on without it."),

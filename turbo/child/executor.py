@@ -33,6 +33,7 @@ from turbo.policy.settling import Ending, Verb
 from turbo.protocol import body as bodies
 from turbo.protocol.header_cache import HeaderCache
 from turbo.protocol.message import TaskMessage, parse
+from turbo.protocol.own_headers import REJECTED
 from turbo.protocol.table import TableError
 from turbo.ring import frames
 
@@ -97,8 +98,8 @@ class NativeExecutor:
         if plan is None:
             self._refusals.unknown(seq, began, message)
             return
-        poisonous = message.headers is not None and poison.DELIVERIES in message.headers
-        if (message.eta or message.expires or poisonous) and not self._admitted(seq, began, message, plan, deliver):
+        doubtful = message.headers is not None and poison.needs_look(message.headers)
+        if (message.eta or message.expires or doubtful) and not self._admitted(seq, began, message, plan, deliver):
             return
         request = Context.from_message(message, deliver, self._options.hostname)
         if plan.is_coroutine:
@@ -163,6 +164,9 @@ class NativeExecutor:
     def _admitted(self, seq: int, began: int, message: TaskMessage, plan: Plan, deliver: bytes) -> bool:
         """Check times and deaths; False when the message is answered already."""
         headers = message.headers
+        if headers and REJECTED in headers:
+            self._done.write(seq, began, Verb.REJECT, Ending.REJECT)
+            return False
         if headers and poison.deaths(headers) >= self._options.max_deliveries:
             run = Run(seq, began, message, plan, Context.from_message(message, deliver, self._options.hostname))
             self._give_up(run, poison.exhausted(headers))

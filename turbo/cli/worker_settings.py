@@ -30,6 +30,8 @@ _SETTING_OF: Final[Mapping[str, str]] = {
 }
 #: Messages of half a kilobyte each: some 30 MB at the most. Celery has no bound here, and grows until it is killed.
 _DEFAULT_ETA_LIMIT: Final = 20_000
+#: Seconds. A shorter lease would run out while a slow broker confirms the copy.
+_SHORTEST_LEASE: Final = 5.0
 #: Seconds between worker-heartbeat events, as in Celery.
 _HEARTBEAT: Final = 2.0
 #: Celery kills a child that is not up after 4 s, over and over where imports take longer. Seconds.
@@ -85,9 +87,7 @@ def worker_options(
     """The merged options, once :func:`write_into` has run. Raises ImproperlyConfigured, naming the value."""
     concurrency = _checked("worker_concurrency", children, conf) or usable_cpus()
     adaptive, multiplier = _window(conf, given, concurrency)
-    soft, hard = conf["task_soft_time_limit"], conf["task_time_limit"]
-    if soft and hard and soft >= hard:
-        raise ImproperlyConfigured(f"the soft time limit ({soft} s) must be below the hard one ({hard} s)")
+    soft, hard = _limits(conf)
     at_start = conf["broker_connection_retry_on_startup"]
     # Celery gives up after a hundred attempts, and a broker may be away for longer: only who asks for it gets that.
     attempts = _if_set(conf, "broker_connection_max_retries")
@@ -109,6 +109,8 @@ def worker_options(
         shutdown_timeout=conf["worker_shutdown_timeout"],
         soft_shutdown_timeout=conf["worker_soft_shutdown_timeout"] or 0.0,
         eta_task_limit=_DEFAULT_ETA_LIMIT if eta_limit is None else eta_limit,
+        delivery_lease=_lease(conf),
+        eta_park_after=_park_after(conf),
         broker_heartbeat=conf["broker_heartbeat"] or 0.0,
         broker_connection_timeout=conf["broker_connection_timeout"],
         broker_connection_retry_on_startup=conf["broker_connection_retry"] if at_start is None else at_start,
@@ -134,6 +136,32 @@ def worker_options(
 def _if_set(conf: Settings, setting: str) -> Any:
     """A setting's value where somebody has set it; None for its default."""
     return conf[setting] if conf.is_set(setting) else None
+
+
+def _limits(conf: Settings) -> tuple[float | None, float | None]:
+    """The soft and the hard limit in seconds. Raises ImproperlyConfigured when the soft one could never act."""
+    soft, hard = conf["task_soft_time_limit"], conf["task_time_limit"]
+    if soft and hard and soft >= hard:
+        raise ImproperlyConfigured(f"the soft time limit ({soft} s) must be below the hard one ({hard} s)")
+    return soft, hard
+
+
+def _lease(conf: Settings) -> float | None:
+    """Seconds of a lease. Raises ImproperlyConfigured for one too short to be renewed in time."""
+    seconds: float | None = conf["worker_delivery_lease"]
+    if seconds and seconds < _SHORTEST_LEASE:
+        raise ImproperlyConfigured(
+            f"worker_delivery_lease={seconds!r} should be at least {_SHORTEST_LEASE:g} seconds, or 0 for no leases"
+        )
+    return seconds or None
+
+
+def _park_after(conf: Settings) -> float | None:
+    """Seconds. Raises ImproperlyConfigured for a negative one."""
+    seconds: float | None = conf["worker_eta_park_after"]
+    if seconds is not None and seconds < 0:
+        raise ImproperlyConfigured(f"worker_eta_park_after={seconds!r} should be a number of seconds, or None")
+    return seconds
 
 
 def _environment(name: str, default: _N, convert: Callable[[str], _N]) -> _N:

@@ -11,6 +11,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from turbo.amqp.consumer_timeouts import ConsumerTimeouts
 from turbo.amqp.link import BrokerLink
 from turbo.amqp.outages import Outages
 from turbo.amqp.outbox import Outbox
@@ -20,12 +21,16 @@ from turbo.master.eta import EtaShelf
 from turbo.master.inflight import Ledger
 from turbo.master.intake import Intake
 from turbo.master.judge import NativeJudge
+from turbo.master.lease_ends import LeaseEnds
+from turbo.master.leases import Leases
 from turbo.master.lost_child import LostChild
 from turbo.master.lost_retries import LostRetries
 from turbo.master.outcomes import Outcomes
+from turbo.master.parking import Parking
 from turbo.master.poison import Poison
 from turbo.master.pool import Pool
 from turbo.master.recycling import Recycling
+from turbo.master.returning import Returns
 from turbo.master.revoking import Revoking
 from turbo.master.settlement import Settlement
 from turbo.master.time_limits import HardLimits
@@ -90,40 +95,45 @@ class Parts:
     verdicts: Verdicts
     revoking: Revoking
     outages: Outages
+    leases: Leases
+    returns: Returns
+    parking: Parking
 
 
 def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEventLoop) -> Parts:
     """Make every part and introduce them to one another. Opens nothing."""
     options = blueprint.options
     ledger = Ledger()
-    dispatcher = Dispatcher(
-        loop, max_tasks_per_child=options.max_tasks_per_child, async_concurrency=options.async_concurrency
-    )
+    most, at_once = options.max_tasks_per_child, options.async_concurrency
+    dispatcher = Dispatcher(loop, max_tasks_per_child=most, async_concurrency=at_once)
     outages = Outages()
     outbox = Outbox(blueprint.write_addresses, outages=outages, **_network(blueprint))
-    store = open_store(
-        blueprint.result_backend,
-        blueprint.store_settings,
-        outbox=outbox,
-        on_relief=lambda: dispatcher.resume("results"),
-    )
-    extended_by = options.hostname if blueprint.result_extended else ""
-    verdicts = Verdicts(blueprint.tasks, stores=blueprint.stores, extended_by=extended_by)
+    store = _store(blueprint, outbox, dispatcher)
+    verdicts = _verdicts(blueprint)
     judge = blueprint.judge or NativeJudge()
+    leases = _leases(blueprint, loop, ledger, outbox)
+    returns = Returns(ledger, outbox, blueprint.queues)
     settlement = Settlement(outbox, store, ledger, dispatcher, verdicts)
     judge.begin(loop, verdicts, settlement.store)
     limits = HardLimits(loop, judge)
     twins = Twins(dispatcher, settlement, verdicts)
     settlement.final_steps.tell(twins.ended, judge)
     outcomes = Outcomes(dispatcher, settlement, limits, judge)
-    verbose = options.loglevel <= logging.INFO
-    intake = Intake(ledger, dispatcher, settlement, verdicts, judge, twins, outcomes, verbose=verbose)
+    intake = Intake(
+        ledger, dispatcher, settlement, verdicts, judge, twins, outcomes, leases, returns,
+        verbose=options.loglevel <= logging.INFO,
+    )  # fmt: skip
     shelf = EtaShelf(loop, intake.due)
-    intake.shelve_on(shelf)
+    parking = Parking(loop, ledger, outbox, shelf, blueprint.queues, after=options.eta_park_after)
+    intake.shelve_on(shelf, parking)
     outcomes.shelve_on(shelf)
     link = _link(blueprint, intake, outages)
-    settlement.settle_through(link)
-    window = Window(link, ledger, dispatcher, shelf, options)
+    ends = LeaseEnds(link, outbox)
+    settlement.settle_through(link, ends)
+    returns.attach(link, ends)
+    parking.attach(link, settlement.finish)
+    window = Window(link, ledger, dispatcher, shelf, leases, options)
+    leases.attach(link, ends, window.make_room)
     pool = _pool(options, spawner, loop, dispatcher, outcomes)
     recycling = _recycling(options, pool)
     outcomes.oversee(recycling)
@@ -133,14 +143,12 @@ def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEvent
     pool.mourn(lost)
     limits.obey(pool)
     revoked = Revoked(options.revokes_max, options.revoke_expires)
-    revoking = Revoking(
-        loop, revoked, ledger, dispatcher, shelf, twins, pool, settlement, outcomes, verdicts, judge
-    )  # fmt: skip
+    revoking = Revoking(loop, revoked, ledger, dispatcher, shelf, twins, pool, settlement, outcomes, verdicts, judge)
     intake.refuse_through(revoking)
     lost.refuses = revoking.refuses
     return Parts(
         ledger, dispatcher, settlement, outbox, store, intake, shelf, twins, outcomes, link, window, pool, recycling,
-        lost, poison, judge, verdicts, revoking, outages,
+        lost, poison, judge, verdicts, revoking, outages, leases, returns, parking,
     )  # fmt: skip
 
 
@@ -153,7 +161,34 @@ def _link(blueprint: Blueprint, intake: Intake, outages: Outages) -> BrokerLink:
         prefetch_count=options.concurrency * options.prefetch_multiplier,
         delay_queue_type=options.delay_queue_type,
         outages=outages,
+        timeouts=_timeouts(blueprint),
         **_network(blueprint),
+    )
+
+
+def _verdicts(blueprint: Blueprint) -> Verdicts:
+    extended_by = blueprint.options.hostname if blueprint.result_extended else ""
+    return Verdicts(blueprint.tasks, stores=blueprint.stores, extended_by=extended_by)
+
+
+def _leases(blueprint: Blueprint, loop: asyncio.AbstractEventLoop, ledger: Ledger, outbox: Outbox) -> Leases:
+    hostname = blueprint.options.hostname
+    return Leases(loop, ledger, outbox, blueprint.queues, hostname=hostname, timeouts=_timeouts(blueprint))
+
+
+def _timeouts(blueprint: Blueprint) -> ConsumerTimeouts:
+    """What the hard limits of all tasks need; one task without a limit may run for ever."""
+    limits = [task.time_limit or blueprint.options.time_limit for task in blueprint.tasks.values()]
+    longest = max(limit or 0.0 for limit in limits) if limits and all(limits) else None
+    return ConsumerTimeouts(blueprint.options.delivery_lease or 0.0, longest)
+
+
+def _store(blueprint: Blueprint, outbox: Outbox, dispatcher: Dispatcher) -> ResultStore:
+    return open_store(
+        blueprint.result_backend,
+        blueprint.store_settings,
+        outbox=outbox,
+        on_relief=lambda: dispatcher.resume("results"),
     )
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from turbo.amqp.link import BrokerLink
     from turbo.master.inflight import Delivery, Ledger
     from turbo.master.judge import Judge, Storing, Then
+    from turbo.master.lease_ends import LeaseEnds
     from turbo.master.verdicts import Verdicts
     from turbo.ring.frames import StoreRequest
 
@@ -40,9 +41,10 @@ class FinalSteps:
         self.on_void_ended = on_void_ended
         self.on_failed = lambda delivery, error, then: judge.lost(delivery, Ending.FAILURE, error, 0, then)
 
-    def settle_through(self, link: BrokerLink) -> None:
-        """Name the connection; its sink needs this object first."""
+    def settle_through(self, link: BrokerLink, lease_ends: LeaseEnds) -> None:
+        """Name the connection, whose sink needs this object first, and who settles what is on a lease."""
         self._link = link
+        self._lease_ends = lease_ends
 
     def end_unstored(self, delivery: Delivery, refusal: str = "") -> None:
         """Decide about a task whose outcome is not stored; the store has logged why, ``refusal`` is it where known.
@@ -87,7 +89,9 @@ class FinalSteps:
         verb = delivery.final
         if failpoint.ENABLED:
             failpoint.hit("master.before_ack")
-        if verb is Verb.ACK:
+        if delivery.lease:
+            self._lease_ends.settle(delivery, verb or Verb.ACK)
+        elif verb is Verb.ACK:
             self._link.ack(delivery.epoch, delivery.tag)
         else:
             self._link.reject(delivery.epoch, delivery.tag, verb is Verb.REQUEUE)

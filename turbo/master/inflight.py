@@ -10,16 +10,21 @@ A delivery tag means something only within its epoch (one life of the consume co
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import itertools
+from typing import TYPE_CHECKING, Final
 
 from turbo.policy.delivery_lifecycle import TRANSITIONS, IllegalTransition, State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from turbo.policy.settling import Verb
     from turbo.protocol.message import TaskMessage
     from turbo.ring.frames import Asked, StoreRequest
+
+
+#: Epoch of a delivery that lost its tag although its session lives; never that of a session.
+VOID_EPOCH: Final = -1
 
 
 class Delivery:
@@ -56,6 +61,8 @@ class Delivery:
     kept: Verb | None = None
     #: That document could not be stored.
     unkept = False
+    #: The lease queue that holds the message now; empty while its own queue does.
+    lease = ""
     #: Wall-clock seconds since the epoch at which a held delivery is due.
     due = 0.0
     #: Decoded headers, made when something other than a plain run needs them.
@@ -81,7 +88,7 @@ class Delivery:
 class Ledger:
     """All unsettled deliveries of the current epoch, and those of older ones that still run."""
 
-    __slots__ = ("_current", "_running_void", "bytes_held", "epoch", "received", "settled")
+    __slots__ = ("_current", "_running_void", "bytes_held", "epoch", "leased", "newest", "received", "settled")
 
     def __init__(self) -> None:
         #: The current session's; 0 while there is none.
@@ -89,6 +96,10 @@ class Ledger:
         self._current: dict[int, Delivery] = {}
         self._running_void: set[Delivery] = set()
         self.bytes_held = 0
+        #: The newest tag of the epoch.
+        self.newest = 0
+        #: Deliveries whose message a lease queue holds.
+        self.leased = 0
         self.received = 0
         self.settled = 0
 
@@ -101,6 +112,7 @@ class Ledger:
     def add(self, delivery: Delivery) -> None:
         """Take in a delivery of the current epoch."""
         self._current[delivery.tag] = delivery
+        self.newest = delivery.tag
         self.bytes_held += delivery.size
         self.received += 1
 
@@ -109,14 +121,45 @@ class Ledger:
         if delivery.epoch == self.epoch and self._current.pop(delivery.tag, None) is not None:
             self.bytes_held -= delivery.size
             self.settled += 1
+            if delivery.lease:
+                self.leased -= 1
         else:
             self._running_void.discard(delivery)
+
+    def up_to(self, tag: int) -> list[Delivery]:
+        """Return the unsettled deliveries whose tags are not above ``tag``, oldest first."""
+        return list(itertools.takewhile(lambda delivery: delivery.tag <= tag, self._current.values()))
+
+    def replace_tag(self, delivery: Delivery, tag: int, lease: str) -> None:
+        """Let ``tag``, of a copy in the queue ``lease``, stand for a delivery of the current epoch from now on."""
+        del self._current[delivery.tag]
+        if not delivery.lease:
+            self.leased += 1
+        delivery.tag, delivery.lease = tag, lease
+        self._current[tag] = delivery
+        self.newest = max(self.newest, tag)
+
+    def void(self, deliveries: Iterable[Delivery]) -> None:
+        """Give up tags of the current epoch one by one, as :meth:`void_epoch` does with all.
+
+        A delivery that still runs is remembered until it ends.
+        """
+        for delivery in deliveries:
+            if self._current.pop(delivery.tag, None) is None:
+                continue
+            self.bytes_held -= delivery.size
+            if delivery.lease:
+                self.leased -= 1
+            delivery.epoch = VOID_EPOCH
+            if delivery.state is not State.VOID:
+                self._running_void.add(delivery)
 
     def begin_epoch(self, epoch: int) -> None:
         """Start counting tags anew; the old epoch must have been voided."""
         if self._current:
             raise RuntimeError(f"{len(self._current)} deliveries of epoch {self.epoch} were never voided")
         self.epoch = epoch
+        self.newest = 0
 
     def void_epoch(self) -> list[Delivery]:
         """End the current epoch and return everything that was unsettled in it.
@@ -129,6 +172,7 @@ class Ledger:
         # Until the next session no delivery is current: one that ends meanwhile has to end as void.
         self.epoch = 0
         self.bytes_held = 0
+        self.leased = 0
         self._running_void.update(d for d in lost if d.state is not State.VOID)
         return lost
 

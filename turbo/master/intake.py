@@ -25,6 +25,7 @@ from turbo.policy.delivery_lifecycle import State
 from turbo.policy.revoked import Revoked
 from turbo.policy.settling import Ending
 from turbo.protocol.deliver import parse_deliver
+from turbo.protocol.own_headers import LEASE, ROUTE
 from turbo.protocol.peek import ETA, EXPIRES, UNKNOWN, peek
 
 if TYPE_CHECKING:
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
     from turbo.master.eta import EtaShelf
     from turbo.master.inflight import Ledger
     from turbo.master.judge import Judge
+    from turbo.master.leases import Leases
     from turbo.master.outcomes import Outcomes
+    from turbo.master.parking import Parking
+    from turbo.master.returning import Returns
     from turbo.master.revoking import Revoking
     from turbo.master.settlement import Settlement
     from turbo.master.twins import Twins
@@ -42,6 +46,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("celery.worker.strategy")
 
 _LOOK = ETA | EXPIRES | UNKNOWN
+_LEASE = LEASE.encode()
+_UNCLAIMED = frozenset({State.READY, State.DISPATCHED})
 
 
 class Intake:
@@ -56,10 +62,14 @@ class Intake:
         judge: Judge,
         twins: Twins,
         outcomes: Outcomes,
+        leases: Leases,
+        returns: Returns,
         *,
         verbose: bool,
     ) -> None:
         """``verbose``: log a line for each message received, which costs a decode."""
+        self._leases = leases
+        self._returns = returns
         self._ledger = ledger
         self._dispatcher = dispatcher
         self._settlement = settlement
@@ -70,15 +80,17 @@ class Intake:
         self._verbose = verbose
         self._receipts = Receipts(judge, verdicts, self._told)
         self._shelf: EtaShelf | None = None
+        self._parking: Parking | None = None
         self._revoking: Revoking | None = None
         self._revoked = Revoked()
         #: Stop taking part: late deliveries are left unacknowledged, the broker gets them back at the close.
         self.closed = False
         self.bytes_received = 0
 
-    def shelve_on(self, shelf: EtaShelf) -> None:
-        """Name the shelf; it calls :meth:`due` back, so it is made after this object."""
+    def shelve_on(self, shelf: EtaShelf, parking: Parking | None = None) -> None:
+        """Name who holds messages that are not due; they call :meth:`due` back, so they are made after this object."""
         self._shelf = shelf
+        self._parking = parking
 
     def refuse_through(self, revoking: Revoking) -> None:
         """Name who discards revoked tasks; it works on what this object has handed on."""
@@ -93,9 +105,12 @@ class Intake:
             return
         ledger, dispatcher = self._ledger, self._dispatcher
         slow = self._verbose or self._twins.watching or self._revoked.any or self._receipts.wanted
+        counted = self._returns.counted(queue)
         for tag, deliver, header, body in batch:
             delivery = Delivery(epoch, queue, tag, deliver, header, body)
             ledger.add(delivery)
+            if counted and self._returns.is_near_limit(delivery) and self._returns.renew(delivery):
+                continue
             if slow and self._looked_at(delivery):
                 continue
             if peek(header) & _LOOK:
@@ -109,6 +124,7 @@ class Intake:
     def on_session_up(self, epoch: int) -> None:
         """A new session: tags count from one again."""
         self._ledger.begin_epoch(epoch)
+        self._leases.begin_session()
 
     def on_session_lost(self, epoch: int, reason: str) -> None:
         """Void every tag of the session."""
@@ -120,8 +136,11 @@ class Intake:
         dropped = [delivery for delivery in unstarted if not delivery.acked]
         if self._shelf is not None:
             dropped += self._shelf.withdraw()
+        if self._parking is not None:
+            dropped += self._parking.withdraw(lost=True)
         dropped += self._twins.withdraw()
         dropped += self._receipts.withdraw()
+        self._leases.end_session()
         for delivery in dropped:
             delivery.move(State.VOID)
         self._dispatcher.resubmit(kept)
@@ -135,9 +154,22 @@ class Intake:
         if kept:
             self._dispatcher.pump()
 
-    def on_consumer_cancelled(self, epoch: int, queue: str) -> None:
-        """The link revives the consumer itself."""
-        logger.warning("The broker cancelled the consumer of queue %r; it is being set up again", queue)
+    def on_consumer_cancelled(self, epoch: int, queue: str, consumer_tag: str) -> list[int]:
+        """Void the tags of one consumer, as a lost session does with all: what runs goes on, its copies are held."""
+        if epoch != self._ledger.epoch:
+            return []
+        self._leases.lost_queue(queue)
+        gone = {d for d in self._ledger if not d.acked and _came_by(d, queue, consumer_tag)}
+        tags = [delivery.tag for delivery in gone]
+        for delivery in self._take_out(gone):
+            delivery.move(State.VOID)
+        self._ledger.void(gone)
+        self._twins.watch([d for d in gone if d.state is not State.VOID])
+        return tags
+
+    def on_lease_copies(self, epoch: int, batch: list[RawDelivery]) -> None:
+        """Copies of what is held here already."""
+        self._leases.take_copies(epoch, batch)
 
     # -- inside ------------------------------------------------------------------------------------------
 
@@ -146,6 +178,20 @@ class Intake:
         delivery.move(State.READY)
         self._admit(delivery)
         self._dispatcher.balance()
+
+    def _take_out(self, wanted: set[Delivery]) -> list[Delivery]:
+        """Take these out of wherever they wait; what a child has claimed stays with it."""
+        taken = self._twins.take_out(wanted) + self._receipts.take_out(wanted)
+        if any(delivery.state in _UNCLAIMED for delivery in wanted):
+            others = self._dispatcher.withdraw()
+            self._dispatcher.resubmit([delivery for delivery in others if delivery not in wanted])
+            self._dispatcher.balance()
+            taken += [delivery for delivery in others if delivery in wanted]
+        if self._shelf is not None:
+            taken += self._shelf.take_out(wanted)
+        if self._parking is not None:
+            taken += self._parking.take_out(wanted)
+        return taken
 
     def _looked_at(self, delivery: Delivery) -> bool:
         """The rarely needed looks; True when the delivery is dealt with."""
@@ -164,7 +210,7 @@ class Intake:
             return True
         if (
             self._twins.watching
-            and parse_deliver(delivery.deliver).redelivered
+            and (parse_deliver(delivery.deliver).redelivered or _LEASE in delivery.header)
             and self._twins.hold(delivery, self._verdicts.message(delivery))
         ):
             return True
@@ -184,6 +230,8 @@ class Intake:
         if self._revoked.any and self._refused(delivery):
             return  # revoked while it was held, or while the app was told of it
         message = self._verdicts.message(delivery)
+        if message is not None and message.headers and ROUTE in message.headers and self._parking is not None:
+            self._parking.restore(delivery)
         if message is None or not (message.eta or message.expires):
             self._dispatcher.submit(delivery)
             return
@@ -200,6 +248,14 @@ class Intake:
         elif decision is Admission.HOLD and eta is not None and self._shelf is not None:
             delivery.move(State.HELD)
             delivery.due = eta.timestamp()
-            self._shelf.hold(delivery)
+            if self._parking is None or not self._parking.park(delivery):
+                self._shelf.hold(delivery)
         else:
             self._dispatcher.submit(delivery)
+
+
+def _came_by(delivery: Delivery, queue: str, consumer_tag: str) -> bool:
+    """Whether a consumer has brought what stands for this delivery now: its message, or the copy in a lease queue."""
+    if delivery.lease:
+        return delivery.lease == queue
+    return delivery.queue == queue and parse_deliver(delivery.deliver).consumer_tag == consumer_tag

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from turbo import states
 from turbo.exceptions import Retry
 from turbo.policy.settling import Verb
-from turbo.protocol.message import republish_headers
 from turbo.protocol.properties import decode_header, encode_header
+from turbo.protocol.republishing import republish_headers
 from turbo.ring.frames import PublishRequest
 
 if TYPE_CHECKING:

@@ -23,7 +23,6 @@ from turbo.master.assembly import assemble
 from turbo.master.broker_patience import BrokerPatience
 from turbo.master.drain_report import DrainReport
 from turbo.policy import shutdown_lines
-from turbo.policy.delivery_lifecycle import State
 from turbo.policy.worker_lifecycle import Phase, Request, on_request, restarts
 
 if TYPE_CHECKING:
@@ -74,6 +73,7 @@ class Master:
         self.ledger, self.dispatcher, self.intake = parts.ledger, parts.dispatcher, parts.intake
         self.link, self.outbox, self.store = parts.link, parts.outbox, parts.store
         self.shelf, self.twins, self.lost = parts.shelf, parts.twins, parts.lost
+        self._returns, self._leases = parts.returns, parts.leases
         self.pool, self.window, self.recycling = parts.pool, parts.window, parts.recycling
         self.pool.on_fatal = self._die
         self.pool.on_spawner_gone = self._spawner_gone
@@ -100,6 +100,8 @@ class Master:
             # Nothing may be delivered before the purge: what is prefetched is not deleted with the rest.
             await self.link.cancel_consumers()
         await self.link.start()
+        # Until the last task has ended: running tasks keep their leases while the worker stops.
+        self._renewing = self._loop.create_task(supervision.keep_running("leases", self._leases.run), name="leases")
         self._tasks = [
             self._loop.create_task(supervision.keep_running("prefetch window", self.window.run), name="window"),
             self._loop.create_task(supervision.keep_running("recycling", self.recycling.run), name="recycling"),
@@ -227,7 +229,8 @@ class Master:
         except TimeoutError:
             logger.warning("The broker does not answer the cancelling of consumers; going on")
         self.intake.closed = True
-        for delivery in (*self.dispatcher.withdraw(), *self.shelf.withdraw(), *self.twins.withdraw()):
+        held = (*self.shelf.withdraw(), *self.parts.parking.withdraw(lost=False), *self.twins.withdraw())
+        for delivery in (*self.dispatcher.withdraw(), *held):
             self._hand_back(delivery)
         self.pool.close()
         for delivery in self.dispatcher.withdraw():
@@ -237,11 +240,8 @@ class Master:
         """Give an unstarted message back to its queue, without a penalty."""
         if delivery.acked:
             self.parts.poison.return_unrun(delivery)
-            return
-        if delivery.epoch == self.ledger.epoch:
-            self.link.requeue(delivery.epoch, delivery.tag)
-        delivery.move(State.SETTLED)
-        self.ledger.remove(delivery)
+        else:
+            self._returns.give_back(delivery)
 
     async def _wait_for_tasks(self, timeout: float | None) -> bool:
         """Wait until every child is gone; False when the time is over or the phase turned cold first."""
@@ -275,12 +275,15 @@ class Master:
             self._hand_back(delivery)
         # Receivers of the worker's last signal have the time of any other; each that takes longer is left behind.
         await self.parts.judge.stop(time.monotonic() + self._options.hook_timeout + _CLOSING)
+        self._renewing.cancel()
+        await asyncio.wait([self._renewing])
         deadline = time.monotonic() + _CLOSING
         await self.outbox.drain(deadline)
         await self.store.drain(deadline)
         self.parts.settlement.send_all_waiting()
         await self.outbox.drain(deadline)
         self.link.flush()
+        await self._leases.close()
         closing = time.monotonic() + _CLOSING
         for companion in self._companions:
             await companion.stop(closing)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from turbo.policy.admission import Admission, admit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from turbo.master.inflight import Delivery
     from turbo.master.judge import Judge
@@ -50,6 +50,13 @@ class Receipts:
     def _told(self, delivery: Delivery) -> None:
         if self._waiting.pop(id(delivery), None) is not None:
             self._proceed(delivery)
+
+    def take_out(self, wanted: Collection[Delivery]) -> list[Delivery]:
+        """Give up those of ``wanted`` that wait here, and return them."""
+        taken = [delivery for delivery in self._waiting.values() if delivery in wanted]
+        for delivery in taken:
+            del self._waiting[id(delivery)]
+        return taken
 
     def withdraw(self) -> list[Delivery]:
         """Give back what still waits; it is forgotten here."""

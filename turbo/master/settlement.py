@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from turbo.backends.store import ResultStore
     from turbo.master.dispatcher import Dispatcher
     from turbo.master.inflight import Delivery, Ledger
+    from turbo.master.lease_ends import LeaseEnds
     from turbo.master.verdicts import Verdicts
     from turbo.ring.frames import Asked, PublishRequest, StoreRequest
 
@@ -40,7 +41,12 @@ class Settlement:
     """Waits for what must come before a settlement, then settles, each delivery exactly once."""
 
     def __init__(
-        self, outbox: Outbox, store: ResultStore, ledger: Ledger, dispatcher: Dispatcher, verdicts: Verdicts
+        self,
+        outbox: Outbox,
+        store: ResultStore,
+        ledger: Ledger,
+        dispatcher: Dispatcher,
+        verdicts: Verdicts,
     ) -> None:
         self._outbox = outbox
         self._store = store
@@ -52,10 +58,10 @@ class Settlement:
         self.final_steps = FinalSteps(self.store, ledger, verdicts)
         self.failed_publishes = 0
 
-    def settle_through(self, link: BrokerLink) -> None:
-        """Name the connection; its sink needs this object first."""
+    def settle_through(self, link: BrokerLink, lease_ends: LeaseEnds) -> None:
+        """Name the connection, whose sink needs this object first."""
         self._link = link
-        self.final_steps.settle_through(link)
+        self.final_steps.settle_through(link, lease_ends)
 
     def ack_early(self, delivery: Delivery) -> None:
         """The child accepted the task: acknowledge now, whatever becomes of it."""

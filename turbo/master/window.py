@@ -2,7 +2,8 @@
 
 Runs in the master. It measures, asks ``policy.prefetch``, and has the link swap its consumers. A fixed window
 (``--prefetch fixed`` or a multiplier chosen by hand) is only widened for messages held for their ETA, which fill
-it without being work.
+it without being work, and narrowed by messages that a lease queue holds, which are work without filling it: without
+that, each long task would let one more message in to wait behind it. A window that nothing is left of is a pause.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from turbo.master.dispatcher import Dispatcher
     from turbo.master.eta import EtaShelf
     from turbo.master.inflight import Ledger
+    from turbo.master.leases import Leases
     from turbo.policy.worker_options import WorkerOptions
 
 logger = logging.getLogger(__name__)
@@ -36,17 +38,25 @@ class Window:
         ledger: Ledger,
         dispatcher: Dispatcher,
         shelf: EtaShelf,
+        leases: Leases,
         options: WorkerOptions,
     ) -> None:
         self._link = link
         self._ledger = ledger
         self._dispatcher = dispatcher
         self._shelf = shelf
+        self._leases = leases
         self._options = options
         self.floor = options.concurrency * options.prefetch_multiplier
         self._first = True
         self._swapped = 0.0
         self._wanted = 0.0
+        #: The whole window, and the part of it that leased messages take.
+        self._total = link.window
+        self._taken = 0
+        self._paused = False
+        self._running = False
+        self._turn = asyncio.Lock()
         self.swaps = 0
 
     async def run(self) -> None:
@@ -54,22 +64,47 @@ class Window:
         if self.floor == 0:
             return
         loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(_INTERVAL)
-            await self._adjust(loop.time())
+        self._running = True
+        try:
+            while True:
+                await asyncio.sleep(_INTERVAL)
+                await self._adjust(loop.time())
+        finally:
+            # The worker stops: its consumers are not to be resumed any more.
+            self._running = False
+
+    async def make_room(self) -> None:
+        """Take messages that are about to be leased off the window before their originals are acknowledged."""
+        if self._running and self._leases.count != self._taken:
+            await self._apply(self._total, self._leases.count)
 
     async def _adjust(self, now: float) -> None:
         facts = self._facts(now)
         if prefetch.goal(facts) >= facts.current:
             self._wanted = now
         count = prefetch.next_window(facts)
-        if count == facts.current or not self._link.ready:
+        taken = self._leases.count
+        if not self._link.ready or (count == facts.current and taken == self._taken):
+            return
+        if count == facts.current and facts.since_swap < facts.pause:
             return
         self._first = False
         self._swapped = now
         self.swaps += 1
-        logger.debug("Prefetch window from %d to %d", facts.current, count)
-        await self._link.set_prefetch(count)
+        logger.debug("Prefetch window from %d to %d, %d of it leased", facts.current, count, taken)
+        await self._apply(count, taken)
+
+    async def _apply(self, total: int, taken: int) -> None:
+        async with self._turn:
+            self._total, self._taken = total, taken
+            if total <= taken:
+                self._paused = True
+                await self._link.cancel_consumers()
+                return
+            await self._link.set_prefetch(total - taken)
+            if self._paused and self._running:
+                self._paused = False
+                await self._link.resume_consumers()
 
     def _facts(self, now: float) -> prefetch.WindowFacts:
         waiting = len(self._ledger)
@@ -78,7 +113,7 @@ class Window:
         ceiling = prefetch.CEILING_QUORUM if quorum else prefetch.CEILING_CLASSIC
         adaptive = self._options.adaptive_prefetch
         return prefetch.WindowFacts(
-            current=self._link.window,
+            current=self._total,
             floor=self.floor,
             ceiling=(self._options.prefetch_ceiling or ceiling) if adaptive else self.floor,
             runtime=self._dispatcher.estimate_ns / 1e9,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from turbo.exceptions import WorkerLostError
+from turbo.protocol.own_headers import REJECTED
 from turbo.protocol.saferepr import clean
 
 if TYPE_CHECKING:
@@ -23,6 +24,11 @@ def deaths(headers: Mapping[str, object] | None) -> int:
     """How many children died with a message, by its header; 0 for what is not a count."""
     value = (headers or {}).get(DELIVERIES)
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
+def needs_look(headers: Mapping[str, object]) -> bool:
+    """Whether a worker has written into a message's headers that it may not be fit to run."""
+    return DELIVERIES in headers or REJECTED in headers
 
 
 def exhausted(headers: Mapping[str, object]) -> WorkerLostError:

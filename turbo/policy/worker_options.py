@@ -41,6 +41,10 @@ class WorkerOptions:
     soft_shutdown_timeout: float = 0.0
     #: How many messages with a future ETA the worker holds besides its window.
     eta_task_limit: int = 20_000
+    #: How long the broker lets a message stay unsettled where no queue says it, in seconds; None: no leases.
+    delivery_lease: float | None = 1500.0
+    #: Messages due in more than so many seconds are parked in the broker; None: all are held.
+    eta_park_after: float | None = 300.0
     broker_heartbeat: float = 120.0
     broker_connection_timeout: float = 4.0
     broker_connection_retry_on_startup: bool = True

@@ -1,7 +1,7 @@
 """The arguments of basic.deliver: which consumer, which tag, where the message was published.
 
 Before it: the method frame that announces a message. After it: the child's executor (``request.delivery_info``)
-and the master when it must know where a message came from. Pure. Raises only ``TableError``.
+and the master when it must know where a message came from, or say so itself. Pure. Raises only ``TableError``.
 """
 
 from __future__ import annotations
@@ -46,3 +46,25 @@ def parse_deliver(args: bytes) -> Deliver:
     if end != len(args):
         raise TableError("basic.deliver does not end where its arguments do")
     return Deliver(consumer_tag, delivery_tag, bits & 1 != 0, exchange, routing_key)
+
+
+def build_deliver(received: Deliver, exchange: str, routing_key: str) -> bytes:
+    """Encode the arguments of a delivery as if it had been sent to another exchange by another key.
+
+    Raises ``TableError`` for a name over 255 bytes.
+    """
+    return b"".join(
+        (
+            _short(received.consumer_tag),
+            _TAG.pack(received.delivery_tag, received.redelivered),
+            _short(exchange),
+            _short(routing_key),
+        )
+    )
+
+
+def _short(text: str) -> bytes:
+    data = text.encode("utf-8", "surrogateescape")
+    if len(data) > 255:
+        raise TableError(f"a name of {len(data)} bytes, more than AMQP allows")
+    return bytes((len(data),)) + data

@@ -22,13 +22,13 @@ from turbo.exceptions import DecodeError, InvalidTaskError
 from turbo.protocol.building import build
 from turbo.protocol.content import JSON
 from turbo.protocol.instants import parse_eta
+from turbo.protocol.own_headers import LEASE
 from turbo.protocol.properties import Properties
 from turbo.protocol.saferepr import clean, saferepr
 from turbo.protocol.signature import parse_signature, parse_signatures
 from turbo.protocol.tagged_json import loads_untagged
 
 __all__ = [
-    "DEATH_HEADERS",
     "Form",
     "TaskMessage",
     "UnknownMessageError",
@@ -37,18 +37,9 @@ __all__ = [
     "parse",
     "parse_eta",
     "parse_headers",
-    "republish_headers",
     "saferepr",
     "salvage",
 ]
-
-#: Headers that RabbitMQ adds to dead-lettered messages. Sent again, they would make it see a cycle and drop.
-DEATH_HEADERS: Final = frozenset(
-    {
-        "x-death", "x-first-death-exchange", "x-first-death-queue", "x-first-death-reason",
-        "x-last-death-exchange", "x-last-death-queue", "x-last-death-reason",
-    }
-)  # fmt: skip
 
 #: The headers that every Celery since 5.3 sends.
 _STANDARD: Final = (
@@ -57,7 +48,7 @@ _STANDARD: Final = (
     "stamps",
 )  # fmt: skip
 #: Headers that are the protocol's and not the user's. The last three are sent now and then.
-_KNOWN: Final = frozenset({*_STANDARD, "compression", "meth", "utc"})
+_KNOWN: Final = frozenset({*_STANDARD, "compression", "meth", "utc", LEASE})
 
 #: Characters of a task's name, and of its id, that a log line shows.
 _LONGEST_SHOWN: Final = 200
@@ -200,13 +191,6 @@ def salvage(props: Properties, body: bytes) -> TaskMessage | None:
     reply = Properties(reply_to=_encodable(props.reply_to), correlation_id=_encodable(props.correlation_id))
     fields = {"id": task_id, "task": task if type(task) is str and task else "unknown"}
     return _assemble(fields, (), {}, None, reply, UTC)
-
-
-def republish_headers(headers: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return a caller's own headers as a retry sends them again: without those of dead-lettering."""
-    if not headers:
-        return None
-    return {key: value for key, value in headers.items() if key not in DEATH_HEADERS} or None
 
 
 def _parse_mapping(headers: Mapping[str, Any], body: Mapping[Any, Any], props: Properties, zone: tzinfo) -> TaskMessage:

@@ -55,9 +55,13 @@ class Collector:
         self.events.append(("lost", epoch, reason))
         self._changed.set()
 
-    def on_consumer_cancelled(self, epoch: int, queue: str) -> None:
+    def on_consumer_cancelled(self, epoch: int, queue: str, consumer_tag: str) -> list[int]:
         self.events.append(("cancelled", epoch, queue))
         self._changed.set()
+        return [tag for session, name, tag in self.deliveries if (session, name) == (epoch, queue) and not self.ack]
+
+    def on_lease_copies(self, epoch: int, batch: list[RawDelivery]) -> None:
+        self.on_deliveries(epoch, "lease", batch)
 
     def saw(self, kind: str) -> bool:
         return any(event[0] == kind for event in self.events)

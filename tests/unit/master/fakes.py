@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from turbo.amqp.outbox import Published
+from turbo.amqp.refusals import Refusals
 from turbo.backends.store import ResultWrite, StoreOutcome
 from turbo.master.inflight import Delivery
 from turbo.protocol.building import build
@@ -17,6 +18,7 @@ from turbo.ring import frames
 from turbo.ring.master_link import PostMortem
 
 QUEUE = "q"
+CONSUMER = "c"
 BODY = b'[[], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
 
 
@@ -54,6 +56,11 @@ class Broker:
         self.acked: list[Message] = []
         self.dead: list[Message] = []
         self.settled: set[tuple[int, int]] = set()
+        #: Copies that wait for this worker in its lease queue, and the tags of those that it holds.
+        self.copies: deque[Message] = deque()
+        self.leased: set[int] = set()
+        self.server_version = (4, 3, 0)
+        self.refusals = Refusals()
         #: Ids of messages that a lost connection took back.
         self.taken_back: set[str] = set()
         self._tag = 0
@@ -70,7 +77,10 @@ class Broker:
             message.redelivered = True
             self.taken_back.add(message.id)
             self.queue.appendleft(message)
+        self.queue.extend(self.copies)
+        self.copies.clear()
         self.unacked.clear()
+        self.leased.clear()
 
     def deliver(self, count: int) -> list[tuple[int, bytes, bytes, bytes]]:
         """The next messages."""
@@ -82,18 +92,46 @@ class Broker:
             batch.append((self._tag, deliver_args(self._tag, message.redelivered), message.header, BODY))
         return batch
 
+    def deliver_copies(self) -> list[tuple[int, bytes, bytes, bytes]]:
+        """Everything in the lease queue."""
+        batch = []
+        while self.copies:
+            message = self.copies.popleft()
+            self._tag += 1
+            self.unacked[self._tag] = message
+            self.leased.add(self._tag)
+            batch.append((self._tag, deliver_args(self._tag, False), message.header, BODY))
+        return batch
+
+    def take_back(self, tags: set[int]) -> None:
+        """A consumer is over: these of its messages go back to the front."""
+        for tag in sorted(tags, reverse=True):
+            message = self.unacked.pop(tag)
+            message.redelivered = True
+            self.taken_back.add(message.id)
+            self.queue.appendleft(message)
+
     # -- what the master calls ---------------------------------------------------------------------------
 
     def ack(self, epoch: int, tag: int) -> None:
         self.acked.append(self._settle(epoch, tag))
 
     def reject(self, epoch: int, tag: int, requeue: bool) -> None:
+        leased = tag in self.leased
         message = self._settle(epoch, tag)
-        if requeue:
+        if requeue or leased:
+            assert not (requeue and leased), "a copy would wait in the lease queue of a worker that gave it up"
             message.redelivered = True
             self.queue.append(message)
         else:
             self.dead.append(message)
+
+    @property
+    def session(self) -> Broker | None:
+        return self if self.up else None
+
+    async def start_lease(self, _queue: object) -> bool:
+        return True
 
     def _settle(self, epoch: int, tag: int) -> Message:
         assert self.up and epoch == self.epoch, f"tag {tag} of session {epoch} settled in session {self.epoch}"
@@ -184,6 +222,19 @@ class Outbox:
         self.waiting.append((routing_key, header, body, done))
 
 
+class NoLeases:
+    """For what never holds a message for long."""
+
+    def counted(self, _queue: str) -> bool:
+        return False
+
+    def begin_session(self) -> None:
+        pass
+
+    def end_session(self) -> None:
+        pass
+
+
 @dataclass
 class Store:
     """Writes that wait for their answer."""
@@ -193,6 +244,9 @@ class Store:
 
     def store(self, write: ResultWrite, done: Callable[[StoreOutcome], None]) -> None:
         self.waiting.append((write, done))
+
+
+NO_LEASES: Any = NoLeases()
 
 
 class Shelf:
@@ -208,9 +262,19 @@ class Shelf:
         held, self.held = self.held, []
         return held
 
+    def take_out(self, wanted: Any) -> list[Delivery]:
+        taken = [delivery for delivery in self.held if delivery in wanted]
+        self.held = [delivery for delivery in self.held if delivery not in wanted]
+        return taken
+
 
 class Loop:
-    """Timers that never fire."""
+    """Timers that never fire, and a clock that the test sets."""
+
+    now = 0.0
+
+    def time(self) -> float:
+        return self.now
 
     def call_later(self, delay: float, callback: Callable[..., None], *args: Any) -> object:
         return object()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.master.fakes import BODY, Broker, Loop, Message, Outbox, Ring, Store, deliver_args, header_of
+from tests.unit.master.fakes import BODY, NO_LEASES, Broker, Loop, Message, Outbox, Ring, Store, deliver_args, header_of
 from turbo.master.child_process import ChildProcess
 from turbo.master.dispatcher import Dispatcher
 from turbo.master.inflight import Delivery, Ledger
@@ -45,7 +45,7 @@ class World:
         self.dispatcher = Dispatcher(loop, max_tasks_per_child=None)
         verdicts = Verdicts({"t": TaskOptions("t", acks_late=not early)}, stores=True)
         settlement = Settlement(outbox, store, self.ledger, self.dispatcher, verdicts)
-        settlement.settle_through(broker)
+        settlement.settle_through(broker, NO_LEASES)
         outcomes = Outcomes(self.dispatcher, settlement, nothing, judge)
         retries = LostRetries(settlement, verdicts, judge)
         self.lost = LostChild(self.dispatcher, outcomes, settlement, verdicts, judge, nothing, retries)

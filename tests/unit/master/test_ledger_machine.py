@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.unit.master.fakes import (
+    CONSUMER,
     QUEUE,
     Broker,
     Loop,
@@ -30,17 +31,22 @@ from tests.unit.master.fakes import (
     header_of,
     stored,
 )
+from turbo.amqp.consumer_timeouts import ConsumerTimeouts
 from turbo.amqp.outbox import Published
+from turbo.amqp.topology import task_queue
 from turbo.backends.store import StoreOutcome
 from turbo.master.child_process import ChildProcess
 from turbo.master.dispatcher import Dispatcher
 from turbo.master.inflight import Delivery, Ledger
 from turbo.master.intake import Intake
 from turbo.master.judge import NativeJudge
+from turbo.master.lease_ends import LeaseEnds
+from turbo.master.leases import Leases
 from turbo.master.lost_child import LostChild
 from turbo.master.lost_retries import LostRetries
 from turbo.master.outcomes import Outcomes
 from turbo.master.poison import Poison
+from turbo.master.returning import Returns
 from turbo.master.settlement import Settlement
 from turbo.master.twins import Twins
 from turbo.master.verdicts import Verdicts
@@ -52,6 +58,7 @@ from turbo.policy.task_options import TaskOptions
 from turbo.protocol.properties import decode_header
 from turbo.ring import frames
 
+LEASE_S = 10.0
 MOST = 3
 ATTEMPTS = 2
 TASKS = {
@@ -65,6 +72,12 @@ TASKS = {
     ),
 }
 CHILDREN = 3
+
+
+async def no_window() -> None:
+    """Nothing limits how much the broker delivers."""
+
+
 one_child = st.integers(0, CHILDREN - 1)
 COUNT = st.integers(1, 4)
 
@@ -81,17 +94,25 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger = Ledger()
         self.dispatcher = Dispatcher(loop, max_tasks_per_child=None)
         verdicts = Verdicts(TASKS, stores=True)
+        self.loop = loop
+        queues = [task_queue(QUEUE)]
+        self.leases = Leases(loop, self.ledger, outbox, queues, hostname="w", timeouts=ConsumerTimeouts(LEASE_S))
+        ends = LeaseEnds(broker, outbox)
+        self.leases.attach(broker, ends, no_window)
         settlement = Settlement(outbox, store, self.ledger, self.dispatcher, verdicts)
-        settlement.settle_through(broker)
+        settlement.settle_through(broker, ends)
         self.twins = Twins(self.dispatcher, settlement, verdicts)
         settlement.final_steps.on_void_ended = self.twins.ended
         limits: Any = None
         judge = NativeJudge()
         judge.begin(loop, verdicts, settlement.store)
         self.outcomes = Outcomes(self.dispatcher, settlement, limits, judge)
+        returns = Returns(self.ledger, outbox, queues)
+        returns.attach(broker, ends)
         self.intake = Intake(
-            self.ledger, self.dispatcher, settlement, verdicts, judge, self.twins, self.outcomes, verbose=False
-        )
+            self.ledger, self.dispatcher, settlement, verdicts, judge, self.twins, self.outcomes, self.leases, returns,
+            verbose=False,
+        )  # fmt: skip
         self.intake.shelve_on(shelf)
         self.outcomes.shelve_on(shelf)
         poison = Poison(settlement, verdicts, max_deliveries=MOST)
@@ -153,6 +174,41 @@ class LedgerMachine(RuleBasedStateMachine):
         """The straight way out."""
         self.end(index, ending)
         self.drain(index)
+
+    @precondition(lambda self: self.broker.up)
+    @rule(seconds=st.floats(1.0, LEASE_S))
+    def let_time_pass(self, seconds: float) -> None:
+        """Some of what is held grows too old for its lease."""
+        self.loop.now += seconds
+        with pytest.raises(StopIteration):
+            self.leases.renew().send(None)
+
+    @precondition(lambda self: self.broker.up and self.broker.copies)
+    @rule()
+    def deliver_copies(self) -> None:
+        self.intake.on_lease_copies(self.broker.epoch, self.broker.deliver_copies())
+
+    @precondition(lambda self: self.broker.up)
+    @rule()
+    def renew_leases(self) -> None:
+        """The straight way into lease queues, which chance alone finds too seldom."""
+        self.let_time_pass(LEASE_S)
+        self.confirm_copies()
+        self.deliver_copies()
+
+    def confirm_copies(self) -> None:
+        """The broker takes every copy that waits for its confirm."""
+        for number, waiting in reversed(list(enumerate(self.outbox.waiting))):
+            if waiting[0].startswith("turbo.lease."):
+                self.confirm(number, Published.CONFIRMED)
+
+    @precondition(lambda self: self.broker.up)
+    @rule()
+    def cancel_consumer(self) -> None:
+        """The broker takes back what a consumer holds unsettled, and delivers it again."""
+        void = set(self.intake.on_consumer_cancelled(self.broker.epoch, QUEUE, CONSUMER))
+        self.broker.take_back(void)
+        assert all(tag in self.broker.leased for tag in self.broker.unacked)
 
     @precondition(lambda self: not self.broker.up)
     @rule()
@@ -301,9 +357,15 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.outbox.waiting)
     @rule(number=st.integers(0, 9), answer=st.sampled_from([Published.CONFIRMED] * 3 + list(Published)))
     def confirm(self, number: int, answer: Published) -> None:
+        headers: Any
         key, header, _body, done = self.outbox.waiting.pop(number % len(self.outbox.waiting))
-        if key == QUEUE:
-            headers: Any = decode_header(header)[0].headers
+        if key.startswith("turbo.lease."):
+            headers = decode_header(header)[0].headers
+            copy = Message(headers["id"], headers["task"], header)
+            if answer is Published.CONFIRMED:
+                (self.broker.copies if self.broker.up else self.broker.queue).append(copy)
+        elif key == QUEUE:
+            headers = decode_header(header)[0].headers
             if answer is Published.CONFIRMED:
                 self.broker.queue.append(Message(headers["id"], headers["task"], header))
             else:
@@ -349,7 +411,8 @@ class LedgerMachine(RuleBasedStateMachine):
         if not hasattr(self, "ledger"):
             return
         unsettled = {delivery.tag for delivery in self.ledger}
-        assert set(self.broker.unacked) <= unsettled
+        arriving = {move.tag for move in self.leases._moves.values()}
+        assert set(self.broker.unacked) <= unsettled | arriving
         assert self.ledger.bytes_held == sum(delivery.size for delivery in self.ledger)
         for delivery in self.ledger:
             if not delivery.acked:
@@ -420,6 +483,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _go_on(self) -> None:
         self.deliver(10)
+        if self.broker.copies:
+            self.deliver_copies()
         while self.dying:
             self.bury()
         while self.shelf.held:

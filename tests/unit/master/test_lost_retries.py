@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.master.fakes import BODY, QUEUE, Broker, Loop, Message, Outbox, Store, deliver_args
+from tests.unit.master.fakes import BODY, NO_LEASES, QUEUE, Broker, Loop, Message, Outbox, Store, deliver_args
 from turbo.amqp.outbox import Published
 from turbo.backends.store import StoreOutcome
 from turbo.exceptions import Retry, WorkerLostError
@@ -54,7 +54,7 @@ class World:
         self.verdicts = Verdicts({"t": TaskOptions("t", **options)}, stores=stores)
         dispatcher = Dispatcher(loop, max_tasks_per_child=None)
         settlement = Settlement(anything.outbox, anything.store, ledger, dispatcher, self.verdicts)
-        settlement.settle_through(anything.broker)
+        settlement.settle_through(anything.broker, NO_LEASES)
         self.retries = LostRetries(settlement, self.verdicts, anything.judge)
         self.delivery = Delivery(1, QUEUE, 1, deliver_args(1, False), header, BODY)
         ledger.add(self.delivery)

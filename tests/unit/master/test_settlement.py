@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.master.fakes import Broker, Message, Outbox, Store, header_of, stored
+from tests.unit.master.fakes import NO_LEASES, Broker, Message, Outbox, Store, header_of, stored
 from turbo.amqp.outbox import Published
 from turbo.backends.store import StoreOutcome
 from turbo.master.inflight import Delivery, Ledger
@@ -35,7 +35,7 @@ class World:
         ledger = Ledger()
         verdicts = Verdicts({"t": TaskOptions("t", acks_late=True)}, stores=True)
         self.settlement = Settlement(outbox, store, ledger, nobody, verdicts)
-        self.settlement.settle_through(broker)
+        self.settlement.settle_through(broker, NO_LEASES)
         ledger.begin_epoch(self.broker.open())
         self.broker.queue.append(Message("id", "t", header_of("id", "t")))
         ((tag, deliver, header, body),) = self.broker.deliver(1)

@@ -1,0 +1,139 @@
+"""Gives messages back that no child has started, without a charge for it.
+
+Runs in the master. Before it: ``master.main`` at a clean stop, and ``master.intake`` for a message that has come back
+nearly as often as its queue allows. After it: the link, or the publisher. A quorum queue counts returns, and drops or
+dead-letters a message past its delivery limit. It cannot be told that a task never began: measured on RabbitMQ 3.10 and
+4.0, every way back counts. So there a message is published again, which starts its count anew, and the original is
+acknowledged once the copy is confirmed. Killed in between, the worker leaves both: a repeat, never a loss.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from turbo.amqp.outbox import Published
+from turbo.policy.delivery_lifecycle import State
+from turbo.policy.settling import Verb
+from turbo.protocol.properties import decode_header, encode_header
+from turbo.protocol.table import TableError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from turbo.amqp.link import BrokerLink
+    from turbo.amqp.outbox import Outbox
+    from turbo.amqp.topology import Queue
+    from turbo.master.inflight import Delivery, Ledger
+    from turbo.master.lease_ends import LeaseEnds
+
+#: The header in which a quorum queue counts the deliveries before this one.
+COUNT: Final = "x-delivery-count"
+_COUNT_BYTES: Final = COUNT.encode()
+#: Deliveries that a quorum queue allows where nobody says otherwise, by the broker's first version that has a limit.
+_DEFAULT_LIMIT: Final = 20
+_DEFAULT_LIMIT_SINCE: Final = (4, 0)
+
+
+class Returns:
+    """The ways back of one worker's unstarted messages."""
+
+    def __init__(self, ledger: Ledger, outbox: Outbox, queues: Sequence[Queue]) -> None:
+        self._ledger = ledger
+        self._outbox = outbox
+        self._queues = {queue.name: queue for queue in queues}
+        #: Messages published again near their limit.
+        self.renewed = 0
+
+    def attach(self, link: BrokerLink, lease_ends: LeaseEnds) -> None:
+        """Name the consuming side; its sink leads here, so it is made after this object."""
+        self._link = link
+        self._lease_ends = lease_ends
+
+    def counted(self, queue: str) -> bool:
+        """Whether the broker counts the deliveries of this queue."""
+        return self._link.refusals.is_quorum(queue)
+
+    def is_near_limit(self, delivery: Delivery) -> bool:
+        """Whether this delivery is the last, or the last but one, that its queue allows."""
+        if _COUNT_BYTES not in delivery.header:
+            return False
+        limit = self._limit(delivery.queue)
+        if limit is None or limit < 1:
+            return False
+        try:
+            properties, _size = decode_header(delivery.header)
+        except TableError:
+            return False
+        count = (properties.headers or {}).get(COUNT)
+        return isinstance(count, int) and count >= max(1, limit - 1)
+
+    def _limit(self, queue: str) -> int | None:
+        limit = self._queues[queue].queue_arguments.get("x-delivery-limit")
+        if isinstance(limit, int) and not isinstance(limit, bool):
+            return limit
+        return _DEFAULT_LIMIT if self._link.server_version >= _DEFAULT_LIMIT_SINCE else None
+
+    def renew(self, delivery: Delivery) -> bool:
+        """Publish a READY message again instead of running it now; False when that cannot be done."""
+        if not self._can_publish:
+            return False
+        self.renewed += 1
+        delivery.move(State.FINISHING)
+        self._publish_again(delivery)
+        return True
+
+    def give_back(self, delivery: Delivery) -> None:
+        """Return a message that no child has; it leaves the ledger now."""
+        if delivery.epoch != self._ledger.epoch:
+            delivery.move(State.VOID)
+            self._ledger.remove(delivery)
+            return
+        if self.counted(delivery.queue) and self._can_publish and not delivery.lease:
+            delivery.move(State.FINISHING)
+            self._publish_again(delivery)
+            return
+        delivery.move(State.SETTLED)
+        self._ledger.remove(delivery)
+        if delivery.lease:
+            self._lease_ends.settle(delivery, Verb.REQUEUE)
+        else:
+            self._link.requeue(delivery.epoch, delivery.tag)
+
+    # -- inside ------------------------------------------------------------------------------------------
+
+    @property
+    def _can_publish(self) -> bool:
+        return self._outbox.connected and not self._outbox.blocked
+
+    def _publish_again(self, delivery: Delivery) -> None:
+        """Publish a copy to the delivery's own queue, and acknowledge the original once it is confirmed."""
+        try:
+            properties, size = decode_header(delivery.header)
+        except TableError:
+            self._returned(delivery, Published.FAILED)
+            return
+        properties.headers = {k: v for k, v in (properties.headers or {}).items() if k not in _COUNTS} or None
+        self._outbox.publish(
+            "",
+            delivery.queue,
+            encode_header(properties, size),
+            delivery.body,
+            mandatory=True,
+            done=lambda result: self._returned(delivery, result),
+        )
+
+    def _returned(self, delivery: Delivery, result: Published) -> None:
+        if delivery.epoch != self._ledger.epoch:
+            delivery.move(State.VOID)
+            self._ledger.remove(delivery)
+            return
+        delivery.move(State.SETTLED)
+        self._ledger.remove(delivery)
+        if result is Published.CONFIRMED:
+            self._link.ack(delivery.epoch, delivery.tag)
+        else:
+            self._link.requeue(delivery.epoch, delivery.tag)
+
+
+#: What a broker writes into a message that it delivers again. "x-acquired-count" is of RabbitMQ 4.3.
+_COUNTS: Final = frozenset({COUNT, "x-acquired-count"})

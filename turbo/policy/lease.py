@@ -1,0 +1,105 @@
+"""How long the broker lets a delivery stay unsettled, and which deliveries have come near that end.
+
+Pure. ``master.leases`` feeds it the time and the newest delivery tag, and moves what is due. A broker takes an
+unsettled message back after its consumer timeout, whatever becomes of the task meanwhile; here that time is called
+the lease of the delivery. Source of the rules: measurements on RabbitMQ 3.10.8, 4.0.5 and 4.3.6.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Seconds. RabbitMQ's own default is 1,800.
+DEFAULT: Final = 1500.0
+#: The argument of a queue, or of one consumer, that sets the lease in milliseconds.
+TIMEOUT_ARGUMENT: Final = "x-consumer-timeout"
+#: Versions from which the broker reads that argument of a queue, and of a consumer of a quorum queue.
+_OF_QUEUES: Final = (3, 12)
+_OF_CONSUMERS: Final = (4, 3)
+#: The part of a lease after which a delivery is moved.
+_RENEW_AT: Final = 0.5
+#: Looks at the ages of deliveries during one lease, and the bounds of the time between two, in seconds.
+_LOOKS: Final = 8
+_SHORTEST_LOOK: Final = 0.25
+_LONGEST_LOOK: Final = 60.0
+#: Seconds that a hard limit is given on top before the broker may take the message back.
+_MARGIN: Final = 60.0
+
+
+def length(
+    queue: Mapping[str, object],
+    consumer: Mapping[str, object],
+    *,
+    quorum: bool,
+    version: tuple[int, ...],
+    configured: float,
+) -> float:
+    """Return the lease of a queue's deliveries in seconds, by the arguments of queue and consumer.
+
+    ``configured`` is used where the broker does not read the arguments, or there are none.
+    """
+    asked = consumer.get(TIMEOUT_ARGUMENT) if quorum and version >= _OF_CONSUMERS else None
+    if asked is None and version >= _OF_QUEUES:
+        asked = queue.get(TIMEOUT_ARGUMENT)
+    if isinstance(asked, int) and not isinstance(asked, bool) and asked > 0:
+        return asked / 1000
+    return configured
+
+
+def wanted_timeout(
+    longest_hard_limit: float | None, *, quorum: bool, version: tuple[int, ...], configured: float
+) -> int | None:
+    """Return the consumer timeout in milliseconds to ask the broker for, or None where its own will do.
+
+    ``longest_hard_limit``: the most seconds that any task may run; None when one may run for ever. Twice that, so that
+    a task is over before half of its lease is: it is then never moved.
+    """
+    if longest_hard_limit is None or not quorum or version < _OF_CONSUMERS:
+        return None
+    seconds = 2 * (longest_hard_limit + _MARGIN)
+    return int(seconds * 1000) if seconds > configured else None
+
+
+def renewal_age(lease: float) -> float:
+    """Return the age in seconds at which a delivery with this lease is moved."""
+    return lease * _RENEW_AT
+
+
+def look_interval(shortest_lease: float) -> float:
+    """Return the seconds between two looks at the ages of deliveries."""
+    return min(_LONGEST_LOOK, max(_SHORTEST_LOOK, shortest_lease / _LOOKS))
+
+
+class AgeMarks:
+    """Bounds the ages of deliveries by their tags, from one mark a look instead of one clock reading a message."""
+
+    def __init__(self, now: float, *, keep: float) -> None:
+        """Begin with no delivery received. ``keep``: the largest age, in seconds, that anybody asks for."""
+        self._keep = keep
+        self._tags = [0]
+        self._times = [now]
+
+    def note(self, newest_tag: int, now: float) -> None:
+        """Note the newest tag received so far. Every later one is younger than this."""
+        if newest_tag == self._tags[-1]:
+            self._times[-1] = now
+            return
+        self._tags.append(newest_tag)
+        self._times.append(now)
+        useless = bisect_right(self._times, now - self._keep) - 1
+        if useless > 0:
+            del self._tags[:useless], self._times[:useless]
+
+    def newest_of_age(self, age: float, now: float) -> int:
+        """Return the newest tag whose delivery may be ``age`` seconds old or older; 0 when there is none."""
+        later = bisect_right(self._times, now - age)
+        return 0 if later == 0 else self._tags[min(later, len(self._tags) - 1)]
+
+    def most_age(self, tag: int, now: float) -> float:
+        """Return the most seconds that the delivery ``tag`` may be old."""
+        before = bisect_left(self._tags, tag) - 1
+        return now - self._times[max(0, before)]
