@@ -13,8 +13,9 @@ from typing import Final
 
 from turbo.amqp.topology import Queue
 
-#: Milliseconds for which a copy waits for this worker to consume it.
-_TTL: Final = 10_000
+#: Milliseconds for which a copy waits for this worker to consume it, and the longest that it may take to come back when
+#: the worker is killed just after the copy was made.
+_TTL: Final = 2_000
 #: Milliseconds after which the broker deletes a lease queue that nobody uses.
 _EXPIRES: Final = 24 * 3600 * 1000
 #: The broker version from which quorum queues dead-letter at least once.

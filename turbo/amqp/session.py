@@ -126,8 +126,7 @@ class Session:
                 self._revive_later(queue, refused=refused)
             else:
                 await self.add(queue)
-        delayed = [queue for queue in wanted if wants_delay(queue)]
-        if delayed:
+        if delayed := [queue for queue in wanted if wants_delay(queue)]:
             await self._declarer.declare_delays(delayed)
 
     def _channel_closed(self, gone: ChannelGone) -> None:

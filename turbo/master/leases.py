@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _ENDED = frozenset({State.SETTLED, State.VOID})
+#: Seconds after which a confirmed copy that has not come will not come any more: its time in the lease queue is over.
+_OVERDUE = 10.0
 #: Seconds between looks while there is no session.
 _IDLE = 1.0
 
@@ -62,6 +64,8 @@ class _Move:
 
     delivery: Delivery
     queue: str
+    #: When the copy was published, by the loop's clock.
+    began: float
     confirmed: bool = False
     #: The copy's delivery tag; 0 until it has arrived.
     tag: int = 0
@@ -173,6 +177,7 @@ class Leases:
 
     def _due(self, now: float) -> list[Delivery]:
         self._marks.note(self._ledger.newest, now)
+        self._drop_overdue(now)
         ages = self._ages = self._renewal_ages()
         if not ages:
             return []
@@ -184,6 +189,14 @@ class Leases:
             and delivery not in self._moving
             and self._marks.most_age(delivery.tag, now) >= self._age_to_move(delivery)
         ]
+
+    def _drop_overdue(self, now: float) -> None:
+        """Make the move of a delivery again whose copy went back to the task queue before it came here."""
+        for token, move in list(self._moves.items()):
+            if move.confirmed and now - move.began > _OVERDUE:
+                del self._moves[token]
+                self._moving.discard(move.delivery)
+                logger.warning("A copy did not come from the lease queue %r in time; it is made again", move.queue)
 
     def _renewal_ages(self) -> dict[str, float]:
         """Ask each time: what kind a queue is the broker says only once it is declared."""
@@ -231,7 +244,7 @@ class Leases:
         token = f"{self._worker}.{next(self._numbers)}"
         properties.headers = {**(properties.headers or {}), LEASE: token}
         queue = self._open[delivery.queue].name
-        move = self._moves[token] = _Move(delivery, queue)
+        move = self._moves[token] = _Move(delivery, queue, self._loop.time())
         self._outbox.publish(
             "",
             queue,

@@ -88,16 +88,11 @@ class Returns:
             delivery.move(State.VOID)
             self._ledger.remove(delivery)
             return
-        if self.counted(delivery.queue) and self._can_publish and not delivery.lease:
+        if self.counted(delivery.queue) and self._can_publish:
             delivery.move(State.FINISHING)
             self._publish_again(delivery)
             return
-        delivery.move(State.SETTLED)
-        self._ledger.remove(delivery)
-        if delivery.lease:
-            self._lease_ends.settle(delivery, Verb.REQUEUE)
-        else:
-            self._link.requeue(delivery.epoch, delivery.tag)
+        self._requeue(delivery)
 
     # -- inside ------------------------------------------------------------------------------------------
 
@@ -127,10 +122,18 @@ class Returns:
             delivery.move(State.VOID)
             self._ledger.remove(delivery)
             return
+        if result is not Published.CONFIRMED:
+            self._requeue(delivery)
+            return
         delivery.move(State.SETTLED)
         self._ledger.remove(delivery)
-        if result is Published.CONFIRMED:
-            self._link.ack(delivery.epoch, delivery.tag)
+        self._link.ack(delivery.epoch, delivery.tag)
+
+    def _requeue(self, delivery: Delivery) -> None:
+        delivery.move(State.SETTLED)
+        self._ledger.remove(delivery)
+        if delivery.lease:
+            self._lease_ends.settle(delivery, Verb.REQUEUE)
         else:
             self._link.requeue(delivery.epoch, delivery.tag)
 

@@ -479,7 +479,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert message.id in self.ended or self.died_started[message.id] or silent, f"{message.id} vanished"
         assert len(self.ledger) == 0
         assert self.ledger.running_void == 0
-        assert not self.twins.watching
+        assert not self.twins._running
 
     def _go_on(self) -> None:
         self.deliver(10)

@@ -1,0 +1,64 @@
+"""The app of the lease tests, of turbo's own or of Celery's by ``LEASE_FRAMEWORK``: tasks that outlast a lease."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from kombu import Exchange, Queue
+
+from tests.harness.oracle_record import record
+
+if os.environ.get("LEASE_FRAMEWORK") == "celery":
+    from celery import Celery as App
+else:
+    from turbo import Turbo as App
+
+if TYPE_CHECKING:
+    from turbo import Task
+
+QUEUE, DEAD = "long", "dead"
+#: Seconds: the lease that the worker is told of.
+LEASE = 5.0
+
+app = App("lease", broker=os.environ.get("LEASE_BROKER"))
+_arguments = {
+    "x-queue-type": os.environ.get("LEASE_QUEUE_TYPE", "classic"),
+    "x-dead-letter-exchange": "",
+    "x-dead-letter-routing-key": DEAD,
+}
+if "LEASE_TIMEOUT" in os.environ:
+    _arguments["x-consumer-timeout"] = int(os.environ["LEASE_TIMEOUT"])
+if "LEASE_LIMIT" in os.environ:
+    _arguments["x-delivery-limit"] = int(os.environ["LEASE_LIMIT"])
+app.conf.update(
+    task_default_queue=QUEUE,
+    task_queues=[Queue(QUEUE, Exchange(QUEUE), QUEUE, queue_arguments=_arguments)],
+    task_ignore_result=True,
+)
+LATE = {"acks_late": True, "reject_on_worker_lost": True}
+
+
+@app.task(bind=True, name="long", **LATE)
+def long(self: Task, seconds: float) -> None:
+    """Takes its time, and is acknowledged when it has ended."""
+    record("start", self.request.id)
+    time.sleep(seconds)
+    record("end", self.request.id)
+
+
+@app.task(bind=True, name="failing", acks_late=True, acks_on_failure_or_timeout=False)
+def failing(self: Task, seconds: float) -> None:
+    """Fails after its time; its message is rejected then."""
+    record("start", self.request.id)
+    time.sleep(seconds)
+    raise ValueError("after all")
+
+
+@app.task(bind=True, name="note")
+def note(self: Task) -> None:
+    """Leaves a trace with the origin of its message."""
+    record("start", self.request.id)
+    info = self.request.delivery_info
+    record(f"came by {info['exchange']}/{info['routing_key']}", self.request.id)
