@@ -15,23 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from turbo.policy.poison import deaths
 from turbo.protocol.deliver import parse_deliver
+from turbo.protocol.republishing import DEATH_HEADERS
 from turbo.protocol.table import TableError
 
 if TYPE_CHECKING:
     from turbo.protocol.message import TaskMessage
-
-#: Headers that RabbitMQ adds to dead-lettered messages. Sent again, they would make it see a cycle and drop.
-DEATH_HEADERS: Final = frozenset(
-    {
-        "x-death",
-        "x-first-death-exchange",
-        "x-first-death-queue",
-        "x-first-death-reason",
-        "x-last-death-exchange",
-        "x-last-death-queue",
-        "x-last-death-reason",
-    }
-)
 
 #: Names that are no attributes of the request and yet not the user's own headers.
 _PROTOCOL_NAMES: Final = frozenset({"lang", "task", "argsrepr", "kwargsrepr", "compression", "meth"})

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from tests.unit.app.recording import deliver_args
-from turbo.app.context import DEATH_HEADERS, Context
+from turbo.app.context import Context
 from turbo.protocol.properties import Properties
+from turbo.protocol.republishing import DEATH_HEADERS
 
 HEADERS = {"id": "ID", "expires": "2031-01-01T00:00:00"}
 

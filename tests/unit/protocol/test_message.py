@@ -10,7 +10,6 @@ import pytest
 
 from turbo.exceptions import InvalidTaskError
 from turbo.protocol.message import (
-    DEATH_HEADERS,
     Form,
     TaskMessage,
     UnknownMessageError,
@@ -19,9 +18,9 @@ from turbo.protocol.message import (
     parse,
     parse_eta,
     parse_headers,
-    republish_headers,
 )
 from turbo.protocol.properties import Properties
+from turbo.protocol.republishing import DEATH_HEADERS, republish_headers
 
 SIGNATURE = {"task": "t", "args": [], "kwargs": {}, "options": {}, "subtask_type": None, "immutable": False}
 NIGHT = datetime(2031, 1, 2, 3, 4, 5, tzinfo=UTC)
