@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 from turbo.ring import frames
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from turbo.ring.link import ChildLink
 
 
@@ -31,12 +33,13 @@ class Executor(Protocol):
         """The child ends in order: finish what is under way. ``replaced``: the worker goes on."""
 
 
-def run(link: ChildLink, executor: Executor) -> None:
-    """Serve until told to stop."""
+def run(link: ChildLink, executor: Executor, put_back_signals: Callable[[], None]) -> None:
+    """Serve until told to stop. ``put_back_signals`` is called before each rest."""
     claim, execute, rest = link.claim, executor.execute, executor.rest
     while True:
         record = claim() if executor.has_room else None
         if record is None:
+            put_back_signals()
             rest()
             continue
         kind, seq, payload = record

@@ -18,6 +18,7 @@ from turbo import current, log_format, signals
 from turbo.child import loop
 from turbo.child.executor import NativeExecutor
 from turbo.child.forked import UsualSignals
+from turbo.child.own_signals import OwnSignals
 from turbo.child.reporting import Reporter
 from turbo.child.time_limits import SoftLimit
 from turbo.ring.link import ChildLink
@@ -53,7 +54,7 @@ def child_main(hostname: str, make_executor: ExecutorMaker) -> Callable[[ChildBo
         UsualSignals().register()
         executor = make_executor(boot, link, soft)
         link.page.hello(os.getpid())
-        loop.run(link, executor)
+        loop.run(link, executor, OwnSignals().put_back)
 
     return main
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from turbo.ring.control_page import ChildPage
 
+_SOFT = (signal.SIGUSR1,)
+
 
 class SoftLimit:
     """The handler and the three words it lives by."""
@@ -54,9 +56,10 @@ class SoftLimit:
         return bool(self._armed)
 
     def install(self) -> None:
-        """Take SIGUSR1; again before each limited task, since a body may have put its own handler there."""
+        """Take SIGUSR1; again before each limited task, since a body may have its own handler there, or block it."""
         if signal.getsignal(signal.SIGUSR1) != self._handle:
             signal.signal(signal.SIGUSR1, self._handle)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SOFT)
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
         armed = self._armed
