@@ -258,8 +258,9 @@ _TURBO: Final = (
           cli="--async-concurrency"),
     own("worker_log_json", "bool", False, "Write each log line as a JSON object.", cli="--log-json"),
     own("worker_max_memory_per_child_hard", "any", None,
-        "KiB, or text such as 1GB, at which a child is killed "
-        "mid-task.", cli="--max-memory-per-child-hard"),
+        "KiB, or text such as 1GB, at which a child is killed mid-task; 0: never. Where the worker is in a control "
+        "group with a memory limit, the default is that limit less a fifth of it, and less 128 MiB at least.",
+        cli="--max-memory-per-child-hard"),
     own("worker_max_message_bytes", "int", 256 * 2**20, "Largest body accepted, also after decompression."),
 )
 

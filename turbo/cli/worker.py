@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -19,10 +20,12 @@ from turbo.app.extras import check as check_extras
 from turbo.app.left_out import left_out
 from turbo.cli.app_option import FoundApp, find_app
 from turbo.cli.banner import banner
+from turbo.cli.cgroup import memory_limit
 from turbo.cli.global_options import GlobalOptions, check_loader, command
 from turbo.cli.green_threads import refuse_patched
 from turbo.cli.nodename import file_name, node_name
 from turbo.cli.pidfile import Pidfile, PidfileTakenError
+from turbo.cli.quantities import shown_kib
 from turbo.cli.worker_broker import start_embedded
 from turbo.cli.worker_params import worker_params
 from turbo.cli.worker_settings import log_setup, worker_options, write_into
@@ -31,6 +34,7 @@ from turbo.hosting import HostedApp
 from turbo.log_format import level_number
 from turbo.log_format.redirection import redirected
 from turbo.master import os_signals
+from turbo.policy.recycling import default_hard_limit
 from turbo.worker import wiring
 from turbo.worker.facade import Worker
 
@@ -100,6 +104,7 @@ def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: context
     if not isinstance(found.app, HostedApp):
         warnings += left_out(found.app)
     options = worker_options(conf, given, hostname=hostname, level=level, logfile=logfile)
+    options = _guard_memory(options, conf)
     warnings += _root_guard(options)
     host.prepare(options)
     warnings += about_broker
@@ -111,6 +116,21 @@ def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: context
     # What receivers of the worker's signals print, in the master, belongs into the log as well.
     with redirected(setup.redirect_level):
         return wiring.run(found.app, options, host)
+
+
+def _guard_memory(options: WorkerOptions, conf: Settings) -> WorkerOptions:
+    """Derive the hard memory limit of a child from that of the worker's control group, where none is set."""
+    group = memory_limit() if conf["worker_max_memory_per_child_hard"] is None else None
+    limit = default_hard_limit(group) if group is not None else None
+    if group is None or limit is None:
+        return options
+    logger.info(
+        "A child is killed past %s of memory, since the worker's control group may use %s; "
+        "worker_max_memory_per_child_hard sets another limit, 0 none",
+        shown_kib(limit),
+        shown_kib(group // 1024),
+    )
+    return replace(options, max_memory_per_child_hard=limit)
 
 
 def _root_guard(options: WorkerOptions) -> list[str]:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from enum import IntEnum, unique
+from typing import Final
+
+#: Bytes that master, spawner and idle children need at least.
+_LEAST_REST: Final = 128 * 1024 * 1024
 
 
 @unique
@@ -23,6 +27,16 @@ def judge_memory(rss_kib: int, *, limit: int | None, hard_limit: int | None) -> 
     if limit is not None and rss_kib > limit:
         return Verdict.RETIRE
     return Verdict.KEEP
+
+
+def default_hard_limit(group_limit: int) -> int | None:
+    """The hard limit of one child in KiB where none is set, by the memory that the worker's group may use, in bytes.
+
+    A fifth of it, and at least 128 MiB, is left to the rest of the worker. None where that is more than half of it:
+    children would then be killed for what any program uses.
+    """
+    rest = max(group_limit // 5, _LEAST_REST)
+    return (group_limit - rest) // 1024 if rest <= group_limit // 2 else None
 
 
 def at_once(concurrency: int) -> int:

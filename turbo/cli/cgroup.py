@@ -1,0 +1,57 @@
+"""How much memory the control group of this process may use, by version 1 or 2 of cgroups.
+
+Asked once by the command, for the default of the hard memory limit of a child. It reads files and changes nothing;
+what cannot be read counts as no limit.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ROOT: Final = Path("/sys/fs/cgroup")
+_MEMBERSHIP: Final = Path("/proc/self/cgroup")
+#: Version 1 writes no limit as the largest multiple of a page; whatever is that large is none.
+_NO_LIMIT: Final = 1 << 60
+
+
+def memory_limit(membership: Path = _MEMBERSHIP, root: Path = _ROOT) -> int | None:
+    """The lowest memory limit over this process's group and those around it, in bytes; None for none."""
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        return None
+    limits = [limit for line in lines for limit in _limits(line, root)]
+    return min(limits, default=None)
+
+
+def _limits(line: str, root: Path) -> Iterator[int]:
+    """The limits that one line of the membership, ``number:controllers:path``, leads to."""
+    number, _, rest = line.partition(":")
+    controllers, _, path = rest.partition(":")
+    if "memory" in controllers.split(","):
+        top, name = root / "memory", "memory.limit_in_bytes"
+    elif number == "0" and not controllers:
+        top, name = root, "memory.max"
+    else:
+        return
+    # In a container the path may be the host's, and its own group is mounted as the top.
+    group = top / path.lstrip("/")
+    for directory in {top, group, *(each for each in group.parents if top in each.parents)}:
+        limit = _read(directory / name)
+        if limit is not None:
+            yield limit
+
+
+def _read(path: Path) -> int | None:
+    try:
+        text = path.read_text().strip()
+    except OSError:
+        return None
+    if not text.isdigit():
+        return None  # "max"
+    limit = int(text)
+    return limit if limit < _NO_LIMIT else None
