@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -326,3 +327,28 @@ class TestJson:
         assert [(line["logger"], line["message"]) for line in lines] == [
             ("turbo.test", "one"), ("proj.json.of.this.test", "two"),
         ]  # fmt: skip
+
+
+def test_a_redirected_stream_has_all_that_a_text_stream_has(caplog: pytest.LogCaptureFixture) -> None:
+    stream = RedirectedStream(logging.getLogger("celery.redirected.members"), logging.WARNING)
+    missing = [name for name in dir(sys.__stdout__) if not name.startswith("_") and not hasattr(stream, name)]
+    assert missing == []
+    missing = [name for name in dir(io.BufferedWriter(io.BytesIO())) if not name.startswith("_")]
+    assert [name for name in missing if not hasattr(stream.buffer, name)] == []
+    stream.reconfigure(line_buffering=True, encoding="latin-1", errors="replace")
+    with caplog.at_level(logging.WARNING):
+        assert stream.buffer.write("bytes ö\n".encode()) == 9
+        assert stream.buffer.write(memoryview(b"broken \xff\n")) == 9
+        stream.writelines(["one\n", "two\n"])
+        print("printed", file=stream, flush=True)
+        with stream:
+            stream.write("within")
+        stream.write("after its close")
+    assert [record.message for record in caplog.records] == [
+        "bytes ö", "broken \\xff", "one", "two", "printed", "within", "after its close",
+    ]  # fmt: skip
+    assert (stream.readable(), stream.seekable(), stream.writable(), stream.isatty()) == (False, False, True, False)
+    with pytest.raises(io.UnsupportedOperation):
+        stream.read()
+    assert stream.fileno() == stream.buffer.fileno() == 2
+    assert not stream.closed and not stream.buffer.closed

@@ -7,6 +7,7 @@ app: the configuration is written through, queues are Celery's own, and tasks ar
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,7 @@ class AdoptedApp(HostedApp):
         Raises ImproperlyConfigured for a broker that is not AMQP.
         """
         self.worker.hostname = hostname
+        excuse_libraries()
         self.celery.loader.init_worker()
         trace.setup_worker_optimizations(self.celery, hostname)
         self.worker.announce_init(given)
@@ -141,6 +143,16 @@ class AdoptedApp(HostedApp):
     def has_own_request(self, task: Any) -> bool:
         """Whether a task's request class is its own, and hears of every end."""
         return has_own_class(task)
+
+
+def excuse_libraries() -> None:
+    """Let no deprecation in Celery's own calls of other libraries be an error, as ``PYTHONWARNINGS=error`` has it.
+
+    The master, too, stores by Celery's code (its call of redis-py's ``setex`` is deprecated), and what it cannot store
+    nobody would. Warnings in the app's own code are what the app makes of them.
+    """
+    for kind in (DeprecationWarning, PendingDeprecationWarning):
+        warnings.filterwarnings("ignore", category=kind, module=r"(celery|kombu|billiard|vine|amqp|redis)\b")
 
 
 def options_of(task: Any) -> TaskOptions:

@@ -16,10 +16,19 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
+def working_directory() -> Path | None:
+    """The directory that this process is in, None where it is gone."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return None
+
+
 def import_module(name: str) -> ModuleType:
     """Import ``name`` with the current directory on the path, as a command started there expects."""
-    here = str(Path.cwd())
-    if here in sys.path or "" in sys.path:
+    directory = working_directory()
+    here = str(directory)
+    if directory is None or here in sys.path or "" in sys.path:
         return importlib.import_module(name)
     sys.path.insert(0, here)
     try:

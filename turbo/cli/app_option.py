@@ -11,15 +11,16 @@ import os
 import sys
 import tomllib
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from turbo.app.base import Turbo
+from turbo.app.loading import working_directory
 from turbo.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from turbo.hosting import HostedApp
 
@@ -61,20 +62,22 @@ def find_app(given: str | None, environ: Mapping[str, str] = os.environ, here: P
 
     Raises :class:`AppNotFoundError`; an error inside the user's module passes as it is.
     """
-    directory = Path.cwd() if here is None else here
-    if str(directory) not in sys.path:
+    directory = working_directory() if here is None else here
+    if directory is not None and str(directory) not in sys.path:
         sys.path.insert(0, str(directory))
     hint = _hint(given, environ, directory)
     app, where = _load(hint)
     return FoundApp(app, where, hint.because)
 
 
-def _hint(given: str | None, environ: Mapping[str, str], directory: Path) -> _Hint:
+def _hint(given: str | None, environ: Mapping[str, str], directory: Path | None) -> _Hint:
     if given:
         return _Hint(given, "from -A")
     for variable in ("TURBO_APP", "CELERY_APP"):
         if environ.get(variable):
             return _Hint(environ[variable], f"from {variable}")
+    if directory is None:
+        raise AppNotFoundError("no app found: none is named by -A, and the working directory is gone")
     named, state = _in_pyproject(directory / "pyproject.toml")
     if named:
         return _Hint(named, "from [tool.turbo] in pyproject.toml")
@@ -155,7 +158,7 @@ def _import(name: str, hint: _Hint) -> Any:
             if hasattr(module, attribute):
                 return getattr(module, attribute)
         raise AppNotFoundError(
-            f"{hint.spec} ({hint.because}): no module {error.name!r} in {Path.cwd()} or on the import path"
+            f"{hint.spec} ({hint.because}): no module {error.name!r} in {working_directory()} or on the import path"
         ) from None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from turbo import __version__
-from turbo.cli import last_threads
+from turbo.cli import last_threads, standard_streams
 from turbo.cli.demo import demo_command
 from turbo.cli.global_options import global_params, take_globals
 from turbo.cli.report import report_command
@@ -51,6 +51,7 @@ turbo = click.version_option(__version__, "--version", prog_name="turbo", messag
 
 def main() -> None:
     """Run the command and leave with its exit code."""
+    standard_streams.make_usable()
     try:
         turbo(prog_name="turbo")
     except SystemExit as left:

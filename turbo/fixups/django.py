@@ -9,6 +9,7 @@ settings need.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import os
@@ -50,9 +51,10 @@ class DjangoProject:
     def __init__(self, app: Any) -> None:
         self._app = app
         self._connections: TaskConnections | None = None
-        here = str(Path.cwd())
-        if here not in sys.path:
-            sys.path.insert(0, here)
+        with contextlib.suppress(FileNotFoundError):  # the directory may be gone
+            here = str(Path.cwd())
+            if here not in sys.path:
+                sys.path.insert(0, here)
         # The app keeps this object, and with it the receiver.
         signals.worker_init.connect(self._worker_begins)
 

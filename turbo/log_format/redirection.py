@@ -7,6 +7,7 @@ must never write to the streams it replaces: what logging itself prints while it
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import sys
 from typing import TYPE_CHECKING, Final
@@ -14,19 +15,26 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from typing_extensions import Buffer
+
 #: What tasks print is logged here.
 REDIRECTED_LOGGER: Final = "celery.redirected"
 _STDERR: Final = 2
 
 
-class RedirectedStream:
-    """Stands in for ``sys.stdout`` or ``sys.stderr``: what is written becomes log records, a line each."""
+class RedirectedStream(io.TextIOBase):
+    """Stands in for ``sys.stdout`` or ``sys.stderr``: what is written becomes log records, a line each.
+
+    It has all that a text stream has; reading and seeking raise io.UnsupportedOperation, as with any output.
+    """
 
     encoding = "utf-8"
     errors = "backslashreplace"
     mode = "w"
     name = None
     closed = False
+    line_buffering = True
+    write_through = True
 
     def __init__(self, logger: logging.Logger, level: int) -> None:
         self._logger = logger
@@ -46,10 +54,13 @@ class RedirectedStream:
             self._inside = False
         return len(text)
 
-    def writelines(self, lines: list[str]) -> None:
-        """Log each of ``lines``."""
-        for line in lines:
-            self.write(line)
+    @property
+    def buffer(self) -> RedirectedBytes:
+        """The stream of bytes beneath, for programs that write bytes."""
+        return RedirectedBytes(self)
+
+    def reconfigure(self, **_options: object) -> None:
+        """Programs may ask for another encoding or buffering: records have neither."""
 
     def flush(self) -> None:
         """Nothing is held back."""
@@ -68,6 +79,42 @@ class RedirectedStream:
     def fileno(self) -> int:
         """The descriptor that log lines go to by default, for programs that must have one."""
         return _STDERR
+
+
+class RedirectedBytes(io.BufferedIOBase):
+    """The ``buffer`` of a redirected stream: bytes are taken for UTF-8 text."""
+
+    mode = "wb"
+    name = None
+    closed = False
+
+    def __init__(self, text: RedirectedStream) -> None:
+        self._text = text
+
+    @property
+    def raw(self) -> RedirectedBytes:
+        """Itself: there is no buffer."""
+        return self
+
+    def write(self, data: Buffer) -> int:
+        """Log the lines of ``data``."""
+        content = bytes(data)
+        self._text.write(content.decode(self._text.encoding, self._text.errors))
+        return len(content)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        """Programs may try; the stream stays."""
+
+    def writable(self) -> bool:
+        """Always."""
+        return True
+
+    def fileno(self) -> int:
+        """As the text stream has it."""
+        return self._text.fileno()
 
 
 @contextlib.contextmanager

@@ -49,7 +49,7 @@ def start_spawner(child_main: Callable[[ChildBoot], None], *, title: Callable[[]
     exception is a traceback on stderr and exit code 70. ``title`` is called once in the spawner, to name the
     process. The caller becomes a subreaper. Raises OSError.
     """
-    threads = len(os.listdir("/proc/self/task"))  # noqa: PTH208 - threads of C libraries count too
+    threads = kernel.threads()
     if threads > 1:
         _log.warning(
             "the app started %d thread(s) while it was imported; children won't have them, and a lock one "
@@ -167,9 +167,14 @@ class Spawner:
         return not self.gone
 
     def orphans(self) -> list[int]:
-        """After the spawner's death: pids of this process's children, which its orphans have become."""
+        """After the spawner's death: pids of this process's children, which its orphans have become.
+
+        None where there is no /proc.
+        """
         found: list[int] = []
         tasks = f"/proc/{os.getpid()}/task"
+        if not os.path.isdir(tasks):  # noqa: PTH112
+            return found
         for task in os.listdir(tasks):  # noqa: PTH208 - /proc, and a path object buys nothing
             with open(f"{tasks}/{task}/children") as listing:  # noqa: PTH123
                 found += map(int, listing.read().split())

@@ -9,14 +9,16 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import resource
 import select
 import signal
 import stat
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Set
+    from collections.abc import Iterable, Set
 
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -25,6 +27,8 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 #: Bytes. Larger blocks come from the kernel and go back to it when they are freed.
 LARGEST_KEPT = 4 * 1024 * 1024
+#: Descriptors that are tried one by one where the kernel does not list them.
+_MOST_TRIED = 65_536
 #: The mark of an open file that existed in the spawner: no library asks for this signal.
 _MARK = signal.SIGRTMAX
 #: Bytes of free memory at the heap's end from which on it is handed back.
@@ -103,10 +107,24 @@ def lifeline_works() -> bool:
 
 def open_descriptors() -> list[int]:
     """Descriptors that this process has open, ascending."""
-    with os.scandir("/proc/self/fd") as entries:
-        found = [int(entry.name) for entry in entries]
-    # The scan's own descriptor is among them and closed by now.
-    return sorted(fd for fd in found if _is_open(fd))
+    found: Iterable[int]
+    try:
+        with os.scandir("/proc/self/fd") as entries:
+            # The scan's own descriptor is among them and closed by now.
+            found = sorted(int(entry.name) for entry in entries)
+    except OSError:
+        # No /proc: every number is tried, up to one that no process comes near.
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        found = range(_MOST_TRIED if most == resource.RLIM_INFINITY else min(most, _MOST_TRIED))
+    return [fd for fd in found if _is_open(fd)]
+
+
+def threads() -> int:
+    """Threads of this process; those of C libraries count too where there is a /proc."""
+    try:
+        return len(os.listdir("/proc/self/task"))  # noqa: PTH208 - /proc, and a path object buys nothing
+    except OSError:
+        return threading.active_count()
 
 
 @dataclass(frozen=True, slots=True)
