@@ -135,7 +135,8 @@ def test_the_broker_restarted_again_and_again(
         check_queues_settled(rabbitmq, vhost, [QUEUE], consumers=1)
         worker.terminate()
         assert worker.wait(30) == 0
-    oracle.check_no_overlap()
+    # What a task sends while the broker goes is published again when its confirm is lost: two messages of one id.
+    oracle.check_no_overlap(but="c-")
     again = sum(count > 1 for count in Counter(oracle.ids("start")).values())
     report(
         f"the broker restarted {RESTARTS} times in {time.monotonic() - began:.0f} s over {sent} tasks: none lost, "
