@@ -1,9 +1,10 @@
 """Settles deliveries whose message a lease queue holds.
 
 Runs in the master. Before it: ``master.settlement`` and ``master.returning``. After it: the link, and the publisher.
-Acknowledging the copy takes it out of the lease queue. Requeueing rejects it, and the lease queue dead-letters it to
-the task queue. Rejecting cannot reach the task queue's own dead-letter exchange from a lease queue: a copy marked as
-rejected goes back to the task queue, and whichever child gets it rejects it there without running it.
+Acknowledging the copy takes it out of the lease queue. Requeueing publishes the message to its task queue as it was,
+because the copy of a running task counts as the death of its worker. Rejecting cannot reach the task queue's own
+dead-letter exchange from a lease queue: the message goes back marked as rejected, and whichever child gets it rejects
+it there without running it.
 """
 
 from __future__ import annotations
@@ -32,37 +33,40 @@ class LeaseEnds:
         self._outbox = outbox
         #: A lease queue is perhaps still passing messages on to its task queue.
         self.passing_on = False
+        #: Epoch and tag of copies whose message is on its way back to its task queue.
+        self.returning: set[tuple[int, int]] = set()
 
     def settle(self, delivery: Delivery, verb: Verb) -> None:
         """Carry out the verb of a delivery whose tag is a copy's."""
         epoch, tag = delivery.epoch, delivery.tag
         if verb is Verb.ACK:
             self._link.ack(epoch, tag)
-        elif verb is Verb.REQUEUE:
-            self.hand_on(epoch, tag)
         else:
-            self._reject(delivery, epoch, tag)
+            self._return(delivery, epoch, tag, {REJECTED: True} if verb is Verb.REJECT else {})
 
     def hand_on(self, epoch: int, tag: int) -> None:
         """Let the lease queue send a copy to its task queue."""
         self.passing_on = True
         self._link.reject(epoch, tag, requeue=False)
 
-    def _reject(self, delivery: Delivery, epoch: int, tag: int) -> None:
+    def _return(self, delivery: Delivery, epoch: int, tag: int, marks: dict[str, object]) -> None:
+        """Publish the message to its task queue as it was, with ``marks``; take the copy out when that is confirmed."""
         properties, size = decode_header(delivery.header)
-        properties.headers = {**(properties.headers or {}), REJECTED: True}
+        properties.headers = {**(properties.headers or {}), **marks}
 
         def published(result: Published) -> None:
+            self.returning.discard((epoch, tag))
             if result is Published.CONFIRMED:
                 self._link.ack(epoch, tag)
                 return
             logger.error(
-                "A rejected message of queue %r could not be returned to be dead-lettered (%s); it runs again",
+                "A message of queue %r could not be returned from its lease (%s); its copy goes back and runs again",
                 delivery.queue,
                 result.name.lower(),
             )
             self.hand_on(epoch, tag)
 
+        self.returning.add((epoch, tag))
         self._outbox.publish(
             "", delivery.queue, encode_header(properties, size), delivery.body, mandatory=True, done=published
         )

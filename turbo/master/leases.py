@@ -32,7 +32,7 @@ from turbo import failpoint
 from turbo.amqp.lease_queue import lease_queue
 from turbo.amqp.outbox import Published
 from turbo.amqp.own_queues import OwnQueues
-from turbo.policy import lease
+from turbo.policy import lease, poison
 from turbo.policy.delivery_lifecycle import State
 from turbo.protocol.own_headers import LEASE
 from turbo.protocol.properties import decode_header, encode_header
@@ -243,6 +243,10 @@ class Leases:
             return False
         token = f"{self._worker}.{next(self._numbers)}"
         properties.headers = {**(properties.headers or {}), LEASE: token}
+        if delivery.state is State.STARTED:
+            # What comes back of a running task has lost the worker that ran it: it counts as a death of a child does.
+            properties.headers[poison.DELIVERIES] = poison.deaths(properties.headers) + 1
+            properties.headers[poison.REASON] = "the worker that ran it was lost"
         queue = self._open[delivery.queue].name
         move = self._moves[token] = _Move(delivery, queue, self._loop.time())
         self._outbox.publish(
@@ -298,7 +302,7 @@ class Leases:
 
     async def close(self) -> None:
         """Delete the lease queues of a worker that ends in order; what may still hold a message expires later."""
-        if self._ledger.leased or self._moves or self._ends.passing_on:
+        if self._ledger.leased or self._moves or self._ends.passing_on or self._ends.returning:
             return
         for queue in self._open.values():
             await self._own.delete_lease(queue)

@@ -91,7 +91,7 @@ def _summary(document: dict[str, Any]) -> object:
 def test_row(site: Site, queue: str, row: Row, task: str) -> None:
     identifier = site.send(task, row.how, queue=queue, **row.options)
     if row.state is None:
-        site.worker.wait_for_line(rf"{task}\[{identifier}\] (ignored|rejected)")
+        site.worker.wait_for_line(rf"{task}\[{identifier}\] (ignored|reject)")
         assert site.document(identifier) is None
     else:
         document = site.wait_document(identifier)

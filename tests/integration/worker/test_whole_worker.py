@@ -353,7 +353,7 @@ def test_what_is_no_failure_is_told_and_kept_as_what_it_is(two: Two) -> None:
     sent = {how: two.send("rows.ends", how) for how in ("retry", "ignored", "ignored after SUCCESS", "rejected")}
     two.said(rf"INFO/ForkPoolWorker-\d\] Task rows\.ends\[{sent['retry']}\] retry: Retry in 600s: ValueError")
     two.said(rf"INFO/ForkPoolWorker-\d\] Task rows\.ends\[{sent['ignored']}\] ignored$")
-    two.said(rf"WARNING/ForkPoolWorker-\d\] Task rows\.ends\[{sent['rejected']}\] rejected")
+    two.said(rf"WARNING/ForkPoolWorker-\d\] Task rows\.ends\[{sent['rejected']}\] reject")
     wait_until("its state", lambda: two.site.document(sent["retry"]) is not None, 20)
     document = two.site.document(sent["retry"])
     assert document is not None
@@ -463,7 +463,7 @@ def _chatter(two: Two) -> list[str]:
 @pytest.mark.row("CL6", "CF20")
 def test_the_default_level_is_warning(two: Two) -> None:
     identifier = two.to_narrow("rows.ends", "rejected")
-    two.narrow.wait_for_line(rf"WARNING/ForkPoolWorker-1\] Task rows\.ends\[{identifier}\] rejected")
+    two.narrow.wait_for_line(rf"WARNING/ForkPoolWorker-1\] Task rows\.ends\[{identifier}\] reject")
     assert not re.search(r"INFO/|DEBUG/| received$| succeeded in ", two.narrow.output)
     assert re.search("INFO/", two.wide.output)
 

@@ -97,7 +97,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.loop = loop
         queues = [task_queue(QUEUE)]
         self.leases = Leases(loop, self.ledger, outbox, queues, hostname="w", timeouts=ConsumerTimeouts(LEASE_S))
-        ends = LeaseEnds(broker, outbox)
+        ends = self.ends = LeaseEnds(broker, outbox)
         self.leases.attach(broker, ends, no_window)
         settlement = Settlement(outbox, store, self.ledger, self.dispatcher, verdicts)
         settlement.settle_through(broker, ends)
@@ -412,7 +412,8 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         unsettled = {delivery.tag for delivery in self.ledger}
         arriving = {move.tag for move in self.leases._moves.values()}
-        assert set(self.broker.unacked) <= unsettled | arriving
+        returning = {tag for _epoch, tag in self.ends.returning}
+        assert set(self.broker.unacked) <= unsettled | arriving | returning
         assert self.ledger.bytes_held == sum(delivery.size for delivery in self.ledger)
         for delivery in self.ledger:
             if not delivery.acked:
