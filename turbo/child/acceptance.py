@@ -83,16 +83,18 @@ class Acceptance:
     ) -> float | None:
         """Write the ADMITTED record of a coroutine; the caller signals. Returns its soft limit in seconds, if any.
 
-        The page names no coroutine: several run at once. The child raises their soft limits itself; the master knows
-        the hard ones.
+        The page names no coroutine: several run at once. The child raises their soft limits itself; the master acts on
+        the hard ones, and looks for time in which the worker is stopped while there is either.
         """
         options = self._options
         hard_given, soft_given = timelimit or _NO_LIMITS
         hard = time_limits.effective(hard_given, limits.time_limit, options.time_limit)
         soft = time_limits.effective(soft_given, limits.soft_time_limit, options.soft_time_limit)
-        flags = (frames.EARLY_ACK if early else 0) | (frames.HAS_LIMITS if hard else 0)
+        flags = (frames.EARLY_ACK if early else 0) | (frames.HAS_LIMITS if hard or soft else 0)
         if tell:
             flags |= frames.TELL_JUDGE
-        hard_ns = monotonic_ns() + int(hard * 1e9) if hard else 0
-        self._link.emit(frames.ADMITTED, seq, (frames.pack_started(flags, 0, hard_ns, hard or 0.0),))
+        now = monotonic_ns()
+        soft_ns = now + int(soft * 1e9) if soft else 0
+        hard_ns = now + int(hard * 1e9) if hard else 0
+        self._link.emit(frames.ADMITTED, seq, (frames.pack_started(flags, soft_ns, hard_ns, hard or 0.0),))
         return soft or None

@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 from typing import TYPE_CHECKING, Any
 
 import uvloop
 
 from turbo import current
-from turbo.child.limited import Limited
+from turbo.child.limited import Limited, SoftTimer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -100,7 +101,7 @@ class Coroutines:
         loop = asyncio.get_running_loop()
         self._reporter.begin_coroutine(run.seq, run.message.id)
         current.push(run.plan.task, run.request)
-        timer: asyncio.TimerHandle | None = None
+        timer: SoftTimer | None = None
 
         def limited(body: Coroutine[Any, Any, Any]) -> Awaitable[Any]:
             nonlocal timer
@@ -108,7 +109,7 @@ class Coroutines:
             guarded = Limited(body)
             task = asyncio.current_task()
             if soft_limit is not None and task is not None:
-                timer = loop.call_later(soft_limit, guarded.expire, task)
+                timer = SoftTimer(loop, self._link.page, soft_limit, functools.partial(guarded.expire, task))
             return guarded
 
         try:

@@ -4,17 +4,26 @@ Runs in a child, under ``child.coroutines``. asyncio can only cancel; a body exp
 waits, as a body that is a function gets it. So the body is driven by this awaitable, which passes every step on and
 turns the one cancellation that the limit asked for into that exception. A body that catches it goes on; any other
 cancellation passes as it is. It must never swallow one.
+
+The timer counts the time during which the worker ran: the master says in the control page for how long it did not.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 from turbo.exceptions import SoftTimeLimitExceeded
+from turbo.policy.time_limits import GRACE_NS
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Generator
+    from collections.abc import Callable, Coroutine, Generator
+
+    from turbo.ring.control_page import ChildPage
+
+#: Seconds that a late timer gives the master to say that everything was stopped.
+_PATIENCE = 0.5
 
 
 class Limited:
@@ -67,3 +76,42 @@ class Limited:
                         task.uncancel()
             except BaseException as raised:  # noqa: BLE001 - whatever the awaited thing raises is the body's
                 error = raised
+
+
+class SoftTimer:
+    """The timer of one coroutine's soft limit; counts from its making."""
+
+    __slots__ = ("_call", "_due", "_end", "_handle", "_loop", "_page", "_stopped", "_waited")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, page: ChildPage, limit: float, call: Callable[[], None]
+    ) -> None:
+        """Call ``call`` once, when the worker has run for ``limit`` seconds from now."""
+        self._loop = loop
+        self._page = page
+        self._call = call
+        self._end = time.monotonic_ns() + int(limit * 1e9)
+        self._stopped = page.stopped_ns()
+        self._waited = False
+        self._set(limit)
+
+    def cancel(self) -> None:
+        """Do not call."""
+        self._handle.cancel()
+
+    def _set(self, seconds: float) -> None:
+        self._due = time.monotonic_ns() + int(seconds * 1e9)
+        self._handle = self._loop.call_later(seconds, self._wake)
+
+    def _wake(self) -> None:
+        now = time.monotonic_ns()
+        left = self._end + self._page.stopped_ns() - self._stopped - now
+        if left > 0:
+            self._waited = False
+            self._set(left / 1e9)
+        elif now - self._due > GRACE_NS and not self._waited:
+            # This child was stopped, or kept from its loop by a function: if everything was, the master soon says so.
+            self._waited = True
+            self._set(_PATIENCE)
+        else:
+            self._call()

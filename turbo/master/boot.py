@@ -3,15 +3,17 @@
 Runs in the master, for ``master.pool``. A child says hello in its control page once it is initialised; nothing
 signals that, so the page is looked at every two milliseconds while any child is starting, and never otherwise. A
 slot whose child does not come up is tried again after a pause that doubles; when no child of the worker has ever
-come up, a few failures in a row are the end of it.
+come up, a few failures in a row are the end of it. Time in which the whole worker was stopped does not count.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING, Protocol
 
 from turbo.policy.child_lifecycle import ChildState
+from turbo.policy.time_limits import RunningClock
 
 if TYPE_CHECKING:
     import asyncio
@@ -56,6 +58,7 @@ class Boot:
         self._alive_timeout = alive_timeout
         self._starting: list[ChildProcess] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._clock = RunningClock()
         #: Failures in a row, by slot.
         self._failures: dict[int, int] = {}
         self._ever_served = False
@@ -64,7 +67,7 @@ class Boot:
         """Wait for the hello of a child that was just forked."""
         self._starting.append(child)
         if self._timer is None:
-            self._timer = self._loop.call_later(_HELLO_CHECK, self._look)
+            self._look_soon()
 
     def failed(self, index: int) -> None:
         """An attempt in this slot failed: try again later, or give up."""
@@ -75,11 +78,17 @@ class Boot:
         pause = min(_PAUSE_FIRST * 2 ** (failures - 1), _PAUSE_MOST)
         self._loop.call_later(pause, self._starter.spawn_again, index)
 
+    def _look_soon(self) -> None:
+        self._timer = self._loop.call_later(_HELLO_CHECK, self._look)
+        self._clock.ask(time.monotonic_ns(), int(_HELLO_CHECK * 1e9))
+
     def _look(self) -> None:
         self._timer = None
         now = self._loop.time()
+        lost = self._clock.look(time.monotonic_ns()) / 1e9
         waiting: list[ChildProcess] = []
         for child in self._starting:
+            child.spawned_at += lost
             if child.state is not ChildState.STARTING:
                 continue
             if child.link.page.hello() == child.pid:
@@ -95,4 +104,4 @@ class Boot:
                 waiting.append(child)
         self._starting = waiting
         if waiting and self._timer is None:
-            self._timer = self._loop.call_later(_HELLO_CHECK, self._look)
+            self._look_soon()

@@ -24,6 +24,7 @@ from turbo.ring.layout import (
     W_RUN_STARTED,
     W_SOFT_NAMED,
     W_STARTED,
+    W_STOPPED,
 )
 
 
@@ -93,6 +94,10 @@ class MasterPage:
         """Say whether the child shall die of the next TERM, INT, HUP or QUIT, which pass it by otherwise."""
         self._words[W_CONDEMNED] = yes
 
+    def add_stopped(self, lost_ns: int) -> None:
+        """Say that the whole worker did not run for further ``lost_ns`` nanoseconds."""
+        self._words[W_STOPPED] += lost_ns
+
     def set_answer(self, ticket: int, yes: bool) -> None:
         """Answer the question with this ticket; then write the eventfd of the answers.
 
@@ -159,6 +164,10 @@ class ChildPage:
     def condemned(self) -> bool:
         """Whether the master means this child by such a signal; called by the signal handlers."""
         return bool(self._words[W_CONDEMNED])
+
+    def stopped_ns(self) -> int:
+        """Return for how many nanoseconds of this child's life the whole worker did not run, as the master found."""
+        return self._words[W_STOPPED]
 
     def answer(self, ticket: int) -> bool | None:
         """Return the answer to the question with this ticket, None while there is none.

@@ -78,6 +78,8 @@ W_OUTCOME_HEAD: Final = 32
 W_SOFT_NAMED: Final = 48
 #: Written by the master, read by the child's signal handlers: 1 while a group signal is meant to end this child.
 W_CONDEMNED: Final = 49
+#: Written by the master, read by the child: nanoseconds during which the whole worker did not run, as far as known.
+W_STOPPED: Final = 50
 #: Written by the master, read by the child: oversize bodies with a lower ticket were taken back.
 W_LIVE_TICKET: Final = 64
 #: Written by the child, read by the master: end of the last record copied and checked.

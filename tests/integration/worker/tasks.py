@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -175,3 +176,11 @@ for _name, _options in {
     "long": {"time_limit": 30.0, "soft_time_limit": 25.0},
 }.items():
     app.task(bind=True, name=_name, default_retry_delay=0, **_options)(act)
+
+
+@app.task(bind=True, name="coroutine")
+async def _coroutine(self: Task, path: str) -> str:
+    record("start", self.request.id)
+    while not Path(path).exists():
+        await asyncio.sleep(0.01)
+    return "in time"

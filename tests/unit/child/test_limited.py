@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from turbo.child.limited import Limited
+from turbo.child import limited
+from turbo.child.limited import Limited, SoftTimer
 from turbo.exceptions import SoftTimeLimitExceeded
 
 
@@ -149,3 +152,81 @@ def test_after_the_body_nothing_is_cut_short() -> None:
         return await task, task.cancelled()
 
     assert asyncio.run(scenario()) == ("done", False)
+
+
+class Clock:
+    """A loop with one timer, and the time; the test lets it pass."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        self.stopped = 0.0
+        self.due: float | None = None
+        monkeypatch.setattr(limited, "time", SimpleNamespace(monotonic_ns=lambda: int(self.now * 1e9)))
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Any:
+        self.due, self._callback = self.now + delay, callback
+        return SimpleNamespace(cancel=lambda: setattr(self, "due", None))
+
+    def stopped_ns(self) -> int:
+        return int(self.stopped * 1e9)
+
+    def wake(self, late: float = 0.0) -> None:
+        assert self.due is not None
+        self.now, self.due = self.due + late, None
+        self._callback()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+@pytest.fixture
+def calls(clock: Clock) -> list[float]:
+    """When the limit of five seconds was raised."""
+    return []
+
+
+@pytest.fixture
+def timer(clock: Clock, calls: list[float]) -> SoftTimer:
+    fake: Any = clock
+    return SoftTimer(fake, fake, 5.0, lambda: calls.append(clock.now))
+
+
+@pytest.mark.parametrize("late", [0.0, 0.9])
+@pytest.mark.usefixtures("timer")
+def test_the_timer_of_a_limit_acts_when_it_is_due(clock: Clock, calls: list[float], late: float) -> None:
+    clock.wake(late)
+    assert calls == [1005.0 + late]
+
+
+@pytest.mark.usefixtures("timer")
+def test_time_in_which_the_worker_was_stopped_does_not_count(clock: Clock, calls: list[float]) -> None:
+    clock.stopped = 60.0
+    clock.wake(59.0)
+    assert not calls and clock.due == pytest.approx(1065.0)
+    clock.wake()
+    assert calls == [pytest.approx(1065.0)]
+
+
+@pytest.mark.usefixtures("timer")
+def test_a_late_timer_lets_the_master_speak_first(clock: Clock, calls: list[float]) -> None:
+    clock.wake(59.0)
+    assert not calls
+    clock.stopped = 60.0
+    clock.wake()
+    assert not calls and clock.due == pytest.approx(1065.0)
+    clock.wake()
+    assert calls == [pytest.approx(1065.0)]
+
+
+@pytest.mark.usefixtures("timer")
+def test_a_child_kept_from_its_loop_alone_raises_the_limit_after_all(clock: Clock, calls: list[float]) -> None:
+    clock.wake(59.0)
+    clock.wake(3.0)
+    assert len(calls) == 1 and clock.due is None
+
+
+def test_what_ended_needs_no_timer(timer: SoftTimer, clock: Clock) -> None:
+    timer.cancel()
+    assert clock.due is None

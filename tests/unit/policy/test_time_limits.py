@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turbo.policy.time_limits import LONGEST, effective
+from turbo.policy.time_limits import GRACE_NS, LONGEST, TICK_NS, RunningClock, effective, not_run, on_arrival
+
+#: Nanoseconds.
+SECOND = 1_000_000_000
 
 
 @pytest.mark.row("PL8")
@@ -45,3 +48,63 @@ def test_whatever_a_header_says_the_limit_is_none_or_fits_a_clock(
 ) -> None:
     limit = effective(header, task, worker)
     assert limit is None or 0 < limit <= LONGEST
+
+
+@pytest.mark.parametrize(
+    ("asked", "elapsed", "late_before", "lost"),
+    [
+        (SECOND, SECOND, False, 0),
+        (SECOND, 2 * SECOND, False, 0),  # a loaded machine
+        (SECOND, 2 * SECOND + 1, False, 2 * SECOND + 1),
+        (0, 9 * SECOND, False, 9 * SECOND),
+        # Half a second before its limit a task was stopped for a minute: the half is not taken from it.
+        (SECOND // 2, 60 * SECOND, False, 60 * SECOND),
+        (SECOND // 2, 60 * SECOND, True, 60 * SECOND - SECOND // 2),
+        (SECOND, 2 * SECOND, True, 0),
+    ],
+)
+def test_time_between_timers_that_counts_for_no_limit(asked: int, elapsed: int, late_before: bool, lost: int) -> None:
+    assert not_run(asked, elapsed, late_before=late_before) == lost
+
+
+def test_an_old_start_was_told_before_a_stop() -> None:
+    assert on_arrival(GRACE_NS) == 0
+    assert on_arrival(GRACE_NS + 1) == GRACE_NS + 1
+
+
+def test_the_running_clock_leaves_out_a_stop_once() -> None:
+    clock = RunningClock()
+    assert clock.look(100 * SECOND) == 0, "no timer was asked for"
+    clock.ask(100 * SECOND, SECOND)
+    assert clock.look(100 * SECOND + 5) == 0
+    assert clock.look(130 * SECOND) == 30 * SECOND
+    assert clock.look(130 * SECOND) == 0
+    assert clock.stopped == 30 * SECOND
+    clock.ask(130 * SECOND, SECOND)
+    assert clock.look(131 * SECOND) == 0
+    # The timer was in time: the next late one counts whole again.
+    clock.ask(131 * SECOND, SECOND)
+    assert clock.look(134 * SECOND) == 3 * SECOND
+
+
+def test_a_timer_that_comes_a_little_early_is_in_time() -> None:
+    clock = RunningClock()
+    clock.ask(0, SECOND)
+    assert clock.look(9 * SECOND) == 9 * SECOND
+    clock.ask(9 * SECOND, SECOND)
+    assert clock.look(10 * SECOND - 500_000) == 0
+    clock.ask(10 * SECOND, SECOND)
+    assert clock.look(19 * SECOND) == 9 * SECOND
+
+
+@given(late=st.lists(st.integers(0, 10 * SECOND), min_size=60, max_size=60))
+def test_the_clock_goes_on_however_late_its_timers_are(late: list[int]) -> None:
+    clock, now, ran = RunningClock(), 0, 0
+    for index, by in enumerate(late):
+        clock.ask(now, TICK_NS)
+        now += TICK_NS + by
+        clock.look(now)
+        assert ran <= now - clock.stopped, "it never goes back"
+        ran = now - clock.stopped
+        assert ran >= (index - 1) // 2 * TICK_NS
+        assert ran <= (index + 1) * (TICK_NS + GRACE_NS)

@@ -410,6 +410,14 @@ def test_the_childs_mapping_of_its_tasks_is_read_only(links):
         child._mappings[0][0] = 1
 
 
+def test_the_page_adds_up_for_how_long_the_worker_was_stopped(links):
+    master, child = links
+    assert child.page.stopped_ns() == 0
+    master.page.add_stopped(5)
+    master.page.add_stopped(7)
+    assert child.page.stopped_ns() == 12
+
+
 def test_page_groups_are_read_whole_or_not_at_all(links):
     master, child = links
     assert master.page.running() is None
