@@ -16,6 +16,7 @@ from turbo.amqp.topology import Queue
 from turbo.amqp.url import parse_broker_url
 from turbo.exceptions import OperationalError
 from turbo.policy.publish_retry import PublishRetry
+from turbo.protocol.properties import Properties, encode_header
 
 
 class Broker:
@@ -75,10 +76,14 @@ def send(pipeline: Pipeline, header: bytes, **options: Any) -> None:
 
 
 def test_a_returned_message_is_noticed_wherever_the_stream_is_cut(pipeline: Pipeline, broker: Broker) -> None:
-    method, content = returned(b"fourth")
+    # The broker's answer is matched by what its header says, so these are real ones.
+    first, second, third, fourth = (
+        encode_header(Properties(correlation_id=name), len(b"body")) for name in ("first", "second", "third", "fourth")
+    )
+    method, content = returned(fourth)
     # With four on their way the confirms up to the third are waited for: what comes behind is left as it is.
     broker.pieces += [acknowledged(1) + acknowledged(2) + acknowledged(3) + method, content + acknowledged(4)]
-    for header in (b"first", b"second", b"third", b"fourth"):
+    for header in (first, second, third, fourth):
         send(pipeline, header)
     with pytest.raises(OperationalError, match="NO_ROUTE"):
         pipeline.finish()
