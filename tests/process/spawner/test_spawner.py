@@ -125,12 +125,16 @@ def test_child_has_its_descriptors_and_the_apps_files_only():
         assert len(rest) - len(files) == 1 + 3 + 2 + 3, rest
         # Nobody but this process holds the ends whose closing means its death.
         lifeline = os.readlink(f"/proc/self/fd/{it.spawner._lifeline_fd}")
+        channel_of_spawner = os.readlink(f"/proc/self/fd/{it.spawner.fileno()}")
         for pid in (it.spawner.pid, it.reports[0].pid):
             for fd in os.listdir(f"/proc/{pid}/fd"):
-                what = os.readlink(f"/proc/{pid}/fd/{fd}")
-                flags = int(Path(f"/proc/{pid}/fdinfo/{fd}").read_text().split()[3], 8)
+                try:
+                    what = os.readlink(f"/proc/{pid}/fd/{fd}")
+                    flags = int(Path(f"/proc/{pid}/fdinfo/{fd}").read_text().split()[3], 8)
+                except FileNotFoundError:
+                    continue  # open for a moment only, as for a look into /proc, and closed since it was listed
                 assert what != lifeline or flags & os.O_ACCMODE == os.O_RDONLY
-                assert what != os.readlink(f"/proc/self/fd/{it.spawner.fileno()}")
+                assert what != channel_of_spawner
     os.close(read_fd)
     os.close(write_fd)
 
