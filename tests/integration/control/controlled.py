@@ -18,6 +18,8 @@ else:
 app = Celery("controlled", broker=os.environ.get("CONTROLLED_BROKER"), backend=os.environ.get("CONTROLLED_BACKEND"))
 app.conf.broker_connection_retry_on_startup = True
 app.conf.worker_redirect_stdouts = False
+# What is due in an hour is held here, where it can be asked for and revoked, and not parked in the broker.
+app.conf.worker_eta_park_after = 86_400.0
 told: list[str] = []
 
 
