@@ -116,7 +116,8 @@ class Chords:
             values = self._collected(counter, part.group_id)
         except _BrokenError as broken:
             logger.error("Chord %s fails: %s", part.group_id, broken.error)
-            return self._break(counter, part, body, broken.error, broken.heard)
+            error = broken.error.with_traceback(broken.__traceback__)
+            return self._break(counter, part, body, error, broken.heard)
         except (TurboError, ValueError) as error:
             logger.exception("What the parts of chord %s gave cannot be read", part.group_id)
             return self._break(counter, part, body, ChordError(f"Join error: {error!r}"))

@@ -40,7 +40,7 @@ app.conf.update(
 LATE = {"acks_late": True, "reject_on_worker_lost": True}
 
 
-@app.task(bind=True, name="long", **LATE)
+@app.task(bind=True, name="long", shared=False, **LATE)
 def long(self: Task, seconds: float) -> None:
     """Takes its time, and is acknowledged when it has ended."""
     record("start", self.request.id)
@@ -48,7 +48,7 @@ def long(self: Task, seconds: float) -> None:
     record("end", self.request.id)
 
 
-@app.task(bind=True, name="failing", acks_late=True, acks_on_failure_or_timeout=False)
+@app.task(bind=True, name="failing", shared=False, acks_late=True, acks_on_failure_or_timeout=False)
 def failing(self: Task, seconds: float) -> None:
     """Fails after its time; its message is rejected then."""
     record("start", self.request.id)
@@ -56,7 +56,7 @@ def failing(self: Task, seconds: float) -> None:
     raise ValueError("after all")
 
 
-@app.task(bind=True, name="note")
+@app.task(bind=True, name="note", shared=False)
 def note(self: Task) -> None:
     """Leaves a trace with the origin of its message."""
     record("start", self.request.id)

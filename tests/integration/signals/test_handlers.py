@@ -76,7 +76,7 @@ def test_neither(quiet: Scene) -> None:
     after = quiet.send("act")
     quiet.wait(after, "after_return")
     quiet.worker.wait_for_line(rf"Task act\[{ignored}\] ignored")
-    quiet.worker.wait_for_line(rf"Task act\[{rejected}\] rejected")
+    quiet.worker.wait_for_line(rf"Task act\[{rejected}\] reject requeue=False: 'unwanted': its message is rejected")
     assert quiet.names(ignored) == quiet.names(rejected) == ["before_start", "body"]
     # The master stores what a task stores of its own, a moment after the task has gone on.
     wait_until("the state set by hand", lambda: quiet.state(ignored) == ("SUCCESS", "by hand"), 10)

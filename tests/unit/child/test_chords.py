@@ -28,6 +28,7 @@ class Store:
         self.gave: dict[str, dict[str, tuple[str, Any]]] = {}
         self.structures: dict[str, Any] = {}
         self.failures: dict[str, str] = {}
+        self.traces: dict[str, str | None] = {}
         self.closed: list[str] = []
         self.given_up: list[str] = []
         self.away = 0
@@ -65,6 +66,7 @@ class Store:
     def store_result(self, task_id: str, result: object, state: str, trace: str | None, request: object = None) -> None:
         assert state == states.FAILURE
         self.failures[task_id] = f"{type(result).__name__}: {result}"
+        self.traces[task_id] = trace
 
     def wait_for(self, task_id: str, timeout: float) -> dict[str, Any]:
         return {"status": "SUCCESS", "result": f"{task_id} as stored"}
@@ -227,6 +229,8 @@ class TestBroken:
         scene.body = call("celery.group", kind="group", kwargs={"tasks": members}, task_id="group")
         self.break_it(scene, link_error=[call("note"), call("told")])
         assert scene.store.failures == dict.fromkeys(("group", "m0", "m1"), "ValueError: wrong")
+        for member in ("m0", "m1"):
+            assert str(scene.store.traces[member]).startswith("Traceback (most recent call last):\n")
         assert sorted(scene.sent) == [("note", ["m0"]), ("note", ["m1"]), ("told", ["m0"]), ("told", ["m1"])]
 
     def test_of_a_body_that_is_a_chain_each_step_fails(self, scene: Scene) -> None:
