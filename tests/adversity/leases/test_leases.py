@@ -94,6 +94,7 @@ def test_a_leased_task_comes_back_at_once_when_its_worker_is_killed(
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.parametrize(("kind", "framework"), [("classic", "celery"), ("quorum", "turbo")])
 def test_a_rejected_task_on_a_lease_is_dead_lettered_by_its_own_queue(
     make_worker: MakeWorker, oracle: Oracle, impatient: RabbitMQ, vhost: str, framework: str
 ) -> None:
@@ -113,13 +114,8 @@ def test_a_rejected_task_on_a_lease_is_dead_lettered_by_its_own_queue(
     oracle.check_started_once([identifier])
 
 
-@pytest.fixture(params=["turbo", "celery"])
-def framework(request: pytest.FixtureRequest) -> str:
-    """Whose app it is."""
-    return str(request.param)
-
-
 @pytest.mark.timeout(120)
+@pytest.mark.parametrize("kind", ["classic"])
 def test_leased_tasks_let_nothing_in_to_wait_behind_them(
     make_worker: MakeWorker, oracle: Oracle, impatient: RabbitMQ, vhost: str
 ) -> None:
@@ -137,6 +133,7 @@ def test_leased_tasks_let_nothing_in_to_wait_behind_them(
 
 
 @pytest.mark.timeout(900 if TORTURE else 200)
+@pytest.mark.parametrize("kind", ["classic", "quorum"] if TORTURE else ["quorum"])
 def test_what_is_killed_comes_back_and_nothing_else_is_repeated(
     make_worker: MakeWorker, oracle: Oracle, impatient: RabbitMQ, vhost: str
 ) -> None:
