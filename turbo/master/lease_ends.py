@@ -56,6 +56,9 @@ class LeaseEnds:
 
         def published(result: Published) -> None:
             self.returning.discard((epoch, tag))
+            session = self._link.session
+            if session is None or session.epoch != epoch:
+                return  # the copy went back with its session
             if result is Published.CONFIRMED:
                 self._link.ack(epoch, tag)
                 return
