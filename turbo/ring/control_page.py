@@ -138,7 +138,7 @@ class ChildPage:
         self._words[W_BEGUN] = seq
 
     def begin_coroutine(self, seq: int) -> None:
-        """The same for a coroutine."""
+        """Say that the body of a coroutine is entered with the next step; functions may begin meanwhile."""
         self._words[W_COROUTINE_BEGUN] = seq
 
     def end_body(self, seq: int, *, coroutine: bool) -> None:
