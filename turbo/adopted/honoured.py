@@ -70,23 +70,6 @@ _DIFFERENT: Final[dict[str, Honour]] = {
 }
 
 
-#: Values beside the default that ask for nothing which turbo does not do anyway.
-_HARMLESS: Final[dict[str, tuple[object, ...]]] = {
-    "worker_pool": ("prefork", "processes", "celery.concurrency.prefork:TaskPool"),
-    "worker_disable_rate_limits": (True,),
-    "worker_enable_prefetch_count_reduction": (False,),
-    "worker_pool_putlocks": (False,),
-}
-
-
-def is_missed(name: str, value: object) -> bool:
-    """Whether ``value`` of a setting that nobody carries out, or that is refused, asks for more than there is."""
-    setting = SETTINGS[name]
-    if value is None or value == setting.default:
-        return False
-    return value not in setting.harmless and value not in _HARMLESS.get(name, ())
-
-
 def honour(name: str) -> Honour:
     """Who carries out the setting ``name``. Raises KeyError for one that turbo has never heard of."""
     setting = SETTINGS[name]

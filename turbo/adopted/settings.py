@@ -42,7 +42,7 @@ class AdoptedSettings(Settings):
         for name in honoured.celerys():
             honour = honoured.honour(name)
             # What Celery's code reads is Celery's to judge, also whether the value is of the right type.
-            if not honour.reason or not self.is_set(name) or not honoured.is_missed(name, self[name]):
+            if not honour.reason or not self.is_set(name) or not SETTINGS[name].is_missed(self[name]):
                 continue
             if honour.by is honoured.By.REFUSED:
                 refused.append(f"{name}={self[name]!r} is not supported: {honour.reason}")

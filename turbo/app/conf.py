@@ -299,11 +299,11 @@ class Settings(MutableMapping[str, Any]):
             except ImproperlyConfigured as exc:
                 errors.append(str(exc))
                 continue
-            if setting.status is Status.WORKS or not value or value == setting.default:
+            if setting.status is Status.WORKS or not setting.is_missed(value):
                 continue
             if setting.status is Status.ACCEPTED:
                 warnings.append(f"{name} has no effect: {setting.reason}")
-            elif value not in setting.harmless:
+            else:
                 errors.append(f"{name}={_censor(name, value)!r} is not supported: {setting.reason}")
         if errors:
             raise ImproperlyConfigured("; ".join(errors))

@@ -33,8 +33,8 @@ class Setting:
     """One setting. ``kind`` names its type: bool int float string bytes list tuple dict any.
 
     ``old_names`` are the upper-case names of the past, ``env`` an environment variable that wins over every
-    other source, ``cli`` the option of the command that wins over that, ``harmless`` the values that a refused setting
-    may have all the same.
+    other source, ``cli`` the option of the command that wins over that, ``harmless`` the values of a setting that does
+    not work which ask for nothing that turbo does not do anyway.
     """
 
     name: str
@@ -47,6 +47,15 @@ class Setting:
     env: str | None = None
     harmless: tuple[object, ...] = ()
     cli: str | None = None
+
+    def is_missed(self, value: object) -> bool:
+        """Whether ``value``, of a setting that does not work, asks for something that turbo does not do.
+
+        Values that are all off are one, but a number is no None: it may be a limit where there was none.
+        """
+        if value == self.default or value in self.harmless:
+            return False
+        return bool(value or self.default) or (self.default is None and self.kind in ("int", "float"))
 
     def convert(self, value: object) -> object:
         """Return ``value`` as this setting's type; text (from the environment, say) is parsed.
@@ -163,10 +172,18 @@ def works(
 
 
 def accepted(
-    name: str, kind: str, default: object, doc: str, reason: str, *, old: str | None = None, cli: str | None = None
+    name: str,
+    kind: str,
+    default: object,
+    doc: str,
+    reason: str,
+    *,
+    old: str | None = None,
+    cli: str | None = None,
+    harmless: tuple[object, ...] = (),
 ) -> Setting:
-    """Declare a setting that is read and has no effect, for ``reason``."""
-    return Setting(name, kind, default, doc, Status.ACCEPTED, reason, _old(name, old), cli=cli)
+    """Declare a setting that is read and has no effect, for ``reason``; named at start unless harmless."""
+    return Setting(name, kind, default, doc, Status.ACCEPTED, reason, _old(name, old), harmless=harmless, cli=cli)
 
 
 def refused(

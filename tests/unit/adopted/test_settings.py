@@ -92,6 +92,19 @@ def test_what_somebody_honours_is_not_named(name: str) -> None:
     assert name not in warned(**{name: other_than_default(name)})
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("worker_detect_quorum_queues", None), ("worker_lost_wait", 0), ("worker_autoscaler", ""), ("worker_pool", None)],
+)
+def test_what_nobody_honours_is_named_also_when_it_is_off(name: str, value: object) -> None:
+    assert f"{name} (" in warned(**{name: value})
+
+
+@pytest.mark.parametrize("off", [None, False, ""])
+def test_what_is_off_by_default_may_be_off_in_other_words(off: object) -> None:
+    assert warned(worker_pool_restarts=off, worker_agent=off, worker_timer=off) == ""
+
+
 def test_a_way_to_log_in_that_turbo_has_not_is_refused() -> None:
     assert warned(broker_login_method="AMQPLAIN") == ""
     with pytest.raises(ImproperlyConfigured, match="broker_login_method='EXTERNAL'"):

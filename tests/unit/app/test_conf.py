@@ -167,7 +167,38 @@ class TestCheckSupported:
             conf.check_supported()
 
     @pytest.mark.parametrize(
-        "setting", [{"worker_pool": "prefork"}, {"task_protocol": 2}, {"broker_transport": "amqp"}]
+        ("name", "value"),
+        [
+            ("worker_detect_quorum_queues", False),
+            ("worker_detect_quorum_queues", None),
+            ("worker_lost_wait", 0),
+            ("worker_autoscaler", None),
+            ("result_failure_expires", 0),
+        ],
+    )
+    def test_settings_without_effect_warn_also_when_they_are_off(self, name: str, value: object) -> None:
+        (warning,) = Settings({name: value}).check_supported()
+        assert warning.startswith(f"{name} has no effect: ")
+
+    @pytest.mark.parametrize(("name", "value"), [("task_protocol", 0), ("worker_pool", None), ("worker_consumer", "")])
+    def test_settings_are_refused_also_when_they_are_off(self, name: str, value: object) -> None:
+        with pytest.raises(ImproperlyConfigured, match=f"^{name}={value!r} is not supported: "):
+            Settings({name: value}).check_supported()
+
+    @pytest.mark.parametrize("off", [None, False, 0, ""])
+    def test_what_is_off_by_default_may_be_off_in_other_words(self, off: object) -> None:
+        settings = {"worker_pool_restarts": off, "security_key": off, "worker_agent": off, "s3_bucket": off}
+        assert Settings(settings).check_supported() == []
+
+    @pytest.mark.parametrize(
+        "setting",
+        [
+            {"worker_pool": "prefork"},
+            {"task_protocol": 2},
+            {"broker_transport": "amqp"},
+            {"worker_enable_prefetch_count_reduction": False, "worker_pool_putlocks": False},
+            {"worker_disable_rate_limits": True},
+        ],
     )
     def test_harmless_values_pass(self, setting: dict[str, object]) -> None:
         assert Settings(setting).check_supported() == []
