@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
-from concurrent import futures
+from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
 
 from tests.integration.adopted.place import READY, Place
@@ -96,22 +97,20 @@ def shared():
 '''
 
 
-class Echo(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no types
-    """Answers every call with what it was sent."""
-
-    def service(self, _details: Any) -> Any:
-        return grpc.unary_unary_rpc_method_handler(lambda request, _context: request)
-
-
 @pytest.fixture
 def echo() -> Iterator[str]:
     """The address of a gRPC server."""
-    server = grpc.server(futures.ThreadPoolExecutor(4))
-    server.add_generic_rpc_handlers((Echo(),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    yield f"127.0.0.1:{port}"
-    server.stop(None).wait()
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.integration.processes.echo_server"],
+        cwd=Path(__file__).parents[3],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdin is not None and server.stdout is not None
+        yield server.stdout.readline().strip()
+        server.stdin.close()
+        assert server.wait(20) == 0
 
 
 @pytest.mark.row("PL23")
