@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 from pathlib import Path
 
@@ -21,6 +22,7 @@ _coverage = unit_coverage.begin()  # before the fixtures import anything of turb
 pytest_plugins = ["tests.harness.fixtures"]
 
 _UNIT = Path(__file__).parent / "unit"
+_PACKAGE = Path(__file__).parents[1] / "turbo"
 _LANE = pytest.StashKey[broker_lanes.Lane]()
 #: Fixture and the package whose program it starts or names.
 _SERVERS = {
@@ -70,7 +72,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Install all before the processes of pytest-xdist start: they would get in each other's way."""
+    """Compile turbo, and install all before the processes of pytest-xdist start: they would get in each other's way.
+
+    Each of the hundreds of workers that the tests start would compile it again where Python may write no bytecode.
+    """
+    if not hasattr(session.config, "workerinput") and not session.config.option.collectonly:
+        compileall.compile_dir(_PACKAGE, quiet=2, workers=0)
     if session.config.option.numprocesses:
         for package in _SERVERS.values():
             require(package)
