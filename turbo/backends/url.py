@@ -7,6 +7,7 @@ dialect is Celery's: ``redis://[[user]:password@]host[:port]/db?option=value``, 
 
 from __future__ import annotations
 
+import difflib
 import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -112,7 +113,8 @@ def scheme_of(url: str) -> str:
 def store_kind(url: str | None) -> str:
     """Return ``"redis"``, ``"rpc"`` or ``"disabled"`` for a ``result_backend``.
 
-    None and the empty string mean disabled. Raises ``ImproperlyConfigured`` naming the scheme of any other.
+    None and the empty string mean disabled. Raises ``ImproperlyConfigured`` naming the scheme of any other, and a known
+    one that it is near to.
     """
     if not url:
         return "disabled"
@@ -120,7 +122,12 @@ def store_kind(url: str | None) -> str:
     kind = KINDS.get(scheme)
     if kind is not None:
         return kind
-    why = _REFUSED.get(scheme, f"turbo knows {', '.join(sorted(set(KINDS.values())))}")
+    why = _REFUSED.get(scheme)
+    if why is None:
+        why = f"turbo knows {', '.join(sorted(set(KINDS.values())))}"
+        near = difflib.get_close_matches(scheme, [*KINDS, *_REFUSED], 1)
+        if near:
+            why += f"; did you mean {near[0]!r}?"
     raise ImproperlyConfigured(f"result_backend {scheme!r} cannot be used: {why}")
 
 

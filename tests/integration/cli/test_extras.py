@@ -62,6 +62,7 @@ def _run(
             {"task_compression": "gzpi"},
             r"task_compression names an unknown .*: 'gzpi'; did you mean 'gzip'",
         ),
+        ([], {"backend": "reddis://h"}, r"result_backend 'reddis' cannot be used: .*; did you mean 'redis'\?"),
     ],
 )
 def test_a_worker_does_not_start_without_what_it_needs(
@@ -98,6 +99,7 @@ def test_nor_does_one_of_a_celery_app(
         (["redis"], {"backend": REDIS}, "results in Redis need redis: pip install"),
         (["yaml"], {"task_serializer": "yaml"}, "YAML messages need PyYAML"),
         (["brotli"], {"task_compression": "brotli"}, "compression 'brotli' needs"),
+        ([], {"backend": "reddis://h"}, "result_backend 'reddis' cannot be used: "),
     ],
 )
 def test_a_client_sends_nothing_that_it_could_not_read_the_result_of(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 
 import pytest
 
 from tests.unit.backends.store_contract import FakeOutbox
+from turbo.app.conf import Settings
 from turbo.backends.disabled import DisabledStore
+from turbo.backends.reader import open_reader
 from turbo.backends.redis_store import RedisStore
 from turbo.backends.registry import open_store, store_settings
 from turbo.backends.rpc_store import RpcStore
@@ -106,6 +109,18 @@ def test_other_stores_are_refused_by_name(scheme: str) -> None:
         open_store(f"{scheme}://user:hush@h", StoreSettings())
     assert scheme in str(caught.value)
     assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "near"),
+    [("reddis", "redis"), ("rediss+foo", "rediss"), ("rcp", "rpc"), ("redis+sentinal", "redis+sentinel")],
+)
+def test_an_unknown_store_is_told_of_a_known_one_near_to_it(scheme: str, near: str) -> None:
+    text = f"result_backend '{re.escape(scheme)}' cannot be used: .*; did you mean '{re.escape(near)}'\\?$"
+    with pytest.raises(ImproperlyConfigured, match=text):
+        open_store(f"{scheme}://user:hush@h", StoreSettings())
+    with pytest.raises(ImproperlyConfigured, match=text):
+        open_reader(Settings({"result_backend": f"{scheme}://user:hush@h"}), lambda: "")
 
 
 def test_open_store() -> None:
