@@ -10,6 +10,8 @@ import fnmatch
 import re
 from typing import TYPE_CHECKING, Any
 
+from turbo.protocol.ids import text_ids
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -105,7 +107,7 @@ class Inspect:
         """What has become of these tasks, in the workers that know them."""
         if len(ids) == 1 and isinstance(ids[0], (list, tuple)):
             ids = tuple(ids[0])
-        return self._ask("query_task", ids=ids)
+        return self._ask("query_task", ids=text_ids(ids))
 
     def conf(self, with_defaults: bool = False) -> Any:
         """The settings."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from turbo.backends.redis_wire import lifetime
 from turbo.exceptions import DecodeError, OperationalError
 from turbo.protocol.content import decode, encode
+from turbo.protocol.ids import text_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -207,7 +208,7 @@ class RedisChords:
     # -- inside ----------------------------------------------------------------------------------------------
 
     def _key(self, group_id: str, end: str = "") -> str:
-        return f"{self._prefix}{group_id}{end}"
+        return f"{self._prefix}{text_id(group_id)}{end}"
 
     def _write(self, group_id: str, structure: object, seconds: int) -> None:
         document = encode({"result": structure}, self._settings.serializer)[0]

@@ -22,6 +22,7 @@ from turbo.amqp.topology import Queue, queue_arguments
 from turbo.backends.reading import Meta, ReaderSettings, decode_meta, pending
 from turbo.exceptions import ImproperlyConfigured, SerializationError, TimeoutError
 from turbo.protocol.compression import decompress
+from turbo.protocol.ids import text_id
 from turbo.states import READY_STATES
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class RpcReader:
 
     def get_task_meta(self, task_id: str) -> Meta:
         """Return the newest document that has arrived, PENDING when there is none."""
+        task_id = text_id(task_id)
         if (meta := self._newest(task_id)) is not None and meta["status"] in READY_STATES:
             return meta
         self._consume(_SETTLE)
@@ -90,6 +92,7 @@ class RpcReader:
         on_message: Callable[[Meta], object] | None = None,
     ) -> Meta:
         """Return the document once its state is final. Raises ``TimeoutError``."""
+        task_id = text_id(task_id)
         deadline = None if timeout is None else time.monotonic() + timeout
         if on_message is not None:
             with self._arrived:
@@ -122,6 +125,7 @@ class RpcReader:
 
     def watch(self, task_id: str, found: Callable[[Meta], object]) -> Callable[[], None]:
         """Call ``found`` once with the final document, from the consumer's thread or at once."""
+        task_id = text_id(task_id)
         told = threading.Event()
 
         def arrived(meta: Meta) -> None:
@@ -149,7 +153,7 @@ class RpcReader:
     def forget(self, task_id: str) -> None:
         """Drop what has arrived; nothing is stored elsewhere."""
         with self._arrived:
-            self._documents.pop(task_id, None)
+            self._documents.pop(text_id(task_id), None)
 
     def store_result(
         self, task_id: str, result: object, state: str, traceback: str | None = None, request: Any = None

@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from turbo.control.registry import NO_REPLY
+from turbo.protocol.ids import text_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -99,7 +100,8 @@ class InspectCommands:
 
     async def query_task(self, ids: str | Sequence[str], **_: Any) -> dict[str, tuple[str, dict[str, Any] | None]]:
         """State and row of each of these tasks that is here."""
-        wanted = {ids} if isinstance(ids, str) else set(ids)
+        named = text_ids(ids)
+        wanted = {named} if isinstance(named, str) else set(named)
         id_of = self._parts.revoking.id_of
         view, found = self._view, {}
         looked = 0

@@ -33,7 +33,7 @@ class Chord:
         )
         self.sent: list[Any] = []
         self.celery.amqp._retry_publish = lambda _send, values: self.sent.append(values)
-        self.ours.set_size(self.group, 3)
+        self.ours.set_size(uuid.UUID(self.group), 3)  # type: ignore[arg-type]
 
     def part(self, index: int | None, task_id: str = "") -> Part:
         return Part(task_id or f"part-{index}", self.group, index)

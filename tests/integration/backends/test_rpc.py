@@ -181,6 +181,27 @@ def test_we_read_replies(amqp_url: str, theirs: celery.Celery, ours: App) -> Non
         AsyncResult("never", app=ours).get(timeout=0.1)
 
 
+def test_the_readers_own_methods_take_ids_of_other_kinds(amqp_url: str, theirs: celery.Celery, ours: App) -> None:
+    reader, task_id = ours.backend, uuid.uuid4()
+    queue = reader.reply_queue(reader._reply_to())
+    declare_ours(theirs, queue)
+    told: list[Any] = []
+    messages: list[Any] = []
+    reader.watch(task_id, told.append)  # type: ignore[arg-type]
+    waiter = threading.Thread(
+        target=lambda: told.append(reader.wait_for(task_id, timeout=20, on_message=messages.append))  # type: ignore[arg-type]
+    )
+    waiter.start()
+    wait_until("both wait", lambda: len(reader._watchers.get(str(task_id), ())) == 2, 20)
+    send_reply(amqp_url, queue, str(task_id), "SUCCESS", 42)
+    waiter.join(20)
+    assert [meta["result"] for meta in (*told, *messages)] == [42, 42, 42]
+    assert reader.get_task_meta(task_id)["result"] == 42  # type: ignore[arg-type]
+    assert not reader._watchers
+    reader.forget(task_id)  # type: ignore[arg-type]
+    assert reader.get_task_meta(task_id)["status"] == "PENDING"  # type: ignore[arg-type]
+
+
 def test_a_forked_client_starts_anew(ours: App) -> None:
     assert AsyncResult("nothing", app=ours).state == "PENDING"
     assert ours.backend._consumer is not None

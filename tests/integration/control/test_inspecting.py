@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import uuid
 from datetime import datetime
 from typing import Any
 
@@ -99,7 +100,7 @@ def test_what_waits_for_its_time_is_scheduled(post: Post) -> None:
     assert rows[0]["request"]["args"] == [1]
     # too much to decode for a row: what its sender wrote of it
     assert isinstance(rows[1]["request"]["args"], str)
-    assert post.ask("query_task", ids=[first])[first][0] == "scheduled"
+    assert post.ask("query_task", ids=[uuid.UUID(first)])[first][0] == "scheduled"
     assert post.ask("revoke", task_id=[first, later])
     wait_until("none is held", lambda: post.ask("scheduled") == [], 30)
 

@@ -141,5 +141,9 @@ class TestIds:
         app.control.terminate([given, "b"])
         app.AsyncResult(given).revoke()
         assert asked == [text, [text, "b"], text]
+        monkeypatch.setattr(type(app.control), "broadcast", lambda _self, *args, **_: asked.append(args[1]["ids"]))
+        app.control.inspect().query_task(given, "b")
+        app.control.inspect().query_task([given])
+        assert asked[3:] == [[text, "b"], [text]]
         assert _ids([given, "b"]) == {text, "b"}
         assert Context(id=text).id == text
