@@ -26,7 +26,7 @@ from turbo.policy.restarts import reconnect_delay
 from turbo.protocol.content import encode
 from turbo.protocol.faults import to_wire
 from turbo.protocol.ids import text_id
-from turbo.protocol.result_meta import build_meta
+from turbo.protocol.result_meta import build_meta, stored_form
 from turbo.states import READY_STATES
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class RedisReader:
             result = to_wire(result)
         done = datetime.now(UTC).isoformat() if state in READY_STATES else None
         meta = build_meta(
-            text_id(task_id), state, result, traceback, date_done=done,
+            text_id(task_id), state, stored_form(result, self._settings.serializer), traceback, date_done=done,
             children=[child.as_tuple() for child in getattr(request, "children", None) or ()],
             group_id=getattr(request, "group", None), parent_id=getattr(request, "parent_id", None),
         )  # fmt: skip

@@ -16,7 +16,6 @@ from turbo.exceptions import EncodeError
 from turbo.protocol import result_meta
 from turbo.protocol.faults import to_wire
 from turbo.protocol.saferepr import saferepr
-from turbo.result import AsyncResult, GroupResult
 from turbo.ring import frames
 
 if TYPE_CHECKING:
@@ -32,11 +31,6 @@ logger = logging.getLogger(__name__)
 def ignored(message: TaskMessage, plan: Plan) -> bool:
     """Whether the result is to be thrown away: the message's word counts before the task's."""
     return plan.ignore_result if message.ignore_result is None else message.ignore_result
-
-
-def handle_form(result: object) -> tuple[Any, Any] | None:
-    """The form in which the handle of a call or group is stored; None for what is none."""
-    return result.as_tuple() if isinstance(result, (AsyncResult, GroupResult)) else None
 
 
 class Documents:

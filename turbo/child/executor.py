@@ -19,7 +19,7 @@ from turbo.child import followups, hearers
 from turbo.child.acceptance import Acceptance
 from turbo.child.chords import Chords
 from turbo.child.coroutines import Coroutines
-from turbo.child.documents import Documents, handle_form, ignored
+from turbo.child.documents import Documents, ignored
 from turbo.child.done import DoneRecords
 from turbo.child.duplicates import Duplicates
 from turbo.child.endings import Endings, Run
@@ -34,6 +34,7 @@ from turbo.protocol import body as bodies
 from turbo.protocol.header_cache import HeaderCache
 from turbo.protocol.message import TaskMessage, parse
 from turbo.protocol.own_headers import REJECTED
+from turbo.protocol.result_meta import Handle
 from turbo.protocol.table import TableError
 from turbo.ring import frames
 
@@ -271,10 +272,9 @@ class NativeExecutor:
             return self._encoded(run, result)
         except EncodeError:
             # The handle of a call travels in its own form where the serializer cannot carry it.
-            form = handle_form(result)
-            if form is None:
+            if not isinstance(result, Handle):
                 raise
-            return self._encoded(run, form)
+            return self._encoded(run, result.as_tuple())
 
     def _encoded(self, run: Run, result: object) -> bytes:
         message = run.message

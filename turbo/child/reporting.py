@@ -152,7 +152,7 @@ class Reporter:
         """Store a state that the task gives itself (``update_state``)."""
         if not self._stores:
             return
-        result = to_wire(meta) if isinstance(meta, BaseException) else meta
+        result = to_wire(meta) if isinstance(meta, BaseException) else result_meta.stored_form(meta, self._serializer)
         extended = None
         if self._extended and request.id is not None:
             queue = (request.delivery_info or {}).get("routing_key")

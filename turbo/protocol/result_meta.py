@@ -14,6 +14,22 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
+class Handle:
+    """What a program holds of a call or group that was sent. Handles on results derive from it."""
+
+    def as_tuple(self) -> tuple[Any, Any]:
+        """The form in which it travels in messages and documents."""
+        raise NotImplementedError
+
+
+def stored_form(value: object, serializer: str) -> object:
+    """Return ``value`` as a document holds it: the handle of a call or group in its own form, as Celery stores it.
+
+    Pickle carries handles as they are.
+    """
+    return value.as_tuple() if isinstance(value, Handle) and serializer != "pickle" else value
+
+
 def build_meta(
     task_id: str,
     state: str,

@@ -11,6 +11,7 @@ from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Any, TextIO
 
 from turbo.exceptions import IncompleteStream
+from turbo.protocol.result_meta import Handle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,7 +66,7 @@ class DependencyGraph:
         return len(self._sent)
 
 
-class Descent:
+class Descent(Handle):
     """A handle's way down to the tasks that its task sent."""
 
     def iterdeps(self, intermediate: bool = False) -> Iterator[tuple[Any, Any]]:

@@ -14,6 +14,7 @@ import redis
 
 from tests.harness.processes import wait_until
 from tests.harness.redis_server import RedisServer
+from turbo import Turbo
 from turbo.backends import redis_client
 from turbo.backends.reading import ReaderSettings
 from turbo.backends.redis_client import RedisReader
@@ -206,6 +207,29 @@ def test_what_turbo_stores_as_a_client_celery_reads(ours: App, theirs: celery.Ce
     failed = theirs.AsyncResult(task_id)
     assert repr(failed.get(timeout=5, propagate=False)) == "KeyError('k')"
     assert failed.date_done is not None
+
+
+def test_handles_are_stored_as_celery_stores_them(redis_url: str, theirs: celery.Celery) -> None:
+    ours = Turbo("ours", broker="memory://", backend=redis_url, set_as_current=False)
+    ours.conf.update(task_always_eager=True, task_store_eager_result=True)
+    theirs.conf.update(task_always_eager=True, task_store_eager_result=True)
+    stored = []
+    for app in (ours, theirs):
+        call = app.AsyncResult("call", parent=app.AsyncResult("above"))
+        group = app.GroupResult("group", [call, app.AsyncResult("other")])
+        for handle in (call, group, app.AsyncResult("alone")):
+
+            def returning(handle: Any = handle) -> Any:
+                return handle
+
+            returned = app.task(name=f"t{len(stored)}", ignore_result=False)(returning)
+            told = returned.apply_async(task_id=new_id())
+            returned.update_state(half := new_id(), "HALF", handle)
+            app.backend.store_result(mine := new_id(), handle, "SUCCESS")
+            stored.append([theirs.backend.get_task_meta(each)["result"] for each in (told.id, half, mine)])
+    ours.backend.close()
+    assert stored[:3] == stored[3:]
+    assert stored[0] == [[["call", [["above", None], None]], None]] * 3
 
 
 def test_an_unreachable_redis_is_an_operational_error() -> None:

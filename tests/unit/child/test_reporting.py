@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from turbo.app.context import Context
 from turbo.child.reporting import Reporter
+from turbo.protocol import content
 from turbo.protocol.properties import Properties, encode_header
+from turbo.result import AsyncResult
 from turbo.ring import frames
 
 OWN = "5f6e1f2e-0000-4000-8000-000000000001"
@@ -22,10 +25,13 @@ class Link:
 
     def __init__(self) -> None:
         self.written: list[tuple[int, int]] = []
+        #: Of the record written last.
+        self.parts: Any = None
         self.signalled = 0
 
     def emit(self, kind: int, seq: int, parts: Any) -> None:
         self.written.append((kind, seq))
+        self.parts = parts
 
     def signal(self) -> None:
         self.signalled = len(self.written)
@@ -40,7 +46,7 @@ class Soft:
     unmask = mask
 
 
-def reporter(link: Link) -> Reporter:
+def reporter(link: Link, serializer: str = "json") -> Reporter:
     def declaring() -> Any:
         raise AssertionError("every queue is known")
 
@@ -49,7 +55,7 @@ def reporter(link: Link) -> Reporter:
         Soft(),  # type: ignore[arg-type]
         known_queues=frozenset(),
         declaring=declaring,
-        result_serializer="json",
+        result_serializer=serializer,
         stores=True,
     )
 
@@ -93,6 +99,18 @@ def test_the_next_attempt_waits_for_the_end_of_this_one(more: dict[str, Any]) ->
     assert link.written == [(frames.PUBLISH, 7)]
     it.release()
     assert len(link.written) == 1
+
+
+@pytest.mark.parametrize(("serializer", "stored"), [("json", [["call", None], None]), ("pickle", AsyncResult("call"))])
+def test_a_state_may_hold_the_handle_of_a_call(serializer: str, stored: object) -> None:
+    link = Link()
+    it = reporter(link, serializer)
+    it.begin(7, OWN)
+    it.store_state(OWN, "HALF", AsyncResult("call"), Context(id=OWN))
+    request = frames.unpack_store(b"".join(link.parts))
+    accepted = frozenset({request.content_type})
+    document = content.decode(request.payload, request.content_type, request.content_encoding, accepted)
+    assert document["result"] == stored
 
 
 def test_between_tasks_nothing_waits() -> None:
