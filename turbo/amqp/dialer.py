@@ -115,6 +115,19 @@ class Dialer(Generic[C]):
         #: Told that there was a connection, when the next one is wanted.
         self.on_lost: Callable[[], None] | None = None
 
+    @property
+    def places(self) -> int:
+        """How many addresses there are to try."""
+        return len(self._endpoints)
+
+    def same_places(self, other: Dialer[Any]) -> bool:
+        """Whether the other one connects to the same brokers, as the same user."""
+        return self._whereto() == other._whereto()
+
+    def _whereto(self) -> list[tuple[Any, ...]]:
+        found = [endpoint.parameters for endpoint in self._endpoints]
+        return [(each.host, each.port, each.virtual_host, each.credentials, each.ssl_options is None) for each in found]
+
     async def dial(self) -> tuple[Endpoint, C]:
         """Connect to the next address that answers. Raises only ``CancelledError``."""
         self._judge_last_connection()

@@ -64,10 +64,11 @@ class Outbox:
         endpoints = endpoints_for(
             addresses, heartbeat=heartbeat, tls=tls, name=f"{name} publisher", timeout=connection_timeout
         )
-        self._dialer: Dialer[PublishConnection] = Dialer(
+        #: Gets the connections; its hook hears of those that could not be had.
+        self.dialer: Dialer[PublishConnection] = Dialer(
             endpoints, PublishConnection.open, purpose="publishing", outages=outages, backoff=backoff
         )
-        self._outages = self._dialer.outages
+        self._outages = self.dialer.outages
         self._backoff = backoff
         self._window = window
         self._limit = limit
@@ -159,7 +160,7 @@ class Outbox:
     @property
     def last_error(self) -> str | None:
         """Why the newest attempt to connect failed; None when it did not."""
-        return self._dialer.last_error
+        return self.dialer.last_error
 
     def _flush(self, _last: bool) -> bool:
         channel = self._channel
@@ -234,7 +235,7 @@ class Outbox:
                 await asyncio.sleep(self._backoff.cap)
 
     async def _one_connection(self) -> None:
-        endpoint, connection = await self._dialer.dial()
+        endpoint, connection = await self.dialer.dial()
         logger.info("publishing to %s", endpoint.label)
         self._connection = connection
         failures = 0

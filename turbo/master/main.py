@@ -78,8 +78,7 @@ class Master:
         self.pool.on_fatal = self._die
         self.pool.on_spawner_gone = self._spawner_gone
         names = [queue.name for queue in blueprint.queues]
-        brokers = len(blueprint.read_addresses)
-        self._patience = BrokerPatience(self.link, self._options, self, addresses=brokers, queues=names)
+        self._patience = BrokerPatience(self.link, self.outbox, self._options, self, queues=names)
         self._purge = self._options.purge
         self._companions: list[Companion] = []
 
@@ -99,7 +98,6 @@ class Master:
         if self._purge:
             # Nothing may be delivered before the purge: what is prefetched is not deleted with the rest.
             await self.link.cancel_consumers()
-        await self.link.start()
         # Until the last task has ended: running tasks keep their leases while the worker stops.
         self._renewing = self._loop.create_task(supervision.keep_running("leases", self._leases.run), name="leases")
         self._tasks = [
@@ -113,8 +111,8 @@ class Master:
         return self.exit_code
 
     async def _announce(self) -> None:
-        """Log that the worker is ready once it consumes and a child serves; give up if told not to retry."""
-        if not await self._patience.wait_for_queues():
+        """Log that the worker is ready once it is connected and a child serves; give up if told not to retry."""
+        if not await self._patience.wait_for_broker():
             return
         if self._purge:
             count = await self.link.purge()
