@@ -67,6 +67,8 @@ class ConsumerTable:
         self._numbers = itertools.count(1)
         self._turn = asyncio.Lock()
         self._by_tag: dict[bytes, Consumer] = {}
+        #: Tags of those that were cancelled, until that is answered: a second time it would not be.
+        self._ending: set[bytes] = set()
         self._wanted: dict[str, _Wanted] = {}
 
     @property
@@ -108,12 +110,13 @@ class ConsumerTable:
         window = self._fixed_window if wanted.fixed else self.window
         if queue.lease:
             window = 0
-        consumer = Consumer(queue, f"turbo-{next(self._numbers)}")
-        # Known before the request leaves: deliveries may follow Consume-Ok in the same bytes.
-        self._by_tag[consumer.tag.encode()] = consumer
-        wanted.running = consumer
         if not queue.no_ack:
             await calls.limit(window if 0 <= window <= LARGEST_WINDOW else 0)
+        consumer = Consumer(queue, f"turbo-{next(self._numbers)}")
+        # Known before the request leaves: deliveries may follow Consume-Ok in the same bytes. Not known before the
+        # window is set: whoever gives up while that is answered leaves no consumer that was never asked for.
+        self._by_tag[consumer.tag.encode()] = consumer
+        wanted.running = consumer
         self.asking = queue.name
         try:
             await calls.consume(
@@ -133,11 +136,14 @@ class ConsumerTable:
         return self._timeouts.asked_for(queue, self._version, quorum=queue.quorum).consumer_arguments
 
     async def _stop(self, calls: ChannelCalls, consumer: Consumer) -> None:
-        if consumer.tag.encode() not in self._by_tag:
+        tag = consumer.tag.encode()
+        if tag not in self._by_tag or tag in self._ending:
             return
+        self._ending.add(tag)
         await calls.cancel(consumer.tag)
         # Only now: deliveries may come until Cancel-Ok, and they are as good as any.
-        self._by_tag.pop(consumer.tag.encode(), None)
+        self._by_tag.pop(tag, None)
+        self._ending.discard(tag)
 
     async def remove(self, calls: ChannelCalls, name: str) -> None:
         """Stop consuming a queue. Raises ``ChannelGone``."""
@@ -153,13 +159,14 @@ class ConsumerTable:
             self._by_tag.pop(wanted.running.tag.encode(), None)
 
     async def pause(self, calls: ChannelCalls) -> None:
-        """Stop all consumers of tasks. Raises ``ChannelGone``."""
+        """Stop all consumers of tasks, also those of changes that were given up. Raises ``ChannelGone``."""
         self.paused = True
         async with self._turn:
-            for wanted in list(self._wanted.values()):
-                consumer = wanted.running
-                if consumer is not None and not wanted.queue.always_consumed:
+            for wanted in self._wanted.values():
+                if not wanted.queue.always_consumed:
                     wanted.running = None
+            for consumer in list(self._by_tag.values()):
+                if not consumer.queue.always_consumed:
                     await self._stop(calls, consumer)
 
     async def resume(self, calls: ChannelCalls) -> None:

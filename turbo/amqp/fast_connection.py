@@ -101,6 +101,10 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
         self._watch_silence()
         self._opened_or_failed.set_result(None)
 
+    def _on_connection_workflow_done(self, conn_or_exc: Any) -> None:
+        """An attempt that was given up in the handshake ends with an error's class: pika then complains of itself."""
+        super()._on_connection_workflow_done(conn_or_exc() if isinstance(conn_or_exc, type) else conn_or_exc)
+
     def _when_open_failed(self, _connection: object, error: BaseException | str) -> None:
         reason = reason_of(error)
         if not self.lost.done():

@@ -188,7 +188,7 @@ class BrokerLink(Settler):
         self._session = session
         reason = "the worker is stopping"
         try:
-            await session.open(list(self._queues.values()), paused=self._paused)
+            await session.open(list(self._queues.values()), paused=lambda: self._paused)
             self._outages.connected("consuming")
             self._opened = True
             self._look_at_queues()

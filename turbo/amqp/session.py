@@ -106,8 +106,8 @@ class Session:
 
     # -- life
 
-    async def open(self, queues: Iterable[Queue], *, paused: bool) -> None:
-        """Open the channel, declare, consume. Raises ``ChannelGone`` when the session is lost on the way.
+    async def open(self, queues: Iterable[Queue], *, paused: Callable[[], bool]) -> None:
+        """Open the channel, declare, consume unless ``paused``. Raises ``ChannelGone`` when it is lost on the way.
 
         A queue that cannot be used is retried beside, and so is one whose consumer was refused before.
         """
@@ -115,7 +115,7 @@ class Session:
         calls = await ChannelCalls.open(self._connection, self._channel_closed)
         self._calls = calls
         self._number = self._ended.channel = calls.number
-        self._consumers.paused = paused
+        self._consumers.paused = paused()
         calls.channel.add_on_cancel_callback(self._cancelled_by_broker)
         self._connection.watch_channel(self._number, self._take_batch)
         self._up = True
