@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from turbo.policy import child_lifecycle
 from turbo.policy.child_lifecycle import ChildState
+from turbo.policy.time_limits import RunningClock
 
 if TYPE_CHECKING:
     from turbo.master.inflight import Delivery
@@ -27,6 +28,7 @@ class ChildProcess:
         "free_listed",
         "index",
         "kill_reason",
+        "leaving_clock",
         "limited",
         "link",
         "moved_ns",
@@ -69,9 +71,10 @@ class ChildProcess:
         #: Memberships in the dispatcher's two lists.
         self.free_listed = False
         self.partial_listed = False
-        #: A STOP record was staged, and when (the loop's time).
+        #: A STOP record was staged, and when (``time.monotonic_ns``); the clock leaves out what the worker stood still.
         self.stopping = False
-        self.stopping_since = 0.0
+        self.stopping_since = 0
+        self.leaving_clock = RunningClock()
         #: It held work at the last look of ``master.standstill`` and has reported nothing since.
         self.silent = False
         #: The number of the record by which a child that claims nothing shall show that it lives; 0 for none.

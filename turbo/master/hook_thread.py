@@ -3,7 +3,8 @@
 Runs in the master, for the judges: a thread beside the loop, and the only place in the master where code of the
 user's runs, for apps and tasks that ask for it. What a call raises is logged; one that takes
 longer than :data:`PATIENCE` is logged with its stack and given up: its thread is left to it, a new one takes over the
-queue. The loop never waits for either. Threads are started after the last fork of this process.
+queue. Time in which the worker was stopped does not count, as for the limits of tasks. The loop never waits for either.
+Threads are started after the last fork of this process.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import threading
 import time
 import traceback
 from typing import TYPE_CHECKING, Any
+
+from turbo.policy.time_limits import TICK_NS, RunningClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +63,9 @@ class HookThread:
         self._thread: threading.Thread | None = None
         self._waiting = 0
         self._watch: asyncio.TimerHandle | None = None
+        self._clock = RunningClock()
+        #: When the time of the call that runs is up, in nanoseconds of the running clock.
+        self._due = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -125,7 +131,22 @@ class HookThread:
     # -- on the loop -------------------------------------------------------------------------------------
 
     def _began(self, thread: threading.Thread, call: _Call) -> None:
-        self._watch = self._loop.call_later(self._patience, self._give_up, thread, call)
+        self._due = time.monotonic_ns() - self._clock.stopped + int(self._patience * 1e9)
+        self._wait(thread, call)
+
+    def _wait(self, thread: threading.Thread, call: _Call) -> None:
+        now = time.monotonic_ns()
+        wait = min(max(0, self._due - (now - self._clock.stopped)), TICK_NS)
+        self._watch = self._loop.call_later(wait / 1e9, self._look, thread, call)
+        self._clock.ask(now, wait)
+
+    def _look(self, thread: threading.Thread, call: _Call) -> None:
+        now = time.monotonic_ns()
+        self._clock.look(now)
+        if now - self._clock.stopped < self._due:
+            self._wait(thread, call)
+        else:
+            self._give_up(thread, call)
 
     def _give_up(self, thread: threading.Thread, call: _Call) -> None:
         with self._lock:

@@ -12,11 +12,12 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 from typing import TYPE_CHECKING
 
 from turbo.master.boot import Boot
 from turbo.master.child_process import ChildProcess
-from turbo.master.standstill import ignores_farewell
+from turbo.master.standstill import begin_farewell, ignores_farewell
 from turbo.policy.child_lifecycle import ChildState
 from turbo.ring import frames
 from turbo.ring.link import BodyFiles, MasterLink, RingUnavailable
@@ -184,10 +185,10 @@ class Pool:
         if child.state is not ChildState.RETIRING:
             return
         if child.stopping:
-            if ignores_farewell(child, self._dispatcher.rings, self._loop.time()):
+            if ignores_farewell(child, self._dispatcher.rings, time.monotonic_ns()):
                 self.kill(child, "did not leave", None)
         elif self._dispatcher.rings.stage(child, frames.MAKE_ROOM if child.replaced else frames.STOP) is not None:
-            child.stopping, child.stopping_since = True, self._loop.time()
+            begin_farewell(child, time.monotonic_ns())
             child.link.commit()
 
     def interrupt(self, child: ChildProcess, seq: int) -> None:

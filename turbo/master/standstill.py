@@ -27,8 +27,10 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between looks; a record waits at most two of them in a child that does not claim.
 _LOOK = 0.4
-#: Seconds that a leaving child which runs nothing may take to claim its STOP record.
-_FAREWELL = 2.0
+#: Nanoseconds that a leaving child which runs nothing may take to claim its STOP record.
+_FAREWELL_NS = 2_000_000_000
+#: Nanoseconds between questions whether it does, at most, while this process runs.
+_ASKED_NS = 500_000_000
 
 
 class Rings(Protocol):
@@ -120,13 +122,25 @@ class Standstill:
         return child.probe != 0
 
 
-def ignores_farewell(child: ChildProcess, rings: RingAccess, now: float) -> bool:
-    """Whether a leaving child runs nothing and has not claimed its STOP record for long. Takes that back if so."""
+def begin_farewell(child: ChildProcess, now: int) -> None:
+    """Note that a leaving child was sent its STOP record; ``now`` is ``time.monotonic_ns``."""
+    child.stopping, child.stopping_since = True, now
+    child.leaving_clock.ask(now, _ASKED_NS)
+
+
+def ignores_farewell(child: ChildProcess, rings: RingAccess, now: int) -> bool:
+    """Whether a leaving child runs nothing and has not claimed its STOP record for long. Takes that back if so.
+
+    Asked again and again, ``now`` being ``time.monotonic_ns``: only time in which this process ran counts.
+    """
+    clock = child.leaving_clock
+    clock.look(now)
+    clock.ask(now, _ASKED_NS)
     return (
         child.stopping
         and not child.assigned
         and not child.parked
-        and now - child.stopping_since > _FAREWELL
+        and now - clock.stopped - child.stopping_since > _FAREWELL_NS
         and not child.link.page.running_seq()
         and rings.take_back(child) is not None
     )

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from turbo.master import hook_thread
 from turbo.master.hook_thread import Audience, HookThread
 
 #: Seconds within which a thread does the next thing.
@@ -16,14 +19,18 @@ PATIENCE = 30.0
 class Timer:
     """What a loop's ``call_later`` gives."""
 
-    def __init__(self, call: Callable[[], None]) -> None:
+    def __init__(self, loop: Loop, delay: float, call: Callable[[], None]) -> None:
+        self.loop = loop
+        self.due = loop.now + delay
         self.call = call
         self.cancelled = False
 
     def cancel(self) -> None:
         self.cancelled = True
 
-    def fire(self) -> None:
+    def fire(self, late: float = 0.0) -> None:
+        """Come, in time or so many seconds late."""
+        self.loop.now = max(self.loop.now, self.due + late)
         if not self.cancelled:
             self.call()
 
@@ -32,6 +39,8 @@ class Loop:
     """A loop that does what it was told when the test says so, in the order that the test wants."""
 
     def __init__(self) -> None:
+        #: Seconds.
+        self.now = 1000.0
         self._posted: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.timers: list[Timer] = []
 
@@ -39,7 +48,7 @@ class Loop:
         self._posted.put(lambda: what(*args))
 
     def call_later(self, delay: float, what: Callable[..., None], *args: Any) -> Timer:
-        timer = Timer(lambda: what(*args))
+        timer = Timer(self, delay, lambda: what(*args))
         self.timers.append(timer)
         return timer
 
@@ -49,13 +58,16 @@ class Loop:
 
 
 @pytest.fixture
-def loop() -> Loop:
-    return Loop()
+def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
+    loop = Loop()
+    clock = SimpleNamespace(monotonic=time.monotonic, monotonic_ns=lambda: int(loop.now * 1e9))
+    monkeypatch.setattr(hook_thread, "time", clock)
+    return loop
 
 
 @pytest.fixture
 def hooks(loop: Loop) -> HookThread:
-    return HookThread(cast("Any", loop))
+    return HookThread(cast("Any", loop), 1.0)
 
 
 def test_a_call_is_answered_with_what_it_returned(loop: Loop, hooks: HookThread) -> None:
@@ -102,6 +114,23 @@ def test_after_a_call_that_does_not_return_others_are_answered(loop: Loop, hooks
     may_end.set()
     threads[0].join(PATIENCE)
     assert not threads[0].is_alive()
+
+
+def test_time_in_which_the_worker_was_stopped_does_not_count(loop: Loop) -> None:
+    hooks = HookThread(cast("Any", loop), 2.5)
+    answers: list[Any] = []
+    may_end = threading.Event()
+    hooks.submit("A call", lambda: may_end.wait(PATIENCE), answers.append)
+    loop.posted()()
+    loop.timers[0].fire()
+    # Stopped for a minute: of that nothing counts, nor of the second for which the timer was asked.
+    loop.timers[1].fire(late=60)
+    loop.timers[2].fire()
+    assert answers == []
+    loop.timers[3].fire()
+    assert answers == [None]
+    assert len(loop.timers) == 4
+    may_end.set()
 
 
 def test_code_that_asks_the_process_to_end_is_answered_as_any_that_raises(loop: Loop, hooks: HookThread) -> None:

@@ -12,7 +12,7 @@ from tests.unit.master.fakes import Ring, Timers
 from turbo.master.child_process import ChildProcess
 from turbo.master.dispatcher import Dispatcher
 from turbo.master.inflight import Delivery
-from turbo.master.standstill import ignores_farewell
+from turbo.master.standstill import begin_farewell, ignores_farewell
 from turbo.policy.child_lifecycle import ChildState
 from turbo.policy.delivery_lifecycle import State
 from turbo.ring.layout import RingCorrupt
@@ -152,6 +152,24 @@ def test_the_sum_of_what_is_held_ahead_survives_a_ring_that_breaks_while_it_is_e
     assert world.dispatcher._ahead == 0
 
 
+def test_a_leaving_child_has_its_time_without_that_in_which_everybody_was_stopped() -> None:
+    second = 10**9
+    world = World(1)
+    child = world.children[0]
+    ring: Any = child.link
+    ring.page = type("Page", (), {"running_seq": lambda _self: 0})()
+    ring.take_back = lambda: 7
+    begin_farewell(child, 1000 * second)
+
+    def ignores(seconds: float) -> bool:
+        return ignores_farewell(child, world.dispatcher.rings, int(seconds * second))
+
+    assert not ignores(1000.5)
+    assert not ignores(1060.5), "stopped for a minute"
+    assert not any(ignores(1060.5 + n / 2) for n in range(1, 4))
+    assert ignores(1062.6)
+
+
 def test_a_leaving_child_with_a_damaged_ring_is_condemned_too() -> None:
     world = World(1)
     child = world.children[0]
@@ -159,7 +177,7 @@ def test_a_leaving_child_with_a_damaged_ring_is_condemned_too() -> None:
     ring.page = type("Page", (), {"running_seq": lambda _self: 0})()
     ring.taking = RingCorrupt("a token without a record")
     child.stopping = True
-    assert not ignores_farewell(child, world.dispatcher.rings, 1e9)
+    assert not ignores_farewell(child, world.dispatcher.rings, 10**18)
     assert world.condemned == [child]
 
 
