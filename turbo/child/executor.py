@@ -243,7 +243,7 @@ class NativeExecutor:
             asked = asked.then(stored)
 
     async def _outcome_of(self, run: Run, limited: Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]]) -> None:
-        """The same for a body that is a coroutine; ``limited`` puts its soft limit around it."""
+        """Run a body that is a coroutine and report how it ended; ``limited`` puts its soft limit around it."""
         message, plan = run.message, run.plan
         if plan.deduplicates and self._is_done(run):
             return

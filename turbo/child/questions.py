@@ -69,7 +69,7 @@ class Questions:
             self._link.await_answer()
 
     async def arrival(self, seq: int) -> bool:
-        """The same for a coroutine."""
+        """Let the other coroutines run until the question is answered; whether the document is stored."""
         loop = asyncio.get_running_loop()
         self._link.signal()
         self._collect()

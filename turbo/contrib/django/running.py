@@ -52,7 +52,7 @@ def run(self: Task, stored: dict[str, Any]) -> Any:
 
 @shared_task(name=COROUTINE, bind=True, ignore_result=False)
 async def run_coroutine(self: Task, stored: dict[str, Any]) -> Any:
-    """The same for a coroutine."""
+    """Run one of Django's tasks that is a coroutine; return what it returned, as JSON has it."""
     earlier = await asyncio.to_thread(_earlier, self) if _may_have_run(self) else None
     result = _begin(self, stored, earlier)
     sender = type(result.task.get_backend())
