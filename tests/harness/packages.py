@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,9 @@ _PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "systemd": ("systemd-analyze", ("/usr/bin", "/bin")),
     "debootstrap": ("debootstrap", ("/usr/sbin",)),
 }
+
+#: Seconds to wait for another apt-get, which keeps its files locked while it runs.
+_LOCKED_S = 300
 
 
 def find_program(package: str) -> Path | None:
@@ -96,8 +100,15 @@ def _forbid_services(prefix: list[str], aside: Path) -> Path | None:
 
 
 def _apt(prefix: list[str], arguments: list[str]) -> None:
-    settings = ["env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1"]
-    run = subprocess.run([*prefix, *settings, "apt-get", "-q", *arguments], capture_output=True, text=True, check=False)
-    if run.returncode != 0:
-        tail = (run.stdout + run.stderr)[-1500:]
-        pytest.exit(f"apt-get {' '.join(arguments)} failed ({run.returncode}):\n{tail}", returncode=3)
+    """Run apt-get; while another one has its files locked, again."""
+    command = [*prefix, "env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "LC_ALL=C", "apt-get", "-q", *arguments]
+    give_up = time.monotonic() + _LOCKED_S
+    while True:
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        if run.returncode == 0:
+            return
+        if "Could not get lock" not in run.stderr or time.monotonic() > give_up:
+            break
+        time.sleep(1)
+    tail = (run.stdout + run.stderr)[-1500:]
+    pytest.exit(f"apt-get {' '.join(arguments)} failed ({run.returncode}):\n{tail}", returncode=3)

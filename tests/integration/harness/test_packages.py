@@ -61,3 +61,21 @@ def test_an_installation_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) ->
     )
     with pytest.raises(pytest.exit.Exception, match="no network"):
         packages.require("redis-server")
+
+
+def test_another_apt_get_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    locked = "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 6212 (apt-get)"
+    answers = iter([(100, locked), (0, ""), (0, "")])  # of `update`, of `update` again, of `install`
+    found = iter([None, Path("/bin/true")])
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        code, error = next(answers) if "apt-get" in command else (0, "")
+        return subprocess.CompletedProcess(command, code, "", error)
+
+    monkeypatch.setattr(packages, "find_program", lambda package: next(found))
+    monkeypatch.setattr(packages, "_privilege", list)
+    monkeypatch.setattr(packages.shutil, "which", lambda name, **_: f"/usr/bin/{name}")
+    monkeypatch.setattr(packages.subprocess, "run", run)
+    monkeypatch.setattr(packages.time, "sleep", lambda seconds: None)
+    assert packages.require("redis-server") == Path("/bin/true")
+    assert next(answers, None) is None
