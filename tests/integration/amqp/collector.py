@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from pathlib import Path
 
+import amqp
 import pika
 import uvloop
 from pika import frame
@@ -122,12 +123,32 @@ def channel_to(url: str) -> Iterator[pika.adapters.blocking_connection.BlockingC
 
 
 def publish(url: str, queue: str, bodies: Iterable[bytes], *, declare: bool = True) -> None:
-    """Put messages into a queue, confirmed by the broker."""
-    with channel_to(url) as channel:
+    """Put messages into a queue; returns when the broker has confirmed them all.
+
+    No message waits for the confirm of the one before: a quorum queue writes each to the disk first.
+    """
+    address = parse_broker_urls(url)[0]
+    with amqp.Connection(f"{address.host}:{address.port}", virtual_host=address.vhost) as connection:
+        channel = connection.channel()
         if declare:
-            channel.queue_declare(queue, durable=True)
-        for body in bodies:
-            channel.basic_publish("", queue, body, PERSISTENT)
+            channel.queue_declare(queue, durable=True, auto_delete=False)
+        unconfirmed: set[int] = set()
+
+        def confirmed(tag: int, multiple: bool) -> None:
+            unconfirmed.difference_update([each for each in unconfirmed if each <= tag] if multiple else [tag])
+
+        def refused(tag: int, multiple: bool) -> None:
+            raise AssertionError(f"the broker refused message {tag} for {queue} ({multiple=})")
+
+        channel.confirm_select()
+        channel.events["basic_ack"].add(confirmed)
+        channel.events["basic_nack"].add(refused)
+        for tag, body in enumerate(bodies, 1):
+            unconfirmed.add(tag)
+            message = amqp.Message(body, delivery_mode=2, application_headers={"id": "x"})
+            channel.basic_publish(message, routing_key=queue)
+        while unconfirmed:
+            connection.drain_events(timeout=50)
 
 
 def depth(url: str, queue: str) -> int:
