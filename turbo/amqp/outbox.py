@@ -13,6 +13,7 @@ import logging
 import random
 import time
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING
 
 from turbo.amqp.channel_calls import ChannelGone
@@ -23,6 +24,7 @@ from turbo.amqp.nacked import Nacked
 from turbo.amqp.publish_channel import PublishChannel
 from turbo.amqp.publish_frames import publish_method
 from turbo.amqp.turn import TurnEnd
+from turbo.policy.outbox_room import OutboxRoom
 from turbo.policy.restarts import BROKER_BACKOFF, Backoff, reconnect_delay
 
 if TYPE_CHECKING:
@@ -64,15 +66,15 @@ class Outbox:
         endpoints = endpoints_for(
             addresses, heartbeat=heartbeat, tls=tls, name=f"{name} publisher", timeout=connection_timeout
         )
-        #: Gets the connections; its hook hears of those that could not be had.
         self.dialer: Dialer[PublishConnection] = Dialer(
             endpoints, PublishConnection.open, purpose="publishing", outages=outages, backoff=backoff
         )
         self._outages = self.dialer.outages
         self._backoff = backoff
         self._window = window
-        self._limit = limit
-        self._limit_bytes = limit_bytes
+        self._room = OutboxRoom(limit, limit_bytes)
+        #: Told when :attr:`congested` turns false again.
+        self.on_relief: Callable[[], None] | None = None
         self._queue: deque[Outgoing] = deque()
         self._queue_bytes = 0
         self._nacked = Nacked(self._send_again)
@@ -120,12 +122,13 @@ class Outbox:
             asyncio.get_running_loop().call_soon(self._end, unsendable, Published.REFUSED, str(error))
             return
         message = Outgoing(exchange, routing_key, method, header, body, mandatory, done, patient)
-        full = self.backlog >= self._limit or self._queue_bytes + message.size > self._limit_bytes
-        if self._stopped or (full and self._queue):
+        backlog = self.backlog
+        if self._stopped or (self._queue and self._room.is_full(backlog, self._queue_bytes + message.size)):
             self._refuse(message)
             return
         self._queue.append(message)
         self._queue_bytes += message.size
+        self._room.grown(backlog + 1, self._queue_bytes)
         self._empty.clear()
         if self._turn is not None:
             self._turn.mark()
@@ -139,7 +142,7 @@ class Outbox:
                 self.refused,
                 "the outbox is closed" if self._stopped else f"{self.backlog} wait for the broker already",
             )
-        asyncio.get_running_loop().call_soon(self._end, message, Published.FAILED)
+        asyncio.get_running_loop().call_soon(partial(self._end, message, Published.FAILED, said=True))
 
     @property
     def backlog(self) -> int:
@@ -158,9 +161,9 @@ class Outbox:
         return self._channel is not None
 
     @property
-    def last_error(self) -> str | None:
-        """Why the newest attempt to connect failed; None when it did not."""
-        return self.dialer.last_error
+    def congested(self) -> bool:
+        """Whether so much waits that nothing more shall be made: see ``policy.outbox_room``."""
+        return self._room.congested
 
     def _flush(self, _last: bool) -> bool:
         channel = self._channel
@@ -179,16 +182,18 @@ class Outbox:
         self._queue_bytes += message.size
         self._resume()
 
-    def _end(self, message: Outgoing, how: Published, refusal: str = "") -> None:
+    def _end(self, message: Outgoing, how: Published, refusal: str = "", *, said: bool = False) -> None:
         self.ended[how] += 1
-        if how is not Published.CONFIRMED:
+        if how is not Published.CONFIRMED and not said:
             _log_end(message, how, refusal)
         if message.done is not None:
             self.refusal = refusal
             message.done(how)
             self.refusal = ""
-        if not self.backlog:
+        if not (backlog := self.backlog):
             self._empty.set()
+        if self._room.shrunk(backlog, self._queue_bytes) and self.on_relief is not None:
+            self.on_relief()
 
     # -- life
 

@@ -19,6 +19,7 @@ from turbo.amqp.outbox import Published
 from turbo.backends.store import ResultWrite, StoreOutcome
 from turbo.exceptions import OperationalError
 from turbo.master.final_steps import FinalSteps
+from turbo.master.publishing_hold import PublishingHold
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.settling import Verb
 
@@ -57,6 +58,7 @@ class Settlement:
         self._waiting: dict[Delivery, list[tuple[PublishRequest, bool]]] = {}
         self.final_steps = FinalSteps(self.store, ledger, verdicts)
         self.failed_publishes = 0
+        self._hold = PublishingHold(outbox, dispatcher)
 
     def settle_through(self, link: BrokerLink, lease_ends: LeaseEnds) -> None:
         """Name the connection, whose sink needs this object first."""
@@ -109,6 +111,7 @@ class Settlement:
             patient=True,
             done=confirmed,
         )
+        self._hold.look()
 
     def state(
         self, delivery: Delivery | None, request: StoreRequest, answer: Callable[[bool], None] | None = None
@@ -204,7 +207,9 @@ class Settlement:
             what = f"sent to exchange {request.exchange!r} with routing key {request.routing_key!r}"
             how = self._outbox.refusal or result.name.lower()
             why = f"A message that {who} {what} was not taken by the broker: {how}"
-            logger.error(why)
+            if not delivery.unsent:
+                # The first says it: a task may send any number.
+                logger.error(why)
             if essential or result is not Published.RETURNED:
                 delivery.unsent = why
                 delivery.hopeless |= result is not Published.FAILED

@@ -184,7 +184,7 @@ def test_what_was_published_before_the_broker_is_there_is_sent_later(vhost: str,
             ends.publish("q", b"early")
             assert not await ends.outbox.drain(time.monotonic() + 0.5)
             assert not ends.outbox.connected
-            assert ends.outbox.last_error
+            assert ends.outbox.dialer.last_error
             fault_proxy.pass_through()
             await ends.drained(6)
             assert ends.by_body == {b"early": Published.CONFIRMED}
@@ -247,6 +247,33 @@ def test_a_full_outbox_refuses_and_says_so(vhost: str, fault_proxy: FaultProxy) 
             assert ends.by_body[b"late"] is Published.FAILED
 
     run(scenario())
+
+
+def test_an_outbox_is_congested_until_the_broker_has_taken_most_of_it(
+    vhost: str, fault_proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    relieved: list[int] = []
+
+    async def scenario() -> None:
+        with channel_to(vhost) as channel:
+            channel.queue_declare("q", durable=True)
+        fault_proxy.refuse()
+        async with outbox_to(through(fault_proxy, vhost), limit=8) as ends:
+            ends.outbox.on_relief = lambda: relieved.append(ends.outbox.backlog)
+            for number in range(3):
+                ends.publish("q", b"%d" % number)
+            assert not ends.outbox.congested
+            for number in range(3, 200):
+                ends.publish("q", b"%d" % number)
+            assert ends.outbox.congested and not relieved
+            fault_proxy.pass_through()
+            await ends.drained(15)
+            assert not ends.outbox.congested
+            assert len(relieved) == 1 and relieved[0] <= 2, "once, when no more than a quarter was left"
+
+    run(scenario())
+    assert caplog.text.count("failed") == 0, "192 refused ones are counted, not listed"
+    assert caplog.text.count("messages refused") == 8
 
 
 @pytest.mark.timeout(90)

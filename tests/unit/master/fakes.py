@@ -207,6 +207,9 @@ class Outbox:
 
     waiting: list[tuple[str, bytes, bytes, Callable[[Published], None] | None]] = field(default_factory=list)
     refusal: str = ""
+    congested: bool = False
+    backlog: int = 0
+    on_relief: Callable[[], None] | None = None
 
     def publish(
         self,

@@ -1,0 +1,34 @@
+"""How much may wait in an outbox, and when nothing more shall be made that sends.
+
+Used by ``amqp.outbox`` in the master, which acts on it. Pure: counts in, decisions out. It must never hold a message.
+"""
+
+from __future__ import annotations
+
+
+class OutboxRoom:
+    """The bounds of one outbox: messages and bytes that wait in it."""
+
+    __slots__ = ("_limit", "_limit_bytes", "congested")
+
+    def __init__(self, limit: int, limit_bytes: int) -> None:
+        self._limit = limit
+        self._limit_bytes = limit_bytes
+        #: True from half of either bound until both are down to a quarter.
+        self.congested = False
+
+    def is_full(self, messages: int, size: int) -> bool:
+        """Whether no further message fits; ``size`` in bytes is with it, ``messages`` without."""
+        return messages >= self._limit or size > self._limit_bytes
+
+    def grown(self, messages: int, size: int) -> None:
+        """So many messages wait now, one more than before."""
+        if 2 * messages >= self._limit or 2 * size >= self._limit_bytes:
+            self.congested = True
+
+    def shrunk(self, messages: int, size: int) -> bool:
+        """So many wait now, fewer than before; whether the congestion is over by this."""
+        if not self.congested or 4 * messages > self._limit or 4 * size > self._limit_bytes:
+            return False
+        self.congested = False
+        return True
