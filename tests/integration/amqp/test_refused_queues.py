@@ -6,6 +6,9 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+import amqp
+import celery
+import kombu
 import pytest
 
 from tests.harness.rabbitmq import RabbitMQ, vhost_of
@@ -107,6 +110,27 @@ def test_arguments_that_a_quorum_queue_cannot_have_are_named_and_left_out(
     run(scenario())
     (line,) = lines_about(caplog, "q")
     assert "x-max-priority" in line and "x-queue-mode" in line and "declared without" in line
+
+
+@pytest.mark.parametrize("by", ["queue", "vhost"])
+def test_kombu_is_refused_what_turbo_leaves_out_until_the_queue_is_there(
+    by: str, request: pytest.FixtureRequest
+) -> None:
+    """What tasks and clients of a Celery app send is declared by kombu, also in turbo's children."""
+    url = request.getfixturevalue("vhost" if by == "queue" else "quorum_vhost")
+    arguments = queue_arguments(QUORUM if by == "queue" else {}, max_priority=5)
+
+    async def scenario() -> None:
+        sink = Collector()
+        with celery.Celery(broker=url, set_as_current=False) as app:
+            app.conf.task_queues = [kombu.Queue("q", queue_arguments=arguments)]
+            with pytest.raises(amqp.exceptions.PreconditionFailed, match="invalid arg 'x-max-priority'"):
+                app.send_task("t", queue="q", retry=False)
+            async with linked(url, [Queue("q", queue_arguments=arguments)], sink):
+                app.send_task("t", queue="q", retry=False)
+                await sink.until(lambda: len(sink.bodies) == 1, "a message")
+
+    run(scenario())
 
 
 def test_the_type_that_the_virtual_host_gives_is_recognised(
