@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -45,13 +45,18 @@ def lines_of(path: Path) -> list[str]:
     return path.read_text().splitlines()
 
 
+@cache
+def nodes_of(path: Path) -> list[ast.AST]:
+    return list(ast.walk(tree_of(path)))
+
+
 def length(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
     return (node.end_lineno or node.lineno) - first + 1
 
 
 def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in ast.walk(tree_of(path)):
+    for node in nodes_of(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield node
 
@@ -92,83 +97,104 @@ def test_there_is_something_to_check() -> None:
     assert len(SOURCES) > 10
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=relative)
-class TestModule:
-    def test_has_a_docstring(self, path: Path) -> None:
-        doc = ast.get_docstring(tree_of(path))
-        assert doc and len(doc) > 15, "say what it is, where it stands in the data's way, and who runs it"
+def has_a_docstring(path: Path) -> list[str]:
+    doc = ast.get_docstring(tree_of(path))
+    return [] if doc and len(doc) > 15 else ["say what it is, where it stands in the data's way, and who runs it"]
 
-    def test_is_not_too_long(self, path: Path) -> None:
-        assert len(lines_of(path)) <= MODULE_LINES
 
-    def test_has_a_name_of_its_own(self, path: Path) -> None:
-        if relative(path) in CELERY_PATHS:
-            assert relative(path) == "app/base.py" or len(lines_of(path)) <= SHIM_LINES
-            return
-        names = {path.stem, *path.relative_to(PACKAGE).parent.parts}
-        assert not names & BANNED_NAMES
+def is_not_too_long(path: Path) -> list[str]:
+    count = len(lines_of(path))
+    return [] if count <= MODULE_LINES else [f"{count} lines"]
 
-    def test_classes_and_functions_keep_their_budgets(self, path: Path) -> None:
-        over = [
-            f"class {node.name}: {length(node)} lines"
-            for node in ast.walk(tree_of(path))
-            if isinstance(node, ast.ClassDef) and length(node) > CLASS_LINES
-        ]
-        for node in functions(path):
-            budget = HOT_FUNCTION_LINES if is_hot(path, node) else FUNCTION_LINES
-            if length(node) > budget:
-                over.append(f"{node.name}, line {node.lineno}: {length(node)} lines, {budget} allowed")
-        assert not over
 
-    def test_imports_its_own_package_at_the_top_only(self, path: Path) -> None:
-        lazy = [
-            f"line {node.lineno}: {name}"
-            for function in functions(path)
-            for node in ast.walk(function)
-            for name in imported(node)
-            if is_first_party(name)
-        ]
-        assert not lazy
+def has_a_name_of_its_own(path: Path) -> list[str]:
+    if relative(path) in CELERY_PATHS:
+        short = relative(path) == "app/base.py" or len(lines_of(path)) <= SHIM_LINES
+        return [] if short else ["more than a shim"]
+    return sorted({path.stem, *path.relative_to(PACKAGE).parent.parts} & BANNED_NAMES)
 
-    def test_swallows_nothing(self, path: Path) -> None:
-        swallowed = []
-        for node in ast.walk(tree_of(path)):
-            if not isinstance(node, ast.ExceptHandler):
-                continue
-            broad = node.type is None or (
-                isinstance(node.type, ast.Name) and node.type.id in {"Exception", "BaseException"}
-            )
-            silent = all(isinstance(child, ast.Pass | ast.Continue) for child in node.body)
-            if node.type is None or (broad and silent):
-                swallowed.append(node.lineno)
-        assert not swallowed
 
-    def test_holds_no_absolute_path(self, path: Path) -> None:
-        found = [
-            f"line {line}: {text!r}"
-            for line, text in strings_that_are_data(tree_of(path))
-            if ABSOLUTE_PATH.match(text) and not text.startswith(SYSTEM_PATHS)
-        ]
-        assert not found
+def keeps_its_budgets(path: Path) -> list[str]:
+    over = [
+        f"class {node.name}: {length(node)} lines"
+        for node in nodes_of(path)
+        if isinstance(node, ast.ClassDef) and length(node) > CLASS_LINES
+    ]
+    for node in functions(path):
+        budget = HOT_FUNCTION_LINES if is_hot(path, node) else FUNCTION_LINES
+        if length(node) > budget:
+            over.append(f"{node.name}, line {node.lineno}: {length(node)} lines, {budget} allowed")
+    return over
 
-    def test_leaves_pika_to_those_who_speak_amqp(self, path: Path) -> None:
-        if relative(path).startswith(("amqp/", "embedded_broker/")):
-            return
-        found = [name for node in ast.walk(tree_of(path)) for name in imported(node) if name.split(".")[0] == "pika"]
-        assert not found
 
-    def test_assigns_no_foreign_private_field(self, path: Path) -> None:
-        """Writing ``self.other._field`` makes two owners of it."""
-        found = [
-            f"line {target.lineno}: {ast.unparse(target)}"
-            for node in ast.walk(tree_of(path))
-            if isinstance(node, ast.Assign)
-            for target in node.targets
-            if isinstance(target, ast.Attribute)
-            and target.attr.startswith("_")
-            and isinstance(target.value, ast.Attribute)
-        ]
-        assert not found
+def imports_its_own_package_at_the_top_only(path: Path) -> list[str]:
+    return [
+        f"line {node.lineno}: {name}"
+        for function in functions(path)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in imported(node)
+        if is_first_party(name)
+    ]
+
+
+def swallows_nothing(path: Path) -> list[str]:
+    swallowed = []
+    for node in nodes_of(path):
+        if not isinstance(node, ast.ExceptHandler):
+            continue
+        broad = node.type is None or (
+            isinstance(node.type, ast.Name) and node.type.id in {"Exception", "BaseException"}
+        )
+        silent = all(isinstance(child, ast.Pass | ast.Continue) for child in node.body)
+        if node.type is None or (broad and silent):
+            swallowed.append(f"line {node.lineno}")
+    return swallowed
+
+
+def holds_no_absolute_path(path: Path) -> list[str]:
+    return [
+        f"line {line}: {text!r}"
+        for line, text in strings_that_are_data(tree_of(path))
+        if ABSOLUTE_PATH.match(text) and not text.startswith(SYSTEM_PATHS)
+    ]
+
+
+def leaves_pika_to_those_who_speak_amqp(path: Path) -> list[str]:
+    if relative(path).startswith(("amqp/", "embedded_broker/")):
+        return []
+    return [name for node in nodes_of(path) for name in imported(node) if name.split(".")[0] == "pika"]
+
+
+def assigns_no_foreign_private_field(path: Path) -> list[str]:
+    """Writing ``self.other._field`` makes two owners of it."""
+    return [
+        f"line {target.lineno}: {ast.unparse(target)}"
+        for node in nodes_of(path)
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Attribute) and target.attr.startswith("_") and isinstance(target.value, ast.Attribute)
+    ]
+
+
+#: What holds for each module: a rule names what is wrong with one.
+RULES = (
+    has_a_docstring,
+    is_not_too_long,
+    has_a_name_of_its_own,
+    keeps_its_budgets,
+    imports_its_own_package_at_the_top_only,
+    swallows_nothing,
+    holds_no_absolute_path,
+    leaves_pika_to_those_who_speak_amqp,
+    assigns_no_foreign_private_field,
+)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_every_module(rule: Callable[[Path], list[str]]) -> None:
+    faults = [f"turbo/{relative(path)}: {fault}" for path in SOURCES for fault in rule(path)]
+    assert not faults, "\n".join(faults)
 
 
 def test_fork_appears_once() -> None:
@@ -176,7 +202,7 @@ def test_fork_appears_once() -> None:
     forks = [
         f"{relative(path)}:{node.lineno}"
         for path in SOURCES
-        for node in ast.walk(tree_of(path))
+        for node in nodes_of(path)
         if isinstance(node, ast.Attribute)
         and node.attr in {"fork", "forkpty"}
         and isinstance(node.value, ast.Name)
@@ -191,7 +217,7 @@ def test_multiprocessing_is_not_used() -> None:
     found = [
         f"{relative(path)}:{node.lineno}"
         for path in SOURCES
-        for node in ast.walk(tree_of(path))
+        for node in nodes_of(path)
         for name in imported(node)
         if name.split(".")[0] == "multiprocessing" or name == "concurrent.futures.process"
     ]
