@@ -17,6 +17,7 @@ import sys
 import textwrap
 import tomllib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -60,8 +61,8 @@ def prepare() -> None:
     Ends the test run where that fails.
     """
     try:
-        for version in _PINS:
-            celery_python(version)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(celery_python, _PINS))
     except HarnessError as error:
         pytest.exit(f"the tests need an older Celery beside the current one: {error}", returncode=3)
 
