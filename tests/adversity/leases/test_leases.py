@@ -48,8 +48,9 @@ def send(url: str, tasks: list[tuple[str, tuple[Any, ...]]], **options: Any) -> 
 
 def queues_of(broker: RabbitMQ, url: str) -> dict[str, int]:
     """Every queue of a virtual host, and what is in it."""
-    listed = broker.ctl("list_queues", "-p", vhost_of(url), "name", "messages", "--no-table-headers")
-    return {name: int(count) for name, count in (line.split("\t") for line in listed.splitlines() if "\t" in line)}
+    listed = broker.evaluate(f'[element(4, amqqueue:get_name(Q)) || Q <- rabbit_amqqueue:list(<<"{vhost_of(url)}">>)]')
+    facts = {name: broker.queue(name, url) for name in re.findall(r'<<"([^"]*)"', listed)}
+    return {name: fact.ready + fact.unacked for name, fact in facts.items() if fact is not None}
 
 
 @pytest.mark.timeout(240)

@@ -54,7 +54,7 @@ def test_a_held_message_survives_any_number_of_lost_connections(
 ) -> None:
     with make_worker("-c", "1", LEASE_LIMIT="2") as worker:
         worker.wait_for_line(READY)
-        (identifier,) = send(vhost, [("note", ())], eta=due_in(45))
+        (identifier,) = send(vhost, [("note", ())], eta=due_in(25))
         worker.wait_for_line("Task note.* received")
         for _ in range(5):
             mark = worker.mark()
@@ -72,7 +72,7 @@ def test_a_far_eta_waits_in_the_broker_and_not_in_the_worker(
 ) -> None:
     with make_worker("-c", "1", settings=("worker.eta_park_after=3",)) as worker:
         worker.wait_for_line(READY)
-        (identifier,) = send(vhost, [("note", ())], eta=due_in(20))
+        (identifier,) = send(vhost, [("note", ())], eta=due_in(12))
         rabbitmq.wait_queue(QUEUE, vhost, ready=0, unacked=0, timeout=15)
         assert identifier not in oracle.ids("start")
         parked = {name: count for name, count in queues_of(rabbitmq, vhost).items() if count}
