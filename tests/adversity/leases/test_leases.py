@@ -19,7 +19,7 @@ from tests.adversity.leases.conftest import READY, TIMEOUT, MakeWorker
 from tests.adversity.leases.tasks import DEAD, LEASE, QUEUE
 from tests.harness.oracle import Oracle
 from tests.harness.processes import Stopwatch, wait_until
-from tests.harness.rabbitmq import RabbitMQ, vhost_of
+from tests.harness.rabbitmq import RabbitMQ
 from turbo.protocol.building import build
 from turbo.protocol.content import encode
 
@@ -48,9 +48,7 @@ def send(url: str, tasks: list[tuple[str, tuple[Any, ...]]], **options: Any) -> 
 
 def queues_of(broker: RabbitMQ, url: str) -> dict[str, int]:
     """Every queue of a virtual host, and what is in it."""
-    listed = broker.evaluate(f'[element(4, amqqueue:get_name(Q)) || Q <- rabbit_amqqueue:list(<<"{vhost_of(url)}">>)]')
-    facts = {name: broker.queue(name, url) for name in re.findall(r'<<"([^"]*)"', listed)}
-    return {name: fact.ready + fact.unacked for name, fact in facts.items() if fact is not None}
+    return {name: facts.ready + facts.unacked for name, facts in broker.queues(url).items()}
 
 
 @pytest.mark.timeout(240)

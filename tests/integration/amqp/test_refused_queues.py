@@ -83,10 +83,7 @@ def test_a_link_without_a_queue_that_works_is_not_ready_until_there_is_one(
 @pytest.fixture
 def quorum_vhost(rabbitmq: RabbitMQ) -> Iterator[str]:
     """A virtual host in which a queue declared without a type is a quorum queue."""
-    url = rabbitmq.new_vhost()
-    rabbitmq.delete_vhost(url)
-    rabbitmq.ctl("add_vhost", vhost_of(url), "--default-queue-type", "quorum")
-    allow(rabbitmq, url)
+    url = rabbitmq.new_vhost("quorum")
     yield url
     rabbitmq.ensure_running()
     rabbitmq.delete_vhost(url)
