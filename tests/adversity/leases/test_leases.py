@@ -136,7 +136,7 @@ def test_leased_tasks_let_nothing_in_to_wait_behind_them(
 def test_what_is_killed_comes_back_and_nothing_else_is_repeated(
     make_worker: MakeWorker, oracle: Oracle, impatient: RabbitMQ, vhost: str
 ) -> None:
-    count, children, kills = (200, 12, 40) if TORTURE else (24, 8, 5)
+    count, children, kills = (200, 12, 40) if TORTURE else (16, 8, 5)
     seed = random.randrange(2**32)
     chance = random.Random(seed)
     workers = [make_worker("-c", str(children // 2), "-n", f"w{number}@here").start() for number in range(2)]

@@ -22,7 +22,7 @@ from tests.harness.processes import Stopwatch, wait_until
 from tests.harness.rabbitmq import RabbitMQ
 from tests.harness.worker import WorkerProcess
 
-KILLS = int(os.environ.get("TURBO_TORTURE_KILLS", "200"))
+KILLS = int(os.environ.get("TURBO_TORTURE_KILLS", "100"))
 SEED = int(os.environ.get("TURBO_TORTURE_SEED") or random.randrange(1 << 32))
 CHILDREN = 4
 #: Descriptors that Celery's own result store may open in the master when the first task is lost.
