@@ -11,7 +11,7 @@ import pytest
 from bench import report
 from bench.goals import GOALS
 from scripts import settings_page
-from turbo.policy.settling import Ending, Verb, settle
+from turbo.policy.settling import AckOptions, Ending, Verb, settle
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -72,12 +72,12 @@ def test_every_ending_is_in_the_table() -> None:
 def test_the_table_of_settlements_is_what_the_code_does(named: str) -> None:
     early, late, option, _ = settling_table()[named]
     ending = ENDINGS[named]
-    assert settle(ending, acks_late=False) is verb(early)
-    assert settle(ending, acks_late=True) is verb(late)
+    assert settle(ending, AckOptions(acks_late=False)) is verb(early)
+    assert settle(ending, AckOptions(acks_late=True)) is verb(late)
     found = OPTION.search(option)
     if found is not None:
         given = {found[1]: found[2] == "True"}
-        assert settle(ending, acks_late=True, **given) is verb(found[3])
+        assert settle(ending, AckOptions(acks_late=True, **given)) is verb(found[3])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

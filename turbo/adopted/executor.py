@@ -95,16 +95,8 @@ class Plan:
         #: The tracer calls the task's ``run`` and not the task; its request has to say so.
         self.enters = tracing.calls_run(task)
         #: What becomes of the message, by how the task ends.
-        self.verbs = {
-            ending: settle(
-                ending,
-                acks_late=options.acks_late,
-                acks_on_failure=options.acks_on_failure,
-                acks_on_timeout=options.acks_on_timeout,
-                reject_on_worker_lost=options.reject_on_worker_lost,
-            )
-            for ending in Ending
-        }
+        acks = options.ack_options()
+        self.verbs = {ending: settle(ending, acks) for ending in Ending}
         #: The task has a request class of its own, which hears of every end in the master.
         self.hears = hears
         #: Takes what the task leaves to the master to store; None: nothing.

@@ -24,6 +24,7 @@ from turbo.adopted import requests
 from turbo.exceptions import TimeLimitExceeded
 from turbo.master.hook_thread import Audience, HookThread
 from turbo.policy import time_limits
+from turbo.policy.finishing import overridden
 from turbo.policy.settling import Ending, Verb
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class AdoptedJudge:
 
         def tell() -> None:
             message = requests.message_of(self._celery, delivery)
-            request = requests.request_of(self._celery, message, self._options.hostname, requests.Wish())
+            request = requests.request_of(self._celery, message, self._options.hostname, requests.VerbOverride())
             signals.task_received.send(sender=self._app.worker.consumer, request=request)
 
         self._received.tell(tell, then)
@@ -144,16 +145,16 @@ class AdoptedJudge:
         self._ask(delivery, Verb.ACK, tell, None)
 
     def _ask(self, delivery: Delivery, verb: Verb, tell: Callable[[Any], None], then: Then | None) -> None:
-        """Make the request, tell it, and give ``then`` what it wants; ``verb`` where it wants nothing."""
-        wish = requests.Wish()
+        """Make the request, tell it, and give ``then`` the verb that it asks for, ``verb`` where it asks for none."""
+        verb_override = requests.VerbOverride()
 
         def call() -> None:
             message = requests.message_of(self._celery, delivery)
-            tell(requests.request_of(self._celery, message, self._options.hostname, wish))
+            tell(requests.request_of(self._celery, message, self._options.hostname, verb_override))
 
         def answered(_value: object) -> None:
             if then is not None:
-                then(wish.verb or verb, None)
+                then(overridden(verb, verb_override.verb), None)
 
         self._hooks.submit(f"The request of delivery {delivery.tag}", call, answered)
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 _DEFAULT_REQUEST = "celery.worker.request:Request"
 
 
-class Wish:
-    """What a request wants to become of its message."""
+class VerbOverride:
+    """The verb that a request asks for by acknowledging or rejecting its message; None: it leaves it to the table."""
 
     def __init__(self) -> None:
         self.verb: Verb | None = None
@@ -73,7 +73,7 @@ def message_of(app: Celery, delivery: Delivery, *, packed: bool = False) -> Mess
     )
 
 
-def request_of(app: Celery, message: Message, hostname: str, wish: Wish) -> Any:
+def request_of(app: Celery, message: Message, hostname: str, verb_override: VerbOverride) -> Any:
     """The request that Celery's worker would have made of a message, of the task's own class if it has one."""
     payload = message.payload
     if "task" not in message.headers or "args" in payload:
@@ -84,8 +84,8 @@ def request_of(app: Celery, message: Message, hostname: str, wish: Wish) -> Any:
     kind = symbol_by_name(task.Request)
     return kind(
         message,
-        on_ack=wish.ack,
-        on_reject=wish.reject,
+        on_ack=verb_override.ack,
+        on_reject=verb_override.reject,
         app=app,
         hostname=hostname,
         eventer=None,

@@ -333,14 +333,7 @@ def _told(run: Run, error: BaseException, einfo: ExceptionInfo | None = None) ->
 def _verb(run: Run, ending: Ending) -> Verb:
     if run.given_up:
         return Verb.REJECT
-    options = run.plan.options
-    return settle(
-        ending,
-        acks_late=options.acks_late,
-        acks_on_failure=options.acks_on_failure,
-        acks_on_timeout=options.acks_on_timeout,
-        reject_on_worker_lost=options.reject_on_worker_lost,
-    )
+    return settle(ending, run.plan.options.ack_options())
 
 
 def _is_internal(run: Run, error: BaseException) -> bool:

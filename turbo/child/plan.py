@@ -50,7 +50,7 @@ class Plan:
         self.early = not options.acks_late
         self.ignore_result = options.ignore_result
         self.keep_errors = options.store_errors_even_if_ignored
-        self.success_verb = settle(Ending.SUCCESS, acks_late=options.acks_late)
+        self.success_verb = settle(Ending.SUCCESS, options.ack_options())
         self.track_started = bool(task.track_started)
         self.throws: tuple[type[BaseException], ...] = tuple(task.throws or ())
         #: A redelivered message is looked up before it runs.

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from turbo import failpoint
-from turbo.exceptions import OperationalError
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.settling import Ending, Verb
 
@@ -31,12 +30,12 @@ class FinalSteps:
         self._store = store
         self._ledger = ledger
         self._verdicts = verdicts
-        #: Called when a delivery of a lost connection has ended, with it.
-        self.on_void_ended: Callable[[Delivery], None] | None = None
+        #: Called when a delivery of a lost connection has ended, with it and its verb (None: it never ran).
+        self.on_void_ended: Callable[[Delivery, Verb | None], None] | None = None
         #: Decides about a task that has failed after its child was done with it, and tells the app.
         self.on_failed: Callable[[Delivery, BaseException, Then], None] | None = None
 
-    def tell(self, on_void_ended: Callable[[Delivery], None], judge: Judge) -> None:
+    def tell(self, on_void_ended: Callable[[Delivery, Verb | None], None], judge: Judge) -> None:
         """Name who hears of runs whose connection is lost, and who decides about tasks that failed late."""
         self.on_void_ended = on_void_ended
         self.on_failed = lambda delivery, error, then: judge.lost(delivery, Ending.FAILURE, error, 0, then)
@@ -46,59 +45,43 @@ class FinalSteps:
         self._link = link
         self._lease_ends = lease_ends
 
-    def end_unstored(self, delivery: Delivery, refusal: str = "") -> None:
-        """Decide about a task whose outcome is not stored; the store has logged why, ``refusal`` is it where known.
-
-        Acknowledged, it would leave no trace, so it runs again. Where that would go on for ever, it counts as failed.
-        """
-        if delivery.final is not Verb.ACK or delivery.failed:
-            self.settle(delivery)
-        elif delivery.hopeless:
-            why = f": {refusal}" if refusal else ""
-            self.fail(delivery, OperationalError(f"its result cannot be stored{why}"))
-        else:
-            delivery.final = Verb.REQUEUE
-            self.settle(delivery)
-
     def fail(self, delivery: Delivery, error: BaseException) -> None:
         """End a task that has failed after its child was done with it: tell who wants to hear, then settle."""
-        delivery.failed = True
+        delivery.own_facts().failed = True
 
         def decided(verb: Verb, store: StoreRequest | None) -> None:
-            delivery.final = verb
             if store is None:
-                self.settle(delivery)
+                self.settle(delivery, verb)
             else:
-                # What the store makes of it changes nothing: there is no better end.
-                self._store(store, lambda _outcome: self.settle(delivery))
+                # The store's answer changes nothing: a failure that cannot be stored has no better end.
+                self._store(store, lambda _outcome: self.settle(delivery, verb))
 
         if self.on_failed is None:
             decided(*self._verdicts.failure(delivery, Ending.FAILURE, error))
         else:
             self.on_failed(delivery, error, decided)
 
-    def settle(self, delivery: Delivery) -> None:
+    def settle(self, delivery: Delivery, verb: Verb) -> None:
         """Carry out the verb; nothing but the run's end remains of a delivery whose connection is lost."""
         if delivery.epoch != self._ledger.epoch:
-            self.end_void(delivery)
+            self.end_void(delivery, verb)
             return
         delivery.move(State.SETTLED)
         self._ledger.remove(delivery)
         if delivery.acked:
             return
-        verb = delivery.final
         if failpoint.ENABLED:
             failpoint.hit("master.before_ack")
         if delivery.lease:
-            self._lease_ends.settle(delivery, verb or Verb.ACK)
+            self._lease_ends.settle(delivery, verb)
         elif verb is Verb.ACK:
             self._link.ack(delivery.epoch, delivery.tag)
         else:
             self._link.reject(delivery.epoch, delivery.tag, verb is Verb.REQUEUE)
 
-    def end_void(self, delivery: Delivery) -> None:
-        """Forget a delivery of a lost connection; its copies may run."""
+    def end_void(self, delivery: Delivery, verb: Verb | None = None) -> None:
+        """Forget a delivery of a lost connection, which ended with ``verb``, or never ran: None. Its copies may run."""
         delivery.move(State.VOID)
         self._ledger.remove(delivery)
         if self.on_void_ended is not None:
-            self.on_void_ended(delivery)
+            self.on_void_ended(delivery, verb)

@@ -14,13 +14,14 @@ import itertools
 from typing import TYPE_CHECKING, Final
 
 from turbo.policy.delivery_lifecycle import TRANSITIONS, IllegalTransition, State
+from turbo.policy.finishing import NO_FACTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
-    from turbo.policy.settling import Verb
+    from turbo.policy.finishing import Facts
     from turbo.protocol.message import TaskMessage
-    from turbo.ring.frames import Asked, StoreRequest
+    from turbo.ring.frames import StoreRequest
 
 
 #: Epoch of a delivery that lost its tag although its session lives; never that of a session.
@@ -33,7 +34,7 @@ class Delivery:
     # No slots: one of these is made per message, and most of its fields keep the value they have on the class.
 
     state = State.READY
-    #: Acknowledged early; the later verb then changes nothing at the broker.
+    #: Acknowledged early; the later verb then changes nothing at the broker. Written by ``master.settlement``.
     acked = False
     #: The record's number in its child's task ring while DISPATCHED or STARTED.
     seq = 0
@@ -41,26 +42,8 @@ class Delivery:
     deaths = 0
     #: No child has lived to say that it could decode the message: it is not decoded in the master but for plain JSON.
     opaque = False
-    #: Publishes of this task that the broker has not confirmed yet.
-    unconfirmed = 0
-    #: States on its way that the store has not answered for yet.
-    unstored = 0
-    #: One of its publishes was not taken by the broker: which and why.
-    unsent = ""
-    #: Nor would it be if the task ran again; or that is so of its result, which the store does not take.
-    hopeless = False
-    #: The task has failed, and who wants to hear of that has heard of it or is about to.
-    failed = False
-    #: The verb to carry out once publishes and result are safe; None until the outcome is known.
-    final: Verb | None = None
-    store: StoreRequest | None = None
-    #: The document that the task itself waits for, and how to tell it, until everything it has sent is confirmed.
-    asked: tuple[Asked, Callable[[bool], None]] | None = None
-    #: What becomes of the message if the child dies now: its outcome is stored, or its next attempt on its way, and the
-    #: child is with its handlers.
-    kept: Verb | None = None
-    #: That document could not be stored.
-    unkept = False
+    #: What its end depends on; most deliveries share the facts of one about which nothing is known.
+    facts: Facts[StoreRequest] = NO_FACTS
     #: The lease queue that holds the message now; empty while its own queue does.
     lease = ""
     #: Wall-clock seconds since the epoch at which a held delivery is due.
@@ -77,6 +60,11 @@ class Delivery:
         self.body = body
         #: Bytes held for this delivery.
         self.size = len(header) + len(body)
+
+    def own_facts(self) -> Facts[StoreRequest]:
+        """Return its facts, to write to."""
+        self.facts = self.facts.own()
+        return self.facts
 
     def move(self, new: State) -> None:
         """Go to ``new``; raises IllegalTransition when the table forbids it."""

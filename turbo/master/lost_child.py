@@ -4,12 +4,11 @@ Runs in the master. Before it: ``master.pool``, when a pidfd fired. After it: ``
 ran, the dispatcher for everything unstarted. Outcomes that were already in the ring count first: a task that
 finished a microsecond before its child died has finished.
 
-What it decides: unclaimed records go back to the ready queue untouched. A claimed record whose body was not entered,
-by the child's control page, goes back too, acknowledged or not, but no more often than a message may kill, because
-decoding it, and receivers before its body, can kill as well. One whose body was entered is over:
-WorkerLostError, TimeLimitExceeded or MemoryLimitExceeded is stored and the ack table decides; where
-the table says requeue, ``master.poison`` counts, so that a message that keeps killing is dead-lettered in the end.
-A task that wants lost attempts retried is ``master.lost_retries``'s.
+Unclaimed records go back to the ready queue untouched. What becomes of a claimed one is a table,
+``policy.finishing.CHILD_DEATH``. Where a task has failed with its child, WorkerLostError, TimeLimitExceeded or
+MemoryLimitExceeded is stored and the ack table decides; where that says requeue, ``master.poison`` counts, so that a
+message that keeps killing is dead-lettered in the end. A task that wants lost attempts retried is
+``master.lost_retries``'s.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from turbo.exceptions import MemoryLimitExceeded, TimeLimitExceeded, WorkerLostError
 from turbo.policy.delivery_lifecycle import State
+from turbo.policy.finishing import Death, Fate, after_child_death, verb_of_lost_task
 from turbo.policy.settling import Ending, Verb
 from turbo.ring import frames
 
@@ -137,26 +137,47 @@ class LostChild:
         self._settlement.finish(delivery, Verb.REQUEUE, None)
 
     def _claimed(self, child: ChildProcess, delivery: Delivery, seq: int, *, begun: bool, suspect: bool = True) -> None:
-        """Decide about what the child had claimed. Not ``begun``: nothing of its body has run, so it may run elsewhere.
+        """Decide about what the child had claimed; the rows are ``policy.finishing.CHILD_DEATH``.
 
-        It may not when the child was killed because of this very task, when its end is stored already, or when too
-        many children have died of it; ``suspect``: this one may have.
+        Not ``begun``: nothing of its body has run. ``suspect``: the child may have died of it.
         """
-        meant = child.kill_reason in _AIMED and child.limited in (0, seq)
-        if begun or meant or delivery.kept is not None:
-            self._lost(child, delivery, seq)
+        # A kill without a sequence number means whatever the child held.
+        mine = child.limited in (0, seq)
+        if not begun and not self.terminating:
+            delivery.deaths += suspect
+        death = Death(
+            begun=begun,
+            aimed=mine and child.kill_reason in _AIMED,
+            stored_verb=delivery.facts.stored_verb,
+            acked=delivery.acked,
+            terminated=child.kill_reason == "terminated" and isinstance(child.verdict, int),
+            terminating=self.terminating,
+            exhausted=delivery.deaths >= self._poison.max_deliveries,
+        )
+        fate = after_child_death(death)
+        if fate is Fate.HAND_ON:
+            if self._settlement.still_ours(delivery):
+                self._hand_on([delivery])
             return
-        if self.terminating:
-            if delivery.acked:
-                self._poison.return_unrun(delivery)
-            else:
-                self._lost(child, delivery, seq)
+        if fate is Fate.PUBLISH_AGAIN:
+            self._poison.return_unrun(delivery)
             return
-        delivery.deaths += suspect
-        if delivery.deaths >= self._poison.max_deliveries:
-            self._lost(child, delivery, seq)
-        elif self._settlement.still_ours(delivery):
-            self._hand_on([delivery])
+        accepted = delivery.state is State.STARTED
+        if not accepted:
+            delivery.move(State.STARTED)
+            delivery.opaque = True
+        error, ending = self._error(child, seq)
+        if fate is Fate.SETTLE_STORED and death.stored_verb is not None:
+            logger.error("Child %d ended in the handlers of a task whose outcome is stored: %s", child.index, error)
+            self._settlement.finish(delivery, death.stored_verb, None)
+        elif fate is Fate.REVOKE and isinstance(child.verdict, int):
+            self._outcomes.endings[Ending.REVOKED] += 1
+            then = functools.partial(self._settlement.finish, delivery)
+            self._judge.revoked(delivery, "terminated", then, child.verdict)
+        elif fate is Fate.REQUEUE:
+            self._settlement.finish(delivery, Verb.REQUEUE, None)
+        else:
+            self._fail(child, delivery, error, ending, accepted=accepted)
 
     def _hand_on(self, deliveries: list[Delivery]) -> None:
         """Give to other children what this one never began, unless it was revoked meanwhile."""
@@ -165,39 +186,23 @@ class LostChild:
         refuses = self.refuses
         self._dispatcher.resubmit([d for d in deliveries if refuses is None or not refuses(d)])
 
-    def _lost(self, child: ChildProcess, delivery: Delivery, seq: int) -> None:
-        ran = delivery.state is State.STARTED
-        if not ran:
-            delivery.move(State.STARTED)
-            delivery.opaque = True
-        error, ending = self._error(child, seq)
-        if delivery.kept is not None:
-            logger.error("Child %d ended in the handlers of a task whose outcome is stored: %s", child.index, error)
-            self._settlement.finish(delivery, delivery.kept, None)
-            return
-        if child.kill_reason == "terminated" and child.limited in (0, seq) and isinstance(child.verdict, int):
-            self._outcomes.endings[Ending.REVOKED] += 1
-            then = functools.partial(self._settlement.finish, delivery)
-            self._judge.revoked(delivery, "terminated", then, child.verdict)
-            return
-        if self.terminating:
-            self._settlement.finish(delivery, Verb.REQUEUE, None)
-            return
+    def _fail(
+        self, child: ChildProcess, delivery: Delivery, error: BaseException, ending: Ending, *, accepted: bool
+    ) -> None:
+        """End a task that ended with its child; ``accepted``: a child had begun with it."""
         message = self._verdicts.message(delivery)
         logger.error(
             "Task %s ended with its child: %s",
             message.label if message else "(unreadable)[?]",
             error,
         )
-        if ran and ending is Ending.WORKER_LOST and self._retries.retry(delivery, error, child.pid):
+        if accepted and ending is Ending.WORKER_LOST and self._retries.retry(delivery, error, child.pid):
             self._outcomes.endings[Ending.RETRY] += 1
             return
         self._outcomes.endings[ending] = self._outcomes.endings.get(ending, 0) + 1
 
         def decided(verb: Verb, store: StoreRequest | None) -> None:
-            if not ran and verb is Verb.ACK:
-                # It was never accepted: its message kills whoever decodes it, so a dead-letter queue is its place.
-                verb = Verb.REJECT
+            verb = verb_of_lost_task(verb, accepted=accepted)
             if verb is Verb.REQUEUE:
                 # A hard limit that is not acknowledged counts as well: its message kills a child at every start.
                 self._poison.return_after_death(delivery, str(error), store)

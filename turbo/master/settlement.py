@@ -1,12 +1,10 @@
 """Brings a delivery whose outcome is known to its settlement: publishes confirmed, result stored, then the verb.
 
 Runs in the master. Before it: ``master.outcomes`` (what a child reported) and ``master.verdicts`` (what the master
-decided itself). After it: ``amqp.link`` carries out the verb. The order is a promise: nothing is acknowledged
-before everything that its task sent is confirmed and its result is stored. A task of which something was refused has
-failed: run again, it would send all the rest again, and be refused again. One of which something could not be sent at
-all, since the worker ends, runs again; likewise one whose result was not stored, unless that is hopeless. A task's own
-next attempt leaves only when the store has answered for the states of this one: it could run elsewhere at once, and end
-before they are stored.
+decided itself). After it: ``amqp.link`` carries out the verb. What comes next for a delivery, and why, is a table:
+``policy.finishing``. This module carries out its steps and notes what came of them. It must never acknowledge anything
+before the table says so. A task's own next attempt leaves only after the store has answered for the states of this one:
+it could run elsewhere at once, and end before they are stored.
 """
 
 from __future__ import annotations
@@ -21,6 +19,7 @@ from turbo.exceptions import OperationalError
 from turbo.master.final_steps import FinalSteps
 from turbo.master.publishing_hold import PublishingHold
 from turbo.policy.delivery_lifecycle import State
+from turbo.policy.finishing import NO_FACTS, Question, Step, next_step
 from turbo.policy.settling import Verb
 
 if TYPE_CHECKING:
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from turbo.master.inflight import Delivery, Ledger
     from turbo.master.lease_ends import LeaseEnds
     from turbo.master.verdicts import Verdicts
+    from turbo.policy.finishing import Facts
     from turbo.ring.frames import Asked, PublishRequest, StoreRequest
 
 logger = logging.getLogger(__name__)
@@ -89,11 +89,12 @@ class Settlement:
                 patient=True,
             )
             return
-        delivery.unconfirmed += 1
+        facts = delivery.own_facts()
+        facts.unconfirmed += 1
         if request.after_states:
-            # It ends as one that is tried again, also if its child dies before it has said so, perhaps in a handler.
-            delivery.kept = Verb.ACK
-        if request.after_states and delivery.unstored:
+            # The task ends as one that is tried again, also if its child dies before it reports that, in a handler.
+            facts.stored_verb = Verb.ACK
+        if request.after_states and facts.unstored:
             self._waiting.setdefault(delivery, []).append((request, essential))
         else:
             self._send(delivery, request, essential)
@@ -123,12 +124,13 @@ class Settlement:
         if delivery is None:
             self.store(request)
             return
-        delivery.unstored += 1
+        facts = delivery.own_facts()
+        facts.unstored += 1
 
         def stored(outcome: StoreOutcome) -> None:
-            # One that could not be stored has been logged by the store; the next attempt must not be lost as well.
-            delivery.unstored -= 1
-            if not delivery.unstored:
+            # The store has logged a state that it could not store; the next attempt must not be lost as well.
+            facts.unstored -= 1
+            if not facts.unstored:
                 self._send_waiting(delivery)
             if answer is not None:
                 answer(outcome.ok)
@@ -145,10 +147,9 @@ class Settlement:
             assert asked.store is not None
             self.state(delivery, asked.store, answer)
             return
-        Verb(asked.verb)  # ValueError here, where it condemns the child that made it up
-        delivery.asked = asked, answer
-        if not delivery.unconfirmed:
-            self._store_asked(delivery)
+        # An unknown verb raises ValueError here, which condemns the child that wrote it.
+        delivery.own_facts().question = Question(Verb(asked.verb), asked.store, answer)
+        self._proceed(delivery)
 
     def send_all_waiting(self) -> None:
         """Send next attempts although their states are not stored: the worker ends, and they would end with it."""
@@ -176,11 +177,13 @@ class Settlement:
     def finish(self, delivery: Delivery, verb: Verb, store: StoreRequest | None) -> None:
         """The outcome of a delivery is known: settle it as soon as its publishes and its result are safe."""
         delivery.move(State.FINISHING)
-        delivery.final = verb
-        delivery.store = store
-        delivery.asked = None
-        if not delivery.unconfirmed:
-            self._store_then_settle(delivery)
+        # hot: bench drain. Of most tasks nothing is known but that they ended: the table's last row.
+        if store is None and delivery.facts is NO_FACTS:
+            self.final_steps.settle(delivery, verb)
+            return
+        facts = delivery.own_facts()
+        facts.verb, facts.document, facts.question = verb, store, None
+        self._proceed(delivery)
 
     def still_ours(self, delivery: Delivery) -> bool:
         """Whether a delivery that did not start, and is with no child any more, may wait here for another.
@@ -200,82 +203,88 @@ class Settlement:
             self._send(delivery, request, essential)
 
     def _confirmed(self, delivery: Delivery, request: PublishRequest, result: Published, essential: bool) -> None:
-        delivery.unconfirmed -= 1
+        facts = delivery.own_facts()
+        facts.unconfirmed -= 1
         if result is not Published.CONFIRMED:
             self.failed_publishes += 1
             who = "the worker" if essential else "a task"
             what = f"sent to exchange {request.exchange!r} with routing key {request.routing_key!r}"
             how = self._outbox.refusal or result.name.lower()
             why = f"A message that {who} {what} was not taken by the broker: {how}"
-            if not delivery.unsent:
+            if not facts.unsent:
                 # The first says it: a task may send any number.
                 logger.error(why)
+            # A task may publish to a key that no queue is bound to; its own next attempt must find its queue.
             if essential or result is not Published.RETURNED:
-                delivery.unsent = why
-                delivery.hopeless |= result is not Published.FAILED
-        if delivery.asked is not None and not delivery.unconfirmed:
-            self._store_asked(delivery)
-        elif delivery.final is not None and not delivery.unconfirmed:
-            if failpoint.ENABLED:
-                failpoint.hit("master.followups_confirmed")
-            self._store_then_settle(delivery)
+                facts.unsent = why
+                facts.permanent |= result is not Published.FAILED
+        if failpoint.ENABLED and facts.verb is not None and not facts.unconfirmed:
+            failpoint.hit("master.followups_confirmed")
+        self._proceed(delivery)
 
-    def _store_asked(self, delivery: Delivery) -> None:
-        if delivery.asked is None:
+    def _proceed(self, delivery: Delivery) -> None:
+        """Carry out what the table says is next."""
+        facts = delivery.facts
+        step = next_step(facts, acked=delivery.acked)
+        if step is Step.STORE:
+            self._store_result(delivery, facts)
+        elif step is Step.SETTLE:
+            assert facts.verb is not None, "the table settles only what has a verb"
+            self.final_steps.settle(delivery, facts.verb)
+        elif step is Step.REQUEUE:
+            self.final_steps.settle(delivery, Verb.REQUEUE)
+        elif step is Step.FAIL_UNSENT:
+            self.final_steps.fail(delivery, OperationalError(facts.unsent))
+        elif step is Step.FAIL_UNSTORED:
+            why = f": {facts.store_refusal}" if facts.store_refusal else ""
+            self.final_steps.fail(delivery, OperationalError(f"its result cannot be stored{why}"))
+        elif step is not Step.WAIT:
+            self._answer(facts, step)
+
+    def _answer(self, facts: Facts[StoreRequest], step: Step) -> None:
+        """Tell the waiting task what became of its document, at once or when the store has answered."""
+        question = facts.question
+        assert question is not None, "the table answers only where something is asked"
+        facts.question = None
+        if step is Step.ANSWER_NOT_STORED:
+            question.answer(False)
             return
-        asked, answer = delivery.asked
-        delivery.asked = None
-        fails = asked.store is not None and asked.store.guard and asked.verb is not None
-        if delivery.unsent and not (fails and (delivery.acked or delivery.hopeless)):
-            answer(False)
-            return
-        delivery.failed = fails
-        if asked.store is None:
-            delivery.kept = None if asked.verb is None else Verb(asked.verb)
-            answer(True)
+        document = question.document
+        # From here on the app is told of the failure, so that it is not failed a second time.
+        facts.failed = document is not None and document.guard
+        if document is None:
+            facts.stored_verb = question.verb
+            question.answer(True)
             return
 
         def stored(outcome: StoreOutcome) -> None:
             if failpoint.ENABLED:
                 failpoint.hit("master.outcome_stored")
-            if outcome.ok and asked.verb is not None:
-                delivery.kept = Verb(asked.verb)
-            delivery.unkept = not outcome.ok
-            delivery.hopeless |= outcome is StoreOutcome.REFUSED
-            answer(outcome.ok)
+            if outcome.ok:
+                facts.stored_verb = question.verb
+            facts.store_failed = not outcome.ok
+            facts.permanent |= outcome is StoreOutcome.REFUSED
+            question.answer(outcome.ok)
 
-        self.store(asked.store, stored)
+        self.store(document, stored)
 
-    def _store_then_settle(self, delivery: Delivery) -> None:
-        if delivery.unsent and (delivery.acked or delivery.hopeless):
-            # Part of the task's effect is lost, and it cannot run again, or would be refused again. One that has failed
-            # by itself stays as it is.
-            if not delivery.failed and (delivery.store is None or not delivery.store.guard):
-                self.final_steps.fail(delivery, OperationalError(delivery.unsent))
-                return
-        elif delivery.unsent:
-            # As above, but it can: a result would say that all is done.
-            delivery.final, delivery.store = Verb.REQUEUE, None
-        elif delivery.unkept:
-            # As below, also when the child told the rest of its end in the meantime.
-            self.final_steps.end_unstored(delivery)
-            return
-        request = delivery.store
-        if request is None:
-            self.final_steps.settle(delivery)
-            return
-        delivery.store = None
+    def _store_result(self, delivery: Delivery, facts: Facts[StoreRequest]) -> None:
+        document = facts.document
+        assert document is not None, "the table stores only what there is"
 
         def stored(outcome: StoreOutcome) -> None:
             if failpoint.ENABLED:
                 failpoint.hit("master.result_stored")
             if outcome.ok:
-                self.final_steps.settle(delivery)
-                return
-            delivery.hopeless |= outcome is StoreOutcome.REFUSED
-            self.final_steps.end_unstored(delivery, self._outbox.refusal)
+                facts.document = None
+                facts.failed |= document.guard
+            else:
+                facts.store_failed = True
+                facts.store_refusal = self._outbox.refusal
+                facts.permanent |= outcome is StoreOutcome.REFUSED
+            self._proceed(delivery)
 
-        self.store(request, stored)
+        self.store(document, stored)
 
 
 def _nothing(_outcome: StoreOutcome) -> None:

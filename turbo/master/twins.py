@@ -83,14 +83,14 @@ class Twins:
             copies[:] = [copy for copy in copies if copy not in wanted]
         return [copy for copy in taken if copy.state is State.HELD]
 
-    def ended(self, delivery: Delivery) -> None:
-        """A run without connection has ended: settle its copies by how it ended."""
+    def ended(self, delivery: Delivery, verb: Verb | None) -> None:
+        """Settle the copies of a run without connection, which has ended with ``verb`` (None: it never began)."""
         message = self._verdicts.message(delivery)
         if message is None or self._running.get(message.id) is not delivery:
             return
         del self._running[message.id]
         copies = [copy for copy in self._copies.pop(message.id, []) if copy.state is State.HELD]
-        well = delivery.acked or delivery.final is Verb.ACK
+        well = delivery.acked or verb is Verb.ACK
         if well and not copies:
             self._ended[message.id, message.retries] = self._clock()
             if len(self._ended) > _MOST_ENDED:

@@ -61,15 +61,7 @@ class Verdicts:
         """End a delivery with an exception: which verb, and which document if any."""
         message = self.message(delivery)
         options = self.options(message)
-        late = options.acks_late and not delivery.acked
-        verb = settle(
-            ending,
-            acks_late=late,
-            acks_on_failure=options.acks_on_failure,
-            acks_on_timeout=options.acks_on_timeout,
-            # A task whose lost attempts are counted ends when none is left.
-            reject_on_worker_lost=options.reject_on_worker_lost and not options.retry_on_worker_lost,
-        )
+        verb = settle(ending, options.ack_options(acked=delivery.acked))
         if verb is Verb.REQUEUE and ending is Ending.WORKER_LOST:
             return verb, None
         return verb, self.document(message, options, states.FAILURE, error)
@@ -88,8 +80,9 @@ class Verdicts:
     def revoked(self, delivery: Delivery, reason: str) -> tuple[Verb, StoreRequest | None]:
         """End a delivery that must not run: expired or revoked."""
         message = self.message(delivery)
-        store = self.document(message, self.options(message), states.REVOKED, TaskRevokedError(reason))
-        return settle(Ending.REVOKED, acks_late=False), store
+        options = self.options(message)
+        store = self.document(message, options, states.REVOKED, TaskRevokedError(reason))
+        return settle(Ending.REVOKED, options.ack_options()), store
 
     def document(
         self, message: TaskMessage | None, options: TaskOptions, state: str, error: BaseException

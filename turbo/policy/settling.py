@@ -6,6 +6,7 @@ Source of the table: Celery's documented behaviour, restated in docs/architectur
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum, unique
 
 
@@ -47,15 +48,22 @@ _FIXED = {
 }
 
 
-def settle(
-    ending: Ending,
-    *,
-    acks_late: bool,
-    acks_on_failure: bool = True,
-    acks_on_timeout: bool = True,
-    reject_on_worker_lost: bool = False,
-) -> Verb:
-    """Decide the verb for one ended delivery.
+@dataclass(frozen=True, slots=True)
+class AckOptions:
+    """What the verb depends on besides the ending. The defaults are Celery's."""
+
+    #: Acknowledge when the task has ended, not when it starts.
+    acks_late: bool = False
+    #: With ``acks_late``: acknowledge tasks that failed; else reject them.
+    acks_on_failure: bool = True
+    #: With ``acks_late``: acknowledge tasks that a hard limit ended; else put them back.
+    acks_on_timeout: bool = True
+    #: With ``acks_late``: put a task back that ended with its child; else it has failed.
+    reject_on_worker_lost: bool = False
+
+
+def settle(ending: Ending, options: AckOptions) -> Verb:
+    """Return the verb for one ended delivery.
 
     An early-acked message was acknowledged when its child accepted it: the verb is then ``ACK`` whatever
     happened, and the master, finding the tag settled, does nothing.
@@ -63,16 +71,16 @@ def settle(
     fixed = _FIXED.get(ending)
     if fixed is not None:
         return fixed
-    if not acks_late:
+    if not options.acks_late:
         return Verb.ACK
     if ending is Ending.FAILURE:
-        return Verb.ACK if acks_on_failure else Verb.REJECT
+        return Verb.ACK if options.acks_on_failure else Verb.REJECT
     if ending is Ending.TIMEOUT:
-        return Verb.ACK if acks_on_timeout else Verb.REQUEUE
+        return Verb.ACK if options.acks_on_timeout else Verb.REQUEUE
     if ending is Ending.WORKER_LOST:
-        if reject_on_worker_lost:
+        if options.reject_on_worker_lost:
             return Verb.REQUEUE
-        return Verb.ACK if acks_on_failure else Verb.REJECT
+        return Verb.ACK if options.acks_on_failure else Verb.REJECT
     if ending is Ending.REJECT:
         return Verb.REJECT
     if ending is Ending.REJECT_REQUEUE:

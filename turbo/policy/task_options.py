@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from turbo.policy.settling import AckOptions
+
 
 @dataclass(frozen=True, slots=True)
 class TaskOptions:
@@ -26,3 +28,13 @@ class TaskOptions:
     store_errors_even_if_ignored: bool = False
     time_limit: float | None = None
     soft_time_limit: float | None = None
+
+    def ack_options(self, *, acked: bool = False) -> AckOptions:
+        """Return the options of the ack table; ``acked``: the message was acknowledged already."""
+        return AckOptions(
+            self.acks_late and not acked,
+            self.acks_on_failure,
+            self.acks_on_timeout,
+            # A task whose lost attempts are counted ends when none is left, instead of going back uncounted.
+            self.reject_on_worker_lost and not self.retry_on_worker_lost,
+        )

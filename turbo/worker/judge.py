@@ -22,6 +22,7 @@ from turbo.exceptions import InvalidTaskError, TaskRevokedError, TimeLimitExceed
 from turbo.master.hook_thread import Audience, HookThread
 from turbo.master.judge import NativeJudge
 from turbo.policy import time_limits
+from turbo.policy.finishing import overridden
 from turbo.policy.settling import Ending, Verb
 from turbo.worker import estate
 from turbo.worker.opening import Opener
@@ -151,10 +152,10 @@ class AppJudge(NativeJudge):
         def tell() -> Verb | None:
             return self._tell_lost(delivery, task, error, pid, more)
 
-        def told(wish: Verb | None, left: StoreRequest | None) -> None:
+        def told(verb_override: Verb | None, left: StoreRequest | None) -> None:
             for request in more:
                 self._store(request, None)
-            then(wish or verb, left)
+            then(overridden(verb, verb_override), left)
 
         self._tell_when_stored(delivery, f"What hears of the end of {task.name}", document, tell, told)
 
@@ -172,9 +173,9 @@ class AppJudge(NativeJudge):
                 request = self._own(delivery)
                 request.acknowledged = delivery.acked
                 request.on_success(pickle.loads(told))
-                return request.wish
+                return request.verb_override
 
-            self._submit(delivery, "The request of a task", tell, lambda wish: then(wish or verb, None))
+            self._submit(delivery, "The request of a task", tell, lambda found: then(overridden(verb, found), None))
 
     # -- the worker --------------------------------------------------------------------------------------
 
@@ -262,7 +263,7 @@ class AppJudge(NativeJudge):
                 request.on_failure(einfo)
         except Exception:
             logger.exception("The request of %s raised", found.label)
-        return request.wish
+        return request.verb_override
 
     def _send_revoked(self, delivery: Delivery, reason: str, signum: int | None) -> None:
         task = self._task(delivery)

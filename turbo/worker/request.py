@@ -98,8 +98,8 @@ class Request:
         }
         own = found.ignore_result
         self.ignore_result = bool(task.ignore_result if own is None else own)
-        #: What a method of this wants to become of the message; None leaves it to the ack table.
-        self.wish: Verb | None = None
+        #: The verb that a method of this asked for; None leaves it to the ack table.
+        self.verb_override: Verb | None = None
 
     # -- what happens ------------------------------------------------------------------------------------
 
@@ -141,11 +141,11 @@ class Request:
 
     def acknowledge(self) -> None:
         """Have the message acknowledged, whatever the ack table says."""
-        self.wish = Verb.ACK
+        self.verb_override = Verb.ACK
 
     def reject(self, requeue: bool = False) -> None:
         """Have the message rejected, or put back into its queue, whatever the ack table says."""
-        self.wish = Verb.REQUEUE if requeue else Verb.REJECT
+        self.verb_override = Verb.REQUEUE if requeue else Verb.REJECT
 
     @property
     def store_errors(self) -> bool:

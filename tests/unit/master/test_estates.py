@@ -15,6 +15,7 @@ from turbo.master.inflight import Delivery, Ledger
 from turbo.master.lost_child import LostChild
 from turbo.master.lost_retries import LostRetries
 from turbo.master.outcomes import Outcomes
+from turbo.master.poison import Poison
 from turbo.master.pool import Pool
 from turbo.master.settlement import Settlement
 from turbo.master.verdicts import Verdicts
@@ -48,7 +49,8 @@ class World:
         settlement.settle_through(broker, NO_LEASES)
         outcomes = Outcomes(self.dispatcher, settlement, nothing, judge)
         retries = LostRetries(settlement, verdicts, judge)
-        self.lost = LostChild(self.dispatcher, outcomes, settlement, verdicts, judge, nothing, retries)
+        poison = Poison(settlement, verdicts, max_deliveries=5)
+        self.lost = LostChild(self.dispatcher, outcomes, settlement, verdicts, judge, poison, retries)
         self.ledger.begin_epoch(self.broker.open())
         ring: Any = Ring()
         self.child = ChildProcess(1, 1, ring, 0.0)

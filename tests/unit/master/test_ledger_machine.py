@@ -276,7 +276,7 @@ class LedgerMachine(RuleBasedStateMachine):
         after = frames.PublishRequest("", "elsewhere", b"h", identifier.encode(), False, after_states=True)
         ring.outcomes.append((frames.STORE, ring.claimed, frames.pack_store(stored(identifier))))
         ring.outcomes.append((frames.PUBLISH, ring.claimed, b"".join(frames.pack_publish(after))))
-        self._report(child, settle(Ending.RETRY, acks_late=TASKS[task].acks_late), Ending.RETRY)
+        self._report(child, settle(Ending.RETRY, TASKS[task].ack_options()), Ending.RETRY)
 
     @rule(index=one_child, ending=st.sampled_from([Ending.SUCCESS, Ending.FAILURE, Ending.REJECT_REQUEUE]))
     def end(self, index: int, ending: Ending) -> None:
@@ -286,7 +286,7 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         identifier, task, _ = self._facts(child.assigned[ring.claimed])
         options = TASKS[task]
-        verb = settle(ending, acks_late=options.acks_late, acks_on_failure=options.acks_on_failure)
+        verb = settle(ending, options.ack_options())
         self.ended.add(identifier)
         document = frames.pack_store(stored(identifier)) if ending is not Ending.REJECT_REQUEUE else b""
         self._report(child, verb, ending, document)

@@ -69,10 +69,10 @@ def test_the_order_is_kept_in_the_ring(request_: PublishRequest) -> None:
 def test_with_its_next_attempt_on_its_way_it_is_known_what_becomes_of_a_task_whose_child_dies() -> None:
     world = World()
     world.settlement.publish(world.delivery, OTHER)
-    assert world.delivery.kept is None
+    assert world.delivery.facts.stored_verb is None
     world.settlement.state(world.delivery, state())
     world.settlement.publish(world.delivery, NEXT)
-    kept = world.delivery.kept
+    kept = world.delivery.facts.stored_verb
     assert kept is Verb.ACK
     world.settlement.finish(world.delivery, kept, None)
     world.confirm_all()
@@ -235,7 +235,7 @@ class TestAnOutcomeThatItsTaskWaitsFor:
         answers = self.ask(world, None)
         world.settlement.publish(world.delivery, OTHER)
         world.answer(StoreOutcome.STORED)
-        assert (answers, world.sent(), world.delivery.kept) == ([True], [b"other"], None)
+        assert (answers, world.sent(), world.delivery.facts.stored_verb) == ([True], [b"other"], None)
 
     def test_the_next_attempt_waits_for_one(self, world: World) -> None:
         answers = self.ask(world, None)
@@ -256,7 +256,7 @@ class TestAnOutcomeThatItsTaskWaitsFor:
     def test_nor_does_one_that_cannot_be_stored(self, world: World) -> None:
         answers = self.ask(world)
         world.answer(StoreOutcome.FAILED)
-        assert (answers, world.delivery.kept) == ([False], None)
+        assert (answers, world.delivery.facts.stored_verb) == ([False], None)
         world.settlement.finish(world.delivery, Verb.ACK, None)
         assert world.broker.acked == []
 
@@ -271,7 +271,7 @@ class TestAnOutcomeThatItsTaskWaitsFor:
     def test_once_it_is_stored_the_verb_is_known(self, world: World) -> None:
         self.ask(world, Verb.REJECT)
         world.answer(StoreOutcome.STORED)
-        assert world.delivery.kept is Verb.REJECT
+        assert world.delivery.facts.stored_verb is Verb.REJECT
 
     @pytest.mark.parametrize(("published", "sent"), [(Published.CONFIRMED, True), (Published.NACKED, False)])
     def test_without_a_document_it_is_answered_when_all_is_sent(
@@ -284,7 +284,7 @@ class TestAnOutcomeThatItsTaskWaitsFor:
         waiting, world.outbox.waiting = world.outbox.waiting, []
         waiting[0][3](published)  # type: ignore[misc]
         assert (answers, world.store.waiting) == ([sent], [])
-        assert world.delivery.kept is (Verb.REJECT if sent else None)
+        assert world.delivery.facts.stored_verb is (Verb.REJECT if sent else None)
 
     def test_a_child_that_died_meanwhile_is_not_answered(self, world: World) -> None:
         world.settlement.publish(world.delivery, OTHER)

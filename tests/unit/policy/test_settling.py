@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from turbo.policy.settling import Ending, Verb, settle
+from turbo.policy.settling import AckOptions, Ending, Verb, settle
 
 BOTH = (False, True)
 #: Ending -> the verb by (acks_on_failure, acks_on_timeout, reject_on_worker_lost), for late acks.
@@ -35,13 +35,7 @@ def test_the_table_has_every_ending() -> None:
 @pytest.mark.parametrize("ending", list(Ending))
 def test_late(ending: Ending) -> None:
     for failure, timeout, lost in itertools.product(BOTH, BOTH, BOTH):
-        verb = settle(
-            ending,
-            acks_late=True,
-            acks_on_failure=failure,
-            acks_on_timeout=timeout,
-            reject_on_worker_lost=lost,
-        )
+        verb = settle(ending, AckOptions(True, failure, timeout, lost))
         assert verb is LATE[ending](failure, timeout, lost), (failure, timeout, lost)
 
 
@@ -49,21 +43,15 @@ def test_late(ending: Ending) -> None:
 @pytest.mark.parametrize("ending", [each for each in Ending if each not in NEVER_RAN])
 def test_what_was_acknowledged_at_its_start_stays_so(ending: Ending) -> None:
     for failure, timeout, lost in itertools.product(BOTH, BOTH, BOTH):
-        verb = settle(
-            ending,
-            acks_late=False,
-            acks_on_failure=failure,
-            acks_on_timeout=timeout,
-            reject_on_worker_lost=lost,
-        )
+        verb = settle(ending, AckOptions(False, failure, timeout, lost))
         assert verb is Verb.ACK
 
 
 @pytest.mark.parametrize("ending", NEVER_RAN)
 def test_what_never_ran_is_settled_the_same_early_or_late(ending: Ending) -> None:
-    assert settle(ending, acks_late=False) is settle(ending, acks_late=True) is LATE[ending](True, True, False)
+    assert settle(ending, AckOptions(False)) is settle(ending, AckOptions(True)) is LATE[ending](True, True, False)
 
 
 def test_by_default_everything_that_ran_is_acknowledged() -> None:
     ran = [each for each in Ending if each not in (*NEVER_RAN, Ending.REJECT, Ending.REJECT_REQUEUE)]
-    assert {settle(each, acks_late=True) for each in ran} == {Verb.ACK}
+    assert {settle(each, AckOptions(True)) for each in ran} == {Verb.ACK}

@@ -1,0 +1,329 @@
+"""How a delivery whose task has ended is finished: facts in, the next step out, as two tables.
+
+Pure: no clock, no I/O. Before it: ``policy.settling`` gives the verb by how the task ended. After it:
+``master.settlement`` and ``master.lost_child`` carry out the steps, note what came of them in :class:`Facts`, and ask
+again. The order that the tables keep is a promise to users: a message is acknowledged only after the broker has
+confirmed everything that its task sent, and after the store has its result.
+
+:func:`next_step` walks ``FINISHING`` (what must still happen before the message is settled) and returns the first row
+that holds. :func:`after_child_death` does the same for ``CHILD_DEATH`` (what becomes of a message whose child died).
+Both are tested over all combinations of their facts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from enum import Enum, unique
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, TypeVar
+
+from turbo.policy.settling import Verb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+
+class Document(Protocol):
+    """What the tables must know of a result document."""
+
+    @property
+    def guard(self) -> bool:
+        """Whether it tells of a failure or a revocation: it never replaces a stored SUCCESS."""
+
+
+D = TypeVar("D", bound=Document)
+
+
+@dataclass(frozen=True, slots=True)
+class Question(Generic[D]):
+    """A running task that waits for its document to be stored before it goes on."""
+
+    #: The verb for the message if the child dies once this is answered with yes.
+    verb: Verb
+    #: The document; None: the task waits only for the confirms of what it has sent.
+    document: D | None
+    #: Tells the task whether it is stored; called once, or never where the task ends before.
+    answer: Callable[[bool], None]
+
+
+@dataclass(slots=True)
+class Facts(Generic[D]):
+    """What the end of one delivery depends on. Held by the delivery; each field names its only writer."""
+
+    #: Publishes of the task that the broker has not confirmed yet. Written by ``master.settlement``.
+    unconfirmed: int = 0
+    #: States of the task (STARTED, RETRY, custom ones) that the store has not answered for yet; the next attempt waits
+    #: for them. Written by ``master.settlement``.
+    unstored: int = 0
+    #: Why the broker did not take one of the task's publishes; empty: it took all. Written by ``master.settlement``.
+    unsent: str = ""
+    #: Another run would meet the same refusal, of the broker or of the store. Written by ``master.settlement``.
+    permanent: bool = False
+    #: The task has failed, and its callbacks, handlers and receivers have been told or are about to be. Written by
+    #: ``master.settlement``, ``master.final_steps``.
+    failed: bool = False
+    #: The verb to carry out; None until the outcome is known. Written by ``master.settlement``.
+    verb: Verb | None = None
+    #: The result document to store before the verb is carried out. Written by ``master.settlement``.
+    document: D | None = None
+    #: The document that the task itself waits for. Written by ``master.settlement``.
+    question: Question[D] | None = None
+    #: The verb if the child dies from now on: its outcome is stored, or its next attempt is on its way, and the child
+    #: runs the task's handlers. Written by ``master.settlement``.
+    stored_verb: Verb | None = None
+    #: The store did not take the outcome's document. Written by ``master.settlement``.
+    store_failed: bool = False
+    #: What the store or the broker said when it refused the document; empty where unknown. Written by
+    #: ``master.settlement``.
+    store_refusal: str = ""
+
+    def own(self) -> Facts[D]:
+        """Return the facts to write to: these, or new ones where these are :data:`NO_FACTS`."""
+        return self
+
+
+class _NoFacts(Facts[Any]):
+    """The facts of a delivery about which nothing is known; shared by most deliveries, so nobody may write to it."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        for field in fields(Facts):
+            object.__setattr__(self, field.name, field.default)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise TypeError(f"{name} was set on the facts that all deliveries share; write to own()")
+
+    def own(self) -> Facts[Any]:
+        return Facts()
+
+
+NO_FACTS: Final = _NoFacts()
+
+
+@unique
+class Step(Enum):
+    """What is to be done next for a delivery."""
+
+    #: Nothing, until the broker confirms or the outcome is known.
+    WAIT = "wait"
+    #: Tell the waiting task that its document is stored (or that everything it sent is confirmed).
+    ANSWER_STORED = "answer stored"
+    #: Tell the waiting task that its document is not stored.
+    ANSWER_NOT_STORED = "answer not stored"
+    #: Store the document that the task waits for, then ask again.
+    STORE_QUESTION = "store what the task waits for"
+    #: The task counts as failed because a message that it sent was refused: tell the app, store FAILURE, settle.
+    FAIL_UNSENT = "fail: a message was refused"
+    #: The task counts as failed because its result was refused: tell the app, store FAILURE, settle.
+    FAIL_UNSTORED = "fail: its result was refused"
+    #: Store the result document, then ask again.
+    STORE = "store"
+    #: Settle the message with the verb that is known.
+    SETTLE = "settle"
+    #: Put the message back into its queue, whatever verb is known; its document is dropped.
+    REQUEUE = "requeue"
+
+
+class Row(NamedTuple):
+    """One row of :data:`FINISHING`; the first that holds is taken. ``acked``: the message was acknowledged early."""
+
+    holds: Callable[[Facts[Any], bool], bool]
+    step: Step
+    #: Why this row is where it is.
+    reason: str
+
+
+def _is_failure(document: Document | None) -> bool:
+    return document is not None and document.guard
+
+
+def _answers_failure(facts: Facts[Any]) -> bool:
+    """Whether the task waits for the storing of its final failure."""
+    question = facts.question
+    return question is not None and _is_failure(question.document)
+
+
+#: From the facts to the next step.
+FINISHING: Final[tuple[Row, ...]] = (
+    Row(
+        lambda facts, acked: facts.unconfirmed > 0,
+        Step.WAIT,
+        "Nothing is stored or settled before the broker has confirmed everything that the task sent.",
+    ),
+    # The outcome is not known: at most the task waits for its document.
+    Row(
+        lambda facts, acked: facts.verb is None and facts.question is None,
+        Step.WAIT,
+        "The task still runs.",
+    ),
+    Row(
+        lambda facts, acked: (
+            facts.verb is None and facts.unsent != "" and not (_answers_failure(facts) and (acked or facts.permanent))
+        ),
+        Step.ANSWER_NOT_STORED,
+        "A stored outcome would say that everything was done, and a message was refused. Only a failure that no other "
+        "run can replace is stored all the same.",
+    ),
+    Row(
+        lambda facts, acked: facts.verb is None and facts.question is not None and facts.question.document is None,
+        Step.ANSWER_STORED,
+        "The task has no document and waited for the confirms alone.",
+    ),
+    Row(
+        lambda facts, acked: facts.verb is None,
+        Step.STORE_QUESTION,
+        "Everything that the task sent is confirmed, so its outcome may be seen.",
+    ),
+    # The outcome is known, and the broker refused a message of the task.
+    Row(
+        lambda facts, acked: (
+            facts.unsent != "" and (acked or facts.permanent) and not facts.failed and not _is_failure(facts.document)
+        ),
+        Step.FAIL_UNSENT,
+        "Part of the task's effect is lost, and the task cannot run again, or would be refused again. A task that "
+        "failed by itself keeps its own failure.",
+    ),
+    Row(
+        lambda facts, acked: facts.unsent != "" and not acked and not facts.permanent,
+        Step.REQUEUE,
+        "The message could not be sent this time; another run can send it. A stored result would say that all is done.",
+    ),
+    # The outcome is known, and the store did not take its document.
+    Row(
+        lambda facts, acked: facts.store_failed and (facts.verb is not Verb.ACK or facts.failed),
+        Step.SETTLE,
+        "The verb does not rest on the document: the message goes back or is dead-lettered, or the app was told of the "
+        "failure.",
+    ),
+    Row(
+        lambda facts, acked: facts.store_failed and facts.permanent,
+        Step.FAIL_UNSTORED,
+        "The store refuses this result whenever it is asked: run again, the task would end here for ever.",
+    ),
+    Row(
+        lambda facts, acked: facts.store_failed,
+        Step.REQUEUE,
+        "Acknowledged, the task would leave no trace; it runs again.",
+    ),
+    Row(
+        lambda facts, acked: facts.document is not None,
+        Step.STORE,
+        "The result is stored before the message is acknowledged.",
+    ),
+    Row(lambda facts, acked: True, Step.SETTLE, "Everything that must come before is done."),
+)
+
+
+def next_step(facts: Facts[Any], *, acked: bool) -> Step:
+    """Return what is to be done next. ``acked``: the message was acknowledged when its task started."""
+    for row in FINISHING:
+        if row.holds(facts, acked):
+            return row.step
+    raise AssertionError("the last row holds always")
+
+
+# -- the child died ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """What is known of a delivery that a child held when it died."""
+
+    #: The child had entered the task's body, or its control page cannot tell.
+    begun: bool
+    #: The child was killed because of this very task: its hard limit, or its termination.
+    aimed: bool
+    #: The outcome's verb where that outcome is stored, or the next attempt is on its way.
+    stored_verb: Verb | None
+    #: The message was acknowledged when its task started.
+    acked: bool
+    #: The task was terminated by remote control.
+    terminated: bool
+    #: The worker kills its children: a cold shutdown.
+    terminating: bool
+    #: Children that died with the message before they entered its body have reached ``task_max_deliveries``.
+    exhausted: bool
+
+
+@unique
+class Fate(Enum):
+    """What becomes of a delivery whose child died."""
+
+    #: Settle with the stored outcome's verb.
+    SETTLE_STORED = "settle as stored"
+    #: REVOKED, as ``revoke(terminate=True)`` asks.
+    REVOKE = "revoke"
+    #: Publish the acknowledged message to its queue again.
+    PUBLISH_AGAIN = "publish again"
+    #: Give it back to the broker, uncounted.
+    REQUEUE = "requeue"
+    #: Give it to another child, unless it was revoked meanwhile.
+    HAND_ON = "hand on"
+    #: The task ended with its child: retry, or WorkerLostError, TimeLimitExceeded, MemoryLimitExceeded.
+    FAIL = "fail"
+
+
+class DeathRow(NamedTuple):
+    """One row of :data:`CHILD_DEATH`; the first that holds is taken."""
+
+    holds: Callable[[Death], bool]
+    fate: Fate
+    #: Why this row is where it is.
+    reason: str
+
+
+CHILD_DEATH: Final[tuple[DeathRow, ...]] = (
+    DeathRow(
+        lambda death: death.stored_verb is not None,
+        Fate.SETTLE_STORED,
+        "The outcome is stored or the next attempt sent; the child died in the task's handlers.",
+    ),
+    DeathRow(
+        lambda death: death.terminated and death.aimed,
+        Fate.REVOKE,
+        "This task was to be terminated, whether or not its body had begun.",
+    ),
+    DeathRow(
+        lambda death: death.terminating and death.acked and not death.begun and not death.aimed,
+        Fate.PUBLISH_AGAIN,
+        "The broker has forgotten the message and its task never ran: a cold shutdown must not lose it.",
+    ),
+    DeathRow(
+        lambda death: death.terminating,
+        Fate.REQUEUE,
+        "The worker killed its children: that is no failure of the task.",
+    ),
+    DeathRow(
+        lambda death: not (death.begun or death.aimed or death.exhausted),
+        Fate.HAND_ON,
+        "Nothing of the body has run, so it may run elsewhere; not for ever, because decoding a message, and receivers "
+        "before its body, can kill as well.",
+    ),
+    DeathRow(lambda death: True, Fate.FAIL, "The body had begun, or too many children died of the message."),
+)
+
+
+def after_child_death(death: Death) -> Fate:
+    """Return what becomes of a delivery that a dead child held and had claimed."""
+    for row in CHILD_DEATH:
+        if row.holds(death):
+            return row.fate
+    raise AssertionError("the last row holds always")
+
+
+def verb_of_lost_task(verb: Verb, *, accepted: bool) -> Verb:
+    """Return the verb for a task that ended with its child, from what the ack table or the app's hooks decided.
+
+    One that was never ``accepted`` is not acknowledged: its message kills whoever decodes it, so it is rejected and a
+    dead-letter queue keeps it. Requeueing is ``master.poison``'s, which counts: a message that kills a child at every
+    start must not come back for ever.
+    """
+    if verb is Verb.ACK and not accepted:
+        return Verb.REJECT
+    return verb
+
+
+def overridden(verb: Verb, verb_override: Verb | None) -> Verb:
+    """Return the verb of the ack table, or the one that the task's own ``Request`` asked for, which outranks it."""
+    return verb if verb_override is None else verb_override
