@@ -113,6 +113,8 @@ class Revoking:
         self._judge = judge
         #: Deliveries that a child may have begun, and the signal to end them by; None only keeps them from beginning.
         self._claimed: dict[Delivery, int | None] = {}
+        #: Revoked deliveries that were taken out of wherever they waited, to be discarded in the next slices.
+        self.discarding: set[Delivery] = set()
         #: Sweeps that keep the dispatcher from handing out.
         self._holding = 0
 
@@ -218,6 +220,7 @@ class Revoking:
                         found.append(name)
                 yield 1
             picked = self._pick(set(hits))
+            self.discarding.update(picked)
             for delivery in hits:
                 if delivery.state is State.DISPATCHED:
                     self._watch(delivery, number if self.id_of(delivery) in wanted else None)
@@ -227,7 +230,8 @@ class Revoking:
         for count, delivery in enumerate(picked):
             if count and count % _AT_ONCE == 0:
                 yield SLICE
-            # They are nowhere but here by now: whoever lost the connection could not tell them.
+            self.discarding.discard(delivery)
+            # It was nowhere but here: when its connection was lost meanwhile, nobody could end it.
             if self._settlement.still_ours(delivery):
                 self._discard(delivery)
 

@@ -431,7 +431,7 @@ class LedgerMachine(RuleBasedStateMachine):
         copies = {id(d) for held_copies in self.twins._copies.values() for d in held_copies}
         for delivery in self.ledger:
             places = {
-                State.READY: waiting,
+                State.READY: {*waiting, *self._elsewhere()},
                 State.HELD: shelved | copies,
                 State.DISPATCHED: held,
                 State.STARTED: held,
@@ -439,6 +439,10 @@ class LedgerMachine(RuleBasedStateMachine):
             assert places is None or id(delivery) in places, delivery.state
         credit = sum(max(0, len(child.assigned) - 1) for child in self.children)
         assert self.dispatcher._ahead == credit
+
+    def _elsewhere(self) -> set[int]:
+        """Ids of the objects of deliveries that wait for something that this machine does not have."""
+        return set()
 
     @invariant()
     def a_copy_is_held_only_for_a_run_that_goes_on(self) -> None:

@@ -80,6 +80,9 @@ class RevokingMachine(LedgerMachine):
     def _anything_left(self) -> bool:
         return bool(super()._anything_left() or self.ledger.running_void)
 
+    def _elsewhere(self) -> set[int]:
+        return super()._elsewhere() | {id(delivery) for delivery in self.revoking.discarding}
+
     def _note(self, identifier: str) -> None:
         claimed = 0
         for child in (*self.children, *self.dying):
