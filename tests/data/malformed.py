@@ -328,7 +328,7 @@ add(
 
 # -- bombs
 add(
-    "gzip_bomb", "reject", headers(compression="application/x-gzip"), lambda: zlib.compress(bytes(512 * 1024 * 1024), 1)
+    "gzip_bomb", "reject", headers(compression="application/x-gzip"), lambda: zlib.compress(bytes(320 * 1024 * 1024), 1)
 )
 add("bzip2_bomb", "reject", headers(compression="application/x-bz2"), lambda: bz2.compress(bytes(64 * 1024 * 1024)) * 8)
 add("gzip_cut_short", "reject", headers(compression="application/x-gzip"), zlib.compress(PLAIN_BODY)[:-4])
