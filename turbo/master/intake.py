@@ -138,7 +138,7 @@ class Intake:
             dropped += self._shelf.withdraw()
         if self._parking is not None:
             dropped += self._parking.withdraw(lost=True)
-        dropped += self._twins.withdraw()
+        dropped += self._returns.withdraw() + self._twins.withdraw()
         dropped += self._receipts.withdraw()
         self._leases.end_session()
         for delivery in dropped:
@@ -181,7 +181,7 @@ class Intake:
 
     def _take_out(self, wanted: set[Delivery]) -> list[Delivery]:
         """Take these out of wherever they wait; what a child has claimed stays with it."""
-        taken = self._twins.take_out(wanted) + self._receipts.take_out(wanted)
+        taken = self._returns.take_out(wanted) + self._twins.take_out(wanted) + self._receipts.take_out(wanted)
         if any(delivery.state in _UNCLAIMED for delivery in wanted):
             others = self._dispatcher.withdraw()
             self._dispatcher.resubmit([delivery for delivery in others if delivery not in wanted])

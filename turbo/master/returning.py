@@ -4,7 +4,7 @@ Runs in the master. Before it: ``master.main`` at a clean stop, and ``master.int
 nearly as often as its queue allows. After it: the link, or the publisher. A quorum queue counts returns, and drops or
 dead-letters a message past its delivery limit. It cannot be told that a task never began: measured on RabbitMQ 3.10 and
 4.0, every way back counts. So there a message is published again, which starts its count anew, and the original is
-acknowledged once the copy is confirmed. Killed in between, the worker leaves both: a repeat, never a loss.
+acknowledged once the copy is confirmed. Killed or cut off in between, the worker leaves both: a repeat, never a loss.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from turbo.protocol.properties import decode_header, encode_header
 from turbo.protocol.table import TableError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from turbo.amqp.link import BrokerLink
     from turbo.amqp.outbox import Outbox
@@ -41,6 +41,8 @@ class Returns:
         self._ledger = ledger
         self._outbox = outbox
         self._queues = {queue.name: queue for queue in queues}
+        #: Originals whose copies are not confirmed yet.
+        self._leaving: set[Delivery] = set()
         #: Messages published again near their limit.
         self.renewed = 0
 
@@ -94,6 +96,18 @@ class Returns:
             return
         self._requeue(delivery)
 
+    def withdraw(self) -> list[Delivery]:
+        """Give up the originals whose copies are not confirmed: their session is lost."""
+        taken = list(self._leaving)
+        self._leaving.clear()
+        return taken
+
+    def take_out(self, wanted: Collection[Delivery]) -> list[Delivery]:
+        """Give up those of ``wanted`` whose copies are not confirmed, and return them."""
+        taken = [delivery for delivery in self._leaving if delivery in wanted]
+        self._leaving.difference_update(taken)
+        return taken
+
     # -- inside ------------------------------------------------------------------------------------------
 
     @property
@@ -105,23 +119,23 @@ class Returns:
         try:
             properties, size = decode_header(delivery.header)
         except TableError:
-            self._returned(delivery, Published.FAILED)
+            self._requeue(delivery)
             return
         properties.headers = {k: v for k, v in (properties.headers or {}).items() if k not in _COUNTS} or None
+        self._leaving.add(delivery)
         self._outbox.publish(
             "",
             delivery.queue,
             encode_header(properties, size),
             delivery.body,
             mandatory=True,
-            done=lambda result: self._returned(delivery, result),
+            done=lambda result: self._copied(delivery, result),
         )
 
-    def _returned(self, delivery: Delivery, result: Published) -> None:
-        if delivery.epoch != self._ledger.epoch:
-            delivery.move(State.VOID)
-            self._ledger.remove(delivery)
-            return
+    def _copied(self, delivery: Delivery, result: Published) -> None:
+        if delivery not in self._leaving:
+            return  # the broker has the original again
+        self._leaving.discard(delivery)
         if result is not Published.CONFIRMED:
             self._requeue(delivery)
             return

@@ -1,0 +1,80 @@
+"""A message that is published again near its delivery limit, when the broker takes the original back meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.unit.master.fakes import BODY, QUEUE, Message, header_of
+from tests.unit.master.test_ledger_machine import LedgerMachine
+from turbo.amqp.outbox import Published
+from turbo.master.returning import COUNT
+from turbo.protocol.properties import decode_header, encode_header
+
+
+class Wired(LedgerMachine):
+    """The master's parts over a quorum queue that counts deliveries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begin()
+        self.broker.refusals.quorum[QUEUE] = True
+        self.outbox.connected, self.outbox.blocked = True, False  # type: ignore[attr-defined]
+
+    def take_in(self, count: int) -> None:
+        """Deliver a message that has come so often before."""
+        properties, _size = decode_header(header_of("late-0", "late"))
+        properties.headers = {**(properties.headers or {}), COUNT: count}
+        self.broker.queue.append(Message("late-0", "late", encode_header(properties, len(BODY))))
+        self.deliver(1)
+
+    def confirm_copy(self) -> Message:
+        """The broker has the copy in its queue, and says so; the copy."""
+        _key, header, _body, done = self.outbox.waiting.pop()
+        copy = Message("late-0", "late", header)
+        self.broker.queue.append(copy)
+        assert done is not None
+        done(Published.CONFIRMED)
+        return copy
+
+
+def cut(wired: Wired) -> None:
+    wired.lose_session()
+    wired.open()
+
+
+def cancel(wired: Wired) -> None:
+    wired.cancel_consumer()
+
+
+@pytest.fixture
+def wired() -> Wired:
+    return Wired()
+
+
+def test_the_original_is_acknowledged_when_the_copy_is_confirmed(wired: Wired) -> None:
+    wired.take_in(19)
+    assert not wired.broker.acked
+    wired.confirm_copy()
+    assert [message.id for message in wired.broker.acked] == ["late-0"]
+    assert not list(wired.ledger)
+
+
+@pytest.mark.parametrize("lose", [cut, cancel])
+def test_a_copy_that_comes_back_is_run_though_its_original_was_lost(
+    wired: Wired, lose: Callable[[Wired], None]
+) -> None:
+    wired.take_in(19)
+    lose(wired)
+    copy = wired.confirm_copy()
+    assert not wired.broker.acked, "acknowledged by a tag that is void"
+    assert wired.ledger.running_void == 0
+    wired.broker.queue = type(wired.broker.queue)([copy])  # another worker takes the original
+    wired.deliver(1)
+    lose(wired)
+    wired.broker.queue = type(wired.broker.queue)([copy])
+    assert copy.redelivered
+    wired.deliver(1)
+    assert not wired.twins.watching
+    assert any(child.link.unclaimed for child in wired.children), "no child has it"  # type: ignore[attr-defined]
