@@ -43,10 +43,7 @@ WINDOW = 100
 
 
 class Outbox:
-    """See the module.
-
-    Create it before the loop matters (TLS files are read here); ``start`` needs the loop.
-    """
+    """See the module. Create it before the loop matters (TLS files are read here); ``start`` needs the loop."""
 
     def __init__(
         self,
@@ -75,6 +72,8 @@ class Outbox:
         self._room = OutboxRoom(limit, limit_bytes)
         #: Told when :attr:`congested` turns false again.
         self.on_relief: Callable[[], None] | None = None
+        #: Told when :attr:`connected` turns true and when :attr:`blocked` changes.
+        self.on_ready: Callable[[], None] = lambda: None
         self._queue: deque[Outgoing] = deque()
         self._queue_bytes = 0
         self._nacked = Nacked(self._send_again)
@@ -266,6 +265,7 @@ class Outbox:
         self._outages.connected("publishing")
         connection.watch_blocking(self._on_blocked)
         self._resume()
+        self.on_ready()
         try:
             return await channel.gone
         finally:
@@ -276,16 +276,14 @@ class Outbox:
         self._outages.set_blocked("publishing", blocked, reason)
         if self._channel is not None:
             self._channel.set_blocked(blocked)
+            self.on_ready()
 
     def _resume(self) -> None:
         if self._queue and self._turn is not None:
             self._turn.mark()
 
     def _take_back(self, channel: PublishChannel) -> None:
-        """Put what was in flight back in front, in order.
-
-        A message that closed the channel twice ends here.
-        """
+        """Put what was in flight back in front, in order; a message that closed the channel twice ends here."""
         messages, culprit = channel.abandon()
         self.resent += len(messages)
         self._queue.extendleft(reversed(messages))

@@ -109,7 +109,8 @@ class Intake:
         for tag, deliver, header, body in batch:
             delivery = Delivery(epoch, queue, tag, deliver, header, body)
             ledger.add(delivery)
-            if counted and self._returns.is_near_limit(delivery) and self._returns.renew(delivery):
+            if counted and self._returns.is_near_limit(delivery):
+                self._returns.renew(delivery)
                 continue
             if slow and self._looked_at(delivery):
                 continue
@@ -138,7 +139,7 @@ class Intake:
             dropped += self._shelf.withdraw()
         if self._parking is not None:
             dropped += self._parking.withdraw(lost=True)
-        dropped += self._returns.withdraw() + self._twins.withdraw()
+        dropped += self._returns.withdraw(lost=True) + self._twins.withdraw()
         dropped += self._receipts.withdraw()
         self._leases.end_session()
         for delivery in dropped:

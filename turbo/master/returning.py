@@ -41,6 +41,9 @@ class Returns:
         self._ledger = ledger
         self._outbox = outbox
         self._queues = {queue.name: queue for queue in queues}
+        #: Messages that are published again as soon as that is possible.
+        self._waiting: list[Delivery] = []
+        outbox.on_ready = self._renew_waiting
         #: Originals whose copies are not confirmed yet.
         self._leaving: set[Delivery] = set()
         #: Messages published again near their limit.
@@ -75,14 +78,12 @@ class Returns:
             return limit
         return _DEFAULT_LIMIT if self._link.server_version >= _DEFAULT_LIMIT_SINCE else None
 
-    def renew(self, delivery: Delivery) -> bool:
-        """Publish a READY message again instead of running it now; False when that cannot be done."""
-        if not self._can_publish:
-            return False
+    def renew(self, delivery: Delivery) -> None:
+        """Publish a READY message again instead of running it now; it waits while nothing can be published."""
         self.renewed += 1
-        delivery.move(State.FINISHING)
-        self._publish_again(delivery)
-        return True
+        delivery.move(State.HELD)
+        self._waiting.append(delivery)
+        self._renew_waiting()
 
     def give_back(self, delivery: Delivery) -> None:
         """Return a message that no child has; it leaves the ledger now."""
@@ -96,15 +97,18 @@ class Returns:
             return
         self._requeue(delivery)
 
-    def withdraw(self) -> list[Delivery]:
-        """Give up the originals whose copies are not confirmed: their session is lost."""
-        taken = list(self._leaving)
-        self._leaving.clear()
+    def withdraw(self, *, lost: bool) -> list[Delivery]:
+        """Give up what waits here, and with a lost session also what has a copy that is not confirmed."""
+        taken, self._waiting = self._waiting, []
+        if lost:
+            taken += self._leaving
+            self._leaving.clear()
         return taken
 
     def take_out(self, wanted: Collection[Delivery]) -> list[Delivery]:
-        """Give up those of ``wanted`` whose copies are not confirmed, and return them."""
-        taken = [delivery for delivery in self._leaving if delivery in wanted]
+        """Give up those of ``wanted`` that wait here or have a copy that is not confirmed, and return them."""
+        taken = [delivery for delivery in (*self._waiting, *self._leaving) if delivery in wanted]
+        self._waiting = [delivery for delivery in self._waiting if delivery not in wanted]
         self._leaving.difference_update(taken)
         return taken
 
@@ -113,6 +117,12 @@ class Returns:
     @property
     def _can_publish(self) -> bool:
         return self._outbox.connected and not self._outbox.blocked
+
+    def _renew_waiting(self) -> None:
+        while self._waiting and self._can_publish:
+            delivery = self._waiting.pop(0)
+            delivery.move(State.FINISHING)
+            self._publish_again(delivery)
 
     def _publish_again(self, delivery: Delivery) -> None:
         """Publish a copy to the delivery's own queue, and acknowledge the original once it is confirmed."""

@@ -53,6 +53,27 @@ def wired() -> Wired:
     return Wired()
 
 
+def test_a_message_near_its_limit_waits_until_it_can_be_published(wired: Wired) -> None:
+    wired.outbox.connected = False  # type: ignore[attr-defined]
+    wired.take_in(19)
+    assert not wired.outbox.waiting
+    assert not any(child.link.unclaimed for child in wired.children)  # type: ignore[attr-defined]
+    wired.outbox.connected = True  # type: ignore[attr-defined]
+    wired.outbox.on_ready()  # type: ignore[attr-defined]
+    wired.confirm_copy()
+    assert [message.id for message in wired.broker.acked] == ["late-0"]
+
+
+def test_one_that_waits_for_that_leaves_no_copy_when_its_session_is_lost(wired: Wired) -> None:
+    wired.outbox.connected = False  # type: ignore[attr-defined]
+    wired.take_in(19)
+    cut(wired)
+    wired.outbox.connected = True  # type: ignore[attr-defined]
+    wired.outbox.on_ready()  # type: ignore[attr-defined]
+    assert not wired.outbox.waiting
+    assert wired.ledger.running_void == 0
+
+
 def test_the_original_is_acknowledged_when_the_copy_is_confirmed(wired: Wired) -> None:
     wired.take_in(19)
     assert not wired.broker.acked
