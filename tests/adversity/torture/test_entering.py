@@ -148,6 +148,7 @@ def test_a_worker_that_ends_gives_it_back(
     assert left == (1 if how == "cold" else 1 - len(oracle.ids("end")))
     gate.unlink(missing_ok=True)
     with make(framework, 1) as worker:
+        worker.wait_for_line(r"ready\.$")  # the first one may have run it: then nothing else is waited for
         oracle.wait_ids("end", {"t"})
         worker.terminate()
         assert worker.wait(20) == 0
