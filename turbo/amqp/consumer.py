@@ -158,6 +158,13 @@ class ConsumerTable:
         if wanted is not None and wanted.running is not None:
             self._by_tag.pop(wanted.running.tag.encode(), None)
 
+    async def catch_up(self, calls: ChannelCalls) -> bool:
+        """Return True when the broker has read all that was sent on the channel. Raises ``ChannelGone``."""
+        async with self._turn:
+            # Any question would do. This one changes nothing: a window is set anew before each consumer.
+            await calls.limit(0)
+        return True
+
     async def pause(self, calls: ChannelCalls) -> None:
         """Stop all consumers of tasks, also those of changes that were given up. Raises ``ChannelGone``."""
         self.paused = True

@@ -35,6 +35,10 @@ class OwnQueues:
         """Delete a lease queue that holds nothing any more; False when the broker refuses."""
         return await self._tried(lambda session: session.end_lease(queue), queue.name)
 
+    async def catch_up(self) -> bool:
+        """Return when the broker has read every settlement; False when the session is lost."""
+        return await self._tried(lambda session: session.catch_up(), "of a lease")
+
     async def open_parking(self, queue: Queue) -> bool:
         """Let the delay queues lead back to ``queue``; False when the broker refuses."""
         return await self._tried(lambda session: session.start_parking(queue), queue.name)

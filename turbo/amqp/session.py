@@ -9,6 +9,7 @@ messages back.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import random
 from typing import TYPE_CHECKING, Any, Protocol
@@ -242,8 +243,7 @@ class Session:
         return self._calls
 
     def _revive_later(self, queue: Queue, *, refused: int = 0) -> None:
-        old = self._revivals.pop(queue.name, None)
-        if old is not None:
+        if (old := self._revivals.pop(queue.name, None)) is not None:
             old.cancel()
         task = self._loop.create_task(self._revive(queue, refused))
         self._revivals[queue.name] = task
@@ -259,14 +259,12 @@ class Session:
     async def _revive(self, queue: Queue, refused: int) -> None:
         if refused:
             await asyncio.sleep(reconnect_delay(refused, random.random(), REFUSED_BACKOFF))
-        failures = 1
-        while True:
+        for failures in itertools.count(1):
             await asyncio.sleep(reconnect_delay(failures, random.random(), QUEUE_BACKOFF))
             if await self._start(queue, wary=bool(refused)):
                 logger.info("queue %r: consuming again", queue.name)
                 self._on_change()
                 return
-            failures += 1
 
     def _cancelled_by_broker(self, frame: Any) -> None:
         """The broker ended a consumer: its queue is gone or has moved, or its consumer timeout has passed."""
@@ -297,10 +295,13 @@ class Session:
         """Let the delay queues lead back to ``queue``; False when the broker refuses. Raises ``ChannelGone``."""
         return await self._declarer.declare_parking(queue)
 
+    async def catch_up(self) -> bool:
+        """Return True when the broker has read everything that was sent. Raises ``ChannelGone``."""
+        return await self._consumers.catch_up(self._need_calls())
+
     async def remove(self, name: str) -> None:
         """Stop consuming one queue. Raises ``ChannelGone``."""
-        task = self._revivals.pop(name, None)
-        if task is not None:
+        if (task := self._revivals.pop(name, None)) is not None:
             task.cancel()
         await self._consumers.remove(self._need_calls(), name)
 

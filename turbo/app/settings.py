@@ -239,8 +239,9 @@ _EVENT_CONTROL_BEAT: Final = (
 
 _TURBO: Final = (
     own("app", "string", None, "Where the app is, as for -A.", env="TURBO_APP", cli="--app"),
-    own("task_max_deliveries", "int", 5, "Times that a message whose child keeps dying is tried; then it is "
-          "dead-lettered."),
+    own("task_max_deliveries", "int", 5, "Times that a message whose child, or whole worker, keeps dying is tried; "
+          "then it fails with WorkerLostError and is dead-lettered. A first start that takes its whole worker with it "
+          "is not counted."),
     own("worker_prefetch", "any", "adaptive",
         "adaptive: more while tasks are short; fixed: so many per child; or a number for all children.",
         cli="--prefetch"),

@@ -58,7 +58,7 @@ class View:
 
     def reserved(self) -> list[Delivery]:
         """What waits for a child, here or in a child's ring."""
-        waiting = (State.READY, State.DISPATCHED)
+        waiting = (State.READY, State.SUSPECT, State.DISPATCHED)
         return [d for d in self._ledger if d.state in waiting or (d.state is State.HELD and not d.due)]
 
     def scheduled(self) -> list[Delivery]:

@@ -104,14 +104,13 @@ def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEvent
     """Make every part and introduce them to one another. Opens nothing."""
     options = blueprint.options
     ledger = Ledger()
-    most, at_once = options.max_tasks_per_child, options.async_concurrency
-    dispatcher = Dispatcher(loop, max_tasks_per_child=most, async_concurrency=at_once)
     outages = Outages()
     outbox = Outbox(blueprint.write_addresses, outages=outages, **_network(blueprint))
+    leases = _leases(blueprint, loop, ledger, outbox)
+    dispatcher = _dispatcher(options, loop, leases)
     store = _store(blueprint, outbox, dispatcher)
     verdicts = _verdicts(blueprint)
     judge = blueprint.judge or NativeJudge()
-    leases = _leases(blueprint, loop, ledger, outbox)
     returns = Returns(ledger, outbox, blueprint.queues)
     settlement = Settlement(outbox, store, ledger, dispatcher, verdicts)
     judge.begin(loop, verdicts, settlement.store)
@@ -132,7 +131,7 @@ def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEvent
     settlement.settle_through(link, ends)
     returns.attach(link, ends)
     parking.attach(link, settlement.finish)
-    window = Window(link, ledger, dispatcher, shelf, leases, options)
+    window = Window(link, ledger, dispatcher, shelf, leases.copies, options)
     leases.attach(link, ends, window.make_room)
     pool = _pool(options, spawner, loop, dispatcher, outcomes)
     recycling = _recycling(options, pool)
@@ -163,6 +162,16 @@ def _link(blueprint: Blueprint, intake: Intake, outages: Outages) -> BrokerLink:
         outages=outages,
         timeouts=_timeouts(blueprint),
         **_network(blueprint),
+    )
+
+
+def _dispatcher(options: WorkerOptions, loop: asyncio.AbstractEventLoop, leases: Leases) -> Dispatcher:
+    return Dispatcher(
+        loop,
+        max_tasks_per_child=options.max_tasks_per_child,
+        async_concurrency=options.async_concurrency,
+        charges=leases.copies,
+        max_deliveries=options.task_max_deliveries,
     )
 
 

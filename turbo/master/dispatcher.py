@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from turbo import failpoint
 from turbo.master.ring_access import RingAccess
 from turbo.master.standstill import Standstill
+from turbo.master.suspects import Suspects
 from turbo.policy import recycling, scheduling
 from turbo.policy.delivery_lifecycle import State
 from turbo.ring import frames
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from turbo.master.child_process import ChildProcess
     from turbo.master.inflight import Delivery
+    from turbo.master.suspects import Charges
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +44,15 @@ class Dispatcher:
     """The ready queue and the hand-over to children's rings."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, *, max_tasks_per_child: int | None, async_concurrency: int = 1
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        max_tasks_per_child: int | None,
+        async_concurrency: int = 1,
+        charges: Charges | None = None,
+        max_deliveries: int = 1,
     ) -> None:
-        """``async_concurrency``: coroutines that one child may run at once."""
+        """``async_concurrency``: coroutines that one child may run at once. The last two: see ``master.suspects``."""
         self._loop = loop
         self._max_tasks = max_tasks_per_child
         self._async_limit = async_concurrency
@@ -54,6 +62,7 @@ class Dispatcher:
         self._children: list[ChildProcess] = []
         self.rings = RingAccess(loop, self._have_another_go)
         self._standstill = Standstill(loop, self, self.rings, self._children)
+        self._suspects = Suspects(loop, self, charges, max_deliveries)
         #: Records that children hold beyond the first, over all children.
         self._ahead = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -69,7 +78,7 @@ class Dispatcher:
         self._children.append(child)
         # One that was only removed for a moment may still hold what it has claimed.
         self._ahead += max(0, len(child.assigned) - 1)
-        self._list(child)
+        self.take_up(child)
         self.pump()
 
     def remove_child(self, child: ChildProcess) -> None:
@@ -88,8 +97,22 @@ class Dispatcher:
             self._partial.remove(child)
 
     def take_up(self, child: ChildProcess) -> None:
-        """Put it back where its load says."""
-        self._list(child)
+        """Put a child where its load says: among the free, among those with room, or nowhere."""
+        if not child.serving or child.probe:
+            return
+        held, parked, most = len(child.assigned), len(child.parked), self._max_tasks
+        if parked >= self._async_limit or (most and not recycling.may_take(child.done, held + parked, most)):
+            return
+        if held == 0:
+            if not child.free_listed:
+                child.free_listed = True
+                self._free.append(child)
+                if child.partial_listed:
+                    child.partial_listed = False
+                    self._partial.remove(child)
+        elif held < self._depth and not child.partial_listed and not child.free_listed:
+            child.partial_listed = True
+            self._partial.append(child)
 
     def reclaim(self, child: ChildProcess, most: int | None = None) -> list[Delivery]:
         """Take unstarted records back from a child, all or the newest ``most``, in the order in which they were given.
@@ -141,11 +164,11 @@ class Dispatcher:
 
     def withdraw(self) -> list[Delivery]:
         """Empty the ready queue and every ring of what has not started (shutdown, lost connection)."""
-        taken = [*self._ready, *self.rings.withdraw()]
+        taken = [*self._suspects.withdraw(), *self._ready, *self.rings.withdraw()]
         self._ready.clear()
         for child in list(self._children):
             taken.extend(self.reclaim(child))
-            self._list(child)
+            self.take_up(child)
         return taken
 
     def pump(self) -> None:  # hot: bench drain
@@ -159,7 +182,10 @@ class Dispatcher:
         while ready:
             delivery = ready[0]
             if delivery.state is not State.READY:
-                ready.popleft()  # voided with its connection, or expired, while it waited
+                if delivery.state is not State.SUSPECT:
+                    ready.popleft()  # voided with its connection, or expired, while it waited
+                elif not self._suspects.look_at_first(ready, free):
+                    break
                 continue
             if free:
                 child = free.popleft()
@@ -180,7 +206,7 @@ class Dispatcher:
                 continue
             except OSError as error:
                 self.rings.postpone(ready.popleft(), error)
-                self._list(child)
+                self.take_up(child)
                 continue
             if seq is None:
                 self._full(child, held)
@@ -195,7 +221,7 @@ class Dispatcher:
             else:
                 now = now or time.monotonic_ns()
                 child.moved_ns = now
-            self._list(child)
+            self.take_up(child)
         for child in touched.values():
             child.link.commit()
             if failpoint.ENABLED:
@@ -212,7 +238,7 @@ class Dispatcher:
         if child.assigned and child.serving:
             # What a child holds that is retiring or dead was taken off the sum when it was removed.
             self._ahead -= 1
-        self._list(child)
+        self.take_up(child)
 
     def balance(self) -> None:
         """After a batch: hand out, and let free children take over what busy ones hold unstarted."""
@@ -221,31 +247,16 @@ class Dispatcher:
             victim = max(self._children, key=_held)
             if len(victim.assigned) < 2:
                 return
-            taken = self._take_half(victim)
+            # Half of what it holds unstarted, at least one.
+            taken = self.reclaim(victim, max(1, (len(victim.assigned) - 1) // 2))
+            if not victim.assigned:
+                self.take_up(victim)
             if not taken:
                 return
             self.resubmit(taken)
             self.pump()
 
     # -- inside ------------------------------------------------------------------------------------------
-
-    def _list(self, child: ChildProcess) -> None:
-        """Put a child where its load says: among the free, among those with room, or nowhere."""
-        if not child.serving or child.probe:
-            return
-        held, parked, most = len(child.assigned), len(child.parked), self._max_tasks
-        if parked >= self._async_limit or (most and not recycling.may_take(child.done, held + parked, most)):
-            return
-        if held == 0:
-            if not child.free_listed:
-                child.free_listed = True
-                self._free.append(child)
-                if child.partial_listed:
-                    child.partial_listed = False
-                    self._partial.remove(child)
-        elif held < self._depth and not child.partial_listed and not child.free_listed:
-            child.partial_listed = True
-            self._partial.append(child)
 
     def _full(self, child: ChildProcess, held: int) -> None:
         """A ring had no room: the child comes back into a list when it finishes something."""
@@ -255,19 +266,12 @@ class Dispatcher:
 
     def _retry(self, child: ChildProcess) -> None:
         if child.serving:
-            self._list(child)
+            self.take_up(child)
             self.pump()
 
     def _have_another_go(self, deliveries: list[Delivery]) -> None:
         self.resubmit(deliveries)
         self.pump()
-
-    def _take_half(self, child: ChildProcess) -> list[Delivery]:
-        """Take back half of what a child holds unstarted, at least one."""
-        taken = self.reclaim(child, max(1, (len(child.assigned) - 1) // 2))
-        if not child.assigned:
-            self._list(child)
-        return taken
 
     def _check_stalls(self) -> None:
         """Take everything unstarted back from children whose head task runs long."""
@@ -282,7 +286,7 @@ class Dispatcher:
                 self.resubmit(taken)
                 if not child.assigned:
                     # It had claimed nothing at all (not scheduled, or stopped): it is as free as it was before.
-                    self._list(child)
+                    self.take_up(child)
         self.pump()
         if self._ahead and self._timer is None:
             self._timer = self._loop.call_later(_STALL_CHECK, self._check_stalls)

@@ -34,6 +34,8 @@ class Delivery:
     # No slots: one of these is made per message, and most of its fields keep the value they have on the class.
 
     state = State.READY
+    #: How it waits for a child: READY, or SUSPECT where it was delivered before and is acknowledged late.
+    waits_as = State.READY
     #: Acknowledged early; the later verb then changes nothing at the broker. Written by ``master.settlement``.
     acked = False
     #: The record's number in its child's task ring while DISPATCHED or STARTED.

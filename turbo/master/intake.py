@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING
 from turbo import failpoint
 from turbo.master.inflight import Delivery
 from turbo.master.receipts import Receipts
+from turbo.master.recognition import is_redelivered, recognise, restore
 from turbo.policy.admission import Admission, admit
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.revoked import Revoked
 from turbo.policy.settling import Ending
 from turbo.protocol.deliver import parse_deliver
 from turbo.protocol.own_headers import LEASE, ROUTE
-from turbo.protocol.peek import ETA, EXPIRES, UNKNOWN, peek
+from turbo.protocol.peek import AGAIN, ETA, EXPIRES, UNKNOWN, peek
 
 if TYPE_CHECKING:
     from turbo.amqp.frame_splitter import RawDelivery
@@ -45,9 +46,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("celery.worker.strategy")
 
-_LOOK = ETA | EXPIRES | UNKNOWN
+_LOOK = ETA | EXPIRES | UNKNOWN | AGAIN
 _LEASE = LEASE.encode()
-_UNCLAIMED = frozenset({State.READY, State.DISPATCHED})
+_UNCLAIMED = frozenset({State.READY, State.SUSPECT, State.DISPATCHED})
 
 
 class Intake:
@@ -106,13 +107,17 @@ class Intake:
         ledger, dispatcher = self._ledger, self._dispatcher
         slow = self._verbose or self._twins.watching or self._revoked.any or self._receipts.wanted
         counted = self._returns.counted(queue)
+        # One consumer has brought all of them, so the redelivered bit is at the same place in each.
+        bits = batch[0][1][0] + 9 if batch else 0
         for tag, deliver, header, body in batch:
             delivery = Delivery(epoch, queue, tag, deliver, header, body)
             ledger.add(delivery)
             if counted and self._returns.is_near_limit(delivery):
+                # Published again it begins anew in its queue, but not as one that nobody had before.
+                recognise(delivery, self._verdicts)
                 self._returns.renew(delivery)
                 continue
-            if slow and self._looked_at(delivery):
+            if (slow or deliver[bits]) and self._looked_at(delivery):
                 continue
             if peek(header) & _LOOK:
                 self._admit(delivery)
@@ -159,7 +164,7 @@ class Intake:
         """Void the tags of one consumer, as a lost session does with all: what runs goes on, its copies are held."""
         if epoch != self._ledger.epoch:
             return []
-        self._leases.lost_queue(queue)
+        self._leases.copies.lost_queue(queue)
         gone = {d for d in self._ledger if not d.acked and _came_by(d, queue, consumer_tag)}
         tags = [delivery.tag for delivery in gone]
         for delivery in self._take_out(gone):
@@ -170,13 +175,13 @@ class Intake:
 
     def on_lease_copies(self, epoch: int, batch: list[RawDelivery]) -> None:
         """Copies of what is held here already."""
-        self._leases.take_copies(epoch, batch)
+        self._leases.copies.take(epoch, batch)
 
     # -- inside ------------------------------------------------------------------------------------------
 
     def due(self, delivery: Delivery) -> None:
         """The shelf says that a held delivery's time has come: check its expiry once more, then hand over."""
-        delivery.move(State.READY)
+        delivery.move(delivery.waits_as)
         self._admit(delivery)
         self._dispatcher.balance()
 
@@ -209,12 +214,10 @@ class Intake:
                 logger.info("Task %s received", message.label, extra={"data": data})
         if self._revoked.any and self._refused(delivery):
             return True
-        if (
-            self._twins.watching
-            and (parse_deliver(delivery.deliver).redelivered or _LEASE in delivery.header)
-            and self._twins.hold(delivery, self._verdicts.message(delivery))
-        ):
-            return True
+        if is_redelivered(delivery.deliver) or _LEASE in delivery.header:
+            recognise(delivery, self._verdicts)
+            if self._twins.watching and self._twins.hold(delivery, self._verdicts.message(delivery)):
+                return True
         return self._receipts.wanted and self._receipts.hold(delivery)
 
     def _refused(self, delivery: Delivery) -> bool:
@@ -231,8 +234,12 @@ class Intake:
         if self._revoked.any and self._refused(delivery):
             return  # revoked while it was held, or while the app was told of it
         message = self._verdicts.message(delivery)
-        if message is not None and message.headers and ROUTE in message.headers and self._parking is not None:
-            self._parking.restore(delivery)
+        headers = (message.properties.headers if message is not None else None) or {}
+        if LEASE in headers:
+            recognise(delivery, self._verdicts)
+        elif ROUTE in headers:
+            restore(delivery)
+        message = self._verdicts.message(delivery)
         if message is None or not (message.eta or message.expires):
             self._dispatcher.submit(delivery)
             return

@@ -13,8 +13,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from turbo.amqp.outbox import Published
+from turbo.policy.delivery_lifecycle import State
 from turbo.policy.settling import Verb
-from turbo.protocol.own_headers import REJECTED
+from turbo.protocol.own_headers import LEASE, REJECTED
 from turbo.protocol.properties import decode_header, encode_header
 
 if TYPE_CHECKING:
@@ -52,7 +53,10 @@ class LeaseEnds:
     def _return(self, delivery: Delivery, epoch: int, tag: int, marks: dict[str, object]) -> None:
         """Publish the message to its task queue as it was, with ``marks``; take the copy out when that is confirmed."""
         properties, size = decode_header(delivery.header)
-        properties.headers = {**(properties.headers or {}), **marks}
+        # A suspect stays one: see ``protocol.own_headers``.
+        again = delivery.waits_as is State.SUSPECT and not marks
+        first: dict[str, object] = {LEASE: ""} if again else {}
+        properties.headers = first | (properties.headers or {}) | marks
 
         def published(result: Published) -> None:
             self.returning.discard((epoch, tag))

@@ -282,7 +282,8 @@ class Master:
         self.parts.settlement.send_all_waiting()
         await self.outbox.drain(deadline)
         self.link.flush()
-        await self._leases.close()
+        await self._leases.copies.finish(deadline)
+        await self._leases.copies.close()
         closing = time.monotonic() + _CLOSING
         for companion in self._companions:
             await companion.stop(closing)

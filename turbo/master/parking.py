@@ -20,8 +20,8 @@ from turbo.amqp.outbox import Published
 from turbo.amqp.own_queues import OwnQueues
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.settling import Verb
-from turbo.protocol.deliver import build_deliver, parse_deliver
-from turbo.protocol.own_headers import ROUTE, route_of
+from turbo.protocol.deliver import parse_deliver
+from turbo.protocol.own_headers import ROUTE
 from turbo.protocol.properties import decode_header, encode_header
 from turbo.protocol.republishing import without_delays
 from turbo.protocol.table import TableError
@@ -94,17 +94,6 @@ class Parking:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return True
-
-    def restore(self, delivery: Delivery) -> None:
-        """Undo what parking has changed in a message that came back: its route, and the header that kept it."""
-        properties, size = decode_header(delivery.header)
-        route = route_of(properties.headers)
-        if route is None:
-            return
-        properties.headers = {k: v for k, v in without_delays(properties.headers).items() if k != ROUTE}
-        delivery.header = encode_header(properties, size)
-        delivery.deliver = build_deliver(parse_deliver(delivery.deliver), *route)
-        delivery.message = None
 
     def withdraw(self, *, lost: bool) -> list[Delivery]:
         """Give up what waits here, and with a lost session also what has been sent."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from turbo.amqp.outbox import Published
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.settling import Verb
+from turbo.protocol.own_headers import LEASE
 from turbo.protocol.properties import decode_header, encode_header
 from turbo.protocol.table import TableError
 
@@ -131,7 +132,10 @@ class Returns:
         except TableError:
             self._requeue(delivery)
             return
-        properties.headers = {k: v for k, v in (properties.headers or {}).items() if k not in _COUNTS} or None
+        headers = {k: v for k, v in (properties.headers or {}).items() if k not in _COUNTS}
+        if delivery.waits_as is State.SUSPECT and LEASE not in headers:
+            headers = {LEASE: "", **headers}
+        properties.headers = headers or None
         self._leaving.add(delivery)
         self._outbox.publish(
             "",

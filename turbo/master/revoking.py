@@ -55,7 +55,7 @@ _IDS_AT_ONCE: Final = 2_000
 _FEW: Final = 500
 #: Why the dispatcher is paused meanwhile.
 _REASON: Final = "revoking"
-_WAITING: Final = frozenset({State.READY, State.HELD, State.DISPATCHED})
+_WAITING: Final = frozenset({State.READY, State.SUSPECT, State.HELD, State.DISPATCHED})
 
 
 class Sweep:

@@ -100,7 +100,7 @@ class Twins:
             if well:
                 self._settlement.finish(copy, Verb.ACK, None)
             else:
-                copy.move(State.READY)
+                copy.move(copy.waits_as)
                 self._dispatcher.submit(copy)
         self._dispatcher.balance()
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from turbo.master.dispatcher import Dispatcher
     from turbo.master.eta import EtaShelf
     from turbo.master.inflight import Ledger
-    from turbo.master.leases import Leases
+    from turbo.master.lease_copies import LeaseCopies
     from turbo.policy.worker_options import WorkerOptions
 
 logger = logging.getLogger(__name__)
@@ -38,14 +38,14 @@ class Window:
         ledger: Ledger,
         dispatcher: Dispatcher,
         shelf: EtaShelf,
-        leases: Leases,
+        copies: LeaseCopies,
         options: WorkerOptions,
     ) -> None:
         self._link = link
         self._ledger = ledger
         self._dispatcher = dispatcher
         self._shelf = shelf
-        self._leases = leases
+        self._copies = copies
         self._options = options
         self.floor = options.concurrency * options.prefetch_multiplier
         self._first = True
@@ -75,15 +75,15 @@ class Window:
 
     async def make_room(self) -> None:
         """Take messages that are about to be leased off the window before their originals are acknowledged."""
-        if self._running and self._leases.count != self._taken:
-            await self._apply(self._total, self._leases.count)
+        if self._running and (taken := self._copies.count) != self._taken:
+            await self._apply(self._total, taken)
 
     async def _adjust(self, now: float) -> None:
         facts = self._facts(now)
         if prefetch.goal(facts) >= facts.current:
             self._wanted = now
         count = prefetch.next_window(facts)
-        taken = self._leases.count
+        taken = self._copies.count
         if not self._link.ready or (count == facts.current and taken == self._taken):
             return
         if count == facts.current and facts.since_swap < facts.pause:

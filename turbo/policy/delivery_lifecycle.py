@@ -10,6 +10,7 @@ master and raises. The table is what the property tests walk.
     FINISHING  the outcome is known; its publishes or its result are not confirmed yet
     SETTLED    acknowledged, rejected or requeued: the broker owns it again, or it is gone
     VOID       its connection was lost before it was settled: the broker has it back
+    SUSPECT    as READY, but it was delivered before: a death more is written down before a child gets it
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class State(IntEnum):
     FINISHING = 4
     SETTLED = 5
     VOID = 6
+    SUSPECT = 7
 
 
 class IllegalTransition(RuntimeError):
@@ -37,10 +39,11 @@ class IllegalTransition(RuntimeError):
 
 #: From each state, the states it may move to.
 TRANSITIONS: Final[tuple[frozenset[State], ...]] = (
-    # READY: given to a child, held, answered without running (expired), handed back, or lost with its connection
-    frozenset({State.HELD, State.DISPATCHED, State.FINISHING, State.SETTLED, State.VOID}),
+    # READY: given to a child, held, answered without running (expired), handed back, or lost with its connection;
+    # seen to have been delivered before
+    frozenset({State.HELD, State.DISPATCHED, State.FINISHING, State.SETTLED, State.VOID, State.SUSPECT}),
     # HELD: due, expired or revoked meanwhile, handed back at shutdown, or lost
-    frozenset({State.READY, State.FINISHING, State.SETTLED, State.VOID}),
+    frozenset({State.READY, State.FINISHING, State.SETTLED, State.VOID, State.SUSPECT}),
     # DISPATCHED: taken back, started, answered at once by the child (not a task it knows), lost
     frozenset({State.READY, State.STARTED, State.FINISHING, State.HELD, State.VOID}),
     # STARTED: reported or lost with its child; READY again if the child died before it entered the body
@@ -49,6 +52,8 @@ TRANSITIONS: Final[tuple[frozenset[State], ...]] = (
     frozenset({State.SETTLED, State.VOID}),
     frozenset(),
     frozenset(),
+    # SUSPECT: as READY; READY once the death is written down, or cannot be
+    frozenset({State.READY, State.HELD, State.FINISHING, State.SETTLED, State.VOID}),
 )
 
 

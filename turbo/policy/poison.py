@@ -1,6 +1,6 @@
-"""How a message that kills its children carries the count of them.
+"""How a message that kills its children, or whole workers, carries the count of them.
 
-``master.poison`` writes these headers, ``child.executor`` reads them. Pure.
+``master.poison`` and ``master.lease_copies`` write these headers, ``child.executor`` reads them. Pure.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from turbo.protocol.saferepr import clean
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Header with the number of children that died with this message.
+#: Header with the number of children and workers that died with this message.
 DELIVERIES: Final = "x-turbo-deliveries"
 #: Header that says how the last of them died.
 REASON: Final = "x-turbo-last-death"
 
 
 def deaths(headers: Mapping[str, object] | None) -> int:
-    """How many children died with a message, by its header; 0 for what is not a count."""
+    """How many children and workers died with a message, by its header; 0 for what is not a count."""
     value = (headers or {}).get(DELIVERIES)
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
@@ -33,6 +33,5 @@ def needs_look(headers: Mapping[str, object]) -> bool:
 
 def exhausted(headers: Mapping[str, object]) -> WorkerLostError:
     """The error stored for a message that is given up."""
-    return WorkerLostError(
-        f"Given up after {deaths(headers)} deliveries whose child died: {clean(str(headers.get(REASON)), 400)}"
-    )
+    last = clean(str(headers.get(REASON)), 400)
+    return WorkerLostError(f"Given up after {deaths(headers)} deliveries whose child or worker died: {last}")

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Names one copy in a lease queue to the worker that published it.
+#: Names one copy in a lease queue to the worker that published it. Empty in a message that was delivered before and is
+#: published again. It stands first in the table, where ``protocol.peek`` finds it without a look at any other message.
 LEASE: Final = "x-turbo-lease"
 #: The task has ended and its message was to be rejected: reject it without running it.
 REJECTED: Final = "x-turbo-rejected"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
+from turbo.protocol.own_headers import LEASE
 from turbo.protocol.properties import header_table_span
 from turbo.protocol.table import TableError
 
@@ -22,6 +23,8 @@ EXPIRES: Final = 2
 LIMITS: Final = 4
 #: A key is missing (protocol 1, other producers) or the headers are damaged: only decoding can tell.
 UNKNOWN: Final = 8
+#: A worker has held the message before and has published it again. Found where this is the first header.
+AGAIN: Final = 16
 
 _U32 = struct.Struct(">I").unpack_from
 #: Class id, and the flags that say content type, content encoding and headers are present.
@@ -57,12 +60,12 @@ _LONG: Final = frozenset(b"SAFx")
 _VOID: Final = ord("V")
 _TEXT: Final = ord("S")
 _NO_LIMITS: Final = b"A\x00\x00\x00\x02VV"
-_WANTED: Final = {b"eta": ETA, b"expires": EXPIRES, b"timelimit": LIMITS}
+_WANTED: Final = {b"eta": ETA, b"expires": EXPIRES, b"timelimit": LIMITS, LEASE.encode(): AGAIN}
 
 
 # hot: bench/protocol.py, once a message in the master
 def peek(header_payload: bytes) -> int:
-    """Return ETA, EXPIRES, LIMITS for what is set, or with UNKNOWN added for what only decoding can tell."""
+    """Return ETA, EXPIRES, LIMITS, AGAIN for what is set, with UNKNOWN added for what only decoding can tell."""
     try:
         if (
             header_payload[12] & 0xE0 == 0xE0
@@ -113,7 +116,9 @@ def _walk(payload: bytes) -> int:
                 if kind not in _LONG:
                     return found | UNKNOWN
                 size = 4 + _U32(payload, after + 1)[0]
-            if flag:
+            if flag == AGAIN:
+                found |= flag
+            elif flag:
                 seen |= flag
                 if kind != _VOID and not (flag == LIMITS and payload.startswith(_NO_LIMITS, after)):
                     found |= flag

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from typing import TYPE_CHECKING
 
+import psutil
 from kombu import Exchange, Queue
 
 from tests.harness.oracle_record import record
@@ -54,6 +56,23 @@ def failing(self: Task, seconds: float) -> None:
     record("start", self.request.id)
     time.sleep(seconds)
     raise ValueError("after all")
+
+
+class Told(app.Task):  # type: ignore[name-defined,misc]
+    """Leaves a trace of how it was given up."""
+
+    def on_failure(self, exc: BaseException, task_id: str, *_: object) -> None:
+        """Called by the worker."""
+        record(f"failed {type(exc).__name__} {exc}".replace("|", "/"), task_id)
+
+
+@app.task(bind=True, base=Told, name="deadly", shared=False, **LATE)
+def deadly(self: Task) -> None:
+    """Kills its whole worker, as the kernel does when a container is out of memory."""
+    record("start", self.request.id)
+    spawner = psutil.Process(os.getppid())
+    for pid in (spawner.ppid(), spawner.pid, os.getpid()):
+        os.kill(pid, signal.SIGKILL)
 
 
 @app.task(bind=True, name="note", shared=False)

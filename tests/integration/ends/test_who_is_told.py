@@ -29,7 +29,7 @@ def test_a_message_that_is_given_up_fails_as_a_task_does(place: Place, worker: W
     app = place.client
     told, by_id = app.signature("told"), app.signature("told_by_id")
     result = app.send_task("poison", link_error=[told, by_id])
-    with pytest.raises(Exception, match=f"after {MOST} deliveries whose child died.*SIGKILL") as raised:
+    with pytest.raises(Exception, match=f"after {MOST} deliveries whose child or worker died.*SIGKILL") as raised:
         result.get(timeout=40)
     assert type(raised.value).__name__ == "WorkerLostError"
     assert place.wait("told", result.id) == [{"exc": "WorkerLostError"}]

@@ -45,6 +45,8 @@ def test_from_celery_to_turbo_and_back(
             worker.close()
             worker = successor
         redelivered = json.loads(made.client(_READ % unique))
-        assert redelivered == [False, *(True for _ in makes[1:])]
+        assert redelivered[:2] == [False, True]
+        # What turbo ran comes back as a copy, which is new to its queue: the broker need not tell Celery's worker.
+        assert len(redelivered) == len(makes)
         assert runs() == len(makes)
         assert rabbitmq.wait_queue("shared", made.broker, unacked=0).ready == 0

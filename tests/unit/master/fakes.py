@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,10 +73,14 @@ class Broker:
     def close(self) -> None:
         """The session is lost: what was unsettled goes back to the front."""
         self.up = False
-        for message in reversed(list(self.unacked.values())):
-            message.redelivered = True
+        for tag, message in reversed(list(self.unacked.items())):
             self.taken_back.add(message.id)
-            self.queue.appendleft(message)
+            if tag in self.leased:
+                # Past its time in the lease queue: dead-lettered, and new to the task queue.
+                self.queue.append(message)
+            else:
+                message.redelivered = True
+                self.queue.appendleft(message)
         self.queue.extend(self.copies)
         self.copies.clear()
         self.unacked.clear()
@@ -125,6 +129,12 @@ class Broker:
             self.queue.append(message)
         else:
             self.dead.append(message)
+
+    def flush(self) -> None:
+        """Nothing is held back here."""
+
+    async def catch_up(self) -> bool:
+        return True
 
     @property
     def session(self) -> Broker | None:
@@ -210,6 +220,8 @@ class Outbox:
     congested: bool = False
     backlog: int = 0
     on_relief: Callable[[], None] | None = None
+    connected: bool = True
+    blocked: bool = False
 
     def publish(
         self,
@@ -272,14 +284,39 @@ class Shelf:
 
 
 class Loop:
-    """Timers that never fire, and a clock that the test sets."""
+    """Timers that the test fires, tasks that it begins, and a clock that it sets."""
 
     now = 0.0
+
+    def __init__(self) -> None:
+        self.timers: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        self.tasks: deque[Coroutine[Any, Any, None]] = deque()
+
+    def create_task(self, coroutine: Coroutine[Any, Any, None], name: str = "") -> object:
+        self.tasks.append(coroutine)
+        return object()
+
+    def turn(self) -> None:
+        """Begin every task; none of them waits for anything here."""
+        while self.tasks:
+            try:
+                self.tasks.popleft().send(None)
+            except StopIteration:
+                continue
+            raise AssertionError("a task waits")
+
+    def fire(self, owner: object) -> None:
+        """Call the timers of one object."""
+        due = [timer for timer in self.timers if getattr(timer[0], "__self__", None) is owner]
+        self.timers = [timer for timer in self.timers if timer not in due]
+        for callback, args in due:
+            callback(*args)
 
     def time(self) -> float:
         return self.now
 
     def call_later(self, delay: float, callback: Callable[..., None], *args: Any) -> object:
+        self.timers.append((callback, args))
         return object()
 
 

@@ -238,7 +238,7 @@ def test_no_message_is_lost_or_held_twice_whatever_happens(steps: list[tuple[str
             loop.fire()
         elif what == "reclaim":
             dispatcher.resubmit(dispatcher.reclaim(child))
-            dispatcher._list(child)
+            dispatcher.take_up(child)
             dispatcher.balance()
         held = [d.tag for c in children for d in c.assigned.values()]
         waiting = [d.tag for d in dispatcher._ready]

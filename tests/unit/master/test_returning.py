@@ -93,9 +93,11 @@ def test_a_copy_that_comes_back_is_run_though_its_original_was_lost(
     assert wired.ledger.running_void == 0
     wired.broker.queue = type(wired.broker.queue)([copy])  # another worker takes the original
     wired.deliver(1)
+    wired.turn_the_loop()
     lose(wired)
     wired.broker.queue = type(wired.broker.queue)([copy])
     assert copy.redelivered
     wired.deliver(1)
+    wired.charge_suspects()
     assert not wired.twins.watching
     assert any(child.link.unclaimed for child in wired.children), "no child has it"  # type: ignore[attr-defined]
