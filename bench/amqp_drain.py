@@ -21,7 +21,7 @@ import pika
 import uvloop
 from pika.adapters.asyncio_connection import AsyncioConnection
 
-from turbo.amqp.link import BrokerLink
+from turbo.amqp.consume.link import BrokerLink
 from turbo.amqp.topology import task_queue
 from turbo.amqp.url import BrokerAddress, parameters, parse_broker_urls
 

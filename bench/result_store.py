@@ -14,7 +14,7 @@ import uuid
 
 import uvloop
 
-from turbo.backends.redis_store import RedisStore
+from turbo.backends.redis.store import RedisStore
 from turbo.backends.store import ResultWrite, StoreOutcome, StoreSettings
 from turbo.backends.url import parse_redis_url
 

@@ -1,4 +1,4 @@
-"""Write docs/settings.md from the declarations in turbo/app/settings.py.
+"""Write docs/settings.md from the declarations in turbo/app/conf/settings.py.
 
 Usage: ``python scripts/settings_page.py`` writes the page; ``--check`` fails when it is not current.
 """
@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from turbo.adopted.honoured import By, celerys, honour
-from turbo.app.setting import Setting, Status
-from turbo.app.settings import SETTINGS
+from turbo.adopted.setting_support import By, celerys, honour
+from turbo.app.conf.setting import Setting, Status
+from turbo.app.conf.settings import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +21,7 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
 HEAD = """# Settings
 
 Names and defaults are Celery's, so an existing configuration means the same here. Made by
-`python scripts/settings_page.py` from `turbo/app/settings.py`; do not edit.
+`python scripts/settings_page.py` from `turbo/app/conf/settings.py`; do not edit.
 
 What wins: the command line, then the setting's environment variable, then what was set on the app, then the
 configuration object, then the default. Old upper-case names (`CELERYD_CONCURRENCY`) are read too. Any setting can be

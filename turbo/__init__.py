@@ -7,10 +7,10 @@ import …``. Importing this loads no broker and no result-store library.
 from __future__ import annotations
 
 from turbo.app.base import Turbo
-from turbo.app.context import Context
-from turbo.app.entities import Broadcast, Exchange, Queue, binding
+from turbo.app.publish.entities import Broadcast, Exchange, Queue, binding
 from turbo.app.shared import current_app, current_task, shared_task
 from turbo.app.task import Task
+from turbo.app.tasks.context import Context
 from turbo.canvas import Signature, chain, chord, chunks, group, maybe_signature, signature, xmap, xstarmap
 from turbo.result.async_result import AsyncResult
 from turbo.result.group_result import GroupResult, ResultSet

@@ -1,14 +1,14 @@
-"""``turbo.canvas``: calls as values, under the names that Celery's module has. See ``app.signature``."""
+"""``turbo.canvas``: calls as values, under the names that Celery's module has. See ``app.canvas.signature``."""
 
 from __future__ import annotations
 
-from turbo.app.canvas_chain import chain
-from turbo.app.canvas_chord import chord
-from turbo.app.canvas_group import group
-from turbo.app.canvas_maps import chunks, xmap, xstarmap
-from turbo.app.canvas_rules import fold, follow
-from turbo.app.signature import Signature, maybe_signature, set_rules, signature
-from turbo.app.stamping import StampingVisitor, stamp
+from turbo.app.canvas.chain import chain
+from turbo.app.canvas.chord import chord
+from turbo.app.canvas.group import group
+from turbo.app.canvas.maps import chunks, xmap, xstarmap
+from turbo.app.canvas.rules import fold, follow
+from turbo.app.canvas.signature import Signature, maybe_signature, set_rules, signature
+from turbo.app.canvas.stamping import StampingVisitor, stamp
 
 subtask = signature
 maybe_subtask = maybe_signature

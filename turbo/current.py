@@ -46,7 +46,7 @@ class StateStore(Protocol):
     """Whatever stores the state that a task gives itself while it runs."""
 
     def __call__(self, task_id: str, state: str | None, meta: Any, request: Any) -> None:
-        """Store ``state`` with ``meta`` for ``task_id``; ``request`` is the ``app.context.Context``
+        """Store ``state`` with ``meta`` for ``task_id``; ``request`` is the ``app.tasks.context.Context``
         running.
         """
         ...

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from turbo.amqp.topology import Queue
-    from turbo.app.conf import Settings
+    from turbo.app.conf.conf import Settings
     from turbo.backends.store import StoreSettings
     from turbo.child.main import ExecutorMaker
     from turbo.child.options import ChildOptions
     from turbo.control.app_commands import AppCommands
     from turbo.log_format import LogSetup
-    from turbo.master.judge import Judge
+    from turbo.master.outcome.hooks import OutcomeHooks
     from turbo.policy.task_options import TaskOptions
     from turbo.policy.worker_options import WorkerOptions
 
@@ -75,7 +75,7 @@ class HostedApp(ABC):
         """What runs the app's tasks in a child."""
 
     @abstractmethod
-    def judge(self, options: WorkerOptions) -> Judge:
+    def hooks(self, options: WorkerOptions) -> OutcomeHooks:
         """Who decides, in the master, about tasks that did not live to report."""
 
     @abstractmethod

@@ -16,7 +16,7 @@ import time
 import marks
 import uvloop
 
-from turbo.amqp.link import BrokerLink
+from turbo.amqp.consume.link import BrokerLink
 from turbo.amqp.topology import Queue
 from turbo.amqp.url import parse_broker_urls
 from turbo.ring.link import ChildLink, MasterLink

@@ -88,7 +88,7 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_modules_that_pages_name_exist(page: Path) -> None:
-    """``master/dispatcher.py`` and the like, in pages that describe the code."""
+    """``master/delivery/dispatcher.py`` and the like, in pages that describe the code."""
     named = re.findall(r"`(?:turbo/)?([a-z_]+/[a-z_/]+\.py)`", page.read_text())
     places = [ROOT, ROOT / "turbo"]
     assert [name for name in named if not any((place / name).exists() for place in places)] == []

@@ -10,7 +10,7 @@ import pytest
 
 from tests.docs.pages import examples
 from turbo import Turbo
-from turbo.app.routes import Destination
+from turbo.app.publish.routes import Destination
 
 
 @pytest.fixture

@@ -19,12 +19,12 @@ from turbo.adopted import logs
 from turbo.adopted.commands import AdoptedCommands
 from turbo.adopted.executor import adopted
 from turbo.adopted.facade import AdoptedWorker
-from turbo.adopted.handed_results import can_be_handed
-from turbo.adopted.judge import AdoptedJudge
+from turbo.adopted.hooks import AdoptedHooks
 from turbo.adopted.requests import has_own_class
+from turbo.adopted.result_handoff import can_be_handed
 from turbo.adopted.settings import AdoptedSettings
 from turbo.amqp.url import parse_broker_urls
-from turbo.app.queues import queue_from
+from turbo.app.publish.queues import queue_from
 from turbo.backends.registry import store_settings
 from turbo.exceptions import ImproperlyConfigured
 from turbo.hosting import HostedApp
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from turbo.child.options import ChildOptions
     from turbo.control.app_commands import AppCommands
     from turbo.log_format import LogSetup
-    from turbo.master.judge import Judge
+    from turbo.master.outcome.hooks import OutcomeHooks
     from turbo.policy.worker_options import WorkerOptions
 
 
@@ -132,9 +132,9 @@ class AdoptedApp(HostedApp):
         """What runs this app's tasks in a child."""
         return adopted(self, options)
 
-    def judge(self, options: WorkerOptions) -> Judge:
+    def hooks(self, options: WorkerOptions) -> OutcomeHooks:
         """Celery's requests, in the master."""
-        return AdoptedJudge(self, options)
+        return AdoptedHooks(self, options)
 
     def commands(self, options: WorkerOptions) -> AppCommands:
         """Celery's own commands about the app, and those that the app has added."""

@@ -30,8 +30,8 @@ from kombu.serialization import loads as kombu_loads
 from turbo import failpoint
 from turbo.adopted import failing, process, tracing
 from turbo.adopted.contents import own_contents
-from turbo.adopted.handed_results import Handover, is_untouched
 from turbo.adopted.request_fields import RequestFields
+from turbo.adopted.result_handoff import ResultHandoff, is_untouched
 from turbo.child.acceptance import Acceptance
 from turbo.child.leaving import exit_code
 from turbo.child.refusals import log_unreadable
@@ -77,7 +77,7 @@ def adopted(app: AdoptedApp, options: ChildOptions) -> ExecutorMaker:
     def make(boot: ChildBoot, link: ChildLink, soft: SoftLimit) -> AdoptedExecutor:
         process.enter(app.celery, boot.index, options.hostname, soft)
         hands = app.hands_results and is_untouched(app.celery.backend)
-        return AdoptedExecutor(app, options, link, soft, Handover(app.celery, soft) if hands else None)
+        return AdoptedExecutor(app, options, link, soft, ResultHandoff(app.celery, soft) if hands else None)
 
     return make
 
@@ -87,7 +87,7 @@ class Plan:
 
     __slots__ = ("early", "enters", "handover", "hears", "options", "task", "trace", "verbs")
 
-    def __init__(self, task: Any, options: TaskOptions, hears: bool, handover: Handover | None) -> None:
+    def __init__(self, task: Any, options: TaskOptions, hears: bool, handover: ResultHandoff | None) -> None:
         self.task = task
         self.trace = task.__trace__
         self.options = options
@@ -107,7 +107,7 @@ class AdoptedExecutor:
     """Runs the tasks of a ``celery.Celery`` app."""
 
     def __init__(
-        self, app: AdoptedApp, options: ChildOptions, link: ChildLink, soft: SoftLimit, handover: Handover | None
+        self, app: AdoptedApp, options: ChildOptions, link: ChildLink, soft: SoftLimit, handover: ResultHandoff | None
     ) -> None:
         self._app = app
         self._handover = handover
@@ -314,7 +314,7 @@ class AdoptedExecutor:
         if detail is None and told is None:
             flags, tail = 0, store
         else:
-            flags, tail = frames.FOR_JUDGE, _pickled(detail if told is None else told)
+            flags, tail = frames.FOR_HOOKS, _pickled(detail if told is None else told)
         self._link.emit(
             frames.DONE, seq, (frames.pack_done(verb, ending, flags, 0, monotonic_ns() - began, due_ns, tail),)
         )

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: Seconds that the receivers of a child's last signal may take.
-FAREWELL = 30.0
+SHUTDOWN_HOOK_TIMEOUT_S = 30.0
 _STDERR = 2
 
 _hostname = ""
@@ -101,7 +101,7 @@ def leave(exit_code: int) -> None:
     A receiver that does not return within :data:`FAREWELL` ends the process with all stacks on standard error: nobody
     else would, for the master sees a child that has nothing left to do and is about to leave.
     """
-    faulthandler.dump_traceback_later(FAREWELL, exit=True, file=_STDERR)
+    faulthandler.dump_traceback_later(SHUTDOWN_HOOK_TIMEOUT_S, exit=True, file=_STDERR)
     try:
         _Leaving(exit_code).workloop()
     except SystemExit:

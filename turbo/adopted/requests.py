@@ -1,6 +1,6 @@
 """A delivery as Celery's worker holds one: kombu's message and Celery's request around the same bytes.
 
-Runs in the master's hook thread, for ``adopted.judge``. What a request acknowledges or rejects is only noted here;
+Runs in the master's hook thread, for ``adopted.hooks``. What a request acknowledges or rejects is only noted here;
 the judge carries it out.
 """
 
@@ -21,7 +21,7 @@ from turbo.protocol.properties import decode_header
 if TYPE_CHECKING:
     from celery import Celery
 
-    from turbo.master.inflight import Delivery
+    from turbo.master.delivery.ledger import Delivery
 
 _DEFAULT_REQUEST = "celery.worker.request:Request"
 

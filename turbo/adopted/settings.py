@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from turbo.adopted import broker, honoured, left_out
-from turbo.app.addresses import whole_broker_urls
-from turbo.app.conf import Settings, canonical
-from turbo.app.settings import SETTINGS
+from turbo.adopted import broker
+from turbo.adopted import setting_support as honoured
+from turbo.adopted import unsupported as left_out
+from turbo.app.conf.addresses import whole_broker_urls
+from turbo.app.conf.conf import Settings, canonical
+from turbo.app.conf.settings import SETTINGS
 from turbo.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:

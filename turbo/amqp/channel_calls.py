@@ -195,7 +195,7 @@ class ChannelCalls:
         await self._ask("basic.cancel", self.channel.basic_cancel, consumer_tag=tag)
 
     async def confirm(self) -> None:
-        """Switch publisher confirms on. They are read by ``amqp.publish_answers``, never by pika."""
+        """Switch publisher confirms on. They are read by ``amqp.publish.answers``, never by pika."""
         answered: asyncio.Future[Any] = self._loop.create_future()
         self.channel.confirm_delivery(_slow_answer, callback=lambda frame: _resolve(answered, frame))
         await self._answer(answered, "confirm.select")

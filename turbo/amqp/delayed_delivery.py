@@ -1,9 +1,9 @@
 """The cascade of queues in which RabbitMQ holds messages that producers delay: what to declare, as plain values.
 
-Before it: ``amqp.session``, when a worker consumes quorum queues, and ``app.routes``, when a client sends to one. After
-it: ``amqp.declarer`` and ``amqp.client_declaring``, which declare it.
-Celery's producers send a task with an ETA for a quorum queue not to the queue but into this cascade, and expect the
-worker to have declared it and to have bound its queues to the far end. Pure.
+Before it: ``amqp.consume.session``, when a worker consumes quorum queues, and ``app.publish.routes``, when a client
+sends to one. After it: ``amqp.declarer`` and ``amqp.client.declaring``, which declare it. Celery's producers send a
+task with an ETA for a quorum queue not to the queue but into this cascade, and expect the worker to have declared it
+and to have bound its queues to the far end. Pure.
 
 How it works. The delay in seconds is written as 28 binary digits in front of the routing key. Level 27 looks at the
 first digit: a 1 puts the message into a queue whose messages expire after 2^27 seconds into the next level's exchange,

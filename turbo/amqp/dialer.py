@@ -1,7 +1,7 @@
 """Gets a connection to any of several brokers, however long it takes.
 
-Used in the master by ``amqp.link`` and ``amqp.outbox`` each time they have none. It tries the addresses in
-turn, for ever, waiting as ``policy.restarts`` says; an attempt that hangs does not hold up the next one.
+Used in the master by ``amqp.consume.link`` and ``amqp.publish.publisher`` each time they have none. It tries the
+addresses in turn, for ever, waiting as ``policy.restarts`` says; an attempt that hangs does not hold up the next one.
 ``amqp.outages`` logs what fails. It must never give up by itself, which is for those who hear of the failures, and
 leaves no half-open connection behind when cancelled.
 """

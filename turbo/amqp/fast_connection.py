@@ -1,6 +1,6 @@
 """pika's asyncio connection with a fast way in for deliveries and a joined way out for acknowledgements.
 
-Runs in the master's loop between the socket and ``amqp.session``. Of the watched channel, Deliver and its
+Runs in the master's loop between the socket and ``amqp.consume.session``. Of the watched channel, Deliver and its
 content are only cut out of the stream (``frame_splitter``); every other frame is decoded and processed by
 pika as ever. It must never call user code and never block.
 
@@ -25,7 +25,7 @@ from turbo.amqp.frame_splitter import FrameSplitter, RawDelivery
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from turbo.amqp.publish_answers import AnswerReader
+    from turbo.amqp.publish.answers import AnswerReader
 
 logger = logging.getLogger("turbo.amqp.connection")
 
@@ -44,7 +44,7 @@ class PublishRefused(RuntimeError):
     """Something tried to publish on the connection that consumes.
 
     A broker in a memory or disk alarm stops reading from every connection that has published:
-    acknowledgements on it would freeze. Measured: one publish is enough. Publish through ``amqp.outbox``.
+    acknowledgements on it would freeze. Measured: one publish is enough. Publish through ``amqp.publish.publisher``.
     """
 
 

@@ -20,7 +20,7 @@ from turbo.amqp.channel_calls import ChannelCalls, ChannelGone
 from turbo.amqp.dialer import STABLE, Dialer, endpoints_for
 from turbo.amqp.fast_connection import PublishConnection
 from turbo.amqp.mailbox_claim import TAKEN, MailboxClaim
-from turbo.amqp.publish_frames import publish_frames, publish_method
+from turbo.amqp.publish.frames import publish_frames, publish_method
 from turbo.policy.restarts import BROKER_BACKOFF, Backoff, reconnect_delay
 
 if TYPE_CHECKING:

@@ -1,8 +1,8 @@
 """Logs broker trouble once for all connections of a worker.
 
-Used in the master by ``amqp.dialer``, ``amqp.link``, ``amqp.outbox`` and ``amqp.mailbox``, which report what happens to
-their connections; ``policy.outage`` says when a line is due. What is logged begins as Celery's lines of the same
-occasion. It must never raise and never connect.
+Used in the master by ``amqp.dialer``, ``amqp.consume.link``, ``amqp.publish.publisher`` and ``amqp.mailbox``, which
+report what happens to their connections; ``policy.outage`` says when a line is due. What is logged begins as Celery's
+lines of the same occasion. It must never raise and never connect.
 """
 
 from __future__ import annotations

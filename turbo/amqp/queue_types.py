@@ -1,6 +1,6 @@
 """What the broker's refusal of a declaration says of the queue's type. Pure: texts in, facts out.
 
-Asked by ``amqp.declarer`` in the master and by ``amqp.client_declaring`` in clients. AMQP has no way to ask for the
+Asked by ``amqp.declarer`` in the master and by ``amqp.client.declaring`` in clients. AMQP has no way to ask for the
 type of a queue; RabbitMQ names it only where a declaration does not fit. It must never talk to the broker.
 """
 

@@ -1,7 +1,8 @@
 """What a link learns of its queues: which the broker refuses, since when, and of which type they are.
 
-Part of ``amqp.link``, in the master; it outlives sessions and connections. ``amqp.declarer`` and ``amqp.session``
-report to it. Each trouble is one log line, then repeated at rising intervals. It must never talk to the broker.
+Part of ``amqp.consume.link``, in the master; it outlives sessions and connections. ``amqp.declarer`` and
+``amqp.consume.session`` report to it. Each trouble is one log line, then repeated at rising intervals. It must never
+talk to the broker.
 """
 
 from __future__ import annotations

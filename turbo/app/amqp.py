@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from turbo.app.queues import queue_from_options
+from turbo.app.publish.queues import queue_from_options
 
 if TYPE_CHECKING:
     from turbo.amqp.topology import Queue
     from turbo.app.base import Turbo
-    from turbo.app.routes import TaskRouter
+    from turbo.app.publish.routes import TaskRouter
 
 
 class AppQueues(Mapping[str, "Queue"]):

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from turbo import current
 from turbo.app.amqp import Amqp
-from turbo.app.connecting import Connecting
+from turbo.app.canvas.signature import Signature, signature
 from turbo.app.control import Control
 from turbo.app.log import Log
-from turbo.app.options import check_options
-from turbo.app.sending import Sender
-from turbo.app.signature import Signature, signature
+from turbo.app.publish.connecting import Connecting
+from turbo.app.publish.options import check_options
+from turbo.app.publish.sending import Sender
 from turbo.app.task_keeper import TaskKeeper
 from turbo.backends.reader import open_reader
 from turbo.result.async_result import AsyncResult
@@ -138,7 +138,7 @@ class Turbo(TaskKeeper, Connecting):
         return await asyncio.to_thread(self.send_task, name, args, kwargs, **options)
 
     def signature(self, varies: Any, *args: Any, **kwargs: Any) -> Signature:
-        """Return a call of a task, or of a task's name, as a value; see ``app.signature``."""
+        """Return a call of a task, or of a task's name, as a value; see ``app.canvas.signature``."""
         kwargs["app"] = self
         return signature(varies, *args, **kwargs)
 

@@ -13,7 +13,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from turbo.amqp.mailbox_client import Mailbox, Packet
+from turbo.amqp.client.mailbox import Mailbox, Packet
 from turbo.amqp.tls import tls_options
 from turbo.amqp.url import parse_broker_urls
 from turbo.app.inspecting import Inspect

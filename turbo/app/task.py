@@ -2,7 +2,7 @@
 
 Every decorated function becomes an instance of a subclass of this. Clients call ``delay`` and
 ``apply_async``; in a child the executor runs ``run`` and the handlers. It must never talk to a broker
-itself: sending is ``app.sending``'s, storing states the app's backend's.
+itself: sending is ``app.publish.sending``'s, storing states the app's backend's.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import inspect
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from turbo import current, exceptions
-from turbo.app import retrying
-from turbo.app.async_calls import AsyncCalls, P, R
-from turbo.app.context import Context
-from turbo.app.handlers import Handlers
-from turbo.app.options import check_options
+from turbo.app.publish.options import check_options
 from turbo.app.registry import restore_task
-from turbo.app.task_calls import TaskCalls
-from turbo.app.task_results import TaskResults
+from turbo.app.tasks import retrying
+from turbo.app.tasks.async_calls import AsyncCalls, P, R
+from turbo.app.tasks.calls import TaskCalls
+from turbo.app.tasks.context import Context
+from turbo.app.tasks.handlers import Handlers
+from turbo.app.tasks.results import TaskResults
 
 if TYPE_CHECKING:
     import uuid
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from turbo.app.base import Turbo
-    from turbo.app.models import Models
+    from turbo.app.tasks.models import Models
     from turbo.exceptions import Retry
     from turbo.result.async_result import AsyncResult
 

@@ -12,14 +12,14 @@ import threading
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
 
 from turbo import current, signals
-from turbo.app import builtin_tasks
-from turbo.app.annotations import annotations_for
-from turbo.app.autoretry import add_autoretry
-from turbo.app.configured import Configured
-from turbo.app.loading import import_module, import_related, resolve
-from turbo.app.making import make_task, task_name
+from turbo.app.conf.configured import Configured
+from turbo.app.conf.loading import import_module, import_related, resolve
 from turbo.app.registry import TaskRegistry
 from turbo.app.task import Task as TaskBase
+from turbo.app.tasks import builtin_tasks
+from turbo.app.tasks.annotations import annotations_for
+from turbo.app.tasks.autoretry import add_autoretry
+from turbo.app.tasks.factory import make_task, task_name
 from turbo.exceptions import AlreadyRegistered
 from turbo.fixups import django
 from turbo.policy.task_options import TaskOptions

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from turbo.amqp.tls import tls_options
 from turbo.amqp.url import parse_broker_urls
 from turbo.backends.reading import Meta, ReaderSettings, ResultReader
-from turbo.backends.redis_client import RedisReader
-from turbo.backends.rpc_client import RpcReader
+from turbo.backends.redis.client import RedisReader
+from turbo.backends.rpc.client import RpcReader
 from turbo.backends.url import store_kind
 from turbo.exceptions import ImproperlyConfigured
 from turbo.protocol.content import accept_set, encode

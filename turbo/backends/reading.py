@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from turbo.amqp.topology import Queue
-    from turbo.backends.redis_chords import RedisChords
+    from turbo.backends.redis.chords import RedisChords
 
 #: A result document: status, result, traceback, children, date_done, task_id, and more when they were stored.
 Meta = dict[str, Any]

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from turbo.backends.disabled import DisabledStore
-from turbo.backends.redis_store import RedisStore
-from turbo.backends.rpc_store import ReplyOutbox, RpcStore
+from turbo.backends.redis.store import RedisStore
+from turbo.backends.rpc.store import ReplyOutbox, RpcStore
 from turbo.backends.store import StoreSettings
 from turbo.backends.url import parse_redis_url, store_kind
 from turbo.exceptions import ImproperlyConfigured
@@ -25,7 +25,7 @@ def open_store(
     url: str | None,
     settings: StoreSettings,
     *,
-    outbox: ReplyOutbox | None = None,
+    publisher: ReplyOutbox | None = None,
     on_relief: Callable[[], None] | None = None,
 ) -> ResultStore:
     """Make the store that ``url`` names; ``start()`` it from inside the loop.
@@ -38,9 +38,9 @@ def open_store(
         assert url is not None
         return RedisStore(parse_redis_url(url, settings.redis_ssl), settings, on_relief=on_relief)
     if kind == "rpc":
-        if outbox is None:
+        if publisher is None:
             raise ImproperlyConfigured("rpc:// results need a publishing connection, and there is none here")
-        return RpcStore(outbox, settings, on_relief=on_relief)
+        return RpcStore(publisher, settings, on_relief=on_relief)
     return DisabledStore(high_water=settings.high_water)
 
 

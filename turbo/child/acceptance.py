@@ -63,13 +63,13 @@ class Acceptance:
             hard_ns = now + int(hard * 1e9) if hard else 0
             self._soft.install()
             self._link.page.enter_body(seq, soft_ns, hard_ns, now)
-            flags = frames.HAS_LIMITS | (frames.EARLY_ACK if early else 0) | (frames.TELL_JUDGE if tell else 0)
+            flags = frames.HAS_LIMITS | (frames.EARLY_ACK if early else 0) | (frames.TELL_HOOKS if tell else 0)
             started = frames.pack_started(flags, soft_ns, hard_ns, hard or 0.0)
         else:
             self._link.page.enter_body(seq, 0, 0, began)
             started = frames.STARTED_EARLY if early else frames.STARTED_LATE
             if tell:
-                started = frames.pack_started(frames.TELL_JUDGE | (frames.EARLY_ACK if early else 0), 0, 0, 0.0)
+                started = frames.pack_started(frames.TELL_HOOKS | (frames.EARLY_ACK if early else 0), 0, 0, 0.0)
         self._link.emit(frames.STARTED, seq, (started,))
 
     def admit(
@@ -92,7 +92,7 @@ class Acceptance:
         soft = time_limits.effective(soft_given, limits.soft_time_limit, options.soft_time_limit)
         flags = (frames.EARLY_ACK if early else 0) | (frames.HAS_LIMITS if hard or soft else 0)
         if tell:
-            flags |= frames.TELL_JUDGE
+            flags |= frames.TELL_HOOKS
         now = monotonic_ns()
         soft_ns = now + int(soft * 1e9) if soft else 0
         hard_ns = now + int(hard * 1e9) if hard else 0

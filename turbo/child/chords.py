@@ -1,7 +1,7 @@
 """Parts of chords whose tasks have ended: counted in the store, and the one that ends last sends the body.
 
 Runs where a task ends: in its child, behind ``child.endings``; for tasks that the master ends, on its hook thread, for
-``worker.judge``. The counting is ``backends.redis_chords``, over the app's own connection; the body is sent like any
+``native.hooks``. The counting is ``backends.redis.chords``, over the app's own connection; the body is sent like any
 follow-up. Where the store cannot count, nothing is done: who sent such a chord has sent a task that looks at results.
 
 Why a body is sent at least once, and no chord hangs, wherever a process is killed. A part is settled after it is
@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 from turbo import failpoint, states
-from turbo.app.call_form import several
-from turbo.app.context import Context
-from turbo.backends.redis_chords import Part, RedisChords, Standing, is_refused
+from turbo.app.canvas.call_form import several
+from turbo.app.tasks.context import Context
+from turbo.backends.redis.chords import Part, RedisChords, Standing, is_refused
 from turbo.child import followups
 from turbo.exceptions import ChordError, OperationalError, TurboError
 from turbo.policy.restarts import reconnect_delay

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 
 from turbo import current
-from turbo.child.limited import Limited, SoftTimer
+from turbo.child.soft_limited_coroutine import SoftLimitedCoroutine, SoftTimer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -106,7 +106,7 @@ class Coroutines:
         def limited(body: Coroutine[Any, Any, Any]) -> Awaitable[Any]:
             nonlocal timer
             self._link.page.begin_coroutine(run.seq)
-            guarded = Limited(body)
+            guarded = SoftLimitedCoroutine(body)
             task = asyncio.current_task()
             if soft_limit is not None and task is not None:
                 timer = SoftTimer(loop, self._link.page, soft_limit, functools.partial(guarded.expire, task))

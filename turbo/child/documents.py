@@ -19,7 +19,7 @@ from turbo.protocol.saferepr import saferepr
 from turbo.ring import frames
 
 if TYPE_CHECKING:
-    from turbo.app.context import Context
+    from turbo.app.tasks.context import Context
     from turbo.child.options import ChildOptions
     from turbo.child.plan import Plan
     from turbo.child.reporting import Reporter

@@ -45,7 +45,7 @@ class DoneRecords:
         share = reporter.share
         if share.held:
             reporter.release()
-        flags = frames.FOR_JUDGE if told else 0
+        flags = frames.FOR_HOOKS if told else 0
         runtime = monotonic_ns() - began
         payload = frames.pack_done(verb, ending, flags, share.published, runtime, due_ns, store or told)
         reporter.begin(0)

@@ -17,8 +17,9 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, NoReturn
 
 from turbo import states
-from turbo.app.einfo import ExceptionInfo
-from turbo.child import followups, hearers
+from turbo.app.tasks.einfo import ExceptionInfo
+from turbo.child import followups
+from turbo.child import task_hooks as task_hooks
 from turbo.child.leaving import exit_code
 from turbo.child.questions import Asked
 from turbo.exceptions import EncodeError, Ignore, OperationalError, Reject, Retry, TurboError
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from turbo.app.base import Turbo
-    from turbo.app.context import Context
+    from turbo.app.tasks.context import Context
     from turbo.child.chords import Chords
     from turbo.child.documents import Documents
     from turbo.child.done import DoneRecords
@@ -97,7 +98,7 @@ class Endings:
         """The body returned, its follow-ups are sent and its result is encoded."""
         plan = run.plan
         chord = run.message.chord
-        if chord is not None or plan.hears_success or hearers.success_receivers or hearers.postrun_receivers:
+        if chord is not None or plan.hears_success or task_hooks.success_receivers or task_hooks.postrun_receivers:
             runtime = (monotonic_ns() - run.began) / 1e9
             then = partial(self._told_success, run, result, runtime)
             ask = self._ask if chord is None else self._count
@@ -129,7 +130,7 @@ class Endings:
         if einfo.internal:
             data = _failure_data(run, einfo, "INTERNAL ERROR")
             logger.critical("Task %s INTERNAL ERROR: %r\n%s", message.label, error, trace, extra={"data": data})
-            hearers.internal_error(run, error, einfo)
+            task_hooks.internal_error(run, error, einfo)
         elif plan.throws and isinstance(error, plan.throws):
             data = _failure_data(run, einfo, "raised expected")
             logger.info("Task %s raised expected: %r", message.label, error, extra={"data": data})
@@ -149,7 +150,7 @@ class Endings:
         plan, message = run.plan, run.message
         store = self._fail(run, error, None if run.given_up else einfo.traceback)
         in_chord = self._chords.concerns(message)
-        if in_chord or plan.hears_failure or hearers.failure_receivers or hearers.postrun_receivers:
+        if in_chord or plan.hears_failure or task_hooks.failure_receivers or task_hooks.postrun_receivers:
             then = partial(self._told_failure, run, error, einfo)
             ask = partial(self._count, error=error) if in_chord else self._ask
             return ask(run, _verb(run, Ending.FAILURE), store, then)
@@ -176,7 +177,7 @@ class Endings:
         logger.info("Task %s retry: %s", message.label, retry, extra={"data": _data(run)})
         trace = _trace_of(retry)
         store = self._documents.failure(message, plan, states.RETRY, retry.exc, trace, run.request)
-        if plan.hears_retry or hearers.retry_receivers or hearers.postrun_receivers:
+        if plan.hears_retry or task_hooks.retry_receivers or task_hooks.postrun_receivers:
             then = partial(self._told_retry, run, retry, ExceptionInfo(retry, trace))
             return self._ask(run, None, store, then)
         if store:
@@ -189,7 +190,7 @@ class Endings:
     def _ignored(self, run: Run, ignore: Ignore) -> None:
         """The body asked that nothing be recorded."""
         logger.info("Task %s ignored", run.message.label, extra={"data": _data(run)})
-        hearers.postrun(run, ignore, states.IGNORED)
+        task_hooks.postrun(run, ignore, states.IGNORED)
         self._end(run, Ending.IGNORE, told=_told(run, ignore))
         traceback.clear_frames(ignore.__traceback__)
 
@@ -201,7 +202,7 @@ class Endings:
         cause = reject.reason if isinstance(reject.reason, BaseException) else reject
         store = b"" if reject.requeue else self._fail(run, cause, None)
         in_chord = not reject.requeue and self._chords.concerns(message)
-        if in_chord or plan.own_request or hearers.failure_receivers or hearers.postrun_receivers:
+        if in_chord or plan.own_request or task_hooks.failure_receivers or task_hooks.postrun_receivers:
             then = partial(self._told_reject, run, reject, ending)
             ask = partial(self._count, error=cause) if in_chord else self._ask
             return ask(run, _verb(run, ending), store, then)
@@ -266,40 +267,40 @@ class Endings:
 
     def _told_success(self, run: Run, result: object, runtime: float, stored: bool) -> None:
         if stored:
-            hearers.success(run, result, runtime)
+            task_hooks.success(run, result, runtime)
             if self._options.verbose:
                 self._log_success(run, result, runtime)
-            hearers.after_return(run, states.SUCCESS, result)
+            task_hooks.after_return(run, states.SUCCESS, result)
         else:
             _log_unheard(run)
-        hearers.postrun(run, result, states.SUCCESS)
+        task_hooks.postrun(run, result, states.SUCCESS)
         told = b""
         if run.plan.own_request:
-            told = hearers.told_success(saferepr(result, run.plan.task.resultrepr_maxsize), runtime)
+            told = task_hooks.told_success(saferepr(result, run.plan.task.resultrepr_maxsize), runtime)
         self._done.write(run.seq, run.began, run.plan.success_verb, Ending.SUCCESS, told=told)
 
     def _told_failure(self, run: Run, error: BaseException, einfo: ExceptionInfo, stored: bool) -> None:
         if stored:
-            hearers.failure(run, error, einfo)
-            hearers.after_return(run, states.FAILURE, error)
+            task_hooks.failure(run, error, einfo)
+            task_hooks.after_return(run, states.FAILURE, error)
         else:
             _log_unheard(run)
         if not run.given_up:
-            hearers.postrun(run, error, states.FAILURE)
+            task_hooks.postrun(run, error, states.FAILURE)
         self._end(run, Ending.FAILURE, told=_told(run, error, einfo))
         traceback.clear_frames(error.__traceback__)
 
     def _told_retry(self, run: Run, retry: Retry, einfo: ExceptionInfo, _stored: bool) -> None:
         # Where its state could not be stored, which the store has logged, it is tried again all the same.
-        hearers.retry(run, retry, einfo)
-        hearers.postrun(run, retry, states.RETRY)
+        task_hooks.retry(run, retry, einfo)
+        task_hooks.postrun(run, retry, states.RETRY)
         self._end(run, Ending.RETRY, told=_told(run, retry, einfo))
         traceback.clear_frames(retry.__traceback__)
 
     def _told_reject(self, run: Run, reject: Reject, ending: Ending, stored: bool) -> None:
         if stored and not reject.requeue:
-            hearers.failed(run, reject, ExceptionInfo(reject, _trace_of(reject)))
-        hearers.postrun(run, reject, states.REJECTED)
+            task_hooks.failed(run, reject, ExceptionInfo(reject, _trace_of(reject)))
+        task_hooks.postrun(run, reject, states.REJECTED)
         self._end(run, ending, told=_told(run, reject))
         traceback.clear_frames(reject.__traceback__)
 
@@ -316,7 +317,7 @@ class Endings:
 def _left(link: ChildLink, run: Run, error: BaseException) -> NoReturn:
     """The body asked the process to end: the master sees a lost child, as it should."""
     logger.error("Task %s ended its child: %r", run.message.label, error)
-    hearers.postrun(run, None, None)
+    task_hooks.postrun(run, None, None)
     link.signal()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -327,7 +328,7 @@ def _told(run: Run, error: BaseException, einfo: ExceptionInfo | None = None) ->
     """What the task's own request is to be told, if it has one."""
     if not run.plan.own_request:
         return b""
-    return hearers.told_failure(einfo or ExceptionInfo(error, _trace_of(error), internal=True))
+    return task_hooks.told_failure(einfo or ExceptionInfo(error, _trace_of(error), internal=True))
 
 
 def _verb(run: Run, ending: Ending) -> Verb:

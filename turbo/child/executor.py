@@ -14,8 +14,9 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from turbo import current, failpoint, signals
-from turbo.app.context import Context
-from turbo.child import followups, hearers
+from turbo.app.tasks.context import Context
+from turbo.child import followups
+from turbo.child import task_hooks as task_hooks
 from turbo.child.acceptance import Acceptance
 from turbo.child.chords import Chords
 from turbo.child.coroutines import Coroutines
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 #: Bodies above this size may take long to decode.
 _LARGE = 65_536
 #: Seconds that the receivers of a child's last signal may take.
-FAREWELL = 30.0
+SHUTDOWN_HOOK_TIMEOUT_S = 30.0
 #: What they are told as the exit code of a child that another has replaced; Celery's pool processes exit with it.
 EXIT_REPLACED = 0x9B
 _STDERR = 2
@@ -137,7 +138,7 @@ class NativeExecutor:
         """
         self._coroutines.finish()
         if signals.worker_process_shutdown.receivers:
-            faulthandler.dump_traceback_later(FAREWELL, exit=True, file=_STDERR)
+            faulthandler.dump_traceback_later(SHUTDOWN_HOOK_TIMEOUT_S, exit=True, file=_STDERR)
             exit_code = EXIT_REPLACED if replaced else 0
             signals.worker_process_shutdown.send(sender=None, pid=os.getpid(), exitcode=exit_code)
             faulthandler.cancel_dump_traceback_later()
@@ -199,10 +200,10 @@ class NativeExecutor:
 
     def _begin(self, run: Run) -> None:
         """The task is accepted; tell who wants to know, in the order of Celery's tracer."""
-        if hearers.prerun_receivers:
+        if task_hooks.prerun_receivers:
             # An early acknowledgement does not wait for receivers.
             self._link.signal()
-            hearers.prerun(run)
+            task_hooks.prerun(run)
         plan, message = run.plan, run.message
         if plan.track_started and self._options.stores and not ignored(message, plan):
             self._link.emit(frames.STORE, run.seq, (self._documents.started(message),))

@@ -12,7 +12,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from turbo.app.calling import takes_the_exception
+from turbo.app.tasks.call_options import takes_the_exception
 from turbo.canvas import Signature, group, maybe_signature
 from turbo.exceptions import InvalidTaskError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from turbo.app.base import Turbo
-    from turbo.app.context import Context
+    from turbo.app.tasks.context import Context
     from turbo.protocol.message import TaskMessage
     from turbo.result.group_result import GroupResult
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from turbo.app.handlers import Handlers, has_own_request
+from turbo.app.tasks.handlers import Handlers, has_own_request
 from turbo.child import duplicates
 from turbo.policy.settling import Ending, settle
 

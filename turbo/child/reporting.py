@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from turbo import states
-from turbo.amqp.publish_frames import publish_method
+from turbo.amqp.publish.frames import publish_method
 from turbo.current import Publisher
 from turbo.protocol import content, result_meta
 from turbo.protocol.faults import to_wire

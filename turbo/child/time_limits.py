@@ -1,7 +1,7 @@
 """The soft time limit: raises SoftTimeLimitExceeded in the body it is meant for, and nowhere else.
 
-Runs in a child. ``master.time_limits`` decides when; it names a sequence number in the control page and then sends
-SIGUSR1. The argument, step by step:
+Runs in a child. ``master.children.time_limits`` decides when; it names a sequence number in the control page and then
+sends SIGUSR1. The argument, step by step:
 
 * ``_armed`` holds the sequence number of the body that may be interrupted, 0 outside of bodies. It is set inside
   the innermost ``try`` and cleared in that ``try``'s ``finally``; the executor's outer ``try``, which turns whatever

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from turbo.app.base import Turbo
-from turbo.app.loading import working_directory
+from turbo.app.conf.loading import working_directory
 from turbo.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ import click
 import psutil
 
 from turbo.cli import demo_tasks
-from turbo.cli.demo_table import WIDTH, Findings, Line, Progress, Tally, progress, quick_line, table
+from turbo.cli.demo_table import WIDTH, Findings, Line, Progress, TaskCounts, progress, quick_line, table
 from turbo.cli.global_options import GlobalOptions
 from turbo.embedded_broker.launch import run_in_subprocess
 from turbo.exceptions import TimeoutError as TurboTimeoutError
@@ -229,12 +229,12 @@ def _worker(log: Path, settings: dict[str, str]) -> Iterator[subprocess.Popen[by
             process.wait()
 
 
-def _watch(record: Path, producer: Producer, worker: subprocess.Popen[bytes]) -> tuple[Tally, bool]:
+def _watch(record: Path, producer: Producer, worker: subprocess.Popen[bytes]) -> tuple[TaskCounts, bool]:
     """Follow the record until all is done, the worker is gone, or nothing happens any more; draw the live line.
 
     Returns the tally, and whether it was given up because nothing happened.
     """
-    tally, progressed = Tally(), Progress(STALLED_SECONDS)
+    tally, progressed = TaskCounts(), Progress(STALLED_SECONDS)
     live = sys.stdout.isatty()
     pause = _REDRAW_SECONDS if live else _LINE_SECONDS
     drawn_at, drawn_done = time.monotonic(), 0

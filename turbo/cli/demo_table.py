@@ -28,7 +28,7 @@ Call it from another terminal:
 """
 
 
-class Tally:
+class TaskCounts:
     """Counts the records of quick tasks as their bytes come in."""
 
     def __init__(self) -> None:
@@ -96,7 +96,7 @@ class Findings:
         return bool(self.lines) and all(line.good for line in self.lines)
 
 
-def quick_line(tally: Tally, wanted: int) -> Line:
+def quick_line(tally: TaskCounts, wanted: int) -> Line:
     """The row of the quick tasks."""
     unfinished = wanted - tally.done
     happened = f"{tally.done:,} ran, each once"
@@ -105,7 +105,7 @@ def quick_line(tally: Tally, wanted: int) -> Line:
     return Line(f"{wanted:,} quick tasks", "each to run once", happened, not unfinished and not tally.repeated)
 
 
-def progress(tally: Tally, total: int, rate: float, alive: int) -> str:
+def progress(tally: TaskCounts, total: int, rate: float, alive: int) -> str:
     """The live line."""
     busiest = " ".join(f"{pid}:{count:,}" for pid, count in tally.by_child.most_common(alive))
     return f"{tally.done:>7,} of {total:,}   {rate:>7,.0f}/s   by child {busiest or '-'}"

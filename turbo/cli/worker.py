@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from turbo.app.extras import check as check_extras
-from turbo.app.left_out import left_out
+from turbo.app.conf.extras import check as check_extras
+from turbo.app.conf.unsupported import left_out
 from turbo.cli.app_option import FoundApp, find_app
 from turbo.cli.banner import banner
 from turbo.cli.cgroup import memory_limit
@@ -34,12 +34,12 @@ from turbo.hosting import HostedApp
 from turbo.log_format import level_number
 from turbo.log_format.redirection import redirected
 from turbo.master import os_signals
+from turbo.native.facade import Worker
 from turbo.policy.recycling import default_hard_limit
 from turbo.worker import wiring
-from turbo.worker.facade import Worker
 
 if TYPE_CHECKING:
-    from turbo.app.conf import Settings
+    from turbo.app.conf.conf import Settings
     from turbo.policy.worker_options import WorkerOptions
 
 logger = logging.getLogger("turbo.worker")

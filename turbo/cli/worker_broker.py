@@ -16,7 +16,7 @@ from turbo.exceptions import ImproperlyConfigured, OperationalError
 if TYPE_CHECKING:
     import contextlib
 
-    from turbo.app.conf import Settings
+    from turbo.app.conf.conf import Settings
 
 _VARIABLES: Final = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
 #: The embedded broker binds to 127.0.0.1 and has one user.

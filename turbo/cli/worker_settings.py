@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from turbo.app.settings import SETTINGS
+from turbo.app.conf.settings import SETTINGS
 from turbo.cli.quantities import children, kib, usable_cpus
 from turbo.exceptions import ImproperlyConfigured
 from turbo.log_format import LogSetup, level_number
@@ -20,7 +20,7 @@ from turbo.protocol.content import accept_set
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from turbo.app.conf import Settings
+    from turbo.app.conf.conf import Settings
 
 _N = TypeVar("_N", int, float)
 

@@ -11,8 +11,8 @@ from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from turbo.control.jsonable import plain
 from turbo.control.panel import Panel
-from turbo.control.plain import plain
 from turbo.control.report import describe
 from turbo.exceptions import TurboError
 

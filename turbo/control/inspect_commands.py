@@ -126,7 +126,7 @@ class InspectCommands:
         """Figures of this worker since its start."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return {
-            "total": self._parts.outcomes.tally.by_name(),
+            "total": self._parts.outcomes.task_counts.by_name(),
             "pid": os.getpid(),
             "clock": str(self._clock.value),
             "uptime": round(time.monotonic() - self._began),
@@ -148,7 +148,7 @@ class InspectCommands:
         done = [child.done for child in children]
         total = sum(done)
         return {
-            "implementation": "turbo.master.pool:Pool",
+            "implementation": "turbo.master.children.pool:Pool",
             "max-concurrency": options.concurrency,
             "processes": [child.pid for child in children if child.pid],
             "max-tasks-per-child": options.max_tasks_per_child or "N/A",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from turbo.amqp.topology import Exchange, Queue, queue_arguments
 
 if TYPE_CHECKING:
-    from turbo.app.conf import Settings
+    from turbo.app.conf.conf import Settings
     from turbo.policy.worker_options import WorkerOptions
 
 _NOT_EXCLUSIVE: Final = (

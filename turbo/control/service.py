@@ -25,7 +25,7 @@ from turbo.control.view import View
 from turbo.control.worker_commands import WorkerCommands
 from turbo.exceptions import TurboError
 from turbo.log_format import printable
-from turbo.master.hook_thread import HookThread
+from turbo.master.outcome.hook_thread import HookThread
 from turbo.protocol.clock import LogicalClock
 from turbo.protocol.compression import decompress
 from turbo.protocol.content import decode
@@ -81,7 +81,7 @@ class RemoteControl:
             loop, self._mailbox, control, self.clock, lambda: {"active": active(), "processed": parts.outcomes.started},
             hostname=options.hostname, interval=options.heartbeat_interval,
         )  # fmt: skip
-        view = View(parts.ledger, parts.pool, parts.verdicts, options.hostname)
+        view = View(parts.ledger, parts.pool, parts.failure_documents, options.hostname)
 
         def active() -> int:
             return len(view.running())

@@ -1,7 +1,8 @@
 """The commands that act on tasks: revoke them, end them.
 
-Run in the master's loop for ``control.service``; ``master.revoking`` carries them out. Replies are Celery's, word for
-word, because tools read them. A request with many ids is worked on in slices, between which the loop has its turn.
+Run in the master's loop for ``control.service``; ``master.delivery.revoking`` carries them out. Replies are Celery's,
+word for word, because tools read them. A request with many ids is worked on in slices, between which the loop has its
+turn.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from turbo.protocol.ids import text_id
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-    from turbo.master.revoking import Revoking, Sweep
+    from turbo.master.delivery.revoking import Revoking, Sweep
 
     Reply = dict[str, str]
 

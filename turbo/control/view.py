@@ -22,10 +22,10 @@ from turbo.protocol.table import TableError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from turbo.master.child_process import ChildProcess
-    from turbo.master.inflight import Delivery, Ledger
-    from turbo.master.pool import Pool
-    from turbo.master.verdicts import Verdicts
+    from turbo.master.children.child_process import ChildProcess
+    from turbo.master.children.pool import Pool
+    from turbo.master.delivery.ledger import Delivery, Ledger
+    from turbo.master.outcome.failure_documents import FailureDocuments
 
     #: A row of a monitor's table.
     Row = dict[str, Any]
@@ -39,10 +39,10 @@ _SLICE: Final = 100
 class View:
     """Looks at ledger and children. Times are seconds since 1970."""
 
-    def __init__(self, ledger: Ledger, pool: Pool, verdicts: Verdicts, hostname: str) -> None:
+    def __init__(self, ledger: Ledger, pool: Pool, failure_documents: FailureDocuments, hostname: str) -> None:
         self._ledger = ledger
         self._pool = pool
-        self._verdicts = verdicts
+        self._failure_documents = failure_documents
         self._hostname = hostname
 
     # -- which -------------------------------------------------------------------------------------------
@@ -91,7 +91,7 @@ class View:
         self, delivery: Delivery, child: ChildProcess | None = None, seq: int = 0, *, safe: bool = False
     ) -> Row | None:
         """One row; None for a message that cannot be read, which the child that gets it will refuse."""
-        message = self._verdicts.message(delivery)
+        message = self._failure_documents.message(delivery)
         if message is None:
             return None
         found = None if safe else self._arguments(delivery)

@@ -11,31 +11,31 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from turbo.amqp.consumer_timeouts import ConsumerTimeouts
-from turbo.amqp.link import BrokerLink
+from turbo.amqp.consume.consumer_timeouts import ConsumerTimeouts
+from turbo.amqp.consume.link import BrokerLink
 from turbo.amqp.outages import Outages
-from turbo.amqp.outbox import Outbox
+from turbo.amqp.publish.publisher import Publisher
 from turbo.backends.registry import open_store
-from turbo.master.dispatcher import Dispatcher
-from turbo.master.eta import EtaShelf
-from turbo.master.inflight import Ledger
-from turbo.master.intake import Intake
-from turbo.master.judge import NativeJudge
-from turbo.master.lease_ends import LeaseEnds
-from turbo.master.leases import Leases
-from turbo.master.lost_child import LostChild
-from turbo.master.lost_retries import LostRetries
-from turbo.master.outcomes import Outcomes
-from turbo.master.parking import Parking
-from turbo.master.poison import Poison
-from turbo.master.pool import Pool
-from turbo.master.recycling import Recycling
-from turbo.master.returning import Returns
-from turbo.master.revoking import Revoking
-from turbo.master.settlement import Settlement
-from turbo.master.time_limits import HardLimits
-from turbo.master.twins import Twins
-from turbo.master.verdicts import Verdicts
+from turbo.master.children.dead_child import DeadChild
+from turbo.master.children.pool import Pool
+from turbo.master.children.recycling import Recycling
+from turbo.master.children.time_limits import HardLimits
+from turbo.master.delivery.dispatcher import Dispatcher
+from turbo.master.delivery.eta import EtaShelf
+from turbo.master.delivery.intake import Intake
+from turbo.master.delivery.lease_ends import LeaseEnds
+from turbo.master.delivery.leases import Leases
+from turbo.master.delivery.ledger import Ledger
+from turbo.master.delivery.parking import Parking
+from turbo.master.delivery.redelivery_guard import RedeliveryGuard
+from turbo.master.delivery.returning import Returns
+from turbo.master.delivery.revoking import Revoking
+from turbo.master.outcome.failure_documents import FailureDocuments
+from turbo.master.outcome.hooks import NoHooks
+from turbo.master.outcome.lost_retries import LostRetries
+from turbo.master.outcome.outcomes import Outcomes
+from turbo.master.outcome.poison import Poison
+from turbo.master.outcome.settlement import Settlement
 from turbo.master.window import Window
 from turbo.policy.revoked import Revoked
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from turbo.amqp.topology import Queue
     from turbo.amqp.url import BrokerAddress
     from turbo.backends.store import ResultStore, StoreSettings
-    from turbo.master.judge import Judge
+    from turbo.master.outcome.hooks import OutcomeHooks
     from turbo.policy.task_options import TaskOptions
     from turbo.policy.worker_options import WorkerOptions
     from turbo.spawner.handle import Spawner
@@ -69,7 +69,7 @@ class Blueprint:
     #: Documents say more: ``result_extended``.
     result_extended: bool = False
     #: Who decides where no child could; None is the judge of turbo's own apps.
-    judge: Judge | None = None
+    hooks: OutcomeHooks | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +79,20 @@ class Parts:
     ledger: Ledger
     dispatcher: Dispatcher
     settlement: Settlement
-    outbox: Outbox
+    publisher: Publisher
     store: ResultStore
     intake: Intake
     shelf: EtaShelf
-    twins: Twins
+    redelivery_guard: RedeliveryGuard
     outcomes: Outcomes
     link: BrokerLink
     window: Window
     pool: Pool
     recycling: Recycling
-    lost: LostChild
+    lost: DeadChild
     poison: Poison
-    judge: Judge
-    verdicts: Verdicts
+    hooks: OutcomeHooks
+    failure_documents: FailureDocuments
     revoking: Revoking
     outages: Outages
     leases: Leases
@@ -102,32 +102,30 @@ class Parts:
 
 def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEventLoop) -> Parts:
     """Make every part and introduce them to one another. Opens nothing."""
-    options = blueprint.options
-    ledger = Ledger()
-    outages = Outages()
-    outbox = Outbox(blueprint.write_addresses, outages=outages, **_network(blueprint))
-    leases = _leases(blueprint, loop, ledger, outbox)
+    options, ledger, outages = blueprint.options, Ledger(), Outages()
+    publisher = Publisher(blueprint.write_addresses, outages=outages, **_network(blueprint))
+    leases = _leases(blueprint, loop, ledger, publisher)
     dispatcher = _dispatcher(options, loop, leases)
-    store = _store(blueprint, outbox, dispatcher)
-    verdicts = _verdicts(blueprint)
-    judge = blueprint.judge or NativeJudge()
-    returns = Returns(ledger, outbox, blueprint.queues)
-    settlement = Settlement(outbox, store, ledger, dispatcher, verdicts)
-    judge.begin(loop, verdicts, settlement.store)
-    limits = HardLimits(loop, judge)
-    twins = Twins(dispatcher, settlement, verdicts)
-    settlement.final_steps.tell(twins.ended, judge)
-    outcomes = Outcomes(dispatcher, settlement, limits, judge)
+    store = _store(blueprint, publisher, dispatcher)
+    failure_documents = _failure_documents(blueprint)
+    hooks = blueprint.hooks or NoHooks()
+    returns = Returns(ledger, publisher, blueprint.queues)
+    settlement = Settlement(publisher, store, ledger, dispatcher, failure_documents)
+    hooks.begin(loop, failure_documents, settlement.store)
+    limits = HardLimits(loop, hooks)
+    redelivery_guard = RedeliveryGuard(dispatcher, settlement, failure_documents)
+    settlement.final_steps.tell(redelivery_guard.ended, hooks)
+    outcomes = Outcomes(dispatcher, settlement, limits, hooks)
     intake = Intake(
-        ledger, dispatcher, settlement, verdicts, judge, twins, outcomes, leases, returns,
+        ledger, dispatcher, settlement, failure_documents, hooks, redelivery_guard, outcomes, leases, returns,
         verbose=options.loglevel <= logging.INFO,
     )  # fmt: skip
     shelf = EtaShelf(loop, intake.due)
-    parking = Parking(loop, ledger, outbox, shelf, blueprint.queues, after=options.eta_park_after)
+    parking = Parking(loop, ledger, publisher, shelf, blueprint.queues, after=options.eta_park_after)
     intake.shelve_on(shelf, parking)
     outcomes.shelve_on(shelf)
     link = _link(blueprint, intake, outages)
-    ends = LeaseEnds(link, outbox)
+    ends = LeaseEnds(link, publisher)
     settlement.settle_through(link, ends)
     returns.attach(link, ends)
     parking.attach(link, settlement.finish)
@@ -136,18 +134,20 @@ def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEvent
     pool = _pool(options, spawner, loop, dispatcher, outcomes)
     recycling = _recycling(options, pool)
     outcomes.oversee(recycling)
-    poison = Poison(settlement, verdicts, max_deliveries=options.task_max_deliveries)
-    retries = LostRetries(settlement, verdicts, judge)
-    lost = LostChild(dispatcher, outcomes, settlement, verdicts, judge, poison, retries)
+    poison = Poison(settlement, failure_documents, max_deliveries=options.task_max_deliveries)
+    retries = LostRetries(settlement, failure_documents, hooks)
+    lost = DeadChild(dispatcher, outcomes, settlement, failure_documents, hooks, poison, retries)
     pool.mourn(lost)
     limits.obey(pool)
-    revoked = Revoked(options.revokes_max, options.revoke_expires)
-    revoking = Revoking(loop, revoked, ledger, dispatcher, shelf, twins, pool, settlement, outcomes, verdicts, judge)
+    revoking = Revoking(
+        loop, Revoked(options.revokes_max, options.revoke_expires), ledger, dispatcher, shelf, redelivery_guard, pool,
+        settlement, outcomes, failure_documents, hooks,
+    )  # fmt: skip
     intake.refuse_through(revoking)
     lost.refuses = revoking.refuses
     return Parts(
-        ledger, dispatcher, settlement, outbox, store, intake, shelf, twins, outcomes, link, window, pool, recycling,
-        lost, poison, judge, verdicts, revoking, outages, leases, returns, parking,
+        ledger, dispatcher, settlement, publisher, store, intake, shelf, redelivery_guard, outcomes, link, window, pool,
+        recycling, lost, poison, hooks, failure_documents, revoking, outages, leases, returns, parking,
     )  # fmt: skip
 
 
@@ -175,14 +175,14 @@ def _dispatcher(options: WorkerOptions, loop: asyncio.AbstractEventLoop, leases:
     )
 
 
-def _verdicts(blueprint: Blueprint) -> Verdicts:
+def _failure_documents(blueprint: Blueprint) -> FailureDocuments:
     extended_by = blueprint.options.hostname if blueprint.result_extended else ""
-    return Verdicts(blueprint.tasks, stores=blueprint.stores, extended_by=extended_by)
+    return FailureDocuments(blueprint.tasks, stores=blueprint.stores, extended_by=extended_by)
 
 
-def _leases(blueprint: Blueprint, loop: asyncio.AbstractEventLoop, ledger: Ledger, outbox: Outbox) -> Leases:
+def _leases(blueprint: Blueprint, loop: asyncio.AbstractEventLoop, ledger: Ledger, publisher: Publisher) -> Leases:
     hostname = blueprint.options.hostname
-    return Leases(loop, ledger, outbox, blueprint.queues, hostname=hostname, timeouts=_timeouts(blueprint))
+    return Leases(loop, ledger, publisher, blueprint.queues, hostname=hostname, timeouts=_timeouts(blueprint))
 
 
 def _timeouts(blueprint: Blueprint) -> ConsumerTimeouts:
@@ -192,11 +192,11 @@ def _timeouts(blueprint: Blueprint) -> ConsumerTimeouts:
     return ConsumerTimeouts(blueprint.options.delivery_lease or 0.0, longest)
 
 
-def _store(blueprint: Blueprint, outbox: Outbox, dispatcher: Dispatcher) -> ResultStore:
+def _store(blueprint: Blueprint, publisher: Publisher, dispatcher: Dispatcher) -> ResultStore:
     return open_store(
         blueprint.result_backend,
         blueprint.store_settings,
-        outbox=outbox,
+        publisher=publisher,
         on_relief=lambda: dispatcher.resume("results"),
     )
 

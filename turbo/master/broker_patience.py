@@ -1,8 +1,8 @@
 """Decides how long the worker waits for a broker, at its start and later.
 
 Part of ``master.main``, in the master's loop: it hears of failed attempts from the ``amqp.dialer`` of either side and
-of refused queues from ``amqp.link``, and asks the master to end. At start a broker that answers and refuses the login,
-the virtual host, TLS or every queue ends the worker with 69, so that a supervisor sees it;
+of refused queues from ``amqp.consume.link``, and asks the master to end. At start a broker that answers and refuses the
+login, the virtual host, TLS or every queue ends the worker with 69, so that a supervisor sees it;
 ``broker_connection_retry_on_startup=True`` makes it wait instead. A worker is not ready before it can publish, and
 where it publishes to another broker, it consumes nothing before. It must never dial by itself.
 """
@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from turbo.amqp.consume.link import BrokerLink
     from turbo.amqp.dialer import Dialer
-    from turbo.amqp.link import BrokerLink
-    from turbo.amqp.outbox import Outbox
+    from turbo.amqp.publish.publisher import Publisher
     from turbo.policy.worker_options import WorkerOptions
 
 logger = logging.getLogger("turbo.worker")
@@ -54,15 +54,15 @@ class BrokerPatience:
     """The waiting of one worker."""
 
     def __init__(
-        self, link: BrokerLink, outbox: Outbox, options: WorkerOptions, master: Ends, *, queues: Iterable[str]
+        self, link: BrokerLink, publisher: Publisher, options: WorkerOptions, master: Ends, *, queues: Iterable[str]
     ) -> None:
         """``queues``: names of those to consume from."""
         self._queues = frozenset(queues)
         self._link = link
-        self._outbox = outbox
+        self._publisher = publisher
         self._options = options
         self._master = master
-        for dialer in (link.dialer, outbox.dialer):
+        for dialer in (link.dialer, publisher.dialer):
             dialer.on_failure = partial(self._attempt_failed, dialer)
         if not options.broker_connection_retry:
             link.dialer.on_lost = partial(master.give_the_broker_up, "broker_connection_retry=False")
@@ -72,7 +72,7 @@ class BrokerPatience:
 
         Both sides connect at once, where it is to the same broker: that refuses both or none.
         """
-        if not self._outbox.dialer.same_places(self._link.dialer) and not await self._can_publish():
+        if not self._publisher.dialer.same_places(self._link.dialer) and not await self._can_publish():
             return False
         await self._link.start()
         return await self._consumes() and await self._can_publish()
@@ -80,10 +80,10 @@ class BrokerPatience:
     async def _can_publish(self) -> bool:
         options = self._options
         began = time.monotonic()
-        while not self._outbox.connected:
+        while not self._publisher.connected:
             late = time.monotonic() - began >= 3 * options.broker_connection_timeout
             if late and not options.broker_connection_retry_on_startup:
-                self._unreachable(self._outbox.dialer)
+                self._unreachable(self._publisher.dialer)
                 return False
             await asyncio.sleep(_STEP)
         return True

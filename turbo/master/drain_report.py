@@ -14,8 +14,8 @@ from turbo.policy.delivery_lifecycle import State
 from turbo.policy.worker_lifecycle import Phase
 
 if TYPE_CHECKING:
-    from turbo.master.pool import Pool
-    from turbo.master.verdicts import Verdicts
+    from turbo.master.children.pool import Pool
+    from turbo.master.outcome.failure_documents import FailureDocuments
 
 logger = logging.getLogger("turbo.worker")
 
@@ -32,10 +32,10 @@ _SIGNALS = {
 class DrainReport:
     """One wait for running tasks."""
 
-    def __init__(self, pool: Pool, verdicts: Verdicts, phase: Phase, timeout: float | None) -> None:
+    def __init__(self, pool: Pool, failure_documents: FailureDocuments, phase: Phase, timeout: float | None) -> None:
         """``timeout`` in seconds, after which the shutdown turns cold; None for never."""
         self._pool = pool
-        self._verdicts = verdicts
+        self._failure_documents = failure_documents
         self._phase = phase
         self._began = time.monotonic()
         self._timeout = timeout
@@ -73,7 +73,7 @@ class DrainReport:
             for seq, delivery in (*child.assigned.items(), *child.parked.items()):
                 if delivery.state is not State.STARTED:
                     continue
-                message = self._verdicts.message(delivery)
+                message = self._failure_documents.message(delivery)
                 since = ""
                 if running is not None and running.seq == seq:
                     since = f" (for {(time.monotonic_ns() - running.started_ns) / 1e9:.0f} s)"

@@ -27,7 +27,7 @@ from turbo.policy.worker_lifecycle import Phase, Request, on_request, restarts
 
 if TYPE_CHECKING:
     from turbo.master.assembly import Blueprint
-    from turbo.master.inflight import Delivery
+    from turbo.master.delivery.ledger import Delivery
     from turbo.spawner.handle import Spawner
 
 logger = logging.getLogger("turbo.worker")
@@ -71,14 +71,14 @@ class Master:
         self._tasks: list[asyncio.Task[None]] = []
         self.parts = parts = assemble(blueprint, spawner, loop)
         self.ledger, self.dispatcher, self.intake = parts.ledger, parts.dispatcher, parts.intake
-        self.link, self.outbox, self.store = parts.link, parts.outbox, parts.store
-        self.shelf, self.twins, self.lost = parts.shelf, parts.twins, parts.lost
+        self.link, self.publisher, self.store = parts.link, parts.publisher, parts.store
+        self.shelf, self.redelivery_guard, self.lost = parts.shelf, parts.redelivery_guard, parts.lost
         self._returns, self._leases = parts.returns, parts.leases
         self.pool, self.window, self.recycling = parts.pool, parts.window, parts.recycling
         self.pool.on_fatal = self._die
         self.pool.on_spawner_gone = self._spawner_gone
         names = [queue.name for queue in blueprint.queues]
-        self._patience = BrokerPatience(self.link, self.outbox, self._options, self, queues=names)
+        self._patience = BrokerPatience(self.link, self.publisher, self._options, self, queues=names)
         self._purge = self._options.purge
         self._companions: list[Companion] = []
 
@@ -94,7 +94,7 @@ class Master:
         self._loop.set_exception_handler(supervision.report)
         self.pool.start()
         await self.store.start()
-        await self.outbox.start()
+        await self.publisher.start()
         if self._purge:
             # Nothing may be delivered before the purge: what is prefetched is not deleted with the rest.
             await self.link.cancel_consumers()
@@ -126,7 +126,7 @@ class Master:
         if self.phase is Phase.STARTING:
             self.phase = Phase.RUNNING
         logger.info("%s ready.", self._options.hostname)
-        self.parts.judge.ready()
+        self.parts.hooks.ready()
 
     def shut_down(self) -> None:
         """Somebody asks for a warm shutdown by other means than a signal."""
@@ -160,7 +160,7 @@ class Master:
         how = "Warm" if phase is Phase.WARM else "Cold"
         if how != self._told:
             self._told = how
-            self.parts.judge.shutting_down(self._asked_by, how, code)
+            self.parts.hooks.shutting_down(self._asked_by, how, code)
 
     def _die(self, error: BaseException) -> None:
         """Something without which the worker cannot work: end, and say why."""
@@ -227,7 +227,7 @@ class Master:
         except TimeoutError:
             logger.warning("The broker does not answer the cancelling of consumers; going on")
         self.intake.closed = True
-        held = [*self.shelf.withdraw(), *self.parts.parking.withdraw(lost=False), *self.twins.withdraw()]
+        held = [*self.shelf.withdraw(), *self.parts.parking.withdraw(lost=False), *self.redelivery_guard.withdraw()]
         held += self._returns.withdraw(lost=False)
         for delivery in (*self.dispatcher.withdraw(), *held):
             self._hand_back(delivery)
@@ -246,7 +246,7 @@ class Master:
         """Wait until every child is gone; False when the time is over or the phase turned cold first."""
         self._phase_changed.clear()
         phase = self.phase
-        report = DrainReport(self.pool, self.parts.verdicts, phase, timeout)
+        report = DrainReport(self.pool, self.parts.failure_documents, phase, timeout)
 
         def over() -> bool:
             report.look()
@@ -273,14 +273,14 @@ class Master:
         for delivery in self.dispatcher.withdraw():
             self._hand_back(delivery)
         # Receivers of the worker's last signal have the time of any other; each that takes longer is left behind.
-        await self.parts.judge.stop(time.monotonic() + self._options.hook_timeout + _CLOSING)
+        await self.parts.hooks.stop(time.monotonic() + self._options.hook_timeout + _CLOSING)
         self._renewing.cancel()
         await asyncio.wait([self._renewing])
         deadline = time.monotonic() + _CLOSING
-        await self.outbox.drain(deadline)
+        await self.publisher.drain(deadline)
         await self.store.drain(deadline)
         self.parts.settlement.send_all_waiting()
-        await self.outbox.drain(deadline)
+        await self.publisher.drain(deadline)
         self.link.flush()
         await self._leases.copies.finish(deadline)
         await self._leases.copies.close()
@@ -289,4 +289,4 @@ class Master:
             await companion.stop(closing)
         await self.store.stop(closing)
         await self.link.stop(closing)
-        await self.outbox.stop(closing)
+        await self.publisher.stop(closing)

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from turbo.policy import prefetch
 
 if TYPE_CHECKING:
-    from turbo.amqp.link import BrokerLink
-    from turbo.master.dispatcher import Dispatcher
-    from turbo.master.eta import EtaShelf
-    from turbo.master.inflight import Ledger
-    from turbo.master.lease_copies import LeaseCopies
+    from turbo.amqp.consume.link import BrokerLink
+    from turbo.master.delivery.dispatcher import Dispatcher
+    from turbo.master.delivery.eta import EtaShelf
+    from turbo.master.delivery.lease_copies import LeaseCopies
+    from turbo.master.delivery.ledger import Ledger
     from turbo.policy.worker_options import WorkerOptions
 
 logger = logging.getLogger(__name__)

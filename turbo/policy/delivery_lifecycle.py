@@ -1,6 +1,6 @@
 """The life of one delivery in the master, as a table.
 
-``master.inflight`` keeps a delivery's state and moves it only along this table; anything else is a bug in the
+``master.delivery.ledger`` keeps a delivery's state and moves it only along this table; anything else is a bug in the
 master and raises. The table is what the property tests walk.
 
     READY      waiting in the master for a child

@@ -1,9 +1,9 @@
 """How a delivery whose task has ended is finished: facts in, the next step out, as two tables.
 
 Pure: no clock, no I/O. Before it: ``policy.settling`` gives the verb by how the task ended. After it:
-``master.settlement`` and ``master.lost_child`` carry out the steps, note what came of them in :class:`Facts`, and ask
-again. The order that the tables keep is a promise to users: a message is acknowledged only after the broker has
-confirmed everything that its task sent, and after the store has its result.
+``master.outcome.settlement`` and ``master.children.dead_child`` carry out the steps, note what came of them in
+:class:`Facts`, and ask again. The order that the tables keep is a promise to users: a message is acknowledged only
+after the broker has confirmed everything that its task sent, and after the store has its result.
 
 :func:`next_step` walks ``FINISHING`` (what must still happen before the message is settled) and returns the first row
 that holds. :func:`after_child_death` does the same for ``CHILD_DEATH`` (what becomes of a message whose child died).
@@ -50,31 +50,32 @@ class Question(Generic[D]):
 class Facts(Generic[D]):
     """What the end of one delivery depends on. Held by the delivery; each field names its only writer."""
 
-    #: Publishes of the task that the broker has not confirmed yet. Written by ``master.settlement``.
+    #: Publishes of the task that the broker has not confirmed yet. Written by ``master.outcome.settlement``.
     unconfirmed: int = 0
     #: States of the task (STARTED, RETRY, custom ones) that the store has not answered for yet; the next attempt waits
-    #: for them. Written by ``master.settlement``.
+    #: for them. Written by ``master.outcome.settlement``.
     unstored: int = 0
-    #: Why the broker did not take one of the task's publishes; empty: it took all. Written by ``master.settlement``.
+    #: Why the broker did not take one of the task's publishes; empty: it took all. Written by
+    #: ``master.outcome.settlement``.
     unsent: str = ""
-    #: Another run would meet the same refusal, of the broker or of the store. Written by ``master.settlement``.
+    #: Another run would meet the same refusal, of the broker or of the store. Written by ``master.outcome.settlement``.
     permanent: bool = False
     #: The task has failed, and its callbacks, handlers and receivers have been told or are about to be. Written by
-    #: ``master.settlement``, ``master.final_steps``.
+    #: ``master.outcome.settlement``, ``master.outcome.final_steps``.
     failed: bool = False
-    #: The verb to carry out; None until the outcome is known. Written by ``master.settlement``.
+    #: The verb to carry out; None until the outcome is known. Written by ``master.outcome.settlement``.
     verb: Verb | None = None
-    #: The result document to store before the verb is carried out. Written by ``master.settlement``.
+    #: The result document to store before the verb is carried out. Written by ``master.outcome.settlement``.
     document: D | None = None
-    #: The document that the task itself waits for. Written by ``master.settlement``.
+    #: The document that the task itself waits for. Written by ``master.outcome.settlement``.
     question: Question[D] | None = None
     #: The verb if the child dies from now on: its outcome is stored, or its next attempt is on its way, and the child
-    #: runs the task's handlers. Written by ``master.settlement``.
+    #: runs the task's handlers. Written by ``master.outcome.settlement``.
     stored_verb: Verb | None = None
-    #: The store did not take the outcome's document. Written by ``master.settlement``.
+    #: The store did not take the outcome's document. Written by ``master.outcome.settlement``.
     store_failed: bool = False
     #: What the store or the broker said when it refused the document; empty where unknown. Written by
-    #: ``master.settlement``.
+    #: ``master.outcome.settlement``.
     store_refusal: str = ""
 
     def own(self) -> Facts[D]:
@@ -316,8 +317,8 @@ def verb_of_lost_task(verb: Verb, *, accepted: bool) -> Verb:
     """Return the verb for a task that ended with its child, from what the ack table or the app's hooks decided.
 
     One that was never ``accepted`` is not acknowledged: its message kills whoever decodes it, so it is rejected and a
-    dead-letter queue keeps it. Requeueing is ``master.poison``'s, which counts: a message that kills a child at every
-    start must not come back for ever.
+    dead-letter queue keeps it. Requeueing is ``master.outcome.poison``'s, which counts: a message that kills a child at
+    every start must not come back for ever.
     """
     if verb is Verb.ACK and not accepted:
         return Verb.REJECT

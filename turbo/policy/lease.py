@@ -1,6 +1,6 @@
 """How long the broker lets a delivery stay unsettled, and which deliveries have come near that end.
 
-Pure. ``master.leases`` feeds it the time and the newest delivery tag, and moves what is due. A broker takes an
+Pure. ``master.delivery.leases`` feeds it the time and the newest delivery tag, and moves what is due. A broker takes an
 unsettled message back after its consumer timeout, whatever becomes of the task meanwhile; here that time is called
 the lease of the delivery. Source of the rules: measurements on RabbitMQ 3.10.8, 4.0.5 and 4.3.6.
 """

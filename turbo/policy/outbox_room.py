@@ -1,6 +1,7 @@
 """How much may wait in an outbox, and when nothing more shall be made that sends.
 
-Used by ``amqp.outbox`` in the master, which acts on it. Pure: counts in, decisions out. It must never hold a message.
+Used by ``amqp.publish.publisher`` in the master, which acts on it. Pure: counts in, decisions out. It must never hold a
+message.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The prefetch window: how many unacknowledged messages the broker may have with this worker.
 
 Pure. ``master.window`` feeds it measurements and carries out what it says by swapping the consumer
-(``amqp.link.BrokerLink.set_prefetch``). Ceilings come from measurements: a classic queue's rate is flat from 64
+(``amqp.consume.link.BrokerLink.set_prefetch``). Ceilings come from measurements: a classic queue's rate is flat from 64
 on, a quorum queue's still grows to 512 and beyond.
 """
 

@@ -1,6 +1,6 @@
 """How long an automatic retry waits.
 
-Asked by ``app.autoretry``. Pure: the random number is an argument. Source of the rule: Celery's documented
+Asked by ``app.tasks.autoretry``. Pure: the random number is an argument. Source of the rule: Celery's documented
 ``retry_backoff``, ``retry_backoff_max`` and ``retry_jitter``.
 """
 

@@ -1,8 +1,8 @@
 """Which tasks were revoked: ids and stamps, so many and for so long.
 
-Kept by ``master.revoking``; pure, the time is an argument (monotonic seconds). An id is forgotten once it is older
-than the set's span, and the oldest ones go first when there are too many: a revoke is a request to this worker, not a
-record for ever.
+Kept by ``master.delivery.revoking``; pure, the time is an argument (monotonic seconds). An id is forgotten once it is
+older than the set's span, and the oldest ones go first when there are too many: a revoke is a request to this worker,
+not a record for ever.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How much work a child may hold ahead, and how long a task is expected to take.
 
-``master.dispatcher`` gives a free child the next message before a busy one gets a second; this module says how
+``master.delivery.dispatcher`` gives a free child the next message before a busy one gets a second; this module says how
 many messages a busy child may then hold unstarted. Whatever it holds can be taken back while unstarted, so
 these figures decide round trips saved, never who waits behind whom.
 """

@@ -1,8 +1,8 @@
 """Which messages that were delivered before may begin now.
 
-Pure. ``master.suspects`` asks it when the turn of one has come. A worker that is killed takes all its running tasks
-with it, and each of them counts a death, the innocent as well as the one that kills. So a message that one death more
-would end begins beside no other suspect: what dies alone is what kills.
+Pure. ``master.delivery.suspects`` asks it when the turn of one has come. A worker that is killed takes all its running
+tasks with it, and each of them counts a death, the innocent as well as the one that kills. So a message that one death
+more would end begins beside no other suspect: what dies alone is what kills.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The producing side of protocol 2: headers, body and properties of one call, as Celery's own producers write them.
 
-Before it: merged options of a call (``app.sending``), or a child that sends a task again. After it: ``content`` encodes
-the body, ``properties`` the rest. Pure: ids, times and the origin are arguments. Header order and values are
+Before it: merged options of a call (``app.publish.sending``), or a child that sends a task again. After it: ``content``
+encodes the body, ``properties`` the rest. Pure: ids, times and the origin are arguments. Header order and values are
 Celery's, so that the worker's fast paths and other people's tools see what they know.
 """
 

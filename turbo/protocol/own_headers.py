@@ -1,7 +1,7 @@
 """Headers that a worker writes into copies of messages that it holds.
 
-Before it: ``master.leases`` and ``master.parking``, which publish copies. After it: the master that receives one back,
-and the child that decodes it. Pure.
+Before it: ``master.delivery.leases`` and ``master.delivery.parking``, which publish copies. After it: the master that
+receives one back, and the child that decodes it. Pure.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """AMQP field tables: the typed mapping that carries headers and declaration arguments.
 
 Before it: header payloads as the broker sent them, whoever wrote them. After it: ``properties``, ``message`` and
-``amqp.methods``. Pure; runs in every process. It never raises anything but :class:`TableError`, whatever the bytes,
-and never rounds a float: pika's codec makes ``1.5`` a ``1``, which turns a soft limit into none.
+``amqp.client.methods``. Pure; runs in every process. It never raises anything but :class:`TableError`, whatever the
+bytes, and never rounds a float: pika's codec makes ``1.5`` a ``1``, which turns a soft limit into none.
 
 Source of the format: AMQP 0-9-1 section 4.2.5 with RabbitMQ's errata for the type letters.
 """

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, cast
 from turbo import current, states
 from turbo.exceptions import TaskError, TimeoutError
 from turbo.protocol.ids import text_id
-from turbo.result.descent import Descent
 from turbo.result.document import StoredResult
 from turbo.result.joining import assert_will_not_block
+from turbo.result.result_tree import ResultTree
 
 if TYPE_CHECKING:
     import uuid
@@ -46,7 +46,7 @@ class ResultApp(Protocol):
         """The asking side of remote control."""
 
 
-class AsyncResult(StoredResult, Descent, Generic[T]):
+class AsyncResult(StoredResult, ResultTree, Generic[T]):
     """The result of the task ``id``, which may not exist yet.
 
     ``app`` defaults to the current app and ``backend`` to that app's. ``parent`` is the result of the task

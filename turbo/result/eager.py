@@ -1,6 +1,7 @@
 """``EagerResult``: the result of a task that ran in the caller's own process.
 
-Made by ``app.eager``; it holds its outcome and asks no store. Beside ``result.async_result``, whose interface it has.
+Made by ``app.tasks.eager``; it holds its outcome and asks no store. Beside ``result.async_result``, whose interface it
+has.
 """
 
 from __future__ import annotations

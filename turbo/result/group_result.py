@@ -15,8 +15,8 @@ from turbo import current
 from turbo.exceptions import ImproperlyConfigured, TimeoutError
 from turbo.protocol.ids import text_id
 from turbo.result.async_result import AsyncResult, result_from_tuple
-from turbo.result.descent import Descent
 from turbo.result.joining import assert_will_not_block
+from turbo.result.result_tree import ResultTree
 
 if TYPE_CHECKING:
     import uuid
@@ -315,7 +315,7 @@ class ResultSet(_Members):
         )
 
 
-class GroupResult(ResultSet, Descent):
+class GroupResult(ResultSet, ResultTree):
     """The results of a group, which has an id of its own. ``parent`` is the result of what came before the group."""
 
     def __init__(

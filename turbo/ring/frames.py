@@ -1,9 +1,9 @@
 """What travels in the rings: task, started, done, publish and store records, packed and unpacked.
 
-Before this module: ``master.dispatcher`` and ``child.loop``, which build the records. After it: the rings, which
-move kinds and bytes and know no task. Pure. Both ends are the same version of turbo (children are forked from
-the command that runs the master), so the layouts carry no version; the master still validates every length,
-because a body may have scribbled over its ring.
+Before this module: ``master.delivery.dispatcher`` and ``child.loop``, which build the records. After it: the rings,
+which move kinds and bytes and know no task. Pure. Both ends are the same version of turbo (children are forked from the
+command that runs the master), so the layouts carry no version; the master still validates every length, because a body
+may have scribbled over its ring.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ ASKED: Final = 9
 EARLY_ACK: Final = 1
 HAS_LIMITS: Final = 2
 #: The master's judge wants to hear of the start.
-TELL_JUDGE: Final = 4
+TELL_HOOKS: Final = 4
 
 # Flag of a DONE record: what follows its head is no document but for the master's judge, who knows how to read it.
-FOR_JUDGE: Final = 1
+FOR_HOOKS: Final = 1
 
 _TASK_HEAD = struct.Struct("<III")
 _STARTED = struct.Struct("<BQQd")

@@ -20,7 +20,7 @@ import uvloop
 from turbo import failpoint
 from turbo.amqp.tls import tls_options
 from turbo.amqp.url import parse_broker_urls
-from turbo.app.queues import direct_queue
+from turbo.app.publish.queues import direct_queue
 from turbo.backends.registry import store_settings
 from turbo.backends.url import store_kind
 from turbo.child.main import child_main, native
@@ -32,9 +32,9 @@ from turbo.hosting import HostedApp
 from turbo.log_format.saying import say
 from turbo.master.assembly import Blueprint
 from turbo.master.main import Master
+from turbo.native.facade import Worker
+from turbo.native.hooks import AppHooks
 from turbo.spawner.handle import start_spawner
-from turbo.worker.facade import Worker
-from turbo.worker.judge import AppJudge
 
 if TYPE_CHECKING:
     from turbo.amqp.topology import Queue
@@ -151,7 +151,7 @@ def plan(app: Turbo | HostedApp, options: WorkerOptions, worker: Worker | None =
         store_settings=settings,
         stores=stores,
         result_extended=bool(conf["result_extended"]),
-        judge=app.judge(options) if isinstance(app, HostedApp) else AppJudge(app, options, worker or Worker(app)),
+        hooks=app.hooks(options) if isinstance(app, HostedApp) else AppHooks(app, options, worker or Worker(app)),
     )
 
 

@@ -13,8 +13,8 @@ import pika
 import uvloop
 from pika import frame
 
+from turbo.amqp.consume.link import BrokerLink
 from turbo.amqp.frame_splitter import RawDelivery
-from turbo.amqp.link import BrokerLink
 from turbo.amqp.topology import Queue, task_queue
 from turbo.amqp.url import parse_broker_urls
 

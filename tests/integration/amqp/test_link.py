@@ -65,7 +65,7 @@ def test_an_ack_over_an_open_tag_is_not_held_back(vhost: str, rabbitmq: RabbitMQ
             link.ack(1, 1)
             await asyncio.to_thread(rabbitmq.wait_queue, "q", vhost, ready=0, unacked=0)
             link.ack(1, 1)
-            assert link.strays.wrong == 1
+            assert link.stale_acks.wrong == 1
             await asyncio.to_thread(publish, vhost, "q", [b"after"], declare=False)
             await sink.until(lambda: sink.bodies[-1] == b"after", "a message on the same channel")
             assert link.ready, "a second ack for one tag must not reach the broker"
@@ -299,7 +299,7 @@ class TestTrouble:
                 await sink.until(lambda: sink.bodies == [b"slow", b"slow"], "the redelivery")
                 assert (link.epoch, link._connection) == (2, connection)
                 link.ack(1, 1)
-                assert link.strays.stale == 1
+                assert link.stale_acks.stale == 1
                 await asyncio.to_thread(rabbitmq.wait_queue, "q", vhost, ready=0, unacked=0, consumers=1)
 
         rabbitmq.evaluate(

@@ -60,7 +60,7 @@ def test_a_broken_connection_is_replaced_and_its_tags_are_void(
                 assert began.seconds < RESUMED
                 assert link.epoch == round_number + 1
                 link.ack(round_number, sink.deliveries[round_number - 1][2])
-                assert link.strays.stale == round_number
+                assert link.stale_acks.stale == round_number
             link.ack(link.epoch, sink.deliveries[-1][2])
             await asyncio.to_thread(rabbitmq.wait_queue, "q", vhost, ready=0, unacked=0, consumers=1)
             ups = [epoch for name, epoch, _ in sink.events if name == "up"]

@@ -22,7 +22,7 @@ from tests.integration.amqp.collector import (
     run,
 )
 from tests.integration.amqp.test_link_resilience import through
-from turbo.amqp.outbox import Outbox, Published
+from turbo.amqp.publish.publisher import Published, Publisher
 from turbo.amqp.url import parse_broker_urls
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.row("WP27")]
@@ -31,8 +31,8 @@ pytestmark = [pytest.mark.timeout(60), pytest.mark.row("WP27")]
 class Ends:
     """How each message ended; one end each."""
 
-    def __init__(self, outbox: Outbox) -> None:
-        self.outbox = outbox
+    def __init__(self, publisher: Publisher) -> None:
+        self.publisher = publisher
         self.by_body: dict[bytes, Published] = {}
         self._ended = asyncio.Event()
 
@@ -45,7 +45,7 @@ class Ends:
             self._ended.set()
 
         header = header_payload(len(body))
-        self.outbox.publish(exchange, key, header, body, mandatory=mandatory, patient=patient, done=done)
+        self.publisher.publish(exchange, key, header, body, mandatory=mandatory, patient=patient, done=done)
 
     async def until(self, reached: Callable[[], bool]) -> None:
         async with asyncio.timeout(20):
@@ -54,17 +54,17 @@ class Ends:
                 await self._ended.wait()
 
     async def drained(self, seconds: float = 20) -> None:
-        assert await self.outbox.drain(time.monotonic() + seconds), self.outbox.backlog
+        assert await self.publisher.drain(time.monotonic() + seconds), self.publisher.backlog
 
 
 @contextlib.asynccontextmanager
 async def outbox_to(url: str, **options: object) -> AsyncIterator[Ends]:
-    outbox = Outbox(parse_broker_urls(url), **options)
-    await outbox.start()
+    publisher = Publisher(parse_broker_urls(url), **options)
+    await publisher.start()
     try:
-        yield Ends(outbox)
+        yield Ends(publisher)
     finally:
-        await outbox.stop(time.monotonic() + 5)
+        await publisher.stop(time.monotonic() + 5)
 
 
 def bodies_in(url: str, queue: str) -> list[bytes]:
@@ -88,7 +88,7 @@ def test_messages_arrive_in_order_and_are_confirmed(vhost: str) -> None:
                 ends.publish("q", body, mandatory=True)
             await ends.drained()
             assert ends.by_body == dict.fromkeys(bodies, Published.CONFIRMED)
-            assert ends.outbox.backlog == 0
+            assert ends.publisher.backlog == 0
 
     run(scenario())
     assert bodies_in(vhost, "q") == bodies
@@ -132,20 +132,20 @@ def test_a_patient_message_waits_for_room_in_a_full_queue(vhost: str, monkeypatc
                 ends.publish("full", b"first")
                 await ends.drained()
                 ends.publish("full", b"second", patient=True)
-                while not ends.outbox._nacked:
+                while not ends.publisher._nack_retry:
                     await asyncio.sleep(0.01)
                 assert channel.basic_get("full", auto_ack=True)[2] == b"first"
                 await ends.drained()
                 assert ends.by_body[b"second"] is Published.CONFIRMED
-                monkeypatch.setattr("turbo.amqp.nacked.PAUSES", (0.01, 0.01))
+                monkeypatch.setattr("turbo.amqp.publish.nack_retry.PAUSES", (0.01, 0.01))
                 ends.publish("full", b"third", patient=True)
                 await ends.drained()
                 assert ends.by_body[b"third"] is Published.NACKED
-                monkeypatch.setattr("turbo.amqp.nacked.PAUSES", (3600.0,))
+                monkeypatch.setattr("turbo.amqp.publish.nack_retry.PAUSES", (3600.0,))
                 ends.publish("full", b"fourth", patient=True)
-                while not ends.outbox._nacked:
+                while not ends.publisher._nack_retry:
                     await asyncio.sleep(0.01)
-                await ends.outbox.stop(time.monotonic())
+                await ends.publisher.stop(time.monotonic())
                 assert ends.by_body[b"fourth"] is Published.FAILED
 
     run(scenario())
@@ -169,7 +169,7 @@ def test_nothing_is_lost_while_connections_break(vhost: str, rabbitmq: RabbitMQ,
                     rabbitmq.close_all_connections(vhost.rpartition("/")[2])
             await ends.drained(30)
             assert ends.by_body == dict.fromkeys(bodies, Published.CONFIRMED)
-            assert ends.outbox.resent > 100
+            assert ends.publisher.resent > 100
 
     run(scenario())
     assert set(bodies_in(vhost, "q")) == set(bodies)
@@ -182,9 +182,9 @@ def test_what_was_published_before_the_broker_is_there_is_sent_later(vhost: str,
             channel.queue_declare("q", durable=True)
         async with outbox_to(through(fault_proxy, vhost)) as ends:
             ends.publish("q", b"early")
-            assert not await ends.outbox.drain(time.monotonic() + 0.5)
-            assert not ends.outbox.connected
-            assert ends.outbox.dialer.last_error
+            assert not await ends.publisher.drain(time.monotonic() + 0.5)
+            assert not ends.publisher.connected
+            assert ends.publisher.dialer.last_error
             fault_proxy.pass_through()
             await ends.drained(6)
             assert ends.by_body == {b"early": Published.CONFIRMED}
@@ -207,7 +207,7 @@ def test_an_alarm_stops_publishing_and_nothing_else(vhost: str, rabbitmq: Rabbit
             try:
                 # The broker blocks who publishes after its alarm: what it has confirmed came before.
                 async with asyncio.timeout(20):
-                    while not ends.outbox.blocked:
+                    while not ends.publisher.blocked:
                         if len(ends.by_body) == len(sent):
                             sent.append(b"during %d" % len(sent))
                             ends.publish("q", sent[-1])
@@ -218,12 +218,12 @@ def test_an_alarm_stops_publishing_and_nothing_else(vhost: str, rabbitmq: Rabbit
                     link.ack(1, tag)
                 await sink.until(lambda: len(sink.bodies) == 2000, "all work, acknowledged during the alarm")
                 assert ends.by_body == dict.fromkeys(sent[:-1], Published.CONFIRMED)
-                assert ends.outbox.backlog == 2
+                assert ends.publisher.backlog == 2
             finally:
                 rabbitmq.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.4)")
             await ends.drained(15)
             assert set(ends.by_body.values()) == {Published.CONFIRMED}
-            assert not ends.outbox.blocked
+            assert not ends.publisher.blocked
             assert bodies_in(vhost, "q") == [*sent, b"queued"]
 
     run(scenario())
@@ -238,8 +238,8 @@ def test_a_full_outbox_refuses_and_says_so(vhost: str, fault_proxy: FaultProxy) 
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             assert ends.by_body == dict.fromkeys([b"5", b"6", b"7"], Published.FAILED)
-            assert (ends.outbox.backlog, ends.outbox.refused) == (5, 3)
-            await ends.outbox.stop(time.monotonic() + 0.2)
+            assert (ends.publisher.backlog, ends.publisher.refused) == (5, 3)
+            await ends.publisher.stop(time.monotonic() + 0.2)
             assert ends.by_body == {b"%d" % number: Published.FAILED for number in range(8)}
             ends.publish("q", b"late")
             await asyncio.sleep(0)
@@ -259,16 +259,16 @@ def test_an_outbox_is_congested_until_the_broker_has_taken_most_of_it(
             channel.queue_declare("q", durable=True)
         fault_proxy.refuse()
         async with outbox_to(through(fault_proxy, vhost), limit=8) as ends:
-            ends.outbox.on_relief = lambda: relieved.append(ends.outbox.backlog)
+            ends.publisher.on_relief = lambda: relieved.append(ends.publisher.backlog)
             for number in range(3):
                 ends.publish("q", b"%d" % number)
-            assert not ends.outbox.congested
+            assert not ends.publisher.congested
             for number in range(3, 200):
                 ends.publish("q", b"%d" % number)
-            assert ends.outbox.congested and not relieved
+            assert ends.publisher.congested and not relieved
             fault_proxy.pass_through()
             await ends.drained(15)
-            assert not ends.outbox.congested
+            assert not ends.publisher.congested
             assert len(relieved) == 1 and relieved[0] <= 2, "once, when no more than a quarter was left"
 
     run(scenario())

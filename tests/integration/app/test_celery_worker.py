@@ -18,7 +18,7 @@ from tests.harness.processes import end, spawn, wait_until
 from tests.harness.rabbitmq import RabbitMQ
 from turbo.amqp.topology import Exchange, Queue
 from turbo.app.base import Turbo
-from turbo.app.signature import Signature
+from turbo.app.canvas.signature import Signature
 from turbo.canvas import group
 
 HERE = Path(__file__).parent

@@ -16,8 +16,8 @@ import pytest
 from tests.harness.fault_proxy import FaultProxy
 from tests.harness.processes import free_port, wait_until
 from tests.harness.rabbitmq import RabbitMQ, vhost_of
-from turbo.amqp.client import ClientPublisher
-from turbo.amqp.client_connection import ConnectionGone, Refused, Unconfirmed
+from turbo.amqp.client.connection import ConnectionGone, Refused, Unconfirmed
+from turbo.amqp.client.publisher import ClientPublisher
 from turbo.amqp.topology import Binding, Exchange, Queue, task_queue
 from turbo.amqp.url import parse_broker_urls
 from turbo.exceptions import OperationalError

@@ -12,8 +12,8 @@ import redis
 from celery.app.task import Context as CeleryContext
 
 from turbo.backends.reading import ReaderSettings
-from turbo.backends.redis_chords import Part, RedisChords, Standing, is_refused
-from turbo.backends.redis_client import RedisReader
+from turbo.backends.redis.chords import Part, RedisChords, Standing, is_refused
+from turbo.backends.redis.client import RedisReader
 from turbo.exceptions import OperationalError
 
 

@@ -15,9 +15,9 @@ import redis
 from tests.harness.processes import wait_until
 from tests.harness.redis_server import RedisServer
 from turbo import Turbo
-from turbo.backends import redis_client
 from turbo.backends.reading import ReaderSettings
-from turbo.backends.redis_client import RedisReader
+from turbo.backends.redis import client as redis_client
+from turbo.backends.redis.client import RedisReader
 from turbo.exceptions import DecodeError, OperationalError, TimeoutError
 from turbo.result.async_result import AsyncResult
 from turbo.result.group_result import ResultSet

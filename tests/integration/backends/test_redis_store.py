@@ -22,12 +22,12 @@ from tests.harness.fault_proxy import FaultProxy
 from tests.harness.processes import wait_until
 from tests.harness.redis_server import RedisServer
 from tests.integration.backends.documents import document
-from turbo.backends.redis_store import RedisStore
+from turbo.backends.redis.store import RedisStore
 from turbo.backends.store import ResultWrite, StoreOutcome, StoreSettings
 from turbo.backends.url import parse_redis_url
 
 
-class Tally:
+class TaskCounts:
     """Counts the answers of each write, by its id."""
 
     def __init__(self) -> None:
@@ -58,14 +58,14 @@ def test_celery_reads_what_is_stored_and_is_woken_by_it(redis_url: str) -> None:
     async def run() -> None:
         store = RedisStore(parse_redis_url(redis_url), StoreSettings(expires=500))
         await store.start()
-        tally = Tally()
+        task_counts = TaskCounts()
         while not any(int(count) for _, count in server.pubsub_numsub(f"celery-task-meta-{ids[0]}")):
             await asyncio.sleep(0.01)
         for number, task_id in enumerate(ids):
-            tally.store(store, ResultWrite(task_id, document(task_id, result=number)))
+            task_counts.store(store, ResultWrite(task_id, document(task_id, result=number)))
         await finish(store)
-        assert set(tally.outcomes.values()) == {StoreOutcome.STORED}
-        assert tally.answers.total() == 50
+        assert set(task_counts.outcomes.values()) == {StoreOutcome.STORED}
+        assert task_counts.answers.total() == 50
 
     waiter.start()
     uvloop.run(run())
@@ -82,8 +82,8 @@ def test_no_lifetime_means_for_ever(redis_url: str, expires: float | None) -> No
     async def run() -> None:
         store = RedisStore(parse_redis_url(redis_url), StoreSettings(expires=expires, global_keyprefix="app"))
         await store.start()
-        tally = Tally()
-        tally.store(store, ResultWrite("a", b"x"))
+        task_counts = TaskCounts()
+        task_counts.store(store, ResultWrite("a", b"x"))
         await finish(store)
 
     uvloop.run(run())
@@ -109,17 +109,17 @@ def test_a_guarded_write_leaves_a_success_alone(redis_url: str) -> None:
         if value is not None:
             server.set(f"celery-task-meta-{task_id}", value)
 
-    async def run() -> Tally:
+    async def run() -> TaskCounts:
         store = RedisStore(parse_redis_url(redis_url), StoreSettings())
         await store.start()
-        tally = Tally()
+        task_counts = TaskCounts()
         for task_id in there:
-            tally.store(store, ResultWrite(task_id, document(task_id, "FAILURE"), guard=True))
+            task_counts.store(store, ResultWrite(task_id, document(task_id, "FAILURE"), guard=True))
         await finish(store)
-        return tally
+        return task_counts
 
-    tally = uvloop.run(run())
-    kept = {task_id for task_id, outcome in tally.outcomes.items() if outcome is StoreOutcome.KEPT}
+    task_counts = uvloop.run(run())
+    kept = {task_id for task_id, outcome in task_counts.outcomes.items() if outcome is StoreOutcome.KEPT}
     assert kept == {"json", "spaced", "pickle", "yaml", "compressed"}
     for task_id, value in there.items():
         now = server.get(f"celery-task-meta-{task_id}")
@@ -127,30 +127,30 @@ def test_a_guarded_write_leaves_a_success_alone(redis_url: str) -> None:
     server.close()
 
 
-def _load(url: str, count: int, trouble: Callable[[Callable[[int], None]], None]) -> Tally:
+def _load(url: str, count: int, trouble: Callable[[Callable[[int], None]], None]) -> TaskCounts:
     """Store ``count`` results, a hundred every few milliseconds, while ``trouble(stored)`` goes on beside.
 
     ``stored(n)`` waits until ``n`` of them are, so that trouble comes in their midst. It stays in the test's own
     thread: a server started by another would end with that thread.
     """
     over = threading.Event()
-    tally = Tally()
+    task_counts = TaskCounts()
 
     def stored(number: int) -> None:
-        wait_until(f"{number} results are stored", lambda: len(tally.outcomes) >= number, 30)
+        wait_until(f"{number} results are stored", lambda: len(task_counts.outcomes) >= number, 30)
 
-    async def run() -> Tally:
+    async def run() -> TaskCounts:
         store = RedisStore(parse_redis_url(url), StoreSettings(reply_timeout=1.0, connect_timeout=1.0))
         await store.start()
         sent = 0
         while sent < count or not over.is_set():
             for _ in range(100):
                 if sent < count:
-                    tally.store(store, ResultWrite(f"t{sent}", document(f"t{sent}", result=sent)))
+                    task_counts.store(store, ResultWrite(f"t{sent}", document(f"t{sent}", result=sent)))
                     sent += 1
             await asyncio.sleep(0.01)
         await finish(store, 30)
-        return tally
+        return task_counts
 
     with ThreadPoolExecutor(1) as pool:
         load = pool.submit(uvloop.run, run())
@@ -161,9 +161,9 @@ def _load(url: str, count: int, trouble: Callable[[Callable[[int], None]], None]
         return load.result()
 
 
-def _check_all(url: str, count: int, tally: Tally) -> None:
-    assert tally.answers == {f"t{n}": 1 for n in range(count)}
-    assert set(tally.outcomes.values()) == {StoreOutcome.STORED}
+def _check_all(url: str, count: int, task_counts: TaskCounts) -> None:
+    assert task_counts.answers == {f"t{n}": 1 for n in range(count)}
+    assert set(task_counts.outcomes.values()) == {StoreOutcome.STORED}
     with redis.Redis.from_url(url) as server:
         values = server.mget([f"celery-task-meta-t{n}" for n in range(count)])
         assert [json.loads(value)["result"] for value in values] == list(range(count))
@@ -202,8 +202,8 @@ def test_nothing_is_lost_when_connections_are_cut(redis_server: RedisServer, red
                 wait_until("a connection is cut", lambda: proxy.rst() > 0, 20)
 
         through = redis_url.replace(str(redis_server.port), str(proxy.port))
-        tally = _load(through, 10_000, trouble)
-    _check_all(redis_url, 10_000, tally)
+        task_counts = _load(through, 10_000, trouble)
+    _check_all(redis_url, 10_000, task_counts)
 
 
 def test_a_full_redis_is_asked_again_until_it_has_room(
@@ -217,11 +217,11 @@ def test_a_full_redis_is_asked_again_until_it_has_room(
         server.config_set("maxmemory", "0")
 
     try:
-        tally = _load(redis_url, 2000, trouble)
+        task_counts = _load(redis_url, 2000, trouble)
     finally:
         server.config_set("maxmemory", "0")
         server.close()
-    _check_all(redis_url, 2000, tally)
+    _check_all(redis_url, 2000, task_counts)
 
 
 def test_what_redis_refuses_for_good_fails_by_name(
@@ -230,21 +230,21 @@ def test_what_redis_refuses_for_good_fails_by_name(
     server = redis.Redis.from_url(redis_url)
     server.config_set("maxmemory", "1")
 
-    async def run() -> Tally:
+    async def run() -> TaskCounts:
         store = RedisStore(parse_redis_url(redis_url), StoreSettings(give_up_after=0.3))
         await store.start()
-        tally = Tally()
-        tally.store(store, ResultWrite("the-one", b"x"))
+        task_counts = TaskCounts()
+        task_counts.store(store, ResultWrite("the-one", b"x"))
         await finish(store)
-        return tally
+        return task_counts
 
     try:
-        tally = uvloop.run(run())
+        task_counts = uvloop.run(run())
     finally:
         server.config_set("maxmemory", "0")
         server.close()
-    assert tally.outcomes == {"the-one": StoreOutcome.FAILED}
-    assert tally.answers == {"the-one": 1}
+    assert task_counts.outcomes == {"the-one": StoreOutcome.FAILED}
+    assert task_counts.answers == {"the-one": 1}
     assert "the-one" in caplog.text
 
 
@@ -256,9 +256,9 @@ def test_a_script_flushed_away_is_loaded_again(redis_url: str) -> None:
             stored(number)
             server.script_flush()
 
-    tally = _load(redis_url, 5000, trouble)
+    task_counts = _load(redis_url, 5000, trouble)
     server.close()
-    _check_all(redis_url, 5000, tally)
+    _check_all(redis_url, 5000, task_counts)
 
 
 def test_a_replica_is_asked_until_it_is_the_master(
@@ -273,29 +273,29 @@ def test_a_replica_is_asked_until_it_is_the_master(
         server.replicaof("NO", "ONE")
 
     try:
-        tally = _load(redis_url, 5000, trouble)
+        task_counts = _load(redis_url, 5000, trouble)
     finally:
         server.replicaof("NO", "ONE")
         server.close()
-    _check_all(redis_url, 5000, tally)
+    _check_all(redis_url, 5000, task_counts)
 
 
 def test_stop_names_what_could_not_be_stored(caplog: pytest.LogCaptureFixture) -> None:
-    async def run() -> Tally:
+    async def run() -> TaskCounts:
         store = RedisStore(parse_redis_url("redis://:hush@127.0.0.1:1/0"), StoreSettings())
         await store.start()
-        tally = Tally()
-        tally.store(store, ResultWrite("left-over", b"x"))
+        task_counts = TaskCounts()
+        task_counts.store(store, ResultWrite("left-over", b"x"))
         await store.stop(time.monotonic() + 0.2)
         await store.stop(time.monotonic() + 0.2)
-        tally.store(store, ResultWrite("too-late", b"x"))
+        task_counts.store(store, ResultWrite("too-late", b"x"))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        return tally
+        return task_counts
 
-    tally = uvloop.run(run())
-    assert tally.answers == {"left-over": 1, "too-late": 1}
-    assert set(tally.outcomes.values()) == {StoreOutcome.FAILED}
+    task_counts = uvloop.run(run())
+    assert task_counts.answers == {"left-over": 1, "too-late": 1}
+    assert set(task_counts.outcomes.values()) == {StoreOutcome.FAILED}
     assert "left-over" in caplog.text
     assert "hush" not in caplog.text
 
@@ -317,10 +317,10 @@ def test_a_wrong_password_is_told_and_results_wait(
         await wrong.stop(time.monotonic())
         right = RedisStore(parse_redis_url(f"redis://:right@127.0.0.1:{port}/{database}"), StoreSettings())
         await right.start()
-        tally = Tally()
-        tally.store(right, ResultWrite("a", b"x"))
+        task_counts = TaskCounts()
+        task_counts.store(right, ResultWrite("a", b"x"))
         await finish(right)
-        assert tally.outcomes == {"a": StoreOutcome.STORED}
+        assert task_counts.outcomes == {"a": StoreOutcome.STORED}
 
     try:
         uvloop.run(run())
@@ -338,11 +338,11 @@ def test_congestion_is_told_and_relieved(redis_url: str) -> None:
         store = RedisStore(
             parse_redis_url(redis_url), StoreSettings(high_water=100), on_relief=lambda: relieved.append(1)
         )
-        tally = Tally()
+        task_counts = TaskCounts()
         for number in range(99):
-            tally.store(store, ResultWrite(str(number), b"x"))
+            task_counts.store(store, ResultWrite(str(number), b"x"))
         assert not store.congested
-        tally.store(store, ResultWrite("last", b"x"))
+        task_counts.store(store, ResultWrite("last", b"x"))
         assert store.congested
         assert store.backlog == 100
         await store.start()

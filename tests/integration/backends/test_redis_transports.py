@@ -16,8 +16,8 @@ from tests.harness.packages import require
 from tests.harness.processes import end, free_port, spawn, wait_until
 from tests.unit.backends.store_contract import exercise_store
 from turbo.backends.reading import ReaderSettings
-from turbo.backends.redis_client import RedisReader
-from turbo.backends.redis_store import RedisStore
+from turbo.backends.redis.client import RedisReader
+from turbo.backends.redis.store import RedisStore
 from turbo.backends.store import ResultWrite, StoreOutcome, StoreSettings
 from turbo.backends.url import parse_redis_url
 from turbo.result.async_result import AsyncResult

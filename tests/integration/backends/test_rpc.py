@@ -16,12 +16,12 @@ import uvloop
 
 from tests.harness.processes import wait_until
 from tests.integration.backends.documents import document
-from turbo.amqp.outbox import Outbox
+from turbo.amqp.publish.publisher import Publisher
 from turbo.amqp.topology import Queue
 from turbo.amqp.url import parse_broker_urls
 from turbo.backends.reading import ReaderSettings
-from turbo.backends.rpc_client import RpcReader
-from turbo.backends.rpc_store import RpcStore
+from turbo.backends.rpc.client import RpcReader
+from turbo.backends.rpc.store import RpcStore
 from turbo.backends.store import ResultWrite, StoreOutcome, StoreSettings
 from turbo.exceptions import TimeoutError
 from turbo.result.async_result import AsyncResult
@@ -29,16 +29,16 @@ from turbo.result.async_result import AsyncResult
 
 def publish(url: str, writes: list[ResultWrite]) -> tuple[list[StoreOutcome], RpcStore]:
     async def run() -> tuple[list[StoreOutcome], RpcStore]:
-        outbox = Outbox(parse_broker_urls(url))
-        store = RpcStore(outbox, StoreSettings())
-        await outbox.start()
+        publisher = Publisher(parse_broker_urls(url))
+        store = RpcStore(publisher, StoreSettings())
+        await publisher.start()
         await store.start()
         outcomes: list[StoreOutcome] = []
         for write in writes:
             store.store(write, outcomes.append)
         assert await store.drain(time.monotonic() + 20)
         await store.stop(time.monotonic() + 5)
-        await outbox.stop(time.monotonic() + 5)
+        await publisher.stop(time.monotonic() + 5)
         return outcomes, store
 
     return uvloop.run(run())

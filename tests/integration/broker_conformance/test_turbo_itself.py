@@ -7,7 +7,7 @@ import asyncio
 from tests.harness.embedded import BrokerUnderTest
 from tests.integration.amqp.collector import Collector, linked, publish, run
 from tests.integration.amqp.test_outbox import outbox_to
-from turbo.amqp.outbox import Published
+from turbo.amqp.publish.publisher import Published
 
 
 def test_the_link_consumes_settles_and_changes_its_window(any_broker: BrokerUnderTest) -> None:

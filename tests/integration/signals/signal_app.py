@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from turbo import Task, Turbo, signals
 from turbo.contrib.abortable import AbortableTask
 from turbo.exceptions import Ignore, Reject, SoftTimeLimitExceeded
-from turbo.worker.request import Request
+from turbo.native.request import Request
 
 if TYPE_CHECKING:
     from turbo.signals import Signal

@@ -12,7 +12,7 @@ from turbo.adopted.broker import tls
 from turbo.adopted.settings import AdoptedSettings
 from turbo.amqp.tls import tls_options
 from turbo.amqp.url import parse_broker_urls
-from turbo.app.addresses import whole_broker_urls
+from turbo.app.conf.addresses import whole_broker_urls
 from turbo.exceptions import ImproperlyConfigured
 
 OLD = {"broker_port": 1234, "broker_user": "us/er", "broker_password": "p@ss", "broker_vhost": "place"}

@@ -12,9 +12,9 @@ from celery.app.defaults import DEFAULTS
 from celery.worker import strategy
 from click import Option
 
-from turbo.adopted.honoured import By, celerys, honour
+from turbo.adopted.setting_support import By, celerys, honour
 from turbo.adopted.settings import AdoptedSettings
-from turbo.app.settings import SETTINGS
+from turbo.app.conf.settings import SETTINGS
 from turbo.exceptions import ImproperlyConfigured
 
 #: A value for every setting that nobody honours, such as somebody might have.
@@ -122,7 +122,7 @@ def test_one_warning_names_everything() -> None:
 
     @celery.task(name="proj.slow", rate_limit="1/s")
     def slow() -> None:
-        """Limited."""
+        """SoftLimitedCoroutine."""
 
     def heard(**_: Any) -> None:
         """Never called."""

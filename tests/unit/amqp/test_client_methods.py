@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turbo.amqp import methods
-from turbo.amqp.methods import BadFrame, Confirmations, FrameReader
+from turbo.amqp.client import methods
+from turbo.amqp.client.methods import BadFrame, Confirmations, FrameReader
 
 
 def decoded(data: bytes) -> Any:

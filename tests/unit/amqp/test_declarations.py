@@ -11,13 +11,13 @@ import pytest
 import turbo
 from turbo.amqp.delayed_delivery import cascade
 from turbo.amqp.topology import Queue, task_queue
-from turbo.app.conf import Settings
-from turbo.app.queues import direct_queue
+from turbo.app.conf.conf import Settings
+from turbo.app.publish.queues import direct_queue
 from turbo.control.options import control_options
 from turbo.policy.worker_options import WorkerOptions
 
 #: The modules that speak AMQP for turbo; the embedded broker only hears it.
-SPOKEN = sorted((Path(turbo.__file__).parent / "amqp").glob("*.py"))
+SPOKEN = sorted((Path(turbo.__file__).parent / "amqp").rglob("*.py"))
 
 
 def calls(name: str) -> list[ast.Call]:

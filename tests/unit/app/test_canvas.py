@@ -15,7 +15,7 @@ import pytest
 from tests.unit.app.recording import Recorder, make_app
 from turbo import chain, chord, chunks, group, signature, xmap, xstarmap
 from turbo.app.base import Turbo
-from turbo.app.signature import Signature, maybe_signature
+from turbo.app.canvas.signature import Signature, maybe_signature
 from turbo.app.task import Task
 from turbo.exceptions import Ignore, ImproperlyConfigured, InvalidTaskError
 from turbo.result import AsyncResult, GroupResult

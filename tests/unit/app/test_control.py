@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.unit.app.recording import make_app
-from turbo.amqp.mailbox_client import Mailbox, Packet
+from turbo.amqp.client.mailbox import Mailbox, Packet
 from turbo.exceptions import ContentDisallowed
 from turbo.protocol import content
 

@@ -10,10 +10,10 @@ import pytest
 
 from tests.unit.app.recording import Recorder, make_app, recording
 from turbo import current
-from turbo.app import options
 from turbo.app.base import Turbo
-from turbo.app.context import Context
+from turbo.app.publish import options
 from turbo.app.task import Task
+from turbo.app.tasks.context import Context
 from turbo.canvas import chord, group, signature
 from turbo.child import followups
 from turbo.contrib.abortable import AbortableAsyncResult, AbortableTask

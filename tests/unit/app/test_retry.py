@@ -10,8 +10,8 @@ import pytest
 from tests.unit.app.recording import Recorder, deliver_args
 from turbo import current
 from turbo.app.base import Turbo
-from turbo.app.context import Context
 from turbo.app.task import Task
+from turbo.app.tasks.context import Context
 from turbo.exceptions import MaxRetriesExceededError, OperationalError, Reject, Retry
 from turbo.protocol import content
 from turbo.protocol.message import parse

@@ -14,8 +14,8 @@ import pytest
 from tests.unit.app.recording import Recorder, make_app
 from turbo import GroupResult, current, shared_task
 from turbo.app.base import Turbo
-from turbo.app.context import Context
 from turbo.app.task import Task
+from turbo.app.tasks.context import Context
 from turbo.control.task_commands import _ids
 from turbo.result.async_result import AsyncResult
 from turbo.result.eager import EagerResult

@@ -8,8 +8,8 @@ import pytest
 from tests.unit.app.recording import make_app
 from turbo import current
 from turbo.app.base import Turbo
-from turbo.app.context import Context
 from turbo.app.task import Task
+from turbo.app.tasks.context import Context
 from turbo.exceptions import AlreadyRegistered, NotRegistered
 from turbo.log_format import get_task_logger
 from turbo.policy.task_options import TaskOptions

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import hiredis
 
-from turbo.amqp.confirms import Published
+from turbo.amqp.publish.confirms import Published
 from turbo.backends.store import Done, ResultStore, ResultWrite, StoreOutcome, report
 
 

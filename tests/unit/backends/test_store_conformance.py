@@ -9,11 +9,11 @@ from collections.abc import Callable
 import pytest
 
 from tests.unit.backends.store_contract import FakeOutbox, FakeRedis, MemoryStore, exercise_store
-from turbo.amqp.confirms import Published
-from turbo.backends import redis_store
+from turbo.amqp.publish.confirms import Published
 from turbo.backends.disabled import DisabledStore
-from turbo.backends.redis_store import RedisStore
-from turbo.backends.rpc_store import RpcStore
+from turbo.backends.redis import store as redis_store
+from turbo.backends.redis.store import RedisStore
+from turbo.backends.rpc.store import RpcStore
 from turbo.backends.store import ResultStore, ResultWrite, StoreOutcome, StoreSettings
 from turbo.backends.url import RedisAddress
 from turbo.protocol.properties import decode_header
@@ -75,11 +75,11 @@ def test_redis_repeats_what_a_cut_left_unanswered(server: FakeRedis) -> None:
 
 
 def test_rpc_properties_and_form() -> None:
-    outbox = FakeOutbox()
+    publisher = FakeOutbox()
     outcomes: list[StoreOutcome] = []
 
     async def run() -> None:
-        store = RpcStore(outbox, StoreSettings(persistent=True))
+        store = RpcStore(publisher, StoreSettings(persistent=True))
         store.store(ResultWrite("t1", b"{}", reply_to="q", correlation_id="c1"), outcomes.append)
         store.store(ResultWrite("t2", b"{...}", reply_to="q"), outcomes.append)
         store.store(ResultWrite("t3", b"{}"), outcomes.append)
@@ -88,7 +88,7 @@ def test_rpc_properties_and_form() -> None:
 
     asyncio.run(run())
     assert sorted(each.name for each in outcomes) == ["DISCARDED", "REFUSED", "STORED", "STORED"]
-    (exchange, key, header, body, mandatory), second = outbox.published
+    (exchange, key, header, body, mandatory), second = publisher.published
     assert (exchange, key, body, mandatory) == ("", "q", b"{}", True)
     properties, size = decode_header(header)
     assert size == 2

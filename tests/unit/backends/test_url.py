@@ -8,12 +8,12 @@ import ssl
 import pytest
 
 from tests.unit.backends.store_contract import FakeOutbox
-from turbo.app.conf import Settings
+from turbo.app.conf.conf import Settings
 from turbo.backends.disabled import DisabledStore
 from turbo.backends.reader import open_reader
-from turbo.backends.redis_store import RedisStore
+from turbo.backends.redis.store import RedisStore
 from turbo.backends.registry import open_store, store_settings
-from turbo.backends.rpc_store import RpcStore
+from turbo.backends.rpc.store import RpcStore
 from turbo.backends.store import StoreSettings
 from turbo.backends.url import RedisAddress, TlsOptions, parse_redis_url, redact_backend_url, store_kind
 from turbo.exceptions import ImproperlyConfigured
@@ -125,7 +125,7 @@ def test_an_unknown_store_is_told_of_a_known_one_near_to_it(scheme: str, near: s
 
 def test_open_store() -> None:
     assert isinstance(open_store("redis://h", StoreSettings()), RedisStore)
-    assert isinstance(open_store("rpc://", StoreSettings(), outbox=FakeOutbox()), RpcStore)
+    assert isinstance(open_store("rpc://", StoreSettings(), publisher=FakeOutbox()), RpcStore)
     assert isinstance(open_store(None, StoreSettings()), DisabledStore)
     with pytest.raises(ImproperlyConfigured):
         open_store("rpc://", StoreSettings())

@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.app.recording import Recorder, recording
 from turbo import Turbo, states
-from turbo.backends.redis_chords import Part, Standing
+from turbo.backends.redis.chords import Part, Standing
 from turbo.child.chords import Chords
 from turbo.exceptions import ChordError, EncodeError, OperationalError
 from turbo.protocol.content import encode

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from turbo import Task, Turbo, signals, states
-from turbo.app.einfo import ExceptionInfo, UnpicklableError
-from turbo.child import hearers
+from turbo.app.tasks.einfo import ExceptionInfo, UnpicklableError
+from turbo.child import task_hooks as task_hooks
 from turbo.child.executor import NativeExecutor
 from turbo.child.options import ChildOptions
 from turbo.child.reporting import Reporter
@@ -76,7 +76,7 @@ class Bench:
             if kind == frames.DONE:
                 done = payload
         assert done is not None
-        if frames.unpack_done_head(done)[2] & frames.FOR_JUDGE:
+        if frames.unpack_done_head(done)[2] & frames.FOR_HOOKS:
             head = frames.unpack_done_head(done)
             return frames.Done(*head, store=pickle.loads(done[frames.DONE_SIZE :]))
         return frames.unpack_done(done)
@@ -238,7 +238,7 @@ class Unmakeable(Exception):
 
 
 def test_what_cannot_travel_is_told_by_its_name() -> None:
-    failed, einfo, _ = pickle.loads(hearers.told_failure(ExceptionInfo(Unmakeable("a", "b"), "the trace")))
+    failed, einfo, _ = pickle.loads(task_hooks.told_failure(ExceptionInfo(Unmakeable("a", "b"), "the trace")))
     assert failed
     assert einfo.type is UnpicklableError
     assert str(einfo.exception) == "Unmakeable('ab')"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turbo.app.context import Context
+from turbo.app.tasks.context import Context
 from turbo.child.reporting import Reporter
 from turbo.protocol import content
 from turbo.protocol.properties import Properties, encode_header

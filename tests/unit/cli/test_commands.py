@@ -14,7 +14,8 @@ from click.testing import CliRunner, Result
 from turbo import __version__
 from turbo.cli.main import turbo as command
 from turbo.cli.worker_params import worker_params
-from turbo.worker import facade, wiring
+from turbo.native import facade
+from turbo.worker import wiring
 
 APP = """
 from turbo import Turbo

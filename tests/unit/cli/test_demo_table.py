@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 
-from turbo.cli.demo_table import WIDTH, Findings, Line, Progress, Tally, progress, quick_line, table
+from turbo.cli.demo_table import WIDTH, Findings, Line, Progress, TaskCounts, progress, quick_line, table
 from turbo.cli.demo_tasks import RECORD
 
 
-def fed(*runs: tuple[int, int]) -> Tally:
-    tally = Tally()
-    tally.feed(b"".join(RECORD.pack(pid, number) for pid, number in runs))
-    return tally
+def fed(*runs: tuple[int, int]) -> TaskCounts:
+    task_counts = TaskCounts()
+    task_counts.feed(b"".join(RECORD.pack(pid, number) for pid, number in runs))
+    return task_counts
 
 
 def test_records_may_come_in_pieces() -> None:
-    tally = Tally()
+    task_counts = TaskCounts()
     data = RECORD.pack(7, 1) + RECORD.pack(8, 2)
     for position in range(len(data)):
-        tally.feed(data[position : position + 1])
-    assert (tally.done, tally.repeated) == (2, 0)
-    assert tally.by_child == Counter({7: 1, 8: 1})
+        task_counts.feed(data[position : position + 1])
+    assert (task_counts.done, task_counts.repeated) == (2, 0)
+    assert task_counts.by_child == Counter({7: 1, 8: 1})
 
 
 def test_all_once_is_good() -> None:
@@ -83,5 +83,5 @@ def test_it_fits_a_terminal_of_80_columns() -> None:
     assert [line for line in lines if len(line) > WIDTH] == []
     assert WIDTH == 80
     assert "it had to be killed" in " ".join(" ".join(lines).split())
-    tally = fed(*((4_194_300 + number % 4, number) for number in range(20_000)))
-    assert len(progress(tally, 19_995, 123_456.0, 2)) < WIDTH
+    task_counts = fed(*((4_194_300 + number % 4, number) for number in range(20_000)))
+    assert len(progress(task_counts, 19_995, 123_456.0, 2)) < WIDTH

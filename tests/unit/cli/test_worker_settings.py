@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from turbo.app.conf import Settings
-from turbo.app.settings import SETTINGS
+from turbo.app.conf.conf import Settings
+from turbo.app.conf.settings import SETTINGS
 from turbo.cli.global_options import global_params
 from turbo.cli.worker_params import worker_params
 from turbo.cli.worker_settings import log_setup, worker_options, write_into

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from turbo.app.conf import Settings
+from turbo.app.conf.conf import Settings
 from turbo.control.options import ControlOptions, control_options
 from turbo.policy.worker_options import WorkerOptions
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from turbo.amqp.outbox import Published
+from turbo.amqp.publish.publisher import Published
 from turbo.amqp.refusals import Refusals
 from turbo.backends.store import ResultWrite, StoreOutcome
-from turbo.master.inflight import Delivery
+from turbo.master.delivery.ledger import Delivery
 from turbo.protocol.building import build
 from turbo.protocol.properties import encode_header
 from turbo.ring import frames
@@ -212,7 +212,7 @@ class Ring:
 
 
 @dataclass
-class Outbox:
+class Publisher:
     """Publishes that wait for their confirm."""
 
     waiting: list[tuple[str, bytes, bytes, Callable[[Published], None] | None]] = field(default_factory=list)

@@ -23,7 +23,7 @@ from tests.unit.master.fakes import (
     Broker,
     Loop,
     Message,
-    Outbox,
+    Publisher,
     Ring,
     Shelf,
     Store,
@@ -31,25 +31,25 @@ from tests.unit.master.fakes import (
     header_of,
     stored,
 )
-from turbo.amqp.consumer_timeouts import ConsumerTimeouts
-from turbo.amqp.outbox import Published
+from turbo.amqp.consume.consumer_timeouts import ConsumerTimeouts
+from turbo.amqp.publish.publisher import Published
 from turbo.amqp.topology import task_queue
 from turbo.backends.store import StoreOutcome
-from turbo.master.child_process import ChildProcess
-from turbo.master.dispatcher import Dispatcher
-from turbo.master.inflight import Delivery, Ledger
-from turbo.master.intake import Intake
-from turbo.master.judge import NativeJudge
-from turbo.master.lease_ends import LeaseEnds
-from turbo.master.leases import Leases
-from turbo.master.lost_child import LostChild
-from turbo.master.lost_retries import LostRetries
-from turbo.master.outcomes import Outcomes
-from turbo.master.poison import Poison
-from turbo.master.returning import Returns
-from turbo.master.settlement import Settlement
-from turbo.master.twins import Twins
-from turbo.master.verdicts import Verdicts
+from turbo.master.children.child_process import ChildProcess
+from turbo.master.children.dead_child import DeadChild
+from turbo.master.delivery.dispatcher import Dispatcher
+from turbo.master.delivery.intake import Intake
+from turbo.master.delivery.lease_ends import LeaseEnds
+from turbo.master.delivery.leases import Leases
+from turbo.master.delivery.ledger import Delivery, Ledger
+from turbo.master.delivery.redelivery_guard import RedeliveryGuard
+from turbo.master.delivery.returning import Returns
+from turbo.master.outcome.failure_documents import FailureDocuments
+from turbo.master.outcome.hooks import NoHooks
+from turbo.master.outcome.lost_retries import LostRetries
+from turbo.master.outcome.outcomes import Outcomes
+from turbo.master.outcome.poison import Poison
+from turbo.master.outcome.settlement import Settlement
 from turbo.policy.child_lifecycle import ChildState
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.poison import DELIVERIES
@@ -86,39 +86,39 @@ class LedgerMachine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         loop: Any = Loop()
-        self.broker, self.outbox, self.store, self.shelf = Broker(), Outbox(), Store(), Shelf()
+        self.broker, self.publisher, self.store, self.shelf = Broker(), Publisher(), Store(), Shelf()
         broker: Any = self.broker
-        outbox: Any = self.outbox
+        publisher: Any = self.publisher
         store: Any = self.store
         shelf: Any = self.shelf
         self.ledger = Ledger()
-        verdicts = Verdicts(TASKS, stores=True)
+        failure_documents = FailureDocuments(TASKS, stores=True)
         self.loop = loop
         queues = [task_queue(QUEUE)]
-        self.leases = Leases(loop, self.ledger, outbox, queues, hostname="w", timeouts=ConsumerTimeouts(LEASE_S))
+        self.leases = Leases(loop, self.ledger, publisher, queues, hostname="w", timeouts=ConsumerTimeouts(LEASE_S))
         self.dispatcher = Dispatcher(loop, max_tasks_per_child=None, charges=self.leases.copies, max_deliveries=MOST)
         self.suspects = self.dispatcher._suspects
-        ends = self.ends = LeaseEnds(broker, outbox)
+        ends = self.ends = LeaseEnds(broker, publisher)
         self.leases.attach(broker, ends, no_window)
-        settlement = Settlement(outbox, store, self.ledger, self.dispatcher, verdicts)
+        settlement = Settlement(publisher, store, self.ledger, self.dispatcher, failure_documents)
         settlement.settle_through(broker, ends)
-        self.twins = Twins(self.dispatcher, settlement, verdicts)
-        settlement.final_steps.on_void_ended = self.twins.ended
+        self.redelivery_guard = RedeliveryGuard(self.dispatcher, settlement, failure_documents)
+        settlement.final_steps.on_void_ended = self.redelivery_guard.ended
         limits: Any = None
-        judge = NativeJudge()
-        judge.begin(loop, verdicts, settlement.store)
-        self.outcomes = Outcomes(self.dispatcher, settlement, limits, judge)
-        returns = Returns(self.ledger, outbox, queues)
+        hooks = NoHooks()
+        hooks.begin(loop, failure_documents, settlement.store)
+        self.outcomes = Outcomes(self.dispatcher, settlement, limits, hooks)
+        returns = Returns(self.ledger, publisher, queues)
         returns.attach(broker, ends)
         self.intake = Intake(
-            self.ledger, self.dispatcher, settlement, verdicts, judge, self.twins, self.outcomes, self.leases, returns,
-            verbose=False,
+            self.ledger, self.dispatcher, settlement, failure_documents, hooks, self.redelivery_guard, self.outcomes,
+            self.leases, returns, verbose=False,
         )  # fmt: skip
         self.intake.shelve_on(shelf)
         self.outcomes.shelve_on(shelf)
-        poison = Poison(settlement, verdicts, max_deliveries=MOST)
-        retries = LostRetries(settlement, verdicts, judge)
-        self.lost = LostChild(self.dispatcher, self.outcomes, settlement, verdicts, judge, poison, retries)
+        poison = Poison(settlement, failure_documents, max_deliveries=MOST)
+        retries = LostRetries(settlement, failure_documents, hooks)
+        self.lost = DeadChild(self.dispatcher, self.outcomes, settlement, failure_documents, hooks, poison, retries)
         self.sent: list[Message] = []
         #: Ids that a child has said to have accepted; how often each body was entered.
         self.accepted: set[str] = set()
@@ -237,7 +237,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def confirm_copies(self) -> None:
         """The broker takes every copy that waits for its confirm."""
-        for number, waiting in reversed(list(enumerate(self.outbox.waiting))):
+        for number, waiting in reversed(list(enumerate(self.publisher.waiting))):
             if waiting[0].startswith("turbo.lease."):
                 self.confirm(number, Published.CONFIRMED)
 
@@ -393,11 +393,11 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # -- what the master waits for -----------------------------------------------------------------------
 
-    @precondition(lambda self: self.outbox.waiting)
+    @precondition(lambda self: self.publisher.waiting)
     @rule(number=st.integers(0, 9), answer=st.sampled_from([Published.CONFIRMED] * 3 + list(Published)))
     def confirm(self, number: int, answer: Published) -> None:
         headers: Any
-        key, header, _body, done = self.outbox.waiting.pop(number % len(self.outbox.waiting))
+        key, header, _body, done = self.publisher.waiting.pop(number % len(self.publisher.waiting))
         if key.startswith("turbo.lease."):
             headers = decode_header(header)[0].headers
             copy = Message(headers["id"], headers["task"], header)
@@ -470,7 +470,7 @@ class LedgerMachine(RuleBasedStateMachine):
         waiting = Counter(id(d) for d in queued if d.state in (State.READY, State.SUSPECT))
         assert all(count == 1 for count in (held + waiting).values()), "a delivery is in two places"
         shelved = {id(d) for d in self.shelf.held}
-        copies = {id(d) for held_copies in self.twins._copies.values() for d in held_copies}
+        copies = {id(d) for held_copies in self.redelivery_guard._copies.values() for d in held_copies}
         for delivery in self.ledger:
             places = {
                 State.READY: {*waiting, *self._elsewhere()},
@@ -513,8 +513,8 @@ class LedgerMachine(RuleBasedStateMachine):
     def a_copy_is_held_only_for_a_run_that_goes_on(self) -> None:
         if not hasattr(self, "ledger"):
             return
-        for identifier, copies in self.twins._copies.items():
-            first = self.twins._running.get(identifier)
+        for identifier, copies in self.redelivery_guard._copies.items():
+            first = self.redelivery_guard._running.get(identifier)
             assert not copies or (first is not None and first.state not in (State.SETTLED, State.VOID)), identifier
 
     @invariant()
@@ -549,7 +549,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert message.id in self.ended or self.died_started[message.id] or silent, f"{message.id} vanished"
         assert len(self.ledger) == 0
         assert self.ledger.running_void == 0
-        assert not self.twins._running
+        assert not self.redelivery_guard._running
 
     def _go_on(self) -> None:
         self.deliver(10)
@@ -565,7 +565,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.end(index, Ending.SUCCESS)
             self.drain(index)
         self.turn_the_loop()
-        while self.outbox.waiting:
+        while self.publisher.waiting:
             self.confirm(0, Published.CONFIRMED)
         if self.suspects._waiting:
             self.look_at_those_that_wait()
@@ -574,7 +574,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _anything_left(self) -> bool:
         busy = any(child.assigned or child.link.outcomes for child in self.children)  # type: ignore[attr-defined]
-        asked = self.outbox.waiting or self.store.waiting
+        asked = self.publisher.waiting or self.store.waiting
         return bool(busy or asked or self.broker.queue or self.broker.unacked or self.shelf.held or len(self.ledger))
 
     def _left(self) -> str:
@@ -610,7 +610,7 @@ def test_a_run_that_ends_between_two_sessions_is_not_repeated() -> None:
     machine.deliver(1)
     assert [m.id for m in machine.broker.acked] == ["late-0"]
     assert machine.starts == {"late-0": 1}
-    assert not machine.twins.watching
+    assert not machine.redelivery_guard.watching
     machine.teardown()
 
 

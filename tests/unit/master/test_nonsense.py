@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from turbo.master.child_process import ChildProcess
-from turbo.master.inflight import Delivery
-from turbo.master.outcomes import Outcomes
+from turbo.master.children.child_process import ChildProcess
+from turbo.master.delivery.ledger import Delivery
+from turbo.master.outcome.outcomes import Outcomes
 from turbo.policy.child_lifecycle import ChildState
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.settling import Ending, Verb

@@ -132,7 +132,7 @@ def test_only_a_known_outcome_is_settled_and_only_a_running_task_is_answered() -
 
 @pytest.mark.parametrize("verb", sorted(SETTLING))
 def test_a_delivery_of_which_nothing_else_is_known_is_settled_at_once(verb: Verb) -> None:
-    """What ``master.settlement`` does without asking the table."""
+    """What ``master.outcome.settlement`` does without asking the table."""
     assert next_step(Facts(verb=verb), acked=False) is next_step(Facts(verb=verb), acked=True) is Step.SETTLE
 
 

@@ -44,10 +44,10 @@ def test_an_end_comes_out_as_it_went_in(
     verb: int, ending: int, publishes: int, runtime: int, due: int, store: frames.StoreRequest | None
 ) -> None:
     tail = b"" if store is None else frames.pack_store(store)
-    record = frames.pack_done(verb, ending, frames.FOR_JUDGE, publishes, runtime, due, tail)
+    record = frames.pack_done(verb, ending, frames.FOR_HOOKS, publishes, runtime, due, tail)
     found = frames.unpack_done(record)
-    assert found == frames.Done(verb, ending, frames.FOR_JUDGE, publishes, runtime, due, store)
-    assert frames.unpack_done_head(record) == (verb, ending, frames.FOR_JUDGE, publishes, runtime, due)
+    assert found == frames.Done(verb, ending, frames.FOR_HOOKS, publishes, runtime, due, store)
+    assert frames.unpack_done_head(record) == (verb, ending, frames.FOR_HOOKS, publishes, runtime, due)
 
 
 _STORE = frames.pack_store(frames.StoreRequest("id", b"document", True, "reply", "id", "application/json", "utf-8"))

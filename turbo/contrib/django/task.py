@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, overload
 from django.db import transaction
 
 from turbo.app import shared
-from turbo.app.async_calls import P, R
 from turbo.app.task import Task
+from turbo.app.tasks.async_calls import P, R
 
 if TYPE_CHECKING:
     from collections.abc import Callable

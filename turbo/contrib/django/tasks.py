@@ -15,7 +15,7 @@ from uuid import uuid4
 from django.utils import timezone
 
 from turbo import current
-from turbo.app.loading import resolve
+from turbo.app.conf.loading import resolve
 from turbo.backends.url import store_kind
 from turbo.contrib.django.interface import (
     DEFAULT_QUEUE,

@@ -1,0 +1,78 @@
+"""The consumers of a channel when a change to them is given up halfway, as it is when the worker stops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from turbo.amqp.consume.consumer import ConsumerTable
+from turbo.amqp.topology import Queue
+
+Change = Callable[[ConsumerTable, "Calls"], Coroutine[Any, Any, Any]]
+
+
+class Calls:
+    """A channel that waits before each answer while ``slow``, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.slow = False
+        self.consumed: set[str] = set()
+        self.unknown: list[str] = []
+
+    async def _answer(self) -> None:
+        if self.slow:
+            await asyncio.sleep(0)
+
+    async def limit(self, _window: int) -> None:
+        await self._answer()
+
+    async def consume(self, _queue: str, tag: str, _arguments: Any, *, exclusive: bool, no_ack: bool) -> None:
+        self.consumed.add(tag)
+        await self._answer()
+
+    async def cancel(self, tag: str) -> None:
+        if tag not in self.consumed:
+            self.unknown.append(tag)
+        self.consumed.discard(tag)
+        await self._answer()
+
+
+async def _consume(table: ConsumerTable, calls: Calls) -> None:
+    await table.consume(calls, Queue("third"), known=True)  # type: ignore[arg-type]
+
+
+async def _swap(table: ConsumerTable, calls: Calls) -> None:
+    await table.swap(calls, 7)  # type: ignore[arg-type]
+
+
+async def _pause_and_resume(table: ConsumerTable, calls: Calls) -> None:
+    await table.pause(calls)  # type: ignore[arg-type]
+    await table.resume(calls)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("change", [_consume, _swap, _pause_and_resume])
+def test_what_is_given_up_halfway_leaves_nothing_that_a_pause_does_not_end(change: Change) -> None:
+    async def given_up_after(steps: int) -> bool:
+        """Whether the change had ended before."""
+        table, calls = ConsumerTable(4, 4), Calls()
+        for name in ("first", "second"):
+            await table.consume(calls, Queue(name), known=True)  # type: ignore[arg-type]
+        calls.slow = True
+        task = asyncio.ensure_future(change(table, calls))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        ended = task.done()
+        task.cancel()
+        await asyncio.wait([task])
+        await table.pause(calls)  # type: ignore[arg-type]
+        assert calls.consumed == set(), f"after {steps} steps"
+        assert calls.unknown == [], f"after {steps} steps"
+        return ended
+
+    steps = 0
+    while not asyncio.run(given_up_after(steps)):
+        steps += 1
+    assert steps > 2

@@ -1,0 +1,299 @@
+"""Who gets which message: the dispatcher over links that only remember."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.master.fakes import Timers
+from turbo.master.children.child_process import ChildProcess
+from turbo.master.delivery.dispatcher import Dispatcher
+from turbo.master.delivery.ledger import Delivery
+from turbo.policy.child_lifecycle import ChildState
+from turbo.policy.delivery_lifecycle import State
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Link:
+    """A task ring without memory: records are staged, committed, claimed from the left, taken back from the right."""
+
+    def __init__(self, room: int = 1000) -> None:
+        self.room = room
+        self.seq = 0
+        self.staged: list[int] = []
+        self.unclaimed: deque[int] = deque()
+
+    def stage(self, kind: int, parts: Sequence[bytes]) -> int | None:
+        if len(self.unclaimed) + len(self.staged) >= self.room:
+            return None
+        self.seq += 1
+        self.staged.append(self.seq)
+        return self.seq
+
+    def commit(self) -> None:
+        self.unclaimed.extend(self.staged)
+        self.staged.clear()
+
+    def take_back(self) -> int | None:
+        return self.unclaimed.pop() if self.unclaimed else None
+
+    def release(self, seq: int) -> None:
+        assert seq not in self.unclaimed
+
+
+def _child(dispatcher: Dispatcher, index: int, room: int = 1000) -> ChildProcess:
+    child = ChildProcess(index, index, Link(room), 0.0)  # type: ignore[arg-type]
+    child.state = ChildState.SERVING
+    dispatcher.add_child(child)
+    return child
+
+
+def _make(children: int, **options: Any) -> tuple[Dispatcher, list[ChildProcess], Timers]:
+    loop = Timers()
+    dispatcher = Dispatcher(loop, max_tasks_per_child=options.pop("max_tasks", None))  # type: ignore[arg-type]
+    return dispatcher, [_child(dispatcher, number + 1, **options) for number in range(children)], loop
+
+
+def _submit(dispatcher: Dispatcher, count: int, first: int = 1) -> list[Delivery]:
+    made = [Delivery(1, "q", tag, b"", b"", b"") for tag in range(first, first + count)]
+    for delivery in made:
+        dispatcher.submit(delivery)
+    return made
+
+
+def _claim(child: ChildProcess) -> Delivery:
+    return child.assigned[child.link.unclaimed.popleft()]  # type: ignore[attr-defined]
+
+
+def _finish(dispatcher: Dispatcher, child: ChildProcess, runtime_ns: int) -> Delivery:
+    seq = next(iter(child.assigned))
+    if seq in child.link.unclaimed:  # type: ignore[attr-defined]
+        child.link.unclaimed.remove(seq)  # type: ignore[attr-defined]
+    delivery = child.assigned.pop(seq)
+    child.done += 1
+    dispatcher.finished(child, runtime_ns)
+    return delivery
+
+
+def _learn(dispatcher: Dispatcher, child: ChildProcess, runtime_ns: int) -> None:
+    """Let the dispatcher believe that tasks take this long."""
+    for _ in range(200):
+        _submit(dispatcher, 1, 10_000)
+        dispatcher.pump()
+        holder = next(c for c in dispatcher._children if c.assigned)
+        _finish(dispatcher, holder, runtime_ns)
+
+
+def test_a_free_child_comes_before_a_second_message_for_a_busy_one() -> None:
+    dispatcher, children, _ = _make(3)
+    _learn(dispatcher, children[0], 10_000)
+    _submit(dispatcher, 3)
+    dispatcher.pump()
+    assert [len(child.assigned) for child in children] == [1, 1, 1]
+
+
+def test_nothing_is_held_ahead_before_run_times_are_known_or_when_they_are_long() -> None:
+    dispatcher, children, _ = _make(2)
+    _submit(dispatcher, 10)
+    dispatcher.pump()
+    assert [len(child.assigned) for child in children] == [1, 1]
+    assert dispatcher.waiting == 8
+
+
+def test_short_tasks_are_held_ahead_up_to_two_milliseconds_of_work() -> None:
+    dispatcher, children, _ = _make(1)
+    _learn(dispatcher, children[0], 100_000)
+    _submit(dispatcher, 100)
+    dispatcher.pump()
+    assert 15 <= len(children[0].assigned) <= 25
+
+
+def test_a_child_that_becomes_free_takes_over_what_another_holds_unstarted() -> None:
+    dispatcher, (first, second), _ = _make(2)
+    _learn(dispatcher, first, 10_000)
+    made = _submit(dispatcher, 40)
+    dispatcher.pump()
+    while second.assigned:
+        _finish(dispatcher, second, 10_000)
+    _claim(first)
+    held = len(first.assigned)
+    assert held > 2
+    dispatcher.balance()
+    assert second.assigned
+    assert len(first.assigned) + len(second.assigned) == held
+    assert all(d.state is State.DISPATCHED for d in (*first.assigned.values(), *second.assigned.values()))
+    assert all(d in made for d in second.assigned.values())
+
+
+def test_a_head_task_that_runs_long_keeps_nothing_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    dispatcher, (child,), loop = _make(1)
+    _learn(dispatcher, child, 10_000)
+    made = _submit(dispatcher, 30)
+    dispatcher.pump()
+    head = _claim(child)
+    ahead = [d for d in child.assigned.values() if d is not head]
+    assert ahead
+    child.moved_ns -= 10_000_000
+    loop.fire()
+    assert list(child.assigned.values()) == [head]
+    assert dispatcher.waiting == 29
+    other = _child(dispatcher, 2)
+    dispatcher.balance()
+    assert next(iter(other.assigned.values())) is made[1], "taken back in order, the oldest first"
+
+
+def test_a_child_that_had_claimed_nothing_is_given_work_again_after_a_stall() -> None:
+    dispatcher, (child,), loop = _make(1)
+    _learn(dispatcher, child, 10_000)
+    _submit(dispatcher, 10)
+    dispatcher.pump()
+    child.moved_ns -= 10_000_000
+    loop.fire()
+    assert child.assigned, "it was free, and is"
+
+
+def test_exactly_max_tasks_are_ever_given_to_a_child() -> None:
+    dispatcher, (child,), _ = _make(1, max_tasks=250)
+    _learn(dispatcher, child, 10_000)
+    _submit(dispatcher, 500)
+    dispatcher.pump()
+    given = child.done
+    while child.assigned:
+        _finish(dispatcher, child, 10_000)
+        given += 1
+        dispatcher.balance()
+    assert given == 250
+    assert dispatcher.waiting == 450
+
+
+def test_a_full_ring_leaves_the_message_first_in_line() -> None:
+    dispatcher, (child,), _ = _make(1, room=3)
+    _learn(dispatcher, child, 10_000)
+    made = _submit(dispatcher, 5)
+    dispatcher.pump()
+    assert list(child.assigned.values()) == made[:3]
+    _claim(child)
+    _finish(dispatcher, child, 10_000)
+    dispatcher.balance()
+    assert list(child.assigned.values()) == made[1:4]
+
+
+def test_a_pause_holds_everything_until_its_reason_is_gone() -> None:
+    dispatcher, (child,), _ = _make(1)
+    dispatcher.pause("results")
+    dispatcher.pause("other")
+    _submit(dispatcher, 1)
+    dispatcher.pump()
+    assert not child.assigned
+    dispatcher.resume("results")
+    assert not child.assigned
+    dispatcher.resume("other")
+    assert child.assigned
+
+
+def test_what_was_voided_while_it_waited_is_passed_over() -> None:
+    dispatcher, (child,), _ = _make(1)
+    first, second = _submit(dispatcher, 2)
+    first.move(State.VOID)
+    dispatcher.pump()
+    assert list(child.assigned.values()) == [second]
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.sampled_from("submit claim finish balance stall reclaim leave join".split()), st.integers(0, 9)),
+        max_size=80,
+    )
+)
+def test_no_message_is_lost_or_held_twice_whatever_happens(steps: list[tuple[str, int]]) -> None:
+    dispatcher, children, loop = _make(3)
+    _learn(dispatcher, children[0], 20_000)
+    outstanding: set[int] = set()
+    tag = 0
+    for what, number in steps:
+        child = children[number % len(children)]
+        if what == "submit":
+            outstanding |= {d.tag for d in _submit(dispatcher, number, tag + 1)}
+            tag += number
+            dispatcher.balance()
+        elif what == "claim" and child.link.unclaimed:  # type: ignore[attr-defined]
+            head = child.probe or next(iter(child.assigned))
+            if head == child.probe:
+                child.link.unclaimed.popleft()  # type: ignore[attr-defined]
+            elif child.link.unclaimed[0] == head:  # type: ignore[attr-defined]
+                _claim(child)
+        elif what == "finish" and child.assigned and next(iter(child.assigned)) not in child.link.unclaimed:  # type: ignore[attr-defined]
+            outstanding.discard(_finish(dispatcher, child, 20_000).tag)
+            dispatcher.balance()
+        elif what == "balance":
+            dispatcher.balance()
+        elif what == "stall":
+            child.moved_ns -= 10_000_000
+            loop.fire()
+        elif what == "reclaim":
+            dispatcher.resubmit(dispatcher.reclaim(child))
+            dispatcher.take_up(child)
+            dispatcher.balance()
+        held = [d.tag for c in children for d in c.assigned.values()]
+        waiting = [d.tag for d in dispatcher._ready]
+        assert sorted(held + waiting) == sorted(outstanding)
+        assert dispatcher._ahead == sum(max(0, len(c.assigned) - 1) for c in children)
+        if waiting:
+            assert all(c.assigned or c.probe for c in children), "a child is free while a message waits"
+
+
+def test_one_record_in_a_child_that_claims_nothing_goes_to_another() -> None:
+    dispatcher, (silent, other), loop = _make(2)
+    (first, second) = _submit(dispatcher, 2)
+    dispatcher.pump()
+    _claim(other)
+    loop.fire()
+    assert len(silent.assigned) == 1, "a child is given one look's time"
+    loop.fire()
+    assert not silent.assigned
+    assert silent.probe
+    _finish(dispatcher, other, 30_000_000)
+    dispatcher.balance()
+    assert list(other.assigned.values()) == [first]
+    assert second.state is not State.READY
+
+
+def test_a_child_that_claims_its_probe_is_given_work_again() -> None:
+    dispatcher, (child,), loop = _make(1)
+    _submit(dispatcher, 1)
+    dispatcher.pump()
+    loop.fire()
+    loop.fire()
+    assert child.probe
+    loop.fire()
+    assert child.probe, "it has not claimed it"
+    assert not child.assigned
+    child.link.unclaimed.clear()  # type: ignore[attr-defined]
+    loop.fire()
+    assert not child.probe
+    assert len(child.assigned) == 1
+
+
+def test_a_child_that_reports_in_between_keeps_what_it_holds() -> None:
+    dispatcher, (child,), loop = _make(1)
+    _submit(dispatcher, 1)
+    dispatcher.pump()
+    for _ in range(5):
+        loop.fire()
+        child.silent = False
+    assert len(child.assigned) == 1
+
+
+def test_no_look_is_due_while_no_child_holds_anything() -> None:
+    dispatcher, (child,), loop = _make(1)
+    _submit(dispatcher, 1)
+    dispatcher.pump()
+    _finish(dispatcher, child, 1000)
+    loop.fire()
+    assert not loop.timers

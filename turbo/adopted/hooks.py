@@ -1,0 +1,225 @@
+"""What Celery's master does for tasks that end without their child's word: done by Celery's own requests.
+
+Runs in the master, as its judge; everything of the app's (handlers, error callbacks, receivers, the result store) runs
+on ``master.outcome.hook_thread``. A request is made of the delivery, told what happened, and asked what is to become of
+the message; where it does not say, or what it runs raises or hangs, the ack table decides.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from functools import partial
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from billiard.einfo import ExceptionInfo
+from billiard.exceptions import TimeLimitExceeded as BilliardTimeLimitExceeded
+from billiard.exceptions import WorkerLostError
+from celery import signals
+from celery.exceptions import InvalidTaskError, NotRegistered
+from kombu.exceptions import OperationalError
+
+from turbo.adopted import requests
+from turbo.exceptions import TimeLimitExceeded
+from turbo.master.outcome.hook_thread import Audience, HookThread
+from turbo.policy import time_limits
+from turbo.policy.finishing import overridden
+from turbo.policy.settling import Ending, Verb
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from turbo.adopted.app import AdoptedApp
+    from turbo.exceptions import Retry
+    from turbo.master.delivery.ledger import Delivery
+    from turbo.master.outcome.failure_documents import FailureDocuments
+    from turbo.master.outcome.hooks import Storing, Then
+    from turbo.policy.worker_options import WorkerOptions
+
+logger = logging.getLogger("celery.worker.request")
+
+
+class AdoptedHooks:
+    """The judge of a ``celery.Celery`` app."""
+
+    def __init__(self, app: AdoptedApp, options: WorkerOptions) -> None:
+        self._app = app
+        self._celery = app.celery
+        self._options = options
+
+    def begin(self, loop: asyncio.AbstractEventLoop, failure_documents: FailureDocuments, store: Storing) -> None:
+        """The master's loop runs."""
+        self._hooks = HookThread(loop, self._options.hook_timeout)
+        self._received = Audience(self._hooks, "task_received")
+        self._failure_documents = failure_documents
+
+    # -- tasks -------------------------------------------------------------------------------------------
+
+    @property
+    def hears_received(self) -> bool:
+        """Whether ``task_received`` has receivers."""
+        return bool(signals.task_received.receivers) and not self._received.deaf
+
+    def received(self, delivery: Delivery, then: Callable[[], None]) -> None:
+        """Send ``task_received``, as Celery does: for tasks that are registered."""
+        found = self._failure_documents.message(delivery)
+        if found is None or found.task not in self._celery.tasks:
+            then()
+            return
+
+        def tell() -> None:
+            message = requests.message_of(self._celery, delivery)
+            request = requests.request_of(self._celery, message, self._options.hostname, requests.VerbOverride())
+            signals.task_received.send(sender=self._app.worker.consumer, request=request)
+
+        self._received.tell(tell, then)
+
+    def accepted(self, delivery: Delivery, pid: int) -> None:
+        """The children of a Celery app do not ask for this."""
+
+    def lost(self, delivery: Delivery, ending: Ending, error: BaseException, pid: int, then: Then) -> None:
+        """``on_timeout`` or ``on_failure`` of the task's request."""
+        verb, _store = self._failure_documents.failure(delivery, ending, error)
+        if delivery.undecodable:
+            # Whoever decodes it may die of it; what is known of it is in its headers.
+            store = partial(self._store_failure, delivery, _as_billiard(error))
+            self._hooks.submit("The storing of a failure", store, lambda _: then(verb, None))
+            return
+
+        def tell(request: Any) -> None:
+            request.worker_pid = pid
+            request.acknowledged = delivery.acked
+            if isinstance(error, TimeLimitExceeded):
+                request.on_timeout(False, error.args[0])
+            else:
+                request.on_failure(_info(_as_billiard(error) if pid else OperationalError(str(error))))
+
+        self._ask(delivery, verb, tell, then)
+
+    def retried(self, delivery: Delivery, reason: Retry, pid: int) -> None:
+        """The requests of a Celery app send next attempts themselves."""
+
+    def revoked(self, delivery: Delivery, reason: str, then: Then, signum: int | None = None) -> None:
+        """REVOKED is stored and ``task_revoked`` sent."""
+
+        def tell(request: Any) -> None:
+            request._announce_revoked(reason, reason == "terminated", signum, reason == "expired")
+
+        self._ask(delivery, Verb.ACK, tell, then)
+
+    def reported(self, delivery: Delivery, verb: Verb, ending: Ending, told: bytes, then: Then) -> None:
+        """What a child found: a message that cannot run, a rejected one, or one whose request hears of every end."""
+        if ending is Ending.REVOKED:
+            self.revoked(delivery, "expired", then)
+        elif ending in (Ending.UNKNOWN_TASK, Ending.INVALID, Ending.UNDECODABLE):
+
+            def refuse() -> None:
+                self._refused(delivery, ending, str(pickle.loads(told)))
+
+            self._hooks.submit("A receiver of a refused message", refuse, lambda _: then(verb, None))
+        else:
+
+            def tell(request: Any) -> None:
+                outcome = pickle.loads(told)
+                if isinstance(outcome, ExceptionInfo):
+                    request.acknowledged = delivery.acked
+                    request.on_failure(outcome)
+                elif outcome is not None:
+                    request.acknowledged = delivery.acked
+                    request.on_success(outcome)
+
+            self._ask(delivery, verb, tell, then)
+
+    def soft_limit(self, delivery: Delivery) -> None:
+        """``on_timeout(soft=True)`` of the task's request, which logs it."""
+        message = self._failure_documents.message(delivery)
+        options = self._failure_documents.options(message)
+        given = (message.timelimit if message is not None else None) or (None, None)
+        limit = time_limits.effective(given[1], options.soft_time_limit, self._options.soft_time_limit)
+
+        def tell(request: Any) -> None:
+            request.on_timeout(True, limit)
+
+        self._ask(delivery, Verb.ACK, tell, None)
+
+    def _ask(self, delivery: Delivery, verb: Verb, tell: Callable[[Any], None], then: Then | None) -> None:
+        """Make the request, tell it, and give ``then`` the verb that it asks for, ``verb`` where it asks for none."""
+        verb_override = requests.VerbOverride()
+
+        def call() -> None:
+            message = requests.message_of(self._celery, delivery)
+            tell(requests.request_of(self._celery, message, self._options.hostname, verb_override))
+
+        def answered(_value: object) -> None:
+            if then is not None:
+                then(overridden(verb, verb_override.verb), None)
+
+        self._hooks.submit(f"The request of delivery {delivery.tag}", call, answered)
+
+    def _refused(self, delivery: Delivery, ending: Ending, why: str) -> None:
+        """Store FAILURE where the task's id is known, and tell the receivers."""
+        message = requests.message_of(self._celery, delivery, packed=True)
+        found = self._failure_documents.message(delivery)
+        task_id = found.id if found is not None else message.headers.get("id")
+        name = found.task if found is not None else message.headers.get("task")
+        error: Exception = NotRegistered(name) if ending is Ending.UNKNOWN_TASK else InvalidTaskError(why)
+        self._store_failure(delivery, error)
+        sender = self._app.worker.consumer
+        if ending is Ending.UNKNOWN_TASK:
+            logger.error("Received unregistered task of type %r. Its message is rejected", name)
+            # The error that Celery's look-up meets; what it stores is the other one.
+            signals.task_unknown.send(sender=sender, message=message, exc=KeyError(name), name=name, id=task_id)
+        else:
+            signals.task_rejected.send(sender=sender, message=message, exc=error)
+
+    def _store_failure(self, delivery: Delivery, error: BaseException) -> None:
+        """Store FAILURE by the headers alone, where they name an id."""
+        message = requests.message_of(self._celery, delivery, packed=True)
+        found = self._failure_documents.message(delivery)
+        task_id = found.id if found is not None else message.headers.get("id")
+        if not isinstance(task_id, str) or not task_id:
+            return
+        request = SimpleNamespace(
+            name=found.task if found is not None else message.headers.get("task"),
+            chord=None,
+            root_id=found.root_id if found is not None else None,
+            correlation_id=message.properties.get("correlation_id"),
+            reply_to=message.properties.get("reply_to"),
+            errbacks=None,
+        )
+        self._celery.backend.mark_as_failure(task_id, error, request=request)
+
+    # -- the worker --------------------------------------------------------------------------------------
+
+    def ready(self) -> None:
+        """Send ``worker_ready``."""
+        self._hooks.submit("A receiver of worker_ready", self._app.worker.announce_ready)
+
+    def shutting_down(self, signal: str, how: str, exit_code: int) -> None:
+        """Send ``worker_shutting_down``."""
+        self._hooks.submit(
+            "A receiver of worker_shutting_down",
+            lambda: self._app.worker.announce_shutting_down(signal, how, exit_code),
+        )
+
+    async def stop(self, deadline: float) -> None:
+        """Answer what was asked, then send ``worker_shutdown``."""
+        self._hooks.submit("A receiver of worker_shutdown", self._app.worker.announce_shutdown)
+        if not await self._hooks.drain(deadline):
+            logger.error("The app's handlers and receivers do not end; going on without them")
+
+
+def _as_billiard(error: BaseException) -> Exception:
+    """The class that Celery's pool raises and its readers know."""
+    over = isinstance(error, TimeLimitExceeded)
+    theirs: Exception = BilliardTimeLimitExceeded(*error.args) if over else WorkerLostError(str(error))
+    return theirs
+
+
+def _info(error: BaseException) -> ExceptionInfo:
+    try:
+        raise error
+    except type(error):
+        return ExceptionInfo()

@@ -1,0 +1,1 @@
+"""What an ordinary process uses: a blocking publisher, replies, and questions to workers."""

@@ -1,0 +1,1 @@
+"""The worker's consuming connection: sessions, consumers, delivery tags, acknowledgements."""

@@ -1,0 +1,58 @@
+"""Settles deliveries of the current session, and counts settlements for sessions that are over.
+
+The part of ``amqp.consume.link`` that the master calls for every message. A settlement for an old epoch is counted,
+logged and dropped, because the broker has already put that message back. It must never open or close a session.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from turbo.amqp.consume.stale_acks import StaleAcks
+
+if TYPE_CHECKING:
+    from turbo.amqp.consume.session import Session
+
+
+class Settler:
+    """Acknowledges, rejects and requeues by epoch and delivery tag."""
+
+    def __init__(self) -> None:
+        #: The current session. Written by ``amqp.consume.link`` alone.
+        self._session: Session | None = None
+        #: Settlements that could not be made any more.
+        self.stale_acks = StaleAcks()
+
+    def ack(self, epoch: int, tag: int) -> None:
+        """Acknowledge.
+
+        Sent at the end of this turn of the loop, or up to 2 ms later beside an open lower tag.
+        """
+        session = self._session
+        if session is None or session.epoch != epoch or not session.alive:
+            self.stale_acks.note_stale(epoch, tag)
+        elif not session.ack(tag):
+            self.stale_acks.note_wrong(epoch, tag)
+
+    def reject(self, epoch: int, tag: int, requeue: bool) -> None:
+        """Reject.
+
+        To the dead-letter exchange, or back to the queue, where a quorum queue counts it as failed.
+        """
+        self._give_back(epoch, tag, requeue=requeue, penalty=True)
+
+    def requeue(self, epoch: int, tag: int) -> None:
+        """Hand back a delivery that was not tried; newer quorum queues do not count it."""
+        self._give_back(epoch, tag, requeue=True, penalty=False)
+
+    def _give_back(self, epoch: int, tag: int, *, requeue: bool, penalty: bool) -> None:
+        session = self._session
+        if session is None or session.epoch != epoch or not session.alive:
+            self.stale_acks.note_stale(epoch, tag)
+        elif not session.give_back(tag, requeue=requeue, penalty=penalty):
+            self.stale_acks.note_wrong(epoch, tag)
+
+    def flush(self) -> None:
+        """Send every settlement now."""
+        if self._session is not None:
+            self._session.flush()

@@ -1,0 +1,1 @@
+"""The worker's publishing connection: messages, confirms, refusals."""

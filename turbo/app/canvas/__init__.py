@@ -1,0 +1,1 @@
+"""Chains, groups, chords and their like: how they are built and sent."""

@@ -1,0 +1,114 @@
+"""Stamping: headers of the program's own put on a call, on all it is made of and on all that is linked to it.
+
+Behind ``Signature.stamp``. A visitor (``StampingVisitor``) is asked at each call, chain, group and chord what to put
+there; what a whole gets, its parts get. Runs where the canvas is made; it sends nothing.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+from turbo.app.canvas.call_form import several
+from turbo.app.canvas.chain import chain
+from turbo.app.canvas.chord import chord
+from turbo.app.canvas.group import group
+from turbo.app.canvas.signature import Signature, maybe_signature
+from turbo.app.canvas.stamps import merged
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class StampingVisitor(ABC):
+    """Says what is stamped on each part of a canvas: every method returns stamps by their names.
+
+    Which of a part's headers are stamps can be said under ``stamped_headers``; without it, all are. Each method is
+    given what the part has so far.
+    """
+
+    @abstractmethod
+    def on_signature(self, sig: Any, **headers: Any) -> Mapping[str, Any]:
+        """Return the stamps of a single call."""
+
+    def on_group_start(self, group: Any, **headers: Any) -> Mapping[str, Any]:
+        """Return the stamps of a group, before its members'."""
+        return {}
+
+    def on_group_end(self, group: Any, **headers: Any) -> None:  # noqa: B027 - need not be there
+        """Called after a group's members."""
+
+    def on_chain_start(self, chain: Any, **headers: Any) -> Mapping[str, Any]:
+        """Return the stamps of a chain, before its steps'."""
+        return {}
+
+    def on_chain_end(self, chain: Any, **headers: Any) -> None:  # noqa: B027 - need not be there
+        """Called after a chain's steps."""
+
+    def on_chord_header_start(self, sig: Any, **header: Any) -> Mapping[str, Any]:
+        """Return the stamps of a chord's header, which is a group."""
+        if not isinstance(sig.tasks, group):
+            sig.tasks = group(sig.tasks)
+        return self.on_group_start(sig.tasks, **header)
+
+    def on_chord_header_end(self, sig: Any, **header: Any) -> None:
+        """Called after a chord's header."""
+        self.on_group_end(sig.tasks, **header)
+
+    def on_chord_body(self, sig: Any, **header: Any) -> Mapping[str, Any]:
+        """Return the stamps of a chord's body."""
+        return {}
+
+    def on_callback(self, callback: Any, **header: Any) -> Mapping[str, Any]:
+        """Return the stamps of what is called after success."""
+        return {}
+
+    def on_errback(self, errback: Any, **header: Any) -> Mapping[str, Any]:
+        """Return the stamps of what is called after failure."""
+        return {}
+
+
+def stamp(sig: Signature, visitor: Any, append: bool, stamps: Mapping[str, Any]) -> None:
+    """Do what ``Signature.stamp`` says. ``append`` keeps all values of a stamp, not the first."""
+    if isinstance(sig, chain):
+        _whole(sig, visitor, append, stamps, "on_chain_start", "on_chain_end", sig.tasks)
+    elif isinstance(sig, group):
+        _whole(sig, visitor, append, stamps, "on_group_start", "on_group_end", sig.tasks)
+    elif isinstance(sig, chord):
+        parts = sig.tasks.tasks if isinstance(sig.tasks, group) else sig.tasks
+        stamps = _whole(sig, visitor, append, stamps, "on_chord_header_start", "on_chord_header_end", parts)
+        if visitor is not None and sig.body is not None:
+            found = visitor.on_chord_body(sig, **stamps) or {}
+            sig.body.stamp(visitor, append, **merged(stamps, found, sig.options, append))
+    else:
+        _links(sig, visitor, append, stamps)
+        found = None if visitor is None else visitor.on_signature(sig, **stamps) or {}
+        sig.options.update(merged(stamps, found, sig.options, append))
+
+
+def _whole(
+    sig: Signature, visitor: Any, append: bool, stamps: Mapping[str, Any], start: str, end: str, parts: list[Any]
+) -> dict[str, Any]:
+    """Stamp what is made of ``parts``; return what they got."""
+    found = None if visitor is None else getattr(visitor, start)(sig, **stamps) or {}
+    given = merged(stamps, found, sig.options, append)
+    _links(sig, visitor, append, given)
+    for part in parts:
+        part.stamp(visitor, append, **given)
+    if visitor is not None:
+        getattr(visitor, end)(sig, **given)
+    return given
+
+
+def _links(sig: Signature, visitor: Any, append: bool, stamps: Mapping[str, Any]) -> None:
+    """Stamp what is linked to a call. It does not get what the call itself was stamped with before."""
+    for name, ask in (("link", "on_callback"), ("link_error", "on_errback")):
+        given = deepcopy(dict(stamps))
+        links = [maybe_signature(link, sig.given_app) for link in several(sig.options.get(name))]
+        for link in links:
+            found = None if visitor is None else getattr(visitor, ask)(link, **given) or {}
+            given = merged(given, found, None, append)
+            link.stamp(visitor, append, **given)
+        if links:
+            sig.options[name] = links

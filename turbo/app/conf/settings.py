@@ -1,0 +1,286 @@
+"""Every setting, declared once: name, type, default, meaning, and how far turbo honours it.
+
+``app.conf.conf`` takes its defaults and its old names from here, the worker's start its warnings and refusals, the
+manual its table. Runs wherever an app exists. It must never read a value: that is ``app.conf.conf``'s.
+
+Names and defaults are Celery's, so that an existing configuration means the same here; the settings that only
+turbo knows are in the last table. Rows of the result stores are in ``app.conf.settings_of_results``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from turbo.app.conf.setting import Setting, accepted, own, refused, works
+from turbo.app.conf.settings_of_results import RESULT_SETTINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_LOG: Final = "[%(asctime)s: %(levelname)s/%(processName)s] %(message)s"
+_TASK_LOG: Final = "[%(asctime)s: %(levelname)s/%(processName)s] %(task_name)s[%(task_id)s]: %(message)s"
+_EVENTS: Final = "turbo sends no events of tasks yet"
+_CONTROL: Final = "turbo's remote control cannot do this yet"
+_MONITORS: Final = "monitors read it, not the worker"
+_BEAT: Final = "periodic tasks are sent by another program"
+_PARTS: Final = "turbo's worker has no exchangeable parts of this kind"
+_POLICY: Final[Mapping[str, float]] = {
+    "max_retries": 3,
+    "interval_start": 0,
+    "interval_max": 1,
+    "interval_step": 0.2,
+}
+
+# A table reads best as one.
+# fmt: off
+_GENERAL: Final = (
+    works("accept_content", "list", ("json",), "Serializers, by name or content type, that may be decoded.",
+          old="CELERY_ACCEPT_CONTENT"),
+    works("enable_utc", "bool", True, "Write times in UTC; off means in ``timezone``."),
+    works("imports", "tuple", (), "Modules imported when the worker starts.", old="CELERY_IMPORTS"),
+    works("include", "tuple", (), "More modules imported when the worker starts.", old="CELERY_INCLUDE",
+          cli="--include"),
+    works("timezone", "string", None, "The app's time zone by its IANA name; None means UTC.",
+          old="CELERY_TIMEZONE"),
+    refused("security_key", "string", None, "Private key for signed messages.", "messages are not signed"),
+    refused("security_certificate", "string", None, "Certificate for signed messages.",
+            "messages are not signed"),
+    refused("security_cert_store", "string", None, "Trusted certificates.", "messages are not signed"),
+    accepted("security_key_password", "bytes", None, "Password of the private key.",
+        "messages are not signed"),
+    accepted("security_digest", "string", "sha256", "Digest of signed messages.", "messages are not signed"),
+)
+
+_BROKER: Final = (
+    works("broker_url", "any", None, "Broker's URL, or several (a list, or joined by ``;``).",
+          env="CELERY_BROKER_URL", cli="--broker"),
+    works("broker_read_url", "any", None, "URL to consume from, when not ``broker_url``.",
+          env="CELERY_BROKER_READ_URL"),
+    works("broker_write_url", "any", None, "URL to publish to, when not ``broker_url``.",
+          env="CELERY_BROKER_WRITE_URL"),
+    works("broker_transport_options", "dict", {}, "Known key: ``confirm_publish`` (default True here; a worker "
+          "always waits for confirms); others have no effect."),
+    works("broker_connection_timeout", "float", 4.0, "Seconds to open a connection."),
+    works("broker_connection_retry", "bool", True,
+          "Wait for a broker that is lost; off: finish the running tasks and end."),
+    works("broker_connection_retry_on_startup", "bool", None,
+          "Keep trying at start: while the broker is down (None: as ``broker_connection_retry`` says), and while it "
+          "refuses the login, the virtual host or every queue (None: end with exit code 69)."),
+    works("broker_connection_max_retries", "int", 100,
+          "Failed attempts after which the worker finishes its tasks and ends; unless set, or 0 or None: never."),
+    accepted("broker_channel_error_retry", "bool", False, "Retry after channel errors.",
+             "the worker always reopens its channel"),
+    accepted("broker_failover_strategy", "string", None, "Order in which several brokers are tried.",
+             "they are tried in turn"),
+    works("broker_heartbeat", "float", 120,
+        "Seconds between heartbeats asked of the broker; 0 turns them off."),
+    accepted("broker_heartbeat_checkrate", "float", 3.0, "Checks per heartbeat.", "pika checks by itself"),
+    refused("broker_login_method", "string", None, "SASL mechanism.", "logging in is always PLAIN",
+            harmless=("PLAIN", "AMQPLAIN")),
+    works("broker_native_delayed_delivery_queue_type", "string", "quorum",
+          "Type of the queues in which the broker delays messages for quorum queues: quorum or classic."),
+    works("broker_pool_limit", "int", 10,
+          "Most idle connections kept for publishing; 0 or None: each is closed after its message."),
+    accepted("broker_pool_acquire_timeout", "float", None, "Seconds to wait for a pooled connection.",
+             "nobody waits: a thread that finds none idle connects"),
+    works("broker_use_ssl", "any", False,
+        "True, or the options of TLS: ca_certs, certfile, keyfile, cert_reqs."),
+    refused("broker_transport", "string", None, "Transport, when no URL names it.", "only AMQP is spoken",
+            harmless=("amqp", "pyamqp", "amqps")),
+    works("broker_host", "string", None, "Broker's host or URL, when there is no ``broker_url``."),
+    works("broker_port", "int", None, "Broker's port, where the URL names none."),
+    works("broker_user", "string", None, "Broker's user, where the URL names none."),
+    works("broker_password", "string", None, "Broker's password, where the URL names none."),
+    works("broker_vhost", "string", None, "Broker's virtual host, where the URL names none."),
+)
+
+_TASK: Final = (
+    works("task_acks_late", "bool", False, "Acknowledge after the task instead of at its start."),
+    works("task_acks_on_failure_or_timeout", "bool", True, "Both of the next two, where those are unset."),
+    works("task_acks_on_failure", "bool", None, "Late-acked tasks: acknowledge when the body raised."),
+    works("task_acks_on_timeout", "bool", None, "Late-acked tasks: acknowledge when the hard limit struck."),
+    works("task_reject_on_worker_lost", "bool", None, "Late-acked tasks: requeue when the child died."),
+    works("task_retry_on_worker_lost", "bool", False,
+        "Retry when the child died: after the task's delay, up to its max_retries."),
+    works("task_always_eager", "bool", False, "Run tasks in the caller instead of sending them."),
+    works("task_eager_propagates", "bool", False, "Raise from eager tasks.",
+          old="CELERY_EAGER_PROPAGATES_EXCEPTIONS"),
+    works("task_store_eager_result", "bool", False, "Store the results of eager tasks."),
+    works("task_annotations", "any", None, "Attributes set on tasks by name; ``*`` for all."),
+    works("task_compression", "string", None, "Compression of the messages sent.",
+          old="CELERY_MESSAGE_COMPRESSION"),
+    works("task_create_missing_queues", "bool", True, "Make up queues that are named but not configured."),
+    works("task_create_missing_queue_type", "string", "classic",
+        "Type of made-up queues: classic or quorum."),
+    works("task_create_missing_queue_exchange_type", "string", None, "Type of made-up queues' exchanges."),
+    works("task_inherit_parent_priority", "bool", False, "Tasks sent by a task take its priority."),
+    works("task_default_delivery_mode", "any", 2, "2 or persistent; 1 or transient."),
+    works("task_default_queue", "string", "celery",
+        "Queue of tasks without a route, and of a worker without -Q."),
+    works("task_default_queue_type", "string", "classic", "Type of the default queue: classic or quorum."),
+    works("task_default_exchange", "string", None,
+        "Exchange of queues that name none; None: the queue's name."),
+    works("task_default_exchange_type", "string", "direct", "Type of that exchange."),
+    works("task_default_routing_key", "string", None,
+        "Key of queues that name none; None: the queue's name."),
+    accepted("task_default_rate_limit", "string", None, "Most runs per time.", "rates are not limited yet"),
+    works("task_default_priority", "int", None, "Priority of messages that set none."),
+    works("task_ignore_result", "bool", False, "Store no results."),
+    works("task_store_errors_even_if_ignored", "bool", False, "Store failures although results are ignored."),
+    refused("task_protocol", "int", 2, "Message protocol of what is sent.", "only protocol 2 is sent",
+            old="CELERY_TASK_PROTOCOL",
+            harmless=(2,)),
+    works("task_publish_retry", "bool", True, "Try again when publishing fails.",
+        old="CELERY_TASK_PUBLISH_RETRY"),
+    works("task_publish_retry_policy", "dict", _POLICY, "How often, and seconds between the attempts.",
+          old="CELERY_TASK_PUBLISH_RETRY_POLICY"),
+    works("task_queues", "any", None, "The queues: a list of Queue, or a dict of their options by name."),
+    works("task_queue_max_priority", "int", None, "x-max-priority of queues that set none."),
+    accepted("task_remote_tracebacks", "bool", False, "Give readers the worker's traceback.",
+             "the traceback is always stored as text"),
+    works("task_repr_maxlevels", "int", 3, "Depth to which arguments are written into logs and events."),
+    works("task_routes", "any", None, "Task names, globs or patterns to destinations; or callables."),
+    accepted("task_send_sent_event", "bool", False, "Send task-sent events.", _EVENTS,
+             old="CELERY_SEND_TASK_SENT_EVENT"),
+    works("task_serializer", "string", "json", "Serializer of the messages sent.",
+        old="CELERY_TASK_SERIALIZER"),
+    works("task_soft_time_limit", "float", None, "Seconds after which SoftTimeLimitExceeded is raised.",
+          old="CELERYD_TASK_SOFT_TIME_LIMIT", cli="--soft-time-limit"),
+    works("task_time_limit", "float", None, "Seconds after which the child is killed.",
+          old="CELERYD_TASK_TIME_LIMIT", cli="--time-limit"),
+    works("task_track_started", "bool", False, "Store the state STARTED."),
+    works("task_allow_error_cb_on_chord_header", "bool", False, "A chord's link_error is its header's too."),
+)
+
+_WORKER: Final = (
+    works("worker_concurrency", "any", None, "Number of children; None or auto: one per usable CPU.",
+          cli="--concurrency"),
+    works("worker_prefetch_multiplier", "int", 4,
+          "Prefetched messages per child. Setting it fixes the window; 0: no limit.",
+          cli="--prefetch-multiplier"),
+    works("worker_disable_prefetch", "bool", False, "Prefetch one message per child and no more.",
+          cli="--disable-prefetch"),
+    works("worker_eta_task_limit", "int", None,
+        "Messages held for their ETA beyond the window; None: 20,000. The rest wait in the broker's queue."),
+    works("worker_max_tasks_per_child", "int", None, "Tasks after which a child is replaced.",
+          cli="--max-tasks-per-child"),
+    works("worker_max_memory_per_child", "any", None,
+        "KiB, or text such as 512MB, after which it is replaced.", cli="--max-memory-per-child"),
+    works("worker_soft_shutdown_timeout", "float", 0.0, "Seconds that running tasks get after SIGQUIT; then cold."),
+    accepted("worker_enable_soft_shutdown_on_idle", "bool", False, "Wait although nothing runs.",
+             "a worker that runs nothing ends at once"),
+    accepted("worker_cancel_long_running_tasks_on_connection_loss", "bool", False,
+             "End late-acked tasks when the broker is lost.", "they run on; their messages come back"),
+    accepted("worker_enable_prefetch_count_reduction", "bool", True, "Fewer prefetched after a reconnect.",
+             "the window is adaptive", harmless=(False, None)),
+    accepted("worker_detect_quorum_queues", "bool", True, "Adapt QoS to quorum queues.",
+        "QoS suits both kinds"),
+    refused("worker_pool", "string", "prefork", "Kind of pool.", "children are always processes",
+            harmless=("prefork", "processes", "celery.concurrency.prefork:TaskPool")),
+    accepted("worker_pool_putlocks", "bool", True, "Lock around the pool's pipe.", "there is no pipe",
+             harmless=(False, None)),
+    accepted("worker_pool_restarts", "bool", False, "Allow pool_restart.", _CONTROL),
+    accepted("worker_pool_start_method", "string", "fork", "How children start.", "a spawner forks them"),
+    works("worker_proc_alive_timeout", "float", 4.0,
+        "Seconds for a child to start, 60 unless set; then it is killed and replaced."),
+    accepted("worker_lost_wait", "float", 10.0, "Seconds to wait for a dead child's result.",
+             "its ring is read to the end at once", old="CELERYD_WORKER_LOST_WAIT"),
+    accepted("worker_send_task_events", "bool", False, "Send task events.", _EVENTS,
+        old="CELERY_SEND_EVENTS", cli="--task-events"),
+    works("worker_enable_remote_control", "bool", True, "Answer remote control.",
+          old="CELERY_ENABLE_REMOTE_CONTROL"),
+    works("worker_direct", "bool", False,
+          "Also consume from a queue of the worker's own: ``NODENAME.dq2`` at the exchange C.dq2.",
+          old="CELERY_WORKER_DIRECT"),
+    accepted("worker_state_db", "string", None, "File of revoked ids.",
+             "revoked ids are forgotten when the worker ends"),
+    accepted("worker_disable_rate_limits", "bool", False, "Ignore rate limits.", "rates are not limited yet",
+             old="CELERY_DISABLE_RATE_LIMITS", harmless=(True,)),
+    works("worker_deduplicate_successful_tasks", "bool", False,
+        "Do not run redelivered tasks that have succeeded; for late acknowledgement and results in Redis."),
+    works("worker_hijack_root_logger", "bool", True, "Replace the root logger's handlers."),
+    works("worker_log_color", "bool", None, "Colour in logs; None: on terminals."),
+    works("worker_log_format", "string", _LOG, "Format of the worker's log lines."),
+    works("worker_log_datefmt", "string", None, "Format of their times."),
+    works("worker_task_log_format", "string", _TASK_LOG, "Format of log lines written by tasks."),
+    works("worker_task_log_datefmt", "string", None, "Format of their times."),
+    works("worker_redirect_stdouts", "bool", True, "Turn what tasks print into log lines.",
+          old="CELERY_REDIRECT_STDOUTS"),
+    works("worker_redirect_stdouts_level", "string", "WARNING", "Level of those lines.",
+          old="CELERY_REDIRECT_STDOUTS_LEVEL"),
+    accepted("worker_agent", "string", None, "Agent class.", _PARTS),
+    accepted("worker_autoscaler", "string", "celery.worker.autoscale:Autoscaler", "Autoscaler class.",
+        _PARTS),
+    refused("worker_consumer", "string", "celery.worker.consumer:Consumer", "Consumer class.", _PARTS),
+    accepted("worker_timer", "string", None, "Timer class.", _PARTS),
+    accepted("worker_timer_precision", "float", 1.0, "Seconds a timer may sleep.", _PARTS),
+)
+
+_EVENT_CONTROL_BEAT: Final = (
+    works("event_exchange", "string", "celeryev", "Topic exchange of events."),
+    works("event_serializer", "string", "json", "Serializer of events."),
+    *(accepted(f"event_{name}", kind, default, "Monitors' queues.", _MONITORS) for name, kind, default in (
+        ("queue_expires", "float", 60.0), ("queue_ttl", "float", 5.0), ("queue_prefix", "string", "celeryev"),
+        ("queue_exclusive", "bool", True), ("queue_durable", "bool", False))),
+    works("control_exchange", "string", "celery", "First part of the name of remote control's exchange."),
+    works("control_queue_ttl", "float", 300.0, "Seconds that a request may wait for the worker."),
+    works("control_queue_expires", "float", 10.0, "Seconds after which an unused mailbox is deleted."),
+    works("control_queue_exclusive", "bool", True,
+          "The mailbox belongs to one connection. False is named at start and not followed: RabbitMQ may refuse it."),
+    works("control_queue_durable", "bool", False, "The mailbox outlives a restart of the broker."),
+    *(accepted(f"beat_{name}", kind, default, "Periodic tasks.", _BEAT, old=f"CELERYBEAT_{name.upper()}")
+      for name, kind, default in (
+        ("enable_remote_control", "bool", False), ("remote_control_max_tick_age", "float", None),
+        ("max_loop_interval", "float", 0), ("schedule", "dict", {}),
+        ("scheduler", "string", "celery.beat:PersistentScheduler"),
+        ("schedule_filename", "string", "celerybeat-schedule"), ("sync_every", "int", 0),
+        ("cron_starting_deadline", "int", None))),
+)
+
+_TURBO: Final = (
+    own("app", "string", None, "Where the app is, as for -A.", env="TURBO_APP", cli="--app"),
+    own("task_max_deliveries", "int", 5, "Times that a message whose child, or whole worker, keeps dying is tried; "
+          "then it fails with WorkerLostError and is dead-lettered. A first start that takes its whole worker with it "
+          "is not counted."),
+    own("worker_prefetch", "any", "adaptive",
+        "adaptive: more while tasks are short; fixed: so many per child; or a number for all children.",
+        cli="--prefetch"),
+    own("worker_shutdown_timeout", "float", None, "Seconds that a warm shutdown may take; None: no limit.",
+          cli="--shutdown-timeout"),
+    own("worker_delivery_lease", "float", 1500.0,
+        "Seconds that the broker lets a message stay unacknowledged, where its queue does not say it by "
+        "x-consumer-timeout: set it below RabbitMQ's consumer_timeout. Messages held for half of it are moved to a "
+        "queue of this worker. 0: never."),
+    own("worker_eta_park_after", "float", 300.0,
+        "Messages due in more than so many seconds wait in the broker's delay queues. None: in this worker."),
+    own("worker_hook_timeout", "float", 10.0,
+        "Seconds that a receiver of a signal, or a request's method, may take in the master "
+        "before the others go on without it."),
+    own("worker_async_concurrency", "int", 100, "How many tasks that are coroutines a child runs at once.",
+          cli="--async-concurrency"),
+    own("worker_log_json", "bool", False, "Write each log line as a JSON object.", cli="--log-json"),
+    own("worker_max_memory_per_child_hard", "any", None,
+        "KiB, or text such as 1GB, at which a child is killed mid-task; 0: never. Where the worker is in a control "
+        "group with a memory limit, the default is that limit less a fifth of it, and less 128 MiB at least.",
+        cli="--max-memory-per-child-hard"),
+    own("worker_max_message_bytes", "int", 256 * 2**20, "Largest body accepted, also after decompression."),
+)
+
+# fmt: on
+
+
+def _declare() -> dict[str, Setting]:
+    """Collect the tables; a name declared twice is a mistake that must not pass."""
+    table: dict[str, Setting] = {}
+    for setting in (*_GENERAL, *_BROKER, *_TASK, *_WORKER, *RESULT_SETTINGS, *_EVENT_CONTROL_BEAT, *_TURBO):
+        if setting.name in table:
+            raise RuntimeError(f"the setting {setting.name} is declared twice")
+        table[setting.name] = setting
+    return table
+
+
+#: Every known setting by its name.
+SETTINGS: Final[Mapping[str, Setting]] = _declare()
+
+#: Old upper-case names to the names of today.
+OLD_NAMES: Final[Mapping[str, str]] = {old: s.name for s in SETTINGS.values() for old in s.old_names}

@@ -1,0 +1,100 @@
+"""The settings of result stores, declared once: Celery's names and defaults.
+
+Part of the table in ``app.conf.settings``, in a module of its own for its length. Runs wherever an app exists.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from turbo.app.conf.setting import Setting, accepted, works
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SQL: Final = "results are not stored in SQL yet"
+_CACHE: Final = "results are not stored in memcached yet"
+_ALWAYS: Final = "a worker always retries its result store"
+
+#: Stores that turbo does not write to, and the names of their settings. The URL of such a store is refused
+#: where it is used; its settings alone do nothing.
+_FOREIGN: Final = {
+    "cassandra": "entry_ttl keyspace port read_consistency servers bundle_path table write_consistency "
+    "auth_provider auth_kwargs options",
+    "s3": "access_key_id secret_access_key bucket base_path endpoint_url region",
+    "azureblockblob": "container_name retry_initial_backoff_sec retry_increment_base retry_max_attempts "
+    "base_path connection_timeout read_timeout",
+    "gcs": "bucket project base_path ttl",
+    "couchbase": "backend_settings",
+    "arangodb": "backend_settings",
+    "mongodb": "backend_settings",
+    "cosmosdbsql": "database_name collection_name consistency_level max_retry_attempts max_retry_wait_time",
+    "elasticsearch": "retry_on_timeout max_retries timeout save_meta_as_text",
+}
+
+
+def _foreign() -> Iterator[Setting]:
+    for store, names in _FOREIGN.items():
+        for name in names.split():
+            yield accepted(f"{store}_{name}", "any", None, f"Results in {store}.", f"results are not stored in {store}")
+
+
+# A table reads best as one.
+# fmt: off
+RESULT_SETTINGS: Final = (
+    works("result_backend", "any", None, "URL of the result store; None: results are not stored.",
+          env="CELERY_RESULT_BACKEND", cli="--result-backend"),
+    works("result_accept_content", "list", None, "As accept_content, for results; None: the same.",
+          old="RESULT_ACCEPT_CONTENT"),
+    works("result_expires", "float", 86400.0, "Seconds that results are kept; None or 0: for ever.",
+          old="CELERY_TASK_RESULT_EXPIRES"),
+    accepted("result_failure_expires", "float", None, "Seconds that failures are kept.",
+             "failures are kept as long as other results"),
+    works("result_extended", "bool", False, "Store name, arguments, worker, retries and queue too."),
+    works("result_persistent", "bool", None, "rpc: persistent result messages; None: no."),
+    works("result_serializer", "string", "json", "Serializer of results."),
+    accepted("result_compression", "string", None, "Compression of results.",
+             "results are stored as they are; compressed ones are read"),
+    accepted("result_cache_max", "int", -1, "Results a client remembers.",
+        "each result is remembered by its handle",
+             old="CELERY_MAX_CACHED_RESULTS"),
+    accepted("result_exchange", "string", "celeryresults", "Exchange of results.",
+             "rpc results go through the default exchange"),
+    accepted("result_exchange_type", "string", "direct", "Type of that exchange.",
+             "rpc results go through the default exchange"),
+    works("result_backend_transport_options", "dict", {},
+        "Redis: global_keyprefix, result_chord_ordered; others have no effect."),
+    works("result_chord_expires", "float", None, "Seconds that a chord's counters are kept; None: as results are."),
+    works("result_chord_retry_interval", "float", 1.0, "Seconds between looks of celery.chord_unlock."),
+    works("result_chord_join_timeout", "float", 3.0, "Seconds to collect the results of a chord's header."),
+    accepted("result_backend_always_retry", "bool", False, "Retry a failing store.", _ALWAYS),
+    accepted("result_backend_max_retries", "float", float("inf"), "Attempts to store.", _ALWAYS),
+    accepted("result_backend_base_sleep_between_retries_ms", "int", 10, "Least pause between them.", _ALWAYS),
+    accepted("result_backend_max_sleep_between_retries_ms", "int", 10000, "Longest pause.", _ALWAYS),
+    works("redis_backend_use_ssl", "any", None, "TLS options of the connection to Redis."),
+    works("redis_socket_timeout", "float", 120.0, "Seconds to wait for Redis."),
+    works("redis_socket_connect_timeout", "float", None, "Seconds to connect to Redis."),
+    accepted("redis_socket_keepalive", "bool", False, "TCP keep-alive towards Redis.",
+             "a connection that answers nothing is replaced"),
+    accepted("redis_retry_on_timeout", "bool", False, "Try again when Redis did not answer in time.", _ALWAYS),
+    accepted("redis_max_connections", "int", None, "Most connections to Redis.", "one is kept per thread"),
+    works("redis_host", "string", None, "Redis host, where the URL names none."),
+    works("redis_port", "int", None, "Redis port, where the URL names none."),
+    works("redis_db", "int", None, "Redis database, where ``result_backend`` is ``redis`` alone."),
+    works("redis_username", "string", None, "Redis user, where the URL names none."),
+    works("redis_password", "string", None, "Redis password, where the URL names none."),
+    accepted("cache_backend", "string", None, "memcached servers.", _CACHE),
+    accepted("cache_backend_options", "dict", {}, "Options of the memcached client.", _CACHE),
+    accepted("database_url", "string", None, "SQL database.", _SQL, old="CELERY_RESULT_DBURI"),
+    accepted("database_engine_options", "dict", {"pool_pre_ping": True, "pool_recycle": 3600},
+             "SQLAlchemy's options.", _SQL, old="CELERY_RESULT_ENGINE_OPTIONS"),
+    accepted("database_engine_callback", "any", None, "Called with the engine.", _SQL),
+    accepted("database_short_lived_sessions", "bool", False, "A session per operation.", _SQL,
+             old="CELERY_RESULT_DB_SHORT_LIVED_SESSIONS"),
+    accepted("database_table_schemas", "dict", None, "Schemas of the tables.", _SQL),
+    accepted("database_table_names", "dict", None, "Names of the tables.", _SQL,
+             old="CELERY_RESULT_DB_TABLENAMES"),
+    accepted("database_create_tables_at_setup", "bool", True, "Create the tables at start.", _SQL),
+    *_foreign(),
+)
+# fmt: on

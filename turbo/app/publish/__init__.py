@@ -1,0 +1,1 @@
+"""How a call becomes a message and leaves: routes, queues, options, the publisher of a client."""

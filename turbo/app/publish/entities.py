@@ -1,0 +1,134 @@
+"""``Exchange``, ``Queue``, ``binding`` and ``Broadcast``: what a program writes into ``task_queues`` and its routes.
+
+Their arguments and attributes are those of kombu's classes, which are not needed then. Made when a configuration is
+read, in clients and workers; ``app.publish.queues`` turns them into what is declared. They describe: they hold no
+connection and declare nothing.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_DELIVERY_MODES = {"transient": 1, "persistent": 2}
+
+
+class Exchange:
+    """An exchange. ``type`` is direct (default), topic, fanout, headers, or one that a plugin of the broker adds.
+
+    ``durable`` (default True) keeps it over a restart of the broker, ``auto_delete`` (False) removes it with its last
+    queue. ``delivery_mode`` (2 or "persistent", 1 or "transient"; default: the setting ``task_default_delivery_mode``)
+    is that of messages to queues of this exchange. ``no_declare`` leaves making it to somebody else.
+    """
+
+    def __init__(
+        self,
+        name: str = "",
+        type: str = "direct",
+        *,
+        durable: bool = True,
+        auto_delete: bool = False,
+        delivery_mode: int | str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        no_declare: bool = False,
+    ) -> None:
+        self.name = name
+        self.type = type or "direct"
+        self.durable = durable
+        self.auto_delete = auto_delete
+        self.delivery_mode = _DELIVERY_MODES.get(delivery_mode) if isinstance(delivery_mode, str) else delivery_mode
+        if delivery_mode and self.delivery_mode not in (1, 2):
+            raise ValueError(f"delivery_mode={delivery_mode!r} is neither persistent (2) nor transient (1)")
+        self.arguments = dict(arguments or {})
+        self.no_declare = no_declare
+
+    def __eq__(self, other: object) -> bool:
+        return vars(self) == vars(other) if isinstance(other, Exchange) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.name}({self.type})>"
+
+
+@dataclass(eq=False)
+class binding:
+    """One way into a queue: from ``exchange``, for messages whose key or headers fit.
+
+    ``arguments`` are those of a headers exchange: ``{"x-match": "any", "format": "pdf"}``.
+    """
+
+    exchange: Exchange | str | None = None
+    routing_key: str = ""
+    arguments: Mapping[str, Any] | None = None
+    unbind_arguments: Mapping[str, Any] | None = None
+
+
+@dataclass(eq=False)
+class Queue:
+    """A queue to consume from and send to.
+
+    ``exchange`` is an :class:`Exchange`, the name of a direct one, or a list of :class:`binding`; a queue without one
+    gets ``task_default_exchange``. ``expires`` and ``message_ttl`` are seconds, ``max_length`` messages,
+    ``max_length_bytes`` bytes, ``max_priority`` 1 to 255; ``queue_arguments`` go to the broker as they are
+    (``x-queue-type``, ``x-dead-letter-exchange`` …), as do ``consumer_arguments`` (``x-priority`` …) with a worker's
+    consumer. ``exclusive`` implies ``auto_delete``. ``alias`` is a second name for ``-Q`` and for routes.
+    """
+
+    name: str = ""
+    exchange: Exchange | str | Iterable[binding] | None = None
+    routing_key: str = ""
+    _: KW_ONLY
+    bindings: Iterable[binding] | None = None
+    durable: bool = True
+    exclusive: bool = False
+    auto_delete: bool = False
+    queue_arguments: Mapping[str, Any] | None = None
+    binding_arguments: Mapping[str, Any] | None = None
+    consumer_arguments: Mapping[str, Any] | None = None
+    expires: float | None = None
+    message_ttl: float | None = None
+    max_length: int | None = None
+    max_length_bytes: int | None = None
+    max_priority: int | None = None
+    no_declare: bool = False
+    alias: str | None = None
+
+    def __post_init__(self) -> None:
+        self.bindings = list(self.bindings or ())
+        if isinstance(self.exchange, str):
+            self.exchange = Exchange(self.exchange)
+        elif self.exchange is not None and not isinstance(self.exchange, Exchange):
+            self.bindings += self.exchange
+        if self.bindings:
+            self.exchange = None
+        if self.exclusive:
+            self.auto_delete = True
+
+
+class Broadcast(Queue):
+    """A queue of each worker's own, so that every worker gets every message sent to ``name``.
+
+    ``name`` is that of the fanout exchange, and what -Q and routes call the queue. The queue's own name is made up
+    anew in every process, unless ``queue`` names it; ``unique`` adds something made up to that name too. Further
+    options are those of :class:`Queue`. Such a queue is gone with its worker (``auto_delete``).
+    """
+
+    def __init__(
+        self,
+        name: str = "",
+        queue: str | None = None,
+        unique: bool = False,
+        auto_delete: bool = True,
+        exchange: Exchange | None = None,
+        alias: str | None = None,
+        **options: Any,
+    ) -> None:
+        own = f"{queue or 'bcast'}.{uuid.uuid4()}" if unique or not queue else queue
+        fanout = Exchange(name, "fanout") if exchange is None else exchange
+        super().__init__(own, fanout, auto_delete=auto_delete, alias=alias or name, **options)

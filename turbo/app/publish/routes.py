@@ -1,0 +1,185 @@
+"""Where a call goes: ``task_routes``, the call's own options and the queues, made into a destination.
+
+Between ``app.publish.sending``, which asks for every message, and ``app.publish.queues``. No I/O; routers are the
+program's own functions and run here. Precedence: the call's options, then the route, then the default queue.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from turbo.amqp.delayed_delivery import LEVELS, delayed_key, delays_for, level_name, wants_delay
+from turbo.app.conf.loading import import_symbol
+from turbo.app.publish.queues import Queues, queue_from
+from turbo.exceptions import ImproperlyConfigured
+
+if TYPE_CHECKING:
+    from turbo.amqp.topology import Queue
+
+Router = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where to publish, and what has to exist first. ``delivery_mode`` is None when nothing asked for one."""
+
+    exchange: str
+    routing_key: str
+    declare: tuple[Queue, ...] = ()
+    delivery_mode: int | str | None = None
+    queue_name: str | None = None
+
+
+class MapRoute:
+    """Routes by task name: exact, then by glob (a key with ``*``) or compiled pattern, in order."""
+
+    def __init__(self, routes: Any) -> None:
+        self._exact: dict[str, Any] = {}
+        self._patterns: list[tuple[re.Pattern[str], Any]] = []
+        for key, route in routes.items() if isinstance(routes, Mapping) else routes:
+            if isinstance(key, re.Pattern):
+                self._patterns.append((key, route))
+            elif "*" in key:
+                self._patterns.append((re.compile(fnmatch.translate(key)), route))
+            else:
+                self._exact[key] = route
+
+    def __call__(self, name: str, *_: Any, **__: Any) -> dict[str, Any] | None:
+        """Return the route of ``name`` as options, or None."""
+        if name in self._exact:
+            return _as_options(self._exact[name])
+        for pattern, route in self._patterns:
+            if pattern.match(name):
+                return _as_options(route)
+        return None
+
+
+def _as_options(route: Any) -> dict[str, Any]:
+    return dict(route) if isinstance(route, Mapping) else {"queue": route}
+
+
+def prepare_routes(setting: Any) -> list[Router]:
+    """Return the routers that the setting ``task_routes`` names: mappings, lists of pairs, callables,
+    paths.
+    """
+    if setting is None:
+        return []
+    several = isinstance(setting, Sequence) and not isinstance(setting, str)
+    return [_router(entry) for entry in (setting if several else (setting,))]
+
+
+def _router(entry: Any) -> Router:
+    if isinstance(entry, str):
+        entry = import_symbol(entry)
+        if isinstance(entry, type):
+            entry = entry()
+    if isinstance(entry, (Mapping, list, tuple)):
+        return MapRoute(entry)
+    old_style = getattr(entry, "route_for_task", None)
+    if old_style is not None:
+        return lambda name, args, kwargs, options, task=None: old_style(name, args, kwargs)
+    if not callable(entry):
+        raise ImproperlyConfigured(f"task_routes: {entry!r} is neither a mapping nor a router")
+    router: Router = entry
+    return router
+
+
+class TaskRouter:
+    """Resolves the destinations of one app's calls, for one state of its settings."""
+
+    def __init__(self, conf: Mapping[str, Any]) -> None:
+        self.queues = Queues(conf)
+        self._routes = prepare_routes(conf["task_routes"])
+        self._default_name: str = conf["task_default_queue"]
+        self._default_exchange: str = conf["task_default_exchange"] or ""
+        self._default_key: str = conf["task_default_routing_key"] or ""
+        self._default_destination: Destination | None = None
+        self._delay_queue_type: str = conf["broker_native_delayed_delivery_queue_type"]
+
+    def route(
+        self, options: Mapping[str, Any], name: str, args: Any = (), kwargs: Any = None, task: Any = None
+    ) -> dict[str, Any]:
+        """Return ``options`` completed by the task's route; ``queue`` in it is a Queue.
+
+        Raises QueueNotFound for a queue that may not be made up.
+        """
+        given = self._expand(options)
+        for router in self._routes:
+            found = router(name, args, kwargs or {}, given, task=task)
+            if found:
+                return self._expand(_as_options(found)) | _set(given)
+            if found is not None:
+                break
+        if "queue" not in given:
+            given["queue"] = self.queues[self._default_name]
+        return given
+
+    def _expand(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace the name of a queue by the queue; drop an empty one."""
+        expanded = dict(options)
+        queue = expanded.pop("queue", None)
+        if isinstance(queue, str) and queue:
+            expanded["queue"] = self.queues[queue]
+        elif queue:
+            expanded["queue"] = queue_from(queue)
+        return expanded
+
+    def destination(self, options: Mapping[str, Any]) -> Destination:
+        """Return where a call with these routed options is published.
+
+        Calls to direct exchanges go through the default exchange straight to the queue, unless both
+        exchange and routing key were given.
+        """
+        queue: Queue | None = options.get("queue")
+        exchange = options.get("exchange")
+        routing_key = options.get("routing_key")
+        if queue is None and exchange is None:
+            queue = self.queues[self._default_name]
+        if exchange is not None and not isinstance(exchange, str):
+            exchange = exchange.name
+        kind = options.get("exchange_type") or (queue.exchange.type if queue else "direct")
+        if (not exchange or not routing_key) and kind == "direct":
+            if queue is None:
+                raise ImproperlyConfigured(f"a call to the exchange {exchange!r} needs a routing_key")
+            exchange, routing_key = "", queue.name
+        elif exchange is None:
+            exchange = (queue.exchange.name if queue else "") or self._default_exchange
+            routing_key = routing_key or (queue.routing_key if queue else "") or self._default_key
+        mode = options.get("delivery_mode")
+        if mode is None and queue is not None:
+            mode = self.queues.delivery_modes.get(queue.name)
+        declare = options.get("declare")
+        if declare is None:
+            # Broadcast queues are each consumer's own.
+            declare = () if queue is None or queue.name.startswith("bcast.") else (queue,)
+        return Destination(
+            exchange, routing_key or "", tuple(map(queue_from, declare)), mode, queue.name if queue else None
+        )
+
+    def delayed(self, to: Destination, queue: Queue, seconds: float) -> Destination:
+        """Return where a message goes that the broker holds for ``seconds``; ``to`` where it cannot.
+
+        As Celery does, for quorum queues behind an exchange that is not direct: their workers cannot hold messages
+        without limit. A worker gets the message up to a second early, and waits for the rest.
+        """
+        key = delayed_key(seconds, to.routing_key)
+        if key is None or to.exchange != queue.exchange.name or not wants_delay(queue):
+            return to
+        delays = delays_for(queue, self._delay_queue_type)
+        return replace(to, exchange=level_name(LEVELS - 1), routing_key=key, declare=(*to.declare, delays))
+
+    def plain_destination(self) -> Destination | None:
+        """Return where every call without options goes; None when routers have to be asked."""
+        if self._routes:
+            return None
+        if self._default_destination is None:
+            self._default_destination = self.destination(self.route({}, ""))
+        return self._default_destination
+
+
+def _set(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}

@@ -1,0 +1,254 @@
+"""From a call to a published message: options, route, times, encoding, publisher, result handle.
+
+Between ``Task.apply_async`` / ``Turbo.send_task`` and ``app.publish.publishing``, which has it published. Runs in
+clients and children. It must never run a task, and never swallow a failure to publish.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from turbo import current
+from turbo.amqp.delayed_delivery import wants_delay
+from turbo.app.publish import signals as publish_signals
+from turbo.app.publish.options import LONGEST_LIFE, milliseconds, put_properties
+from turbo.app.publish.publishing import Publishing
+from turbo.app.publish.routes import Destination, TaskRouter
+from turbo.app.tasks import eager
+from turbo.app.tasks.call_options import check_arguments, check_seconds, message_fields, moment, seconds_until
+from turbo.exceptions import AlwaysEagerIgnored, TurboWarning
+from turbo.policy.publish_retry import ONCE, PublishRetry
+from turbo.protocol import compression, content, message, properties
+from turbo.protocol.ids import text_id
+
+if TYPE_CHECKING:
+    import uuid
+    from collections.abc import Mapping
+
+    from turbo.app.base import Turbo
+    from turbo.app.task import Task
+    from turbo.result.async_result import AsyncResult
+
+logger = logging.getLogger("turbo.app.publish.sending")
+
+_DELIVERY_MODES = {"persistent": 2, "transient": 1}
+
+
+class Defaults:
+    """What the settings say about every message, read once per state of the settings."""
+
+    __slots__ = (
+        "always_eager",
+        "compression",
+        "delivery_mode",
+        "inherit_priority",
+        "levels",
+        "publish_retry",
+        "retry",
+        "retry_policy",
+        "router",
+        "serializer",
+        "version",
+    )
+
+    def __init__(self, app: Turbo) -> None:
+        conf = app.conf
+        # First, so that a setting changed meanwhile makes these be read again.
+        self.version = conf.version
+        self.always_eager: bool = conf["task_always_eager"]
+        self.router = TaskRouter(conf)
+        app.amqp.queues.restore(self.router)
+        self.serializer: str = conf["task_serializer"]
+        self.compression: str | None = conf["task_compression"]
+        self.delivery_mode = _delivery_mode(conf["task_default_delivery_mode"])
+        self.inherit_priority: bool = conf["task_inherit_parent_priority"]
+        self.levels: int = conf["task_repr_maxlevels"]
+        self.retry: bool = conf["task_publish_retry"]
+        self.retry_policy: Mapping[str, object] = conf["task_publish_retry_policy"]
+        self.publish_retry = PublishRetry.from_setting(self.retry_policy)
+
+
+def _delivery_mode(value: Any) -> int:
+    return _DELIVERY_MODES.get(value) or int(value)
+
+
+def _retries(options: Mapping[str, Any], defaults: Defaults) -> bool:
+    """Whether publishing is tried again when the broker cannot be reached."""
+    own = options.get("retry")
+    return bool(defaults.retry if own is None else own)
+
+
+def _retry(options: Mapping[str, Any], defaults: Defaults) -> PublishRetry:
+    """How publishing is tried again, as the call and the settings say."""
+    if not _retries(options, defaults):
+        return ONCE
+    own = options.get("retry_policy")
+    return PublishRetry.from_setting({**defaults.retry_policy, **own}) if own else defaults.publish_retry
+
+
+class Sender:
+    """Sends the calls of one app. Made with it; reads settings at the first call and after each change of
+    them.
+    """
+
+    def __init__(self, app: Turbo) -> None:
+        self._app = app
+        self._defaults: Defaults | None = None
+        #: How what is sent gets to a broker.
+        self.publishing = Publishing(app)
+
+    @property
+    def defaults(self) -> Defaults:
+        """The settings' say, as it is now."""
+        found = self._defaults
+        if found is None or found.version != self._app.conf.version:
+            found = self._defaults = Defaults(self._app)
+        return found
+
+    @property
+    def router(self) -> TaskRouter:
+        """Routes and queues, as the settings are now."""
+        return self.defaults.router
+
+    def send(
+        self,
+        name: str,
+        args: Any,
+        kwargs: Any,
+        task_id: str | uuid.UUID | None,
+        task: Task | None,
+        options: dict[str, Any],
+    ) -> AsyncResult:
+        """Publish one call and return its handle. ``task`` is None for calls by name. ``options`` are used
+        up.
+        """
+        args, kwargs = check_arguments(args, kwargs)
+        task_id = text_id(task_id) if task_id else str(uuid4())
+        options = self._with_task_options(name, task, options)
+        defaults = self.defaults
+        if defaults.always_eager:
+            if task is not None:
+                return eager.instead_of_sending(task, args, kwargs, task_id, options)
+            warnings.warn(AlwaysEagerIgnored("task_always_eager has no effect on send_task"), stacklevel=3)
+        ignore_result = options.pop("ignore_result", None)
+        add_to_parent = options.pop("add_to_parent", True)
+        routed = defaults.router.route(options, options.pop("route_name", None) or name, args, kwargs, task)
+        to = defaults.router.destination(routed)
+        if routed.get("countdown") or routed.get("eta"):
+            to = self._delayed(to, routed, defaults)
+        if routed.get("immediate"):
+            warnings.warn(TurboWarning("immediate has no effect: RabbitMQ has not had it since 3.0"), stacklevel=4)
+        frame = self._inherit(routed, defaults)
+        headers, content_of, header, body = self._encode(
+            task_id, name, args, kwargs, ignore_result, to, routed, defaults
+        )
+        self.publishing.publish(to, header, body, routed, _retry(routed, defaults), wants_result=not ignore_result)
+        if publish_signals.after_receivers:
+            publish_signals.after(name, to, headers, content_of)
+        result = (self._app if task is None else task).AsyncResult(task_id)
+        result.ignored = bool(ignore_result)
+        if add_to_parent and frame is not None:
+            frame.task.add_trail(result)
+        return result
+
+    def _delayed(self, to: Destination, options: Mapping[str, Any], defaults: Defaults) -> Destination:
+        """Let the broker hold what is not due yet, where it can. In a worker's child it is the worker that holds it."""
+        queue = options.get("queue")
+        if queue is None or not wants_delay(queue) or current.in_worker_child():
+            return to
+        now = self._app.now()
+        due = moment(options.get("countdown") or options.get("eta"), now, "countdown or eta")
+        return to if due is None else defaults.router.delayed(to, queue, seconds_until(due, now))
+
+    def _with_task_options(self, name: str, task: Task | None, options: dict[str, Any]) -> dict[str, Any]:
+        """Put the task's own options under those of the call."""
+        if task is not None:
+            return {**task.send_options(), **options}
+        known = self._app.registered(name)
+        if known is None:
+            return options
+        # A call by name is not told that the task ignores its result: only an explicit option says so.
+        own = {k: v for k, v in known.send_options().items() if v is not None and k != "ignore_result"}
+        return {**own, **options}
+
+    def _inherit(self, options: dict[str, Any], defaults: Defaults) -> current.Frame | None:
+        """Fill in what a call made inside a task has from that task; return the task's frame, if any."""
+        frame = current.worker_frame()
+        if frame is None:
+            return None
+        request = frame.request
+        if not options.get("root_id"):
+            options["root_id"] = request.root_id or request.id
+        if not options.get("parent_id"):
+            options["parent_id"] = request.id
+        if defaults.inherit_priority and options.get("priority") is None:
+            options["priority"] = (request.delivery_info or {}).get("priority")
+        return frame
+
+    def _encode(
+        self,
+        task_id: str,
+        name: str,
+        args: Any,
+        kwargs: Any,
+        ignore_result: bool | None,
+        to: Destination,
+        options: dict[str, Any],
+        defaults: Defaults,
+    ) -> tuple[dict[str, Any], Any, bytes, bytes]:
+        """Return headers and body of the message, and both encoded. Raises EncodeError."""
+        get = options.get
+        eta, expires, life = self._times(task_id, get("countdown"), get("eta"), get("expires"))
+        if life is None and get("expires") is None:
+            life = get("expiration")
+        headers, content_of, props = message.build(
+            task_id,
+            name,
+            args,
+            kwargs,
+            eta=eta,
+            expires=expires,
+            expiration=None if life is None else milliseconds(life),
+            ignore_result=ignore_result,
+            origin=get("origin") or self.publishing.origin(),
+            reply_to=get("reply_to") or self.publishing.thread_id(),
+            delivery_mode=_delivery_mode(to.delivery_mode or defaults.delivery_mode),
+            repr_levels=defaults.levels,
+            **message_fields(options),
+        )
+        put_properties(options, props)
+        if publish_signals.before_receivers:
+            policy = {**defaults.retry_policy, **(get("retry_policy") or {})}
+            publish_signals.before(name, to, headers, content_of, props, policy)
+        body, props.content_type, props.content_encoding = content.encode(
+            content_of, get("serializer") or defaults.serializer
+        )
+        packing = get("compression") or defaults.compression
+        if packing:
+            body, headers["compression"] = compression.compress(body, packing)
+        props.headers = headers
+        return headers, content_of, properties.encode_header(props, len(body)), body
+
+    def _times(
+        self, task_id: str, countdown: float | None, eta: Any, expires: Any
+    ) -> tuple[datetime | str | None, datetime | str | None, float | None]:
+        """Return ETA and expiry as times, and the message's time to live in seconds, if the broker can keep it."""
+        if not countdown and expires is None:
+            return eta, None, None
+        now = self._app.now()
+        if countdown:
+            eta = now + timedelta(seconds=check_seconds(countdown, "countdown"))
+        if expires is None:
+            return eta, None, None
+        expires = moment(expires, now, "expires")
+        if expires is None:
+            return eta, None, None
+        left = seconds_until(expires, now)
+        if left < 0:
+            logger.warning("%s expires in the past (%g s ago): it is sent with a time to live of 0", task_id, -left)
+            left = 0.0
+        return eta, expires, left if left <= LONGEST_LIFE else None

@@ -1,0 +1,1 @@
+"""What a task is made of: its class, calls, options, context and retries."""

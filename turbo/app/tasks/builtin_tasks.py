@@ -1,0 +1,164 @@
+"""The tasks that every app has, under Celery's names: what maps, chunks and replaced groups travel as.
+
+Made when an app is finalized, from functions of this module; run by workers, and by eager apps. ``celery.group``,
+``celery.chord`` and ``celery.chord_unlock`` are sent by Celery alone: by old versions, and for result stores that
+cannot count. They must not be called by programs.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from turbo import states
+from turbo.app.canvas.call_form import several
+from turbo.app.canvas.signature import maybe_signature, signature
+from turbo.exceptions import ChordError, Retry, TurboError
+from turbo.log_format import printable
+from turbo.result.async_result import result_from_tuple
+from turbo.result.joining import allow_join_result
+
+if TYPE_CHECKING:
+    from turbo.app.task_keeper import TaskKeeper
+
+logger = logging.getLogger("celery.app.builtins")
+
+
+def accumulate(*args: Any, index: int | None = None) -> Any:
+    """What a task that replaced itself with a group gives: the group's results, or the one at ``index``."""
+    return args if index is None else args[index]
+
+
+def xmap(self: Any, task: Any, it: list[Any]) -> list[Any]:
+    """Call a task's body with each item."""
+    body = signature(task, app=self.app).type
+    return [body(item) for item in it]
+
+
+def xstarmap(self: Any, task: Any, it: list[Any]) -> list[Any]:
+    """Call a task's body with the items of each item."""
+    body = signature(task, app=self.app).type
+    return [body(*item) for item in it]
+
+
+def chunks(self: Any, task: Any, it: list[Any], n: int) -> Any:
+    """Send the calls of a task in messages of ``n`` each."""
+    parts = {"task": task, "it": it, "n": n}
+    return _composite("chunks", parts, self.app).apply_async()
+
+
+def group(
+    self: Any, tasks: list[Any], result: Any, group_id: str, partial_args: Any, add_to_parent: bool = True
+) -> Any:
+    """Send calls that are members of a group already."""
+    for task in tasks:
+        member = maybe_signature(task, app=self.app, clone=True)
+        member.apply_async(partial_args, group_id=group_id, add_to_parent=False)
+    sent = result_from_tuple(result, self.app)
+    if add_to_parent:
+        self.add_trail(sent)
+    return sent.as_tuple()
+
+
+def chain(*_args: Any, **_kwargs: Any) -> None:
+    """A chain is its first step: nothing sends this."""
+    raise NotImplementedError("chain is not a real task")
+
+
+def chord(self: Any, header: Any, body: Any, partial_args: Any = (), **_more: Any) -> Any:
+    """Send a chord."""
+    tasks = header["kwargs"]["tasks"] if isinstance(header, dict) else header
+    whole = _composite("chord", {"header": list(tasks), "body": body, "kwargs": {}}, self.app)
+    return whole.apply_async(partial_args).as_tuple()
+
+
+def chord_unlock(
+    self: Any,
+    group_id: str,
+    callback: Any,
+    interval: float | None = None,
+    max_retries: int | None = None,
+    result: Any = (),
+    **_more: Any,
+) -> None:
+    """Send a chord's body when all of its parts have ended, and look again in ``interval`` seconds if they have not."""
+    app = self.app
+    parts = app.GroupResult(group_id, [result_from_tuple(each, app) for each in result])
+    body = maybe_signature(callback, app=app)
+    try:
+        if not parts.ready():
+            raise self.retry(countdown=self.default_retry_delay if interval is None else interval,
+                             max_retries=max_retries)  # fmt: skip
+    except Retry:
+        raise
+    except Exception as error:
+        # Nobody looks again.
+        _fail(app, body, ChordError(f"chord_unlock could not be retried: {error!r}"))
+        raise
+    try:
+        with allow_join_result():
+            values = parts.get(timeout=app.conf["result_chord_join_timeout"])
+    except Exception as error:
+        culprit = next((each.id for each in parts.results if each.failed()), None)
+        reason = repr(error) if culprit is None else f"Dependency {culprit} raised {error!r}"
+        logger.exception("Chord %s fails", printable(group_id))
+        _fail(app, body, ChordError(reason))
+        return
+    try:
+        body.apply_async((values,))
+    except Exception as error:
+        logger.exception("The body of chord %s cannot be sent", printable(group_id))
+        _fail(app, body, ChordError(f"Callback error: {error!r}"))
+
+
+def backend_cleanup() -> None:
+    """Nothing: what is stored in Redis expires by itself."""
+
+
+def _composite(kind: str, parts: dict[str, Any], app: Any) -> Any:
+    form = {"task": f"celery.{kind}", "args": (), "kwargs": parts, "options": {}, "subtask_type": kind}
+    return maybe_signature({**form, "immutable": kind == "chunks"}, app=app)
+
+
+def _fail(app: Any, body: Any, error: ChordError) -> None:
+    """Say to who waits for a body that it will never run."""
+    options = body.options
+    task_id = options.get("task_id")
+    if not task_id:
+        return
+    app.backend.store_result(task_id, error, states.FAILURE)
+    for errback in several(options.get("link_error")):
+        try:
+            maybe_signature(errback, app=app, clone=True).apply_async((task_id,), parent_id=task_id)
+        except TurboError as failure:
+            logger.exception("An error callback of %s could not be sent: %s", printable(task_id), failure)
+
+
+_BOUND: Final[dict[str, Any]] = {
+    "celery.map": xmap,
+    "celery.starmap": xstarmap,
+    "celery.chunks": chunks,
+    "celery.group": group,
+    "celery.chord": chord,
+}
+_PLAIN: Final[dict[str, Any]] = {
+    "celery.accumulate": accumulate,
+    "celery.chain": chain,
+    "celery.backend_cleanup": backend_cleanup,
+}
+
+
+def add_to(app: TaskKeeper) -> None:
+    """Give them to an app that is being finalized. What the program has under such a name stays."""
+    for name, fun in _PLAIN.items():
+        app.task_from_function(fun, name=name)
+    for name, fun in _BOUND.items():
+        app.task_from_function(fun, name=name, bind=True)
+    app.task_from_function(
+        chord_unlock,
+        name="celery.chord_unlock",
+        bind=True,
+        max_retries=None,
+        ignore_result=True,
+        default_retry_delay=app.conf["result_chord_retry_interval"],
+    )

@@ -1,0 +1,79 @@
+"""Making a task of a function: its automatic name, its class, its one instance.
+
+Called by ``Turbo.task`` while the program's modules are imported.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from turbo.app.task import Task
+from turbo.app.tasks.autoretry import add_autoretry
+from turbo.app.tasks.call_options import argument_check
+from turbo.app.tasks.models import Models
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from turbo.app.base import Turbo
+
+
+def task_name(main: str | None, name: str, module: str) -> str:
+    """Return the automatic name of a task: module and function, with ``main`` for the module run as a
+    program.
+    """
+    module = module or "__main__"
+    found = sys.modules.get(module)
+    module = module if found is None else found.__name__
+    if module == "__main__" and main:
+        module = main
+    return f"{module}.{name}"
+
+
+def make_task(
+    app: Turbo, base: type[Task], fun: Callable[..., Any], name: str, bind: bool, options: dict[str, Any]
+) -> Task:
+    """Return a task named ``name`` whose body is ``fun`` and whose attributes are ``options``.
+
+    A class of its own is made for it, so that ``bind`` gives the body the task as its first argument. The task stands
+    for ``fun`` where its name, annotations or signature are asked for. ``pydantic`` and the options that begin with it
+    are for ``app.tasks.models``.
+    """
+    if not (isinstance(base, type) and issubclass(base, Task)):
+        raise TypeError(f"the base of task {name} must be a subclass of turbo.Task, not {base!r}")
+    options = dict(options)
+    models = _models(app, fun, name, options)
+    check = argument_check(fun, bind)
+    body: Any = fun if models is None else models.wrap()
+    attributes = {
+        "name": name,
+        "run": body if bind else staticmethod(body),
+        "abstract": False,
+        "__doc__": fun.__doc__,
+        "__module__": fun.__module__,
+        "__qualname__": getattr(fun, "__qualname__", fun.__name__),
+        "__wrapped__": fun if bind else staticmethod(fun),
+        "__header__": None if check is None else staticmethod(check),
+        "__models__": models,
+        "__bound__": bind,
+        **options,
+    }
+    task: Task = type(fun.__name__, (base,), attributes)()
+    # On the instance: a class keeps these names for itself.
+    task.__dict__.update(
+        __qualname__=attributes["__qualname__"], __annotations__=dict(getattr(fun, "__annotations__", {}))
+    )
+    add_autoretry(task)
+    return task
+
+
+def _models(app: Turbo, fun: Callable[..., Any], name: str, options: dict[str, Any]) -> Models | None:
+    """Take the options about pydantic out of ``options``; None unless they ask for it."""
+    wanted = options.pop("pydantic", False)
+    strict = bool(options.pop("pydantic_strict", False))
+    context = options.pop("pydantic_context", None)
+    dump_kwargs = options.pop("pydantic_dump_kwargs", None)
+    if not wanted:
+        return None
+    return Models(app, fun, name, strict=strict, context=context, dump_kwargs=dump_kwargs)

@@ -1,0 +1,1 @@
+"""Results in Redis: the master writes, clients read, chords are counted."""

@@ -1,0 +1,164 @@
+"""One connection to Redis on the master's loop: bytes out, replies in, and nothing remembered beyond its end.
+
+Stands between ``redis_store``, which owns the writes, and the socket. All state of the connection hangs off
+this object and is thrown away with it. It never repeats anything and never blocks the loop; name resolution
+is the loop's, in its own thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from typing import TYPE_CHECKING, cast
+
+from turbo.backends.redis.wire import handshake
+from turbo.exceptions import OperationalError
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+    from turbo.backends.url import RedisAddress
+
+#: Above this many bytes unsent in the transport, the store keeps the rest to itself.
+_WRITE_HIGH_WATER = 1024 * 1024
+
+_NOTHING = object()
+
+
+class RedisConnection(asyncio.Protocol):
+    """A connection after ``connect`` has logged in, chosen the database and loaded the script."""
+
+    def __init__(self, on_replies: Callable[[list[object]], None], on_writable: Callable[[], None]) -> None:
+        # hiredis belongs to the "redis" extra; clients and rpc users do without it
+        import hiredis
+
+        self._reader = hiredis.Reader(notEnoughData=_NOTHING)
+        self.reply_error: type[Exception] = hiredis.ReplyError
+        self._protocol_error: type[Exception] = hiredis.ProtocolError
+        self._on_replies = on_replies
+        self._on_writable = on_writable
+        self._transport: asyncio.Transport | None = None
+        self._asked: asyncio.Future[list[object]] | None = None
+        self._answers: list[object] = []
+        self._wanted = 0
+        #: False while the transport holds more than it should.
+        self.writable = True
+        #: Why the connection ended; None while it lives.
+        self.lost: str | None = None
+        self.closed = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Bound what the transport may buffer, and let the kernel notice a vanished peer."""
+        # uvloop's transports are no subclasses of asyncio's
+        self._transport = transport = cast("asyncio.Transport", transport)
+        transport.set_write_buffer_limits(high=_WRITE_HIGH_WATER)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def data_received(self, data: bytes) -> None:
+        """Split replies; hand them on together, since a batch of writes is answered by a batch."""
+        replies = []
+        try:
+            self._reader.feed(data)
+            while (reply := self._reader.gets()) is not _NOTHING:
+                replies.append(reply)
+        except self._protocol_error as error:
+            self.abort(f"not the Redis protocol: {error}")
+        if not replies:
+            return
+        if self._asked is None:
+            self._on_replies(replies)
+            return
+        self._answers += replies
+        if len(self._answers) >= self._wanted and not self._asked.done():
+            self._asked.set_result(self._answers)
+
+    def pause_writing(self) -> None:
+        """Stop taking writes: the server reads more slowly than results arrive."""
+        self.writable = False
+
+    def resume_writing(self) -> None:
+        """Take writes again."""
+        self.writable = True
+        self._on_writable()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wake whoever waits for the end."""
+        if self.lost is None:
+            self.lost = "closed by the server" if exc is None else str(exc) or type(exc).__name__
+        if self._asked is not None and not self._asked.done():
+            # "max number of clients reached" and its like come before the end, in place of an answer
+            refusals = [str(reply) for reply in self._answers if isinstance(reply, self.reply_error)]
+            self.lost = refusals[-1] if refusals else self.lost
+            self._asked.set_exception(OperationalError(self.lost))
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    async def _ask(self, commands: list[bytes]) -> list[object]:
+        """Send commands and return their replies; only before the first write."""
+        assert self._transport is not None
+        self._wanted = len(commands)
+        self._asked = asyncio.get_running_loop().create_future()
+        self._transport.write(b"".join(commands))
+        try:
+            return await self._asked
+        finally:
+            self._asked = None
+
+    async def login(self, address: RedisAddress) -> None:
+        """Make the connection ready for writes. Raises ``OperationalError`` with the server's refusal."""
+        commands = handshake(address.username, address.password, address.db, address.client_name)
+        for reply in await self._ask(commands):
+            if isinstance(reply, self.reply_error):
+                raise OperationalError(f"Redis refuses the login or its script: {reply}")
+
+    def write(self, data: bytes) -> None:
+        """Hand bytes to the transport, which never blocks."""
+        if self._transport is not None and self.lost is None:
+            self._transport.write(data)
+
+    def abort(self, reason: str) -> None:
+        """End at once. Unsent bytes are thrown away, so that they can't overtake their repetition."""
+        if self.lost is None:
+            self.lost = reason
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
+
+
+async def connect(
+    address: RedisAddress,
+    tls: ssl.SSLContext | None,
+    on_replies: Callable[[list[object]], None],
+    on_writable: Callable[[], None],
+    timeout: float,
+) -> RedisConnection:
+    """Open a connection and log in within ``timeout`` seconds.
+
+    Raises ``OperationalError``, ``OSError`` or ``TimeoutError``; whatever was opened is closed by then.
+    """
+    connection = RedisConnection(on_replies, on_writable)
+    try:
+        async with asyncio.timeout(timeout):
+            await _open(address, tls, connection)
+            await connection.login(address)
+    except BaseException:
+        connection.abort("login did not finish")
+        raise
+    return connection
+
+
+async def _open(address: RedisAddress, tls: ssl.SSLContext | None, connection: RedisConnection) -> None:
+    loop = asyncio.get_running_loop()
+    if address.path is not None:
+        await loop.create_unix_connection(lambda: connection, address.path)
+    else:
+        await loop.create_connection(lambda: connection, address.host, address.port, ssl=tls)

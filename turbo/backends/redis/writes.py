@@ -1,0 +1,186 @@
+"""The writes that a Redis store holds, from the moment they are accepted until Redis has answered.
+
+Run by the master inside ``redis_store``, which owns the connection, the timers and the log; here are only the
+rules. Pure: nothing here opens, waits or reads a clock. A write lives in exactly one of three places, oldest
+first: ``_refused`` (to be repeated), ``_sent`` (unanswered, in the order of the wire, which is how a reply
+finds its write) and ``_unsent``. ``recover`` puts all three back in order. It never forgets a write, and of
+two documents of one task it never lets the older be the last to be written.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from turbo.backends.compressed import says_success
+from turbo.backends.redis.wire import Fault, classify, lifetime, store_frame, task_key_prefix
+from turbo.backends.store import Done, ResultWrite, StoreOutcome, StoreSettings
+
+#: One write to the transport carries at most this many bytes and one document, so that joining stays cheap.
+_CHUNK: Final = 256 * 1024
+
+_STORED: Final = StoreOutcome.STORED
+_KEPT: Final = StoreOutcome.KEPT
+
+
+class Pending:
+    """One write until its answer."""
+
+    __slots__ = ("done", "frame", "refused_since", "write")
+
+    def __init__(self, write: ResultWrite, frame: bytes, done: Done) -> None:
+        self.write = write
+        self.frame = frame
+        self.done = done
+        #: Monotonic time of the first error reply; 0: none yet.
+        self.refused_since = 0.0
+
+
+@dataclass(slots=True)
+class Answers:
+    """What a batch of replies means: whom to tell, and what the store has to do."""
+
+    settled: list[tuple[Done, StoreOutcome]] = field(default_factory=list)
+    #: Writes given up, with Redis' text.
+    given_up: list[tuple[str, str]] = field(default_factory=list)
+    #: Redis' text, when a write was refused and will be repeated.
+    refusal: str | None = None
+    #: Why the connection has to end.
+    reconnect: str | None = None
+
+
+class WriteQueue:
+    """All unanswered writes of one store. Used by one thread."""
+
+    def __init__(self, settings: StoreSettings) -> None:
+        self._prefix = task_key_prefix(settings.global_keyprefix)
+        failure = settings.expires if settings.failure_expires is None else settings.failure_expires
+        self._lifetimes = lifetime(settings.expires), lifetime(failure)
+        self._give_up_after = settings.give_up_after
+        self._unsent: deque[Pending] = deque()
+        self._sent: deque[Pending] = deque()
+        self._refused: deque[Pending] = deque()
+        self._refused_ids: set[str] = set()
+        #: Bytes of everything held.
+        self.bytes = 0
+        #: Set after an error reply: offer one write only, until Redis accepts one.
+        self.probing = False
+
+    def __len__(self) -> int:
+        return len(self._unsent) + len(self._sent) + len(self._refused)
+
+    @property
+    def unanswered(self) -> int:
+        """Writes on the wire."""
+        return len(self._sent)
+
+    @property
+    def sendable(self) -> bool:
+        """Whether ``take`` would give anything; not while refused writes wait for their turn."""
+        return bool(self._unsent) and not self._refused and not (self.probing and self._sent)
+
+    def add(self, write: ResultWrite, done: Done) -> None:
+        """Accept a write."""
+        frame = self._frame(write, write.guard)
+        self._unsent.append(Pending(write, frame, done))
+        self.bytes += len(frame)
+
+    def _frame(self, write: ResultWrite, guard: bool) -> bytes:
+        key = self._prefix + write.task_id.encode()
+        return store_frame(key, write.payload, self._lifetimes[write.failed], guard)
+
+    def take(self) -> bytes:
+        """Move the next writes to the wire and return their bytes; empty when there is nothing to send."""
+        if not self.sendable:
+            return b""
+        unsent, sent = self._unsent, self._sent
+        frames: list[bytes] = []
+        size = 0
+        while unsent and size < _CHUNK:
+            pending = unsent.popleft()
+            sent.append(pending)
+            frames.append(pending.frame)
+            size += len(pending.frame)
+            if self.probing:
+                break
+        return frames[0] if len(frames) == 1 else b"".join(frames)
+
+    def answer(self, replies: list[object], now: float) -> Answers:
+        """Match replies to writes by order. ``now`` is monotonic, in seconds."""
+        answers = Answers()
+        for reply in replies:
+            if not self._sent:
+                answers.reconnect = "a reply that belongs to no write"
+                break
+            pending = self._sent.popleft()
+            if reply == 1 or reply == 0:
+                self.bytes -= len(pending.frame)
+                answers.settled.append((pending.done, _STORED if reply else _KEPT))
+                self.probing = False
+                if self._refused_ids:
+                    self._supersede(pending.write.task_id, answers)
+            elif isinstance(reply, bytes):
+                self._judge_compressed(pending, reply, answers)
+            else:
+                self._refuse(pending, str(reply), now, answers)
+        return answers
+
+    def _settle(self, pending: Pending, outcome: StoreOutcome, answers: Answers) -> None:
+        self.bytes -= len(pending.frame)
+        answers.settled.append((pending.done, outcome))
+
+    def _supersede(self, task_id: str, answers: Answers) -> None:
+        """A newer document of the task got through: a refused older one must not follow it."""
+        if task_id not in self._refused_ids:
+            return
+        self._refused_ids.discard(task_id)
+        for pending in [each for each in self._refused if each.write.task_id == task_id]:
+            self._refused.remove(pending)
+            self._settle(pending, StoreOutcome.KEPT, answers)
+
+    def _judge_compressed(self, pending: Pending, there: bytes, answers: Answers) -> None:
+        """The script could not read the document that is there: read it here, and write or leave it."""
+        if says_success(there):
+            self._settle(pending, StoreOutcome.KEPT, answers)
+            return
+        frame = self._frame(pending.write, guard=False)
+        self.bytes += len(frame) - len(pending.frame)
+        pending.frame = frame
+        self._unsent.appendleft(pending)
+
+    def _refuse(self, pending: Pending, message: str, now: float, answers: Answers) -> None:
+        fault = classify(message)
+        pending.refused_since = pending.refused_since or now
+        if fault is Fault.PERMANENT or now - pending.refused_since >= self._give_up_after:
+            answers.given_up.append((pending.write.task_id, message))
+            outcome = StoreOutcome.REFUSED if fault is Fault.PERMANENT else StoreOutcome.FAILED
+            self._settle(pending, outcome, answers)
+            return
+        self._refused.append(pending)
+        self._refused_ids.add(pending.write.task_id)
+        self.probing = True
+        answers.refusal = message
+        if fault is Fault.RECONNECT:
+            answers.reconnect = message
+
+    @property
+    def refused_and_quiet(self) -> bool:
+        """Whether refused writes wait and nothing is on the wire: the moment to repeat them, later."""
+        return bool(self._refused) and not self._sent
+
+    def recover(self) -> None:
+        """Gather every unanswered write at the front, oldest first."""
+        self._unsent.extendleft(reversed(self._sent))
+        self._unsent.extendleft(reversed(self._refused))
+        self._sent.clear()
+        self._refused.clear()
+        self._refused_ids.clear()
+
+    def clear(self) -> list[Pending]:
+        """Hand over whatever is left, oldest first, and hold nothing more."""
+        self.recover()
+        left = list(self._unsent)
+        self._unsent.clear()
+        self.bytes = 0
+        return left

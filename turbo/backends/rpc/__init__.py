@@ -1,0 +1,1 @@
+"""Results by message: the master publishes, clients consume."""

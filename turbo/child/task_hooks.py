@@ -1,0 +1,144 @@
+"""Who hears of a run besides the master: the task's own handlers and the receivers of signals, in Celery's order.
+
+Runs in a child, called by ``child.executor`` before the body and by ``child.endings`` when its outcome is stored; the
+run's request is current meanwhile. Nothing that a handler or receiver raises changes what was decided: it is logged.
+Tasks without handlers, while no signal has receivers, never come here.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from turbo import signals
+from turbo.app.tasks.einfo import ExceptionInfo, UnpicklableError
+
+if TYPE_CHECKING:
+    from turbo.child.endings import Run
+    from turbo.exceptions import Retry
+
+logger = logging.getLogger("celery.app.trace")
+
+# The lists themselves, which stay the same: a look at one costs less than a call.
+prerun_receivers = signals.task_prerun.receivers
+postrun_receivers = signals.task_postrun.receivers
+success_receivers = signals.task_success.receivers
+failure_receivers = signals.task_failure.receivers
+retry_receivers = signals.task_retry.receivers
+internal_error_receivers = signals.task_internal_error.receivers
+
+
+def prerun(run: Run) -> None:
+    """The body is about to be called."""
+    task, message = run.plan.task, run.message
+    signals.task_prerun.send(
+        sender=task, task_id=message.id, task=task, args=message.args, kwargs=message.kwargs
+    )  # fmt: skip
+
+
+def postrun(run: Run, value: object, state: str | None) -> None:
+    """Everything has been done; ``value`` is what the body returned or raised."""
+    if not postrun_receivers:
+        return
+    task, message = run.plan.task, run.message
+    signals.task_postrun.send(
+        sender=task,
+        task_id=message.id,
+        task=task,
+        args=message.args,
+        kwargs=message.kwargs,
+        retval=value,
+        state=state,
+    )
+
+
+def success(run: Run, result: object, runtime: float) -> None:
+    """SUCCESS is stored. ``runtime`` in seconds."""
+    plan, message = run.plan, run.message
+    if plan.on_success is not None:
+        _call(plan.on_success, result, message.id, message.args, message.kwargs)
+    if success_receivers:
+        signals.task_success.send(sender=plan.task, result=result, runtime=runtime)
+
+
+def failure(run: Run, error: BaseException, einfo: ExceptionInfo) -> None:
+    """FAILURE is stored."""
+    plan, message = run.plan, run.message
+    if plan.on_failure is not None:
+        _call(plan.on_failure, error, message.id, message.args, message.kwargs, einfo)
+    failed(run, error, einfo)
+
+
+def failed(run: Run, error: BaseException, einfo: ExceptionInfo) -> None:
+    """The same, for the receivers alone."""
+    if failure_receivers:
+        message = run.message
+        signals.task_failure.send(
+            sender=run.plan.task,
+            task_id=message.id,
+            exception=error,
+            args=message.args,
+            kwargs=message.kwargs,
+            traceback=error.__traceback__,
+            einfo=einfo,
+        )
+
+
+def after_return(run: Run, state: str, value: object) -> None:
+    """SUCCESS or FAILURE is stored and the handlers of either are done. Celery passes no einfo here."""
+    handler, message = run.plan.after_return, run.message
+    if handler is not None:
+        _call(handler, state, value, message.id, message.args, message.kwargs, None)
+
+
+def retry(run: Run, reason: Retry, einfo: ExceptionInfo) -> None:
+    """RETRY is stored and the next attempt handed over."""
+    plan, message = run.plan, run.message
+    if plan.on_retry is not None:
+        _call(plan.on_retry, reason.exc, message.id, message.args, message.kwargs, einfo)
+    if retry_receivers:
+        signals.task_retry.send(sender=plan.task, request=run.request, reason=reason, einfo=einfo)
+
+
+def internal_error(run: Run, error: BaseException, einfo: ExceptionInfo) -> None:
+    """The body returned, and what comes after it raised."""
+    task, message = run.plan.task, run.message
+    warnings.warn(RuntimeWarning(f"Exception raised outside body: {error!r}:\n{einfo}"), stacklevel=2)
+    if internal_error_receivers:
+        signals.task_internal_error.send(
+            sender=task,
+            task_id=message.id,
+            args=message.args,
+            kwargs=message.kwargs,
+            request=run.request,
+            exception=error,
+            traceback=error.__traceback__,
+            einfo=einfo,
+        )
+
+
+def told_success(text: str, runtime: float) -> bytes:
+    """What a task's own request in the master is told of a result: its text and the seconds it took."""
+    return pickle.dumps((False, text, runtime))
+
+
+def told_failure(einfo: ExceptionInfo) -> bytes:
+    """What a task's own request in the master is told of an exception."""
+    try:
+        told = pickle.dumps((True, einfo, 0.0))
+        # A class can also fail when it is made again.
+        pickle.loads(told)
+    except Exception as problem:  # noqa: BLE001 - an exception's own methods may raise anything
+        logger.debug("%r does not pickle: %r", einfo, problem)
+        stand_in = ExceptionInfo(UnpicklableError(repr(einfo.exception)), einfo.traceback, internal=einfo.internal)
+        told = pickle.dumps((True, stand_in, 0.0))
+    return told
+
+
+def _call(handler: Any, *args: Any) -> None:
+    try:
+        handler(*args)
+    except Exception:
+        logger.exception("Handler %s raised", getattr(handler, "__qualname__", handler))

@@ -1,0 +1,1 @@
+"""The children: started, watched, limited, recycled; what their death does."""

@@ -1,0 +1,113 @@
+"""One child as the master sees it: its process, its link, and what it holds.
+
+Runs in the master. ``master.children.pool`` makes and ends these; ``master.delivery.dispatcher`` gives them work;
+``master.outcome.outcomes`` takes work off them. Nothing here does I/O beyond the link.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from turbo.policy import child_lifecycle
+from turbo.policy.child_lifecycle import ChildState
+from turbo.policy.time_limits import RunningClock
+
+if TYPE_CHECKING:
+    from turbo.master.delivery.ledger import Delivery
+    from turbo.ring.link import MasterLink
+
+
+class ChildProcess:
+    """One incarnation of one slot. Every field is written by the master alone."""
+
+    __slots__ = (
+        "assigned",
+        "done",
+        "epoch",
+        "exit_status",
+        "free_listed",
+        "index",
+        "kill_reason",
+        "leaving_clock",
+        "limited",
+        "link",
+        "moved_ns",
+        "parked",
+        "partial_listed",
+        "peak_rss_kib",
+        "pid",
+        "pidfd",
+        "probe",
+        "replaced",
+        "rss_kib",
+        "silent",
+        "spawned_at",
+        "state",
+        "stopping",
+        "stopping_since",
+        "verdict",
+    )
+
+    def __init__(self, index: int, epoch: int, link: MasterLink, now: float) -> None:
+        self.index = index
+        self.epoch = epoch
+        self.link = link
+        self.state = ChildState.STARTING
+        self.pid = 0
+        self.pidfd = -1
+        self.spawned_at = now
+        #: seq -> delivery, in the order given; the first is the running one or the next to run.
+        self.assigned: dict[int, Delivery] = {}
+        #: seq -> delivery of the tasks that run as coroutines, any number at once; each began and none has ended.
+        self.parked: dict[int, Delivery] = {}
+        #: The task whose hard limit the child was killed for, where it runs others beside it; 0 for none.
+        self.limited = 0
+        #: Tasks ended by this incarnation.
+        self.done = 0
+        self.rss_kib = 0
+        self.peak_rss_kib = 0
+        #: ``time.monotonic_ns`` of the last sign of progress: a started or done record.
+        self.moved_ns = 0
+        #: Memberships in the dispatcher's two lists.
+        self.free_listed = False
+        self.partial_listed = False
+        #: A STOP record was staged, and when (``time.monotonic_ns``); the clock leaves out what the worker stood still.
+        self.stopping = False
+        self.stopping_since = 0
+        self.leaving_clock = RunningClock()
+        #: It held work at the last look of ``master.children.stalled_children`` and has reported nothing since.
+        self.silent = False
+        #: The number of the record by which a child that claims nothing shall show that it lives; 0 for none.
+        self.probe = 0
+        #: A replacement for this retiring child was asked for.
+        self.replaced = False
+        self.exit_status: int | None = None
+        #: Why the master killed it: shapes the outcome of the task it ran. Empty when it died by itself.
+        self.kill_reason = ""
+        #: Details of that reason: the limit in seconds, or the memory figures.
+        self.verdict: object = None
+
+    def move(self, new: ChildState) -> None:
+        """Go to ``new`` along ``policy.child_lifecycle``."""
+        self.state = child_lifecycle.check(self.state, new)
+
+    @property
+    def serving(self) -> bool:
+        """May be given work."""
+        return self.state is ChildState.SERVING
+
+    @property
+    def is_leaving(self) -> bool:
+        """Has nothing left to run and is about to end in order."""
+        return self.state is ChildState.RETIRING and not self.assigned and not self.parked
+
+    def holding(self, seq: int) -> Delivery | None:
+        """The delivery of a record that this child has not ended, or None."""
+        return self.assigned.get(seq) or self.parked.get(seq)
+
+    @property
+    def head(self) -> tuple[int, Delivery] | None:
+        """The oldest record it has: the one it runs, if it runs any."""
+        for item in self.assigned.items():
+            return item
+        return None

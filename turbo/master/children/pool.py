@@ -1,0 +1,301 @@
+"""N children: spawn, replace, retire, kill, and notice their end.
+
+Runs in the master. It asks the spawner for processes and hears of them through its socket; it watches each child
+through its pidfd. ``policy.child_lifecycle`` is the table of a child's states. What a dead child held is decided by
+``master.children.dead_child``; memory and task counts by ``master.children.recycling``.
+
+A slot is one of the N places; an incarnation is one child in it, with links of its own that are never reused.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from turbo.master.children.boot import Boot
+from turbo.master.children.child_process import ChildProcess
+from turbo.master.children.stalled_children import begin_farewell, ignores_farewell
+from turbo.policy.child_lifecycle import ChildState
+from turbo.ring import frames
+from turbo.ring.link import BodyFiles, MasterLink, RingUnavailable
+from turbo.spawner.handle import SpawnerGone
+from turbo.spawner.messages import Exited, Spawned, SpawnFailed
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from turbo.master.children.dead_child import DeadChild
+    from turbo.master.delivery.dispatcher import Dispatcher
+    from turbo.master.outcome.outcomes import Outcomes
+    from turbo.spawner.handle import Spawner
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that the master waits for the spawner's exit report after a pidfd fired; only the log needs it.
+_STATUS_WAIT = 1.0
+_KILL = signal.SIGKILL
+
+
+class Pool:
+    """The children of this worker."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        spawner: Spawner,
+        dispatcher: Dispatcher,
+        outcomes: Outcomes,
+        *,
+        concurrency: int,
+        proc_alive_timeout: float,
+    ) -> None:
+        self._loop = loop
+        self._spawner = spawner
+        self._dispatcher = dispatcher
+        self._outcomes = outcomes
+        dispatcher.rings.on_corrupt = self.child_corrupt
+        self._concurrency = concurrency
+        self._boot = Boot(loop, self, alive_timeout=proc_alive_timeout)
+        self._epochs = 0
+        self._body_files = BodyFiles()
+        #: By epoch: every incarnation whose pidfd has not fired.
+        self.children: dict[int, ChildProcess] = {}
+        self._awaiting_status: dict[int, tuple[ChildProcess, asyncio.TimerHandle]] = {}
+        self._closing = False
+        self._lost: DeadChild | None = None
+        #: Told when a child has begun to serve, has ended, or when the pool cannot start.
+        self.on_serving: Callable[[ChildProcess], None] | None = None
+        self.on_gone: Callable[[ChildProcess], None] | None = None
+        self.on_fatal: Callable[[BaseException], None] | None = None
+        self.on_spawner_gone: Callable[[], None] | None = None
+        self.deaths = 0
+
+    def mourn(self, lost: DeadChild) -> None:
+        """Name who decides about a dead child's work."""
+        self._lost = lost
+
+    def start(self) -> None:
+        """Ask for all children and begin to listen to the spawner."""
+        self._loop.add_reader(self._spawner.fileno(), self._from_spawner)
+        for index in range(1, self._concurrency + 1):
+            self.spawn(index)
+
+    # -- spawning ----------------------------------------------------------------------------------------
+
+    def spawn(self, index: int) -> ChildProcess | None:
+        """Ask the spawner for a child in slot ``index``."""
+        if self._closing:
+            return None
+        self._epochs += 1
+        try:
+            link = MasterLink(self._epochs, files=self._body_files)
+        except (OSError, RingUnavailable) as error:
+            logger.error("No memory or descriptors for a child's rings (%s); trying again", error)
+            self._boot.failed(index)
+            return None
+        child = ChildProcess(index, self._epochs, link, self._loop.time())
+        try:
+            self._spawner.spawn(child.epoch, index, link.child_fds())
+        except (BlockingIOError, SpawnerGone):
+            link.close()
+            if not self._spawner.gone:
+                self._boot.failed(index)
+            return None
+        self.children[child.epoch] = child
+        link.close_child_fds()
+        return child
+
+    def spawn_again(self, index: int) -> None:
+        """Try again after a failure, unless the slot has found a child meanwhile or still has its old one."""
+        if not any(c.index == index and c.state <= ChildState.SERVING for c in self.children.values()):
+            self.spawn(index)
+
+    def cannot_start(self, error: BaseException) -> None:
+        """No child comes up: the worker has to give up."""
+        if self.on_fatal is not None:
+            self.on_fatal(error)
+
+    def _from_spawner(self) -> None:
+        for event in self._spawner.receive():
+            if isinstance(event, Spawned):
+                self._spawned(event)
+            elif isinstance(event, Exited):
+                self._exited(event)
+            else:
+                self._not_spawned(event)
+        if self._spawner.gone:
+            self._loop.remove_reader(self._spawner.fileno())
+            self._closing = True
+            if self.on_spawner_gone is not None:
+                self.on_spawner_gone()
+
+    def _not_spawned(self, event: SpawnFailed) -> None:
+        logger.error("Cannot fork a child: %s", os.strerror(event.errno))
+        child = self.children.pop(event.epoch, None)
+        if child is None:
+            return
+        child.move(ChildState.GONE)
+        child.link.close()
+        if self.on_gone is not None:
+            self.on_gone(child)
+        self._boot.failed(child.index)
+
+    def _spawned(self, event: Spawned) -> None:
+        child = self.children[event.epoch]
+        child.pid, child.pidfd = event.pid, event.pidfd
+        self._loop.add_reader(event.pidfd, self._ended, child)
+        if child.state is ChildState.KILLED:
+            _signal(child, signal.SIGKILL)  # its end was decided before it had a process to end
+        else:
+            self._boot.watch(child)
+
+    def serving_now(self, child: ChildProcess) -> None:
+        """A child said hello: read its outcomes and give it work."""
+        child.move(ChildState.SERVING)
+        self._outcomes.watch(self._loop, child)
+        if self._closing:
+            self.retire(child)
+            return
+        self._dispatcher.add_child(child)
+        if self.on_serving is not None:
+            self.on_serving(child)
+
+    # -- ending ------------------------------------------------------------------------------------------
+
+    def retire(self, child: ChildProcess) -> None:
+        """No more work for this child: it leaves after what it runs. What it had not started goes to others."""
+        if child.state not in (ChildState.STARTING, ChildState.SERVING):
+            return
+        starting = child.state is ChildState.STARTING
+        child.move(ChildState.RETIRING)
+        if starting:
+            self.kill(child, "retired", None)
+            return
+        self._dispatcher.remove_child(child)
+        self._dispatcher.resubmit(self._dispatcher.reclaim(child))
+        self.dismiss(child)
+        self._dispatcher.pump()
+
+    def dismiss(self, child: ChildProcess) -> None:
+        """Send a retiring child its STOP record, once, and kill it if it has nothing and does not take that."""
+        if child.state is not ChildState.RETIRING:
+            return
+        if child.stopping:
+            if ignores_farewell(child, self._dispatcher.rings, time.monotonic_ns()):
+                self.kill(child, "did not leave", None)
+        elif self._dispatcher.rings.stage(child, frames.MAKE_ROOM if child.replaced else frames.STOP) is not None:
+            begin_farewell(child, time.monotonic_ns())
+            child.link.commit()
+
+    def interrupt(self, child: ChildProcess, seq: int) -> None:
+        """Raise the soft limit in ``seq`` and in nothing else."""
+        child.link.page.set_soft(seq)
+        _signal(child, signal.SIGUSR1)
+
+    def kill_running(self, child: ChildProcess, seq: int, reason: str, detail: object, number: int = _KILL) -> bool:
+        """Kill the child if and only if it still runs ``seq``: see the argument in ``master.children.time_limits``."""
+        self._dispatcher.remove_child(child)
+        self._dispatcher.resubmit(self._dispatcher.reclaim(child))
+        running = child.link.page.running()
+        if seq not in child.parked and (running is None or running.seq != seq):
+            if child.serving:
+                self._dispatcher.add_child(child)
+            self.dismiss(child)
+            return False
+        self.kill(child, reason, detail, number)
+        self._dispatcher.pump()
+        return True
+
+    def kill(self, child: ChildProcess, reason: str, detail: object, number: int = _KILL) -> None:
+        """Signal the child's end, once more if it was; the spawner ends its process group when it reaps."""
+        if child.state < ChildState.KILLED:
+            child.move(ChildState.KILLED)
+            child.kill_reason, child.verdict = reason, detail
+            self._dispatcher.remove_child(child)
+        _signal(child, number)
+
+    def child_corrupt(self, child: ChildProcess, reason: str) -> None:
+        """Its ring cannot be believed: kill it and start afresh."""
+        self.kill(child, "corrupt", reason)
+
+    def _ended(self, child: ChildProcess) -> None:
+        """The pidfd fired. Wait briefly for the exit status, which only the log and the error text need."""
+        self._loop.remove_reader(child.pidfd)
+        os.close(child.pidfd)
+        child.pidfd = -1
+        if child.exit_status is not None:
+            self._bury(child)
+            return
+        timer = self._loop.call_later(_STATUS_WAIT, self._bury, child)
+        self._awaiting_status[child.epoch] = (child, timer)
+
+    def _exited(self, event: Exited) -> None:
+        child = self.children.get(event.epoch)
+        if child is None:
+            return
+        child.exit_status = event.status
+        waiting = self._awaiting_status.pop(event.epoch, None)
+        if waiting is not None:
+            waiting[1].cancel()
+            self._bury(child)
+
+    def _bury(self, child: ChildProcess) -> None:
+        self._awaiting_status.pop(child.epoch, None)
+        del self.children[child.epoch]
+        was = child.state
+        child.move(ChildState.GONE)
+        self._dispatcher.remove_child(child)
+        if was is not ChildState.STARTING:
+            self._outcomes.unwatch(self._loop, child)
+        self.deaths += was is not ChildState.RETIRING
+        try:
+            if self._lost is not None:
+                self._lost.settle(child, orderly=was is ChildState.RETIRING)
+        finally:
+            # Whatever comes of its estate, its memory is given back and its slot is filled.
+            child.link.close()
+            self._fill(child, was)
+
+    def _fill(self, child: ChildProcess, was: ChildState) -> None:
+        """A child has gone: tell, and put another in its place."""
+        if self.on_gone is not None:
+            self.on_gone(child)
+        if not self._closing and not child.replaced:
+            if was is ChildState.STARTING or child.kill_reason == "boot":
+                self._boot.failed(child.index)
+            else:
+                self.spawn(child.index)
+        self._dispatcher.balance()
+
+    # -- shutdown ----------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Replace nobody any more and let every child leave after what it runs."""
+        self._closing = True
+        for child in list(self.children.values()):
+            self.retire(child)
+
+    def kill_all(self, reason: str, *, but: Callable[[ChildProcess], bool] = lambda _child: False) -> None:
+        """End every child now, except those of which ``but`` is true."""
+        self._closing = True
+        for child in list(self.children.values()):
+            if not but(child):
+                self.kill(child, reason, None)
+
+    @property
+    def serving(self) -> list[ChildProcess]:
+        """Children that may be given work, by slot."""
+        return sorted((c for c in self.children.values() if c.serving), key=lambda c: c.index)
+
+
+def _signal(child: ChildProcess, number: int) -> None:
+    if child.pidfd < 0:
+        return
+    try:
+        signal.pidfd_send_signal(child.pidfd, number)
+    except ProcessLookupError:
+        return  # it has ended; its pidfd is about to say so

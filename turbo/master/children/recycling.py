@@ -1,0 +1,158 @@
+"""Replaces children that are spent: by number of tasks, by memory, by a hard memory limit in the middle of a task.
+
+Runs in the master. It samples each child's resident memory twice a second with psutil, from outside, so that a
+task cannot hide it; ``policy.recycling`` judges. A child to be replaced keeps serving until its replacement is
+ready, and at most a quarter of the children are replaced at one time. The hard limit kills at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+import psutil
+
+from turbo.policy import recycling
+from turbo.policy.child_lifecycle import ChildState
+from turbo.policy.recycling import Verdict
+
+if TYPE_CHECKING:
+    from turbo.master.children.child_process import ChildProcess
+    from turbo.master.children.pool import Pool
+
+logger = logging.getLogger(__name__)
+
+_INTERVAL = 0.5
+
+
+class Recycling:
+    """Samples, judges, and has the pool act."""
+
+    def __init__(
+        self, pool: Pool, *, concurrency: int, max_tasks: int | None, limit_kib: int | None, hard_kib: int | None
+    ) -> None:
+        self._pool = pool
+        self._at_once = recycling.at_once(concurrency)
+        self._max_tasks = max_tasks
+        self._limit = limit_kib
+        self._hard = hard_kib
+        self._waiting: list[ChildProcess] = []
+        #: Epoch of a replacement -> the child that leaves when it is ready.
+        self._replacing: dict[int, ChildProcess] = {}
+        self._warned: set[int] = set()
+        self.replaced = 0
+
+    async def run(self) -> None:
+        """Sample memory until cancelled."""
+        while True:
+            await asyncio.sleep(_INTERVAL)
+            self.sample()
+
+    def sample(self) -> None:
+        """Read every child's resident memory once and act on it."""
+        for child in list(self._pool.children.values()):
+            if child.pid == 0 or child.state in (ChildState.KILLED, ChildState.GONE):
+                continue
+            self._pool.dismiss(child)
+            try:
+                rss = psutil.Process(child.pid).memory_info().rss // 1024
+            except psutil.Error:
+                continue  # it is ending; its pidfd says so
+            except OSError as error:
+                # No descriptor is free to look with: the next sample may find one.
+                logger.warning("Cannot read the memory of child %d: %s", child.index, error)
+                return
+            child.rss_kib = rss
+            child.peak_rss_kib = max(child.peak_rss_kib, rss)
+            self._hooks(child)
+        if self._max_tasks is not None:
+            # One whose replacement could not be made reports nothing more: it is asked for again here.
+            for child in self._pool.serving:
+                if child.done >= self._max_tasks:
+                    self._retire(child)
+
+    def child_reported(self, child: ChildProcess, done: int) -> None:
+        """``done`` more tasks of this child ended: it may be spent by number."""
+        if self._max_tasks is not None and child.done >= self._max_tasks:
+            logger.info("Child %d (pid %d) has run %d tasks and is replaced", child.index, child.pid, child.done)
+            self._retire(child)
+
+    def child_corrupt(self, child: ChildProcess, reason: str) -> None:
+        """Pass on to the pool."""
+        self._pool.child_corrupt(child, reason)
+
+    def child_serving(self, child: ChildProcess) -> None:
+        """A child said hello: the one that it replaces may leave."""
+        leaving = self._replacing.pop(child.epoch, None)
+        if leaving is not None:
+            self._pool.retire(leaving)
+        self._advance()
+
+    def child_gone(self, child: ChildProcess) -> None:
+        """A child ended; if it was a replacement, the next sample asks for another. Let the next in turn go."""
+        self._warned.discard(child.epoch)
+        leaving = self._replacing.pop(child.epoch, None)
+        if leaving is not None:
+            leaving.replaced = False
+        for epoch, old in list(self._replacing.items()):
+            if old is child:
+                del self._replacing[epoch]
+        if child in self._waiting:
+            # Its replacement was not asked for yet: the pool has to fill the slot as after any other death.
+            self._waiting.remove(child)
+            child.replaced = False
+        self._advance()
+
+    # -- inside ------------------------------------------------------------------------------------------
+
+    def _hooks(self, child: ChildProcess) -> None:
+        verdict = recycling.judge_memory(child.rss_kib, limit=self._limit, hard_limit=self._hard)
+        if verdict is Verdict.KILL:
+            self._kill(child)
+        elif verdict is Verdict.RETIRE and child.serving and not child.replaced:
+            if child.done == 0 and child.head is None:
+                if child.epoch not in self._warned:
+                    self._warned.add(child.epoch)
+                    logger.warning(
+                        "Child %d starts at %d KiB, above max_memory_per_child (%d KiB): it would be replaced "
+                        "after every task", child.index, child.rss_kib, self._limit or 0,
+                    )  # fmt: skip
+                return
+            logger.info(
+                "Child %d (pid %d) uses %d KiB, more than %d, and is replaced",
+                child.index,
+                child.pid,
+                child.rss_kib,
+                self._limit or 0,
+            )
+            self._retire(child)
+
+    def _kill(self, child: ChildProcess) -> None:
+        text = f"child used {child.rss_kib} KiB, more than the hard limit of {self._hard} KiB"
+        head = child.head
+        if head is None:
+            self._retire(child)
+        elif not self._pool.kill_running(child, head[0], "memory", text):
+            self._retire(child)
+
+    def _retire(self, child: ChildProcess) -> None:
+        if child.replaced or not child.serving:
+            return
+        child.replaced = True
+        self._waiting.append(child)
+        self._advance()
+
+    def _advance(self) -> None:
+        """Begin as many replacements as may run at once."""
+        while self._waiting and len(self._replacing) < self._at_once:
+            child = self._waiting.pop(0)
+            if not child.serving:
+                child.replaced = False
+                continue
+            fresh = self._pool.spawn(child.index)
+            if fresh is None:
+                child.replaced = False
+                return
+            self.replaced += 1
+            self._replacing[fresh.epoch] = child

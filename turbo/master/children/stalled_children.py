@@ -1,0 +1,146 @@
+"""Children that claim nothing: stopped, frozen, or kept from the processor.
+
+Runs in the master, beside the dispatcher. A child that has been asked for half a second to take a record and has not
+is given no more work; what it left unclaimed goes to others. It gets one PROBE record instead, and when it has
+claimed that, it is alive and is given work again. Nothing runs twice: a record counts as moved only when its token
+was taken back, and whatever the child has claimed stays its own.
+
+The look costs one failed read a child that runs something long, and there are none while no child holds anything.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from turbo.ring import frames
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterable
+
+    from turbo.master.children.child_process import ChildProcess
+    from turbo.master.children.ring_access import RingAccess
+    from turbo.master.delivery.ledger import Delivery
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between looks; a record waits at most two of them in a child that does not claim.
+_LOOK = 0.4
+#: Nanoseconds that a leaving child which runs nothing may take to claim its STOP record.
+_FAREWELL_NS = 2_000_000_000
+#: Nanoseconds between questions whether it does, at most, while this process runs.
+_ASKED_NS = 500_000_000
+
+
+class Rings(Protocol):
+    """The dispatcher, as far as this module needs it."""
+
+    def reclaim(self, child: ChildProcess) -> list[Delivery]:
+        """Take every unclaimed record back."""
+
+    def resubmit(self, deliveries: Iterable[Delivery]) -> None:
+        """Put them at the front of the ready queue."""
+
+    def set_aside(self, child: ChildProcess) -> None:
+        """Give this child nothing while it has a probe."""
+
+    def take_up(self, child: ChildProcess) -> None:
+        """Give it work again."""
+
+    def pump(self) -> None:
+        """Hand out."""
+
+
+class StalledChildren:
+    """Looks after children that do not claim."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, rings: Rings, access: RingAccess, children: list[ChildProcess]
+    ) -> None:
+        """``children`` is the dispatcher's own list."""
+        self._loop = loop
+        self._rings = rings
+        self._access = access
+        self._children = children
+        #: Whether a look is due; the dispatcher asks for one when it hands out the first record after a rest.
+        self.looking = False
+
+    def look_soon(self) -> None:
+        """Begin to look until no child holds anything."""
+        self.looking = True
+        self._loop.call_later(_LOOK, self._look)
+
+    def _look(self) -> None:
+        self.looking = False
+        moved = False
+        for child in list(self._children):
+            if child.probe:
+                moved |= self._answered(child)
+            elif not child.assigned:
+                child.silent = False
+            elif child.silent:
+                moved |= self._rescue(child)
+            else:
+                # Every outcome clears this; what it holds at the next look it has then held for a whole one.
+                child.silent = True
+        if moved:
+            self._rings.pump()
+        if not self.looking and any(child.assigned or child.probe for child in self._children):
+            self.look_soon()
+
+    def _rescue(self, child: ChildProcess) -> bool:
+        """Move what a silent child has not claimed; set it aside if that is all it had."""
+        taken = self._rings.reclaim(child)
+        if not taken:
+            return False
+        if not child.assigned and self._probe(child):
+            self._rings.set_aside(child)
+            logger.warning(
+                "Child %d (pid %d) claims nothing; its %d tasks go to others", child.index, child.pid, len(taken)
+            )
+        self._rings.resubmit(taken)
+        return True
+
+    def _answered(self, child: ChildProcess) -> bool:
+        """Whether a child that was set aside has claimed its probe: then it is given work again."""
+        if self._access.take_back(child) is not None:
+            self._probe(child)
+            return False
+        if not child.serving:
+            return False
+        child.link.release(child.probe)
+        child.probe = 0
+        child.silent = False
+        logger.info("Child %d (pid %d) claims again", child.index, child.pid)
+        self._rings.take_up(child)
+        return True
+
+    def _probe(self, child: ChildProcess) -> bool:
+        child.probe = self._access.stage(child, frames.PROBE) or 0
+        child.link.commit()
+        return child.probe != 0
+
+
+def begin_farewell(child: ChildProcess, now: int) -> None:
+    """Note that a leaving child was sent its STOP record; ``now`` is ``time.monotonic_ns``."""
+    child.stopping, child.stopping_since = True, now
+    child.leaving_clock.ask(now, _ASKED_NS)
+
+
+def ignores_farewell(child: ChildProcess, rings: RingAccess, now: int) -> bool:
+    """Whether a leaving child runs nothing and has not claimed its STOP record for long. Takes that back if so.
+
+    Asked again and again, ``now`` being ``time.monotonic_ns``: only time in which this process ran counts.
+    """
+    clock = child.leaving_clock
+    clock.look(now)
+    clock.ask(now, _ASKED_NS)
+    return (
+        child.stopping
+        and not child.assigned
+        and not child.parked
+        and now - clock.stopped - child.stopping_since > _FAREWELL_NS
+        and not child.link.page.running_seq()
+        and rings.take_back(child) is not None
+    )

@@ -1,0 +1,275 @@
+"""What becomes of a delivery on receipt: to the dispatcher, on the ETA shelf, or answered at once.
+
+Runs in the master. Before it: ``amqp.consume.link`` with batches of raw deliveries. After it:
+``master.delivery.dispatcher`` for nearly all, ``master.delivery.eta`` for those that are not due,
+``master.outcome.settlement`` for those that have expired. ``protocol.peek`` looks at each header; only one in which
+something is set is decoded. The child decodes them all and has the last word.
+
+A lost connection voids its tags: what no child has claimed is dropped here, since the broker delivers it again;
+what runs goes on. A redelivered copy of a task that still runs here is held until that run ends
+(``master.delivery.redelivery_guard``), so that a blip does not make one task run twice at the same time.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from turbo import failpoint
+from turbo.master.delivery.ledger import Delivery
+from turbo.master.delivery.received_hook import ReceivedHook
+from turbo.master.delivery.recognition import is_redelivered, recognise, restore
+from turbo.policy.admission import Admission, admit
+from turbo.policy.delivery_lifecycle import State
+from turbo.policy.revoked import Revoked
+from turbo.policy.settling import Ending
+from turbo.protocol.deliver import parse_deliver
+from turbo.protocol.own_headers import LEASE, ROUTE
+from turbo.protocol.peek import AGAIN, ETA, EXPIRES, UNKNOWN, peek
+
+if TYPE_CHECKING:
+    from turbo.amqp.frame_splitter import RawDelivery
+    from turbo.master.delivery.dispatcher import Dispatcher
+    from turbo.master.delivery.eta import EtaShelf
+    from turbo.master.delivery.leases import Leases
+    from turbo.master.delivery.ledger import Ledger
+    from turbo.master.delivery.parking import Parking
+    from turbo.master.delivery.redelivery_guard import RedeliveryGuard
+    from turbo.master.delivery.returning import Returns
+    from turbo.master.delivery.revoking import Revoking
+    from turbo.master.outcome.failure_documents import FailureDocuments
+    from turbo.master.outcome.hooks import OutcomeHooks
+    from turbo.master.outcome.outcomes import Outcomes
+    from turbo.master.outcome.settlement import Settlement
+
+logger = logging.getLogger("celery.worker.strategy")
+
+_LOOK = ETA | EXPIRES | UNKNOWN | AGAIN
+_LEASE = LEASE.encode()
+_UNCLAIMED = frozenset({State.READY, State.SUSPECT, State.DISPATCHED})
+
+
+class Intake:
+    """The sink of the consume connection."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        dispatcher: Dispatcher,
+        settlement: Settlement,
+        failure_documents: FailureDocuments,
+        hooks: OutcomeHooks,
+        redelivery_guard: RedeliveryGuard,
+        outcomes: Outcomes,
+        leases: Leases,
+        returns: Returns,
+        *,
+        verbose: bool,
+    ) -> None:
+        """``verbose``: log a line for each message received, which costs a decode."""
+        self._leases = leases
+        self._returns = returns
+        self._ledger = ledger
+        self._dispatcher = dispatcher
+        self._settlement = settlement
+        self._failure_documents = failure_documents
+        self._hooks = hooks
+        self._redelivery_guard = redelivery_guard
+        self._outcomes = outcomes
+        self._verbose = verbose
+        self._received_hook = ReceivedHook(hooks, failure_documents, self._told)
+        self._shelf: EtaShelf | None = None
+        self._parking: Parking | None = None
+        self._revoking: Revoking | None = None
+        self._revoked = Revoked()
+        #: Stop taking part: late deliveries are left unacknowledged, the broker gets them back at the close.
+        self.closed = False
+        self.bytes_received = 0
+
+    def shelve_on(self, shelf: EtaShelf, parking: Parking | None = None) -> None:
+        """Name who holds messages that are not due; they call :meth:`due` back, so they are made after this object."""
+        self._shelf = shelf
+        self._parking = parking
+
+    def refuse_through(self, revoking: Revoking) -> None:
+        """Name who discards revoked tasks; it works on what this object has handed on."""
+        self._revoking = revoking
+        self._revoked = revoking.revoked
+
+    # -- amqp.session.DeliverySink -----------------------------------------------------------------------
+
+    def on_deliveries(self, epoch: int, queue: str, batch: list[RawDelivery]) -> None:  # hot: bench drain
+        """Take in a batch."""
+        if self.closed:
+            return
+        ledger, dispatcher = self._ledger, self._dispatcher
+        slow = self._verbose or self._redelivery_guard.watching or self._revoked.any or self._received_hook.wanted
+        counted = self._returns.counted(queue)
+        # One consumer has brought all of them, so the redelivered bit is at the same place in each.
+        bits = batch[0][1][0] + 9 if batch else 0
+        for tag, deliver, header, body in batch:
+            delivery = Delivery(epoch, queue, tag, deliver, header, body)
+            ledger.add(delivery)
+            if counted and self._returns.is_near_limit(delivery):
+                # Published again it begins anew in its queue, but not as one that nobody had before.
+                recognise(delivery, self._failure_documents)
+                self._returns.renew(delivery)
+                continue
+            if (slow or deliver[bits]) and self._looked_at(delivery):
+                continue
+            if peek(header) & _LOOK:
+                self._admit(delivery)
+            else:
+                dispatcher.submit(delivery)
+        if failpoint.ENABLED:
+            failpoint.hit("master.got")
+        dispatcher.balance()
+
+    def on_session_up(self, epoch: int) -> None:
+        """A new session: tags count from one again."""
+        self._ledger.begin_epoch(epoch)
+        self._leases.begin_session()
+
+    def on_session_lost(self, epoch: int, reason: str) -> None:
+        """Void every tag of the session."""
+        if epoch != self._ledger.epoch:
+            return
+        unstarted = self._dispatcher.withdraw()
+        # Acknowledged, and its first child died before the body: nobody but this worker has it.
+        kept = [delivery for delivery in unstarted if delivery.acked]
+        dropped = [delivery for delivery in unstarted if not delivery.acked]
+        if self._shelf is not None:
+            dropped += self._shelf.withdraw()
+        if self._parking is not None:
+            dropped += self._parking.withdraw(lost=True)
+        dropped += self._returns.withdraw(lost=True) + self._redelivery_guard.withdraw()
+        dropped += self._received_hook.withdraw()
+        self._leases.end_session()
+        for delivery in dropped:
+            delivery.move(State.VOID)
+        self._dispatcher.resubmit(kept)
+        lost = self._ledger.void_epoch()
+        running = [d for d in lost if d.state is not State.VOID]
+        self._redelivery_guard.watch(running)
+        if lost:
+            logger.warning(
+                "Session %d lost with %d unsettled messages; %d of them run on here", epoch, len(lost), len(running)
+            )
+        if kept:
+            self._dispatcher.pump()
+
+    def on_consumer_cancelled(self, epoch: int, queue: str, consumer_tag: str) -> list[int]:
+        """Void the tags of one consumer, as a lost session does with all: what runs goes on, its copies are held."""
+        if epoch != self._ledger.epoch:
+            return []
+        self._leases.copies.lost_queue(queue)
+        gone = {d for d in self._ledger if not d.acked and _came_by(d, queue, consumer_tag)}
+        tags = [delivery.tag for delivery in gone]
+        for delivery in self._take_out(gone):
+            delivery.move(State.VOID)
+        self._ledger.void(gone)
+        self._redelivery_guard.watch([d for d in gone if d.state is not State.VOID])
+        return tags
+
+    def on_lease_copies(self, epoch: int, batch: list[RawDelivery]) -> None:
+        """Copies of what is held here already."""
+        self._leases.copies.take(epoch, batch)
+
+    # -- inside ------------------------------------------------------------------------------------------
+
+    def due(self, delivery: Delivery) -> None:
+        """The shelf says that a held delivery's time has come: check its expiry once more, then hand over."""
+        delivery.move(delivery.waits_as)
+        self._admit(delivery)
+        self._dispatcher.balance()
+
+    def _take_out(self, wanted: set[Delivery]) -> list[Delivery]:
+        """Take these out of wherever they wait; what a child has claimed stays with it."""
+        taken = (
+            self._returns.take_out(wanted)
+            + self._redelivery_guard.take_out(wanted)
+            + self._received_hook.take_out(wanted)
+        )
+        if any(delivery.state in _UNCLAIMED for delivery in wanted):
+            others = self._dispatcher.withdraw()
+            self._dispatcher.resubmit([delivery for delivery in others if delivery not in wanted])
+            self._dispatcher.balance()
+            taken += [delivery for delivery in others if delivery in wanted]
+        if self._shelf is not None:
+            taken += self._shelf.take_out(wanted)
+        if self._parking is not None:
+            taken += self._parking.take_out(wanted)
+        return taken
+
+    def _looked_at(self, delivery: Delivery) -> bool:
+        """The rarely needed looks; True when the delivery is dealt with."""
+        if self._verbose:
+            message = self._failure_documents.message(delivery)
+            if message is not None:
+                data = {
+                    "id": message.id,
+                    "name": message.shadow or message.task,
+                    "args": message.argsrepr,
+                    "kwargs": message.kwargsrepr,
+                    "eta": message.eta,
+                }
+                logger.info("Task %s received", message.label, extra={"data": data})
+        if self._revoked.any and self._refused(delivery):
+            return True
+        if is_redelivered(delivery.deliver) or _LEASE in delivery.header:
+            recognise(delivery, self._failure_documents)
+            if self._redelivery_guard.watching and self._redelivery_guard.hold(
+                delivery, self._failure_documents.message(delivery)
+            ):
+                return True
+        return self._received_hook.wanted and self._received_hook.hold(delivery)
+
+    def _refused(self, delivery: Delivery) -> bool:
+        return self._revoking is not None and self._revoking.refuses(delivery)
+
+    def _told(self, delivery: Delivery) -> None:
+        """The app has heard of it. At a stop it stays unacknowledged, and goes back with the connection."""
+        if not self.closed:
+            self._admit(delivery)
+            self._dispatcher.balance()
+
+    def _admit(self, delivery: Delivery) -> None:
+        """Decode and decide: run, hold or expired. What cannot be decoded is the child's to refuse."""
+        if self._revoked.any and self._refused(delivery):
+            return  # revoked while it was held, or while the app was told of it
+        message = self._failure_documents.message(delivery)
+        headers = (message.properties.headers if message is not None else None) or {}
+        if LEASE in headers:
+            recognise(delivery, self._failure_documents)
+        elif ROUTE in headers:
+            restore(delivery)
+        message = self._failure_documents.message(delivery)
+        if message is None or not (message.eta or message.expires):
+            self._dispatcher.submit(delivery)
+            return
+        if message.utc is False:
+            # Naive times of an old message are in the app's zone, which only the child knows.
+            self._dispatcher.submit(delivery)
+            return
+        eta = message.eta
+        decision = admit(datetime.now(UTC), eta=eta, expires=message.expires)
+        if decision is Admission.EXPIRED:
+            logger.info("Discarding revoked task: %s: it has expired", message.label)
+            self._outcomes.endings[Ending.REVOKED] += 1
+            self._hooks.revoked(delivery, "expired", functools.partial(self._settlement.finish, delivery))
+        elif decision is Admission.HOLD and eta is not None and self._shelf is not None:
+            delivery.move(State.HELD)
+            delivery.due = eta.timestamp()
+            if self._parking is None or not self._parking.park(delivery):
+                self._shelf.hold(delivery)
+        else:
+            self._dispatcher.submit(delivery)
+
+
+def _came_by(delivery: Delivery, queue: str, consumer_tag: str) -> bool:
+    """Whether a consumer has brought what stands for this delivery now: its message, or the copy in a lease queue."""
+    if delivery.lease:
+        return delivery.lease == queue
+    return delivery.queue == queue and parse_deliver(delivery.deliver).consumer_tag == consumer_tag

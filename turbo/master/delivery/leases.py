@@ -1,0 +1,124 @@
+"""Moves deliveries that this worker holds for long to a lease of its own before the broker takes them back.
+
+Runs in the master, beside the intake. Before it: ``master.delivery.ledger``, whose deliveries it looks at several times
+a lease (``policy.lease``). After it: ``master.delivery.lease_copies``, which moves what is due. It never looks at a
+delivery that is settled soon: a short task pays nothing. A lease queue's deliveries have a lease too, so the same move
+is made again when half of it has passed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import TYPE_CHECKING
+
+from turbo.master.delivery.lease_copies import LeaseCopies
+from turbo.policy import lease
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from turbo.amqp.consume.consumer_timeouts import ConsumerTimeouts
+    from turbo.amqp.consume.link import BrokerLink
+    from turbo.amqp.publish.publisher import Publisher
+    from turbo.amqp.topology import Queue
+    from turbo.master.delivery.lease_ends import LeaseEnds
+    from turbo.master.delivery.ledger import Delivery, Ledger
+
+#: Seconds between looks while there is no session.
+_IDLE = 1.0
+
+
+class Leases:
+    """The leases of one worker's deliveries."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        ledger: Ledger,
+        publisher: Publisher,
+        queues: Sequence[Queue],
+        *,
+        hostname: str,
+        timeouts: ConsumerTimeouts,
+    ) -> None:
+        self._loop = loop
+        self._ledger = ledger
+        self._queues = {queue.name: queue for queue in queues}
+        self._timeouts = timeouts
+        #: Seconds: no lease of this worker is longer.
+        self._longest = max([timeouts.configured, *(timeouts.longest_of(queue) for queue in queues)])
+        self._ages: dict[str, float] = {}
+        self._marks = lease.AgeMarks(0.0, keep=0.0)
+        self.copies = LeaseCopies(loop, ledger, publisher, queues, hostname=hostname, enabled=timeouts.configured > 0)
+
+    def attach(self, link: BrokerLink, ends: LeaseEnds, make_room: Callable[[], Awaitable[None]]) -> None:
+        """Name the consuming side, which leads here, and who narrows its window; they are made after this object."""
+        self._link = link
+        self.copies.attach(link, ends)
+        self._make_room = make_room
+
+    # -- the session's side ------------------------------------------------------------------------------
+
+    def begin_session(self) -> None:
+        """Start anew: every tag and every lease queue of the session before is gone."""
+        self._marks = lease.AgeMarks(self._loop.time(), keep=self._longest)
+        self.copies.forget()
+
+    def end_session(self) -> None:
+        """Drop the moves of a session that is lost; the broker has every copy back."""
+        self.copies.forget()
+        self._ages = {}
+
+    # -- renewing ----------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Look at the ages of deliveries until cancelled, and move what is due."""
+        if self._timeouts.configured <= 0:
+            return
+        while True:
+            shortest = min(self._ages.values(), default=0.0)
+            await asyncio.sleep(lease.look_interval(2 * shortest) if shortest else _IDLE)
+            await self.renew()
+
+    async def renew(self) -> None:
+        """Move every delivery that has become too old, opening the lease queues that this needs."""
+        due = self._due(self._loop.time())
+        for name in {delivery.queue for delivery in due}:
+            if not await self.copies.ready(name):
+                due = [delivery for delivery in due if delivery.queue != name]
+        self.copies.plan(due)
+        await self._make_room()
+        self.copies.carry_out(due)
+
+    def _due(self, now: float) -> list[Delivery]:
+        self._marks.note(self._ledger.newest, now)
+        self.copies.drop_overdue(now)
+        ages = self._ages = self._renewal_ages()
+        if not ages:
+            return []
+        oldest = self._marks.newest_of_age(min(ages.values()), now)
+        return [
+            delivery
+            for delivery in self._ledger.up_to(oldest)
+            if not delivery.acked
+            and not self.copies.is_moving(delivery)
+            and self._marks.most_age(delivery.tag, now) >= self._age_to_move(delivery)
+        ]
+
+    def _renewal_ages(self) -> dict[str, float]:
+        """Ask each time: what kind a queue is the broker says only once it is declared."""
+        version, kinds = self._link.server_version, self._link.refusals
+        if self._link.session is None:
+            return {}
+        lengths = {
+            name: self._timeouts.lease_of(queue, version, quorum=kinds.is_quorum(name))
+            for name, queue in self._queues.items()
+        }
+        return {name: lease.renewal_age(seconds) for name, seconds in lengths.items() if seconds > 0}
+
+    def _age_to_move(self, delivery: Delivery) -> float:
+        """Seconds. A lease queue names no timeout of its own."""
+        if delivery.lease:
+            return lease.renewal_age(self._timeouts.configured)
+        return self._ages.get(delivery.queue, math.inf)

@@ -1,0 +1,172 @@
+"""THE record of every unsettled delivery: whose it is, where it is, and its bytes.
+
+Runs in the master. Before it: ``master.delivery.intake`` registers what the broker delivered. After it: the dispatcher,
+the outcomes and the death of children move deliveries along ``policy.delivery_lifecycle``. The ring is transport
+only; these records are the storage, so whatever happens to a child, its work is still here.
+
+A delivery tag means something only within its epoch (one life of the consume connection). When an epoch ends,
+:meth:`Ledger.void_epoch` hands back everything of it, and nothing of it is ever acknowledged again.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Final
+
+from turbo.policy.delivery_lifecycle import TRANSITIONS, IllegalTransition, State
+from turbo.policy.finishing import NO_FACTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from turbo.policy.finishing import Facts
+    from turbo.protocol.message import TaskMessage
+    from turbo.ring.frames import StoreRequest
+
+
+#: Epoch of a delivery that lost its tag although its session lives; never that of a session.
+VOID_EPOCH: Final = -1
+
+
+class Delivery:
+    """One message from its receipt to its settlement. Written by the master alone."""
+
+    # No slots: one of these is made per message, and most of its fields keep the value they have on the class.
+
+    state = State.READY
+    #: How it waits for a child: READY, or SUSPECT where it was delivered before and is acknowledged late.
+    waits_as = State.READY
+    #: Acknowledged early; the later verb then changes nothing at the broker. Written by ``master.outcome.settlement``.
+    acked = False
+    #: The record's number in its child's task ring while DISPATCHED or STARTED.
+    seq = 0
+    #: Children that died with it claimed but not started; a poison that kills while being decoded.
+    deaths = 0
+    #: No child has lived to say that it could decode the message: it is not decoded in the master but for plain JSON.
+    undecodable = False
+    #: What its end depends on; most deliveries share the facts of one about which nothing is known.
+    facts: Facts[StoreRequest] = NO_FACTS
+    #: The lease queue that holds the message now; empty while its own queue does.
+    lease = ""
+    #: Wall-clock seconds since the epoch at which a held delivery is due.
+    due = 0.0
+    #: Decoded headers, made when something other than a plain run needs them.
+    message: TaskMessage | None = None
+
+    def __init__(self, epoch: int, queue: str, tag: int, deliver: bytes, header: bytes, body: bytes) -> None:
+        self.epoch = epoch
+        self.queue = queue
+        self.tag = tag
+        self.deliver = deliver
+        self.header = header
+        self.body = body
+        #: Bytes held for this delivery.
+        self.size = len(header) + len(body)
+
+    def own_facts(self) -> Facts[StoreRequest]:
+        """Return its facts, to write to."""
+        self.facts = self.facts.own()
+        return self.facts
+
+    def move(self, new: State) -> None:
+        """Go to ``new``; raises IllegalTransition when the table forbids it."""
+        if new not in TRANSITIONS[self.state]:
+            raise IllegalTransition(f"a delivery cannot go from {self.state.name} to {new.name}")
+        self.state = new
+
+
+class Ledger:
+    """All unsettled deliveries of the current epoch, and those of older ones that still run."""
+
+    __slots__ = ("_current", "_running_void", "bytes_held", "epoch", "leased", "newest", "received", "settled")
+
+    def __init__(self) -> None:
+        #: The current session's; 0 while there is none.
+        self.epoch = 0
+        self._current: dict[int, Delivery] = {}
+        self._running_void: set[Delivery] = set()
+        self.bytes_held = 0
+        #: The newest tag of the epoch.
+        self.newest = 0
+        #: Deliveries whose message a lease queue holds.
+        self.leased = 0
+        self.received = 0
+        self.settled = 0
+
+    def __len__(self) -> int:
+        return len(self._current)
+
+    def __iter__(self) -> Iterator[Delivery]:
+        return iter(list(self._current.values()))
+
+    def add(self, delivery: Delivery) -> None:
+        """Take in a delivery of the current epoch."""
+        self._current[delivery.tag] = delivery
+        self.newest = delivery.tag
+        self.bytes_held += delivery.size
+        self.received += 1
+
+    def remove(self, delivery: Delivery) -> None:
+        """Forget a delivery that is settled, or whose void run has ended."""
+        if delivery.epoch == self.epoch and self._current.pop(delivery.tag, None) is not None:
+            self.bytes_held -= delivery.size
+            self.settled += 1
+            if delivery.lease:
+                self.leased -= 1
+        else:
+            self._running_void.discard(delivery)
+
+    def up_to(self, tag: int) -> list[Delivery]:
+        """Return the unsettled deliveries whose tags are not above ``tag``, oldest first."""
+        return list(itertools.takewhile(lambda delivery: delivery.tag <= tag, self._current.values()))
+
+    def replace_tag(self, delivery: Delivery, tag: int, lease: str) -> None:
+        """Let ``tag``, of a copy in the queue ``lease``, stand for a delivery of the current epoch from now on."""
+        del self._current[delivery.tag]
+        if not delivery.lease:
+            self.leased += 1
+        delivery.tag, delivery.lease = tag, lease
+        self._current[tag] = delivery
+        self.newest = max(self.newest, tag)
+
+    def void(self, deliveries: Iterable[Delivery]) -> None:
+        """Give up tags of the current epoch one by one, as :meth:`void_epoch` does with all.
+
+        A delivery that still runs is remembered until it ends.
+        """
+        for delivery in deliveries:
+            if self._current.pop(delivery.tag, None) is None:
+                continue
+            self.bytes_held -= delivery.size
+            if delivery.lease:
+                self.leased -= 1
+            delivery.epoch = VOID_EPOCH
+            if delivery.state is not State.VOID:
+                self._running_void.add(delivery)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Start counting tags anew; the old epoch must have been voided."""
+        if self._current:
+            raise RuntimeError(f"{len(self._current)} deliveries of epoch {self.epoch} were never voided")
+        self.epoch = epoch
+        self.newest = 0
+
+    def void_epoch(self) -> list[Delivery]:
+        """End the current epoch and return everything that was unsettled in it.
+
+        The caller has moved to VOID whatever no child has claimed; the others run on here although the broker
+        has them again, and are remembered until they end.
+        """
+        lost = list(self._current.values())
+        self._current.clear()
+        # Until the next session no delivery is current: one that ends meanwhile has to end as void.
+        self.epoch = 0
+        self.bytes_held = 0
+        self.leased = 0
+        self._running_void.update(d for d in lost if d.state is not State.VOID)
+        return lost
+
+    @property
+    def running_void(self) -> int:
+        """Tasks still running whose connection is gone."""
+        return len(self._running_void)

@@ -1,0 +1,180 @@
+"""Parks messages with a far ETA in the broker instead of holding them.
+
+Runs in the master. Before it: ``master.delivery.intake``, which finds a message due in minutes or more. After it: the
+publisher, and the broker's delay queues (``amqp.delayed_delivery``), which return the message to its queue shortly
+before it is due. Parking costs one publish, and then nothing is kept here: no lease that runs out, no delivery count
+that grows with every restart, no memory. The original is acknowledged once the parked copy is confirmed. Killed in
+between, the worker leaves both: a repeat, never a loss.
+
+The message's exchange and routing key travel in a header, and stand again in the delivery when it comes back.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Final
+
+from turbo.amqp.consume.own_queues import OwnQueues
+from turbo.amqp.delayed_delivery import first_level, parking_key
+from turbo.amqp.publish.publisher import Published
+from turbo.policy.delivery_lifecycle import State
+from turbo.policy.settling import Verb
+from turbo.protocol.deliver import parse_deliver
+from turbo.protocol.own_headers import ROUTE
+from turbo.protocol.properties import decode_header, encode_header
+from turbo.protocol.republishing import without_delays
+from turbo.protocol.table import TableError
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Collection, Sequence
+
+    from turbo.amqp.consume.link import BrokerLink
+    from turbo.amqp.publish.publisher import Publisher
+    from turbo.amqp.topology import Queue
+    from turbo.master.delivery.eta import EtaShelf
+    from turbo.master.delivery.ledger import Delivery, Ledger
+
+logger = logging.getLogger(__name__)
+
+#: Seconds before its ETA at which a parked message comes back: the delay queues count whole seconds.
+_EARLY: Final = 2.0
+
+
+class Parking:
+    """The messages of one worker that are on their way into the broker's delay queues."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        ledger: Ledger,
+        publisher: Publisher,
+        shelf: EtaShelf,
+        queues: Sequence[Queue],
+        *,
+        after: float | None,
+    ) -> None:
+        """``after``: messages due in more than this many seconds are parked; None parks none."""
+        self._loop = loop
+        self._ledger = ledger
+        self._publisher = publisher
+        self._shelf = shelf
+        self._after = after
+        self._queues = {queue.name: queue for queue in queues if queue.durable and not queue.temporary}
+        #: Queues to which the delay queues lead, in this session, and those for which the broker has refused that.
+        self._open: set[str] = set()
+        self._refused: set[str] = set()
+        #: Messages that wait for the delay queues of their queue.
+        self._waiting: dict[str, list[Delivery]] = {}
+        self._leaving: set[Delivery] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        #: Messages parked so far.
+        self.parked = 0
+
+    def attach(self, link: BrokerLink, settle: Callable[[Delivery, Verb, None], None]) -> None:
+        """Name the consuming side and who settles; both are made after this object."""
+        self._own = OwnQueues(link)
+        self._settle = settle
+
+    def park(self, delivery: Delivery) -> bool:
+        """Take a HELD delivery with its ``due`` set; False when it is to be held in this worker."""
+        name = delivery.queue
+        if self._after is None or delivery.due - time.time() <= self._after + _EARLY:
+            return False
+        if name in self._refused or name not in self._queues:
+            return False
+        if name in self._open:
+            self._leave(delivery)
+            return True
+        waiting = self._waiting.setdefault(name, [])
+        waiting.append(delivery)
+        if len(waiting) == 1:
+            task = self._loop.create_task(self._prepare(name), name="parking")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return True
+
+    def withdraw(self, *, lost: bool) -> list[Delivery]:
+        """Give up what waits here, and with a lost session also what has been sent."""
+        taken = [delivery for held in self._waiting.values() for delivery in held]
+        self._waiting.clear()
+        if lost:
+            taken += self._leaving
+            self._leaving.clear()
+            self._open.clear()
+            self._refused.clear()
+        return [delivery for delivery in taken if delivery.state is State.HELD]
+
+    def take_out(self, wanted: Collection[Delivery]) -> list[Delivery]:
+        """Give up those of ``wanted`` that wait here, and return them. What has been sent comes back when it is due."""
+        taken: list[Delivery] = []
+        for name, held in self._waiting.items():
+            taken += [delivery for delivery in held if delivery in wanted]
+            self._waiting[name] = [delivery for delivery in held if delivery not in wanted]
+        return taken
+
+    # -- inside ------------------------------------------------------------------------------------------
+
+    async def _prepare(self, name: str) -> None:
+        """Lead the delay queues to a queue, then send what waits for that."""
+        ready = await self._own.open_parking(self._queues[name])
+        if ready:
+            self._open.add(name)
+        elif name in self._waiting:
+            self._refused.add(name)
+            logger.warning(
+                "Queue %r: the broker has no delay queues for it, so messages with a far ETA are held in this worker",
+                name,
+            )
+        for delivery in self._waiting.pop(name, ()):
+            if delivery.state is not State.HELD:
+                continue
+            if ready:
+                self._leave(delivery)
+            else:
+                self._shelf.hold(delivery)
+
+    def _leave(self, delivery: Delivery) -> None:
+        """Publish the parked copy."""
+        key = parking_key(delivery.due - time.time() - _EARLY, delivery.queue)
+        try:
+            properties, size = decode_header(delivery.header)
+        except TableError:
+            key = None
+        if key is None:
+            self._shelf.hold(delivery)
+            return
+        origin = parse_deliver(delivery.deliver)
+        headers = without_delays(properties.headers)
+        headers.setdefault(ROUTE, [origin.exchange, origin.routing_key])
+        properties.headers = headers
+        # It would bring the message back early: the header ``expires`` says the same, and is looked at then.
+        properties.expiration = None
+        self._leaving.add(delivery)
+        self._publisher.publish(
+            first_level(),
+            key,
+            encode_header(properties, size),
+            delivery.body,
+            mandatory=True,
+            done=lambda result: self._left(delivery, result),
+        )
+
+    def _left(self, delivery: Delivery, result: Published) -> None:
+        if delivery not in self._leaving:
+            return
+        self._leaving.discard(delivery)
+        if result is Published.CONFIRMED:
+            self.parked += 1
+            self._settle(delivery, Verb.ACK, None)
+            return
+        if delivery.queue not in self._refused:
+            self._refused.add(delivery.queue)
+            logger.warning(
+                "A message of queue %r could not be parked in the broker (%s): those with a far ETA are held in this "
+                "worker until it reconnects",
+                delivery.queue,
+                result.name.lower(),
+            )
+        self._shelf.hold(delivery)

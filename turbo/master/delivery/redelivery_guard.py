@@ -1,0 +1,120 @@
+"""Holds a redelivered copy of a task that still runs here, until that run has ended.
+
+Runs in the master. When a connection is lost the broker delivers its unsettled messages again, while the runs of
+the old deliveries go on. Without this a blip makes every running ``acks_late`` task run twice at the same time. A
+copy is recognised by its id and its redelivered flag. When the first run ends well, the copy is acknowledged
+without running; when it does not, the copy runs. A run may end before its copy has come, while the connection is still
+away: such ends are remembered for some minutes, by id and number of retries, since a retry has the id of its task.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from turbo.policy.delivery_lifecycle import State
+from turbo.policy.settling import Verb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
+    from turbo.master.delivery.dispatcher import Dispatcher
+    from turbo.master.delivery.ledger import Delivery
+    from turbo.master.outcome.failure_documents import FailureDocuments
+    from turbo.master.outcome.settlement import Settlement
+    from turbo.protocol.message import TaskMessage
+
+
+#: Seconds for which the end of a run is remembered whose copy has not come, and how many of them.
+_REMEMBERED = 300.0
+_MOST_ENDED = 10_000
+
+
+class RedeliveryGuard:
+    """Runs whose connection is gone, by task id, and the copies that wait for them."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        settlement: Settlement,
+        failure_documents: FailureDocuments,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``clock`` gives seconds."""
+        self._clock = clock
+        self._dispatcher = dispatcher
+        self._settlement = settlement
+        self._failure_documents = failure_documents
+        self._running: dict[str, Delivery] = {}
+        self._copies: dict[str, list[Delivery]] = {}
+        #: When runs ended well whose copies had not come: by id and retries, oldest first.
+        self._ended: dict[tuple[str, int], float] = {}
+        #: True while there is anything to compare with.
+        self.watching = False
+
+    def watch(self, running: Iterable[Delivery]) -> None:
+        """Remember deliveries of a lost connection that still run."""
+        for delivery in running:
+            message = self._failure_documents.message(delivery)
+            if message is not None:
+                self._running[message.id] = delivery
+        self._look_at_watching()
+
+    def hold(self, delivery: Delivery, message: TaskMessage | None) -> bool:
+        """Hold a redelivered copy if its first run goes on, acknowledge it if that has ended; False: it may run."""
+        if message is None:
+            return False
+        if message.id not in self._running:
+            return self._has_ended(delivery, message)
+        delivery.move(State.HELD)
+        self._copies.setdefault(message.id, []).append(delivery)
+        return True
+
+    def withdraw(self) -> list[Delivery]:
+        """Give up the held copies: their connection is lost as well, or the worker stops."""
+        held = [copy for copies in self._copies.values() for copy in copies if copy.state is State.HELD]
+        self._copies.clear()
+        return held
+
+    def take_out(self, wanted: Collection[Delivery]) -> list[Delivery]:
+        """Give up those of ``wanted`` that are held here, and return them."""
+        taken = [copy for copies in self._copies.values() for copy in copies if copy in wanted]
+        for copies in self._copies.values():
+            copies[:] = [copy for copy in copies if copy not in wanted]
+        return [copy for copy in taken if copy.state is State.HELD]
+
+    def ended(self, delivery: Delivery, verb: Verb | None) -> None:
+        """Settle the copies of a run without connection, which has ended with ``verb`` (None: it never began)."""
+        message = self._failure_documents.message(delivery)
+        if message is None or self._running.get(message.id) is not delivery:
+            return
+        del self._running[message.id]
+        copies = [copy for copy in self._copies.pop(message.id, []) if copy.state is State.HELD]
+        well = delivery.acked or verb is Verb.ACK
+        if well and not copies:
+            self._ended[message.id, message.retries] = self._clock()
+            if len(self._ended) > _MOST_ENDED:
+                del self._ended[next(iter(self._ended))]
+        self._look_at_watching()
+        for copy in copies:
+            if well:
+                self._settlement.finish(copy, Verb.ACK, None)
+            else:
+                copy.move(copy.waits_as)
+                self._dispatcher.submit(copy)
+        self._dispatcher.balance()
+
+    def _has_ended(self, delivery: Delivery, message: TaskMessage) -> bool:
+        if self._ended.pop((message.id, message.retries), None) is None:
+            self._look_at_watching()
+            return False
+        self._look_at_watching()
+        self._settlement.finish(delivery, Verb.ACK, None)
+        return True
+
+    def _look_at_watching(self) -> None:
+        """Forget ends of long ago; note whether there is anything left to compare with."""
+        old = self._clock() - _REMEMBERED
+        while self._ended and next(iter(self._ended.values())) < old:
+            del self._ended[next(iter(self._ended))]
+        self.watching = bool(self._running or self._ended)

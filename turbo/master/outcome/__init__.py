@@ -1,0 +1,1 @@
+"""What becomes of an outcome: published, stored, told, settled."""

@@ -1,0 +1,249 @@
+"""Reads what children report and carries it on: started, published, stored, done.
+
+Runs in the master. Before it: the outcome rings, one eventfd a child. After it: ``master.outcome.settlement``, the
+dispatcher (room again), ``master.children.time_limits`` (armed and disarmed), ``master.delivery.eta`` (not due yet). A
+record that does not make sense condemns its child and nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from turbo.master.outcome.task_counts import TaskCounts
+from turbo.policy.delivery_lifecycle import IllegalTransition, State
+from turbo.policy.settling import Ending, Verb
+from turbo.ring import frames
+from turbo.ring.layout import RingCorrupt
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from turbo.master.children.child_process import ChildProcess
+    from turbo.master.children.time_limits import HardLimits
+    from turbo.master.delivery.dispatcher import Dispatcher
+    from turbo.master.delivery.eta import EtaShelf
+    from turbo.master.delivery.ledger import Delivery
+    from turbo.master.outcome.hooks import OutcomeHooks
+    from turbo.master.outcome.settlement import Settlement
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks at the rings while outcomes come thick. Children hold work for twice as long.
+_POLL = 0.001
+#: Outcome records a second over all children from which on polling is cheaper than being woken for each.
+_THICK = 4_000
+_STEP = 0.05
+#: What taking on a coroutine keeps a child from its ring, in nanoseconds: the run time by which look-ahead goes.
+_ADMISSION_NS = 50_000
+#: Verbs by their number: a look-up costs a fifth of ``Verb(number)``.
+_VERBS = {verb.value: verb for verb in Verb}
+
+
+class Overseer(Protocol):
+    """What the pool does on our word."""
+
+    def child_reported(self, child: ChildProcess, done: int) -> None:
+        """``done`` more tasks of this child have ended."""
+
+    def child_corrupt(self, child: ChildProcess, reason: str) -> None:
+        """This child's ring cannot be believed any more: replace it."""
+
+
+class Outcomes:
+    """The reader of all outcome rings."""
+
+    def __init__(self, dispatcher: Dispatcher, settlement: Settlement, limits: HardLimits, hooks: OutcomeHooks) -> None:
+        self._dispatcher = dispatcher
+        self._hooks = hooks
+        self._settlement = settlement
+        self._limits = limits
+        self._shelf: EtaShelf | None = None
+        self._overseer: Overseer | None = None
+        #: Tasks ended, by the name of their ending; figures for reports and the log.
+        self.endings: dict[int, int] = dict.fromkeys(Ending, 0)
+        self.started = 0
+        self.task_counts = TaskCounts()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._watched: dict[int, ChildProcess] = {}
+        self._polling = False
+        self._counted = 0
+        self._counted_since = 0.0
+
+    def oversee(self, overseer: Overseer) -> None:
+        """Name the pool; it is made after this object."""
+        self._overseer = overseer
+
+    def shelve_on(self, shelf: EtaShelf) -> None:
+        """Name the shelf for tasks that a child finds not due."""
+        self._shelf = shelf
+
+    def watch(self, loop: asyncio.AbstractEventLoop, child: ChildProcess) -> None:
+        """Read this child's outcomes whenever it signals, or at every look while they come thick."""
+        self._loop = loop
+        self._watched[child.epoch] = child
+        if not self._polling:
+            loop.add_reader(child.link.outcome_fd, self._ready, child)
+
+    def unwatch(self, loop: asyncio.AbstractEventLoop, child: ChildProcess) -> None:
+        """Stop reading; the child is gone and its ring was drained."""
+        if self._watched.pop(child.epoch, None) is not None and not self._polling:
+            loop.remove_reader(child.link.outcome_fd)
+
+    def _ready(self, child: ChildProcess) -> None:
+        """A child has signalled."""
+        if self._drain(child):
+            self._dispatcher.balance()
+            if self._is_thick():
+                self._begin_polling()
+
+    def _drain(self, child: ChildProcess) -> int:
+        try:
+            records = child.link.drain()
+        except RingCorrupt as error:
+            self._condemn(child, str(error))
+            return 0
+        if records:
+            self.take(child, records)
+            self._counted += len(records)
+        return len(records)
+
+    # While thousands of records come each second, a wake-up for each costs more than the records: the readers are
+    # taken off the loop and the rings are looked at every millisecond, until the stream is thin again. The signals
+    # stay what orders the memory: a look reads the same eventfd.
+
+    def _is_thick(self) -> bool:
+        """OutcomeHooks the rate once every step; False in between."""
+        assert self._loop is not None
+        now = self._loop.time()
+        if now - self._counted_since < _STEP:
+            return False
+        thick = self._counted > _THICK * (now - self._counted_since)
+        recent = now - self._counted_since < 4 * _STEP
+        self._counted, self._counted_since = 0, now
+        return thick and recent
+
+    def _begin_polling(self) -> None:
+        assert self._loop is not None
+        self._polling = True
+        for child in self._watched.values():
+            self._loop.remove_reader(child.link.outcome_fd)
+        self._loop.call_later(_POLL, self._poll)
+
+    def _poll(self) -> None:
+        assert self._loop is not None
+        found = 0
+        for child in list(self._watched.values()):
+            # The tail word is only a hint here: a look at it costs a tenth of a read that finds nothing.
+            if child.link.behind():
+                found += self._drain(child)
+        if found:
+            self._dispatcher.balance()
+        if self._loop.time() - self._counted_since < _STEP or self._is_thick():
+            self._loop.call_later(_POLL, self._poll)
+            return
+        self._polling = False
+        for child in self._watched.values():
+            self._loop.add_reader(child.link.outcome_fd, self._ready, child)
+
+    def take(self, child: ChildProcess, records: list[tuple[int, int, bytes]]) -> None:  # hot: bench drain
+        """Carry out a batch of records of one child, in order."""
+        child.moved_ns = time.monotonic_ns()
+        child.silent = False
+        ended = 0
+        try:
+            for kind, seq, payload in records:
+                if kind == frames.STARTED:
+                    self._started(child, seq, payload)
+                elif kind == frames.DONE:
+                    self._done(child, seq, payload)
+                    ended += 1
+                elif kind == frames.PUBLISH:
+                    self._settlement.publish(child.holding(seq), frames.unpack_publish(payload))
+                elif kind == frames.STORE:
+                    self._settlement.state(child.holding(seq), frames.unpack_store(payload))
+                elif kind == frames.ADMITTED:
+                    self._admitted(child, seq, payload)
+                elif kind == frames.ASKED:
+                    self._asked(child, seq, payload)
+                else:
+                    raise RingCorrupt(f"record of unknown kind {kind}")
+        except (RingCorrupt, IllegalTransition, ValueError, KeyError) as error:
+            self._condemn(child, f"{type(error).__name__}: {error}")
+        if ended and self._overseer is not None:
+            self._overseer.child_reported(child, ended)
+
+    def _started(self, child: ChildProcess, seq: int, payload: bytes) -> None:
+        delivery = child.assigned[seq]
+        delivery.move(State.STARTED)
+        self.started += 1
+        self.task_counts.count(delivery.header)
+        if payload == frames.STARTED_EARLY:
+            self._settlement.ack_early(delivery)
+            return
+        flags, soft_ns, hard_ns, limit = frames.unpack_started(payload)
+        if flags & frames.EARLY_ACK:
+            self._settlement.ack_early(delivery)
+        if flags & frames.TELL_HOOKS:
+            self._hooks.accepted(delivery, child.pid)
+        if flags & frames.HAS_LIMITS:
+            self._limits.arm(child, seq, soft_ns, hard_ns, limit)
+
+    def _admitted(self, child: ChildProcess, seq: int, payload: bytes) -> None:
+        """The child runs this one as a coroutine: it is out of the ring's way, and the child has room again."""
+        self._started(child, seq, payload)
+        child.parked[seq] = child.assigned.pop(seq)
+        child.link.release(seq)
+        self._dispatcher.finished(child, _ADMISSION_NS)
+
+    def _asked(self, child: ChildProcess, seq: int, payload: bytes) -> None:
+        """A task waits for its document to be stored."""
+        asked = frames.unpack_asked(payload)
+        delivery = child.holding(seq)
+        if delivery is None:
+            raise RingCorrupt(f"record {seq} asks and is not with this child")
+        self._settlement.outcome(delivery, asked, functools.partial(child.link.answer, asked.ticket))
+
+    def _done(self, child: ChildProcess, seq: int, payload: bytes) -> None:
+        delivery = child.assigned.pop(seq, None)
+        parked = delivery is None
+        if delivery is None:
+            delivery = child.parked.pop(seq)
+        else:
+            child.link.release(seq)
+        if len(payload) < frames.DONE_SIZE:
+            raise frames.FrameError("done record shorter than its head")
+        verb, ending, flags, _publishes, runtime_ns, due_ns = frames.unpack_done_head(payload)
+        store = None
+        if len(payload) > frames.DONE_SIZE and not flags & frames.FOR_HOOKS:
+            store = frames.unpack_store(payload, frames.DONE_SIZE)
+        child.done += 1
+        if parked:
+            self._dispatcher.take_up(child)
+        else:
+            self._dispatcher.finished(child, runtime_ns)
+        self.endings[ending] += 1
+        if verb == Verb.HOLD:
+            self._hold(delivery, due_ns)
+        elif flags & frames.FOR_HOOKS:
+            then = functools.partial(self._settlement.finish, delivery)
+            self._hooks.reported(delivery, _VERBS[verb], Ending(ending), payload[frames.DONE_SIZE :], then)
+        else:
+            self._settlement.finish(delivery, _VERBS[verb], store)
+
+    def _hold(self, delivery: Delivery, due_ns: int) -> None:
+        if not self._settlement.still_ours(delivery):
+            return
+        delivery.move(State.HELD)
+        delivery.due = due_ns / 1e9
+        if self._shelf is not None:
+            self._shelf.hold(delivery)
+
+    def _condemn(self, child: ChildProcess, reason: str) -> None:
+        logger.critical(
+            "Child %d (pid %d) wrote nonsense into its ring and is replaced: %s", child.index, child.pid, reason
+        )
+        if self._overseer is not None:
+            self._overseer.child_corrupt(child, reason)

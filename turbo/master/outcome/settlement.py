@@ -1,0 +1,292 @@
+"""Brings a delivery whose outcome is known to its settlement: publishes confirmed, result stored, then the verb.
+
+Runs in the master. Before it: ``master.outcome.outcomes`` (what a child reported) and
+``master.outcome.failure_documents`` (what the master decided itself). After it: ``amqp.consume.link`` carries out the
+verb. What comes next for a delivery, and why, is a table: ``policy.finishing``. This module carries out its steps and
+notes what came of them. It must never acknowledge anything before the table says so. A task's own next attempt leaves
+only after the store has answered for the states of this one: it could run elsewhere at once, and end before they are
+stored.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from turbo import failpoint
+from turbo.amqp.publish.publisher import Published
+from turbo.backends.store import ResultWrite, StoreOutcome
+from turbo.exceptions import OperationalError
+from turbo.master.outcome.final_steps import FinalSteps
+from turbo.master.outcome.publishing_hold import PublishingHold
+from turbo.policy.delivery_lifecycle import State
+from turbo.policy.finishing import NO_FACTS, Question, Step, next_step
+from turbo.policy.settling import Verb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from turbo.amqp.consume.link import BrokerLink
+    from turbo.amqp.publish.publisher import Publisher
+    from turbo.backends.store import ResultStore
+    from turbo.master.delivery.dispatcher import Dispatcher
+    from turbo.master.delivery.lease_ends import LeaseEnds
+    from turbo.master.delivery.ledger import Delivery, Ledger
+    from turbo.master.outcome.failure_documents import FailureDocuments
+    from turbo.policy.finishing import Facts
+    from turbo.ring.frames import Asked, PublishRequest, StoreRequest
+
+logger = logging.getLogger(__name__)
+
+
+class Settlement:
+    """Waits for what must come before a settlement, then settles, each delivery exactly once."""
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        store: ResultStore,
+        ledger: Ledger,
+        dispatcher: Dispatcher,
+        failure_documents: FailureDocuments,
+    ) -> None:
+        self._publisher = publisher
+        self._store = store
+        self._ledger = ledger
+        self._dispatcher = dispatcher
+        self._failure_documents = failure_documents
+        #: Next attempts that wait for states of the attempt before.
+        self._waiting: dict[Delivery, list[tuple[PublishRequest, bool]]] = {}
+        self.final_steps = FinalSteps(self.store, ledger, failure_documents)
+        self.failed_publishes = 0
+        self._hold = PublishingHold(publisher, dispatcher)
+
+    def settle_through(self, link: BrokerLink, lease_ends: LeaseEnds) -> None:
+        """Name the connection, whose sink needs this object first."""
+        self._link = link
+        self.final_steps.settle_through(link, lease_ends)
+
+    def ack_early(self, delivery: Delivery) -> None:
+        """The child accepted the task: acknowledge now, whatever becomes of it."""
+        if not delivery.acked:
+            delivery.acked = True
+            if delivery.epoch == self._ledger.epoch:
+                self._link.ack(delivery.epoch, delivery.tag)
+
+    def publish(self, delivery: Delivery | None, request: PublishRequest, *, essential: bool = False) -> None:
+        """Send what a task published; its own settlement waits for the confirm.
+
+        When the broker does not take the message, at once or after the outbox's patience, the task has failed. Where
+        it could not be sent at all, the delivery is requeued, and fails where it was acknowledged before. An
+        ``essential`` message must also have found a queue.
+        """
+        if delivery is None:
+            self._publisher.publish(
+                request.exchange,
+                request.routing_key,
+                request.header,
+                request.body,
+                mandatory=request.mandatory,
+                patient=True,
+            )
+            return
+        facts = delivery.own_facts()
+        facts.unconfirmed += 1
+        if request.after_states:
+            # The task ends as one that is tried again, also if its child dies before it reports that, in a handler.
+            facts.stored_verb = Verb.ACK
+        if request.after_states and facts.unstored:
+            self._waiting.setdefault(delivery, []).append((request, essential))
+        else:
+            self._send(delivery, request, essential)
+
+    def _send(self, delivery: Delivery, request: PublishRequest, essential: bool) -> None:
+        def confirmed(result: Published) -> None:
+            self._confirmed(delivery, request, result, essential)
+
+        self._publisher.publish(
+            request.exchange,
+            request.routing_key,
+            request.header,
+            request.body,
+            mandatory=request.mandatory,
+            patient=True,
+            done=confirmed,
+        )
+        self._hold.look()
+
+    def state(
+        self, delivery: Delivery | None, request: StoreRequest, answer: Callable[[bool], None] | None = None
+    ) -> None:
+        """Store a state on the way of a task; its next attempt waits until the store has answered.
+
+        So does ``answer``, which is told whether it is stored.
+        """
+        if delivery is None:
+            self.store(request)
+            return
+        facts = delivery.own_facts()
+        facts.unstored += 1
+
+        def stored(outcome: StoreOutcome) -> None:
+            # The store has logged a state that it could not store; the next attempt must not be lost as well.
+            facts.unstored -= 1
+            if not facts.unstored:
+                self._send_waiting(delivery)
+            if answer is not None:
+                answer(outcome.ok)
+
+        self.store(request, stored)
+
+    def outcome(self, delivery: Delivery, asked: Asked, answer: Callable[[bool], None]) -> None:
+        """Store the document that a task waits for; ``answer`` is called once with whether it is stored.
+
+        An outcome is stored when the broker has confirmed all that the task has sent; its verb comes with the DONE
+        record, after the task's handlers. An outcome may have no document, or have it stored before.
+        """
+        if asked.verb is None:
+            assert asked.store is not None
+            self.state(delivery, asked.store, answer)
+            return
+        # An unknown verb raises ValueError here, which condemns the child that wrote it.
+        delivery.own_facts().question = Question(Verb(asked.verb), asked.store, answer)
+        self._proceed(delivery)
+
+    def send_all_waiting(self) -> None:
+        """Send next attempts although their states are not stored: the worker ends, and they would end with it."""
+        for delivery in list(self._waiting):
+            self._send_waiting(delivery)
+
+    def store(self, request: StoreRequest, then: Callable[[StoreOutcome], None] | None = None) -> None:
+        """Store one document; ``then`` is called once, when the store has answered."""
+        self._store.store(
+            ResultWrite(
+                request.task_id,
+                request.payload,
+                request.guard,
+                request.reply_to or None,
+                request.correlation_id or None,
+                request.content_type,
+                request.content_encoding,
+            ),
+            then or _nothing,
+        )
+        if self._store.congested:
+            # Outcomes are never dropped, so no more may be made: dispatch goes on when the store is relieved.
+            self._dispatcher.pause("results")
+
+    def finish(self, delivery: Delivery, verb: Verb, store: StoreRequest | None) -> None:
+        """The outcome of a delivery is known: settle it as soon as its publishes and its result are safe."""
+        delivery.move(State.FINISHING)
+        # hot: bench drain. Of most tasks nothing is known but that they ended: the table's last row.
+        if store is None and delivery.facts is NO_FACTS:
+            self.final_steps.settle(delivery, verb)
+            return
+        facts = delivery.own_facts()
+        facts.verb, facts.document, facts.question = verb, store, None
+        self._proceed(delivery)
+
+    def still_ours(self, delivery: Delivery) -> bool:
+        """Whether a delivery that did not start, and is with no child any more, may wait here for another.
+
+        One of a lost connection may not: the broker has it again. It ends here, and its copies may run. What was
+        acknowledged is nobody else's.
+        """
+        if delivery.acked or delivery.epoch == self._ledger.epoch:
+            return True
+        self.final_steps.end_void(delivery)
+        return False
+
+    # -- inside ------------------------------------------------------------------------------------------
+
+    def _send_waiting(self, delivery: Delivery) -> None:
+        for request, essential in self._waiting.pop(delivery, ()):
+            self._send(delivery, request, essential)
+
+    def _confirmed(self, delivery: Delivery, request: PublishRequest, result: Published, essential: bool) -> None:
+        facts = delivery.own_facts()
+        facts.unconfirmed -= 1
+        if result is not Published.CONFIRMED:
+            self.failed_publishes += 1
+            who = "the worker" if essential else "a task"
+            what = f"sent to exchange {request.exchange!r} with routing key {request.routing_key!r}"
+            how = self._publisher.refusal or result.name.lower()
+            why = f"A message that {who} {what} was not taken by the broker: {how}"
+            if not facts.unsent:
+                # The first says it: a task may send any number.
+                logger.error(why)
+            # A task may publish to a key that no queue is bound to; its own next attempt must find its queue.
+            if essential or result is not Published.RETURNED:
+                facts.unsent = why
+                facts.permanent |= result is not Published.FAILED
+        if failpoint.ENABLED and facts.verb is not None and not facts.unconfirmed:
+            failpoint.hit("master.followups_confirmed")
+        self._proceed(delivery)
+
+    def _proceed(self, delivery: Delivery) -> None:
+        """Carry out what the table says is next."""
+        facts = delivery.facts
+        step = next_step(facts, acked=delivery.acked)
+        if step is Step.STORE:
+            self._store_result(delivery, facts)
+        elif step is Step.SETTLE:
+            assert facts.verb is not None, "the table settles only what has a verb"
+            self.final_steps.settle(delivery, facts.verb)
+        elif step is Step.REQUEUE:
+            self.final_steps.settle(delivery, Verb.REQUEUE)
+        elif step is Step.FAIL_UNSENT:
+            self.final_steps.fail(delivery, OperationalError(facts.unsent))
+        elif step is Step.FAIL_UNSTORED:
+            why = f": {facts.store_refusal}" if facts.store_refusal else ""
+            self.final_steps.fail(delivery, OperationalError(f"its result cannot be stored{why}"))
+        elif step is not Step.WAIT:
+            self._answer(facts, step)
+
+    def _answer(self, facts: Facts[StoreRequest], step: Step) -> None:
+        """Tell the waiting task what became of its document, at once or when the store has answered."""
+        question = facts.question
+        assert question is not None, "the table answers only where something is asked"
+        facts.question = None
+        if step is Step.ANSWER_NOT_STORED:
+            question.answer(False)
+            return
+        document = question.document
+        # From here on the app is told of the failure, so that it is not failed a second time.
+        facts.failed = document is not None and document.guard
+        if document is None:
+            facts.stored_verb = question.verb
+            question.answer(True)
+            return
+
+        def stored(outcome: StoreOutcome) -> None:
+            if failpoint.ENABLED:
+                failpoint.hit("master.outcome_stored")
+            if outcome.ok:
+                facts.stored_verb = question.verb
+            facts.store_failed = not outcome.ok
+            facts.permanent |= outcome is StoreOutcome.REFUSED
+            question.answer(outcome.ok)
+
+        self.store(document, stored)
+
+    def _store_result(self, delivery: Delivery, facts: Facts[StoreRequest]) -> None:
+        document = facts.document
+        assert document is not None, "the table stores only what there is"
+
+        def stored(outcome: StoreOutcome) -> None:
+            if failpoint.ENABLED:
+                failpoint.hit("master.result_stored")
+            if outcome.ok:
+                facts.document = None
+                facts.failed |= document.guard
+            else:
+                facts.store_failed = True
+                facts.store_refusal = self._publisher.refusal
+                facts.permanent |= outcome is StoreOutcome.REFUSED
+            self._proceed(delivery)
+
+        self.store(document, stored)
+
+
+def _nothing(_outcome: StoreOutcome) -> None:
+    """For documents that nothing waits for: the store has logged a failure itself."""

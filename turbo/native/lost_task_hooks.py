@@ -1,0 +1,147 @@
+"""What a task leaves behind that ended with its child: who wants to hear of it, and what they are told.
+
+Runs in the master; the telling on its hook thread, by ``native.hooks``. The child would have done the same, had it
+lived: error callbacks, ``on_failure``, ``after_return``, the receivers of ``task_failure``, in this order.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from turbo import current, signals, states
+from turbo.app.tasks.einfo import ExceptionInfo
+from turbo.app.tasks.handlers import Handlers, has_own_request
+from turbo.child import followups
+from turbo.exceptions import TimeLimitExceeded, TurboError
+
+if TYPE_CHECKING:
+    from turbo.app.base import Turbo
+    from turbo.app.task import Task
+    from turbo.app.tasks.context import Context
+    from turbo.child.chords import Chords, Close
+    from turbo.exceptions import Retry
+    from turbo.master.delivery.ledger import Delivery
+    from turbo.master.outcome.failure_documents import FailureDocuments
+    from turbo.protocol.message import TaskMessage
+    from turbo.ring.frames import StoreRequest
+
+logger = logging.getLogger("celery.worker.request")
+
+#: How the bodies of most messages end: nothing follows the task. Celery's encoder, and a compact one.
+_NOTHING_FOLLOWS = (
+    b'{"callbacks": null, "errbacks": null, "chain": null, "chord": null}]',
+    b'{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]',
+)
+
+
+def somebody_hears(task: Task, delivery: Delivery) -> bool:
+    """Whether the end of this task is anybody's business; looks at the body's end, and decodes nothing."""
+    kind = type(task)
+    return (
+        bool(signals.task_failure.receivers)
+        or kind.on_failure is not Handlers.on_failure
+        or kind.after_return is not Handlers.after_return
+        or has_own_request(task)
+        or not delivery.body.endswith(_NOTHING_FOLLOWS)
+    )
+
+
+def log_lost(message: TaskMessage | None, error: BaseException) -> None:
+    """Log what Celery's master logs of a task that was lost; a request of the task's own does so itself."""
+    if isinstance(error, TimeLimitExceeded) and message is not None:
+        logger.error("Hard time limit (%ss) exceeded for %s", error.args[0], message.label)
+    else:
+        logger.error("Task handler raised error: %r", error)
+
+
+def is_counted(message: TaskMessage, delivery: Delivery) -> bool:
+    """Whether a message may be a part of a chord; looks at its headers and its body's end, and decodes nothing."""
+    return bool(message.group) and not delivery.body.endswith(_NOTHING_FOLLOWS)
+
+
+def count(
+    chords: Chords, task: Task | None, message: TaskMessage, context: Context, error: BaseException
+) -> None:  # fmt: skip
+    """Count a revoked part of a chord, so that the chord fails."""
+    if task is None:
+        _close(chords.failed(message, error, states.REVOKED))
+        return
+    token = current.push(task, context)
+    try:
+        _close(chords.failed(message, error, states.REVOKED))
+    finally:
+        current.pop(token)
+
+
+def announce(
+    app: Turbo, chords: Chords | None, task: Task, message: TaskMessage, context: Context, einfo: ExceptionInfo
+) -> None:
+    """Count the part of a chord, send the error callbacks, call the handlers, tell the receivers.
+
+    What any of them raises is logged.
+    """
+    error = einfo.exception
+    args, kwargs = message.args, message.kwargs
+    token = current.push(task, context)
+    try:
+        if chords is not None:
+            _close(chords.failed(message, error))
+        try:
+            followups.after_failure(app, message.errbacks, context, error, einfo.traceback)
+        except (TurboError, TypeError, ValueError) as failure:
+            logger.exception("Error callbacks of %s could not be sent: %s", message.label, failure)
+        _call(task.on_failure, error, message.id, args, kwargs, einfo)
+        _call(task.after_return, states.FAILURE, error, message.id, args, kwargs, None)
+        signals.task_failure.send(
+            sender=task,
+            task_id=message.id,
+            exception=error,
+            args=args,
+            kwargs=kwargs,
+            traceback=error.__traceback__,
+            einfo=einfo,
+        )
+    finally:
+        current.pop(token)
+
+
+def somebody_hears_of_retries(task: Task) -> bool:
+    """Whether another attempt of this task is anybody's business."""
+    return bool(signals.task_retry.receivers) or type(task).on_retry is not Handlers.on_retry
+
+
+def announce_retry(task: Task, message: TaskMessage, context: Context, reason: Retry) -> None:
+    """Call ``on_retry`` and tell the receivers, whose request is the attempt that was lost."""
+    einfo = ExceptionInfo(reason.exc or reason)
+    token = current.push(task, context)
+    try:
+        _call(task.on_retry, reason.exc, message.id, message.args, message.kwargs, einfo)
+        signals.task_retry.send(sender=task, request=context, reason=reason, einfo=einfo)
+    finally:
+        current.pop(token)
+
+
+def chain_failures(
+    failure_documents: FailureDocuments, message: TaskMessage, error: BaseException
+) -> list[StoreRequest]:
+    """The documents of a chain's later steps, which will never run."""
+    found = []
+    for signature in followups.steps_left(message.chain):
+        document = failure_documents.step_failure(signature.get("options") or {}, message, error)
+        if document is not None:
+            found.append(document)
+    return found
+
+
+def _close(left: list[Close]) -> None:
+    """What is sent from here is with the broker when the call returns."""
+    for close in left:
+        close(True)
+
+
+def _call(handler: Any, *args: Any) -> None:
+    try:
+        handler(*args)
+    except Exception:
+        logger.exception("Handler %s raised", getattr(handler, "__qualname__", handler))

@@ -1,0 +1,107 @@
+"""What came of a call: the results of the tasks that it sent, of those that they sent, and so on.
+
+A part of every handle on results. It goes by the documents' ``children``, so it asks the store for each task that it
+comes to, and knows nothing of tasks that keep no result or sent with ``trail`` off.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from graphlib import TopologicalSorter
+from typing import TYPE_CHECKING, Any, TextIO
+
+from turbo.exceptions import IncompleteStream
+from turbo.protocol.result_meta import Handle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class DependencyGraph:
+    """Who sent whom: results, and with each the results of what it sent."""
+
+    def __init__(self) -> None:
+        self._sent: dict[Any, list[Any]] = {}
+
+    def add_arc(self, node: Any) -> None:
+        """Add a result by itself."""
+        self._sent.setdefault(node, [])
+
+    def add_edge(self, node: Any, child: Any) -> None:
+        """Add ``child`` to what ``node``, which is there, has sent."""
+        self._sent[node].append(child)
+
+    def edges(self) -> list[Any]:
+        """Return the results that have sent anything."""
+        return [node for node, children in self._sent.items() if children]
+
+    def topsort(self) -> list[Any]:
+        """Return all results, each behind those that it has sent."""
+        return list(TopologicalSorter(self._sent).static_order())
+
+    def items(self) -> Iterator[tuple[Any, list[Any]]]:
+        """Yield each result and what it has sent."""
+        return iter(self._sent.items())
+
+    def to_dot(self, fh: TextIO, label: Callable[[Any], str] = str) -> None:
+        """Write the graph in the language of Graphviz; ``label`` names a result."""
+        fh.write("digraph dependencies {\n")
+        for node in self._sent:
+            fh.write(f'  "{_quoted(str(node))}" [label="{_quoted(label(node))}"]\n')
+        for node, children in self._sent.items():
+            for child in children:
+                fh.write(f'  "{_quoted(str(node))}" -> "{_quoted(str(child))}"\n')
+        fh.write("}\n")
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._sent)
+
+    def __getitem__(self, node: Any) -> list[Any]:
+        return self._sent[node]
+
+    def __contains__(self, node: object) -> bool:
+        return node in self._sent
+
+    def __len__(self) -> int:
+        return len(self._sent)
+
+
+class ResultTree(Handle):
+    """A handle's way down to the tasks that its task sent."""
+
+    def iterdeps(self, intermediate: bool = False) -> Iterator[tuple[Any, Any]]:
+        """Walk this result and its descendants as pairs of parent and child.
+
+        Raises IncompleteStream at one that has not ended, unless ``intermediate``.
+        """
+        waiting: deque[tuple[Any, Any]] = deque([(None, self)])
+        while waiting:
+            parent, node = waiting.popleft()
+            yield parent, node
+            if node.ready():
+                waiting.extend((node, child) for child in node.children or ())
+            elif not intermediate:
+                raise IncompleteStream
+
+    def collect(self, intermediate: bool = False, **options: Any) -> Iterator[tuple[Any, Any]]:
+        """Wait for this result and its descendants, one after the other; ``options`` are those of ``get``."""
+        for _, node in self.iterdeps(intermediate=intermediate):
+            yield node, node.get(**options)
+
+    def build_graph(self, intermediate: bool = False) -> DependencyGraph:
+        """Return who sent whom, from this result on; raises as :meth:`iterdeps`."""
+        graph = DependencyGraph()
+        for parent, node in self.iterdeps(intermediate=intermediate):
+            graph.add_arc(node)
+            if parent is not None:
+                graph.add_edge(parent, node)
+        return graph
+
+    @property
+    def graph(self) -> DependencyGraph:
+        """Who sent whom, when all of them have ended."""
+        return self.build_graph()
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')
