@@ -131,6 +131,22 @@ def test_a_child_that_becomes_free_takes_over_what_another_holds_unstarted() -> 
     assert all(d in made for d in second.assigned.values())
 
 
+def test_the_last_record_held_unstarted_goes_to_a_free_child_at_once() -> None:
+    dispatcher, (first, second), _ = _make(2)
+    _learn(dispatcher, first, 10_000)
+    _submit(dispatcher, 40)
+    dispatcher.pump()
+    while second.assigned:
+        _finish(dispatcher, second, 10_000)
+    while len(first.assigned) > 2:
+        _finish(dispatcher, first, 10_000)
+    running = _claim(first)
+    (unstarted,) = (delivery for delivery in first.assigned.values() if delivery is not running)
+    dispatcher.balance()
+    assert list(first.assigned.values()) == [running]
+    assert list(second.assigned.values()) == [unstarted]
+
+
 def test_a_head_task_that_runs_long_keeps_nothing_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
     dispatcher, (child,), loop = _make(1)
     _learn(dispatcher, child, 10_000)
