@@ -11,6 +11,7 @@ import pytest
 from bench import report
 from bench.goals import GOALS
 from scripts import settings_page
+from turbo.app.conf.extras import _OF_SERIALIZERS, _OF_STORES
 from turbo.policy.settling import AckOptions, Ending, Verb, settle
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,3 +104,18 @@ def test_every_dependency_is_explained() -> None:
     names = {re.split(r"[\[<>=;]", each)[0].lower() for each in wanted} - {"turbo-worker"}
     missing = [name for name in sorted(names) if name not in text and not name.startswith("types-")]
     assert missing == []
+
+
+def test_every_extra_that_is_named_exists() -> None:
+    """In ``turbo-worker[redis]`` and the like, wherever a person reads it, and in what a missing package asks for."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"].keys()
+    readable = [ROOT / "README.md", ROOT / "pyproject.toml", *PAGES, *(ROOT / "turbo").rglob("*.py")]
+    named = {
+        name.strip()
+        for path in readable
+        for listed in re.findall(r"turbo-worker\[([a-z, ]+)\]", path.read_text())
+        for name in listed.split(",")
+    }
+    assert named
+    named |= {extra for _, extra in (*_OF_SERIALIZERS.values(), *_OF_STORES.values())}
+    assert named - extras == set()
