@@ -29,6 +29,7 @@ from turbo.master.delivery.ledger import Ledger
 from turbo.master.delivery.parking import Parking
 from turbo.master.delivery.redelivery_guard import RedeliveryGuard
 from turbo.master.delivery.returning import Returns
+from turbo.master.delivery.revoked_tasks import RevokedTasks
 from turbo.master.delivery.revoking import Revoking
 from turbo.master.outcome.failure_documents import FailureDocuments
 from turbo.master.outcome.hooks import NoHooks
@@ -112,18 +113,17 @@ def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEvent
     returns = Returns(ledger, publisher, blueprint.queues)
     settlement = Settlement(publisher, store, ledger, dispatcher, failure_documents)
     hooks.begin(loop, failure_documents, settlement.store)
-    limits = HardLimits(loop, hooks)
     redelivery_guard = RedeliveryGuard(dispatcher, settlement, failure_documents)
     settlement.final_steps.tell(redelivery_guard.ended, hooks)
-    outcomes = Outcomes(dispatcher, settlement, limits, hooks)
-    intake = Intake(
-        ledger, dispatcher, settlement, failure_documents, hooks, redelivery_guard, outcomes, leases, returns,
-        verbose=options.loglevel <= logging.INFO,
-    )  # fmt: skip
-    shelf = EtaShelf(loop, intake.due)
+    shelf = EtaShelf(loop)
     parking = Parking(loop, ledger, publisher, shelf, blueprint.queues, after=options.eta_park_after)
-    intake.shelve_on(shelf, parking)
-    outcomes.shelve_on(shelf)
+    outcomes = Outcomes(dispatcher, settlement, hooks, shelf)
+    revoked = Revoked(options.revokes_max, options.revoke_expires)
+    revoked_tasks = RevokedTasks(revoked, settlement, outcomes, failure_documents, hooks)
+    intake = Intake(
+        ledger, dispatcher, settlement, failure_documents, hooks, redelivery_guard, outcomes, leases, returns, shelf,
+        revoked_tasks, parking=parking, verbose=options.loglevel <= logging.INFO,
+    )  # fmt: skip
     link = _link(blueprint, intake, outages)
     ends = LeaseEnds(link, publisher)
     settlement.settle_through(link, ends)
@@ -131,20 +131,13 @@ def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEvent
     parking.attach(link, settlement.finish)
     window = Window(link, ledger, dispatcher, shelf, leases.copies, options)
     leases.attach(link, ends, window.make_room)
-    pool = _pool(options, spawner, loop, dispatcher, outcomes)
-    recycling = _recycling(options, pool)
-    outcomes.oversee(recycling)
     poison = Poison(settlement, failure_documents, max_deliveries=options.task_max_deliveries)
     retries = LostRetries(settlement, failure_documents, hooks)
-    lost = DeadChild(dispatcher, outcomes, settlement, failure_documents, hooks, poison, retries)
-    pool.mourn(lost)
-    limits.obey(pool)
-    revoking = Revoking(
-        loop, Revoked(options.revokes_max, options.revoke_expires), ledger, dispatcher, shelf, redelivery_guard, pool,
-        settlement, outcomes, failure_documents, hooks,
-    )  # fmt: skip
-    intake.refuse_through(revoking)
-    lost.refuses = revoking.refuses
+    lost = DeadChild(dispatcher, outcomes, settlement, failure_documents, hooks, poison, retries, revoked_tasks)
+    pool = _pool(options, spawner, loop, dispatcher, outcomes, lost)
+    recycling = _recycling(options, pool, outcomes)
+    HardLimits(loop, hooks, pool, outcomes.on_limits)
+    revoking = Revoking(loop, revoked_tasks, ledger, dispatcher, shelf, redelivery_guard, pool, settlement)
     return Parts(
         ledger, dispatcher, settlement, publisher, store, intake, shelf, redelivery_guard, outcomes, link, window, pool,
         recycling, lost, poison, hooks, failure_documents, revoking, outages, leases, returns, parking,
@@ -217,25 +210,25 @@ def _pool(
     loop: asyncio.AbstractEventLoop,
     dispatcher: Dispatcher,
     outcomes: Outcomes,
+    dead_child: DeadChild,
 ) -> Pool:
     return Pool(
         loop,
         spawner,
         dispatcher,
         outcomes,
+        dead_child,
         concurrency=options.concurrency,
         proc_alive_timeout=options.proc_alive_timeout,
     )
 
 
-def _recycling(options: WorkerOptions, pool: Pool) -> Recycling:
-    recycling = Recycling(
+def _recycling(options: WorkerOptions, pool: Pool, outcomes: Outcomes) -> Recycling:
+    return Recycling(
         pool,
+        outcomes.on_ended,
         concurrency=options.concurrency,
         max_tasks=options.max_tasks_per_child,
         limit_kib=options.max_memory_per_child,
         hard_kib=options.max_memory_per_child_hard,
     )
-    pool.on_serving = recycling.child_serving
-    pool.on_gone = recycling.child_gone
-    return recycling

@@ -75,8 +75,8 @@ class Master:
         self.shelf, self.redelivery_guard, self.lost = parts.shelf, parts.redelivery_guard, parts.lost
         self._returns, self._leases = parts.returns, parts.leases
         self.pool, self.window, self.recycling = parts.pool, parts.window, parts.recycling
-        self.pool.on_fatal = self._die
-        self.pool.on_spawner_gone = self._spawner_gone
+        self.pool.on_fatal.add(self._die)
+        self.pool.on_spawner_gone.add(self._spawner_gone)
         names = [queue.name for queue in blueprint.queues]
         self._patience = BrokerPatience(self.link, self.publisher, self._options, self, queues=names)
         self._purge = self._options.purge

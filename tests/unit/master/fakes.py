@@ -12,6 +12,7 @@ from turbo.amqp.publish.publisher import Published
 from turbo.amqp.refusals import Refusals
 from turbo.backends.store import ResultWrite, StoreOutcome
 from turbo.master.delivery.ledger import Delivery
+from turbo.observers import Observers
 from turbo.protocol.building import build
 from turbo.protocol.properties import encode_header
 from turbo.ring import frames
@@ -269,6 +270,7 @@ class Shelf:
 
     def __init__(self) -> None:
         self.held: list[Delivery] = []
+        self.on_due: Observers[Delivery] = Observers()
 
     def hold(self, delivery: Delivery) -> None:
         self.held.append(delivery)

@@ -44,6 +44,7 @@ from turbo.master.delivery.leases import Leases
 from turbo.master.delivery.ledger import Delivery, Ledger
 from turbo.master.delivery.redelivery_guard import RedeliveryGuard
 from turbo.master.delivery.returning import Returns
+from turbo.master.delivery.revoked_tasks import RevokedTasks
 from turbo.master.outcome.failure_documents import FailureDocuments
 from turbo.master.outcome.hooks import NoHooks
 from turbo.master.outcome.lost_retries import LostRetries
@@ -53,6 +54,7 @@ from turbo.master.outcome.settlement import Settlement
 from turbo.policy.child_lifecycle import ChildState
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.poison import DELIVERIES
+from turbo.policy.revoked import Revoked
 from turbo.policy.settling import Ending, Verb, settle
 from turbo.policy.task_options import TaskOptions
 from turbo.protocol.properties import decode_header
@@ -83,10 +85,12 @@ COUNT = st.integers(1, 4)
 
 
 class LedgerMachine(RuleBasedStateMachine):
+    shelf_type = Shelf
+
     @initialize()
     def begin(self) -> None:
         loop: Any = Loop()
-        self.broker, self.publisher, self.store, self.shelf = Broker(), Publisher(), Store(), Shelf()
+        self.broker, self.publisher, self.store, self.shelf = Broker(), Publisher(), Store(), self.shelf_type()
         broker: Any = self.broker
         publisher: Any = self.publisher
         store: Any = self.store
@@ -104,21 +108,21 @@ class LedgerMachine(RuleBasedStateMachine):
         settlement.settle_through(broker, ends)
         self.redelivery_guard = RedeliveryGuard(self.dispatcher, settlement, failure_documents)
         settlement.final_steps.on_void_ended = self.redelivery_guard.ended
-        limits: Any = None
         hooks = NoHooks()
         hooks.begin(loop, failure_documents, settlement.store)
-        self.outcomes = Outcomes(self.dispatcher, settlement, limits, hooks)
+        self.outcomes = Outcomes(self.dispatcher, settlement, hooks, shelf)
+        self.revoked_tasks = RevokedTasks(Revoked(), settlement, self.outcomes, failure_documents, hooks)
         returns = Returns(self.ledger, publisher, queues)
         returns.attach(broker, ends)
         self.intake = Intake(
             self.ledger, self.dispatcher, settlement, failure_documents, hooks, self.redelivery_guard, self.outcomes,
-            self.leases, returns, verbose=False,
+            self.leases, returns, shelf, self.revoked_tasks, verbose=False,
         )  # fmt: skip
-        self.intake.shelve_on(shelf)
-        self.outcomes.shelve_on(shelf)
         poison = Poison(settlement, failure_documents, max_deliveries=MOST)
         retries = LostRetries(settlement, failure_documents, hooks)
-        self.lost = DeadChild(self.dispatcher, self.outcomes, settlement, failure_documents, hooks, poison, retries)
+        self.lost = DeadChild(
+            self.dispatcher, self.outcomes, settlement, failure_documents, hooks, poison, retries, self.revoked_tasks
+        )
         self.sent: list[Message] = []
         #: Ids that a child has said to have accepted; how often each body was entered.
         self.accepted: set[str] = set()

@@ -25,11 +25,10 @@ from turbo.policy.settling import Ending, Verb
 from turbo.ring import frames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from turbo.master.children.child_process import ChildProcess
     from turbo.master.delivery.dispatcher import Dispatcher
     from turbo.master.delivery.ledger import Delivery
+    from turbo.master.delivery.revoked_tasks import RevokedTasks
     from turbo.master.outcome.failure_documents import FailureDocuments
     from turbo.master.outcome.hooks import OutcomeHooks
     from turbo.master.outcome.outcomes import Outcomes
@@ -75,6 +74,7 @@ class DeadChild:
         hooks: OutcomeHooks,
         poison: PoisonGuard,
         retries: SecondAttempts,
+        revoked_tasks: RevokedTasks,
     ) -> None:
         self._dispatcher = dispatcher
         self._outcomes = outcomes
@@ -83,8 +83,7 @@ class DeadChild:
         self._hooks = hooks
         self._poison = poison
         self._retries = retries
-        #: Discards a message whose task was revoked; whether it was.
-        self.refuses: Callable[[Delivery], bool] | None = None
+        self._revoked_tasks = revoked_tasks
         #: Set at a cold shutdown: tasks killed by it are not failures, their messages go back.
         self.terminating = False
 
@@ -183,8 +182,7 @@ class DeadChild:
         """Give to other children what this one never began, unless it was revoked meanwhile."""
         for delivery in deliveries:
             delivery.move(State.READY)
-        refuses = self.refuses
-        self._dispatcher.resubmit([d for d in deliveries if refuses is None or not refuses(d)])
+        self._dispatcher.resubmit([d for d in deliveries if not self._revoked_tasks.refuses(d)])
 
     def _fail(
         self, child: ChildProcess, delivery: Delivery, error: BaseException, ending: Ending, *, accepted: bool

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from turbo.master.children.boot import Boot
 from turbo.master.children.child_process import ChildProcess
 from turbo.master.children.stalled_children import begin_farewell, ignores_farewell
+from turbo.observers import Observers
 from turbo.policy.child_lifecycle import ChildState
 from turbo.ring import frames
 from turbo.ring.link import BodyFiles, MasterLink, RingUnavailable
@@ -49,6 +50,7 @@ class Pool:
         spawner: Spawner,
         dispatcher: Dispatcher,
         outcomes: Outcomes,
+        dead_child: DeadChild,
         *,
         concurrency: int,
         proc_alive_timeout: float,
@@ -57,7 +59,9 @@ class Pool:
         self._spawner = spawner
         self._dispatcher = dispatcher
         self._outcomes = outcomes
-        dispatcher.rings.on_corrupt = self.child_corrupt
+        self._dead_child = dead_child
+        dispatcher.rings.on_corrupt.add(self.child_corrupt)
+        outcomes.on_corrupt.add(self.child_corrupt)
         self._concurrency = concurrency
         self._boot = Boot(loop, self, alive_timeout=proc_alive_timeout)
         self._epochs = 0
@@ -66,17 +70,13 @@ class Pool:
         self.children: dict[int, ChildProcess] = {}
         self._awaiting_status: dict[int, tuple[ChildProcess, asyncio.TimerHandle]] = {}
         self._closing = False
-        self._lost: DeadChild | None = None
-        #: Told when a child has begun to serve, has ended, or when the pool cannot start.
-        self.on_serving: Callable[[ChildProcess], None] | None = None
-        self.on_gone: Callable[[ChildProcess], None] | None = None
-        self.on_fatal: Callable[[BaseException], None] | None = None
-        self.on_spawner_gone: Callable[[], None] | None = None
+        #: Called when a child has begun to serve, and when one has ended.
+        self.on_serving: Observers[ChildProcess] = Observers()
+        self.on_gone: Observers[ChildProcess] = Observers()
+        #: Called when no child comes up, and when the spawner process has ended.
+        self.on_fatal: Observers[BaseException] = Observers()
+        self.on_spawner_gone: Observers[()] = Observers()
         self.deaths = 0
-
-    def mourn(self, lost: DeadChild) -> None:
-        """Name who decides about a dead child's work."""
-        self._lost = lost
 
     def start(self) -> None:
         """Ask for all children and begin to listen to the spawner."""
@@ -116,8 +116,7 @@ class Pool:
 
     def cannot_start(self, error: BaseException) -> None:
         """No child comes up: the worker has to give up."""
-        if self.on_fatal is not None:
-            self.on_fatal(error)
+        self.on_fatal(error)
 
     def _from_spawner(self) -> None:
         for event in self._spawner.receive():
@@ -130,8 +129,7 @@ class Pool:
         if self._spawner.gone:
             self._loop.remove_reader(self._spawner.fileno())
             self._closing = True
-            if self.on_spawner_gone is not None:
-                self.on_spawner_gone()
+            self.on_spawner_gone()
 
     def _not_spawned(self, event: SpawnFailed) -> None:
         logger.error("Cannot fork a child: %s", os.strerror(event.errno))
@@ -140,8 +138,7 @@ class Pool:
             return
         child.move(ChildState.GONE)
         child.link.close()
-        if self.on_gone is not None:
-            self.on_gone(child)
+        self.on_gone(child)
         self._boot.failed(child.index)
 
     def _spawned(self, event: Spawned) -> None:
@@ -161,8 +158,7 @@ class Pool:
             self.retire(child)
             return
         self._dispatcher.add_child(child)
-        if self.on_serving is not None:
-            self.on_serving(child)
+        self.on_serving(child)
 
     # -- ending ------------------------------------------------------------------------------------------
 
@@ -253,8 +249,7 @@ class Pool:
             self._outcomes.unwatch(self._loop, child)
         self.deaths += was is not ChildState.RETIRING
         try:
-            if self._lost is not None:
-                self._lost.settle(child, orderly=was is ChildState.RETIRING)
+            self._dead_child.settle(child, orderly=was is ChildState.RETIRING)
         finally:
             # Whatever comes of its estate, its memory is given back and its slot is filled.
             child.link.close()
@@ -262,8 +257,7 @@ class Pool:
 
     def _fill(self, child: ChildProcess, was: ChildState) -> None:
         """A child has gone: tell, and put another in its place."""
-        if self.on_gone is not None:
-            self.on_gone(child)
+        self.on_gone(child)
         if not self._closing and not child.replaced:
             if was is ChildState.STARTING or child.kill_reason == "boot":
                 self._boot.failed(child.index)

@@ -20,6 +20,7 @@ from turbo.policy.recycling import Verdict
 if TYPE_CHECKING:
     from turbo.master.children.child_process import ChildProcess
     from turbo.master.children.pool import Pool
+    from turbo.observers import Observers
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +31,16 @@ class Recycling:
     """Samples, judges, and has the pool act."""
 
     def __init__(
-        self, pool: Pool, *, concurrency: int, max_tasks: int | None, limit_kib: int | None, hard_kib: int | None
+        self,
+        pool: Pool,
+        ended: Observers[ChildProcess, int],
+        *,
+        concurrency: int,
+        max_tasks: int | None,
+        limit_kib: int | None,
+        hard_kib: int | None,
     ) -> None:
+        """``ended``: called with a child and the number of its tasks that have just ended."""
         self._pool = pool
         self._at_once = recycling.at_once(concurrency)
         self._max_tasks = max_tasks
@@ -42,6 +51,9 @@ class Recycling:
         self._replacing: dict[int, ChildProcess] = {}
         self._warned: set[int] = set()
         self.replaced = 0
+        ended.add(self.child_reported)
+        pool.on_serving.add(self.child_serving)
+        pool.on_gone.add(self.child_gone)
 
     async def run(self) -> None:
         """Sample memory until cancelled."""
@@ -77,10 +89,6 @@ class Recycling:
         if self._max_tasks is not None and child.done >= self._max_tasks:
             logger.info("Child %d (pid %d) has run %d tasks and is replaced", child.index, child.pid, child.done)
             self._retire(child)
-
-    def child_corrupt(self, child: ChildProcess, reason: str) -> None:
-        """Pass on to the pool."""
-        self._pool.child_corrupt(child, reason)
 
     def child_serving(self, child: ChildProcess) -> None:
         """A child said hello: the one that it replaces may leave."""

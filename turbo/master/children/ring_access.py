@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from turbo.observers import Observers
 from turbo.policy.delivery_lifecycle import State
 from turbo.ring.layout import RingCorrupt
 
@@ -39,8 +40,8 @@ class RingAccess:
         self._again = again
         self._postponed: list[Delivery] = []
         self._said = -_SAY_AGAIN
-        #: Who replaces a child whose ring cannot be believed; the pool, which is made later.
-        self.on_corrupt: Callable[[ChildProcess, str], None] | None = None
+        #: Called with a child whose ring is corrupt, and the reason; the pool replaces it.
+        self.on_corrupt: Observers[ChildProcess, str] = Observers()
 
     def take_back(self, child: ChildProcess) -> int | None:
         """The newest record that the child has not claimed is the master's again: its sequence, or None."""
@@ -62,8 +63,7 @@ class RingAccess:
         """The child's ring is not to be believed: have it replaced."""
         logger.critical("The task ring of child %d (pid %d) is damaged, it is replaced: %s",
                         child.index, child.pid, error)  # fmt: skip
-        if self.on_corrupt is not None:
-            self.on_corrupt(child, str(error))
+        self.on_corrupt(child, str(error))
 
     # -- no memory ---------------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from turbo.master.children.child_process import ChildProcess
     from turbo.master.outcome.hooks import OutcomeHooks
+    from turbo.observers import Observers
 
 logger = logging.getLogger(__name__)
 
@@ -62,10 +63,17 @@ class Executioner(Protocol):
 class HardLimits:
     """One heap of deadlines over all children, one timer for the nearest."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, hooks: OutcomeHooks) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        hooks: OutcomeHooks,
+        executioner: Executioner,
+        started: Observers[ChildProcess, int, int, int, float],
+    ) -> None:
+        """``executioner`` carries the limits out. ``started`` is called with the arguments of :meth:`arm`."""
         self._loop = loop
         self._hooks = hooks
-        self._executioner: Executioner | None = None
+        self._executioner = executioner
         self._clock = RunningClock()
         self._told_ns = 0
         #: (due on the running clock, order, kind, seq, hard limit in seconds, child)
@@ -73,10 +81,7 @@ class HardLimits:
         self._order = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0
-
-    def obey(self, executioner: Executioner) -> None:
-        """Name who carries limits out; it is made after this object."""
-        self._executioner = executioner
+        started.add(self.arm)
 
     def arm(self, child: ChildProcess, seq: int, soft_ns: int, hard_ns: int, limit: float) -> None:
         """Remember deadlines of a task that started; 0 is none. Values are ``time.monotonic_ns``.
@@ -100,7 +105,7 @@ class HardLimits:
     def _look(self, now: int) -> None:
         """Count the time for which the worker was stopped, and tell the children."""
         lost = self._clock.look(now)
-        if not lost or self._executioner is None:
+        if not lost:
             return
         for child in self._executioner.children.values():
             child.link.page.add_stopped(lost)
@@ -133,7 +138,7 @@ class HardLimits:
             if held and due > ran:
                 break
             heapq.heappop(heap)
-            if not held or self._executioner is None:
+            if not held:
                 continue
             if kind == HARD:
                 self._hard(child, seq, limit)
@@ -146,7 +151,6 @@ class HardLimits:
         self._arm(time.monotonic_ns())
 
     def _soft(self, child: ChildProcess, seq: int, limit: float, ran: int, *, first: bool) -> None:
-        assert self._executioner is not None
         running = child.link.page.running()
         if running is None or running.seq != seq or not running.in_body:
             return
@@ -157,7 +161,6 @@ class HardLimits:
         heapq.heappush(self._heap, (again, next(self._order), SOFT_AGAIN, seq, limit, child))
 
     def _hard(self, child: ChildProcess, seq: int, limit: float) -> None:
-        assert self._executioner is not None
         if seq in child.parked:
             child.limited = seq
         self._executioner.kill_running(child, seq, "time_limit", int(limit) if limit.is_integer() else limit)

@@ -15,11 +15,12 @@ import itertools
 import time
 from typing import TYPE_CHECKING
 
+from turbo.observers import Observers
 from turbo.policy.delivery_lifecycle import State
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
 
     from turbo.master.delivery.ledger import Delivery
 
@@ -31,9 +32,10 @@ _AT_ONCE = 100
 class EtaShelf:
     """A heap of held deliveries and the one timer for the nearest."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, due: Callable[[Delivery], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._due = due
+        #: Called with a delivery whose time has come.
+        self.on_due: Observers[Delivery] = Observers()
         self._heap: list[tuple[float, int, Delivery]] = []
         self._order = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
@@ -88,4 +90,4 @@ class EtaShelf:
                 due.append(delivery)
         self._arm()
         for delivery in due:
-            self._due(delivery)
+            self.on_due(delivery)

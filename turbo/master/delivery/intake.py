@@ -23,7 +23,6 @@ from turbo.master.delivery.received_hook import ReceivedHook
 from turbo.master.delivery.recognition import is_redelivered, recognise, restore
 from turbo.policy.admission import Admission, admit
 from turbo.policy.delivery_lifecycle import State
-from turbo.policy.revoked import Revoked
 from turbo.policy.settling import Ending
 from turbo.protocol.deliver import parse_deliver
 from turbo.protocol.own_headers import LEASE, ROUTE
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from turbo.master.delivery.parking import Parking
     from turbo.master.delivery.redelivery_guard import RedeliveryGuard
     from turbo.master.delivery.returning import Returns
-    from turbo.master.delivery.revoking import Revoking
+    from turbo.master.delivery.revoked_tasks import RevokedTasks
     from turbo.master.outcome.failure_documents import FailureDocuments
     from turbo.master.outcome.hooks import OutcomeHooks
     from turbo.master.outcome.outcomes import Outcomes
@@ -65,10 +64,13 @@ class Intake:
         outcomes: Outcomes,
         leases: Leases,
         returns: Returns,
+        shelf: EtaShelf,
+        revoked_tasks: RevokedTasks,
         *,
+        parking: Parking | None = None,
         verbose: bool,
     ) -> None:
-        """``verbose``: log a line for each message received, which costs a decode."""
+        """``verbose``: log a line for each message received, which costs a decode. ``parking``: None parks nothing."""
         self._leases = leases
         self._returns = returns
         self._ledger = ledger
@@ -80,23 +82,14 @@ class Intake:
         self._outcomes = outcomes
         self._verbose = verbose
         self._received_hook = ReceivedHook(hooks, failure_documents, self._told)
-        self._shelf: EtaShelf | None = None
-        self._parking: Parking | None = None
-        self._revoking: Revoking | None = None
-        self._revoked = Revoked()
+        self._shelf = shelf
+        shelf.on_due.add(self.due)
+        self._parking = parking
+        self._revoked_tasks = revoked_tasks
+        self._revoked = revoked_tasks.revoked
         #: Stop taking part: late deliveries are left unacknowledged, the broker gets them back at the close.
         self.closed = False
         self.bytes_received = 0
-
-    def shelve_on(self, shelf: EtaShelf, parking: Parking | None = None) -> None:
-        """Name who holds messages that are not due; they call :meth:`due` back, so they are made after this object."""
-        self._shelf = shelf
-        self._parking = parking
-
-    def refuse_through(self, revoking: Revoking) -> None:
-        """Name who discards revoked tasks; it works on what this object has handed on."""
-        self._revoking = revoking
-        self._revoked = revoking.revoked
 
     # -- amqp.session.DeliverySink -----------------------------------------------------------------------
 
@@ -140,8 +133,7 @@ class Intake:
         # Acknowledged, and its first child died before the body: nobody but this worker has it.
         kept = [delivery for delivery in unstarted if delivery.acked]
         dropped = [delivery for delivery in unstarted if not delivery.acked]
-        if self._shelf is not None:
-            dropped += self._shelf.withdraw()
+        dropped += self._shelf.withdraw()
         if self._parking is not None:
             dropped += self._parking.withdraw(lost=True)
         dropped += self._returns.withdraw(lost=True) + self._redelivery_guard.withdraw()
@@ -197,8 +189,7 @@ class Intake:
             self._dispatcher.resubmit([delivery for delivery in others if delivery not in wanted])
             self._dispatcher.balance()
             taken += [delivery for delivery in others if delivery in wanted]
-        if self._shelf is not None:
-            taken += self._shelf.take_out(wanted)
+        taken += self._shelf.take_out(wanted)
         if self._parking is not None:
             taken += self._parking.take_out(wanted)
         return taken
@@ -216,7 +207,7 @@ class Intake:
                     "eta": message.eta,
                 }
                 logger.info("Task %s received", message.label, extra={"data": data})
-        if self._revoked.any and self._refused(delivery):
+        if self._revoked.any and self._revoked_tasks.refuses(delivery):
             return True
         if is_redelivered(delivery.deliver) or _LEASE in delivery.header:
             recognise(delivery, self._failure_documents)
@@ -226,9 +217,6 @@ class Intake:
                 return True
         return self._received_hook.wanted and self._received_hook.hold(delivery)
 
-    def _refused(self, delivery: Delivery) -> bool:
-        return self._revoking is not None and self._revoking.refuses(delivery)
-
     def _told(self, delivery: Delivery) -> None:
         """The app has heard of it. At a stop it stays unacknowledged, and goes back with the connection."""
         if not self.closed:
@@ -237,7 +225,7 @@ class Intake:
 
     def _admit(self, delivery: Delivery) -> None:
         """Decode and decide: run, hold or expired. What cannot be decoded is the child's to refuse."""
-        if self._revoked.any and self._refused(delivery):
+        if self._revoked.any and self._revoked_tasks.refuses(delivery):
             return  # revoked while it was held, or while the app was told of it
         message = self._failure_documents.message(delivery)
         headers = (message.properties.headers if message is not None else None) or {}
@@ -259,7 +247,7 @@ class Intake:
             logger.info("Discarding revoked task: %s: it has expired", message.label)
             self._outcomes.endings[Ending.REVOKED] += 1
             self._hooks.revoked(delivery, "expired", functools.partial(self._settlement.finish, delivery))
-        elif decision is Admission.HOLD and eta is not None and self._shelf is not None:
+        elif decision is Admission.HOLD and eta is not None:
             delivery.move(State.HELD)
             delivery.due = eta.timestamp()
             if self._parking is None or not self._parking.park(delivery):

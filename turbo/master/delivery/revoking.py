@@ -14,7 +14,6 @@ that holds the signal off must not keep its slot.
 
 from __future__ import annotations
 
-import functools
 import logging
 import signal
 from typing import TYPE_CHECKING, Final
@@ -22,8 +21,6 @@ from typing import TYPE_CHECKING, Final
 from turbo.log_format import printable
 from turbo.master.delivery.slices import SLICE, Slices
 from turbo.policy.delivery_lifecycle import State
-from turbo.policy.settling import Ending
-from turbo.protocol.peek import task_id
 
 if TYPE_CHECKING:
     import asyncio
@@ -35,11 +32,8 @@ if TYPE_CHECKING:
     from turbo.master.delivery.eta import EtaShelf
     from turbo.master.delivery.ledger import Delivery, Ledger
     from turbo.master.delivery.redelivery_guard import RedeliveryGuard
-    from turbo.master.outcome.failure_documents import FailureDocuments
-    from turbo.master.outcome.hooks import OutcomeHooks
-    from turbo.master.outcome.outcomes import Outcomes
+    from turbo.master.delivery.revoked_tasks import RevokedTasks
     from turbo.master.outcome.settlement import Settlement
-    from turbo.policy.revoked import Revoked
 
 logger = logging.getLogger("celery.worker.request")
 
@@ -89,28 +83,25 @@ class Revoking:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        revoked: Revoked,
+        revoked_tasks: RevokedTasks,
         ledger: Ledger,
         dispatcher: Dispatcher,
         shelf: EtaShelf,
         redelivery_guard: RedeliveryGuard,
         pool: Pool,
         settlement: Settlement,
-        outcomes: Outcomes,
-        failure_documents: FailureDocuments,
-        hooks: OutcomeHooks,
     ) -> None:
         self._loop = loop
-        self.revoked = revoked
+        self._revoked_tasks = revoked_tasks
+        self.revoked = revoked_tasks.revoked
+        #: Returns the id of a delivery's task.
+        self.id_of = revoked_tasks.id_of
         self._ledger = ledger
         self._dispatcher = dispatcher
         self._shelf = shelf
         self._redelivery_guard = redelivery_guard
         self._pool = pool
         self._settlement = settlement
-        self._outcomes = outcomes
-        self._failure_documents = failure_documents
-        self._hooks = hooks
         #: Deliveries that a child may have begun, and the signal to end them by; None only keeps them from beginning.
         self._claimed: dict[Delivery, int | None] = {}
         #: Revoked deliveries that were taken out of wherever they waited, to be discarded in the next slices.
@@ -119,13 +110,6 @@ class Revoking:
         self._holding = 0
 
     # -- asked by others ---------------------------------------------------------------------------------
-
-    def refuses(self, delivery: Delivery) -> bool:
-        """Discard a message that no child has, if its task was revoked; whether it was."""
-        if not self.revoked.any or not self._is_revoked(delivery):
-            return False
-        self._discard(delivery)
-        return True
 
     def revoke(self, task_ids: Iterable[str]) -> Sweep:
         """Remember these ids and discard what waits here of them; the sweep finds those that waited."""
@@ -151,7 +135,7 @@ class Revoking:
         """End the running tasks that carry a stamp revoked before; the stamps by which they were found."""
         found: dict[str, list[object]] = {}
         for child, seq, delivery in list(self.running()):
-            stamp = self._stamp(delivery) or {}
+            stamp = self._revoked_tasks.stamp(delivery) or {}
             for name, value in stamp.items():
                 if name in stamps:
                     found.setdefault(name, []).append(value)
@@ -165,37 +149,7 @@ class Revoking:
                 if delivery.state is State.STARTED:
                     yield child, seq, delivery
 
-    def id_of(self, delivery: Delivery) -> str:
-        """The id of a delivery's task; empty when it has none that can be read."""
-        raw = task_id(delivery.header)
-        if raw is not None:
-            return raw.decode("utf-8", "surrogateescape")
-        message = self._failure_documents.message(delivery)
-        return message.id if message is not None else ""
-
     # -- inside ------------------------------------------------------------------------------------------
-
-    def _is_revoked(self, delivery: Delivery) -> bool:
-        return self.id_of(delivery) in self.revoked or self._stamp(delivery) is not None
-
-    def _stamp(self, delivery: Delivery) -> dict[str, object] | None:
-        if not self.revoked.has_stamps:
-            return None
-        message = self._failure_documents.message(delivery)
-        return None if message is None else self.revoked.stamp_of(message.stamped_headers, message.stamps)
-
-    def _discard(self, delivery: Delivery) -> None:
-        if delivery.state is State.HELD:
-            delivery.move(State.READY)
-        message = self._failure_documents.message(delivery)
-        stamp = self._stamp(delivery)
-        logger.info(
-            "Discarding revoked task: %s%s",
-            message.label if message is not None else "(unreadable)[?]",
-            f" (revoked by header: {stamp!r:.200})" if stamp else "",
-        )
-        self._outcomes.endings[Ending.REVOKED] += 1
-        self._hooks.revoked(delivery, "revoked", functools.partial(self._settlement.finish, delivery))
 
     def _begin(self, number: int | None, wanted: set[str]) -> Sweep:
         sweep = Sweep()
@@ -214,7 +168,9 @@ class Revoking:
                 yield SLICE if held else 0
             waiting, hits = list(self._ledger), []
             for delivery in waiting:
-                if delivery.state in _WAITING and (self._is_revoked(delivery) or self.id_of(delivery) in wanted):
+                if delivery.state in _WAITING and (
+                    self._revoked_tasks.includes(delivery) or self.id_of(delivery) in wanted
+                ):
                     hits.append(delivery)
                     if (name := self.id_of(delivery)) in wanted:
                         found.append(name)
@@ -233,7 +189,7 @@ class Revoking:
             self.discarding.discard(delivery)
             # It was nowhere but here: when its connection was lost meanwhile, nobody could end it.
             if self._settlement.still_ours(delivery):
-                self._discard(delivery)
+                self._revoked_tasks.discard(delivery)
 
     def _hold(self) -> None:
         """Let nothing begin until the sweep has seen everything."""
@@ -270,7 +226,7 @@ class Revoking:
             if delivery.state is State.DISPATCHED:
                 self._watch(delivery, number)
         for picked in self._pick({delivery for delivery in claimed if delivery.state in _WAITING}):
-            self._discard(picked)
+            self._revoked_tasks.discard(picked)
         for child, seq, running in list(self.running()):
             if (signum := claimed.get(running)) is not None:
                 self._end(child, seq, self.id_of(running), signum)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from turbo.master.outcome.task_counts import TaskCounts
+from turbo.observers import Observers
 from turbo.policy.delivery_lifecycle import IllegalTransition, State
 from turbo.policy.settling import Ending, Verb
 from turbo.ring import frames
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     import asyncio
 
     from turbo.master.children.child_process import ChildProcess
-    from turbo.master.children.time_limits import HardLimits
     from turbo.master.delivery.dispatcher import Dispatcher
     from turbo.master.delivery.eta import EtaShelf
     from turbo.master.delivery.ledger import Delivery
@@ -42,26 +42,21 @@ _ADMISSION_NS = 50_000
 _VERBS = {verb.value: verb for verb in Verb}
 
 
-class Overseer(Protocol):
-    """What the pool does on our word."""
-
-    def child_reported(self, child: ChildProcess, done: int) -> None:
-        """``done`` more tasks of this child have ended."""
-
-    def child_corrupt(self, child: ChildProcess, reason: str) -> None:
-        """This child's ring cannot be believed any more: replace it."""
-
-
 class Outcomes:
     """The reader of all outcome rings."""
 
-    def __init__(self, dispatcher: Dispatcher, settlement: Settlement, limits: HardLimits, hooks: OutcomeHooks) -> None:
+    def __init__(self, dispatcher: Dispatcher, settlement: Settlement, hooks: OutcomeHooks, shelf: EtaShelf) -> None:
         self._dispatcher = dispatcher
         self._hooks = hooks
         self._settlement = settlement
-        self._limits = limits
-        self._shelf: EtaShelf | None = None
-        self._overseer: Overseer | None = None
+        self._shelf = shelf
+        #: Called when a task with time limits has started, with its child, the record's number, the soft and the hard
+        #: deadline (``time.monotonic_ns``) and the hard limit in seconds.
+        self.on_limits: Observers[ChildProcess, int, int, int, float] = Observers()
+        #: Called with a child and the number of its tasks that have just ended.
+        self.on_ended: Observers[ChildProcess, int] = Observers()
+        #: Called with a child whose ring is corrupt, and the reason.
+        self.on_corrupt: Observers[ChildProcess, str] = Observers()
         #: Tasks ended, by the name of their ending; figures for reports and the log.
         self.endings: dict[int, int] = dict.fromkeys(Ending, 0)
         self.started = 0
@@ -71,14 +66,6 @@ class Outcomes:
         self._polling = False
         self._counted = 0
         self._counted_since = 0.0
-
-    def oversee(self, overseer: Overseer) -> None:
-        """Name the pool; it is made after this object."""
-        self._overseer = overseer
-
-    def shelve_on(self, shelf: EtaShelf) -> None:
-        """Name the shelf for tasks that a child finds not due."""
-        self._shelf = shelf
 
     def watch(self, loop: asyncio.AbstractEventLoop, child: ChildProcess) -> None:
         """Read this child's outcomes whenever it signals, or at every look while they come thick."""
@@ -172,8 +159,8 @@ class Outcomes:
                     raise RingCorrupt(f"record of unknown kind {kind}")
         except (RingCorrupt, IllegalTransition, ValueError, KeyError) as error:
             self._condemn(child, f"{type(error).__name__}: {error}")
-        if ended and self._overseer is not None:
-            self._overseer.child_reported(child, ended)
+        if ended:
+            self.on_ended(child, ended)
 
     def _started(self, child: ChildProcess, seq: int, payload: bytes) -> None:
         delivery = child.assigned[seq]
@@ -189,7 +176,7 @@ class Outcomes:
         if flags & frames.TELL_HOOKS:
             self._hooks.accepted(delivery, child.pid)
         if flags & frames.HAS_LIMITS:
-            self._limits.arm(child, seq, soft_ns, hard_ns, limit)
+            self.on_limits(child, seq, soft_ns, hard_ns, limit)
 
     def _admitted(self, child: ChildProcess, seq: int, payload: bytes) -> None:
         """The child runs this one as a coroutine: it is out of the ring's way, and the child has room again."""
@@ -238,12 +225,10 @@ class Outcomes:
             return
         delivery.move(State.HELD)
         delivery.due = due_ns / 1e9
-        if self._shelf is not None:
-            self._shelf.hold(delivery)
+        self._shelf.hold(delivery)
 
     def _condemn(self, child: ChildProcess, reason: str) -> None:
         logger.critical(
             "Child %d (pid %d) wrote nonsense into its ring and is replaced: %s", child.index, child.pid, reason
         )
-        if self._overseer is not None:
-            self._overseer.child_corrupt(child, reason)
+        self.on_corrupt(child, reason)

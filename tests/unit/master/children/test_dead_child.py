@@ -25,13 +25,16 @@ from turbo.master.children.dead_child import DeadChild
 from turbo.master.children.pool import Pool
 from turbo.master.delivery.dispatcher import Dispatcher
 from turbo.master.delivery.ledger import Delivery, Ledger
+from turbo.master.delivery.revoked_tasks import RevokedTasks
 from turbo.master.outcome.failure_documents import FailureDocuments
 from turbo.master.outcome.lost_retries import LostRetries
 from turbo.master.outcome.outcomes import Outcomes
 from turbo.master.outcome.poison import Poison
 from turbo.master.outcome.settlement import Settlement
+from turbo.observers import Observers
 from turbo.policy.child_lifecycle import ChildState
 from turbo.policy.delivery_lifecycle import State
+from turbo.policy.revoked import Revoked
 from turbo.policy.task_options import TaskOptions
 from turbo.ring import frames
 
@@ -58,10 +61,13 @@ class World:
         failure_documents = FailureDocuments({"t": TaskOptions("t", acks_late=not early)}, stores=True)
         settlement = Settlement(publisher, store, self.ledger, self.dispatcher, failure_documents)
         settlement.settle_through(broker, NO_LEASES)
-        outcomes = Outcomes(self.dispatcher, settlement, nothing, hooks)
+        outcomes = Outcomes(self.dispatcher, settlement, hooks, nothing)
+        revoked_tasks = RevokedTasks(Revoked(), settlement, outcomes, failure_documents, hooks)
         retries = LostRetries(settlement, failure_documents, hooks)
         poison = Poison(settlement, failure_documents, max_deliveries=5)
-        self.lost = DeadChild(self.dispatcher, outcomes, settlement, failure_documents, hooks, poison, retries)
+        self.lost = DeadChild(
+            self.dispatcher, outcomes, settlement, failure_documents, hooks, poison, retries, revoked_tasks
+        )
         self.ledger.begin_epoch(self.broker.open())
         ring: Any = Ring()
         self.child = ChildProcess(1, 1, ring, 0.0)
@@ -137,15 +143,14 @@ def test_a_slot_is_filled_although_the_estate_raises(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("turbo.master.children.pool.MasterLink", Link)
     loop: Any = SimpleNamespace(time=lambda: 0.0, call_later=lambda *_: object())
     spawner: Any = Spawner()
-    outcomes: Any = SimpleNamespace(unwatch=lambda *_: None)
-    pool = Pool(loop, spawner, Dispatcher(loop, max_tasks_per_child=None), outcomes,
-                concurrency=1, proc_alive_timeout=1.0)  # fmt: skip
+    outcomes: Any = SimpleNamespace(unwatch=lambda *_: None, on_corrupt=Observers())
 
     def settle(*_: object, **__: object) -> None:
         raise RuntimeError("a fault of ours")
 
     broken: Any = SimpleNamespace(settle=settle)
-    pool.mourn(broken)
+    dispatcher = Dispatcher(loop, max_tasks_per_child=None)
+    pool = Pool(loop, spawner, dispatcher, outcomes, broken, concurrency=1, proc_alive_timeout=1.0)
     child = pool.spawn(3)
     assert child is not None
     child.state = ChildState.KILLED

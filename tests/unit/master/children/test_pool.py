@@ -12,6 +12,7 @@ from turbo.master.children.child_process import ChildProcess
 from turbo.master.children.pool import Pool
 from turbo.master.delivery.dispatcher import Dispatcher
 from turbo.master.delivery.ledger import Delivery
+from turbo.observers import Observers
 from turbo.policy.child_lifecycle import ChildState
 from turbo.policy.delivery_lifecycle import State
 
@@ -34,7 +35,8 @@ def dispatcher() -> Dispatcher:
 def pool(dispatcher: Dispatcher) -> Pool:
     nothing: Any = None
     loop: Any = Loop()
-    return Pool(loop, nothing, dispatcher, nothing, concurrency=1, proc_alive_timeout=1.0)
+    outcomes: Any = SimpleNamespace(on_corrupt=Observers())
+    return Pool(loop, nothing, dispatcher, outcomes, nothing, concurrency=1, proc_alive_timeout=1.0)
 
 
 @pytest.fixture

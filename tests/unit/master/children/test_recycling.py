@@ -8,6 +8,7 @@ import pytest
 
 from turbo.master.children.child_process import ChildProcess
 from turbo.master.children.recycling import Recycling
+from turbo.observers import Observers
 from turbo.policy.child_lifecycle import ChildState
 
 
@@ -19,6 +20,8 @@ class Pool:
         self.spawned: list[int] = []
         self.retired: list[int] = []
         self.can_spawn = True
+        self.on_serving: Observers[ChildProcess] = Observers()
+        self.on_gone: Observers[ChildProcess] = Observers()
         for index in range(1, count + 1):
             self.add(index).state = ChildState.SERVING
 
@@ -47,7 +50,7 @@ class Pool:
 def _make(count: int, **options: Any) -> tuple[Recycling, Pool]:
     pool = Pool(count)
     settings = {"max_tasks": None, "limit_kib": None, "hard_kib": None, **options}
-    return Recycling(pool, concurrency=count, **settings), pool  # type: ignore[arg-type]
+    return Recycling(pool, Observers(), concurrency=count, **settings), pool  # type: ignore[arg-type]
 
 
 def _spend(recycling: Recycling, child: ChildProcess, tasks: int) -> None:

@@ -43,7 +43,7 @@ class World:
         loop: Any = self.clock
         self.dispatcher = Dispatcher(loop, max_tasks_per_child=None)
         self.condemned: list[ChildProcess] = []
-        self.dispatcher.rings.on_corrupt = self.replace
+        self.dispatcher.rings.on_corrupt.add(self.replace)
         self.children = [self.add(number) for number in range(1, children + 1)]
 
     def add(self, index: int) -> ChildProcess:

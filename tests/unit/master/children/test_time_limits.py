@@ -12,6 +12,7 @@ import pytest
 from turbo.master.children import boot, time_limits
 from turbo.master.children.boot import Boot
 from turbo.master.children.time_limits import HardLimits
+from turbo.observers import Observers
 from turbo.policy.child_lifecycle import ChildState
 
 
@@ -81,9 +82,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 def limits(world: World) -> HardLimits:
     fake: Any = world
     hooks: Any = SimpleNamespace(soft_limit=lambda _delivery: None)
-    limits = HardLimits(fake, hooks)
-    limits.obey(fake)
-    return limits
+    return HardLimits(fake, hooks, fake, Observers())
 
 
 def arm(limits: HardLimits, world: World, soft: float, hard: float) -> None:

@@ -37,7 +37,8 @@ class Loop:
 def test_many_that_are_due_at_once_are_handed_on_in_several_turns() -> None:
     loop: Any = Loop()
     due: list[int] = []
-    shelf = EtaShelf(loop, lambda delivery: due.append(delivery.tag))
+    shelf = EtaShelf(loop)
+    shelf.on_due.add(lambda delivery: due.append(delivery.tag))
     then = time.time() - 1
     for tag in range(1, 2 * eta._AT_ONCE + 51):
         delivery = Delivery(1, "q", tag, b"", b"", b"")

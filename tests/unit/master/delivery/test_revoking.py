@@ -18,7 +18,6 @@ from turbo.master.delivery import revoking, slices
 from turbo.master.delivery.ledger import Delivery
 from turbo.master.delivery.revoking import Revoking
 from turbo.policy.delivery_lifecycle import State
-from turbo.policy.revoked import Revoked
 from turbo.policy.settling import Ending
 from turbo.protocol.properties import decode_header
 
@@ -40,22 +39,19 @@ class Clock(Loop):
 
 
 class RevokingMachine(LedgerMachine):
+    shelf_type = OpenShelf
+
     @initialize()
     def begin(self) -> None:
         super().begin()
-        shelf: Any = OpenShelf()
-        self.shelf = shelf
-        self.intake.shelve_on(shelf)
-        self.outcomes.shelve_on(shelf)
+        shelf: Any = self.shelf
         loop: Any = Clock()
         pool: Any = SimpleNamespace(children={})
         outcomes: Any = self.outcomes
         self.revoking = Revoking(
-            loop, Revoked(), self.ledger, self.dispatcher, shelf, self.redelivery_guard, pool, outcomes._settlement,
-            outcomes, outcomes._settlement and self.intake._failure_documents, self.intake._hooks,
+            loop, self.revoked_tasks, self.ledger, self.dispatcher, shelf, self.redelivery_guard, pool,
+            outcomes._settlement,
         )  # fmt: skip
-        self.intake.refuse_through(self.revoking)
-        self.lost.refuses = self.revoking.refuses
         #: Starts that a revoked task had, or may still have had, when it was revoked.
         self.allowed: dict[str, int] = {}
 
