@@ -57,7 +57,6 @@ class Window:
         self._paused = False
         self._running = False
         self._turn = asyncio.Lock()
-        self.swaps = 0
 
     async def run(self) -> None:
         """Measure and adjust until cancelled. A multiplier of 0 means no window at all."""
@@ -90,7 +89,6 @@ class Window:
             return
         self._first = False
         self._swapped = now
-        self.swaps += 1
         logger.debug("Prefetch window from %d to %d, %d of it leased", facts.current, count, taken)
         await self._apply(count, taken)
 

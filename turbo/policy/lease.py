@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Seconds. RabbitMQ's own default is 1,800.
-DEFAULT: Final = 1500.0
 #: The argument of a queue, or of one consumer, that sets the lease in milliseconds.
 TIMEOUT_ARGUMENT: Final = "x-consumer-timeout"
 #: Versions from which the broker reads that argument of a queue, and of a consumer of a quorum queue.

@@ -97,7 +97,6 @@ class TaskRouter:
         self._default_name: str = conf["task_default_queue"]
         self._default_exchange: str = conf["task_default_exchange"] or ""
         self._default_key: str = conf["task_default_routing_key"] or ""
-        self._default_destination: Destination | None = None
         self._delay_queue_type: str = conf["broker_native_delayed_delivery_queue_type"]
 
     def route(
@@ -171,14 +170,6 @@ class TaskRouter:
             return to
         delays = delays_for(queue, self._delay_queue_type)
         return replace(to, exchange=level_name(LEVELS - 1), routing_key=key, declare=(*to.declare, delays))
-
-    def plain_destination(self) -> Destination | None:
-        """Return where every call without options goes; None when routers have to be asked."""
-        if self._routes:
-            return None
-        if self._default_destination is None:
-            self._default_destination = self.destination(self.route({}, ""))
-        return self._default_destination
 
 
 def _set(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -48,8 +48,6 @@ class Returns:
         publisher.on_ready = self._renew_waiting
         #: Originals whose copies are not confirmed yet.
         self._leaving: set[Delivery] = set()
-        #: Messages published again near their limit.
-        self.renewed = 0
 
     def attach(self, link: BrokerLink, lease_ends: LeaseEnds) -> None:
         """Name the consuming side; its sink leads here, so it is made after this object."""
@@ -82,7 +80,6 @@ class Returns:
 
     def renew(self, delivery: Delivery) -> None:
         """Publish a READY message again instead of running it now; it waits while nothing can be published."""
-        self.renewed += 1
         delivery.move(State.HELD)
         self._waiting.append(delivery)
         self._renew_waiting()

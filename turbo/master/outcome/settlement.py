@@ -58,7 +58,6 @@ class Settlement:
         #: Next attempts that wait for states of the attempt before.
         self._waiting: dict[Delivery, list[tuple[PublishRequest, bool]]] = {}
         self.final_steps = FinalSteps(self.store, ledger, failure_documents)
-        self.failed_publishes = 0
         self._hold = PublishingHold(publisher, dispatcher)
 
     def settle_through(self, link: BrokerLink, lease_ends: LeaseEnds) -> None:
@@ -207,7 +206,6 @@ class Settlement:
         facts = delivery.own_facts()
         facts.unconfirmed -= 1
         if result is not Published.CONFIRMED:
-            self.failed_publishes += 1
             who = "the worker" if essential else "a task"
             what = f"sent to exchange {request.exchange!r} with routing key {request.routing_key!r}"
             how = self._publisher.refusal or result.name.lower()
