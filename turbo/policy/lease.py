@@ -88,16 +88,20 @@ class AgeMarks:
             return
         self._tags.append(newest_tag)
         self._times.append(now)
-        useless = bisect_right(self._times, now - self._keep) - 1
+        useless = self._marks_of_age(self._keep, now) - 1
         if useless > 0:
             del self._tags[:useless], self._times[:useless]
 
     def newest_of_age(self, age: float, now: float) -> int:
         """Return the newest tag whose delivery may be ``age`` seconds old or older; 0 when there is none."""
-        later = bisect_right(self._times, now - age)
+        later = self._marks_of_age(age, now)
         return 0 if later == 0 else self._tags[min(later, len(self._tags) - 1)]
 
     def most_age(self, tag: int, now: float) -> float:
         """Return the most seconds that the delivery ``tag`` may be old."""
         before = bisect_left(self._tags, tag) - 1
         return now - self._times[max(0, before)]
+
+    def _marks_of_age(self, age: float, now: float) -> int:
+        # Ages are compared, not times: rounding may put ``now - age`` before a time whose age is exactly ``age``.
+        return bisect_right(self._times, -age, key=lambda time: time - now)

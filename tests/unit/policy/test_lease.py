@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from turbo.policy.lease import AgeMarks, length, look_interval, renewal_age, wanted_timeout
@@ -67,6 +67,7 @@ def test_a_delivery_is_moved_well_before_its_lease_ends(lease: float) -> None:
     steps=st.lists(st.tuples(st.integers(0, 5), st.floats(0.1, 20.0)), min_size=1, max_size=60),
     age=st.floats(1.0, 50.0),
 )
+@example(steps=[(0, 1.2690563917265518), (1, 17.0)], age=17.0)
 def test_ages_are_never_understated(steps: list[tuple[int, float]], age: float) -> None:
     """Each step: so many messages come, then time passes, then somebody looks."""
     now, newest, received = 0.0, 0, {}
