@@ -23,7 +23,6 @@ from turbo.ring.layout import (
     inline_limit,
 )
 from turbo.ring.master_link import MasterLink
-from turbo.ring.microbench import measure
 from turbo.ring.outcome_ring import OutcomeConsumer, OutcomeProducer
 from turbo.ring.task_ring import TaskConsumer, TaskProducer
 
@@ -327,14 +326,6 @@ def test_take_back_undoes_the_padding_too():
         assert ring._tail == CAPACITY - room
         master.stage(1, [b"short"])
         assert ring._mapping[CAPACITY - room + HEADER : CAPACITY - room + HEADER + 5] == b"short"
-
-
-def test_microbench_measures_every_step():
-    times = measure(records=32, size=600, batch=16)
-    assert 0 < times.stage_commit <= times.mean_stage_commit
-    assert min(times.claim, times.emit_signal, times.drain) > 0
-    with pytest.raises(ValueError, match="fit"):
-        measure(batch=1000)
 
 
 def test_big_bodies_both_ways_and_taken_back_ones_free_their_memory(links):

@@ -1,17 +1,16 @@
-"""How long the ring's four hot steps take, both ends in one process.
+"""Measures the ring's four hot steps, with both ends in one process.
 
-What: a measurement that benches and tests call. Place: beside the link; never run by a worker. It must not
-decide anything: it reports, the caller judges.
+``python -m bench rings`` measures the way there and back between two processes; this one tells the steps apart.
+``python -m bench.ring_steps`` prints them. It reports, the caller judges.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from turbo.ring.child_link import ChildLink
-from turbo.ring.master_link import MasterLink
+from turbo.ring.link import ChildLink, MasterLink
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,3 +68,8 @@ def _one_batch(master: MasterLink, child: ChildLink, size: int, batch: int) -> t
         raise RuntimeError(f"{len(drained)} of {batch} records came back")
     master.release(1 << 62)
     return staged - begin, claimed - staged, emitted - claimed, end - emitted
+
+
+if __name__ == "__main__":
+    for step, microseconds in asdict(measure()).items():
+        print(f"{step:18} {microseconds:6.2f} us a record")
