@@ -1,16 +1,19 @@
-"""What a worker needs of an app that is not turbo's own: the seam behind which another library's app lives.
+"""What a worker needs of an app, whichever library's it is: the seam between the worker and the app.
 
-``cli`` finds the app and hands it to ``worker``; turbo's own ``Turbo`` is known to both, any other comes as a
-:class:`HostedApp`. ``adopted`` implements it for ``celery.Celery``, and is imported only when there is such an app.
+``cli`` finds the app, wraps it and hands it to ``worker``; both know nothing but :class:`HostedApp`. ``native``
+implements it for ``turbo.Turbo``, ``adopted`` for ``celery.Celery``; the latter is imported only when there is such an
+app. All methods are called in the command, before anything is forked. This module must never import an app's library.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
+    from typing import TextIO
 
     from turbo.amqp.topology import Queue
     from turbo.app.conf.conf import Settings
@@ -25,8 +28,13 @@ if TYPE_CHECKING:
 
 
 class HostedApp(ABC):
-    """An app of another library, run as it is."""
+    """An app that a worker runs."""
 
+    #: Apps of this library have a loader, which ``--loader`` chooses.
+    has_loader: ClassVar[bool]
+    #: turbo stores the results. Otherwise the app's library does, in the children and in the master's hooks, but for
+    #: those that it leaves to the master (:meth:`result_store`).
+    stores_results: ClassVar[bool]
     #: The app's configuration under turbo's names; what is set here is set in the app as well.
     conf: Settings
 
@@ -34,6 +42,8 @@ class HostedApp(ABC):
     @abstractmethod
     def tasks(self) -> Mapping[str, Any]:
         """The app's tasks by name."""
+
+    # -- the start, in the order of the calls ------------------------------------------------------------
 
     @abstractmethod
     def name_worker(self, hostname: str, given: Mapping[str, Any]) -> None:
@@ -44,20 +54,43 @@ class HostedApp(ABC):
         """Import what the configuration says holds tasks."""
 
     @abstractmethod
+    def set_up_logging(self, setup: LogSetup, hostname: str) -> None:
+        """Set logging up as the app's library does."""
+
+    @abstractmethod
     def finalize(self) -> None:
         """Make every task that was declared."""
 
     @abstractmethod
-    def set_up_logging(self, setup: LogSetup, hostname: str) -> None:
-        """Set logging up as the app's library does."""
+    def left_out(self) -> list[str]:
+        """One warning for each thing, beyond the settings, that the app has and that has no effect in this worker.
+
+        Raises ImproperlyConfigured for tasks that must not run here.
+        """
 
     @abstractmethod
     def prepare(self, options: WorkerOptions) -> None:
         """Everything is decided and nothing is forked: the last moment at which queues may change."""
 
     @abstractmethod
-    def worker_queues(self, include: Iterable[str] | None = None, exclude: Iterable[str] | None = None) -> list[Queue]:
-        """The queues to consume from."""
+    def banner_stream(self) -> TextIO | None:
+        """The stream on which the worker says hello; None: there is none."""
+
+    @abstractmethod
+    def redirecting(self, level: int | None) -> AbstractContextManager[None]:
+        """Within this context the worker runs, and what code of the app's prints in the master is logged.
+
+        ``level`` is that of the log records; None: nothing is redirected.
+        """
+
+    # -- what the processes of the worker are told -------------------------------------------------------
+
+    @abstractmethod
+    def worker_queues(self, options: WorkerOptions) -> list[Queue]:
+        """The queues to consume from, with the worker's own one where ``worker_direct`` is set.
+
+        Raises ImproperlyConfigured for a queue that is chosen and may not be made up.
+        """
 
     @abstractmethod
     def task_options(self) -> dict[str, TaskOptions]:
@@ -65,19 +98,20 @@ class HostedApp(ABC):
 
     @abstractmethod
     def result_store(self) -> tuple[str | None, StoreSettings]:
-        """The URL and the settings of the store to which the master writes what children leave to it.
-
-        None: nowhere; the app's library stores every result itself.
-        """
-
-    @abstractmethod
-    def executor(self, options: ChildOptions) -> ExecutorMaker:
-        """What runs the app's tasks in a child."""
+        """The URL and the settings of the store to which the master writes; None: the master writes to none."""
 
     @abstractmethod
     def hooks(self, options: WorkerOptions) -> OutcomeHooks:
         """Who decides, in the master, about tasks that did not live to report."""
 
     @abstractmethod
+    def executor(self, options: ChildOptions) -> ExecutorMaker:
+        """What runs the app's tasks in a child."""
+
+    @abstractmethod
     def commands(self, options: WorkerOptions) -> AppCommands:
         """The commands of remote control that only the app can answer."""
+
+    @abstractmethod
+    def freeze(self) -> None:
+        """The worker has read all that it needs: settings that change from now on would change nothing."""

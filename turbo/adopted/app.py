@@ -1,15 +1,17 @@
 """A ``celery.Celery`` as a worker's app: what the command and the wiring ask of it, answered by Celery.
 
 Made by ``cli.app_option`` around the app it found; runs in the command, before anything is forked, and hands the
-executor to the children and the judge to the master. It must never change what Celery's own code would do with the
+executor to the children and the hooks to the master. It must never change what Celery's own code would do with the
 app: the configuration is written through, queues are Celery's own, and tasks are finalised by Celery.
 """
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import warnings
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery.app import trace
 from celery.exceptions import ImproperlyConfigured as CeleryImproperlyConfigured
@@ -31,7 +33,9 @@ from turbo.hosting import HostedApp
 from turbo.policy.task_options import TaskOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
+    from typing import TextIO
 
     from celery import Celery
 
@@ -47,6 +51,9 @@ if TYPE_CHECKING:
 
 class AdoptedApp(HostedApp):
     """One Celery app, adopted."""
+
+    has_loader: ClassVar[bool] = True
+    stores_results: ClassVar[bool] = False
 
     def __init__(self, app: Celery) -> None:
         self.celery = app
@@ -90,6 +97,10 @@ class AdoptedApp(HostedApp):
         """As ``celery worker`` does, with the signals that let an app take it over."""
         logs.set_up(self.celery, setup, hostname)
 
+    def left_out(self) -> list[str]:
+        """Nothing: the settings' one warning names the rest as well."""
+        return []
+
     def prepare(self, options: WorkerOptions) -> None:
         """Choose the queues, then send ``worker_init`` and ``celeryd_after_setup``, whose receivers may change them."""
         queues = self.celery.amqp.queues
@@ -105,7 +116,15 @@ class AdoptedApp(HostedApp):
             queues.select_add(worker_direct(options.hostname))
         self.worker.announce_setup(options)
 
-    def worker_queues(self, include: Iterable[str] | None = None, exclude: Iterable[str] | None = None) -> list[Queue]:
+    def banner_stream(self) -> TextIO | None:
+        """The process's own: by now the app's logging may have redirected ``sys.stdout`` into itself."""
+        return sys.__stdout__
+
+    def redirecting(self, level: int | None) -> AbstractContextManager[None]:
+        """Nothing more: Celery's logging has redirected what is printed, where the app wants that."""
+        return contextlib.nullcontext()
+
+    def worker_queues(self, options: WorkerOptions) -> list[Queue]:
         """The queues that Celery would consume from; ``prepare`` has chosen them."""
         return [queue_from(queue) for queue in self.celery.amqp.queues.consume_from.values()]
 
@@ -139,6 +158,9 @@ class AdoptedApp(HostedApp):
     def commands(self, options: WorkerOptions) -> AppCommands:
         """Celery's own commands about the app, and those that the app has added."""
         return AdoptedCommands(self, options.hostname)
+
+    def freeze(self) -> None:
+        """Nothing: Celery lets an app's settings change at any time."""
 
     def has_own_request(self, task: Any) -> bool:
         """Whether a task's request class is its own, and hears of every end."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from turbo.app.base import Turbo
 from turbo.app.conf.loading import working_directory
 from turbo.exceptions import ImproperlyConfigured
+from turbo.native.app import NativeApp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -44,7 +45,7 @@ class AppNotFoundError(ImproperlyConfigured):
 class FoundApp:
     """The app, where it is as ``module:attribute``, and what led there, for the banner."""
 
-    app: Turbo | HostedApp
+    app: HostedApp
     where: str
     because: str
 
@@ -104,7 +105,7 @@ def _in_pyproject(path: Path) -> tuple[str | None, str]:
     return named, "not set"
 
 
-def _load(hint: _Hint) -> tuple[Turbo | HostedApp, str]:
+def _load(hint: _Hint) -> tuple[HostedApp, str]:
     """Import what a hint names: ``module:attribute``, ``module.attribute``, a module, or a package.
 
     An attribute followed by ``()`` is a factory, which is called.
@@ -199,10 +200,10 @@ def _unwrapped(value: Any) -> Any:
     return value
 
 
-def _checked(found: Any, where: str, hint: _Hint) -> Turbo | HostedApp:
+def _checked(found: Any, where: str, hint: _Hint) -> HostedApp:
     value = _unwrapped(found)
     if isinstance(value, Turbo):
-        return value
+        return NativeApp(value)
     if _is_celerys(value):
         return _adopt(value)
     raise AppNotFoundError(f"{where} ({hint.because}) is {value!r}, which is neither a turbo.Turbo nor a celery.Celery")

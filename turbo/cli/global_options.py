@@ -100,9 +100,9 @@ def apply_globals(options: GlobalOptions) -> None:
             os.environ.update(dict.fromkeys(variables, value))
 
 
-def check_loader(options: GlobalOptions, *, is_celerys: bool) -> None:
+def check_loader(options: GlobalOptions, *, has_loader: bool) -> None:
     """Refuse a loader for an app that has none. Raises click.UsageError."""
-    if options.loader not in (None, "default", "app") and not is_celerys:
+    if options.loader not in (None, "default", "app") and not has_loader:
         raise click.UsageError(f"--loader {options.loader}: only Celery's apps have loaders; turbo's have none")
 
 

@@ -12,7 +12,6 @@ import click
 from turbo.cli.app_option import AppNotFoundError, find_app
 from turbo.cli.global_options import GlobalOptions, check_loader, command
 from turbo.control.report import describe
-from turbo.hosting import HostedApp
 
 
 @command("report", [], "Print what a bug report needs: versions, the platform, the app's settings.")
@@ -24,6 +23,6 @@ def report_command(ctx: click.Context, options: GlobalOptions, given: dict[str, 
     except AppNotFoundError as error:
         lines += ["", str(error) if options.app else "no app here; name one with -A"]
     else:
-        check_loader(options, is_celerys=isinstance(found.app, HostedApp))
+        check_loader(options, has_loader=found.app.has_loader)
         lines += ["", f"app {found.where} ({found.because})", found.app.conf.humanize()]
     click.echo("\n".join(lines))

@@ -10,14 +10,12 @@ import contextlib
 import logging
 import os
 import socket
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from turbo.app.conf.extras import check as check_extras
-from turbo.app.conf.unsupported import left_out
 from turbo.cli.app_option import FoundApp, find_app
 from turbo.cli.banner import banner
 from turbo.cli.cgroup import memory_limit
@@ -30,11 +28,8 @@ from turbo.cli.worker_broker import start_embedded
 from turbo.cli.worker_params import worker_params
 from turbo.cli.worker_settings import log_setup, worker_options, write_into
 from turbo.exceptions import ImproperlyConfigured, OperationalError, SecurityError
-from turbo.hosting import HostedApp
 from turbo.log_format import level_number
-from turbo.log_format.redirection import redirected
 from turbo.master import os_signals
-from turbo.native.facade import Worker
 from turbo.policy.recycling import default_hard_limit
 from turbo.worker import wiring
 
@@ -79,43 +74,39 @@ def worker_command(ctx: click.Context, options: GlobalOptions, given: dict[str, 
 def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: contextlib.ExitStack) -> int:
     """Everything up to ``wiring.run``; ``cleanup`` undoes it."""
     found = find_app(given_globals.app)
-    host = found.app if isinstance(found.app, HostedApp) else Worker(found.app)
-    check_loader(given_globals, is_celerys=isinstance(host, HostedApp))
-    conf = found.app.conf
+    app = found.app
+    check_loader(given_globals, has_loader=app.has_loader)
+    conf = app.conf
     about_broker = [start_embedded(conf, cleanup)] if given["embedded_broker"] else []
     hostname = node_name(given["hostname"], socket.gethostname())
-    host.name_worker(hostname, given)
+    app.name_worker(hostname, given)
     write_into(conf, given)
     # Before logging is set up: receivers of its signals may be in these modules.
-    found.app.import_modules()
+    app.import_modules()
     refuse_patched()
     level = level_number(given["loglevel"] or "WARNING")
     logfile = file_name(given["logfile"], hostname) if given["logfile"] else None
     try:
         setup = log_setup(conf, level, logfile)
-        host.set_up_logging(setup, hostname)
+        app.set_up_logging(setup, hostname)
         if given["pidfile"]:
             cleanup.enter_context(Pidfile(file_name(given["pidfile"], hostname)))
     except OSError as error:
         raise ImproperlyConfigured(str(error)) from error
-    found.app.finalize()
+    app.finalize()
     warnings = conf.check_supported()
-    check_extras(conf, stores=not isinstance(host, HostedApp))
-    if not isinstance(found.app, HostedApp):
-        warnings += left_out(found.app)
+    check_extras(conf, stores=app.stores_results)
+    warnings += app.left_out()
     options = worker_options(conf, given, hostname=hostname, level=level, logfile=logfile)
     options = _guard_memory(options, conf)
     warnings += _root_guard(options)
-    host.prepare(options)
+    app.prepare(options)
     warnings += about_broker
     _say_hello(found, options, conf, given_globals.quiet)
     for warning in warnings:
         logger.warning("%s", warning)
-    if isinstance(host, HostedApp):
-        return wiring.run(found.app, options)
-    # What receivers of the worker's signals print, in the master, belongs into the log as well.
-    with redirected(setup.redirect_level):
-        return wiring.run(found.app, options, host)
+    with app.redirecting(setup.redirect_level):
+        return wiring.run(app, options)
 
 
 def _guard_memory(options: WorkerOptions, conf: Settings) -> WorkerOptions:
@@ -146,15 +137,14 @@ def _root_guard(options: WorkerOptions) -> list[str]:
 
 
 def _say_hello(found: FoundApp, options: WorkerOptions, conf: Settings, quiet: bool) -> None:
-    queues = wiring.queues_of(found.app, options)
+    queues = found.app.worker_queues(options)
     if not queues:
         raise ImproperlyConfigured("there is no queue to consume from: -X leaves none")
     if quiet:
         return
     names = sorted(name for name in found.app.tasks if not name.startswith("celery."))
     text = banner(found, options, queues, tasks=names if options.loglevel <= logging.INFO else ())
-    # Not sys.stdout, which an app's logging may have redirected into itself by now.
-    stream = sys.__stdout__ if isinstance(found.app, HostedApp) else sys.stdout
+    stream = found.app.banner_stream()
     if stream is not None:
         stream.write(text + "\n")
         stream.flush()

@@ -20,27 +20,20 @@ import uvloop
 from turbo import failpoint
 from turbo.amqp.tls import tls_options
 from turbo.amqp.url import parse_broker_urls
-from turbo.app.publish.queues import direct_queue
-from turbo.backends.registry import store_settings
 from turbo.backends.url import store_kind
-from turbo.child.main import child_main, native
+from turbo.child.main import child_main
 from turbo.child.options import ChildOptions
-from turbo.control.app_commands import NativeCommands
 from turbo.control.options import control_options
 from turbo.control.service import RemoteControl
-from turbo.hosting import HostedApp
 from turbo.log_format.saying import say
 from turbo.master.assembly import Blueprint
 from turbo.master.main import Master
-from turbo.native.facade import Worker
-from turbo.native.hooks import AppHooks
 from turbo.spawner.handle import start_spawner
 
 if TYPE_CHECKING:
-    from turbo.amqp.topology import Queue
-    from turbo.app.base import Turbo
     from turbo.control.app_commands import AppCommands
     from turbo.control.options import ControlOptions
+    from turbo.hosting import HostedApp
     from turbo.policy.worker_options import WorkerOptions
     from turbo.spawner.handle import Spawner
 
@@ -52,23 +45,17 @@ _STABLE: Final = 5.0
 AGAIN: Final = -1
 
 
-def run(app: Turbo | HostedApp, options: WorkerOptions, worker: Worker | None = None) -> int:
+def run(app: HostedApp, options: WorkerOptions) -> int:
     """Run a worker for ``app`` until it is told to stop; return its exit code, or :data:`AGAIN`.
-
-    ``worker`` is what receivers of its signals are given, for turbo's own apps; a new one unless given.
 
     Raises ImproperlyConfigured for settings that cannot be used, before anything is started.
     """
-    if not isinstance(app, HostedApp):
-        worker = worker or Worker(app)
-    blueprint = plan(app, options, worker)
-    told = child_options(app, options, blueprint)
-    executor = app.executor(told) if isinstance(app, HostedApp) else native(app, told)
-    commands = commands_of(app, options, worker)
+    blueprint = plan(app, options)
+    executor = app.executor(child_options(app, options, blueprint))
+    commands = app.commands(options)
     control = control_options(app.conf, options)
-    if not isinstance(app, HostedApp):
-        # All that master and children do from here on was decided by it.
-        app.conf.freeze()
+    # All that master and children do from here on was decided by the app's settings.
+    app.freeze()
     spawner = start_spawner(
         child_main(options.hostname, executor),
         title=lambda: setproctitle.setproctitle(f"[turbo: {options.hostname}:Spawner]"),
@@ -121,48 +108,27 @@ def run_anew() -> int:
     return 1
 
 
-def queues_of(app: Turbo | HostedApp, options: WorkerOptions) -> list[Queue]:
-    """The queues that this worker consumes from. Raises ImproperlyConfigured for one that may not be made up."""
-    queues = app.worker_queues(options.queues or None, options.exclude_queues or None)
-    if isinstance(app, HostedApp) or not app.conf["worker_direct"]:
-        return queues
-    return [*queues, direct_queue(options.hostname)]
-
-
-def plan(app: Turbo | HostedApp, options: WorkerOptions, worker: Worker | None = None) -> Blueprint:
+def plan(app: HostedApp, options: WorkerOptions) -> Blueprint:
     """Everything that the master is told, worked out from the app's configuration."""
     conf = app.conf
     tls = bool(conf["broker_use_ssl"])
-    if isinstance(app, HostedApp):
-        # Its library stores results itself, in the children and through the judge, but for those that it hands over.
-        stores = False
-        backend, settings = app.result_store()
-    else:
-        backend, settings = conf["result_backend"], store_settings(conf)
-        stores = store_kind(backend) != "disabled"
+    backend, settings = app.result_store()
     return Blueprint(
         options=options,
         read_addresses=parse_broker_urls(conf["broker_read_url"], tls=tls),
         write_addresses=parse_broker_urls(conf["broker_write_url"], tls=tls),
         tls=tls_options(conf["broker_use_ssl"]),
-        queues=queues_of(app, options),
+        queues=app.worker_queues(options),
         tasks=app.task_options(),
         result_backend=backend,
         store_settings=settings,
-        stores=stores,
+        stores=app.stores_results and store_kind(backend) != "disabled",
         result_extended=bool(conf["result_extended"]),
-        hooks=app.hooks(options) if isinstance(app, HostedApp) else AppHooks(app, options, worker or Worker(app)),
+        hooks=app.hooks(options),
     )
 
 
-def commands_of(app: Turbo | HostedApp, options: WorkerOptions, worker: Worker | None) -> AppCommands:
-    """Who answers what remote control asks the app itself."""
-    if isinstance(app, HostedApp):
-        return app.commands(options)
-    return NativeCommands(app, options.hostname, (worker or Worker(app)).consumer)
-
-
-def child_options(app: Turbo | HostedApp, options: WorkerOptions, blueprint: Blueprint) -> ChildOptions:
+def child_options(app: HostedApp, options: WorkerOptions, blueprint: Blueprint) -> ChildOptions:
     """Everything that a child is told."""
     conf = app.conf
     return ChildOptions(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from turbo import Turbo
 from turbo.adopted.app import AdoptedApp
 from turbo.cli.app_option import AppNotFoundError, find_app
+from turbo.native.app import NativeApp
 
 APP = "from turbo import Turbo\n{name} = Turbo({main!r}, set_as_current=False)\n"
 
@@ -34,8 +34,8 @@ def write(path: Path, main: str, name: str = "app") -> None:
 
 def found(project: Path, given: str | None = None, **environ: str) -> tuple[str | None, str, str]:
     result = find_app(given, environ, project)
-    assert isinstance(result.app, Turbo)
-    return result.app.main, result.where, result.because
+    assert isinstance(result.app, NativeApp)
+    return result.app.turbo.main, result.where, result.because
 
 
 @pytest.mark.row("CL2")

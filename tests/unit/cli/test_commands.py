@@ -35,7 +35,7 @@ class Ran:
         self.calls: list[tuple[Any, Any]] = []
         self.code = 0
 
-    def __call__(self, app: Any, options: Any, worker: Any = None) -> int:
+    def __call__(self, app: Any, options: Any) -> int:
         self.calls.append((app, options))
         return self.code
 
@@ -82,7 +82,7 @@ def test_global_options_stand_before_or_after(module: str, ran: Ran, after: bool
     result = turbo(*(["worker", *options] if after else [*options, "worker"]))
     assert result.exit_code == 0, result.output
     app, _ = ran.calls[0]
-    assert app.main == "proj"
+    assert app.turbo.main == "proj"
     assert (app.conf.broker_url, app.conf.result_backend) == ("amqp://other//", "redis://other/3")
 
 

@@ -1,0 +1,115 @@
+"""A ``turbo.Turbo`` as a worker's app: what the command and the wiring ask of it.
+
+Made by ``cli.app_option`` around the app it found; runs in the command, before anything is forked, and hands the
+executor to the children and the hooks to the master. It must never change the app but by its configuration.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from turbo.app.conf import unsupported
+from turbo.app.publish.queues import direct_queue
+from turbo.backends.registry import store_settings
+from turbo.child.main import native
+from turbo.control.app_commands import NativeCommands
+from turbo.hosting import HostedApp
+from turbo.log_format.redirection import redirected
+from turbo.native.facade import Worker
+from turbo.native.hooks import AppHooks
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
+    from typing import TextIO
+
+    from turbo.amqp.topology import Queue
+    from turbo.app.base import Turbo
+    from turbo.backends.store import StoreSettings
+    from turbo.child.main import ExecutorMaker
+    from turbo.child.options import ChildOptions
+    from turbo.control.app_commands import AppCommands
+    from turbo.log_format import LogSetup
+    from turbo.master.outcome.hooks import OutcomeHooks
+    from turbo.policy.task_options import TaskOptions
+    from turbo.policy.worker_options import WorkerOptions
+
+
+class NativeApp(HostedApp):
+    """One app of turbo's own."""
+
+    has_loader: ClassVar[bool] = False
+    stores_results: ClassVar[bool] = True
+
+    def __init__(self, app: Turbo) -> None:
+        self.turbo = app
+        #: What receivers of the worker's signals are given.
+        self.worker = Worker(app)
+        self.conf = app.conf
+
+    @property
+    def tasks(self) -> Mapping[str, Any]:
+        """The app's tasks by name."""
+        return self.turbo.tasks
+
+    def name_worker(self, hostname: str, given: Mapping[str, Any]) -> None:
+        """Send ``celeryd_init``, whose receivers may still change the configuration."""
+        self.worker.name_worker(hostname, given)
+
+    def import_modules(self) -> None:
+        """Import the modules of ``imports`` and ``include``, and those of ``autodiscover_tasks``."""
+        self.turbo.import_modules()
+
+    def set_up_logging(self, setup: LogSetup, hostname: str) -> None:
+        """Set logging up, unless a receiver of ``setup_logging`` does. May raise OSError."""
+        self.worker.set_up_logging(setup, hostname)
+
+    def finalize(self) -> None:
+        """Make every task that was declared."""
+        self.turbo.finalize()
+
+    def left_out(self) -> list[str]:
+        """One line for each part, signal or entry that nobody reads here. Raises ImproperlyConfigured."""
+        return unsupported.left_out(self.turbo)
+
+    def prepare(self, options: WorkerOptions) -> None:
+        """Send ``worker_init`` and ``celeryd_after_setup``, whose receivers may still change the queues."""
+        self.worker.prepare(options)
+
+    def banner_stream(self) -> TextIO | None:
+        """Standard output, which is redirected later."""
+        return sys.stdout
+
+    def redirecting(self, level: int | None) -> AbstractContextManager[None]:
+        """What receivers of the worker's signals print belongs into the log as well."""
+        return redirected(level)
+
+    def worker_queues(self, options: WorkerOptions) -> list[Queue]:
+        """The queues of the configuration, by ``-Q`` and ``-X``. Raises ImproperlyConfigured."""
+        queues = self.turbo.worker_queues(options.queues or None, options.exclude_queues or None)
+        return [*queues, direct_queue(options.hostname)] if self.conf["worker_direct"] else queues
+
+    def task_options(self) -> dict[str, TaskOptions]:
+        """The options of every task."""
+        return self.turbo.task_options()
+
+    def result_store(self) -> tuple[str | None, StoreSettings]:
+        """The store of ``result_backend``, for every result."""
+        return self.conf["result_backend"], store_settings(self.conf)
+
+    def hooks(self, options: WorkerOptions) -> OutcomeHooks:
+        """Those that call the app's handlers and receivers."""
+        return AppHooks(self.turbo, options, self.worker)
+
+    def executor(self, options: ChildOptions) -> ExecutorMaker:
+        """What runs the app's tasks in a child."""
+        return native(self.turbo, options)
+
+    def commands(self, options: WorkerOptions) -> AppCommands:
+        """Those about the app's tasks and settings, and those that the program has added."""
+        return NativeCommands(self.turbo, options.hostname, self.worker.consumer)
+
+    def freeze(self) -> None:
+        """Refuse every change of a setting from now on."""
+        self.conf.freeze()
