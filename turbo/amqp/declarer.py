@@ -57,13 +57,13 @@ class Declarer:
         self._refusals = refusals or Refusals()
         self._delay_queue_type = delay_queue_type
         self._calls: ChannelCalls | None = None
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         #: The cascade is known to be there.
         self._parking = False
 
     async def declare(self, queue: Queue) -> Declared:
         """Declare exchanges, queue and bindings. Raises ``ChannelGone`` only when the connection is gone."""
-        async with self._turn:
+        async with self._lock:
             if queue.no_declare:
                 self._refusals.quorum.setdefault(queue.name, queue.quorum)
                 return await self._accept_as_is(queue)
@@ -153,7 +153,7 @@ class Declarer:
         return steps
 
     async def _delays(self, steps: Iterable[_Step]) -> bool:
-        async with self._turn:
+        async with self._lock:
             for step in steps:
                 gone = await self._try(step)
                 if gone is not None:
@@ -163,7 +163,7 @@ class Declarer:
 
     async def inspect(self, name: str) -> tuple[int, int] | None:
         """Ready messages and consumers of a queue; None when the broker does not let us look."""
-        async with self._turn:
+        async with self._lock:
             try:
                 return await (await self._channel()).inspect_queue(name)
             except ChannelGone as gone:
@@ -173,7 +173,7 @@ class Declarer:
 
     async def purge(self, name: str) -> int:
         """Delete a queue's ready messages; how many, 0 when it does not exist."""
-        async with self._turn:
+        async with self._lock:
             try:
                 return await (await self._channel()).purge_queue(name)
             except ChannelGone as gone:
@@ -184,7 +184,7 @@ class Declarer:
 
     async def delete(self, name: str) -> bool:
         """Delete a queue, whatever is in it; False when the broker refuses."""
-        async with self._turn:
+        async with self._lock:
             return await self._try(partial(ChannelCalls.delete_queue, name=name)) is None
 
     async def _accept_as_is(self, queue: Queue, why: ChannelGone | None = None) -> Declared:

@@ -56,7 +56,7 @@ class Window:
         self._taken = 0
         self._paused = False
         self._running = False
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def run(self) -> None:
         """Measure and adjust until cancelled. A multiplier of 0 means no window at all."""
@@ -93,7 +93,7 @@ class Window:
         await self._apply(count, taken)
 
     async def _apply(self, total: int, taken: int) -> None:
-        async with self._turn:
+        async with self._lock:
             self._total, self._taken = total, taken
             if total <= taken:
                 self._paused = True

@@ -59,7 +59,7 @@ def test_a_held_message_survives_any_number_of_lost_connections(
         for _ in range(5):
             mark = worker.mark()
             rabbitmq.close_all_connections(vhost_of(vhost))
-            worker.wait_for_line("consuming from", since=mark)
+            worker.wait_for_line("Consuming from", since=mark)
             worker.wait_for_line("Task note.* received", since=mark)
             # Cut off between the copy's confirm and the acknowledgement of the original, both would be left.
             rabbitmq.wait_queue(QUEUE, vhost, ready=0, unacked=1)

@@ -95,7 +95,7 @@ def test_a_task_that_runs_on_is_not_run_twice_at_once(
         oracle.wait_count("start", 1)
         mark = worker.mark()
         assert rabbitmq.close_all_connections(vhost.rpartition("/")[2])
-        worker.wait_for_line("consuming from", since=mark)
+        worker.wait_for_line("Consuming from", since=mark)
         again = Producer(vhost)
         again.send([("next", "late", ())])
         again.close()
@@ -120,7 +120,7 @@ def test_descriptors_and_memory_are_flat_over_many_reconnects(
         for number in range(20):
             mark = worker.mark()
             assert rabbitmq.close_all_connections(vhost.rpartition("/")[2])
-            worker.wait_for_line("consuming from", since=mark)
+            worker.wait_for_line("Consuming from", since=mark)
             again = Producer(vhost)
             again.send([(f"r-{number}", "late", ())])
             again.close()

@@ -63,7 +63,7 @@ def test_a_broker_that_comes_back_in_time_is_waited_for(
         fault_proxy.rst()
         worker.wait_for_line("Connection to broker lost", since=mark)
         fault_proxy.pass_through()
-        worker.wait_for_line("consuming from", since=mark)
+        worker.wait_for_line("Consuming from", since=mark)
         producer.send([("after", "late", ())])
         oracle.wait_ids("end", ["after"])
         worker.terminate()

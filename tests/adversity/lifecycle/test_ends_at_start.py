@@ -23,7 +23,7 @@ USUAL = re.compile("TERM: warm shutdown|died: retired|remote control is not reac
         "Connected to",
         "publishing to",
         "Prefetch window from",
-        "consuming from",
+        "Consuming from",
         READY,
     ],
 )

@@ -128,7 +128,7 @@ def test_the_broker_restarted_again_and_again(
             rabbitmq.stop()
             rabbitmq.start()
             back = time.monotonic()
-            worker.wait_for_line("consuming from", 60, since=mark)
+            worker.wait_for_line("Consuming from", 60, since=mark)
             outages.append(time.monotonic() - back)
         sent = _send(vhost, sent, 600)
         oracle.wait_ids("end", [_identifier(number) for number in range(sent)], timeout=120)

@@ -1,10 +1,10 @@
-"""The delivery tags of one channel: which are unsettled, and the fewest frames that settle the others.
+"""The unsettled delivery tags of one channel, and the fewest frames that settle the others.
 
-Filled by the session for every batch of deliveries, told by the master which are settled, asked once a turn
-of the loop for frames to send. Runs in the master; pure: no I/O, no clock, no frames. It must never let a
-``multiple`` acknowledgement reach over a tag that is not settled, nor settle a tag twice.
+The session adds the tags of every batch of deliveries and asks for frames once per pass of the event loop; the master
+marks tags as settled. Runs in the master; pure: no I/O, no clock, no frames. It must never let a ``multiple``
+acknowledgement cover an unsettled tag, nor settle a tag twice.
 
-Memory is bounded by the prefetch window: only unsettled tags and unsent settlements are kept.
+The prefetch window bounds the memory: only unsettled tags and unsent settlements are kept.
 """
 
 from __future__ import annotations
@@ -18,12 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What to send, in this order: ``returned`` (tag, requeue, penalty), ``upto`` with multiple, then
-    ``singles``.
+    """Settlements to send: ``returned`` (tag, requeue, penalty), then ``upto`` with multiple, then ``singles``.
 
-    ``returned`` come first because a multiple ack that was sent before them would acknowledge them too. The
-    tag ``upto`` is always one that is itself being acknowledged: the broker refuses a multiple ack of a tag
-    it no longer knows.
+    ``returned`` goes first because an earlier multiple ack would acknowledge those tags too. The tag ``upto`` is always
+    itself being acknowledged: the broker refuses a multiple ack of a tag that it no longer knows.
     """
 
     returned: tuple[tuple[int, bool, bool], ...] = ()
@@ -39,14 +37,14 @@ _NOTHING = Settlement()
 
 
 class AckLedger:
-    """Tags of one channel. Tags grow by one for each delivery, in every queue of the channel."""
+    """The tags of one channel. They grow by one with each delivery, across all queues of the channel."""
 
     __slots__ = ("_acked", "_floor", "_highest", "_open", "_returned")
 
     def __init__(self) -> None:
-        #: Received and not settled by the master.
+        #: Tags received and not yet settled by the master.
         self._open: set[int] = set()
-        #: Settled by an ack that was not sent yet.
+        #: Tags acknowledged by the master, the ack not yet sent.
         self._acked: set[int] = set()
         self._returned: list[tuple[int, bool, bool]] = []
         #: Every tag up to here is settled.
@@ -55,16 +53,16 @@ class AckLedger:
 
     @property
     def outstanding(self) -> int:
-        """How many deliveries the master has not settled."""
+        """Number of deliveries that the master has not settled."""
         return len(self._open)
 
     @property
     def waiting(self) -> bool:
-        """Whether there are settlements that were not sent."""
+        """Whether there are unsent settlements."""
         return bool(self._acked or self._returned)
 
     def received(self, first: int, last: int) -> None:
-        """Note the deliveries ``first`` to ``last``. Raises ``ValueError`` when tags do not grow."""
+        """Record the deliveries ``first`` to ``last``. Raises ``ValueError`` when tags do not grow."""
         if not self._highest < first <= last:
             raise ValueError(f"delivery tags {first}..{last} after {self._highest}")
         if first == last:
@@ -74,13 +72,13 @@ class AckLedger:
         self._highest = last
 
     def received_settled(self, first: int, last: int) -> None:
-        """Note deliveries of a consumer without acknowledgements: they use up tags and nothing more."""
+        """Record deliveries of a consumer without acknowledgements; they only use up tags."""
         if not self._highest < first <= last:
             raise ValueError(f"delivery tags {first}..{last} after {self._highest}")
         self._highest = last
 
     def ack(self, tag: int) -> bool:
-        """Settle one tag; False when it is unknown or settled already."""
+        """Acknowledge one tag; False when it is unknown or already settled."""
         if tag not in self._open:
             return False
         self._open.remove(tag)
@@ -88,10 +86,9 @@ class AckLedger:
         return True
 
     def give_back(self, tag: int, *, requeue: bool, penalty: bool) -> bool:
-        """Reject one tag; False when it is unknown or settled already.
+        """Reject one tag; False when it is unknown or already settled.
 
-        ``penalty``: whether a quorum queue shall count this as a failed delivery (basic.reject) or not
-        (basic.nack).
+        ``penalty``: whether a quorum queue counts this as a failed delivery (basic.reject) or not (basic.nack).
         """
         if tag not in self._open:
             return False
@@ -100,9 +97,9 @@ class AckLedger:
         return True
 
     def void(self, tags: Iterable[int]) -> None:
-        """Forget tags whose messages the broker has taken back: nothing of them is ever sent.
+        """Forget tags whose messages the broker has taken back; nothing is sent for them.
 
-        A ``multiple`` acknowledgement may pass over them later; the broker has nothing left to acknowledge there.
+        A later ``multiple`` acknowledgement may cover them; the broker then has nothing left to acknowledge there.
         """
         gone = set(tags)
         self._open -= gone
@@ -110,10 +107,10 @@ class AckLedger:
         self._returned = [item for item in self._returned if item[0] not in gone]
 
     def take(self, *, stragglers: bool) -> Settlement:
-        """What to send now; it is forgotten here.
+        """Return the settlements to send now, and forget them.
 
-        Acks above an unsettled tag can only go out singly, so they are kept back, in the hope of the gap
-        closing, until asked for with ``stragglers``.
+        Acks above an unsettled tag can only be sent one by one. They are held back until the gap closes, or until
+        ``stragglers`` asks for them.
         """
         acked = self._acked
         if not acked and not self._returned:
@@ -127,9 +124,9 @@ class AckLedger:
         return Settlement(returned, upto, singles)
 
     def _raise_floor(self) -> int:
-        """Move the floor over settled tags.
+        """Move the floor over settled tags and drop those from ``_acked``.
 
-        The highest acked one on the way (0: none), dropping those from _acked.
+        Returns the highest acknowledged tag on the way, 0 for none.
         """
         unsettled, acked = self._open, self._acked
         if not unsettled:

@@ -1,7 +1,7 @@
-"""The consumers of one channel: which tag stands for which queue, with what window.
+"""The consumers of one channel: the queue and the prefetch window of each consumer tag.
 
-Part of ``amqp.consume.session``, in the master. Changes are made one at a time, because a window is set by a qos
-request that applies to whatever consumer starts next. It must never close the channel or settle a delivery.
+Part of ``amqp.consume.session``, in the master. Changes are made one at a time, because a qos request sets the window
+of whichever consumer starts next. It must never close the channel or settle a delivery.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ class Consumer:
 
 @dataclass(slots=True)
 class _Wanted:
-    """A queue that ought to be consumed, and its consumer when there is one."""
+    """A queue to consume, and its consumer when there is one."""
 
     queue: Queue
-    #: Its window stays what it was at the start.
+    #: The window keeps its first value.
     fixed: bool
     running: Consumer | None = None
 
 
 class ConsumerTable:
-    """Consumers by tag, and by queue. ``paused`` ones are remembered and not running."""
+    """Consumers by tag and by queue. Paused consumers are remembered but not running."""
 
     def __init__(
         self,
@@ -53,35 +53,35 @@ class ConsumerTable:
         timeouts: ConsumerTimeouts | None = None,
         version: tuple[int, ...] = (),
     ) -> None:
-        """``window`` is the prefetch count now, ``fixed_window`` that of queues whose window may not change.
+        """``window`` is the current prefetch count, ``fixed_window`` that of queues whose window never changes.
 
-        ``timeouts`` says what a broker of this ``version`` is asked for; None: nothing.
+        ``timeouts``: the timeouts to ask a broker of this ``version`` for; None asks for none.
         """
         self._timeouts = timeouts
         self._version = version
         self.paused = False
-        #: The queue for which a consumer is being asked: when the channel closes now, this is why.
+        #: The queue of the Consume request that is unanswered; a channel that closes now closes because of it.
         self.asking: str | None = None
         self.window = window
         self._fixed_window = fixed_window
         self._numbers = itertools.count(1)
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._by_tag: dict[bytes, Consumer] = {}
-        #: Tags of those that were cancelled, until that is answered: a second time it would not be.
+        #: Tags with an unanswered Cancel. A second Cancel of the same tag would get no answer.
         self._ending: set[bytes] = set()
         self._wanted: dict[str, _Wanted] = {}
 
     @property
     def names(self) -> frozenset[str]:
-        """The queues that are consumed, or would be but for a pause."""
+        """The queues that are consumed, or would be without a pause."""
         return frozenset(self._wanted)
 
     def by_tag(self, tag: bytes) -> Consumer | None:
-        """Whose deliveries carry ``tag``."""
+        """The consumer whose deliveries carry ``tag``."""
         return self._by_tag.get(tag)
 
     def forget(self, tag: bytes) -> tuple[Consumer | None, bool]:
-        """Forget a consumer that the broker has ended: which it was, and whether its queue has no other now."""
+        """Forget a consumer that the broker ended; return it, and whether its queue now has none."""
         consumer = self._by_tag.pop(tag, None)
         if consumer is None:
             return None, False
@@ -92,12 +92,12 @@ class ConsumerTable:
         return consumer, True
 
     async def consume(self, calls: ChannelCalls, queue: Queue, *, known: bool) -> None:
-        """Start a consumer, unless paused or running already. Raises ``ChannelGone``.
+        """Start a consumer unless it is paused or already running. Raises ``ChannelGone``.
 
-        ``known``: the queue is certainly what it was declared as. Of one that is not, the window is never
-        changed: it may allow a single active consumer, which then would get nothing any more.
+        ``known``: the queue certainly is what it was declared as. Otherwise its window never changes: it may be a
+        single active consumer queue, where a second consumer would receive nothing.
         """
-        async with self._turn:
+        async with self._lock:
             if queue.name not in self._wanted:
                 wanted = _Wanted(queue, fixed=queue.window_is_fixed or not known)
                 self._wanted[queue.name] = wanted
@@ -113,8 +113,8 @@ class ConsumerTable:
         if not queue.no_ack:
             await calls.limit(window if 0 <= window <= LARGEST_WINDOW else 0)
         consumer = Consumer(queue, f"turbo-{next(self._numbers)}")
-        # Known before the request leaves: deliveries may follow Consume-Ok in the same bytes. Not known before the
-        # window is set: whoever gives up while that is answered leaves no consumer that was never asked for.
+        # Registered before the request is sent, since deliveries may arrive in the same bytes as Consume-Ok. Registered
+        # after the window is set, so that a cancelled wait leaves no consumer that was never requested.
         self._by_tag[consumer.tag.encode()] = consumer
         wanted.running = consumer
         self.asking = queue.name
@@ -132,7 +132,7 @@ class ConsumerTable:
     def _arguments(self, queue: Queue) -> Mapping[str, object]:
         if self._timeouts is None or queue.lease:
             return queue.consumer_arguments
-        # A classic queue ignores the argument, so what it is declared as decides.
+        # A classic queue ignores the argument, so the declared type decides.
         return self._timeouts.asked_for(queue, self._version, quorum=queue.quorum).consumer_arguments
 
     async def _stop(self, calls: ChannelCalls, consumer: Consumer) -> None:
@@ -141,34 +141,34 @@ class ConsumerTable:
             return
         self._ending.add(tag)
         await calls.cancel(consumer.tag)
-        # Only now: deliveries may come until Cancel-Ok, and they are as good as any.
+        # Not earlier: deliveries may arrive until Cancel-Ok, and they are valid.
         self._by_tag.pop(tag, None)
         self._ending.discard(tag)
 
     async def remove(self, calls: ChannelCalls, name: str) -> None:
         """Stop consuming a queue. Raises ``ChannelGone``."""
-        async with self._turn:
+        async with self._lock:
             wanted = self._wanted.pop(name, None)
             if wanted is not None and wanted.running is not None:
                 await self._stop(calls, wanted.running)
 
     def drop(self, name: str) -> None:
-        """Forget the consumer of a queue that is about to be deleted, and so its end is no news."""
+        """Forget the consumer of a queue that is about to be deleted, so that its end is not reported."""
         wanted = self._wanted.pop(name, None)
         if wanted is not None and wanted.running is not None:
             self._by_tag.pop(wanted.running.tag.encode(), None)
 
     async def catch_up(self, calls: ChannelCalls) -> bool:
-        """Return True when the broker has read all that was sent on the channel. Raises ``ChannelGone``."""
-        async with self._turn:
-            # Any question would do. This one changes nothing: a window is set anew before each consumer.
+        """Return True when the broker has read everything sent on the channel. Raises ``ChannelGone``."""
+        async with self._lock:
+            # Any request with an answer would do. This one changes nothing: each new consumer sets its window first.
             await calls.limit(0)
         return True
 
     async def pause(self, calls: ChannelCalls) -> None:
-        """Stop all consumers of tasks, also those of changes that were given up. Raises ``ChannelGone``."""
+        """Stop all task consumers, including those left by abandoned changes. Raises ``ChannelGone``."""
         self.paused = True
-        async with self._turn:
+        async with self._lock:
             for wanted in self._wanted.values():
                 if not wanted.queue.always_consumed:
                     wanted.running = None
@@ -177,21 +177,21 @@ class ConsumerTable:
                     await self._stop(calls, consumer)
 
     async def resume(self, calls: ChannelCalls) -> None:
-        """Start what was paused. Raises ``ChannelGone``."""
+        """Start the paused consumers. Raises ``ChannelGone``."""
         self.paused = False
-        async with self._turn:
+        async with self._lock:
             for wanted in list(self._wanted.values()):
                 if wanted.running is None:
                     await self._start(calls, wanted)
 
     async def swap(self, calls: ChannelCalls, count: int) -> bool:
-        """Change the window; False when a queue had to keep its own. Raises ``ChannelGone``.
+        """Change the window; False when a queue had to keep its window. Raises ``ChannelGone``.
 
-        A new consumer starts, then the old one ends; both windows count until the old one's tags are settled.
+        The new consumer starts before the old one ends; both windows count until the old consumer's tags are settled.
         """
         self.window = count
         everywhere = True
-        async with self._turn:
+        async with self._lock:
             for wanted in list(self._wanted.values()):
                 old = wanted.running
                 if wanted.queue.always_consumed:

@@ -1,7 +1,8 @@
-"""How long the broker lets this worker's deliveries stay unsettled, queue by queue, and what it is asked for.
+"""The broker's consumer timeout of each queue, and the timeout that the worker asks for.
 
-Before it: the queues of a worker and ``policy.lease``. After it: ``amqp.consume.link``, which asks when it consumes,
-and ``master.delivery.leases``, which renews in time. Runs in the master; pure. It must never talk to a broker.
+Before it: the queues of a worker and ``policy.lease``. After it: ``amqp.consume.link``, which asks for the timeout
+when it consumes, and ``master.delivery.leases``, which renews in time. Runs in the master; pure. It must never talk to
+a broker.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ConsumerTimeouts:
-    """What a worker knows of them: all in seconds."""
+    """The timeouts of one worker, in seconds."""
 
-    #: Where neither queue nor consumer says it; 0 turns leases off.
+    #: The timeout where neither queue nor consumer sets one; 0 turns leases off.
     configured: float
-    #: The most that any task of this worker may run; None when one may run for ever.
+    #: The longest hard time limit of this worker's tasks; None when a task has no limit.
     longest_hard_limit: float | None = None
 
     def asked_for(self, queue: Queue, version: tuple[int, ...], *, quorum: bool) -> Queue:
-        """Return the queue with the timeout that its consumer asks a broker of this version for."""
+        """Return the queue with the timeout argument that its consumer sends to a broker of this version."""
         if lease.TIMEOUT_ARGUMENT in queue.consumer_arguments:
             return queue
         asked = lease.wanted_timeout(
@@ -36,7 +37,7 @@ class ConsumerTimeouts:
         return replace(queue, consumer_arguments={**queue.consumer_arguments, lease.TIMEOUT_ARGUMENT: asked})
 
     def longest_of(self, queue: Queue) -> float:
-        """Return the most seconds that a lease of this queue can have, whatever the broker."""
+        """Return the longest lease that this queue can have with any broker, in seconds."""
         return max(self.lease_of(queue, (99,), quorum=True), self.lease_of(queue, (99,), quorum=False))
 
     def lease_of(self, queue: Queue, version: tuple[int, ...], *, quorum: bool) -> float:

@@ -1,9 +1,9 @@
-"""Consumers that are over here while the broker may still deliver to them: each is ended from this side as well.
+"""Cancels consumers that have ended here but may still exist in the broker.
 
 Part of ``amqp.consume.session``, in the master. RabbitMQ 4.3 sends the cancel of a consumer whose timeout has passed
-and yet keeps it registered, and delivers to it again as soon as something is settled there. A delivery given back to
-such a consumer would come straight back, for ever. So a cancel goes out before anything is given back: the channel
-carries both in that order. It must never wait for an answer.
+but keeps it registered, and delivers to it again as soon as something is settled there. A delivery given back to such
+a consumer would return at once, endlessly. So the cancel is sent before anything is given back; the channel keeps that
+order. It must never wait for an answer.
 """
 
 from __future__ import annotations
@@ -20,37 +20,37 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("turbo.amqp.consume.session")
 
-#: Seconds in which deliveries may still come for a consumer that was ended: they were on their way.
+#: Seconds in which deliveries already on their way may arrive for a cancelled consumer.
 LAST_DELIVERIES = 5.0
 
 
 class EndedConsumers:
-    """The consumers of one channel that were ended, by their tags."""
+    """The ended consumers of one channel, by tag."""
 
     def __init__(self, connection: FastConnection, loop: asyncio.AbstractEventLoop) -> None:
         self._connection = connection
         self._loop = loop
         #: The number of the channel, once it is open.
         self.channel = 0
-        #: When each was ended, by the loop's clock in seconds.
+        #: When each consumer was cancelled, in seconds of the loop's clock.
         self._since: dict[bytes, float] = {}
 
     def end(self, tag: bytes) -> None:
-        """Tell the broker that a consumer is over, whatever it thinks of it."""
+        """Cancel a consumer at the broker, even if the broker has already ended it."""
         self._since[tag] = self._loop.time()
         self._connection.emit_frames(cancel_frame(self.channel, tag), 1)
 
     def refuse(self, tag: bytes) -> None:
-        """Deliveries came for a consumer that is not known: end it once; the caller then gives them back.
+        """Cancel the unknown consumer of a delivery once; the caller then gives the deliveries back.
 
-        A broker that goes on delivering to it loses the connection.
+        The connection is closed if the broker keeps delivering to it.
         """
         since = self._since.get(tag)
         if since is None:
             logger.error(
-                "Deliveries came for the unknown consumer %r: it is cancelled, and they are given back",
+                "Deliveries arrived for the unknown consumer %r; cancelling it and giving the deliveries back",
                 tag.decode("utf-8", "replace"),
             )
             self.end(tag)
         elif self._loop.time() - since > LAST_DELIVERIES:
-            self._connection.abandon(f"the broker goes on delivering to the cancelled consumer {tag!r}")
+            self._connection.abandon(f"the broker keeps delivering to the cancelled consumer {tag!r}")

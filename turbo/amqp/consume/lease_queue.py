@@ -1,10 +1,10 @@
-"""The queue in which a worker keeps copies of deliveries that it holds longer than the broker allows.
+"""The queue that holds copies of deliveries kept longer than the broker's timeout allows.
 
 Before it: ``master.delivery.leases``, which needs one for a task queue. After it: ``amqp.consume.session``, which
-declares and consumes it. The worker consumes its own copies and leaves them unacknowledged. While it lives they do not
-expire. When its connection is lost they return to this queue, where their time is long over, and the broker
-dead-letters them to the task queue at once: measured within 20 to 150 ms on RabbitMQ 4.0 and 4.3, classic and quorum.
-Pure.
+declares and consumes it. The worker consumes its own copies and leaves them unacknowledged; a consumed copy does not
+expire. When the connection is lost, the copies return to this queue, where they have expired, and the broker
+dead-letters them to the task queue: within 20 to 150 ms on RabbitMQ 4.0 and 4.3, classic and quorum. Pure. It must
+never talk to a broker.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Final
 
 from turbo.amqp.topology import Queue
 
-#: Milliseconds for which a copy waits for this worker to consume it, and the longest that it may take to come back when
-#: the worker is killed just after the copy was made.
+#: Milliseconds for which a copy waits to be consumed by this worker. A worker killed just after it made the copy
+#: delays the message by at most this time.
 _TTL: Final = 2_000
-#: Milliseconds after which the broker deletes a lease queue that nobody uses.
+#: Milliseconds after which the broker deletes an unused lease queue.
 _EXPIRES: Final = 24 * 3600 * 1000
 #: The broker version from which quorum queues dead-letter at least once.
 _AT_LEAST_ONCE: Final = (3, 10)
@@ -25,7 +25,7 @@ _LONGEST_NAME: Final = 255
 
 
 def lease_queue(queue: Queue, worker: str, version: tuple[int, ...], *, quorum: bool) -> Queue:
-    """Return the lease queue of one task queue, of its kind. ``worker`` names one life of one worker."""
+    """Return the lease queue of a task queue, of the same type. ``worker`` identifies one run of one worker."""
     arguments: dict[str, object] = {
         "x-queue-type": "quorum" if quorum else "classic",
         "x-message-ttl": _TTL,
@@ -40,7 +40,7 @@ def lease_queue(queue: Queue, worker: str, version: tuple[int, ...], *, quorum: 
 
 
 def lease_queue_name(queue: str, worker: str) -> str:
-    """Return the name of a lease queue; of a long one, the end is replaced by a digest."""
+    """Return the name of a lease queue. A digest replaces the end of a long name."""
     name = f"turbo.lease.{worker}.{queue}"
     if len(name.encode()) <= _LONGEST_NAME:
         return name

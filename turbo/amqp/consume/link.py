@@ -1,8 +1,8 @@
-"""The worker's hold on its queues: connect, consume, settle, and come back from any loss.
+"""The worker's consuming side: connects, consumes, settles, and recovers from any lost connection.
 
-Owned by the master. It dials (``amqp.dialer``), runs one session after another on the connection it has
-(``amqp.consume.session``), and hides which of them is current behind epochs: a settlement for an old one is counted,
-logged and dropped, because the broker has already put that message back. It must never publish.
+Owned by the master. It dials (``amqp.dialer``) and runs one session after another (``amqp.consume.session``). Epochs
+tell the sessions apart: a settlement for an old epoch is counted, logged and dropped, because the broker has already
+requeued that message. It must never publish.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("turbo.amqp.consume.link")
 
-#: Seconds for a polite goodbye to a connection that is being replaced.
+#: Seconds for the closing handshake of a connection that is being replaced.
 GOODBYE = 2.0
 
 
 class BrokerLink(Settler):
-    """The one consuming side of a worker. Making it reads TLS files; ``start`` needs the loop."""
+    """The consuming side of one worker. The constructor reads TLS files; ``start`` needs the event loop."""
 
     def __init__(
         self,
@@ -57,16 +57,16 @@ class BrokerLink(Settler):
         outages: Outages | None = None,
         timeouts: ConsumerTimeouts | None = None,
     ) -> None:
-        """``prefetch_count``: messages per queue, 0 for no limit. ``delay_queue_type``: see ``Declarer``. Seconds.
+        """``prefetch_count``: messages per queue, 0 for no limit. ``delay_queue_type``: see ``Declarer``.
 
-        ``timeouts``: what is asked for of the broker where it has a timeout for each consumer; None: nothing.
+        ``timeouts``: the consumer timeouts to ask the broker for; None asks for none. Times are in seconds.
         """
         super().__init__()
         self._timeouts = timeouts
         endpoints = endpoints_for(
             addresses, heartbeat=heartbeat, tls=tls, name=f"{name} consumer", timeout=connection_timeout
         )
-        #: Gets the connections; its hooks hear of those that are lost, and of those that could not be had.
+        #: Opens the connections; its hooks are called for lost connections and failed attempts.
         self.dialer: Dialer[FastConnection] = Dialer(
             endpoints, FastConnection.open, purpose="consuming", outages=outages, backoff=backoff
         )
@@ -81,24 +81,24 @@ class BrokerLink(Settler):
         self._stopping = False
         self._runner: asyncio.Task[None] | None = None
         self._connection: FastConnection | None = None
-        #: The queues that the broker refuses, and of which kind the others are.
+        #: The queues that the broker refuses, and the types of the others.
         self.refusals = Refusals()
         self._channel_failures = 0
         self._ready = asyncio.Event()
         #: The session has tried every queue.
         self._opened = False
-        #: Number of the current or newest session; 0: none yet.
+        #: Number of the current or newest session; 0 before the first.
         self.epoch = 0
 
     # -- life
 
     async def start(self) -> None:
-        """Begin to connect; returns at once."""
+        """Start connecting; returns at once."""
         if self._runner is None and not self._stopping:
             self._runner = asyncio.get_running_loop().create_task(self._run(), name="broker-link")
 
     async def wait_ready(self, timeout: float | None = None) -> bool:
-        """Wait until queues are consumed, each that can be; False when ``timeout`` seconds pass first."""
+        """Wait until every usable queue is consumed; False when ``timeout`` seconds pass first."""
         try:
             async with asyncio.timeout(timeout):
                 await self._ready.wait()
@@ -113,18 +113,18 @@ class BrokerLink(Settler):
 
     @property
     def consumed(self) -> list[str]:
-        """The queues that are consumed now, in the order of configuration; those that are paused among them."""
+        """The consumed queues, paused ones included, in the order of configuration."""
         names = self._session.consumed if self._session is not None else ()
         return [name for name in self._queues if name in names]
 
     @property
     def last_error(self) -> str | None:
-        """Why the newest attempt to connect failed; None when it did not."""
+        """Why the newest attempt to connect failed; None when it succeeded."""
         return self.dialer.last_error
 
     @property
     def outstanding(self) -> int:
-        """Deliveries of the current session that are not settled."""
+        """Number of unsettled deliveries of the current session."""
         return 0 if self._session is None else self._session.outstanding
 
     @property
@@ -133,7 +133,7 @@ class BrokerLink(Settler):
         return self._window
 
     async def stop(self, deadline: float) -> None:
-        """Cancel the consumers, send the settlements, say goodbye.
+        """Cancel the consumers, send the settlements and close the connection.
 
         By ``deadline`` (``time.monotonic``). Idempotent.
         """
@@ -147,7 +147,7 @@ class BrokerLink(Settler):
                 async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                     await session.pause()
             except (TimeoutError, ChannelGone) as error:
-                logger.warning("consumers could not be cancelled before closing: %r", error)
+                logger.warning("Consumers could not be cancelled; closing the connection: %r", error)
             session.flush()
         if connection is not None:
             await connection.close_within(deadline - time.monotonic())
@@ -160,8 +160,8 @@ class BrokerLink(Settler):
                 await self._one_connection()
             except ChannelGone as gone:
                 self._outages.lost("consuming", str(gone))
-            except Exception:  # the worker must go on consuming whatever surprised us here
-                logger.exception("the link to the broker stumbled and starts over")
+            except Exception:  # the worker must keep consuming after any unexpected error
+                logger.exception("Unexpected error in the broker link; reconnecting")
                 await asyncio.sleep(self._backoff.cap)
 
     async def _one_connection(self) -> None:
@@ -178,7 +178,7 @@ class BrokerLink(Settler):
             await connection.close_within(0.0 if self._stopping else GOODBYE)
 
     async def _one_session(self, connection: FastConnection, declarer: Declarer) -> None:
-        """Consume until the session is lost. When only its channel went, the next opens on the same connection."""
+        """Consume until the session is lost. When only the channel closed, the next session reuses the connection."""
         began = time.monotonic()
         self.epoch += 1
         consumers = ConsumerTable(self._window, self._fixed_window, self._timeouts, connection.server_version)
@@ -192,7 +192,7 @@ class BrokerLink(Settler):
             self._outages.connected("consuming")
             self._opened = True
             self._look_at_queues()
-            logger.info("consuming from %s (session %d)", ", ".join(self.consumed) or "no queue", self.epoch)
+            logger.info("Consuming from %s (session %d)", ", ".join(self.consumed) or "no queue", self.epoch)
             reason = await session.lost
         except ChannelGone as gone:
             reason = str(gone)
@@ -211,7 +211,7 @@ class BrokerLink(Settler):
             await asyncio.sleep(reconnect_delay(self._channel_failures, random.random(), self._backoff))
 
     def _look_at_queues(self) -> None:
-        """The consumed queues have changed, and with them perhaps whether the worker is ready."""
+        """Update readiness after the set of consumed queues has changed."""
         if self._opened and (self.consumed or not self._queues):
             self._ready.set()
         else:
@@ -220,7 +220,7 @@ class BrokerLink(Settler):
     # -- what to consume
 
     async def cancel_consumers(self) -> None:
-        """Stop consuming, also after a reconnect; deliveries that are here can still be settled."""
+        """Stop consuming, also after a reconnect. Deliveries already here can still be settled."""
         self._paused = True
         if self._session is not None and self._session.alive:
             await self._calmly(self._session.pause())
@@ -232,50 +232,50 @@ class BrokerLink(Settler):
             await self._calmly(self._session.resume())
 
     async def set_prefetch(self, count: int) -> bool:
-        """Change the window of every queue that allows it, now and for later sessions.
+        """Change the window of every queue that allows it, for this session and later ones.
 
-        False when a queue keeps the window it started with: single active consumer, exclusive, or not known to
-        be what was declared. Old and new window add up until the old deliveries are settled.
+        False when a queue keeps its window: single active consumer, exclusive, or not known to be as declared. The old
+        and the new window add up until the old deliveries are settled.
         """
         changed, self._window = count != self._window, count
         if changed and self._session is not None and self._session.alive:
             try:
                 return await self._session.swap_window(count)
             except ChannelGone as gone:
-                logger.warning("the session was lost while its window was changed: %s", gone)
+                logger.warning("The session was lost while its window was changed: %s", gone)
         return not any(queue.window_is_fixed for queue in self._queues.values())
 
     async def add_queue(self, queue: Queue) -> None:
-        """Consume one queue more, now and in later sessions."""
+        """Consume one more queue, in this session and later ones."""
         self._queues[queue.name] = queue
         if self._session is not None and self._session.alive:
             await self._calmly(self._session.add(queue))
 
     async def remove_queue(self, name: str) -> None:
-        """Stop consuming a queue; its deliveries can still be settled."""
+        """Stop consuming a queue. Its deliveries can still be settled."""
         self._queues.pop(name, None)
         if self._session is not None and self._session.alive:
             await self._calmly(self._session.remove(name))
 
     @property
     def session(self) -> Session | None:
-        """The session whose tags can be settled now; None while there is none."""
+        """The session whose tags can be settled now; None when there is none."""
         return self._session if self._session is not None and self._session.alive else None
 
     @property
     def server_version(self) -> tuple[int, ...]:
-        """The broker's version, as numbers; empty while there is no connection, or when it does not say."""
+        """The broker's version as numbers; empty without a connection, or when the broker does not report one."""
         return () if self._connection is None else self._connection.server_version
 
     async def purge(self) -> int:
-        """Delete the ready messages of every queue; how many. 0 without a session."""
+        """Delete the ready messages of every queue and return their number; 0 without a session."""
         if self._session is None or not self._session.alive:
             return 0
         return await self._session.purge([queue.name for queue in self._queues.values() if not queue.no_ack])
 
     async def _calmly(self, change: Awaitable[None]) -> None:
-        """Make a change to the session. When that is lost on the way, the next one has the change anyway."""
+        """Make a change to the session. If the session is lost meanwhile, the next one includes the change."""
         try:
             await change
         except ChannelGone as gone:
-            logger.warning("the session was lost while its consumers were changed: %s", gone)
+            logger.warning("The session was lost while its consumers were changed: %s", gone)

@@ -1,8 +1,8 @@
-"""Queues of the worker's own beside those that it was told to consume: lease queues, and the way back from delays.
+"""The worker's own queues: lease queues, and the return path of the delay queues.
 
-Runs in the master, between ``master.delivery.leases`` and ``master.delivery.parking`` and whichever session is current:
-each call answers False when there is none, or when it is lost on the way. It must never remember anything beyond a
-session.
+Runs in the master, between ``master.delivery.leases`` and ``master.delivery.parking`` and the current session. Each
+call returns False when there is no session, or when it is lost during the call. It must never keep state across
+sessions.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ logger = logging.getLogger("turbo.amqp.consume.link")
 
 
 class OwnQueues:
-    """What one link does for its worker's own queues."""
+    """Declares and deletes the worker's own queues through one link."""
 
     def __init__(self, link: BrokerLink) -> None:
         self._link = link
 
     async def open_lease(self, queue: Queue) -> bool:
-        """Declare and consume a lease queue, in this session alone; False when the broker refuses."""
+        """Declare and consume a lease queue, for this session only; False when the broker refuses."""
         return await self._tried(lambda session: session.start_lease(queue), queue.name)
 
     async def delete_lease(self, queue: Queue) -> bool:
-        """Delete a lease queue that holds nothing any more; False when the broker refuses."""
+        """Delete an empty lease queue; False when the broker refuses."""
         return await self._tried(lambda session: session.end_lease(queue), queue.name)
 
     async def catch_up(self) -> bool:
@@ -41,7 +41,7 @@ class OwnQueues:
         return await self._tried(lambda session: session.catch_up(), "of a lease")
 
     async def open_parking(self, queue: Queue) -> bool:
-        """Let the delay queues lead back to ``queue``; False when the broker refuses."""
+        """Route the delay queues back to ``queue``; False when the broker refuses."""
         return await self._tried(lambda session: session.start_parking(queue), queue.name)
 
     async def _tried(self, step: Callable[[Session], Awaitable[bool]], name: str) -> bool:
@@ -51,5 +51,5 @@ class OwnQueues:
         try:
             return await step(session)
         except ChannelGone as gone:
-            logger.warning("The session was lost while queue %r was set up: %s", name, gone)
+            logger.warning("The session was lost while queue %r was being set up: %s", name, gone)
             return False

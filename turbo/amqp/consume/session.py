@@ -1,9 +1,9 @@
-"""One epoch of consuming: a channel, its consumers and its unsettled tags, thrown away as a whole.
+"""One epoch of consuming: a channel, its consumers and its unsettled tags.
 
-Made by ``amqp.consume.link`` in the master on an open connection, lost when its channel or connection closes.
-Deliveries go from here to the sink; settlements come back and leave once a turn. Nothing of a session
-outlives it: after ``on_session_lost`` every tag of the epoch is void, because the broker has put those
-messages back.
+``amqp.consume.link`` makes a session in the master on an open connection. The session ends when its channel or
+connection closes. Deliveries go to the sink; settlements come back and are sent once per pass of the event loop.
+Nothing of a session may outlive it: after ``on_session_lost`` every tag of the epoch is void, because the broker has
+requeued those messages.
 """
 
 from __future__ import annotations
@@ -36,32 +36,32 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("turbo.amqp.consume.session")
 
-#: For a queue that cannot be consumed now, while others can.
+#: Retry delays of a queue that cannot be consumed while others can.
 QUEUE_BACKOFF = Backoff(first=0.5, factor=2.0, cap=30.0)
-#: For a queue whose consumer was refused: each refusal closes the channel and voids every tag.
+#: Retry delays of a queue whose consumer was refused: each refusal closes the channel and voids every tag.
 REFUSED_BACKOFF = Backoff(first=0.5, factor=4.0, cap=600.0)
 
 
 _CANCELLED = (
     "Queue %r: the broker cancelled a consumer (its queue is deleted or moved, or its consumer timeout has passed) and "
-    "took back %d unsettled messages; the queue is consumed again when that is possible"
+    "took back %d unsettled messages; the worker consumes the queue again when that is possible"
 )
 
 
 class DeliverySink(Protocol):
-    """Who takes the deliveries.
+    """Receives the deliveries.
 
-    Called inside the loop's turn that read them; must return quickly and not raise.
+    Called in the pass of the event loop that read them. It must return quickly and not raise.
     """
 
     def on_deliveries(self, epoch: int, queue: str, batch: list[RawDelivery]) -> None:
         """Messages of one queue, in the order of the broker."""
 
     def on_session_up(self, epoch: int) -> None:
-        """Deliveries of ``epoch`` follow."""
+        """A session began; deliveries of ``epoch`` follow."""
 
     def on_session_lost(self, epoch: int, reason: str) -> None:
-        """Every unsettled tag of ``epoch`` is void; the broker delivers those messages again, to whomever."""
+        """Every unsettled tag of ``epoch`` is void; the broker delivers those messages again, to any worker."""
 
     def on_consumer_cancelled(self, epoch: int, queue: str, consumer_tag: str) -> list[int]:
         """The broker ended a consumer and took its unsettled messages back: return their delivery tags."""
@@ -95,8 +95,8 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._declarer = declarer
         self._ledger = AckLedger()
-        self._turn = WriteCoalescer(self._flush, loop=self._loop, rest=REST)
-        #: Settlements not sent yet; a quarter of the window is worth a write at once.
+        self._coalescer = WriteCoalescer(self._flush, loop=self._loop, rest=REST)
+        #: Unsent settlements; a quarter of the window is written at once.
         self._unsent = 0
         self._consumers = consumers
         self._calls: ChannelCalls | None = None
@@ -108,9 +108,9 @@ class Session:
     # -- life
 
     async def open(self, queues: Iterable[Queue], *, paused: Callable[[], bool]) -> None:
-        """Open the channel, declare, consume unless ``paused``. Raises ``ChannelGone`` when it is lost on the way.
+        """Open the channel, declare, and consume unless ``paused``. Raises ``ChannelGone`` when the channel is lost.
 
-        A queue that cannot be used is retried beside, and so is one whose consumer was refused before.
+        A queue that cannot be used is retried in the background, as is one whose consumer was refused before.
         """
         wanted = list(queues)
         calls = await ChannelCalls.open(self._connection, self._channel_closed)
@@ -138,11 +138,11 @@ class Session:
         self.lose(str(gone))
 
     def lose(self, reason: str) -> None:
-        """End the session: nothing can be settled any more. Idempotent, and the sink hears of it at once."""
+        """End the session: nothing can be settled any more. Idempotent; the sink is told at once."""
         if self.lost.done():
             return
         self.lost.set_result(reason)
-        self._turn.cancel()
+        self._coalescer.cancel()
         if self._number and self._connection.watched_channel == self._number:
             self._connection.watch_channel(0)
         for task in self._revivals.values():
@@ -158,12 +158,12 @@ class Session:
 
     @property
     def consumed(self) -> frozenset[str]:
-        """The queues that are consumed, or paused; not those that are refused."""
+        """The consumed queues, paused ones included, refused ones not."""
         return self._consumers.names
 
     @property
     def outstanding(self) -> int:
-        """Deliveries that the master has not settled."""
+        """Number of deliveries that the master has not settled."""
         return self._ledger.outstanding
 
     # -- deliveries and settlements
@@ -187,25 +187,25 @@ class Session:
             self._sink.on_deliveries(self.epoch, consumer.queue.name, batch)
 
     def ack(self, tag: int) -> bool:
-        """Acknowledge at the end of this turn; False when the tag is not open."""
+        """Acknowledge at the end of this pass of the loop; False when the tag is not open."""
         if not self._ledger.ack(tag):
             return False
         self._unsent += 1
-        self._turn.mark(urgent=self._unsent * 4 >= self._consumers.window)
+        self._coalescer.mark(urgent=self._unsent * 4 >= self._consumers.window)
         return True
 
     def give_back(self, tag: int, *, requeue: bool, penalty: bool) -> bool:
-        """Reject at the end of this turn; False when the tag is not open."""
+        """Reject at the end of this pass of the loop; False when the tag is not open."""
         if not self._ledger.give_back(tag, requeue=requeue, penalty=penalty):
             return False
         self._unsent += 1
-        self._turn.mark(urgent=self._unsent * 4 >= self._consumers.window)
+        self._coalescer.mark(urgent=self._unsent * 4 >= self._consumers.window)
         return True
 
     def flush(self) -> None:
         """Send every settlement now."""
         if self.alive:
-            self._turn.now()
+            self._coalescer.now()
 
     def _flush(self, last: bool) -> bool:
         self._unsent = 0
@@ -220,13 +220,13 @@ class Session:
     # -- consumers
 
     async def add(self, queue: Queue) -> None:
-        """Declare and consume one queue; retried beside when it cannot be. Raises ``ChannelGone``."""
+        """Declare and consume one queue; retry in the background if it fails. Raises ``ChannelGone``."""
         if not await self._start(queue, wary=False):
             self._revive_later(queue)
 
     async def _start(self, queue: Queue, *, wary: bool) -> bool:
         if wary:
-            # Asking to consume may close the channel, and with it void every tag: look first, from beside.
+            # A refused consumer closes the channel and voids every tag, so inspect the queue on another channel first.
             facts = await self._declarer.inspect(queue.name)
             if facts is None or facts[1]:
                 return False
@@ -253,8 +253,8 @@ class Session:
         if self._revivals.get(name) is task:
             del self._revivals[name]
         if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, ChannelGone):
-            logger.error("queue %r: reviving its consumer failed", name, exc_info=error)
-            self._connection.abandon(f"the consumer of {name!r} could not be revived")
+            logger.error("Queue %r: restarting its consumer failed; reconnecting", name, exc_info=error)
+            self._connection.abandon(f"the consumer of {name!r} could not be restarted")
 
     async def _revive(self, queue: Queue, refused: int) -> None:
         if refused:
@@ -262,18 +262,18 @@ class Session:
         for failures in itertools.count(1):
             await asyncio.sleep(reconnect_delay(failures, random.random(), QUEUE_BACKOFF))
             if await self._start(queue, wary=bool(refused)):
-                logger.info("queue %r: consuming again", queue.name)
+                logger.info("Queue %r: consuming again", queue.name)
                 self._on_change()
                 return
 
     def _cancelled_by_broker(self, frame: Any) -> None:
-        """The broker ended a consumer: its queue is gone or has moved, or its consumer timeout has passed."""
+        """Handle a Cancel from the broker: the queue was deleted or moved, or the consumer timeout passed."""
         tag = str(frame.method.consumer_tag)
         consumer, current = self._consumers.forget(tag.encode())
         if consumer is None or not self.alive:
             return
         name = consumer.queue.name
-        # RabbitMQ 4.3 takes the messages of a timed-out consumer back and yet keeps it: it is ended from here as well.
+        # RabbitMQ 4.3 takes back the messages of a timed-out consumer but keeps the consumer, so cancel it as well.
         self._ended.end(tag.encode())
         void = self._sink.on_consumer_cancelled(self.epoch, name, tag)
         self._ledger.void(void)
@@ -287,16 +287,16 @@ class Session:
         return await self._start(queue, wary=False)
 
     async def end_lease(self, queue: Queue) -> bool:
-        """Delete an empty lease queue of this worker. Raises ``ChannelGone``."""
+        """Delete an empty lease queue. Raises ``ChannelGone``."""
         self._consumers.drop(queue.name)
         return await self._declarer.delete(queue.name)
 
     async def start_parking(self, queue: Queue) -> bool:
-        """Let the delay queues lead back to ``queue``; False when the broker refuses. Raises ``ChannelGone``."""
+        """Route the delay queues back to ``queue``; False when the broker refuses. Raises ``ChannelGone``."""
         return await self._declarer.declare_parking(queue)
 
     async def catch_up(self) -> bool:
-        """Return True when the broker has read everything that was sent. Raises ``ChannelGone``."""
+        """Return True when the broker has read everything sent. Raises ``ChannelGone``."""
         return await self._consumers.catch_up(self._need_calls())
 
     async def remove(self, name: str) -> None:
@@ -306,7 +306,7 @@ class Session:
         await self._consumers.remove(self._need_calls(), name)
 
     async def pause(self) -> None:
-        """Cancel the consumers; tags stay good. Raises ``ChannelGone``."""
+        """Cancel the consumers; their tags can still be settled. Raises ``ChannelGone``."""
         await self._consumers.pause(self._need_calls())
 
     async def resume(self) -> None:
@@ -314,9 +314,9 @@ class Session:
         await self._consumers.resume(self._need_calls())
 
     async def swap_window(self, count: int) -> bool:
-        """Change the window; False when a queue had to keep its own. Raises ``ChannelGone``."""
+        """Change the window; False when a queue had to keep its window. Raises ``ChannelGone``."""
         return await self._consumers.swap(self._need_calls(), count)
 
     async def purge(self, names: Iterable[str]) -> int:
-        """Delete the ready messages of queues; how many. Raises ``ChannelGone``."""
+        """Delete the ready messages of queues and return their number."""
         return sum([await self._declarer.purge(name) for name in names])

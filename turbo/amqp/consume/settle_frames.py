@@ -1,8 +1,8 @@
-"""The bytes of acknowledgements, and of the end of a consumer: frames that do not wait for an answer.
+"""Builds the frames of acknowledgements and of cancelled consumers; none waits for an answer.
 
 Between ``ack_ledger`` and ``FastConnection.emit_frames``, in the master. Pure. It must never decide anything.
 
-Frames are those of AMQP 0-9-1 (Basic.Ack 60.80, Basic.Reject 60.90) and RabbitMQ's Basic.Nack (60.120).
+The frames are those of AMQP 0-9-1 (Basic.Ack 60.80, Basic.Reject 60.90) and RabbitMQ's Basic.Nack (60.120).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _END = 0xCE
 
 
 def settle_frames(channel: int, settlement: Settlement) -> tuple[bytes, int]:
-    """The frames for one settlement, joined, and how many they are."""
+    """Return the joined frames of one settlement, and their number."""
     frames = [_given_back(channel, *item) for item in settlement.returned]
     if settlement.upto:
         frames.append(_FRAME(1, channel, _SIZE, _BASIC, _ACK, settlement.upto, 1, _END))
@@ -38,7 +38,7 @@ def settle_frames(channel: int, settlement: Settlement) -> tuple[bytes, int]:
 
 
 def cancel_frame(channel: int, consumer_tag: bytes) -> bytes:
-    """The frame that ends a consumer without an answer (Basic.Cancel 60.30, no-wait)."""
+    """Return the frame that ends a consumer without an answer (Basic.Cancel 60.30, no-wait)."""
     arguments = bytes((len(consumer_tag),)) + consumer_tag + b"\x01"
     return _METHOD(1, channel, 4 + len(arguments), _BASIC, _CANCEL) + arguments + bytes((_END,))
 

@@ -1,7 +1,7 @@
 """Settles deliveries of the current session, and counts settlements for sessions that are over.
 
 The part of ``amqp.consume.link`` that the master calls for every message. A settlement for an old epoch is counted,
-logged and dropped, because the broker has already put that message back. It must never open or close a session.
+logged and dropped, because the broker has already requeued that message. It must never open or close a session.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ class Settler:
     """Acknowledges, rejects and requeues by epoch and delivery tag."""
 
     def __init__(self) -> None:
-        #: The current session. Written by ``amqp.consume.link`` alone.
+        #: The current session. Written only by ``amqp.consume.link``.
         self._session: Session | None = None
-        #: Settlements that could not be made any more.
+        #: Counters of settlements that came too late.
         self.stale_acks = StaleAcks()
 
     def ack(self, epoch: int, tag: int) -> None:
-        """Acknowledge.
+        """Acknowledge a delivery.
 
-        Sent at the end of this turn of the loop, or up to 2 ms later beside an open lower tag.
+        Sent at the end of this pass of the loop, or up to 2 ms later while a lower tag is open.
         """
         session = self._session
         if session is None or session.epoch != epoch or not session.alive:
@@ -35,14 +35,14 @@ class Settler:
             self.stale_acks.note_wrong(epoch, tag)
 
     def reject(self, epoch: int, tag: int, requeue: bool) -> None:
-        """Reject.
+        """Reject a delivery.
 
-        To the dead-letter exchange, or back to the queue, where a quorum queue counts it as failed.
+        It goes to the dead-letter exchange, or back to the queue, where a quorum queue counts it as failed.
         """
         self._give_back(epoch, tag, requeue=requeue, penalty=True)
 
     def requeue(self, epoch: int, tag: int) -> None:
-        """Hand back a delivery that was not tried; newer quorum queues do not count it."""
+        """Give back a delivery that was not tried; newer quorum queues do not count it."""
         self._give_back(epoch, tag, requeue=True, penalty=False)
 
     def _give_back(self, epoch: int, tag: int, *, requeue: bool, penalty: bool) -> None:

@@ -1,7 +1,7 @@
-"""Counts and tells of settlements that cannot be made any more.
+"""Counts and logs settlements that can no longer be made.
 
-Part of ``amqp.consume.link``, in the master. Such a settlement is normal after a lost connection, and a fault of ours
-in any other case; neither may go to the broker, which would close the channel over it. It must never raise.
+Part of ``amqp.consume.link``, in the master. Such a settlement is normal after a lost connection and a bug otherwise.
+Neither may be sent to the broker, which would close the channel. It must never raise.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ class StaleAcks:
     __slots__ = ("_last_epoch", "stale", "wrong")
 
     def __init__(self) -> None:
-        #: For a session that was over.
+        #: Settlements for a session that was over.
         self.stale = 0
-        #: For a tag of the current session that was settled already or never delivered.
+        #: Settlements for a tag of the current session that was already settled or never delivered.
         self.wrong = 0
         self._last_epoch = 0
 
     def note_stale(self, epoch: int, tag: int) -> None:
-        """One came for a session that is over; told aloud once a session."""
+        """Count a settlement for a session that is over; log a warning once per session."""
         self.stale += 1
         level = logging.WARNING if epoch != self._last_epoch else logging.DEBUG
         self._last_epoch = epoch
         logger.log(
             level,
-            "delivery %d of session %d is settled after that session ended (%d so far); "
+            "Delivery %d of session %d was settled after that session ended (%d so far); "
             "the broker delivers its message again",
             tag,
             epoch,
@@ -38,6 +38,6 @@ class StaleAcks:
         )
 
     def note_wrong(self, epoch: int, tag: int) -> None:
-        """One came for a tag that is not open."""
+        """Count an acknowledgement for an unknown tag."""
         self.wrong += 1
-        logger.error("delivery %d of session %d is not open: settled twice, or never received", tag, epoch)
+        logger.error("Delivery %d of session %d is not open: settled twice, or never received", tag, epoch)

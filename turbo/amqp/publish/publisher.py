@@ -80,7 +80,7 @@ class Publisher:
         self._channel: PublishChannel | None = None
         self._connection: PublishConnection | None = None
         self._runner: asyncio.Task[None] | None = None
-        self._turn: WriteCoalescer | None = None
+        self._coalescer: WriteCoalescer | None = None
         self._stopped = False
         self._empty = asyncio.Event()
         self._empty.set()
@@ -129,8 +129,8 @@ class Publisher:
         self._queue_bytes += message.size
         self._room.grown(backlog + 1, self._queue_bytes)
         self._empty.clear()
-        if self._turn is not None:
-            self._turn.mark()
+        if self._coalescer is not None:
+            self._coalescer.mark()
 
     def _refuse(self, message: Outgoing) -> None:
         self.refused += 1
@@ -200,7 +200,7 @@ class Publisher:
         """Begin to connect; returns at once. Messages may be published before."""
         if self._runner is None and not self._stopped:
             loop = asyncio.get_running_loop()
-            self._turn = WriteCoalescer(self._flush, loop=loop)
+            self._coalescer = WriteCoalescer(self._flush, loop=loop)
             self._runner = loop.create_task(self._run(), name="outbox")
 
     async def drain(self, deadline: float) -> bool:
@@ -279,8 +279,8 @@ class Publisher:
             self.on_ready()
 
     def _resume(self) -> None:
-        if self._queue and self._turn is not None:
-            self._turn.mark()
+        if self._queue and self._coalescer is not None:
+            self._coalescer.mark()
 
     def _take_back(self, channel: PublishChannel) -> None:
         """Put what was in flight back in front, in order; a message that closed the channel twice ends here."""
