@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.unit.master.delivery.test_ledger import LedgerMachine
 from tests.unit.master.fakes import BODY, QUEUE, Message, header_of
-from tests.unit.master.test_ledger_machine import LedgerMachine
 from turbo.amqp.publish.publisher import Published
 from turbo.master.delivery.returning import COUNT
 from turbo.protocol.properties import decode_header, encode_header

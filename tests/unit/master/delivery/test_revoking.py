@@ -12,8 +12,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
+from tests.unit.master.delivery.test_ledger import CHILDREN, LedgerMachine, Loop
 from tests.unit.master.fakes import Shelf
-from tests.unit.master.test_ledger_machine import CHILDREN, LedgerMachine, Loop
 from turbo.master.delivery import revoking, slices
 from turbo.master.delivery.ledger import Delivery
 from turbo.master.delivery.revoking import Revoking

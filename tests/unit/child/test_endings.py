@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.unit.child.test_chords import Store, call
-from tests.unit.child.test_hearing import Bench, bench
+from tests.unit.child.test_task_hooks import Bench, bench
 from turbo import Turbo, states
 from turbo.child.chords import Chords
 from turbo.child.duplicates import Duplicates
