@@ -23,6 +23,8 @@ logger = logging.getLogger("turbo.amqp.consume.consumer")
 
 #: The window is a u16 on the wire; beyond it, as with 0, there is no limit.
 LARGEST_WINDOW = 65535
+#: Stopped consumers that are remembered. A queue has one more with each change of its window.
+_REMEMBERED = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,8 @@ class ConsumerTable:
         self._by_tag: dict[bytes, Consumer] = {}
         #: Tags with an unanswered Cancel. A second Cancel of the same tag would get no answer.
         self._ending: set[bytes] = set()
+        #: The newest stopped consumers: a delivery that was on its way may follow the broker's Cancel-Ok.
+        self._stopped: dict[bytes, Consumer] = {}
         self._wanted: dict[str, _Wanted] = {}
 
     @property
@@ -77,8 +81,8 @@ class ConsumerTable:
         return frozenset(self._wanted)
 
     def by_tag(self, tag: bytes) -> Consumer | None:
-        """The consumer whose deliveries carry ``tag``."""
-        return self._by_tag.get(tag)
+        """Return the consumer whose deliveries carry ``tag``, which may have been stopped; None: not one of ours."""
+        return self._by_tag.get(tag) or self._stopped.get(tag)
 
     def forget(self, tag: bytes) -> tuple[Consumer | None, bool]:
         """Forget a consumer that the broker ended; return it, and whether its queue now has none."""
@@ -141,8 +145,11 @@ class ConsumerTable:
             return
         self._ending.add(tag)
         await calls.cancel(consumer.tag)
-        # Not earlier: deliveries may arrive until Cancel-Ok, and they are valid.
-        self._by_tag.pop(tag, None)
+        if self._by_tag.pop(tag, None) is not None:
+            # RabbitMQ 4.0 was seen to deliver after Cancel-Ok. Such a delivery is as good as any.
+            self._stopped[tag] = consumer
+            if len(self._stopped) > _REMEMBERED:
+                del self._stopped[next(iter(self._stopped))]
         self._ending.discard(tag)
 
     async def remove(self, calls: ChannelCalls, name: str) -> None:

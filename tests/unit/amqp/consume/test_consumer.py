@@ -53,6 +53,20 @@ async def _pause_and_resume(table: ConsumerTable, calls: Calls) -> None:
     await table.resume(calls)  # type: ignore[arg-type]
 
 
+def test_deliveries_that_follow_cancel_ok_still_belong_to_the_stopped_consumer() -> None:
+    async def run() -> None:
+        table, calls = ConsumerTable(4, 4), Calls()
+        await table.consume(calls, Queue("first"), known=True)  # type: ignore[arg-type]
+        for window in range(100):
+            await table.swap(calls, window)  # type: ignore[arg-type]
+        tags = [f"turbo-{number}".encode() for number in range(1, 102)]
+        known = [consumer for consumer in map(table.by_tag, tags) if consumer is not None]
+        assert {consumer.queue.name for consumer in known} == {"first"}
+        assert [consumer.tag.encode() for consumer in known] == tags[-65:], "the newest 64, and the running one"
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("change", [_consume, _swap, _pause_and_resume])
 def test_what_is_given_up_halfway_leaves_nothing_that_a_pause_does_not_end(change: Change) -> None:
     async def given_up_after(steps: int) -> bool:
