@@ -14,10 +14,10 @@ import time
 import uuid
 
 from turbo import Turbo, current
-from turbo.child.executor import NativeExecutor
 from turbo.child.options import ChildOptions
 from turbo.child.reporting import Reporter
 from turbo.child.time_limits import SoftLimit
+from turbo.native.executor import NativeExecutor
 from turbo.policy.settling import Ending
 from turbo.ring import frames
 from turbo.ring.link import ChildLink, MasterLink

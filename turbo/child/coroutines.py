@@ -1,6 +1,6 @@
 """Tasks that are coroutines: any number of them at once, on one event loop in the child.
 
-Runs in a child, beside ``child.executor``, which decodes each message and takes it on (ADMITTED), and under
+Runs in a child, beside ``native.executor``, which decodes each message and takes it on (ADMITTED), and under
 ``child.loop``, which claims records only while there is room. The loop runs whenever nothing can be claimed, and stops
 as soon as that may have changed: tokens in the ring, a body in the channel, the master gone, a coroutine ended. So
 records are claimed, and tasks that are functions are run, outside of the running loop, one at a time, as in a child

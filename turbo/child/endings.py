@@ -1,6 +1,6 @@
 """How a task that ran can end, as its child sees it: each way logs, encodes its document and has one DONE record.
 
-Runs in a child, called by ``child.executor`` with the run that ended. ``policy.settling`` decides what becomes of the
+Runs in a child, called by ``native.executor`` with the run that ended. ``policy.settling`` decides what becomes of the
 message; the master carries it out. Follow-ups of a failure are sent before its document is written. Where handlers or
 receivers want to hear of an end, its document goes ahead, as a question: they are called when it is stored, and the
 DONE record, which settles the message, comes last. So a child that dies in a handler leaves its message unsettled.

@@ -14,12 +14,10 @@ from typing import TYPE_CHECKING
 
 import setproctitle
 
-from turbo import current, log_format, signals
+from turbo import log_format
 from turbo.child import loop
-from turbo.child.executor import NativeExecutor
 from turbo.child.forked import UsualSignals
 from turbo.child.own_signals import OwnSignals
-from turbo.child.reporting import Reporter
 from turbo.child.time_limits import SoftLimit
 from turbo.ring.link import ChildLink
 
@@ -27,9 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-    from turbo.app.base import Turbo
     from turbo.child.loop import Executor
-    from turbo.child.options import ChildOptions
     from turbo.ring.control_page import ChildPage
     from turbo.spawner.messages import ChildBoot
 
@@ -57,29 +53,6 @@ def child_main(hostname: str, make_executor: ExecutorMaker) -> Callable[[ChildBo
         loop.run(link, executor, OwnSignals().put_back)
 
     return main
-
-
-def native(app: Turbo, options: ChildOptions) -> ExecutorMaker:
-    """Run the tasks of turbo's own app: what they send and store goes through the ring to the master."""
-
-    def make(_boot: ChildBoot, link: ChildLink, soft: SoftLimit) -> NativeExecutor:
-        app.set_current()
-        log_format.name_tasks()
-        reporter = Reporter(
-            link,
-            soft,
-            known_queues=options.queues,
-            declaring=app.sending.publishing.client,
-            result_serializer=options.result_serializer,
-            stores=options.stores,
-            result_extended=options.result_extended,
-        )
-        current.set_publisher(reporter)
-        current.set_state_store(reporter.store_state)
-        signals.worker_process_init.send(sender=None)
-        return NativeExecutor(app, options, link, soft, reporter)
-
-    return make
 
 
 def _ignore_group_signals(page: ChildPage) -> None:

@@ -1,6 +1,6 @@
 """Messages that do not run: unknown, unreadable or expired. Each is logged, and FAILURE or REVOKED stored.
 
-Runs in a child, called by ``child.executor``. Where receivers want to hear of such a message, the document goes ahead
+Runs in a child, called by ``native.executor``. Where receivers want to hear of such a message, the document goes ahead
 and the DONE record goes to the master's judge, who tells them: receivers of these signals live in the master.
 """
 

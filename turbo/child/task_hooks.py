@@ -1,6 +1,6 @@
 """Who hears of a run besides the master: the task's own handlers and the receivers of signals, in Celery's order.
 
-Runs in a child, called by ``child.executor`` before the body and by ``child.endings`` when its outcome is stored; the
+Runs in a child, called by ``native.executor`` before the body and by ``child.endings`` when its outcome is stored; the
 run's request is current meanwhile. Nothing that a handler or receiver raises changes what was decided: it is logged.
 Tasks without handlers, while no signal has receivers, never come here.
 """

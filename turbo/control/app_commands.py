@@ -1,31 +1,21 @@
-"""Commands that ask the app itself: its tasks, its configuration, a report. The seam, and turbo's own apps.
+"""What remote control asks of an app: its tasks, its configuration, a report, commands that the program has added.
 
-Between ``control.service`` and the app. What is found here looks at the user's objects, so it is called on a thread
-beside the master's loop, never on it.
+Between ``control.service`` and the app; ``native.commands`` and ``adopted.commands`` implement it. What is found here
+looks at the user's objects, so it is called on a thread beside the master's loop, never on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
 
-from turbo.control.jsonable import plain
-from turbo.control.panel import Panel
-from turbo.control.report import describe
 from turbo.exceptions import TurboError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from turbo.app.base import Turbo
-
 #: Takes the arguments of a request by name; returns the reply.
 Command = Callable[..., Any]
-
-#: Attributes of tasks that ``registered`` names when nobody asks for others.
-_TASK_ITEMS: Final = ("exchange", "routing_key", "rate_limit")
 
 
 class AppCommands(Protocol):
@@ -36,52 +26,6 @@ class AppCommands(Protocol):
 
     def revoked(self, task_ids: Sequence[str]) -> None:
         """These tasks were revoked and neither run nor wait here; called on the thread, before the reply."""
-
-
-class NativeCommands:
-    """The commands of turbo's own apps, and those that the program has added to the panel."""
-
-    def __init__(self, app: Turbo, hostname: str, consumer: object) -> None:
-        """``hostname`` and ``consumer`` are what commands of the program's are told of the worker."""
-        self._app = app
-        #: What a command of the program's is given first, with Celery's names.
-        self._state = SimpleNamespace(app=app, hostname=hostname, consumer=consumer, tset=set)
-        self._commands: dict[str, Command] = {
-            "registered": self._registered,
-            "dump_tasks": self._registered,
-            "conf": self._conf,
-            "dump_conf": self._conf,
-            "report": self._report,
-        }
-
-    def find(self, method: str) -> Command | None:
-        """One of the three, one of them by its old name, or one of the program's."""
-        found = self._commands.get(method)
-        if found is None and method in Panel.data:
-            return partial(Panel.data[method], self._state)
-        return found
-
-    def revoked(self, task_ids: Sequence[str]) -> None:
-        """REVOKED is stored when the message of such a task is met."""
-
-    def _registered(self, taskinfoitems: Sequence[str] | None = None, builtins: bool = False, **_: Any) -> list[str]:
-        items = [name for name in taskinfoitems or _TASK_ITEMS if isinstance(name, str) and not name.startswith("_")]
-        tasks: Mapping[str, Any] = self._app.tasks
-        names = sorted(name for name in tasks if builtins or not name.startswith("celery."))
-        return [_described(name, tasks[name], items) for name in names]
-
-    def _conf(self, with_defaults: bool = False, **_: Any) -> Any:
-        conf = self._app.conf
-        # A key of Celery's table that is no setting.
-        return plain({**conf.table(with_defaults=with_defaults), "deprecated_settings": conf.old_names() or None})
-
-    def _report(self) -> dict[str, str]:
-        return {"ok": "\n".join([*describe(), "", self._app.conf.humanize()])}
-
-
-def _described(name: str, task: Any, items: Sequence[str]) -> str:
-    found = [f"{item}={value}" for item in items if (value := getattr(task, item, None)) is not None]
-    return f"{name} [{' '.join(found)}]" if found else name
 
 
 class NoSuchCommandError(TurboError):

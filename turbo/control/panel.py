@@ -1,6 +1,6 @@
 """``Panel``: the remote control commands that programs add, as ``turbo.worker.control`` names them.
 
-Filled while the program's modules are imported, read by ``control.app_commands`` for a request that names none of the
+Filled while the program's modules are imported, read by ``native.commands`` for a request that names none of the
 worker's own commands. It must import nothing of the worker: tasks' modules import it in web processes too.
 """
 

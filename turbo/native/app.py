@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from turbo.app.conf import unsupported
 from turbo.app.publish.queues import direct_queue
 from turbo.backends.registry import store_settings
-from turbo.child.main import native
-from turbo.control.app_commands import NativeCommands
 from turbo.hosting import HostedApp
 from turbo.log_format.redirection import redirected
+from turbo.native.commands import NativeCommands
+from turbo.native.executor import native
 from turbo.native.facade import Worker
-from turbo.native.hooks import AppHooks
+from turbo.native.hooks import NativeHooks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,7 +100,7 @@ class NativeApp(HostedApp):
 
     def hooks(self, options: WorkerOptions) -> OutcomeHooks:
         """Those that call the app's handlers and receivers."""
-        return AppHooks(self.turbo, options, self.worker)
+        return NativeHooks(self.turbo, options, self.worker)
 
     def executor(self, options: ChildOptions) -> ExecutorMaker:
         """What runs the app's tasks in a child."""

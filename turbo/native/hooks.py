@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("celery.worker.request")
 
 
-class AppHooks(NoHooks):
-    """The judge of a :class:`turbo.Turbo` app."""
+class NativeHooks(NoHooks):
+    """The hooks of a :class:`turbo.Turbo` app."""
 
     def __init__(self, app: Turbo, options: WorkerOptions, worker: Worker) -> None:
         self._app = app

@@ -1,6 +1,6 @@
 """How a message that kills its children, or whole workers, carries the count of them.
 
-``master.outcome.poison`` and ``master.delivery.lease_copies`` write these headers, ``child.executor`` reads them. Pure.
+``master.outcome.poison`` and ``master.delivery.lease_copies`` write these headers, the executors read them. Pure.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import pytest
 from celery.worker import control
 
 import turbo
-from turbo.control.app_commands import NativeCommands
+from turbo.native.commands import NativeCommands
 
 NEW: dict[str, Any] = {
     "broker_url": "amqp://guest:secret@here//", "result_backend": "redis://here/1", "task_acks_late": True,

@@ -15,11 +15,11 @@ import pytest
 from turbo import Task, Turbo, signals, states
 from turbo.app.tasks.einfo import ExceptionInfo, UnpicklableError
 from turbo.child import task_hooks as task_hooks
-from turbo.child.executor import NativeExecutor
 from turbo.child.options import ChildOptions
 from turbo.child.reporting import Reporter
 from turbo.child.time_limits import SoftLimit
 from turbo.exceptions import Ignore, Reject
+from turbo.native.executor import NativeExecutor
 from turbo.policy.settling import Ending, Verb
 from turbo.protocol import message as messages
 from turbo.protocol.properties import encode_header

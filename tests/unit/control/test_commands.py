@@ -14,13 +14,14 @@ from turbo import Turbo
 from turbo.amqp.topology import Exchange, Queue
 from turbo.app.conf.conf import Settings
 from turbo.control import task_commands
-from turbo.control.app_commands import Command, NativeCommands, NoSuchCommandError
+from turbo.control.app_commands import Command, NoSuchCommandError
 from turbo.control.events import Events
 from turbo.control.jsonable import plain
 from turbo.control.options import ControlOptions, control_options
 from turbo.control.registry import NO_REPLY, Registry
 from turbo.control.task_commands import TaskCommands, signal_number
 from turbo.control.worker_commands import WorkerCommands
+from turbo.native.commands import NativeCommands
 from turbo.policy.worker_options import WorkerOptions
 from turbo.protocol.clock import LogicalClock
 

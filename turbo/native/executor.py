@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
-from turbo import current, failpoint, signals
+from turbo import current, failpoint, log_format, signals
 from turbo.app.tasks.context import Context
 from turbo.child import followups
 from turbo.child import task_hooks as task_hooks
@@ -27,6 +27,7 @@ from turbo.child.endings import Endings, Run
 from turbo.child.plan import Plan
 from turbo.child.questions import Questions
 from turbo.child.refusals import Refusals
+from turbo.child.reporting import Reporter
 from turbo.exceptions import EncodeError, InvalidTaskError, SerializationError
 from turbo.policy import poison
 from turbo.policy.admission import Admission, admit
@@ -43,11 +44,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
     from turbo.app.base import Turbo
+    from turbo.child.main import ExecutorMaker
     from turbo.child.options import ChildOptions
-    from turbo.child.reporting import Reporter
     from turbo.child.time_limits import SoftLimit
     from turbo.protocol.properties import Properties
     from turbo.ring.link import ChildLink
+    from turbo.spawner.messages import ChildBoot
 
 #: Bodies above this size may take long to decode.
 _LARGE = 65_536
@@ -56,6 +58,29 @@ SHUTDOWN_HOOK_TIMEOUT_S = 30.0
 #: What they are told as the exit code of a child that another has replaced; Celery's pool processes exit with it.
 EXIT_REPLACED = 0x9B
 _STDERR = 2
+
+
+def native(app: Turbo, options: ChildOptions) -> ExecutorMaker:
+    """Run the tasks of turbo's own app: what they send and store goes through the ring to the master."""
+
+    def make(_boot: ChildBoot, link: ChildLink, soft: SoftLimit) -> NativeExecutor:
+        app.set_current()
+        log_format.name_tasks()
+        reporter = Reporter(
+            link,
+            soft,
+            known_queues=options.queues,
+            declaring=app.sending.publishing.client,
+            result_serializer=options.result_serializer,
+            stores=options.stores,
+            result_extended=options.result_extended,
+        )
+        current.set_publisher(reporter)
+        current.set_state_store(reporter.store_state)
+        signals.worker_process_init.send(sender=None)
+        return NativeExecutor(app, options, link, soft, reporter)
+
+    return make
 
 
 class NativeExecutor:
