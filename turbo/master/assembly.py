@@ -1,8 +1,8 @@
 """Puts the parts of one worker's master together.
 
-Runs in the master, once, before anything is started. Every part gets what it needs by its constructor; where two
-parts know each other, the later one is named to the earlier one by a method of it. The parts are then
-``master.main``'s to start and stop.
+Runs in the master, once, before anything is started. Every part gets what it needs by its constructor. Where two parts
+call each other, the earlier one has ``Observers``, and the later one adds itself to them in its constructor. The parts
+are made room by room; ``master.main`` starts and stops them. It must never open or start anything.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from turbo.master.children.dead_child import DeadChild
 from turbo.master.children.pool import Pool
 from turbo.master.children.recycling import Recycling
 from turbo.master.children.time_limits import HardLimits
+from turbo.master.delivery.deliveries import Deliveries
 from turbo.master.delivery.dispatcher import Dispatcher
 from turbo.master.delivery.eta import EtaShelf
 from turbo.master.delivery.intake import Intake
+from turbo.master.delivery.lease_copies import LeaseCopies
 from turbo.master.delivery.lease_ends import LeaseEnds
 from turbo.master.delivery.leases import Leases
 from turbo.master.delivery.ledger import Ledger
@@ -56,7 +58,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Blueprint:
-    """What the command decided before the loop: plain values."""
+    """What the command decided before the loop runs: plain values."""
 
     options: WorkerOptions
     read_addresses: Sequence[BrokerAddress]
@@ -67,15 +69,15 @@ class Blueprint:
     result_backend: str | None
     store_settings: StoreSettings
     stores: bool
-    #: Documents say more: ``result_extended``.
+    #: Whether result documents also name the task, its arguments and the worker (``result_extended``).
     result_extended: bool = False
-    #: Who decides where no child could; None is the judge of turbo's own apps.
+    #: What decides an outcome when no child can report one; None: the ack table alone decides.
     hooks: OutcomeHooks | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts that are started, stopped or asked; the rest is held by these."""
+    """The parts that others start, stop or ask. These hold the others."""
 
     ledger: Ledger
     dispatcher: Dispatcher
@@ -101,81 +103,207 @@ class Parts:
     parking: Parking
 
 
+@dataclass(frozen=True, slots=True)
+class _Broker:
+    """Both connections, and who settles through them."""
+
+    outages: Outages
+    publisher: Publisher
+    deliveries: Deliveries
+    link: BrokerLink
+    lease_ends: LeaseEnds
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """Where deliveries wait for a child or for their time."""
+
+    ledger: Ledger
+    copies: LeaseCopies
+    dispatcher: Dispatcher
+    shelf: EtaShelf
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What decides about the end of a delivery."""
+
+    store: ResultStore
+    failure_documents: FailureDocuments
+    hooks: OutcomeHooks
+    settlement: Settlement
+    outcomes: Outcomes
+    poison: Poison
+    revoked_tasks: RevokedTasks
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    """What decides about a delivery on receipt, and while it waits."""
+
+    redelivery_guard: RedeliveryGuard
+    returns: Returns
+    parking: Parking
+    intake: Intake
+    window: Window
+    leases: Leases
+
+
+@dataclass(frozen=True, slots=True)
+class _Children:
+    """The children, and what watches them."""
+
+    dead_child: DeadChild
+    pool: Pool
+    recycling: Recycling
+    revoking: Revoking
+
+
 def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEventLoop) -> Parts:
-    """Make every part and introduce them to one another. Opens nothing."""
-    options, ledger, outages = blueprint.options, Ledger(), Outages()
-    publisher = Publisher(blueprint.write_addresses, outages=outages, **_network(blueprint))
-    leases = _leases(blueprint, loop, ledger, publisher)
-    dispatcher = _dispatcher(options, loop, leases)
-    store = _store(blueprint, publisher, dispatcher)
-    failure_documents = _failure_documents(blueprint)
-    hooks = blueprint.hooks or NoHooks()
-    returns = Returns(ledger, publisher, blueprint.queues)
-    settlement = Settlement(publisher, store, ledger, dispatcher, failure_documents)
-    hooks.begin(loop, failure_documents, settlement.store)
-    redelivery_guard = RedeliveryGuard(dispatcher, settlement, failure_documents)
-    settlement.final_steps.tell(redelivery_guard.ended, hooks)
-    shelf = EtaShelf(loop)
-    parking = Parking(loop, ledger, publisher, shelf, blueprint.queues, after=options.eta_park_after)
-    outcomes = Outcomes(dispatcher, settlement, hooks, shelf)
-    revoked = Revoked(options.revokes_max, options.revoke_expires)
-    revoked_tasks = RevokedTasks(revoked, settlement, outcomes, failure_documents, hooks)
-    intake = Intake(
-        ledger, dispatcher, settlement, failure_documents, hooks, redelivery_guard, outcomes, leases, returns, shelf,
-        revoked_tasks, parking=parking, verbose=options.loglevel <= logging.INFO,
-    )  # fmt: skip
-    link = _link(blueprint, intake, outages)
-    ends = LeaseEnds(link, publisher)
-    settlement.settle_through(link, ends)
-    returns.attach(link, ends)
-    parking.attach(link, settlement.finish)
-    window = Window(link, ledger, dispatcher, shelf, leases.copies, options)
-    leases.attach(link, ends, window.make_room)
-    poison = Poison(settlement, failure_documents, max_deliveries=options.task_max_deliveries)
-    retries = LostRetries(settlement, failure_documents, hooks)
-    lost = DeadChild(dispatcher, outcomes, settlement, failure_documents, hooks, poison, retries, revoked_tasks)
-    pool = _pool(options, spawner, loop, dispatcher, outcomes, lost)
-    recycling = _recycling(options, pool, outcomes)
-    HardLimits(loop, hooks, pool, outcomes.on_limits)
-    revoking = Revoking(loop, revoked_tasks, ledger, dispatcher, shelf, redelivery_guard, pool, settlement)
+    """Make every part, each after those that it needs. Opens nothing."""
+    broker = _broker(blueprint)
+    waiting = _waiting(blueprint, loop, broker)
+    outcome = _outcome(blueprint, loop, broker, waiting)
+    delivery = _delivery(blueprint, loop, broker, waiting, outcome)
+    children = _children(blueprint, spawner, loop, waiting, outcome, delivery)
     return Parts(
-        ledger, dispatcher, settlement, publisher, store, intake, shelf, redelivery_guard, outcomes, link, window, pool,
-        recycling, lost, poison, hooks, failure_documents, revoking, outages, leases, returns, parking,
-    )  # fmt: skip
+        ledger=waiting.ledger,
+        dispatcher=waiting.dispatcher,
+        settlement=outcome.settlement,
+        publisher=broker.publisher,
+        store=outcome.store,
+        intake=delivery.intake,
+        shelf=waiting.shelf,
+        redelivery_guard=delivery.redelivery_guard,
+        outcomes=outcome.outcomes,
+        link=broker.link,
+        window=delivery.window,
+        pool=children.pool,
+        recycling=children.recycling,
+        lost=children.dead_child,
+        poison=outcome.poison,
+        hooks=outcome.hooks,
+        failure_documents=outcome.failure_documents,
+        revoking=children.revoking,
+        outages=broker.outages,
+        leases=delivery.leases,
+        returns=delivery.returns,
+        parking=delivery.parking,
+    )
 
 
-def _link(blueprint: Blueprint, intake: Intake, outages: Outages) -> BrokerLink:
-    options = blueprint.options
-    return BrokerLink(
+def _broker(blueprint: Blueprint) -> _Broker:
+    options, network, outages = blueprint.options, _network(blueprint), Outages()
+    publisher = Publisher(blueprint.write_addresses, outages=outages, **network)
+    deliveries = Deliveries()
+    link = BrokerLink(
         blueprint.read_addresses,
         blueprint.queues,
-        intake,
+        deliveries,
         prefetch_count=options.concurrency * options.prefetch_multiplier,
         delay_queue_type=options.delay_queue_type,
         outages=outages,
         timeouts=_timeouts(blueprint),
-        **_network(blueprint),
+        **network,
     )
+    return _Broker(outages, publisher, deliveries, link, LeaseEnds(link, publisher))
 
 
-def _dispatcher(options: WorkerOptions, loop: asyncio.AbstractEventLoop, leases: Leases) -> Dispatcher:
-    return Dispatcher(
+def _waiting(blueprint: Blueprint, loop: asyncio.AbstractEventLoop, broker: _Broker) -> _Waiting:
+    options, ledger = blueprint.options, Ledger()
+    copies = LeaseCopies(
+        loop,
+        ledger,
+        broker.publisher,
+        blueprint.queues,
+        broker.link,
+        broker.lease_ends,
+        hostname=options.hostname,
+        enabled=_timeouts(blueprint).configured > 0,
+    )
+    dispatcher = Dispatcher(
         loop,
         max_tasks_per_child=options.max_tasks_per_child,
         async_concurrency=options.async_concurrency,
-        charges=leases.copies,
+        charges=copies,
         max_deliveries=options.task_max_deliveries,
     )
+    return _Waiting(ledger, copies, dispatcher, EtaShelf(loop))
+
+
+def _outcome(blueprint: Blueprint, loop: asyncio.AbstractEventLoop, broker: _Broker, waiting: _Waiting) -> _Outcome:
+    options, dispatcher = blueprint.options, waiting.dispatcher
+    store = _store(blueprint, broker.publisher, dispatcher)
+    documents = _failure_documents(blueprint)
+    hooks = blueprint.hooks or NoHooks()
+    settlement = Settlement(broker.publisher, store, waiting.ledger, dispatcher, hooks, broker.link, broker.lease_ends)
+    # The hooks are made by the command, before there is a loop: this begins their work.
+    hooks.begin(loop, documents, settlement.store)
+    outcomes = Outcomes(dispatcher, settlement, hooks, waiting.shelf)
+    poison = Poison(settlement, documents, max_deliveries=options.task_max_deliveries)
+    revoked = Revoked(options.revokes_max, options.revoke_expires)
+    revoked_tasks = RevokedTasks(revoked, settlement, outcomes, documents, hooks)
+    return _Outcome(store, documents, hooks, settlement, outcomes, poison, revoked_tasks)
+
+
+def _delivery(
+    blueprint: Blueprint, loop: asyncio.AbstractEventLoop, broker: _Broker, waiting: _Waiting, outcome: _Outcome
+) -> _Delivery:
+    options, queues, link, publisher = blueprint.options, blueprint.queues, broker.link, broker.publisher
+    ledger, dispatcher, shelf, copies = waiting.ledger, waiting.dispatcher, waiting.shelf, waiting.copies
+    settlement, documents = outcome.settlement, outcome.failure_documents
+    redelivery_guard = RedeliveryGuard(dispatcher, settlement, documents)
+    returns = Returns(ledger, publisher, queues, link, broker.lease_ends)
+    parking = Parking(loop, ledger, publisher, shelf, queues, link, settlement, after=options.eta_park_after)
+    window = Window(link, ledger, dispatcher, shelf, copies, options)
+    leases = Leases(loop, ledger, queues, link, copies, window.make_room, timeouts=_timeouts(blueprint))
+    intake = Intake(
+        broker.deliveries, ledger, dispatcher, settlement, documents, outcome.hooks, redelivery_guard,
+        outcome.outcomes, leases, returns, shelf, outcome.revoked_tasks, parking=parking,
+        verbose=options.loglevel <= logging.INFO,
+    )  # fmt: skip
+    return _Delivery(redelivery_guard, returns, parking, intake, window, leases)
+
+
+def _children(
+    blueprint: Blueprint,
+    spawner: Spawner,
+    loop: asyncio.AbstractEventLoop,
+    waiting: _Waiting,
+    outcome: _Outcome,
+    delivery: _Delivery,
+) -> _Children:
+    options, dispatcher, outcomes = blueprint.options, waiting.dispatcher, outcome.outcomes
+    settlement, documents, hooks = outcome.settlement, outcome.failure_documents, outcome.hooks
+    retries, revoked_tasks = LostRetries(settlement, documents, hooks), outcome.revoked_tasks
+    dead_child = DeadChild(dispatcher, outcomes, settlement, documents, hooks, outcome.poison, retries, revoked_tasks)
+    pool = Pool(
+        loop,
+        spawner,
+        dispatcher,
+        outcomes,
+        dead_child,
+        concurrency=options.concurrency,
+        proc_alive_timeout=options.proc_alive_timeout,
+    )
+    recycling = Recycling(
+        pool,
+        outcomes.on_ended,
+        concurrency=options.concurrency,
+        max_tasks=options.max_tasks_per_child,
+        limit_kib=options.max_memory_per_child,
+        hard_kib=options.max_memory_per_child_hard,
+    )
+    HardLimits(loop, hooks, pool, outcomes.on_limits)
+    revoking = Revoking(
+        loop, revoked_tasks, waiting.ledger, dispatcher, waiting.shelf, delivery.redelivery_guard, pool, settlement
+    )
+    return _Children(dead_child, pool, recycling, revoking)
 
 
 def _failure_documents(blueprint: Blueprint) -> FailureDocuments:
     extended_by = blueprint.options.hostname if blueprint.result_extended else ""
     return FailureDocuments(blueprint.tasks, stores=blueprint.stores, extended_by=extended_by)
-
-
-def _leases(blueprint: Blueprint, loop: asyncio.AbstractEventLoop, ledger: Ledger, publisher: Publisher) -> Leases:
-    hostname = blueprint.options.hostname
-    return Leases(loop, ledger, publisher, blueprint.queues, hostname=hostname, timeouts=_timeouts(blueprint))
 
 
 def _timeouts(blueprint: Blueprint) -> ConsumerTimeouts:
@@ -202,33 +330,3 @@ def _network(blueprint: Blueprint) -> dict[str, Any]:
         "name": blueprint.options.hostname,
         "connection_timeout": blueprint.options.broker_connection_timeout,
     }
-
-
-def _pool(
-    options: WorkerOptions,
-    spawner: Spawner,
-    loop: asyncio.AbstractEventLoop,
-    dispatcher: Dispatcher,
-    outcomes: Outcomes,
-    dead_child: DeadChild,
-) -> Pool:
-    return Pool(
-        loop,
-        spawner,
-        dispatcher,
-        outcomes,
-        dead_child,
-        concurrency=options.concurrency,
-        proc_alive_timeout=options.proc_alive_timeout,
-    )
-
-
-def _recycling(options: WorkerOptions, pool: Pool, outcomes: Outcomes) -> Recycling:
-    return Recycling(
-        pool,
-        outcomes.on_ended,
-        concurrency=options.concurrency,
-        max_tasks=options.max_tasks_per_child,
-        limit_kib=options.max_memory_per_child,
-        hard_kib=options.max_memory_per_child_hard,
-    )

@@ -259,7 +259,7 @@ def test_an_outbox_is_congested_until_the_broker_has_taken_most_of_it(
             channel.queue_declare("q", durable=True)
         fault_proxy.refuse()
         async with outbox_to(through(fault_proxy, vhost), limit=8) as ends:
-            ends.publisher.on_relief = lambda: relieved.append(ends.publisher.backlog)
+            ends.publisher.on_relief.add(lambda: relieved.append(ends.publisher.backlog))
             for number in range(3):
                 ends.publish("q", b"%d" % number)
             assert not ends.publisher.congested

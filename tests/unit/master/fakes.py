@@ -6,12 +6,14 @@ import struct
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from turbo.amqp.publish.publisher import Published
 from turbo.amqp.refusals import Refusals
 from turbo.backends.store import ResultWrite, StoreOutcome
 from turbo.master.delivery.ledger import Delivery
+from turbo.master.outcome.failure_documents import FailureDocuments
+from turbo.master.outcome.hooks import NoHooks
 from turbo.observers import Observers
 from turbo.protocol.building import build
 from turbo.protocol.properties import encode_header
@@ -220,7 +222,8 @@ class Publisher:
     refusal: str = ""
     congested: bool = False
     backlog: int = 0
-    on_relief: Callable[[], None] | None = None
+    on_relief: Observers[()] = field(default_factory=Observers)
+    on_ready: Observers[()] = field(default_factory=Observers)
     connected: bool = True
     blocked: bool = False
 
@@ -263,6 +266,13 @@ class Store:
 
 
 NO_LEASES: Any = NoLeases()
+
+
+def no_hooks(failure_documents: FailureDocuments) -> NoHooks:
+    """Hooks that hold by the ack table, begun."""
+    hooks, unused = NoHooks(), cast("Any", None)
+    hooks.begin(unused, failure_documents, unused)
+    return hooks
 
 
 class Shelf:

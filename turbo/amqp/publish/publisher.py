@@ -24,6 +24,7 @@ from turbo.amqp.publish.confirms import Outgoing, Published
 from turbo.amqp.publish.frames import publish_method
 from turbo.amqp.publish.nack_retry import NackRetry
 from turbo.amqp.write_coalescer import WriteCoalescer
+from turbo.observers import Observers
 from turbo.policy.outbox_room import OutboxRoom
 from turbo.policy.restarts import BROKER_BACKOFF, Backoff, reconnect_delay
 
@@ -71,9 +72,9 @@ class Publisher:
         self._window = window
         self._room = OutboxRoom(limit, limit_bytes)
         #: Told when :attr:`congested` turns false again.
-        self.on_relief: Callable[[], None] | None = None
+        self.on_relief: Observers[()] = Observers()
         #: Told when :attr:`connected` turns true and when :attr:`blocked` changes.
-        self.on_ready: Callable[[], None] = lambda: None
+        self.on_ready: Observers[()] = Observers()
         self._queue: deque[Outgoing] = deque()
         self._queue_bytes = 0
         self._nack_retry = NackRetry(self._send_again)
@@ -191,7 +192,7 @@ class Publisher:
             self.refusal = ""
         if not (backlog := self.backlog):
             self._empty.set()
-        if self._room.shrunk(backlog, self._queue_bytes) and self.on_relief is not None:
+        if self._room.shrunk(backlog, self._queue_bytes):
             self.on_relief()
 
     # -- life

@@ -30,6 +30,7 @@ from turbo.protocol.peek import AGAIN, ETA, EXPIRES, UNKNOWN, peek
 
 if TYPE_CHECKING:
     from turbo.amqp.frame_splitter import RawDelivery
+    from turbo.master.delivery.deliveries import Deliveries
     from turbo.master.delivery.dispatcher import Dispatcher
     from turbo.master.delivery.eta import EtaShelf
     from turbo.master.delivery.leases import Leases
@@ -55,6 +56,7 @@ class Intake:
 
     def __init__(
         self,
+        deliveries: Deliveries,
         ledger: Ledger,
         dispatcher: Dispatcher,
         settlement: Settlement,
@@ -90,6 +92,7 @@ class Intake:
         #: Stop taking part: late deliveries are left unacknowledged, the broker gets them back at the close.
         self.closed = False
         self.bytes_received = 0
+        deliveries.pass_to(self)
 
     # -- amqp.session.DeliverySink -----------------------------------------------------------------------
 

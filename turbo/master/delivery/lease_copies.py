@@ -87,6 +87,8 @@ class LeaseCopies:
         ledger: Ledger,
         publisher: Publisher,
         queues: Sequence[Queue],
+        link: BrokerLink,
+        ends: LeaseEnds,
         *,
         hostname: str,
         enabled: bool,
@@ -95,6 +97,9 @@ class LeaseCopies:
         self._ledger = ledger
         self._publisher = publisher
         self._queues = {queue.name: queue for queue in queues}
+        self._link = link
+        self._own = OwnQueues(link)
+        self._ends = ends
         self._enabled = enabled
         #: Names this life of this worker: nobody else may consume its copies.
         self._worker = f"{hostname}.{secrets.token_hex(4)}"
@@ -110,12 +115,6 @@ class LeaseCopies:
         self._failing = False
         #: Moves made so far.
         self.moved = 0
-
-    def attach(self, link: BrokerLink, ends: LeaseEnds) -> None:
-        """Name the consuming side, which leads here; it is made after this object."""
-        self._link = link
-        self._own = OwnQueues(link)
-        self._ends = ends
 
     @property
     def count(self) -> int:

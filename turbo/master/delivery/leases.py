@@ -12,7 +12,6 @@ import asyncio
 import math
 from typing import TYPE_CHECKING
 
-from turbo.master.delivery.lease_copies import LeaseCopies
 from turbo.policy import lease
 
 if TYPE_CHECKING:
@@ -20,9 +19,8 @@ if TYPE_CHECKING:
 
     from turbo.amqp.consume.consumer_timeouts import ConsumerTimeouts
     from turbo.amqp.consume.link import BrokerLink
-    from turbo.amqp.publish.publisher import Publisher
     from turbo.amqp.topology import Queue
-    from turbo.master.delivery.lease_ends import LeaseEnds
+    from turbo.master.delivery.lease_copies import LeaseCopies
     from turbo.master.delivery.ledger import Delivery, Ledger
 
 #: Seconds between looks while there is no session.
@@ -36,27 +34,25 @@ class Leases:
         self,
         loop: asyncio.AbstractEventLoop,
         ledger: Ledger,
-        publisher: Publisher,
         queues: Sequence[Queue],
+        link: BrokerLink,
+        copies: LeaseCopies,
+        make_room: Callable[[], Awaitable[None]],
         *,
-        hostname: str,
         timeouts: ConsumerTimeouts,
     ) -> None:
+        """``make_room`` narrows the prefetch window by what is about to be leased."""
         self._loop = loop
         self._ledger = ledger
         self._queues = {queue.name: queue for queue in queues}
+        self._link = link
+        self.copies = copies
+        self._make_room = make_room
         self._timeouts = timeouts
         #: Seconds: no lease of this worker is longer.
         self._longest = max([timeouts.configured, *(timeouts.longest_of(queue) for queue in queues)])
         self._ages: dict[str, float] = {}
         self._marks = lease.AgeMarks(0.0, keep=0.0)
-        self.copies = LeaseCopies(loop, ledger, publisher, queues, hostname=hostname, enabled=timeouts.configured > 0)
-
-    def attach(self, link: BrokerLink, ends: LeaseEnds, make_room: Callable[[], Awaitable[None]]) -> None:
-        """Name the consuming side, which leads here, and who narrows its window; they are made after this object."""
-        self._link = link
-        self.copies.attach(link, ends)
-        self._make_room = make_room
 
     # -- the session's side ------------------------------------------------------------------------------
 

@@ -28,13 +28,14 @@ from turbo.protocol.table import TableError
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Collection, Sequence
 
     from turbo.amqp.consume.link import BrokerLink
     from turbo.amqp.publish.publisher import Publisher
     from turbo.amqp.topology import Queue
     from turbo.master.delivery.eta import EtaShelf
     from turbo.master.delivery.ledger import Delivery, Ledger
+    from turbo.master.outcome.settlement import Settlement
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,8 @@ class Parking:
         publisher: Publisher,
         shelf: EtaShelf,
         queues: Sequence[Queue],
+        link: BrokerLink,
+        settlement: Settlement,
         *,
         after: float | None,
     ) -> None:
@@ -60,6 +63,8 @@ class Parking:
         self._ledger = ledger
         self._publisher = publisher
         self._shelf = shelf
+        self._own = OwnQueues(link)
+        self._settlement = settlement
         self._after = after
         self._queues = {queue.name: queue for queue in queues if queue.durable and not queue.temporary}
         #: Queues to which the delay queues lead, in this session, and those for which the broker has refused that.
@@ -71,11 +76,6 @@ class Parking:
         self._tasks: set[asyncio.Task[None]] = set()
         #: Messages parked so far.
         self.parked = 0
-
-    def attach(self, link: BrokerLink, settle: Callable[[Delivery, Verb, None], None]) -> None:
-        """Name the consuming side and who settles; both are made after this object."""
-        self._own = OwnQueues(link)
-        self._settle = settle
 
     def park(self, delivery: Delivery) -> bool:
         """Take a HELD delivery with its ``due`` set; False when it is to be held in this worker."""
@@ -167,7 +167,7 @@ class Parking:
         self._leaving.discard(delivery)
         if result is Published.CONFIRMED:
             self.parked += 1
-            self._settle(delivery, Verb.ACK, None)
+            self._settlement.finish(delivery, Verb.ACK, None)
             return
         if delivery.queue not in self._refused:
             self._refused.add(delivery.queue)

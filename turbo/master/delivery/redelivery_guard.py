@@ -51,6 +51,7 @@ class RedeliveryGuard:
         self._ended: dict[tuple[str, int], float] = {}
         #: True while there is anything to compare with.
         self.watching = False
+        settlement.on_void_ended.add(self.ended)
 
     def watch(self, running: Iterable[Delivery]) -> None:
         """Remember deliveries of a lost connection that still run."""

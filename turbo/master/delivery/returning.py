@@ -39,20 +39,24 @@ _DEFAULT_LIMIT_SINCE: Final = (4, 0)
 class Returns:
     """The ways back of one worker's unstarted messages."""
 
-    def __init__(self, ledger: Ledger, publisher: Publisher, queues: Sequence[Queue]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        publisher: Publisher,
+        queues: Sequence[Queue],
+        link: BrokerLink,
+        lease_ends: LeaseEnds,
+    ) -> None:
         self._ledger = ledger
         self._publisher = publisher
+        self._link = link
+        self._lease_ends = lease_ends
         self._queues = {queue.name: queue for queue in queues}
         #: Messages that are published again as soon as that is possible.
         self._waiting: list[Delivery] = []
-        publisher.on_ready = self._renew_waiting
+        publisher.on_ready.add(self._renew_waiting)
         #: Originals whose copies are not confirmed yet.
         self._leaving: set[Delivery] = set()
-
-    def attach(self, link: BrokerLink, lease_ends: LeaseEnds) -> None:
-        """Name the consuming side; its sink leads here, so it is made after this object."""
-        self._link = link
-        self._lease_ends = lease_ends
 
     def counted(self, queue: str) -> bool:
         """Whether the broker counts the deliveries of this queue."""

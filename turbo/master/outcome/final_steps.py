@@ -13,37 +13,33 @@ from turbo.policy.delivery_lifecycle import State
 from turbo.policy.settling import Ending, Verb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from turbo.amqp.consume.link import BrokerLink
     from turbo.master.delivery.lease_ends import LeaseEnds
     from turbo.master.delivery.ledger import Delivery, Ledger
-    from turbo.master.outcome.failure_documents import FailureDocuments
-    from turbo.master.outcome.hooks import OutcomeHooks, Storing, Then
+    from turbo.master.outcome.hooks import OutcomeHooks, Storing
+    from turbo.observers import Observers
     from turbo.ring.frames import StoreRequest
 
 
 class FinalSteps:
     """Settles deliveries, each once."""
 
-    def __init__(self, store: Storing, ledger: Ledger, failure_documents: FailureDocuments) -> None:
+    def __init__(
+        self,
+        store: Storing,
+        ledger: Ledger,
+        hooks: OutcomeHooks,
+        link: BrokerLink,
+        lease_ends: LeaseEnds,
+        on_void_ended: Observers[Delivery, Verb | None],
+    ) -> None:
+        """``on_void_ended``: called when a delivery of a lost connection has ended, with its verb (None: never ran)."""
         self._store = store
         self._ledger = ledger
-        self._failure_documents = failure_documents
-        #: Called when a delivery of a lost connection has ended, with it and its verb (None: it never ran).
-        self.on_void_ended: Callable[[Delivery, Verb | None], None] | None = None
-        #: Decides about a task that has failed after its child was done with it, and tells the app.
-        self.on_failed: Callable[[Delivery, BaseException, Then], None] | None = None
-
-    def tell(self, on_void_ended: Callable[[Delivery, Verb | None], None], hooks: OutcomeHooks) -> None:
-        """Name who hears of runs whose connection is lost, and who decides about tasks that failed late."""
-        self.on_void_ended = on_void_ended
-        self.on_failed = lambda delivery, error, then: hooks.lost(delivery, Ending.FAILURE, error, 0, then)
-
-    def settle_through(self, link: BrokerLink, lease_ends: LeaseEnds) -> None:
-        """Name the connection, whose sink needs this object first, and who settles what is on a lease."""
+        self._hooks = hooks
         self._link = link
         self._lease_ends = lease_ends
+        self._on_void_ended = on_void_ended
 
     def fail(self, delivery: Delivery, error: BaseException) -> None:
         """End a task that has failed after its child was done with it: tell who wants to hear, then settle."""
@@ -56,10 +52,7 @@ class FinalSteps:
                 # The store's answer changes nothing: a failure that cannot be stored has no better end.
                 self._store(store, lambda _outcome: self.settle(delivery, verb))
 
-        if self.on_failed is None:
-            decided(*self._failure_documents.failure(delivery, Ending.FAILURE, error))
-        else:
-            self.on_failed(delivery, error, decided)
+        self._hooks.lost(delivery, Ending.FAILURE, error, 0, decided)
 
     def settle(self, delivery: Delivery, verb: Verb) -> None:
         """Carry out the verb; nothing but the run's end remains of a delivery whose connection is lost."""
@@ -83,5 +76,4 @@ class FinalSteps:
         """Forget a delivery of a lost connection, which ended with ``verb``, or never ran: None. Its copies may run."""
         delivery.move(State.VOID)
         self._ledger.remove(delivery)
-        if self.on_void_ended is not None:
-            self.on_void_ended(delivery, verb)
+        self._on_void_ended(delivery, verb)

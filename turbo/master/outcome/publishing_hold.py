@@ -28,7 +28,7 @@ class PublishingHold:
         self._dispatcher = dispatcher
         self._holding = False
         self._times = 0
-        publisher.on_relief = self._release
+        publisher.on_relief.add(self._release)
 
     def look(self) -> None:
         """A message was handed to the outbox: hold the tasks if it is congested."""

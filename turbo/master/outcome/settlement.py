@@ -19,6 +19,7 @@ from turbo.backends.store import ResultWrite, StoreOutcome
 from turbo.exceptions import OperationalError
 from turbo.master.outcome.final_steps import FinalSteps
 from turbo.master.outcome.publishing_hold import PublishingHold
+from turbo.observers import Observers
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.finishing import NO_FACTS, Question, Step, next_step
 from turbo.policy.settling import Verb
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from turbo.master.delivery.dispatcher import Dispatcher
     from turbo.master.delivery.lease_ends import LeaseEnds
     from turbo.master.delivery.ledger import Delivery, Ledger
-    from turbo.master.outcome.failure_documents import FailureDocuments
+    from turbo.master.outcome.hooks import OutcomeHooks
     from turbo.policy.finishing import Facts
     from turbo.ring.frames import Asked, PublishRequest, StoreRequest
 
@@ -48,22 +49,21 @@ class Settlement:
         store: ResultStore,
         ledger: Ledger,
         dispatcher: Dispatcher,
-        failure_documents: FailureDocuments,
+        hooks: OutcomeHooks,
+        link: BrokerLink,
+        lease_ends: LeaseEnds,
     ) -> None:
         self._publisher = publisher
         self._store = store
         self._ledger = ledger
         self._dispatcher = dispatcher
-        self._failure_documents = failure_documents
+        self._link = link
         #: Next attempts that wait for states of the attempt before.
         self._waiting: dict[Delivery, list[tuple[PublishRequest, bool]]] = {}
-        self.final_steps = FinalSteps(self.store, ledger, failure_documents)
+        #: Called when a delivery of a lost connection has ended, with it and its verb (None: it never ran).
+        self.on_void_ended: Observers[Delivery, Verb | None] = Observers()
+        self._final_steps = FinalSteps(self.store, ledger, hooks, link, lease_ends, self.on_void_ended)
         self._hold = PublishingHold(publisher, dispatcher)
-
-    def settle_through(self, link: BrokerLink, lease_ends: LeaseEnds) -> None:
-        """Name the connection, whose sink needs this object first."""
-        self._link = link
-        self.final_steps.settle_through(link, lease_ends)
 
     def ack_early(self, delivery: Delivery) -> None:
         """The child accepted the task: acknowledge now, whatever becomes of it."""
@@ -179,7 +179,7 @@ class Settlement:
         delivery.move(State.FINISHING)
         # hot: bench drain. Of most tasks nothing is known but that they ended: the table's last row.
         if store is None and delivery.facts is NO_FACTS:
-            self.final_steps.settle(delivery, verb)
+            self._final_steps.settle(delivery, verb)
             return
         facts = delivery.own_facts()
         facts.verb, facts.document, facts.question = verb, store, None
@@ -193,7 +193,7 @@ class Settlement:
         """
         if delivery.acked or delivery.epoch == self._ledger.epoch:
             return True
-        self.final_steps.end_void(delivery)
+        self._final_steps.end_void(delivery)
         return False
 
     # -- inside ------------------------------------------------------------------------------------------
@@ -229,14 +229,14 @@ class Settlement:
             self._store_result(delivery, facts)
         elif step is Step.SETTLE:
             assert facts.verb is not None, "the table settles only what has a verb"
-            self.final_steps.settle(delivery, facts.verb)
+            self._final_steps.settle(delivery, facts.verb)
         elif step is Step.REQUEUE:
-            self.final_steps.settle(delivery, Verb.REQUEUE)
+            self._final_steps.settle(delivery, Verb.REQUEUE)
         elif step is Step.FAIL_UNSENT:
-            self.final_steps.fail(delivery, OperationalError(facts.unsent))
+            self._final_steps.fail(delivery, OperationalError(facts.unsent))
         elif step is Step.FAIL_UNSTORED:
             why = f": {facts.store_refusal}" if facts.store_refusal else ""
-            self.final_steps.fail(delivery, OperationalError(f"its result cannot be stored{why}"))
+            self._final_steps.fail(delivery, OperationalError(f"its result cannot be stored{why}"))
         elif step is not Step.WAIT:
             self._answer(facts, step)
 

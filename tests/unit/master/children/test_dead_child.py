@@ -59,8 +59,7 @@ class World:
         nothing: Any = None
         self.dispatcher = Dispatcher(loop, max_tasks_per_child=None)
         failure_documents = FailureDocuments({"t": TaskOptions("t", acks_late=not early)}, stores=True)
-        settlement = Settlement(publisher, store, self.ledger, self.dispatcher, failure_documents)
-        settlement.settle_through(broker, NO_LEASES)
+        settlement = Settlement(publisher, store, self.ledger, self.dispatcher, hooks, broker, NO_LEASES)
         outcomes = Outcomes(self.dispatcher, settlement, hooks, nothing)
         revoked_tasks = RevokedTasks(Revoked(), settlement, outcomes, failure_documents, hooks)
         retries = LostRetries(settlement, failure_documents, hooks)

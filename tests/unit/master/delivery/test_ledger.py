@@ -29,6 +29,7 @@ from tests.unit.master.fakes import (
     Store,
     done_record,
     header_of,
+    no_hooks,
     stored,
 )
 from turbo.amqp.consume.consumer_timeouts import ConsumerTimeouts
@@ -37,8 +38,10 @@ from turbo.amqp.topology import task_queue
 from turbo.backends.store import StoreOutcome
 from turbo.master.children.child_process import ChildProcess
 from turbo.master.children.dead_child import DeadChild
+from turbo.master.delivery.deliveries import Deliveries
 from turbo.master.delivery.dispatcher import Dispatcher
 from turbo.master.delivery.intake import Intake
+from turbo.master.delivery.lease_copies import LeaseCopies
 from turbo.master.delivery.lease_ends import LeaseEnds
 from turbo.master.delivery.leases import Leases
 from turbo.master.delivery.ledger import Delivery, Ledger
@@ -46,7 +49,6 @@ from turbo.master.delivery.redelivery_guard import RedeliveryGuard
 from turbo.master.delivery.returning import Returns
 from turbo.master.delivery.revoked_tasks import RevokedTasks
 from turbo.master.outcome.failure_documents import FailureDocuments
-from turbo.master.outcome.hooks import NoHooks
 from turbo.master.outcome.lost_retries import LostRetries
 from turbo.master.outcome.outcomes import Outcomes
 from turbo.master.outcome.poison import Poison
@@ -99,24 +101,21 @@ class LedgerMachine(RuleBasedStateMachine):
         failure_documents = FailureDocuments(TASKS, stores=True)
         self.loop = loop
         queues = [task_queue(QUEUE)]
-        self.leases = Leases(loop, self.ledger, publisher, queues, hostname="w", timeouts=ConsumerTimeouts(LEASE_S))
-        self.dispatcher = Dispatcher(loop, max_tasks_per_child=None, charges=self.leases.copies, max_deliveries=MOST)
-        self.suspects = self.dispatcher._suspects
         ends = self.ends = LeaseEnds(broker, publisher)
-        self.leases.attach(broker, ends, no_window)
-        settlement = Settlement(publisher, store, self.ledger, self.dispatcher, failure_documents)
-        settlement.settle_through(broker, ends)
+        copies = LeaseCopies(loop, self.ledger, publisher, queues, broker, ends, hostname="w", enabled=True)
+        timeouts = ConsumerTimeouts(LEASE_S)
+        self.leases = Leases(loop, self.ledger, queues, broker, copies, no_window, timeouts=timeouts)
+        self.dispatcher = Dispatcher(loop, max_tasks_per_child=None, charges=copies, max_deliveries=MOST)
+        self.suspects = self.dispatcher._suspects
+        hooks = no_hooks(failure_documents)
+        settlement = Settlement(publisher, store, self.ledger, self.dispatcher, hooks, broker, ends)
         self.redelivery_guard = RedeliveryGuard(self.dispatcher, settlement, failure_documents)
-        settlement.final_steps.on_void_ended = self.redelivery_guard.ended
-        hooks = NoHooks()
-        hooks.begin(loop, failure_documents, settlement.store)
         self.outcomes = Outcomes(self.dispatcher, settlement, hooks, shelf)
         self.revoked_tasks = RevokedTasks(Revoked(), settlement, self.outcomes, failure_documents, hooks)
-        returns = Returns(self.ledger, publisher, queues)
-        returns.attach(broker, ends)
+        returns = Returns(self.ledger, publisher, queues, broker, ends)
         self.intake = Intake(
-            self.ledger, self.dispatcher, settlement, failure_documents, hooks, self.redelivery_guard, self.outcomes,
-            self.leases, returns, shelf, self.revoked_tasks, verbose=False,
+            Deliveries(), self.ledger, self.dispatcher, settlement, failure_documents, hooks, self.redelivery_guard,
+            self.outcomes, self.leases, returns, shelf, self.revoked_tasks, verbose=False,
         )  # fmt: skip
         poison = Poison(settlement, failure_documents, max_deliveries=MOST)
         retries = LostRetries(settlement, failure_documents, hooks)

@@ -7,7 +7,18 @@ from typing import Any
 
 import pytest
 
-from tests.unit.master.fakes import BODY, NO_LEASES, QUEUE, Broker, Loop, Message, Publisher, Store, deliver_args
+from tests.unit.master.fakes import (
+    BODY,
+    NO_LEASES,
+    QUEUE,
+    Broker,
+    Loop,
+    Message,
+    Publisher,
+    Store,
+    deliver_args,
+    no_hooks,
+)
 from turbo.amqp.publish.publisher import Published
 from turbo.backends.store import StoreOutcome
 from turbo.exceptions import Retry, WorkerLostError
@@ -53,8 +64,10 @@ class World:
         options = {"retry_on_worker_lost": True, "acks_late": True, **options}
         self.failure_documents = FailureDocuments({"t": TaskOptions("t", **options)}, stores=stores)
         dispatcher = Dispatcher(loop, max_tasks_per_child=None)
-        settlement = Settlement(anything.publisher, anything.store, ledger, dispatcher, self.failure_documents)
-        settlement.settle_through(anything.broker, NO_LEASES)
+        hooks = no_hooks(self.failure_documents)
+        settlement = Settlement(
+            anything.publisher, anything.store, ledger, dispatcher, hooks, anything.broker, NO_LEASES
+        )
         self.retries = LostRetries(settlement, self.failure_documents, anything.hooks)
         self.delivery = Delivery(1, QUEUE, 1, deliver_args(1, False), header, BODY)
         ledger.add(self.delivery)

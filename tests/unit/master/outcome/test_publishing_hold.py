@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.master.fakes import NO_LEASES, Broker, Message, Publisher, Store, header_of
+from tests.unit.master.fakes import NO_LEASES, Broker, Message, Publisher, Store, header_of, no_hooks
 from turbo.amqp.publish.publisher import Published
 from turbo.master.delivery.ledger import Delivery, Ledger
 from turbo.master.outcome.failure_documents import FailureDocuments
@@ -40,10 +40,11 @@ def test_it_waits_in_the_worker_until_the_broker_has_taken_what_waits(caplog: py
         store,
         ledger,
         dispatcher,
-        FailureDocuments({"t": TaskOptions("t", acks_late=True)}, stores=True),
+        no_hooks(FailureDocuments({"t": TaskOptions("t", acks_late=True)}, stores=True)),
+        link,
+        NO_LEASES,
     ]
     settlement = Settlement(*parts)
-    settlement.settle_through(link, NO_LEASES)  # type: ignore[arg-type]
     ledger.begin_epoch(broker.open())
     broker.queue.append(Message("id", "t", header_of("id", "t")))
     for round_ in range(1, 9):
@@ -65,7 +66,6 @@ def test_it_waits_in_the_worker_until_the_broker_has_taken_what_waits(caplog: py
         assert [message.id for message in broker.queue] == ["id"], "it is back in its queue"
         assert dispatcher.pauses == {"publishing"}, "and is not started"
         publisher.congested = False
-        assert publisher.on_relief is not None
         publisher.on_relief()
         assert caplog.text.count("was not taken by the broker") == round_, "a line for each run, not for each message"
     assert caplog.text.count("no task is started") == 4, "1, 2, 4 and 8"

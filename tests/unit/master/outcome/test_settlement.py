@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.master.fakes import NO_LEASES, Broker, Message, Publisher, Store, header_of, stored
+from tests.unit.master.fakes import NO_LEASES, Broker, Message, Publisher, Store, header_of, no_hooks, stored
 from turbo.amqp.publish.publisher import Published
 from turbo.backends.store import StoreOutcome
 from turbo.master.delivery.ledger import Delivery, Ledger
@@ -34,8 +34,8 @@ class World:
         nobody: Any = None
         ledger = Ledger()
         failure_documents = FailureDocuments({"t": TaskOptions("t", acks_late=True)}, stores=True)
-        self.settlement = Settlement(publisher, store, ledger, nobody, failure_documents)
-        self.settlement.settle_through(broker, NO_LEASES)
+        self.hooks: Any = no_hooks(failure_documents)
+        self.settlement = Settlement(publisher, store, ledger, nobody, self.hooks, broker, NO_LEASES)
         ledger.begin_epoch(self.broker.open())
         self.broker.queue.append(Message("id", "t", header_of("id", "t")))
         ((tag, deliver, header, body),) = self.broker.deliver(1)
@@ -169,7 +169,7 @@ class TestWhatTheBrokerDoesNotTake:
         """Who wants to hear of its failure has heard, or is about to."""
         world = World()
         told: list[object] = []
-        world.settlement.final_steps.on_failed = lambda *failed: told.append(failed)
+        world.hooks.lost = lambda *failed: told.append(failed)
         failure = replace(state(), guard=True)
         world.settlement.publish(world.delivery, OTHER)
         if asks:
