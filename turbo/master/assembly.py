@@ -92,7 +92,7 @@ class Parts:
     window: Window
     pool: Pool
     recycling: Recycling
-    lost: DeadChild
+    dead_child: DeadChild
     poison: Poison
     hooks: OutcomeHooks
     failure_documents: FailureDocuments
@@ -180,7 +180,7 @@ def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEvent
         window=delivery.window,
         pool=children.pool,
         recycling=children.recycling,
-        lost=children.dead_child,
+        dead_child=children.dead_child,
         poison=outcome.poison,
         hooks=outcome.hooks,
         failure_documents=outcome.failure_documents,

@@ -1,12 +1,13 @@
-"""The master's life: wire the parts, run, and stop warm, soft or cold, always by the deadline.
+"""Runs one worker's master: makes the parts, starts them, and stops them warm, soft or cold.
 
-Runs in the master, called by ``worker`` with everything that was decided before the loop existed. It knows tasks
-only as ``policy.task_options`` and never runs user code. What a stop request means in each phase is
-``policy.worker_lifecycle``'s table; this module carries the phases out.
+Runs in the master. Before it: ``worker``, which calls it with all that was decided before the loop runs. After it:
+the parts of ``master.assembly``. ``policy.worker_lifecycle`` is the table of what a stop request means in each phase;
+this module carries the phases out. It knows tasks only as ``policy.task_options`` and must never run user code.
 
-The order of a warm stop: consumers cancelled, what no child has started handed back, running tasks finished, their
-results stored and their messages settled, then the connections closed. Heartbeats, acks and confirms flow until
-the end. A deadline turns it cold: children are killed, their unacknowledged messages go back to the broker.
+A warm stop cancels the consumers, hands back what no child has started, waits for the running tasks, stores their
+results, settles their messages, and closes the connections. Heartbeats, acknowledgements and confirms go on until the
+end. When the deadline passes, the stop becomes cold: the children are killed, and the broker has their unacknowledged
+messages again.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from turbo.policy import shutdown_lines
 from turbo.policy.worker_lifecycle import Phase, Request, on_request, restarts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from turbo.master.assembly import Blueprint
     from turbo.master.delivery.ledger import Delivery
     from turbo.spawner.handle import Spawner
@@ -39,17 +42,17 @@ _DRAIN_STEP = 0.01
 
 
 class Companion(Protocol):
-    """What lives beside the master's parts for as long as the worker does."""
+    """Something that starts and stops with the worker and is not one of the master's parts."""
 
     async def start(self) -> None:
-        """Begin; return within seconds whether it could or not."""
+        """Start; return within seconds, also when that fails."""
 
     async def stop(self, deadline: float) -> None:
-        """End by ``deadline`` (monotonic seconds), also when it never began."""
+        """Stop by ``deadline`` (monotonic seconds), also when it never started."""
 
 
 class Master:
-    """All parts of one worker's master, and its phases."""
+    """Starts and stops the parts of one worker's master."""
 
     def __init__(self, blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEventLoop) -> None:
         self.blueprint = blueprint
@@ -57,12 +60,12 @@ class Master:
         self._loop = loop
         self.phase = Phase.STARTING
         self.exit_code = 0
-        #: The worker stops because no child can be made any more, not because it was asked to.
+        #: Whether the worker stops because the spawner process has ended: no child can be made.
         self.spawner_died = False
         self.asked_to_stop = False
-        #: It was asked, by HUP, to stop and to run its command anew.
+        #: Whether HUP asked it to stop and to run its command again.
         self.restarting = False
-        #: The signal that asked last, by its name, and what the judge was told of it.
+        #: The name of the last signal that asked for a stop, and the kind of stop that the hooks were told.
         self._asked_by = "SIGTERM"
         self._told = ""
         self._stop_wanted = asyncio.Event()
@@ -72,7 +75,7 @@ class Master:
         self.parts = parts = assemble(blueprint, spawner, loop)
         self.ledger, self.dispatcher, self.intake = parts.ledger, parts.dispatcher, parts.intake
         self.link, self.publisher, self.store = parts.link, parts.publisher, parts.store
-        self.shelf, self.redelivery_guard, self.lost = parts.shelf, parts.redelivery_guard, parts.lost
+        self.shelf, self.redelivery_guard, self.dead_child = parts.shelf, parts.redelivery_guard, parts.dead_child
         self._returns, self._leases = parts.returns, parts.leases
         self.pool, self.window, self.recycling = parts.pool, parts.window, parts.recycling
         self.pool.on_fatal.add(self._die)
@@ -83,7 +86,7 @@ class Master:
         self._companions: list[Companion] = []
 
     def accompany(self, companion: Companion) -> None:
-        """Start it when the worker is about to be ready, and stop it when nothing is left to do. Before :meth:`run`."""
+        """Start it just before the worker is ready, and stop it after the last task. Call this before :meth:`run`."""
         self._companions.append(companion)
 
     # -- running -----------------------------------------------------------------------------------------
@@ -96,9 +99,9 @@ class Master:
         await self.store.start()
         await self.publisher.start()
         if self._purge:
-            # Nothing may be delivered before the purge: what is prefetched is not deleted with the rest.
+            # Nothing may be delivered before the purge: it does not delete prefetched messages.
             await self.link.cancel_consumers()
-        # Until the last task has ended: running tasks keep their leases while the worker stops.
+        # This runs until the last task has ended: running tasks keep their leases while the worker stops.
         self._renewing = self._loop.create_task(supervision.keep_running("leases", self._leases.run), name="leases")
         self._tasks = [
             self._loop.create_task(supervision.keep_running("prefetch window", self.window.run), name="window"),
@@ -111,7 +114,7 @@ class Master:
         return self.exit_code
 
     async def _announce(self) -> None:
-        """Log that the worker is ready once it is connected and a child serves; give up if told not to retry."""
+        """Log that the worker is ready once it is connected and a child serves; return early if it is to give up."""
         if not await self._patience.wait_for_broker():
             return
         if self._purge:
@@ -129,11 +132,11 @@ class Master:
         self.parts.hooks.ready()
 
     def shut_down(self) -> None:
-        """Somebody asks for a warm shutdown by other means than a signal."""
+        """Stop warm, as remote control asks."""
         self._requested(Request.REMOTE)
 
     def _requested(self, request: Request) -> None:
-        """A signal, a deadline or remote control asks for something."""
+        """Carry out the request of a signal, a deadline or remote control."""
         remap = os.environ.get("REMAP_SIGTERM") == "SIGQUIT"
         phase, code = on_request(
             self.phase, request, soft_timeout=self._options.soft_shutdown_timeout, remap_term=remap
@@ -147,14 +150,17 @@ class Master:
         logger.warning("%s: %s shutdown", request.name, phase.name.lower())
         if phase is Phase.SOFT:
             logger.warning(shutdown_lines.SOFT, self._options.soft_shutdown_timeout)
-        self._tell_judge(request, phase, max(self.exit_code, code))
+        self._tell_hooks(request, phase, max(self.exit_code, code))
         self.phase = phase
         self.exit_code = max(self.exit_code, code)
         self._phase_changed.set()
         self._stop_wanted.set()
 
-    def _tell_judge(self, request: Request, phase: Phase, code: int) -> None:
-        """Once for warm, once for cold. A soft shutdown is a cold one that waits; a deadline has no signal's name."""
+    def _tell_hooks(self, request: Request, phase: Phase, code: int) -> None:
+        """Tell the hooks once of a warm and once of a cold stop.
+
+        A soft shutdown is a cold one that waits. A deadline has no signal of its own: the last one is named.
+        """
         if request not in (Request.DEADLINE, Request.REMOTE):
             self._asked_by = f"SIG{request.name}"
         how = "Warm" if phase is Phase.WARM else "Cold"
@@ -163,7 +169,7 @@ class Master:
             self.parts.hooks.shutting_down(self._asked_by, how, code)
 
     def _die(self, error: BaseException) -> None:
-        """Something without which the worker cannot work: end, and say why."""
+        """End now because of an error that the worker cannot work with; log it."""
         logger.critical("Unrecoverable error: %r: the worker gives up", error)
         self._fatal = error
         self.exit_code = 1
@@ -172,7 +178,7 @@ class Master:
         self._stop_wanted.set()
 
     def _spawner_gone(self) -> None:
-        """No child can be made any more: finish what runs, then end; ``worker`` runs the command anew."""
+        """Finish the running tasks and end, because no child can be made; ``worker`` then runs the command again."""
         logger.critical("The spawner process has died: this worker finishes its running tasks and starts anew")
         self.spawner_died = True
         self.exit_code = 1
@@ -181,16 +187,16 @@ class Master:
 
     @property
     def starting(self) -> bool:
-        """Whether the worker has not been ready yet."""
+        """Whether the worker has not been ready so far."""
         return self.phase is Phase.STARTING
 
     def end_at_start(self, error: Exception, code: int) -> None:
-        """End now with ``code``: there is no broker to work for."""
+        """End now with ``code``, because there is no broker."""
         self._die(error)
         self.exit_code = code
 
     def give_the_broker_up(self, why: str) -> None:
-        """The settings forbid to wait for it: finish what runs, then end as one that has failed."""
+        """Finish the running tasks and end with code 1, because the settings forbid to wait for the broker."""
         if self.phase in (Phase.STARTING, Phase.RUNNING):
             logger.critical("The worker does not wait for the broker any longer: %s", why)
             self.exit_code = 1
@@ -199,7 +205,7 @@ class Master:
     # -- stopping ----------------------------------------------------------------------------------------
 
     async def _stop(self) -> None:
-        """Carry out the phase that was asked for, and what it turns into."""
+        """Carry out the phase that was asked for, and the phases that it turns into."""
         for task in self._tasks:
             task.cancel()
         await asyncio.wait(self._tasks)
@@ -211,16 +217,16 @@ class Master:
             if not await self._wait_for_tasks(self._options.shutdown_timeout):
                 self._requested(Request.DEADLINE)
         if self.phase is Phase.COLD:
-            self.lost.terminating = True
+            self.dead_child.terminating = True
             self.pool.kill_all("shutdown", but=lambda child: child.is_leaving)
-            if not await self._wait_until(lambda: not self.pool.children, _CLOSING):
+            if not await self._wait_for_children(_CLOSING):
                 self.pool.kill_all("shutdown")
-                await self._wait_until(lambda: not self.pool.children, _CLOSING)
+                await self._wait_for_children(_CLOSING)
         await self._close()
         self.phase = Phase.STOPPED
 
     async def _stop_consuming(self) -> None:
-        """Cancel consumers and hand back what has not started."""
+        """Cancel the consumers and hand back what no child has started."""
         try:
             async with asyncio.timeout(_CLOSING):
                 await self.link.cancel_consumers()
@@ -236,30 +242,34 @@ class Master:
             self._hand_back(delivery)
 
     def _hand_back(self, delivery: Delivery) -> None:
-        """Give an unstarted message back to its queue, without a penalty."""
+        """Return an unstarted message to its queue without counting a death."""
         if delivery.acked:
             self.parts.poison.return_unrun(delivery)
         else:
             self._returns.give_back(delivery)
 
     async def _wait_for_tasks(self, timeout: float | None) -> bool:
-        """Wait until every child is gone; False when the time is over or the phase turned cold first."""
+        """Wait until every child is gone; return False when the time is over or the phase changes first."""
         self._phase_changed.clear()
         phase = self.phase
         report = DrainReport(self.pool, self.parts.failure_documents, phase, timeout)
 
-        def over() -> bool:
+        def phase_changed() -> bool:
             report.look()
             return self.phase is not phase
 
-        return await self._wait_until(lambda: not self.pool.children, timeout, until=over) and self.phase is phase
+        return await self._wait_for_children(timeout, give_up=phase_changed) and self.phase is phase
 
-    async def _wait_until(self, condition: object, timeout: float | None, until: object = None) -> bool:
+    async def _wait_for_children(self, timeout: float | None, give_up: Callable[[], bool] | None = None) -> bool:
+        """Wait until every child is gone; return False when ``timeout`` seconds pass or ``give_up()`` is true first.
+
+        Meanwhile hand back what children return, and ask leaving children to leave.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
-        while not condition():  # type: ignore[operator]
+        while self.pool.children:
             if deadline is not None and time.monotonic() >= deadline:
                 return False
-            if until is not None and until():  # type: ignore[operator]
+            if give_up is not None and give_up():
                 return False
             for delivery in self.dispatcher.withdraw():
                 self._hand_back(delivery)
@@ -269,10 +279,10 @@ class Master:
         return True
 
     async def _close(self) -> None:
-        """Store and confirm what is left, settle, close."""
+        """Store and confirm what is left, settle it, and close the connections."""
         for delivery in self.dispatcher.withdraw():
             self._hand_back(delivery)
-        # Receivers of the worker's last signal have the time of any other; each that takes longer is left behind.
+        # Receivers of the worker's last signals have as long as any other receiver; then the worker goes on without.
         await self.parts.hooks.stop(time.monotonic() + self._options.hook_timeout + _CLOSING)
         self._renewing.cancel()
         await asyncio.wait([self._renewing])

@@ -1,14 +1,14 @@
-"""What a child's death does to what it held.
+"""Settles the deliveries that a dead child held.
 
-Runs in the master. Before it: ``master.children.pool``, when a pidfd fired. After it: ``master.outcome.settlement`` for
-the task that ran, the dispatcher for everything unstarted. Outcomes that were already in the ring count first: a task
-that finished a microsecond before its child died has finished.
+Runs in the master. Before it: ``master.children.pool``, when the pidfd of a child fires. After it:
+``master.outcome.settlement`` for the task that ran, the dispatcher for everything unstarted. The outcomes in the
+child's ring are read first: a task that ended just before its child died has ended. It must never lose a delivery,
+whatever fails here.
 
-Unclaimed records go back to the ready queue untouched. What becomes of a claimed one is a table,
-``policy.finishing.CHILD_DEATH``. Where a task has failed with its child, WorkerLostError, TimeLimitExceeded or
-MemoryLimitExceeded is stored and the ack table decides; where that says requeue, ``master.outcome.poison`` counts, so
-that a message that keeps killing is dead-lettered in the end. A task that wants lost attempts retried is
-``master.outcome.lost_retries``'s.
+Unclaimed records go back to the ready queue unchanged. The table ``policy.finishing.CHILD_DEATH`` decides about a
+claimed one. Where a task has failed with its child, WorkerLostError, TimeLimitExceeded or MemoryLimitExceeded is stored
+and the ack table decides; where that says requeue, ``master.outcome.poison`` counts the death, so a message that kills
+again and again is dead-lettered. ``master.outcome.lost_retries`` sends the next attempt of tasks that ask for it.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _FINAL_KINDS = frozenset({frames.DONE, frames.ADMITTED})
-#: Reasons of a kill that mean the task which the child runs, not the child.
+#: Reasons to kill a child because of the task that it runs.
 _AIMED = frozenset({"time_limit", "terminated"})
 
 
 class PoisonGuard(Protocol):
-    """Who counts how often a message has killed its child."""
+    """Counts how often a message has killed its child."""
 
-    #: So often it may.
+    #: Maximum deaths per message.
     max_deliveries: int
 
     def return_after_death(self, delivery: Delivery, reason: str, store: StoreRequest | None) -> None:
@@ -56,14 +56,14 @@ class PoisonGuard(Protocol):
 
 
 class SecondAttempts(Protocol):
-    """Who sends lost tasks again that count their attempts."""
+    """Sends the next attempt of a lost task that counts its attempts."""
 
     def retry(self, delivery: Delivery, error: BaseException, pid: int) -> bool:
-        """Store RETRY, send the next attempt and settle the message; False where the task wants none, or has none."""
+        """Store RETRY, send the next attempt, settle the message; return False when the task has no attempt left."""
 
 
 class DeadChild:
-    """Settles the estate of dead children."""
+    """Settles the deliveries that a dead child held."""
 
     def __init__(
         self,
@@ -84,13 +84,13 @@ class DeadChild:
         self._poison = poison
         self._retries = retries
         self._revoked_tasks = revoked_tasks
-        #: Set at a cold shutdown: tasks killed by it are not failures, their messages go back.
+        #: Set at a cold shutdown: the tasks that it kills have not failed, and their messages go back.
         self.terminating = False
 
     def settle(self, child: ChildProcess, *, orderly: bool) -> None:
-        """Decide about everything the dead child held. Its link is closed by the caller afterwards.
+        """Settle everything that the dead child held. The caller closes its link afterwards.
 
-        When that fails, by a fault of ours or of the app's judge, what is undecided goes back to its queue.
+        When this fails, here or in the app's hooks, the undecided deliveries go back to their queues.
         """
         held = [*child.assigned.values(), *child.parked.values()]
         try:
@@ -105,26 +105,26 @@ class DeadChild:
     # -- inside ------------------------------------------------------------------------------------------
 
     def _settle(self, child: ChildProcess, *, orderly: bool) -> None:
-        estate = child.link.post_mortem(_FINAL_KINDS)
-        if estate.corrupt is not None:
-            logger.critical("The rings of child %d (pid %d) are corrupt: %s", child.index, child.pid, estate.corrupt)
-        self._outcomes.take(child, estate.outcomes)
+        remains = child.link.post_mortem(_FINAL_KINDS)
+        if remains.corrupt is not None:
+            logger.critical("The rings of child %d (pid %d) are corrupt: %s", child.index, child.pid, remains.corrupt)
+        self._outcomes.take(child, remains.outcomes)
         parked = list(child.parked.items())
         child.parked.clear()
         # Of the coroutines that had not begun, only the next one can have killed the child.
-        suspect = min((seq for seq, _ in parked if seq > estate.coroutines_begun), default=0)
+        suspect = min((seq for seq, _ in parked if seq > remains.coroutines_begun), default=0)
         for seq, delivery in parked:
-            self._claimed(child, delivery, seq, begun=seq <= estate.coroutines_begun, suspect=seq == suspect)
-        unclaimed = [child.assigned.pop(seq) for seq in estate.unclaimed if seq in child.assigned]
+            self._claimed(child, delivery, seq, begun=seq <= remains.coroutines_begun, suspect=seq == suspect)
+        unclaimed = [child.assigned.pop(seq) for seq in remains.unclaimed if seq in child.assigned]
         claimed = sorted(child.assigned)
         for seq in claimed:
-            self._claimed(child, child.assigned.pop(seq), seq, begun=seq <= estate.begun)
+            self._claimed(child, child.assigned.pop(seq), seq, begun=seq <= remains.begun)
         self._hand_on([delivery for delivery in unclaimed if self._settlement.still_ours(delivery)])
         if not orderly or claimed or parked:
             self._log(child, bool(claimed or parked))
 
     def _give_back(self, delivery: Delivery) -> None:
-        """Requeue what nobody could decide about. One that was acknowledged at its start can only be named."""
+        """Requeue a delivery after an error here; one that was acknowledged at its start is only logged."""
         if delivery.state not in (State.DISPATCHED, State.STARTED):
             return
         message = self._failure_documents.message(delivery)
@@ -136,11 +136,11 @@ class DeadChild:
         self._settlement.finish(delivery, Verb.REQUEUE, None)
 
     def _claimed(self, child: ChildProcess, delivery: Delivery, seq: int, *, begun: bool, suspect: bool = True) -> None:
-        """Decide about what the child had claimed; the rows are ``policy.finishing.CHILD_DEATH``.
+        """Settle a claimed delivery by the table ``policy.finishing.CHILD_DEATH``.
 
-        Not ``begun``: nothing of its body has run. ``suspect``: the child may have died of it.
+        ``begun``: its body has begun to run. ``suspect``: it may have killed the child.
         """
-        # A kill without a sequence number means whatever the child held.
+        # A kill without a sequence number is aimed at everything that the child held.
         mine = child.limited in (0, seq)
         if not begun and not self.terminating:
             delivery.deaths += suspect
@@ -179,7 +179,7 @@ class DeadChild:
             self._fail(child, delivery, error, ending, accepted=accepted)
 
     def _hand_on(self, deliveries: list[Delivery]) -> None:
-        """Give to other children what this one never began, unless it was revoked meanwhile."""
+        """Queue for other children what this child never began; discard what was revoked meanwhile."""
         for delivery in deliveries:
             delivery.move(State.READY)
         self._dispatcher.resubmit([d for d in deliveries if not self._revoked_tasks.refuses(d)])
@@ -187,7 +187,7 @@ class DeadChild:
     def _fail(
         self, child: ChildProcess, delivery: Delivery, error: BaseException, ending: Ending, *, accepted: bool
     ) -> None:
-        """End a task that ended with its child; ``accepted``: a child had begun with it."""
+        """End a task that failed with its child; ``accepted``: the child had begun it."""
         message = self._failure_documents.message(delivery)
         logger.error(
             "Task %s ended with its child: %s",
@@ -202,7 +202,7 @@ class DeadChild:
         def decided(verb: Verb, store: StoreRequest | None) -> None:
             verb = verb_of_lost_task(verb, accepted=accepted)
             if verb is Verb.REQUEUE:
-                # A hard limit that is not acknowledged counts as well: its message kills a child at every start.
+                # An unacknowledged hard time limit counts as well: the message kills a child at every start.
                 self._poison.return_after_death(delivery, str(error), store)
                 return
             self._settlement.finish(delivery, verb, store)
