@@ -1,13 +1,14 @@
-"""What becomes of a delivery on receipt: to the dispatcher, on the ETA shelf, or answered at once.
+"""Takes in received deliveries: gives them to the dispatcher, holds them for their ETA, or settles them at once.
 
 Runs in the master. Before it: ``amqp.consume.link`` with batches of raw deliveries. After it:
-``master.delivery.dispatcher`` for nearly all, ``master.delivery.eta`` for those that are not due,
-``master.outcome.settlement`` for those that have expired. ``protocol.peek`` looks at each header; only one in which
-something is set is decoded. The child decodes them all and has the last word.
+``master.delivery.dispatcher`` for nearly all of them, ``master.delivery.eta`` for those that are not due,
+``master.outcome.settlement`` for those that have expired. ``protocol.peek`` looks at each header; only a header with
+one of a few fields set is decoded here. The child decodes every message and makes the final decision. It must never
+block the loop, and never settle what belongs to an older session.
 
-A lost connection voids its tags: what no child has claimed is dropped here, since the broker delivers it again;
-what runs goes on. A redelivered copy of a task that still runs here is held until that run ends
-(``master.delivery.redelivery_guard``), so that a blip does not make one task run twice at the same time.
+A lost connection voids its tags. What no child has claimed is dropped here, because the broker delivers it again; what
+runs goes on. A redelivered copy of a task that still runs here is held until that run ends
+(``master.delivery.redelivery_guard``), so a short outage does not make one task run twice at the same time.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ _UNCLAIMED = frozenset({State.READY, State.SUSPECT, State.DISPATCHED})
 
 
 class Intake:
-    """The sink of the consume connection."""
+    """Decides what to do with each delivery of the consume connection."""
 
     def __init__(
         self,
@@ -89,7 +90,7 @@ class Intake:
         self._parking = parking
         self._revoked_tasks = revoked_tasks
         self._revoked = revoked_tasks.revoked
-        #: Stop taking part: late deliveries are left unacknowledged, the broker gets them back at the close.
+        #: Whether to ignore deliveries: they stay unacknowledged, and the broker has them again at the close.
         self.closed = False
         self.bytes_received = 0
         deliveries.pass_to(self)
@@ -109,7 +110,7 @@ class Intake:
             delivery = Delivery(epoch, queue, tag, deliver, header, body)
             ledger.add(delivery)
             if counted and self._returns.is_near_limit(delivery):
-                # Published again it begins anew in its queue, but not as one that nobody had before.
+                # The copy starts its delivery count anew, but still counts as delivered before.
                 recognise(delivery, self._failure_documents)
                 self._returns.renew(delivery)
                 continue
@@ -124,7 +125,7 @@ class Intake:
         dispatcher.balance()
 
     def on_session_up(self, epoch: int) -> None:
-        """A new session: tags count from one again."""
+        """Begin a new session: tags count from one again."""
         self._ledger.begin_epoch(epoch)
         self._leases.begin_session()
 
@@ -133,7 +134,7 @@ class Intake:
         if epoch != self._ledger.epoch:
             return
         unstarted = self._dispatcher.withdraw()
-        # Acknowledged, and its first child died before the body: nobody but this worker has it.
+        # It was acknowledged, and its first child died before the body began: only this worker has it.
         kept = [delivery for delivery in unstarted if delivery.acked]
         dropped = [delivery for delivery in unstarted if not delivery.acked]
         dropped += self._shelf.withdraw()
@@ -156,7 +157,10 @@ class Intake:
             self._dispatcher.pump()
 
     def on_consumer_cancelled(self, epoch: int, queue: str, consumer_tag: str) -> list[int]:
-        """Void the tags of one consumer, as a lost session does with all: what runs goes on, its copies are held."""
+        """Void the tags of one consumer, as a lost session does with all of them; what runs goes on.
+
+        Return those tags. Redelivered copies of what runs are held.
+        """
         if epoch != self._ledger.epoch:
             return []
         self._leases.copies.lost_queue(queue)
@@ -169,19 +173,19 @@ class Intake:
         return tags
 
     def on_lease_copies(self, epoch: int, batch: list[RawDelivery]) -> None:
-        """Copies of what is held here already."""
+        """Take in lease copies of deliveries that this worker holds."""
         self._leases.copies.take(epoch, batch)
 
     # -- inside ------------------------------------------------------------------------------------------
 
     def due(self, delivery: Delivery) -> None:
-        """The shelf says that a held delivery's time has come: check its expiry once more, then hand over."""
+        """Check the expiry of a held delivery that is now due, then hand it to the dispatcher."""
         delivery.move(delivery.waits_as)
         self._admit(delivery)
         self._dispatcher.balance()
 
     def _take_out(self, wanted: set[Delivery]) -> list[Delivery]:
-        """Take these out of wherever they wait; what a child has claimed stays with it."""
+        """Take these deliveries from wherever they wait and return them; what a child has claimed stays with it."""
         taken = (
             self._returns.take_out(wanted)
             + self._redelivery_guard.take_out(wanted)
@@ -198,7 +202,7 @@ class Intake:
         return taken
 
     def _looked_at(self, delivery: Delivery) -> bool:
-        """The rarely needed looks; True when the delivery is dealt with."""
+        """Do the checks that few deliveries need; return True when nothing is left to do for this one."""
         if self._verbose:
             message = self._failure_documents.message(delivery)
             if message is not None:
@@ -221,15 +225,15 @@ class Intake:
         return self._received_hook.wanted and self._received_hook.hold(delivery)
 
     def _told(self, delivery: Delivery) -> None:
-        """The app has heard of it. At a stop it stays unacknowledged, and goes back with the connection."""
+        """Go on with a delivery of which the app has been told. During a stop it stays unacknowledged."""
         if not self.closed:
             self._admit(delivery)
             self._dispatcher.balance()
 
     def _admit(self, delivery: Delivery) -> None:
-        """Decode and decide: run, hold or expired. What cannot be decoded is the child's to refuse."""
+        """Decode the headers and decide: run, hold or expire. The child refuses what cannot be decoded."""
         if self._revoked.any and self._revoked_tasks.refuses(delivery):
-            return  # revoked while it was held, or while the app was told of it
+            return  # it was revoked while it was held, or while the app was told of it
         message = self._failure_documents.message(delivery)
         headers = (message.properties.headers if message is not None else None) or {}
         if LEASE in headers:
@@ -241,7 +245,7 @@ class Intake:
             self._dispatcher.submit(delivery)
             return
         if message.utc is False:
-            # Naive times of an old message are in the app's zone, which only the child knows.
+            # The times of a message without UTC are in the app's time zone, which only the child knows.
             self._dispatcher.submit(delivery)
             return
         eta = message.eta
@@ -260,7 +264,7 @@ class Intake:
 
 
 def _came_by(delivery: Delivery, queue: str, consumer_tag: str) -> bool:
-    """Whether a consumer has brought what stands for this delivery now: its message, or the copy in a lease queue."""
+    """Return whether this consumer delivered the delivery's current tag, of its message or of its lease copy."""
     if delivery.lease:
         return delivery.lease == queue
     return delivery.queue == queue and parse_deliver(delivery.deliver).consumer_tag == consumer_tag

@@ -1,15 +1,15 @@
-"""Tasks that must not run any more: discarded where they wait, ended where they run.
+"""Revokes tasks: discards those that wait here, and ends those that run.
 
-Runs in the master. Before it: ``control.task_commands``, by which somebody revokes, and ``master.delivery.intake``,
-which asks about each message while anything is revoked at all. After it: the judge, which stores REVOKED, and the
-settlement, which acknowledges; ``master.children.pool`` for a running task. ``policy.revoked`` remembers. A message
-that a child has claimed a moment ago is looked at again until it is known whether the task began.
+Runs in the master. Before it: ``control.task_commands``, the remote-control commands. After it:
+``master.delivery.revoked_tasks``, which discards a message, and ``master.children.pool``, which ends a running task.
+``policy.revoked`` remembers what was revoked. A message that a child has just claimed is checked again until it is
+known whether its task has begun. It must never discard a message that a child may run.
 
-All that waits here is looked at, and discarded, in slices. While the looking takes more than one, nothing is handed
-out, and what children had not claimed is queued again: what was revoked does not begin meanwhile.
+The waiting deliveries are checked and discarded in slices. When the check needs more than one slice, the dispatcher
+hands nothing out, and takes back what children have not claimed: so no revoked task begins during the check.
 
-A task is terminated by the signal that was asked for. A child that is still there after :data:`MERCY` is killed: a task
-that holds the signal off must not keep its slot.
+A task is terminated by the signal that was asked for. If its child still runs after :data:`KILL_AFTER_S` seconds, the
+child is killed: a task that ignores the signal must not keep its slot.
 """
 
 from __future__ import annotations
@@ -37,48 +37,48 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("celery.worker.request")
 
-#: Seconds that a terminated task may hold its signal off.
+#: Seconds after the signal at which the child of a terminated task is killed.
 KILL_AFTER_S: Final = 5.0
-#: Seconds between looks at messages that a child is just taking on.
+#: Seconds between checks of messages that a child has just claimed.
 _LOOK_AGAIN: Final = 0.01
-#: Messages discarded in one slice; each takes about a tenth of a millisecond.
+#: Messages discarded in one slice; one takes about a tenth of a millisecond.
 _AT_ONCE: Final = 100
 #: Ids noted in one slice.
 _IDS_AT_ONCE: Final = 2_000
-#: More of them waiting than this are looked at in several slices.
+#: Up to so many waiting messages are checked in one slice.
 _FEW: Final = 500
-#: Why the dispatcher is paused meanwhile.
+#: The dispatcher's reason to pause during a check.
 _REASON: Final = "revoking"
 _WAITING: Final = frozenset({State.READY, State.SUSPECT, State.HELD, State.DISPATCHED})
 
 
 class Sweep:
-    """One way through all that waits here, which goes on by itself."""
+    """One check of all waiting deliveries; it runs on in slices of the loop."""
 
     def __init__(self) -> None:
-        #: The ids that were asked for and found; complete when it has ended.
+        #: The requested ids that were found; complete when the check has ended.
         self.found: list[str] = []
         self._slices: Slices | None = None
 
     def begin(self, slices: Slices) -> Sweep:
-        """Note what carries it on."""
+        """Set the slices that run the check; return self."""
         self._slices = slices
         return self
 
     @property
     def finished(self) -> bool:
-        """Whether it has ended."""
+        """Whether the check has ended."""
         return self._slices is not None and self._slices.finished
 
     async def wait(self) -> list[str]:
-        """Return the ids that were found, when it has ended."""
+        """Wait for the end of the check; return the ids that were found."""
         if self._slices is not None:
             await self._slices.wait()
         return self.found
 
 
 class Revoking:
-    """Carries revocations out. ``revoked`` is written by this object alone."""
+    """Carries out revocations. Only this object writes ``revoked``."""
 
     def __init__(
         self,
@@ -102,27 +102,27 @@ class Revoking:
         self._redelivery_guard = redelivery_guard
         self._pool = pool
         self._settlement = settlement
-        #: Deliveries that a child may have begun, and the signal to end them by; None only keeps them from beginning.
+        #: Claimed deliveries whose task may have begun, with the signal that is to end it; None: let a begun task run.
         self._claimed: dict[Delivery, int | None] = {}
-        #: Revoked deliveries that were taken out of wherever they waited, to be discarded in the next slices.
+        #: Revoked deliveries that wait nowhere any more and are discarded in the next slices.
         self.discarding: set[Delivery] = set()
-        #: Sweeps that keep the dispatcher from handing out.
+        #: Running sweeps that have paused the dispatcher.
         self._holding = 0
 
     # -- asked by others ---------------------------------------------------------------------------------
 
     def revoke(self, task_ids: Iterable[str]) -> Sweep:
-        """Remember these ids and discard what waits here of them; the sweep finds those that waited."""
+        """Revoke these ids and discard their waiting deliveries; the sweep finds the ids that waited."""
         wanted = task_ids if isinstance(task_ids, set) else set(task_ids)
         return self._begin(None, wanted)
 
     def revoke_stamps(self, stamps: dict[str, object]) -> Sweep:
-        """The same by stamped headers. Raises ValueError when too many are revoked."""
+        """Revoke by stamped headers. Raises ValueError when too many are revoked."""
         self.revoked.add_stamps(stamps)
         return self._begin(None, set())
 
     def terminate(self, task_ids: Iterable[str], number: int) -> Sweep:
-        """Revoke, and end the tasks of these ids that run here by the signal ``number``; the sweep finds both."""
+        """Revoke these ids and send the signal ``number`` to their running tasks; the sweep finds both kinds."""
         wanted = task_ids if isinstance(task_ids, set) else set(task_ids)
         sweep = self._begin(number, wanted)
         for child, seq, delivery in list(self.running()):
@@ -132,7 +132,7 @@ class Revoking:
         return sweep
 
     def terminate_stamped(self, stamps: dict[str, object], number: int) -> dict[str, list[object]]:
-        """End the running tasks that carry a stamp revoked before; the stamps by which they were found."""
+        """End the running tasks that carry a revoked stamp; return the stamps by which they were found."""
         found: dict[str, list[object]] = {}
         for child, seq, delivery in list(self.running()):
             stamp = self._revoked_tasks.stamp(delivery) or {}
@@ -143,7 +143,7 @@ class Revoking:
         return found
 
     def running(self) -> Iterator[tuple[ChildProcess, int, Delivery]]:
-        """Every task that a child has begun: the child, the record's number, the delivery."""
+        """Yield every task that a child has begun: the child, the record's number, the delivery."""
         for child in self._pool.children.values():
             for seq, delivery in (*child.assigned.items(), *child.parked.items()):
                 if delivery.state is State.STARTED:
@@ -156,12 +156,12 @@ class Revoking:
         return sweep.begin(Slices(self._loop, self._sweep(sweep.found, number, wanted)))
 
     def _sweep(self, found: list[str], number: int | None, wanted: set[str]) -> Iterator[int]:
-        """Revoke ``wanted``, discard everything revoked that waits here, and note those of ``wanted`` among it."""
+        """Revoke ``wanted`` and discard every revoked delivery that waits; note those of ``wanted`` in ``found``."""
         held = len(self._ledger) > _FEW or len(wanted) > _IDS_AT_ONCE
         if held:
             self._hold()
         try:
-            # Of more than are remembered the last ones are.
+            # When there are more ids than can be remembered, the last ones are.
             ids, now = list(wanted)[-self.revoked.most :], self._loop.time()
             for start in range(0, len(ids), _IDS_AT_ONCE):
                 self.revoked.add(ids[start : start + _IDS_AT_ONCE], now)
@@ -187,12 +187,12 @@ class Revoking:
             if count and count % _AT_ONCE == 0:
                 yield SLICE
             self.discarding.discard(delivery)
-            # It was nowhere but here: when its connection was lost meanwhile, nobody could end it.
+            # It waited only in this sweep: if its connection was lost meanwhile, this is the place to end it.
             if self._settlement.still_ours(delivery):
                 self._revoked_tasks.discard(delivery)
 
     def _hold(self) -> None:
-        """Let nothing begin until the sweep has seen everything."""
+        """Pause the dispatcher until the sweep has checked everything, and take back what no child has claimed."""
         self._holding += 1
         self._dispatcher.pause(_REASON)
         self._dispatcher.resubmit(self._dispatcher.withdraw())
@@ -203,7 +203,7 @@ class Revoking:
             self._dispatcher.resume(_REASON)
 
     def _pick(self, hits: set[Delivery]) -> list[Delivery]:
-        """Take these out of wherever they wait; what a child has claimed stays."""
+        """Take these deliveries from wherever they wait and return them; what a child has claimed stays with it."""
         if not hits:
             return []
         picked = self._shelf.take_out(hits) + self._redelivery_guard.take_out(hits)
@@ -220,7 +220,7 @@ class Revoking:
         self._claimed[delivery] = number
 
     def _look_again(self) -> None:
-        """What a child had claimed has begun, has come back, or is still being taken on."""
+        """Check claimed deliveries again: end a begun task, discard one that came back, keep watching the others."""
         claimed, self._claimed = self._claimed, {}
         for delivery, number in claimed.items():
             if delivery.state is State.DISPATCHED:
@@ -234,7 +234,7 @@ class Revoking:
     def _end(self, child: ChildProcess, seq: int, name: str, number: int) -> None:
         logger.info("Terminating %s (%s)", printable(name), number)
         if number == signal.SIGUSR1:
-            # The signal of the soft limit, as in Celery's pool: the task is asked by SoftTimeLimitExceeded.
+            # As in Celery's pool, this is the signal of the soft limit: it raises SoftTimeLimitExceeded in the task.
             self._pool.interrupt(child, seq)
             return
         if seq in child.parked:

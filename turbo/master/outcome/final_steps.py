@@ -1,7 +1,7 @@
-"""The last steps of a delivery: a failure that is found after its task's end, and the verb.
+"""Carries out the last steps of a delivery: a failure found after the end of its task, and the verb.
 
-Runs in the master, for ``master.outcome.settlement``, when everything is confirmed and the store has answered. After
-it: ``amqp.consume.link``. It must never acknowledge what belongs to another epoch.
+Runs in the master. Before it: ``master.outcome.settlement``, when everything is confirmed and the store has answered.
+After it: ``amqp.consume.link``. It must never acknowledge a tag of another session.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class FinalSteps:
-    """Settles deliveries, each once."""
+    """Settles each delivery once."""
 
     def __init__(
         self,
@@ -42,20 +42,20 @@ class FinalSteps:
         self._on_void_ended = on_void_ended
 
     def fail(self, delivery: Delivery, error: BaseException) -> None:
-        """End a task that has failed after its child was done with it: tell who wants to hear, then settle."""
+        """End a task that has failed after its child reported its end: ask the hooks, then settle."""
         delivery.own_facts().failed = True
 
         def decided(verb: Verb, store: StoreRequest | None) -> None:
             if store is None:
                 self.settle(delivery, verb)
             else:
-                # The store's answer changes nothing: a failure that cannot be stored has no better end.
+                # The delivery is settled whatever the store answers: nothing better can be done with it.
                 self._store(store, lambda _outcome: self.settle(delivery, verb))
 
         self._hooks.lost(delivery, Ending.FAILURE, error, 0, decided)
 
     def settle(self, delivery: Delivery, verb: Verb) -> None:
-        """Carry out the verb; nothing but the run's end remains of a delivery whose connection is lost."""
+        """Carry out the verb at the broker; of a delivery whose connection is lost, only note its end."""
         if delivery.epoch != self._ledger.epoch:
             self.end_void(delivery, verb)
             return
@@ -73,7 +73,7 @@ class FinalSteps:
             self._link.reject(delivery.epoch, delivery.tag, verb is Verb.REQUEUE)
 
     def end_void(self, delivery: Delivery, verb: Verb | None = None) -> None:
-        """Forget a delivery of a lost connection, which ended with ``verb``, or never ran: None. Its copies may run."""
+        """Forget a delivery of a lost connection that ended with ``verb`` (None: it never ran); its copies may run."""
         delivery.move(State.VOID)
         self._ledger.remove(delivery)
         self._on_void_ended(delivery, verb)

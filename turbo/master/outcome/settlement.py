@@ -1,11 +1,12 @@
-"""Brings a delivery whose outcome is known to its settlement: publishes confirmed, result stored, then the verb.
+"""Settles a delivery whose outcome is known: after its publishes are confirmed and its result is stored.
 
-Runs in the master. Before it: ``master.outcome.outcomes`` (what a child reported) and
-``master.outcome.failure_documents`` (what the master decided itself). After it: ``amqp.consume.link`` carries out the
-verb. What comes next for a delivery, and why, is a table: ``policy.finishing``. This module carries out its steps and
-notes what came of them. It must never acknowledge anything before the table says so. A task's own next attempt leaves
-only after the store has answered for the states of this one: it could run elsewhere at once, and end before they are
-stored.
+Runs in the master. Before it: ``master.outcome.outcomes`` (what a child reported) and ``master.outcome.hooks`` (what
+was decided in the master). After it: ``amqp.consume.link``, which carries out the verb. The table ``policy.finishing``
+says what comes next for a delivery, and why; this module carries out the steps and notes their results. It must never
+acknowledge anything before the table says so.
+
+A task's own next attempt is sent only after the store has answered for the states of this attempt: the next attempt
+could run elsewhere at once, and end before those states are stored.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 
 class Settlement:
-    """Waits for what must come before a settlement, then settles, each delivery exactly once."""
+    """Settles each delivery exactly once, when everything that must come before is done."""
 
     def __init__(
         self,
@@ -58,7 +59,7 @@ class Settlement:
         self._ledger = ledger
         self._dispatcher = dispatcher
         self._link = link
-        #: Next attempts that wait for states of the attempt before.
+        #: Next attempts that wait until the states of the attempt before are stored.
         self._waiting: dict[Delivery, list[tuple[PublishRequest, bool]]] = {}
         #: Called when a delivery of a lost connection has ended, with it and its verb (None: it never ran).
         self.on_void_ended: Observers[Delivery, Verb | None] = Observers()
@@ -66,18 +67,18 @@ class Settlement:
         self._hold = PublishingHold(publisher, dispatcher)
 
     def ack_early(self, delivery: Delivery) -> None:
-        """The child accepted the task: acknowledge now, whatever becomes of it."""
+        """Acknowledge a delivery at the start of its task, whatever comes of the task."""
         if not delivery.acked:
             delivery.acked = True
             if delivery.epoch == self._ledger.epoch:
                 self._link.ack(delivery.epoch, delivery.tag)
 
     def publish(self, delivery: Delivery | None, request: PublishRequest, *, essential: bool = False) -> None:
-        """Send what a task published; its own settlement waits for the confirm.
+        """Send a message of a task; the task's settlement waits for the confirm.
 
-        When the broker does not take the message, at once or after the outbox's patience, the task has failed. Where
-        it could not be sent at all, the delivery is requeued, and fails where it was acknowledged before. An
-        ``essential`` message must also have found a queue.
+        When the broker refuses the message, at once or after the publisher's retries, the task has failed. When the
+        message could not be sent at all, the delivery is requeued; one that was acknowledged before fails. An
+        ``essential`` message must also reach a queue.
         """
         if delivery is None:
             self._publisher.publish(
@@ -92,7 +93,7 @@ class Settlement:
         facts = delivery.own_facts()
         facts.unconfirmed += 1
         if request.after_states:
-            # The task ends as one that is tried again, also if its child dies before it reports that, in a handler.
+            # The task ends as retried, also when its child dies in a handler before it reports that.
             facts.stored_verb = Verb.ACK
         if request.after_states and facts.unstored:
             self._waiting.setdefault(delivery, []).append((request, essential))
@@ -117,9 +118,9 @@ class Settlement:
     def state(
         self, delivery: Delivery | None, request: StoreRequest, answer: Callable[[bool], None] | None = None
     ) -> None:
-        """Store a state on the way of a task; its next attempt waits until the store has answered.
+        """Store a state of a task that has not ended; its next attempt waits until the store has answered.
 
-        So does ``answer``, which is told whether it is stored.
+        ``answer`` is called then, with whether the state is stored.
         """
         if delivery is None:
             self.store(request)
@@ -128,7 +129,7 @@ class Settlement:
         facts.unstored += 1
 
         def stored(outcome: StoreOutcome) -> None:
-            # The store has logged a state that it could not store; the next attempt must not be lost as well.
+            # When the state was not stored, the store has logged that; the next attempt is sent all the same.
             facts.unstored -= 1
             if not facts.unstored:
                 self._send_waiting(delivery)
@@ -138,21 +139,21 @@ class Settlement:
         self.store(request, stored)
 
     def outcome(self, delivery: Delivery, asked: Asked, answer: Callable[[bool], None]) -> None:
-        """Store the document that a task waits for; ``answer`` is called once with whether it is stored.
+        """Store the document that a task waits for; ``answer`` is called once, with whether it is stored.
 
-        An outcome is stored when the broker has confirmed all that the task has sent; its verb comes with the DONE
-        record, after the task's handlers. An outcome may have no document, or have it stored before.
+        An outcome is stored when the broker has confirmed everything that the task has sent. Its verb comes later, with
+        the DONE record, after the task's handlers. An outcome may have no document, or one that is stored already.
         """
         if asked.verb is None:
             assert asked.store is not None
             self.state(delivery, asked.store, answer)
             return
-        # An unknown verb raises ValueError here, which condemns the child that wrote it.
+        # An unknown verb raises ValueError here, and the child that wrote it is replaced.
         delivery.own_facts().question = Question(Verb(asked.verb), asked.store, answer)
         self._proceed(delivery)
 
     def send_all_waiting(self) -> None:
-        """Send next attempts although their states are not stored: the worker ends, and they would end with it."""
+        """Send next attempts whose states are not stored: the worker ends now, and they would be lost."""
         for delivery in list(self._waiting):
             self._send_waiting(delivery)
 
@@ -171,13 +172,13 @@ class Settlement:
             then or _nothing,
         )
         if self._store.congested:
-            # Outcomes are never dropped, so no more may be made: dispatch goes on when the store is relieved.
+            # Outcomes are never dropped. So no task starts until the store has room again.
             self._dispatcher.pause("results")
 
     def finish(self, delivery: Delivery, verb: Verb, store: StoreRequest | None) -> None:
-        """The outcome of a delivery is known: settle it as soon as its publishes and its result are safe."""
+        """Settle a delivery by ``verb`` once its publishes are confirmed and the document ``store`` is stored."""
         delivery.move(State.FINISHING)
-        # hot: bench drain. Of most tasks nothing is known but that they ended: the table's last row.
+        # hot: bench drain. Most tasks have published and stored nothing: the table's last row.
         if store is None and delivery.facts is NO_FACTS:
             self._final_steps.settle(delivery, verb)
             return
@@ -186,10 +187,10 @@ class Settlement:
         self._proceed(delivery)
 
     def still_ours(self, delivery: Delivery) -> bool:
-        """Whether a delivery that did not start, and is with no child any more, may wait here for another.
+        """Return whether an unstarted delivery that no child holds may wait here for another child.
 
-        One of a lost connection may not: the broker has it again. It ends here, and its copies may run. What was
-        acknowledged is nobody else's.
+        A delivery of a lost connection may not, because the broker has it again: it ends here, and its copies may run.
+        An acknowledged delivery always may: the broker has deleted it.
         """
         if delivery.acked or delivery.epoch == self._ledger.epoch:
             return True
@@ -211,9 +212,9 @@ class Settlement:
             how = self._publisher.refusal or result.name.lower()
             why = f"A message that {who} {what} was not taken by the broker: {how}"
             if not facts.unsent:
-                # The first says it: a task may send any number.
+                # Only the first is logged: a task may send any number of messages.
                 logger.error(why)
-            # A task may publish to a key that no queue is bound to; its own next attempt must find its queue.
+            # A task may publish to a key without a queue; its own next attempt must reach a queue.
             if essential or result is not Published.RETURNED:
                 facts.unsent = why
                 facts.permanent |= result is not Published.FAILED
@@ -222,7 +223,7 @@ class Settlement:
         self._proceed(delivery)
 
     def _proceed(self, delivery: Delivery) -> None:
-        """Carry out what the table says is next."""
+        """Carry out the table's next step."""
         facts = delivery.facts
         step = next_step(facts, acked=delivery.acked)
         if step is Step.STORE:
@@ -241,7 +242,7 @@ class Settlement:
             self._answer(facts, step)
 
     def _answer(self, facts: Facts[StoreRequest], step: Step) -> None:
-        """Tell the waiting task what became of its document, at once or when the store has answered."""
+        """Tell the waiting task whether its document is stored, at once or when the store has answered."""
         question = facts.question
         assert question is not None, "the table answers only where something is asked"
         facts.question = None
@@ -249,7 +250,7 @@ class Settlement:
             question.answer(False)
             return
         document = question.document
-        # From here on the app is told of the failure, so that it is not failed a second time.
+        # From here on the app hears of the failure: the task must not fail a second time.
         facts.failed = document is not None and document.guard
         if document is None:
             facts.stored_verb = question.verb
@@ -287,4 +288,4 @@ class Settlement:
 
 
 def _nothing(_outcome: StoreOutcome) -> None:
-    """For documents that nothing waits for: the store has logged a failure itself."""
+    """Do nothing, for documents that nothing waits for: the store logs a failure itself."""
