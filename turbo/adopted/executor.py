@@ -1,26 +1,22 @@
 """One message to one outcome, through Celery's own tracer: the adopted app's side of the executor's seam.
 
-Runs in a child, called by ``child.loop`` with each claimed record. The request is built as Celery's prefork pool
-builds it, and ``task.__trace__`` does everything that depends on the task: handlers, signals, retries, canvas,
-results. What is turbo's own here is the decoding, which refuses what would end Celery's worker, the limits and the
-settlement. Messages that do not run are answered without a word to the app: the master's judge does what Celery's
-master does for them.
+Runs in a child, called by ``child.loop``; ``child.intake`` has decoded what is run here. The request is built as
+Celery's prefork pool builds it, and ``task.__trace__`` does everything that depends on the task: handlers, signals,
+retries, canvas, results. What is turbo's own here is the decoding, which refuses what would end Celery's worker, the
+limits and the settlement. Messages that do not run are answered without a word to the app: the master's hooks do what
+Celery's master does for them.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import pickle
-import sys
-from datetime import UTC, datetime
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import billiard
 from billiard.einfo import ExceptionInfo
 from billiard.exceptions import WorkerLostError
-from billiard.pool import EX_RECYCLE
 from celery import states
 from celery.app import trace
 from celery.exceptions import Reject
@@ -33,17 +29,13 @@ from turbo.adopted.contents import own_contents
 from turbo.adopted.request_fields import RequestFields
 from turbo.adopted.result_handoff import ResultHandoff, is_untouched
 from turbo.child.acceptance import Acceptance
-from turbo.child.leaving import exit_code
+from turbo.child.intake import Intake
+from turbo.child.leaving import EXIT_REPLACED, end_process, exit_code
 from turbo.child.refusals import log_unreadable
-from turbo.exceptions import InvalidTaskError, SerializationError
+from turbo.exceptions import SerializationError
 from turbo.policy import poison
-from turbo.policy.admission import Admission, admit
 from turbo.policy.settling import Ending, Verb, settle
-from turbo.protocol import compression, content
-from turbo.protocol.header_cache import HeaderCache
-from turbo.protocol.message import TaskMessage, parse
-from turbo.protocol.own_headers import REJECTED
-from turbo.protocol.table import TableError
+from turbo.protocol import content
 from turbo.ring import frames
 
 if TYPE_CHECKING:
@@ -52,14 +44,13 @@ if TYPE_CHECKING:
     from turbo.child.options import ChildOptions
     from turbo.child.time_limits import SoftLimit
     from turbo.policy.task_options import TaskOptions
+    from turbo.protocol.message import TaskMessage
     from turbo.protocol.properties import Properties
     from turbo.ring.link import ChildLink
     from turbo.spawner.messages import ChildBoot
 
 logger = logging.getLogger("celery.worker.strategy")
 
-#: Bodies above this size may take long to decode.
-_LARGE = 65_536
 #: Whether the installed billiard's pool reports whatever a body raises. An older one reports subclasses of Exception;
 #: its processes end by all else.
 _REPORTS_ALL = billiard.VERSION[:2] >= (4, 3)
@@ -103,56 +94,19 @@ class Plan:
         self.handover = handover if handover is not None and not hears and handover.suits(task) else None
 
 
-class AdoptedExecutor:
+class AdoptedExecutor(Intake[Plan]):
     """Runs the tasks of a ``celery.Celery`` app."""
 
     def __init__(
         self, app: AdoptedApp, options: ChildOptions, link: ChildLink, soft: SoftLimit, handover: ResultHandoff | None
     ) -> None:
+        super().__init__(options, link, app.celery.timezone, app.tasks.get, app.task_options, self._decode_own)
         self._app = app
         self._handover = handover
-        self._options = options
-        self._link = link
         self._soft = soft
         self._acceptance = Acceptance(options, link, soft)
-        self._headers = HeaderCache()
         self._fields = RequestFields(options.hostname)
-        self._zone = app.celery.timezone
         self._own = own_contents()
-        self._settings = app.task_options()
-        self._plans: dict[str, Plan] = {}
-
-    def execute(self, seq: int, payload: bytes) -> None:  # hot: bench drain --app celery
-        """Handle one TASK record to its DONE."""
-        began = monotonic_ns()
-        _flags, deliver, header, body = frames.unpack_task(payload)
-        try:
-            properties, _size = self._headers.decode(header)
-            decoded = self._decode(properties, body)
-            message = parse(properties, decoded, self._zone)
-        except (TableError, SerializationError, InvalidTaskError) as error:
-            log_unreadable(error, "")
-            self._done(seq, began, Verb.REJECT, Ending.UNDECODABLE, detail=str(error))
-            return
-        plan = self._plans.get(message.task) or self._plan(message.task)
-        if plan is None:
-            self._done(seq, began, Verb.REJECT, Ending.UNKNOWN_TASK, detail=message.task)
-            return
-        doubtful = message.headers is not None and poison.needs_look(message.headers)
-        if (message.eta or message.expires or doubtful) and not self._admitted(seq, began, message):
-            return
-        request = self._fields.of(properties, deliver, decoded)
-        if doubtful and poison.deaths(message.headers) >= self._options.max_deliveries:
-            self._give_up(seq, began, message, plan, request)
-            return
-        if plan.enters:
-            request[tracing.ENTERED] = 1
-        self._acceptance.announce(seq, began, message.timelimit, plan.options, early=plan.early)
-        self._link.signal()
-        if failpoint.ENABLED:
-            failpoint.hit("child.started_sent")
-        self._run(seq, began, message, plan, request)
-        self._link.page.finished()
 
     @property
     def has_room(self) -> bool:
@@ -165,55 +119,52 @@ class AdoptedExecutor:
 
     def leave(self, *, replaced: bool) -> None:
         """The child ends in order."""
-        process.leave(EX_RECYCLE if replaced else 0)
+        process.leave(EXIT_REPLACED if replaced else 0)
 
     # -- before the body ---------------------------------------------------------------------------------
 
-    def _decode(self, properties: Properties, body: bytes) -> Any:
-        headers = properties.headers
-        packing = headers.get("compression") if headers else None
-        plain = properties.content_type == content.JSON
-        if packing is not None or len(body) > _LARGE or not plain:
-            # Decoding may take long, or never end: the outcome of the task before must not wait for it.
-            self._link.signal()
-        if len(body) > self._options.max_body_size:
-            raise InvalidTaskError(f"body has {len(body)} bytes, more than {self._options.max_body_size}")
-        if packing is not None:
-            body = compression.decompress(body, str(packing), self._options.max_body_size)
-        accept = self._options.accept_content
-        if properties.content_type in self._own or (plain and b"__type__" in body and content.JSON in accept):
+    def _decode_own(self, body: bytes, kind: str | None, encoding: str | None, accept: frozenset[str]) -> Any:
+        if kind in self._own or (kind == content.JSON and b"__type__" in body and content.JSON in accept):
             # Serializers of the app's, and types that it has taught kombu to carry, are known to kombu alone.
-            return _by_kombu(body, properties, accept)
-        return content.decode(body, properties.content_type, properties.content_encoding, accept)
+            return _by_kombu(body, kind, encoding, accept)
+        return content.decode(body, kind, encoding, accept)
 
-    def _plan(self, name: str) -> Plan | None:
-        task = self._app.tasks.get(name)
-        if task is None:
-            return None
-        options = self._settings.get(name)
-        if options is None:
-            # Registered since the worker started, by an import within a task.
-            self._settings = self._app.task_options()
-            options = self._settings[name]
+    def _plan(self, task: Any, options: TaskOptions) -> Plan:
         if task.__trace__ is None:
             tracing.build_trace(self._app.celery, task, self._options.hostname, self._soft)
-        plan = self._plans[name] = Plan(task, options, self._app.has_own_request(task), self._handover)
-        return plan
+        return Plan(task, options, self._app.has_own_request(task), self._handover)
 
-    def _admitted(self, seq: int, began: int, message: TaskMessage) -> bool:
-        """Check times, and whether the message is to be rejected; False when it is answered already."""
-        if message.headers and REJECTED in message.headers:
-            self._done(seq, began, Verb.REJECT, Ending.REJECT)
-            return False
-        eta = message.eta
-        decision = admit(datetime.now(UTC), eta=eta, expires=message.expires)
-        if decision is Admission.RUN:
-            return True
-        if decision is Admission.HOLD and eta is not None:
-            self._done(seq, began, Verb.HOLD, Ending.IGNORE, due_ns=int(eta.timestamp() * 1e9))
-            return False
+    def _unreadable(self, seq: int, began: int, properties: Properties | None, body: bytes, error: Exception) -> None:
+        log_unreadable(error, "")
+        self._done(seq, began, Verb.REJECT, Ending.UNDECODABLE, detail=str(error))
+
+    def _unknown(self, seq: int, began: int, message: TaskMessage) -> None:
+        self._done(seq, began, Verb.REJECT, Ending.UNKNOWN_TASK, detail=message.task)
+
+    def _expired(self, seq: int, began: int, message: TaskMessage, plan: Plan) -> None:
         self._done(seq, began, Verb.ACK, Ending.REVOKED, detail="expired")
-        return False
+
+    def _answer(self, seq: int, began: int, verb: Verb, ending: Ending, due_ns: int = 0) -> None:
+        self._done(seq, began, verb, ending, due_ns=due_ns)
+
+    def _admitted(
+        self,
+        seq: int,
+        began: int,
+        message: TaskMessage,
+        plan: Plan,
+        deliver: bytes,
+        properties: Properties,
+        decoded: Any,
+    ) -> bool:
+        """Look at the deaths that a message has caused after its times were looked at."""
+        if not super()._admitted(seq, began, message, plan, deliver, properties, decoded):
+            return False
+        headers = message.headers
+        if headers and poison.needs_look(headers) and poison.deaths(headers) >= self._options.max_deliveries:
+            self._give_up(seq, began, message, plan, self._fields.of(properties, deliver, decoded))
+            return False
+        return True
 
     def _give_up(self, seq: int, began: int, message: TaskMessage, plan: Plan, request: dict[str, Any]) -> None:
         """Fail a task that has ended too many children, without running it; its message is rejected."""
@@ -224,10 +175,24 @@ class AdoptedExecutor:
 
     # -- the body ----------------------------------------------------------------------------------------
 
-    def _run(
-        self, seq: int, began: int, message: TaskMessage, plan: Plan, request: dict[str, Any]
-    ) -> None:  # hot: bench drain --app celery
-        """Run Celery's tracer and report how it ended."""
+    def _run(  # hot: bench drain --app celery
+        self,
+        seq: int,
+        began: int,
+        message: TaskMessage,
+        plan: Plan,
+        deliver: bytes,
+        properties: Properties,
+        decoded: Any,
+    ) -> None:
+        """Run one message by Celery's tracer and report how it ended."""
+        request = self._fields.of(properties, deliver, decoded)
+        if plan.enters:
+            request[tracing.ENTERED] = 1
+        self._acceptance.announce(seq, began, message.timelimit, plan.options, early=plan.early)
+        self._link.signal()
+        if failpoint.ENABLED:
+            failpoint.hit("child.started_sent")
         self._soft.running = seq
         handover = plan.handover
         if handover is not None:
@@ -239,6 +204,7 @@ class AdoptedExecutor:
                 self._left(message, plan, error)
             if not isinstance(error, Exception):
                 self._raised(seq, began, plan, error)
+                self._link.page.finished()
                 return
             outcome, info, seconds, text = self._escaped(message, plan, error)
         self._soft.running = 0
@@ -256,6 +222,7 @@ class AdoptedExecutor:
         if plan.hears or ending is Ending.REJECT:
             told = (1, outcome, seconds) if info is not None else (0, text, seconds)
         self._done(seq, began, plan.verbs[ending], ending, told=told, store=store)
+        self._link.page.finished()
 
     def _escaped(self, message: TaskMessage, plan: Plan, error: Exception) -> tuple[Any, Any, float, None]:
         """Something came through the tracer, which keeps everything but a late ``Reject``: it is the outcome."""
@@ -290,9 +257,7 @@ class AdoptedExecutor:
         if plan.handover is not None:
             plan.handover.store_now()
         process.leave(number)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(number)
+        end_process(number)
 
     def _done(
         self,
@@ -337,9 +302,8 @@ def _pickled(value: object) -> bytes:
         return pickle.dumps(None)
 
 
-def _by_kombu(body: bytes, properties: Properties, accept: frozenset[str]) -> Any:
-    kind = properties.content_type
+def _by_kombu(body: bytes, kind: str | None, encoding: str | None, accept: frozenset[str]) -> Any:
     try:
-        return kombu_loads(body, kind, properties.content_encoding or "utf-8", accept=accept)
+        return kombu_loads(body, kind, encoding or "utf-8", accept=accept)
     except Exception as error:  # a decoder of the app's may raise anything
         raise SerializationError(f"not {kind}: {type(error).__name__}: {error}"[:1000]) from error

@@ -7,7 +7,6 @@ left out. The tracers are ``adopted.tracing``'s.
 
 from __future__ import annotations
 
-import faulthandler
 import logging
 import os
 from types import SimpleNamespace
@@ -25,6 +24,7 @@ from celery.worker import state as worker_state
 from turbo.adopted import logs
 from turbo.adopted.request_fields import remember_custom_headers
 from turbo.adopted.tracing import build_trace
+from turbo.child import leaving
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
     from turbo.child.time_limits import SoftLimit
 
 logger = logging.getLogger(__name__)
-
-#: Seconds that the receivers of a child's last signal may take.
-SHUTDOWN_HOOK_TIMEOUT_S = 30.0
-_STDERR = 2
 
 _hostname = ""
 
@@ -96,20 +92,15 @@ class _Leaving(billiard.pool.Worker):  # type: ignore[misc]  # billiard has no t
 
 
 def leave(exit_code: int) -> None:
-    """The process ends. Sends ``worker_process_shutdown``; a receiver's error is logged by Celery.
-
-    A receiver that does not return within :data:`FAREWELL` ends the process with all stacks on standard error: nobody
-    else would, for the master sees a child that has nothing left to do and is about to leave.
-    """
-    faulthandler.dump_traceback_later(SHUTDOWN_HOOK_TIMEOUT_S, exit=True, file=_STDERR)
-    try:
-        _Leaving(exit_code).workloop()
-    except SystemExit:
-        logger.debug("child leaves with exit code %d", exit_code)
-    except Exception:
-        logger.exception("what a library does at the end of a pool process raised")
-    signals.worker_process_shutdown.send(sender=_hostname, pid=os.getpid(), exitcode=exit_code)
-    faulthandler.cancel_dump_traceback_later()
+    """The process ends. Sends ``worker_process_shutdown``; a receiver's error is logged by Celery."""
+    with leaving.bounded():
+        try:
+            _Leaving(exit_code).workloop()
+        except SystemExit:
+            logger.debug("child leaves with exit code %d", exit_code)
+        except Exception:
+            logger.exception("what a library does at the end of a pool process raised")
+        signals.worker_process_shutdown.send(sender=_hostname, pid=os.getpid(), exitcode=exit_code)
 
 
 def _take_identity(index: int) -> None:

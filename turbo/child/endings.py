@@ -9,8 +9,6 @@ DONE record, which settles the message, comes last. So a child that dies in a ha
 from __future__ import annotations
 
 import logging
-import os
-import sys
 import traceback
 from functools import partial
 from time import monotonic_ns
@@ -20,7 +18,7 @@ from turbo import states
 from turbo.app.tasks.einfo import ExceptionInfo
 from turbo.child import followups
 from turbo.child import task_hooks as task_hooks
-from turbo.child.leaving import exit_code
+from turbo.child.leaving import end_process, exit_code
 from turbo.child.questions import Asked
 from turbo.exceptions import EncodeError, Ignore, OperationalError, Reject, Retry, TurboError
 from turbo.policy.settling import Ending, Verb, settle
@@ -319,9 +317,7 @@ def _left(link: ChildLink, run: Run, error: BaseException) -> NoReturn:
     logger.error("Task %s ended its child: %r", run.message.label, error)
     task_hooks.postrun(run, None, None)
     link.signal()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(exit_code(error))
+    end_process(exit_code(error))
 
 
 def _told(run: Run, error: BaseException, einfo: ExceptionInfo | None = None) -> bytes:

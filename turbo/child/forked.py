@@ -18,7 +18,7 @@ import threading
 import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from turbo.child.leaving import exit_code
+from turbo.child.leaving import end_process, exit_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,8 +69,4 @@ def leave(error: BaseException | None) -> NoReturn:
         sys.stderr.write(f"{error.code}\n")
     elif error is not None and not isinstance(error, SystemExit):
         traceback.print_exception(error)
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    finally:
-        os._exit(0 if error is None else exit_code(error))
+    end_process(0 if error is None else exit_code(error))

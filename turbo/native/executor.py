@@ -1,21 +1,18 @@
-"""One message to one outcome: decode, decide, run. The native app's side of the executor's seam.
+"""One message to one outcome, in an app of turbo's own: what ``child.intake`` has taken on is run.
 
-Runs in a child, called by ``child.loop`` with each claimed record. It reports STARTED before the body; the ways in
+Runs in a child, called by ``child.loop``. It reports STARTED before the body; the ways in
 which a message can end, each with its DONE record, are ``child.endings``. Whatever a message or a task does ends in
 exactly one DONE, unless the process ends. It never talks to a broker and never settles anything itself.
 """
 
 from __future__ import annotations
 
-import faulthandler
 import os
-from datetime import UTC, datetime
-from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from turbo import current, failpoint, log_format, signals
 from turbo.app.tasks.context import Context
-from turbo.child import followups
+from turbo.child import followups, leaving
 from turbo.child import task_hooks as task_hooks
 from turbo.child.acceptance import Acceptance
 from turbo.child.chords import Chords
@@ -24,40 +21,31 @@ from turbo.child.documents import Documents, ignored
 from turbo.child.done import DoneRecords
 from turbo.child.duplicates import Duplicates
 from turbo.child.endings import Endings, Run
+from turbo.child.intake import Intake
 from turbo.child.plan import Plan
 from turbo.child.questions import Questions
 from turbo.child.refusals import Refusals
 from turbo.child.reporting import Reporter
-from turbo.exceptions import EncodeError, InvalidTaskError, SerializationError
+from turbo.exceptions import EncodeError
 from turbo.policy import poison
-from turbo.policy.admission import Admission, admit
-from turbo.policy.settling import Ending, Verb
-from turbo.protocol import body as bodies
-from turbo.protocol.header_cache import HeaderCache
-from turbo.protocol.message import TaskMessage, parse
 from turbo.protocol.own_headers import REJECTED
 from turbo.protocol.result_meta import Handle
-from turbo.protocol.table import TableError
 from turbo.ring import frames
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
     from turbo.app.base import Turbo
+    from turbo.app.task import Task
     from turbo.child.main import ExecutorMaker
     from turbo.child.options import ChildOptions
     from turbo.child.time_limits import SoftLimit
+    from turbo.policy.settling import Ending, Verb
+    from turbo.policy.task_options import TaskOptions
+    from turbo.protocol.message import TaskMessage
     from turbo.protocol.properties import Properties
     from turbo.ring.link import ChildLink
     from turbo.spawner.messages import ChildBoot
-
-#: Bodies above this size may take long to decode.
-_LARGE = 65_536
-#: Seconds that the receivers of a child's last signal may take.
-SHUTDOWN_HOOK_TIMEOUT_S = 30.0
-#: What they are told as the exit code of a child that another has replaced; Celery's pool processes exit with it.
-EXIT_REPLACED = 0x9B
-_STDERR = 2
 
 
 def native(app: Turbo, options: ChildOptions) -> ExecutorMaker:
@@ -83,13 +71,12 @@ def native(app: Turbo, options: ChildOptions) -> ExecutorMaker:
     return make
 
 
-class NativeExecutor:
+class NativeExecutor(Intake[Plan]):
     """Runs the tasks of a :class:`turbo.Turbo` app."""
 
     def __init__(self, app: Turbo, options: ChildOptions, link: ChildLink, soft: SoftLimit, reporter: Reporter) -> None:
+        super().__init__(options, link, app.timezone, app.registered, app.task_options)
         self._app = app
-        self._options = options
-        self._link = link
         self._soft = soft
         self._reporter = reporter
         self._documents = Documents(options, reporter, os.getpid())
@@ -103,45 +90,6 @@ class NativeExecutor:
         )  # fmt: skip
         self._acceptance = Acceptance(options, link, soft)
         self._coroutines = Coroutines(link, reporter, self._outcome_of, options.async_concurrency)
-        self._headers = HeaderCache()
-        self._zone = app.timezone
-        self._settings = app.task_options()
-        self._plans: dict[str, Plan] = {}
-
-    def execute(self, seq: int, payload: bytes) -> None:  # hot: bench drain, trace
-        """Handle one TASK record to its DONE."""
-        began = monotonic_ns()
-        _flags, deliver, header, body = frames.unpack_task(payload)
-        properties: Properties | None = None
-        try:
-            properties, _size = self._headers.decode(header)
-            message = parse(properties, self._decode(properties, body), self._zone)
-        except (TableError, SerializationError, InvalidTaskError) as error:
-            self._reporter.begin(seq)
-            self._refusals.unreadable(seq, began, properties, body, error)
-            return
-        self._reporter.begin(seq, message.id)
-        plan = self._plans.get(message.task) or self._plan(message.task)
-        if plan is None:
-            self._refusals.unknown(seq, began, message)
-            return
-        doubtful = message.headers is not None and poison.needs_look(message.headers)
-        if (message.eta or message.expires or doubtful) and not self._admitted(seq, began, message, plan, deliver):
-            return
-        request = Context.from_message(message, deliver, self._options.hostname)
-        if plan.is_coroutine:
-            self._begin_coroutine(Run(seq, began, message, plan, request))
-            return
-        self._acceptance.announce(seq, began, message.timelimit, plan.options, early=plan.early, tell=plan.own_request)
-        run = Run(seq, began, message, plan, request)
-        token = current.push(plan.task, request)
-        try:
-            if not (plan.deduplicates and self._is_done(run)):
-                self._begin(run)
-                self._run(run)
-        finally:
-            current.pop(token)
-            self._link.page.finished()
 
     @property
     def has_room(self) -> bool:
@@ -156,58 +104,78 @@ class NativeExecutor:
             self._link.wait()
 
     def leave(self, *, replaced: bool) -> None:
-        """The child ends in order: the coroutines run to their ends, then receivers hear of it.
-
-        A receiver that does not return ends the process after :data:`FAREWELL`: nobody else would, for the master sees
-        a child that has nothing left to do and is about to leave.
-        """
+        """The child ends in order: the coroutines run to their ends, then receivers hear of it."""
         self._coroutines.finish()
         if signals.worker_process_shutdown.receivers:
-            faulthandler.dump_traceback_later(SHUTDOWN_HOOK_TIMEOUT_S, exit=True, file=_STDERR)
-            exit_code = EXIT_REPLACED if replaced else 0
-            signals.worker_process_shutdown.send(sender=None, pid=os.getpid(), exitcode=exit_code)
-            faulthandler.cancel_dump_traceback_later()
+            exit_code = leaving.EXIT_REPLACED if replaced else 0
+            with leaving.bounded():
+                signals.worker_process_shutdown.send(sender=None, pid=os.getpid(), exitcode=exit_code)
 
     # -- before the body ---------------------------------------------------------------------------------
 
-    def _decode(self, properties: Properties, body: bytes) -> object:
-        if len(body) > _LARGE or properties.content_type != "application/json" or bodies.is_packed(properties):
-            # Decoding may take long, or never end: the outcome of the task before must not wait for it.
-            self._link.signal()
-        return bodies.decoded(properties, body, self._options.accept_content, self._options.max_body_size)
+    def _plan(self, task: Task, options: TaskOptions) -> Plan:
+        return Plan(task, options)
 
-    def _plan(self, name: str) -> Plan | None:
-        task = self._app.registered(name)
-        if task is None:
-            return None
-        options = self._settings.get(name)
-        if options is None:
-            # Registered since the worker started, by an import within a task.
-            self._settings = self._app.task_options()
-            options = self._settings[name]
-        plan = self._plans[name] = Plan(task, options)
-        return plan
+    def _unreadable(self, seq: int, began: int, properties: Properties | None, body: bytes, error: Exception) -> None:
+        self._reporter.begin(seq)
+        self._refusals.unreadable(seq, began, properties, body, error)
 
-    def _admitted(self, seq: int, began: int, message: TaskMessage, plan: Plan, deliver: bytes) -> bool:
-        """Check times and deaths; False when the message is answered already."""
+    def _unknown(self, seq: int, began: int, message: TaskMessage) -> None:
+        self._reporter.begin(seq, message.id)
+        self._refusals.unknown(seq, began, message)
+
+    def _expired(self, seq: int, began: int, message: TaskMessage, plan: Plan) -> None:
+        self._reporter.begin(seq, message.id)
+        self._refusals.expired(seq, began, message, plan)
+
+    def _answer(self, seq: int, began: int, verb: Verb, ending: Ending, due_ns: int = 0) -> None:
+        self._done.write(seq, began, verb, ending, due_ns=due_ns)
+
+    def _admitted(
+        self,
+        seq: int,
+        began: int,
+        message: TaskMessage,
+        plan: Plan,
+        deliver: bytes,
+        properties: Properties,
+        decoded: Any,
+    ) -> bool:
+        """Look at the deaths that a message has caused before its times are looked at."""
         headers = message.headers
-        if headers and REJECTED in headers:
-            self._done.write(seq, began, Verb.REJECT, Ending.REJECT)
-            return False
-        if headers and poison.deaths(headers) >= self._options.max_deliveries:
+        if headers and REJECTED not in headers and poison.deaths(headers) >= self._options.max_deliveries:
+            self._reporter.begin(seq, message.id)
             run = Run(seq, began, message, plan, Context.from_message(message, deliver, self._options.hostname))
             self._give_up(run, poison.exhausted(headers))
             return False
-        eta = message.eta
-        decision = admit(datetime.now(UTC), eta=eta, expires=message.expires)
-        if decision is Admission.RUN:
-            return True
-        if decision is Admission.HOLD and eta is not None:
-            due = int(eta.timestamp() * 1e9)
-            self._done.write(seq, began, Verb.HOLD, Ending.IGNORE, due_ns=due)
-            return False
-        self._refusals.expired(seq, began, message, plan)
-        return False
+        return super()._admitted(seq, began, message, plan, deliver, properties, decoded)
+
+    def _run(  # hot: bench drain, trace
+        self,
+        seq: int,
+        began: int,
+        message: TaskMessage,
+        plan: Plan,
+        deliver: bytes,
+        _properties: Properties,
+        _decoded: Any,
+    ) -> None:
+        """Run one message, or take it on as a coroutine."""
+        self._reporter.begin(seq, message.id)
+        request = Context.from_message(message, deliver, self._options.hostname)
+        if plan.is_coroutine:
+            self._begin_coroutine(Run(seq, began, message, plan, request))
+            return
+        self._acceptance.announce(seq, began, message.timelimit, plan.options, early=plan.early, tell=plan.own_request)
+        run = Run(seq, began, message, plan, request)
+        token = current.push(plan.task, request)
+        try:
+            if not (plan.deduplicates and self._is_done(run)):
+                self._begin(run)
+                self._run_body(run)
+        finally:
+            current.pop(token)
+            self._link.page.finished()
 
     def _give_up(self, run: Run, error: BaseException) -> None:
         """Fail a task that has ended too many children, without running it."""
@@ -247,7 +215,7 @@ class NativeExecutor:
 
     # -- the body ----------------------------------------------------------------------------------------
 
-    def _run(self, run: Run) -> None:  # hot: bench drain
+    def _run_body(self, run: Run) -> None:  # hot: bench drain
         """Run the body and report how it ended."""
         message, plan = run.message, run.plan
         try:

@@ -25,10 +25,17 @@ def decoded(properties: Properties, body: bytes, accept_content: frozenset[str],
 
     Raises InvalidTaskError for one that is larger, SerializationError for one that does not decode or may not be.
     """
+    plain = unpacked(properties, body, max_size)
+    return content.decode(plain, properties.content_type, properties.content_encoding, accept_content)
+
+
+def unpacked(properties: Properties, body: bytes, max_size: int) -> bytes:
+    """Return a body as it was before it was compressed.
+
+    Raises InvalidTaskError for one of more than ``max_size`` bytes, SerializationError for one that cannot be unpacked.
+    """
     headers = properties.headers
     packing = headers.get("compression") if headers else None
     if len(body) > max_size:
         raise InvalidTaskError(f"body has {len(body)} bytes, more than {max_size}")
-    if packing is not None:
-        body = compression.decompress(body, str(packing), max_size)
-    return content.decode(body, properties.content_type, properties.content_encoding, accept_content)
+    return body if packing is None else compression.decompress(body, str(packing), max_size)

@@ -194,9 +194,9 @@ def test_a_bad_receiver_stops_nothing(place: Place, block: str) -> None:
 
 STUCK = """
 import threading
-from turbo.adopted import process
+from turbo.child import leaving
 
-process.FAREWELL = 0.5
+leaving.SHUTDOWN_HOOK_TIMEOUT_S = 0.5
 
 @signals.worker_process_shutdown.connect
 def stuck(**_):
