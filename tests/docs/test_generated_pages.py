@@ -119,3 +119,10 @@ def test_every_extra_that_is_named_exists() -> None:
     assert named
     named |= {extra for _, extra in (*_OF_SERIALIZERS.values(), *_OF_STORES.values())}
     assert named - extras == set()
+
+
+def test_every_path_that_contributing_names_exists() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = set(re.findall(r"(?<![\w/.~-])((?:turbo|tests|docs|scripts|bench|examples)/[\w./-]*[\w/])", text))
+    assert len(named) > 40
+    assert sorted(name for name in named if not (ROOT / name).exists()) == []
