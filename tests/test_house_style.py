@@ -18,6 +18,8 @@ PACKAGE = ROOT / "turbo"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 MODULE_LINES = 400
+#: Modules that are one idea and longer, each with the idea: the cap is a thermometer, not a law.
+LONG_MODULES: dict[str, str] = {}
 CLASS_LINES = 250
 FUNCTION_LINES = 50
 HOT_FUNCTION_LINES = 120
@@ -104,7 +106,9 @@ def has_a_docstring(path: Path) -> list[str]:
 
 def is_not_too_long(path: Path) -> list[str]:
     count = len(lines_of(path))
-    return [] if count <= MODULE_LINES else [f"{count} lines"]
+    if relative(path) in LONG_MODULES:
+        return [] if count > MODULE_LINES else [f"{count} lines need no exception: take it out of LONG_MODULES"]
+    return [] if count <= MODULE_LINES else [f"{count} lines: split it, or say in LONG_MODULES which one idea it is"]
 
 
 def has_a_name_of_its_own(path: Path) -> list[str]:
@@ -222,3 +226,7 @@ def test_multiprocessing_is_not_used() -> None:
         if name.split(".")[0] == "multiprocessing" or name == "concurrent.futures.process"
     ]
     assert not found
+
+
+def test_long_modules_exist() -> None:
+    assert [name for name in LONG_MODULES if not (PACKAGE / name).exists()] == []

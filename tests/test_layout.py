@@ -1,0 +1,77 @@
+"""The tests mirror the package: a module's unit test has the module's name, or is listed here with the reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "turbo"
+
+#: Folders whose modules have unit tests of their own names: ``master/window.py`` has ``unit/master/test_window.py``.
+MIRRORED = ("child", "master", "policy", "protocol", "ring")
+#: Test file: why it tests modules that have no unit test of their own name, and which.
+TESTED_ELSEWHERE = {
+    "unit/policy/test_delivery_lifecycle.py": ("both tables keep the same rules", "policy/child_lifecycle"),
+    "unit/cli/test_worker_settings.py": ("fields without rules, filled from settings", "policy/worker_options"),
+    "unit/protocol/test_pidbox.py": ("small parts of control messages", "protocol/clock protocol/event"),
+    "unit/protocol/test_peek.py": ("peek reads what building writes", "protocol/building"),
+    "unit/protocol/test_totality.py": ("any bytes, through every parser", "protocol/deliver"),
+    "integration/control/test_serializers.py": ("needs kombu", "protocol/kombu_registry"),
+    "unit/ring/test_ring_model.py": (
+        "both ends of both rings against one model",
+        "ring/child_link ring/layout ring/link ring/master_link ring/memory ring/outcome_ring ring/task_ring",
+    ),
+    "unit/ring/test_ring_corruption.py": ("any bytes in shared memory", "ring/oversize"),
+    "process/ring/test_ring_flow.py": ("a page that two processes share", "ring/control_page"),
+    "unit/master/delivery/test_ledger.py": (
+        "one state machine over the real parts of a delivery's way",
+        "master/delivery/deliveries master/delivery/intake "
+        "master/delivery/lease_ends master/delivery/leases master/delivery/redelivery_guard"
+        " master/delivery/revoked_tasks master/outcome/failure_documents master/outcome/final_steps"
+        " master/outcome/hooks master/outcome/poison",
+    ),
+    "unit/master/delivery/test_suspects.py": ("suspects are who is recognised", "master/delivery/recognition"),
+    "unit/master/delivery/test_revoking.py": ("revoking goes through messages in slices", "master/delivery/slices"),
+    "unit/master/children/test_time_limits.py": ("a start has a limit too", "master/children/boot"),
+    "unit/master/children/test_ring_access.py": (
+        "a child that stops reading", "master/children/child_process master/children/stalled_children",
+    ),
+    "adversity/leases/test_leases.py": ("a broker that ends leases", "master/delivery/lease_copies"),
+    "adversity/leases/test_returns.py": ("messages that the broker returns", "master/delivery/parking"),
+    "adversity/lifecycle/test_broker_given_up.py": ("a broker that is away", "master/broker_patience"),
+    "adversity/lifecycle/test_shutdown.py": (
+        "a whole worker that ends", "master/drain_report master/os_signals master/window",
+    ),
+    "integration/worker/test_whole_worker.py": (
+        "the wiring of a whole process",
+        "master/assembly master/main child/forked child/leaving child/loop child/main child/options child/plan",
+    ),
+    "unit/child/test_task_hooks.py": (
+        "one executor over real rings",
+        "child/acceptance child/documents child/done child/intake child/refusals child/time_limits",
+    ),
+    "unit/child/test_endings.py": ("one executor over real rings", "child/duplicates"),
+    "unit/app/test_own_sending.py": ("follow-ups are sent as calls are", "child/followups"),
+    "integration/processes/test_signals_of_tasks.py": ("signals of the system", "child/own_signals"),
+}  # fmt: skip
+
+
+def has_a_unit_test(module: str) -> bool:
+    folder, _, name = module.rpartition("/")
+    return (ROOT / "tests" / "unit" / folder / f"test_{name}.py").exists()
+
+
+def test_unit_tests_have_the_names_of_their_modules() -> None:
+    """A reader finds the test of a module by its name, or here."""
+    modules = {
+        path.relative_to(PACKAGE).with_suffix("").as_posix()
+        for path in PACKAGE.rglob("*.py")
+        if path.stem != "__init__"
+    }
+    mirrored = {module for module in modules if module.split("/")[0] in MIRRORED}
+    listed = [module for _, named in TESTED_ELSEWHERE.values() for module in named.split()]
+    without = {module for module in mirrored if not has_a_unit_test(module)}
+    assert sorted(without - set(listed)) == [], "give it tests/unit/<folder>/test_<module>.py, or say where its test is"
+    assert sorted(set(listed) - without) == [], "is gone, or has a unit test of its own: take it out of the list"
+    assert len(listed) == len(set(listed))
+    assert [test for test in TESTED_ELSEWHERE if not (ROOT / "tests" / test).exists()] == []
