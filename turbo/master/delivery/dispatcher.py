@@ -1,11 +1,11 @@
-"""Gives ready deliveries to children: a free child always before a busy one's look-ahead.
+"""Assigns ready deliveries to children. A free child is served before a busy child's look-ahead.
 
 Runs in the master. Before it: ``master.delivery.intake`` and ``master.delivery.eta`` submit deliveries. After it: the
-task rings. ``policy.scheduling`` says how much a busy child may hold ahead; whatever is unstarted can be taken back,
-and is, the moment another child is free with nothing to do or the head task runs long. Never blocks, never decodes.
+task rings. ``policy.scheduling`` limits how many records a busy child may hold ahead. Unstarted records are taken back
+as soon as another child is idle or the running task takes long. It must never block or decode a message.
 
-Cost per message does not grow with the number of children: free children and children with room wait in two
-queues, and only a free child facing an empty ready queue looks through all of them.
+The cost per message does not grow with the number of children: free children and children with room wait in two
+queues. All children are searched only when one is free and the ready queue is empty.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between looks at children whose head task may run long, while any holds look-ahead.
+#: Seconds between checks for long-running tasks while a child holds look-ahead.
 _STALL_CHECK = 0.005
-#: Seconds after which a full ring is tried again when nothing else moves.
+#: Seconds after which a full ring is tried again when no child reports anything.
 _RETRY = 0.005
 
 
 class Dispatcher:
-    """The ready queue and the hand-over to children's rings."""
+    """The ready queue, and the hand-over to the children's rings."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Dispatcher:
         charges: Charges | None = None,
         max_deliveries: int = 1,
     ) -> None:
-        """``async_concurrency``: coroutines of one child at once. The last two are ``master.delivery.suspects``'s."""
+        """``async_concurrency``: coroutines per child. The last two are for ``master.delivery.suspects``."""
         self._loop = loop
         self._max_tasks = max_tasks_per_child
         self._async_limit = async_concurrency
@@ -61,9 +61,9 @@ class Dispatcher:
         self._partial: deque[ChildProcess] = deque()
         self._children: list[ChildProcess] = []
         self.rings = RingAccess(loop, self._have_another_go)
-        self._standstill = StalledChildren(loop, self, self.rings, self._children)
+        self._stalled_children = StalledChildren(loop, self, self.rings, self._children)
         self._suspects = Suspects(loop, self, charges, max_deliveries)
-        #: Records that children hold beyond the first, over all children.
+        #: Records that children hold beyond their first, summed over all children.
         self._ahead = 0
         self._timer: asyncio.TimerHandle | None = None
         self._pauses: set[str] = set()
@@ -74,22 +74,22 @@ class Dispatcher:
     # -- children ----------------------------------------------------------------------------------------
 
     def add_child(self, child: ChildProcess) -> None:
-        """Begin giving work to a child that said hello."""
+        """Start giving work to a child that has reported ready."""
         self._children.append(child)
-        # One that was only removed for a moment may still hold what it has claimed.
+        # A child that was removed for a moment may still hold claimed records.
         self._ahead += max(0, len(child.assigned) - 1)
         self.take_up(child)
         self.pump()
 
     def remove_child(self, child: ChildProcess) -> None:
-        """Give no more work to this child; what it holds stays with it until reclaimed."""
+        """Give this child no more work; it keeps what it holds until that is reclaimed."""
         if child in self._children:
             self._children.remove(child)
             self._ahead -= max(0, len(child.assigned) - 1)
         self.set_aside(child)
 
     def set_aside(self, child: ChildProcess) -> None:
-        """Take a child off the lists of those with room."""
+        """Remove a child from the lists of children with room."""
         child.free_listed = child.partial_listed = False
         if child in self._free:
             self._free.remove(child)
@@ -97,7 +97,7 @@ class Dispatcher:
             self._partial.remove(child)
 
     def take_up(self, child: ChildProcess) -> None:
-        """Put a child where its load says: among the free, among those with room, or nowhere."""
+        """List a child by its load: as free, as having room, or not at all."""
         if not child.serving or child.probe:
             return
         held, parked, most = len(child.assigned), len(child.parked), self._max_tasks
@@ -115,9 +115,9 @@ class Dispatcher:
             self._partial.append(child)
 
     def reclaim(self, child: ChildProcess, most: int | None = None) -> list[Delivery]:
-        """Take unstarted records back from a child, all or the newest ``most``, in the order in which they were given.
+        """Take back all unstarted records of a child, or the newest ``most``; return them oldest first.
 
-        After all are taken the child can only finish what it runs, and then sleep.
+        Once all are taken, the child can only finish what it runs and then sleep.
         """
         taken: list[Delivery] = []
         before, listed = len(child.assigned), child in self._children
@@ -132,7 +132,7 @@ class Dispatcher:
             child.link.release(child.probe)
             child.probe = 0
         if taken and listed:
-            # Also when its ring was found damaged just now: its removal took off only what it had then.
+            # This also holds when the ring was just found corrupt: its removal subtracted only what it held then.
             self._ahead -= max(0, before - 1) - max(0, len(child.assigned) - 1)
         taken.reverse()
         return taken
@@ -141,15 +141,15 @@ class Dispatcher:
 
     @property
     def waiting(self) -> int:
-        """Deliveries that no child holds yet."""
+        """Number of deliveries that no child holds yet."""
         return len(self._ready) + self.rings.postponed
 
     def pause(self, reason: str) -> None:
-        """Hand out nothing until :meth:`resume` with the same reason; several reasons add up."""
+        """Stop handing out until :meth:`resume` with the same reason; reasons add up."""
         self._pauses.add(reason)
 
     def resume(self, reason: str) -> None:
-        """Drop one reason to pause."""
+        """Remove one reason to pause."""
         self._pauses.discard(reason)
         if not self._pauses:
             self.pump()
@@ -159,11 +159,11 @@ class Dispatcher:
         self._ready.append(delivery)
 
     def resubmit(self, deliveries: Iterable[Delivery]) -> None:
-        """Put deliveries that were taken back at the front again, first one first."""
+        """Put deliveries that were taken back at the front of the queue, in their order."""
         self._ready.extendleft(reversed(list(deliveries)))
 
     def withdraw(self) -> list[Delivery]:
-        """Empty the ready queue and every ring of what has not started (shutdown, lost connection)."""
+        """Take every unstarted delivery out of the ready queue and the rings (shutdown, lost connection)."""
         taken = [*self._suspects.withdraw(), *self._ready, *self.rings.withdraw()]
         self._ready.clear()
         for child in list(self._children):
@@ -172,7 +172,7 @@ class Dispatcher:
         return taken
 
     def pump(self) -> None:  # hot: bench drain
-        """Hand out ready deliveries until none or no room is left."""
+        """Hand out ready deliveries until none is left or no child has room."""
         if self._pauses:
             return
         ready, free, partial = self._ready, self._free, self._partial
@@ -183,7 +183,7 @@ class Dispatcher:
             delivery = ready[0]
             if delivery.state is not State.READY:
                 if delivery.state is not State.SUSPECT:
-                    ready.popleft()  # voided with its connection, or expired, while it waited
+                    ready.popleft()  # voided with its connection, or expired, while waiting
                 elif not self._suspects.look_at_first(ready, free):
                     break
                 continue
@@ -228,26 +228,26 @@ class Dispatcher:
                 failpoint.hit("master.dispatched")
         if self._ahead and self._timer is None:
             self._timer = self._loop.call_later(_STALL_CHECK, self._check_stalls)
-        if touched and not self._standstill.looking:
-            self._standstill.look_soon()
+        if touched and not self._stalled_children.looking:
+            self._stalled_children.look_soon()
 
     def finished(self, child: ChildProcess, runtime_ns: int) -> None:
-        """A task of this child ended (already removed from ``assigned``); the caller pumps afterwards."""
+        """Record the end of a task, already removed from ``assigned``; the caller pumps afterwards."""
         self.estimate_ns = scheduling.estimate(self.estimate_ns, runtime_ns)
         self._depth = scheduling.depth(self.estimate_ns)
         if child.assigned and child.serving:
-            # What a child holds that is retiring or dead was taken off the sum when it was removed.
+            # For a retiring or dead child, its removal already subtracted its records.
             self._ahead -= 1
         self.take_up(child)
 
     def balance(self) -> None:
-        """After a batch: hand out, and let free children take over what busy ones hold unstarted."""
+        """Hand out after a batch, and let free children take unstarted records from busy ones."""
         self.pump()
         while self._free and self._ahead > 0 and not self._ready and not self._pauses:
             victim = max(self._children, key=_held)
             if len(victim.assigned) < 2:
                 return
-            # Half of what it holds unstarted, at least one.
+            # Take half of its unstarted records, at least one.
             taken = self.reclaim(victim, max(1, (len(victim.assigned) - 1) // 2))
             if not victim.assigned:
                 self.take_up(victim)
@@ -259,9 +259,9 @@ class Dispatcher:
     # -- inside ------------------------------------------------------------------------------------------
 
     def _full(self, child: ChildProcess, held: int) -> None:
-        """A ring had no room: the child comes back into a list when it finishes something."""
+        """Handle a full ring: the child is listed again when one of its tasks ends."""
         if held == 0:
-            # Nothing of it will finish and wake us, so ask again soon.
+            # It runs nothing whose end would wake the dispatcher, so retry soon.
             self._loop.call_later(_RETRY, self._retry, child)
 
     def _retry(self, child: ChildProcess) -> None:
@@ -274,7 +274,7 @@ class Dispatcher:
         self.pump()
 
     def _check_stalls(self) -> None:
-        """Take everything unstarted back from children whose head task runs long."""
+        """Take unstarted records back from children whose running task takes long."""
         self._timer = None
         limit = time.monotonic_ns() - scheduling.STALL_NS
         for child in list(self._children):
@@ -285,7 +285,7 @@ class Dispatcher:
                     self._partial.remove(child)
                 self.resubmit(taken)
                 if not child.assigned:
-                    # It had claimed nothing at all (not scheduled, or stopped): it is as free as it was before.
+                    # It had claimed nothing (not scheduled, or stopped), so it is still free.
                     self.take_up(child)
         self.pump()
         if self._ahead and self._timer is None:

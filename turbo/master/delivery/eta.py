@@ -1,11 +1,11 @@
-"""Deliveries that wait in the master for their time.
+"""Holds deliveries in the master until their ETA.
 
-Runs in the master. Before it: ``master.delivery.intake`` (seen on receipt) and ``master.outcome.outcomes`` (found by a
-child). After it: ``master.delivery.intake`` again, which checks the expiry a second time before the hand-over. Holding
-never delays the ack-less window: ``master.window`` widens it by what is held.
+Runs in the master. Before it: ``master.delivery.intake`` (ETA seen on receipt) and ``master.outcome.outcomes`` (found
+by a child). After it: ``master.delivery.intake`` again, which checks the expiry a second time before the hand-over.
+Holding must never block the prefetch window: ``master.window`` widens it by the number of held messages.
 
-Wall-clock times are turned into a timer once per wake-up and compared with the wall clock again on waking, so a
-stepped clock makes a task late by at most :data:`_LONGEST_NAP`, never early.
+Each wake-up computes the timer from the wall clock and compares again on waking. A stepped clock therefore delays a
+task by at most :data:`_LONGEST_NAP` and never starts it early.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from turbo.master.delivery.ledger import Delivery
 
 _LONGEST_NAP = 60.0
-#: So many that are due are handed on before the loop has a turn: each may have expired or been revoked meanwhile.
+#: Due deliveries handed on per pass of the loop: each may have expired or been revoked meanwhile.
 _AT_ONCE = 100
 
 
 class EtaShelf:
-    """A heap of held deliveries and the one timer for the nearest."""
+    """A heap of held deliveries, and one timer for the earliest."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -52,7 +52,7 @@ class EtaShelf:
             self._arm()
 
     def withdraw(self) -> list[Delivery]:
-        """Empty the shelf and return what is still held."""
+        """Empty the shelf and return the deliveries still held."""
         held = [item[2] for item in sorted(self._heap, key=lambda item: item[:2]) if item[2].state is State.HELD]
         self._heap.clear()
         self._held = 0
@@ -62,7 +62,7 @@ class EtaShelf:
         return held
 
     def take_out(self, wanted: Collection[Delivery]) -> list[Delivery]:
-        """Give up those of ``wanted`` that are held here, and return them."""
+        """Remove those of ``wanted`` that are held here, and return them."""
         taken = [item[2] for item in self._heap if item[2] in wanted and item[2].state is State.HELD]
         if taken:
             self._heap = [item for item in self._heap if item[2] not in wanted]

@@ -1,22 +1,21 @@
-"""Copies of deliveries in this worker's lease queues, from their publish until they stand for the delivery.
+"""Moves deliveries to this worker's lease queues by publishing copies of their messages.
 
-Runs in the master. Before it: ``master.delivery.leases``, for what is held for long, and ``master.delivery.suspects``,
-for what was delivered before. After it: the publisher, and the session that consumes the lease queues
-(``amqp.consume.lease_queue``). It must never acknowledge an original whose copy is not both confirmed and here.
+Runs in the master. Before it: ``master.delivery.leases``, for deliveries held for long, and
+``master.delivery.suspects``, for redelivered ones. After it: the publisher, and the session that consumes the lease
+queues (``amqp.consume.lease_queue``). It must never acknowledge an original before its copy is both confirmed and
+received.
 
-One move, whatever the delivery is doing (running, waiting for a child, held for its ETA, finishing):
+A move is the same whether the delivery runs, waits for a child, is held for its ETA or is finishing:
 
 1. A copy is published to the lease queue of the task queue, mandatory and confirmed, with a token in its headers. The
-   copy of a task that runs, or of one that is about to, counts one death more: it comes back only from a lost worker.
-2. The worker consumes the copy itself and does not acknowledge it.
-3. When both the confirm and the copy have arrived, the original is acknowledged and the delivery's tag becomes the
-   copy's.
+   copy of a running task, or of one about to start, counts one death more: it returns only if the worker is lost.
+2. The worker consumes the copy and does not acknowledge it.
+3. When both the confirm and the copy have arrived, the original is acknowledged and the delivery takes the copy's tag.
 
-Killed between any two of these, the worker leaves the original unacknowledged or a copy in the lease queue, or both:
-a copy too many, never one too few. Both return to the task queue at once when the connection closes. A copy whose token
-is not known here (its session is over, its task has ended) is sent back to the task queue or taken out.
-
-``master.delivery.lease_ends`` settles what is on a lease.
+A worker that is killed between two steps leaves the unacknowledged original, the copy, or both: a duplicate is
+possible, a loss is not. Both return to the task queue at once when the connection closes. A copy with an unknown token
+(its session is over, its task has ended) is returned to the task queue or removed. ``master.delivery.lease_ends``
+settles deliveries on a lease.
 """
 
 from __future__ import annotations
@@ -54,27 +53,27 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _ENDED = frozenset({State.SETTLED, State.VOID})
-#: Seconds after which a confirmed copy that has not come will not come any more: its time in the lease queue is over.
+#: Seconds after which a confirmed copy can no longer arrive: it has expired in the lease queue.
 _OVERDUE = 10.0
-#: Seconds for which a charged delivery takes none of the window's room: most have ended by then.
+#: Seconds for which a charged delivery takes no room in the window: most have ended by then.
 _ROOM_AFTER = 5.0
-#: Seconds between looks at whether the last copies have come, while the worker ends.
+#: Seconds between checks for the last copies while the worker ends.
 _STEP = 0.01
 _LOST = "the worker that ran it was lost"
 
 
 @dataclass(slots=True)
 class _Move:
-    """One copy on its way. Written by the loop alone."""
+    """One copy that is being moved. Written only by the loop."""
 
     delivery: Delivery
     queue: str
     #: When the copy was published, by the loop's clock.
     began: float
-    #: Told once whether the copy stands for the delivery.
+    #: Called once: whether the copy has replaced the original.
     done: Done | None = None
     confirmed: bool = False
-    #: The copy's delivery tag; 0 until it has arrived.
+    #: The copy's delivery tag; 0 before it arrives.
     tag: int = 0
 
 
@@ -101,24 +100,24 @@ class LeaseCopies:
         self._own = OwnQueues(link)
         self._ends = ends
         self._enabled = enabled
-        #: Names this life of this worker: nobody else may consume its copies.
+        #: Identifies this run of this worker; no other worker may consume its copies.
         self._worker = f"{hostname}.{secrets.token_hex(4)}"
         self._numbers = itertools.count(1)
         self._moves: dict[str, _Move] = {}
-        #: What is about to be moved, from the moment at which room is made for it.
+        #: Deliveries being moved, from the moment that room is made for them.
         self._moving: set[Delivery] = set()
-        #: When deliveries were charged that take no room yet.
+        #: Charged deliveries that take no room yet, and when they were charged.
         self._charged: dict[Delivery, float] = {}
         #: Lease queues by task queue, of the current session: consumed; refused by the broker.
         self._open: dict[str, Queue] = {}
         self._refused: set[str] = set()
         self._failing = False
-        #: Moves made so far.
+        #: Number of completed moves.
         self.moved = 0
 
     @property
     def count(self) -> int:
-        """Unsettled deliveries whose message a lease queue holds, or is about to, and which take room of the window."""
+        """Number of unsettled deliveries on a lease, or about to be, that take room in the window."""
         epoch, since = self._ledger.epoch, self._loop.time() - _ROOM_AFTER
         self._charged = {
             delivery: at
@@ -130,7 +129,7 @@ class LeaseCopies:
         return self._ledger.leased - young + moving
 
     def forget(self) -> None:
-        """Drop what belongs to a session that is over; the broker has every copy back."""
+        """Drop the state of a session that is over; the broker has requeued every copy."""
         self._moves.clear()
         self._moving.clear()
         self._charged.clear()
@@ -138,13 +137,13 @@ class LeaseCopies:
         self._refused.clear()
 
     def lost_queue(self, name: str) -> None:
-        """A lease queue is not consumed any more: open it again at the next move."""
+        """Note that a lease queue is no longer consumed; the next move opens it again."""
         self._open = {task: queue for task, queue in self._open.items() if queue.name != name}
 
     # -- what is held for long ---------------------------------------------------------------------------
 
     def is_moving(self, delivery: Delivery) -> bool:
-        """Whether a copy of this delivery is on its way, or about to be."""
+        """Whether a copy of this delivery is being moved or about to be."""
         return delivery in self._moving
 
     def plan(self, deliveries: Iterable[Delivery]) -> None:
@@ -154,23 +153,23 @@ class LeaseCopies:
             self._moving.add(delivery)
 
     def carry_out(self, deliveries: Iterable[Delivery]) -> None:
-        """Move what was planned. It may have ended meanwhile, or its session."""
+        """Move the planned deliveries, except those that have ended or lost their session."""
         for delivery in deliveries:
             if delivery in self._moving and not (delivery.state not in _ENDED and self._move(delivery)):
                 self._moving.discard(delivery)
 
     def drop_overdue(self, now: float) -> None:
-        """Make the move of a delivery again whose copy went back to the task queue before it came here."""
+        """Repeat the move of a delivery whose copy expired before it was received."""
         for token, move in list(self._moves.items()):
             if move.confirmed and now - move.began > _OVERDUE:
                 del self._moves[token]
                 self._moving.discard(move.delivery)
-                logger.warning("A copy did not come from the lease queue %r in time; it is made again", move.queue)
+                logger.warning("A copy did not arrive from lease queue %r in time; publishing it again", move.queue)
 
     # -- what was delivered before -----------------------------------------------------------------------
 
     def can_charge(self, delivery: Delivery) -> bool:
-        """Whether a copy of this delivery may be published. The publisher may yet have to connect."""
+        """Whether a copy of this delivery may be published; the publisher need not be connected yet."""
         return (
             self._enabled
             and self._link.session is not None
@@ -180,9 +179,9 @@ class LeaseCopies:
         )
 
     async def charge(self, deliveries: Sequence[Delivery], done: Done) -> None:
-        """Move SUSPECT deliveries to leases whose copies count one death more; tell ``done`` of each whether it is so.
+        """Move SUSPECT deliveries to leases whose copies count one more death; report each result to ``done``.
 
-        They take no room of the window at first: one that ends soon would have it swapped twice.
+        They take no room in the window at first: a short task would change the window twice.
         """
         for name in {delivery.queue for delivery in deliveries}:
             await self.ready(name)
@@ -198,14 +197,14 @@ class LeaseCopies:
             done(delivery, False)
 
     async def settle(self) -> None:
-        """Return when the broker knows which originals are acknowledged; what a killed worker sends may be lost."""
+        """Return when the broker knows which originals are acknowledged; a killed worker's last frames may be lost."""
         self._link.flush()
         await self._own.catch_up()
 
     # -- a move ------------------------------------------------------------------------------------------
 
     async def ready(self, name: str) -> bool:
-        """Open the lease queue of a task queue, once a session; False when it cannot be used."""
+        """Open the lease queue of a task queue, once per session; False when it cannot be used."""
         if name in self._open:
             return True
         if name in self._refused:
@@ -226,14 +225,14 @@ class LeaseCopies:
         return False
 
     def _move(self, delivery: Delivery, *, charge: bool = False, done: Done | None = None) -> bool:
-        """Publish the copy; False for a message that cannot be read, which a child is about to reject."""
+        """Publish the copy; False for an unreadable message, which a child is about to reject."""
         try:
             properties, size = decode_header(delivery.header)
         except TableError:
             return False
         token = f"{self._worker}.{next(self._numbers)}"
-        # What comes back of a running task has lost the worker that ran it: it counts as a death of a child does.
-        # One whose child died before its body is READY again, and its next child gets it without another charge.
+        # A copy of a running task returns only if the worker is lost, which counts like the death of a child.
+        # A task whose child died before its body is READY again; its next child gets it without another charge.
         given = delivery.state in (State.READY, State.DISPATCHED) and delivery.waits_as is State.SUSPECT
         counts = charge or given or delivery.state is State.STARTED
         properties.headers = _headers(delivery, properties.headers, token, counts=counts)
@@ -274,20 +273,20 @@ class LeaseCopies:
             move.done(move.delivery, False)
 
     def take(self, epoch: int, batch: list[RawDelivery]) -> None:
-        """Match copies with the moves that published them."""
+        """Match received copies with the moves that published them."""
         for tag, _deliver, header, _body in batch:
             token = _token(header)
             move = self._moves.get(token)
             if move is None or epoch != self._ledger.epoch:
-                # Its task may still run here: the task queue's delivery of it is held until that has ended.
-                logger.info("An unknown copy came from a lease queue and goes back to its task queue")
+                # Its task may still run here: the redelivery from the task queue is held until that has ended.
+                logger.info("Received an unknown copy from a lease queue; returning it to its task queue")
                 self._ends.hand_on(epoch, tag)
                 continue
             move.tag = tag
             self._complete(token, move)
 
     def _complete(self, token: str, move: _Move) -> None:
-        """Let the copy stand for the delivery once it is safe and here."""
+        """Replace the original by the copy once the copy is confirmed and received."""
         if not (move.confirmed and move.tag):
             return
         if failpoint.ENABLED:
@@ -297,7 +296,7 @@ class LeaseCopies:
         self._moving.discard(delivery)
         epoch = self._ledger.epoch
         if delivery.epoch != epoch or delivery.state in _ENDED or delivery.acked:
-            # It was settled, or taken back by the broker, while the copy was made.
+            # It was settled, or taken back by the broker, during the move.
             self._link.ack(epoch, move.tag)
             if move.done is not None:
                 move.done(delivery, False)
@@ -313,15 +312,15 @@ class LeaseCopies:
     # -- the end -----------------------------------------------------------------------------------------
 
     async def finish(self, deadline: float) -> None:
-        """Wait until copies on their way have come, or until ``deadline`` by the loop's clock.
+        """Wait until the pending copies have arrived, or until ``deadline`` by the loop's clock.
 
-        The original of one that was returned meanwhile is in its queue again: the copy would be one too many.
+        The original of a delivery returned meanwhile is already in its queue: its copy would be a duplicate.
         """
         while self._moves and self._link.session is not None and self._loop.time() < deadline:
             await asyncio.sleep(_STEP)
 
     async def close(self) -> None:
-        """Delete the lease queues of a worker that ends in order; what may still hold a message expires later."""
+        """Delete the lease queues at a clean stop; those that may still hold a message expire later."""
         if self._ledger.leased or self._moves or self._ends.passing_on or self._ends.returning:
             return
         for queue in self._open.values():
@@ -331,7 +330,7 @@ class LeaseCopies:
 def _headers(
     delivery: Delivery, headers: Mapping[str, object] | None, token: str, *, counts: bool
 ) -> dict[str, object]:
-    """The headers of a copy: the token first (see ``protocol.own_headers``), and where the message was sent to."""
+    """Return the headers of a copy: the token first (see ``protocol.own_headers``), and the original route."""
     origin = parse_deliver(delivery.deliver)
     own: dict[str, object] = {LEASE: token, ROUTE: [origin.exchange, origin.routing_key]}
     own |= {name: value for name, value in (headers or {}).items() if name != LEASE}
@@ -342,7 +341,7 @@ def _headers(
 
 
 def _token(header: bytes) -> str:
-    """The token in a copy's headers; empty where there is none."""
+    """Return the token in a copy's headers; empty when there is none."""
     try:
         properties, _size = decode_header(header)
     except TableError:

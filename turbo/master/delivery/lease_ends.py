@@ -1,10 +1,10 @@
-"""Settles deliveries whose message a lease queue holds.
+"""Settles deliveries whose message is in a lease queue.
 
-Runs in the master. Before it: ``master.outcome.settlement`` and ``master.delivery.returning``. After it: the link, and
-the publisher. Acknowledging the copy takes it out of the lease queue. Requeueing publishes the message to its task
-queue as it was, because the copy of a running task counts as the death of its worker. Rejecting cannot reach the task
-queue's own dead-letter exchange from a lease queue: the message goes back marked as rejected, and whichever child gets
-it rejects it there without running it.
+Runs in the master. Before it: ``master.outcome.settlement`` and ``master.delivery.returning``. After it: the link and
+the publisher. To acknowledge, the copy is acknowledged. To requeue, the original message is published to its task
+queue, because the copy of a running task counts as the death of its worker. To reject, the message is published to its
+task queue with a mark, and the next child rejects it there without running it: the lease queue cannot reach the task
+queue's dead-letter exchange. It must never decide the verb.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ logger = logging.getLogger(__name__)
 
 
 class LeaseEnds:
-    """The ends of one worker's leased deliveries."""
+    """Settles the leased deliveries of one worker."""
 
     def __init__(self, link: BrokerLink, publisher: Publisher) -> None:
         self._link = link
         self._publisher = publisher
-        #: A lease queue is perhaps still passing messages on to its task queue.
+        #: Whether a lease queue may still be returning messages to its task queue.
         self.passing_on = False
-        #: Epoch and tag of copies whose message is on its way back to its task queue.
+        #: Epoch and tag of copies whose message is being published to its task queue.
         self.returning: set[tuple[int, int]] = set()
 
     def settle(self, delivery: Delivery, verb: Verb) -> None:
-        """Carry out the verb of a delivery whose tag is a copy's."""
+        """Carry out the verb of a delivery that has a copy's tag."""
         epoch, tag = delivery.epoch, delivery.tag
         if verb is Verb.ACK:
             self._link.ack(epoch, tag)
@@ -46,14 +46,14 @@ class LeaseEnds:
             self._return(delivery, epoch, tag, {REJECTED: True} if verb is Verb.REJECT else {})
 
     def hand_on(self, epoch: int, tag: int) -> None:
-        """Let the lease queue send a copy to its task queue."""
+        """Have the lease queue return a copy to its task queue."""
         self.passing_on = True
         self._link.reject(epoch, tag, requeue=False)
 
     def _return(self, delivery: Delivery, epoch: int, tag: int, marks: dict[str, object]) -> None:
-        """Publish the message to its task queue as it was, with ``marks``; take the copy out when that is confirmed."""
+        """Publish the message unchanged to its task queue, with ``marks``; settle the copy on the confirm."""
         properties, size = decode_header(delivery.header)
-        # A suspect stays one: see ``protocol.own_headers``.
+        # A suspect remains a suspect: see ``protocol.own_headers``.
         again = delivery.waits_as is State.SUSPECT and not marks
         first: dict[str, object] = {LEASE: ""} if again else {}
         properties.headers = first | (properties.headers or {}) | marks
@@ -67,7 +67,7 @@ class LeaseEnds:
                 self._link.ack(epoch, tag)
                 return
             logger.error(
-                "A message of queue %r could not be returned from its lease (%s); its copy goes back and runs again",
+                "A message of queue %r could not be returned from its lease (%s); returning its copy, which runs again",
                 delivery.queue,
                 result.name.lower(),
             )

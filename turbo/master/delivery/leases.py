@@ -1,9 +1,9 @@
-"""Moves deliveries that this worker holds for long to a lease of its own before the broker takes them back.
+"""Moves long-held deliveries to a lease of this worker's own before the broker takes them back.
 
-Runs in the master, beside the intake. Before it: ``master.delivery.ledger``, whose deliveries it looks at several times
-a lease (``policy.lease``). After it: ``master.delivery.lease_copies``, which moves what is due. It never looks at a
-delivery that is settled soon: a short task pays nothing. A lease queue's deliveries have a lease too, so the same move
-is made again when half of it has passed.
+Runs in the master, beside the intake. Before it: ``master.delivery.ledger``, whose deliveries it checks several times
+per lease (``policy.lease``). After it: ``master.delivery.lease_copies``, which moves those that are due. It must never
+handle a delivery that is settled soon: a short task pays nothing. The deliveries of a lease queue have a lease as well,
+so they are moved again after half of it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from turbo.master.delivery.lease_copies import LeaseCopies
     from turbo.master.delivery.ledger import Delivery, Ledger
 
-#: Seconds between looks while there is no session.
+#: Seconds between checks while there is no session.
 _IDLE = 1.0
 
 
 class Leases:
-    """The leases of one worker's deliveries."""
+    """The leases of one worker."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Leases:
         self.copies = copies
         self._make_room = make_room
         self._timeouts = timeouts
-        #: Seconds: no lease of this worker is longer.
+        #: The longest lease of this worker, in seconds.
         self._longest = max([timeouts.configured, *(timeouts.longest_of(queue) for queue in queues)])
         self._ages: dict[str, float] = {}
         self._marks = lease.AgeMarks(0.0, keep=0.0)
@@ -57,19 +57,19 @@ class Leases:
     # -- the session's side ------------------------------------------------------------------------------
 
     def begin_session(self) -> None:
-        """Start anew: every tag and every lease queue of the session before is gone."""
+        """Start with no leases: every tag and lease queue of the previous session is gone."""
         self._marks = lease.AgeMarks(self._loop.time(), keep=self._longest)
         self.copies.forget()
 
     def end_session(self) -> None:
-        """Drop the moves of a session that is lost; the broker has every copy back."""
+        """Drop the moves of a lost session; the broker has requeued every copy."""
         self.copies.forget()
         self._ages = {}
 
     # -- renewing ----------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Look at the ages of deliveries until cancelled, and move what is due."""
+        """Check the ages of deliveries until cancelled, and move those that are due."""
         if self._timeouts.configured <= 0:
             return
         while True:
@@ -78,7 +78,7 @@ class Leases:
             await self.renew()
 
     async def renew(self) -> None:
-        """Move every delivery that has become too old, opening the lease queues that this needs."""
+        """Move every delivery that is too old, opening the lease queues it needs."""
         due = self._due(self._loop.time())
         for name in {delivery.queue for delivery in due}:
             if not await self.copies.ready(name):
@@ -103,7 +103,7 @@ class Leases:
         ]
 
     def _renewal_ages(self) -> dict[str, float]:
-        """Ask each time: what kind a queue is the broker says only once it is declared."""
+        """Ages at which deliveries are moved. Computed each time: a queue's type is known only once it is declared."""
         version, kinds = self._link.server_version, self._link.refusals
         if self._link.session is None:
             return {}
@@ -114,7 +114,7 @@ class Leases:
         return {name: lease.renewal_age(seconds) for name, seconds in lengths.items() if seconds > 0}
 
     def _age_to_move(self, delivery: Delivery) -> float:
-        """Seconds. A lease queue names no timeout of its own."""
+        """The age in seconds at which a delivery is moved. A lease queue sets no timeout of its own."""
         if delivery.lease:
             return lease.renewal_age(self._timeouts.configured)
         return self._ages.get(delivery.queue, math.inf)

@@ -1,11 +1,11 @@
-"""THE record of every unsettled delivery: whose it is, where it is, and its bytes.
+"""The record of every unsettled delivery: its message, its state and its child.
 
 Runs in the master. Before it: ``master.delivery.intake`` registers what the broker delivered. After it: the dispatcher,
-the outcomes and the death of children move deliveries along ``policy.delivery_lifecycle``. The ring is transport
-only; these records are the storage, so whatever happens to a child, its work is still here.
+the outcomes and the death of children move deliveries along ``policy.delivery_lifecycle``. The rings only transport
+messages; these records store them, so the death of a child loses nothing.
 
-A delivery tag means something only within its epoch (one life of the consume connection). When an epoch ends,
-:meth:`Ledger.void_epoch` hands back everything of it, and nothing of it is ever acknowledged again.
+A delivery tag is valid only within its epoch (one life of the consume connection). When an epoch ends,
+:meth:`Ledger.void_epoch` returns all its deliveries, and none of them may ever be acknowledged again.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ if TYPE_CHECKING:
     from turbo.ring.frames import StoreRequest
 
 
-#: Epoch of a delivery that lost its tag although its session lives; never that of a session.
+#: Epoch of a delivery that lost its tag while its session lives; never the epoch of a session.
 VOID_EPOCH: Final = -1
 
 
 class Delivery:
     """One message from its receipt to its settlement. Written by the master alone."""
 
-    # No slots: one of these is made per message, and most of its fields keep the value they have on the class.
+    # No slots: one object is made per message, and most of its fields keep the class's default.
 
     state = State.READY
-    #: How it waits for a child: READY, or SUSPECT where it was delivered before and is acknowledged late.
+    #: Its state while it waits for a child: READY, or SUSPECT when it was delivered before and is acknowledged late.
     waits_as = State.READY
-    #: Acknowledged early; the later verb then changes nothing at the broker. Written by ``master.outcome.settlement``.
+    #: Acknowledged early; the later verb has no effect at the broker. Written by ``master.outcome.settlement``.
     acked = False
-    #: The record's number in its child's task ring while DISPATCHED or STARTED.
+    #: Its record's number in the child's task ring while DISPATCHED or STARTED.
     seq = 0
-    #: Children that died with it claimed but not started; a poison that kills while being decoded.
+    #: Children that died after claiming it and before starting it, as when decoding it kills the process.
     deaths = 0
-    #: No child has lived to say that it could decode the message: it is not decoded in the master but for plain JSON.
+    #: No child has decoded it and survived, so the master decodes only plain JSON.
     undecodable = False
-    #: What its end depends on; most deliveries share the facts of one about which nothing is known.
+    #: The facts that its end depends on; most deliveries share the empty ones.
     facts: Facts[StoreRequest] = NO_FACTS
-    #: The lease queue that holds the message now; empty while its own queue does.
+    #: The lease queue that holds the message; empty while its own queue does.
     lease = ""
     #: Wall-clock seconds since the epoch at which a held delivery is due.
     due = 0.0
-    #: Decoded headers, made when something other than a plain run needs them.
+    #: Decoded headers; filled only when something other than a plain run needs them.
     message: TaskMessage | None = None
 
     def __init__(self, epoch: int, queue: str, tag: int, deliver: bytes, header: bytes, body: bytes) -> None:
@@ -60,11 +60,11 @@ class Delivery:
         self.deliver = deliver
         self.header = header
         self.body = body
-        #: Bytes held for this delivery.
+        #: Size of this delivery in bytes.
         self.size = len(header) + len(body)
 
     def own_facts(self) -> Facts[StoreRequest]:
-        """Return its facts, to write to."""
+        """Return its own facts, for writing."""
         self.facts = self.facts.own()
         return self.facts
 
@@ -76,17 +76,17 @@ class Delivery:
 
 
 class Ledger:
-    """All unsettled deliveries of the current epoch, and those of older ones that still run."""
+    """All unsettled deliveries of the current epoch, and those of older epochs that still run."""
 
     __slots__ = ("_current", "_running_void", "bytes_held", "epoch", "leased", "newest", "received", "settled")
 
     def __init__(self) -> None:
-        #: The current session's; 0 while there is none.
+        #: The current session's epoch; 0 while there is no session.
         self.epoch = 0
         self._current: dict[int, Delivery] = {}
         self._running_void: set[Delivery] = set()
         self.bytes_held = 0
-        #: The newest tag of the epoch.
+        #: The highest tag of the epoch.
         self.newest = 0
         #: Deliveries whose message a lease queue holds.
         self.leased = 0
@@ -100,14 +100,14 @@ class Ledger:
         return iter(list(self._current.values()))
 
     def add(self, delivery: Delivery) -> None:
-        """Take in a delivery of the current epoch."""
+        """Register a delivery of the current epoch."""
         self._current[delivery.tag] = delivery
         self.newest = delivery.tag
         self.bytes_held += delivery.size
         self.received += 1
 
     def remove(self, delivery: Delivery) -> None:
-        """Forget a delivery that is settled, or whose void run has ended."""
+        """Forget a delivery that is settled, or a void one whose run has ended."""
         if delivery.epoch == self.epoch and self._current.pop(delivery.tag, None) is not None:
             self.bytes_held -= delivery.size
             self.settled += 1
@@ -117,11 +117,11 @@ class Ledger:
             self._running_void.discard(delivery)
 
     def up_to(self, tag: int) -> list[Delivery]:
-        """Return the unsettled deliveries whose tags are not above ``tag``, oldest first."""
+        """Return the unsettled deliveries with tags up to ``tag``, oldest first."""
         return list(itertools.takewhile(lambda delivery: delivery.tag <= tag, self._current.values()))
 
     def replace_tag(self, delivery: Delivery, tag: int, lease: str) -> None:
-        """Let ``tag``, of a copy in the queue ``lease``, stand for a delivery of the current epoch from now on."""
+        """Give a delivery of the current epoch the ``tag`` of its copy in the queue ``lease``."""
         del self._current[delivery.tag]
         if not delivery.lease:
             self.leased += 1
@@ -130,9 +130,9 @@ class Ledger:
         self.newest = max(self.newest, tag)
 
     def void(self, deliveries: Iterable[Delivery]) -> None:
-        """Give up tags of the current epoch one by one, as :meth:`void_epoch` does with all.
+        """Void single deliveries of the current epoch, as :meth:`void_epoch` does with all.
 
-        A delivery that still runs is remembered until it ends.
+        A delivery that still runs stays recorded until it ends.
         """
         for delivery in deliveries:
             if self._current.pop(delivery.tag, None) is None:
@@ -145,7 +145,7 @@ class Ledger:
                 self._running_void.add(delivery)
 
     def begin_epoch(self, epoch: int) -> None:
-        """Start counting tags anew; the old epoch must have been voided."""
+        """Start a new epoch; the old one must have been voided."""
         if self._current:
             raise RuntimeError(f"{len(self._current)} deliveries of epoch {self.epoch} were never voided")
         self.epoch = epoch
@@ -154,12 +154,12 @@ class Ledger:
     def void_epoch(self) -> list[Delivery]:
         """End the current epoch and return everything that was unsettled in it.
 
-        The caller has moved to VOID whatever no child has claimed; the others run on here although the broker
-        has them again, and are remembered until they end.
+        The caller has moved every unclaimed delivery to VOID. The others run on although the broker delivers them
+        again, and stay recorded until they end.
         """
         lost = list(self._current.values())
         self._current.clear()
-        # Until the next session no delivery is current: one that ends meanwhile has to end as void.
+        # No delivery is current until the next session: one that ends meanwhile ends as void.
         self.epoch = 0
         self.bytes_held = 0
         self.leased = 0
@@ -168,5 +168,5 @@ class Ledger:
 
     @property
     def running_void(self) -> int:
-        """Tasks still running whose connection is gone."""
+        """Number of tasks still running whose connection is gone."""
         return len(self._running_void)

@@ -1,12 +1,11 @@
-"""Parks messages with a far ETA in the broker instead of holding them.
+"""Parks messages with a far ETA in the broker's delay queues.
 
 Runs in the master. Before it: ``master.delivery.intake``, which finds a message due in minutes or more. After it: the
-publisher, and the broker's delay queues (``amqp.delayed_delivery``), which return the message to its queue shortly
-before it is due. Parking costs one publish, and then nothing is kept here: no lease that runs out, no delivery count
-that grows with every restart, no memory. The original is acknowledged once the parked copy is confirmed. Killed in
-between, the worker leaves both: a repeat, never a loss.
+publisher, and the delay queues (``amqp.delayed_delivery``), which return the message shortly before it is due. Parking
+costs one publish and then uses no lease, no delivery count and no memory here. It must never acknowledge the original
+before the parked copy is confirmed. A worker killed in between leaves both: a duplicate, never a loss.
 
-The message's exchange and routing key travel in a header, and stand again in the delivery when it comes back.
+A header keeps the message's exchange and routing key; the delivery gets them again when it returns.
 """
 
 from __future__ import annotations
@@ -39,12 +38,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Seconds before its ETA at which a parked message comes back: the delay queues count whole seconds.
+#: Seconds before its ETA at which a parked message returns: the delay queues count whole seconds.
 _EARLY: Final = 2.0
 
 
 class Parking:
-    """The messages of one worker that are on their way into the broker's delay queues."""
+    """The messages of one worker that are being parked."""
 
     def __init__(
         self,
@@ -67,18 +66,18 @@ class Parking:
         self._settlement = settlement
         self._after = after
         self._queues = {queue.name: queue for queue in queues if queue.durable and not queue.temporary}
-        #: Queues to which the delay queues lead, in this session, and those for which the broker has refused that.
+        #: Queues of this session that the delay queues route to, and those for which the broker refused that.
         self._open: set[str] = set()
         self._refused: set[str] = set()
-        #: Messages that wait for the delay queues of their queue.
+        #: Messages waiting for the delay queues of their queue to be declared.
         self._waiting: dict[str, list[Delivery]] = {}
         self._leaving: set[Delivery] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        #: Messages parked so far.
+        #: Number of messages parked.
         self.parked = 0
 
     def park(self, delivery: Delivery) -> bool:
-        """Take a HELD delivery with its ``due`` set; False when it is to be held in this worker."""
+        """Take a HELD delivery with ``due`` set; False when this worker has to hold it."""
         name = delivery.queue
         if self._after is None or delivery.due - time.time() <= self._after + _EARLY:
             return False
@@ -96,7 +95,7 @@ class Parking:
         return True
 
     def withdraw(self, *, lost: bool) -> list[Delivery]:
-        """Give up what waits here, and with a lost session also what has been sent."""
+        """Give up the waiting deliveries, and with a lost session also those already published."""
         taken = [delivery for held in self._waiting.values() for delivery in held]
         self._waiting.clear()
         if lost:
@@ -107,7 +106,7 @@ class Parking:
         return [delivery for delivery in taken if delivery.state is State.HELD]
 
     def take_out(self, wanted: Collection[Delivery]) -> list[Delivery]:
-        """Give up those of ``wanted`` that wait here, and return them. What has been sent comes back when it is due."""
+        """Remove and return those of ``wanted`` that wait here. Published ones return when they are due."""
         taken: list[Delivery] = []
         for name, held in self._waiting.items():
             taken += [delivery for delivery in held if delivery in wanted]
@@ -117,7 +116,7 @@ class Parking:
     # -- inside ------------------------------------------------------------------------------------------
 
     async def _prepare(self, name: str) -> None:
-        """Lead the delay queues to a queue, then send what waits for that."""
+        """Route the delay queues to a queue, then publish the messages that wait for it."""
         ready = await self._own.open_parking(self._queues[name])
         if ready:
             self._open.add(name)
@@ -136,7 +135,7 @@ class Parking:
                 self._shelf.hold(delivery)
 
     def _leave(self, delivery: Delivery) -> None:
-        """Publish the parked copy."""
+        """Publish the copy to be parked."""
         key = parking_key(delivery.due - time.time() - _EARLY, delivery.queue)
         try:
             properties, size = decode_header(delivery.header)
@@ -149,7 +148,7 @@ class Parking:
         headers = without_delays(properties.headers)
         headers.setdefault(ROUTE, [origin.exchange, origin.routing_key])
         properties.headers = headers
-        # It would bring the message back early: the header ``expires`` says the same, and is looked at then.
+        # An expiration would return the message early. The ``expires`` header says the same and is checked later.
         properties.expiration = None
         self._leaving.add(delivery)
         self._publisher.publish(

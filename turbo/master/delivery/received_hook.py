@@ -1,9 +1,9 @@
-"""Lets the app hear of each message before it is dispatched, where the app wants to.
+"""Reports each message to the app before it is dispatched, if the app asks for it.
 
-Runs in the master, for ``master.delivery.intake``, and does nothing unless the judge says that somebody listens: it
-costs a decode and a turn of the judge's a message. A delivery waits here until it was told of; so a slow listener slows
-the worker by the broker's window, and nothing piles up. It must never lose a delivery: one that waits when its
-connection is lost is given to the caller, and what comes of it later is ignored.
+Runs in the master, for ``master.delivery.intake``. Inactive unless the outcome hooks have a receiver: a report costs a
+decode and a call on the hook thread per message. A delivery waits here until its report is done, so a slow receiver
+slows the worker and the broker's window bounds the queue. It must never lose a delivery: when the connection is lost,
+waiting deliveries are returned to the caller and their reports are ignored.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 class ReceivedHook:
-    """The deliveries that the app is being told of."""
+    """The deliveries whose reports to the app are pending."""
 
     def __init__(
         self, hooks: OutcomeHooks, failure_documents: FailureDocuments, proceed: Callable[[Delivery], None]
     ) -> None:
-        """``proceed``: what happens to a delivery next."""
+        """``proceed``: the next step of a delivery."""
         self._hooks = hooks
         self._failure_documents = failure_documents
         self._proceed = proceed
@@ -35,33 +35,33 @@ class ReceivedHook:
 
     @property
     def wanted(self) -> bool:
-        """Whether anybody listens."""
+        """Whether the app has a receiver."""
         return self._hooks.hears_received
 
     def hold(self, delivery: Delivery) -> bool:
-        """Tell the app; False where there is nothing to tell: it cannot be read, or has expired."""
+        """Report a delivery to the app; False for one that cannot be read or has expired."""
         message = self._failure_documents.message(delivery)
         if message is None:
             return False
         if message.expires and admit(datetime.now(UTC), eta=None, expires=message.expires) is Admission.EXPIRED:
             return False
         self._waiting[id(delivery)] = delivery
-        self._hooks.received(delivery, lambda: self._told(delivery))
+        self._hooks.received(delivery, lambda: self._reported(delivery))
         return True
 
-    def _told(self, delivery: Delivery) -> None:
+    def _reported(self, delivery: Delivery) -> None:
         if self._waiting.pop(id(delivery), None) is not None:
             self._proceed(delivery)
 
     def take_out(self, wanted: Collection[Delivery]) -> list[Delivery]:
-        """Give up those of ``wanted`` that wait here, and return them."""
+        """Remove those of ``wanted`` that wait here, and return them."""
         taken = [delivery for delivery in self._waiting.values() if delivery in wanted]
         for delivery in taken:
             del self._waiting[id(delivery)]
         return taken
 
     def withdraw(self) -> list[Delivery]:
-        """Give back what still waits; it is forgotten here."""
+        """Return the deliveries that still wait, and forget them."""
         waiting = list(self._waiting.values())
         self._waiting.clear()
         return waiting

@@ -1,8 +1,8 @@
-"""Recognises a message that was delivered before, and undoes what a worker has changed in it meanwhile.
+"""Recognises redelivered messages and undoes what a worker has changed in them.
 
-Runs in the master. Before it: ``master.delivery.intake``, for the few messages that the broker has marked as
-redelivered, or that a worker has published again (``protocol.peek.AGAIN``). After it: ``master.delivery.suspects``, for
-which those that are acknowledged late wait. It must never be asked about a first delivery: it decodes headers.
+Runs in the master. Before it: ``master.delivery.intake``, for the few messages that the broker marked as redelivered or
+a worker published again (``protocol.peek.AGAIN``). After it: ``master.delivery.suspects``, for which late-acknowledged
+ones wait. It must never see a first delivery, because it decodes headers.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 
 
 def is_redelivered(deliver: bytes) -> bool:
-    """Whether the broker says that it has delivered this message before; ``deliver`` as in ``protocol.deliver``."""
+    """Whether the broker marked this message as redelivered; ``deliver`` as in ``protocol.deliver``."""
     return deliver[deliver[0] + 9] & 1 != 0
 
 
 def recognise(delivery: Delivery, failure_documents: FailureDocuments) -> None:
-    """Restore a message that was delivered before; one that is acknowledged late becomes a suspect."""
+    """Restore a redelivered message; a late-acknowledged one becomes a suspect."""
     message = failure_documents.message(delivery)
     if message is None:
         return
     headers = message.properties.headers or {}
     if LEASE in headers:
-        # It is new to its queue, but not to workers: the task sees what it would have seen without a lease.
+        # The queue has it for the first time, workers do not: show the task what it would see without a lease.
         received = replace(parse_deliver(delivery.deliver), redelivered=True)
         delivery.deliver = build_deliver(received, received.exchange, received.routing_key)
     if ROUTE in headers:
         restore(delivery)
-    # One that is marked as rejected does not run, and is to be rejected from its own queue: not from a lease.
+    # A message marked as rejected does not run, and must be rejected from its own queue, not from a lease.
     suspect = failure_documents.options(message).acks_late and REJECTED not in headers
     if suspect and delivery.waits_as is State.READY:
         delivery.waits_as = State.SUSPECT
@@ -46,7 +46,7 @@ def recognise(delivery: Delivery, failure_documents: FailureDocuments) -> None:
 
 
 def restore(delivery: Delivery) -> None:
-    """Undo what a stay in the broker's own queues has changed in a message: its route, and the header that kept it."""
+    """Restore the route of a message that was in the broker's own queues, and remove the header that kept it."""
     properties, size = decode_header(delivery.header)
     route = route_of(properties.headers)
     if route is None:

@@ -1,10 +1,10 @@
-"""Holds a redelivered copy of a task that still runs here, until that run has ended.
+"""Holds a redelivered copy of a task that still runs here until that run ends.
 
-Runs in the master. When a connection is lost the broker delivers its unsettled messages again, while the runs of
-the old deliveries go on. Without this a blip makes every running ``acks_late`` task run twice at the same time. A
-copy is recognised by its id and its redelivered flag. When the first run ends well, the copy is acknowledged
-without running; when it does not, the copy runs. A run may end before its copy has come, while the connection is still
-away: such ends are remembered for some minutes, by id and number of retries, since a retry has the id of its task.
+Runs in the master. When a connection is lost, the broker redelivers its unsettled messages while the first runs go on;
+without the guard every running ``acks_late`` task would run twice at once. A copy is recognised by its id and its
+redelivered flag. If the first run succeeds, the copy is acknowledged without running; otherwise the copy runs. A run
+may end before its copy arrives, so ends are remembered for some minutes by id and number of retries (a retry has the
+id of its task). It must never hold a first delivery.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from turbo.protocol.message import TaskMessage
 
 
-#: Seconds for which the end of a run is remembered whose copy has not come, and how many of them.
+#: Seconds for which an ended run is remembered whose copy has not arrived, and the most such runs.
 _REMEMBERED = 300.0
 _MOST_ENDED = 10_000
 
@@ -47,14 +47,14 @@ class RedeliveryGuard:
         self._failure_documents = failure_documents
         self._running: dict[str, Delivery] = {}
         self._copies: dict[str, list[Delivery]] = {}
-        #: When runs ended well whose copies had not come: by id and retries, oldest first.
+        #: When runs succeeded whose copies had not arrived: by id and retries, oldest first.
         self._ended: dict[tuple[str, int], float] = {}
-        #: True while there is anything to compare with.
+        #: True while a redelivery has to be compared with something.
         self.watching = False
         settlement.on_void_ended.add(self.ended)
 
     def watch(self, running: Iterable[Delivery]) -> None:
-        """Remember deliveries of a lost connection that still run."""
+        """Remember the deliveries of a lost connection that still run."""
         for delivery in running:
             message = self._failure_documents.message(delivery)
             if message is not None:
@@ -62,7 +62,7 @@ class RedeliveryGuard:
         self._look_at_watching()
 
     def hold(self, delivery: Delivery, message: TaskMessage | None) -> bool:
-        """Hold a redelivered copy if its first run goes on, acknowledge it if that has ended; False: it may run."""
+        """Hold a copy whose first run goes on, or acknowledge it if that succeeded; False: it may run."""
         if message is None:
             return False
         if message.id not in self._running:
@@ -72,20 +72,20 @@ class RedeliveryGuard:
         return True
 
     def withdraw(self) -> list[Delivery]:
-        """Give up the held copies: their connection is lost as well, or the worker stops."""
+        """Give up the held copies: their connection is lost, or the worker stops."""
         held = [copy for copies in self._copies.values() for copy in copies if copy.state is State.HELD]
         self._copies.clear()
         return held
 
     def take_out(self, wanted: Collection[Delivery]) -> list[Delivery]:
-        """Give up those of ``wanted`` that are held here, and return them."""
+        """Remove those of ``wanted`` that are held here, and return them."""
         taken = [copy for copies in self._copies.values() for copy in copies if copy in wanted]
         for copies in self._copies.values():
             copies[:] = [copy for copy in copies if copy not in wanted]
         return [copy for copy in taken if copy.state is State.HELD]
 
     def ended(self, delivery: Delivery, verb: Verb | None) -> None:
-        """Settle the copies of a run without connection, which has ended with ``verb`` (None: it never began)."""
+        """Settle the copies of a run without connection that ended with ``verb`` (None: it never began)."""
         message = self._failure_documents.message(delivery)
         if message is None or self._running.get(message.id) is not delivery:
             return
@@ -114,7 +114,7 @@ class RedeliveryGuard:
         return True
 
     def _look_at_watching(self) -> None:
-        """Forget ends of long ago; note whether there is anything left to compare with."""
+        """Forget old ends; update ``watching``."""
         old = self._clock() - _REMEMBERED
         while self._ended and next(iter(self._ended.values())) < old:
             del self._ended[next(iter(self._ended))]

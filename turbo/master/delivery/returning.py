@@ -1,11 +1,10 @@
-"""Gives messages back that no child has started, without a charge for it.
+"""Returns unstarted messages to their queue without counting a failed delivery.
 
-Runs in the master. Before it: ``master.main`` at a clean stop, and ``master.delivery.intake`` for a message that has
-come back nearly as often as its queue allows. After it: the link, or the publisher. A quorum queue counts returns, and
-drops or dead-letters a message past its delivery limit. It cannot be told that a task never began: measured on RabbitMQ
-3.10 and 4.0, every way back counts. So there a message is published again, which starts its count anew, and the
-original is acknowledged once the copy is confirmed. Killed or cut off in between, the worker leaves both: a repeat,
-never a loss.
+Runs in the master. Before it: ``master.main`` at a clean stop, and ``master.delivery.intake`` for a message near its
+queue's delivery limit. After it: the link, or the publisher. A quorum queue counts returns and drops or dead-letters a
+message past its limit; on RabbitMQ 3.10 and 4.0 every kind of return counts. So the message of a quorum queue is
+published again, which restarts its count. It must never acknowledge the original before the copy is confirmed: a worker
+killed in between leaves both, a duplicate and never a loss.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ if TYPE_CHECKING:
 #: The header in which a quorum queue counts the deliveries before this one.
 COUNT: Final = "x-delivery-count"
 _COUNT_BYTES: Final = COUNT.encode()
-#: Deliveries that a quorum queue allows where nobody says otherwise, by the broker's first version that has a limit.
+#: A quorum queue's default delivery limit, by the broker's first version that has one.
 _DEFAULT_LIMIT: Final = 20
 _DEFAULT_LIMIT_SINCE: Final = (4, 0)
 
 
 class Returns:
-    """The ways back of one worker's unstarted messages."""
+    """Returns the unstarted messages of one worker."""
 
     def __init__(
         self,
@@ -52,7 +51,7 @@ class Returns:
         self._link = link
         self._lease_ends = lease_ends
         self._queues = {queue.name: queue for queue in queues}
-        #: Messages that are published again as soon as that is possible.
+        #: Messages to publish again as soon as publishing is possible.
         self._waiting: list[Delivery] = []
         publisher.on_ready.add(self._renew_waiting)
         #: Originals whose copies are not confirmed yet.
@@ -63,7 +62,7 @@ class Returns:
         return self._link.refusals.is_quorum(queue)
 
     def is_near_limit(self, delivery: Delivery) -> bool:
-        """Whether this delivery is the last, or the last but one, that its queue allows."""
+        """Whether this is the last delivery, or the last but one, that its queue allows."""
         if _COUNT_BYTES not in delivery.header:
             return False
         limit = self._limit(delivery.queue)
@@ -83,13 +82,13 @@ class Returns:
         return _DEFAULT_LIMIT if self._link.server_version >= _DEFAULT_LIMIT_SINCE else None
 
     def renew(self, delivery: Delivery) -> None:
-        """Publish a READY message again instead of running it now; it waits while nothing can be published."""
+        """Publish a READY message again instead of running it; it waits while publishing is impossible."""
         delivery.move(State.HELD)
         self._waiting.append(delivery)
         self._renew_waiting()
 
     def give_back(self, delivery: Delivery) -> None:
-        """Return a message that no child has; it leaves the ledger now."""
+        """Return a message that no child holds; it leaves the ledger now."""
         if delivery.epoch != self._ledger.epoch:
             delivery.move(State.VOID)
             self._ledger.remove(delivery)
@@ -101,7 +100,7 @@ class Returns:
         self._requeue(delivery)
 
     def withdraw(self, *, lost: bool) -> list[Delivery]:
-        """Give up what waits here, and with a lost session also what has a copy that is not confirmed."""
+        """Give up the waiting deliveries, and with a lost session also those with unconfirmed copies."""
         taken, self._waiting = self._waiting, []
         if lost:
             taken += self._leaving
@@ -109,7 +108,7 @@ class Returns:
         return taken
 
     def take_out(self, wanted: Collection[Delivery]) -> list[Delivery]:
-        """Give up those of ``wanted`` that wait here or have a copy that is not confirmed, and return them."""
+        """Remove and return those of ``wanted`` that wait here or have unconfirmed copies."""
         taken = [delivery for delivery in (*self._waiting, *self._leaving) if delivery in wanted]
         self._waiting = [delivery for delivery in self._waiting if delivery not in wanted]
         self._leaving.difference_update(taken)
@@ -150,7 +149,7 @@ class Returns:
 
     def _copied(self, delivery: Delivery, result: Published) -> None:
         if delivery not in self._leaving:
-            return  # the broker has the original again
+            return  # the broker has requeued the original
         self._leaving.discard(delivery)
         if result is not Published.CONFIRMED:
             self._requeue(delivery)
@@ -168,5 +167,5 @@ class Returns:
             self._link.requeue(delivery.epoch, delivery.tag)
 
 
-#: What a broker writes into a message that it delivers again. "x-acquired-count" is of RabbitMQ 4.3.
+#: Headers that a broker adds to a redelivered message. "x-acquired-count" is RabbitMQ 4.3's.
 _COUNTS: Final = frozenset({COUNT, "x-acquired-count"})

@@ -1,8 +1,8 @@
-"""Work on many things on the master's loop, a slice at a time, so that the loop has its turn in between.
+"""Runs a long piece of work on the master's loop in slices, so that other callbacks run in between.
 
-Runs in the master; ``master.delivery.revoking`` goes through all that waits here with it. The work is an iterator that
-yields what each of its steps costs; how much is done at once follows from these costs alone, not from a clock. It must
-never be given work that leaves something half done between two steps.
+Runs in the master; ``master.delivery.revoking`` searches all waiting deliveries with it. The work is an iterator that
+yields the cost of each step; these costs, not a clock, end a slice. It must never be given work that is inconsistent
+between two steps.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: What one slice may cost. A step that costs 1 takes some microseconds, so that a slice takes some milliseconds.
+#: Cost of one slice. A step of cost 1 takes some microseconds, so a slice takes some milliseconds.
 SLICE: Final = 1_000
 
 
 class Slices:
-    """One piece of work. Begins at once, and may be finished when the constructor returns."""
+    """One piece of work. It starts in the constructor and may be finished when that returns."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, work: Iterator[int]) -> None:
         self._loop = loop
@@ -29,7 +29,7 @@ class Slices:
         self._go_on()
 
     async def wait(self) -> None:
-        """Return when it is done. Raises what the work raised."""
+        """Return when the work is done. Raises what the work raised."""
         if not self.finished:
             if self._ended is None:
                 self._ended = self._loop.create_future()
@@ -46,7 +46,7 @@ class Slices:
                     self._loop.call_soon(self._go_on)
                     return
         except Exception as error:
-            # Whoever waits hears of it, and the loop, which logs it.
+            # Raise it in ``wait`` and in the loop, which logs it.
             self._error = error
             raise
         finally:

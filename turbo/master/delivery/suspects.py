@@ -1,17 +1,18 @@
-"""The lane of messages that were delivered before: each counts one death more before a child gets it.
+"""Counts a possible death of the worker before a redelivered message runs.
 
-Runs in the master, between the ready queue and the children. Before it: ``master.delivery.recognition``, by which such
-a message waits as SUSPECT. After it: ``master.delivery.lease_copies``, then the ready queue's front. A worker that is
-killed as a whole tells nobody, so the death is written down first: the message is moved to a lease whose copy counts
-one more, and only then handed to a child. The copy comes back from a lost worker alone; a task that ends takes it out.
+Runs in the master, between the ready queue and the children. Before it: ``master.delivery.recognition``, which makes
+such a message wait as SUSPECT. After it: ``master.delivery.lease_copies``, then the front of the ready queue. A worker
+that is killed cannot report the death, so it is recorded in advance: the message is moved to a lease whose copy counts
+one more death, and only then given to a child. Only the loss of the worker returns the copy; a task that ends removes
+it.
 
-Turns. A suspect keeps its place in the ready queue. When it is at the front and a child is free, the child is set
-aside for it, so that what is charged is what runs. All suspects that find a free child at once are one round: they are
-charged together, and none is handed to a child before all are, since any of them may end the worker, and would leave
-both the original and the copy of one that is being charged. ``policy.suspects`` says which begins alone.
+A suspect keeps its place in the ready queue. When it reaches the front and a child is free, that child is reserved for
+it, so that a charged message runs at once. The suspects that find a free child in the same pass form a round. They are
+charged together, and none starts before all are charged: any of them may kill the worker, which would leave both the
+original and the copy of a message that is being charged. ``policy.suspects`` decides which must run alone.
 
-Where a death cannot be written down (no leases, no publisher, the broker refuses, no answer in time) the message runs
-uncounted. Nothing waits here for longer than that, but for others to end. First deliveries never come here.
+When a death cannot be recorded (no leases, no publisher, refused by the broker, no answer in time) the message runs
+uncounted. A message must never wait here longer than that, except for others to end. First deliveries never come here.
 """
 
 from __future__ import annotations
@@ -34,72 +35,72 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Seconds after which a round goes on uncounted, and for which those after it then do not wait.
+#: Seconds after which a round runs uncounted, and seconds for which the following rounds are not charged.
 _PATIENCE = 10.0
 _PAUSE = 30.0
-#: Seconds between looks at whether those that a message waits for have ended.
+#: Seconds between checks whether the tasks that a message waits for have ended.
 _LOOK = 0.1
 _WAITS = frozenset({State.SUSPECT, State.READY})
-#: A charged message is, or may soon be, with a child.
+#: States in which a charged message is with a child, or may soon be.
 _RUNS = frozenset({State.READY, State.DISPATCHED, State.STARTED, State.FINISHING})
 
 
 class Charges(Protocol):
-    """Who writes a death down in the broker."""
+    """Records deaths in the broker."""
 
     def can_charge(self, delivery: Delivery) -> bool:
-        """Whether it is worth trying."""
+        """Whether charging this delivery can succeed."""
 
     def charge(
         self, deliveries: Sequence[Delivery], done: Callable[[Delivery, bool], None]
     ) -> Coroutine[object, object, None]:
-        """Count one death more of each; ``done`` is told of each, once, whether that is safe."""
+        """Count one more death of each; call ``done`` once for each with whether that is safe."""
 
     async def settle(self) -> None:
-        """Return when the broker knows all that would otherwise repeat what was charged."""
+        """Return when the broker has everything that would otherwise redeliver what was charged."""
 
 
 class Hands(Protocol):
-    """The dispatcher, as far as this module needs it."""
+    """The part of the dispatcher that this module uses."""
 
     def resubmit(self, deliveries: Iterable[Delivery]) -> None:
-        """Put them at the front of the ready queue."""
+        """Put deliveries at the front of the ready queue."""
 
     def take_up(self, child: ChildProcess) -> None:
-        """Give a child work that was set aside."""
+        """Give work to a child that was reserved."""
 
     def pump(self) -> None:
-        """Hand out."""
+        """Hand out ready deliveries."""
 
 
 class Suspects:
-    """The lane of one worker."""
+    """The suspects of one worker."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, hands: Hands, charges: Charges | None, most: int) -> None:
-        """``charges``: None writes nothing down. ``most``: deaths at which a message is given up."""
+        """``charges``: None records no deaths. ``most``: deaths at which a message is given up."""
         self._loop = loop
         self._hands = hands
         self._charges = charges
         self._most = most
-        #: By the loop's clock: until then nothing is written down.
+        #: Time of the loop's clock until which no deaths are recorded.
         self._paused_until = 0.0
-        #: The round: each delivery, and the child that is set aside for it.
+        #: The current round: its deliveries and the children reserved for them.
         self._round: dict[Delivery, ChildProcess] = {}
-        #: Those of it that wait for their charge.
+        #: Deliveries of the round that wait for their charge.
         self._unanswered: set[Delivery] = set()
-        #: Whether the round is being charged, so that nobody joins it any more, and its number.
+        #: Whether the round is being charged and accepts no more deliveries; and its number.
         self._begun = False
         self._number = 0
         self._task: asyncio.Task[None] | None = None
-        #: What was charged and has not ended: whether one death more would end it.
+        #: Charged deliveries that have not ended: whether one more death would be their last.
         self._charged: dict[Delivery, bool] = {}
-        #: What waits for others to end, in its order.
+        #: Deliveries that wait for others to end, in order.
         self._waiting: list[Delivery] = []
 
     def look_at_first(self, ready: deque[Delivery], free: deque[ChildProcess]) -> bool:
-        """Decide about the SUSPECT at the front of the ready queue; False when it stays there as it is for now.
+        """Handle the SUSPECT at the front of the ready queue; False when it stays there for now.
 
-        Otherwise it is READY and may be handed out uncounted, or this object has it.
+        Otherwise it becomes READY and may run uncounted, or this object holds it.
         """
         delivery = ready[0]
         deaths, charges = self._deaths(delivery), self._charges
@@ -122,12 +123,12 @@ class Suspects:
         self._charged[delivery] = last_chance
         self._round[ready.popleft()] = child
         if len(self._round) == 1:
-            # It begins at the next turn of the loop: until then others may join.
+            # The round begins in the next pass of the loop; others may join until then.
             self._task = self._loop.create_task(self._charge(charges, self._number), name="suspects")
         return True
 
     def withdraw(self) -> list[Delivery]:
-        """Give up everything that waits here. The children that were set aside are the caller's to list again."""
+        """Give up everything that waits here. The caller lists the reserved children again."""
         taken = [delivery for delivery in (*self._round, *self._waiting) if delivery.state in _WAITS]
         for delivery in self._round:
             if delivery.state is State.SUSPECT:
@@ -181,7 +182,7 @@ class Suspects:
         self._end_round()
 
     def _end_round(self) -> None:
-        """Hand out what was charged together."""
+        """Hand out the deliveries that were charged together."""
         done, self._round = self._round, {}
         self._close_round()
         self._hands.resubmit(delivery for delivery in done if delivery.state is State.READY)
@@ -201,7 +202,7 @@ class Suspects:
         return suspects.may_begin(last_chance, len(self._charged), any(self._charged.values()))
 
     def _look_again(self) -> None:
-        """Let what waits have its turn once the first of it may begin."""
+        """Resubmit the waiting deliveries once the first of them may begin."""
         if not self._waiting:
             return
         if not self._may_begin(suspects.is_last_chance(self._deaths(self._waiting[0]), self._most)):
@@ -220,5 +221,5 @@ class Suspects:
 
 
 def _may_run(delivery: Delivery) -> bool:
-    """Whether a charged message has not ended; one that is being charged counts as well."""
+    """Whether a charged message, or one being charged, has not ended."""
     return delivery.state in _RUNS or delivery.state is State.SUSPECT

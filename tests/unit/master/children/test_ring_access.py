@@ -187,7 +187,7 @@ def test_a_child_set_aside_whose_ring_breaks_does_not_come_back(caplog: pytest.L
     child.probe = 1
     ring: Any = child.link
     ring.taking = RingCorrupt("a token without a record")
-    world.dispatcher._standstill._look()
+    world.dispatcher._stalled_children._look()
     assert world.condemned == [child]
     assert "claims again" not in caplog.text
     assert world.submit(1)[0].state is State.READY
