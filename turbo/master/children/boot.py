@@ -1,9 +1,9 @@
-"""Children on their way to serving: their hello, their deadline, and the pauses between failed attempts.
+"""Waits for started children to become ready, and retries failed starts.
 
-Runs in the master, for ``master.children.pool``. A child says hello in its control page once it is initialised; nothing
-signals that, so the page is looked at every two milliseconds while any child is starting, and never otherwise. A
-slot whose child does not come up is tried again after a pause that doubles; when no child of the worker has ever
-come up, a few failures in a row are the end of it. Time in which the whole worker was stopped does not count.
+Runs in the master, for ``master.children.pool``. A child reports ready in its control page once it is initialised. No
+signal announces that, so the page is polled every two milliseconds while a child is starting, and never otherwise. A
+failed slot is retried after a pause that doubles. If no child of the worker has ever become ready, a few failures in a
+row end it. Time in which the whole worker was stopped does not count. It must never end the worker once a child served.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between looks at starting children's hello words.
+#: Seconds between polls of the ready words of starting children.
 _HELLO_CHECK = 0.002
-#: Failures in a row of one slot after which the worker gives up if no child ever served.
+#: Consecutive failures of one slot after which the worker gives up if no child ever served.
 _MOST_FAILURES = 3
 _PAUSE_FIRST, _PAUSE_MOST = 0.1, 10.0
 
 
 class BootFailure(RuntimeError):
-    """No child ever became ready."""
+    """No child became ready."""
 
 
 class Starter(Protocol):
-    """The pool, as far as starting children concerns it."""
+    """The part of the pool that starts children."""
 
     def spawn_again(self, index: int) -> None:
-        """Try again in this slot if it is still empty."""
+        """Retry in this slot if it is still empty."""
 
     def serving_now(self, child: ChildProcess) -> None:
-        """This child said hello."""
+        """The child is ready."""
 
     def kill(self, child: ChildProcess, reason: str, detail: object) -> None:
-        """This child took too long."""
+        """Kill a child that took too long."""
 
     def cannot_start(self, error: BaseException) -> None:
-        """No child comes up."""
+        """No child can be started."""
 
 
 class Boot:
@@ -59,18 +59,18 @@ class Boot:
         self._starting: list[ChildProcess] = []
         self._timer: asyncio.TimerHandle | None = None
         self._clock = RunningClock()
-        #: Failures in a row, by slot.
+        #: Consecutive failures by slot.
         self._failures: dict[int, int] = {}
         self._ever_served = False
 
     def watch(self, child: ChildProcess) -> None:
-        """Wait for the hello of a child that was just forked."""
+        """Wait until a newly forked child is ready."""
         self._starting.append(child)
         if self._timer is None:
             self._look_soon()
 
     def failed(self, index: int) -> None:
-        """An attempt in this slot failed: try again later, or give up."""
+        """Handle a failed start in this slot: retry later, or give up."""
         failures = self._failures[index] = self._failures.get(index, 0) + 1
         if not self._ever_served and failures >= _MOST_FAILURES:
             self._starter.cannot_start(BootFailure(f"child {index} ended {failures} times before it was ready"))

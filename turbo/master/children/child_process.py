@@ -1,7 +1,7 @@
-"""One child as the master sees it: its process, its link, and what it holds.
+"""One child as the master sees it: its process, its link, and the deliveries it holds.
 
 Runs in the master. ``master.children.pool`` makes and ends these; ``master.delivery.dispatcher`` gives them work;
-``master.outcome.outcomes`` takes work off them. Nothing here does I/O beyond the link.
+``master.outcome.outcomes`` removes finished work. It must never do I/O beyond the link.
 """
 
 from __future__ import annotations
@@ -58,31 +58,31 @@ class ChildProcess:
         self.spawned_at = now
         #: seq -> delivery, in the order given; the first is the running one or the next to run.
         self.assigned: dict[int, Delivery] = {}
-        #: seq -> delivery of the tasks that run as coroutines, any number at once; each began and none has ended.
+        #: seq -> delivery of the tasks running as coroutines, any number at once.
         self.parked: dict[int, Delivery] = {}
-        #: The task whose hard limit the child was killed for, where it runs others beside it; 0 for none.
+        #: The task whose hard limit killed the child while it ran others too; 0 for none.
         self.limited = 0
-        #: Tasks ended by this incarnation.
+        #: Number of tasks ended by this incarnation.
         self.done = 0
         self.rss_kib = 0
         self.peak_rss_kib = 0
         #: ``time.monotonic_ns`` of the last sign of progress: a started or done record.
         self.moved_ns = 0
-        #: Memberships in the dispatcher's two lists.
+        #: Whether the child is in each of the dispatcher's two lists.
         self.free_listed = False
         self.partial_listed = False
-        #: A STOP record was staged, and when (``time.monotonic_ns``); the clock leaves out what the worker stood still.
+        #: Whether and when a STOP record was staged, by ``time.monotonic_ns`` less the time the worker was stopped.
         self.stopping = False
         self.stopping_since = 0
         self.leaving_clock = RunningClock()
-        #: It held work at the last look of ``master.children.stalled_children`` and has reported nothing since.
+        #: It held work at the last check of ``master.children.stalled_children`` and has reported nothing since.
         self.silent = False
-        #: The number of the record by which a child that claims nothing shall show that it lives; 0 for none.
+        #: Sequence of the PROBE record given to a stalled child; 0 for none.
         self.probe = 0
-        #: A replacement for this retiring child was asked for.
+        #: Whether a replacement for this retiring child was requested.
         self.replaced = False
         self.exit_status: int | None = None
-        #: Why the master killed it: shapes the outcome of the task it ran. Empty when it died by itself.
+        #: Why the master killed it, which decides its task's outcome. Empty when it died by itself.
         self.kill_reason = ""
         #: Details of that reason: the limit in seconds, or the memory figures.
         self.verdict: object = None
@@ -93,21 +93,21 @@ class ChildProcess:
 
     @property
     def serving(self) -> bool:
-        """May be given work."""
+        """Whether it may be given work."""
         return self.state is ChildState.SERVING
 
     @property
     def is_leaving(self) -> bool:
-        """Has nothing left to run and is about to end in order."""
+        """Whether it has nothing left to run and is about to end normally."""
         return self.state is ChildState.RETIRING and not self.assigned and not self.parked
 
     def holding(self, seq: int) -> Delivery | None:
-        """The delivery of a record that this child has not ended, or None."""
+        """The delivery of a record that this child holds, or None."""
         return self.assigned.get(seq) or self.parked.get(seq)
 
     @property
     def head(self) -> tuple[int, Delivery] | None:
-        """The oldest record it has: the one it runs, if it runs any."""
+        """The oldest record that it holds: the running one, if any runs."""
         for item in self.assigned.items():
             return item
         return None

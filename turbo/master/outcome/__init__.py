@@ -1,1 +1,1 @@
-"""What becomes of an outcome: published, stored, told, settled."""
+"""The outcome of a task: publishing, storing, reporting and settling it."""

@@ -1,9 +1,8 @@
-"""Outcomes that the master decides itself, because no child lived to report them or none was needed.
+"""Builds the verb and the failure document of a delivery whose outcome the master decides itself.
 
 Runs in the master. Before it: ``master.children.dead_child`` (hard limit, memory limit, death),
-``master.delivery.intake`` (expired, malformed). After it: ``master.outcome.settlement``. It decodes a message's
-headers, never its body, and knows tasks only as ``policy.task_options``. The documents are those that Celery's own
-master would have stored.
+``master.delivery.intake`` (expired, malformed). After it: ``master.outcome.settlement``. It knows tasks only as
+``policy.task_options``. The documents equal those of Celery's own master. It must never decode a body, only headers.
 """
 
 from __future__ import annotations
@@ -34,32 +33,32 @@ _UTF8 = "utf-8"
 
 
 class FailureDocuments:
-    """Builds verbs and documents for deliveries that end without a child's word."""
+    """Builds verbs and documents for deliveries that end without a child's report."""
 
     def __init__(self, tasks: Mapping[str, TaskOptions], *, stores: bool, extended_by: str = "") -> None:
-        """``extended_by``: this worker's node name where documents are extended by it and more, else empty."""
+        """``extended_by``: this worker's node name when documents carry the extended fields, else empty."""
         self._tasks = tasks
         self._stores = stores
         self._extended_by = extended_by
 
     def message(self, delivery: Delivery) -> TaskMessage | None:
-        """The delivery's decoded headers, or None when they cannot be understood. Decoded once."""
+        """The delivery's decoded headers, or None when they cannot be read. Decoded once."""
         if delivery.message is None:
             try:
                 properties, _size = decode_header(delivery.header)
                 delivery.message = parse_headers(properties, delivery.body)
             except (TableError, InvalidTaskError, ValueError) as error:
-                # The child that gets the message says it at length, and rejects the message.
+                # The child that gets the message logs the details and rejects it.
                 logger.debug("Headers of delivery %d cannot be read: %s", delivery.tag, error)
         return delivery.message
 
     def options(self, message: TaskMessage | None) -> TaskOptions:
-        """The options of the message's task; defaults for one that this worker does not know."""
+        """The options of the message's task; defaults for an unknown task."""
         name = message.task if message is not None else ""
         return self._tasks.get(name) or TaskOptions(name)
 
     def failure(self, delivery: Delivery, ending: Ending, error: BaseException) -> tuple[Verb, StoreRequest | None]:
-        """End a delivery with an exception: which verb, and which document if any."""
+        """Return the verb and the document of a delivery that ends with an exception."""
         message = self.message(delivery)
         options = self.options(message)
         verb = settle(ending, options.ack_options(acked=delivery.acked))
@@ -68,9 +67,9 @@ class FailureDocuments:
         return verb, self.document(message, options, states.FAILURE, error)
 
     def retries_when_lost(self, delivery: Delivery) -> bool:
-        """Whether a task that ended with its child is tried again, as an attempt that counts.
+        """Whether a task whose child died is retried, as an attempt that counts.
 
-        Only where the message carries that count in its headers: messages of protocol 1 do not.
+        Only when the headers carry the number of retries, which messages of protocol 1 do not.
         """
         message = self.message(delivery)
         options = self.options(message)
@@ -79,7 +78,7 @@ class FailureDocuments:
         return options.max_retries is None or message.retries < options.max_retries
 
     def revoked(self, delivery: Delivery, reason: str) -> tuple[Verb, StoreRequest | None]:
-        """End a delivery that must not run: expired or revoked."""
+        """Return the verb and the document of a delivery that must not run: expired or revoked."""
         message = self.message(delivery)
         options = self.options(message)
         store = self.document(message, options, states.REVOKED, TaskRevokedError(reason))
@@ -88,7 +87,7 @@ class FailureDocuments:
     def document(
         self, message: TaskMessage | None, options: TaskOptions, state: str, error: BaseException
     ) -> StoreRequest | None:
-        """The document for a state that carries an exception; None when nothing is to be stored."""
+        """Return the document of a state with an exception; None when nothing is to be stored."""
         if message is None or not message.id or not self._stores:
             return None
         ignored = options.ignore_result if message.ignore_result is None else message.ignore_result
@@ -96,7 +95,7 @@ class FailureDocuments:
             return None
         extended = None
         if self._extended_by:
-            # The arguments are in the body, which is not decoded here, and the queue is not the message's to say.
+            # The arguments are in the body, which is not decoded here, and the message does not name its queue.
             extended = result_meta.extended(message, self._extended_by, None, arguments=False)
         payload = result_meta.encode_meta(
             result_meta.build_meta(
@@ -123,9 +122,9 @@ class FailureDocuments:
     def step_failure(
         self, options: Mapping[str, Any], message: TaskMessage, error: BaseException
     ) -> StoreRequest | None:
-        """The document of a later step of the message's chain, which will never run; None where none is stored.
+        """Return the failure document of a later step of the message's chain; None when none is stored.
 
-        ``options`` are those of the step's signature.
+        That step will never run. ``options`` are those of its signature.
         """
         task_id = options.get("task_id")
         if not self._stores or not isinstance(task_id, str) or not task_id:

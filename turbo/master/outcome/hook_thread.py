@@ -1,10 +1,10 @@
-"""Runs the app's code in the master, one call after another, where it can stop nothing.
+"""Runs the app's hooks in the master on a thread of their own, one after another.
 
-Runs in the master, for the judges: a thread beside the loop, and the only place in the master where code of the
-user's runs, for apps and tasks that ask for it. What a call raises is logged; one that takes
-longer than :data:`PATIENCE` is logged with its stack and given up: its thread is left to it, a new one takes over the
-queue. Time in which the worker was stopped does not count, as for the limits of tasks. The loop never waits for either.
-Threads are started after the last fork of this process.
+Runs in the master, for the outcome hooks. This thread is the only place in the master that runs user code, for apps
+and tasks that ask for it. An exception is logged. A call that takes longer than :data:`PATIENCE` is logged with its
+stack and abandoned: it keeps its thread, and a new thread takes over the queue. Time in which the worker was stopped
+does not count, as with time limits. The loop must never wait for a call, and no thread may start before the process's
+last fork.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Seconds that a call may take before the others go on without it, unless somebody says otherwise.
+#: Default seconds after which a call is abandoned.
 PATIENCE = 10.0
 
 
 class _Call:
-    """One call and who waits for it."""
+    """One call and its callback."""
 
     __slots__ = ("call", "ended", "given_up", "name", "then")
 
@@ -38,14 +38,13 @@ class _Call:
         self.name = name
         self.call = call
         self.then = then
-        #: Of these two, whichever comes first keeps the other from coming: both are written under the lock, this one
-        #: by the thread, the next by the loop.
+        #: At most one of the next two is ever set, under the lock: ``ended`` by the thread, ``given_up`` by the loop.
         self.ended = False
         self.given_up = False
 
 
 class HookThread:
-    """A queue of calls and the thread that works it off."""
+    """A queue of calls and the thread that runs them."""
 
     def __init__(
         self,
@@ -53,24 +52,24 @@ class HookThread:
         patience: float = PATIENCE,
         tidy: Callable[[], None] | None = None,
     ) -> None:
-        """``patience`` in seconds; ``tidy`` is called on the thread after each call, within its time."""
+        """``patience`` in seconds; ``tidy`` runs on the thread after each call, within the call's time."""
         self._loop = loop
         self._patience = patience
         self._tidy = tidy
         self._queue: queue.SimpleQueue[_Call] = queue.SimpleQueue()
-        #: Held for the moment in which a call ends or is given up, never during a call.
+        #: Held only while a call is marked as ended or given up, never during a call.
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._waiting = 0
         self._watch: asyncio.TimerHandle | None = None
         self._clock = RunningClock()
-        #: When the time of the call that runs is up, in nanoseconds of the running clock.
+        #: Deadline of the running call, in nanoseconds of the running clock.
         self._due = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
     def submit(self, name: str, call: Callable[[], Any], then: Callable[[Any], None] | None = None) -> None:
-        """Run ``call`` on the thread, then ``then`` on the loop with what it returned.
+        """Run ``call`` on the thread, then ``then`` on the loop with its result.
 
         ``then`` gets None when the call raised or was given up.
         """
@@ -81,7 +80,7 @@ class HookThread:
         self._queue.put(_Call(name, call, then))
 
     async def drain(self, deadline: float) -> bool:
-        """Wait until everything submitted is answered; False at the deadline (monotonic seconds)."""
+        """Wait until every call has been answered; False at the deadline (monotonic seconds)."""
         try:
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                 await self._idle.wait()
@@ -92,7 +91,7 @@ class HookThread:
     # -- the thread --------------------------------------------------------------------------------------
 
     def _begin_thread(self) -> None:
-        # A daemon: a receiver that never returns must not keep the worker from ending.
+        # A daemon thread: a receiver that never returns must not keep the worker from ending.
         thread = threading.Thread(target=self._work, name="app-hooks", daemon=True)
         self._thread = thread
         thread.start()
@@ -112,7 +111,7 @@ class HookThread:
             with self._lock:
                 call.ended = True
                 if call.given_up:
-                    return  # another thread has the queue by now, and who asked has an answer
+                    return  # a new thread has the queue, and the caller has its answer
             self._tell(self._answer, call, value)
 
     def _tidied(self, call: _Call) -> None:
@@ -126,7 +125,7 @@ class HookThread:
         try:
             self._loop.call_soon_threadsafe(what, *args)
         except RuntimeError:
-            logger.debug("The worker has ended before its last hook")
+            logger.debug("The worker ended before its last hook")
 
     # -- on the loop -------------------------------------------------------------------------------------
 
@@ -151,14 +150,14 @@ class HookThread:
     def _give_up(self, thread: threading.Thread, call: _Call) -> None:
         with self._lock:
             if call.ended:
-                return  # its answer is on its way, and the thread goes on with the next
+                return  # its answer is on its way, and the thread continues with the next call
             call.given_up = True
         frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - the documented way to another's stack
         where = "".join(traceback.format_stack(frame)) if frame is not None else "(gone)"
         logger.error(
             "%s takes longer than %g s; the worker goes on without it. It is at:\n%s", call.name, self._patience, where
         )
-        # First the answer: who asked may not want what waits behind this. The old thread ends when its call returns.
+        # Answer first: the caller may cancel later calls. The old thread ends when its call returns.
         self._answer(call, None)
         self._begin_thread()
 
@@ -174,17 +173,17 @@ class HookThread:
 
 
 class Audience:
-    """Receivers that a message waits for. Once one of them does not return, none is asked any more."""
+    """Receivers of a signal that messages wait for. After one hangs, none is called again."""
 
     def __init__(self, hooks: HookThread, name: str) -> None:
-        """``name`` is the signal's, for the log."""
+        """``name``: the signal's name, for the log."""
         self._hooks = hooks
         self._name = name
-        #: A receiver did not return: every message would wait as long.
+        #: Whether a receiver hung; every further message would wait as long.
         self.deaf = False
 
     def tell(self, call: Callable[[], Any], then: Callable[[], None]) -> None:
-        """Run ``call`` on the thread, then ``then`` on the loop, whatever became of it."""
+        """Run ``call`` on the thread, then ``then`` on the loop even if the call failed."""
         ended = []
 
         def tell() -> None:
@@ -194,10 +193,10 @@ class Audience:
             finally:
                 ended.append(True)
 
-        def told(_value: object) -> None:
+        def answered(_value: object) -> None:
             if not ended and not self.deaf:
                 self.deaf = True
                 logger.error("%s is not sent any more: one of its receivers does not return", self._name)
             then()
 
-        self._hooks.submit(f"A receiver of {self._name}", tell, told)
+        self._hooks.submit(f"A receiver of {self._name}", tell, answered)

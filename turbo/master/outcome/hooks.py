@@ -1,10 +1,10 @@
-"""Who decides about tasks whose outcome no child could decide, and how the app hears of it: the seam and turbo's own.
+"""The interface by which the master reports outcomes to the app and asks it for decisions; and its plain version.
 
 Runs in the master. Before it: ``master.children.dead_child`` (a child died with its task), ``master.delivery.intake``
-(expired) and ``master.outcome.outcomes`` (a child asks for it). After it: ``master.outcome.settlement``, through the
-``then`` that each question comes with. ``then`` is called exactly once, on the loop, at once or later; until then the
-message stays unsettled. Here the answer follows from ``master.outcome.failure_documents`` at once and no code of the
-user's runs; ``native.hooks`` is what a worker of turbo's own apps is given.
+(expired) and ``master.outcome.outcomes`` (a child's request). After it: ``master.outcome.settlement``, through the
+``then`` argument of each question. ``then`` is called exactly once, on the loop, at once or later; until then the
+message stays unsettled. ``NoHooks`` decides at once from ``master.outcome.failure_documents``; ``native.hooks`` serves
+turbo's own apps. User code must never run on the loop.
 """
 
 from __future__ import annotations
@@ -22,99 +22,99 @@ if TYPE_CHECKING:
     from turbo.policy.settling import Ending, Verb
     from turbo.ring.frames import StoreRequest
 
-    #: Stores a document, and calls back with what became of it.
+    #: Stores a document and calls back with the result.
     Storing = Callable[[StoreRequest, Callable[[StoreOutcome], None] | None], None]
-    #: Takes the verb, and the document to store before it is carried out, if any.
+    #: Takes the verb and the document to store first, if any.
     Then = Callable[[Verb, StoreRequest | None], None]
 
 
 class OutcomeHooks(Protocol):
-    """Decides, and tells the app."""
+    """Decides outcomes that no child could, and reports events to the app."""
 
     def begin(self, loop: asyncio.AbstractEventLoop, failure_documents: FailureDocuments, store: Storing) -> None:
-        """The master's loop runs."""
+        """Start; the master's loop is running."""
 
     @property
     def hears_received(self) -> bool:
-        """Whether the app wants to hear of every message; may change at any time."""
+        """Whether the app wants a report of every message; may change at any time."""
 
     def received(self, delivery: Delivery, then: Callable[[], None]) -> None:
-        """Tell the app of a message that can be read and has not expired; ``then`` when that is done."""
+        """Report a readable, unexpired message to the app; call ``then`` when that is done."""
 
     def accepted(self, delivery: Delivery, pid: int) -> None:
-        """The child ``pid`` begins a task whose requests want to hear of that."""
+        """The child ``pid`` started a task whose request class has a handler for that."""
 
     def lost(self, delivery: Delivery, ending: Ending, error: BaseException, pid: int, then: Then) -> None:
-        """The child ``pid`` died with this task: ``ending`` is TIMEOUT or WORKER_LOST.
+        """Decide about a task whose child ``pid`` died: ``ending`` is TIMEOUT or WORKER_LOST.
 
-        With 0 for ``pid`` and FAILURE no child died: what its child reported could not be carried out.
-        An ``opaque`` delivery may have killed it while it was decoded, and must not be decoded here but for plain JSON.
+        With ``pid`` 0 and FAILURE no child died: the master could not carry out what the child reported. An undecodable
+        delivery may have killed its decoder, so only plain JSON may be decoded here.
         """
 
     def retried(self, delivery: Delivery, reason: Retry, pid: int) -> None:
-        """The child ``pid`` died with this task, and its next attempt was sent."""
+        """The child ``pid`` died with this task, and the next attempt was sent."""
 
     def revoked(self, delivery: Delivery, reason: str, then: Then, signum: int | None = None) -> None:
-        """The task must not run (on): ``expired``, ``revoked``, or ``terminated`` by the signal ``signum``."""
+        """End a task that must not run (on): ``expired``, ``revoked``, or ``terminated`` by ``signum``."""
 
     def reported(self, delivery: Delivery, verb: Verb, ending: Ending, told: bytes, then: Then) -> None:
-        """A child has an outcome that the app wants to hear of; ``verb`` is what the child would do."""
+        """A child reported an outcome that the app must see; ``verb`` is the child's choice."""
 
     def soft_limit(self, delivery: Delivery) -> None:
         """The soft limit of a running task was signalled to its child."""
 
     def ready(self) -> None:
-        """The worker consumes, and a child serves."""
+        """The worker consumes and a child serves."""
 
     def shutting_down(self, signal: str, how: str, exit_code: int) -> None:
         """The worker was asked to stop; ``how`` is Warm or Cold."""
 
     async def stop(self, deadline: float) -> None:
-        """Answer what was asked, by ``deadline`` (monotonic seconds); the worker ends."""
+        """Answer every open question by ``deadline`` (monotonic seconds); the worker ends."""
 
 
 class NoHooks:
-    """The judge that holds by the ack table and tells nobody. ``native.hooks`` adds the app's own code to it."""
+    """Decides by the ack table and reports nothing. ``native.hooks`` adds the app's own code to it."""
 
     def begin(self, loop: asyncio.AbstractEventLoop, failure_documents: FailureDocuments, store: Storing) -> None:
-        """Nothing but the verdicts is needed."""
+        """Keep the failure documents; nothing else is needed."""
         self._failure_documents = failure_documents
 
     @property
     def hears_received(self) -> bool:
-        """Nobody listens."""
+        """Always False."""
         return False
 
     def received(self, delivery: Delivery, then: Callable[[], None]) -> None:
-        """Nobody listens."""
+        """Proceed at once."""
         then()
 
     def accepted(self, delivery: Delivery, pid: int) -> None:
-        """Nobody listens."""
+        """Do nothing."""
 
     def lost(self, delivery: Delivery, ending: Ending, error: BaseException, pid: int, then: Then) -> None:
-        """By the ack table, with the document that Celery's master would store."""
+        """Decide by the ack table, with the document that Celery's master would store."""
         then(*self._failure_documents.failure(delivery, ending, error))
 
     def retried(self, delivery: Delivery, reason: Retry, pid: int) -> None:
-        """Nobody listens."""
+        """Do nothing."""
 
     def revoked(self, delivery: Delivery, reason: str, then: Then, signum: int | None = None) -> None:
-        """REVOKED, acknowledged."""
+        """Store REVOKED and acknowledge."""
         then(*self._failure_documents.revoked(delivery, reason))
 
     def reported(self, delivery: Delivery, verb: Verb, ending: Ending, told: bytes, then: Then) -> None:
-        """A child of a native app never asks."""
-        raise ValueError("a record for a judge of another kind of app")
+        """Raise ``ValueError``: a child of a native app never reports here."""
+        raise ValueError("a record for the outcome hooks of another kind of app")
 
     def soft_limit(self, delivery: Delivery) -> None:
-        """The child logs what comes of it."""
+        """Do nothing; the child logs the limit."""
 
     def ready(self) -> None:
-        """Nobody waits for this."""
+        """Do nothing."""
 
     def shutting_down(self, signal: str, how: str, exit_code: int) -> None:
-        """Nobody waits for this."""
+        """Do nothing."""
 
     async def stop(self, deadline: float) -> None:
-        """Everything was answered at once."""
+        """Do nothing: every question was answered at once."""

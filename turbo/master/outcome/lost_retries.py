@@ -1,10 +1,10 @@
-"""Tasks whose child died and which want another attempt: sent again as ``Task.retry`` would have sent them.
+"""Retries a task whose child died, as ``Task.retry`` would.
 
 Runs in the master. Before it: ``master.children.dead_child``, for tasks with ``retry_on_worker_lost`` that have
-attempts left (``master.outcome.failure_documents`` counts). After it: ``master.outcome.settlement``. The order is that
-of a retry: RETRY is stored and the app hears of it, the next attempt goes to the queue that this one came from, the
-message is settled. Unlike ``master.outcome.poison``, which sends a message back as it is until it has killed too many
-children, this counts as an attempt, waits the task's delay, and may store how it went. It never decodes a body.
+attempts left (``master.outcome.failure_documents`` counts). After it: ``master.outcome.settlement``. As in a retry,
+RETRY is stored and reported to the app, the next attempt is sent to the queue of this one, and the message is settled.
+``master.outcome.poison`` instead returns a message unchanged until it has killed too many children; a retry here counts
+as an attempt, waits the task's delay and may store a document. It must never decode a body.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class LostRetries:
         self._hooks = hooks
 
     def retry(self, delivery: Delivery, error: BaseException, pid: int) -> bool:
-        """Send another attempt of a task that began and was lost with the child ``pid``; False where none is due."""
+        """Send the next attempt of a started task that was lost with the child ``pid``; False when none is due."""
         message = self._failure_documents.message(delivery)
         options = self._failure_documents.options(message)
         if message is None or not self._failure_documents.retries_when_lost(delivery):
@@ -49,7 +49,7 @@ class LostRetries:
         request = _next_attempt(delivery, message.retries + 1, delay)
 
         def tell(_stored: bool) -> None:
-            # Where RETRY could not be stored, which the store has logged, it is tried again all the same.
+            # The task is retried even if RETRY could not be stored, which the store has logged.
             self._hooks.retried(delivery, again, pid)
 
         document = self._failure_documents.document(message, options, states.RETRY, error)
@@ -63,7 +63,7 @@ class LostRetries:
 
 
 def _next_attempt(delivery: Delivery, attempt: int, delay: float) -> PublishRequest:
-    """The same message once more, to the queue that it came from, due in ``delay`` seconds."""
+    """Return the same message for its original queue, due in ``delay`` seconds."""
     properties, size = decode_header(delivery.header)
     headers = republish_headers(properties.headers) or {}
     headers["retries"] = attempt

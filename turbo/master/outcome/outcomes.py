@@ -1,8 +1,8 @@
-"""Reads what children report and carries it on: started, published, stored, done.
+"""Reads the records that children report and carries them out: started, published, stored, done.
 
-Runs in the master. Before it: the outcome rings, one eventfd a child. After it: ``master.outcome.settlement``, the
-dispatcher (room again), ``master.children.time_limits`` (armed and disarmed), ``master.delivery.eta`` (not due yet). A
-record that does not make sense condemns its child and nothing else.
+Runs in the master. Before it: the outcome rings, one eventfd per child. After it: ``master.outcome.settlement``, the
+dispatcher (which has room again), ``master.children.time_limits`` (deadlines), ``master.delivery.eta`` (tasks not yet
+due). An invalid record must never affect more than its child, which is replaced.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks at the rings while outcomes come thick. Children hold work for twice as long.
+#: Seconds between polls of the rings at a high rate of outcomes. Children hold work for twice as long.
 _POLL = 0.001
-#: Outcome records a second over all children from which on polling is cheaper than being woken for each.
+#: Rate of outcome records, per second over all children, above which polling is cheaper than wake-ups.
 _THICK = 4_000
 _STEP = 0.05
-#: What taking on a coroutine keeps a child from its ring, in nanoseconds: the run time by which look-ahead goes.
+#: Nanoseconds for which starting a coroutine keeps a child from its ring; the look-ahead uses it as run time.
 _ADMISSION_NS = 50_000
-#: Verbs by their number: a look-up costs a fifth of ``Verb(number)``.
+#: Verbs by number: this look-up takes a fifth of the time of ``Verb(number)``.
 _VERBS = {verb.value: verb for verb in Verb}
 
 
 class Outcomes:
-    """The reader of all outcome rings."""
+    """Reads all outcome rings."""
 
     def __init__(self, dispatcher: Dispatcher, settlement: Settlement, hooks: OutcomeHooks, shelf: EtaShelf) -> None:
         self._dispatcher = dispatcher
@@ -57,7 +57,7 @@ class Outcomes:
         self.on_ended: Observers[ChildProcess, int] = Observers()
         #: Called with a child whose ring is corrupt, and the reason.
         self.on_corrupt: Observers[ChildProcess, str] = Observers()
-        #: Tasks ended, by the name of their ending; figures for reports and the log.
+        #: Number of ended tasks by ending, for reports and the log.
         self.endings: dict[int, int] = dict.fromkeys(Ending, 0)
         self.started = 0
         self.task_counts = TaskCounts()
@@ -68,7 +68,7 @@ class Outcomes:
         self._counted_since = 0.0
 
     def watch(self, loop: asyncio.AbstractEventLoop, child: ChildProcess) -> None:
-        """Read this child's outcomes whenever it signals, or at every look while they come thick."""
+        """Read this child's outcomes whenever it signals, or at every poll at a high rate."""
         self._loop = loop
         self._watched[child.epoch] = child
         if not self._polling:
@@ -80,7 +80,7 @@ class Outcomes:
             loop.remove_reader(child.link.outcome_fd)
 
     def _ready(self, child: ChildProcess) -> None:
-        """A child has signalled."""
+        """Handle a child's signal."""
         if self._drain(child):
             self._dispatcher.balance()
             if self._is_thick():
@@ -97,12 +97,12 @@ class Outcomes:
             self._counted += len(records)
         return len(records)
 
-    # While thousands of records come each second, a wake-up for each costs more than the records: the readers are
-    # taken off the loop and the rings are looked at every millisecond, until the stream is thin again. The signals
-    # stay what orders the memory: a look reads the same eventfd.
+    # At thousands of records per second, a wake-up for each costs more than the records. So the readers are
+    # removed from the loop and the rings are polled every millisecond until the rate drops. The eventfds still
+    # order the memory: a poll reads the same eventfd.
 
     def _is_thick(self) -> bool:
-        """OutcomeHooks the rate once every step; False in between."""
+        """Measure the rate once every step; False in between."""
         assert self._loop is not None
         now = self._loop.time()
         if now - self._counted_since < _STEP:
@@ -123,7 +123,7 @@ class Outcomes:
         assert self._loop is not None
         found = 0
         for child in list(self._watched.values()):
-            # The tail word is only a hint here: a look at it costs a tenth of a read that finds nothing.
+            # The tail word is only a hint: reading it costs a tenth of a read that finds nothing.
             if child.link.behind():
                 found += self._drain(child)
         if found:
@@ -136,7 +136,7 @@ class Outcomes:
             self._loop.add_reader(child.link.outcome_fd, self._ready, child)
 
     def take(self, child: ChildProcess, records: list[tuple[int, int, bytes]]) -> None:  # hot: bench drain
-        """Carry out a batch of records of one child, in order."""
+        """Carry out a batch of one child's records, in order."""
         child.moved_ns = time.monotonic_ns()
         child.silent = False
         ended = 0
@@ -179,18 +179,18 @@ class Outcomes:
             self.on_limits(child, seq, soft_ns, hard_ns, limit)
 
     def _admitted(self, child: ChildProcess, seq: int, payload: bytes) -> None:
-        """The child runs this one as a coroutine: it is out of the ring's way, and the child has room again."""
+        """Note that the child runs this task as a coroutine and has room again."""
         self._started(child, seq, payload)
         child.parked[seq] = child.assigned.pop(seq)
         child.link.release(seq)
         self._dispatcher.finished(child, _ADMISSION_NS)
 
     def _asked(self, child: ChildProcess, seq: int, payload: bytes) -> None:
-        """A task waits for its document to be stored."""
+        """Store the document that a task waits for."""
         asked = frames.unpack_asked(payload)
         delivery = child.holding(seq)
         if delivery is None:
-            raise RingCorrupt(f"record {seq} asks and is not with this child")
+            raise RingCorrupt(f"record {seq} asks for a store but is not held by this child")
         self._settlement.outcome(delivery, asked, functools.partial(child.link.answer, asked.ticket))
 
     def _done(self, child: ChildProcess, seq: int, payload: bytes) -> None:
@@ -228,7 +228,5 @@ class Outcomes:
         self._shelf.hold(delivery)
 
     def _condemn(self, child: ChildProcess, reason: str) -> None:
-        logger.critical(
-            "Child %d (pid %d) wrote nonsense into its ring and is replaced: %s", child.index, child.pid, reason
-        )
+        logger.critical("Corrupt ring record from child %d (pid %d); replacing it: %s", child.index, child.pid, reason)
         self.on_corrupt(child, reason)

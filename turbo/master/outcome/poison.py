@@ -1,14 +1,14 @@
 """Bounds how often one message may kill its child.
 
-Runs in the master. Before it: ``master.children.dead_child``, when the ack table says requeue. After it: the outbox and
-the settlement. A plain requeue carries no count on a classic queue, and on a quorum queue the count also grows when a
-prefetch window changes, so the count travels in a header of ours: the message is published again to its own queue with
-``x-turbo-deliveries`` one higher and the reason beside it, and the original is acknowledged once the copy is confirmed.
-A copy whose count has reached the bound is not started again: the child that gets it rejects it to the queue's
-dead-letter exchange, where count and reason can be read, and FAILURE is stored.
+Runs in the master. Before it: ``master.children.dead_child``, when the ack table says requeue. After it: the publisher
+and the settlement. A plain requeue carries no count on a classic queue, and a quorum queue also counts when a prefetch
+window changes. So the count travels in a header: the message is published again to its own queue with
+``x-turbo-deliveries`` one higher and the reason beside it. A copy whose count has reached the bound is not started
+again: the child that gets it rejects it to the queue's dead-letter exchange, where count and reason can be read, and
+FAILURE is stored. The original must never be acknowledged before the copy is confirmed.
 
-Killed anywhere: before the confirm the original is unacknowledged and comes back with the old count; after it, both
-may exist, which is the at-least-once that ``acks_late`` promises.
+A worker killed before the confirm leaves the original with the old count; after it, both may exist, which is the
+at-least-once that ``acks_late`` promises.
 """
 
 from __future__ import annotations
@@ -41,23 +41,23 @@ class Poison:
         self.max_deliveries = max_deliveries
 
     def return_unrun(self, delivery: Delivery) -> None:
-        """Publish an acknowledged message whose task never ran to its queue, as it was: this worker ends.
+        """Publish an acknowledged message whose task never ran back to its queue; this worker ends.
 
-        Where it cannot be published, FAILURE is stored instead.
+        If it cannot be published, FAILURE is stored instead.
         """
         again = PublishRequest("", delivery.queue, delivery.header, delivery.body, True)
         self._settlement.publish(delivery, again, essential=True)
         self._settlement.finish(delivery, Verb.ACK, None)
 
     def return_after_death(self, delivery: Delivery, reason: str, store: StoreRequest | None) -> None:
-        """Publish the message again with a higher count; the original is settled once that is confirmed.
+        """Publish the message again with a higher count; settle the original once that is confirmed.
 
-        ``store`` is the document of this death, where one is kept although the message comes back.
+        ``store`` is the document of this death, when one is stored although the message returns.
         """
         try:
             properties, size = decode_header(delivery.header)
         except TableError as error:
-            logger.error("A message that killed its child has unreadable headers and is rejected: %s", error)
+            logger.error("A message that killed its child has unreadable headers; rejecting it: %s", error)
             self._settlement.finish(delivery, Verb.REJECT, store)
             return
         headers = dict(properties.headers or {})
@@ -84,7 +84,7 @@ class Poison:
         self._settlement.finish(delivery, Verb.ACK, store)
 
     def _end_given_up(self, delivery: Delivery, error: BaseException) -> None:
-        """A child has ended while it told of a message that is given up: that is not done again."""
+        """End a message whose child died while it reported the message as given up; do not report again."""
         message = self._failure_documents.message(delivery)
         document = self._failure_documents.document(
             message, self._failure_documents.options(message), states.FAILURE, error

@@ -1,8 +1,8 @@
-"""Starts no more tasks while too much waits to be published.
+"""Stops starting tasks while too many messages wait to be published.
 
-Part of ``master.outcome.settlement``, in the master's loop: between the outbox, which says when it is congested and
-relieved, and the dispatcher. A message that does not fit costs its task: one acknowledged late goes back to its queue
-and would be started again at once, without end while the broker takes nothing. It must never drop a message or end a
+Part of ``master.outcome.settlement``, in the master's loop: between the publisher, which reports when it is congested
+and relieved, and the dispatcher. A message that does not fit costs its task: a late-acknowledged task would return to
+its queue and start again at once, endlessly while the broker accepts nothing. It must never drop a message or end a
 task.
 """
 
@@ -21,7 +21,7 @@ _REASON = "publishing"
 
 
 class PublishingHold:
-    """The hold of one worker."""
+    """The hold on one worker's tasks."""
 
     def __init__(self, publisher: Publisher, dispatcher: Dispatcher) -> None:
         self._publisher = publisher
@@ -31,15 +31,15 @@ class PublishingHold:
         publisher.on_relief.add(self._release)
 
     def look(self) -> None:
-        """A message was handed to the outbox: hold the tasks if it is congested."""
+        """Hold the tasks if the publisher is congested; called after each message for it."""
         if self._holding or not self._publisher.congested:
             return
         self._holding = True
         self._times += 1
-        # Powers of two: said at once and then ever more rarely.
+        # Logged at powers of two: at once, then ever more rarely.
         if self._times & (self._times - 1) == 0:
             logger.warning(
-                "%d messages wait for the broker: no task is started before it has taken half of them (%d times yet)",
+                "%d messages wait for the broker; starting no task until it has taken half of them (%d times so far)",
                 self._publisher.backlog,
                 self._times,
             )

@@ -68,4 +68,4 @@ def test_it_waits_in_the_worker_until_the_broker_has_taken_what_waits(caplog: py
         publisher.congested = False
         publisher.on_relief()
         assert caplog.text.count("was not taken by the broker") == round_, "a line for each run, not for each message"
-    assert caplog.text.count("no task is started") == 4, "1, 2, 4 and 8"
+    assert caplog.text.count("starting no task until") == 4, "1, 2, 4 and 8"
