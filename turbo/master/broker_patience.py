@@ -1,10 +1,10 @@
 """Decides how long the worker waits for a broker, at its start and later.
 
-Part of ``master.main``, in the master's loop: it hears of failed attempts from the ``amqp.dialer`` of either side and
-of refused queues from ``amqp.consume.link``, and asks the master to end. At start a broker that answers and refuses the
-login, the virtual host, TLS or every queue ends the worker with 69, so that a supervisor sees it;
-``broker_connection_retry_on_startup=True`` makes it wait instead. A worker is not ready before it can publish, and
-where it publishes to another broker, it consumes nothing before. It must never dial by itself.
+Part of ``master.main``, in the master's loop. ``amqp.dialer`` reports failed attempts of either side,
+``amqp.consume.link`` refused queues; this module asks the master to end. At start, a broker that refuses the login, the
+virtual host, TLS or every queue ends the worker with exit code 69, so that a supervisor sees it;
+``broker_connection_retry_on_startup=True`` makes it wait. A worker is not ready before it can publish, and if it
+publishes to another broker, it does not consume before. It must never connect by itself.
 """
 
 from __future__ import annotations
@@ -25,38 +25,38 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("turbo.worker")
 
-#: Exit code of a worker that cannot begin because the broker refuses it; sysexits' "service unavailable".
+#: Exit code of a worker that the broker refuses at start; sysexits' "service unavailable".
 EX_UNAVAILABLE: Final = 69
 _FAILED: Final = 1
-#: Refused attempts for each address after which a start is given up.
+#: Refused attempts per address after which the start fails.
 _MOST_REFUSALS: Final = 5
-#: Seconds between looks at a start in which every queue is refused.
+#: Seconds between checks whether every queue is refused.
 _LOOK: Final = 0.5
-#: Seconds between looks whether messages can be sent.
+#: Seconds between checks whether messages can be published.
 _STEP: Final = 0.01
 
 
 class Ends(Protocol):
-    """What the master offers: to end, at its start or after its tasks."""
+    """The part of the master that ends the worker."""
 
     @property
     def starting(self) -> bool:
-        """Whether the worker has not been ready yet."""
+        """Whether the worker has never been ready."""
 
     def end_at_start(self, error: Exception, code: int) -> None:
         """End now with ``code``."""
 
     def give_the_broker_up(self, why: str) -> None:
-        """Finish what runs, then end as one that has failed."""
+        """Finish the running tasks, then end with a failure."""
 
 
 class BrokerPatience:
-    """The waiting of one worker."""
+    """Waits for the broker of one worker."""
 
     def __init__(
         self, link: BrokerLink, publisher: Publisher, options: WorkerOptions, master: Ends, *, queues: Iterable[str]
     ) -> None:
-        """``queues``: names of those to consume from."""
+        """``queues``: names of the queues to consume."""
         self._queues = frozenset(queues)
         self._link = link
         self._publisher = publisher
@@ -68,9 +68,9 @@ class BrokerPatience:
             link.dialer.on_lost = partial(master.give_the_broker_up, "broker_connection_retry=False")
 
     async def wait_for_broker(self) -> bool:
-        """Connect at start, and wait until messages can be sent and a queue is consumed; False when the worker ends.
+        """Connect at start; wait until publishing works and a queue is consumed. False when the worker ends.
 
-        Both sides connect at once, where it is to the same broker: that refuses both or none.
+        Both sides connect at once if they use the same broker, which refuses both or none.
         """
         if not self._publisher.dialer.same_places(self._link.dialer) and not await self._can_publish():
             return False
@@ -109,12 +109,12 @@ class BrokerPatience:
         return True
 
     def _all_refused(self) -> bool:
-        """Whether the broker is there and refuses every queue."""
+        """Whether the broker is reachable and refuses every queue."""
         refused = set(self._link.refusals.names)
         return bool(refused) and refused >= self._queues
 
     def _attempt_failed(self, dialer: Dialer[Any], failures: int) -> None:
-        """One more attempt to reach the broker has failed."""
+        """Handle one more failed attempt to reach the broker."""
         options = self._options
         if self._master.starting:
             if not options.broker_connection_retry_on_startup and failures >= dialer.places:

@@ -1,7 +1,7 @@
-"""Says what a worker that is asked to stop waits for, and what another signal would do.
+"""Logs which tasks a stopping worker waits for, and what another signal would do.
 
-Runs in the master, while it waits for running tasks. Asked at every look; it logs at rising intervals, never more than
-:data:`_MOST` tasks, and nothing when the wait is short. It decides nothing.
+Runs in the master while it waits for running tasks. It logs at rising intervals, at most :data:`_MOST` tasks per line,
+and nothing when the wait is short. It must never decide anything.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("turbo.worker")
 
-#: Seconds before the first line, and the longest between two; the pause doubles.
+#: Seconds before the first line, and the longest pause between two; the pause doubles.
 _FIRST, _LONGEST = 2.0, 60.0
-#: Tasks named in one line.
+#: Most tasks named in one line.
 _MOST = 5
 _SIGNALS = {
     Phase.WARM: "INT or QUIT ends them (cold shutdown), another TERM changes nothing",
@@ -30,10 +30,10 @@ _SIGNALS = {
 
 
 class DrainReport:
-    """One wait for running tasks."""
+    """Reports one wait for running tasks."""
 
     def __init__(self, pool: Pool, failure_documents: FailureDocuments, phase: Phase, timeout: float | None) -> None:
-        """``timeout`` in seconds, after which the shutdown turns cold; None for never."""
+        """``timeout``: seconds after which the shutdown turns cold; None for never."""
         self._pool = pool
         self._failure_documents = failure_documents
         self._phase = phase
@@ -43,7 +43,7 @@ class DrainReport:
         self._next = self._began + _FIRST
 
     def look(self) -> None:
-        """Log a line if it is time for one."""
+        """Log a line when one is due."""
         now = time.monotonic()
         if now < self._next:
             return

@@ -24,9 +24,9 @@ _REQUESTS = {signal.SIGTERM: Request.TERM, signal.SIGINT: Request.INT, signal.SI
 
 
 def install(loop: asyncio.AbstractEventLoop, requested: Callable[[Request], None]) -> None:
-    """Have TERM, INT, QUIT and HUP call ``requested``; USR1 dumps all stacks to stderr.
+    """Call ``requested`` for TERM, INT, QUIT and HUP; dump all stacks to stderr for USR1.
 
-    On a terminal HUP says that its window was closed: it then counts as TERM, as nobody is there for a new worker.
+    On a terminal, HUP means that its window was closed. It then counts as TERM, since a new worker would have no user.
     """
     for number, request in _REQUESTS.items():
         loop.add_signal_handler(number, requested, request)
@@ -35,9 +35,9 @@ def install(loop: asyncio.AbstractEventLoop, requested: Callable[[Request], None
 
 
 def remove(loop: asyncio.AbstractEventLoop, *, restarting: bool = False) -> None:
-    """Undo :func:`install`; signals are ignored from here on, since the worker is about to end anyway.
+    """Undo :func:`install` and ignore the signals, since the worker is about to end.
 
-    One that is ``restarting`` has them wait for the new program, but for HUP, which asks for what is being done.
+    When ``restarting``, they stay pending for the new program, except HUP, which asks for the restart itself.
     """
     numbers = (*_REQUESTS, signal.SIGUSR1)
     if restarting:
@@ -49,10 +49,10 @@ def remove(loop: asyncio.AbstractEventLoop, *, restarting: bool = False) -> None
 
 
 def unblock() -> None:
-    """Hear the signals that whoever started this command had blocked: first of all in a command that can be stopped."""
+    """Unblock all signals; a command that can be stopped calls it first, in case its parent blocked them."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
 
 
 def _dump() -> None:
-    # Not sys.stderr: an app's logging may have put something there that has no descriptor.
+    # Not sys.stderr: an app's logging may have replaced it by an object without a descriptor.
     faulthandler.dump_traceback(sys.__stderr__ or _STDERR, all_threads=True)

@@ -1,9 +1,10 @@
-"""Keeps the prefetch window as wide as the work calls for.
+"""Adjusts the prefetch window to the workload.
 
 Runs in the master. It measures, asks ``policy.prefetch``, and has the link swap its consumers. A fixed window
-(``--prefetch fixed`` or a multiplier chosen by hand) is only widened for messages held for their ETA, which fill
-it without being work, and narrowed by messages that a lease queue holds, which are work without filling it: without
-that, each long task would let one more message in to wait behind it. A window that nothing is left of is a pause.
+(``--prefetch fixed``, or a multiplier set by hand) is widened only for messages held for their ETA, which fill it
+without being work. It is narrowed by messages in a lease queue, which are work without filling it: otherwise each long
+task would admit one more message to wait behind it. A window reduced to nothing is a pause. It must never settle a
+delivery.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _INTERVAL = 0.1
-#: Most bytes that the window's messages may take together.
+#: Most bytes of all messages in the window.
 _BYTE_BUDGET = 64 * 1024 * 1024
 
 
 class Window:
-    """The measuring loop."""
+    """Measures and adjusts the window of one worker."""
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class Window:
         self._first = True
         self._swapped = 0.0
         self._wanted = 0.0
-        #: The whole window, and the part of it that leased messages take.
+        #: The whole window, and its part for leased messages.
         self._total = link.window
         self._taken = 0
         self._paused = False
@@ -59,7 +60,7 @@ class Window:
         self._lock = asyncio.Lock()
 
     async def run(self) -> None:
-        """Measure and adjust until cancelled. A multiplier of 0 means no window at all."""
+        """Measure and adjust until cancelled. A multiplier of 0 means no window."""
         if self.floor == 0:
             return
         loop = asyncio.get_running_loop()
@@ -69,11 +70,11 @@ class Window:
                 await asyncio.sleep(_INTERVAL)
                 await self._adjust(loop.time())
         finally:
-            # The worker stops: its consumers are not to be resumed any more.
+            # The worker stops: do not resume its consumers.
             self._running = False
 
     async def make_room(self) -> None:
-        """Take messages that are about to be leased off the window before their originals are acknowledged."""
+        """Narrow the window for messages about to be leased, before their originals are acknowledged."""
         if self._running and (taken := self._copies.count) != self._taken:
             await self._apply(self._total, taken)
 
@@ -106,7 +107,7 @@ class Window:
 
     def _facts(self, now: float) -> prefetch.WindowFacts:
         waiting = len(self._ledger)
-        # Asked each time: what kind a queue is the broker says only once it is declared.
+        # Computed each time: a queue's type is known only once it is declared.
         quorum = self._link.refusals.is_quorum(*self._link.consumed)
         ceiling = prefetch.CEILING_QUORUM if quorum else prefetch.CEILING_CLASSIC
         adaptive = self._options.adaptive_prefetch

@@ -15,7 +15,7 @@ from typing import Final
 
 @unique
 class ChildState(IntEnum):
-    """Where a child is."""
+    """The states of a child."""
 
     STARTING = 0
     SERVING = 1

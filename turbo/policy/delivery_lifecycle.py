@@ -6,11 +6,11 @@ master and raises. The table is what the property tests walk.
     READY      waiting in the master for a child
     HELD       waiting in the master for its ETA
     DISPATCHED in a child's ring, not known to have started
-    STARTED    the child said that it accepted the task and is about to enter its body (or it died after that)
+    STARTED    the child reported that it accepted the task and is about to enter its body (it may have died since)
     FINISHING  the outcome is known; its publishes or its result are not confirmed yet
     SETTLED    acknowledged, rejected or requeued: the broker owns it again, or it is gone
-    VOID       its connection was lost before it was settled: the broker has it back
-    SUSPECT    as READY, but it was delivered before: a death more is written down before a child gets it
+    VOID       its connection was lost before it was settled: the broker has requeued it
+    SUSPECT    as READY, but redelivered: one more death is recorded before a child gets it
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Final
 
 @unique
 class State(IntEnum):
-    """Where a delivery is."""
+    """The states of a delivery."""
 
     READY = 0
     HELD = 1
@@ -34,7 +34,7 @@ class State(IntEnum):
 
 
 class IllegalTransition(RuntimeError):
-    """A delivery was moved against the table."""
+    """A transition that the table does not contain."""
 
 
 #: From each state, the states it may move to.
@@ -52,7 +52,7 @@ TRANSITIONS: Final[tuple[frozenset[State], ...]] = (
     frozenset({State.SETTLED, State.VOID}),
     frozenset(),
     frozenset(),
-    # SUSPECT: as READY; READY once the death is written down, or cannot be
+    # SUSPECT: as READY; READY once the death is recorded, or cannot be
     frozenset({State.READY, State.HELD, State.FINISHING, State.SETTLED, State.VOID}),
 )
 

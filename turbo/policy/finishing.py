@@ -1,9 +1,9 @@
-"""How a delivery whose task has ended is finished: facts in, the next step out, as two tables.
+"""Decides how a delivery is finished once its task has ended: facts in, the next step out, as two tables.
 
-Pure: no clock, no I/O. Before it: ``policy.settling`` gives the verb by how the task ended. After it:
-``master.outcome.settlement`` and ``master.children.dead_child`` carry out the steps, note what came of them in
-:class:`Facts`, and ask again. The order that the tables keep is a promise to users: a message is acknowledged only
-after the broker has confirmed everything that its task sent, and after the store has its result.
+Pure: no clock, no I/O. Before it: ``policy.settling`` gives the verb for the ending. After it:
+``master.outcome.settlement`` and ``master.children.dead_child`` carry out the steps, record the results in
+:class:`Facts`, and ask again. The order of the tables is a promise to users: a message must never be acknowledged
+before the broker has confirmed everything that its task sent and the store has its result.
 
 :func:`next_step` walks ``FINISHING`` (what must still happen before the message is settled) and returns the first row
 that holds. :func:`after_child_death` does the same for ``CHILD_DEATH`` (what becomes of a message whose child died).
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 class Document(Protocol):
-    """What the tables must know of a result document."""
+    """The part of a result document that the tables use."""
 
     @property
     def guard(self) -> bool:
-        """Whether it tells of a failure or a revocation: it never replaces a stored SUCCESS."""
+        """Whether it reports a failure or a revocation, and so never replaces a stored SUCCESS."""
 
 
 D = TypeVar("D", bound=Document)
@@ -38,29 +38,29 @@ D = TypeVar("D", bound=Document)
 class Question(Generic[D]):
     """A running task that waits for its document to be stored before it goes on."""
 
-    #: The verb for the message if the child dies once this is answered with yes.
+    #: The message's verb if the child dies after a positive answer.
     verb: Verb
-    #: The document; None: the task waits only for the confirms of what it has sent.
+    #: The document; None when the task waits only for the confirms of its messages.
     document: D | None
-    #: Tells the task whether it is stored; called once, or never where the task ends before.
+    #: Called once with whether the document is stored; never called if the task ends before.
     answer: Callable[[bool], None]
 
 
 @dataclass(slots=True)
 class Facts(Generic[D]):
-    """What the end of one delivery depends on. Held by the delivery; each field names its only writer."""
+    """The facts that the end of one delivery depends on. Each field names its only writer."""
 
-    #: Publishes of the task that the broker has not confirmed yet. Written by ``master.outcome.settlement``.
+    #: Number of the task's publishes that the broker has not confirmed. Written by ``master.outcome.settlement``.
     unconfirmed: int = 0
-    #: States of the task (STARTED, RETRY, custom ones) that the store has not answered for yet; the next attempt waits
+    #: Number of the task's states (STARTED, RETRY, custom ones) that the store has not answered; the next attempt waits
     #: for them. Written by ``master.outcome.settlement``.
     unstored: int = 0
-    #: Why the broker did not take one of the task's publishes; empty: it took all. Written by
+    #: Why the broker refused one of the task's publishes; empty if it refused none. Written by
     #: ``master.outcome.settlement``.
     unsent: str = ""
-    #: Another run would meet the same refusal, of the broker or of the store. Written by ``master.outcome.settlement``.
+    #: Whether broker or store would refuse another run as well. Written by ``master.outcome.settlement``.
     permanent: bool = False
-    #: The task has failed, and its callbacks, handlers and receivers have been told or are about to be. Written by
+    #: Whether the task failed and its callbacks, handlers and receivers have been called or are about to be. Written by
     #: ``master.outcome.settlement``, ``master.outcome.final_steps``.
     failed: bool = False
     #: The verb to carry out; None until the outcome is known. Written by ``master.outcome.settlement``.
@@ -72,19 +72,19 @@ class Facts(Generic[D]):
     #: The verb if the child dies from now on: its outcome is stored, or its next attempt is on its way, and the child
     #: runs the task's handlers. Written by ``master.outcome.settlement``.
     stored_verb: Verb | None = None
-    #: The store did not take the outcome's document. Written by ``master.outcome.settlement``.
+    #: Whether the store refused the outcome's document. Written by ``master.outcome.settlement``.
     store_failed: bool = False
-    #: What the store or the broker said when it refused the document; empty where unknown. Written by
+    #: The reason for the refusal of the document; empty when unknown. Written by
     #: ``master.outcome.settlement``.
     store_refusal: str = ""
 
     def own(self) -> Facts[D]:
-        """Return the facts to write to: these, or new ones where these are :data:`NO_FACTS`."""
+        """Return writable facts: these, or new ones instead of the shared :data:`NO_FACTS`."""
         return self
 
 
 class _NoFacts(Facts[Any]):
-    """The facts of a delivery about which nothing is known; shared by most deliveries, so nobody may write to it."""
+    """Empty facts, shared by most deliveries; writing to them raises."""
 
     __slots__ = ()
 
@@ -104,7 +104,7 @@ NO_FACTS: Final = _NoFacts()
 
 @unique
 class Step(Enum):
-    """What is to be done next for a delivery."""
+    """The next step for a delivery."""
 
     #: Nothing, until the broker confirms or the outcome is known.
     WAIT = "wait"

@@ -1,8 +1,8 @@
-"""How long the broker lets a delivery stay unsettled, and which deliveries have come near that end.
+"""Computes the lease of a delivery, and which deliveries are near its end.
 
-Pure. ``master.delivery.leases`` feeds it the time and the newest delivery tag, and moves what is due. A broker takes an
-unsettled message back after its consumer timeout, whatever becomes of the task meanwhile; here that time is called
-the lease of the delivery. Source of the rules: measurements on RabbitMQ 3.10.8, 4.0.5 and 4.3.6.
+Pure. ``master.delivery.leases`` supplies the time and the newest delivery tag, and moves what is due. The lease is the
+broker's consumer timeout: a broker takes an unsettled message back when it has passed, whatever the task does. Source
+of the rules: measurements on RabbitMQ 3.10.8, 4.0.5 and 4.3.6. It must never read a clock.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _OF_QUEUES: Final = (3, 12)
 _OF_CONSUMERS: Final = (4, 3)
 #: The part of a lease after which a delivery is moved.
 _RENEW_AT: Final = 0.5
-#: Looks at the ages of deliveries during one lease, and the bounds of the time between two, in seconds.
+#: Checks of the ages per lease, and the bounds of the time between two, in seconds.
 _LOOKS: Final = 8
 _SHORTEST_LOOK: Final = 0.25
 _LONGEST_LOOK: Final = 60.0
-#: Seconds that a hard limit is given on top before the broker may take the message back.
+#: Seconds added to a hard limit before the broker may take the message back.
 _MARGIN: Final = 60.0
 
 
@@ -36,9 +36,9 @@ def length(
     version: tuple[int, ...],
     configured: float,
 ) -> float:
-    """Return the lease of a queue's deliveries in seconds, by the arguments of queue and consumer.
+    """Return the lease of a queue's deliveries in seconds, from the arguments of queue and consumer.
 
-    ``configured`` is used where the broker does not read the arguments, or there are none.
+    ``configured`` applies when the broker does not read the arguments, or there are none.
     """
     asked = consumer.get(TIMEOUT_ARGUMENT) if quorum and version >= _OF_CONSUMERS else None
     if asked is None and version >= _OF_QUEUES:
@@ -51,10 +51,10 @@ def length(
 def wanted_timeout(
     longest_hard_limit: float | None, *, quorum: bool, version: tuple[int, ...], configured: float
 ) -> int | None:
-    """Return the consumer timeout in milliseconds to ask the broker for, or None where its own will do.
+    """Return the consumer timeout to request, in milliseconds, or None when the broker's own suffices.
 
-    ``longest_hard_limit``: the most seconds that any task may run; None when one may run for ever. Twice that, so that
-    a task is over before half of its lease is: it is then never moved.
+    ``longest_hard_limit``: the longest hard limit of any task; None when one has no limit. The timeout is twice that,
+    so that a task ends before half of its lease and is never moved.
     """
     if longest_hard_limit is None or not quorum or version < _OF_CONSUMERS:
         return None
@@ -68,21 +68,21 @@ def renewal_age(lease: float) -> float:
 
 
 def look_interval(shortest_lease: float) -> float:
-    """Return the seconds between two looks at the ages of deliveries."""
+    """Return the seconds between two checks of the ages of deliveries."""
     return min(_LONGEST_LOOK, max(_SHORTEST_LOOK, shortest_lease / _LOOKS))
 
 
 class AgeMarks:
-    """Bounds the ages of deliveries by their tags, from one mark a look instead of one clock reading a message."""
+    """Bounds the ages of deliveries by their tags, with one mark per check instead of a clock reading per message."""
 
     def __init__(self, now: float, *, keep: float) -> None:
-        """Begin with no delivery received. ``keep``: the largest age, in seconds, that anybody asks for."""
+        """Start without deliveries. ``keep``: the largest age that is asked for, in seconds."""
         self._keep = keep
         self._tags = [0]
         self._times = [now]
 
     def note(self, newest_tag: int, now: float) -> None:
-        """Note the newest tag received so far. Every later one is younger than this."""
+        """Record the newest tag received so far. Every later one is younger."""
         if newest_tag == self._tags[-1]:
             self._times[-1] = now
             return
@@ -98,7 +98,7 @@ class AgeMarks:
         return 0 if later == 0 else self._tags[min(later, len(self._tags) - 1)]
 
     def most_age(self, tag: int, now: float) -> float:
-        """Return the most seconds that the delivery ``tag`` may be old."""
+        """Return the maximum age of the delivery ``tag`` in seconds."""
         before = bisect_left(self._tags, tag) - 1
         return now - self._times[max(0, before)]
 

@@ -1,4 +1,4 @@
-"""When a broker outage is logged: once when it begins, then at rising intervals, and once when it is over.
+"""Decides when a broker outage is logged: at its beginning, then at rising intervals, and at its end.
 
 A pure rule over all links of a worker: times in, decisions out. ``amqp.outages`` acts on it, in the master. It must
 never read a clock or log.
@@ -12,15 +12,15 @@ from typing import Final
 FIRST_PAUSE: Final = 10.0
 #: The longest pause between two lines, in seconds.
 LONGEST_PAUSE: Final = 600.0
-#: Seconds of peace after which new trouble is another outage. A broker that accepts and drops connections in turn has
-#: one outage, and a bounded number of lines.
+#: Seconds without errors after which a new error is a new outage. A broker that accepts and drops connections in turn
+#: causes one outage and a bounded number of lines.
 CALM: Final = 10.0
 
 
 class Outage:
-    """One kind of trouble, shared by several links: which have it, and when that is to be logged again."""
+    """One kind of error, shared by several links: which links have it, and when to log it again."""
 
-    __slots__ = ("_began", "_down", "_ended", "_next", "_pause", "_told")
+    __slots__ = ("_began", "_down", "_ended", "_next", "_pause", "_reported")
 
     def __init__(self) -> None:
         self._down: set[str] = set()
@@ -28,16 +28,16 @@ class Outage:
         self._ended = float("-inf")
         self._next = 0.0
         self._pause = FIRST_PAUSE
-        #: A line was written that nothing has taken back yet.
-        self._told = False
+        #: Whether the outage was logged, and its end not yet.
+        self._reported = False
 
     @property
     def down(self) -> frozenset[str]:
-        """The links that have the trouble now."""
+        """The links that have the error now."""
         return frozenset(self._down)
 
     def begin(self, link: str, now: float) -> bool:
-        """A link has the trouble, or still has it; whether that is to be logged now."""
+        """Record that a link has the error; return whether to log it now."""
         if not self._down and now - self._ended > CALM:
             self._began = self._next = now
             self._pause = FIRST_PAUSE
@@ -46,18 +46,18 @@ class Outage:
             return False
         self._next = now + self._pause
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
-        self._told = True
+        self._reported = True
         return True
 
     def end(self, link: str, now: float) -> float | None:
-        """A link is well again; the seconds that the outage took, when its end is to be logged now."""
+        """Record that a link has recovered; return the outage's seconds when its end is to be logged, else None."""
         if link not in self._down:
             return None
         self._down.remove(link)
         if self._down:
             return None
         self._ended = now
-        told, self._told = self._told, False
+        told, self._reported = self._reported, False
         return now - self._began if told else None
 
     def lasted(self, now: float) -> float:

@@ -1,14 +1,13 @@
-"""How much may wait in an outbox, and when nothing more shall be made that sends.
+"""Bounds the messages that wait in the publisher, and says when to stop producing more.
 
-Used by ``amqp.publish.publisher`` in the master, which acts on it. Pure: counts in, decisions out. It must never hold a
-message.
+Used by ``amqp.publish.publisher`` in the master. Pure: counts in, decisions out. It must never hold a message.
 """
 
 from __future__ import annotations
 
 
 class OutboxRoom:
-    """The bounds of one outbox: messages and bytes that wait in it."""
+    """The bounds of one publisher: messages and bytes that wait in it."""
 
     __slots__ = ("_limit", "_limit_bytes", "congested")
 
@@ -19,16 +18,16 @@ class OutboxRoom:
         self.congested = False
 
     def is_full(self, messages: int, size: int) -> bool:
-        """Whether no further message fits; ``size`` in bytes is with it, ``messages`` without."""
+        """Whether no further message fits; ``size`` in bytes includes it, ``messages`` does not."""
         return messages >= self._limit or size > self._limit_bytes
 
     def grown(self, messages: int, size: int) -> None:
-        """So many messages wait now, one more than before."""
+        """Record the number and bytes of waiting messages after one was added."""
         if 2 * messages >= self._limit or 2 * size >= self._limit_bytes:
             self.congested = True
 
     def shrunk(self, messages: int, size: int) -> bool:
-        """So many wait now, fewer than before; whether the congestion is over by this."""
+        """Record fewer waiting messages; return whether this ends the congestion."""
         if not self.congested or 4 * messages > self._limit or 4 * size > self._limit_bytes:
             return False
         self.congested = False

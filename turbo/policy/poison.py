@@ -1,6 +1,7 @@
-"""How a message that kills its children, or whole workers, carries the count of them.
+"""The headers that count the children and workers killed by a message.
 
-``master.outcome.poison`` and ``master.delivery.lease_copies`` write these headers, the executors read them. Pure.
+``master.outcome.poison`` and ``master.delivery.lease_copies`` write them, ``child.executor`` reads them. Pure. It must
+never decide what becomes of a message.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ REASON: Final = "x-turbo-last-death"
 
 
 def deaths(headers: Mapping[str, object] | None) -> int:
-    """How many children and workers died with a message, by its header; 0 for what is not a count."""
+    """Return the number of children and workers that died with a message; 0 for an invalid header."""
     value = (headers or {}).get(DELIVERIES)
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
 def needs_look(headers: Mapping[str, object]) -> bool:
-    """Whether a worker has written into a message's headers that it may not be fit to run."""
+    """Whether a worker has marked the message as possibly unfit to run."""
     return DELIVERIES in headers or REJECTED in headers
 
 

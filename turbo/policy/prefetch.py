@@ -12,7 +12,7 @@ from typing import Final
 
 CEILING_CLASSIC: Final = 256
 CEILING_QUORUM: Final = 512
-#: Seconds of work that the window shall cover, so that the broker's round trip is hidden.
+#: Seconds of work that the window covers, to hide the broker's round trip.
 COVER: Final = 0.02
 #: Least seconds between two swaps. On quorum queues each swap returns some never-seen messages with the
 #: redelivered flag set, so they are rarer there.
@@ -26,7 +26,7 @@ _MOST: Final = 65_535
 
 @dataclass(frozen=True, slots=True)
 class WindowFacts:
-    """What the rule looks at. Times in seconds, sizes in bytes."""
+    """The measurements behind the decision. Times in seconds, sizes in bytes."""
 
     current: int
     floor: int
@@ -34,7 +34,7 @@ class WindowFacts:
     #: Moving estimate of a task's run time; 0 when unknown.
     runtime: float
     concurrency: int
-    #: Messages held for their ETA: they fill the window without being work.
+    #: Messages held for their ETA, which fill the window without being work.
     held: int
     #: Mean bytes of a message, and the most bytes that all of them may take.
     message_size: int
@@ -48,11 +48,11 @@ class WindowFacts:
 
 
 def goal(facts: WindowFacts) -> int:
-    """The window that the measured run times call for, before any pacing."""
+    """Return the window for the measured run times, before any pacing."""
     if facts.runtime <= 0:
         wanted = facts.floor
     else:
-        # Bounded before it is made whole: next to nothing as a run time gives infinity.
+        # Bounded before rounding: a tiny run time gives infinity.
         wanted = int(min(facts.concurrency * (COVER / facts.runtime), _MOST)) + facts.concurrency
     wanted = max(facts.floor, min(wanted, max(facts.ceiling, facts.floor)))
     if facts.message_size > 0:
@@ -61,10 +61,10 @@ def goal(facts: WindowFacts) -> int:
 
 
 def next_window(facts: WindowFacts) -> int:
-    """The window to have now; ``facts.current`` means no change.
+    """Return the window to use now; ``facts.current`` means no change.
 
-    Growing doubles (the very first step may go all the way, since at that point nothing is at stake but a slow
-    start); shrinking goes straight to the goal, after a hold-off. Held messages are made room for at once.
+    The window grows by doubling, except that the first step may reach the goal at once. It shrinks directly to the
+    goal, after a hold-off. Room for held messages is made at once.
     """
     wanted = goal(facts)
     if wanted == facts.current:

@@ -1,6 +1,6 @@
-"""How often, and how long apart, a message is published again after the connection failed.
+"""Decides how often, and how long apart, a message is published again after a lost connection.
 
-Asked by the client publisher. Pure: the waits are returned, not slept. The setting behind it is
+Used by the client publisher. Pure: it returns the waits and must never sleep. The setting is
 ``task_publish_retry_policy``, whose names these are.
 """
 

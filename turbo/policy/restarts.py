@@ -1,7 +1,7 @@
-"""How long to wait before trying again: the pure rule for reconnects.
+"""Computes the pause before another attempt to connect.
 
-Facts in (which attempt, a random number), seconds out. ``amqp.dialer`` and the result stores act on it, in
-the master and in clients. It must never read a clock, sleep or draw a random number itself.
+Which attempt and a random number in, seconds out. ``amqp.dialer`` and the result stores act on it, in the master and in
+clients. It must never read a clock, sleep or draw a random number itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""How long an automatic retry waits.
+"""Computes the delay of an automatic retry.
 
-Asked by ``app.tasks.autoretry``. Pure: the random number is an argument. Source of the rule: Celery's documented
-``retry_backoff``, ``retry_backoff_max`` and ``retry_jitter``.
+Used by ``app.tasks.autoretry``. Pure: the random number is an argument. Source of the rule: Celery's documented
+``retry_backoff``, ``retry_backoff_max`` and ``retry_jitter``. It must never sleep.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Which tasks were revoked: ids and stamps, so many and for so long.
+"""Remembers revoked task ids and stamps, limited in number and time.
 
-Kept by ``master.delivery.revoking``; pure, the time is an argument (monotonic seconds). An id is forgotten once it is
-older than the set's span, and the oldest ones go first when there are too many: a revoke is a request to this worker,
-not a record for ever.
+Kept by ``master.delivery.revoking``; pure, the time is an argument (monotonic seconds). An id is forgotten after the
+set's span, and the oldest ids first when there are too many. It must never grow without bound: a revoke is a request to
+this worker, not a permanent record.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-#: Ids remembered at once.
+#: Most ids remembered at once.
 MOST: Final = 50_000
 #: Seconds that an id is remembered.
 SPAN: Final = 10_800.0
-#: Values remembered of all stamps together.
+#: Most values remembered, over all stamps.
 MOST_STAMPS: Final = 10_000
 
 
 class Revoked:
-    """The ids and the stamps. ``any`` is True while there is something to look for."""
+    """The revoked ids and stamps. ``any`` is True when there are some."""
 
     __slots__ = ("_most", "_span", "_stamps", "_times", "any")
 
@@ -30,7 +30,7 @@ class Revoked:
         """``most`` ids, each for ``span`` seconds; 0 seconds is for ever."""
         self._most = most
         self._span = span
-        #: In the order of their revoking. A plain dict finds its first key by a search through all that were taken out.
+        #: In order of revocation. A plain dict finds its first key by a search through all that were removed.
         self._times: OrderedDict[str, float] = OrderedDict()
         self._stamps: dict[str, _Values] = {}
         self.any = False
@@ -42,9 +42,9 @@ class Revoked:
         return len(self._times)
 
     def add(self, task_ids: Collection[str], now: float) -> None:
-        """Revoke; an id that is revoked again counts from now. Of more than are remembered at once the last ones count.
+        """Revoke ids; a repeated one counts from now. Only the last ``most`` ids count.
 
-        So this takes no longer for a message of any size than for one of that many ids.
+        So this takes no longer for a larger message than for one of that many ids.
         """
         times = self._times
         for task_id in list(task_ids)[-self._most :] if len(task_ids) > self._most else task_ids:
@@ -53,7 +53,7 @@ class Revoked:
         self.purge(now)
 
     def purge(self, now: float) -> None:
-        """Forget what is too old or too much."""
+        """Forget ids that are too old or too many."""
         times, surplus = self._times, len(self._times) - self._most
         gone: list[str] = []
         for task_id, when in times.items():
@@ -79,16 +79,16 @@ class Revoked:
 
     @property
     def most(self) -> int:
-        """Ids that are remembered at once."""
+        """The most ids remembered at once."""
         return self._most
 
     @property
     def has_stamps(self) -> bool:
-        """Whether messages' stamps have to be looked at."""
+        """Whether messages' stamps must be checked."""
         return bool(self._stamps)
 
     def stamp_of(self, names: Iterable[str] | None, stamps: Mapping[str, Any] | None) -> dict[str, Any] | None:
-        """The first stamp of a message that was revoked, by its header's name; None when none was."""
+        """Return the first revoked stamp of a message, by header name; None when there is none."""
         for name in names or ():
             revoked = self._stamps.get(name)
             value = (stamps or {}).get(name)

@@ -1,8 +1,8 @@
-"""How much work a child may hold ahead, and how long a task is expected to take.
+"""Decides how much work a child may hold ahead, and estimates a task's run time.
 
-``master.delivery.dispatcher`` gives a free child the next message before a busy one gets a second; this module says how
-many messages a busy child may then hold unstarted. Whatever it holds can be taken back while unstarted, so
-these figures decide round trips saved, never who waits behind whom.
+``master.delivery.dispatcher`` gives a free child the next message before a busy one gets a second. This module limits
+the unstarted messages of a busy child. Unstarted messages can be taken back, so these figures save round trips and must
+never decide which task waits for which.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ MAX_DEPTH: Final = 64
 #: Up to this run time one task is held ahead although it exceeds LOOK_AHEAD_NS: the round trip that it hides
 #: is still a few per cent of the task.
 ONE_AHEAD_NS: Final = 20_000_000
-#: A head task that has run this long keeps nothing behind it.
+#: Nothing waits behind a task that has run this long.
 STALL_NS: Final = 4_000_000
 
 _WEIGHT: Final = 16
 #: A sample counts as at most this multiple of the estimate, so that one slow task in a hundred does not
 #: end the look-ahead for the ninety-nine fast ones.
 _CLIP: Final = 8
-#: No task is believed shorter: an estimate of a nanosecond or two could not grow again, since the clipped
+#: The least estimate: one of a nanosecond or two could not grow again, since the clipped
 #: sample's share rounds to nothing.
 _LEAST: Final = 1_000
 
@@ -41,7 +41,7 @@ def estimate(previous_ns: int, sample_ns: int) -> int:
 
 
 def depth(estimate_ns: int) -> int:
-    """How many records a child may hold, the running one included. 1 while nothing is known."""
+    """Return how many records a child may hold, the running one included; 1 without an estimate."""
     if estimate_ns == 0 or estimate_ns > ONE_AHEAD_NS:
         return 1
     ahead = LOOK_AHEAD_NS // estimate_ns

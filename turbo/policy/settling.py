@@ -1,7 +1,8 @@
-"""What becomes of a message when its task has ended: ack, reject or requeue.
+"""Decides what happens to a message when its task has ended: ack, reject or requeue.
 
-The child calls this for outcomes it lived to see, the master for those it did not (hard limit, lost child).
-Source of the table: Celery's documented behaviour, restated in docs/architecture.md under "When a message is settled".
+The child calls this for outcomes that it reports, the master for the others (hard limit, lost child). Pure; it must
+never settle anything itself. Source of the table: Celery's documented behaviour, restated in docs/architecture.md under
+"When a message is settled".
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Verb(IntEnum):
     HOLD = 4
 
 
-#: Endings that never depend on the ack options: the message is no task that could run, or needs no run.
+#: Endings that do not depend on the ack options: no task could run, or none has to.
 _FIXED = {
     Ending.REVOKED: Verb.ACK,
     Ending.UNDECODABLE: Verb.REJECT,
@@ -50,7 +51,7 @@ _FIXED = {
 
 @dataclass(frozen=True, slots=True)
 class AckOptions:
-    """What the verb depends on besides the ending. The defaults are Celery's."""
+    """The options that the verb depends on besides the ending. The defaults are Celery's."""
 
     #: Acknowledge when the task has ended, not when it starts.
     acks_late: bool = False

@@ -20,9 +20,9 @@ SOFT: Final = "Initiating Soft Shutdown, terminating in %s seconds"
 
 
 def printed(before: Phase, request: Request, after: Phase) -> tuple[str, ...]:
-    """What to print for a request that finds the worker in phase ``before`` and leaves it in ``after``, in order.
+    """Return the lines to print for a request that moves the worker from ``before`` to ``after``, in order.
 
-    Nothing for one by remote control, and nothing for one that comes when the worker has stopped.
+    Empty for a request by remote control, and for one that arrives after the worker has stopped.
     """
     if request is Request.REMOTE or before is Phase.STOPPED:
         return ()

@@ -1,8 +1,8 @@
-"""Which messages that were delivered before may begin now.
+"""Decides which redelivered messages may start now.
 
-Pure. ``master.delivery.suspects`` asks it when the turn of one has come. A worker that is killed takes all its running
-tasks with it, and each of them counts a death, the innocent as well as the one that kills. So a message that one death
-more would end begins beside no other suspect: what dies alone is what kills.
+Pure. ``master.delivery.suspects`` asks it. A killed worker ends all its running tasks, and each counts a death, whether
+or not it caused the kill. So a message that one more death would end runs beside no other suspect: if it dies alone, it
+is the cause. It must never see a first delivery.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ def is_spent(deaths: int, most: int) -> bool:
 
 
 def is_last_chance(deaths: int, most: int) -> bool:
-    """Whether one death more would end the message."""
+    """Whether one more death would end the message."""
     return deaths + 1 >= most
 
 
 def may_begin(last_chance: bool, running: int, last_chance_runs: bool) -> bool:
-    """Whether a suspect may begin beside ``running`` others, of which one may be at its last chance."""
+    """Whether a suspect may start beside ``running`` others; ``last_chance_runs``: one is at its last chance."""
     return not running if last_chance else not last_chance_runs

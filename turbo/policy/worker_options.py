@@ -1,7 +1,8 @@
-"""Everything a worker was told, checked and frozen: what the master and the children read at start.
+"""All options of a worker, checked and frozen: what the master and the children read at start.
 
-``cli.worker`` merges command line, environment and the app's configuration into one of these; ``worker`` hands
-it to both sides. Times are in seconds, memory in KiB (Celery's unit), as the settings they come from.
+``cli.worker`` merges command line, environment and the app's configuration into one of these; ``worker`` passes it to
+both sides. Times are in seconds, memory in KiB (Celery's unit), as in the settings. It must never change after the
+start.
 """
 
 from __future__ import annotations

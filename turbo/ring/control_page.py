@@ -91,17 +91,17 @@ class MasterPage:
         self._words[W_SOFT_NAMED] = seq
 
     def condemn(self, yes: bool) -> None:
-        """Say whether the child shall die of the next TERM, INT, HUP or QUIT, which pass it by otherwise."""
+        """Set whether the child ends on the next TERM, INT, HUP or QUIT, which it otherwise ignores."""
         self._words[W_CONDEMNED] = yes
 
     def add_stopped(self, lost_ns: int) -> None:
-        """Say that the whole worker did not run for further ``lost_ns`` nanoseconds."""
+        """Add ``lost_ns`` nanoseconds during which the whole worker did not run."""
         self._words[W_STOPPED] += lost_ns
 
     def set_answer(self, ticket: int, yes: bool) -> None:
-        """Answer the question with this ticket; then write the eventfd of the answers.
+        """Answer the question with this ticket; the caller then writes the eventfd of the answers.
 
-        That write's lock in the kernel orders the two for the child, which reads the eventfd before it looks here.
+        That write's kernel lock orders the two for the child, which reads the eventfd before it looks here.
         """
         self._words[W_ANSWERS + ticket % ANSWER_PLACES] = ticket << 1 | yes
 
@@ -117,7 +117,7 @@ class ChildPage:
         self.detached = False
 
     def hello(self, pid: int) -> None:
-        """Say that this child is initialised and may be given records."""
+        """Report that this child is initialised and can take records."""
         self._words[W_HELLO] = pid
 
     def enter_body(self, seq: int, soft_ns: int = 0, hard_ns: int = 0, started_ns: int = 0) -> None:
@@ -134,15 +134,15 @@ class ChildPage:
         words[W_RUN_SEQ] = seq
 
     def begin_body(self, seq: int) -> None:
-        """Say that the body is entered with the next step: from here on the record must not run elsewhere."""
+        """Record that the next step enters the body: from here on the record must not run elsewhere."""
         self._words[W_BEGUN] = seq
 
     def begin_coroutine(self, seq: int) -> None:
-        """Say that the body of a coroutine is entered with the next step; functions may begin meanwhile."""
+        """Record that the next step enters a coroutine's body; functions may begin meanwhile."""
         self._words[W_COROUTINE_BEGUN] = seq
 
     def end_body(self, seq: int, *, coroutine: bool) -> None:
-        """The body, or a handler before it, has raised: its end is told from here on, and must not be told twice."""
+        """Record that the body, or a handler before it, raised; its end is being reported, and must be only once."""
         if coroutine:
             self.begin_coroutine(seq)
         else:
@@ -150,11 +150,11 @@ class ChildPage:
             self.leave_body()
 
     def leave_body(self) -> None:
-        """The body has ended: no soft limit from here on. The hard one stays until ``finished``."""
+        """Record the end of the body: no soft limit applies any more. The hard limit stays until ``finished``."""
         self._words[W_RUN_IN_BODY] = 0
 
     def finished(self) -> None:
-        """The outcome is in its ring: nothing runs, no limit applies."""
+        """Record that the outcome is in its ring: nothing runs, no limit applies."""
         self._words[W_RUN_SEQ] = 0
 
     def soft_named(self) -> int:
@@ -162,17 +162,17 @@ class ChildPage:
         return self._words[W_SOFT_NAMED]
 
     def condemned(self) -> bool:
-        """Whether the master means this child by such a signal; called by the signal handlers."""
+        """Whether the master means this child by a group signal; called by the signal handlers."""
         return bool(self._words[W_CONDEMNED])
 
     def stopped_ns(self) -> int:
-        """Return for how many nanoseconds of this child's life the whole worker did not run, as the master found."""
+        """Return the nanoseconds of this child's life during which the whole worker did not run."""
         return self._words[W_STOPPED]
 
     def answer(self, ticket: int) -> bool | None:
         """Return the answer to the question with this ticket, None while there is none.
 
-        Tickets never return, so what an earlier question in the same place was answered is never taken for it.
+        Tickets are never reused, so an earlier answer in the same place is never mistaken for it.
         """
         word = self._words[W_ANSWERS + ticket % ANSWER_PLACES]
         return bool(word & 1) if word >> 1 == ticket else None

@@ -1,9 +1,9 @@
-"""What travels in the rings: task, started, done, publish and store records, packed and unpacked.
+"""Packs and unpacks the records of the rings: task, started, done, publish and store.
 
 Before this module: ``master.delivery.dispatcher`` and ``child.loop``, which build the records. After it: the rings,
 which move kinds and bytes and know no task. Pure. Both ends are the same version of turbo (children are forked from the
-command that runs the master), so the layouts carry no version; the master still validates every length, because a body
-may have scribbled over its ring.
+command that runs the master), so the layouts carry no version. It must never trust a length: a task's body may have
+overwritten its ring.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from typing import Final
 TASK: Final = 1
 #: Master to child: finish what you hold and exit.
 STOP: Final = 2
-#: The same, and another child has taken its place.
+#: Master to child: as STOP, and another child has taken its place.
 MAKE_ROOM: Final = 8
-#: Master to child: nothing to do. That it is claimed shows that the child lives.
+#: Master to child: nothing to do. Claiming a PROBE is itself the reply.
 PROBE: Final = 7
 STARTED: Final = 3
 DONE: Final = 4
 PUBLISH: Final = 5
-#: Child to master: the task runs as a coroutine from here on, and the child takes more. Payload as of STARTED.
+#: Child to master: the task runs as a coroutine from now on, and the child takes more. Payload as of STARTED.
 ADMITTED: Final = 8
 STORE: Final = 6
-#: Child to master: store this document of a task, and say when that is done.
+#: Child to master: store this document of a task, and answer when that is done.
 ASKED: Final = 9
 
 # Flags of a STARTED record.
 EARLY_ACK: Final = 1
 HAS_LIMITS: Final = 2
-#: The master's judge wants to hear of the start.
+#: The outcome hooks want a report of the start.
 TELL_HOOKS: Final = 4
 
-# Flag of a DONE record: what follows its head is no document but for the master's judge, who knows how to read it.
+# Flag of a DONE record: its head is followed not by a document but by a payload for the outcome hooks.
 FOR_HOOKS: Final = 1
 
 _TASK_HEAD = struct.Struct("<III")
@@ -56,7 +56,7 @@ _AFTER_STATES: Final = 2
 
 
 class FrameError(ValueError):
-    """A record's inside does not fit its length."""
+    """A record's contents do not match its length."""
 
 
 def pack_task(flags: int, deliver: bytes, header: bytes, body: bytes) -> tuple[bytes, ...]:
@@ -118,7 +118,7 @@ def pack_store(store: StoreRequest) -> bytes:
 
 
 def unpack_store(payload: bytes, offset: int = 0) -> StoreRequest:
-    """Undo :func:`pack_store`; raises FrameError when lengths do not add up."""
+    """Undo :func:`pack_store`; raises FrameError when the lengths do not add up."""
     if len(payload) - offset < _STORE.size:
         raise FrameError("store record shorter than its head")
     guard, *sizes, payload_size = _STORE.unpack_from(payload, offset)
@@ -135,14 +135,14 @@ def unpack_store(payload: bytes, offset: int = 0) -> StoreRequest:
 
 @dataclass(slots=True)
 class Asked:
-    """What a task waits for: that its document is stored, or without one, that what it has sent is confirmed."""
+    """A question of a waiting task: whether its document is stored or, without one, its messages are confirmed."""
 
-    #: The question's number in its child's life, by which it is answered on the control page.
+    #: The question's number, unique in its child's life; the control page answers by it.
     ticket: int
     #: What becomes of the message if the child dies once this is stored; None for a state on the way, which is stored
     #: at once. Any other is stored when the broker has confirmed what the task has sent.
     verb: int | None
-    #: None goes with a verb only.
+    #: None only together with a verb.
     store: StoreRequest | None
 
 
@@ -165,12 +165,12 @@ def unpack_asked(payload: bytes) -> Asked:
 
 @dataclass(slots=True)
 class Done:
-    """The end of one task, as its child saw it."""
+    """The end of one task, as its child reports it."""
 
     verb: int
     ending: int
     flags: int
-    #: How many PUBLISH records of this task came before; the message is settled after their confirms.
+    #: Number of preceding PUBLISH records of this task; the message is settled after their confirms.
     publishes: int
     runtime_ns: int
     #: HOLD only: when the task is due, in nanoseconds since the epoch.
@@ -187,7 +187,7 @@ def pack_done(
 
 #: Size of a DONE record without a document.
 DONE_SIZE: Final = _DONE.size
-#: Its fields: verb, ending, flags, publishes, runtime in ns, due in ns. For who reads one per task.
+#: Its fields: verb, ending, flags, publishes, runtime in ns, due in ns. For the code that reads one per task.
 unpack_done_head = _DONE.unpack_from
 
 
@@ -202,14 +202,14 @@ def unpack_done(payload: bytes) -> Done:
 
 @dataclass(slots=True)
 class PublishRequest:
-    """One message that a task sends: the master only frames it."""
+    """One message that a task sends; the master only frames it."""
 
     exchange: str
     routing_key: str
     header: bytes
     body: bytes
     mandatory: bool
-    #: Send it when every state that its task has stored before is safe: the task's own next attempt.
+    #: Send it only once every state that its task has stored is safe: set for the task's own next attempt.
     after_states: bool = False
 
 

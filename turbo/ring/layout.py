@@ -23,11 +23,11 @@ from turbo.exceptions import TurboError
 
 
 class RingCorrupt(TurboError):
-    """Shared memory holds what the protocol forbids: the child at its other end must be replaced."""
+    """Shared memory violates the protocol: the child at its other end must be replaced."""
 
 
 class RingUnavailable(TurboError):
-    """The memory or descriptors of a child's rings cannot be had from the system."""
+    """The system has no memory or descriptors for a child's rings."""
 
 
 class RingDetached(TurboError):
@@ -70,7 +70,7 @@ W_MAGIC: Final = 0
 W_EPOCH: Final = 1
 W_TASK_CAPACITY: Final = 2
 W_OUTCOME_CAPACITY: Final = 3
-#: Written by the master, read by nobody alive: for looking at a dead child's page.
+#: Written by the master, not read by any process: for inspecting a dead child's page.
 W_TASK_TAIL: Final = 16
 #: Written by the master, read by the child: what of the outcome ring is free again.
 W_OUTCOME_HEAD: Final = 32
@@ -78,7 +78,7 @@ W_OUTCOME_HEAD: Final = 32
 W_SOFT_NAMED: Final = 48
 #: Written by the master, read by the child's signal handlers: 1 while a group signal is meant to end this child.
 W_CONDEMNED: Final = 49
-#: Written by the master, read by the child: nanoseconds during which the whole worker did not run, as far as known.
+#: Written by the master, read by the child: known nanoseconds during which the whole worker did not run.
 W_STOPPED: Final = 50
 #: Written by the master, read by the child: oversize bodies with a lower ticket were taken back.
 W_LIVE_TICKET: Final = 64
@@ -106,7 +106,7 @@ W_HELLO: Final = 176
 W_ANSWERS: Final = 192
 ANSWER_PLACES: Final = 256
 
-#: Exit codes of a child that finds its surroundings unusable. sysexits.h ends at 78; shells use 126 upwards.
+#: Exit codes of a child that cannot work. sysexits.h ends at 78; shells use 126 upwards.
 EXIT_RING_CORRUPT: Final = 81
 EXIT_DESCRIPTORS_LOST: Final = 82
 EXIT_STRAY_FORK: Final = 83

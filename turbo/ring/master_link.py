@@ -1,8 +1,8 @@
 """The master's end of one child incarnation.
 
-What: creates the memory, stages and takes back records, drains outcomes, and says after a death who had what.
-Place: between the master's dispatcher and the rings; runs in the master only. It never blocks and never
-trusts what the child wrote: everything wrong is RingCorrupt, and the answer is to replace the child.
+What: creates the memory, stages and takes back records, drains outcomes, and reports after a death what the child held.
+Place: between the master's dispatcher and the rings; runs in the master only. It must never block or trust what the
+child wrote: every error is RingCorrupt, and the answer is to replace the child.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class PostMortem:
     """What a dead child leaves.
 
     ``outcomes``: records not drained before, oldest first; apply them before judging ``claimed``.
-    ``unclaimed``: sequences that nobody handled, oldest first.
+    ``unclaimed``: sequences that the child never claimed, oldest first.
     ``claimed``: the newest sequence that the child had taken and whose outcome was neither released before
     nor, with ``final_kinds``, among ``outcomes``. ``started``: whether it had begun to handle it.
     ``begun``: the last sequence whose body it had entered. ``coroutines_begun``: the same for coroutines.
@@ -231,7 +231,7 @@ class MasterLink:
         return self._tasks.unreleased()
 
     def behind(self) -> int:
-        """Bytes of outcomes stored by the child and not yet drained; for an alarm, not for the protocol."""
+        """Bytes of outcomes stored by the child and not yet drained; a hint, not part of the protocol."""
         return self._outcomes.behind()
 
     def post_mortem(self, final_kinds: Collection[int] = ()) -> PostMortem:
@@ -263,7 +263,7 @@ class MasterLink:
         return PostMortem(records, unclaimed, claimed, started, *self.page.entered(), tuple(left), corrupt)
 
     def close(self) -> None:
-        """Let go of everything. Idempotent."""
+        """Release everything. Idempotent."""
         if self._closed:
             return
         self._closed = True
@@ -297,7 +297,7 @@ class MasterLink:
         return seq
 
     def _drop_body(self, seq: int, *, taken_back: bool) -> None:
-        """Give an oversize body's file back: it was read, or nobody can claim its record any more."""
+        """Return the file of an oversize body: it was read, or its record can no longer be claimed."""
         file = self._bodies.pop(seq, None)
         if file is None:
             return

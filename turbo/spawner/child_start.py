@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: The child found its master gone before it had armed its lifeline.
 EXIT_MASTER_GONE = 77
 
-#: What a terminal or a supervisor sends to a whole group; the master alone answers.
+#: Signals that a terminal or a supervisor sends to a whole group; only the master handles them.
 _GROUP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 #: The interpreter ignores these so that a write fails with an error instead; that must stay.
@@ -57,10 +57,10 @@ def become_child(boot: ChildBoot, child_main: Callable[[ChildBoot], None], inher
 
 
 def ignore_without_inheritance() -> None:
-    """Let group signals pass this process by.
+    """Ignore group signals in this process, without its subprocesses inheriting that.
 
-    Through a handler, not SIG_IGN: what is ignored stays ignored across exec, and a command that a task
-    starts must die of its SIGTERM.
+    It sets a handler, not SIG_IGN: ignored signals stay ignored across exec, and a command that a task starts must end
+    on SIGTERM.
     """
     for signum in _GROUP_SIGNALS:
         signal.signal(signum, _pass)

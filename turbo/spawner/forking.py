@@ -1,4 +1,4 @@
-"""THE place that forks: the package's only ``os.fork``.
+"""Contains the package's only ``os.fork``.
 
 What: one function. Place: used by the command to make the spawner and by the spawner to make children. It
 must be called in a process with one thread and no event loop.
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: EX_SOFTWARE: the new process ended by an exception that nobody caught.
+#: EX_SOFTWARE: an uncaught exception ended the new process.
 EXIT_UNCAUGHT = 70
 
 

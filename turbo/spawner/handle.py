@@ -82,7 +82,7 @@ def start_spawner(child_main: Callable[[ChildBoot], None], *, title: Callable[[]
 
 
 class SpawnerGone(TurboError):
-    """The spawner is dead: no child can be made any more. Drain, then start the worker anew."""
+    """The spawner is dead: no child can be made. Drain, then restart the worker."""
 
 
 class Spawner:
@@ -103,7 +103,7 @@ class Spawner:
         self._lifeline_fd = lifeline_fd
         #: Threads of this process at the fork; more than 1 means that the app started some at import.
         self.threads_at_fork = threads_at_fork
-        #: Whether the kernel ends children by itself when the master dies; None until the spawner has said.
+        #: Whether the kernel ends children when the master dies; None before the spawner has reported it.
         self.lifeline_armed: bool | None = None
         #: True once the spawner's end of the socket is closed.
         self.gone = False
@@ -113,10 +113,10 @@ class Spawner:
         return self._control.fileno()
 
     def spawn(self, epoch: int, index: int, fds: Sequence[int]) -> None:
-        """Ask for a child with these link descriptors; the answer comes through ``receive``.
+        """Request a child with these link descriptors; the answer arrives through ``receive``.
 
-        The caller may close ``fds`` at once. Raises SpawnerGone, and BlockingIOError if the spawner has
-        hundreds of requests unread.
+        The caller may close ``fds`` at once. Raises SpawnerGone, and BlockingIOError if the spawner has hundreds of
+        unread requests.
         """
         try:
             socket.send_fds(self._control, [REQUEST.pack(epoch, index)], list(fds))
@@ -229,8 +229,8 @@ class Spawner:
             if fds:
                 reports.append(Spawned(epoch, pid, fds[0]))
                 return
-            # Our descriptor table is full, and a child that cannot be watched must not live. Only its reaper
-            # can kill it without a doubt about the pid; its exit is reported all the same.
+            # Our descriptor table is full, and an unwatched child must not live. Only its reaper can kill it without
+            # doubt about the pid; its exit is reported all the same.
             self.kill(epoch)
             reports.append(SpawnFailed(epoch, errno.EMFILE))
         elif kind == EXITED:

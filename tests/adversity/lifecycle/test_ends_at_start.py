@@ -21,7 +21,7 @@ USUAL = re.compile("TERM: warm shutdown|died: retired|remote control is not reac
     [
         "consuming: connecting to",
         "Connected to",
-        "publishing to",
+        "Publishing to",
         "Prefetch window from",
         "Consuming from",
         READY,

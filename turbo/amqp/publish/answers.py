@@ -1,13 +1,11 @@
-"""Reads what the broker answers to publishes: confirms, refusals, returned messages. Nothing is decoded
-twice.
+"""Reads the broker's answers to publishes: confirms, refusals and returned messages.
 
-Inside the outbox's connection, in the master: whole frames in, answers out. Returned messages are taken
-here too, and never by pika, because their headers are whatever a task's author put there and pika fails on
-some of it. Pure: no I/O, no clock. It must never look into a returned message's header.
+Used by the publisher's connection, in the master: whole frames in, answers out. Returned messages are read here and not
+by pika, which fails on some headers that task authors send. Pure: no I/O, no clock. It must never look into a returned
+message's header.
 
-Frames: Basic.Ack 60.80 and RabbitMQ's Basic.Nack 60.120 (delivery tag u64, bits; bit 0 is multiple);
-Basic.Return 60.50 (reply code u16, then reply text, exchange and routing key as short strings) followed by
-its content.
+Frames: Basic.Ack 60.80 and RabbitMQ's Basic.Nack 60.120 (delivery tag u64, bits; bit 0 is multiple); Basic.Return
+60.50 (reply code u16, then reply text, exchange and routing key as short strings) followed by its content.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ _HEADER = 2
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """A mandatory message that no queue wanted."""
+    """A mandatory message that no queue accepted."""
 
     code: int
     text: str
@@ -41,7 +39,7 @@ class Returned:
 
 
 class AnswerReader:
-    """The state of one channel: a returned message whose content is still coming."""
+    """The parser state of one channel: a returned message whose content is incomplete."""
 
     __slots__ = ("_args", "_channel", "_chunks", "_missing", "_on_confirm", "_on_return")
 
@@ -55,14 +53,14 @@ class AnswerReader:
         self._channel = channel
         self._on_confirm = on_confirm
         self._on_return = on_return
-        #: Arguments of the Return whose content is coming; empty: none.
+        #: Arguments of the Return whose content is incomplete; empty for none.
         self._args = b""
-        #: Bytes of body to come; None: the header is still to come.
+        #: Missing bytes of the body; None before the header.
         self._missing: int | None = None
         self._chunks: list[bytes] = []
 
     def take(self, frame: bytes) -> bool:
-        """Read one whole frame, its end byte included; False when it is not ours to read."""
+        """Read one whole frame, its end byte included; False when it belongs to another reader."""
         if _CHANNEL(frame, 1)[0] != self._channel:
             return False
         kind = frame[0]

@@ -1,7 +1,7 @@
-"""One channel in confirm mode: sends messages as joined frames and pairs the broker's answers with them.
+"""A channel in confirm mode: sends messages as joined frames and matches the broker's answers to them.
 
-Made by the outbox in the master on its own connection, thrown away whole when the channel closes. It must
-never decide what becomes of a message that was in flight then: it hands all of them back.
+The publisher makes one in the master on its own connection, and drops it when the channel closes. It must never decide
+what happens to messages in flight at that time: it returns all of them.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("turbo.amqp.publish.publisher")
 
-#: From this size on, in bytes, a message goes out in parts over several turns of the loop.
+#: Bytes from which a message is sent in parts, over several passes of the event loop.
 LARGE = 256 * 1024
 #: Bytes of one part. pika copies what a partial send leaves over, so a large message must not be one write.
 PART_BYTES = 256 * 1024
-#: Bytes that may wait for the socket before we stop adding to them.
+#: Bytes that may wait for the socket before sending pauses.
 UNSENT_LIMIT = 2 * 1024 * 1024
-#: Seconds until we look again whether the socket has taken them.
+#: Seconds between checks whether the socket has accepted them.
 SOCKET_PAUSE = 0.002
-#: Bytes in flight; a larger message goes alone.
+#: Most bytes in flight; a larger message is sent alone.
 WINDOW_BYTES = 16 * 1024 * 1024
 
 
 class PublishChannel:
-    """See the module. ``gone`` resolves when the channel is."""
+    """One confirmed channel. ``gone`` resolves when it closes."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class PublishChannel:
         self._window = window
         self._ledger = ConfirmLedger()
         self._frame_max = int(connection.params.frame_max or 0)
-        #: The rest of a large message that is going out.
+        #: The rest of a large message that is being sent.
         self._parts: Iterator[bytes] | None = None
         self._again: asyncio.TimerHandle | None = None
         self.gone = calls.closed
@@ -69,9 +69,9 @@ class PublishChannel:
         *,
         window: int,
     ) -> PublishChannel:
-        """Open a channel and switch confirms on. Raises ``ChannelGone``.
+        """Open a channel and enable confirms. Raises ``ChannelGone``.
 
-        ``answered(message, how)`` for every message that ends; ``room()`` when more could be sent.
+        ``answered(message, how)`` is called for every message that ends, ``room()`` when more can be sent.
         """
         calls = await ChannelCalls.open(connection)
         self = cls(connection, calls, answered, room, window)
@@ -81,11 +81,11 @@ class PublishChannel:
 
     @property
     def in_flight(self) -> int:
-        """Messages sent and not answered."""
+        """Number of messages sent and not answered."""
         return len(self._ledger)
 
     def send_from(self, queue: deque[Outgoing]) -> int:
-        """Send from the head of ``queue`` what the window allows; the bytes taken off the queue."""
+        """Send messages from the head of ``queue`` as far as the window allows; return the bytes taken off it."""
         taken = 0
         small: list[bytes] = []
         gathered = 0
@@ -110,7 +110,7 @@ class PublishChannel:
                         self._write(small)
                         small, gathered = [], 0
             except ValueError as error:
-                logger.error("message to %r cannot be sent: %s", message.exchange, error)
+                logger.error("A message to exchange %r cannot be sent: %s", message.exchange, error)
                 self._answered(message, Published.REFUSED)
         self._write(small)
         return taken
@@ -126,7 +126,7 @@ class PublishChannel:
         if not ledger:
             return True
         if message.suspect or (len(ledger) == 1 and ledger.oldest().suspect):
-            # A suspect travels alone.
+            # A suspect is sent alone.
             return False
         return (
             len(ledger) < self._window
@@ -135,7 +135,7 @@ class PublishChannel:
         )
 
     def _send_parts(self) -> bool:
-        """Go on with a large message, as far as the socket follows; whether it is out."""
+        """Continue sending a large message as far as the socket accepts it; return whether it is complete."""
         parts = self._parts
         while parts is not None and self._connection.unsent_bytes < UNSENT_LIMIT:
             part = next(parts, None)
@@ -171,7 +171,7 @@ class PublishChannel:
     def _on_return(self, returned: Returned) -> None:
         if not self._ledger.came_back(returned.exchange, returned.routing_key, returned.body):
             logger.error(
-                "the broker returned a message to %r with key %r that is not in flight (%d %s)",
+                "The broker returned a message to exchange %r with key %r that is not in flight (%d %s)",
                 returned.exchange,
                 returned.routing_key,
                 returned.code,
@@ -179,17 +179,16 @@ class PublishChannel:
             )
 
     def set_blocked(self, blocked: bool) -> None:
-        """The broker stops (True) or resumes to read from the connection."""
+        """Note that the broker stops (True) or resumes reading from the connection."""
         self.blocked = blocked
         if not blocked:
             self._look_again()
 
     def abandon(self) -> tuple[list[Outgoing], Outgoing | None]:
-        """What was in flight, in order, to be sent again; and the one message that certainly closed the
-        channel.
+        """Return the messages in flight, in order, to send again; and the one that certainly closed the channel.
 
-        When the broker closes a channel over a message it does not say which. All in flight become
-        suspects, which from then on travel alone: one that closes the channel again is the culprit.
+        A broker that closes a channel over a message does not name it. All in flight become suspects and are sent alone
+        from then on: one that closes the channel again is the cause.
         """
         self._connection.watch_blocking(None)
         self._connection.watch_answers(self._calls.number, None)
@@ -209,5 +208,5 @@ class PublishChannel:
 
 
 def _blames_content(gone: asyncio.Future[ChannelGone]) -> bool:
-    """Whether the broker closed the channel, or the connection, over what was sent."""
+    """Whether the broker closed the channel, or the connection, because of what was sent."""
     return gone.done() and not gone.cancelled() and gone.result().blames_us

@@ -1,7 +1,7 @@
-"""What was published on one channel and is not confirmed yet, in order.
+"""The unconfirmed messages of one channel, in order.
 
-Part of the outbox, in the master: a confirm names one number or all up to one, and returned messages come
-without a number. Pure: no I/O, no clock. It must never settle an entry twice.
+Part of the publisher, in the master: a confirm names one number or all up to one, and returned messages carry no
+number. Pure: no I/O, no clock. It must never settle an entry twice.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
 @unique
 class Published(IntEnum):
-    """What became of a published message."""
+    """The result of publishing a message."""
 
     #: The broker has it.
     CONFIRMED = 1
     #: The broker refused to take it (a full queue that rejects, an internal error).
     NACKED = 2
-    #: It was mandatory and no queue wanted it.
+    #: It was mandatory and no queue accepted it.
     RETURNED = 3
     #: It was not sent, or the broker's answer never came: too many waiting, or stopped.
     FAILED = 4
-    #: It will never be taken: it does not fit into frames, or the broker closes the channel whenever it is sent (no
+    #: It can never be published: it does not fit into frames, or the broker closes the channel whenever it is sent (no
     #: such exchange, not allowed, too large).
     REFUSED = 5
 
 
 @dataclass(slots=True, eq=False)
 class Outgoing:
-    """One message in the outbox, from ``publish`` until its end."""
+    """One message in the publisher, from ``publish`` until its end."""
 
     exchange: str
     routing_key: str
@@ -42,18 +42,18 @@ class Outgoing:
     body: bytes
     mandatory: bool
     done: Callable[[Published], None] | None
-    #: When the broker does not take it, it is sent again a few times.
+    #: Whether it is sent again a few times when the broker refuses it.
     patient: bool = False
-    #: So often the broker has not taken it.
+    #: How often the broker has refused it.
     nacks: int = 0
-    #: It came back; the confirm that follows ends it as RETURNED.
+    #: Whether it was returned; the confirm that follows ends it as RETURNED.
     returned: bool = False
-    #: It was in flight when the broker closed the channel over something that was published.
+    #: Whether it was in flight when the broker closed the channel because of a message.
     suspect: bool = False
     size: int = field(init=False)
 
     def __post_init__(self) -> None:
-        """Its weight in the window."""
+        """Compute its size in the window."""
         self.size = len(self.header) + len(self.body)
 
 
@@ -71,11 +71,11 @@ class ConfirmLedger:
         self.size = 0
 
     def __len__(self) -> int:
-        """Messages in flight."""
+        """Number of messages in flight."""
         return len(self._waiting)
 
     def sent(self, message: Outgoing) -> int:
-        """Note a message that goes out now; its number."""
+        """Record a message that is being sent, and return its number."""
         number = self._next
         self._next += 1
         self._waiting[number] = message
@@ -85,16 +85,16 @@ class ConfirmLedger:
         return number
 
     def answered(self, number: int, multiple: bool) -> Iterator[Outgoing]:
-        """The messages that a confirm (or its refusal) with this number ends, in order.
+        """Yield the messages that a confirm or refusal with this number ends, in order.
 
-        Unknown numbers: none.
+        Yields nothing for an unknown number.
         """
         if not multiple:
             message = self._take(number)
             if message is not None:
                 yield message
             return
-        # In order from the lowest: numbers that were answered singly before are stepped over once.
+        # In order from the lowest; numbers already answered singly are skipped once.
         last = min(number, self._next - 1) if number else self._next - 1
         while self._first <= last:
             message = self._take(self._first)
@@ -112,8 +112,7 @@ class ConfirmLedger:
     def came_back(self, exchange: str, routing_key: str, body: bytes) -> bool:
         """Mark the oldest mandatory message that equals a returned one; False when there is none.
 
-        The broker returns messages in the order of publishing and before their confirm, but without their
-        number.
+        The broker returns messages in publishing order and before their confirm, but without their number.
         """
         for message in self._mandatory.values():
             if (
@@ -127,11 +126,11 @@ class ConfirmLedger:
         return False
 
     def oldest(self) -> Outgoing:
-        """The first message in flight. Raises ``StopIteration`` when there is none."""
+        """Return the first message in flight. Raises ``StopIteration`` when there is none."""
         return next(iter(self._waiting.values()))
 
     def abandon(self) -> list[Outgoing]:
-        """Take out everything, in order: the channel is gone."""
+        """Remove and return all messages, in order: the channel is gone."""
         messages = list(self._waiting.values())
         self._waiting.clear()
         self._mandatory.clear()

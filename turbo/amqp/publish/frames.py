@@ -1,6 +1,6 @@
 """The bytes of one published message: method, header and body frames.
 
-Used by the outbox in the master and by clients' connections: the content-header payload comes
+Used by the publisher in the master and by clients' connections: the content-header payload comes
 ready-made from ``protocol.properties.encode_header``, so nothing is encoded here but lengths. Pure. It must
 never open, decode or check a header.
 

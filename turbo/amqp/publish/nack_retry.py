@@ -1,7 +1,7 @@
-"""Messages that the broker did not take for now, as for a queue that is full and refuses: held until they go out again.
+"""Holds messages that the broker refused for now, as with a full queue, and sends them again after a pause.
 
-Part of the outbox, in the master, for its patient messages. It must never hold one for ever: after the last pause the
-message ends as NACKED, and who sent it decides.
+Part of the publisher, in the master, for its patient messages. It must never hold one for ever: after the last pause
+the message ends as NACKED, and its sender decides.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
 
 
 class NackRetry:
-    """The messages of one outbox, each with its timer."""
+    """The refused messages of one publisher, each with its timer."""
 
     def __init__(self, send_again: Callable[[Outgoing], None]) -> None:
-        """``send_again`` is given each message when its pause is over."""
+        """``send_again`` is called with each message when its pause is over."""
         self._send_again = send_again
         self._timers: dict[Outgoing, asyncio.TimerHandle] = {}
 
     def __len__(self) -> int:
-        """Messages held."""
+        """Number of messages held."""
         return len(self._timers)
 
     def hold(self, message: Outgoing) -> bool:
-        """Hold a message that the broker has just not taken; False when it is not to be sent again."""
+        """Hold a message that the broker just refused; False when it has no retries left."""
         if not message.patient or message.nacks >= len(PAUSES):
             return False
         pause = PAUSES[message.nacks]
         message.nacks += 1
         message.returned = False
         logger.info(
-            "message to exchange %r with key %r not taken, sent again in %g s",
+            "Message to exchange %r with key %r not taken, sent again in %g s",
             message.exchange,
             message.routing_key,
             pause,
@@ -54,7 +54,7 @@ class NackRetry:
         self._send_again(message)
 
     def give_up(self) -> list[Outgoing]:
-        """Let go of all of them, in order."""
+        """Release all messages, in order."""
         timers, self._timers = self._timers, {}
         for timer in timers.values():
             timer.cancel()

@@ -1,9 +1,8 @@
-"""What the worker publishes: retries, follow-ups, events, replies, results by message.
+"""Publishes everything that the worker sends: follow-ups, retries, events, replies, results by message.
 
-Owned by the master; the second connection, because a broker in alarm stops reading from connections that
-publish and acknowledgements must not stop. Every message is confirmed, resent after a lost connection (so
-it may arrive twice, never not at all), and ends in exactly one ``Published``. It must never consume and
-never block.
+Owned by the master, on a connection of its own: a broker in alarm stops reading from connections that publish, and
+acknowledgements must go on. Every message is confirmed, sent again after a lost connection (so it may arrive twice),
+and ends in exactly one ``Published``. It must never consume, block or lose a message silently.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ WINDOW = 100
 
 
 class Publisher:
-    """See the module. Create it before the loop matters (TLS files are read here); ``start`` needs the loop."""
+    """The publishing side of a worker. The constructor reads TLS files; ``start`` needs the event loop."""
 
     def __init__(
         self,
@@ -60,7 +59,7 @@ class Publisher:
         backoff: Backoff = BROKER_BACKOFF,
         outages: Outages | None = None,
     ) -> None:
-        """``limit`` messages and ``limit_bytes`` bytes may wait here; what comes beyond ends as FAILED."""
+        """``limit`` messages and ``limit_bytes`` bytes may wait here; further ones end as FAILED."""
         endpoints = endpoints_for(
             addresses, heartbeat=heartbeat, tls=tls, name=f"{name} publisher", timeout=connection_timeout
         )
@@ -71,9 +70,9 @@ class Publisher:
         self._backoff = backoff
         self._window = window
         self._room = OutboxRoom(limit, limit_bytes)
-        #: Told when :attr:`congested` turns false again.
+        #: Called when :attr:`congested` turns false again.
         self.on_relief: Observers[()] = Observers()
-        #: Told when :attr:`connected` turns true and when :attr:`blocked` changes.
+        #: Called when :attr:`connected` turns true and when :attr:`blocked` changes.
         self.on_ready: Observers[()] = Observers()
         self._queue: deque[Outgoing] = deque()
         self._queue_bytes = 0
@@ -85,13 +84,13 @@ class Publisher:
         self._stopped = False
         self._empty = asyncio.Event()
         self._empty.set()
-        #: Why the message that ends just now was refused: for its ``done`` to read, and "" at any other time.
+        #: Why the message that is ending was refused, for its ``done`` to read; "" at any other time.
         self.refusal = ""
-        #: Messages refused because too many waited.
+        #: Number of messages refused because too many waited.
         self.refused = 0
-        #: Messages ended so far, by their end.
+        #: Number of ended messages by result.
         self.ended: dict[Published, int] = dict.fromkeys(Published, 0)
-        #: Messages sent again after a lost channel.
+        #: Number of messages sent again after a lost channel.
         self.resent = 0
 
     # -- publishing
@@ -117,7 +116,7 @@ class Publisher:
         try:
             method = publish_method(exchange, routing_key, mandatory)
         except ValueError as error:
-            logger.error("a message cannot be sent: %s", error)
+            logger.error("A message cannot be sent: %s", error)
             unsendable = Outgoing(exchange, routing_key, b"", header, body, mandatory, done)
             asyncio.get_running_loop().call_soon(self._end, unsendable, Published.REFUSED, str(error))
             return
@@ -135,24 +134,24 @@ class Publisher:
 
     def _refuse(self, message: Outgoing) -> None:
         self.refused += 1
-        # Powers of two: a full outbox is said at once and then ever more rarely.
+        # Logged at powers of two: at once, then ever more rarely.
         if self.refused & (self.refused - 1) == 0:
             logger.error(
                 "%d messages refused: %s",
                 self.refused,
-                "the outbox is closed" if self._stopped else f"{self.backlog} wait for the broker already",
+                "the publisher is closed" if self._stopped else f"{self.backlog} wait for the broker already",
             )
         asyncio.get_running_loop().call_soon(partial(self._end, message, Published.FAILED, said=True))
 
     @property
     def backlog(self) -> int:
-        """Messages that have not ended."""
+        """Number of messages that have not ended."""
         in_flight = 0 if self._channel is None else self._channel.in_flight
         return len(self._queue) + len(self._nack_retry) + in_flight
 
     @property
     def blocked(self) -> bool:
-        """Whether the broker has asked us to stop publishing (memory or disk alarm)."""
+        """Whether the broker asked to stop publishing (memory or disk alarm)."""
         return self._channel is not None and self._channel.blocked
 
     @property
@@ -162,7 +161,7 @@ class Publisher:
 
     @property
     def congested(self) -> bool:
-        """Whether so much waits that nothing more shall be made: see ``policy.outbox_room``."""
+        """Whether too much waits to produce more messages: see ``policy.outbox_room``."""
         return self._room.congested
 
     def _flush(self, _last: bool) -> bool:
@@ -198,14 +197,14 @@ class Publisher:
     # -- life
 
     async def start(self) -> None:
-        """Begin to connect; returns at once. Messages may be published before."""
+        """Start connecting; returns at once. Messages may be published before."""
         if self._runner is None and not self._stopped:
             loop = asyncio.get_running_loop()
             self._coalescer = WriteCoalescer(self._flush, loop=loop)
             self._runner = loop.create_task(self._run(), name="outbox")
 
     async def drain(self, deadline: float) -> bool:
-        """Wait until every message has ended, or ``deadline`` (``time.monotonic``); whether all have."""
+        """Wait until every message has ended, or ``deadline`` (``time.monotonic``); return whether all have."""
         try:
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                 await self._empty.wait()
@@ -214,7 +213,7 @@ class Publisher:
         return True
 
     async def stop(self, deadline: float) -> None:
-        """Send what waits until ``deadline``, then close; what is left ends as FAILED. Idempotent."""
+        """Send waiting messages until ``deadline``, then close; the rest ends as FAILED. Idempotent."""
         runner, self._runner = self._runner, None
         if runner is not None:
             if not await self.drain(deadline):
@@ -235,13 +234,13 @@ class Publisher:
                 await self._one_connection()
             except ChannelGone as gone:
                 self._outages.lost("publishing", str(gone))
-            except Exception:  # messages wait here that must go out, whatever surprised us
-                logger.exception("the outbox stumbled and starts over")
+            except Exception:  # waiting messages must be sent after any unexpected error
+                logger.exception("Unexpected error in the publisher; reconnecting")
                 await asyncio.sleep(self._backoff.cap)
 
     async def _one_connection(self) -> None:
         endpoint, connection = await self.dialer.dial()
-        logger.info("publishing to %s", endpoint.label)
+        logger.info("Publishing to %s", endpoint.label)
         self._connection = connection
         failures = 0
         try:
@@ -251,7 +250,7 @@ class Publisher:
                 if self._stopped:
                     return
                 if not gone.blames_us:
-                    # Otherwise it is a message's fault, and is logged when that ends.
+                    # Otherwise a message caused it, and is logged when it ends.
                     self._outages.lost("publishing", str(gone))
                 failures = 0 if time.monotonic() - began >= STABLE else failures + 1
                 if connection.is_open:
@@ -284,7 +283,7 @@ class Publisher:
             self._coalescer.mark()
 
     def _take_back(self, channel: PublishChannel) -> None:
-        """Put what was in flight back in front, in order; a message that closed the channel twice ends here."""
+        """Put the messages in flight back at the front, in order; end one that closed the channel twice."""
         messages, culprit = channel.abandon()
         self.resent += len(messages)
         self._queue.extendleft(reversed(messages))
@@ -294,16 +293,16 @@ class Publisher:
 
 
 def _log_end(message: Outgoing, how: Published, refusal: str) -> None:
-    """Log a message that the broker has not taken, with its reason where known.
+    """Log a message that the broker refused, with the reason when known.
 
-    One that no queue wanted is logged by whoever is told of it: replies to a client that has left may be thousands.
+    A returned message is logged by its sender: there may be thousands of replies to a client that has left.
     """
     level = logging.ERROR
     if how is Published.RETURNED:
         level = logging.WARNING if message.done is None else logging.DEBUG
     logger.log(
         level,
-        "message to exchange %r with key %r: %s%s",
+        "Message to exchange %r with key %r: %s%s",
         message.exchange,
         message.routing_key,
         how.name.lower(),

@@ -1,10 +1,11 @@
-"""N children: spawn, replace, retire, kill, and notice their end.
+"""Starts, replaces, retires and kills the N children, and notices when one ends.
 
-Runs in the master. It asks the spawner for processes and hears of them through its socket; it watches each child
-through its pidfd. ``policy.child_lifecycle`` is the table of a child's states. What a dead child held is decided by
-``master.children.dead_child``; memory and task counts by ``master.children.recycling``.
+Runs in the master. It asks the spawner for processes, hears of them through the spawner's socket, and watches each
+child through its pidfd. ``policy.child_lifecycle`` is the table of a child's states. ``master.children.dead_child``
+decides about the deliveries of a dead child; ``master.children.recycling`` watches memory and task counts. It must
+never reuse a child's links.
 
-A slot is one of the N places; an incarnation is one child in it, with links of its own that are never reused.
+A slot is one of the N places; an incarnation is one child in it.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Pool:
         self._boot = Boot(loop, self, alive_timeout=proc_alive_timeout)
         self._epochs = 0
         self._body_files = BodyFiles()
-        #: By epoch: every incarnation whose pidfd has not fired.
+        #: Every incarnation whose pidfd has not fired, by epoch.
         self.children: dict[int, ChildProcess] = {}
         self._awaiting_status: dict[int, tuple[ChildProcess, asyncio.TimerHandle]] = {}
         self._closing = False
@@ -79,7 +80,7 @@ class Pool:
         self.deaths = 0
 
     def start(self) -> None:
-        """Ask for all children and begin to listen to the spawner."""
+        """Request all children and start listening to the spawner."""
         self._loop.add_reader(self._spawner.fileno(), self._from_spawner)
         for index in range(1, self._concurrency + 1):
             self.spawn(index)
@@ -87,7 +88,7 @@ class Pool:
     # -- spawning ----------------------------------------------------------------------------------------
 
     def spawn(self, index: int) -> ChildProcess | None:
-        """Ask the spawner for a child in slot ``index``."""
+        """Request a child in slot ``index`` from the spawner."""
         if self._closing:
             return None
         self._epochs += 1
@@ -110,12 +111,12 @@ class Pool:
         return child
 
     def spawn_again(self, index: int) -> None:
-        """Try again after a failure, unless the slot has found a child meanwhile or still has its old one."""
+        """Retry after a failure, unless the slot has a child again or still has its old one."""
         if not any(c.index == index and c.state <= ChildState.SERVING for c in self.children.values()):
             self.spawn(index)
 
     def cannot_start(self, error: BaseException) -> None:
-        """No child comes up: the worker has to give up."""
+        """Give up: no child can be started."""
         self.on_fatal(error)
 
     def _from_spawner(self) -> None:
@@ -146,12 +147,12 @@ class Pool:
         child.pid, child.pidfd = event.pid, event.pidfd
         self._loop.add_reader(event.pidfd, self._ended, child)
         if child.state is ChildState.KILLED:
-            _signal(child, signal.SIGKILL)  # its end was decided before it had a process to end
+            _signal(child, signal.SIGKILL)  # killed before it had a process
         else:
             self._boot.watch(child)
 
     def serving_now(self, child: ChildProcess) -> None:
-        """A child said hello: read its outcomes and give it work."""
+        """Read the outcomes of a child that became ready, and give it work."""
         child.move(ChildState.SERVING)
         self._outcomes.watch(self._loop, child)
         if self._closing:
@@ -163,7 +164,7 @@ class Pool:
     # -- ending ------------------------------------------------------------------------------------------
 
     def retire(self, child: ChildProcess) -> None:
-        """No more work for this child: it leaves after what it runs. What it had not started goes to others."""
+        """Give this child no more work; it leaves after its running task. Unstarted records go to other children."""
         if child.state not in (ChildState.STARTING, ChildState.SERVING):
             return
         starting = child.state is ChildState.STARTING
@@ -177,7 +178,7 @@ class Pool:
         self._dispatcher.pump()
 
     def dismiss(self, child: ChildProcess) -> None:
-        """Send a retiring child its STOP record, once, and kill it if it has nothing and does not take that."""
+        """Send a retiring child its STOP record, once; kill an idle one that does not claim it."""
         if child.state is not ChildState.RETIRING:
             return
         if child.stopping:
@@ -188,12 +189,12 @@ class Pool:
             child.link.commit()
 
     def interrupt(self, child: ChildProcess, seq: int) -> None:
-        """Raise the soft limit in ``seq`` and in nothing else."""
+        """Raise the soft limit in ``seq`` and in no other task."""
         child.link.page.set_soft(seq)
         _signal(child, signal.SIGUSR1)
 
     def kill_running(self, child: ChildProcess, seq: int, reason: str, detail: object, number: int = _KILL) -> bool:
-        """Kill the child if and only if it still runs ``seq``: see the argument in ``master.children.time_limits``."""
+        """Kill the child only if it still runs ``seq``; ``master.children.time_limits`` explains why this is safe."""
         self._dispatcher.remove_child(child)
         self._dispatcher.resubmit(self._dispatcher.reclaim(child))
         running = child.link.page.running()
@@ -207,7 +208,7 @@ class Pool:
         return True
 
     def kill(self, child: ChildProcess, reason: str, detail: object, number: int = _KILL) -> None:
-        """Signal the child's end, once more if it was; the spawner ends its process group when it reaps."""
+        """Send the child a signal that ends it, again if necessary; the spawner ends its process group on reaping."""
         if child.state < ChildState.KILLED:
             child.move(ChildState.KILLED)
             child.kill_reason, child.verdict = reason, detail
@@ -215,11 +216,11 @@ class Pool:
         _signal(child, number)
 
     def child_corrupt(self, child: ChildProcess, reason: str) -> None:
-        """Its ring cannot be believed: kill it and start afresh."""
+        """Kill a child whose ring is corrupt, and replace it."""
         self.kill(child, "corrupt", reason)
 
     def _ended(self, child: ChildProcess) -> None:
-        """The pidfd fired. Wait briefly for the exit status, which only the log and the error text need."""
+        """Handle the pidfd of an ended child; wait briefly for the exit status, used only in log and error texts."""
         self._loop.remove_reader(child.pidfd)
         os.close(child.pidfd)
         child.pidfd = -1
@@ -251,12 +252,12 @@ class Pool:
         try:
             self._dead_child.settle(child, orderly=was is ChildState.RETIRING)
         finally:
-            # Whatever comes of its estate, its memory is given back and its slot is filled.
+            # Whatever happens to its deliveries, free its memory and fill its slot.
             child.link.close()
             self._fill(child, was)
 
     def _fill(self, child: ChildProcess, was: ChildState) -> None:
-        """A child has gone: tell, and put another in its place."""
+        """Report the end of a child and start another in its slot."""
         self.on_gone(child)
         if not self._closing and not child.replaced:
             if was is ChildState.STARTING or child.kill_reason == "boot":
@@ -268,13 +269,13 @@ class Pool:
     # -- shutdown ----------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Replace nobody any more and let every child leave after what it runs."""
+        """Replace no more children, and let each leave after its running task."""
         self._closing = True
         for child in list(self.children.values()):
             self.retire(child)
 
     def kill_all(self, reason: str, *, but: Callable[[ChildProcess], bool] = lambda _child: False) -> None:
-        """End every child now, except those of which ``but`` is true."""
+        """Kill every child now, except those for which ``but`` is true."""
         self._closing = True
         for child in list(self.children.values()):
             if not but(child):

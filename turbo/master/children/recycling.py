@@ -28,7 +28,7 @@ _INTERVAL = 0.5
 
 
 class Recycling:
-    """Samples, judges, and has the pool act."""
+    """Samples memory and has the pool replace or kill children."""
 
     def __init__(
         self,
@@ -79,26 +79,26 @@ class Recycling:
             child.peak_rss_kib = max(child.peak_rss_kib, rss)
             self._hooks(child)
         if self._max_tasks is not None:
-            # One whose replacement could not be made reports nothing more: it is asked for again here.
+            # A child whose replacement could not be started reports nothing more, so request it again here.
             for child in self._pool.serving:
                 if child.done >= self._max_tasks:
                     self._retire(child)
 
     def child_reported(self, child: ChildProcess, done: int) -> None:
-        """``done`` more tasks of this child ended: it may be spent by number."""
+        """Replace the child if ``done`` more ended tasks use up its number of tasks."""
         if self._max_tasks is not None and child.done >= self._max_tasks:
             logger.info("Child %d (pid %d) has run %d tasks and is replaced", child.index, child.pid, child.done)
             self._retire(child)
 
     def child_serving(self, child: ChildProcess) -> None:
-        """A child said hello: the one that it replaces may leave."""
+        """Retire the child that this ready one replaces."""
         leaving = self._replacing.pop(child.epoch, None)
         if leaving is not None:
             self._pool.retire(leaving)
         self._advance()
 
     def child_gone(self, child: ChildProcess) -> None:
-        """A child ended; if it was a replacement, the next sample asks for another. Let the next in turn go."""
+        """Handle the end of a child. If it was a replacement, the next sample requests another. Start the next one."""
         self._warned.discard(child.epoch)
         leaving = self._replacing.pop(child.epoch, None)
         if leaving is not None:
@@ -107,7 +107,7 @@ class Recycling:
             if old is child:
                 del self._replacing[epoch]
         if child in self._waiting:
-            # Its replacement was not asked for yet: the pool has to fill the slot as after any other death.
+            # Its replacement was not requested yet: the pool fills the slot as after any other death.
             self._waiting.remove(child)
             child.replaced = False
         self._advance()
@@ -152,7 +152,7 @@ class Recycling:
         self._advance()
 
     def _advance(self) -> None:
-        """Begin as many replacements as may run at once."""
+        """Start as many replacements as may run at once."""
         while self._waiting and len(self._replacing) < self._at_once:
             child = self._waiting.pop(0)
             if not child.serving:

@@ -1,10 +1,10 @@
-"""The children's task rings, with every fault of one turned into a decision: replace the child, or wait for memory.
+"""Access to the children's task rings that turns every ring error into a decision.
 
 Runs in the master, between the dispatcher (with ``master.children.stalled_children`` and ``master.children.pool``) and
-the rings. A ring that cannot be believed condemns its child, whatever the master was about to do with it; nothing is
-lost by that, since the deliveries stay in the ledger and the child's end settles them. A body that finds no memory or
-descriptor of its own is no fault of the child's: its message waits here and is tried again, and messages that need none
-go on meanwhile. Nothing here may raise for what a child wrote or the system lacks.
+the rings. A corrupt ring condemns its child: the child is replaced. Nothing is lost, since the ledger has the
+deliveries and the child's end settles them. When no memory or descriptor is left for a body, its message waits here and
+is retried, while messages that need none continue. It must never raise because of what a child wrote or what the system
+lacks.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Seconds after which messages that found no memory are tried again.
+#: Seconds after which messages without memory are retried.
 _PAUSE = 0.1
 #: Seconds between log lines about that.
 _SAY_AGAIN = 10.0
 
 
 class RingAccess:
-    """Takes back from rings and stages into them without raising."""
+    """Takes records back from rings and stages records into them without raising."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, again: Callable[[list[Delivery]], None]) -> None:
-        """``again`` is given the messages whose memory may be there now, in their order."""
+        """``again`` is called with the messages to retry, in order."""
         self._loop = loop
         self._again = again
         self._postponed: list[Delivery] = []
@@ -44,7 +44,7 @@ class RingAccess:
         self.on_corrupt: Observers[ChildProcess, str] = Observers()
 
     def take_back(self, child: ChildProcess) -> int | None:
-        """The newest record that the child has not claimed is the master's again: its sequence, or None."""
+        """Take back the newest unclaimed record and return its sequence; None when there is none."""
         try:
             return child.link.take_back()
         except (RingCorrupt, OSError) as error:
@@ -52,7 +52,7 @@ class RingAccess:
             return None
 
     def stage(self, child: ChildProcess, kind: int) -> int | None:
-        """Stage a record without contents; its sequence, or None when there is no room or the child is condemned."""
+        """Stage a record without contents and return its sequence; None when full or condemned."""
         try:
             return child.link.stage(kind, (b"",))
         except (RingCorrupt, OSError) as error:
@@ -60,7 +60,7 @@ class RingAccess:
             return None
 
     def condemn(self, child: ChildProcess, error: Exception) -> None:
-        """The child's ring is not to be believed: have it replaced."""
+        """Have a child with a corrupt ring replaced."""
         logger.critical("The task ring of child %d (pid %d) is damaged, it is replaced: %s",
                         child.index, child.pid, error)  # fmt: skip
         self.on_corrupt(child, str(error))
@@ -68,7 +68,7 @@ class RingAccess:
     # -- no memory ---------------------------------------------------------------------------------------
 
     def postpone(self, delivery: Delivery, error: OSError) -> None:
-        """Keep a READY delivery whose body found no memory or descriptor, and try again soon."""
+        """Keep a READY delivery whose body found no memory or descriptor, and retry soon."""
         now = self._loop.time()
         if now - self._said >= _SAY_AGAIN:
             self._said = now
@@ -78,13 +78,13 @@ class RingAccess:
             self._loop.call_later(_PAUSE, self._retry)
 
     def withdraw(self) -> list[Delivery]:
-        """Give up what waits for memory."""
+        """Give up the messages that wait for memory."""
         postponed, self._postponed = self._postponed, []
         return postponed
 
     @property
     def postponed(self) -> int:
-        """Messages that wait for memory."""
+        """Number of messages that wait for memory."""
         return len(self._postponed)
 
     def _retry(self) -> None:

@@ -1,11 +1,11 @@
-"""Children that claim nothing: stopped, frozen, or kept from the processor.
+"""Finds children that claim no records because they are stopped, frozen or starved of CPU time.
 
-Runs in the master, beside the dispatcher. A child that has been asked for half a second to take a record and has not
-is given no more work; what it left unclaimed goes to others. It gets one PROBE record instead, and when it has
-claimed that, it is alive and is given work again. Nothing runs twice: a record counts as moved only when its token
-was taken back, and whatever the child has claimed stays its own.
+Runs in the master, beside the dispatcher. A child that has not claimed a waiting record for about half a second gets no
+more work; its unclaimed records go to others. It gets one PROBE record, and claiming it shows that the child works
+again. No task may ever run twice: a record moves only when its token was taken back, and claimed records stay with the
+child.
 
-The look costs one failed read a child that runs something long, and there are none while no child holds anything.
+A check costs one failed read per child with a long task. No checks run while no child holds anything.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between looks; a record waits at most two of them in a child that does not claim.
+#: Seconds between checks; a record waits at most two of them in a stalled child.
 _LOOK = 0.4
-#: Nanoseconds that a leaving child which runs nothing may take to claim its STOP record.
+#: Nanoseconds in which an idle retiring child must claim its STOP record.
 _FAREWELL_NS = 2_000_000_000
-#: Nanoseconds between questions whether it does, at most, while this process runs.
+#: Most nanoseconds between two checks of that, while this process runs.
 _ASKED_NS = 500_000_000
 
 
 class Rings(Protocol):
-    """The dispatcher, as far as this module needs it."""
+    """The part of the dispatcher that this module uses."""
 
     def reclaim(self, child: ChildProcess) -> list[Delivery]:
         """Take every unclaimed record back."""
 
     def resubmit(self, deliveries: Iterable[Delivery]) -> None:
-        """Put them at the front of the ready queue."""
+        """Put deliveries at the front of the ready queue."""
 
     def set_aside(self, child: ChildProcess) -> None:
-        """Give this child nothing while it has a probe."""
+        """Give this child no work while it has a probe."""
 
     def take_up(self, child: ChildProcess) -> None:
         """Give it work again."""
 
     def pump(self) -> None:
-        """Hand out."""
+        """Hand out ready deliveries."""
 
 
 class StalledChildren:
-    """Looks after children that do not claim."""
+    """Checks for children that do not claim."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, rings: Rings, access: RingAccess, children: list[ChildProcess]
@@ -63,11 +63,11 @@ class StalledChildren:
         self._rings = rings
         self._access = access
         self._children = children
-        #: Whether a look is due; the dispatcher asks for one when it hands out the first record after a rest.
+        #: Whether a check is scheduled; the dispatcher schedules one with the first record after a pause.
         self.looking = False
 
     def look_soon(self) -> None:
-        """Begin to look until no child holds anything."""
+        """Start checking, until no child holds anything."""
         self.looking = True
         self._loop.call_later(_LOOK, self._look)
 
@@ -82,7 +82,7 @@ class StalledChildren:
             elif child.silent:
                 moved |= self._rescue(child)
             else:
-                # Every outcome clears this; what it holds at the next look it has then held for a whole one.
+                # Every outcome clears this flag, so a child still silent at the next check made no progress in between.
                 child.silent = True
         if moved:
             self._rings.pump()
@@ -90,7 +90,7 @@ class StalledChildren:
             self.look_soon()
 
     def _rescue(self, child: ChildProcess) -> bool:
-        """Move what a silent child has not claimed; set it aside if that is all it had."""
+        """Move the unclaimed records of a silent child; set it aside if it holds nothing else."""
         taken = self._rings.reclaim(child)
         if not taken:
             return False
@@ -103,7 +103,7 @@ class StalledChildren:
         return True
 
     def _answered(self, child: ChildProcess) -> bool:
-        """Whether a child that was set aside has claimed its probe: then it is given work again."""
+        """Whether a child that was set aside has claimed its probe; it then gets work again."""
         if self._access.take_back(child) is not None:
             self._probe(child)
             return False
@@ -123,15 +123,15 @@ class StalledChildren:
 
 
 def begin_farewell(child: ChildProcess, now: int) -> None:
-    """Note that a leaving child was sent its STOP record; ``now`` is ``time.monotonic_ns``."""
+    """Note that a retiring child was sent its STOP record; ``now`` is ``time.monotonic_ns``."""
     child.stopping, child.stopping_since = True, now
     child.leaving_clock.ask(now, _ASKED_NS)
 
 
 def ignores_farewell(child: ChildProcess, rings: RingAccess, now: int) -> bool:
-    """Whether a leaving child runs nothing and has not claimed its STOP record for long. Takes that back if so.
+    """Whether an idle retiring child has left its STOP record unclaimed too long; takes the record back if so.
 
-    Asked again and again, ``now`` being ``time.monotonic_ns``: only time in which this process ran counts.
+    Call it repeatedly, ``now`` being ``time.monotonic_ns``: only time in which this process ran counts.
     """
     clock = child.leaving_clock
     clock.look(now)

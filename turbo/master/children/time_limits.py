@@ -39,19 +39,19 @@ logger = logging.getLogger(__name__)
 SOFT = 0
 HARD = 1
 SOFT_AGAIN = 2
-#: Seconds after which a soft signal is repeated while the task runs on: the first may have fallen into a masked
-#: stretch of a body that replaced our handler. The handler raises at most once a task.
+#: Seconds after which a soft signal is repeated while the task runs: the body may have replaced our handler and
+#: masked the first signal. The handler raises at most once per task.
 _SOFT_REPEAT = 1.0
-#: Nanoseconds between log lines that say that the worker was stopped.
+#: Nanoseconds between log lines about a stopped worker.
 _TOLD_EVERY = 60_000_000_000
 
 
 class Executioner(Protocol):
-    """Who can signal a child and end one safely."""
+    """Interrupts and kills children safely."""
 
     @property
     def children(self) -> Mapping[int, ChildProcess]:
-        """All children there are, by epoch."""
+        """All children, by epoch."""
 
     def interrupt(self, child: ChildProcess, seq: int) -> None:
         """Name ``seq`` in the child's page and send SIGUSR1."""
@@ -61,7 +61,7 @@ class Executioner(Protocol):
 
 
 class HardLimits:
-    """One heap of deadlines over all children, one timer for the nearest."""
+    """A heap of deadlines over all children, and one timer for the nearest."""
 
     def __init__(
         self,
@@ -84,9 +84,9 @@ class HardLimits:
         started.add(self.arm)
 
     def arm(self, child: ChildProcess, seq: int, soft_ns: int, hard_ns: int, limit: float) -> None:
-        """Remember deadlines of a task that started; 0 is none. Values are ``time.monotonic_ns``.
+        """Record the deadlines of a started task, as ``time.monotonic_ns`` values; 0 is none.
 
-        The soft deadline of a coroutine only keeps the clock going: its child raises the limit.
+        The soft deadline of a coroutine only keeps the clock running: its child raises the limit.
         """
         now = time.monotonic_ns()
         self._look(now)
@@ -103,7 +103,7 @@ class HardLimits:
         self._arm(now)
 
     def _look(self, now: int) -> None:
-        """Count the time for which the worker was stopped, and tell the children."""
+        """Count the time for which the worker was stopped, and pass it to the children."""
         lost = self._clock.look(now)
         if not lost:
             return
@@ -144,7 +144,7 @@ class HardLimits:
                 self._hard(child, seq, limit)
             else:
                 self._soft(child, seq, limit, ran, first=kind == SOFT)
-        # Entries of tasks that ended long ago must not pile up below a distant deadline.
+        # Entries of ended tasks must not accumulate below a distant deadline.
         if len(heap) > 1024 and len(heap) > 4 * sum(entry[5].holding(entry[3]) is not None for entry in heap):
             self._heap = [entry for entry in heap if entry[5].holding(entry[3]) is not None]
             heapq.heapify(self._heap)
