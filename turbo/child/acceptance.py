@@ -1,7 +1,8 @@
-"""What a child says before a body begins: that the task is accepted, and how long it may take.
+"""Reports that a child has accepted a task, and the task's time limits.
 
 Runs in a child, between an executor's decision to run a message and the body. It writes the control page, which the
-master reads when a limit is due, and the STARTED record, which makes the master acknowledge early and arm limits.
+master reads when a limit is due, and the STARTED record, on which the master acknowledges early and arms limits. It
+must never report a body that does not follow.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _NO_LIMITS = (None, None)
 
 
 class Acceptance:
-    """Announces the start of bodies, for one child."""
+    """Reports the start of bodies, for one child."""
 
     def __init__(self, options: ChildOptions, link: ChildLink, soft: SoftLimit) -> None:
         self._options = options
@@ -41,10 +42,10 @@ class Acceptance:
         early: bool,
         tell: bool = False,
     ) -> None:
-        """Write page and STARTED record; the caller signals. ``timelimit`` is the message's [hard, soft] in seconds.
+        """Write the control page and the STARTED record; the caller signals.
 
-        ``began`` is the ``time.monotonic_ns`` of the claim; ``early`` that the message is acknowledged now; ``tell``
-        that the master's judge wants to hear of it.
+        ``timelimit`` is the message's [hard, soft] in seconds, ``began`` the ``time.monotonic_ns`` of the claim.
+        ``early``: the message is acknowledged now. ``tell``: the master passes the record to its outcome hooks.
         """
         options = self._options
         hard_given, soft_given = timelimit or _NO_LIMITS
@@ -83,8 +84,8 @@ class Acceptance:
     ) -> float | None:
         """Write the ADMITTED record of a coroutine; the caller signals. Returns its soft limit in seconds, if any.
 
-        The page names no coroutine: several run at once. The child raises their soft limits itself; the master acts on
-        the hard ones, and looks for time in which the worker is stopped while there is either.
+        The control page names no coroutine, since several run at once. The child raises their soft limits itself. The
+        master enforces the hard limits. While either exists, it also measures time in which the worker is stopped.
         """
         options = self._options
         hard_given, soft_given = timelimit or _NO_LIMITS

@@ -1,16 +1,18 @@
-"""Parts of chords whose tasks have ended: counted in the store, and the one that ends last sends the body.
+"""Counts ended parts of chords in the store; the part that ends last sends the chord's body.
 
-Runs where a task ends: in its child, behind ``child.endings``; for tasks that the master ends, on its hook thread, for
-``native.hooks``. The counting is ``backends.redis.chords``, over the app's own connection; the body is sent like any
-follow-up. Where the store cannot count, nothing is done: who sent such a chord has sent a task that looks at results.
+Runs where a task ends: in its child, after ``child.endings``, or on the master's hook thread, for ``native.hooks``.
+``backends.redis.chords`` does the counting, over the app's own connection; the body is sent like any follow-up. Where
+the store cannot count, nothing is done: the sender of such a chord has sent a task that polls the results. A part must
+never be settled before it is counted.
 
-Why a body is sent at least once, and no chord hangs, wherever a process is killed. A part is settled after it is
-counted, so that one that is not counted runs again, or is ended by the master, which counts it; counting it twice
-counts once. Whoever completes the count claims the chord under the part's own name. Killed before the body is with the
-broker, it leaves claim and counters, and the same part, run or ended again, completes the count again and gets the
-claim again. Only when the body is confirmed are the counters deleted (:meth:`Chords.succeeded` returns what does that),
-and the part settled. So a body is sent twice where a process dies between the two, under the same id, and is never
-forgotten.
+Why a body is sent at least once, and no chord hangs, wherever a process is killed:
+
+* A part is settled after it is counted. A part that was not counted runs again, or the master ends and counts it.
+  Counting a part twice has the effect of counting it once.
+* The part that completes the count claims the chord under its own name. If its process is killed before the broker has
+  the body, claim and counters remain. The same part, run or ended again, completes the count and gets the claim again.
+* The counters are deleted only when the body is confirmed (:meth:`Chords.succeeded` returns the calls that do it), and
+  the part is settled after that. So a body is sent twice, with the same id, where a process dies between the two.
 """
 
 from __future__ import annotations
@@ -38,21 +40,21 @@ if TYPE_CHECKING:
     from turbo.app.base import Turbo
     from turbo.protocol.message import TaskMessage
 
-    #: To be called when all that was sent is with the broker, or something was not taken: which of the two.
+    #: Called when the broker has answered for all that was sent; the argument says whether it took everything.
     Close = Callable[[bool], None]
 
 logger = logging.getLogger("celery.app.trace")
 
 _Answer = TypeVar("_Answer")
 
-#: Seconds between looks at a chord that somebody else is about to carry on.
+#: Seconds between checks of a chord that another process has claimed.
 _CLAIM_LOOK = 0.5
-#: In what is counted for a part that was to be a chord's body: the error callbacks that have heard of its end.
+#: Key in the counted value of a failed part that is a chord's body: the error callbacks already called for it.
 _HEARD = "turbo_errbacks_heard"
 
 
 class _BrokenError(Exception):
-    """A part did not succeed: the chord's error, and the error callbacks that have heard of it."""
+    """A part did not succeed. Holds the chord's error and the error callbacks already called for it."""
 
     def __init__(self, error: ChordError, heard: Sequence[Any]) -> None:
         super().__init__(error, heard)
@@ -67,17 +69,17 @@ class Chords:
         self._app = app
 
     def encoded(self, message: TaskMessage, result: object) -> bytes:
-        """Return what a part gave, as it is counted. Raises EncodeError, which makes the task a failure."""
+        """Encode a part's result for counting. Raises EncodeError, which makes the task a failure."""
         counter, part = self._app.backend.chords, _part_of(message)
         return counter.encode(part, states.SUCCESS, result) if counter is not None and part is not None else b""
 
     def succeeded(self, message: TaskMessage, gave: bytes) -> list[Close]:
-        """Count a part that returned. Returns what is left to do when the body, if sent, is confirmed."""
+        """Count a part that returned. Returns the calls to make once the body, if sent, is confirmed."""
         counter, part = self._app.backend.chords, _part_of(message)
         return self._ended(counter, part, message.chord, gave) if counter is not None and part is not None else []
 
     def failed(self, message: TaskMessage, error: BaseException, state: str = states.FAILURE) -> list[Close]:
-        """Count a part that failed or was revoked; and where it failed, those that the rest of its chain would be."""
+        """Count a part that failed or was revoked. After a failure, count the parts in the rest of its chain too."""
         counter, part = self._app.backend.chords, _part_of(message)
         if counter is None:
             return []
@@ -89,29 +91,29 @@ class Chords:
         return left
 
     def concerns(self, message: TaskMessage) -> bool:
-        """Whether a failure of this message is a chord's business."""
+        """Whether a failure of this message affects a chord."""
         return message.chord is not None or any(map(_chord_of, followups.steps_left(message.chain)))
 
     # -- inside ------------------------------------------------------------------------------------------
 
     def _ended(self, counter: RedisChords, part: Part, body: Mapping[str, Any], gave: bytes) -> list[Close]:
-        """Count one part, and carry the chord on if it is complete. Raises nothing: signatures come from elsewhere."""
+        """Count one part and continue the chord if it is complete. Raises nothing: signatures are not validated."""
         try:
             standing = _patiently(partial(counter.count, part, gave))
             while standing is Standing.THEIRS:
-                # This part was counted before. Whoever completed the chord may have been killed since, and if that was
-                # a worker of Celery's, nobody else would ever come: wait until it is over, or the claim has run out.
+                # This part was counted before. The process that completed the chord may have been killed since. If it
+                # was a Celery worker, no other process continues the chord: wait until it is over or the claim expires.
                 time.sleep(_CLAIM_LOOK)
                 standing = _patiently(partial(counter.count, part, gave))
             if failpoint.ENABLED:
                 failpoint.hit("child.chord_counted")
             return self._carry_on(counter, part, body) if standing is Standing.OURS else []
         except Exception:
-            logger.exception("Chord %s cannot be carried on after %s", part.group_id, part.task_id)
+            logger.exception("Chord %s cannot be continued after its part %s", part.group_id, part.task_id)
             return []
 
     def _carry_on(self, counter: RedisChords, part: Part, body: Mapping[str, Any]) -> list[Close]:
-        """Send the body with what the parts gave, or say that it will never run."""
+        """Send the body with the results of the parts, or report that it will never run."""
         try:
             values = self._collected(counter, part.group_id)
         except _BrokenError as broken:
@@ -119,21 +121,21 @@ class Chords:
             error = broken.error.with_traceback(broken.__traceback__)
             return self._break(counter, part, body, error, broken.heard)
         except (TurboError, ValueError) as error:
-            logger.exception("What the parts of chord %s gave cannot be read", part.group_id)
+            logger.exception("The results of the parts of chord %s cannot be read; the chord fails", part.group_id)
             return self._break(counter, part, body, ChordError(f"Join error: {error!r}"))
         if values is None:
             return []
         try:
             followups.send(self._app, body, (values,))
         except Exception as error:
-            logger.exception("The body of chord %s cannot be sent", part.group_id)
+            logger.exception("The body of chord %s cannot be sent; the chord fails", part.group_id)
             return self._break(counter, part, body, ChordError(f"Callback error: {error!r}"))
         if failpoint.ENABLED:
             failpoint.hit("child.chord_body_sent")
         return [partial(self._answered, counter, part, body)]
 
     def _answered(self, counter: RedisChords, part: Part, body: Mapping[str, Any], taken: bool) -> None:
-        """The broker has the body, or will not have it: such as one with more results than a message may be large."""
+        """Handle the broker's answer for the body. It refuses a body that is larger than a message may be."""
         if taken:
             if failpoint.ENABLED:
                 failpoint.hit("child.chord_confirmed")
@@ -141,15 +143,14 @@ class Chords:
             if failpoint.ENABLED:
                 failpoint.hit("child.chord_closed")
             return
-        logger.error("The body of chord %s was not taken by the broker", part.group_id)
+        logger.error("The broker refused the body of chord %s; the chord fails", part.group_id)
         for close in self._break(counter, part, body, ChordError("Callback error: not taken by the broker")):
             close(True)
 
     def _collected(self, counter: RedisChords, group_id: str) -> list[Any] | None:
-        """What the parts gave, arranged as the header was. Raises _BrokenError for the first that did not succeed.
+        """Return the parts' results, arranged like the header. Raises _BrokenError for the first failed part.
 
-        None if nothing is there any more: the same part, run twice at once, or a worker of Celery's, was faster and has
-        sent the body.
+        Returns None if the results are gone: a second run of the same part, or a Celery worker, has sent the body.
         """
         results = _patiently(partial(counter.results, group_id))
         if not results:
@@ -164,20 +165,20 @@ class Chords:
         return [self._arranged(each, given) for each in structure[1] or ()]
 
     def _arranged(self, place: Any, given: Mapping[str, Any]) -> Any:
-        """The value in one place of a header: a result, or a list of them where a group is."""
+        """Return the value for one place of a header: a result, or a list of results for a group."""
         (task_id, _parent), inner = place
         if inner is not None:
             return [self._arranged(each, given) for each in inner]
         if task_id in given:
             return given[task_id]
-        # Counted under another name, such as that of the chain whose end it is.
+        # Counted under another id, such as that of the chain that it ends.
         timeout = self._app.conf["result_chord_join_timeout"]
         meta = self._app.backend.wait_for(task_id, timeout=timeout)
         if meta["status"] in states.PROPAGATE_STATES:
             raise _broken(task_id, meta["result"])
         return meta["result"]
 
-    # -- chords that break -------------------------------------------------------------------------------
+    # -- failed chords -----------------------------------------------------------------------------------
 
     def _break(
         self,
@@ -187,11 +188,11 @@ class Chords:
         error: ChordError,
         heard: Sequence[Any] = (),
     ) -> list[Close]:
-        """The body will never run: say so to all who wait for it, but for error callbacks that have ``heard`` of it."""
-        # Members of a group are told what broke the chord: they never had anything to do with it.
-        told = error.__cause__ or error if body.get("subtask_type") == "group" else error
-        trace = "".join(traceback.format_exception(type(told), told, error.__traceback__))
-        left = self._fail(counter, body, told, trace, heard=heard)
+        """Fail the body, which will never run. Error callbacks in ``heard`` are not called again."""
+        # Members of a group fail with the cause, not with the ChordError: they are no parts of the chord.
+        cause = error.__cause__ or error if body.get("subtask_type") == "group" else error
+        trace = "".join(traceback.format_exception(type(cause), cause, error.__traceback__))
+        left = self._fail(counter, body, cause, trace, heard=heard)
         return [*left, lambda _taken: _tidy(partial(counter.give_up, part))]
 
     def _fail(
@@ -203,7 +204,7 @@ class Chords:
         errbacks: Iterable[Any] = (),
         heard: Sequence[Any] = (),
     ) -> list[Close]:
-        """FAILURE, and error callbacks, for one call that will not be made, and for those that it stands for."""
+        """Store FAILURE and run error callbacks for a call that will not be made, and for the calls inside it."""
         options = signature.get("options") or {}
         inner = (signature.get("kwargs") or {}).get("tasks") or ()
         kind = signature.get("subtask_type")
@@ -231,19 +232,19 @@ class Chords:
         errbacks: list[Any],
         heard: Sequence[Any],
     ) -> list[Close]:
-        # One that was linked to a chord in the header as well heard of this failure there.
+        # An error callback that was also linked to a chord in the header has been called there.
         errbacks = [each for each in errbacks if _call_of(each) not in heard]
         options = signature.get("options") or {}
         task_id = options.get("task_id") or str(uuid4())
         request = Context(id=task_id, task=signature.get("task"), delivery_info={}, errbacks=errbacks,
                           args=signature.get("args"), kwargs=signature.get("kwargs"))  # fmt: skip
         try:
-            told = followups.after_failure(self._app, errbacks, request, error, None)
+            sent = followups.after_failure(self._app, errbacks, request, error, None)
         except (TurboError, TypeError, ValueError) as failure:
             logger.exception("Error callbacks of %s could not be sent: %s", task_id, failure)
         else:
-            # So whoever waits for the body finds what its error callbacks gave.
-            request.children.extend([told] if told is not None else [])
+            # A caller that waits for the body finds the results of its error callbacks among its children.
+            request.children.extend([sent] if sent is not None else [])
         self._store(task_id, error, trace, request)
         heard = [*heard, *map(_call_of, errbacks)]
         return self._fail_parts(
@@ -259,7 +260,7 @@ class Chords:
         store: bool = False,
         heard: Sequence[Any] = (),
     ) -> list[Close]:
-        """Count as failed those calls, never to be made, that are parts of chords; ``store`` their documents too."""
+        """Count as failed the calls that will not be made and are parts of chords; ``store``: their documents too."""
         left = []
         for signature in signatures:
             options = signature.get("options") or {}
@@ -283,7 +284,7 @@ def _part_of(message: TaskMessage) -> Part | None:
 
 
 def _chord_of(signature: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The body of the chord that a call is a part of."""
+    """Return the body of the chord that a call is a part of, if it is one."""
     options = signature.get("options") or {}
     body = options.get("chord")
     return body if isinstance(body, dict) and options.get("task_id") and options.get("group_id") else None
@@ -301,7 +302,7 @@ def _given(
 
 
 def _broken(task_id: str, document: Any) -> _BrokenError:
-    """The error of a chord by the part that broke it, and who has heard of that."""
+    """Build the error of a chord from the part that failed, with the error callbacks already called."""
     heard = document.get(_HEARD) if isinstance(document, dict) else None
     return _BrokenError(_chord_error(task_id, document), heard if isinstance(heard, list) else [])
 
@@ -315,7 +316,7 @@ def _chord_error(task_id: str, document: Any) -> ChordError:
 
 
 def _call_of(errback: Any) -> Any:
-    """What an error callback calls, whatever its options: by this it is found again."""
+    """Return task and arguments of an error callback, without options: its identity."""
     if not isinstance(errback, dict):
         return errback
     return [errback.get("task"), list(errback.get("args") or ()), dict(errback.get("kwargs") or {})]
@@ -333,11 +334,11 @@ def _tidy(call: Callable[[], None]) -> None:
     try:
         _patiently(call)
     except OperationalError as error:
-        logger.warning("The counters of a chord are left to expire: %s", error)
+        logger.warning("The counters of a chord cannot be deleted; they expire: %s", error)
 
 
 def _patiently(call: Callable[[], _Answer]) -> _Answer:
-    """Ask until the store answers: no part may be settled uncounted. Raises OperationalError for what it refuses."""
+    """Call until the store answers: no part may be settled uncounted. Raises OperationalError for a refusal."""
     failures = 0
     while True:
         try:
@@ -346,5 +347,5 @@ def _patiently(call: Callable[[], _Answer]) -> _Answer:
             if is_refused(error):
                 raise
             failures += 1
-            logger.warning("A part of a chord waits for the store: %s", error)
+            logger.warning("The store is unavailable; a part of a chord waits to be counted: %s", error)
             time.sleep(reconnect_delay(failures, random.random()))

@@ -1,17 +1,18 @@
-"""Tasks that are coroutines: any number of them at once, on one event loop in the child.
+"""Runs tasks that are coroutines, any number at once, on one event loop in the child.
 
-Runs in a child, beside ``native.executor``, which decodes each message and takes it on (ADMITTED), and under
-``child.loop``, which claims records only while there is room. The loop runs whenever nothing can be claimed, and stops
-as soon as that may have changed: tokens in the ring, a body in the channel, the master gone, a coroutine ended. So
-records are claimed, and tasks that are functions are run, outside of the running loop, one at a time, as in a child
-without coroutines; a function may use ``asyncio.run``, and keeps the coroutines waiting while it runs.
+Runs in a child, beside ``native.executor``, which decodes each message and accepts it (ADMITTED), and under
+``child.loop``, which claims records only while there is room. The loop runs whenever nothing can be claimed. It stops
+as soon as that may have changed: a token in the ring, a body in the channel, the master gone, a coroutine ended. So
+records are claimed, and tasks that are functions run, while the loop is stopped, one at a time, as in a child without
+coroutines. A function may use ``asyncio.run``; the coroutines wait while it runs. Coroutines must never touch the rings
+from another thread.
 
-Why it is right beside the rings, whose rules are made for one task at a time. An admitted task has left the ring: its
-record is claimed and copied, the master has moved its delivery aside, and its DONE may come in any order. Everything
-here happens in the child's one thread, so the ring's single producer stays one. The control page names functions only;
-a coroutine's soft limit is a timer of this loop, its hard limit the master's, which kills the child. Killed at any
-point, the child leaves: records claimed and not admitted, to be judged as ever, and admitted ones, of which the master
-knows that they began and did not end.
+Why it is safe beside the rings, whose rules allow one task at a time: an admitted task has left the ring. Its record is
+claimed and copied, the master has moved its delivery aside, and its DONE may come in any order. Everything here happens
+in the child's one thread, so the ring keeps its single producer. The control page names functions only; a coroutine's
+soft limit is a timer of this loop, and the master enforces its hard limit by killing the child. A child that is killed
+at any point leaves records that are claimed and not admitted, which are handled as for any child, and admitted ones, of
+which the master knows that they began and did not end.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ if TYPE_CHECKING:
     from turbo.child.reporting import Reporter
     from turbo.ring.link import ChildLink
 
-    #: Runs one body, given the run and what puts a soft limit around it; returns with nothing raised.
+    #: Runs one body. Takes the run and a function that wraps the body with its soft limit; raises nothing.
     OutcomeOf = Callable[[Run, Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]]], Coroutine[Any, Any, None]]
 
 
 class Coroutines:
-    """The event loop of one child and what runs on it. Made with the child, opened with the first coroutine."""
+    """The event loop of one child and its coroutines. The loop is opened with the first coroutine."""
 
     def __init__(self, link: ChildLink, reporter: Reporter, outcome_of: OutcomeOf, limit: int) -> None:
         self._link = link
@@ -49,10 +50,10 @@ class Coroutines:
         self._running: set[asyncio.Task[None]] = set()
         self._signal_due = False
         self._finishing = False
-        #: The loop runs without looking for records, since there was no room when it was started.
+        #: The loop runs without watching for records, since there was no room when it was started.
         self._full = False
-        #: Another record may be claimed now. Right at every moment, not only when the loop has come round to it: it may
-        #: stop a turn early, and a child that wrongly has no room and nothing to run would spin.
+        #: Another record may be claimed now. It must be right at every moment: the loop may stop one iteration early,
+        #: and a child that wrongly sees no room and has nothing to run would spin.
         self.has_room = True
 
     @property
@@ -61,7 +62,7 @@ class Coroutines:
         return bool(self._running)
 
     def begin(self, run: Run, soft_limit: float | None) -> None:
-        """Start one, in a context of its own. ``soft_limit`` in seconds, None for none."""
+        """Start a coroutine, in a context of its own. ``soft_limit`` in seconds, None for none."""
         loop = self._loop or self._open()
         task = loop.create_task(self._drive(run, soft_limit), context=contextvars.copy_context())
         self._running.add(task)
@@ -129,7 +130,7 @@ class Coroutines:
             task.result()  # an outcome that could not be written is an error of ours, and goes to the loop's handler
 
     def _signal(self) -> None:
-        """Once a turn: tell the master of the outcomes, and let the child claim again, which it could not when full."""
+        """Signal the outcomes to the master, once per loop iteration; let a child that was full claim again."""
         assert self._loop is not None
         self._signal_due = False
         self._link.signal()

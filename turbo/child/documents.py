@@ -1,7 +1,7 @@
-"""Result documents as a child encodes them: what the master then only moves to the store.
+"""Encodes result documents in the child; the master only moves them to the store.
 
-Runs in a child, between the end of a body and its DONE record. Everything here returns the packed store request of
-``ring.frames``, or nothing when no result is to be kept.
+Runs in a child, between the end of a body and its DONE record. Every function returns the packed store request of
+``ring.frames``, or nothing when no result is kept. It must never write to the store itself.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 def ignored(message: TaskMessage, plan: Plan) -> bool:
-    """Whether the result is to be thrown away: the message's word counts before the task's."""
+    """Whether the result is discarded. The message's option takes precedence over the task's."""
     return plan.ignore_result if message.ignore_result is None else message.ignore_result
 
 
@@ -40,11 +40,11 @@ class Documents:
         self._options = options
         self._reporter = reporter
         self._pid = pid
-        #: The commonest document needs nothing but its own few fields, encoded as JSON.
+        #: The common case: a document with the basic fields only, encoded as JSON.
         self._plain = options.result_serializer == "json" and not options.result_extended
 
     def started(self, message: TaskMessage) -> bytes:
-        """The document of a task that has begun."""
+        """Return the document of a task that has started."""
         document = result_meta.build_meta(
             message.id,
             states.STARTED,
@@ -56,7 +56,7 @@ class Documents:
         return self._packed(document, message)
 
     def success(self, message: TaskMessage, request: Context, result: object) -> bytes:  # hot: bench drain --results
-        """The document of a task that returned. Raises EncodeError, which makes the task a failure."""
+        """Return the document of a task that returned. Raises EncodeError, which makes the task a failure."""
         if not self._plain or request.has_children:
             return self._packed(self._document(message, states.SUCCESS, result, None, request), message)
         document = result_meta.build_meta(
@@ -89,7 +89,7 @@ class Documents:
         trace: str | None,
         request: Context | None = None,
     ) -> bytes:
-        """The document of a state that carries an exception; empty when nothing is to be stored."""
+        """Return the document of a state with an exception; empty when nothing is to be stored."""
         if not self._options.stores:
             return b""
         if plan is not None and ignored(message, plan) and not plan.keep_errors:
@@ -98,13 +98,13 @@ class Documents:
         try:
             return self._packed(document, message)
         except EncodeError as failure:
-            # Only ``result_extended`` brings in values that may not encode: the error itself must get through.
+            # Only ``result_extended`` adds values that may not encode. The error itself must be stored.
             logger.warning("Document of %s is stored without its arguments: %s", message.label, failure)
             document.update(args=saferepr(message.args), kwargs=saferepr(message.kwargs))
             return self._packed(document, message)
 
     def chain_failures(self, message: TaskMessage, error: BaseException, trace: str | None) -> list[bytes]:
-        """The documents of a chain's later steps, which will never run: whoever waits for the last must not hang."""
+        """Return FAILURE documents for a chain's later steps: a caller that waits for the last must not hang."""
         packed = []
         for signature in steps_left(message.chain):
             options = signature.get("options") or {}

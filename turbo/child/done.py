@@ -1,7 +1,7 @@
-"""The DONE record, with which a child ends every message that it was given.
+"""Writes the DONE record, with which a child ends every message that it was given.
 
-Runs in a child, after ``child.endings`` (tasks that ran) and ``child.refusals`` (messages that did not). Exactly one is
-written for each TASK record, unless the process ends.
+Runs in a child, after ``child.endings`` (tasks that ran) and ``child.refusals`` (messages that did not). Exactly one
+DONE is written for each TASK record, unless the process ends.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class DoneRecords:
-    """Writes them, for one child."""
+    """Writes the DONE records of one child."""
 
     def __init__(self, link: ChildLink, reporter: Reporter) -> None:
         self._link = link
@@ -34,21 +34,21 @@ class DoneRecords:
         *,
         store: bytes = b"",
         due_ns: int = 0,
-        told: bytes = b"",
+        payload: bytes = b"",
     ) -> None:
-        """Write one. It is signalled with the next claim, or when there is none.
+        """Write one DONE record. It is signalled with the next claim, or when nothing can be claimed.
 
-        ``began`` is the ``time.monotonic_ns`` of the claim; ``due_ns`` goes with the verb HOLD. ``told`` is for the
-        master's judge, who then decides with the app's help; ``store`` must then be empty.
+        ``began`` is the ``time.monotonic_ns`` of the claim; ``due_ns`` goes with the verb HOLD. ``payload`` is for the
+        master's outcome hooks, which may call the app and override the verb; ``store`` must then be empty.
         """
         reporter = self._reporter
         share = reporter.share
         if share.held:
             reporter.release()
-        flags = frames.FOR_HOOKS if told else 0
+        flags = frames.FOR_HOOKS if payload else 0
         runtime = monotonic_ns() - began
-        payload = frames.pack_done(verb, ending, flags, share.published, runtime, due_ns, store or told)
+        done = frames.pack_done(verb, ending, flags, share.published, runtime, due_ns, store or payload)
         reporter.begin(0)
-        self._link.emit(frames.DONE, seq, (payload,))
+        self._link.emit(frames.DONE, seq, (done,))
         if failpoint.ENABLED:
             failpoint.hit("child.result_written")

@@ -1,9 +1,10 @@
-"""Redelivered messages whose task has succeeded before: recognised by their stored result, and not run again.
+"""Recognises redelivered messages whose task has already succeeded, and ends them without a run.
 
-Runs in a child, between the acceptance of a task and its body, where ``worker_deduplicate_successful_tasks`` asks for
-it: a broker that lost an acknowledgement delivers again what is done. The store is read by the child itself, over a
-connection of the app's own. Callbacks and the rest of a chain are sent again unless the result names children: they may
-have been lost with the acknowledgement. So may the count of a part of a chord: it is counted again, which counts once.
+Runs in a child, between the acceptance of a task and its body, if ``worker_deduplicate_successful_tasks`` is set: a
+broker that lost an acknowledgement delivers the message again. The child reads the store itself, over a connection of
+the app. Callbacks and the rest of a chain are sent again unless the result names children, because they may have been
+lost with the acknowledgement. For the same reason a part of a chord is counted again, which has no effect if it was
+counted. It must never skip a task whose result cannot be read.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ logger = logging.getLogger("celery.app.trace")
 
 
 def wanted(task: Task, options: TaskOptions) -> bool:
-    """Whether redelivered messages of this task are looked up: those acknowledged late, in a store that can be read."""
+    """Whether to look up redelivered messages of this task: it is acknowledged late and the store is readable."""
     conf = task.app.conf
     backend = str(conf["result_backend"] or "")
     return bool(
@@ -40,7 +41,7 @@ def wanted(task: Task, options: TaskOptions) -> bool:
 
 
 class Duplicates:
-    """Ends redelivered messages of tasks that are done."""
+    """Ends redelivered messages of tasks that have succeeded before."""
 
     def __init__(self, app: Turbo, done: DoneRecords, chords: Chords) -> None:
         self._app = app
@@ -48,7 +49,7 @@ class Duplicates:
         self._chords = chords
 
     def is_done(self, run: Run) -> bool:
-        """Whether the task has succeeded before; its message is then ended. A store that cannot be read says no."""
+        """Whether the task has succeeded before; if so, end its message. False if the store cannot be read."""
         message = run.message
         result = self._app.AsyncResult(message.id)
         try:
@@ -57,11 +58,13 @@ class Duplicates:
             if (message.callbacks or message.chain) and not result.children:
                 followups.after_success(self._app, message, result.result)
             if message.chord is not None:
-                # The counters of a chord that is completed here are left to expire: nothing here waits for the broker.
+                # If this completes the chord, its counters are left to expire: this code does not wait for confirms.
                 self._chords.succeeded(message, self._chords.encoded(message, result.result))
         except (TurboError, OSError) as error:
-            logger.warning("Whether %s was done before cannot be told; it runs: %s", message.label, error)
+            logger.warning(
+                "The earlier result of redelivered task %s cannot be read; it runs: %s", message.label, error
+            )
             return False
-        logger.info("Task %s was done before its message came again: it is not run", message.label)
+        logger.info("Task %s has succeeded before its message was redelivered; it is not run again", message.label)
         self._done.write(run.seq, run.began, Verb.ACK, Ending.SUCCESS)
         return True

@@ -1,9 +1,10 @@
-"""How a task that ran can end, as its child sees it: each way logs, encodes its document and has one DONE record.
+"""Ends every task that ran: logs how it ended, encodes its document and writes its DONE record.
 
 Runs in a child, called by ``native.executor`` with the run that ended. ``policy.settling`` decides what becomes of the
-message; the master carries it out. Follow-ups of a failure are sent before its document is written. Where handlers or
-receivers want to hear of an end, its document goes ahead, as a question: they are called when it is stored, and the
-DONE record, which settles the message, comes last. So a child that dies in a handler leaves its message unsettled.
+message; the master carries it out. Follow-ups of a failure are sent before its document is written. If the task has
+handlers or signals have receivers, the document is sent first, as a question: the hooks run when it is stored, and the
+DONE record, which settles the message, comes last. So a child that dies in a handler leaves its message unsettled. A
+message must never get a second DONE record.
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from turbo import states
 from turbo.app.tasks.einfo import ExceptionInfo
-from turbo.child import followups
-from turbo.child import task_hooks as task_hooks
+from turbo.child import followups, task_hooks
 from turbo.child.leaving import end_process, exit_code
 from turbo.child.questions import Asked
 from turbo.exceptions import EncodeError, Ignore, OperationalError, Reject, Retry, TurboError
@@ -44,11 +44,11 @@ logger = logging.getLogger("celery.app.trace")
 
 
 class Run:
-    """One task being run: what every ending needs. ``gave`` is there when a part of a chord has returned."""
+    """One task being run. ``gave`` is set when a part of a chord has returned."""
 
     __slots__ = ("began", "gave", "given_up", "message", "plan", "request", "returned", "seq")
 
-    #: What it gave, encoded.
+    #: The part's result, encoded for counting.
     gave: bytes
 
     def __init__(self, seq: int, began: int, message: TaskMessage, plan: Plan, request: Context) -> None:
@@ -58,9 +58,9 @@ class Run:
         self.message = message
         self.plan = plan
         self.request = request
-        #: The body has returned: whatever is raised from here on is not its own.
+        #: The body has returned: an exception raised from here on is not the body's.
         self.returned = False
-        #: It was never started here: too many children ended with it.
+        #: The task was not started here, because too many children died with its message.
         self.given_up = False
 
 
@@ -89,16 +89,16 @@ class Endings:
 
     # -- tasks that ran ----------------------------------------------------------------------------------
     #
-    # Each of these returns what the task now waits for, if it waits: then its handlers and receivers want to be called,
-    # and are, by the question's ``then``, when its document is stored.
+    # Each method returns the question that the task waits for, if it has handlers or receivers. The question's ``then``
+    # calls them when the document is stored.
 
     def succeeded(self, run: Run, result: object, store: bytes) -> Asked | None:  # hot: bench drain
         """The body returned, its follow-ups are sent and its result is encoded."""
         plan = run.plan
         chord = run.message.chord
-        if chord is not None or plan.hears_success or task_hooks.success_receivers or task_hooks.postrun_receivers:
+        if chord is not None or plan.has_success_hooks or task_hooks.success_receivers or task_hooks.postrun_receivers:
             runtime = (monotonic_ns() - run.began) / 1e9
-            then = partial(self._told_success, run, result, runtime)
+            then = partial(self._finish_success, run, result, runtime)
             ask = self._ask if chord is None else self._count
             return ask(run, plan.success_verb, store, then)
         self._done.write(run.seq, run.began, plan.success_verb, Ending.SUCCESS, store=store)
@@ -107,7 +107,7 @@ class Endings:
         return None
 
     def raised(self, run: Run, error: BaseException) -> Asked | None:
-        """The body raised: by what, its outcome is known."""
+        """The body raised an exception; its type decides the outcome."""
         self._link.page.end_body(run.seq, coroutine=run.plan.is_coroutine)
         if isinstance(error, Retry):
             return self._retried(run, error)
@@ -144,12 +144,12 @@ class Endings:
         return self._conclude(run, error, ExceptionInfo(error))
 
     def _conclude(self, run: Run, error: BaseException, einfo: ExceptionInfo) -> Asked | None:
-        """A task has failed: send what follows, have its document stored, tell who wants to hear of it."""
+        """Finish a failed task: send error callbacks, have its document stored, run its hooks."""
         plan, message = run.plan, run.message
         store = self._fail(run, error, None if run.given_up else einfo.traceback)
         in_chord = self._chords.concerns(message)
-        if in_chord or plan.hears_failure or task_hooks.failure_receivers or task_hooks.postrun_receivers:
-            then = partial(self._told_failure, run, error, einfo)
+        if in_chord or plan.has_failure_hooks or task_hooks.failure_receivers or task_hooks.postrun_receivers:
+            then = partial(self._finish_failure, run, error, einfo)
             ask = partial(self._count, error=error) if in_chord else self._ask
             return ask(run, _verb(run, Ending.FAILURE), store, then)
         self._end(run, Ending.FAILURE, store)
@@ -157,7 +157,7 @@ class Endings:
         return None
 
     def _fail(self, run: Run, error: BaseException, trace: str | None) -> bytes:
-        """Send what a failure is followed by; return its document, if one is kept."""
+        """Send the follow-ups of a failure; return its document, if one is kept."""
         message = run.message
         try:
             followups.after_failure(self._app, message.errbacks, run.request, error, trace)
@@ -170,30 +170,30 @@ class Endings:
         return store
 
     def _retried(self, run: Run, retry: Retry) -> Asked | None:
-        """The body sent itself again."""
+        """The body called ``retry``, which has sent the next attempt."""
         plan, message = run.plan, run.message
         logger.info("Task %s retry: %s", message.label, retry, extra={"data": _data(run)})
         trace = _trace_of(retry)
         store = self._documents.failure(message, plan, states.RETRY, retry.exc, trace, run.request)
-        if plan.hears_retry or task_hooks.retry_receivers or task_hooks.postrun_receivers:
-            then = partial(self._told_retry, run, retry, ExceptionInfo(retry, trace))
+        if plan.has_retry_hooks or task_hooks.retry_receivers or task_hooks.postrun_receivers:
+            then = partial(self._finish_retry, run, retry, ExceptionInfo(retry, trace))
             return self._ask(run, None, store, then)
         if store:
-            # Before the next attempt is sent, which may store its end before this record's settlement is through.
+            # Emit this before the next attempt is sent: that attempt may store its end before this record is settled.
             self._link.emit(frames.STORE, run.seq, (store,))
         self._end(run, Ending.RETRY)
         traceback.clear_frames(retry.__traceback__)
         return None
 
     def _ignored(self, run: Run, ignore: Ignore) -> None:
-        """The body asked that nothing be recorded."""
+        """The body raised Ignore: no state is stored."""
         logger.info("Task %s ignored", run.message.label, extra={"data": _data(run)})
         task_hooks.postrun(run, ignore, states.IGNORED)
-        self._end(run, Ending.IGNORE, told=_told(run, ignore))
+        self._end(run, Ending.IGNORE, payload=_payload(run, ignore))
         traceback.clear_frames(ignore.__traceback__)
 
     def _rejected(self, run: Run, reject: Reject) -> Asked | None:
-        """The body rejected its message. One that will not come back has failed, as far as anybody can see."""
+        """The body rejected its message. Without requeue, the task counts as failed."""
         plan, message = run.plan, run.message
         logger.warning("Task %s %r: its message is rejected", message.label, reject, extra={"data": _data(run)})
         ending = Ending.REJECT_REQUEUE if reject.requeue else Ending.REJECT
@@ -201,20 +201,20 @@ class Endings:
         store = b"" if reject.requeue else self._fail(run, cause, None)
         in_chord = not reject.requeue and self._chords.concerns(message)
         if in_chord or plan.own_request or task_hooks.failure_receivers or task_hooks.postrun_receivers:
-            then = partial(self._told_reject, run, reject, ending)
+            then = partial(self._finish_reject, run, reject, ending)
             ask = partial(self._count, error=cause) if in_chord else self._ask
             return ask(run, _verb(run, ending), store, then)
         self._end(run, ending, store)
         traceback.clear_frames(reject.__traceback__)
         return None
 
-    # -- tasks whose outcome somebody hears of -----------------------------------------------------------
+    # -- tasks with handlers, receivers or a chord -------------------------------------------------------
 
     def _ask(self, run: Run, verb: Verb | None, store: bytes, then: Callable[[bool], None]) -> Asked | None:
-        """Have the document stored before ``then``; without a document there is nothing to wait for.
+        """Have the document stored, then call ``then``; call it at once if there is no document.
 
-        ``verb`` is None for a state on the way. That one is stored before the task's next attempt is sent, any other
-        after all that the task has sent.
+        ``verb`` is None for a state that is not final. Such a state is stored before the task's next attempt is sent;
+        a final one is stored after everything that the task has sent.
         """
         if not store:
             self._reporter.release()
@@ -230,9 +230,9 @@ class Endings:
     def _count(
         self, run: Run, verb: Verb, store: bytes, then: Callable[[bool], None], error: BaseException | None = None
     ) -> Asked | None:
-        """The same for a part of a chord: it is counted when its document is stored, and before it is settled.
+        """Do the same for a part of a chord, which is counted when its document is stored and before it is settled.
 
-        Where it completes the chord, the counters go when the body is confirmed; the rest of its end comes after that.
+        If it completes the chord, the counters are deleted when the body is confirmed, and ``then`` is called last.
         """
 
         def stored(kept: bool) -> Asked | None:
@@ -258,48 +258,48 @@ class Endings:
         if not store:
             self._reporter.release()
             return stored(True)
-        # No outcome yet: a child that dies before the part is counted leaves a message that has to run again.
+        # Without a verb: if the child dies before the part is counted, the message has to run again.
         self._questions.ask(run.seq, None, store)
         self._reporter.release()
         return Asked(run.seq, stored)
 
-    def _told_success(self, run: Run, result: object, runtime: float, stored: bool) -> None:
+    def _finish_success(self, run: Run, result: object, runtime: float, stored: bool) -> None:
         if stored:
             task_hooks.success(run, result, runtime)
             if self._options.verbose:
                 self._log_success(run, result, runtime)
             task_hooks.after_return(run, states.SUCCESS, result)
         else:
-            _log_unheard(run)
+            _log_hooks_skipped(run)
         task_hooks.postrun(run, result, states.SUCCESS)
-        told = b""
+        payload = b""
         if run.plan.own_request:
-            told = task_hooks.told_success(saferepr(result, run.plan.task.resultrepr_maxsize), runtime)
-        self._done.write(run.seq, run.began, run.plan.success_verb, Ending.SUCCESS, told=told)
+            payload = task_hooks.success_payload(saferepr(result, run.plan.task.resultrepr_maxsize), runtime)
+        self._done.write(run.seq, run.began, run.plan.success_verb, Ending.SUCCESS, payload=payload)
 
-    def _told_failure(self, run: Run, error: BaseException, einfo: ExceptionInfo, stored: bool) -> None:
+    def _finish_failure(self, run: Run, error: BaseException, einfo: ExceptionInfo, stored: bool) -> None:
         if stored:
             task_hooks.failure(run, error, einfo)
             task_hooks.after_return(run, states.FAILURE, error)
         else:
-            _log_unheard(run)
+            _log_hooks_skipped(run)
         if not run.given_up:
             task_hooks.postrun(run, error, states.FAILURE)
-        self._end(run, Ending.FAILURE, told=_told(run, error, einfo))
+        self._end(run, Ending.FAILURE, payload=_payload(run, error, einfo))
         traceback.clear_frames(error.__traceback__)
 
-    def _told_retry(self, run: Run, retry: Retry, einfo: ExceptionInfo, _stored: bool) -> None:
-        # Where its state could not be stored, which the store has logged, it is tried again all the same.
+    def _finish_retry(self, run: Run, retry: Retry, einfo: ExceptionInfo, _stored: bool) -> None:
+        # The task is tried again even if its state could not be stored. The store has logged that.
         task_hooks.retry(run, retry, einfo)
         task_hooks.postrun(run, retry, states.RETRY)
-        self._end(run, Ending.RETRY, told=_told(run, retry, einfo))
+        self._end(run, Ending.RETRY, payload=_payload(run, retry, einfo))
         traceback.clear_frames(retry.__traceback__)
 
-    def _told_reject(self, run: Run, reject: Reject, ending: Ending, stored: bool) -> None:
+    def _finish_reject(self, run: Run, reject: Reject, ending: Ending, stored: bool) -> None:
         if stored and not reject.requeue:
             task_hooks.failed(run, reject, ExceptionInfo(reject, _trace_of(reject)))
         task_hooks.postrun(run, reject, states.REJECTED)
-        self._end(run, ending, told=_told(run, reject))
+        self._end(run, ending, payload=_payload(run, reject))
         traceback.clear_frames(reject.__traceback__)
 
     def _log_success(self, run: Run, result: object, runtime: float) -> None:
@@ -307,24 +307,24 @@ class Endings:
         data = _data(run, return_value=text, runtime=runtime)
         logger.info("Task %s succeeded in %ss: %s", run.message.label, runtime, text, extra={"data": data})
 
-    def _end(self, run: Run, ending: Ending, store: bytes = b"", told: bytes = b"") -> None:
-        """Settle a task that ran, by the ack table."""
-        self._done.write(run.seq, run.began, _verb(run, ending), ending, store=store, told=told)
+    def _end(self, run: Run, ending: Ending, store: bytes = b"", payload: bytes = b"") -> None:
+        """Write the DONE record of a task that ran, with the verb of the ack table."""
+        self._done.write(run.seq, run.began, _verb(run, ending), ending, store=store, payload=payload)
 
 
 def _left(link: ChildLink, run: Run, error: BaseException) -> NoReturn:
-    """The body asked the process to end: the master sees a lost child, as it should."""
+    """Exit, because the body raised SystemExit or KeyboardInterrupt. The master sees a lost child."""
     logger.error("Task %s ended its child: %r", run.message.label, error)
     task_hooks.postrun(run, None, None)
     link.signal()
     end_process(exit_code(error))
 
 
-def _told(run: Run, error: BaseException, einfo: ExceptionInfo | None = None) -> bytes:
-    """What the task's own request is to be told, if it has one."""
+def _payload(run: Run, error: BaseException, einfo: ExceptionInfo | None = None) -> bytes:
+    """Return the payload for the task's own request, if it has one."""
     if not run.plan.own_request:
         return b""
-    return task_hooks.told_failure(einfo or ExceptionInfo(error, _trace_of(error), internal=True))
+    return task_hooks.failure_payload(einfo or ExceptionInfo(error, _trace_of(error), internal=True))
 
 
 def _verb(run: Run, ending: Ending) -> Verb:
@@ -334,12 +334,12 @@ def _verb(run: Run, ending: Ending) -> Verb:
 
 
 def _is_internal(run: Run, error: BaseException) -> bool:
-    """Whether it is turbo that failed, or what the message says shall follow; not the body."""
+    """Whether turbo or a follow-up of the message failed, not the body."""
     return run.returned and not isinstance(error, EncodeError | OperationalError)
 
 
 def _data(run: Run, **more: object) -> dict[str, object]:
-    """What a log line about a task's end tells programs, as ``data`` of its record; the names are Celery's."""
+    """Return the ``data`` of a log record about a task's end; the names are Celery's."""
     message = run.message
     return {"id": message.id, "name": message.task, "args": message.argsrepr, "kwargs": message.kwargsrepr, **more}
 
@@ -350,12 +350,12 @@ def _failure_data(run: Run, einfo: ExceptionInfo, description: str) -> dict[str,
                  hostname=run.request.hostname)  # fmt: skip
 
 
-def _log_unheard(run: Run) -> None:
-    logger.error("Task %s: no handler is called, since its outcome could not be stored", run.message.label)
+def _log_hooks_skipped(run: Run) -> None:
+    logger.error("The outcome of task %s could not be stored; its handlers are not called", run.message.label)
 
 
 def _trace_of(error: BaseException) -> str:
-    """The traceback's text, without the frames of this package above the body."""
+    """Format the traceback without this package's frames above the body."""
     tb = error.__traceback__
     while tb is not None and tb.tb_next is not None and tb.tb_frame.f_globals.get("__package__") == "turbo.child":
         tb = tb.tb_next

@@ -1,9 +1,10 @@
-"""What a task's message says shall run after it: callbacks, the rest of a chain, error callbacks.
+"""Sends what a task's message names to run after it: callbacks, the rest of a chain, error callbacks.
 
-Runs in a child, between the body and the storing of its result, so that the result's ``children`` is complete; in the
-master, on its hook thread, for tasks that ended with their child. Follow-ups are sent through the app: from a child
-through the outcome ring and with a confirm. Error callbacks that take more than an id are called here. Chains, groups
-and chords among them are sent by ``turbo.canvas``, all others at once as they travelled.
+Runs in a child, between the body and the storing of its result, so that the result's ``children`` is complete. For
+tasks that ended with their child it runs in the master, on its hook thread. Follow-ups are sent through the app: from a
+child through the outcome ring and with a confirm. Error callbacks that take more than an id are called here. Chains,
+groups and chords among them are sent by ``turbo.canvas``, all others at once in the form in which they travelled. It
+must never store a result.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("celery.app.trace")
 
-#: Options of a signature that ``send_task`` names otherwise, or derives itself.
+#: Options of a signature that ``send_task`` knows by another name.
 _RENAMED = {"group": "group_id"}
 
 
 def after_success(app: Turbo, message: TaskMessage, result: object) -> None:
-    """Send the callbacks, then the next step of the chain, each with the result put before its arguments.
+    """Send the callbacks, then the next step of the chain, each with the result before its own arguments.
 
-    Several callbacks are a group, whose id they have; those that are groups stay by themselves.
+    Several callbacks are sent as one group and have its id; callbacks that are groups are sent separately.
     """
     callbacks = message.callbacks
     if callbacks:
@@ -45,7 +46,7 @@ def after_success(app: Turbo, message: TaskMessage, result: object) -> None:
                 send(app, signature, (result,))
             _send_together(app, [signature for signature in callbacks if signature not in groups], (result,))
     if message.chain:
-        # The chain travels reversed: its last element runs next and takes the rest along.
+        # A chain is stored in reverse: its last element runs next and carries the rest.
         rest = list(message.chain)
         following = rest.pop()
         send(app, following, (result,), chain=rest or None)
@@ -61,8 +62,8 @@ def after_failure(
     """Run the error callbacks of the failed ``request``, in either of Celery's two styles.
 
     A task of this app that takes more than one argument is called here with the request, the exception and its
-    traceback; the others are sent as a group, with the failed task's id. What a called one raises is logged. Returns
-    the handle of the group, None if none was sent.
+    traceback; its exceptions are logged. The others are sent as a group, with the failed task's id. Returns the handle
+    of the group, None if none was sent.
     """
     sent = []
     for signature in errbacks or ():
@@ -79,9 +80,9 @@ def after_failure(
 
 
 def steps_left(chain: Iterable[Any] | None) -> Iterator[Mapping[str, Any]]:
-    """The later steps of a chain, which will never run: what their results are waited for by.
+    """Yield the later steps of a chain that will never run, so that their results can be failed.
 
-    A chord among them ends when its body does, so that its body is one of them too.
+    A chord ends when its body ends, so its body is among them.
     """
     left = deque(chain or ())
     while left:
@@ -101,7 +102,7 @@ def send(app: Turbo, signature: Mapping[str, Any], first: tuple[Any, ...], **mor
     args = _args(signature, first)
     options = {_RENAMED.get(key, key): value for key, value in (signature.get("options") or {}).items()}
     task_id = options.pop("task_id", None)
-    # Not by name alone: a task that is known here says in the message whether its result is ignored.
+    # Pass the task, not its name alone: the message then says whether its result is ignored.
     task, kwargs = app.registered(name), dict(signature.get("kwargs") or {})
     if app.sends_itself if task is None else task.sends_itself:
         Signature(task or name, args, kwargs, {**options, "task_id": task_id}, app=app).apply_async(**more)

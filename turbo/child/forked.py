@@ -1,12 +1,13 @@
-"""What a process that a task forks starts with: the signals' usual effects, not those that this child gave them.
+"""Resets the signals of processes that a task forks to Python's defaults.
 
-Runs in a child: made once, before the first task; what it registers runs around every fork of a task's, in the child
-and in the new process. A child lets TERM, INT, HUP and QUIT pass and has SIGUSR1 for the soft limit. A process of a
-``multiprocessing`` pool that inherited that could not be told to end. It must not touch what a task has set itself.
+Runs in a child: made once, before the first task; its hooks run around every fork by a task, in the child and in the
+new process. A child ignores TERM, INT, HUP and QUIT and uses SIGUSR1 for the soft limit. A process of a
+``multiprocessing`` pool that inherited those handlers could not be told to end. It must never change a handler that a
+task has set itself.
 
-A signal that arrives in the new process before its dispositions are set right must not be lost: these signals are
-blocked across the fork, by the thread that forks, and are pending until then. Programs that a task starts by exec need
-nothing of this: exec resets handlers, and nothing is ignored or blocked here.
+A signal that arrives in the new process before its handlers are reset must not be lost: these signals are blocked
+across the fork, in the thread that forks, and stay pending until then. Programs that a task starts by exec need none of
+this: exec resets handlers, and no signal is ignored or blocked here.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from turbo.child.leaving import end_process, exit_code
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: The signals whose handlers are this child's own, and what they do in any Python program.
+#: The signals whose handlers are this child's own, with Python's default for each.
 _USUAL: dict[int, Callable[..., Any] | int] = {
     signal.SIGTERM: signal.SIG_DFL,
     signal.SIGINT: signal.default_int_handler,
@@ -34,7 +35,7 @@ _USUAL: dict[int, Callable[..., Any] | int] = {
 
 
 class UsualSignals:
-    """Gives processes forked by tasks the usual signals. One a child; the handlers are those found when it is made."""
+    """Resets signals in processes forked by tasks. One per child; remembers the handlers set when it is made."""
 
     def __init__(self) -> None:
         self._ours = {number: signal.getsignal(number) for number in _USUAL}
@@ -42,7 +43,7 @@ class UsualSignals:
         self._before = threading.local()
 
     def register(self) -> None:
-        """Do so from now on, in this process and those below it."""
+        """Install the fork hooks in this process and its descendants."""
         os.register_at_fork(before=self._block, after_in_parent=self._restore, after_in_child=self._reset)
 
     def _block(self) -> None:
@@ -55,15 +56,16 @@ class UsualSignals:
         for number, usual in _USUAL.items():
             if signal.getsignal(number) == self._ours[number]:
                 signal.signal(number, usual)
-        # Signals of this process are no news for an event loop of its parent's.
+        # The parent's event loop must not be woken by signals of this process.
         signal.set_wakeup_fd(-1)
         self._restore()
 
 
 def leave(error: BaseException | None) -> NoReturn:
-    """End a process that a task forked and that has come out of the task's body, as any Python program would end.
+    """End a process that a task forked and that has left the task's body, as any Python program ends.
 
-    ``error`` is what came out, None if it returned. Exit code: that of a SystemExit, 1 after another error, else 0.
+    ``error`` is the exception that left the body, None if it returned. The exit code is that of a SystemExit, 1 after
+    another error, else 0.
     """
     if isinstance(error, SystemExit) and isinstance(error.code, str):
         sys.stderr.write(f"{error.code}\n")

@@ -21,12 +21,12 @@ EXIT_REPLACED: Final = 0x9B
 SHUTDOWN_HOOK_TIMEOUT_S = 30.0
 _STDERR: Final = 2
 
-#: As a shell shows a program that INT has ended.
+#: The code that a shell shows for a program ended by INT.
 _INTERRUPTED: Final = 130
 
 
 def exit_code(error: BaseException) -> int:
-    """The code, 0 to 255: that of a SystemExit by Python's rules (None is 0, text is 1), 130 for KeyboardInterrupt."""
+    """Return the code, 0 to 255: of a SystemExit by Python's rules (None 0, text 1), 130 for KeyboardInterrupt."""
     if isinstance(error, KeyboardInterrupt):
         return _INTERRUPTED
     if not isinstance(error, SystemExit):

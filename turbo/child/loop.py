@@ -1,7 +1,8 @@
-"""The child's loop: claim, execute, report, sleep.
+"""The child's loop: claims records, runs them through the executor, sleeps when there is none.
 
-Runs in a child. Before it: ``child.main``. After it: the executor, for every TASK record. It ends with a STOP
-record, which the master sends when the child is to be replaced or the worker stops.
+Runs in a child. Before it: ``child.main``. After it: the executor, for every TASK record. The loop ends with a STOP or
+MAKE_ROOM record, which the master sends when the worker stops or the child is replaced. It must never decode a record's
+payload.
 """
 
 from __future__ import annotations
@@ -17,24 +18,24 @@ if TYPE_CHECKING:
 
 
 class Executor(Protocol):
-    """The seam between the loop and the two kinds of app."""
+    """Runs the records of one kind of app; the interface between the loop and both kinds."""
 
     def execute(self, seq: int, payload: bytes) -> None:
-        """Handle one TASK record to its DONE record; return with nothing raised."""
+        """Handle one TASK record up to its DONE record; raise nothing."""
 
     @property
     def has_room(self) -> bool:
         """Whether another record may be claimed now."""
 
     def rest(self) -> None:
-        """Nothing can be claimed: run what is under way, or sleep, until that may have changed."""
+        """Run the coroutines under way, or sleep, until a record may be claimed."""
 
     def leave(self, *, replaced: bool) -> None:
-        """The child ends in order: finish what is under way. ``replaced``: the worker goes on."""
+        """Finish the tasks under way before the child exits. ``replaced``: the worker goes on without it."""
 
 
 def run(link: ChildLink, executor: Executor, put_back_signals: Callable[[], None]) -> None:
-    """Serve until told to stop. ``put_back_signals`` is called before each rest."""
+    """Serve until a STOP or MAKE_ROOM record. ``put_back_signals`` is called before each rest."""
     claim, execute, rest = link.claim, executor.execute, executor.rest
     while True:
         record = claim() if executor.has_room else None
@@ -49,4 +50,4 @@ def run(link: ChildLink, executor: Executor, put_back_signals: Callable[[], None
             link.signal()
             executor.leave(replaced=kind == frames.MAKE_ROOM)
             return
-        # Anything else is a PROBE: to have claimed it is the answer.
+        # Anything else is a PROBE: claiming it is itself the reply.

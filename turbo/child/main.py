@@ -1,7 +1,7 @@
-"""A child's life: attach the rings, take the signals, make the executor, serve, leave.
+"""Runs a child: attaches the rings, sets signals, makes the executor, serves, exits.
 
-Runs in a child, called by the spawner with a ``ChildBoot``; returning means an orderly exit. Nothing of the
-master's is here: no loop, no broker connection, no descriptor but the child's own.
+Runs in a child, called by the spawner with a ``ChildBoot``; returning means an orderly exit. It must never use anything
+of the master's: no loop, no broker connection, no descriptor but the child's own.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from turbo.ring.control_page import ChildPage
     from turbo.spawner.messages import ChildBoot
 
-    #: Makes what runs the tasks, in a child that is set up but for saying hello.
+    #: Makes the executor, in a child that is set up and has not said hello yet.
     ExecutorMaker = Callable[[ChildBoot, ChildLink, SoftLimit], Executor]
 
 logger = logging.getLogger(__name__)
@@ -56,10 +56,10 @@ def child_main(hostname: str, make_executor: ExecutorMaker) -> Callable[[ChildBo
 
 
 def _ignore_group_signals(page: ChildPage) -> None:
-    """The master alone answers TERM, INT, HUP and QUIT, also when a whole group gets them.
+    """Let TERM, INT, HUP and QUIT pass: only the master acts on them, also when the whole group gets them.
 
-    Handlers that do nothing, rather than SIG_IGN, which programs that a task starts would inherit. Only when the master
-    terminates the task that runs here does the signal do what it does to any program.
+    This installs handlers that do nothing instead of SIG_IGN, which programs that a task starts would inherit. When the
+    master terminates the task that runs here, the signal has its default effect.
     """
 
     def handle(number: int, _frame: FrameType | None) -> None:

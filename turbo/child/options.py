@@ -1,4 +1,7 @@
-"""What a child needs to know of the worker and the app, frozen before the spawner is forked."""
+"""The settings of the worker and the app that a child needs.
+
+Made in the command and frozen before the spawner is forked; read in every child. It must hold plain data only.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ChildOptions:
-    """Everything in here is plain data: it crosses a fork. Limits in seconds, sizes in bytes."""
+    """Plain data that crosses a fork. Limits in seconds, sizes in bytes."""
 
     hostname: str
     accept_content: frozenset[str]
@@ -15,7 +18,7 @@ class ChildOptions:
     time_limit: float | None
     soft_time_limit: float | None
     max_deliveries: int
-    #: Tasks that are coroutines, at once.
+    #: How many tasks that are coroutines run at once.
     async_concurrency: int
     #: A result backend is configured.
     stores: bool
@@ -23,5 +26,5 @@ class ChildOptions:
     result_extended: bool
     #: Queues that the worker has declared.
     queues: frozenset[str]
-    #: INFO lines are wanted.
+    #: INFO lines are logged.
     verbose: bool

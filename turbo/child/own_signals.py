@@ -1,8 +1,8 @@
-"""The signals as this child has them between tasks, put back after a task that has changed them.
+"""Restores the child's signal handlers and mask after a task that has changed them.
 
-Runs in a child, under ``child.loop``, whenever nothing can be claimed. A body may block signals or take their handlers
-for itself, and leave it so: then the limits of later tasks would never be heard, and TERM to the whole group would end
-tasks. Before each task with a limit ``child.time_limits`` sees to its own signal. It must not run while a task does.
+Runs in a child, under ``child.loop``, whenever nothing can be claimed. A body may block signals or set handlers and
+leave them so. Then the limits of later tasks would have no effect, and TERM to the whole group would end tasks. Before
+each task with a limit ``child.time_limits`` restores its own signal. It must never run while a task does.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ import signal
 from time import monotonic_ns
 from typing import Final
 
-#: The signals that mean something to a child.
-_MEANT: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
-#: Nanoseconds.
+#: The signals that a child handles.
+_HANDLED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
+#: Nanoseconds between two checks.
 _PAUSE_NS: Final = 2_000_000
 
 
 class OwnSignals:
-    """Mask and handlers as they are when it is made: after the app's receivers of the process's start."""
+    """Signal mask and handlers as set when it is made, after the app's receivers of ``worker_process_init``."""
 
     __slots__ = ("_handlers", "_looked_ns", "_mask")
 
     def __init__(self) -> None:
         self._looked_ns = 0
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        self._handlers = tuple((number, signal.getsignal(number)) for number in _MEANT)
+        self._handlers = tuple((number, signal.getsignal(number)) for number in _HANDLED)
 
     def put_back(self) -> None:
-        """Undo what a task has changed. What was pending meanwhile is heard now, when no task is there to be hit.
+        """Undo what a task has changed. Pending signals are delivered now, while no task runs.
 
-        A look costs as much as a short task, so there are no two within :data:`_PAUSE_NS`.
+        A check costs as much as a short task, so there are no two within :data:`_PAUSE_NS`.
         """
         now = monotonic_ns()
         if now - self._looked_ns < _PAUSE_NS:

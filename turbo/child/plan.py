@@ -1,4 +1,7 @@
-"""What running one task takes, worked out once per task and child instead of once per message."""
+"""The properties of a task that running it needs, computed once per task and child.
+
+Used in a child by the executor and its parts, for every message of the task. It must hold nothing of a single message.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Plan:
-    """A task with everything about it that does not change from message to message."""
+    """A task with everything about it that is the same for all its messages."""
 
     __slots__ = (
         "after_return",
@@ -25,9 +28,9 @@ class Plan:
         "body",
         "deduplicates",
         "early",
-        "hears_failure",
-        "hears_retry",
-        "hears_success",
+        "has_failure_hooks",
+        "has_retry_hooks",
+        "has_success_hooks",
         "ignore_result",
         "is_coroutine",
         "keep_errors",
@@ -65,14 +68,14 @@ class Plan:
         self.on_failure = _overridden(task, "on_failure")
         self.on_retry = _overridden(task, "on_retry")
         self.after_return = _overridden(task, "after_return")
-        #: The task's requests are of a class of its own; they live in the master, which is then told of every end.
+        #: The task has a request class of its own. Its requests live in the master, so every end is reported there.
         self.own_request = has_own_request(task)
-        #: Somebody of the task's wants to hear of such an end, once it is stored.
-        self.hears_success = bool(self.own_request or self.on_success or self.after_return)
-        self.hears_failure = bool(self.own_request or self.on_failure or self.after_return)
-        self.hears_retry = bool(self.own_request or self.on_retry)
+        #: The task has a handler or request that is called for such an end, once it is stored.
+        self.has_success_hooks = bool(self.own_request or self.on_success or self.after_return)
+        self.has_failure_hooks = bool(self.own_request or self.on_failure or self.after_return)
+        self.has_retry_hooks = bool(self.own_request or self.on_retry)
 
 
 def _overridden(task: Task, name: str) -> Any:
-    """The task's handler, or None where it is the empty one."""
+    """Return the task's handler, or None for the empty default."""
     return None if getattr(type(task), name) is getattr(Handlers, name) else getattr(task, name)

@@ -1,9 +1,10 @@
-"""Documents that a task waits for: handlers and receivers run when its outcome is stored, not before.
+"""Waits until the master has stored a document, for tasks whose hooks run after that.
 
-Runs in a child. ``child.endings`` asks, with the document; the master stores it and answers on the control page, in
-the place that follows from the question's ticket. A function's task waits here, a coroutine's lets the others run
-meanwhile. Any number of coroutines may wait, each with a place of its own; a place is free again once its answer has
-been seen. Tickets only rise, also when a task asks again: an answer that was seen is never found again.
+Runs in a child. ``child.endings`` asks, with the document; the master stores it and answers on the control page, in the
+place that follows from the question's ticket. A task that is a function waits here; a task that is a coroutine lets the
+others run meanwhile. Any number of coroutines may wait, each with a place of its own; a place is free again once its
+answer has been read. Tickets only rise, also when a task asks again, so an old answer is never taken for a new one. It
+must never reuse a place whose question is open.
 """
 
 from __future__ import annotations
@@ -22,33 +23,33 @@ if TYPE_CHECKING:
 
 
 class Asked:
-    """A question that was put, and what to do with its answer."""
+    """A question to the master, and the call to make with its answer."""
 
     __slots__ = ("seq", "then")
 
     def __init__(self, seq: int, then: Callable[[bool], Asked | None]) -> None:
         self.seq = seq
-        #: Goes on with the task's end, told whether the document is stored; returns what it asks next, if anything.
+        #: Continues the task's end; takes whether the document is stored, returns the next question, if any.
         self.then = then
 
 
 class Questions:
-    """What this child has asked and not been answered. A task asks one thing at a time."""
+    """The open questions of one child. A task has one at a time."""
 
     def __init__(self, link: ChildLink) -> None:
         self._link = link
         #: The ticket given last.
         self._ticket = 0
-        #: By sequence number: the ticket of each question without an answer, the answers that nobody has taken yet,
-        #: and the coroutines that sleep until theirs comes.
+        #: By sequence number: the tickets of open questions, the answers not yet taken, and the futures of coroutines
+        #: that wait for an answer.
         self._tickets: dict[int, int] = {}
         self._answers: dict[int, bool] = {}
         self._sleepers: dict[int, asyncio.Future[None]] = {}
 
     def ask(self, seq: int, verb: Verb | None, store: bytes) -> None:
-        """Have a packed document stored; ``verb`` as in ``frames.Asked``. Signalled by who waits.
+        """Ask the master to store a packed document; ``verb`` as in ``frames.Asked``. The waiting method signals.
 
-        Without a document it is answered when the broker has confirmed what the task has sent, or has not taken it.
+        Without a document, the master answers when the broker has confirmed or refused everything that the task sent.
         """
         while len(self._tickets) >= ANSWER_PLACES:
             self._link.await_answer()
@@ -61,7 +62,7 @@ class Questions:
         self._link.emit(frames.ASKED, seq, frames.pack_asked(self._ticket, verb, store))
 
     def wait(self, seq: int) -> bool:
-        """Sleep until the question is answered; whether the document is stored."""
+        """Block until the question is answered; return whether the document is stored."""
         while True:
             self._collect()
             if seq in self._answers:
@@ -69,7 +70,7 @@ class Questions:
             self._link.await_answer()
 
     async def arrival(self, seq: int) -> bool:
-        """Let the other coroutines run until the question is answered; whether the document is stored."""
+        """Await the answer while other coroutines run; return whether the document is stored."""
         loop = asyncio.get_running_loop()
         self._link.signal()
         self._collect()

@@ -1,7 +1,8 @@
-"""Messages that do not run: unknown, unreadable or expired. Each is logged, and FAILURE or REVOKED stored.
+"""Ends messages that do not run: unknown, unreadable or expired. Logs each and stores FAILURE or REVOKED.
 
-Runs in a child, called by ``native.executor``. Where receivers want to hear of such a message, the document goes ahead
-and the DONE record goes to the master's judge, who tells them: receivers of these signals live in the master.
+Runs in a child, called by ``native.executor``. If the signal of such a message has receivers, the document is sent
+first, and the DONE record goes to the master's outcome hooks, which call them: these receivers live in the master. It
+must never run a task.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Refusals:
         self._questions = questions
 
     def expired(self, seq: int, began: int, message: TaskMessage, plan: Plan) -> None:
-        """Its time to run is over."""
+        """End a message whose expiry has passed."""
         logger.info("Discarding revoked task: %s: it has expired", message.label)
         error = TaskRevokedError("expired")
         store = self._documents.failure(message, plan, states.REVOKED, error, None)
@@ -51,15 +52,15 @@ class Refusals:
         self._end(seq, began, Verb.ACK, Ending.REVOKED, store, signals.task_revoked, "expired")
 
     def unknown(self, seq: int, began: int, message: TaskMessage) -> None:
-        """No task of this name is registered here."""
+        """End a message whose task is not registered here."""
         logger.error("Received unregistered task of type '%s'. Its message is rejected", clean(message.task, 200))
-        # As Celery's master has it: who sent the task may have a worker that knows it, and counts it then.
+        # As in Celery's master, a part of a chord is not counted: another worker may know the task and count it.
         alone = replace(message, group=None, parent_id=None)
         store = self._documents.failure(alone, None, states.FAILURE, NotRegistered(message.task), None)
         self._end(seq, began, Verb.REJECT, Ending.UNKNOWN_TASK, store, signals.task_unknown, message.task)
 
     def unreadable(self, seq: int, began: int, properties: Properties | None, body: bytes, error: Exception) -> None:
-        """The message cannot be understood: reject it, and store FAILURE where its id is known."""
+        """Reject a message that cannot be read; store FAILURE if its id is known."""
         store = b""
         where = ""
         if properties is not None:
@@ -75,7 +76,7 @@ class Refusals:
     def _counted(
         self, seq: int, message: TaskMessage, store: bytes, verb: Verb, error: BaseException, state: str
     ) -> bytes:
-        """Count a part of a chord when its document is stored. Returns the document where that is still to be done."""
+        """Store the document of a part of a chord and count it. Returns the document if it is still to be stored."""
         if not self._chords.concerns(message):
             return store
         if store:
@@ -97,13 +98,13 @@ class Refusals:
             return
         if store:
             self._link.emit(frames.STORE, seq, (store,))
-        self._done.write(seq, began, verb, ending, told=pickle.dumps(why))
+        self._done.write(seq, began, verb, ending, payload=pickle.dumps(why))
 
 
 def log_unreadable(error: Exception, which: str) -> None:
-    """Say why a message is rejected that is no task, or a broken one; the lines begin as Celery's do.
+    """Log why an unreadable message is rejected; the lines begin as Celery's do.
 
-    ``which`` names it, where it can be named, with a space before.
+    ``which`` names the message, with a space before, or is empty.
     """
     why = saferepr(str(error), 400)
     if isinstance(error, UnknownMessageError):

@@ -1,8 +1,8 @@
-"""What a child tells the master besides "done": messages that its task publishes, states that it sets itself.
+"""Sends what a running task publishes, and states that it stores, to the master.
 
 Runs in a child; installed in ``turbo.current``, so that ``delay``, ``retry`` and ``update_state`` inside a task go
-through the outcome ring to the master instead of a broker connection of the child's own. The master settles the
-task only after the broker has confirmed what it published here.
+through the outcome ring to the master instead of a broker connection of the child's own. The master settles the task
+only after the broker has confirmed what it published here. It must never lose a message that ``publish`` has accepted.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Declaring(Publisher, Protocol):
 
 
 class Share:
-    """What one running task has sent so far."""
+    """The messages that one running task has sent so far."""
 
     __slots__ = ("held", "published", "seq", "task_id")
 
@@ -45,11 +45,11 @@ class Share:
         self.published = 0
         #: Its id; empty between tasks.
         self.task_id = ""
-        #: What it has sent under its own id: its next attempt.
+        #: Messages that it has sent under its own id: its next attempt.
         self.held: list[frames.PublishRequest] = []
 
 
-#: The share of the coroutine that runs, for tasks that are coroutines; what they start inherits it.
+#: The share of the running coroutine; asyncio tasks that it starts inherit it.
 _coroutine: ContextVar[Share | None] = ContextVar("turbo_share", default=None)
 
 
@@ -67,7 +67,7 @@ class Reporter:
         stores: bool,
         result_extended: bool = False,
     ) -> None:
-        """``known_queues`` exist already; the first message to any other goes through ``declaring``."""
+        """``known_queues`` are declared already; the first message to any other queue goes through ``declaring``."""
         self._link = link
         self._soft = soft
         self._known = set(known_queues)
@@ -76,25 +76,25 @@ class Reporter:
         self._stores = stores
         self._extended = result_extended
         self._own = Share()
-        #: Tasks run as coroutines, so that more than one is running.
+        #: Tasks run as coroutines, so more than one may be running.
         self.concurrent = False
 
     @property
     def share(self) -> Share:
-        """That of the running task."""
+        """The share of the running task."""
         if self.concurrent:
             return _coroutine.get() or self._own
         return self._own
 
     def begin(self, seq: int, task_id: str = "") -> None:
-        """A task starts."""
+        """Start the share of a task."""
         share = self.share if self.concurrent else self._own
         share.seq = seq
         share.task_id = task_id
         share.published = 0
 
     def begin_coroutine(self, seq: int, task_id: str) -> None:
-        """A task starts as a coroutine, in whose context this is called."""
+        """Start the share of a coroutine; called in its context."""
         self.concurrent = True
         _coroutine.set(Share())
         self.begin(seq, task_id)
@@ -111,11 +111,11 @@ class Reporter:
     ) -> None:
         """Hand one message to the master, which publishes it with a confirm.
 
-        The task's own next attempt waits for the end of this one, and in the master until the store has answered for
-        this one's state: it could run elsewhere, and store how it ended, before this one has stored that it is tried
-        again; whoever waits for the result would then wait for ever.
+        The task's own next attempt waits here until this attempt ends, and in the master until this attempt's RETRY is
+        stored. Otherwise the next attempt could run elsewhere and store its result first; RETRY would then overwrite
+        it, and a caller that waits for the result would wait for ever.
 
-        Raises ValueError for a name over 255 bytes, here in the task, as clients do.
+        Raises ValueError for a name over 255 bytes, in the task, as clients do.
         """
         publish_method(exchange, routing_key, mandatory)
         share = self.share
@@ -130,7 +130,7 @@ class Reporter:
                 share.published += 1
                 return
             if unknown:
-                # Nobody has declared this queue through this worker yet: the app's own connection does, once.
+                # This worker has not declared the queue yet: declare it once, over the app's own connection.
                 self._declaring().publish(exchange, routing_key, header, body, declare=declare, mandatory=mandatory)
                 self._known.update(queue.name for queue in unknown)
                 return
@@ -142,14 +142,14 @@ class Reporter:
             self._soft.unmask()
 
     def release(self) -> None:
-        """The task has ended and stored its state: send its next attempt. Signalled with the next record."""
+        """Send the next attempt of a task that has stored its state. Signalled with the next record."""
         share = self.share
         for request in share.held:
             self._link.emit(frames.PUBLISH, share.seq, frames.pack_publish(request))
         share.held.clear()
 
     def store_state(self, task_id: str, state: str | None, meta: Any, request: Any) -> None:
-        """Store a state that the task gives itself (``update_state``)."""
+        """Store a state that the task sets itself (``update_state``)."""
         if not self._stores:
             return
         result = to_wire(meta) if isinstance(meta, BaseException) else result_meta.stored_form(meta, self._serializer)
@@ -189,7 +189,7 @@ class Reporter:
 def _is_next_attempt(task_id: str, header: bytes) -> bool:
     """Whether this content header has the running task's id as its correlation id.
 
-    Behind the table come delivery mode and priority, a byte each where set, and then the correlation id.
+    After the table come delivery mode and priority, one byte each if set, and then the correlation id.
     """
     if not task_id:
         return False

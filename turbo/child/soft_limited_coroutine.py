@@ -1,11 +1,11 @@
-"""A coroutine whose soft limit can be raised inside it: what stands between an asyncio task and a body.
+"""Drives a coroutine so that its soft limit can be raised inside it.
 
-Runs in a child, under ``child.coroutines``. asyncio can only cancel; a body expects SoftTimeLimitExceeded where it
-waits, as a body that is a function gets it. So the body is driven by this awaitable, which passes every step on and
-turns the one cancellation that the limit asked for into that exception. A body that catches it goes on; any other
-cancellation passes as it is. It must never swallow one.
+Runs in a child, under ``child.coroutines``, between an asyncio task and the body. asyncio can only cancel, but a body
+expects SoftTimeLimitExceeded where it waits, as a function does. So this awaitable drives the body: it passes every
+step on, and turns the one cancellation that the limit requested into that exception. A body that catches it goes on;
+any other cancellation passes unchanged. It must never swallow a cancellation.
 
-The timer counts the time during which the worker ran: the master says in the control page for how long it did not.
+The timer counts only time in which the worker ran: the master writes into the control page for how long it was stopped.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from turbo.ring.control_page import ChildPage
 
-#: Seconds that a late timer gives the master to say that everything was stopped.
+#: Seconds that a late timer gives the master to report that the whole worker was stopped.
 _PATIENCE = 0.5
 
 
@@ -37,9 +37,9 @@ class SoftLimitedCoroutine:
         self._over = False
 
     def expire(self, task: asyncio.Task[Any]) -> None:
-        """The soft limit of the body that ``task`` runs has passed: raise it where the body waits.
+        """Raise the soft limit where the body that ``task`` runs waits.
 
-        Once the body is over, its task only waits for what it has to report: nothing may cut that short.
+        Does nothing once the body is over: its task then reports its outcome, which must not be interrupted.
         """
         if self._over:
             return
@@ -72,14 +72,14 @@ class SoftLimitedCoroutine:
                     error = SoftTimeLimitExceeded()
                     task = asyncio.current_task()
                     if task is not None:
-                        # The request to cancel is answered: a timeout inside the body must not find it.
+                        # Clear the cancellation request: a timeout inside the body must not see it.
                         task.uncancel()
             except BaseException as raised:  # noqa: BLE001 - whatever the awaited thing raises is the body's
                 error = raised
 
 
 class SoftTimer:
-    """The timer of one coroutine's soft limit; counts from its making."""
+    """The timer of one coroutine's soft limit; it counts from its construction."""
 
     __slots__ = ("_call", "_due", "_end", "_handle", "_loop", "_page", "_stopped", "_waited")
 
@@ -96,7 +96,7 @@ class SoftTimer:
         self._set(limit)
 
     def cancel(self) -> None:
-        """Do not call."""
+        """Cancel the call."""
         self._handle.cancel()
 
     def _set(self, seconds: float) -> None:
@@ -110,7 +110,8 @@ class SoftTimer:
             self._waited = False
             self._set(left / 1e9)
         elif now - self._due > GRACE_NS and not self._waited:
-            # This child was stopped, or kept from its loop by a function: if everything was, the master soon says so.
+            # Either this child was stopped or a function blocked its loop. If the whole worker was stopped, the master
+            # reports it soon.
             self._waited = True
             self._set(_PATIENCE)
         else:

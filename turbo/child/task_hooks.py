@@ -1,8 +1,8 @@
-"""Who hears of a run besides the master: the task's own handlers and the receivers of signals, in Celery's order.
+"""Calls the task's own handlers and the receivers of task signals, in Celery's order.
 
 Runs in a child, called by ``native.executor`` before the body and by ``child.endings`` when its outcome is stored; the
-run's request is current meanwhile. Nothing that a handler or receiver raises changes what was decided: it is logged.
-Tasks without handlers, while no signal has receivers, never come here.
+run's request is current meanwhile. An exception from a handler or receiver is logged and must never change the outcome.
+Tasks without handlers do not come here while no signal has receivers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("celery.app.trace")
 
-# The lists themselves, which stay the same: a look at one costs less than a call.
+# The lists themselves, which are never replaced: testing one costs less than a call.
 prerun_receivers = signals.task_prerun.receivers
 postrun_receivers = signals.task_postrun.receivers
 success_receivers = signals.task_success.receivers
@@ -31,7 +31,7 @@ internal_error_receivers = signals.task_internal_error.receivers
 
 
 def prerun(run: Run) -> None:
-    """The body is about to be called."""
+    """Send ``task_prerun``, before the body is called."""
     task, message = run.plan.task, run.message
     signals.task_prerun.send(
         sender=task, task_id=message.id, task=task, args=message.args, kwargs=message.kwargs
@@ -39,7 +39,7 @@ def prerun(run: Run) -> None:
 
 
 def postrun(run: Run, value: object, state: str | None) -> None:
-    """Everything has been done; ``value`` is what the body returned or raised."""
+    """Send ``task_postrun``, last of all; ``value`` is what the body returned or raised."""
     if not postrun_receivers:
         return
     task, message = run.plan.task, run.message
@@ -55,7 +55,7 @@ def postrun(run: Run, value: object, state: str | None) -> None:
 
 
 def success(run: Run, result: object, runtime: float) -> None:
-    """SUCCESS is stored. ``runtime`` in seconds."""
+    """Call ``on_success`` and send ``task_success``, after SUCCESS is stored. ``runtime`` in seconds."""
     plan, message = run.plan, run.message
     if plan.on_success is not None:
         _call(plan.on_success, result, message.id, message.args, message.kwargs)
@@ -64,7 +64,7 @@ def success(run: Run, result: object, runtime: float) -> None:
 
 
 def failure(run: Run, error: BaseException, einfo: ExceptionInfo) -> None:
-    """FAILURE is stored."""
+    """Call ``on_failure`` and send ``task_failure``, after FAILURE is stored."""
     plan, message = run.plan, run.message
     if plan.on_failure is not None:
         _call(plan.on_failure, error, message.id, message.args, message.kwargs, einfo)
@@ -72,7 +72,7 @@ def failure(run: Run, error: BaseException, einfo: ExceptionInfo) -> None:
 
 
 def failed(run: Run, error: BaseException, einfo: ExceptionInfo) -> None:
-    """The same, for the receivers alone."""
+    """Send ``task_failure`` alone."""
     if failure_receivers:
         message = run.message
         signals.task_failure.send(
@@ -87,14 +87,14 @@ def failed(run: Run, error: BaseException, einfo: ExceptionInfo) -> None:
 
 
 def after_return(run: Run, state: str, value: object) -> None:
-    """SUCCESS or FAILURE is stored and the handlers of either are done. Celery passes no einfo here."""
+    """Call ``after_return``, after ``on_success`` or ``on_failure``. Celery passes no einfo here."""
     handler, message = run.plan.after_return, run.message
     if handler is not None:
         _call(handler, state, value, message.id, message.args, message.kwargs, None)
 
 
 def retry(run: Run, reason: Retry, einfo: ExceptionInfo) -> None:
-    """RETRY is stored and the next attempt handed over."""
+    """Call ``on_retry`` and send ``task_retry``, after RETRY is stored and the next attempt sent."""
     plan, message = run.plan, run.message
     if plan.on_retry is not None:
         _call(plan.on_retry, reason.exc, message.id, message.args, message.kwargs, einfo)
@@ -103,7 +103,7 @@ def retry(run: Run, reason: Retry, einfo: ExceptionInfo) -> None:
 
 
 def internal_error(run: Run, error: BaseException, einfo: ExceptionInfo) -> None:
-    """The body returned, and what comes after it raised."""
+    """Warn and send ``task_internal_error``: the body returned and a later step raised."""
     task, message = run.plan.task, run.message
     warnings.warn(RuntimeWarning(f"Exception raised outside body: {error!r}:\n{einfo}"), stacklevel=2)
     if internal_error_receivers:
@@ -119,22 +119,22 @@ def internal_error(run: Run, error: BaseException, einfo: ExceptionInfo) -> None
         )
 
 
-def told_success(text: str, runtime: float) -> bytes:
-    """What a task's own request in the master is told of a result: its text and the seconds it took."""
+def success_payload(text: str, runtime: float) -> bytes:
+    """Encode a result for the task's own request in the master: its text and the seconds it took."""
     return pickle.dumps((False, text, runtime))
 
 
-def told_failure(einfo: ExceptionInfo) -> bytes:
-    """What a task's own request in the master is told of an exception."""
+def failure_payload(einfo: ExceptionInfo) -> bytes:
+    """Encode an exception for the task's own request in the master."""
     try:
-        told = pickle.dumps((True, einfo, 0.0))
-        # A class can also fail when it is made again.
-        pickle.loads(told)
+        payload = pickle.dumps((True, einfo, 0.0))
+        # A class may also fail to unpickle.
+        pickle.loads(payload)
     except Exception as problem:  # noqa: BLE001 - an exception's own methods may raise anything
         logger.debug("%r does not pickle: %r", einfo, problem)
         stand_in = ExceptionInfo(UnpicklableError(repr(einfo.exception)), einfo.traceback, internal=einfo.internal)
-        told = pickle.dumps((True, stand_in, 0.0))
-    return told
+        payload = pickle.dumps((True, stand_in, 0.0))
+    return payload
 
 
 def _call(handler: Any, *args: Any) -> None:

@@ -1,20 +1,20 @@
 """The soft time limit: raises SoftTimeLimitExceeded in the body it is meant for, and nowhere else.
 
-Runs in a child. ``master.children.time_limits`` decides when; it names a sequence number in the control page and then
-sends SIGUSR1. The argument, step by step:
+Runs in a child. ``master.children.time_limits`` decides when: it writes a sequence number into the control page and
+then sends SIGUSR1. The argument, step by step:
 
-* ``_armed`` holds the sequence number of the body that may be interrupted, 0 outside of bodies. It is set inside
-  the innermost ``try`` and cleared in that ``try``'s ``finally``; the executor's outer ``try``, which turns whatever
-  comes out into an outcome, opens before and closes after. So an exception raised by the handler at any point where
-  ``_armed`` is set ends in the outcome of that task.
-* The handler clears ``_armed`` before it raises: at most one raise a task.
-* A signal that comes late finds ``_armed`` 0 or another number than the page names, and returns. The page's word
-  is written by the master alone, and numbers never return.
-* While code of turbo's own runs inside a body (``delay`` writes a ring record), ``masked`` is up: the handler only
-  notes the number, and :meth:`unmask` raises it if that body still runs.
+* ``_armed`` holds the sequence number of the body that may be interrupted, 0 outside of bodies. It is set inside the
+  innermost ``try`` and cleared in that ``try``'s ``finally``. The executor's outer ``try``, which turns every exception
+  into an outcome, opens before and closes after. So an exception that the handler raises at any point where ``_armed``
+  is set ends in the outcome of that task.
+* The handler clears ``_armed`` before it raises: at most one raise per task.
+* A late signal finds ``_armed`` 0, or another number than the control page names, and returns. Only the master writes
+  the page's word, and numbers are never reused.
+* While turbo's own code runs inside a body (``delay`` writes a ring record), ``_masked`` is above 0. The handler then
+  only notes the number, and :meth:`SoftLimit.unmask` raises if that body still runs.
 
-The master has no share in these words; they are process-local. A body that swallows the exception, or sits in C
-code, is left to the hard limit.
+The master does not share these words; they are local to the process. A body that swallows the exception, or blocks in
+C code, is left to the hard limit. The limit must never be raised outside of a body.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SOFT = (signal.SIGUSR1,)
 
 
 class SoftLimit:
-    """The handler and the three words it lives by."""
+    """The signal handler and its three words."""
 
     __slots__ = ("_armed", "_deferred", "_masked", "_page", "error", "running")
 
@@ -45,18 +45,18 @@ class SoftLimit:
         self._armed = 0
         self._masked = 0
         self._deferred = 0
-        #: What is raised; an adopted app's tasks expect their own library's class.
+        #: The exception to raise; an adopted app's tasks expect Celery's class.
         self.error = error
-        #: The sequence number for a body that is called deep inside another library's code; 0 outside of it.
+        #: The sequence number of the task, for a body that Celery's tracer calls; 0 outside of the tracer.
         self.running = 0
 
     @property
     def armed(self) -> bool:
-        """Whether a body runs that may be interrupted."""
+        """Whether a body is running that may be interrupted."""
         return bool(self._armed)
 
     def install(self) -> None:
-        """Take SIGUSR1; again before each limited task, since a body may have its own handler there, or block it."""
+        """Handle SIGUSR1. Called again before each limited task: a body may have changed the handler or blocked it."""
         if signal.getsignal(signal.SIGUSR1) != self._handle:
             signal.signal(signal.SIGUSR1, self._handle)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SOFT)
@@ -72,7 +72,7 @@ class SoftLimit:
         raise self.error
 
     def call(self, seq: int, body: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Run a body that the soft limit of ``seq`` may interrupt; if its child dies now, it has begun."""
+        """Run a body that the soft limit of ``seq`` may interrupt, and record in the control page that it began."""
         self._masked = self._deferred = 0
         try:
             self._armed = seq
@@ -81,15 +81,15 @@ class SoftLimit:
         finally:
             self._armed = 0
             if self._page.detached:
-                # The body forked and came back in the new process as well; only one may go on with the rings.
+                # The body forked and returned in the new process too: only the child itself may use the rings.
                 forked.leave(sys.exc_info()[1])
 
     def mask(self) -> None:
-        """Enter code of turbo's own from within a body; nests."""
+        """Enter turbo's own code from within a body; nests."""
         self._masked += 1
 
     def unmask(self) -> None:
-        """Leave it again; raises what was held back if its body still runs."""
+        """Leave turbo's own code; raise a deferred limit if its body still runs."""
         self._masked -= 1
         if not self._masked and self._deferred:
             deferred, self._deferred = self._deferred, 0

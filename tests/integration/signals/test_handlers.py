@@ -146,7 +146,7 @@ def test_a_failure_keeps_nothing_of_its_body_alive(quiet: Scene) -> None:
 @pytest.mark.row("EX5")
 def test_a_redelivered_task_that_has_succeeded_is_not_run(quiet: Scene) -> None:
     sent = quiet.send("late", "done_before")
-    quiet.worker.wait_for_line(rf"Task late\[{sent}\] was done before")
+    quiet.worker.wait_for_line(rf"Task late\[{sent}\] has succeeded before")
     quiet.wait(quiet.send("act"), "after_return")
     assert quiet.names(sent) == ["before_start", "body"]
     assert quiet.state(sent) == ("SUCCESS", "before")

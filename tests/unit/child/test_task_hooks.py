@@ -185,7 +185,7 @@ def test_no_handler_is_called_for_what_is_not_stored(all_heard: Bench, caplog: p
     bench.app.task(name="t", base=listening(bench))(lambda: 1)
     bench.run("t")
     assert bench.happened[2:] == [("asked", Verb.ACK), ("task_postrun", states.SUCCESS)]
-    assert "its outcome could not be stored" in caplog.text
+    assert "The outcome of task t[ID] could not be stored; its handlers are not called" in caplog.text
 
 
 @pytest.mark.row("EX4")
@@ -238,7 +238,7 @@ class Unmakeable(Exception):
 
 
 def test_what_cannot_travel_is_told_by_its_name() -> None:
-    failed, einfo, _ = pickle.loads(task_hooks.told_failure(ExceptionInfo(Unmakeable("a", "b"), "the trace")))
+    failed, einfo, _ = pickle.loads(task_hooks.failure_payload(ExceptionInfo(Unmakeable("a", "b"), "the trace")))
     assert failed
     assert einfo.type is UnpicklableError
     assert str(einfo.exception) == "Unmakeable('ab')"
