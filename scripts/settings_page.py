@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from turbo.adopted.setting_support import By, celerys, honour
+from turbo.adopted.setting_support import By, celerys, support
 from turbo.app.conf.setting import Setting, Status
 from turbo.app.conf.settings import SETTINGS
 
@@ -73,7 +73,7 @@ def _table(settings: Iterable[Setting]) -> list[str]:
     return ["", "| setting | type | default | meaning |", "|---|---|---|---|", *map(_row, settings)]
 
 
-def _unhonoured(settings: Iterable[Setting]) -> list[str]:
+def _unsupported(settings: Iterable[Setting]) -> list[str]:
     lines = ["", "| setting | | why |", "|---|---|---|"]
     for setting in settings:
         what = "refused" if setting.status is Status.REFUSED else "without effect"
@@ -104,13 +104,13 @@ debugger.
 
 def _adopted() -> list[str]:
     """Who carries out what for a Celery app: names by who does, and why where nobody does."""
-    by: dict[By, list[str]] = {who: [name for name in celerys() if honour(name).by is who] for who in By}
+    by: dict[By, list[str]] = {who: [name for name in celerys() if support(name).by is who] for who in By}
     lines = [ADOPTED.rstrip("\n")]
     for who, title in ((By.TURBO, "Carried out by turbo"), (By.CELERY, "Carried out by Celery's own code")):
         lines += ["", f"**{title}:** " + ", ".join(f"`{name}`" for name in by[who]) + "."]
     lines += ["", "| setting | | why |", "|---|---|---|"]
     for who in (By.REFUSED, By.NOBODY):
-        lines += [f"| `{name}` | {who.value} | {honour(name).reason} |" for name in by[who]]
+        lines += [f"| `{name}` | {who.value} | {support(name).reason} |" for name in by[who]]
     return lines
 
 
@@ -126,7 +126,7 @@ def page() -> str:
         others = [setting for setting in members if setting.status is not Status.WORKS]
         lines += ["", f"## {title}"]
         lines += _table(working) if working else []
-        lines += _unhonoured(others) if others else []
+        lines += _unsupported(others) if others else []
     lines += ENVIRONMENT.rstrip("\n").split("\n")
     lines += _adopted()
     return "\n".join(lines) + "\n"

@@ -1,8 +1,8 @@
-"""A ``celery.Celery`` as a worker's app: what the command and the wiring ask of it, answered by Celery.
+"""A ``celery.Celery`` as a worker's app: answers the command and the wiring by Celery's own code.
 
-Made by ``cli.app_option`` around the app it found; runs in the command, before anything is forked, and hands the
-executor to the children and the hooks to the master. It must never change what Celery's own code would do with the
-app: the configuration is written through, queues are Celery's own, and tasks are finalised by Celery.
+Made by ``cli.app_option`` around the app that it found; runs in the command, before anything is forked. It gives the
+children their executor and the master its outcome hooks. It must never change what Celery's own code would do with the
+app: configuration is written through, queues are Celery's own, and Celery finalizes the tasks.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 
 class AdoptedApp(HostedApp):
-    """One Celery app, adopted."""
+    """One Celery app as the app of a worker."""
 
     has_loader: ClassVar[bool] = True
     stores_results: ClassVar[bool] = False
@@ -59,7 +59,7 @@ class AdoptedApp(HostedApp):
         self.celery = app
         self.worker = AdoptedWorker(app)
         self.conf = AdoptedSettings(app)
-        #: Children leave results to the master, where that is the same to all.
+        #: Children leave results to the master where no one can observe the difference.
         self.hands_results = False
 
     @property
@@ -85,20 +85,20 @@ class AdoptedApp(HostedApp):
             raise ImproperlyConfigured(str(error)) from error
 
     def import_modules(self) -> None:
-        """Import ``-I`` modules; those of the configuration came with :meth:`name_worker`."""
+        """Import ``-I`` modules; :meth:`name_worker` has imported those of the configuration."""
         for module in self.conf["include"] or ():
             self.celery.loader.import_task_module(module)
 
     def finalize(self) -> None:
-        """Make every task that was declared."""
+        """Create every declared task."""
         self.celery.finalize()
 
     def set_up_logging(self, setup: LogSetup, hostname: str) -> None:
-        """As ``celery worker`` does, with the signals that let an app take it over."""
+        """Set logging up as ``celery worker`` does, with the signals by which an app can replace it."""
         logs.set_up(self.celery, setup, hostname)
 
     def left_out(self) -> list[str]:
-        """Nothing: the settings' one warning names the rest as well."""
+        """Return nothing: the warning of the settings names the rest too."""
         return []
 
     def prepare(self, options: WorkerOptions) -> None:
@@ -117,23 +117,23 @@ class AdoptedApp(HostedApp):
         self.worker.announce_setup(options)
 
     def banner_stream(self) -> TextIO | None:
-        """The process's own: by now the app's logging may have redirected ``sys.stdout`` into itself."""
+        """Return the process's own stream: the app's logging may have redirected ``sys.stdout`` by now."""
         return sys.__stdout__
 
     def redirecting(self, level: int | None) -> AbstractContextManager[None]:
-        """Nothing more: Celery's logging has redirected what is printed, where the app wants that."""
+        """Redirect nothing: Celery's logging has done that, if the app wants it."""
         return contextlib.nullcontext()
 
     def worker_queues(self, options: WorkerOptions) -> list[Queue]:
-        """The queues that Celery would consume from; ``prepare`` has chosen them."""
+        """Return the queues that Celery would consume from; ``prepare`` has selected them."""
         return [queue_from(queue) for queue in self.celery.amqp.queues.consume_from.values()]
 
     def task_options(self) -> dict[str, TaskOptions]:
-        """The options of every task, with Celery's own fall-backs to the configuration."""
+        """Return the options of every task, with Celery's own defaults from the configuration."""
         return {name: options_of(task) for name, task in self.celery.tasks.items()}
 
     def result_store(self) -> tuple[str | None, StoreSettings]:
-        """Where the master stores what children leave to it; Celery stores everything else.
+        """Return where the master stores results for the children; Celery stores everything else.
 
         Raises ImproperlyConfigured for a backend that Celery does not know or cannot load.
         """
@@ -148,37 +148,37 @@ class AdoptedApp(HostedApp):
         return url, replace(settings, expires=self.celery.backend.expires)
 
     def executor(self, options: ChildOptions) -> ExecutorMaker:
-        """What runs this app's tasks in a child."""
+        """Return what runs this app's tasks in a child."""
         return adopted(self, options)
 
     def hooks(self, options: WorkerOptions) -> OutcomeHooks:
-        """Celery's requests, in the master."""
+        """Return the outcome hooks, which use Celery's requests in the master."""
         return AdoptedHooks(self, options)
 
     def commands(self, options: WorkerOptions) -> AppCommands:
-        """Celery's own commands about the app, and those that the app has added."""
+        """Return Celery's own commands about the app and those that the app has added."""
         return AdoptedCommands(self, options.hostname)
 
     def freeze(self) -> None:
-        """Nothing: Celery lets an app's settings change at any time."""
+        """Do nothing: Celery lets an app's settings change at any time."""
 
     def has_own_request(self, task: Any) -> bool:
-        """Whether a task's request class is its own, and hears of every end."""
+        """Whether a task has a request class of its own, to which every end is reported."""
         return has_own_class(task)
 
 
 def excuse_libraries() -> None:
-    """Let no deprecation in Celery's own calls of other libraries be an error, as ``PYTHONWARNINGS=error`` has it.
+    """Ignore deprecation warnings in Celery and its libraries, which ``PYTHONWARNINGS=error`` turns into errors.
 
-    The master, too, stores by Celery's code (its call of redis-py's ``setex`` is deprecated), and what it cannot store
-    nobody would. Warnings in the app's own code are what the app makes of them.
+    The master too stores by Celery's code, whose call of redis-py's ``setex`` is deprecated: such an error would lose
+    the result. Warnings in the app's own code are not touched.
     """
     for kind in (DeprecationWarning, PendingDeprecationWarning):
         warnings.filterwarnings("ignore", category=kind, module=r"(celery|kombu|billiard|vine|amqp|redis)\b")
 
 
 def options_of(task: Any) -> TaskOptions:
-    """A Celery task's options as turbo reads them."""
+    """Return a Celery task's options in turbo's form."""
     either = task.acks_on_failure_or_timeout
     return TaskOptions(
         name=task.name,

@@ -1,6 +1,7 @@
-"""How a Celery app's connection to its broker is secured, in the words that turbo's AMQP client understands.
+"""Translates a Celery app's TLS options for the broker into those of turbo's AMQP client.
 
-Runs in the command, for ``adopted.settings``. The TLS options mean what they mean to py-amqp. It opens nothing.
+Runs in the command, for ``adopted.settings``. The options mean what they mean to py-amqp. It must never open a
+connection.
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: Options of py-amqp's that say how a socket is wrapped; ours is always wrapped in the one way that is right.
+#: Options of py-amqp that choose how a socket is wrapped; turbo's client always wraps it in the same way.
 _WRAPPING = frozenset(
     {"do_handshake_on_connect", "suppress_ragged_eofs", "server_side", "tls_minimum_version", "tls_maximum_version"}
 )
 
 
 def tls(given: Any, urls: Iterable[str]) -> Any:
-    """``broker_use_ssl`` for turbo's client: the peer's certificate is verified as py-amqp does it.
+    """Return ``broker_use_ssl`` for turbo's client, which verifies the peer's certificate as py-amqp does.
 
-    py-amqp compares the host's name with the certificate only where ``server_hostname`` is among the options (None
-    stands for the host of the URL); a deployment that relies on that must go on working.
+    py-amqp compares the host's name with the certificate only if ``server_hostname`` is among the options (None stands
+    for the host of the URL). A deployment that relies on that must keep working.
     """
     if not given and not all(url.lower().startswith("amqps://") for url in urls):
         return False

@@ -1,7 +1,7 @@
-"""Remote control commands that Celery's own code answers about its app, and those that the app has registered.
+"""Remote control commands that Celery's own code answers about its app, and commands that the app has registered.
 
-Runs on a thread of remote control's in the master, for ``control.service``. Celery's commands about the worker (what
-runs, what is revoked, queues, the pool) are never called: they would describe a worker of Celery's, which there is not.
+Runs on remote control's thread in the master, for ``control.service``. It must never call Celery's commands about the
+worker (running tasks, revoked ids, queues, the pool): they would describe a Celery worker, and there is none.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("celery.worker.control")
 
-#: Commands of Celery's that look at nothing but the app and this process.
+#: Celery's commands that read only the app and this process.
 _ABOUT_THE_APP: Final = frozenset(
     {"registered", "dump_tasks", "conf", "dump_conf", "report", "memsample", "memdump", "objgraph"}
 )
@@ -31,13 +31,13 @@ class AdoptedCommands:
     """The commands of a ``celery.Celery`` app."""
 
     def __init__(self, app: AdoptedApp, hostname: str) -> None:
-        #: What Celery gives to commands as their first argument.
+        #: The first argument that Celery passes to commands.
         self._state = SimpleNamespace(
             app=app.celery, hostname=hostname, consumer=app.worker.consumer, tset=functools.partial(set)
         )
 
     def find(self, method: str) -> Command | None:
-        """One about the app, or one that is not Celery's."""
+        """Return a command about the app, or one that is not Celery's; None for all others."""
         command = control.Panel.data.get(method)
         if command is None or (command.__module__ == control.__name__ and method not in _ABOUT_THE_APP):
             return None
@@ -48,10 +48,11 @@ class AdoptedCommands:
         return call
 
     def revoked(self, task_ids: Sequence[str]) -> None:
-        """Let the installed Celery mark these in the result backend, as its worker does since 5.6.
+        """Let the installed Celery mark these as revoked in the result backend, as its worker does since 5.6.
 
-        Its own set of revoked ids, of which it takes note as well, is of no use to anybody here.
+        It also adds them to Celery's own set of revoked ids, which turbo does not read.
         """
         if task_ids:
-            # To Celery no task runs here, so that there is none to terminate; and what it would log is logged already.
+            # Celery sees no running task here, so it terminates none. With terminate it also logs nothing: turbo has
+            # logged.
             control._revoke(self._state, set(task_ids), terminate=True)

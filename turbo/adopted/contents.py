@@ -1,6 +1,6 @@
-"""The content types that an app has taught kombu to read, or to read otherwise.
+"""Finds the content types whose decoder an app has registered or replaced in kombu.
 
-Asked in each child, whose executor leaves bodies of these kinds to kombu. Nothing is decoded here.
+Called in each child, whose executor leaves bodies of these types to kombu. It must never decode anything.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from kombu.serialization import registry
 
 
 def own_contents() -> frozenset[str]:
-    """The content types whose decoder is not kombu's own: registered by the app, or replaced by it."""
+    """Return the content types whose decoder is not kombu's own."""
     return frozenset(
         content_type
         for content_type, decoder in registry._decoders.items()

@@ -1,7 +1,7 @@
-"""What receivers of Celery's worker signals are given as the worker and its consumer, and the sending of them.
+"""The worker and consumer objects that receivers of Celery's worker signals get, and the sending of these signals.
 
-``announce_init`` and ``announce_setup`` run in the command, before anything is forked; the others on the master's
-hook thread. The two objects carry the attributes that receivers read; they drive nothing.
+``announce_init`` and ``announce_setup`` run in the command, before anything is forked; the others run on the master's
+hook thread. The two objects carry the attributes that receivers read. They must never control the worker.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class AdoptedConsumer:
 
 
 class AdoptedWorker:
-    """The sender of ``worker_init`` and ``worker_shutdown``, the ``instance`` of the set-up signals."""
+    """The sender of ``worker_init`` and ``worker_shutdown``, and ``instance`` of the set-up signals."""
 
     def __init__(self, app: Celery) -> None:
         self.app = app
@@ -58,12 +58,12 @@ class AdoptedWorker:
         return os.getpid()
 
     def announce_init(self, given: Mapping[str, Any]) -> None:
-        """The first signal of all: receivers may still change the configuration."""
+        """Send ``celeryd_init``, the first signal; receivers may still change the configuration."""
         self.options = dict(given)
         signals.celeryd_init.send(sender=self.hostname, instance=self, conf=self.app.conf, options=self.options)
 
     def announce_setup(self, options: WorkerOptions) -> None:
-        """Everything is set up; receivers may still change the queues."""
+        """Send the set-up signals; receivers may still change the queues."""
         self.concurrency = options.concurrency
         self.loglevel = options.loglevel
         self.logfile = options.logfile
@@ -71,14 +71,14 @@ class AdoptedWorker:
         signals.celeryd_after_setup.send(sender=self.hostname, instance=self, conf=self.app.conf)
 
     def announce_ready(self) -> None:
-        """The worker consumes."""
+        """Send ``worker_ready``: the worker consumes."""
         signals.worker_ready.send(sender=self.consumer)
 
     def announce_shutting_down(self, signal: str, how: str, exit_code: int) -> None:
-        """The worker was asked to stop."""
+        """Send ``worker_shutting_down``: the worker was asked to stop."""
         signals.worker_shutting_down.send(sender=self.hostname, sig=signal, how=how, exitcode=exit_code)
 
     def announce_shutdown(self) -> None:
-        """The worker ends: tell the loader, then the receivers."""
+        """Shut the loader down, then send ``worker_shutdown``: the worker ends."""
         self.app.loader.shutdown_worker()
         signals.worker_shutdown.send(sender=self)

@@ -1,8 +1,8 @@
-"""The failure of a task that did not run, by Celery's own code: all that a failure of its body would have set off.
+"""Fails a task that did not run, by Celery's own code, with everything that a failure of its body would cause.
 
 Runs in a child, called by ``adopted.executor`` for a message that is given up. FAILURE is stored, error callbacks are
 sent, a chord and a chain learn of it, ``on_failure`` and ``after_return`` are called and ``task_failure`` is sent, with
-the task's request current. It must never raise: what Celery's code or the app's raises is logged.
+the task's request current. It must never raise: exceptions from Celery's code or the app's are logged.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ logger = logging.getLogger("celery.app.trace")
 
 
 def fail(task: Any, task_id: str, request: Mapping[str, Any], error: WorkerLostError) -> ExceptionInfo:
-    """Have the task end with ``error``; return what its own request is to be told of."""
+    """Fail the task with ``error``; return the payload for its own request."""
     args, kwargs = request["args"], request["kwargs"]
     context = Context(dict(request), args=args, kwargs=kwargs, called_directly=False)
     _task_stack.push(task)
@@ -37,7 +37,7 @@ def fail(task: Any, task_id: str, request: Mapping[str, Any], error: WorkerLostE
             trace.TraceInfo(states.FAILURE, raised).handle_error_state(task, context)
             task.after_return(states.FAILURE, raised, task_id, args, kwargs, None)
     except Exception:
-        logger.exception("What hears of the end of %s[%s] raised", task.name, task_id)
+        logger.exception("A handler or receiver for the failure of %s[%s] raised", task.name, task_id)
     finally:
         task.request_stack.pop()
         _task_stack.pop()

@@ -1,8 +1,9 @@
-"""What Celery's master does for tasks that end without their child's word: done by Celery's own requests.
+"""The outcome hooks of a Celery app: Celery's own requests handle tasks whose child could not report the end.
 
-Runs in the master, as its judge; everything of the app's (handlers, error callbacks, receivers, the result store) runs
-on ``master.outcome.hook_thread``. A request is made of the delivery, told what happened, and asked what is to become of
-the message; where it does not say, or what it runs raises or hangs, the ack table decides.
+Runs in the master. The app's code (handlers, error callbacks, receivers, the result store) runs on
+``master.outcome.hook_thread``. A request is made of the delivery, its method for the event is called, and it may ask
+for a verb. If it does not, or if its code raises or hangs, the ack table decides. The app's code must never run on the
+loop.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ logger = logging.getLogger("celery.worker.request")
 
 
 class AdoptedHooks:
-    """The judge of a ``celery.Celery`` app."""
+    """The outcome hooks of a ``celery.Celery`` app."""
 
     def __init__(self, app: AdoptedApp, options: WorkerOptions) -> None:
         self._app = app
@@ -50,7 +51,7 @@ class AdoptedHooks:
         self._options = options
 
     def begin(self, loop: asyncio.AbstractEventLoop, failure_documents: FailureDocuments, store: Storing) -> None:
-        """The master's loop runs."""
+        """Start the hook thread, once the master's loop runs."""
         self._hooks = HookThread(loop, self._options.hook_timeout)
         self._received = Audience(self._hooks, "task_received")
         self._failure_documents = failure_documents
@@ -80,10 +81,10 @@ class AdoptedHooks:
         """The children of a Celery app do not ask for this."""
 
     def lost(self, delivery: Delivery, ending: Ending, error: BaseException, pid: int, then: Then) -> None:
-        """``on_timeout`` or ``on_failure`` of the task's request."""
+        """Call ``on_timeout`` or ``on_failure`` of the task's request."""
         verb, _store = self._failure_documents.failure(delivery, ending, error)
         if delivery.undecodable:
-            # Whoever decodes it may die of it; what is known of it is in its headers.
+            # Decoding it may kill the process, so only its headers are used.
             store = partial(self._store_failure, delivery, _as_billiard(error))
             self._hooks.submit("The storing of a failure", store, lambda _: then(verb, None))
             return
@@ -102,27 +103,27 @@ class AdoptedHooks:
         """The requests of a Celery app send next attempts themselves."""
 
     def revoked(self, delivery: Delivery, reason: str, then: Then, signum: int | None = None) -> None:
-        """REVOKED is stored and ``task_revoked`` sent."""
+        """Store REVOKED and send ``task_revoked``."""
 
         def tell(request: Any) -> None:
             request._announce_revoked(reason, reason == "terminated", signum, reason == "expired")
 
         self._ask(delivery, Verb.ACK, tell, then)
 
-    def reported(self, delivery: Delivery, verb: Verb, ending: Ending, told: bytes, then: Then) -> None:
-        """What a child found: a message that cannot run, a rejected one, or one whose request hears of every end."""
+    def reported(self, delivery: Delivery, verb: Verb, ending: Ending, payload: bytes, then: Then) -> None:
+        """Handle a child's report: a message that cannot run or was rejected, or a task with its own request."""
         if ending is Ending.REVOKED:
             self.revoked(delivery, "expired", then)
         elif ending in (Ending.UNKNOWN_TASK, Ending.INVALID, Ending.UNDECODABLE):
 
             def refuse() -> None:
-                self._refused(delivery, ending, str(pickle.loads(told)))
+                self._refused(delivery, ending, str(pickle.loads(payload)))
 
             self._hooks.submit("A receiver of a refused message", refuse, lambda _: then(verb, None))
         else:
 
             def tell(request: Any) -> None:
-                outcome = pickle.loads(told)
+                outcome = pickle.loads(payload)
                 if isinstance(outcome, ExceptionInfo):
                     request.acknowledged = delivery.acked
                     request.on_failure(outcome)
@@ -133,7 +134,7 @@ class AdoptedHooks:
             self._ask(delivery, verb, tell, then)
 
     def soft_limit(self, delivery: Delivery) -> None:
-        """``on_timeout(soft=True)`` of the task's request, which logs it."""
+        """Call ``on_timeout(soft=True)`` of the task's request, which logs it."""
         message = self._failure_documents.message(delivery)
         options = self._failure_documents.options(message)
         given = (message.timelimit if message is not None else None) or (None, None)
@@ -145,7 +146,7 @@ class AdoptedHooks:
         self._ask(delivery, Verb.ACK, tell, None)
 
     def _ask(self, delivery: Delivery, verb: Verb, tell: Callable[[Any], None], then: Then | None) -> None:
-        """Make the request, tell it, and give ``then`` the verb that it asks for, ``verb`` where it asks for none."""
+        """Make the request, pass it to ``tell``, and give ``then`` the verb that it asked for, or else ``verb``."""
         verb_override = requests.VerbOverride()
 
         def call() -> None:
@@ -159,7 +160,7 @@ class AdoptedHooks:
         self._hooks.submit(f"The request of delivery {delivery.tag}", call, answered)
 
     def _refused(self, delivery: Delivery, ending: Ending, why: str) -> None:
-        """Store FAILURE where the task's id is known, and tell the receivers."""
+        """Store FAILURE if the task's id is known, and send the signal."""
         message = requests.message_of(self._celery, delivery, packed=True)
         found = self._failure_documents.message(delivery)
         task_id = found.id if found is not None else message.headers.get("id")
@@ -169,13 +170,13 @@ class AdoptedHooks:
         sender = self._app.worker.consumer
         if ending is Ending.UNKNOWN_TASK:
             logger.error("Received unregistered task of type %r. Its message is rejected", name)
-            # The error that Celery's look-up meets; what it stores is the other one.
+            # Celery sends the KeyError of its look-up and stores NotRegistered.
             signals.task_unknown.send(sender=sender, message=message, exc=KeyError(name), name=name, id=task_id)
         else:
             signals.task_rejected.send(sender=sender, message=message, exc=error)
 
     def _store_failure(self, delivery: Delivery, error: BaseException) -> None:
-        """Store FAILURE by the headers alone, where they name an id."""
+        """Store FAILURE from the headers alone, if they name an id."""
         message = requests.message_of(self._celery, delivery, packed=True)
         found = self._failure_documents.message(delivery)
         task_id = found.id if found is not None else message.headers.get("id")
@@ -205,14 +206,14 @@ class AdoptedHooks:
         )
 
     async def stop(self, deadline: float) -> None:
-        """Answer what was asked, then send ``worker_shutdown``."""
+        """Finish the submitted calls, then send ``worker_shutdown``."""
         self._hooks.submit("A receiver of worker_shutdown", self._app.worker.announce_shutdown)
         if not await self._hooks.drain(deadline):
-            logger.error("The app's handlers and receivers do not end; going on without them")
+            logger.error("The app's handlers and receivers do not return; the worker stops without them")
 
 
 def _as_billiard(error: BaseException) -> Exception:
-    """The class that Celery's pool raises and its readers know."""
+    """Convert an error to the class that Celery's pool raises."""
     over = isinstance(error, TimeLimitExceeded)
     theirs: Exception = BilliardTimeLimitExceeded(*error.args) if over else WorkerLostError(str(error))
     return theirs

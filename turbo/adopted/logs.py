@@ -1,8 +1,8 @@
-"""Logging of an adopted app: Celery's own set-up, with its signals, its formats and its redirection.
+"""Sets logging up for a Celery app: Celery's own set-up, with its signals, formats and redirection.
 
 ``set_up`` runs in the command, before anything is forked; children inherit the handlers. ``enter_child`` runs in each
-child, where a log file whose name holds the child's index is opened. It must not touch what an app that takes logging
-over by ``setup_logging`` has made.
+child, where it opens a log file whose name holds the child's index. It must never touch the logging of an app that
+replaces it by ``setup_logging``.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from turbo.log_format import LogSetup
 
-#: Libraries below turbo that say more at INFO than an operator wants to read.
+#: Libraries whose INFO lines are of no use to an operator.
 _CHATTY = ("pika", "asyncio")
 
-#: Celery's loggers whose records name tasks as messages do, and the keys by which some of them do.
+#: Celery's loggers whose records hold names from messages, and the keys of those names.
 _NAMING_TASKS = ("celery.app.trace", "celery.worker.request", "celery.worker.strategy", "celery.worker.control",
                  "celery.worker.consumer.consumer")  # fmt: skip
 _FROM_THE_MESSAGE = ("name", "id", "args", "kwargs")
@@ -35,13 +35,13 @@ _json = False
 
 
 class Unforged(logging.Filter):
-    """Keeps what a message calls its task, by name, shadow or id, from ending a line: Celery's loggers log it as it is.
+    """Escapes line breaks in names and ids from messages, which Celery's loggers log unchanged.
 
-    What programs read from a record, as ``data``, stays as it is.
+    The ``data`` of a record, which programs read, is not changed.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record through; its text has each of these on one line."""
+        """Pass every record, with these values on one line."""
         args = record.args
         if isinstance(args, dict):
             wrong = [key for key in _FROM_THE_MESSAGE if not str(args.get(key, "")).isprintable()]
@@ -55,7 +55,7 @@ class Unforged(logging.Filter):
 
 
 class TaskJsonFormatter(JsonFormatter):
-    """JSON lines that name the task of Celery's that runs."""
+    """Formats JSON lines with the running Celery task's name and id."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Format one record."""
@@ -67,7 +67,7 @@ class TaskJsonFormatter(JsonFormatter):
 
 
 def _write_json() -> None:
-    """Put JSON in the place of Celery's formats; a formatter of the app's own stays."""
+    """Replace Celery's formatters by JSON; keep formatters of the app."""
     for logger in (logging.getLogger(), logging.getLogger(TASK_LOGGER)):
         for handler in logger.handlers:
             if isinstance(handler.formatter, ColorFormatter):
@@ -96,7 +96,7 @@ def set_up(app: Celery, setup: LogSetup, hostname: str) -> None:
 
 
 def enter_child(app: Celery, hostname: str) -> None:
-    """Set logging up again where this child has a file of its own, from what ``set_up`` left in the environment."""
+    """Set logging up again if this child has its own file, from the environment that ``set_up`` has left."""
     logfile = os.environ.get("CELERY_LOG_FILE") or None
     if logfile and "%i" in logfile.lower():
         app.log.already_setup = False

@@ -1,8 +1,8 @@
-"""What makes a child a Celery pool process: Celery's state after the fork, its signals, its tracers.
+"""Makes a child a Celery pool process: Celery's state after the fork, its signals, its tracers.
 
-Runs in a child, called by ``adopted.executor`` before the first task and at the end. The steps are those that Celery's
-prefork pool takes in a new process, in its order; what turbo's child has done already (signals, title, session) is
-left out. The tracers are ``adopted.tracing``'s.
+Runs in a child, called by ``adopted.executor`` before the first task and at the end. The steps are those of a new
+process of Celery's prefork pool, in the same order, without those that turbo's child has already done (signals, title,
+session). ``adopted.tracing`` builds the tracers. It must never run in the master.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ def enter(app: Celery, index: int, hostname: str, soft: SoftLimit) -> None:
 
 
 def _publish_with_confirms(app: Celery) -> None:
-    """Let what tasks send be confirmed by the broker, unless the app says how it wants that.
+    """Have the broker confirm what tasks send, unless the app sets ``confirm_publish``.
 
-    A message without a confirm is lost without a word when the broker goes, or does not read, before it has taken it;
-    the message of a task that is acknowledged late would be acknowledged all the same.
+    Without a confirm, a message is lost silently if the broker stops before it has accepted it, and the message of a
+    late-acked task would still be acknowledged.
     """
     options = dict(app.conf.broker_transport_options or {})
     options.setdefault("confirm_publish", True)
@@ -71,10 +71,10 @@ def _publish_with_confirms(app: Celery) -> None:
 
 
 class _Leaving(billiard.pool.Worker):  # type: ignore[misc]  # billiard has no types
-    """A pool process that is told to end before it was given anything to do.
+    """A pool process that ends before it gets any job.
 
-    Libraries learn of the end of a pool process by wrapping ``Worker.workloop``; sentry-sdk sends there what it has
-    not sent yet. So the loop is entered for its end.
+    Libraries detect the end of a pool process by wrapping ``Worker.workloop``; sentry-sdk sends its buffered events
+    there. So the loop is entered in order to end.
     """
 
     def __init__(self, exit_code: int) -> None:
@@ -82,7 +82,7 @@ class _Leaving(billiard.pool.Worker):  # type: ignore[misc]  # billiard has no t
         self._exit_code = exit_code
 
     def contribute_to_object(self, obj: Any) -> Any:
-        """There are no pipes to take from."""
+        """Set no pipes: there are none to read from."""
         obj.inqW_fd = obj.synqW_fd = obj.wait_for_syn = None
         return obj
 
@@ -92,19 +92,19 @@ class _Leaving(billiard.pool.Worker):  # type: ignore[misc]  # billiard has no t
 
 
 def leave(exit_code: int) -> None:
-    """The process ends. Sends ``worker_process_shutdown``; a receiver's error is logged by Celery."""
+    """Send ``worker_process_shutdown`` before the process ends; Celery logs a receiver's error."""
     with leaving.bounded():
         try:
             _Leaving(exit_code).workloop()
         except SystemExit:
-            logger.debug("child leaves with exit code %d", exit_code)
+            logger.debug("The child exits with code %d", exit_code)
         except Exception:
-            logger.exception("what a library does at the end of a pool process raised")
+            logger.exception("A library's code for the end of a pool process raised; the child goes on to exit")
         signals.worker_process_shutdown.send(sender=_hostname, pid=os.getpid(), exitcode=exit_code)
 
 
 def _take_identity(index: int) -> None:
-    """Say which pool process this is, to Celery (by billiard) and to log records (by multiprocessing)."""
+    """Set the index of this pool process for Celery (billiard) and for log records (multiprocessing)."""
     both: tuple[Any, Any] = (billiard.process.current_process(), billiard.process._mproc.current_process())
     for process in both:
         process._name = f"ForkPoolWorker-{index}"

@@ -1,8 +1,8 @@
-"""What ``task.request`` holds: a message's headers and properties under the names that Celery's pool gives them.
+"""Builds what ``task.request`` holds: a message's headers and properties under the names that Celery's pool gives them.
 
 Runs in a child, called by ``adopted.executor`` between the decoding of a message and the tracer, and in the master for
-a message that ended without its child. It must never leave a field out that Celery's prefork pool sets, nor share a
-mutable value between two messages.
+a message that ended without its child. It must never omit a field that Celery's prefork pool sets, nor share a mutable
+value between two messages.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from turbo.protocol.properties import Properties
 
-#: Places of publishing, and sets of header names, kept at one time; a worker sees about one for each task and queue.
+#: The most cached places of publishing, and sets of header names; a worker sees about one per task and queue.
 _MOST: Final = 256
 
 
@@ -34,11 +34,11 @@ class RequestFields:
 
     def __init__(self, hostname: str) -> None:
         self._hostname = hostname
-        #: What follows the delivery tag in a Deliver, and what it says.
+        #: Parsed Delivers, by the bytes that follow the delivery tag.
         self._places: dict[bytes, Deliver] = {}
 
     def of(self, properties: Properties, deliver: bytes, decoded: Any) -> dict[str, Any]:  # hot: bench drain
-        """The mapping that Celery's tracer takes. ``deliver``: the arguments of the Deliver; ``decoded``: the body.
+        """Return the mapping for Celery's tracer. ``deliver``: the arguments of the Deliver; ``decoded``: the body.
 
         The message has passed ``protocol.message.parse``. Raises TableError for a Deliver that is cut short.
         """
@@ -80,17 +80,17 @@ class RequestFields:
 
 
 def forget_deaths(headers: dict[str, Any]) -> None:
-    """Take out of a message's headers what counts the children that died with it.
+    """Remove the count of dead children from a message's headers.
 
-    A broker that redelivers adds nothing but the flag. Here the message comes back as a copy with the count in it; the
-    task, and what it sends in its turn, is to see what it would have seen.
+    A broker that redelivers only sets the flag, but turbo sends a copy with the count in its headers. The task, and the
+    messages that it sends, must see the original headers.
     """
     headers.pop(poison.DELIVERIES, None)
     headers.pop(poison.REASON, None)
 
 
 def _by_celery(properties: Properties, decoded: Any) -> tuple[tuple[Any, Any, Any], dict[str, Any]]:
-    """Body and fields of a message that is not of the usual form, as Celery converts it."""
+    """Return body and fields of a message in an older or mixed form, as Celery converts it."""
     headers = properties.headers or {}
     if identify(properties, decoded) is Form.V2:
         return tuple(decoded), dict(headers)
@@ -99,13 +99,13 @@ def _by_celery(properties: Properties, decoded: Any) -> tuple[tuple[Any, Any, An
 
 
 def conversion_of(payload: Any) -> Callable[..., tuple[Any, Any, Any, Any]]:
-    """Which of Celery's conversions its worker would use for a body that is a mapping: it goes by ``args`` alone."""
+    """Return the conversion that Celery's worker uses for a body that is a mapping; ``args`` decides."""
     convert: Callable[..., tuple[Any, Any, Any, Any]] = hybrid_to_proto2 if "args" in payload else proto1_to_proto2
     return convert
 
 
 def properties_as_mapping(properties: Properties) -> dict[str, Any]:  # hot: bench drain --app celery
-    """The properties as the client library of Celery gives them: those that are set, by name."""
+    """Return the properties that are set, by name, as Celery's client library does."""
     found: dict[str, Any] = {}
     if properties.content_type is not None:
         found["content_type"] = properties.content_type
@@ -132,10 +132,10 @@ _RARE: Final = ("expiration", "message_id", "timestamp", "type", "user_id", "app
 
 
 def remember_custom_headers() -> None:
-    """Let Celery's ``Context`` find out once for each set of header names which of them are headers of the user's.
+    """Cache which header names Celery's ``Context`` takes for custom headers, per set of header names.
 
-    Its own way, for every message, costs as much as a fifth of tracing a task that does nothing. It goes by names
-    alone, so for names that it has seen the answer is known; for others it is asked as before.
+    Computing it for every message costs a fifth of tracing an empty task. The result depends on the names alone, so it
+    is computed once for each set.
     """
     original = Context._get_custom_headers
     known: dict[tuple[str, ...], tuple[str, ...]] = {}

@@ -1,7 +1,7 @@
-"""A delivery as Celery's worker holds one: kombu's message and Celery's request around the same bytes.
+"""Builds kombu's message and Celery's request from a delivery, as Celery's worker would.
 
-Runs in the master's hook thread, for ``adopted.hooks``. What a request acknowledges or rejects is only noted here;
-the judge carries it out.
+Runs on the master's hook thread, for ``adopted.hooks``. A request that acknowledges or rejects only sets a verb; the
+outcome hooks carry it out. It must never settle a message itself.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _DEFAULT_REQUEST = "celery.worker.request:Request"
 
 
 class VerbOverride:
-    """The verb that a request asks for by acknowledging or rejecting its message; None: it leaves it to the table."""
+    """The verb that a request asks for by acknowledging or rejecting; None leaves it to the ack table."""
 
     def __init__(self) -> None:
         self.verb: Verb | None = None
@@ -47,7 +47,7 @@ def has_own_class(task: Any) -> bool:
 
 
 def message_of(app: Celery, delivery: Delivery, *, packed: bool = False) -> Message:
-    """The delivery as kombu would have made it; ``packed`` leaves a compressed body as it is, however large."""
+    """Build kombu's message from a delivery; ``packed`` leaves a compressed body compressed."""
     properties, _size = decode_header(delivery.header)
     found_at = parse_deliver(delivery.deliver)
     headers = dict(properties.headers or {})
@@ -74,7 +74,7 @@ def message_of(app: Celery, delivery: Delivery, *, packed: bool = False) -> Mess
 
 
 def request_of(app: Celery, message: Message, hostname: str, verb_override: VerbOverride) -> Any:
-    """The request that Celery's worker would have made of a message, of the task's own class if it has one."""
+    """Build the request that Celery's worker would make, of the task's own class if it has one."""
     payload = message.payload
     if "task" not in message.headers or "args" in payload:
         body, headers, decoded, utc = conversion_of(payload)(message, payload)

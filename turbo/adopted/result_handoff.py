@@ -1,14 +1,13 @@
-"""Results that a child does not store itself but leaves to the master, who stores those of all children together.
+"""Leaves results to the master, which stores those of all children together, instead of storing them in the child.
 
-Celery's Redis backend asks, writes and publishes for every result, in two exchanges with the server that the child
-waits for: several times what tracing a small task costs. Where nobody can tell the difference, the document that
-Celery has encoded goes into the DONE record instead, and the master writes it before it acknowledges the message.
+Celery's Redis backend asks, writes and publishes for every result, in two round trips that the child waits for: several
+times the cost of tracing a small task. Where nothing can observe the difference, the document that Celery has encoded
+goes into the DONE record instead, and the master writes it before it acknowledges the message.
 
-Whether that is so is decided in the command (:func:`can_be_handed`: Celery's own backend for one plain Redis, with
-nothing replaced, and a server that runs scripts) and in the child for every task and message (:class:`ResultHandoff`):
-only a SUCCESS is left to the master, outside of chords, with no handler or receiver that runs after the result was
-stored and might look for it. Everything else is stored by Celery's code as ever. It must never change a document's
-bytes.
+Two places decide that: the command (:func:`can_be_handed`: Celery's own backend for one plain Redis, with nothing
+replaced, and a server that runs scripts), and the child for every task and message (:class:`ResultHandoff`): only a
+SUCCESS is left to the master, outside of chords, with no handler or receiver that runs after the result is stored and
+might read it. Celery's code stores everything else. It must never change a document's bytes.
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Documents above this size, in bytes, cost the master more than they spare the child.
+#: Documents above this size, in bytes, cost the master more than they save the child.
 _LARGEST: Final = 65_536
-#: How a connection may be described beyond address and login; all else is the library's business.
+#: Connection options, beyond address and login, that the master may ignore.
 _UNIMPORTANT: Final = frozenset({"max_connections", "socket_timeout", "socket_connect_timeout", "driver_info",
                                  "lib_name", "lib_version"})  # fmt: skip
 _ADDRESS: Final = frozenset({"host", "port", "db", "username", "password"})
@@ -43,7 +42,7 @@ _PATIENCE: Final = 2.0
 
 
 def can_be_handed(app: Celery) -> str | None:
-    """The URL of the Redis where the master may store results of this app; None when Celery has to."""
+    """Return the URL of the Redis where the master may store this app's results; None if Celery has to."""
     backend = app.backend
     if not is_untouched(backend):
         return None
@@ -66,9 +65,9 @@ def can_be_handed(app: Celery) -> str | None:
 
 
 def is_untouched(backend: Any) -> bool:
-    """Whether this is Celery's own backend for one Redis, and nobody listens in on how it stores or what it sends.
+    """Whether this is Celery's own backend for one Redis, and no library has wrapped its methods or its client's.
 
-    Libraries for tracing do that, some of them in ``worker_process_init``.
+    Tracing libraries wrap them, some in ``worker_process_init``.
     """
     kind = type(backend)
     if kind.__module__ != "celery.backends.redis" or kind.__name__ != "RedisBackend":
@@ -84,7 +83,7 @@ def is_untouched(backend: Any) -> bool:
 
 
 def _runs_scripts(backend: Any) -> bool:
-    """Ask the server, over a connection of its own, for the script that stores a result."""
+    """Whether the server loads the script that stores a result; asks over a separate connection."""
     patience = {"socket_timeout": _PATIENCE, "socket_connect_timeout": _PATIENCE}
     client = backend._create_client(**{**backend.connparams, **patience})
     try:
@@ -98,7 +97,7 @@ def _runs_scripts(backend: Any) -> bool:
 
 
 class ResultHandoff:
-    """The document that the running task leaves behind, in one child."""
+    """Holds the document of the running task for the master, in one child."""
 
     __slots__ = ("_awaited", "_given", "_soft", "_store", "_stored_by")
 
@@ -119,18 +118,18 @@ class ResultHandoff:
         return task.backend is self._store.__self__ and not any(trace.task_has_custom(task, name) for name in handlers)
 
     def open(self, task_id: str, *, in_chord: bool) -> None:
-        """The tracer is about to run this message; ``in_chord``: who counts the results may read them at once."""
+        """Prepare for a message that the tracer runs next. Results of parts of chords are not handed off."""
         if not (in_chord or signals.task_success.receivers or signals.task_postrun.receivers):
             self._awaited = task_id
 
     def _take(
         self, task_id: str, result: Any, state: str, traceback: Any = None, request: Any = None, **options: Any
     ) -> Any:
-        """In place of the backend's ``_store_result``, which it calls with a result that is encoded already."""
+        """Replace the backend's ``_store_result``, which gets an encoded result."""
         if self._given is not None:
-            # What comes after the success was to find it stored.
+            # Code that runs after the success must find it stored.
             self.store_now()
-        # A body may store something under its own id, and look for it.
+        # A body may store a state under its own id and read it back.
         if state != states.SUCCESS or task_id != self._awaited or self._soft.armed or options:
             return self._store(task_id, result, state, traceback=traceback, request=request, **options)
         backend = self._store.__self__
@@ -143,13 +142,13 @@ class ResultHandoff:
         return result
 
     def store_now(self) -> None:
-        """The task does not end as it seemed: store what it left behind as Celery does."""
+        """Store the held document by Celery's code: the task ends otherwise than expected."""
         if self._given is not None:
             self._given = None
             self._store(*self._stored_by)
 
     def close(self, *, succeeded: bool) -> bytes:
-        """The tracer is done: what the master has to store, packed; nothing if Celery has stored all."""
+        """Return the packed document for the master after the tracer; empty if Celery has stored everything."""
         if not succeeded:
             self.store_now()
         document, self._awaited = self._given, ""

@@ -1,8 +1,8 @@
-"""Who carries out each of Celery's settings when its app runs under turbo: the answer that warnings and docs give.
+"""Which code carries out each of Celery's settings when its app runs under turbo; used by warnings and docs.
 
-Read in the command by ``adopted.settings`` at start-up, and by the script that writes the settings' page; so it must
-not import Celery. Three kinds of code read an app's settings here: turbo's own (connections, queues, limits,
-processes), Celery's own (tasks, results and sending run in it unchanged), and programs beside the worker (beat).
+Read in the command by ``adopted.settings`` at start-up, and by the script that writes the settings page, so it must
+never import Celery. Three kinds of code read an app's settings: turbo's own (connections, queues, limits, processes),
+Celery's own (tasks, results and sending run in it unchanged), and programs beside the worker (beat).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from turbo.app.conf.settings import SETTINGS
 
 @unique
 class By(Enum):
-    """Who does what a setting says."""
+    """The code that carries out a setting."""
 
     TURBO = "turbo"
     CELERY = "Celery's own code"
@@ -27,8 +27,8 @@ class By(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Honour:
-    """Who carries a setting out, and why nobody does where nobody does."""
+class Support:
+    """Which code carries out a setting, and the reason where none does."""
 
     by: By
     reason: str = ""
@@ -37,7 +37,7 @@ class Honour:
 #: The first words of settings that a worker's own machinery reads. All others are read by Celery's code.
 _MACHINERY: Final = ("worker_", "broker_", "control_", "event_")
 
-#: Settings of tasks that turbo's code reads, beside Celery's.
+#: Settings of tasks that both turbo's code and Celery's read.
 _TURBOS: Final = frozenset(
     {
         "accept_content", "task_queues", "task_default_queue", "task_default_queue_type", "task_default_exchange",
@@ -48,41 +48,41 @@ _TURBOS: Final = frozenset(
     }
 )  # fmt: skip
 
-#: Where the answer for an adopted app is not the one for turbo's own.
-_DIFFERENT: Final[dict[str, Honour]] = {
-    "broker_host": Honour(By.TURBO),
-    "broker_transport": Honour(By.TURBO),
-    "broker_port": Honour(By.TURBO),
-    "broker_user": Honour(By.TURBO),
-    "broker_password": Honour(By.TURBO),
-    "broker_vhost": Honour(By.TURBO),
-    "broker_pool_limit": Honour(By.CELERY),
-    "broker_pool_acquire_timeout": Honour(By.CELERY),
-    "broker_transport_options": Honour(By.CELERY),
-    "broker_failover_strategy": Honour(
+#: Settings whose support differs between a Celery app and an app of turbo's own.
+_DIFFERENT: Final[dict[str, Support]] = {
+    "broker_host": Support(By.TURBO),
+    "broker_transport": Support(By.TURBO),
+    "broker_port": Support(By.TURBO),
+    "broker_user": Support(By.TURBO),
+    "broker_password": Support(By.TURBO),
+    "broker_vhost": Support(By.TURBO),
+    "broker_pool_limit": Support(By.CELERY),
+    "broker_pool_acquire_timeout": Support(By.CELERY),
+    "broker_transport_options": Support(By.CELERY),
+    "broker_failover_strategy": Support(
         By.NOBODY, "several brokers are consumed from in turn; what tasks send follows the setting"
     ),
-    "worker_direct": Honour(By.TURBO),
-    "worker_deduplicate_successful_tasks": Honour(By.CELERY),
-    "worker_pool": Honour(By.NOBODY, "children are always processes"),
-    "worker_consumer": Honour(By.NOBODY, "turbo is built of other parts"),
-    "task_default_rate_limit": Honour(By.NOBODY, "rates are not limited yet"),
+    "worker_direct": Support(By.TURBO),
+    "worker_deduplicate_successful_tasks": Support(By.CELERY),
+    "worker_pool": Support(By.NOBODY, "children are always processes"),
+    "worker_consumer": Support(By.NOBODY, "turbo is built of other parts"),
+    "task_default_rate_limit": Support(By.NOBODY, "rates are not limited yet"),
 }
 
 
-def honour(name: str) -> Honour:
-    """Who carries out the setting ``name``. Raises KeyError for one that turbo has never heard of."""
+def support(name: str) -> Support:
+    """Return the support for the setting ``name``. Raises KeyError for an unknown setting."""
     setting = SETTINGS[name]
     found = _DIFFERENT.get(name)
     if found is not None:
         return found
     if not name.startswith(_MACHINERY):
-        return Honour(By.TURBO if name in _TURBOS else By.CELERY)
+        return Support(By.TURBO if name in _TURBOS else By.CELERY)
     if setting.status is Status.WORKS:
-        return Honour(By.TURBO)
-    return Honour(By.REFUSED if setting.status is Status.REFUSED else By.NOBODY, setting.reason)
+        return Support(By.TURBO)
+    return Support(By.REFUSED if setting.status is Status.REFUSED else By.NOBODY, setting.reason)
 
 
 def celerys() -> list[str]:
-    """The names of all settings that Celery has, sorted; the others are turbo's own."""
+    """Return the names of all settings that Celery has, sorted; the others are turbo's own."""
     return sorted(name for name, setting in SETTINGS.items() if setting.old_names)

@@ -1,16 +1,14 @@
 """A Celery app's configuration under turbo's names: read once, written through.
 
-Built by ``adopted.app`` in the command, before anything is forked. What turbo's own code decides by is read from
-here; what Celery's code decides by it reads from the app, which hears of every change.
+Made by ``adopted.app`` in the command, before anything is forked. turbo's own code reads it. Celery's code reads the
+app itself, to which every change is written. It must never hold a value that the app does not.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from turbo.adopted import broker
-from turbo.adopted import setting_support as honoured
-from turbo.adopted import unsupported as left_out
+from turbo.adopted import broker, setting_support, unsupported
 from turbo.app.conf.addresses import whole_broker_urls
 from turbo.app.conf.conf import Settings, canonical
 from turbo.app.conf.settings import SETTINGS
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class AdoptedSettings(Settings):
-    """The settings that somebody made in a Celery app."""
+    """The explicit settings of a Celery app."""
 
     def __init__(self, app: Celery) -> None:
         super().__init__(source=_explicit(app))
@@ -32,32 +30,32 @@ class AdoptedSettings(Settings):
         self.__dict__["_app"].conf[canonical(name)] = self[name]
 
     def read_again(self) -> None:
-        """Something may have changed the app's own configuration: take that over."""
+        """Read the app's configuration again, after receivers may have changed it."""
         self.use(_explicit(self.__dict__["_app"]))
 
     def check_supported(self) -> list[str]:
-        """Return at most one warning, which names all that the app asks for and this worker has not.
+        """Return at most one warning, which names everything that has no effect in this worker.
 
         Raises ImproperlyConfigured, naming all of them, for settings and tasks that must not be ignored.
         """
-        idle, refused = [], left_out.refused(self.__dict__["_app"])
-        for name in honoured.celerys():
-            honour = honoured.honour(name)
-            # What Celery's code reads is Celery's to judge, also whether the value is of the right type.
-            if not honour.reason or not self.is_set(name) or not SETTINGS[name].is_missed(self[name]):
+        idle, refused = [], unsupported.refused(self.__dict__["_app"])
+        for name in setting_support.celerys():
+            support = setting_support.support(name)
+            # Celery checks the settings that its own code reads, including their types.
+            if not support.reason or not self.is_set(name) or not SETTINGS[name].is_missed(self[name]):
                 continue
-            if honour.by is honoured.By.REFUSED:
-                refused.append(f"{name}={self[name]!r} is not supported: {honour.reason}")
+            if support.by is setting_support.By.REFUSED:
+                refused.append(f"{name}={self[name]!r} is not supported: {support.reason}")
             else:
-                idle.append(f"{name} ({honour.reason})")
+                idle.append(f"{name} ({support.reason})")
         if refused:
             raise ImproperlyConfigured("; ".join(refused))
-        idle += left_out.left_out(self.__dict__["_app"])
+        idle += unsupported.without_effect(self.__dict__["_app"])
         return [f"without effect in this worker: {'; '.join(idle)}"] if idle else []
 
 
 def _explicit(app: Celery) -> dict[str, Any]:
-    """What somebody set, by today's names, whatever name and prefix it was set by."""
+    """Return the explicit settings under today's names, whatever name and prefix they were set by."""
     conf = app.conf
     conf.finalize()
     layers = conf.maps[:-1]
@@ -67,7 +65,7 @@ def _explicit(app: Celery) -> dict[str, Any]:
         if any(key in layer for layer in layers for key in names):
             found[name] = conf[name]
     for name in ("broker_url", "result_backend", "timezone"):
-        # These three have fall-backs of their own: old names, the environment, Django's time zone.
+        # These three have other sources too: old names, the environment, Django's time zone.
         value = getattr(conf, name)
         if value:
             found[name] = value

@@ -1,18 +1,18 @@
-"""A task's tracer: Celery's own, around a body that the soft limit may interrupt.
+"""Builds a task's tracer: Celery's own, around a body that the soft limit may interrupt.
 
-Runs in a child, called by ``adopted.process`` for every task before the first message, and by ``adopted.executor``
-for tasks that are registered later. What it builds is called by the executor, once a message. It must never change
-what the tracer does, nor leave anything of turbo's in a traceback.
+Runs in a child, called by ``adopted.process`` for every task before the first message, and by ``adopted.executor`` for
+tasks that are registered later. The executor calls the tracer once per message. It must never change what the tracer
+does, nor leave a frame of turbo's in a traceback.
 
 The soft limit is raised in the body alone. Celery raises it wherever the signal finds the process, also in its own
-bookkeeping around the body, where it breaks what it hits. Here a tracer is built around a ``run`` that arms the limit
-for the call of the body only (``child.time_limits`` says why that is enough). A task class with a ``__call__`` of its
-own is called as a whole, so there it is armed for that call.
+bookkeeping around the body, which that breaks. Here a tracer is built around a ``run`` that arms the limit for the call
+of the body only (``child.time_limits`` explains why that is enough). A task class with a ``__call__`` of its own is
+called as a whole, so there the limit is armed for that call.
 
-A worker replaces ``Task.__call__`` by one that knows the tracer's own call from others, for the sake of classes that
-override it and call ``super()``. Celery's tracer then takes every task for one that overrides it, and goes through that
-replacement. Tasks that do not are traced here as before the replacement: their ``run`` is called. What the replacement
-would have noted for such a task, :data:`ENTERED` says to the request.
+A worker replaces ``Task.__call__`` by a function that distinguishes the tracer's call from others, for classes that
+override ``__call__`` and call ``super()``. Celery's tracer then takes every task for such a class and calls that
+replacement. Tasks that do not override it are traced here without the replacement: their ``run`` is called. What the
+replacement would note on the request of such a task, :data:`ENTERED` notes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
-#: What a request says, by this name, when the next ``task()`` within it is a call of the body's, not the tracer's.
+#: The attribute that marks a request once the next ``task()`` in it is a call by the body, not by the tracer.
 ENTERED = "_protected"
 
 
@@ -53,7 +53,7 @@ def build_trace(app: Celery, task: Any, hostname: str, soft: SoftLimit) -> None:
 
 
 def calls_run(task: Any) -> bool:
-    """Whether ``task()`` does no more than call ``run``: nobody but a Celery worker has put a ``__call__`` there."""
+    """Whether ``task()`` only calls ``run``: no class or library but Celery's worker defines ``__call__``."""
     for kind in type(task).__mro__:
         if kind is Task:
             break
@@ -64,13 +64,13 @@ def calls_run(task: Any) -> bool:
 
 
 def _is_replacement(call: Any) -> bool:
-    """Whether this is the worker's own ``__call__``; a library that wraps it may have copied its names."""
+    """Whether this is the worker's own ``__call__``. Compares globals: a wrapper may have copied its names."""
     return getattr(call, "__globals__", None) is vars(trace)
 
 
 @contextlib.contextmanager
 def _without_replacement() -> Iterator[None]:
-    """Let Celery's tracer find ``Task.__call__`` unreplaced: it tells by the module that the function is from."""
+    """Make ``Task.__call__`` look unreplaced to Celery's tracer, which tests the function's module."""
     call = Task.__dict__["__call__"]
     module = call.__module__
     call.__module__ = Task.__module__
@@ -81,7 +81,7 @@ def _without_replacement() -> Iterator[None]:
 
 
 def _build_around_call(app: Celery, task: Any, hostname: str, soft: SoftLimit) -> None:
-    """The tracer calls the task itself, by its class: arm the limit in front of the class's own ``__call__``."""
+    """Build a tracer that calls the task; arm the limit around the class's own ``__call__``."""
     kind = type(task)
     if "__turbo_call__" not in kind.__dict__:
         kind.__turbo_call__ = kind.__call__
@@ -90,7 +90,7 @@ def _build_around_call(app: Celery, task: Any, hostname: str, soft: SoftLimit) -
 
 
 def _guarded(body: Callable[..., Any], soft: SoftLimit) -> Callable[..., Any]:
-    """``body``, armed."""
+    """Wrap ``body`` so that the limit is armed for its call."""
     call = soft.call
 
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -105,7 +105,7 @@ def _guarded(body: Callable[..., Any], soft: SoftLimit) -> Callable[..., Any]:
 
 
 def _guarded_method(method: Callable[..., Any], soft: SoftLimit) -> Callable[..., Any]:
-    """An unbound ``__call__``, armed for the call that the tracer makes and transparent for all others."""
+    """Wrap an unbound ``__call__`` so that the limit is armed for the tracer's call only."""
     call = soft.call
 
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -126,9 +126,9 @@ _OURS = {SoftLimit.call.__code__}
 
 
 def _leave_no_frame(error: BaseException) -> None:
-    """Take the frames of this module off the head of an error's traceback.
+    """Remove this module's frames from the head of an error's traceback.
 
-    A bare ``raise`` afterwards takes the traceback as it finds it and does not add the frame that it is in.
+    A bare ``raise`` afterwards uses the traceback as it is and does not add its own frame.
     """
     found = error.__traceback__
     while found is not None and found.tb_frame.f_code in _OURS:

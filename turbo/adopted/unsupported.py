@@ -1,6 +1,6 @@
-"""What a Celery app brings along, beyond its settings, that turbo's worker has no place for.
+"""Finds what a Celery app uses, beyond its settings, that has no effect in turbo's worker.
 
-Asked once by ``adopted.settings``, in the command, when the app is complete; it only looks.
+Called once by ``adopted.settings``, in the command, when the app is complete. It must never change the app.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from kombu.utils.imports import symbol_by_name
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: So many names are given in full; of more only the number.
+#: How many names a phrase lists; the rest are counted.
 _NAMED = 5
 
 
-def left_out(app: Celery) -> list[str]:
-    """One phrase for each kind of thing that has no effect here."""
+def without_effect(app: Celery) -> list[str]:
+    """Return one phrase for each kind of thing that has no effect here."""
     return [*_steps(app), *_options(app), *_rates(app), *_receivers(), *_parts(app)]
 
 
 def refused(app: Celery) -> list[str]:
-    """One phrase for each task that must not run here: it would run as if it said nothing."""
+    """Return one phrase for each task that must not run here, because its Strategy would be ignored."""
     return [
         f"task {name} takes messages on by a Strategy of its own ({_shown(task)}), which this worker does not call: it "
         "would get single messages. Run it by celery worker, on a queue and from an app of its own"

@@ -1,1 +1,1 @@
-"""What only an app of turbo's own needs in a worker: its side of the seam, hooks, requests, decoded messages."""
+"""What only an app of turbo's own needs in a worker: its worker-side app, outcome hooks, requests, decoded messages."""

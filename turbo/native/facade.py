@@ -1,7 +1,7 @@
-"""What receivers of the worker's signals are given as the worker and its consumer, and the sending of these signals.
+"""The worker and consumer objects that receivers of worker signals get, and the sending of these signals.
 
-``name_worker``, ``set_up_logging`` and ``prepare`` run in the command, before anything is forked; the rest on the
-master's hook thread. The objects carry the attributes that receivers read; they drive nothing.
+``name_worker``, ``set_up_logging`` and ``prepare`` run in the command, before anything is forked; the rest runs on the
+master's hook thread. The objects carry the attributes that receivers read. They must never control the worker.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Consumer:
 
 
 class Worker:
-    """The sender of ``worker_init`` and ``worker_shutdown``, the ``instance`` of the set-up signals."""
+    """The sender of ``worker_init`` and ``worker_shutdown``, and ``instance`` of the set-up signals."""
 
     def __init__(self, app: Turbo) -> None:
         self.app = app
@@ -59,7 +59,7 @@ class Worker:
     # -- in the command ----------------------------------------------------------------------------------
 
     def name_worker(self, hostname: str, given: Mapping[str, Any]) -> None:
-        """The first signal of all: receivers may still change the configuration."""
+        """Send ``celeryd_init``, the first signal; receivers may still change the configuration."""
         self.hostname = hostname
         self.options = dict(given)
         signals.celeryd_init.send(sender=hostname, instance=self, conf=self.app.conf, options=self.options)
@@ -78,7 +78,7 @@ class Worker:
         )
 
     def prepare(self, options: WorkerOptions) -> None:
-        """Everything is decided and nothing is forked; receivers may still change the queues."""
+        """Send the set-up signals, before anything is forked; receivers may still change the queues."""
         self.concurrency = options.concurrency
         self.loglevel = options.loglevel
         self.logfile = options.logfile
@@ -88,13 +88,13 @@ class Worker:
     # -- in the master -----------------------------------------------------------------------------------
 
     def announce_ready(self) -> None:
-        """The worker consumes."""
+        """Send ``worker_ready``: the worker consumes."""
         signals.worker_ready.send(sender=self.consumer)
 
     def announce_shutting_down(self, signal: str, how: str, exit_code: int) -> None:
-        """The worker was asked to stop."""
+        """Send ``worker_shutting_down``: the worker was asked to stop."""
         signals.worker_shutting_down.send(sender=self.hostname, sig=signal, how=how, exitcode=exit_code)
 
     def announce_shutdown(self) -> None:
-        """The worker ends."""
+        """Send ``worker_shutdown``: the worker ends."""
         signals.worker_shutdown.send(sender=self)

@@ -1,8 +1,9 @@
-"""What a native app's own code hears in the master: of tasks that ended without their child, and of what it asked for.
+"""The outcome hooks of a native app: what of the app's code runs in the master.
 
-Runs in the master, as its judge; everything of the app's runs on ``master.outcome.hook_thread``, and only where a task
-or a receiver wants to hear. The verdict itself is ``master.outcome.hooks.NoHooks``'s: the ack table, and the document
-that Celery's master would store. The document comes first, then the app's code, then the message is settled.
+Runs in the master. The app's code runs on ``master.outcome.hook_thread``, and only if a task or a receiver needs it:
+for tasks that ended without their child, for their own requests, and for signals that the master sends. The ack table
+decides, as in ``master.outcome.hooks.NoHooks``, with the document that Celery's master would store. The document is
+stored first, then the app's code runs, then the message is settled. The app's code must never run on the loop.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from turbo.child.chords import Chords
 from turbo.exceptions import InvalidTaskError, TaskRevokedError, TimeLimitExceeded
 from turbo.master.outcome.hook_thread import Audience, HookThread
 from turbo.master.outcome.hooks import NoHooks
-from turbo.native import lost_task_hooks as estate
+from turbo.native import lost_task_hooks
 from turbo.native.message_decoder import MessageDecoder
 from turbo.policy import time_limits
 from turbo.policy.finishing import overridden
@@ -47,19 +48,19 @@ logger = logging.getLogger("celery.worker.request")
 
 
 class NativeHooks(NoHooks):
-    """The hooks of a :class:`turbo.Turbo` app."""
+    """The outcome hooks of a :class:`turbo.Turbo` app."""
 
     def __init__(self, app: Turbo, options: WorkerOptions, worker: Worker) -> None:
         self._app = app
         self._options = options
         self._worker = worker
-        self._opener = MessageDecoder(app, options)
+        self._decoder = MessageDecoder(app, options)
         self._chords = Chords(app)
-        #: The requests of tasks with a class of their own, from acceptance to end. Touched by the hook thread alone.
+        #: The requests of tasks with a class of their own, from acceptance to end. Only the hook thread uses them.
         self._requests: weakref.WeakKeyDictionary[Delivery, Request] = weakref.WeakKeyDictionary()
 
     def begin(self, loop: asyncio.AbstractEventLoop, failure_documents: FailureDocuments, store: Storing) -> None:
-        """The master's loop runs."""
+        """Start the hook thread, once the master's loop runs."""
         super().begin(loop, failure_documents, store)
         self._store = store
         self._hooks = HookThread(loop, self._options.hook_timeout, self._app.after_hook())
@@ -79,49 +80,53 @@ class NativeHooks(NoHooks):
             return
 
         def tell() -> None:
-            request = self._opener.request(delivery)
+            request = self._decoder.request(delivery)
             signals.task_received.send(sender=self._worker.consumer, request=request)
 
         self._received.tell(tell, then)
 
     def retried(self, delivery: Delivery, reason: Retry, pid: int) -> None:
-        """``on_retry``, then ``task_retry``."""
+        """Call ``on_retry``, then send ``task_retry``."""
         task = self._task(delivery)
-        if task is None or not estate.somebody_hears_of_retries(task):
+        if task is None or not lost_task_hooks.has_retry_hooks(task):
             return
 
         def tell() -> None:
-            found = self._opener.message(delivery)
-            estate.announce_retry(task, found, self._opener.context(delivery, found), reason)
+            found = self._decoder.message(delivery)
+            lost_task_hooks.announce_retry(task, found, self._decoder.context(delivery, found), reason)
 
-        self._submit(delivery, f"What hears of the retry of {task.name}", tell)
+        self._submit(delivery, f"A retry hook of {task.name}", tell)
 
     def revoked(self, delivery: Delivery, reason: str, then: Then, signum: int | None = None) -> None:
-        """REVOKED, acknowledged; a part of a chord is counted before; then ``task_revoked``."""
+        """Store REVOKED, count a part of a chord, acknowledge, send ``task_revoked``."""
         verb, document = self._failure_documents.revoked(delivery, reason)
         message = self._failure_documents.message(delivery)
-        if message is None or not estate.is_counted(message, delivery) or self._opener.is_undecodable(delivery):
+        if (
+            message is None
+            or not lost_task_hooks.is_counted(message, delivery)
+            or self._decoder.is_undecodable(delivery)
+        ):
             then(verb, document)
         else:
 
             def count() -> None:
-                found = self._opener.message(delivery)
-                context = self._opener.context(delivery, found)
-                estate.count(self._chords, self._task(delivery), found, context, TaskRevokedError(reason))
+                found = self._decoder.message(delivery)
+                context = self._decoder.context(delivery, found)
+                lost_task_hooks.count(self._chords, self._task(delivery), found, context, TaskRevokedError(reason))
 
             def counted(_value: object, left: StoreRequest | None) -> None:
                 then(verb, left)
 
-            self._tell_when_stored(delivery, "The chord of a revoked task", document, count, counted)
+            self._run_when_stored(delivery, "The chord of a revoked task", document, count, counted)
         self._send_revoked(delivery, reason, signum)
 
     def accepted(self, delivery: Delivery, pid: int) -> None:
-        """``on_accepted`` of the task's own request."""
+        """Call ``on_accepted`` of the task's own request."""
         now = time.monotonic()
         self._submit(delivery, "on_accepted", lambda: self._own(delivery).on_accepted(pid, now))
 
     def soft_limit(self, delivery: Delivery) -> None:
-        """``on_timeout(soft=True)`` of the task's own request, which logs it; for others it is logged here."""
+        """Call ``on_timeout(soft=True)`` of the task's own request, which logs it; log it here for other tasks."""
         message = self._failure_documents.message(delivery)
         options = self._failure_documents.options(message)
         given = (message.timelimit if message is not None else None) or (None, None)
@@ -136,48 +141,48 @@ class NativeHooks(NoHooks):
     # -- ends --------------------------------------------------------------------------------------------
 
     def lost(self, delivery: Delivery, ending: Ending, error: BaseException, pid: int, then: Then) -> None:
-        """FAILURE by the ack table; then error callbacks, handlers, receivers and the task's own request."""
+        """Store FAILURE, then run error callbacks, handlers, receivers and the task's own request."""
         verb, document = self._failure_documents.failure(delivery, ending, error)
         task = self._task(delivery)
         if task is None or not has_own_request(task):
-            estate.log_lost(self._failure_documents.message(delivery), error)
+            lost_task_hooks.log_lost(self._failure_documents.message(delivery), error)
         runs_again = verb is Verb.REQUEUE and ending is Ending.WORKER_LOST
         if (
             task is None
             or runs_again
-            or not estate.somebody_hears(task, delivery)
-            or self._opener.is_undecodable(delivery)
+            or not lost_task_hooks.has_end_hooks(task, delivery)
+            or self._decoder.is_undecodable(delivery)
         ):
             then(verb, document)
             return
 
-        # Filled on the thread before any code of the app's runs, so that it is here also when that does not return.
+        # Filled on the thread before any of the app's code runs, so it is complete even if that code does not return.
         more: list[StoreRequest] = []
 
-        def tell() -> Verb | None:
-            return self._tell_lost(delivery, task, error, pid, more)
+        def run_hooks() -> Verb | None:
+            return self._run_lost_hooks(delivery, task, error, pid, more)
 
-        def told(verb_override: Verb | None, left: StoreRequest | None) -> None:
+        def finished(verb_override: Verb | None, left: StoreRequest | None) -> None:
             for request in more:
                 self._store(request, None)
             then(overridden(verb, verb_override), left)
 
-        self._tell_when_stored(delivery, f"What hears of the end of {task.name}", document, tell, told)
+        self._run_when_stored(delivery, f"A hook for the end of {task.name}", document, run_hooks, finished)
 
-    def reported(self, delivery: Delivery, verb: Verb, ending: Ending, told: bytes, then: Then) -> None:
-        """What a child found: a message that cannot run, or the end of a task whose request hears of every end."""
+    def reported(self, delivery: Delivery, verb: Verb, ending: Ending, payload: bytes, then: Then) -> None:
+        """Handle a child's report: a message that cannot run, or the end of a task with its own request."""
         if ending is Ending.REVOKED:
             self._send_revoked(delivery, "expired", None)
             then(verb, None)
         elif ending in (Ending.UNKNOWN_TASK, Ending.INVALID, Ending.UNDECODABLE):
-            self._submit(delivery, "A receiver of a refused message", lambda: self._refused(delivery, ending, told))
+            self._submit(delivery, "A receiver of a refused message", lambda: self._refused(delivery, ending, payload))
             then(verb, None)
         else:
 
             def tell() -> Verb | None:
                 request = self._own(delivery)
                 request.acknowledged = delivery.acked
-                request.on_success(pickle.loads(told))
+                request.on_success(pickle.loads(payload))
                 return request.verb_override
 
             self._submit(delivery, "The request of a task", tell, lambda found: then(overridden(verb, found), None))
@@ -186,18 +191,18 @@ class NativeHooks(NoHooks):
 
     def ready(self) -> None:
         """Send ``worker_ready``."""
-        self._tell(signals.worker_ready, self._worker.announce_ready)
+        self._send_signal(signals.worker_ready, self._worker.announce_ready)
 
     def shutting_down(self, signal: str, how: str, exit_code: int) -> None:
         """Send ``worker_shutting_down``."""
         announce = partial(self._worker.announce_shutting_down, signal, how, exit_code)
-        self._tell(signals.worker_shutting_down, announce)
+        self._send_signal(signals.worker_shutting_down, announce)
 
     async def stop(self, deadline: float) -> None:
-        """Answer what was asked, then send ``worker_shutdown``."""
-        self._tell(signals.worker_shutdown, self._worker.announce_shutdown)
+        """Finish the submitted calls, then send ``worker_shutdown``."""
+        self._send_signal(signals.worker_shutdown, self._worker.announce_shutdown)
         if not await self._hooks.drain(deadline):
-            logger.error("The app's handlers and receivers do not end; going on without them")
+            logger.error("The app's handlers and receivers do not return; the worker stops without them")
 
     # -- inside ------------------------------------------------------------------------------------------
 
@@ -206,13 +211,13 @@ class NativeHooks(NoHooks):
         return self._app.registered(message.task) if message is not None else None
 
     def _own(self, delivery: Delivery) -> Request:
-        """The one request of this run."""
+        """Return the one request of this run; make it if needed."""
         request = self._requests.get(delivery)
         if request is None:
-            request = self._requests[delivery] = self._opener.request(delivery)
+            request = self._requests[delivery] = self._decoder.request(delivery)
         return request
 
-    def _tell_when_stored(
+    def _run_when_stored(
         self,
         delivery: Delivery,
         name: str,
@@ -220,9 +225,9 @@ class NativeHooks(NoHooks):
         tell: Callable[[], Any],
         then: Callable[[Any, StoreRequest | None], None],
     ) -> None:
-        """Store the document of an end, then ``tell`` on the hook thread, then ``then`` with what that returned.
+        """Store the document of an end, call ``tell`` on the hook thread, then pass its return value to ``then``.
 
-        A document that could not be stored is handed on to ``then``, for the message to be settled by that.
+        A document that could not be stored is passed to ``then`` too, and settles the message.
         """
 
         def stored(outcome: StoreOutcome | None) -> None:
@@ -240,22 +245,22 @@ class NativeHooks(NoHooks):
         message = self._failure_documents.message(delivery)
         self._hooks.submit(f"{name} ({message.label if message else 'unreadable'})", call, then)
 
-    def _tell(self, signal: signals.Signal, announce: Callable[[], None]) -> None:
-        """Most workers have no receivers, and need no thread."""
+    def _send_signal(self, signal: signals.Signal, announce: Callable[[], None]) -> None:
+        """Send a worker signal on the hook thread, which is only started if there are receivers."""
         if signal.receivers:
             self._hooks.submit(f"A receiver of {signal.name}", announce)
 
-    def _tell_lost(
+    def _run_lost_hooks(
         self, delivery: Delivery, task: Task, error: BaseException, pid: int, more: list[StoreRequest]
     ) -> Verb | None:
-        """Returns what the task's own request wants; ``more`` gets the documents of what will now never run."""
-        found = self._opener.message(delivery)
+        """Run the hooks of a lost task; return its request's verb. ``more`` gets the documents of later chain steps."""
+        found = self._decoder.message(delivery)
         einfo = ExceptionInfo(error)
-        context = self._opener.context(delivery, found)
-        # First the documents: whatever the app's code does, whoever waits for a chain's end must not hang.
-        more += estate.chain_failures(self._failure_documents, found, error)
-        # A child that lives has counted its part of a chord.
-        estate.announce(self._app, self._chords if pid else None, task, found, context, einfo)
+        context = self._decoder.context(delivery, found)
+        # The documents come first: a caller that waits for a chain's end must not hang, whatever the app's code does.
+        more += lost_task_hooks.chain_failures(self._failure_documents, found, error)
+        # If the child lives (no pid), it has counted its part of a chord.
+        lost_task_hooks.announce(self._app, self._chords if pid else None, task, found, context, einfo)
         if not has_own_request(task):
             return None
         request = self._own(delivery)
@@ -278,7 +283,7 @@ class NativeHooks(NoHooks):
         def tell() -> None:
             signals.task_revoked.send(
                 sender=task,
-                request=self._opener.context(delivery, self._opener.message(delivery)),
+                request=self._decoder.context(delivery, self._decoder.message(delivery)),
                 terminated=reason == "terminated",
                 signum=signum,
                 expired=reason == "expired",
@@ -286,9 +291,9 @@ class NativeHooks(NoHooks):
 
         self._submit(delivery, "A receiver of task_revoked", tell)
 
-    def _refused(self, delivery: Delivery, ending: Ending, told: bytes) -> None:
-        message = self._opener.delivered(delivery)
-        why = pickle.loads(told)
+    def _refused(self, delivery: Delivery, ending: Ending, payload: bytes) -> None:
+        message = self._decoder.delivered(delivery)
+        why = pickle.loads(payload)
         consumer = self._worker.consumer
         if ending is Ending.UNKNOWN_TASK:
             signals.task_unknown.send(

@@ -1,7 +1,8 @@
-"""What a task leaves behind that ended with its child: who wants to hear of it, and what they are told.
+"""Runs the hooks of a task that ended with its child: error callbacks, handlers, receivers.
 
-Runs in the master; the telling on its hook thread, by ``native.hooks``. The child would have done the same, had it
-lived: error callbacks, ``on_failure``, ``after_return``, the receivers of ``task_failure``, in this order.
+Runs in the master, called by ``native.hooks``; the hooks run on its hook thread. They are those that the child would
+have run, in the same order: error callbacks, ``on_failure``, ``after_return``, receivers of ``task_failure``. This must
+never store a result or settle a message.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("celery.worker.request")
 
-#: How the bodies of most messages end: nothing follows the task. Celery's encoder, and a compact one.
+#: The end of a body that names no follow-up, as Celery's encoder writes it and as a compact one does.
 _NOTHING_FOLLOWS = (
     b'{"callbacks": null, "errbacks": null, "chain": null, "chord": null}]',
     b'{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]',
 )
 
 
-def somebody_hears(task: Task, delivery: Delivery) -> bool:
-    """Whether the end of this task is anybody's business; looks at the body's end, and decodes nothing."""
+def has_end_hooks(task: Task, delivery: Delivery) -> bool:
+    """Whether any hook runs at the end of this task. Compares the body's end and decodes nothing."""
     kind = type(task)
     return (
         bool(signals.task_failure.receivers)
@@ -48,7 +49,7 @@ def somebody_hears(task: Task, delivery: Delivery) -> bool:
 
 
 def log_lost(message: TaskMessage | None, error: BaseException) -> None:
-    """Log what Celery's master logs of a task that was lost; a request of the task's own does so itself."""
+    """Log a lost task as Celery's master does. A task's own request logs it itself."""
     if isinstance(error, TimeLimitExceeded) and message is not None:
         logger.error("Hard time limit (%ss) exceeded for %s", error.args[0], message.label)
     else:
@@ -56,7 +57,7 @@ def log_lost(message: TaskMessage | None, error: BaseException) -> None:
 
 
 def is_counted(message: TaskMessage, delivery: Delivery) -> bool:
-    """Whether a message may be a part of a chord; looks at its headers and its body's end, and decodes nothing."""
+    """Whether a message may be a part of a chord. Reads headers and the body's end; decodes nothing."""
     return bool(message.group) and not delivery.body.endswith(_NOTHING_FOLLOWS)
 
 
@@ -77,9 +78,9 @@ def count(
 def announce(
     app: Turbo, chords: Chords | None, task: Task, message: TaskMessage, context: Context, einfo: ExceptionInfo
 ) -> None:
-    """Count the part of a chord, send the error callbacks, call the handlers, tell the receivers.
+    """Count the part of a chord, send the error callbacks, call the handlers, send ``task_failure``.
 
-    What any of them raises is logged.
+    Exceptions from any of them are logged.
     """
     error = einfo.exception
     args, kwargs = message.args, message.kwargs
@@ -106,13 +107,13 @@ def announce(
         current.pop(token)
 
 
-def somebody_hears_of_retries(task: Task) -> bool:
-    """Whether another attempt of this task is anybody's business."""
+def has_retry_hooks(task: Task) -> bool:
+    """Whether any hook runs when this task is tried again."""
     return bool(signals.task_retry.receivers) or type(task).on_retry is not Handlers.on_retry
 
 
 def announce_retry(task: Task, message: TaskMessage, context: Context, reason: Retry) -> None:
-    """Call ``on_retry`` and tell the receivers, whose request is the attempt that was lost."""
+    """Call ``on_retry`` and send ``task_retry``, with the lost attempt as the request."""
     einfo = ExceptionInfo(reason.exc or reason)
     token = current.push(task, context)
     try:
@@ -125,7 +126,7 @@ def announce_retry(task: Task, message: TaskMessage, context: Context, reason: R
 def chain_failures(
     failure_documents: FailureDocuments, message: TaskMessage, error: BaseException
 ) -> list[StoreRequest]:
-    """The documents of a chain's later steps, which will never run."""
+    """Return FAILURE documents for a chain's later steps, which will never run."""
     found = []
     for signature in followups.steps_left(message.chain):
         document = failure_documents.step_failure(signature.get("options") or {}, message, error)
@@ -135,7 +136,7 @@ def chain_failures(
 
 
 def _close(left: list[Close]) -> None:
-    """What is sent from here is with the broker when the call returns."""
+    """Make the calls at once: a message sent from the master is confirmed when the call returns."""
     for close in left:
         close(True)
 

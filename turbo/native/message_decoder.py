@@ -1,6 +1,7 @@
-"""A delivery, opened in the master: the decoded message, the task's context, and the request that stands for its run.
+"""Decodes deliveries in the master: the message, the task's context, and the request for its run.
 
-Runs on the master's hook thread, for ``native.hooks``: decoding may take long, and pickled content may run anything.
+Runs on the master's hook thread, for ``native.hooks``: decoding may take long, and pickled content may run any code. It
+must never run on the master's loop.
 """
 
 from __future__ import annotations
@@ -35,28 +36,28 @@ _PROPERTIES = (
 )
 
 
-#: Bytes of a body that can be decoded anywhere.
+#: The largest JSON body, in bytes, that is safe to decode in the master.
 _MODERATE = 1024 * 1024
 
 
 class MessageDecoder:
-    """Opens the deliveries of one worker."""
+    """Decodes the deliveries of one worker."""
 
     def __init__(self, app: Turbo, options: WorkerOptions) -> None:
         self._app = app
         self._options = options
 
     def message(self, delivery: Delivery) -> TaskMessage:
-        """Decode it whole. Raises what the child raises for a message that cannot be read."""
+        """Decode header and body. Raises the same exceptions as a child for an unreadable message."""
         properties, _size = decode_header(delivery.header)
         options = self._options
         content = bodies.decoded(properties, delivery.body, options.accept_content, options.max_body_size)
         return parse(properties, content, self._app.timezone)
 
     def is_undecodable(self, delivery: Delivery) -> bool:
-        """Whether it must not be decoded here, since that may be what killed the child that was decoding it.
+        """Whether the delivery must not be decoded here, because decoding it may have killed its child.
 
-        Plain JSON of a moderate size has killed nobody: something else did, at that moment.
+        Uncompressed JSON of a moderate size is decoded: it cannot be what killed the child.
         """
         if not delivery.undecodable:
             return False
@@ -65,7 +66,7 @@ class MessageDecoder:
         return not plain or len(delivery.body) > _MODERATE
 
     def context(self, delivery: Delivery, found: TaskMessage) -> Context:
-        """What the task would have as ``self.request``."""
+        """Return what the task would have as ``self.request``."""
         return Context.from_message(found, delivery.deliver, self._options.hostname)
 
     def request(self, delivery: Delivery) -> Request:
@@ -79,7 +80,7 @@ class MessageDecoder:
         return request
 
     def delivered(self, delivery: Delivery) -> Message:
-        """The message as it came, which need not be one of a task."""
+        """Return the message as delivered, which may not be a task."""
         properties, _size = decode_header(delivery.header)
         origin = parse_deliver(delivery.deliver)
         found = {name: getattr(properties, name) for name in _PROPERTIES}

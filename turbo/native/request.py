@@ -1,10 +1,10 @@
-"""``Request``: what stands for one run of a task in the master, for tasks that want a say there.
+"""``Request``: the object for one run of a task in the master, for tasks that name a class of their own.
 
-A task names a class of its own, derived from this one, in ``Task.Request``. One is made for each message that a child
-takes on, by ``native.hooks``, and its methods are called on the master's hook thread: when the task is accepted, when a
-limit passes, and when it ends. They may log, count and call; they cannot hold up the consumer. What becomes of the
-message is decided by the ack table, unless a method calls :meth:`Request.acknowledge` or :meth:`Request.reject`.
-It must never be used outside of that thread.
+A task names a class derived from this one in ``Task.Request``. ``native.hooks`` makes one for each message that a child
+accepts, and calls its methods on the master's hook thread: when the task is accepted, when a limit passes, and when it
+ends. The methods may log, count and call other code; they cannot block the consumer. The ack table decides what becomes
+of the message, unless a method calls :meth:`Request.acknowledge` or :meth:`Request.reject`. A request must never be
+used outside of that thread.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Request:
 
     #: The message has been acknowledged.
     acknowledged = False
-    #: The child that runs the task, and since when (seconds since the epoch); None before it is accepted.
+    #: The pid of the child that runs the task, and its start (seconds since the epoch); None before acceptance.
     worker_pid: int | None = None
     time_start: float | None = None
 
@@ -64,7 +64,7 @@ class Request:
         self.app = app
         self.task = task
         self.id = self.task_id = found.id
-        #: The name to show: the task's own, or its shadow.
+        #: The displayed name: the shadow, if there is one, or the task's name.
         self.name = self.task_name = found.shadow or found.task
         self.type = found.task
         self.args = found.args
@@ -84,7 +84,7 @@ class Request:
         self.hostname = context.hostname
         self.delivery_info: dict[str, Any] = context.delivery_info or {}
         self.context = context
-        #: The message's headers, with what the worker knows besides; of protocol 1, the same fields from its body.
+        #: The message's headers and the worker's own fields; for protocol 1, the same fields from the body.
         self.request_dict: dict[str, Any] = {
             **message.headers,
             "task": found.task,
@@ -98,13 +98,13 @@ class Request:
         }
         own = found.ignore_result
         self.ignore_result = bool(task.ignore_result if own is None else own)
-        #: The verb that a method of this asked for; None leaves it to the ack table.
+        #: The verb that a method has asked for; None leaves it to the ack table.
         self.verb_override: Verb | None = None
 
     # -- what happens ------------------------------------------------------------------------------------
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
-        """The child ``pid`` begins; ``time_accepted`` is of ``time.monotonic``."""
+        """The child ``pid`` starts the task; ``time_accepted`` is of ``time.monotonic``."""
         self.worker_pid = pid
         self.time_start = time.time() - (time.monotonic() - time_accepted)
 
@@ -120,8 +120,8 @@ class Request:
     def on_success(self, failed__retval__runtime: tuple[bool, Any, float], **_: Any) -> None:
         """The task has ended, its outcome is stored and its handlers were called.
 
-        The tuple says whether it raised; the text of its result, or an ``ExceptionInfo``; the seconds that it took.
-        Calls :meth:`on_failure` for what was raised.
+        The tuple holds whether the task raised, the text of its result or an ``ExceptionInfo``, and the seconds it
+        took. Calls :meth:`on_failure` for an exception.
         """
         failed, value, _runtime = failed__retval__runtime
         if failed:
@@ -137,14 +137,14 @@ class Request:
     def on_retry(self, exc_info: ExceptionInfo) -> None:
         """The task has sent itself again."""
 
-    # -- what a method may do ----------------------------------------------------------------------------
+    # -- for overriding methods --------------------------------------------------------------------------
 
     def acknowledge(self) -> None:
-        """Have the message acknowledged, whatever the ack table says."""
+        """Acknowledge the message, instead of the ack table's verb."""
         self.verb_override = Verb.ACK
 
     def reject(self, requeue: bool = False) -> None:
-        """Have the message rejected, or put back into its queue, whatever the ack table says."""
+        """Reject or requeue the message, instead of the ack table's verb."""
         self.verb_override = Verb.REQUEUE if requeue else Verb.REJECT
 
     @property
@@ -153,7 +153,7 @@ class Request:
         return not self.ignore_result or bool(self.task.store_errors_even_if_ignored)
 
     def info(self, safe: bool = False) -> dict[str, Any]:
-        """Return what monitors want to know; with ``safe``, the producer's texts instead of the arguments."""
+        """Return the fields that monitors show; with ``safe``, the producer's texts instead of the arguments."""
         return {
             "id": self.id,
             "name": self.name,

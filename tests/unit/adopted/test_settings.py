@@ -12,12 +12,12 @@ from celery.app.defaults import DEFAULTS
 from celery.worker import strategy
 from click import Option
 
-from turbo.adopted.setting_support import By, celerys, honour
+from turbo.adopted.setting_support import By, celerys, support
 from turbo.adopted.settings import AdoptedSettings
 from turbo.app.conf.settings import SETTINGS
 from turbo.exceptions import ImproperlyConfigured
 
-#: A value for every setting that nobody honours, such as somebody might have.
+#: A value for every setting without effect.
 UNHEARD: dict[str, Any] = {
     "broker_channel_error_retry": True,
     "broker_failover_strategy": "shuffle",
@@ -68,14 +68,14 @@ def test_every_setting_of_celerys_has_one_answer() -> None:
     unknown = set(DEFAULTS) - set(celerys())
     assert not unknown
     for name in DEFAULTS:
-        answer = honour(name)
+        answer = support(name)
         assert isinstance(answer.by, By)
         assert bool(answer.reason) is (answer.by in (By.NOBODY, By.REFUSED)), name
 
 
 @pytest.mark.row("CF16", "CF17")
-@pytest.mark.parametrize("name", [name for name in celerys() if honour(name).by is By.NOBODY])
-def test_what_nobody_honours_is_named_unless_it_asks_for_nothing(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in celerys() if support(name).by is By.NOBODY])
+def test_an_unsupported_setting_is_named_unless_it_asks_for_nothing(name: str) -> None:
     assert warned(**{name: DEFAULTS[name]}) == ""
     if name in NOTHING_ASKED:
         assert warned(**{name: NOTHING_ASKED[name]}) == ""
@@ -87,8 +87,8 @@ def test_what_nobody_honours_is_named_unless_it_asks_for_nothing(name: str) -> N
     assert f"{name} (" in warned(**{name: value})
 
 
-@pytest.mark.parametrize("name", [name for name in celerys() if honour(name).by in (By.TURBO, By.CELERY)])
-def test_what_somebody_honours_is_not_named(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in celerys() if support(name).by in (By.TURBO, By.CELERY)])
+def test_a_supported_setting_is_not_named(name: str) -> None:
     assert name not in warned(**{name: other_than_default(name)})
 
 
@@ -96,7 +96,7 @@ def test_what_somebody_honours_is_not_named(name: str) -> None:
     ("name", "value"),
     [("worker_detect_quorum_queues", None), ("worker_lost_wait", 0), ("worker_autoscaler", ""), ("worker_pool", None)],
 )
-def test_what_nobody_honours_is_named_also_when_it_is_off(name: str, value: object) -> None:
+def test_an_unsupported_setting_is_named_also_when_it_is_off(name: str, value: object) -> None:
     assert f"{name} (" in warned(**{name: value})
 
 
