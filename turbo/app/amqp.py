@@ -1,7 +1,7 @@
-"""``app.amqp``: the queues an app knows, and which of them its worker consumes from, under Celery's names.
+"""``app.amqp``: the queues that an app knows and those that its worker consumes from, under Celery's names.
 
-Receivers of the worker's first signals change the choice here, after -Q and -X and before the worker is planned. It
-must never talk to a broker.
+Used in the command: receivers of the worker's first signals change the selection here, after -Q and -X and before the
+worker is planned. It must never talk to a broker.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 class AppQueues(Mapping[str, "Queue"]):
-    """The queues by name; looking up another name makes that queue up, where the settings allow it."""
+    """The queues by name. Looking up an unknown name creates that queue, if the settings allow it."""
 
     def __init__(self, app: Turbo) -> None:
         self._app = app
-        #: Chosen in place of those configured; None: nobody chose.
+        #: The selected queues, instead of the configured ones; None if there is no selection.
         self._selected: list[str] | None = None
-        #: Queues that the program has made known, as it gave them: the router forgets them when a setting changes.
+        #: Queues that the program has added, as given: the router forgets them when a setting changes.
         self._known: dict[str, Any] = {}
-        #: The names of those to consume from besides.
+        #: The names of further queues to consume from.
         self._more: dict[str, None] = {}
         self._left_out: set[str] = set()
 
@@ -43,7 +43,7 @@ class AppQueues(Mapping[str, "Queue"]):
         return name in self._app.sending.router.queues
 
     def add(self, queue: Any, **options: Any) -> Queue:
-        """Make a queue known: one that is given, or by name with the options of an entry of ``task_queues``."""
+        """Add a queue, given as a queue or by name with the options of an entry of ``task_queues``."""
         if isinstance(queue, str):
             queue = queue_from_options(queue, options)
         added = self._app.sending.router.queues.add(queue)
@@ -51,31 +51,31 @@ class AppQueues(Mapping[str, "Queue"]):
         return added
 
     def restore(self, router: TaskRouter) -> None:
-        """Make a new router know what :meth:`add` has made known."""
+        """Pass the queues of :meth:`add` to a new router."""
         for queue in self._known.values():
             router.queues.add(queue)
 
     def select(self, names: Iterable[str]) -> None:
-        """Consume from these alone."""
+        """Consume from these queues only."""
         self._selected = list(names)
 
     def select_add(self, queue: Any, **options: Any) -> Queue:
-        """Consume from one more, given as for :meth:`add`."""
+        """Consume from one more queue, given as for :meth:`add`."""
         added = self.add(queue, **options)
         self._more[added.name] = None
         return added
 
     def deselect(self, names: Iterable[str]) -> None:
-        """Do not consume from these."""
+        """Do not consume from these queues."""
         self._left_out.update([names] if isinstance(names, str) else names)
 
     @property
     def consume_from(self) -> dict[str, Queue]:
-        """What a worker without -Q and -X consumes from."""
+        """Return the queues that a worker without -Q and -X consumes from."""
         return {queue.name: queue for queue in self.chosen(None, None)}
 
     def chosen(self, include: Iterable[str] | None, exclude: Iterable[str] | None) -> list[Queue]:
-        """What a worker with ``include`` (-Q) and ``exclude`` (-X) consumes from.
+        """Return the queues that a worker with ``include`` (-Q) and ``exclude`` (-X) consumes from.
 
         Raises ImproperlyConfigured for a name that is unknown and may not be made up.
         """
@@ -95,5 +95,5 @@ class Amqp:
 
     @property
     def router(self) -> TaskRouter:
-        """Where calls go, as the settings are now."""
+        """The router of calls, for the current settings."""
         return self._app.sending.router

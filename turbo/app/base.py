@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from turbo.app.task import Task
     from turbo.backends.reading import ResultReader
 
-#: Arguments of Celery's constructor that name classes which an app is made of.
+#: Arguments of Celery's constructor that name an app's component classes.
 _PARTS = frozenset({"amqp", "control", "events", "fixups", "loader", "log", "tasks"})
 
 
@@ -88,7 +88,7 @@ class Turbo(TaskKeeper, Connecting):
     def on_init(self) -> None:
         """Called at the end of the constructor; for subclasses."""
 
-    # -- what a worker asks ----------------------------------------------------------------------------------
+    # -- for the worker ---------------------------------------------------------------------------------------
 
     def worker_queues(self, include: Iterable[str] | None = None, exclude: Iterable[str] | None = None) -> list[Queue]:
         """Return the queues to consume from: ``include`` (-Q) or the configured ones, less ``exclude``
@@ -109,7 +109,7 @@ class Turbo(TaskKeeper, Connecting):
         task_type: Task | None = None,
         **options: Any,
     ) -> AsyncResult:
-        """Send a message that makes some worker run the task ``name``, which need not exist here.
+        """Send a message for the task ``name``, which need not be registered here.
 
         Options, all of them optional: ``countdown`` and numeric ``expires`` in seconds; ``eta`` and ``expires`` as
         datetime; ``queue``, ``exchange``, ``routing_key``, ``priority``, ``delivery_mode``, ``mandatory``, ``declare``;
@@ -128,7 +128,7 @@ class Turbo(TaskKeeper, Connecting):
 
     @property
     def sends_itself(self) -> bool:
-        """Whether the program has a ``send_task`` of its own, through which every call of a task then goes."""
+        """Whether the program overrides ``send_task``; every call of a task then goes through it."""
         return type(self).send_task is not _SEND_TASK or "send_task" in self.__dict__
 
     async def asend_task(self, name: str, args: Any = None, kwargs: Any = None, **options: Any) -> AsyncResult:
@@ -158,7 +158,7 @@ class Turbo(TaskKeeper, Connecting):
 
     @property
     def backend(self) -> ResultReader:
-        """The result store as a client sees it, made when first asked for."""
+        """The result store for clients, made at first use."""
         version = self.conf.version
         reader = self._reader
         if reader is not None and self._reader_version == version:
@@ -175,17 +175,17 @@ class Turbo(TaskKeeper, Connecting):
 
     @property
     def log(self) -> Log:
-        """What tasks may ask of logging at run time."""
+        """Logging functions for tasks at run time."""
         return Log()
 
     @property
     def control(self) -> Control:
-        """The asking side of remote control."""
+        """The client side of remote control."""
         return Control(self)
 
     @property
     def thread_oid(self) -> str:
-        """The id of this thread as a caller: the name of its queue of rpc results."""
+        """This thread's id as a caller: the name of its queue for rpc results."""
         return self.sending.publishing.thread_id()
 
     # -- belonging to a process ------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ class Turbo(TaskKeeper, Connecting):
         self.close()
 
     def after_fork(self) -> None:
-        """In a forked process: let no lock stay taken by a thread that exists only in the parent."""
+        """Replace the locks in a forked process: a thread of the parent may have held them."""
         self._finalize_lock = threading.RLock()
         self._reader_lock = threading.RLock()
         self.sending.publishing.after_fork()
@@ -235,7 +235,7 @@ def _after_fork() -> None:
         app.after_fork()
 
 
-#: What it was before anybody could put another in its place.
+#: The original, to detect a replacement.
 _SEND_TASK = Turbo.send_task
 _apps: weakref.WeakSet[Turbo] = weakref.WeakSet()
 os.register_at_fork(after_in_child=_after_fork)

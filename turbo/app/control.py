@@ -1,8 +1,8 @@
-"""``app.control``: asking workers, turbo's and Celery's alike, by remote control.
+"""``app.control``: remote control of workers, turbo's and Celery's alike.
 
-Runs in clients, and in children whose task asks. Requests go to every worker of the broker unless some are named;
-replies are collected until the time is up, since nobody knows how many workers there are. What each command means is
-the worker's to say.
+Runs in clients, and in children whose task uses it. Requests go to every worker of the broker unless some are named.
+Replies are collected until the timeout, since the number of workers is unknown. It must never interpret a command: the
+worker decides what it means.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Control:
-    """See the module. Every method takes the keywords of :meth:`broadcast` besides its own arguments."""
+    """Sends commands to workers. Every method takes the keywords of :meth:`broadcast` besides its own arguments."""
 
     def __init__(self, app: Turbo) -> None:
         self.app = app
@@ -72,7 +72,7 @@ class Control:
         limit = (len(destination) or None) if limit is None and destination else limit
         accepted = content.accept_set(self.app.conf["accept_content"])
         replies = []
-        # Closed here: an error that is kept must not keep the connection.
+        # Close it here: a stored exception must not keep the connection open.
         with closing(mailbox.ask(self._packed(request, timeout), key, timeout or 1.0, limit)) as packets:
             for packet in packets:
                 if packet.headers.get("ticket") != ticket:
@@ -85,7 +85,7 @@ class Control:
 
     def _packed(self, request: dict[str, Any], timeout: float | None) -> Packet:
         body, content_type, encoding = content.encode(request, self.app.conf["task_serializer"])
-        # Whole seconds, the later ones: a worker drops what nobody waits for any more.
+        # Round up to whole seconds: a worker drops a request that has expired.
         headers = {"clock": 0, "expires": math.ceil(time.time() + timeout) if timeout else 0}
         return Packet(body, content_type, encoding, headers)
 
@@ -103,7 +103,7 @@ class Control:
 
     @property
     def inspect(self) -> Callable[..., Inspect]:
-        """``app.control.inspect(…)``: commands that only look."""
+        """Return ``app.control.inspect(…)``, the read-only commands."""
 
         def inspect(*args: Any, **kwargs: Any) -> Inspect:
             return Inspect(self.broadcast, *args, **kwargs)
@@ -120,14 +120,14 @@ class Control:
         signal: str | None = "SIGTERM",
         **options: Any,
     ) -> Any:
-        """Have a task, or several, not begin; ``terminate`` ends those that run, by ``signal``."""
+        """Prevent tasks from starting; ``terminate`` ends those that run, with ``signal``."""
         arguments = {"task_id": text_ids(task_id), "terminate": terminate, "signal": signal}
         return self.broadcast("revoke", arguments, destination, **options)
 
     def terminate(
         self, task_id: Any, destination: Sequence[str] | None = None, signal: str = "SIGTERM", **options: Any
     ) -> Any:
-        """Have a task not begin, and end it where it runs."""
+        """Prevent a task from starting, and end it if it runs."""
         return self.revoke(task_id, destination, terminate=True, signal=signal, **options)
 
     def revoke_by_stamped_headers(
@@ -143,7 +143,7 @@ class Control:
         return self.broadcast("revoke_by_stamped_headers", arguments, destination, **options)
 
     def ping(self, destination: Sequence[str] | None = None, timeout: float = 1.0, **options: Any) -> Any:
-        """Ask who is there: one ``{node: {"ok": "pong"}}`` for each."""
+        """Ping the workers; return one ``{node: {"ok": "pong"}}`` for each."""
         return self.broadcast("ping", {}, destination, reply=True, timeout=timeout, **options)
 
     def rate_limit(
@@ -203,11 +203,11 @@ class Control:
         return self.broadcast("pool_grow", {"n": n}, destination, **options)
 
     def pool_shrink(self, n: int = 1, destination: Sequence[str] | None = None, **options: Any) -> Any:
-        """Have workers let ``n`` children go."""
+        """Have workers remove ``n`` children."""
         return self.broadcast("pool_shrink", {"n": n}, destination, **options)
 
     def purge(self, connection: Any = None) -> int:
-        """Throw away every message that waits in the configured queues; how many there were."""
+        """Delete every message that waits in the configured queues; return their number."""
         self._refuse(connection)
         queues = self.app.worker_queues()
         return self.app.sending.publishing.client().purge(queues)
@@ -215,5 +215,5 @@ class Control:
     discard_all = purge
 
     def shutdown(self, destination: Sequence[str] | None = None, **options: Any) -> Any:
-        """Have workers finish what runs and end."""
+        """Have workers finish their running tasks and exit."""
         return self.broadcast("shutdown", {}, destination, **options)

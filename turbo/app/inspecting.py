@@ -1,7 +1,8 @@
-"""``app.control.inspect()``: asking workers for what they do, without changing it.
+"""``app.control.inspect()``: read-only commands to workers.
 
-Made by ``app.control``, whose ``broadcast`` it is given. Every method returns a mapping from node to answer, the one
-answer where one node is named by a text, or None where nobody answered.
+Made by ``app.control``, whose ``broadcast`` it uses; runs in clients and in children. Every method returns a mapping
+from node to answer, a single answer if one node is named by a text, or None if no worker answered. It must never change
+a worker.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Inspect:
-    """See the module. ``destination`` is a node or a list of them; ``timeout`` is in seconds."""
+    """Sends read-only commands. ``destination`` is a node or a list of nodes; ``timeout`` is in seconds."""
 
     def __init__(
         self,
@@ -68,63 +69,63 @@ class Inspect:
         return fnmatch.fnmatchcase(node, self.pattern or "")
 
     def active(self, safe: bool | None = None) -> Any:
-        """Tasks that run."""
+        """Return the running tasks."""
         return self._ask("active", safe=safe)
 
     def scheduled(self, safe: bool | None = None) -> Any:
-        """Tasks that wait for their time in a worker."""
+        """Return the tasks that wait for their ETA in a worker."""
         return self._ask("scheduled")
 
     def reserved(self, safe: bool | None = None) -> Any:
-        """Tasks that wait in a worker for a free child."""
+        """Return the tasks that wait in a worker for a free child."""
         return self._ask("reserved")
 
     def stats(self) -> Any:
-        """Counts, processes and resources."""
+        """Return counts, processes and resources."""
         return self._ask("stats")
 
     def revoked(self) -> Any:
-        """Ids of revoked tasks."""
+        """Return the ids of revoked tasks."""
         return self._ask("revoked")
 
     def registered(self, *attributes: str) -> Any:
-        """Names of the tasks, with these attributes."""
+        """Return the names of the tasks, with these attributes."""
         return self._ask("registered", taskinfoitems=attributes)
 
     registered_tasks = registered
 
     def ping(self, destination: str | Sequence[str] | None = None) -> Any:
-        """Who is there."""
+        """Ping the workers."""
         if destination:
             self.destination = destination
         return self._ask("ping")
 
     def active_queues(self) -> Any:
-        """Queues that are consumed from."""
+        """Return the queues that are consumed from."""
         return self._ask("active_queues")
 
     def query_task(self, *ids: Any) -> Any:
-        """What has become of these tasks, in the workers that know them."""
+        """Return the states of these tasks in the workers that hold them."""
         if len(ids) == 1 and isinstance(ids[0], (list, tuple)):
             ids = tuple(ids[0])
         return self._ask("query_task", ids=text_ids(ids))
 
     def conf(self, with_defaults: bool = False) -> Any:
-        """The settings."""
+        """Return the settings."""
         return self._ask("conf", with_defaults=with_defaults)
 
     def clock(self) -> Any:
-        """The logical clocks."""
+        """Return the logical clocks."""
         return self._ask("clock")
 
     def report(self) -> Any:
-        """What ``turbo report`` prints."""
+        """Return what ``turbo report`` prints."""
         return self._ask("report")
 
     def hello(self, from_node: str, revoked: Any = None) -> Any:
-        """What a worker that begins asks the others."""
+        """Send the command by which a starting worker asks the others."""
         return self._ask("hello", from_node=from_node, revoked=revoked)
 
     def memsample(self) -> Any:
-        """The memory that workers use."""
+        """Return the memory that workers use."""
         return self._ask("memsample")

@@ -1,7 +1,7 @@
-"""``app.log``: what a task may ask of logging at run time, under Celery's names.
+"""``app.log``: logging functions for tasks at run time, under Celery's names.
 
-A child's logging is set up by ``log_format`` as it starts; a task may turn what it prints over to a logger of its own
-for a while. It must never install handlers: those are the worker's.
+Runs in a child, whose logging ``log_format`` sets up at its start. A task may redirect what it prints to a logger of
+its own for a while. It must never install handlers: those are the worker's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Log:
     def redirect_stdouts_to_logger(
         self, logger: logging.Logger, loglevel: str | int | None = None, stdout: bool = True, stderr: bool = True
     ) -> log_format.RedirectedStream:
-        """Make lines printed from now on records of ``logger``, at ``loglevel`` (WARNING by default).
+        """Log every line printed from now on to ``logger``, at ``loglevel`` (WARNING by default).
 
         ``stdout`` and ``stderr`` say which of the two streams are replaced; restore them by assigning the former ones
         to ``sys.stdout`` and ``sys.stderr``. Returns the stream that stands in.

@@ -1,7 +1,7 @@
 """The tasks of an app by name.
 
-Filled as task modules are imported, read by the child's executor for every message and by clients never. It
-must never import anything: a name that is not here is not a task of this process.
+Filled as task modules are imported; read in a child's executor for every message, never in clients. It must never
+import anything: a name that is not registered is not a task of this process.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class TaskRegistry(dict[str, "Task"]):
         self[task.name] = task
 
     def unregister(self, name: str | Task) -> None:
-        """Remove a task given by itself or its name; raises NotRegistered when it is not there."""
+        """Remove a task, given as the task or its name; raises NotRegistered if it is not registered."""
         key = name if isinstance(name, str) else str(name.name)
         try:
             del self[key]
@@ -39,6 +39,6 @@ class TaskRegistry(dict[str, "Task"]):
 
 
 def restore_task(name: str) -> Task:
-    """Unpickle a task: pickled, it is nothing but its name."""
+    """Unpickle a task, which is pickled as its name."""
     task: Task = current.current_app().tasks[name]
     return task

@@ -1,7 +1,7 @@
-"""Tasks and names that belong to whichever app is current: ``shared_task``, ``current_app``,
-``current_task``.
+"""Tasks and names that belong to the current app: ``shared_task``, ``current_app``, ``current_task``.
 
-For modules that are written before their app is known. Runs wherever such modules are imported.
+For modules that are written before their app is known; runs wherever such modules are imported. It must never create an
+app by being imported.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ R = TypeVar("R")
 
 
 class Proxy:
-    """Stands for an object that is looked up at each use."""
+    """A proxy for an object that is looked up at each use."""
 
     __slots__ = ("__dict__", "_find")
 
     def __init__(self, find: Callable[[], Any], fun: Callable[..., Any] | None = None) -> None:
-        """``fun`` is the function that the object is made of: what Python asks the type for is then its own."""
+        """``fun`` is the function behind the object, whose docstring and module the proxy shows."""
         object.__setattr__(self, "_find", find)
         if fun is not None:
             for name in ("__doc__", "__module__"):
                 object.__setattr__(self, name, getattr(fun, name, None))
 
     def _get_current_object(self) -> Any:
-        """The object itself, for code that compares identities."""
+        """Return the object itself, for code that compares identities."""
         return object.__getattribute__(self, "_find")()
 
     @property
     def __class__(self) -> Any:
-        """The object's class, so that isinstance sees through."""
+        """The object's class, for isinstance."""
         return type(self._get_current_object())
 
     @__class__.setter
@@ -106,7 +106,7 @@ def shared_task(fun: Callable[..., Any] | None = None, /, **options: Any) -> Any
             return app.tasks[options.get("name") or app.gen_task_name(fun.__name__, fun.__module__)]
 
         if not hasattr(fun, "__name__"):
-            # Said here: it would end every app that takes its tasks over.
+            # Raise it here; later it would fail every app that takes over its tasks.
             raise TypeError(f"a task is made of a function, and {fun!r} has no __name__")
         current.connect_on_app_finalize(join)
         for app in current.finalized_apps():

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class _FromConf:
-    """An option that, where neither class nor decorator set it, is the app's setting."""
+    """An option that defaults to a setting of the app."""
 
     __slots__ = ("setting",)
 
@@ -66,7 +66,7 @@ FROM_CONF: dict[str, str] = {
     "store_errors_even_if_ignored": "task_store_errors_even_if_ignored",
 }
 
-#: Options of the task that are options of each of its messages too.
+#: Options of the task that are also options of each of its messages.
 _SEND_OPTIONS = (
     "queue",
     "routing_key",
@@ -102,11 +102,11 @@ class Task(Handlers, TaskCalls, TaskResults, AsyncCalls[P, R]):
     _send_options: dict[str, Any] | None = None
     #: Its open options have been filled.
     _is_settled: bool = False
-    #: The limit that ``retry`` was last given, for whoever retries on the program's behalf.
+    #: The limit that ``retry`` was last given, for retries on the program's behalf.
     override_max_retries: int | None = None
     #: Calls with wrong arguments raise here; None where the arguments are not checked.
     __header__: Callable[..., object] | None = None
-    #: What pydantic models in the body's signature do; None for a task made without ``pydantic=True``.
+    #: Converts by the pydantic models in the body's signature; None for a task made without ``pydantic=True``.
     __models__: Models | None = None
     #: The body's first parameter is the task.
     __bound__: bool = True
@@ -148,7 +148,7 @@ class Task(Handlers, TaskCalls, TaskResults, AsyncCalls[P, R]):
         return app
 
     def belong_to(self, app: Turbo) -> None:
-        """Make ``app`` the task's, its options still open."""
+        """Bind the task to ``app``, with its options still open."""
         self._app = app
         # As its function has one: a class keeps this name for itself.
         self.__dict__.setdefault("__name__", type(self).__name__)
@@ -188,7 +188,7 @@ class Task(Handlers, TaskCalls, TaskResults, AsyncCalls[P, R]):
         raise NotImplementedError("Tasks must define the run method.")
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run the body here and now, as a function. ``request.called_directly`` is then true."""
+        """Run the body in this process, as a function. ``request.called_directly`` is then true."""
         frame = current.top()
         if (
             frame is not None
@@ -209,12 +209,12 @@ class Task(Handlers, TaskCalls, TaskResults, AsyncCalls[P, R]):
 
     @property
     def own_body(self) -> Callable[..., Any]:
-        """What a worker calls: ``run``, or the task itself where its class overrides ``__call__``."""
+        """The callable that a worker calls: ``run``, or the task if its class overrides ``__call__``."""
         return self.run if type(self).__call__ is Task.__call__ else self
 
     @property
     def request(self) -> Context:
-        """The request being run in this thread or coroutine; an empty one outside."""
+        """The current request of this thread or coroutine; an empty one outside of tasks."""
         request: Context | None = current.request_of(self)
         if request is None:
             request = self._default_request
@@ -239,7 +239,7 @@ class Task(Handlers, TaskCalls, TaskResults, AsyncCalls[P, R]):
     def apply_async(
         self, args: Any = None, kwargs: Any = None, task_id: str | uuid.UUID | None = None, **options: Any
     ) -> AsyncResult[R]:
-        """Send a message that makes a worker run this task.
+        """Send a message for this task to a worker.
 
         ``options`` are those of ``Turbo.send_task``. Raises TypeError for arguments that ``run`` would not take and for
         options that there are not, EncodeError for arguments that cannot be serialized, OperationalError when the
@@ -281,10 +281,11 @@ class Task(Handlers, TaskCalls, TaskResults, AsyncCalls[P, R]):
         return None
 
     def send_options(self) -> dict[str, Any]:
-        """The options that every message of this task has unless the call says otherwise."""
+        """The options of every message of this task, unless the call overrides them."""
         options = self._send_options
         if options is None:
-            # Asked first: what is read while another thread settles the task is half of either.
+            # Read this first: another thread may be finalizing the task, and a later read could mix old and new
+            # options.
             keep = self._is_settled
             options = {name: getattr(self, name, None) for name in _SEND_OPTIONS}
             if keep:
@@ -302,7 +303,7 @@ class Task(Handlers, TaskCalls, TaskResults, AsyncCalls[P, R]):
         max_retries: int | None = None,
         **options: Any,
     ) -> Retry:
-        """Send this call once more and end this run.
+        """Send this call again and end this run.
 
         The message has the same id and goes where this one came from, ``countdown`` seconds from now
         (``default_retry_delay`` unless given) or at ``eta``. It is sent before Retry is raised; with
@@ -321,13 +322,13 @@ class Task(Handlers, TaskCalls, TaskResults, AsyncCalls[P, R]):
         return self.app.AsyncResult(task_id, **kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Tasks travel by their name."""
+        """Pickle the task as its name."""
         return restore_task, (self.name,)
 
     def __repr__(self) -> str:
         return f"<@task: {self.name}>" if self._app is None else f"<@task: {self.name} of {self._app!r}>"
 
 
-#: What they were before anybody could put another in their place.
+#: The originals, to detect a replacement.
 _APPLY_ASYNC = Task.apply_async
 _SHADOW_NAME = Task.shadow_name

@@ -37,15 +37,15 @@ R = TypeVar("R")
 
 
 class TaskKeeper(Configured):
-    """Something with tasks. ``main`` replaces ``__main__`` in their automatic names."""
+    """Task registration of an app. ``main`` replaces ``__main__`` in automatic names."""
 
     task_cls: ClassVar[Any] = TaskBase
     main: str | None
     strict_typing: bool
     autofinalize: bool
-    #: Finalizing has begun: a task that is made from now on is settled at once.
+    #: Finalizing has begun: a task that is made from now on is finalized at once.
     finalized: bool
-    #: It has ended as well; another thread that asks for the tasks before waits for that.
+    #: Finalizing has ended; another thread that reads the tasks earlier waits for it.
     _settled = False
 
     def __init__(
@@ -61,7 +61,7 @@ class TaskKeeper(Configured):
 
     @property
     def _app(self) -> Turbo:
-        """This, as the whole that it always is a part of."""
+        """Return self, typed as Turbo."""
         return cast("Turbo", self)
 
     @overload
@@ -86,7 +86,7 @@ class TaskKeeper(Configured):
         options.pop("lazy", None)
 
         def decorate(fun: Callable[..., Any]) -> Any:
-            # Made first: what no task can be made of must not reach other apps.
+            # Make it first: a function that no task can be made of must not reach other apps.
             task = self.task_from_function(fun, **options)
             if shared:
                 current.connect_on_app_finalize(lambda app: app.task_from_function(fun, **options))
@@ -127,7 +127,7 @@ class TaskKeeper(Configured):
         return task
 
     def _adopt(self, task: TaskBase) -> None:
-        """Enter a task into the registry; once the app is finalized, its open options are settled at once."""
+        """Register a task; if the app is finalized, fill its open options at once."""
         task.belong_to(self._app)
         self._registry.register(task)
         if self.finalized:
@@ -157,7 +157,7 @@ class TaskKeeper(Configured):
 
     @property
     def Task(self) -> type[TaskBase]:
-        """The base class of this app's tasks, to derive own ones from."""
+        """The base class of this app's tasks."""
         base = self._task_base = resolve(self._task_base)
         if base._app is not self:  # noqa: SLF001 - a class of ours
             base = self._task_base = type(base.__name__, (base,), {"_app": self, "__module__": base.__module__})
@@ -166,7 +166,7 @@ class TaskKeeper(Configured):
 
     @property
     def tasks(self) -> TaskRegistry:
-        """All tasks by name. Asking finalizes the app."""
+        """All tasks by name. Reading this finalizes the app."""
         self.finalize(auto=True)
         return self._registry
 
@@ -175,7 +175,7 @@ class TaskKeeper(Configured):
         return self._registry.get(name)
 
     def finalize(self, auto: bool = False) -> None:
-        """Settle the tasks: take over shared ones and fill open options from the configuration.
+        """Finalize the tasks: take over shared ones and fill open options from the configuration.
         Idempotent.
         """
         if self._settled:
@@ -214,7 +214,7 @@ class TaskKeeper(Configured):
         return found
 
     def import_modules(self) -> list[ModuleType]:
-        """Import what holds the tasks: ``imports``, ``include``, and the packages to discover.
+        """Import the modules with tasks: ``imports``, ``include``, and the packages to discover.
 
         Sets a Django project up and sends ``import_modules`` first. Raises what any of them raises.
         """
@@ -227,11 +227,11 @@ class TaskKeeper(Configured):
         return modules + self._import_discovered()
 
     def after_hook(self) -> Callable[[], None] | None:
-        """What a worker's master calls, on their thread, after each piece of the program's code that it runs."""
+        """Return what the master calls on its hook thread after each call of the program's code."""
         return None if self._django is None else self._django.tidy
 
     def task_options(self) -> dict[str, TaskOptions]:
-        """Return, by task name, the options that the master needs; the settings are worked in."""
+        """Return, by task name, the options that the master needs, completed from the settings."""
         return {
             name: TaskOptions(
                 name,

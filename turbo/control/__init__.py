@@ -1,1 +1,1 @@
-"""Remote control, the answering side, and the worker's events. Runs in the master."""
+"""The answering side of remote control, and the worker's events. Runs in the master."""

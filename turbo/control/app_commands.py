@@ -1,7 +1,7 @@
-"""What remote control asks of an app: its tasks, its configuration, a report, commands that the program has added.
+"""The interface for commands that need the app: its tasks, its configuration, a report, the program's own commands.
 
-Between ``control.service`` and the app; ``native.commands`` and ``adopted.commands`` implement it. What is found here
-looks at the user's objects, so it is called on a thread beside the master's loop, never on it.
+Between ``control.service`` and the app, in the master; ``native.commands`` and ``adopted.commands`` implement it. These
+commands read the user's objects, so they must never run on the master's loop: a thread beside it calls them.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ Command = Callable[..., Any]
 
 
 class AppCommands(Protocol):
-    """What of remote control only an app can answer."""
+    """The remote control commands that only an app can answer."""
 
     def find(self, method: str) -> Command | None:
-        """The command of this name; None when the app has none."""
+        """Return the command of this name; None if the app has none."""
 
     def revoked(self, task_ids: Sequence[str]) -> None:
-        """These tasks were revoked and neither run nor wait here; called on the thread, before the reply."""
+        """Note revoked tasks that neither run nor wait here; called on the thread, before the reply."""
 
 
 class NoSuchCommandError(TurboError):
-    """A command of Celery's that this worker does not have."""
+    """Reply for a command of Celery's that this worker does not have."""

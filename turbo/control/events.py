@@ -1,8 +1,8 @@
-"""The worker's events: that it is there, how it is, that it goes.
+"""Sends the worker's events: online, heartbeat, offline.
 
-Runs in the master for ``control.service``. Before it: counters of the master's parts. After it: ``amqp.mailbox``, which
-drops what cannot be sent now: an event is of the moment. ``task_events`` is the switch for events of tasks, of which
-this worker sends none yet.
+Runs in the master, for ``control.service``. Before it: counters of the master's parts. After it: ``amqp.mailbox``,
+which drops an event that cannot be sent at once. ``task_events`` is the switch for task events, which this worker does
+not send yet. It must never delay or repeat an event.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Events:
         self.task_events = options.task_events
 
     def begin(self) -> None:
-        """Events can be sent (again): say that the worker is there, and repeat it."""
+        """Send worker-online and start the heartbeats, once events can be sent (again)."""
         if self._interval is None:
             return
         self._cancel()
@@ -61,13 +61,13 @@ class Events:
         self._timer = self._loop.call_later(self._interval, self._beat, self._interval)
 
     def end(self) -> None:
-        """The worker goes."""
+        """Send worker-offline."""
         if self._interval is not None and self._timer is not None:
             self._cancel()
             self._send("worker-offline", self._interval)
 
     def send_heartbeat(self, freq: float) -> None:
-        """One heartbeat out of turn."""
+        """Send an extra heartbeat now."""
         self._send("worker-heartbeat", freq)
 
     # -- inside ------------------------------------------------------------------------------------------
@@ -100,5 +100,5 @@ def _load() -> list[float]:
 
 
 def _hours_west() -> float:
-    """The local zone's distance to UTC, as monitors expect it: positive to the west."""
+    """Return the offset of the local zone to UTC, as monitors expect it: positive to the west."""
     return (time.altzone if time.localtime().tm_isdst else time.timezone) / 3600

@@ -1,7 +1,8 @@
-"""The commands that only look: ``inspect ping``, ``active``, ``stats`` and their like, with Celery's shapes.
+"""The read-only commands: ``inspect ping``, ``active``, ``stats`` and others, with Celery's reply shapes.
 
-Run in the master's loop for ``control.service``. Each is a method that takes a request's arguments by name and returns
-the reply, at once or as a coroutine. What asks the app itself is in ``control.app_commands``.
+Run on the master's loop for ``control.service``. Each is a method that takes a request's arguments by name and returns
+the reply, at once or as a coroutine. Commands that need the app are in ``control.app_commands``. They must never change
+the worker.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ if TYPE_CHECKING:
     from turbo.policy.revoked import Revoked
     from turbo.protocol.clock import LogicalClock
 
-#: Messages looked at before the loop gets a turn.
+#: Messages examined before the loop runs again.
 _SLICE: Final = 200
 
 
 class InspectCommands:
-    """See the module."""
+    """Answers the read-only commands of one worker."""
 
     def __init__(self, blueprint: Blueprint, parts: Parts, view: View, clock: LogicalClock) -> None:
         self._blueprint = blueprint
@@ -41,7 +42,7 @@ class InspectCommands:
         self._began = time.monotonic()
 
     def table(self) -> Mapping[str, Callable[..., Any]]:
-        """The commands by their names, old ones included."""
+        """Return the commands by name, including old names."""
         return {
             "ping": self.ping,
             "clock": self.clock,
@@ -60,18 +61,18 @@ class InspectCommands:
         }
 
     def ping(self, **_: Any) -> Any:
-        """Pong, from a worker that is ready. No answer while it consumes from no queue, or the broker blocks it."""
+        """Reply pong if the worker is ready; do not reply while it consumes nothing or the broker blocks it."""
         ready = self._parts.link.ready and not self._parts.outages.blocked
         return {"ok": "pong"} if ready else NO_REPLY
 
     def clock(self, **_: Any) -> dict[str, int]:
-        """The logical clock."""
+        """Return the logical clock."""
         return {"clock": self._clock.value}
 
     def hello(self, from_node: str, revoked: Any = None, **_: Any) -> dict[str, Any] | None:
-        """Another worker starts: take over what it knows to be revoked, and tell it what is known here.
+        """Exchange revoked ids with another worker that starts.
 
-        Older workers send ids with the times of their own clocks, newer ones ids alone; the times mean nothing here.
+        Older workers send ids with times of their own clocks, newer ones ids alone; the times are ignored.
         """
         if from_node == self._options.hostname:
             return None
@@ -83,23 +84,23 @@ class InspectCommands:
         return {"revoked": known.ids(), "clock": self._clock.forward()}
 
     def revoked(self, **_: Any) -> list[str]:
-        """The ids of revoked tasks."""
+        """Return the ids of revoked tasks."""
         return self._revoked.ids()
 
     async def active(self, safe: bool = False, **_: Any) -> list[dict[str, Any]]:
-        """What runs."""
+        """Return the running tasks."""
         return await self._view.active_rows(safe=safe)
 
     async def reserved(self, **_: Any) -> list[dict[str, Any]]:
-        """What waits for a child."""
+        """Return the tasks that wait for a child."""
         return await self._view.reserved_rows()
 
     async def scheduled(self, **_: Any) -> list[dict[str, Any]]:
-        """What waits for its time."""
+        """Return the tasks that wait for their ETA."""
         return await self._view.scheduled_rows()
 
     async def query_task(self, ids: str | Sequence[str], **_: Any) -> dict[str, tuple[str, dict[str, Any] | None]]:
-        """State and row of each of these tasks that is here."""
+        """Return state and row of each of these tasks that this worker holds."""
         named = text_ids(ids)
         wanted = {named} if isinstance(named, str) else set(named)
         id_of = self._parts.revoking.id_of
@@ -118,12 +119,12 @@ class InspectCommands:
         return found
 
     def active_queues(self, **_: Any) -> list[dict[str, Any]]:
-        """The queues that are consumed."""
+        """Return the consumed queues."""
         consumed = frozenset(self._parts.link.consumed)
         return [_queue(queue) for queue in self._blueprint.queues if queue.name in consumed]
 
     def stats(self, **_: Any) -> dict[str, Any]:
-        """Figures of this worker since its start."""
+        """Return the figures of this worker since its start."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return {
             "total": self._parts.outcomes.task_counts.by_name(),
@@ -165,7 +166,7 @@ class InspectCommands:
         }
 
     def _broker(self) -> dict[str, Any]:
-        """As Celery tells it, the password left out."""
+        """Return the broker's address as Celery does, without the password."""
         first, *others = self._blueprint.read_addresses
         return {
             "hostname": first.host,
@@ -194,7 +195,7 @@ def _share(part: float, whole: float) -> str:
 
 
 def _queue(queue: Queue) -> dict[str, Any]:
-    """A queue with the keys that kombu's have."""
+    """Return a queue as a mapping with kombu's keys."""
     exchange = queue.exchange
     return {
         "name": queue.name,

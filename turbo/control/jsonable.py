@@ -1,6 +1,7 @@
-"""Any value as one that every serializer can write: for replies that show what users configured.
+"""Converts any value to one that every serializer can write, for replies that show users' settings.
 
-Pure but for ``repr`` of the users' own objects, which is why its callers run beside the master's loop.
+Runs in the master on a thread beside the loop, because it calls ``repr`` of users' objects. It must never raise for a
+value that cannot be converted.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from typing import Any
 
 from turbo.protocol.saferepr import saferepr
 
-#: Containers within containers; what is deeper is shown as text.
+#: The deepest nesting of containers; deeper values are shown as text.
 _DEEPEST = 20
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """Text, numbers, lists and mappings stay what they are; everything else becomes text."""
+    """Keep text, numbers, lists and mappings; convert everything else to text."""
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
     if depth >= _DEEPEST:

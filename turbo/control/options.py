@@ -1,4 +1,7 @@
-"""What remote control and events are told before anything runs, from the app's configuration. Plain values."""
+"""The options of remote control and events, read from the app's configuration.
+
+Made in the command, before anything runs; read in the master. It must hold plain values only.
+"""
 
 from __future__ import annotations
 
@@ -19,19 +22,19 @@ _NOT_EXCLUSIVE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class ControlOptions:
-    """See the module."""
+    """The options of remote control and events."""
 
-    #: What the worker reads requests from; None: it answers nothing.
+    #: The queue and exchange for requests; None: remote control is off.
     mailbox: Queue | None
-    #: Of requests, as MIME types.
+    #: The accepted content types of requests, as MIME types.
     accept: frozenset[str]
-    #: Of replies.
+    #: The serializer of replies.
     serializer: str
     event_exchange: Exchange
     event_serializer: str
-    #: A setting that is not followed, and why; "" when all are.
+    #: A setting that is not followed, with the reason; "" if all are.
     unfollowed: str
-    #: Task events are wanted.
+    #: Task events are enabled.
     task_events: bool
 
 

@@ -1,7 +1,8 @@
-"""``Panel``: the remote control commands that programs add, as ``turbo.worker.control`` names them.
+"""``Panel``: the remote control commands that programs add, under the names of ``turbo.worker.control``.
 
-Filled while the program's modules are imported, read by ``native.commands`` for a request that names none of the
-worker's own commands. It must import nothing of the worker: tasks' modules import it in web processes too.
+Filled while the program's modules are imported; read in the master by ``native.commands`` for a request that names
+none of the worker's own commands. It must never import anything of the worker: tasks' modules are imported in web
+processes too.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: A command: takes what it is told of the worker, then the arguments of the request by name; returns the reply.
+#: A command: takes the worker's state, then the arguments of the request by name; returns the reply.
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
 
 class CommandInfo(NamedTuple):
-    """What a command says of itself to a command line; with Celery's fields and their order."""
+    """The description of a command for command lines; with Celery's fields in their order."""
 
     alias: str | None
     type: str
@@ -29,7 +30,7 @@ class CommandInfo(NamedTuple):
 
 
 class Panel:
-    """All commands of this process's programs by their names, and what they say of themselves."""
+    """All commands of this process's programs by name, and their descriptions."""
 
     data: ClassVar[dict[str, Callable[..., Any]]] = {}
     meta: ClassVar[dict[str, CommandInfo]] = {}
@@ -73,5 +74,5 @@ def control_command(**options: Any) -> Any:
 
 
 def inspect_command(**options: Any) -> Any:
-    """Return a decorator that adds a command which only looks; options are those of ``Panel.register``."""
+    """Return a decorator that adds a read-only command; options are those of ``Panel.register``."""
     return Panel.register(type="inspect", **options)

@@ -1,6 +1,6 @@
-"""Which command a request names, and how it is called.
+"""Finds the command that a request names.
 
-Between ``control.service`` and the modules of commands. Pure: it only looks up.
+Between ``control.service`` and the modules of commands, in the master. Pure: it must never call a command.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
     from turbo.control.app_commands import AppCommands, Command
 
-#: What a command returns whose asker is left without an answer.
+#: Returned by a command that sends no reply.
 NO_REPLY: Final = object()
 
 
 class Registry:
-    """The worker's own commands before the app's: an app cannot change what ``ping`` or ``revoke`` do."""
+    """The worker's own commands, then the app's: an app cannot replace ``ping`` or ``revoke``."""
 
     def __init__(self, tables: Iterable[Mapping[str, Callable[..., Any]]], app: AppCommands) -> None:
-        """Raises ValueError for a name that two tables have."""
+        """Merge the tables. Raises ValueError for a name that two tables have."""
         self._own: dict[str, Callable[..., Any]] = {}
         for table in tables:
             for name, command in table.items():
@@ -30,11 +30,11 @@ class Registry:
         self._app = app
 
     def own(self, method: str) -> Callable[..., Any] | None:
-        """A command to call on the loop."""
+        """Return a command to call on the loop."""
         return self._own.get(method)
 
     def apps(self, method: str) -> Command:
-        """A command to call on the thread. Raises KeyError, as Celery's look-up does, when there is none at all."""
+        """Return a command to call on the thread. Raises KeyError, as Celery does, if there is none."""
         found = self._app.find(method)
         if found is None:
             raise KeyError(method)

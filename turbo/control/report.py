@@ -1,6 +1,6 @@
-"""What runs here: versions of turbo, of Python and of the packages that matter, and the platform.
+"""Reports the versions of turbo, Python and important packages, and the platform.
 
-Read by ``turbo report`` and by remote control's ``report``; looks at what is installed and connects to nothing.
+Used by ``turbo report`` and by remote control's ``report``. It must never connect to anything.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PACKAGES: Final = (
 
 
 def describe() -> list[str]:
-    """One line for each."""
+    """Return one line for each."""
     return [
         f"turbo {__version__}",
         f"python {platform.python_version()} ({sys.executable})",
@@ -28,7 +28,7 @@ def describe() -> list[str]:
 
 
 def _version(package: str) -> str:
-    # Slow to load, and every worker loads this module.
+    # Imported here because it loads slowly and every worker loads this module.
     from importlib import metadata
 
     try:

@@ -1,10 +1,10 @@
-"""Remote control: requests from the mailbox to their commands, and the replies back.
+"""Remote control: passes requests from the mailbox to their commands, and sends the replies.
 
 Runs in the master beside its parts, from just before the worker is ready until its last task is settled. Before it:
 ``amqp.mailbox``, with header and body of each message. After it: the modules of commands; then the mailbox again. A
-command answers at once or in a task of its own, so that a long answer holds up no short one; what asks the app runs on
-a thread of its own beside the loop. Nothing that arrives here may raise: what makes no sense is logged, in so many
-characters, and dropped.
+command answers at once or in a task of its own, so that a long answer delays no short one. Commands that need the app
+run on a thread beside the loop. A message must never raise here: a malformed one is logged, cut to a fixed length, and
+dropped.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("celery.worker.control")
 
-#: Bytes of a request. The longest are another worker's 50,000 revoked ids.
+#: The largest request, in bytes. The longest ones hold another worker's 50,000 revoked ids.
 _LARGEST: Final = 16 * 1024 * 1024
-#: Answers that may be on their way at once.
+#: How many answers may be in progress at once.
 _MOST: Final = 200
-#: Characters of an error that is sent in the place of a reply.
+#: The longest error text, in characters, that is sent as a reply.
 _LONGEST_ERROR: Final = 1000
-#: Seconds that the worker's readiness waits for the mailbox to be read.
+#: Seconds that a starting worker waits until the mailbox is consumed.
 _PATIENCE: Final = 2.0
 
 
 class RemoteControl:
-    """The answering side of one worker; a companion of its master."""
+    """The remote control of one worker; a companion of its master."""
 
     def __init__(
         self, master: Master, app: AppCommands, control: ControlOptions, loop: asyncio.AbstractEventLoop
@@ -99,17 +99,17 @@ class RemoteControl:
     # -- life: a companion of the master -----------------------------------------------------------------
 
     async def start(self) -> None:
-        """Connect, and wait a moment for it: a worker that says that it is ready should answer."""
+        """Connect and wait a moment, so that a worker that reports ready can answer."""
         if not self._used:
             return
         if self._options.unfollowed:
             logger.warning("%s", self._options.unfollowed)
         await self._mailbox.start()
         if not await self._mailbox.wait_ready(_PATIENCE):
-            logger.warning("remote control is not reachable yet; going on without it")
+            logger.warning("Remote control is not reachable yet; the worker starts without it and keeps trying")
 
     async def stop(self, deadline: float) -> None:
-        """Say goodbye, send the last answers, close."""
+        """Send worker-offline and the last answers, then close."""
         self._events.end()
         if self._answers:
             await asyncio.wait(self._answers, timeout=max(0.0, deadline - time.monotonic()))
@@ -123,21 +123,21 @@ class RemoteControl:
     # -- requests ----------------------------------------------------------------------------------------
 
     def _receive(self, header: bytes, body: bytes) -> None:
-        """One message from the mailbox."""
+        """Handle one message from the mailbox."""
         self.clock.forward()
         try:
             request = self._understand(header, body)
         except (TableError, TurboError) as error:
-            logger.error("A message for remote control makes no sense: %s", printable(error, 300))
+            logger.error("A malformed message for remote control is dropped: %s", printable(error, 300))
             return
         except Exception as error:  # noqa: BLE001 - with pickle accepted, decoding may raise anything
-            logger.error("A message for remote control cannot be decoded: %.300r", error)
+            logger.error("A message for remote control cannot be decoded and is dropped: %.300r", error)
             return
         if request is not None:
             self._dispatch(request)
 
     def _understand(self, header: bytes, body: bytes) -> Request | None:
-        """The request, or None for one that concerns others."""
+        """Return the request, or None if it is for other workers."""
         if len(body) > _LARGEST:
             raise TurboError(f"{len(body)} bytes are more than {_LARGEST}")
         properties, _size = decode_header(header)
@@ -152,14 +152,14 @@ class RemoteControl:
         return request if concerns(request, self._hostname) else None
 
     def _dispatch(self, request: Request) -> None:
-        """Call the command. As with Celery an error is the reply, also that there is no such command."""
+        """Call the command. As with Celery, the reply to an error or an unknown command is the error."""
         try:
             command = self._commands.own(request.method)
             if command is None:
                 self._on_thread(request, self._commands.apps(request.method))
                 return
             reply = command(**request.arguments)
-        except Exception as error:  # noqa: BLE001 - commands are given whatever arguments somebody sent
+        except Exception as error:  # noqa: BLE001 - commands get whatever arguments were sent
             self._failed(request, error)
             return
         if inspect.isawaitable(reply):
@@ -168,7 +168,7 @@ class RemoteControl:
             self._reply(request, reply)
 
     def _later(self, request: Request, reply: Awaitable[Any]) -> None:
-        """Answer when the reply is there."""
+        """Send the reply when it is ready."""
 
         async def answer() -> None:
             try:
@@ -186,7 +186,7 @@ class RemoteControl:
         task.add_done_callback(self._answers.discard)
 
     def _on_thread(self, request: Request, command: Callable[..., Any]) -> None:
-        """Ask the app, beside the loop."""
+        """Run an app's command on the thread beside the loop."""
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[Any] = loop.create_future()
 
@@ -238,9 +238,9 @@ class RemoteControl:
         self._mailbox.send(Exchange(where.exchange, durable=False), where.routing_key, header, body)
 
     def _encoded(self, request: Request, reply: object) -> tuple[bytes, bytes] | None:
-        """Header and body of a reply, or of the error that it could not be encoded; None when neither can be sent.
+        """Return header and body of a reply, or of the encoding error; None if neither can be sent.
 
-        What the app's own serializer cannot encode at all is sent as JSON, which most clients accept.
+        If the app's serializer cannot encode it at all, it is sent as JSON, which most clients accept.
         """
         own, clock = self._options.serializer, self.clock.forward()
         failed: Exception | None = None

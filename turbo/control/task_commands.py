@@ -1,8 +1,8 @@
-"""The commands that act on tasks: revoke them, end them.
+"""The commands that act on tasks: revoke and terminate.
 
-Run in the master's loop for ``control.service``; ``master.delivery.revoking`` carries them out. Replies are Celery's,
-word for word, because tools read them. A request with many ids is worked on in slices, between which the loop has its
-turn.
+Run on the master's loop for ``control.service``; ``master.delivery.revoking`` carries them out. Replies are Celery's,
+word for word, because tools read them. A request with many ids is processed in slices, between which the loop runs.
+They must never store a state themselves.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("celery.worker.control")
 
-#: Ids that one log line names.
+#: How many ids one log line names.
 _NAMED = 100
-#: More ids than this are many: they are worked on this many at a time, about three milliseconds.
+#: The size of a slice of ids: about three milliseconds.
 _SLICE: Final = 2_000
-#: Ids of which the app hears at once; it may store something for each.
+#: How many ids are passed to the app at once; it may store something for each.
 _TOLD: Final = 1_000
 
 
 class TaskCommands:
-    """See the module."""
+    """Answers the commands about tasks, for one worker."""
 
     def __init__(self, revoking: Revoking, tell_app: Callable[[Sequence[str]], Awaitable[None] | None]) -> None:
-        """``tell_app`` hears of revoked tasks that neither run nor wait here; replies wait for what it returns.
+        """``tell_app`` gets revoked tasks that neither run nor wait here; the reply waits for its result.
 
-        So whoever has the reply can send such a task, and it is the only one to store its end.
+        So a client that has the reply can send such a task again, and no late state overwrites its result.
         """
         self._revoking = revoking
         self._tell_app = tell_app
 
     def table(self) -> Mapping[str, Callable[..., Any]]:
-        """The commands by their names."""
+        """Return the commands by name."""
         return {
             "revoke": self.revoke,
             "terminate": self.terminate,
@@ -56,7 +56,7 @@ class TaskCommands:
     def revoke(
         self, task_id: str | Iterable[str], terminate: bool = False, signal: str | int | None = None, **_: Any
     ) -> Reply | Awaitable[Reply]:
-        """Never begin these tasks; with ``terminate``, end those that run by ``signal``, TERM by default."""
+        """Prevent these tasks from starting; with ``terminate``, end running ones with ``signal`` (TERM)."""
         signum = signal_number(signal)
         number = signum if terminate else None
         given = [task_id] if isinstance(task_id, (str, uuid.UUID)) else list(task_id)
@@ -67,7 +67,7 @@ class TaskCommands:
         sweep = self._carry_out(ids, number)
         if not sweep.finished:
             return self._swept(sweep, ids, running, number)
-        # What waited here is the judge's to announce: two writers would leave whichever document comes last.
+        # The outcome hooks announce tasks that waited here: with two writers, the later document would win.
         told = self._tell_app(sorted(ids - running - set(sweep.found)))
         reply = _reply(ids, sweep.found, number)
         return reply if told is None else _after(told, reply)
@@ -83,11 +83,11 @@ class TaskCommands:
         return {self._revoking.id_of(delivery) for _child, _seq, delivery in self._revoking.running()}
 
     def _carry_out(self, ids: set[str], number: int | None) -> Sweep:
-        """``number`` is the signal that ends those that run; None lets them run on."""
+        """``number`` is the signal for running tasks; None lets them run on."""
         return self._revoking.revoke(ids) if number is None else self._revoking.terminate(ids, number)
 
     async def _swept(self, sweep: Sweep, ids: set[str], running: set[str], number: int | None) -> Reply:
-        """Go on when all that waits here has been looked at."""
+        """Wait until all waiting messages have been searched."""
         here = running.union(await sweep.wait())
         for part in _cut(list(ids), _TOLD):
             told = self._tell_app(sorted(task_id for task_id in part if task_id not in here))
@@ -102,7 +102,7 @@ class TaskCommands:
         return {"ok": f"tasks {{{', '.join(shown)}}} flagged as revoked"}
 
     def terminate(self, signal: str | int, task_id: str | Iterable[str], **_: Any) -> Reply | Awaitable[Reply]:
-        """End these tasks by ``signal``."""
+        """End these tasks with ``signal``."""
         return self.revoke(task_id, terminate=True, signal=signal)
 
     def revoke_by_stamped_headers(
@@ -112,7 +112,7 @@ class TaskCommands:
         signal: str | int | None = None,
         **_: Any,
     ) -> Reply | Awaitable[Reply]:
-        """Never begin tasks that carry one of these stamps, given as a mapping or as ``name=value``."""
+        """Prevent tasks with one of these stamps from starting; a mapping or ``name=value``."""
         number = signal_number(signal)
         if not isinstance(headers, dict):
             headers = {part.split("=")[0]: part.split("=")[1] for part in headers}
@@ -152,7 +152,7 @@ def _reply(ids: set[str], found: Sequence[str], number: int | None) -> Reply:
 
 
 def signal_number(name: str | int | None) -> int:
-    """The number of a signal by its number or name, with or without SIG; TERM for None. Raises ValueError."""
+    """Return a signal's number, by number or name with or without SIG; TERM for None. Raises ValueError."""
     if name is None or name == "":
         return signals.SIGTERM
     if isinstance(name, str) and not name.isdigit():

@@ -1,9 +1,9 @@
-"""What the worker has in hand, as rows that monitors show: running, waiting, and waiting for their time.
+"""Builds the rows that monitors show: tasks that run, wait, or wait for their ETA.
 
-Runs in the master, for ``control.inspect_commands``; only looks. A row shows a task's arguments as they were sent where
-that is cheap and safe to find out: a small JSON body. Otherwise it shows the text that the sender wrote for them: other
-formats may run code when they are decoded, and the master runs none. Many rows are made in slices, between which the
-loop does its work.
+Runs in the master, for ``control.inspect_commands``. A row shows a task's arguments as sent, if they can be decoded
+cheaply and safely: a small JSON body. Otherwise it shows the text that the sender wrote for them, since other formats
+may run code when decoded. Many rows are built in slices, between which the loop runs. It must never change what it
+reads.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     #: A row of a monitor's table.
     Row = dict[str, Any]
 
-#: Bytes of a body that is decoded for a row.
+#: The largest body, in bytes, that is decoded for a row.
 _LARGEST: Final = 16 * 1024
-#: Rows made before the loop gets a turn: about two milliseconds.
+#: Rows built before the loop runs again: about two milliseconds.
 _SLICE: Final = 100
 
 
 class View:
-    """Looks at ledger and children. Times are seconds since 1970."""
+    """Reads ledger and children. Times are seconds since 1970."""
 
     def __init__(self, ledger: Ledger, pool: Pool, failure_documents: FailureDocuments, hostname: str) -> None:
         self._ledger = ledger
@@ -48,7 +48,7 @@ class View:
     # -- which -------------------------------------------------------------------------------------------
 
     def running(self) -> list[tuple[Delivery, ChildProcess, int]]:
-        """What children have begun, with the number of its record."""
+        """Return the deliveries that children run, with their record numbers."""
         return [
             (delivery, child, seq)
             for child in list(self._pool.children.values())
@@ -57,26 +57,26 @@ class View:
         ]
 
     def reserved(self) -> list[Delivery]:
-        """What waits for a child, here or in a child's ring."""
+        """Return the deliveries that wait for a child, here or in a child's ring."""
         waiting = (State.READY, State.SUSPECT, State.DISPATCHED)
         return [d for d in self._ledger if d.state in waiting or (d.state is State.HELD and not d.due)]
 
     def scheduled(self) -> list[Delivery]:
-        """What waits for its time."""
+        """Return the deliveries that wait for their ETA."""
         return [d for d in self._ledger if d.state is State.HELD and d.due]
 
     # -- rows --------------------------------------------------------------------------------------------
 
     async def active_rows(self, *, safe: bool) -> list[Row]:
-        """Rows of what runs; ``safe``: arguments as text."""
+        """Return the rows of running tasks; ``safe``: arguments as text."""
         return await _sliced(self.running(), lambda item: self.row(item[0], item[1], item[2], safe=safe))
 
     async def reserved_rows(self) -> list[Row]:
-        """Rows of what waits."""
+        """Return the rows of waiting tasks."""
         return await _sliced(self.reserved(), self.row)
 
     async def scheduled_rows(self) -> list[Row]:
-        """Rows of what waits for its time, the soonest first; with Celery's priority of such timers."""
+        """Return the rows of tasks that wait for their ETA, soonest first; with Celery's timer priority."""
 
         def entry(delivery: Delivery) -> Row | None:
             row = self.row(delivery)
@@ -90,7 +90,7 @@ class View:
     def row(
         self, delivery: Delivery, child: ChildProcess | None = None, seq: int = 0, *, safe: bool = False
     ) -> Row | None:
-        """One row; None for a message that cannot be read, which the child that gets it will refuse."""
+        """Return one row; None for an unreadable message, which a child will reject."""
         message = self._failure_documents.message(delivery)
         if message is None:
             return None
@@ -116,7 +116,7 @@ class View:
         }
 
     def _arguments(self, delivery: Delivery) -> tuple[Any, Any] | None:
-        """Arguments of a small JSON message; None for any other."""
+        """Return the arguments of a small JSON message; None for any other."""
         if len(delivery.body) > _LARGEST:
             return None
         try:
@@ -147,7 +147,7 @@ async def _sliced(items: Iterable[Any], make: Callable[[Any], Row | None]) -> li
 def _started(child: ChildProcess, seq: int) -> float | None:
     running = child.link.page.running()
     if running is None or running.seq != seq:
-        return None  # one of several coroutines: the page has room for one task
+        return None  # one of several coroutines: the control page holds one task only
     return time.time() - (time.monotonic_ns() - running.started_ns) / 1e9
 
 

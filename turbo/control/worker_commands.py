@@ -1,6 +1,6 @@
-"""The commands that act on the worker: shut it down, make it tell of itself.
+"""The commands that act on the worker: shutdown, heartbeat, events.
 
-Run in the master's loop for ``control.service``.
+Run on the master's loop for ``control.service``. They must never block it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("celery.worker.control")
 
-#: Celery's commands that this worker has not, and what to do instead.
+#: Celery's commands that this worker does not have, and what to do instead.
 _NOT_YET: Final = {
     "rate_limit": "rates are not limited yet",
     "time_limit": "limits cannot be changed while the worker runs; use --time-limit or the task's own",
@@ -31,14 +31,14 @@ _NOT_YET: Final = {
 
 
 class WorkerCommands:
-    """See the module."""
+    """Answers the commands about one worker."""
 
     def __init__(self, shut_down: Callable[[], None], events: Events) -> None:
         self._shut_down = shut_down
         self._events = events
 
     def table(self) -> Mapping[str, Callable[..., Any]]:
-        """The commands by their names."""
+        """Return the commands by name."""
         return {
             "shutdown": self.shutdown,
             "heartbeat": self.heartbeat,
@@ -51,7 +51,7 @@ class WorkerCommands:
         }
 
     def shutdown(self, msg: str = "Got shutdown from remote", **_: Any) -> Any:
-        """Shut down warm. Nobody is answered, as with Celery."""
+        """Start a warm shutdown. As with Celery, there is no reply."""
         logger.warning("%s", printable(msg, 500))
         self._shut_down()
         return NO_REPLY
@@ -61,7 +61,7 @@ class WorkerCommands:
         self._events.send_heartbeat(freq=5)
 
     def enable_events(self) -> dict[str, str]:
-        """Want task events."""
+        """Enable task events."""
         if self._events.task_events:
             return {"ok": "task events already enabled"}
         self._events.task_events = True
@@ -69,7 +69,7 @@ class WorkerCommands:
         return {"ok": "task events enabled"}
 
     def disable_events(self) -> dict[str, str]:
-        """Want none."""
+        """Disable task events."""
         if not self._events.task_events:
             return {"ok": "task events already disabled"}
         self._events.task_events = False
@@ -77,14 +77,14 @@ class WorkerCommands:
         return {"ok": "task events disabled"}
 
     def election(self, **_: Any) -> None:
-        """This worker takes no part in elections, as one of Celery's without gossip."""
+        """Ignore elections, as a Celery worker without gossip does."""
 
     def pool_restart(self, **_: Any) -> None:
-        """As with Celery's default settings."""
+        """Reply as Celery does with default settings."""
         raise ValueError("Pool restarts not enabled")
 
     def autoscale(self, **_: Any) -> None:
-        """As with Celery without --autoscale."""
+        """Reply as Celery does without --autoscale."""
         raise ValueError("Autoscale not enabled")
 
 

@@ -82,7 +82,7 @@ class NativeApp(HostedApp):
         return sys.stdout
 
     def redirecting(self, level: int | None) -> AbstractContextManager[None]:
-        """What receivers of the worker's signals print belongs into the log as well."""
+        """Redirect what receivers of the worker's signals print into the log."""
         return redirected(level)
 
     def worker_queues(self, options: WorkerOptions) -> list[Queue]:

@@ -101,11 +101,8 @@ class NativeHooks(NoHooks):
         """Store REVOKED, count a part of a chord, acknowledge, send ``task_revoked``."""
         verb, document = self._failure_documents.revoked(delivery, reason)
         message = self._failure_documents.message(delivery)
-        if (
-            message is None
-            or not lost_task_hooks.is_counted(message, delivery)
-            or self._decoder.is_undecodable(delivery)
-        ):
+        counted_here = message is not None and lost_task_hooks.is_counted(message, delivery)
+        if not counted_here or self._decoder.is_undecodable(delivery):
             then(verb, document)
         else:
 
@@ -225,12 +222,10 @@ class NativeHooks(NoHooks):
         tell: Callable[[], Any],
         then: Callable[[Any, StoreRequest | None], None],
     ) -> None:
-        """Store the document of an end, call ``tell`` on the hook thread, then pass its return value to ``then``.
-
-        A document that could not be stored is passed to ``then`` too, and settles the message.
-        """
+        """Store the document of an end, call ``tell`` on the hook thread, then pass its return value to ``then``."""
 
         def stored(outcome: StoreOutcome | None) -> None:
+            # A document that could not be stored is passed to ``then``, and settles the message.
             left = None if outcome is None or outcome.ok else document
             self._submit(delivery, name, tell, lambda found: then(found, left))
 

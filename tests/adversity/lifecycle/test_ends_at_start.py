@@ -13,7 +13,7 @@ from tests.harness.fault_proxy import FaultProxy
 from tests.harness.rabbitmq import vhost_of
 
 #: The request itself, a child that had not started yet, and what the slow connection costs.
-USUAL = re.compile("TERM: warm shutdown|died: retired|remote control is not reachable yet")
+USUAL = re.compile("TERM: warm shutdown|died: retired|Remote control is not reachable yet")
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_every_setting_of_celerys_has_one_answer() -> None:
 
 @pytest.mark.row("CF16", "CF17")
 @pytest.mark.parametrize("name", [name for name in celerys() if support(name).by is By.NOBODY])
-def test_an_unsupported_setting_is_named_unless_it_asks_for_nothing(name: str) -> None:
+def test_what_nobody_honours_is_named_unless_it_asks_for_nothing(name: str) -> None:
     assert warned(**{name: DEFAULTS[name]}) == ""
     if name in NOTHING_ASKED:
         assert warned(**{name: NOTHING_ASKED[name]}) == ""
@@ -88,7 +88,7 @@ def test_an_unsupported_setting_is_named_unless_it_asks_for_nothing(name: str) -
 
 
 @pytest.mark.parametrize("name", [name for name in celerys() if support(name).by in (By.TURBO, By.CELERY)])
-def test_a_supported_setting_is_not_named(name: str) -> None:
+def test_what_somebody_honours_is_not_named(name: str) -> None:
     assert name not in warned(**{name: other_than_default(name)})
 
 
@@ -96,7 +96,7 @@ def test_a_supported_setting_is_not_named(name: str) -> None:
     ("name", "value"),
     [("worker_detect_quorum_queues", None), ("worker_lost_wait", 0), ("worker_autoscaler", ""), ("worker_pool", None)],
 )
-def test_an_unsupported_setting_is_named_also_when_it_is_off(name: str, value: object) -> None:
+def test_what_nobody_honours_is_named_also_when_it_is_off(name: str, value: object) -> None:
     assert f"{name} (" in warned(**{name: value})
 
 
