@@ -1,10 +1,11 @@
 """Keep docs/compatibility.md and the tests in step.
 
 The page lists every behaviour of Celery that turbo means to have, by an id. A test that shows one carries
-``@pytest.mark.row("CN8")``. Statuses are written by hand; the tests beside them by this script, which also turns
-a bare "not yet" into "yes" once a test shows the row. What a worker does is shown by a worker, or by the real
-server: with unit tests alone such a row says PARTS_ONLY until a test with more in it comes. With more to say
-("yes: …", "not yet: …", "differs: …", "no: …") a status is left alone.
+``@pytest.mark.row("CN8")``. Statuses and differences are written by hand; the tests by this script, into the appendix
+docs/compatibility-tests.md. It also turns a bare "not yet" into "yes" once a test shows the row. What a worker does is
+shown by a worker, or by the real server: with unit tests alone such a row says PARTS_ONLY until a test with more in it
+comes. With more to say ("yes: …", "not yet: …", "differs: …", "no: …"; the page has it in a column of its own) a status
+is left alone.
 
 Usage: ``python scripts/compatibility.py`` writes the page; ``--check`` only says what is wrong with it.
 """
@@ -24,14 +25,24 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "compatibility.md"
+APPENDIX = ROOT / "docs" / "compatibility-tests.md"
 TESTS = ROOT / "tests"
 
 ROW = re.compile(r"^\| ([A-Z]{1,2}\d+) \| (.*?) \| (.*?) \|(.*)\|$")
+TESTS_ROW = re.compile(r"^\| ([A-Z]{1,2}\d+) \| (.*) \|$")
 STATUS = re.compile(r"^(yes|not yet|differs: .+|no: .+|not yet: .+|yes: .+)$")
 #: Groups of rows about what a worker does with a message, a child or a broker.
 OF_THE_WORKER = frozenset({"WP", "EX", "ST", "SP", "HA", "RT", "PL", "CN", "TM", "RC", "EV", "LG", "CL", "P"})
 PARTS_ONLY = "not yet: its parts pass unit tests, a whole worker has not been asked"
-#: Enough to show a row; all of them would drown the page.
+HEAD = """# The tests behind the compatibility page
+
+Written by `python scripts/compatibility.py`: for each row of [compatibility.md](compatibility.md) the tests that show
+it, up to three, whole workers before parts.
+
+| row | shown by |
+|---|---|
+"""
+#: Enough to show a row.
 TESTS_NAMED = 3
 
 
@@ -50,17 +61,33 @@ class Row:
         return self.status.startswith("yes")
 
     def line(self) -> str:
-        """The line as it stands in the page."""
-        named = "<br>".join(f"`{test}`" for test in self.tests)
-        return f"| {self.id} | {self.feature} | {self.status} | {named} |".replace("|  |", "| |")
+        """The line as it stands in the page: the status, and beside it what there is to say."""
+        status, _, note = self.status.partition(": ")
+        return f"| {self.id} | {self.feature} | {status} | {note} |".replace("|  |", "| |")
+
+    def tests_line(self) -> str:
+        """The line as it stands in the appendix."""
+        return f"| {self.id} | {'<br>'.join(f'`{test}`' for test in self.tests)} |"
 
 
 def parse(line: str) -> Row | None:
-    """A row of the page, or None for any other line."""
+    """A row of the page, without its tests, or None for any other line."""
     found = ROW.match(line)
     if found is None:
         return None
-    return Row(found[1], found[2], found[3], tuple(re.findall(r"`([^`]+)`", found[4])))
+    # Tests stood in this column once: what a merge brings back of them is no difference.
+    note = "" if "`tests/" in found[4] else found[4].strip()
+    return Row(found[1], found[2], f"{found[3]}: {note}" if note else found[3], ())
+
+
+def rows() -> list[Row]:
+    """The rows of the page, with the tests that the appendix names."""
+    named = {}
+    for line in APPENDIX.read_text().splitlines():
+        if (found := TESTS_ROW.match(line)) is not None:
+            named[found[1]] = tuple(re.findall(r"`([^`]+)`", found[2]))
+    read = [row for line in PAGE.read_text().splitlines() if (row := parse(line))]
+    return [replace(row, tests=named.get(row.id, ())) for row in read]
 
 
 def marked_tests() -> dict[str, list[str]]:
@@ -121,11 +148,11 @@ def updated(row: Row, tests: list[str]) -> Row:
 def problems() -> list[str]:
     """What is wrong with the page as it is."""
     tests = marked_tests()
-    rows = [row for line in PAGE.read_text().splitlines() if (row := parse(line))]
-    ids = [row.id for row in rows]
+    listed = rows()
+    ids = [row.id for row in listed]
     found = [f"{row} is listed {ids.count(row)} times" for row in sorted(set(ids)) if ids.count(row) > 1]
     found += [f"{row} is marked on {tests[row][0]} and not listed" for row in sorted(set(tests) - set(ids))]
-    for row in rows:
+    for row in listed:
         if not STATUS.match(row.status):
             found.append(f"{row.id}: no such status: {row.status!r}")
         found += [f"{row.id}: {test} does not exist or does not carry the row" for test in row.tests
@@ -138,13 +165,18 @@ def problems() -> list[str]:
 
 
 def write() -> None:
-    """Write the page anew."""
+    """Write the page and its appendix anew."""
     tests = marked_tests()
-    lines = []
+    lines, named = [], []
     for line in PAGE.read_text().splitlines():
         row = parse(line)
-        lines.append(line if row is None else updated(row, tests.get(row.id, [])).line())
+        if row is not None:
+            row = updated(row, tests.get(row.id, []))
+            if row.tests:
+                named.append(row.tests_line())
+        lines.append(line if row is None else row.line())
     PAGE.write_text("\n".join(lines) + "\n")
+    APPENDIX.write_text(HEAD + "\n".join(named) + "\n")
 
 
 def main(arguments: list[str]) -> int:
