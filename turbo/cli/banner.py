@@ -1,6 +1,6 @@
-"""What the worker says about itself when it starts: app, broker, results, children, limits, queues.
+"""The worker's startup banner: app, broker, results, children, limits, queues.
 
-Printed by the command to standard output, before the worker runs. It never shows a password.
+Printed by the command to standard output, before the worker runs. It must never show a password.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def banner(found: FoundApp, options: WorkerOptions, queues: Sequence[Queue], *, tasks: Sequence[str] = ()) -> str:
-    """The whole text; ``tasks`` are listed when there are any."""
+    """Return the banner; ``tasks`` are listed if there are any."""
     lines = [
         f"turbo {__version__} · {options.hostname}",
         "",
@@ -39,14 +39,14 @@ def banner(found: FoundApp, options: WorkerOptions, queues: Sequence[Queue], *, 
 
 
 def brokers(found: FoundApp) -> str:
-    """The brokers' URLs without their passwords."""
+    """Return the brokers' URLs without their passwords."""
     conf = found.app.conf
     given = conf["broker_read_url"] or "amqp://guest:guest@localhost:5672//"
     return "; ".join([redact_url(given)] if isinstance(given, str) else [redact_url(str(one)) for one in given])
 
 
 def results(found: FoundApp) -> str:
-    """The result store's URL without its password."""
+    """Return the result store's URL without its password."""
     given = found.app.conf["result_backend"]
     return redact_backend_url(str(given)) if given else "disabled"
 

@@ -1,7 +1,7 @@
-"""How much memory the control group of this process may use, by version 1 or 2 of cgroups.
+"""Reads the memory limit of this process's control group, of version 1 or 2 of cgroups.
 
-Asked once by the command, for the default of the hard memory limit of a child. It reads files and changes nothing;
-what cannot be read counts as no limit.
+Called once by the command, for the default of a child's hard memory limit. An unreadable file counts as no limit. It
+must never change anything.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 _ROOT: Final = Path("/sys/fs/cgroup")
 _MEMBERSHIP: Final = Path("/proc/self/cgroup")
-#: Version 1 writes no limit as the largest multiple of a page; whatever is that large is none.
+#: Version 1 writes "no limit" as the largest multiple of a page; a value this large is no limit.
 _NO_LIMIT: Final = 1 << 60
 
 
 def memory_limit(membership: Path = _MEMBERSHIP, root: Path = _ROOT) -> int | None:
-    """The lowest memory limit over this process's group and those around it, in bytes; None for none."""
+    """Return the lowest memory limit of this process's group and its parents, in bytes; None for none."""
     try:
         lines = membership.read_text().splitlines()
     except OSError:
@@ -29,7 +29,7 @@ def memory_limit(membership: Path = _MEMBERSHIP, root: Path = _ROOT) -> int | No
 
 
 def _limits(line: str, root: Path) -> Iterator[int]:
-    """The limits that one line of the membership, ``number:controllers:path``, leads to."""
+    """Yield the limits for one line of the membership, ``number:controllers:path``."""
     number, _, rest = line.partition(":")
     controllers, _, path = rest.partition(":")
     if "memory" in controllers.split(","):
@@ -38,7 +38,7 @@ def _limits(line: str, root: Path) -> Iterator[int]:
         top, name = root, "memory.max"
     else:
         return
-    # In a container the path may be the host's, and its own group is mounted as the top.
+    # In a container the path may be the host's, and the container's own group is mounted as the root.
     group = top / path.lstrip("/")
     for directory in {top, group, *(each for each in group.parents if top in each.parents)}:
         limit = _read(directory / name)

@@ -1,8 +1,8 @@
-"""``turbo demo``: a broker, a worker with two children and a producer on this machine, for some ten seconds.
+"""``turbo demo``: runs a broker, a worker with two children and a producer on this machine for about ten seconds.
 
-Runs in the command's own process, which is the producer; broker and worker are processes of their own, as in
-real life. Nothing but turbo and its core dependencies is needed. It believes only the records that the tasks
-wrote and the results that came back, and gives up only when nothing comes any more: a slow machine is no fault.
+Runs in the command's own process, which is the producer; broker and worker are separate processes. It needs nothing but
+turbo and its core dependencies. It counts only the records that tasks wrote and the results that came back. It must
+never fail because the machine is slow: it gives up only when nothing arrives any more.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 TASKS: Final = 20_000
 CHILDREN: Final = 2
-#: So long nothing may be sent, run or answered before the rest is given up. The longest task takes two seconds.
+#: Seconds without any progress after which the demo gives up. The longest task takes two seconds.
 STALLED_SECONDS: Final = 20.0
 _STOP_SECONDS: Final = 6.0
 _RESULT_SECONDS: Final = 0.2
@@ -45,27 +45,27 @@ _INTERRUPTED: Final = 130
 
 
 class _Special:
-    """A task that is not quick: after how many quick ones it is sent, and how to read what became of it."""
+    """A task that is not quick: when it is sent, and how to check its outcome."""
 
-    def __init__(self, after: int, task: Any, what: str, expected: str, judge: Callable[[Any], str | None]) -> None:
+    def __init__(self, after: int, task: Any, what: str, expected: str, check: Callable[[Any], str | None]) -> None:
         self.after = after
         self.task = task
         self.what = what
         self.expected = expected
-        #: Given the result or the exception: what happened, or None when it is not what should have.
-        self.judge = judge
+        #: Takes the result or the exception; returns what happened, or None if it is not the expected outcome.
+        self.check = check
         self.sent: Any = None
 
     def line(self, stopping: threading.Event) -> Line:
-        """Wait for the result until ``stopping`` is set, and judge it."""
+        """Wait for the result until ``stopping`` is set, and check it."""
         while self.sent is not None and not stopping.is_set():
             try:
                 outcome = self.sent.get(timeout=_RESULT_SECONDS)
             except TurboTimeoutError:
                 continue
-            except Exception as error:  # noqa: BLE001 - whatever the task ended with is the outcome to be judged
+            except Exception as error:  # noqa: BLE001 - whatever the task ended with is the outcome to check
                 outcome = error
-            happened = self.judge(outcome)
+            happened = self.check(outcome)
             return Line(self.what, self.expected, happened or f"{outcome!r}", happened is not None)
         return Line(self.what, self.expected, "no result yet when the demo stopped", False)
 
@@ -75,13 +75,13 @@ def _raised(name: str) -> Callable[[Any], str | None]:
 
 
 def _replaced(outcome: Any) -> str | None:
-    """The greedy task returned its child's pid; that child must go."""
+    """Check that the child whose pid the greedy task returned has ended."""
     if not isinstance(outcome, int):
         return None
     try:
         psutil.Process(outcome).wait(STALLED_SECONDS)
     except psutil.NoSuchProcess:
-        # Gone before we looked, which is what we wait for.
+        # It has ended already, as expected.
         return f"ended; its child {outcome} was replaced"
     except psutil.TimeoutExpired:
         return None
@@ -122,11 +122,11 @@ class Producer(threading.Thread):
             self._send()
             for special in self._specials:
                 self.lines.append(special.line(self.stopping))
-        except Exception as error:  # noqa: BLE001 - a thread has nobody to raise to; the command reports it
+        except Exception as error:  # noqa: BLE001 - a thread cannot raise to the command, which reports it
             self.error = error
 
     def stop(self) -> None:
-        """Give up what has no result yet, and let go of the broker."""
+        """Stop waiting for results and close the broker connection."""
         self.stopping.set()
         self.join(_STOP_SECONDS)
         if not self.is_alive():
@@ -144,7 +144,7 @@ class Producer(threading.Thread):
 
 
 def demo(ctx: click.Context) -> None:
-    """Run the demo; exit 0 only if every task is accounted for. Options of other commands are refused."""
+    """Run the demo; exit 0 only if every task has the expected outcome. Options of other commands are refused."""
     given = ctx.obj if isinstance(ctx.obj, GlobalOptions) else GlobalOptions()
     if given != GlobalOptions():
         raise click.UsageError("the demo has an app, a broker and a worker of its own, and takes no options")
@@ -203,7 +203,7 @@ def _demo(folder: Path, cleanup: contextlib.ExitStack) -> bool:
 
 @contextlib.contextmanager
 def _worker(log: Path, settings: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """The worker, as anybody would start it; ended on the way out, politely first."""
+    """Start the worker by its command; terminate it at exit, and kill it if that does not help."""
     arguments = [
         *(sys.executable, "-m", "turbo", "-q", "-A", "turbo.cli.demo_tasks:app", "worker"),
         *("-c", str(CHILDREN), "-l", "warning", "--max-memory-per-child", demo_tasks.MEMORY_LIMIT),
@@ -230,7 +230,7 @@ def _worker(log: Path, settings: dict[str, str]) -> Iterator[subprocess.Popen[by
 
 
 def _watch(record: Path, producer: Producer, worker: subprocess.Popen[bytes]) -> tuple[TaskCounts, bool]:
-    """Follow the record until all is done, the worker is gone, or nothing happens any more; draw the live line.
+    """Follow the record until all tasks are done, the worker has ended, or progress stops; draw the live line.
 
     Returns the tally, and whether it was given up because nothing happened.
     """
@@ -240,7 +240,7 @@ def _watch(record: Path, producer: Producer, worker: subprocess.Popen[bytes]) ->
     drawn_at, drawn_done = time.monotonic(), 0
     with record.open("rb") as file:
         while True:
-            # Asked before the file is read: what ran before the producer ended is then surely counted.
+            # Check this before reading the file, so that every run before the producer's end is counted.
             over = not producer.is_alive() and tally.done >= producer.quick
             tally.feed(file.read())
             now = time.monotonic()

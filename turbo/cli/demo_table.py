@@ -1,4 +1,4 @@
-"""What ``turbo demo`` found, judged and laid out: pure text in, text out."""
+"""Checks and formats the findings of ``turbo demo``. Pure: text in, text out; it must never read a file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 from turbo.cli.demo_tasks import RECORD
 
-#: Of a terminal that nobody has made larger.
+#: The width of a terminal, in columns.
 WIDTH: Final = 80
 _NEXT: Final = """Next:
   turbo worker --help
@@ -57,7 +57,7 @@ class TaskCounts:
 
 
 class Progress:
-    """Tells when nothing has changed for some time."""
+    """Detects that counts have not changed for some time."""
 
     def __init__(self, patience: float) -> None:
         self._patience = patience

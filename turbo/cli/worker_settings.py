@@ -1,7 +1,8 @@
-"""Command line over environment over configuration over default: one frozen ``WorkerOptions``.
+"""Merges command line, environment, configuration and defaults into one frozen ``WorkerOptions``.
 
-Between the parsed command line and ``worker.run``. What the command line says is first written into the app's
-configuration, as Celery does, so that tasks and libraries that read it see what the worker does.
+Runs in the command, between the parsed command line and ``worker.run``. Command-line values are first written into the
+app's configuration, as Celery does, so that tasks and libraries read the worker's values there. It must never start
+anything.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 _N = TypeVar("_N", int, float)
 
-#: Names of the command's values that are a setting's.
+#: The settings behind command-line options, by the option's name.
 _SETTING_OF: Final[Mapping[str, str]] = {
     setting.cli.removeprefix("--").replace("-", "_"): name for name, setting in SETTINGS.items() if setting.cli
 }
@@ -39,7 +40,7 @@ _DEFAULT_ALIVE_TIMEOUT: Final = 60.0
 
 
 def write_into(conf: Settings, given: Mapping[str, Any]) -> None:
-    """Write what the command line says into the configuration; options that nobody gave are None.
+    """Write the command line's values into the configuration; an option that was not given is None.
 
     Raises ImproperlyConfigured for a trailing ``setting=value`` that names no setting.
     """
@@ -53,7 +54,7 @@ def write_into(conf: Settings, given: Mapping[str, Any]) -> None:
             raise ImproperlyConfigured(f"{override!r}: there is no setting {setting}")
         conf[setting] = value
     for option, setting in _SETTING_OF.items():
-        # Those of every command, such as --broker, are not among ``given``: they are in the environment by now.
+        # Options of every command, such as --broker, are not in ``given``: they are in the environment by now.
         value = given.get(option)
         if option != "include" and value is not None and value is not False:
             conf[setting] = value
@@ -62,7 +63,7 @@ def write_into(conf: Settings, given: Mapping[str, Any]) -> None:
 
 
 def log_setup(conf: Settings, level: int, logfile: str | None) -> LogSetup:
-    """How this worker logs. Raises ImproperlyConfigured for a level that is none."""
+    """Return this worker's log set-up. Raises ImproperlyConfigured for an unknown level."""
     try:
         redirect = level_number(conf["worker_redirect_stdouts_level"]) if conf["worker_redirect_stdouts"] else None
     except ValueError as error:
@@ -84,12 +85,12 @@ def log_setup(conf: Settings, level: int, logfile: str | None) -> LogSetup:
 def worker_options(
     conf: Settings, given: Mapping[str, Any], *, hostname: str, level: int, logfile: str | None
 ) -> WorkerOptions:
-    """The merged options, once :func:`write_into` has run. Raises ImproperlyConfigured, naming the value."""
+    """Return the merged options, after :func:`write_into`. Raises ImproperlyConfigured, naming the value."""
     concurrency = _checked("worker_concurrency", children, conf) or usable_cpus()
     adaptive, multiplier = _window(conf, given, concurrency)
     soft, hard = _limits(conf)
     at_start = conf["broker_connection_retry_on_startup"]
-    # Celery gives up after a hundred attempts, and a broker may be away for longer: only who asks for it gets that.
+    # Celery gives up after a hundred attempts, but a broker may be away for longer: give up only if configured.
     attempts = _if_set(conf, "broker_connection_max_retries")
     eta_limit = conf["worker_eta_task_limit"]
     return WorkerOptions(
@@ -134,12 +135,12 @@ def worker_options(
 
 
 def _if_set(conf: Settings, setting: str) -> Any:
-    """A setting's value where somebody has set it; None for its default."""
+    """Return a setting's explicit value; None if it has its default."""
     return conf[setting] if conf.is_set(setting) else None
 
 
 def _limits(conf: Settings) -> tuple[float | None, float | None]:
-    """The soft and the hard limit in seconds. Raises ImproperlyConfigured when the soft one could never act."""
+    """Return soft and hard limit in seconds. Raises ImproperlyConfigured if the soft one could never act."""
     soft, hard = conf["task_soft_time_limit"], conf["task_time_limit"]
     if soft and hard and soft >= hard:
         raise ImproperlyConfigured(f"the soft time limit ({soft} s) must be below the hard one ({hard} s)")
@@ -147,7 +148,7 @@ def _limits(conf: Settings) -> tuple[float | None, float | None]:
 
 
 def _lease(conf: Settings) -> float | None:
-    """Seconds of a lease. Raises ImproperlyConfigured for one too short to be renewed in time."""
+    """Return the seconds of a lease. Raises ImproperlyConfigured if it is too short to be renewed in time."""
     seconds: float | None = conf["worker_delivery_lease"]
     if seconds and seconds < _SHORTEST_LEASE:
         raise ImproperlyConfigured(
@@ -157,7 +158,7 @@ def _lease(conf: Settings) -> float | None:
 
 
 def _park_after(conf: Settings) -> float | None:
-    """Seconds. Raises ImproperlyConfigured for a negative one."""
+    """Return the seconds. Raises ImproperlyConfigured for a negative number."""
     seconds: float | None = conf["worker_eta_park_after"]
     if seconds is not None and seconds < 0:
         raise ImproperlyConfigured(f"worker_eta_park_after={seconds!r} should be a number of seconds, or None")
@@ -165,7 +166,7 @@ def _park_after(conf: Settings) -> float | None:
 
 
 def _environment(name: str, default: _N, convert: Callable[[str], _N]) -> _N:
-    """A number from the environment; the default where there is none. Raises ImproperlyConfigured."""
+    """Return a number from the environment, or the default. Raises ImproperlyConfigured."""
     text = os.environ.get(name)
     if not text:
         return default
@@ -193,7 +194,7 @@ def _checked(setting: str, convert: Any, conf: Settings) -> int | None:
 def _window(conf: Settings, given: Mapping[str, Any], concurrency: int) -> tuple[bool, int]:
     """Whether the prefetch window adapts, and the messages per child that it starts with.
 
-    A multiplier that somebody chose is meant: it fixes the window, unless ``--prefetch adaptive`` is given.
+    An explicit multiplier fixes the window, unless ``--prefetch adaptive`` is given.
     """
     asked = given["prefetch"] or conf["worker_prefetch"]
     multiplier = conf["worker_prefetch_multiplier"]

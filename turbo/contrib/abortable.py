@@ -1,6 +1,7 @@
-"""Tasks that a client may ask to stop: the client stores the state ABORTED, and the body looks for it now and then.
+"""Tasks that a client can ask to stop: the client stores the state ABORTED, and the body checks for it.
 
-Both need a result backend that can be read from anywhere. Nothing ends a body that does not look.
+Used in clients and in a task's body. Both need a result backend that can be read from anywhere. A body that does not
+check is not stopped. It must never end a task by itself.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What an app does for a framework that its program is written with, without being told."""
+"""Automatic integration of an app with the framework that its program is written with."""

@@ -1,10 +1,9 @@
-"""A Django project around an app: found by its environment variable, set up before a worker imports its tasks.
+"""Integrates a Django project: found by its environment variable, set up before a worker imports its tasks.
 
-Made with the app, in clients and workers. In a client, Django is the program's own business: only the class of the
-tasks is chosen here. A worker's command sets the project up before it imports tasks, and lets
-``fixups.django_connections`` keep the children's connections. It must never import Django before it is asked to set
-something up, nor read the settings while the app is made: the module that makes the app is often part of what the
-settings need.
+Made with the app, in clients and workers. In a client, only the class of the tasks is chosen here; the program sets
+Django up itself. A worker's command sets the project up before it imports tasks, and ``fixups.django_connections``
+manages the children's connections. It must never import Django before it has to set something up, nor read the settings
+while the app is made: the settings often import the module that makes the app.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ logger = logging.getLogger("turbo.fixups.django")
 
 #: The base class of tasks in a Django project, unless the app names another.
 TASK_CLASS: Final = "turbo.contrib.django.task:DjangoTask"
-#: The setting that Celery has for connections that outlive their task.
+#: Celery's setting for the number of tasks that share a connection.
 REUSE_MAX: Final = "CELERY_DB_REUSE_MAX"
 _SETTINGS: Final = "DJANGO_SETTINGS_MODULE"
 _SKIP_CHECKS: Final = "CELERY_SKIP_CHECKS"
@@ -73,7 +72,7 @@ class DjangoProject:
                 if message.is_serious() and not message.is_silenced():
                     logger.error("Django's system check: %s", message)
         for name in _task_backends():
-            # A backend of ours brings the task that runs Django's.
+            # Importing turbo's backend registers the task that runs Django's tasks.
             import_string(name)
 
     def packages(self) -> list[str]:
@@ -83,12 +82,12 @@ class DjangoProject:
         return [config.name for config in apps.get_app_configs()]
 
     def tidy(self) -> None:
-        """Close this thread's connections that are due, after a piece of the program's code in a worker's master."""
+        """Close this thread's connections that are due, after a call of the program's code in the master."""
         if self._connections is not None:
             self._connections.after_hook()
 
     def _worker_begins(self, sender: Any, **_: object) -> None:
-        """A worker is about to fork. Connect what its children do around their tasks, after the program's receivers."""
+        """Connect the receivers for the children, after the program's own, before the worker forks."""
         if sender.app is not self._app:
             return
         from django.core.cache import close_caches
@@ -102,7 +101,7 @@ class DjangoProject:
 
 
 def _task_backends() -> list[str]:
-    """The classes that the settings name for Django's own tasks."""
+    """Return the backend classes in Django's ``TASKS`` setting."""
     from django.conf import settings
 
     aliases: Mapping[str, Mapping[str, Any]] = getattr(settings, "TASKS", {})

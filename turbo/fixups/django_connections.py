@@ -1,10 +1,9 @@
-"""Django's connections to databases and caches around a worker's tasks: none is inherited, none outlives its time.
+"""Manages Django's database and cache connections around a worker's tasks: none is inherited or kept too long.
 
-Called through signals: before the fork in the command, after it and around each task in a child; and in the master
-after each piece of the program's code. What it is given is
-Django's handler of connections, so that it imports nothing of Django's. It must never end a connection that another
-process uses: a forked process has its parent's sockets, and closing a connection in order says goodbye to the server
-on them.
+Called through signals: before the fork in the command, after it and around each task in a child, and in the master
+after each call of the program's code. It gets Django's connection handler as an argument, so it imports nothing of
+Django. It must never close a connection that another process uses: a forked process has its parent's sockets, and
+closing a connection in order sends a goodbye to the server on them.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("turbo.fixups.django")
 
 _NOWHERE: Final = os.devnull
-#: Seconds without a task after which an open connection is tried before the next one: its server may have ended it
-#: meanwhile, and to ask costs less than the share of a task's time that such a pause is.
+#: Seconds without a task after which an open connection is tested before the next task: its server may have closed it,
+#: and the test costs little compared with such a pause.
 IDLE: Final = 0.1
 
 
@@ -31,7 +30,7 @@ class TaskConnections:
 
     ``handler`` is ``django.db.connections``, ``close_caches`` the function of ``django.core.cache``. With
     ``reuse_max`` connections are closed after so many tasks, whatever their age; with 0 each is closed when its
-    CONN_MAX_AGE says so, which by default is after every task. What is broken is closed at once.
+    CONN_MAX_AGE says so, which by default is after every task. A broken connection is closed at once.
     """
 
     def __init__(self, handler: Any, close_caches: Callable[[], object], reuse_max: int = 0) -> None:
@@ -41,20 +40,20 @@ class TaskConnections:
         self._uses = 0
         #: When the last task ended, in monotonic seconds.
         self._rests_since = 0.0
-        #: Pools of the parent's, and connections that could not be taken off their sockets, kept from the garbage
-        #: collector, which would close them.
+        #: Pools of the parent, and connections that could not be detached from their sockets. They are referenced here
+        #: because the garbage collector would close them.
         self._inherited: list[Any] = []
         self._closing: set[asyncio.Task[None]] = set()
 
     def before_fork(self) -> None:
-        """Close what setting up has opened, pools included: no child may share it."""
+        """Close all connections and pools opened so far: children must not share them."""
         for connection in self._opened():
             _close(connection)
             _close_pool(connection)
         self._close_caches()
 
     def after_fork(self, **_: object) -> None:
-        """Let go of what was opened before the fork all the same, without a word to any server."""
+        """Drop connections that were still open at the fork, without sending anything to a server."""
         for connection in self._opened():
             pool = _taken_pool(connection)
             if pool is None and connection.connection is None:
@@ -67,7 +66,7 @@ class TaskConnections:
         self._close_caches()
 
     def before_task(self, sender: Any, **_: object) -> None:
-        """The task ``sender`` begins; it must not find a connection that is too old or broken."""
+        """Close old and broken connections before the task ``sender`` begins."""
         if sender.request.is_eager:
             return
         self._look(kept=self._reuse_max > 0)
@@ -77,7 +76,7 @@ class TaskConnections:
                     _close(connection)
 
     def after_task(self, sender: Any, **_: object) -> None:
-        """The task ``sender`` has ended."""
+        """Close the connections that are due after the task ``sender``."""
         if sender.request.is_eager:
             return
         self._uses += 1
@@ -90,7 +89,7 @@ class TaskConnections:
         self._rests_since = time.monotonic()
 
     def after_hook(self) -> None:
-        """Something that is no task has ended: a handler or receiver in the worker's master."""
+        """Close connections after a handler or receiver in the master."""
         self._look(kept=False)
         self._close_caches()
 
@@ -101,12 +100,12 @@ class TaskConnections:
         return list(self._handler.all(initialized_only=True))
 
     def _look(self, kept: bool) -> None:
-        """Close what is due. ``kept``: age does not count."""
+        """Close the connections that are due. ``kept``: ignore their age."""
         for connection in self._opened():
             if connection.connection is None and not connection.in_atomic_block:
                 continue
             if connection.in_atomic_block:
-                # A transaction that nobody ended. Django would not open such a connection again: it gets another.
+                # The transaction was not ended. Django would not reopen this connection, so replace it.
                 _close(connection)
                 del self._handler[connection.alias]
             elif not kept and self._reuse_max:
@@ -119,7 +118,7 @@ class TaskConnections:
                 _close_pool(connection)
 
     def _look_beside(self, kept: bool) -> None:
-        """A coroutine's queries ran in another thread, which asgiref keeps for them: look there as well."""
+        """Check asgiref's thread too, in which a coroutine's queries run."""
         import asyncio  # clients import this module and may do without
 
         try:
@@ -143,11 +142,13 @@ def _taken_pool(connection: Any) -> Any:
 
 
 def _is_off_its_socket(connection: Any) -> bool:
-    """Put nothing in the place of an inherited connection's socket; False where it does not tell its descriptor."""
+    """Replace an inherited connection's socket by /dev/null; False if its descriptor is unknown."""
     try:
         descriptor = connection.connection.fileno()
     except Exception as error:  # noqa: BLE001 - whatever a driver raises, and some have no such method
-        logger.debug("the inherited connection %s does not tell its socket: %r", connection.alias, error)
+        logger.debug(
+            "The inherited connection %s has no known descriptor; it stays unused: %r", connection.alias, error
+        )
         return False
     nowhere = os.open(_NOWHERE, os.O_RDWR)
     try:
@@ -168,8 +169,8 @@ def _close_pool(connection: Any) -> None:
 
 
 def _attempt(connection: Any, close: Callable[[], None]) -> None:
-    """Close; a connection that its server ended cannot be closed in order, and is gone for Django all the same."""
+    """Close a connection. If its server has ended it, closing fails, but Django drops it anyway."""
     try:
         close()
     except Exception as error:  # noqa: BLE001 - drivers raise classes of their own
-        logger.info("the connection %s did not close in order: %r", connection.alias, error)
+        logger.info("The connection %s could not be closed in order; it is dropped: %r", connection.alias, error)

@@ -1,9 +1,9 @@
-"""``AsyncResult``: the handle of one call, by which a program asks what became of it.
+"""``AsyncResult``: the handle of one call, by which a program waits for it and reads its result.
 
-Made by the app when a task is sent, or by a program from a stored id. Reads through ``backends.reading`` and
-never imports the app: it asks ``current`` for one and uses the small Protocol below. It is safe to use from
-any thread. A final document is read once and remembered; it never runs what a document names
-(``protocol.faults`` only looks up exception classes in modules that are loaded already).
+Made by the app when a task is sent, or by a program from a stored id. Reads through ``backends.reader`` and must never
+import the app: it gets one from ``current`` and uses the small Protocol below. It is safe to use from any thread. A
+final document is read once and remembered. It must never run code that a document names: ``protocol.faults`` only looks
+up exception classes in modules that are loaded already.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from turbo.backends.reading import Meta, ResultReader
 
-    #: What the task returns; anything, where the call does not say.
+    #: The type of the task's return value; Any if it is unknown.
     T = TypeVar("T", default=Any)
 else:
     from typing import TypeVar
@@ -43,7 +43,7 @@ class ResultApp(Protocol):
 
     @property
     def control(self) -> Any:
-        """The asking side of remote control."""
+        """The client side of remote control."""
 
 
 class AsyncResult(StoredResult, ResultTree, Generic[T]):
@@ -68,7 +68,7 @@ class AsyncResult(StoredResult, ResultTree, Generic[T]):
             raise ValueError(f"AsyncResult requires valid id, not {type(id)}")
         self.id = text_id(id)
         self.parent = parent
-        #: The task keeps no result, so there is nothing to wait for. Written by whoever sent the task.
+        #: The task keeps no result, so there is nothing to wait for. Set by the sender of the task.
         self.ignored = False
         self._app = app
         self._backend = backend
@@ -179,11 +179,11 @@ class AsyncResult(StoredResult, ResultTree, Generic[T]):
 
     @property
     def supports_native_join(self) -> bool:
-        """Whether the store tells of results as they come. A store that keeps none says so when it is asked."""
+        """Whether the store notifies of results. A store without results raises when it is used."""
         return True
 
     def watch(self, found: Callable[[Meta], object]) -> Callable[[], None]:
-        """Call ``found`` once with the final document, from any thread; returns what ends the waiting early."""
+        """Call ``found`` once with the final document, from any thread; return a function that cancels this."""
         if self._final is None:
             cancel: Callable[[], None] = self.backend.watch(self.id, found)
             return cancel
@@ -191,7 +191,7 @@ class AsyncResult(StoredResult, ResultTree, Generic[T]):
         return _nothing
 
     def remember(self, meta: Meta) -> Meta:
-        """Take a final document that somebody else has read; return it with its values rebuilt."""
+        """Take a final document that other code has read; return it with its values rebuilt."""
         return self._final if self._final is not None else self._take(meta)
 
     def maybe_throw(self, propagate: bool = True, callback: Callable[[str, Any], object] | None = None) -> Any:
@@ -273,7 +273,7 @@ class AsyncResult(StoredResult, ResultTree, Generic[T]):
 
 
 def result_from_tuple(value: Any, app: ResultApp | None = None) -> Any:
-    """Rebuild what ``as_tuple`` gave, also that of a group; what is a result already is returned.
+    """Rebuild a result or group from its ``as_tuple``; a result is returned unchanged.
 
     Raises ValueError for anything else.
     """
@@ -292,4 +292,4 @@ def result_from_tuple(value: Any, app: ResultApp | None = None) -> Any:
 
 
 def _nothing() -> None:
-    """End a waiting that has ended."""
+    """Cancel nothing: the result was final already."""

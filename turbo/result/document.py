@@ -1,8 +1,8 @@
-"""What a stored document says about a task: its state, its result, and what else was stored with it.
+"""Reads a stored document: a task's state, its result, and what else was stored with it.
 
-The asking half of ``result.async_result``: everything here looks at the document that the store has now, and
-a final one is read once and remembered. It never waits for a task, and never runs what a document names:
-``protocol.faults`` only looks up exception classes in modules that are loaded already.
+The reading half of ``result.async_result``, in clients and children. Everything here reads the document that the store
+has now; a final one is read once and remembered. It must never wait for a task, and never run code that a document
+names: ``protocol.faults`` only looks up exception classes in modules that are loaded already.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 
 class StoredResult(ABC):
-    """A view of the document of one task. Every property may ask the store, until the state is final."""
+    """The document of one task. Every property may read the store, until the state is final."""
 
     #: The final document, its exception and children already rebuilt; None until it has been read.
     _final: Meta | None = None
 
     @abstractmethod
     def _read(self) -> Meta:
-        """Ask the store for the document."""
+        """Read the document from the store."""
 
     @abstractmethod
     def _child(self, value: Any) -> Any:
         """Rebuild the result of a child from its tuple."""
 
     def ready(self) -> bool:
-        """Whether the task has ended, well or not."""
+        """Whether the task has ended, with success or failure."""
         return self.state in states.READY_STATES
 
     def successful(self) -> bool:
@@ -47,9 +47,9 @@ class StoredResult(ABC):
         return self.state == states.FAILURE
 
     def exists(self) -> bool:
-        """Whether the store knows the task at all.
+        """Whether the store has a document of the task.
 
-        ``state`` alone cannot tell an unknown task from a waiting one.
+        ``state`` alone does not distinguish an unknown task from a waiting one.
         """
         return self.state != states.PENDING
 

@@ -1,8 +1,7 @@
-"""May this code wait for a task? Inside one it may not, unless it says so.
+"""Decides whether this code may wait for a task: inside a task only if it says so.
 
-Asked by ``AsyncResult.get``. A task that waits for another holds a child of the pool while it does, and
-enough of them stop the pool for ever; Celery refuses it in the same way. Runs in children; in a client it
-always may.
+Called by ``AsyncResult.get``; acts in children, and never in a client. A task that waits for another occupies a child
+of the pool meanwhile, and enough of them block the pool for ever. Celery refuses it in the same way.
 """
 
 from __future__ import annotations

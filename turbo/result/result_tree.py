@@ -1,7 +1,7 @@
-"""What came of a call: the results of the tasks that it sent, of those that they sent, and so on.
+"""The results of the tasks that a call sent, of those that they sent, and so on.
 
-A part of every handle on results. It goes by the documents' ``children``, so it asks the store for each task that it
-comes to, and knows nothing of tasks that keep no result or sent with ``trail`` off.
+A part of every handle on results, in clients and children. It reads the documents' ``children``, so it reads the store
+once per task. It must never expect tasks that keep no result or were sent with ``trail`` off: they are in no document.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ if TYPE_CHECKING:
 
 
 class DependencyGraph:
-    """Who sent whom: results, and with each the results of what it sent."""
+    """A graph of results: each result with the results of the tasks that it sent."""
 
     def __init__(self) -> None:
         self._sent: dict[Any, list[Any]] = {}
 
     def add_arc(self, node: Any) -> None:
-        """Add a result by itself."""
+        """Add a result without children."""
         self._sent.setdefault(node, [])
 
     def add_edge(self, node: Any, child: Any) -> None:
-        """Add ``child`` to what ``node``, which is there, has sent."""
+        """Add ``child`` to the children of ``node``, which must be in the graph."""
         self._sent[node].append(child)
 
     def edges(self) -> list[Any]:
-        """Return the results that have sent anything."""
+        """Return the results that have children."""
         return [node for node, children in self._sent.items() if children]
 
     def topsort(self) -> list[Any]:
-        """Return all results, each behind those that it has sent."""
+        """Return all results, each after its children."""
         return list(TopologicalSorter(self._sent).static_order())
 
     def items(self) -> Iterator[tuple[Any, list[Any]]]:
-        """Yield each result and what it has sent."""
+        """Yield each result with its children."""
         return iter(self._sent.items())
 
     def to_dot(self, fh: TextIO, label: Callable[[Any], str] = str) -> None:
@@ -67,7 +67,7 @@ class DependencyGraph:
 
 
 class ResultTree(Handle):
-    """A handle's way down to the tasks that its task sent."""
+    """Walks from a handle to the results of the tasks that its task sent."""
 
     def iterdeps(self, intermediate: bool = False) -> Iterator[tuple[Any, Any]]:
         """Walk this result and its descendants as pairs of parent and child.
@@ -89,7 +89,7 @@ class ResultTree(Handle):
             yield node, node.get(**options)
 
     def build_graph(self, intermediate: bool = False) -> DependencyGraph:
-        """Return who sent whom, from this result on; raises as :meth:`iterdeps`."""
+        """Build the graph from this result down; raises as :meth:`iterdeps`."""
         graph = DependencyGraph()
         for parent, node in self.iterdeps(intermediate=intermediate):
             graph.add_arc(node)
@@ -99,7 +99,7 @@ class ResultTree(Handle):
 
     @property
     def graph(self) -> DependencyGraph:
-        """Who sent whom, when all of them have ended."""
+        """The graph, once all its tasks have ended."""
         return self.build_graph()
 
 

@@ -165,7 +165,7 @@ def test_what_does_not_close_in_order_stops_nothing(caplog: pytest.LogCaptureFix
     with caplog.at_level("INFO", logger="turbo.fixups.django"):
         connections.after_task(task())
     assert (broken.done, other.done, caches) == (["close if due"], ["close if due"], ["closed"])
-    assert "the connection default did not close in order" in caplog.text
+    assert "The connection default could not be closed in order" in caplog.text
 
 
 def test_a_socket_of_the_parents_is_let_go_of_unheard() -> None:
