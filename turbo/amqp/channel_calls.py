@@ -1,8 +1,8 @@
-"""One channel's questions to the broker as awaitables, with an end in sight for each.
+"""Sends requests on one channel and awaits the broker's answers, each with a time limit.
 
-Used by the session, the declarer and the outbox in the master. pika answers through callbacks and, when a
-channel dies, not at all; here every question ends: with the answer, with ``ChannelGone`` saying why, or by
-dropping a connection that has stopped answering. It must never carry deliveries or publishes.
+Used by the session, the declarer and the publisher in the master. pika answers through callbacks and, when a channel
+dies, not at all. Here every request ends: with the answer, with ``ChannelGone`` and the reason, or by dropping a
+connection that no longer answers. It must never carry deliveries or publishes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ChannelGone(OperationalError):
 
 
 class ChannelCalls:
-    """A channel that is open, until ``closed`` resolves."""
+    """An open channel, until ``closed`` resolves."""
 
     def __init__(self, connection: FastConnection, channel: Channel, loop: asyncio.AbstractEventLoop) -> None:
         self._connection = connection
@@ -76,7 +76,7 @@ class ChannelCalls:
 
     @property
     def is_open(self) -> bool:
-        """Whether it can be asked."""
+        """Whether requests can be sent."""
         return bool(self.channel.is_open)
 
     def _on_close(self, reason: BaseException, on_closed: Callable[[ChannelGone], None] | None) -> None:
@@ -101,7 +101,7 @@ class ChannelCalls:
             self._waiting.discard(future)
 
     async def _ask(self, question: str, method: Callable[..., Any], **arguments: object) -> Any:
-        """Ask through a pika method that takes ``callback``. Raises ``ChannelGone``."""
+        """Call a pika method that takes ``callback`` and await its answer. Raises ``ChannelGone``."""
         answered: asyncio.Future[Any] = self._loop.create_future()
         try:
             method(callback=lambda frame: _resolve(answered, frame), **arguments)
@@ -122,7 +122,7 @@ class ChannelCalls:
         )
 
     async def declare_queue(self, queue: Queue) -> int:
-        """Declare one queue as given, without its exchange; how many consumers it has."""
+        """Declare one queue as given, without its exchange; return its number of consumers."""
         frame = await self._ask(
             "queue.declare",
             self.channel.queue_declare,
@@ -135,7 +135,7 @@ class ChannelCalls:
         return int(frame.method.consumer_count)
 
     async def inspect_queue(self, name: str) -> tuple[int, int]:
-        """Ready messages and consumers of a queue that exists (a passive declaration)."""
+        """Return the numbers of ready messages and consumers of an existing queue (a passive declaration)."""
         frame = await self._ask("queue.declare", self.channel.queue_declare, queue=name, passive=True)
         return int(frame.method.message_count), int(frame.method.consumer_count)
 
@@ -165,7 +165,7 @@ class ChannelCalls:
         await self._ask("queue.delete", self.channel.queue_delete, queue=name)
 
     async def purge_queue(self, name: str) -> int:
-        """Delete the ready messages of a queue; how many."""
+        """Delete the ready messages of a queue and return their number."""
         frame = await self._ask("queue.purge", self.channel.queue_purge, queue=name)
         return int(frame.method.message_count)
 
@@ -178,7 +178,7 @@ class ChannelCalls:
     async def consume(
         self, queue: str, tag: str, arguments: Mapping[str, object], *, exclusive: bool, no_ack: bool = False
     ) -> None:
-        """Start a consumer. Deliveries do not come here but through ``FastConnection.watch_channel``."""
+        """Start a consumer. Its deliveries arrive through ``FastConnection.watch_channel``."""
         await self._ask(
             "basic.consume",
             self.channel.basic_consume,
@@ -191,7 +191,7 @@ class ChannelCalls:
         )
 
     async def cancel(self, tag: str) -> None:
-        """Stop a consumer; no delivery for it comes after this returns."""
+        """Stop a consumer; no delivery for it arrives after this returns."""
         await self._ask("basic.cancel", self.channel.basic_cancel, consumer_tag=tag)
 
     async def confirm(self) -> None:
@@ -201,7 +201,7 @@ class ChannelCalls:
         await self._answer(answered, "confirm.select")
 
     async def close(self) -> None:
-        """Close the channel and wait for the answer; nothing when it is closed already."""
+        """Close the channel and wait for the answer; does nothing when it is already closed."""
         if self.channel.is_open:
             self.channel.close()
         if not self.closed.done():
@@ -231,4 +231,4 @@ def _slow_delivery(_channel: object, method: Any, _properties: object, _body: ob
 
 
 def _slow_answer(frame: Any) -> None:
-    raise RuntimeError(f"{frame!r} came past the outbox's reader: its channel is not watched")
+    raise RuntimeError(f"{frame!r} came past the publisher's reader: its channel is not watched")

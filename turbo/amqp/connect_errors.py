@@ -1,4 +1,4 @@
-"""Why a connection to a broker could not be opened, in one line, and what to do about it.
+"""Explains in one line why a connection to a broker could not be opened, with a hint.
 
 Between pika's errors and ``amqp.dialer``, in the master. Pika wraps a reason up to three times; here it is unwrapped,
 classified, and given a hint. Pure: no I/O, no clock. It must never put a password into its text.
@@ -68,7 +68,7 @@ def _found(table: tuple[tuple[str, str], ...], reason: str) -> str | None:
 
 
 def reason_of(error: BaseException | str) -> str:
-    """One line for a person, from inside pika's wrappings."""
+    """Return the reason inside pika's wrappings as one line."""
     if isinstance(error, str):
         return " ".join(error.split())
     if isinstance(error, connection_workflow.AMQPConnectionWorkflowFailed) and error.exceptions:

@@ -1,7 +1,7 @@
-"""Declares what a queue needs, one queue's trouble never becoming another's.
+"""Declares queues with their exchanges and bindings; a failure of one never affects another.
 
-Used by the session in the master before it consumes. Works on a channel of its own, because the broker
-answers a declaration that does not fit by closing the channel. It must never publish and never consume.
+Used by the session in the master before it consumes. It has a channel of its own, because the broker closes the channel
+of a declaration that does not fit. It must never publish or consume.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _Step = Callable[[ChannelCalls], Awaitable[object]]
 
 @unique
 class Declared(IntEnum):
-    """What became of a declaration."""
+    """The result of a declaration."""
 
     #: The queue is there exactly as asked.
     AS_ASKED = 1
@@ -45,9 +45,9 @@ class Declared(IntEnum):
 
 
 class Declarer:
-    """Declares over one connection. Calls are made one after the other, whoever asks.
+    """Declares over one connection, one call at a time.
 
-    ``delay_queue_type`` is that of the queues in which producers delay messages for quorum queues: quorum or classic.
+    ``delay_queue_type``: type of the queues in which producers delay messages for quorum queues, quorum or classic.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Declarer:
         self._delay_queue_type = delay_queue_type
         self._calls: ChannelCalls | None = None
         self._lock = asyncio.Lock()
-        #: The cascade is known to be there.
+        #: Whether the cascade is known to exist.
         self._parking = False
 
     async def declare(self, queue: Queue) -> Declared:
@@ -88,7 +88,7 @@ class Declarer:
             return Declared.AS_ASKED if differs is None else Declared.DIFFERENT
 
     async def _declare_queue(self, queue: Queue) -> ChannelGone | None:
-        """Declare the queue alone; the reason when it is not as asked. What a quorum queue cannot have is left out."""
+        """Declare the queue alone, without what a quorum queue cannot have; return why it is not as asked."""
         left_out: list[str] = []
         while True:
             try:
@@ -110,7 +110,7 @@ class Declarer:
         return gone
 
     async def _learn_type(self, queue: Queue, differs: ChannelGone | None) -> None:
-        """Find out whether it is a quorum queue: the virtual host may make one of a queue declared without a type."""
+        """Find out whether it is a quorum queue; the virtual host may set the default type."""
         known = self._refusals.quorum
         if differs is not None:
             if is_quorum_by(differs.text):
@@ -123,9 +123,9 @@ class Declarer:
             known[queue.name] = gone is not None and is_quorum_by(gone.text)
 
     async def declare_delays(self, queues: Iterable[Queue]) -> bool:
-        """Declare the cascade in which producers delay messages, and lead its end to ``queues``.
+        """Declare the cascade in which producers delay messages, and route its end to ``queues``.
 
-        False when the broker refuses any of it: delayed messages may then not arrive, all others do.
+        False when the broker refuses any of it: delayed messages may then not arrive; all others do.
         """
         steps = self._cascade_steps()
         for queue in queues:
@@ -135,7 +135,7 @@ class Declarer:
         return await self._delays(steps)
 
     async def declare_parking(self, queue: Queue) -> bool:
-        """Declare the same cascade, and lead what a worker parks there back to ``queue``; False when refused."""
+        """Declare the same cascade, and route parked messages back to ``queue``; False when refused."""
         steps = [] if self._parking else self._cascade_steps()
         steps.append(partial(ChannelCalls.bind_queue, name=queue.name, binding=parking_binding(queue)))
         self._parking = await self._delays(steps)
@@ -162,7 +162,7 @@ class Declarer:
         return True
 
     async def inspect(self, name: str) -> tuple[int, int] | None:
-        """Ready messages and consumers of a queue; None when the broker does not let us look."""
+        """Return ready messages and consumers of a queue; None when the broker refuses access."""
         async with self._lock:
             try:
                 return await (await self._channel()).inspect_queue(name)
@@ -172,7 +172,7 @@ class Declarer:
                 return None
 
     async def purge(self, name: str) -> int:
-        """Delete a queue's ready messages; how many, 0 when it does not exist."""
+        """Delete a queue's ready messages and return their number; 0 when it does not exist."""
         async with self._lock:
             try:
                 return await (await self._channel()).purge_queue(name)
@@ -183,12 +183,12 @@ class Declarer:
                 return 0
 
     async def delete(self, name: str) -> bool:
-        """Delete a queue, whatever is in it; False when the broker refuses."""
+        """Delete a queue with its messages; False when the broker refuses."""
         async with self._lock:
             return await self._try(partial(ChannelCalls.delete_queue, name=name)) is None
 
     async def _accept_as_is(self, queue: Queue, why: ChannelGone | None = None) -> Declared:
-        """Look whether the queue can be used although it was not declared, for the reason ``why``."""
+        """Check whether the queue can be used although it was not declared, for the reason ``why``."""
         try:
             await (await self._channel()).inspect_queue(queue.name)
         except ChannelGone as gone:
@@ -200,7 +200,7 @@ class Declarer:
         return Declared.DIFFERENT
 
     async def _try(self, step: _Step) -> ChannelGone | None:
-        """One declaration; the reason when the broker refuses it. Raises when the connection is gone."""
+        """Run one declaration; return the reason when the broker refuses it. Raises when the connection is gone."""
         try:
             await step(await self._channel())
         except ChannelGone as gone:

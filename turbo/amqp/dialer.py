@@ -1,9 +1,9 @@
-"""Gets a connection to any of several brokers, however long it takes.
+"""Connects to one of several brokers, however long it takes.
 
-Used in the master by ``amqp.consume.link`` and ``amqp.publish.publisher`` each time they have none. It tries the
-addresses in turn, for ever, waiting as ``policy.restarts`` says; an attempt that hangs does not hold up the next one.
-``amqp.outages`` logs what fails. It must never give up by itself, which is for those who hear of the failures, and
-leaves no half-open connection behind when cancelled.
+Used in the master by ``amqp.consume.link`` and ``amqp.publish.publisher`` whenever they have no connection. It tries
+the addresses in turn, without end, with the pauses of ``policy.restarts``; a hanging attempt does not delay the next
+one. ``amqp.outages`` logs failures. It must never give up by itself, which its observers decide, or leave a half-open
+connection behind when cancelled.
 """
 
 from __future__ import annotations
@@ -117,11 +117,11 @@ class Dialer(Generic[C]):
 
     @property
     def places(self) -> int:
-        """How many addresses there are to try."""
+        """Number of addresses to try."""
         return len(self._endpoints)
 
     def same_places(self, other: Dialer[Any]) -> bool:
-        """Whether the other one connects to the same brokers, as the same user."""
+        """Whether the other dialer connects to the same brokers as the same user."""
         return self._whereto() == other._whereto()
 
     def _whereto(self) -> list[tuple[Any, ...]]:
@@ -174,7 +174,7 @@ class Dialer(Generic[C]):
         pending[task] = endpoint
 
     async def _first_of(self, pending: dict[asyncio.Task[C], Endpoint], timeout: float) -> tuple[Endpoint, C] | None:
-        """The first connection that opens, or None when the time is over or an attempt failed."""
+        """Return the first connection that opens, or None at the timeout or after a failed attempt."""
         if not pending:
             await asyncio.sleep(timeout)
             return None
@@ -206,7 +206,7 @@ def _unexpected(error: BaseException) -> ConnectFailed:
 
 
 async def _drop(pending: dict[asyncio.Task[C], Endpoint]) -> None:
-    """End the attempts that were not needed, also one that succeeded in the same moment as the winner."""
+    """End the attempts that are not needed, including one that succeeded at the same time."""
     for task in pending:
         task.cancel()
     for outcome in await asyncio.gather(*pending, return_exceptions=True):

@@ -1,11 +1,10 @@
-"""pika's asyncio connection with a fast way in for deliveries and a joined way out for acknowledgements.
+"""pika's asyncio connection with a fast path for deliveries and joined writes for acknowledgements.
 
 Runs in the master's loop between the socket and ``amqp.consume.session``. Of the watched channel, Deliver and its
-content are only cut out of the stream (``frame_splitter``); every other frame is decoded and processed by
-pika as ever. It must never call user code and never block.
+content are only cut out of the stream (``frame_splitter``); pika decodes and processes every other frame. It must never
+call user code or block.
 
-It leans on parts of pika that are not public; tests/unit/amqp/test_pika_contract.py pins each of them by
-name.
+It uses parts of pika that are not public; tests/unit/amqp/test_pika_contract.py pins each of them by name.
 """
 
 from __future__ import annotations
@@ -140,10 +139,10 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
             await asyncio.wait([self.lost], timeout=1.0)
 
     def _watch_silence(self) -> None:
-        """Give up on a broker that is silent for two heartbeats.
+        """Drop the connection to a broker that is silent for two heartbeats.
 
-        pika alone may need 2 x (heartbeat + 5 s). Ticks are counted instead of seconds, so that a suspended
-        process does not mistake its own sleep for the broker's.
+        pika alone may need 2 x (heartbeat + 5 s). Ticks are counted instead of seconds, so that a suspended process
+        does not count its own sleep as the broker's silence.
         """
         heartbeat = self.params.heartbeat
         if not isinstance(heartbeat, int) or heartbeat <= 0:
@@ -167,13 +166,13 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
     # -- the way in
 
     def watch_channel(self, channel: int, on_batch: Callable[[bytes, list[RawDelivery]], None] | None = None) -> None:
-        """Take the deliveries of ``channel`` off the stream and hand them to ``on_batch``; 0 stops."""
+        """Take the deliveries of ``channel`` off the stream and pass them to ``on_batch``; 0 stops."""
         self._on_batch = on_batch or _no_batch
         self._splitter.watch(channel)
 
     @property
     def watched_channel(self) -> int:
-        """The channel on the fast way; 0: none."""
+        """The channel on the fast path; 0 for none."""
         return self._splitter.channel
 
     def _init_connection_state(self) -> None:
@@ -253,17 +252,17 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
 
     def _send_method(self, channel_number: int, method: Any, content: Any = None) -> None:
         if content and not self.may_publish:
-            raise PublishRefused("this connection only consumes; publish through the outbox")
+            raise PublishRefused("this connection only consumes; publish through the publisher")
         super()._send_method(channel_number, method, content)
 
     def _send_message(self, channel_number: int, method_frame: Any, content: Any) -> None:
         if not self.may_publish:
-            raise PublishRefused("this connection only consumes; publish through the outbox")
+            raise PublishRefused("this connection only consumes; publish through the publisher")
         super()._send_message(channel_number, method_frame, content)
 
 
 class PublishConnection(FastConnection):
-    """The connection of the outbox: it may publish, and must never consume."""
+    """The publisher's connection: it may publish, and must never consume."""
 
     may_publish = True
 
@@ -306,7 +305,7 @@ _surprises = 0
 
 
 def _note_surprise() -> None:
-    """Log the traceback of a fault of ours, ever more rarely: at powers of two."""
+    """Log the traceback of an unexpected error, ever more rarely: at powers of two."""
     global _surprises
     _surprises += 1
     if _surprises & (_surprises - 1) == 0:
@@ -314,7 +313,7 @@ def _note_surprise() -> None:
 
 
 def _no_batch(consumer_tag: bytes, batch: list[RawDelivery]) -> None:
-    logger.error("dropped %d deliveries for consumer %r: nobody watches the channel", len(batch), consumer_tag)
+    logger.error("Dropped %d deliveries for consumer %r: the channel is not watched", len(batch), consumer_tag)
 
 
 def _silence_pika() -> None:

@@ -1,6 +1,6 @@
 """A connection for short messages beside the tasks: a mailbox to read, and answers and events to send.
 
-Owned by the master, for ``control.service``. A connection of its own: a full window of tasks, an outbox that waits
+Owned by the master, for ``control.service``. A connection of its own: a full window of tasks, a publisher that waits
 for confirms, or a queue that the broker refuses must not delay an answer, nor an answer them. What it sends is of the
 moment, so nothing is kept for later or sent twice: without a connection, or behind too much that waits, a message is
 dropped and counted. It must never carry a task.

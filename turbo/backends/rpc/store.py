@@ -180,7 +180,7 @@ class RpcStore:
                 self._on_relief()
 
     async def start(self) -> None:
-        """Nothing to do: the outbox has its own life."""
+        """Do nothing: the publisher starts and stops by itself."""
 
     async def drain(self, deadline: float) -> bool:
         """Wait until every reply is confirmed, or until ``deadline`` (``time.monotonic``).
@@ -198,7 +198,7 @@ class RpcStore:
     async def stop(self, deadline: float) -> None:
         """Drain and take nothing more.
 
-        What is left is told by the outbox, which its owner stops after this.
+        The publisher, which its owner stops after this, reports the rest.
         """
         await self.drain(deadline)
         self._stopped = True
