@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import gc
 import json
 import os
 import random
-import resource
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -22,8 +19,7 @@ import pytest
 
 from tests.process.ring.world import PATIENCE, readable, scaled
 from tests.process.spawner.scenes import ANSWER, SCENES, python, wait_until, worker
-from turbo.ring.link import MasterLink
-from turbo.spawner.messages import Exited, SpawnFailed
+from turbo.spawner.messages import Exited
 
 pytestmark = PATIENCE
 
@@ -102,43 +98,6 @@ def test_child_leads_its_own_session_with_signals_reset():
         assert not gone(it.spawner.pid, 0)
 
 
-def test_child_has_its_descriptors_and_the_apps_files_only():
-    ours, theirs = socket.socketpair()
-    read_fd, write_fd = os.pipe()
-    with tempfile.NamedTemporaryFile() as log, ours, theirs, worker(python) as it:
-        it.spawn(1)
-        listing = (
-            b"{int(f): os.readlink('/proc/self/fd/' + f) for f in os.listdir('/proc/self/fd')"
-            b" if os.path.lexists('/proc/self/fd/' + f)}"
-        )
-        fds = eval(it.ask(1, listing))
-        assert fds[log.fileno()] == log.name
-        for channel in (ours.fileno(), theirs.fileno(), read_fd, write_fd):
-            assert fds[channel] == "/dev/null"
-        rest = {fd: what for fd, what in fds.items() if fd > 2 and not what.startswith("/dev/null")}
-        kinds = sorted(what.split(":")[0] for what in rest.values())
-        files = [what for what in rest.values() if what.startswith("/") and "memfd" not in what]
-        assert kinds.count("socket") == 1, "the child may hold its link's channel and no other socket"
-        assert kinds.count("anon_inode") == 3, "three eventfds: of its tasks, of its outcomes, of the master's answers"
-        # The lifeline's read end and the child's own description of it.
-        assert kinds.count("pipe") == 2
-        assert len(rest) - len(files) == 1 + 3 + 2 + 3, rest
-        # Nobody but this process holds the ends whose closing means its death.
-        lifeline = os.readlink(f"/proc/self/fd/{it.spawner._lifeline_fd}")
-        channel_of_spawner = os.readlink(f"/proc/self/fd/{it.spawner.fileno()}")
-        for pid in (it.spawner.pid, it.reports[0].pid):
-            for fd in os.listdir(f"/proc/{pid}/fd"):
-                try:
-                    what = os.readlink(f"/proc/{pid}/fd/{fd}")
-                    flags = int(Path(f"/proc/{pid}/fdinfo/{fd}").read_text().split()[3], 8)
-                except FileNotFoundError:
-                    continue  # open for a moment only, as for a look into /proc, and closed since it was listed
-                assert what != lifeline or flags & os.O_ACCMODE == os.O_RDONLY
-                assert what != channel_of_spawner
-    os.close(read_fd)
-    os.close(write_fd)
-
-
 def test_what_the_app_dropped_at_import_costs_no_child_its_descriptors():
     dropped = [[socket.socketpair()] for _ in range(20)]
     for each in dropped:
@@ -205,19 +164,6 @@ def test_kill_by_epoch_takes_the_group():
         it.spawner.kill(1)
         assert it.await_report(Exited, 1) == Exited(1, pid, -signal.SIGKILL)
         assert gone(grandchild, 1)
-
-
-def test_no_room_for_a_childs_descriptors_is_a_failed_spawn():
-    with worker(python) as it:
-        held = len(os.listdir(f"/proc/{it.spawner.pid}/fd"))
-        _, hard = resource.prlimit(it.spawner.pid, resource.RLIMIT_NOFILE)
-        resource.prlimit(it.spawner.pid, resource.RLIMIT_NOFILE, (held + 2, hard))
-        with contextlib.closing(MasterLink(7)) as link:
-            it.spawner.spawn(7, 0, link.child_fds())
-            assert it.await_report(SpawnFailed, 7).errno == errno.EMFILE
-        resource.prlimit(it.spawner.pid, resource.RLIMIT_NOFILE, (hard, hard))
-        it.spawn(8)
-        assert it.ask(8, b"7") == b"7"
 
 
 def test_many_recyclings_leak_nothing_in_the_spawner():
