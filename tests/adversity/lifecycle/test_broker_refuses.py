@@ -170,7 +170,7 @@ def test_a_second_worker_of_the_name_is_named_once(make_worker: MakeWorker) -> N
             second.wait_for_line(READY)
             first.terminate()
             assert first.wait(30) == 0
-            assert len(troubles(second)) == 1 + ("remote control is not reachable" in second.output)
+            assert len(troubles(second)) == 1 + ("Remote control is not reachable" in second.output)
             second.terminate()
             assert second.wait(30) == 0
 
