@@ -12,6 +12,7 @@ from bench import report
 from bench.goals import GOALS
 from scripts import settings_page
 from turbo.app.conf.extras import _OF_SERIALIZERS, _OF_STORES
+from turbo.policy.finishing import CHILD_DEATH, FINISHING
 from turbo.policy.settling import AckOptions, Ending, Verb, settle
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,6 +80,15 @@ def test_the_table_of_settlements_is_what_the_code_does(named: str) -> None:
     if found is not None:
         given = {found[1]: found[2] == "True"}
         assert settle(ending, AckOptions(acks_late=True, **given)) is verb(found[3])
+
+
+def test_the_tables_of_finishing_are_those_of_the_code() -> None:
+    text = (ROOT / "docs" / "internals.md").read_text()
+    section = text.split("## How a delivery is finished")[1].split("\n## ")[0]
+    found = [line for line in section.splitlines() if line.startswith("| ")]
+    steps = [f"| {row.step.value} | {row.reason} |" for row in FINISHING]
+    fates = [f"| {row.fate.value} | {row.reason} |" for row in CHILD_DEATH]
+    assert found == ["| next step | because |", *steps, "| fate | because |", *fates]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
