@@ -271,7 +271,7 @@ class AdoptedExecutor(Intake[Plan]):
         told: object = None,
         store: bytes = b"",
     ) -> None:
-        """Write the DONE record, with what the master's judge has to know beyond it, or what the master has to store.
+        """Write the DONE record, with what the master's hooks need beyond it, or what the master has to store.
 
         ``detail`` says why a message did not run; ``told`` is what Celery's pool would have handed to the request;
         ``store`` is a packed store request, where there is neither.

@@ -30,7 +30,7 @@ def open_store(
 ) -> ResultStore:
     """Make the store that ``url`` names; ``start()`` it from inside the loop.
 
-    ``outbox`` is needed for ``rpc://`` only. ``on_relief`` is called when ``congested`` turns false again.
+    ``publisher`` is needed for ``rpc://`` only. ``on_relief`` is called when ``congested`` turns false again.
     Raises ``ImproperlyConfigured``.
     """
     kind = store_kind(url)

@@ -1,6 +1,6 @@
 """Merges command line, environment, configuration and defaults into one frozen ``WorkerOptions``.
 
-Runs in the command, between the parsed command line and ``worker.run``. Command-line values are first written into the
+Runs in the command, between the parsed command line and ``worker.wiring``. Command-line values go first into the
 app's configuration, as Celery does, so that tasks and libraries read the worker's values there. It must never start
 anything.
 """

@@ -1,7 +1,7 @@
 """The headers that count the children and workers killed by a message.
 
-``master.outcome.poison`` and ``master.delivery.lease_copies`` write them, ``child.executor`` reads them. Pure. It must
-never decide what becomes of a message.
+``master.outcome.poison`` and ``master.delivery.lease_copies`` write them, ``child.intake`` and the executors read them.
+Pure. It must never decide what becomes of a message.
 """
 
 from __future__ import annotations

@@ -30,26 +30,26 @@ class OwnQueues:
 
     async def open_lease(self, queue: Queue) -> bool:
         """Declare and consume a lease queue, for this session only; False when the broker refuses."""
-        return await self._tried(lambda session: session.start_lease(queue), queue.name)
+        return await self._tried(lambda session: session.start_lease(queue), f"queue {queue.name!r} was set up")
 
     async def delete_lease(self, queue: Queue) -> bool:
         """Delete an empty lease queue; False when the broker refuses."""
-        return await self._tried(lambda session: session.end_lease(queue), queue.name)
+        return await self._tried(lambda session: session.end_lease(queue), f"queue {queue.name!r} was deleted")
 
     async def catch_up(self) -> bool:
         """Return when the broker has read every settlement; False when the session is lost."""
-        return await self._tried(lambda session: session.catch_up(), "of a lease")
+        return await self._tried(lambda session: session.catch_up(), "the broker read what was acknowledged")
 
     async def open_parking(self, queue: Queue) -> bool:
         """Route the delay queues back to ``queue``; False when the broker refuses."""
-        return await self._tried(lambda session: session.start_parking(queue), queue.name)
+        return await self._tried(lambda session: session.start_parking(queue), f"queue {queue.name!r} was set up")
 
-    async def _tried(self, step: Callable[[Session], Awaitable[bool]], name: str) -> bool:
+    async def _tried(self, step: Callable[[Session], Awaitable[bool]], during: str) -> bool:
         session = self._link.session
         if session is None:
             return False
         try:
             return await step(session)
         except ChannelGone as gone:
-            logger.warning("The session was lost while queue %r was being set up: %s", name, gone)
+            logger.warning("The session was lost while %s: %s", during, gone)
             return False

@@ -201,7 +201,7 @@ class Publisher:
         if self._runner is None and not self._stopped:
             loop = asyncio.get_running_loop()
             self._coalescer = WriteCoalescer(self._flush, loop=loop)
-            self._runner = loop.create_task(self._run(), name="outbox")
+            self._runner = loop.create_task(self._run(), name="publisher")
 
     async def drain(self, deadline: float) -> bool:
         """Wait until every message has ended, or ``deadline`` (``time.monotonic``); return whether all have."""

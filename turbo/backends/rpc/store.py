@@ -58,7 +58,7 @@ class ReplyOutbox(Protocol):
 class RpcStore:
     """Publishes documents as replies.
 
-    The outbox is the master's: started, stopped and drained by its owner.
+    The publisher is the master's: started, stopped and drained by its owner.
     """
 
     def __init__(

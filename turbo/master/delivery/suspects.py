@@ -167,11 +167,13 @@ class Suspects:
     def _give_up(self, number: int) -> None:
         if number != self._number:
             return
+        # Those whose charge is answered are counted: only the answer about their originals is late.
         logger.warning(
-            "The broker has not taken the counts of %d redelivered messages in %g seconds; they run uncounted, as do "
-            "those of the next %g seconds",
-            len(self._unanswered),
+            "The broker did not answer about %d redelivered messages in %g seconds; they run now, %d of them "
+            "uncounted, and so do those of the next %g seconds",
+            len(self._round),
             _PATIENCE,
+            len(self._unanswered),
             _PAUSE,
         )
         self._paused_until = self._loop.time() + _PAUSE
