@@ -62,7 +62,7 @@ class HostedApp(ABC):
         """Make every task that was declared."""
 
     @abstractmethod
-    def left_out(self) -> list[str]:
+    def unsupported_features(self) -> list[str]:
         """One warning for each thing, beyond the settings, that the app has and that has no effect in this worker.
 
         Raises ImproperlyConfigured for tasks that must not run here.

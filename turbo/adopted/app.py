@@ -97,7 +97,7 @@ class AdoptedApp(HostedApp):
         """Set logging up as ``celery worker`` does, with the signals by which an app can replace it."""
         logs.set_up(self.celery, setup, hostname)
 
-    def left_out(self) -> list[str]:
+    def unsupported_features(self) -> list[str]:
         """Return nothing: the warning of the settings names the rest too."""
         return []
 

@@ -42,7 +42,7 @@ class AdoptedSettings(Settings):
         for name in setting_support.celerys():
             support = setting_support.support(name)
             # Celery checks the settings that its own code reads, including their types.
-            if not support.reason or not self.is_set(name) or not SETTINGS[name].is_missed(self[name]):
+            if not support.reason or not self.is_set(name) or not SETTINGS[name].is_unsupported(self[name]):
                 continue
             if support.by is setting_support.By.REFUSED:
                 refused.append(f"{name}={self[name]!r} is not supported: {support.reason}")

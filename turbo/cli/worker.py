@@ -96,7 +96,7 @@ def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: context
     app.finalize()
     warnings = conf.check_supported()
     check_extras(conf, stores=app.stores_results)
-    warnings += app.left_out()
+    warnings += app.unsupported_features()
     options = worker_options(conf, given, hostname=hostname, level=level, logfile=logfile)
     options = _guard_memory(options, conf)
     warnings += _root_guard(options)

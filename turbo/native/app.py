@@ -69,9 +69,9 @@ class NativeApp(HostedApp):
         """Make every task that was declared."""
         self.turbo.finalize()
 
-    def left_out(self) -> list[str]:
+    def unsupported_features(self) -> list[str]:
         """One line for each part, signal or entry that nobody reads here. Raises ImproperlyConfigured."""
-        return unsupported.left_out(self.turbo)
+        return unsupported.unsupported_features(self.turbo)
 
     def prepare(self, options: WorkerOptions) -> None:
         """Send ``worker_init`` and ``celeryd_after_setup``, whose receivers may still change the queues."""

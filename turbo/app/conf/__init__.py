@@ -1,1 +1,1 @@
-"""Settings: declared once, read from where users give them, fixed at a worker's start."""
+"""Settings: their declarations, their sources, and the frozen result in a worker."""

@@ -1,7 +1,8 @@
-"""Addresses of the broker and of Redis whose parts are settings of their own: made whole, as one URL each.
+"""Builds broker and Redis URLs from settings that give the parts of an address.
 
-Called by ``app.conf.conf`` when such a setting is read, in every process that has an app. Older configurations name the
-host, the port, the user, the password and the place one by one; what a URL says itself wins. It opens nothing.
+Called by ``app.conf.conf`` when such a setting is read, in every process that has an app. Older configurations set the
+host, port, user, password and virtual host (or database) separately. A part that the URL contains takes precedence over
+its setting. Opens no connections.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ REDIS_PARTS: Final = ("redis_host", "redis_username", "redis_password", "redis_p
 
 
 def whole_broker_urls(given: str | Iterable[str] | None, conf: Mapping[str, Any]) -> list[str]:
-    """The URLs of the brokers, in the order in which they are tried, each complete.
+    """Return the complete broker URLs, in the order in which they are tried.
 
-    ``given`` is one URL or host, several by ``;``, or a list; None and "" are the machine itself.
+    ``given`` is a URL or host, several separated by ``;``, or a list of these. None and "" mean localhost.
     """
     entries = [given] if isinstance(given, str) else list(given or ())
     pieces = [piece.strip() for entry in entries for piece in entry.split(";") if piece.strip()]
@@ -31,14 +32,14 @@ def whole_broker_urls(given: str | Iterable[str] | None, conf: Mapping[str, Any]
 
 
 def broker_url(given: Any, conf: Mapping[str, Any]) -> Any:
-    """Return ``given`` as it is, or the complete URLs where any part of an address is a setting."""
+    """Return the complete URLs when any ``BROKER_PARTS`` setting is set, otherwise ``given`` unchanged."""
     return whole_broker_urls(given, conf) if any(map(conf.get, BROKER_PARTS)) else given
 
 
 def store_url(given: Any, conf: Mapping[str, Any]) -> Any:
-    """Return ``result_backend`` as it is; that of a Redis complete, where any part of its address is a setting.
+    """Complete a Redis ``result_backend`` from the ``REDIS_PARTS`` settings; return any other unchanged.
 
-    The database's number is taken from its setting where there is no URL, but ``redis`` alone.
+    ``redis_db`` is used only when ``given`` is the bare scheme (``redis``) and not a URL.
     """
     scheme = str(given or "").partition("://")[0]
     if scheme not in ("redis", "rediss") or not any(conf.get(part) is not None for part in REDIS_PARTS):
@@ -52,14 +53,14 @@ def store_url(given: Any, conf: Mapping[str, Any]) -> Any:
 def _whole(
     url: str, scheme: str, host: str, user: str | None, password: str | None, port: int | None, place: str
 ) -> str:
-    """``url``, a host or nothing, with these in the place of what it leaves out."""
+    """Return ``url`` (a URL, a host or "") with its missing parts filled in."""
     first, mark, rest = url.partition("://")
     scheme, rest = (first, rest) if mark else (scheme, url)
     parts = urlsplit(f"//{rest}")
     try:
         port = parts.port or port
     except ValueError:
-        return f"{scheme}://{rest}"  # whoever reads the URL says what is wrong with it
+        return f"{scheme}://{rest}"  # The URL's parser reports the invalid port.
     named = parts.username or quote(user or "", safe="")
     secret = parts.password or quote(password or "", safe="")
     host = parts.hostname or host

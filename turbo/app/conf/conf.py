@@ -1,10 +1,10 @@
-"""``app.conf.conf``: the configuration as the program sees it, merged from its sources.
+"""``app.conf``: the configuration of an app, merged from its sources.
 
-Read by everything that has an app. Precedence: a setting's environment variable, then what was set on the app
-(constructor, ``app.conf.conf.x = …``, ``update``), then defaults added by libraries, then the configuration object,
-then the declared default. The object is read at the first look-up, so it may be named before it can be
-imported. In a worker nothing changes any more once it has started. It must never know what a setting is for: meaning
-is declared in ``app.conf.settings``.
+Used by everything that has an app. Precedence: a setting's environment variable, then what was set on the app
+(constructor, ``app.conf.x = …``, ``update``), then defaults added by libraries, then the configuration object,
+then the declared default. The configuration object is imported at the first look-up, so it may be named before it can
+be imported. In a worker the configuration is frozen at start. This module contains nothing specific to one setting's
+meaning: that is declared in ``app.conf.settings``.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from turbo.app.conf.settings import OLD_NAMES, SETTINGS
 from turbo.exceptions import ImproperlyConfigured
 
 _SECRET: Final = re.compile("API|TOKEN|KEY|SECRET|PASS|SIGNATURE|DATABASE|PROFANITIES", re.IGNORECASE)
-#: A password in a URL, up to the last @ of it: one that is not escaped must not leave its tail readable.
+#: A password in a URL, up to the URL's last @, so that an unescaped @ in the password does not reveal its tail.
 _CREDENTIALS: Final = re.compile(r"(?<=://)([^:@/\s]*):\S*?(?=@[^@\s;,]*(?:[;,\s]|$))")
 _IN_QUERY: Final = re.compile(r"(?<=[?&])([^=&\s]*(?:pass|secret|token|key)[^=&\s]*)=[^&\s]*", re.IGNORECASE)
 _MASK: Final = "********"
-_STARTED: Final = "this worker has started; settings are made where the app is, or in a receiver of celeryd_init"
+_STARTED: Final = "this worker has started; change settings where the app is created, or in a celeryd_init receiver"
 _OWN: Final = frozenset(
     {
         "_changes",
@@ -42,14 +42,14 @@ _OWN: Final = frozenset(
     }
 )
 
-#: Settings that take missing parts from others.
+#: Settings whose missing parts come from other settings.
 _COMPLETED: Final[Mapping[str, Callable[[Any, Mapping[str, Any]], Any]]] = {
     "broker_url": broker_url,
     "broker_read_url": broker_url,
     "broker_write_url": broker_url,
     "result_backend": store_url,
 }
-#: Settings that, when unset, are those of another.
+#: Settings that, when unset, take the value of another setting.
 _FALLBACKS: Final[Mapping[str, str]] = {
     "broker_url": "broker_host",
     "broker_read_url": "broker_url",
@@ -61,15 +61,16 @@ _FALLBACKS: Final[Mapping[str, str]] = {
 
 
 def canonical(name: str) -> str:
-    """Return today's name of a setting given by an old one; other names pass."""
+    """Return the current name of a setting; names that are not old names are returned unchanged."""
     return OLD_NAMES.get(name, name)
 
 
 class Settings(MutableMapping[str, Any]):
     """The configuration: a mapping whose keys are also attributes.
 
-    ``version`` grows with every change, for those who cache what they read. Unknown names can be set and read,
-    and raise KeyError (AttributeError) when nobody set them. Reading may raise ImproperlyConfigured.
+    ``version`` (int) increases with every change, so that callers can invalidate cached values. Names that are not
+    settings can be set and read; reading one that was not set raises KeyError (AttributeError as an attribute).
+    Reading raises ImproperlyConfigured for a value of the wrong type.
     """
 
     version: int
@@ -95,30 +96,31 @@ class Settings(MutableMapping[str, Any]):
         put(self, "_frozen", False)
 
     def use(self, source: object, *, namespace: str | None = None, silent: bool = False) -> None:
-        """Take ``source`` (mapping, module, object, or the path of one) as the configuration object.
+        """Use ``source`` (mapping, module, object, or its import path) as the configuration object.
 
-        ``namespace`` is the prefix of its names; ``silent`` lets a source that cannot be imported count as
-        empty. Nothing is imported before something is read. Raises ImproperlyConfigured once :meth:`freeze` was called.
+        ``namespace`` is the prefix of its names (None keeps the current one). With ``silent``, a source that cannot be
+        imported counts as empty. The import happens at the first look-up. Raises ImproperlyConfigured after
+        :meth:`freeze`.
         """
         if self._frozen:
-            raise ImproperlyConfigured(f"no configuration can be named any more: {_STARTED}")
+            raise ImproperlyConfigured(f"the configuration object cannot be replaced: {_STARTED}")
         namespace = self._object.namespace if namespace is None else namespace
         object.__setattr__(self, "_object", ConfigurationObject(source, namespace=namespace, silent=silent))
         self._changed()
 
     def add_defaults(self, defaults: Mapping[str, Any]) -> None:
-        """Put ``defaults`` between what was set on the app and the configuration object.
+        """Insert ``defaults`` between what was set on the app and the configuration object.
 
-        Raises ImproperlyConfigured once :meth:`freeze` was called, for defaults that would change something.
+        After :meth:`freeze`, raises ImproperlyConfigured for a default that would change a setting.
         """
         for name, value in defaults.items():
             if self._frozen and not self.is_set(name):
-                self._must_stay(canonical(name), value)
+                self._check_unchanged(canonical(name), value)
         self._layers.insert(0, {canonical(k): v for k, v in defaults.items()})
         self._changed()
 
     def _changed(self) -> None:
-        # A new one: what another thread has just looked up, and is about to keep, must not outlive this.
+        # Replace the dict instead of clearing it: another thread may be about to store an outdated value.
         object.__setattr__(self, "_cache", {})
         object.__setattr__(self, "version", self.version + 1)
 
@@ -158,7 +160,7 @@ class Settings(MutableMapping[str, Any]):
             raise ImproperlyConfigured(str(exc)) from exc
 
     def _explicit(self, name: str) -> Any:
-        """What somebody set ``name`` to, or MISSING."""
+        """Return the value that was set for ``name``, or MISSING."""
         setting = SETTINGS.get(name)
         if setting is not None and setting.env:
             text = os.environ.get(setting.env)
@@ -172,15 +174,15 @@ class Settings(MutableMapping[str, Any]):
         return self._object.get(name)
 
     def _default(self, setting: Setting) -> Any:
-        """The declared default; containers are copied once per app, since programs add to them."""
+        """Return the declared default; dicts and lists are copied once per app because programs modify them."""
         if not isinstance(setting.default, (dict, list)):
             return setting.default
         return self._defaults.setdefault(setting.name, deepcopy(setting.default))
 
     def _load(self) -> None:
-        """Import the configuration object. Another thread that needs it meanwhile does the same.
+        """Import the configuration object. Several threads may do this at the same time.
 
-        Code that runs meanwhile on this thread (the hook, the object's own module) finds it empty.
+        Code that this import runs on the same thread (the hook, the object's own module) sees an empty object.
         """
         mine = self._loading
         if getattr(mine, "now", False):
@@ -192,7 +194,7 @@ class Settings(MutableMapping[str, Any]):
             self._object.load()
         finally:
             mine.now = False
-            # What was looked up meanwhile is what an empty configuration says.
+            # Look-ups during the import saw an empty object; drop what they cached.
             object.__setattr__(self, "_cache", {})
 
     def __getattr__(self, name: str) -> Any:
@@ -220,30 +222,30 @@ class Settings(MutableMapping[str, Any]):
     def __setitem__(self, name: str, value: Any) -> None:
         name = canonical(name)
         if self._frozen:
-            self._must_stay(name, value)
+            self._check_unchanged(name, value)
         self._changes[name] = value
         self._changed()
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _OWN:
-            raise AttributeError(f"{name} is the configuration's own")
+            raise AttributeError(f"{name} is an internal attribute of the configuration")
         self[name] = value
 
     def __delitem__(self, name: str) -> None:
         name = canonical(name)
         if self._frozen and name in SETTINGS:
-            raise ImproperlyConfigured(f"{name} stays as it is: {_STARTED}")
+            raise ImproperlyConfigured(f"{name} cannot be deleted: {_STARTED}")
         del self._changes[name]
         self._changed()
 
     def freeze(self) -> None:
-        """Let no setting change from now on: a worker starts, and what it has read holds until it ends.
+        """Forbid changes of settings from now on; a worker calls this at its start.
 
-        Setting one to another value raises ImproperlyConfigured. Names that are no settings of turbo's stay free.
+        Changing a setting's value then raises ImproperlyConfigured. Names that are not settings can still be set.
         """
         object.__setattr__(self, "_frozen", True)
 
-    def _must_stay(self, name: str, value: Any) -> None:
+    def _check_unchanged(self, name: str, value: Any) -> None:
         if name not in SETTINGS:
             return
         now = self[name]
@@ -257,24 +259,24 @@ class Settings(MutableMapping[str, Any]):
     # -- views -----------------------------------------------------------------------------------------------
 
     def is_set(self, name: str) -> bool:
-        """Tell whether anybody set ``name``, whatever the value."""
+        """Return whether ``name`` was set by any source, even to None or to its default."""
         return self._explicit(canonical(name)) is not MISSING
 
     def first(self, *names: str) -> Any:
-        """Return the first of these settings that is not None, or None."""
+        """Return the first value among the settings ``names`` that is not None; None if there is none."""
         return next((value for value in map(self.get, names) if value is not None), None)
 
     def without_defaults(self) -> dict[str, Any]:
-        """Return what was set, by today's names."""
+        """Return the settings that were set, under their current names."""
         return {name: self[name] for name in self if self.is_set(name)}
 
     def table(self, with_defaults: bool = False, censored: bool = True) -> dict[str, Any]:
-        """Return the settings as a dict; ``censored`` hides passwords and keys."""
+        """Return the settings as a dict; ``censored`` masks passwords and keys."""
         table = dict(self) if with_defaults else self.without_defaults()
         return {name: _censor(name, value) for name, value in table.items()} if censored else table
 
     def old_names(self) -> list[str]:
-        """Return the old names by which the configuration object sets settings, sorted."""
+        """Return the old names that the configuration object uses, sorted."""
         if not self._object.loaded:
             self._load()
         names: list[str] = self._object.old_names
@@ -285,10 +287,9 @@ class Settings(MutableMapping[str, Any]):
         return "\n".join(f"{k}: {v!r}" for k, v in sorted(self.table(with_defaults, censored).items()))
 
     def check_supported(self) -> list[str]:
-        """Return a warning for each setting that was set and has no effect; called when a worker starts.
+        """Return a warning (str) for each setting that was set and has no effect; called when a worker starts.
 
-        Raises ImproperlyConfigured, naming all of them, for settings that are set and must not be ignored,
-        and for values of the wrong type.
+        Raises one ImproperlyConfigured that names every refused setting and every value of the wrong type.
         """
         warnings, errors = [], []
         for name, setting in SETTINGS.items():
@@ -299,7 +300,7 @@ class Settings(MutableMapping[str, Any]):
             except ImproperlyConfigured as exc:
                 errors.append(str(exc))
                 continue
-            if setting.status is Status.WORKS or not setting.is_missed(value):
+            if setting.status is Status.WORKS or not setting.is_unsupported(value):
                 continue
             if setting.status is Status.ACCEPTED:
                 warnings.append(f"{name} has no effect: {setting.reason}")

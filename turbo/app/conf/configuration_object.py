@@ -1,7 +1,7 @@
-"""The configuration object: the module, mapping or other object that a program names for its settings.
+"""The configuration object: the module, mapping or object that holds a program's settings.
 
-Named by ``config_from_object``, imported by ``app.conf.conf`` at the first look-up, and read by it under every name
-that a setting may have. It must never know what a setting is worth.
+Named by ``config_from_object``, imported by ``app.conf.conf`` at the first look-up, and searched under every name that
+a setting may have. This module does not interpret values.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from turbo.app.conf.loading import resolve
 from turbo.app.conf.settings import OLD_NAMES, SETTINGS
 from turbo.exceptions import ImproperlyConfigured
 
-#: Stands for a value that nobody has given.
+#: Marks a value that was not given.
 MISSING: Final = object()
 _NEW_TO_OLD: Final = {new: old for old, new in OLD_NAMES.items()}
 
 
 class ConfigurationObject:
-    """``given`` is a mapping, module or object, or the path of one; None stands for what CELERY_CONFIG_MODULE names.
+    """Access to the settings in a configuration object.
 
-    ``namespace`` is the prefix of its names; ``silent`` lets one that cannot be imported count as empty.
+    ``given`` is a mapping, module or object, or its import path; None means the module that CELERY_CONFIG_MODULE names.
+    ``namespace`` is the prefix of its names. With ``silent``, an object that cannot be imported counts as empty.
     """
 
     def __init__(self, given: object, *, namespace: str | None, silent: bool) -> None:
@@ -30,16 +31,19 @@ class ConfigurationObject:
         self._given = given
         self._silent = silent
         self._source: object = MISSING
-        #: The old names of settings in it, once it is loaded.
+        #: The old names of settings in the object; filled by ``load``.
         self.old_names: list[str] = []
 
     @property
     def loaded(self) -> bool:
-        """Whether it has been imported."""
+        """Whether the object has been imported."""
         return self._source is not MISSING
 
     def load(self) -> None:
-        """Import it. Raises what that raises, and ImproperlyConfigured for one that mixes old names with new ones."""
+        """Import the object.
+
+        Raises the import's error (unless ``silent``), and ImproperlyConfigured when the object mixes old and new names.
+        """
         given = self._given
         if given is None:
             given = os.environ.get("CELERY_CONFIG_MODULE") or {}
@@ -56,7 +60,7 @@ class ConfigurationObject:
         self._source = source
 
     def get(self, name: str) -> Any:
-        """Return the setting ``name``, by whichever of its names it is there; MISSING without, and before ``load``."""
+        """Return the value of the setting ``name`` under any of its names; MISSING if absent or before ``load``."""
         source = self._source
         for candidate in self._names_of(name):
             if isinstance(source, Mapping):
@@ -78,7 +82,7 @@ class ConfigurationObject:
 
 
 def _check_names(have: set[str]) -> None:
-    """Refuse a configuration object that sets some settings by old names and others by new ones."""
+    """Raise ImproperlyConfigured when ``have`` mixes old and new names of settings."""
     new = have & SETTINGS.keys()
     old = have & OLD_NAMES.keys()
     if not new or not old:

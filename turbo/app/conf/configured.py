@@ -1,7 +1,6 @@
-"""The half of an app that is its configuration, and the clock that depends on it.
+"""The part of an app that names its configuration sources, and its time zone.
 
-Part of ``Turbo``, in clients and workers alike. Reading is ``app.conf.conf``'s work; here are the ways to name a
-source.
+A base class of ``Turbo``, in clients and workers. ``app.conf.conf`` reads the sources.
 """
 
 from __future__ import annotations
@@ -19,20 +18,21 @@ if TYPE_CHECKING:
 
 
 class Configured:
-    """Something with settings, in ``conf``."""
+    """Configuration methods of an app; the settings are in ``conf``."""
 
     def __init__(self, changes: Mapping[str, Any], source: object, namespace: str | None, silent: bool) -> None:
         self.conf = Settings(changes, source=source, namespace=namespace, silent=silent, on_load=self.on_configure)
 
     def on_configure(self) -> None:
-        """Called just before the configuration object is read; for subclasses."""
+        """Called just before the configuration object is imported; does nothing unless overridden."""
 
     def config_from_object(
         self, obj: object, silent: bool = False, force: bool = False, namespace: str | None = None
     ) -> None:
-        """Take the configuration from a mapping, module, object, or the path of one.
+        """Use a mapping, module or object (or its import path) as the configuration object.
 
-        It is read when first needed; ``force`` reads it now. ``namespace`` is a prefix its names have.
+        It is imported when a setting is first read, or now with ``force``. ``namespace`` is the prefix of its names.
+        With ``silent``, an object that cannot be imported counts as empty.
         """
         self.conf.use(obj, namespace=namespace, silent=silent)
         if force:
@@ -41,7 +41,10 @@ class Configured:
     def config_from_envvar(
         self, variable_name: str, silent: bool = False, force: bool = False, namespace: str | None = None
     ) -> None:
-        """Take the configuration from the module that an environment variable names."""
+        """Use the module that an environment variable names as the configuration object.
+
+        Raises ImproperlyConfigured when the variable is unset or empty, unless ``silent``.
+        """
         name = os.environ.get(variable_name)
         if name:
             self.config_from_object(name, silent=silent, force=force, namespace=namespace)
@@ -52,12 +55,12 @@ class Configured:
             )
 
     def add_defaults(self, defaults: Mapping[str, Any] | Callable[[], Mapping[str, Any]]) -> None:
-        """Add settings that hold where the program set none."""
+        """Add defaults (a mapping, or a function that returns one) for settings that the app does not set itself."""
         self.conf.add_defaults(defaults() if callable(defaults) else defaults)
 
     @property
     def timezone(self) -> tzinfo:
-        """The zone of the setting ``timezone``; UTC, or the machine's zone with ``enable_utc`` off."""
+        """The setting ``timezone``; if unset UTC, or the machine's zone with ``enable_utc`` off."""
         name = self.conf["timezone"]
         if isinstance(name, tzinfo):
             return name
@@ -69,6 +72,6 @@ class Configured:
         return UTC if local is None else local
 
     def now(self) -> datetime:
-        """The time, aware, in UTC (in :attr:`timezone` with ``enable_utc`` off)."""
+        """Return the current time as an aware datetime, in UTC (in :attr:`timezone` with ``enable_utc`` off)."""
         now = datetime.now(UTC)
         return now if self.conf["enable_utc"] else now.astimezone(self.timezone)

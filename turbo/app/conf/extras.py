@@ -1,7 +1,7 @@
-"""Whether everything that the configuration names is known here and installed: stores, serializers, compressions.
+"""Checks that the configured stores, serializers and compressions exist and are installed.
 
-Asked by the command before a worker starts, for all settings at once, and by a client's result reader before its first
-message leaves: a package that is missing would lose results, or refuse every message, long after.
+Called by the command before a worker starts, for all settings at once, and by a client's result reader before the first
+message is sent. Without this check a missing package would lose results, or refuse every message, much later.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from turbo.protocol import compression, content
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-#: Content type of a serializer -> the modules that it needs, and the extra that brings them.
+#: Content type of a serializer -> the modules that it needs, and the extra that installs them.
 _OF_SERIALIZERS: Final = {
     "application/x-yaml": (("yaml",), "yaml"),
     "application/x-msgpack": (("msgpack",), "msgpack"),
@@ -27,9 +27,9 @@ _OF_STORES: Final = {"redis": (("redis", "hiredis"), "redis")}
 
 
 def check(conf: Mapping[str, Any], *, stores: bool) -> None:
-    """Raise ImproperlyConfigured, naming all that is unknown or missing, with the extra that brings it.
+    """Raise one ImproperlyConfigured that names everything unknown or missing, and the extra to install.
 
-    ``stores``: the worker stores results itself, and needs what the result store needs.
+    ``stores``: the worker stores results itself, so the result store's packages are required too.
     """
     problems: list[str] = []
     for setting in ("task_serializer", "result_serializer", "event_serializer"):
@@ -53,7 +53,7 @@ def _serializer(setting: str, name: str | None) -> list[str]:
     found = content.find(name)
     if found is not None:
         return _missing(setting, f"{name!r}", *_OF_SERIALIZERS.get(found.content_type, ((), "")))
-    # Content types are only compared with those of messages: one that nobody knows is never met.
+    # Content types are only compared with those of messages; an unknown one simply never matches.
     return [] if "/" in name else [_unknown(setting, "serializer", name, content.SERIALIZERS)]
 
 

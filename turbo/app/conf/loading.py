@@ -1,7 +1,7 @@
-"""Turning names into modules and objects: configuration modules, task modules, classes named by settings.
+"""Imports modules and objects by name: configurations, task modules, classes in settings.
 
-Runs in every process that has an app, before the worker's processes are forked. The only place of the app
-that imports by name.
+Runs in every process that has an app, before the worker's processes are forked. No other module of the app imports by
+name.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def working_directory() -> Path | None:
-    """The directory that this process is in, None where it is gone."""
+    """Return the current directory, or None if it was deleted."""
     try:
         return Path.cwd()
     except FileNotFoundError:
@@ -25,7 +25,7 @@ def working_directory() -> Path | None:
 
 
 def import_module(name: str) -> ModuleType:
-    """Import ``name`` with the current directory on the path, as a command started there expects."""
+    """Import ``name`` with the current directory on ``sys.path``, as ``python -m`` does."""
     directory = working_directory()
     here = str(directory)
     if directory is None or here in sys.path or "" in sys.path:
@@ -39,9 +39,9 @@ def import_module(name: str) -> ModuleType:
 
 
 def import_symbol(path: str) -> Any:
-    """Return what ``module:attribute``, ``module`` or ``module.attribute`` names.
+    """Return the object at ``module:attribute``, ``module`` or ``module.attribute``.
 
-    Raises ImportError or AttributeError when it is not there.
+    Raises ImportError or AttributeError when it does not exist.
     """
     if ":" in path:
         module, _, attribute = path.partition(":")
@@ -53,22 +53,22 @@ def import_symbol(path: str) -> Any:
         return import_module(path)
     except ModuleNotFoundError as exc:
         module, _, attribute = path.rpartition(".")
-        # A module that exists but fails to import something else must say so itself.
+        # A module that exists but fails to import something else: raise its own error.
         if not module or not (exc.name and (path == exc.name or path.startswith(exc.name + "."))):
             raise
         return getattr(import_module(module), attribute)
 
 
 def resolve(value: Any) -> Any:
-    """Return ``value``, or what it names when it is text."""
+    """Return the object that ``value`` names if it is a string, otherwise ``value``."""
     return import_symbol(value) if isinstance(value, str) else value
 
 
 def import_related(packages: Iterable[str], related_name: str | None) -> list[ModuleType]:
-    """Import ``<package>.<related_name>`` of each package that has one; the package alone without a name.
+    """Import ``<package>.<related_name>`` of each package that has such a module.
 
-    An entry ``package.ClassName`` counts as its package. A module that is there but
-    fails to import raises.
+    Without ``related_name``, imports the packages themselves. An entry ``package.ClassName`` stands for ``package``.
+    A module that exists but fails to import raises its error.
     """
     found = []
     for entry in packages:

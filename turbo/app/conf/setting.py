@@ -1,7 +1,7 @@
-"""What a setting is: its type, its default, and how far turbo honours it.
+"""The declaration of one setting: type, default, and whether turbo supports it.
 
-The tables in ``app.conf.settings`` and ``app.conf.settings_of_results`` are made of these; ``app.conf.conf`` reads
-them. Runs wherever an app exists.
+The tables in ``app.conf.settings`` and ``app.conf.settings_of_results`` consist of these; ``app.conf.conf`` reads them.
+Runs wherever an app exists.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Final
 
 @unique
 class Status(Enum):
-    """How far a setting is honoured."""
+    """Whether turbo supports a setting."""
 
     WORKS = "works"
-    #: Known, read from existing configurations, and without effect for the reason given.
+    #: Accepted from existing configurations, without effect for the reason given.
     ACCEPTED = "accepted without effect"
     #: Ignoring it would change what the application does, so the worker refuses to start.
     REFUSED = "refused"
@@ -32,9 +32,9 @@ _FALSE: Final = frozenset({"0", "false", "no", "off", ""})
 class Setting:
     """One setting. ``kind`` names its type: bool int float string bytes list tuple dict any.
 
-    ``old_names`` are the upper-case names of the past, ``env`` an environment variable that wins over every
-    other source, ``cli`` the option of the command that wins over that, ``harmless`` the values of a setting that does
-    not work which ask for nothing that turbo does not do anyway.
+    ``old_names`` are its former upper-case names. ``env`` is an environment variable that overrides every other
+    source except ``cli``, the option of the command. ``harmless`` lists values of an unsupported setting that describe
+    what turbo does anyway.
     """
 
     name: str
@@ -48,19 +48,19 @@ class Setting:
     harmless: tuple[object, ...] = ()
     cli: str | None = None
 
-    def is_missed(self, value: object) -> bool:
-        """Whether ``value``, of a setting that does not work, asks for something that turbo does not do.
+    def is_unsupported(self, value: object) -> bool:
+        """Return whether ``value`` of an unsupported setting asks for something that turbo does not do.
 
-        Values that are all off are one, but a number is no None: it may be a limit where there was none.
+        All falsy values count as "off", except that a number differs from a default of None: even 0 may be a limit.
         """
         if value == self.default or value in self.harmless:
             return False
         return bool(value or self.default) or (self.default is None and self.kind in ("int", "float"))
 
     def convert(self, value: object) -> object:
-        """Return ``value`` as this setting's type; text (from the environment, say) is parsed.
+        """Return ``value`` converted to this setting's type; text, as from the environment, is parsed.
 
-        A ``timedelta`` becomes seconds where a number is due. Raises ValueError for what has no meaning here.
+        A ``timedelta`` becomes seconds in a float setting. Raises ValueError for a value that cannot be converted.
         """
         if value is None or self.kind == "any":
             return value
@@ -70,7 +70,7 @@ class Setting:
         try:
             return convert(value)
         except (TypeError, ValueError) as exc:
-            raise ValueError(f"{self.name}: {value!r} is no {self.kind}") from exc
+            raise ValueError(f"{self.name}: {value!r} is not a valid {self.kind}") from exc
 
 
 def _bool(value: object) -> object:
@@ -101,7 +101,7 @@ def _float(value: object) -> object:
 
 
 def _sequence(value: object) -> object:
-    """A single text is a list of one, or of several joined by commas; other sequences pass as they are."""
+    """Split text at commas; turn any other sequence or set into a tuple."""
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     if isinstance(value, (Sequence, set, frozenset)):
@@ -125,7 +125,7 @@ _CONVERT: Final = {
 }
 
 
-#: Settings whose old names began with CELERY_, before the name itself.
+#: Prefixes of settings whose old name is CELERY_ followed by the upper-case name.
 _OLD_PREFIX: Final = (
     "result_",
     "event_",
@@ -140,11 +140,10 @@ _OLD_PREFIX: Final = (
 
 
 def _old(name: str, old: str | None) -> tuple[str, ...]:
-    """The upper-case name that a setting had: ``old`` where given, else what Celery's old rule makes of
-    ``name``.
+    """Return the old names of a setting: ``old`` if given, else the name by Celery's old rule.
 
-    Before its names were lower-case, Celery prefixed tasks' and results' with CELERY_ and workers' with
-    CELERYD_.
+    Before Celery's names were lower-case, settings of tasks and results began with CELERY_ and those of workers with
+    CELERYD_. ``old=""`` means that there is no old name.
     """
     if old is not None:
         return (old,) if old else ()
@@ -167,7 +166,7 @@ def works(
     env: str | None = None,
     cli: str | None = None,
 ) -> Setting:
-    """Declare a setting that does what its documentation says."""
+    """Declare a setting that turbo supports."""
     return Setting(name, kind, default, doc, old_names=_old(name, old), env=env, cli=cli)
 
 
@@ -182,7 +181,7 @@ def accepted(
     cli: str | None = None,
     harmless: tuple[object, ...] = (),
 ) -> Setting:
-    """Declare a setting that is read and has no effect, for ``reason``; named at start unless harmless."""
+    """Declare a setting without effect, for ``reason``; the worker warns at start unless its value is harmless."""
     return Setting(name, kind, default, doc, Status.ACCEPTED, reason, _old(name, old), harmless=harmless, cli=cli)
 
 
@@ -196,10 +195,10 @@ def refused(
     old: str | None = None,
     harmless: tuple[object, ...] = (),
 ) -> Setting:
-    """Declare a setting that stops the worker from starting, for ``reason``, unless it is off or harmless."""
+    """Declare a setting that prevents the worker's start, for ``reason``, unless its value is off or harmless."""
     return Setting(name, kind, default, doc, Status.REFUSED, reason, _old(name, old), None, harmless)
 
 
 def own(name: str, kind: str, default: object, doc: str, *, env: str | None = None, cli: str | None = None) -> Setting:
-    """Declare a setting that Celery does not have, and which so has no old name."""
+    """Declare a setting that Celery does not have; it has no old name."""
     return Setting(name, kind, default, doc, env=env, cli=cli)

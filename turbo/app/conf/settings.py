@@ -1,10 +1,10 @@
-"""Every setting, declared once: name, type, default, meaning, and how far turbo honours it.
+"""The table of all settings: name, type, default, meaning, and whether turbo supports it.
 
-``app.conf.conf`` takes its defaults and its old names from here, the worker's start its warnings and refusals, the
-manual its table. Runs wherever an app exists. It must never read a value: that is ``app.conf.conf``'s.
+``app.conf.conf`` takes defaults and old names from this table, the worker's start its warnings and refusals, and
+``docs/settings.md`` its rows. Runs wherever an app exists. It must never read a value: ``app.conf.conf`` does.
 
-Names and defaults are Celery's, so that an existing configuration means the same here; the settings that only
-turbo knows are in the last table. Rows of the result stores are in ``app.conf.settings_of_results``.
+Names and defaults are Celery's, so that an existing configuration means the same here. Settings that only turbo has are
+in the last table, those of result stores in ``app.conf.settings_of_results``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _POLICY: Final[Mapping[str, float]] = {
     "interval_step": 0.2,
 }
 
-# A table reads best as one.
+# Keep the rows as compact as a table.
 # fmt: off
 _GENERAL: Final = (
     works("accept_content", "list", ("json",), "Serializers, by name or content type, that may be decoded.",
@@ -270,7 +270,7 @@ _TURBO: Final = (
 
 
 def _declare() -> dict[str, Setting]:
-    """Collect the tables; a name declared twice is a mistake that must not pass."""
+    """Merge the tables. Raises RuntimeError for a name that is declared twice."""
     table: dict[str, Setting] = {}
     for setting in (*_GENERAL, *_BROKER, *_TASK, *_WORKER, *RESULT_SETTINGS, *_EVENT_CONTROL_BEAT, *_TURBO):
         if setting.name in table:
@@ -279,8 +279,8 @@ def _declare() -> dict[str, Setting]:
     return table
 
 
-#: Every known setting by its name.
+#: Every setting, by its name.
 SETTINGS: Final[Mapping[str, Setting]] = _declare()
 
-#: Old upper-case names to the names of today.
+#: Maps old upper-case names to current names.
 OLD_NAMES: Final[Mapping[str, str]] = {old: s.name for s in SETTINGS.values() for old in s.old_names}

@@ -1,6 +1,6 @@
-"""The settings of result stores, declared once: Celery's names and defaults.
+"""The table of the settings of result stores, with Celery's names and defaults.
 
-Part of the table in ``app.conf.settings``, in a module of its own for its length. Runs wherever an app exists.
+Part of the table in ``app.conf.settings``; a separate module only because of its length. Runs wherever an app exists.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ _SQL: Final = "results are not stored in SQL yet"
 _CACHE: Final = "results are not stored in memcached yet"
 _ALWAYS: Final = "a worker always retries its result store"
 
-#: Stores that turbo does not write to, and the names of their settings. The URL of such a store is refused
-#: where it is used; its settings alone do nothing.
+#: Stores that turbo does not support, and the names of their settings. A ``result_backend`` of such a store is refused
+#: when it is used; these settings alone have no effect.
 _FOREIGN: Final = {
     "cassandra": "entry_ttl keyspace port read_consistency servers bundle_path table write_consistency "
     "auth_provider auth_kwargs options",
@@ -39,7 +39,7 @@ def _foreign() -> Iterator[Setting]:
             yield accepted(f"{store}_{name}", "any", None, f"Results in {store}.", f"results are not stored in {store}")
 
 
-# A table reads best as one.
+# Keep the rows as compact as a table.
 # fmt: off
 RESULT_SETTINGS: Final = (
     works("result_backend", "any", None, "URL of the result store; None: results are not stored.",

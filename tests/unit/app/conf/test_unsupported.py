@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.app.recording import make_app
 from turbo import Turbo, signals
-from turbo.app.conf.unsupported import left_out
+from turbo.app.conf.unsupported import unsupported_features
 from turbo.app.task import Task
 from turbo.exceptions import ImproperlyConfigured
 
@@ -17,7 +17,7 @@ def test_an_app_that_asks_for_nothing_hears_nothing() -> None:
     app = make_app()
     app.task(name="t")(lambda: None)
     app.task(name="custom", base=type("Mine", (Task,), {"run": lambda self: None}))(lambda: None)
-    assert left_out(app) == []
+    assert unsupported_features(app) == []
 
 
 @pytest.mark.row("HA12")
@@ -30,8 +30,8 @@ def test_a_task_with_a_strategy_of_its_own_stops_the_start(attribute: str) -> No
     app = make_app()
     app.task(name="proj.count", base=Batches)(lambda: None)
     app.task(name="proj.plain")(lambda: None)
-    with pytest.raises(ImproperlyConfigured, match=f"^task proj.count has a {attribute} of its own") as raised:
-        left_out(app)
+    with pytest.raises(ImproperlyConfigured, match=f"^task proj.count defines {attribute}") as raised:
+        unsupported_features(app)
     assert "proj.plain" not in str(raised.value)
 
 
@@ -41,7 +41,7 @@ def test_each_limited_task_is_named() -> None:
     app.task(name="proj.slow", rate_limit="1/s")(lambda: None)
     app.task(name="proj.slower", rate_limit="1/h")(lambda: None)
     app.task(name="proj.usual")(lambda: None)
-    first, second = left_out(app)
+    first, second = unsupported_features(app)
     assert first.startswith("rate_limit='1/s' of task proj.slow has no effect: rates are not limited yet")
     assert second.startswith("rate_limit='1/h' of task proj.slower has no effect")
     assert app.conf.check_supported() == ["task_default_rate_limit has no effect: rates are not limited yet"]
@@ -58,7 +58,7 @@ def test_parts_and_methods_that_nobody_calls_are_named() -> None:
     app.task(name="a", base=Annotated)(lambda: None)
     app.task(name="b", base=Annotated)(lambda: None)
     app.tasks["b"].backend = object()
-    parts, annotate, backend = left_out(app)
+    parts, annotate, backend = unsupported_features(app)
     assert parts.startswith("control_cls of test_parts")
     assert annotate.startswith("annotate of ")
     assert backend.startswith("backend of task b has no effect in a worker")
@@ -71,7 +71,7 @@ def test_entries_of_settings_that_nobody_reads_are_named() -> None:
         task_publish_retry_policy={"max_retries": 3, "retry_errors": (OSError,)},
         broker_use_ssl={"ca_certs": "/x", "ssl_version": 5},
     )
-    assert [line.partition(" has no effect")[0] for line in left_out(app)] == [
+    assert [line.partition(" has no effect")[0] for line in unsupported_features(app)] == [
         "broker_transport_options['visibility_timeout']",
         "result_backend_transport_options['master_name']",
         "task_publish_retry_policy['retry_errors']",
@@ -84,7 +84,7 @@ def test_receivers_of_signals_that_nobody_sends_are_named() -> None:
 
     signals.heartbeat_sent.connect(heard)
     try:
-        (line,) = left_out(make_app())
+        (line,) = unsupported_features(make_app())
     finally:
         signals.heartbeat_sent.disconnect(heard)
     assert line.startswith("receivers of heartbeat_sent are never called")
