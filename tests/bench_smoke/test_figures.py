@@ -66,7 +66,7 @@ def test_saving_and_loading_a_run(tmp_path: Path) -> None:
     assert latest(tmp_path) == {("drain", "none-classic-c2"): newer}
 
 
-def test_goals_are_judged_by_the_latest_runs() -> None:
+def test_goals_are_compared_with_the_latest_runs() -> None:
     goal = Goal("drain", "drain", "none-classic-c2", "tasks_per_s", "celery", 10)
     run = a_run(turbo=[95.0], celery=[10.0])
     runs = {("drain", "none-classic-c2"): run}

@@ -62,7 +62,7 @@ OTHER = {
     "Control command error": "kombu answers first: pidbox command error",
     "pidbox: Connected": "one connection serves remote control, and says Connected",
     "Failed to mark task": "by the installed Celery's own code",
-    "Failed to retry task": "a next attempt is sent by the outbox, which says what became of it",
+    "Failed to retry task": "the publisher sends the next attempt and logs its outcome",
     "Task %s[%s] succeeded before": "said of every outcome that is stored: Child %d ended in the handlers",
     "Couldn't convert ETA": "a message without a readable ETA is invalid, and so named",
     "call_soon_ack": "acknowledgements are not calls",

@@ -21,7 +21,7 @@ from turbo.embedded_broker.launch import run_in_subprocess
 from turbo.exceptions import ImproperlyConfigured
 
 
-def test_it_serves_and_ends_when_told() -> None:
+def test_it_serves_until_it_is_asked_to_end() -> None:
     with run_in_subprocess() as broker:
         connection = pika.BlockingConnection(pika.URLParameters(broker.url))
         channel = connection.channel()

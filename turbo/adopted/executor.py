@@ -76,9 +76,9 @@ def adopted(app: AdoptedApp, options: ChildOptions) -> ExecutorMaker:
 class Plan:
     """A task with what does not change from message to message."""
 
-    __slots__ = ("early", "enters", "handover", "hears", "options", "task", "trace", "verbs")
+    __slots__ = ("early", "enters", "handover", "options", "own_request", "task", "trace", "verbs")
 
-    def __init__(self, task: Any, options: TaskOptions, hears: bool, handover: ResultHandoff | None) -> None:
+    def __init__(self, task: Any, options: TaskOptions, own_request: bool, handover: ResultHandoff | None) -> None:
         self.task = task
         self.trace = task.__trace__
         self.options = options
@@ -88,10 +88,10 @@ class Plan:
         #: What becomes of the message, by how the task ends.
         acks = options.ack_options()
         self.verbs = {ending: settle(ending, acks) for ending in Ending}
-        #: The task has a request class of its own, which hears of every end in the master.
-        self.hears = hears
+        #: The task has a request class of its own, which the master calls at every end.
+        self.own_request = own_request
         #: Takes what the task leaves to the master to store; None: nothing.
-        self.handover = handover if handover is not None and not hears and handover.suits(task) else None
+        self.handover = handover if handover is not None and not own_request and handover.suits(task) else None
 
 
 class AdoptedExecutor(Intake[Plan]):
@@ -170,8 +170,8 @@ class AdoptedExecutor(Intake[Plan]):
         """Fail a task that has ended too many children, without running it; its message is rejected."""
         why = poison.exhausted(message.headers or {})
         logger.error("Task %s is rejected: %s", message.label, why)
-        told = failing.fail(plan.task, message.id, request, WorkerLostError(str(why)))
-        self._done(seq, began, Verb.REJECT, Ending.FAILURE, told=(1, told, 0.0) if plan.hears else None)
+        payload = failing.fail(plan.task, message.id, request, WorkerLostError(str(why)))
+        self._done(seq, began, Verb.REJECT, Ending.FAILURE, payload=(1, payload, 0.0) if plan.own_request else None)
 
     # -- the body ----------------------------------------------------------------------------------------
 
@@ -218,10 +218,10 @@ class AdoptedExecutor(Intake[Plan]):
         else:
             ending = _ENDINGS[info.state]
         store = b"" if handover is None else handover.close(succeeded=info is None)
-        told: object = None
-        if plan.hears or ending is Ending.REJECT:
-            told = (1, outcome, seconds) if info is not None else (0, text, seconds)
-        self._done(seq, began, plan.verbs[ending], ending, told=told, store=store)
+        payload: object = None
+        if plan.own_request or ending is Ending.REJECT:
+            payload = (1, outcome, seconds) if info is not None else (0, text, seconds)
+        self._done(seq, began, plan.verbs[ending], ending, payload=payload, store=store)
         self._link.page.finished()
 
     def _escaped(self, message: TaskMessage, plan: Plan, error: Exception) -> tuple[Any, Any, float, None]:
@@ -235,7 +235,7 @@ class AdoptedExecutor(Intake[Plan]):
     def _raised(self, seq: int, began: int, plan: Plan, error: BaseException) -> None:
         """The body raised what is no Exception, which Celery's tracer lets pass and its pool reports.
 
-        The task's request is told, as by the pool; it stores the failure and calls back.
+        The master calls the task's request, as Celery's pool does; it stores the failure and calls back.
         """
         self._soft.running = 0
         self._link.page.leave_body()
@@ -247,7 +247,7 @@ class AdoptedExecutor(Intake[Plan]):
         except Exception:  # noqa: BLE001 - objects of the user's may refuse in any way
             einfo.exception = get_pickleable_exception(error)
             einfo.type = type(einfo.exception)
-        self._done(seq, began, plan.verbs[Ending.FAILURE], Ending.FAILURE, told=einfo)
+        self._done(seq, began, plan.verbs[Ending.FAILURE], Ending.FAILURE, payload=einfo)
 
     def _left(self, message: TaskMessage, plan: Plan, error: BaseException) -> NoReturn:
         """The body asked the process to end: the master sees a lost child, as it should."""
@@ -268,18 +268,18 @@ class AdoptedExecutor(Intake[Plan]):
         *,
         due_ns: int = 0,
         detail: str | None = None,
-        told: object = None,
+        payload: object = None,
         store: bytes = b"",
     ) -> None:
         """Write the DONE record, with what the master's hooks need beyond it, or what the master has to store.
 
-        ``detail`` says why a message did not run; ``told`` is what Celery's pool would have handed to the request;
+        ``detail`` says why a message did not run; ``payload`` is what Celery's pool would have handed to the request;
         ``store`` is a packed store request, where there is neither.
         """
-        if detail is None and told is None:
+        if detail is None and payload is None:
             flags, tail = 0, store
         else:
-            flags, tail = frames.FOR_HOOKS, _pickled(detail if told is None else told)
+            flags, tail = frames.FOR_HOOKS, _pickled(detail if payload is None else payload)
         self._link.emit(
             frames.DONE, seq, (frames.pack_done(verb, ending, flags, 0, monotonic_ns() - began, due_ns, tail),)
         )
@@ -298,7 +298,7 @@ def _pickled(value: object) -> bytes:
     try:
         return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     except Exception as error:  # noqa: BLE001 - objects of the user's may refuse in any way
-        logger.warning("An outcome could not be told to the master: %r", error)
+        logger.warning("Cannot pickle an outcome for the master's hooks; sending None: %r", error)
         return pickle.dumps(None)
 
 

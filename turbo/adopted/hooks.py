@@ -23,7 +23,7 @@ from kombu.exceptions import OperationalError
 
 from turbo.adopted import requests
 from turbo.exceptions import TimeLimitExceeded
-from turbo.master.outcome.hook_thread import Audience, HookThread
+from turbo.master.outcome.hook_thread import HookThread, WaitedReceivers
 from turbo.policy import time_limits
 from turbo.policy.finishing import overridden
 from turbo.policy.settling import Ending, Verb
@@ -53,15 +53,15 @@ class AdoptedHooks:
     def begin(self, loop: asyncio.AbstractEventLoop, failure_documents: FailureDocuments, store: Storing) -> None:
         """Start the hook thread, once the master's loop runs."""
         self._hooks = HookThread(loop, self._options.hook_timeout)
-        self._received = Audience(self._hooks, "task_received")
+        self._received = WaitedReceivers(self._hooks, "task_received")
         self._failure_documents = failure_documents
 
     # -- tasks -------------------------------------------------------------------------------------------
 
     @property
-    def hears_received(self) -> bool:
+    def reports_received(self) -> bool:
         """Whether ``task_received`` has receivers."""
-        return bool(signals.task_received.receivers) and not self._received.deaf
+        return bool(signals.task_received.receivers) and not self._received.hung
 
     def received(self, delivery: Delivery, then: Callable[[], None]) -> None:
         """Send ``task_received``, as Celery does: for tasks that are registered."""
@@ -70,12 +70,12 @@ class AdoptedHooks:
             then()
             return
 
-        def tell() -> None:
+        def report() -> None:
             message = requests.message_of(self._celery, delivery)
             request = requests.request_of(self._celery, message, self._options.hostname, requests.VerbOverride())
             signals.task_received.send(sender=self._app.worker.consumer, request=request)
 
-        self._received.tell(tell, then)
+        self._received.run(report, then)
 
     def accepted(self, delivery: Delivery, pid: int) -> None:
         """The children of a Celery app do not ask for this."""
@@ -89,7 +89,7 @@ class AdoptedHooks:
             self._hooks.submit("The storing of a failure", store, lambda _: then(verb, None))
             return
 
-        def tell(request: Any) -> None:
+        def report(request: Any) -> None:
             request.worker_pid = pid
             request.acknowledged = delivery.acked
             if isinstance(error, TimeLimitExceeded):
@@ -97,7 +97,7 @@ class AdoptedHooks:
             else:
                 request.on_failure(_info(_as_billiard(error) if pid else OperationalError(str(error))))
 
-        self._ask(delivery, verb, tell, then)
+        self._ask(delivery, verb, report, then)
 
     def retried(self, delivery: Delivery, reason: Retry, pid: int) -> None:
         """The requests of a Celery app send next attempts themselves."""
@@ -105,10 +105,10 @@ class AdoptedHooks:
     def revoked(self, delivery: Delivery, reason: str, then: Then, signum: int | None = None) -> None:
         """Store REVOKED and send ``task_revoked``."""
 
-        def tell(request: Any) -> None:
+        def report(request: Any) -> None:
             request._announce_revoked(reason, reason == "terminated", signum, reason == "expired")
 
-        self._ask(delivery, Verb.ACK, tell, then)
+        self._ask(delivery, Verb.ACK, report, then)
 
     def reported(self, delivery: Delivery, verb: Verb, ending: Ending, payload: bytes, then: Then) -> None:
         """Handle a child's report: a message that cannot run or was rejected, or a task with its own request."""
@@ -122,7 +122,7 @@ class AdoptedHooks:
             self._hooks.submit("A receiver of a refused message", refuse, lambda _: then(verb, None))
         else:
 
-            def tell(request: Any) -> None:
+            def report(request: Any) -> None:
                 outcome = pickle.loads(payload)
                 if isinstance(outcome, ExceptionInfo):
                     request.acknowledged = delivery.acked
@@ -131,7 +131,7 @@ class AdoptedHooks:
                     request.acknowledged = delivery.acked
                     request.on_success(outcome)
 
-            self._ask(delivery, verb, tell, then)
+            self._ask(delivery, verb, report, then)
 
     def soft_limit(self, delivery: Delivery) -> None:
         """Call ``on_timeout(soft=True)`` of the task's request, which logs it."""
@@ -140,18 +140,18 @@ class AdoptedHooks:
         given = (message.timelimit if message is not None else None) or (None, None)
         limit = time_limits.effective(given[1], options.soft_time_limit, self._options.soft_time_limit)
 
-        def tell(request: Any) -> None:
+        def report(request: Any) -> None:
             request.on_timeout(True, limit)
 
-        self._ask(delivery, Verb.ACK, tell, None)
+        self._ask(delivery, Verb.ACK, report, None)
 
-    def _ask(self, delivery: Delivery, verb: Verb, tell: Callable[[Any], None], then: Then | None) -> None:
-        """Make the request, pass it to ``tell``, and give ``then`` the verb that it asked for, or else ``verb``."""
+    def _ask(self, delivery: Delivery, verb: Verb, report: Callable[[Any], None], then: Then | None) -> None:
+        """Make the request, pass it to ``report``, and give ``then`` the verb that it asked for, or else ``verb``."""
         verb_override = requests.VerbOverride()
 
         def call() -> None:
             message = requests.message_of(self._celery, delivery)
-            tell(requests.request_of(self._celery, message, self._options.hostname, verb_override))
+            report(requests.request_of(self._celery, message, self._options.hostname, verb_override))
 
         def answered(_value: object) -> None:
             if then is not None:

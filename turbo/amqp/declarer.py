@@ -89,7 +89,7 @@ class Declarer:
 
     async def _declare_queue(self, queue: Queue) -> ChannelGone | None:
         """Declare the queue alone, without what a quorum queue cannot have; return why it is not as asked."""
-        left_out: list[str] = []
+        dropped: list[str] = []
         while True:
             try:
                 gone = await self._try(partial(ChannelCalls.declare_queue, queue=queue))
@@ -100,11 +100,11 @@ class Declarer:
             if less is None:
                 break
             queue, refused = less
-            left_out.append(refused)
-        if left_out:
+            dropped.append(refused)
+        if dropped:
             self._refusals.quorum[queue.name] = True
             if gone is None:
-                arguments = " and ".join(left_out)
+                arguments = " and ".join(dropped)
                 self._refusals.remark(queue.name, f"a quorum queue cannot have {arguments}: declared without")
         await self._learn_type(queue, gone)
         return gone

@@ -40,12 +40,12 @@ class Acceptance:
         limits: TaskOptions,
         *,
         early: bool,
-        tell: bool = False,
+        to_hooks: bool = False,
     ) -> None:
         """Write the control page and the STARTED record; the caller signals.
 
         ``timelimit`` is the message's [hard, soft] in seconds, ``began`` the ``time.monotonic_ns`` of the claim.
-        ``early``: the message is acknowledged now. ``tell``: the master passes the record to its outcome hooks.
+        ``early``: the message is acknowledged now. ``to_hooks``: the master passes the record to its outcome hooks.
         """
         options = self._options
         hard_given, soft_given = timelimit or _NO_LIMITS
@@ -64,13 +64,13 @@ class Acceptance:
             hard_ns = now + int(hard * 1e9) if hard else 0
             self._soft.install()
             self._link.page.enter_body(seq, soft_ns, hard_ns, now)
-            flags = frames.HAS_LIMITS | (frames.EARLY_ACK if early else 0) | (frames.TELL_HOOKS if tell else 0)
+            flags = frames.HAS_LIMITS | (frames.EARLY_ACK if early else 0) | (frames.START_FOR_HOOKS if to_hooks else 0)
             started = frames.pack_started(flags, soft_ns, hard_ns, hard or 0.0)
         else:
             self._link.page.enter_body(seq, 0, 0, began)
             started = frames.STARTED_EARLY if early else frames.STARTED_LATE
-            if tell:
-                started = frames.pack_started(frames.TELL_HOOKS | (frames.EARLY_ACK if early else 0), 0, 0, 0.0)
+            if to_hooks:
+                started = frames.pack_started(frames.START_FOR_HOOKS | (frames.EARLY_ACK if early else 0), 0, 0, 0.0)
         self._link.emit(frames.STARTED, seq, (started,))
 
     def admit(
@@ -80,7 +80,7 @@ class Acceptance:
         limits: TaskOptions,
         *,
         early: bool,
-        tell: bool = False,
+        to_hooks: bool = False,
     ) -> float | None:
         """Write the ADMITTED record of a coroutine; the caller signals. Returns its soft limit in seconds, if any.
 
@@ -92,8 +92,8 @@ class Acceptance:
         hard = time_limits.effective(hard_given, limits.time_limit, options.time_limit)
         soft = time_limits.effective(soft_given, limits.soft_time_limit, options.soft_time_limit)
         flags = (frames.EARLY_ACK if early else 0) | (frames.HAS_LIMITS if hard or soft else 0)
-        if tell:
-            flags |= frames.TELL_HOOKS
+        if to_hooks:
+            flags |= frames.START_FOR_HOOKS
         now = monotonic_ns()
         soft_ns = now + int(soft * 1e9) if soft else 0
         hard_ns = now + int(hard * 1e9) if hard else 0

@@ -89,7 +89,7 @@ class RemoteControl:
         self._commands = Registry(
             (
                 InspectCommands(blueprint, parts, view, self.clock).table(),
-                TaskCommands(parts.revoking, self._tell_app).table(),
+                TaskCommands(parts.revoking, self._report_to_app).table(),
                 WorkerCommands(master.shut_down, self._events).table(),
             ),
             app,
@@ -209,17 +209,17 @@ class RemoteControl:
         self._threads.submit(f"The remote control command {request.method:.100}", call, then)
         self._later(request, answered)
 
-    def _tell_app(self, task_ids: Sequence[str]) -> Awaitable[None] | None:
+    def _report_to_app(self, task_ids: Sequence[str]) -> Awaitable[None] | None:
         if not task_ids:
             return None
-        told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        reported: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def then(_value: None) -> None:
-            if not told.done():
-                told.set_result(None)
+            if not reported.done():
+                reported.set_result(None)
 
         self._threads.submit("The app", lambda: self._app.revoked(task_ids), then)
-        return told
+        return reported
 
     # -- replies -----------------------------------------------------------------------------------------
 

@@ -37,13 +37,13 @@ _TOLD: Final = 1_000
 class TaskCommands:
     """Answers the commands about tasks, for one worker."""
 
-    def __init__(self, revoking: Revoking, tell_app: Callable[[Sequence[str]], Awaitable[None] | None]) -> None:
-        """``tell_app`` gets revoked tasks that neither run nor wait here; the reply waits for its result.
+    def __init__(self, revoking: Revoking, report_to_app: Callable[[Sequence[str]], Awaitable[None] | None]) -> None:
+        """``report_to_app`` gets revoked tasks that neither run nor wait here; the reply waits for its result.
 
         So a client that has the reply can send such a task again, and no late state overwrites its result.
         """
         self._revoking = revoking
-        self._tell_app = tell_app
+        self._report_to_app = report_to_app
 
     def table(self) -> Mapping[str, Callable[..., Any]]:
         """Return the commands by name."""
@@ -68,9 +68,9 @@ class TaskCommands:
         if not sweep.finished:
             return self._swept(sweep, ids, running, number)
         # The outcome hooks announce tasks that waited here: with two writers, the later document would win.
-        told = self._tell_app(sorted(ids - running - set(sweep.found)))
+        reported = self._report_to_app(sorted(ids - running - set(sweep.found)))
         reply = _reply(ids, sweep.found, number)
-        return reply if told is None else _after(told, reply)
+        return reply if reported is None else _after(reported, reply)
 
     async def _revoke_many(self, given: Sequence[object], number: int | None) -> Reply:
         ids: set[str] = set()
@@ -90,8 +90,8 @@ class TaskCommands:
         """Wait until all waiting messages have been searched."""
         here = running.union(await sweep.wait())
         for part in _cut(list(ids), _TOLD):
-            told = self._tell_app(sorted(task_id for task_id in part if task_id not in here))
-            await (asyncio.sleep(0) if told is None else told)
+            reported = self._report_to_app(sorted(task_id for task_id in part if task_id not in here))
+            await (asyncio.sleep(0) if reported is None else reported)
         if number is not None:
             return _reply(ids, sweep.found, number)
         _log(ids)
@@ -164,6 +164,6 @@ def signal_number(name: str | int | None) -> int:
     return signals.Signals(int(name))
 
 
-async def _after(told: Awaitable[object], reply: Reply) -> Reply:
-    await told
+async def _after(reported: Awaitable[object], reply: Reply) -> Reply:
+    await reported
     return reply

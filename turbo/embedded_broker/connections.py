@@ -152,7 +152,7 @@ class Connection(asyncio.Protocol):
         try:
             answer = self._handshake.take(payload)
         except login.LoginRefused as refused:
-            if refused.told:
+            if refused.understands_close:
                 self._close_for(refused.fault, spec.Connection.StartOk.INDEX)
             else:
                 self._transport.close()

@@ -47,12 +47,12 @@ class Client:
 
 
 class LoginRefused(TurboError):
-    """The client is not who it should be; `told` says whether it understands a connection.close then."""
+    """The client is not who it should be; `understands_close` says whether it understands a connection.close then."""
 
-    def __init__(self, fault: AmqpFault, told: bool) -> None:
+    def __init__(self, fault: AmqpFault, understands_close: bool) -> None:
         super().__init__(fault.text)
         self.fault = fault
-        self.told = told
+        self.understands_close = understands_close
 
 
 class Handshake:

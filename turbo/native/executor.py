@@ -166,7 +166,9 @@ class NativeExecutor(Intake[Plan]):
         if plan.is_coroutine:
             self._begin_coroutine(Run(seq, began, message, plan, request))
             return
-        self._acceptance.announce(seq, began, message.timelimit, plan.options, early=plan.early, tell=plan.own_request)
+        self._acceptance.announce(
+            seq, began, message.timelimit, plan.options, early=plan.early, to_hooks=plan.own_request
+        )
         run = Run(seq, began, message, plan, request)
         token = current.push(plan.task, request)
         try:
@@ -192,7 +194,7 @@ class NativeExecutor(Intake[Plan]):
         return bool(redelivered) and self._duplicates.is_done(run)
 
     def _begin(self, run: Run) -> None:
-        """The task is accepted; tell who wants to know, in the order of Celery's tracer."""
+        """The task is accepted; report it to handlers and receivers, in the order of Celery's tracer."""
         if task_hooks.prerun_receivers:
             # An early acknowledgement does not wait for receivers.
             self._link.signal()
@@ -207,7 +209,9 @@ class NativeExecutor(Intake[Plan]):
     def _begin_coroutine(self, run: Run) -> None:
         """Take a task on that runs beside others, and go on."""
         message, plan = run.message, run.plan
-        soft = self._acceptance.admit(run.seq, message.timelimit, plan.options, early=plan.early, tell=plan.own_request)
+        soft = self._acceptance.admit(
+            run.seq, message.timelimit, plan.options, early=plan.early, to_hooks=plan.own_request
+        )
         self._link.signal()
         if failpoint.ENABLED:
             failpoint.hit("child.admitted_sent")

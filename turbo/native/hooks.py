@@ -20,7 +20,7 @@ from turbo.app.tasks.einfo import ExceptionInfo
 from turbo.app.tasks.handlers import has_own_request
 from turbo.child.chords import Chords
 from turbo.exceptions import InvalidTaskError, TaskRevokedError, TimeLimitExceeded
-from turbo.master.outcome.hook_thread import Audience, HookThread
+from turbo.master.outcome.hook_thread import HookThread, WaitedReceivers
 from turbo.master.outcome.hooks import NoHooks
 from turbo.native import lost_task_hooks
 from turbo.native.message_decoder import MessageDecoder
@@ -64,14 +64,14 @@ class NativeHooks(NoHooks):
         super().begin(loop, failure_documents, store)
         self._store = store
         self._hooks = HookThread(loop, self._options.hook_timeout, self._app.after_hook())
-        self._received = Audience(self._hooks, "task_received")
+        self._received = WaitedReceivers(self._hooks, "task_received")
 
     # -- messages ----------------------------------------------------------------------------------------
 
     @property
-    def hears_received(self) -> bool:
+    def reports_received(self) -> bool:
         """Whether ``task_received`` has receivers."""
-        return bool(signals.task_received.receivers) and not self._received.deaf
+        return bool(signals.task_received.receivers) and not self._received.hung
 
     def received(self, delivery: Delivery, then: Callable[[], None]) -> None:
         """Send ``task_received`` for tasks that are registered."""
@@ -79,11 +79,11 @@ class NativeHooks(NoHooks):
             then()
             return
 
-        def tell() -> None:
+        def report() -> None:
             request = self._decoder.request(delivery)
             signals.task_received.send(sender=self._worker.consumer, request=request)
 
-        self._received.tell(tell, then)
+        self._received.run(report, then)
 
     def retried(self, delivery: Delivery, reason: Retry, pid: int) -> None:
         """Call ``on_retry``, then send ``task_retry``."""
@@ -91,11 +91,11 @@ class NativeHooks(NoHooks):
         if task is None or not lost_task_hooks.has_retry_hooks(task):
             return
 
-        def tell() -> None:
+        def report() -> None:
             found = self._decoder.message(delivery)
             lost_task_hooks.announce_retry(task, found, self._decoder.context(delivery, found), reason)
 
-        self._submit(delivery, f"A retry hook of {task.name}", tell)
+        self._submit(delivery, f"A retry hook of {task.name}", report)
 
     def revoked(self, delivery: Delivery, reason: str, then: Then, signum: int | None = None) -> None:
         """Store REVOKED, count a part of a chord, acknowledge, send ``task_revoked``."""
@@ -176,13 +176,13 @@ class NativeHooks(NoHooks):
             then(verb, None)
         else:
 
-            def tell() -> Verb | None:
+            def report() -> Verb | None:
                 request = self._own(delivery)
                 request.acknowledged = delivery.acked
                 request.on_success(pickle.loads(payload))
                 return request.verb_override
 
-            self._submit(delivery, "The request of a task", tell, lambda found: then(overridden(verb, found), None))
+            self._submit(delivery, "The request of a task", report, lambda found: then(overridden(verb, found), None))
 
     # -- the worker --------------------------------------------------------------------------------------
 
@@ -219,15 +219,15 @@ class NativeHooks(NoHooks):
         delivery: Delivery,
         name: str,
         document: StoreRequest | None,
-        tell: Callable[[], Any],
+        report: Callable[[], Any],
         then: Callable[[Any, StoreRequest | None], None],
     ) -> None:
-        """Store the document of an end, call ``tell`` on the hook thread, then pass its return value to ``then``."""
+        """Store the document of an end, call ``report`` on the hook thread, then pass its return value to ``then``."""
 
         def stored(outcome: StoreOutcome | None) -> None:
             # A document that could not be stored is passed to ``then``, and settles the message.
             left = None if outcome is None or outcome.ok else document
-            self._submit(delivery, name, tell, lambda found: then(found, left))
+            self._submit(delivery, name, report, lambda found: then(found, left))
 
         if document is None:
             stored(None)
@@ -275,7 +275,7 @@ class NativeHooks(NoHooks):
         if not signals.task_revoked.receivers or task is None:
             return
 
-        def tell() -> None:
+        def report() -> None:
             signals.task_revoked.send(
                 sender=task,
                 request=self._decoder.context(delivery, self._decoder.message(delivery)),
@@ -284,7 +284,7 @@ class NativeHooks(NoHooks):
                 expired=reason == "expired",
             )
 
-        self._submit(delivery, "A receiver of task_revoked", tell)
+        self._submit(delivery, "A receiver of task_revoked", report)
 
     def _refused(self, delivery: Delivery, ending: Ending, payload: bytes) -> None:
         message = self._decoder.delivered(delivery)

@@ -10,7 +10,7 @@ _LEAST_REST: Final = 128 * 1024 * 1024
 
 
 @unique
-class Verdict(IntEnum):
+class MemoryAction(IntEnum):
     """The decision from a memory reading."""
 
     KEEP = 0
@@ -20,13 +20,13 @@ class Verdict(IntEnum):
     KILL = 2
 
 
-def judge_memory(rss_kib: int, *, limit: int | None, hard_limit: int | None) -> Verdict:
+def memory_action(rss_kib: int, *, limit: int | None, hard_limit: int | None) -> MemoryAction:
     """Compare a child's resident memory with its limits, all in KiB."""
     if hard_limit is not None and rss_kib > hard_limit:
-        return Verdict.KILL
+        return MemoryAction.KILL
     if limit is not None and rss_kib > limit:
-        return Verdict.RETIRE
-    return Verdict.KEEP
+        return MemoryAction.RETIRE
+    return MemoryAction.KEEP
 
 
 def default_hard_limit(group_limit: int) -> int | None:

@@ -32,8 +32,8 @@ ASKED: Final = 9
 # Flags of a STARTED record.
 EARLY_ACK: Final = 1
 HAS_LIMITS: Final = 2
-#: The outcome hooks want a report of the start.
-TELL_HOOKS: Final = 4
+#: The master passes this record to its outcome hooks.
+START_FOR_HOOKS: Final = 4
 
 # Flag of a DONE record: its head is followed not by a document but by a payload for the outcome hooks.
 FOR_HOOKS: Final = 1

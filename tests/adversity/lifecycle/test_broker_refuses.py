@@ -55,7 +55,7 @@ def test_a_start_that_is_refused_ends_with_69(
 
 
 @pytest.mark.row("CN15")
-def test_a_start_waits_for_a_broker_that_refuses_it_when_told_so(
+def test_a_start_waits_for_a_broker_that_refuses_it_when_set_so(
     make_worker: MakeWorker, rabbitmq: RabbitMQ, vhost: str
 ) -> None:
     rabbitmq.delete_vhost(vhost)
@@ -162,10 +162,10 @@ def test_a_handshake_that_stalls_is_one_line_too(make_worker: MakeWorker, fault_
 
 
 def test_a_second_worker_of_the_name_is_named_once(make_worker: MakeWorker) -> None:
-    twin = ("-c", "1", "-n", "twin@here")
-    with make_worker(*twin) as first:
+    same_name = ("-c", "1", "-n", "twin@here")
+    with make_worker(*same_name) as first:
         first.wait_for_line(READY)
-        with make_worker(*twin) as second:
+        with make_worker(*same_name) as second:
             second.wait_for_line("Another worker named 'twin@here' .* with -n")
             second.wait_for_line(READY)
             first.terminate()

@@ -48,7 +48,7 @@ def test_a_start_that_may_not_publish_ends_with_69(
 
 
 @pytest.mark.row("CN15")
-def test_a_start_waits_to_publish_when_told_so(make_worker: MakeWorker, rabbitmq: RabbitMQ, vhost: str) -> None:
+def test_a_start_waits_to_publish_when_set_so(make_worker: MakeWorker, rabbitmq: RabbitMQ, vhost: str) -> None:
     name = f"{vhost_of(vhost)}-later"
     waits = ("--", "broker.connection_retry_on_startup=true")
     with make_worker("-c", "1", *waits, env={WRITE: rabbitmq.vhost_url(name)}) as worker:

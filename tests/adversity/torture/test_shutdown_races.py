@@ -16,7 +16,7 @@ from tests.harness.worker import WorkerProcess
 
 
 @pytest.mark.parametrize("site", ["spawner.before_fork", "spawner.after_fork", "child.before_main"])
-def test_a_child_that_is_being_made_when_the_worker_is_told_to_stop(
+def test_a_child_that_is_being_made_when_the_worker_is_asked_to_stop(
     site: str,
     tmp_path: Path,
     vhost: str,

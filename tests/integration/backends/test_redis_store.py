@@ -300,7 +300,7 @@ def test_stop_names_what_could_not_be_stored(caplog: pytest.LogCaptureFixture) -
     assert "hush" not in caplog.text
 
 
-def test_a_wrong_password_is_told_and_results_wait(
+def test_a_wrong_password_is_logged_and_results_wait(
     redis_server: RedisServer, redis_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = redis.Redis.from_url(redis_url)
@@ -331,7 +331,7 @@ def test_a_wrong_password_is_told_and_results_wait(
     assert "hush" not in caplog.text
 
 
-def test_congestion_is_told_and_relieved(redis_url: str) -> None:
+def test_congestion_is_reported_and_relieved(redis_url: str) -> None:
     relieved = []
 
     async def run() -> None:

@@ -116,7 +116,7 @@ def test_our_reply_looks_like_celerys(amqp_url: str, theirs: celery.Celery) -> N
 
 
 @pytest.mark.row("P23")
-def test_a_vanished_reply_queue_is_told_once(amqp_url: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_vanished_reply_queue_is_logged_once(amqp_url: str, caplog: pytest.LogCaptureFixture) -> None:
     gone = [f"gone-{n % 2}" for n in range(100)]
     outcomes, store = publish(
         amqp_url,

@@ -137,7 +137,7 @@ def test_an_unknown_delivery_tag(channel: BlockingChannel, multiple: bool) -> No
         channel.queue_declare("q")
 
 
-def test_consumers_take_turns(channel: BlockingChannel, connect: Connect) -> None:
+def test_consumers_are_served_round_robin(channel: BlockingChannel, connect: Connect) -> None:
     channel.queue_declare("q")
     others = [connect().channel() for _ in range(3)]
     got = [consume(other, "q") for other in others]

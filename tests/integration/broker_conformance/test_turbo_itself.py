@@ -1,4 +1,4 @@
-"""turbo's own connections, the fast path for deliveries and the confirmed outbox, on either broker."""
+"""turbo's own connections, the fast path for deliveries and the confirmed publisher, on either broker."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 from tests.harness.embedded import BrokerUnderTest
 from tests.integration.amqp.collector import Collector, linked, publish, run
-from tests.integration.amqp.test_outbox import outbox_to
+from tests.integration.amqp.test_publisher import publisher_to
 from turbo.amqp.publish.publisher import Published
 
 
@@ -43,10 +43,10 @@ def test_what_the_link_held_comes_back_when_it_stops(any_broker: BrokerUnderTest
     run(scenario())
 
 
-def test_the_outbox_learns_what_became_of_each_message(any_broker: BrokerUnderTest) -> None:
+def test_the_publisher_reports_the_outcome_of_each_message(any_broker: BrokerUnderTest) -> None:
     async def scenario() -> None:
         await asyncio.to_thread(publish, any_broker.url, "q", [])
-        async with outbox_to(any_broker.url) as ends:
+        async with publisher_to(any_broker.url) as ends:
             for number in range(500):
                 ends.publish("q", b"%d" % number)
             ends.publish("nowhere", b"lost", mandatory=True)

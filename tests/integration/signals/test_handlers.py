@@ -163,7 +163,7 @@ def test_a_task_can_be_asked_to_stop(quiet: Scene) -> None:
 
 
 @pytest.mark.row("HA11")
-def test_a_task_is_told_whose_it_is(quiet: Scene) -> None:
+def test_a_task_gets_the_request_of_its_own_message(quiet: Scene) -> None:
     lines = quiet.wait(quiet.send("act"), "after_return")
     assert lines[1].details["bound"] == "signalled"
 

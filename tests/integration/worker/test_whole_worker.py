@@ -338,7 +338,7 @@ def test_what_before_start_raises_is_the_task_s_failure(two: Two) -> None:
 
 
 @pytest.mark.row("LG10")
-def test_an_expected_error_is_told_without_its_traceback(two: Two) -> None:
+def test_an_expected_error_is_logged_without_its_traceback(two: Two) -> None:
     expected, unexpected = two.send("rows.expected", "expected"), two.send("rows.expected", "unexpected")
     assert two.failure(expected) == ("KeyError", ["expected"])
     assert two.failure(unexpected) == ("ValueError", ["unexpected"])
@@ -349,7 +349,7 @@ def test_an_expected_error_is_told_without_its_traceback(two: Two) -> None:
 
 
 @pytest.mark.row("LG11", "SP6", "SP7", "SP2")
-def test_what_is_no_failure_is_told_and_kept_as_what_it_is(two: Two) -> None:
+def test_ends_that_are_no_failure_are_logged_and_stored_as_such(two: Two) -> None:
     sent = {how: two.send("rows.ends", how) for how in ("retry", "ignored", "ignored after SUCCESS", "rejected")}
     two.said(rf"INFO/ForkPoolWorker-\d\] Task rows\.ends\[{sent['retry']}\] retry: Retry in 600s: ValueError")
     two.said(rf"INFO/ForkPoolWorker-\d\] Task rows\.ends\[{sent['ignored']}\] ignored$")

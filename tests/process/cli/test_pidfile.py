@@ -35,7 +35,7 @@ def holder(path: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.row("CL7")
-def test_a_second_worker_is_refused_and_told_who_runs(path: Path) -> None:
+def test_a_second_worker_is_refused_and_the_error_names_the_first(path: Path) -> None:
     with holder(path) as process:
         with pytest.raises(PidfileTakenError, match=f"pid {process.pid}"), Pidfile(str(path)):
             pass

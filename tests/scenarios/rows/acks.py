@@ -20,7 +20,7 @@ ENDED = "child prerun, master failure"
 #: Ends without a word, and its copy succeeds.
 ONCE_MORE = f"child prerun, {SUCCESS}"
 RETRIED = f"child prerun, child retry, child postrun, {SUCCESS}"
-UNHEARD = "child prerun, child postrun"
+PRERUN_POSTRUN = "child prerun, child postrun"
 
 
 def _held(name: str, task: str, unacked: int) -> Scenario:
@@ -59,12 +59,12 @@ ROWS = (
     one("failure_not_acked", "s.picky_fail", "no", end=failed(OWN, "no"), dead=True, smoke=True),
     one("retry", "s.retry", 1, end=ok("after 1"), heard=RETRIED, smoke=True),
     one("retry_late", "s.late_retry", 1, end=ok("after 1"), heard=RETRIED),
-    one("ignore", "s.ignore", end=NOTHING, heard=UNHEARD, smoke=True),
-    one("ignore_late", "s.late_ignore", end=NOTHING, heard=UNHEARD),
-    one("reject", "s.reject", False, end=REJECTED, heard=f"{UNHEARD}, master failure"),
-    one("reject_late", "s.late_reject", False, end=REJECTED, heard=f"{UNHEARD}, master failure", dead=True),
-    one("requeue", "s.reject", True, end=NOTHING, heard=UNHEARD),
-    one("requeue_late", "s.late_reject", True, end=ok("again"), heard=f"{UNHEARD}, {SUCCESS}", smoke=True),
+    one("ignore", "s.ignore", end=NOTHING, heard=PRERUN_POSTRUN, smoke=True),
+    one("ignore_late", "s.late_ignore", end=NOTHING, heard=PRERUN_POSTRUN),
+    one("reject", "s.reject", False, end=REJECTED, heard=f"{PRERUN_POSTRUN}, master failure"),
+    one("reject_late", "s.late_reject", False, end=REJECTED, heard=f"{PRERUN_POSTRUN}, master failure", dead=True),
+    one("requeue", "s.reject", True, end=NOTHING, heard=PRERUN_POSTRUN),
+    one("requeue_late", "s.late_reject", True, end=ok("again"), heard=f"{PRERUN_POSTRUN}, {SUCCESS}", smoke=True),
     one("soft", "s.sleep", 60, end=SOFT, soft_time_limit=0.5, smoke=True),
     one("soft_caught", "s.catch", 60, end=ok("caught"), soft_time_limit=0.5, smoke=True),
     one("soft_caught_late", "s.late_catch", 60, end=ok("caught"), soft_time_limit=0.5),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.scenarios.rows.acks import ENDED, OWN, RETRIED, UNHEARD
+from tests.scenarios.rows.acks import ENDED, OWN, PRERUN_POSTRUN, RETRIED
 from tests.scenarios.scenario import (
     ANYTHING,
     FAILURE,
@@ -58,8 +58,8 @@ RESULTS = (
     one("started_is_tracked", "s.tracked", end=ok(["STARTED", ["hostname", "pid"]]), smoke=True),
     one("started_is_not_tracked", "s.untracked", end=ok("PENDING")),
     one("progress", "s.progress", False, end=ok({"done": 3, "of": 7}), smoke=True),
-    one("progress_left", "s.progress", True, end=End("PROGRESS", {"done": 3, "of": 7}), heard=UNHEARD),
-    one("success_by_hand", "s.own_success", end=End("SUCCESS", "by hand"), heard=UNHEARD),
+    one("progress_left", "s.progress", True, end=End("PROGRESS", {"done": 3, "of": 7}), heard=PRERUN_POSTRUN),
+    one("success_by_hand", "s.own_success", end=End("SUCCESS", "by hand"), heard=PRERUN_POSTRUN),
     Scenario("state_of_another", lambda to: to.send("it", "s.other_state"),
              {"it": ok(None), "it-other": End("ODD", [1])}),
     one("ignored", "s.ignored_add", 1, 2, end=NOTHING, heard=SUCCESS, smoke=True),

@@ -18,7 +18,7 @@ from turbo.app.conf.settings import SETTINGS
 from turbo.exceptions import ImproperlyConfigured
 
 #: A value for every setting without effect.
-UNHEARD: dict[str, Any] = {
+WITHOUT_EFFECT: dict[str, Any] = {
     "broker_channel_error_retry": True,
     "broker_failover_strategy": "shuffle",
     "broker_heartbeat_checkrate": 5.0,
@@ -75,12 +75,12 @@ def test_every_setting_of_celerys_has_one_answer() -> None:
 
 @pytest.mark.row("CF16", "CF17")
 @pytest.mark.parametrize("name", [name for name in celerys() if support(name).by is By.NOBODY])
-def test_what_nobody_honours_is_named_unless_it_asks_for_nothing(name: str) -> None:
+def test_a_setting_without_effect_is_named_unless_it_asks_for_nothing(name: str) -> None:
     assert warned(**{name: DEFAULTS[name]}) == ""
     if name in NOTHING_ASKED:
         assert warned(**{name: NOTHING_ASKED[name]}) == ""
         return
-    value = UNHEARD[name] if name in UNHEARD else other_than_default(name)
+    value = WITHOUT_EFFECT[name] if name in WITHOUT_EFFECT else other_than_default(name)
     if name == "worker_enable_remote_control":
         assert warned(**{name: False}) == ""
         return
@@ -88,7 +88,7 @@ def test_what_nobody_honours_is_named_unless_it_asks_for_nothing(name: str) -> N
 
 
 @pytest.mark.parametrize("name", [name for name in celerys() if support(name).by in (By.TURBO, By.CELERY)])
-def test_what_somebody_honours_is_not_named(name: str) -> None:
+def test_a_setting_with_effect_is_not_named(name: str) -> None:
     assert name not in warned(**{name: other_than_default(name)})
 
 
@@ -96,7 +96,7 @@ def test_what_somebody_honours_is_not_named(name: str) -> None:
     ("name", "value"),
     [("worker_detect_quorum_queues", None), ("worker_lost_wait", 0), ("worker_autoscaler", ""), ("worker_pool", None)],
 )
-def test_what_nobody_honours_is_named_also_when_it_is_off(name: str, value: object) -> None:
+def test_a_setting_without_effect_is_named_also_when_it_is_off(name: str, value: object) -> None:
     assert f"{name} (" in warned(**{name: value})
 
 

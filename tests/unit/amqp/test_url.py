@@ -114,7 +114,7 @@ def test_no_password_in_repr_and_label() -> None:
     "wanted, offered, agreed",
     [(120, 60, 60), (30, 60, 30), (0, 60, 60), (120, 0, 120), (0, 0, 0), (9.6, 60, 10)],
 )
-def test_heartbeat_is_the_smaller_wish(wanted: float, offered: int, agreed: int) -> None:
+def test_the_heartbeat_is_the_smaller_of_both_offers(wanted: float, offered: int, agreed: int) -> None:
     assert negotiate_heartbeat(wanted, offered) == agreed
     found = parameters(BrokerAddress(), heartbeat=wanted)
     assert found.heartbeat(None, offered) == agreed

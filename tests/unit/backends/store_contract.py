@@ -76,11 +76,11 @@ class MemoryStore:
         self._answer()
 
 
-class FakeOutbox:
-    """Answers a publish in the next turn of the loop with whatever ``verdict`` says."""
+class FakePublisher:
+    """Answers a publish in the next turn of the loop with what ``answer`` returns."""
 
-    def __init__(self, verdict: Callable[[str], Published] = lambda _: Published.CONFIRMED) -> None:
-        self.verdict = verdict
+    def __init__(self, answer: Callable[[str], Published] = lambda _: Published.CONFIRMED) -> None:
+        self.answer = answer
         self.refusal = ""
         self.published: list[tuple[str, str, bytes, bytes, bool]] = []
 
@@ -96,7 +96,7 @@ class FakeOutbox:
     ) -> None:
         self.published.append((exchange, routing_key, header, body, mandatory))
         if done is not None:
-            asyncio.get_running_loop().call_soon(done, self.verdict(routing_key))
+            asyncio.get_running_loop().call_soon(done, self.answer(routing_key))
 
 
 class FakeRedis:

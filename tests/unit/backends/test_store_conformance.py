@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.unit.backends.store_contract import FakeOutbox, FakeRedis, MemoryStore, exercise_store
+from tests.unit.backends.store_contract import FakePublisher, FakeRedis, MemoryStore, exercise_store
 from turbo.amqp.publish.confirms import Published
 from turbo.backends.disabled import DisabledStore
 from turbo.backends.redis import store as redis_store
@@ -29,7 +29,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> FakeRedis:
 MAKERS: dict[str, Callable[[], ResultStore]] = {
     "memory": MemoryStore,
     "disabled": DisabledStore,
-    "rpc": lambda: RpcStore(FakeOutbox(), StoreSettings()),
+    "rpc": lambda: RpcStore(FakePublisher(), StoreSettings()),
     "redis": lambda: RedisStore(RedisAddress(), StoreSettings()),
 }
 
@@ -42,7 +42,7 @@ def test_every_store_keeps_the_contract(name: str, server: FakeRedis) -> None:
     asyncio.run(run())
 
 
-def test_redis_sends_a_loop_turn_in_one_write(server: FakeRedis) -> None:
+def test_redis_sends_all_of_one_loop_iteration_in_one_write(server: FakeRedis) -> None:
     async def run() -> None:
         store = RedisStore(RedisAddress(), StoreSettings())
         await store.start()
@@ -75,7 +75,7 @@ def test_redis_repeats_what_a_cut_left_unanswered(server: FakeRedis) -> None:
 
 
 def test_rpc_properties_and_form() -> None:
-    publisher = FakeOutbox()
+    publisher = FakePublisher()
     outcomes: list[StoreOutcome] = []
 
     async def run() -> None:
@@ -107,7 +107,7 @@ def test_rpc_unroutable_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
     store_box: list[RpcStore] = []
 
     async def run() -> None:
-        store = RpcStore(FakeOutbox(lambda _: Published.RETURNED), StoreSettings())
+        store = RpcStore(FakePublisher(lambda _: Published.RETURNED), StoreSettings())
         store_box.append(store)
         for number in range(3):
             store.store(ResultWrite(str(number), b"", reply_to="gone"), outcomes.append)
@@ -123,13 +123,13 @@ def test_rpc_unroutable_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
     ("published", "expected"),
     [(Published.FAILED, StoreOutcome.FAILED), (Published.REFUSED, StoreOutcome.REFUSED)],
 )
-def test_rpc_failure_of_the_outbox_is_told_with_the_task(
+def test_rpc_a_failed_publish_is_logged_with_its_task(
     published: Published, expected: StoreOutcome, caplog: pytest.LogCaptureFixture
 ) -> None:
     outcomes: list[StoreOutcome] = []
 
     async def run() -> None:
-        store = RpcStore(FakeOutbox(lambda _: published), StoreSettings())
+        store = RpcStore(FakePublisher(lambda _: published), StoreSettings())
         store.store(ResultWrite("the-task", b"", reply_to="q"), outcomes.append)
         assert await store.drain(time.monotonic() + 5)
 

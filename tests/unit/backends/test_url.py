@@ -7,7 +7,7 @@ import ssl
 
 import pytest
 
-from tests.unit.backends.store_contract import FakeOutbox
+from tests.unit.backends.store_contract import FakePublisher
 from turbo.app.conf.conf import Settings
 from turbo.backends.disabled import DisabledStore
 from turbo.backends.reader import open_reader
@@ -115,7 +115,7 @@ def test_other_stores_are_refused_by_name(scheme: str) -> None:
     ("scheme", "near"),
     [("reddis", "redis"), ("rediss+foo", "rediss"), ("rcp", "rpc"), ("redis+sentinal", "redis+sentinel")],
 )
-def test_an_unknown_store_is_told_of_a_known_one_near_to_it(scheme: str, near: str) -> None:
+def test_the_error_for_an_unknown_store_names_a_similar_known_one(scheme: str, near: str) -> None:
     text = f"result_backend '{re.escape(scheme)}' cannot be used: .*; did you mean '{re.escape(near)}'\\?$"
     with pytest.raises(ImproperlyConfigured, match=text):
         open_store(f"{scheme}://user:hush@h", StoreSettings())
@@ -125,7 +125,7 @@ def test_an_unknown_store_is_told_of_a_known_one_near_to_it(scheme: str, near: s
 
 def test_open_store() -> None:
     assert isinstance(open_store("redis://h", StoreSettings()), RedisStore)
-    assert isinstance(open_store("rpc://", StoreSettings(), publisher=FakeOutbox()), RpcStore)
+    assert isinstance(open_store("rpc://", StoreSettings(), publisher=FakePublisher()), RpcStore)
     assert isinstance(open_store(None, StoreSettings()), DisabledStore)
     with pytest.raises(ImproperlyConfigured):
         open_store("rpc://", StoreSettings())

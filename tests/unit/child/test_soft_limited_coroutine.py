@@ -221,7 +221,7 @@ def test_a_late_timer_lets_the_master_speak_first(clock: Clock, calls: list[floa
 
 
 @pytest.mark.usefixtures("timer")
-def test_a_child_kept_from_its_loop_alone_raises_the_limit_after_all(clock: Clock, calls: list[float]) -> None:
+def test_a_child_whose_loop_was_blocked_raises_the_limit_afterwards(clock: Clock, calls: list[float]) -> None:
     clock.wake(59.0)
     clock.wake(3.0)
     assert len(calls) == 1 and clock.due is None

@@ -201,7 +201,7 @@ def test_what_comes_after_the_body_is_an_internal_error(all_heard: Bench) -> Non
 
 
 @pytest.mark.row("HA8")
-def test_the_own_request_of_a_task_is_told(bench: Bench) -> None:
+def test_the_own_request_of_a_task_gets_a_report(bench: Bench) -> None:
     bench.app.task(name="t", Request="some:Request")(lambda: {"a": 1})
     done = bench.run("t")
     failed, text, runtime = done.store  # type: ignore[misc]
@@ -237,7 +237,7 @@ class Unmakeable(Exception):
         super().__init__(one + two)
 
 
-def test_what_cannot_travel_is_told_by_its_name() -> None:
+def test_what_cannot_be_pickled_is_reported_by_its_name() -> None:
     failed, einfo, _ = pickle.loads(task_hooks.failure_payload(ExceptionInfo(Unmakeable("a", "b"), "the trace")))
     assert failed
     assert einfo.type is UnpicklableError

@@ -1,4 +1,4 @@
-"""What the demo says: counted from records, judged without mercy."""
+"""The demo's table: counted from records and compared with what was expected."""
 
 from __future__ import annotations
 

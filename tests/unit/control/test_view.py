@@ -26,10 +26,10 @@ def view_of(*deliveries: Any) -> View:
 
 
 def test_a_copy_held_until_the_first_has_run_waits_for_no_time() -> None:
-    ready, sent, twin = delivery(State.READY), delivery(State.DISPATCHED), delivery(State.HELD)
+    ready, sent, copy = delivery(State.READY), delivery(State.DISPATCHED), delivery(State.HELD)
     later, runs = delivery(State.HELD, 7.5), delivery(State.STARTED)
-    shown = view_of(ready, sent, twin, later, runs)
-    assert shown.reserved() == [ready, sent, twin]
+    shown = view_of(ready, sent, copy, later, runs)
+    assert shown.reserved() == [ready, sent, copy]
     assert shown.scheduled() == [later]
 
 

@@ -140,7 +140,7 @@ class QueueMachine(RuleBasedStateMachine):
 TestQueueMachine = QueueMachine.TestCase
 
 
-def test_windows_turns_and_priorities_of_consumers() -> None:
+def test_windows_round_robin_and_priorities_of_consumers() -> None:
     queue = _queue(Clock(), Home())
     high, first, second = Sink(2, priority=1), Sink(9), Sink(9)
     for sink in (first, high, second):

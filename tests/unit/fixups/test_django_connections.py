@@ -168,7 +168,7 @@ def test_what_does_not_close_in_order_stops_nothing(caplog: pytest.LogCaptureFix
     assert "The connection default could not be closed in order" in caplog.text
 
 
-def test_a_socket_of_the_parents_is_let_go_of_unheard() -> None:
+def test_a_socket_of_the_parent_is_closed_without_a_word_to_the_server() -> None:
     ours, theirs = os.pipe()
     try:
         connection = Connection()

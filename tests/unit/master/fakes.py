@@ -1,4 +1,4 @@
-"""A broker, a ring, an outbox and a store that only remember: what the master's ledger is tested against."""
+"""Fake broker, ring, publisher and store that record calls, for tests of the master's ledger."""
 
 from __future__ import annotations
 

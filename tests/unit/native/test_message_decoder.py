@@ -13,7 +13,7 @@ from turbo.protocol.properties import encode_header
 
 
 @pytest.mark.parametrize(
-    ("opaque", "content_type", "packed", "size", "sealed"),
+    ("undecodable", "content_type", "packed", "size", "expected"),
     [
         (False, "application/x-python-serialize", True, 5_000_000, False),
         (True, "application/json", False, 100, False),
@@ -23,12 +23,12 @@ from turbo.protocol.properties import encode_header
         (True, "application/x-yaml", False, 100, True),
     ],
 )
-def test_what_is_undecodable(opaque: bool, content_type: str, packed: bool, size: int, sealed: bool) -> None:
+def test_what_is_undecodable(undecodable: bool, content_type: str, packed: bool, size: int, expected: bool) -> None:
     headers, _, properties = message.build("id", "task", (), {})
     if packed:
         headers["compression"] = "application/x-gzip"
     properties.headers, properties.content_type = headers, content_type
     delivery = Delivery(1, "q", 1, deliver_args("", "q"), encode_header(properties, size), b" " * size)
-    delivery.undecodable = opaque
-    app = Turbo("opening", set_as_current=False)
-    assert MessageDecoder(app, None).is_undecodable(delivery) is sealed  # type: ignore[arg-type]
+    delivery.undecodable = undecodable
+    app = Turbo("decoder", set_as_current=False)
+    assert MessageDecoder(app, None).is_undecodable(delivery) is expected  # type: ignore[arg-type]

@@ -63,6 +63,6 @@ def test_what_has_ended_never_waits_for_a_child_again() -> None:
         assert State.READY not in _reachable(delivery_lifecycle.TRANSITIONS, state)
 
 
-def test_a_child_never_serves_again_once_it_was_told_to_leave() -> None:
+def test_a_child_never_serves_again_once_it_is_retiring() -> None:
     for state in (ChildState.RETIRING, ChildState.KILLED, ChildState.GONE):
         assert ChildState.SERVING not in _reachable(child_lifecycle.TRANSITIONS, state)

@@ -6,33 +6,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turbo.policy.recycling import Verdict, at_once, judge_memory, may_take
+from turbo.policy.recycling import MemoryAction, at_once, may_take, memory_action
 
 
 @pytest.mark.parametrize(
-    ("rss", "limit", "hard", "verdict"),
+    ("rss", "limit", "hard", "action"),
     [
-        (10**9, None, None, Verdict.KEEP),
-        (100, 100, None, Verdict.KEEP),
-        (101, 100, None, Verdict.RETIRE),
-        (101, None, 100, Verdict.KILL),
-        (100, None, 100, Verdict.KEEP),
-        (150, 100, 200, Verdict.RETIRE),
-        (201, 100, 200, Verdict.KILL),
-        (201, 300, 200, Verdict.KILL),
+        (10**9, None, None, MemoryAction.KEEP),
+        (100, 100, None, MemoryAction.KEEP),
+        (101, 100, None, MemoryAction.RETIRE),
+        (101, None, 100, MemoryAction.KILL),
+        (100, None, 100, MemoryAction.KEEP),
+        (150, 100, 200, MemoryAction.RETIRE),
+        (201, 100, 200, MemoryAction.KILL),
+        (201, 300, 200, MemoryAction.KILL),
     ],
 )
-def test_memory(rss: int, limit: int | None, hard: int | None, verdict: Verdict) -> None:
-    assert judge_memory(rss, limit=limit, hard_limit=hard) is verdict
+def test_memory(rss: int, limit: int | None, hard: int | None, action: MemoryAction) -> None:
+    assert memory_action(rss, limit=limit, hard_limit=hard) is action
 
 
 LIMIT = st.none() | st.integers(1, 1000)
 
 
 @given(less=st.integers(0, 2000), more=st.integers(0, 2000), limit=LIMIT, hard=LIMIT)
-def test_more_memory_is_never_judged_milder(less: int, more: int, limit: int | None, hard: int | None) -> None:
+def test_more_memory_never_gives_a_milder_action(less: int, more: int, limit: int | None, hard: int | None) -> None:
     less, more = sorted((less, more))
-    assert judge_memory(less, limit=limit, hard_limit=hard) <= judge_memory(more, limit=limit, hard_limit=hard)
+    assert memory_action(less, limit=limit, hard_limit=hard) <= memory_action(more, limit=limit, hard_limit=hard)
 
 
 @pytest.mark.parametrize(("children", "replaced"), [(1, 1), (2, 1), (4, 1), (7, 1), (8, 2), (32, 8)])

@@ -67,7 +67,7 @@ def test_time_between_timers_that_counts_for_no_limit(asked: int, elapsed: int, 
     assert not_run(asked, elapsed, late_before=late_before) == lost
 
 
-def test_an_old_start_was_told_before_a_stop() -> None:
+def test_an_old_start_was_reported_before_a_stop() -> None:
     assert on_arrival(GRACE_NS) == 0
     assert on_arrival(GRACE_NS + 1) == GRACE_NS + 1
 

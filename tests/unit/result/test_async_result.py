@@ -117,7 +117,7 @@ def test_get_passes_messages_and_times_out() -> None:
 
 
 @pytest.mark.row("ST4")
-def test_a_failure_propagates_unless_told_not_to() -> None:
+def test_a_failure_propagates_unless_propagate_is_false() -> None:
     result = result_of(MemoryReader(t=failure()))
     with pytest.raises(ValueError, match="bad"):
         result.get()

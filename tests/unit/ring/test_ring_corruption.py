@@ -142,7 +142,7 @@ def test_a_signal_for_a_record_without_its_tail_is_found():
         assert [body for _, _, body in rings.outcome_out.salvaged] == [b"there"]
 
 
-def test_what_came_before_the_damage_is_kept_for_the_post_mortem():
+def test_records_before_the_damage_stay_readable():
     master = MasterLink(1, outcome_capacity=CAPACITY)
     _, outcome_fd, page_fd, _, event_fd, _, _ = master.child_fds()
     memory = mmap.mmap(outcome_fd, CAPACITY)

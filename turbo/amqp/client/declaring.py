@@ -43,12 +43,12 @@ def _declare_queue(connection: ClientConnection, queue: Queue) -> None:
     for binding in bindings:
         if binding.exchange.declarable:
             _declare_exchange(connection, binding.exchange)
-    left_out = []
+    dropped = []
     while (less := _declare_with(connection, queue)) is not None:
         queue, argument = less
-        left_out.append(argument)
-    if left_out:
-        logger.warning("queue %r: a quorum queue cannot have %s: declared without", queue.name, " and ".join(left_out))
+        dropped.append(argument)
+    if dropped:
+        logger.warning("queue %r: a quorum queue cannot have %s: declared without", queue.name, " and ".join(dropped))
     for binding in bindings:
         _bind(connection, queue.name, binding)
 

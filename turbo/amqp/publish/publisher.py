@@ -24,7 +24,7 @@ from turbo.amqp.publish.frames import publish_method
 from turbo.amqp.publish.nack_retry import NackRetry
 from turbo.amqp.write_coalescer import WriteCoalescer
 from turbo.observers import Observers
-from turbo.policy.outbox_room import OutboxRoom
+from turbo.policy.publisher_room import PublisherRoom
 from turbo.policy.restarts import BROKER_BACKOFF, Backoff, reconnect_delay
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Publisher:
         self._outages = self.dialer.outages
         self._backoff = backoff
         self._window = window
-        self._room = OutboxRoom(limit, limit_bytes)
+        self._room = PublisherRoom(limit, limit_bytes)
         #: Called when :attr:`congested` turns false again.
         self.on_relief: Observers[()] = Observers()
         #: Called when :attr:`connected` turns true and when :attr:`blocked` changes.
@@ -161,7 +161,7 @@ class Publisher:
 
     @property
     def congested(self) -> bool:
-        """Whether too much waits to produce more messages: see ``policy.outbox_room``."""
+        """Whether too much waits to produce more messages: see ``policy.publisher_room``."""
         return self._room.congested
 
     def _flush(self, _last: bool) -> bool:

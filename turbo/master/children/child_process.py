@@ -27,6 +27,7 @@ class ChildProcess:
         "exit_status",
         "free_listed",
         "index",
+        "kill_detail",
         "kill_reason",
         "leaving_clock",
         "limited",
@@ -45,7 +46,6 @@ class ChildProcess:
         "state",
         "stopping",
         "stopping_since",
-        "verdict",
     )
 
     def __init__(self, index: int, epoch: int, link: MasterLink, now: float) -> None:
@@ -85,7 +85,7 @@ class ChildProcess:
         #: Why the master killed it, which decides its task's outcome. Empty when it died by itself.
         self.kill_reason = ""
         #: Details of that reason: the limit in seconds, or the memory figures.
-        self.verdict: object = None
+        self.kill_detail: object = None
 
     def move(self, new: ChildState) -> None:
         """Go to ``new`` along ``policy.child_lifecycle``."""

@@ -149,7 +149,7 @@ class DeadChild:
             aimed=mine and child.kill_reason in _AIMED,
             stored_verb=delivery.facts.stored_verb,
             acked=delivery.acked,
-            terminated=child.kill_reason == "terminated" and isinstance(child.verdict, int),
+            terminated=child.kill_reason == "terminated" and isinstance(child.kill_detail, int),
             terminating=self.terminating,
             exhausted=delivery.deaths >= self._poison.max_deliveries,
         )
@@ -169,10 +169,10 @@ class DeadChild:
         if fate is Fate.SETTLE_STORED and death.stored_verb is not None:
             logger.error("Child %d ended in the handlers of a task whose outcome is stored: %s", child.index, error)
             self._settlement.finish(delivery, death.stored_verb, None)
-        elif fate is Fate.REVOKE and isinstance(child.verdict, int):
+        elif fate is Fate.REVOKE and isinstance(child.kill_detail, int):
             self._outcomes.endings[Ending.REVOKED] += 1
             then = functools.partial(self._settlement.finish, delivery)
-            self._hooks.revoked(delivery, "terminated", then, child.verdict)
+            self._hooks.revoked(delivery, "terminated", then, child.kill_detail)
         elif fate is Fate.REQUEUE:
             self._settlement.finish(delivery, Verb.REQUEUE, None)
         else:
@@ -216,9 +216,9 @@ class DeadChild:
                 why = "its child was ended by the termination of another task"
             return WorkerLostError(f"Worker exited prematurely: {why}."), Ending.WORKER_LOST
         if child.kill_reason == "time_limit":
-            return TimeLimitExceeded(child.verdict), Ending.TIMEOUT
+            return TimeLimitExceeded(child.kill_detail), Ending.TIMEOUT
         if child.kill_reason == "memory":
-            return MemoryLimitExceeded(str(child.verdict)), Ending.WORKER_LOST
+            return MemoryLimitExceeded(str(child.kill_detail)), Ending.WORKER_LOST
         return WorkerLostError(f"Worker exited prematurely: {describe_exit(child.exit_status)}."), Ending.WORKER_LOST
 
     def _log(self, child: ChildProcess, had_task: bool) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from turbo.master.children.boot import Boot
 from turbo.master.children.child_process import ChildProcess
-from turbo.master.children.stalled_children import begin_farewell, ignores_farewell
+from turbo.master.children.stalled_children import ignores_stop, stop_sent
 from turbo.observers import Observers
 from turbo.policy.child_lifecycle import ChildState
 from turbo.ring import frames
@@ -182,10 +182,10 @@ class Pool:
         if child.state is not ChildState.RETIRING:
             return
         if child.stopping:
-            if ignores_farewell(child, self._dispatcher.rings, time.monotonic_ns()):
+            if ignores_stop(child, self._dispatcher.rings, time.monotonic_ns()):
                 self.kill(child, "did not leave", None)
         elif self._dispatcher.rings.stage(child, frames.MAKE_ROOM if child.replaced else frames.STOP) is not None:
-            begin_farewell(child, time.monotonic_ns())
+            stop_sent(child, time.monotonic_ns())
             child.link.commit()
 
     def interrupt(self, child: ChildProcess, seq: int) -> None:
@@ -211,7 +211,7 @@ class Pool:
         """Send the child a signal that ends it, again if necessary; the spawner ends its process group on reaping."""
         if child.state < ChildState.KILLED:
             child.move(ChildState.KILLED)
-            child.kill_reason, child.verdict = reason, detail
+            child.kill_reason, child.kill_detail = reason, detail
             self._dispatcher.remove_child(child)
         _signal(child, number)
 

@@ -1,7 +1,7 @@
 """Replaces children that are spent: by number of tasks, by memory, by a hard memory limit in the middle of a task.
 
 Runs in the master. It samples each child's resident memory twice a second with psutil, from outside, so that a
-task cannot hide it; ``policy.recycling`` judges. A child to be replaced keeps serving until its replacement is
+task cannot hide it; ``policy.recycling`` decides. A child to be replaced keeps serving until its replacement is
 ready, and at most a quarter of the children are replaced at one time. The hard limit kills at once.
 """
 
@@ -15,7 +15,7 @@ import psutil
 
 from turbo.policy import recycling
 from turbo.policy.child_lifecycle import ChildState
-from turbo.policy.recycling import Verdict
+from turbo.policy.recycling import MemoryAction
 
 if TYPE_CHECKING:
     from turbo.master.children.child_process import ChildProcess
@@ -77,7 +77,7 @@ class Recycling:
                 return
             child.rss_kib = rss
             child.peak_rss_kib = max(child.peak_rss_kib, rss)
-            self._hooks(child)
+            self._check_memory(child)
         if self._max_tasks is not None:
             # A child whose replacement could not be started reports nothing more, so request it again here.
             for child in self._pool.serving:
@@ -114,11 +114,11 @@ class Recycling:
 
     # -- inside ------------------------------------------------------------------------------------------
 
-    def _hooks(self, child: ChildProcess) -> None:
-        verdict = recycling.judge_memory(child.rss_kib, limit=self._limit, hard_limit=self._hard)
-        if verdict is Verdict.KILL:
+    def _check_memory(self, child: ChildProcess) -> None:
+        action = recycling.memory_action(child.rss_kib, limit=self._limit, hard_limit=self._hard)
+        if action is MemoryAction.KILL:
             self._kill(child)
-        elif verdict is Verdict.RETIRE and child.serving and not child.replaced:
+        elif action is MemoryAction.RETIRE and child.serving and not child.replaced:
             if child.done == 0 and child.head is None:
                 if child.epoch not in self._warned:
                     self._warned.add(child.epoch)

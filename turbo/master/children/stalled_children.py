@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 #: Seconds between checks; a record waits at most two of them in a stalled child.
 _LOOK = 0.4
 #: Nanoseconds in which an idle retiring child must claim its STOP record.
-_FAREWELL_NS = 2_000_000_000
+_STOP_CLAIM_NS = 2_000_000_000
 #: Most nanoseconds between two checks of that, while this process runs.
 _ASKED_NS = 500_000_000
 
@@ -122,13 +122,13 @@ class StalledChildren:
         return child.probe != 0
 
 
-def begin_farewell(child: ChildProcess, now: int) -> None:
+def stop_sent(child: ChildProcess, now: int) -> None:
     """Note that a retiring child was sent its STOP record; ``now`` is ``time.monotonic_ns``."""
     child.stopping, child.stopping_since = True, now
     child.leaving_clock.ask(now, _ASKED_NS)
 
 
-def ignores_farewell(child: ChildProcess, rings: RingAccess, now: int) -> bool:
+def ignores_stop(child: ChildProcess, rings: RingAccess, now: int) -> bool:
     """Whether an idle retiring child has left its STOP record unclaimed too long; takes the record back if so.
 
     Call it repeatedly, ``now`` being ``time.monotonic_ns``: only time in which this process ran counts.
@@ -140,7 +140,7 @@ def ignores_farewell(child: ChildProcess, rings: RingAccess, now: int) -> bool:
         child.stopping
         and not child.assigned
         and not child.parked
-        and now - clock.stopped - child.stopping_since > _FAREWELL_NS
+        and now - clock.stopped - child.stopping_since > _STOP_CLAIM_NS
         and not child.link.page.running_seq()
         and rings.take_back(child) is not None
     )

@@ -36,7 +36,7 @@ class ReceivedHook:
     @property
     def wanted(self) -> bool:
         """Whether the app has a receiver."""
-        return self._hooks.hears_received
+        return self._hooks.reports_received
 
     def hold(self, delivery: Delivery) -> bool:
         """Report a delivery to the app; False for one that cannot be read or has expired."""

@@ -172,7 +172,7 @@ class HookThread:
             call.then(value)
 
 
-class Audience:
+class WaitedReceivers:
     """Receivers of a signal that messages wait for. After one hangs, none is called again."""
 
     def __init__(self, hooks: HookThread, name: str) -> None:
@@ -180,23 +180,23 @@ class Audience:
         self._hooks = hooks
         self._name = name
         #: Whether a receiver hung; every further message would wait as long.
-        self.deaf = False
+        self.hung = False
 
-    def tell(self, call: Callable[[], Any], then: Callable[[], None]) -> None:
+    def run(self, call: Callable[[], Any], then: Callable[[], None]) -> None:
         """Run ``call`` on the thread, then ``then`` on the loop even if the call failed."""
         ended = []
 
-        def tell() -> None:
+        def guarded() -> None:
             try:
-                if not self.deaf:
+                if not self.hung:
                     call()
             finally:
                 ended.append(True)
 
         def answered(_value: object) -> None:
-            if not ended and not self.deaf:
-                self.deaf = True
+            if not ended and not self.hung:
+                self.hung = True
                 logger.error("%s is not sent any more: one of its receivers does not return", self._name)
             then()
 
-        self._hooks.submit(f"A receiver of {self._name}", tell, answered)
+        self._hooks.submit(f"A receiver of {self._name}", guarded, answered)

@@ -35,8 +35,8 @@ class OutcomeHooks(Protocol):
         """Start; the master's loop is running."""
 
     @property
-    def hears_received(self) -> bool:
-        """Whether the app wants a report of every message; may change at any time."""
+    def reports_received(self) -> bool:
+        """Whether every message is reported to the app; may change at any time."""
 
     def received(self, delivery: Delivery, then: Callable[[], None]) -> None:
         """Report a readable, unexpired message to the app; call ``then`` when that is done."""
@@ -57,7 +57,7 @@ class OutcomeHooks(Protocol):
     def revoked(self, delivery: Delivery, reason: str, then: Then, signum: int | None = None) -> None:
         """End a task that must not run (on): ``expired``, ``revoked``, or ``terminated`` by ``signum``."""
 
-    def reported(self, delivery: Delivery, verb: Verb, ending: Ending, told: bytes, then: Then) -> None:
+    def reported(self, delivery: Delivery, verb: Verb, ending: Ending, payload: bytes, then: Then) -> None:
         """A child reported an outcome that the app must see; ``verb`` is the child's choice."""
 
     def soft_limit(self, delivery: Delivery) -> None:
@@ -81,7 +81,7 @@ class NoHooks:
         self._failure_documents = failure_documents
 
     @property
-    def hears_received(self) -> bool:
+    def reports_received(self) -> bool:
         """Always False."""
         return False
 
@@ -103,7 +103,7 @@ class NoHooks:
         """Store REVOKED and acknowledge."""
         then(*self._failure_documents.revoked(delivery, reason))
 
-    def reported(self, delivery: Delivery, verb: Verb, ending: Ending, told: bytes, then: Then) -> None:
+    def reported(self, delivery: Delivery, verb: Verb, ending: Ending, payload: bytes, then: Then) -> None:
         """Raise ``ValueError``: a child of a native app never reports here."""
         raise ValueError("a record for the outcome hooks of another kind of app")
 

@@ -48,15 +48,15 @@ class LostRetries:
         logger.info("Task %s retry: %s", message.label, again)
         request = _next_attempt(delivery, message.retries + 1, delay)
 
-        def tell(_stored: bool) -> None:
+        def report(_stored: bool) -> None:
             # The task is retried even if RETRY could not be stored, which the store has logged.
             self._hooks.retried(delivery, again, pid)
 
         document = self._failure_documents.document(message, options, states.RETRY, error)
         if document is None:
-            tell(True)
+            report(True)
         else:
-            self._settlement.state(delivery, document, tell)
+            self._settlement.state(delivery, document, report)
         self._settlement.publish(delivery, request, essential=True)
         self._settlement.finish(delivery, Verb.ACK, None)
         return True

@@ -173,7 +173,7 @@ class Outcomes:
         flags, soft_ns, hard_ns, limit = frames.unpack_started(payload)
         if flags & frames.EARLY_ACK:
             self._settlement.ack_early(delivery)
-        if flags & frames.TELL_HOOKS:
+        if flags & frames.START_FOR_HOOKS:
             self._hooks.accepted(delivery, child.pid)
         if flags & frames.HAS_LIMITS:
             self.on_limits(child, seq, soft_ns, hard_ns, limit)

@@ -51,7 +51,7 @@ steps = st.lists(
 @given(steps)
 @settings(max_examples=400)
 @pytest.mark.row("CN1", "CN5")
-def test_every_tag_is_settled_once_and_as_told(program: list[tuple[str, int]]) -> None:
+def test_every_tag_is_settled_once_and_as_asked(program: list[tuple[str, int]]) -> None:
     ledger, broker = AckLedger(), BrokerModel()
     last = 0
     told_ack: set[int] = set()

@@ -36,7 +36,7 @@ def test_old_names_are_celerys() -> None:
     assert OLD_NAMES["BROKER_URL"] == "broker_url"
 
 
-def test_what_is_not_honoured_says_why() -> None:
+def test_a_setting_without_effect_says_why() -> None:
     assert [s.name for s in SETTINGS.values() if s.status is not Status.WORKS and not s.reason] == []
     assert [s.name for s in SETTINGS.values() if not s.doc.endswith(".")] == []
 

@@ -39,11 +39,11 @@ from turbo.policy.task_options import TaskOptions
 from turbo.ring import frames
 
 
-class BadJudge:
+class RaisingHooks:
     """Code of the app's that raises."""
 
     def lost(self, *_: object) -> None:
-        raise RuntimeError("the judge is broken")
+        raise RuntimeError("the hook is broken")
 
 
 class World:
@@ -55,7 +55,7 @@ class World:
         publisher: Any = Publisher()
         store: Any = Store()
         loop: Any = Loop()
-        hooks: Any = BadJudge()
+        hooks: Any = RaisingHooks()
         nothing: Any = None
         self.dispatcher = Dispatcher(loop, max_tasks_per_child=None)
         failure_documents = FailureDocuments({"t": TaskOptions("t", acks_late=not early)}, stores=True)
@@ -90,7 +90,7 @@ class World:
         self.dispatcher.remove_child(self.child)
 
 
-def test_a_judge_that_raises_sends_a_late_task_back(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_late_task_returns_to_its_queue_when_a_hook_raises(caplog: pytest.LogCaptureFixture) -> None:
     world = World(early=False)
     world.lost.settle(world.child, orderly=False)
     assert [delivery.state for delivery in world.deliveries] == [State.SETTLED, State.SETTLED]
@@ -100,10 +100,10 @@ def test_a_judge_that_raises_sends_a_late_task_back(caplog: pytest.LogCaptureFix
     assert len(said) == 3
     assert "t[running] goes back" in said[1]
     assert "t[unclaimed] goes back" in said[2]
-    assert "the judge is broken" in caplog.text
+    assert "the hook is broken" in caplog.text
 
 
-def test_an_early_one_can_only_be_named(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_early_task_is_only_logged_when_a_hook_raises(caplog: pytest.LogCaptureFixture) -> None:
     world = World(early=True)
     world.lost.settle(world.child, orderly=False)
     assert [message.id for message in world.broker.acked] == ["running"]
@@ -124,7 +124,7 @@ class Spawner:
         self.asked.append(index)
 
 
-def test_a_slot_is_filled_although_the_estate_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slot_is_filled_although_settling_a_dead_child_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     class Link(Ring):
         def __init__(self, _epoch: int = 0, **_: object) -> None:
             super().__init__()

@@ -63,7 +63,7 @@ def test_only_the_task_that_is_meant_costs_its_child_its_life(pool: Pool, child:
     assert child.state is ChildState.KILLED
 
 
-def test_a_leaving_child_that_is_spared_is_told_to_leave_again(pool: Pool, child: ChildProcess) -> None:
+def test_a_retiring_child_that_still_has_work_gets_STOP_again(pool: Pool, child: ChildProcess) -> None:
     pool.retire(child)
     ring: Any = child.link
     assert len(ring.unclaimed) == 1

@@ -88,7 +88,7 @@ def test_a_quarter_of_the_children_at_a_time() -> None:
     assert sorted(pool.spawned) == list(range(1, 9))
 
 
-def test_a_child_that_dies_while_it_waits_for_its_turn_is_the_pool_s_to_replace() -> None:
+def test_the_pool_replaces_a_child_that_dies_before_its_replacement_is_requested() -> None:
     recycling, pool = _make(2, max_tasks=1)
     first, second = list(pool.children.values())
     _spend(recycling, first, 1)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.master.fakes import Ring, Timers
 from turbo.master.children.child_process import ChildProcess
-from turbo.master.children.stalled_children import begin_farewell, ignores_farewell
+from turbo.master.children.stalled_children import ignores_stop, stop_sent
 from turbo.master.delivery.dispatcher import Dispatcher
 from turbo.master.delivery.ledger import Delivery
 from turbo.policy.child_lifecycle import ChildState
@@ -119,14 +119,14 @@ def test_what_waits_for_memory_is_given_back_with_the_rest() -> None:
 
 
 @pytest.mark.parametrize("error", [RingCorrupt("a token without a record"), OSError(errno.EBADF, "bad")])
-def test_a_ring_that_gives_nothing_back_is_condemned_and_keeps_its_deliveries(error: Exception) -> None:
+def test_a_child_with_an_unreadable_ring_is_condemned_and_keeps_its_deliveries(error: Exception) -> None:
     world = World(1)
     (delivery,) = world.submit(1)
     child = world.children[0]
     child.link.taking = error  # type: ignore[attr-defined]
     assert world.dispatcher.withdraw() == []
     assert world.condemned == [child]
-    assert _held(child) == [delivery.tag], "its estate is settled when it is gone"
+    assert _held(child) == [delivery.tag], "they are settled when the child is gone"
     assert world.dispatcher._ahead == 0
 
 
@@ -159,10 +159,10 @@ def test_a_leaving_child_has_its_time_without_that_in_which_everybody_was_stoppe
     ring: Any = child.link
     ring.page = type("Page", (), {"running_seq": lambda _self: 0})()
     ring.take_back = lambda: 7
-    begin_farewell(child, 1000 * second)
+    stop_sent(child, 1000 * second)
 
     def ignores(seconds: float) -> bool:
-        return ignores_farewell(child, world.dispatcher.rings, int(seconds * second))
+        return ignores_stop(child, world.dispatcher.rings, int(seconds * second))
 
     assert not ignores(1000.5)
     assert not ignores(1060.5), "stopped for a minute"
@@ -177,7 +177,7 @@ def test_a_leaving_child_with_a_damaged_ring_is_condemned_too() -> None:
     ring.page = type("Page", (), {"running_seq": lambda _self: 0})()
     ring.taking = RingCorrupt("a token without a record")
     child.stopping = True
-    assert not ignores_farewell(child, world.dispatcher.rings, 10**18)
+    assert not ignores_stop(child, world.dispatcher.rings, 10**18)
     assert world.condemned == [child]
 
 

@@ -34,7 +34,7 @@ class Loop:
         return delay
 
 
-def test_many_that_are_due_at_once_are_handed_on_in_several_turns() -> None:
+def test_many_that_are_due_at_once_are_handed_on_in_several_batches() -> None:
     loop: Any = Loop()
     due: list[int] = []
     shelf = EtaShelf(loop)

@@ -1,9 +1,9 @@
 """The delivery ledger under everything that can happen, in any order.
 
-The real intake, dispatcher, outcomes, settlement, twins, verdicts, poison guard and estate of dead children run
-against a broker, rings, an outbox and a store that only remember; the machine plays the children, the network and
-the time. What must hold: a tag is settled at most once and never in another session than its own; nothing is
-acknowledged before its effects are safe; nothing vanishes; nothing is held for ever.
+The real intake, dispatcher, outcomes, settlement, redelivery guard, failure documents, poison guard and dead-child
+handling run against a broker, rings, a publisher and a store that only record calls; the machine plays the children,
+the network and the time. What must hold: a tag is settled at most once and never in another session than its own;
+nothing is acknowledged before its effects are safe; nothing vanishes; nothing is held for ever.
 """
 
 from __future__ import annotations
@@ -353,7 +353,7 @@ class LedgerMachine(RuleBasedStateMachine):
         ring: Any = child.link
         child.move(ChildState.KILLED)
         self.dispatcher.remove_child(child)
-        child.kill_reason, child.verdict, child.exit_status = reason, 1, -9
+        child.kill_reason, child.kill_detail, child.exit_status = reason, 1, -9
         if ring.claimed is not None:
             told = ring.entered or reason == "time_limit"  # a limit ends its task also before the body
             deaths = self.died_started if told else self.died_unstarted
@@ -472,13 +472,13 @@ class LedgerMachine(RuleBasedStateMachine):
         queued = [*self.dispatcher._ready, *self.suspects._round, *self.suspects._waiting]
         waiting = Counter(id(d) for d in queued if d.state in (State.READY, State.SUSPECT))
         assert all(count == 1 for count in (held + waiting).values()), "a delivery is in two places"
-        shelved = {id(d) for d in self.shelf.held}
+        held_back = {id(d) for d in self.shelf.held}
         copies = {id(d) for held_copies in self.redelivery_guard._copies.values() for d in held_copies}
         for delivery in self.ledger:
             places = {
                 State.READY: {*waiting, *self._elsewhere()},
                 State.SUSPECT: {*waiting, *self._elsewhere()},
-                State.HELD: shelved | copies,
+                State.HELD: held_back | copies,
                 State.DISPATCHED: held,
                 State.STARTED: held,
             }.get(delivery.state)

@@ -16,15 +16,15 @@ from turbo.master.outcome.hooks import OutcomeHooks
 
 
 class Listener:
-    """A judge that answers when the test says so."""
+    """Outcome hooks that answer when the test calls ``then``."""
 
-    hears_received = True
+    reports_received = True
 
     def __init__(self) -> None:
-        self.told: list[tuple[Delivery, Callable[[], None]]] = []
+        self.reports: list[tuple[Delivery, Callable[[], None]]] = []
 
     def received(self, delivery: Delivery, then: Callable[[], None]) -> None:
-        self.told.append((delivery, then))
+        self.reports.append((delivery, then))
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_a_delivery_goes_on_once_the_app_has_heard_of_it(listener: Listener, wen
     assert held.hold(first)
     assert held.hold(second)
     assert went_on == []
-    listener.told[0][1]()
+    listener.reports[0][1]()
     assert went_on == [first]
     assert held.withdraw() == [second]
 
@@ -65,15 +65,15 @@ def test_what_was_withdrawn_does_not_go_on(listener: Listener, went_on: list[Del
     held = received_hook(listener, went_on, PLAIN)
     held.hold(delivery(1))
     held.withdraw()
-    listener.told[0][1]()
+    listener.reports[0][1]()
     assert went_on == []
     assert held.withdraw() == []
 
 
-def test_what_expired_or_cannot_be_read_is_not_told_of(listener: Listener, went_on: list[Delivery]) -> None:
+def test_an_expired_or_unreadable_message_is_not_reported(listener: Listener, went_on: list[Delivery]) -> None:
     expired = SimpleNamespace(expires=datetime.now(UTC) - timedelta(hours=1))
     for message in (None, expired):
         assert not received_hook(listener, went_on, message).hold(delivery(1))
     valid = SimpleNamespace(expires=datetime.now(UTC) + timedelta(hours=1))
     assert received_hook(listener, went_on, valid).hold(delivery(2))
-    assert len(listener.told) == 1
+    assert len(listener.reports) == 1

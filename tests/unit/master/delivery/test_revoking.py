@@ -201,7 +201,7 @@ def test_twenty_thousand_that_wait_are_discarded_a_hundred_at_a_time() -> None:
 
 
 class TestSlices:
-    def test_the_loop_has_its_turn_whenever_enough_was_done(self) -> None:
+    def test_other_callbacks_of_the_loop_run_between_batches(self) -> None:
         loop: Any = Turns()
         done: list[int] = []
 

@@ -22,7 +22,7 @@ from turbo.protocol.peek import AGAIN, peek
 from turbo.protocol.properties import decode_header, encode_header
 
 MOST = 3
-VERDICTS = FailureDocuments({"late": TaskOptions("late", acks_late=True), "early": TaskOptions("early")}, stores=False)
+DOCUMENTS = FailureDocuments({"late": TaskOptions("late", acks_late=True), "early": TaskOptions("early")}, stores=False)
 
 
 class Child:
@@ -82,7 +82,7 @@ def suspect(tag: int, deaths: int) -> Delivery:
     """A late-acked message that was delivered before."""
     delivery = message(**({DELIVERIES: deaths} if deaths else {}))
     delivery.tag = tag
-    recognise(delivery, VERDICTS)
+    recognise(delivery, DOCUMENTS)
     return delivery
 
 
@@ -186,16 +186,16 @@ def test_all_that_waits_is_given_up_at_once(world: World) -> None:
     ],
 )
 def test_late_acked_messages_that_come_again_are_suspects(delivery: Delivery, expected: State) -> None:
-    recognise(delivery, VERDICTS)
+    recognise(delivery, DOCUMENTS)
     assert delivery.state is delivery.waits_as is expected
-    recognise(delivery, VERDICTS)
+    recognise(delivery, DOCUMENTS)
     assert delivery.state is expected
 
 
 def test_a_copy_that_comes_back_is_what_was_sent() -> None:
     delivery = message(redelivered=False, **{LEASE: "token", ROUTE: ["exchange", "key"]})
     assert peek(delivery.header) == AGAIN and not is_redelivered(delivery.deliver)
-    recognise(delivery, VERDICTS)
+    recognise(delivery, DOCUMENTS)
     seen = parse_deliver(delivery.deliver)
     assert (seen.exchange, seen.routing_key, seen.redelivered) == ("exchange", "key", True)
     assert is_redelivered(delivery.deliver)

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from turbo.master.outcome import hook_thread
-from turbo.master.outcome.hook_thread import Audience, HookThread
+from turbo.master.outcome.hook_thread import HookThread, WaitedReceivers
 
 #: Seconds within which a thread does the next thing.
 PATIENCE = 30.0
@@ -146,35 +146,35 @@ def test_code_that_asks_the_process_to_end_is_answered_as_any_that_raises(loop: 
     assert answers == [None, "other"]
 
 
-def test_an_audience_with_a_deaf_member_is_not_asked_again(loop: Loop, hooks: HookThread) -> None:
+def test_receivers_are_not_called_again_after_one_hung(loop: Loop, hooks: HookThread) -> None:
     asked: list[str] = []
     answered: list[str] = []
-    audience = Audience(hooks, "task_received")
+    receivers = WaitedReceivers(hooks, "task_received")
     may_end = threading.Event()
 
     def deaf() -> None:
         asked.append("first")
         may_end.wait(PATIENCE)
 
-    audience.tell(deaf, lambda: answered.append("first"))
+    receivers.run(deaf, lambda: answered.append("first"))
     loop.posted()()
     loop.timers[0].fire()
-    assert audience.deaf
-    audience.tell(lambda: asked.append("second"), lambda: answered.append("second"))
+    assert receivers.hung
+    receivers.run(lambda: asked.append("second"), lambda: answered.append("second"))
     loop.posted()()
     loop.posted()()
     assert (asked, answered) == (["first"], ["first", "second"])
     may_end.set()
 
 
-def test_an_audience_that_raises_is_asked_again(loop: Loop, hooks: HookThread) -> None:
+def test_receivers_are_called_again_after_one_raised(loop: Loop, hooks: HookThread) -> None:
     answered: list[str] = []
-    audience = Audience(hooks, "task_received")
+    receivers = WaitedReceivers(hooks, "task_received")
 
     def fail() -> None:
         raise ValueError("of the program's own")
 
-    audience.tell(fail, lambda: answered.append("first"))
+    receivers.run(fail, lambda: answered.append("first"))
     loop.posted()()
     loop.posted()()
-    assert answered == ["first"] and not audience.deaf
+    assert answered == ["first"] and not receivers.hung

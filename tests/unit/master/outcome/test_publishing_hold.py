@@ -1,4 +1,4 @@
-"""A task acknowledged late whose follow-up does not fit into the outbox: not run again before there is room."""
+"""A late task whose follow-up message does not fit into the publisher is not run again before there is room."""
 
 from __future__ import annotations
 

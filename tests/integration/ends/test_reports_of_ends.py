@@ -1,4 +1,4 @@
-"""Ends that are decided outside the normal end of a task tell everybody whom a failure of its body would tell."""
+"""Every way in which a task ends reports to the same handlers, receivers and callbacks as a failing body."""
 
 from __future__ import annotations
 

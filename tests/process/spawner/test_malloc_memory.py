@@ -1,4 +1,4 @@
-"""What a worker's malloc does with the memory of large bodies."""
+"""The memory that a worker's malloc returns or retains after large bodies."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ Used by ``amqp.publish.publisher`` in the master. Pure: counts in, decisions out
 from __future__ import annotations
 
 
-class OutboxRoom:
+class PublisherRoom:
     """The bounds of one publisher: messages and bytes that wait in it."""
 
     __slots__ = ("_limit", "_limit_bytes", "congested")

@@ -1,4 +1,4 @@
-"""The outbox against a real RabbitMQ: every message ends once, and none is lost."""
+"""The publisher against a real RabbitMQ: every message has one outcome, and none is lost."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Ends:
 
 
 @contextlib.asynccontextmanager
-async def outbox_to(url: str, **options: object) -> AsyncIterator[Ends]:
+async def publisher_to(url: str, **options: object) -> AsyncIterator[Ends]:
     publisher = Publisher(parse_broker_urls(url), **options)
     await publisher.start()
     try:
@@ -83,7 +83,7 @@ def test_messages_arrive_in_order_and_are_confirmed(vhost: str) -> None:
     async def scenario() -> None:
         with channel_to(vhost) as channel:
             channel.queue_declare("q", durable=True)
-        async with outbox_to(vhost) as ends:
+        async with publisher_to(vhost) as ends:
             for body in bodies:
                 ends.publish("q", body, mandatory=True)
             await ends.drained()
@@ -99,7 +99,7 @@ def test_returned_refused_and_impossible_messages_do_not_disturb_others(vhost: s
         with channel_to(vhost) as channel:
             channel.queue_declare("q", durable=True)
             channel.queue_declare("full", durable=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
-        async with outbox_to(vhost) as ends:
+        async with publisher_to(vhost) as ends:
             expected = {}
             for number in range(30):
                 ends.publish("q", b"good %d" % number)
@@ -128,7 +128,7 @@ def test_a_patient_message_waits_for_room_in_a_full_queue(vhost: str, monkeypatc
     async def scenario() -> None:
         with channel_to(vhost) as channel:
             channel.queue_declare("full", durable=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
-            async with outbox_to(vhost) as ends:
+            async with publisher_to(vhost) as ends:
                 ends.publish("full", b"first")
                 await ends.drained()
                 ends.publish("full", b"second", patient=True)
@@ -157,7 +157,7 @@ def test_nothing_is_lost_while_connections_break(vhost: str, rabbitmq: RabbitMQ,
     async def scenario() -> None:
         with channel_to(vhost) as channel:
             channel.queue_declare("q", durable=True)
-        async with outbox_to(through(fault_proxy, vhost)) as ends:
+        async with publisher_to(through(fault_proxy, vhost)) as ends:
             for start in range(0, len(bodies), 1000):
                 for body in bodies[start : start + 1000]:
                     ends.publish("q", body)
@@ -180,7 +180,7 @@ def test_what_was_published_before_the_broker_is_there_is_sent_later(vhost: str,
         fault_proxy.refuse()
         with channel_to(vhost) as channel:
             channel.queue_declare("q", durable=True)
-        async with outbox_to(through(fault_proxy, vhost)) as ends:
+        async with publisher_to(through(fault_proxy, vhost)) as ends:
             ends.publish("q", b"early")
             assert not await ends.publisher.drain(time.monotonic() + 0.5)
             assert not ends.publisher.connected
@@ -198,7 +198,7 @@ def test_an_alarm_stops_publishing_and_nothing_else(vhost: str, rabbitmq: Rabbit
         with channel_to(vhost) as channel:
             channel.queue_declare("q", durable=True)
         sink = Collector(ack=False)
-        async with outbox_to(vhost) as ends, linked(vhost, ["work"], sink, prefetch_count=10) as link:
+        async with publisher_to(vhost) as ends, linked(vhost, ["work"], sink, prefetch_count=10) as link:
             ends.publish("q", b"before")
             await ends.drained()
             await sink.until(lambda: len(sink.bodies) == 10, "the window")
@@ -229,10 +229,10 @@ def test_an_alarm_stops_publishing_and_nothing_else(vhost: str, rabbitmq: Rabbit
     run(scenario())
 
 
-def test_a_full_outbox_refuses_and_says_so(vhost: str, fault_proxy: FaultProxy) -> None:
+def test_a_full_publisher_refuses_messages(vhost: str, fault_proxy: FaultProxy) -> None:
     async def scenario() -> None:
         fault_proxy.refuse()
-        async with outbox_to(through(fault_proxy, vhost), limit=5) as ends:
+        async with publisher_to(through(fault_proxy, vhost), limit=5) as ends:
             for number in range(8):
                 ends.publish("q", b"%d" % number)
             await asyncio.sleep(0)
@@ -249,7 +249,7 @@ def test_a_full_outbox_refuses_and_says_so(vhost: str, fault_proxy: FaultProxy) 
     run(scenario())
 
 
-def test_an_outbox_is_congested_until_the_broker_has_taken_most_of_it(
+def test_a_publisher_is_congested_until_the_broker_has_taken_most_of_its_messages(
     vhost: str, fault_proxy: FaultProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     relieved: list[int] = []
@@ -258,7 +258,7 @@ def test_an_outbox_is_congested_until_the_broker_has_taken_most_of_it(
         with channel_to(vhost) as channel:
             channel.queue_declare("q", durable=True)
         fault_proxy.refuse()
-        async with outbox_to(through(fault_proxy, vhost), limit=8) as ends:
+        async with publisher_to(through(fault_proxy, vhost), limit=8) as ends:
             ends.publisher.on_relief.add(lambda: relieved.append(ends.publisher.backlog))
             for number in range(3):
                 ends.publish("q", b"%d" % number)
@@ -283,7 +283,7 @@ def test_a_large_message_does_not_block_the_loop(vhost: str) -> None:
     async def scenario() -> None:
         with channel_to(vhost) as channel:
             channel.queue_declare("q", durable=True)
-        async with LagProbe() as probe, outbox_to(vhost) as ends:
+        async with LagProbe() as probe, publisher_to(vhost) as ends:
             ends.publish("q", b"first")
             ends.publish("q", body)
             ends.publish("q", b"last")

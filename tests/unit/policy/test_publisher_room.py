@@ -1,20 +1,20 @@
-"""The bounds of an outbox."""
+"""The bounds of a publisher."""
 
 from __future__ import annotations
 
 import pytest
 
-from turbo.policy.outbox_room import OutboxRoom
+from turbo.policy.publisher_room import PublisherRoom
 
 
 @pytest.mark.parametrize(("messages", "size", "full"), [(9, 100, False), (10, 1, True), (1, 101, True)])
 def test_it_is_full_at_either_bound(messages: int, size: int, full: bool) -> None:
-    assert OutboxRoom(10, 100).is_full(messages, size) is full
+    assert PublisherRoom(10, 100).is_full(messages, size) is full
 
 
 @pytest.mark.parametrize(("messages", "size"), [(5, 1), (1, 50)])
 def test_it_is_congested_from_half_of_either_bound_to_a_quarter_of_both(messages: int, size: int) -> None:
-    room = OutboxRoom(10, 100)
+    room = PublisherRoom(10, 100)
     room.grown(4, 49)
     assert not room.congested
     assert not room.shrunk(0, 0)
