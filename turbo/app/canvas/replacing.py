@@ -51,8 +51,8 @@ def replacement(task: Task, sig: Any) -> Any:
     return sig
 
 
-def instead(task: Task, sig: Any) -> Any:
-    """Send a replacement and end the run; in the caller's own process run it and return what it returns."""
+def send_replacement(task: Task, sig: Any) -> Any:
+    """Send a replacement and raise Ignore; in an eager call, run it and return its result."""
     if task.request.is_eager:
         return sig.apply().get(disable_sync_subtasks=False)
     sig.delay()

@@ -1,6 +1,6 @@
-"""The setting ``task_annotations``: attributes that the configuration gives to tasks.
+"""Reads ``task_annotations``: task attributes that the configuration sets.
 
-Asked once per task, when it is bound to its app. Pure.
+Called once per task, when it is bound to its app. Pure.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def annotations_for(setting: Any, task: Task) -> list[tuple[str, Any]]:
-    """Return names and values of the attributes for ``task``: those of its name first, then those of ``*``.
+    """Return (name, value) pairs of the attributes for ``task``: those under its name first, then those under ``*``.
 
-    The setting is a mapping of task names, an object with ``annotate(task)``, its path, or a list of these. A
-    name beginning with ``@`` wraps the method it names by calling the value with it.
+    The setting is a mapping of task names, an object with ``annotate(task)``, an import path of one, or a list of
+    these. A name that begins with ``@`` replaces that method by ``value(method)``.
     """
     if setting is None:
         return []

@@ -1,8 +1,8 @@
-"""Calling a task from a program on asyncio: the twins of ``delay`` and ``apply_async``.
+"""Awaitable versions of ``delay`` and ``apply_async`` for programs that use asyncio.
 
-Part of ``app.task.Task`` and of signatures. A message is sent from one of the event loop's default
-threads, so that the loop goes on while the broker confirms; results are waited for with ``AsyncResult.aget``, which
-takes no thread. It must never import asyncio before it is used: most callers are not on asyncio, and it is large.
+Base classes of ``app.task.Task`` and of signatures. A message is sent from a thread of the event loop's default
+executor, so that the loop is not blocked while the broker confirms. Wait for a result with ``AsyncResult.aget``, which
+needs no thread. asyncio is imported only when it is used: it is large, and most callers do not use it.
 """
 
 from __future__ import annotations
@@ -20,46 +20,46 @@ if TYPE_CHECKING:
 else:
     from typing import ParamSpec, TypeVar
 
-    #: The parameters of the body, without the task itself, and what it returns.
+    #: The parameters of the body (without a bound task) and its return type.
     P = ParamSpec("P")
     R = TypeVar("R")
 
 
 class AsyncCalls(Generic[P, R]):
-    """A task's awaitable calls."""
+    """The awaitable calls of a task."""
 
     @abstractmethod
     def apply_async(
         self, args: Any = None, kwargs: Any = None, task_id: str | None = None, **options: Any
     ) -> AsyncResult[R]:
-        """The blocking call."""
+        """Send the call; blocks until the broker has confirmed it."""
 
     async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> AsyncResult[R]:
-        """``delay`` for programs on asyncio."""
+        """Awaitable version of ``delay``."""
         return await self.aapply_async(args, kwargs)
 
     async def aapply_async(
         self, args: Any = None, kwargs: Any = None, task_id: str | None = None, **options: Any
     ) -> AsyncResult[R]:
-        """``apply_async`` for programs on asyncio: sent from another thread, with this context's variables."""
+        """Awaitable version of ``apply_async``; sends from another thread, with a copy of this context's variables."""
         import asyncio
 
         return await asyncio.to_thread(self.apply_async, args, kwargs, task_id, **options)
 
 
 class AsyncSignature:
-    """A signature's awaitable calls."""
+    """The awaitable calls of a signature."""
 
     @abstractmethod
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
-        """The blocking call."""
+        """Send the call; blocks until the broker has confirmed it."""
 
     async def adelay(self, *args: Any, **kwargs: Any) -> Any:
-        """``delay`` for programs on asyncio."""
+        """Awaitable version of ``delay``."""
         return await self.aapply_async(args, kwargs)
 
     async def aapply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
-        """``apply_async`` for programs on asyncio, sent as a task's is."""
+        """Awaitable version of ``apply_async``; sends from another thread, as :meth:`AsyncCalls.aapply_async` does."""
         import asyncio
 
         return await asyncio.to_thread(self.apply_async, args, kwargs, **options)

@@ -1,7 +1,7 @@
-"""``autoretry_for``: retrying a task when its body raises one of certain exceptions.
+"""``autoretry_for``: retries a task when its body raises one of the listed exceptions.
 
-Wrapped round ``run`` when a task is made, so it works wherever the body is run. It must never retry what the
-program has decided itself by raising Retry, Ignore or Reject.
+``run`` is wrapped when the task is made, so autoretry works wherever the body is run. Retry, Ignore and Reject are the
+program's own decisions and must never be retried.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
 
 def add_autoretry(task: Task) -> None:
-    """Make ``task`` retry as its attributes say: ``autoretry_for``, ``dont_autoretry_for``, ``retry_kwargs``,
-    ``retry_backoff``, ``retry_backoff_max`` and ``retry_jitter``. Without the first, nothing changes.
+    """Wrap ``task.run`` so that it retries; does nothing unless ``autoretry_for`` is set on the task.
+
+    Reads the task's ``autoretry_for``, ``dont_autoretry_for`` (exception classes), ``retry_kwargs`` (arguments of
+    ``retry``), ``retry_backoff`` (False, True or a factor in seconds), ``retry_backoff_max`` (seconds, default 600) and
+    ``retry_jitter`` (default True).
     """
     wanted = tuple(getattr(task, "autoretry_for", ()))
     if not wanted or "run" in task.__dict__:
@@ -38,7 +41,7 @@ def add_autoretry(task: Task) -> None:
             options["countdown"] = backoff(int(max(1.0, factor)), task.request.retries, longest, jitter)
         limit = task.override_max_retries
         if limit is not None:
-            # The body has called retry with a limit of its own, and reached it.
+            # The body called retry with its own max_retries and exceeded it.
             options["max_retries"] = limit
         return task.retry(exc=exc, **options)
 
@@ -62,5 +65,5 @@ def add_autoretry(task: Task) -> None:
         except wanted as exc:
             raise again(exc) from exc
 
-    # On this instance alone: the class may be the base of other tasks.
+    # Set on the instance only, because the class may be the base of other tasks.
     task.__dict__["run"] = run_coroutine if inspect.iscoroutinefunction(body) else run

@@ -1,8 +1,8 @@
-"""The tasks that every app has, under Celery's names: what maps, chunks and replaced groups travel as.
+"""The built-in tasks of every app, under Celery's names.
 
-Made when an app is finalized, from functions of this module; run by workers, and by eager apps. ``celery.group``,
-``celery.chord`` and ``celery.chord_unlock`` are sent by Celery alone: by old versions, and for result stores that
-cannot count. They must not be called by programs.
+``xmap``, ``xstarmap``, ``chunks`` and replacement by a group are sent as calls of these tasks. Registered when an app
+is finalized; run by workers and by eager apps. Only Celery sends ``celery.group``, ``celery.chord`` and
+``celery.chord_unlock``: its old versions, and for result stores that cannot count. Programs must not call them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ logger = logging.getLogger("celery.app.builtins")
 
 
 def accumulate(*args: Any, index: int | None = None) -> Any:
-    """What a task that replaced itself with a group gives: the group's results, or the one at ``index``."""
+    """Return ``args``, the results of a group that replaced a task, or the one at ``index``."""
     return args if index is None else args[index]
 
 
@@ -50,7 +50,7 @@ def chunks(self: Any, task: Any, it: list[Any], n: int) -> Any:
 def group(
     self: Any, tasks: list[Any], result: Any, group_id: str, partial_args: Any, add_to_parent: bool = True
 ) -> Any:
-    """Send calls that are members of a group already."""
+    """Send the members of a group whose ids and result are already set."""
     for task in tasks:
         member = maybe_signature(task, app=self.app, clone=True)
         member.apply_async(partial_args, group_id=group_id, add_to_parent=False)
@@ -61,7 +61,7 @@ def group(
 
 
 def chain(*_args: Any, **_kwargs: Any) -> None:
-    """A chain is its first step: nothing sends this."""
+    """Never sent: a chain is sent as its first step. Raises NotImplementedError."""
     raise NotImplementedError("chain is not a real task")
 
 
@@ -81,7 +81,7 @@ def chord_unlock(
     result: Any = (),
     **_more: Any,
 ) -> None:
-    """Send a chord's body when all of its parts have ended, and look again in ``interval`` seconds if they have not."""
+    """Send a chord's body if all header tasks have ended; otherwise retry in ``interval`` seconds."""
     app = self.app
     parts = app.GroupResult(group_id, [result_from_tuple(each, app) for each in result])
     body = maybe_signature(callback, app=app)
@@ -92,7 +92,7 @@ def chord_unlock(
     except Retry:
         raise
     except Exception as error:
-        # Nobody looks again.
+        # There will be no further check, so the body must fail now.
         _fail(app, body, ChordError(f"chord_unlock could not be retried: {error!r}"))
         raise
     try:
@@ -101,18 +101,18 @@ def chord_unlock(
     except Exception as error:
         culprit = next((each.id for each in parts.results if each.failed()), None)
         reason = repr(error) if culprit is None else f"Dependency {culprit} raised {error!r}"
-        logger.exception("Chord %s fails", printable(group_id))
+        logger.exception("Chord %s failed: no results from its header", printable(group_id))
         _fail(app, body, ChordError(reason))
         return
     try:
         body.apply_async((values,))
     except Exception as error:
-        logger.exception("The body of chord %s cannot be sent", printable(group_id))
+        logger.exception("Chord %s failed: its body could not be sent", printable(group_id))
         _fail(app, body, ChordError(f"Callback error: {error!r}"))
 
 
 def backend_cleanup() -> None:
-    """Nothing: what is stored in Redis expires by itself."""
+    """Do nothing: results in Redis expire on their own."""
 
 
 def _composite(kind: str, parts: dict[str, Any], app: Any) -> Any:
@@ -121,7 +121,7 @@ def _composite(kind: str, parts: dict[str, Any], app: Any) -> Any:
 
 
 def _fail(app: Any, body: Any, error: ChordError) -> None:
-    """Say to who waits for a body that it will never run."""
+    """Store ``error`` as the result of a chord's body that will never run, and send its error callbacks."""
     options = body.options
     task_id = options.get("task_id")
     if not task_id:
@@ -149,7 +149,7 @@ _PLAIN: Final[dict[str, Any]] = {
 
 
 def add_to(app: TaskKeeper) -> None:
-    """Give them to an app that is being finalized. What the program has under such a name stays."""
+    """Register the built-in tasks with an app that is being finalized, except names that the program has registered."""
     for name, fun in _PLAIN.items():
         app.task_from_function(fun, name=name)
     for name, fun in _BOUND.items():

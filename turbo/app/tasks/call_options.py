@@ -1,7 +1,7 @@
-"""Pure parts of calling a task: checking arguments, merging options.
+"""Checks the arguments of a call and turns its options into message fields.
 
-Between ``app.task`` (what the program asked for) and ``app.publish.sending`` (which does it). No I/O, no clock, no
-app.
+Called between ``app.task`` (the program's call) and ``app.publish.sending`` (which sends it). Pure: no I/O, no clock,
+no app.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from turbo.protocol.ids import text_id
 if TYPE_CHECKING:
     from turbo.app.task import Task
 
-#: Countdowns below this are mistakes. The source is Celery's own bound.
+#: The lowest countdown in seconds that is accepted. Celery has the same bound.
 LEAST_SECONDS = -2147483648
 
 #: Options of a call that are fields of its message under the same name.
@@ -40,12 +40,11 @@ _FIELDS = (
 
 
 def argument_check(fun: Callable[..., Any], bound: bool) -> Callable[..., object] | None:
-    """Return a function with the parameters of ``fun`` and no body: calling it raises what a wrong call
-    would.
+    """Return an empty function with the parameters of ``fun``; calling it with wrong arguments raises TypeError.
 
-    ``bound`` leaves out the first parameter, which is the task. Building a real function costs more than
-    ``inspect.Signature.bind`` once and fifty times less on every call. Defaults and annotations are replaced,
-    so nothing of the program is evaluated. None for a callable without a readable signature.
+    ``bound`` omits the first parameter, which is the task. Compared with ``inspect.Signature.bind``, a real function
+    costs more to build once and fifty times less on every call. Defaults and annotations are replaced, so no code of
+    the program is evaluated. Returns None for a callable without a readable signature.
     """
     try:
         signature = inspect.signature(fun, follow_wrapped=False)
@@ -64,24 +63,23 @@ def argument_check(fun: Callable[..., Any], bound: bool) -> Callable[..., object
     if not name.isidentifier():
         name = "task"
     namespace: dict[str, Any] = {}
-    # The text consists of parameter names of an existing function and of ``None``.
+    # The source text contains only parameter names of an existing function and ``None``.
     exec(f"def {name}{head}: pass", namespace)
     check: Callable[..., object] = namespace[name]
     return check
 
 
 class _Default:
-    """Stands for any default in the text of a signature."""
+    """Replaces every default in the text of a signature."""
 
     def __repr__(self) -> str:
         return "None"
 
 
 def adapt_arguments(fun: Callable[..., Any], args: Any, kwargs: Any, old_args: Any, old_kwargs: Any) -> tuple[Any, Any]:
-    """Return the arguments of a retry that replaces only ``args`` or only ``kwargs``.
+    """Return the arguments of a retry that replaces only ``args`` or only ``kwargs``; None means unchanged.
 
-    The old ones that are not replaced are kept, unless a new one sets the same parameter. None means
-    unchanged.
+    Old arguments are kept unless a new one sets the same parameter.
     """
     try:
         signature = inspect.signature(fun)
@@ -106,8 +104,9 @@ def adapt_arguments(fun: Callable[..., Any], args: Any, kwargs: Any, old_args: A
 
 
 def check_arguments(args: Any, kwargs: Any) -> tuple[Any, Any]:
-    """Return ``args`` and ``kwargs`` as a message carries them; TypeError for what is no list and no
-    mapping.
+    """Return ``args`` and ``kwargs`` for a message, with defaults for None.
+
+    Raises TypeError when ``args`` is not a list or tuple, or ``kwargs`` not a mapping.
     """
     args = args or ()
     kwargs = kwargs or {}
@@ -119,14 +118,17 @@ def check_arguments(args: Any, kwargs: Any) -> tuple[Any, Any]:
 
 
 def check_seconds(seconds: float, what: str) -> float:
-    """Return ``seconds``; ValueError when no date could be that far in the past."""
+    """Return ``seconds``. Raises ValueError below ``LEAST_SECONDS``; ``what`` names the option in the error."""
     if seconds < LEAST_SECONDS:
         raise ValueError(f"{what} is out of range: {seconds!r}")
     return seconds
 
 
 def moment(value: Any, now: datetime, what: str) -> datetime | str | None:
-    """Return an expiry as the time it names: numbers are seconds from ``now``; times and texts pass."""
+    """Convert seconds from ``now`` to a datetime; return datetimes, texts and None unchanged ("" as None).
+
+    ``what`` names the option in the TypeError for any other type.
+    """
     if isinstance(value, (int, float)):
         return now + timedelta(seconds=check_seconds(value, what))
     if value is None or isinstance(value, (datetime, str)):
@@ -135,7 +137,7 @@ def moment(value: Any, now: datetime, what: str) -> datetime | str | None:
 
 
 def seconds_until(value: datetime | str, now: datetime) -> float:
-    """Return the seconds from ``now`` to ``value``; a naive time is read in ``now``'s zone."""
+    """Return the seconds from ``now`` to ``value`` (a datetime or ISO 8601 text); a naive time is in ``now``'s zone."""
     when = datetime.fromisoformat(value) if isinstance(value, str) else value
     if when.tzinfo is None:
         when = when.replace(tzinfo=now.tzinfo)
@@ -143,7 +145,7 @@ def seconds_until(value: datetime | str, now: datetime) -> float:
 
 
 def message_fields(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a message that are options of the call, under the names of ``protocol.message.build``."""
+    """Return the message fields that options of the call set, as keyword arguments of ``protocol.message.build``."""
     get = options.get
     stamped = get("stamped_headers")
     fields = {name: options[name] for name in _FIELDS if name in options}
@@ -162,7 +164,7 @@ def message_fields(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def listed(value: Any) -> list[Any] | None:
-    """Return ``value`` as a list: a sequence's items, or itself alone; None for None."""
+    """Return the items of a list, tuple or set as a list, any other value as a list of one; None for None."""
     if value is None:
         return None
     return list(value) if isinstance(value, (list, tuple, set, frozenset)) else [value]
@@ -174,7 +176,10 @@ def _links(value: Any) -> list[Any] | None:
 
 
 def takes_the_exception(task: Task, signature: Mapping[str, Any]) -> bool:
-    """Whether an error callback has room for more than an id. A bound task never has: it may want to retry."""
+    """Return whether an error callback accepts more arguments than a task id.
+
+    Always False for a bound task, because it may call ``self.retry`` and so must run as a task of its own.
+    """
     check = task.__header__
     if check is None or inspect.ismethod(task.run):
         return False

@@ -1,7 +1,7 @@
-"""What can be asked of a task without sending it: signatures, a run in the caller's process, its logger, its place.
+"""The methods of a task other than sending: signatures, eager calls, replacement.
 
-Part of ``app.task.Task``. Signatures are ``app.canvas.signature``'s, running is ``app.tasks.eager``'s, what takes a
-running task's place is ``app.canvas.replacing``'s.
+A base class of ``app.task.Task``. ``app.canvas.signature`` implements signatures, ``app.tasks.eager`` runs a task in
+the caller's process, ``app.canvas.replacing`` replaces a running task.
 """
 
 from __future__ import annotations
@@ -25,56 +25,56 @@ if TYPE_CHECKING:
 
 
 class TaskCalls:
-    """A task's signatures and eager calls."""
+    """The signatures and eager calls of a task."""
 
     @property
     def _task(self) -> Task:
-        """This, as the whole that it always is a part of."""
+        """Return self, typed as Task."""
         return cast("Task", self)
 
     def signature(self, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Signature:
-        """Return a call of this task as a value: arguments, options and all else of ``Signature``."""
+        """Return a ``Signature`` of this task; the parameters are those of ``Signature``."""
         options.setdefault("app", self._task.app)
         return Signature(self, args, kwargs, *rest, **options)
 
     subtask = signature
 
     def s(self, *args: Any, **kwargs: Any) -> Signature:
-        """Return a call with these arguments as a value."""
+        """Return a signature of this task with these arguments."""
         return self.signature(args, kwargs)
 
     def si(self, *args: Any, **kwargs: Any) -> Signature:
-        """The same, which as a callback is called with these arguments alone."""
+        """Return an immutable signature: as a callback it gets only these arguments, not the parent's result."""
         return self.signature(args, kwargs, immutable=True)
 
     def map(self, it: Iterable[Any]) -> xmap:
-        """Return the call of this task with each of ``it``, all in one message."""
+        """Return a signature that calls this task once with each item of ``it``, all in one message."""
         return xmap(self.s(), it, app=self._task.app)
 
     def starmap(self, it: Iterable[Any]) -> xstarmap:
-        """The same, with each of ``it`` as all positional arguments."""
+        """Like :meth:`map`, where each item of ``it`` is a sequence of positional arguments."""
         return xstarmap(self.s(), it, app=self._task.app)
 
     def chunks(self, it: Iterable[Any], n: int) -> chunks:
-        """The same as :meth:`starmap`, in messages of ``n`` each."""
+        """Like :meth:`starmap`, split into messages of ``n`` items each."""
         return chunks(self.s(), it, n, app=self._task.app)
 
     def replace(self, sig: Any) -> Any:
-        """End this run and have ``sig`` run in its place: with its id, group, chord, callbacks and rest of the chain.
+        """End this run and run ``sig`` in its place, with this task's id, group, chord, callbacks and remaining chain.
 
-        Write ``return self.replace(…)``: it raises Ignore, except where a task is run in the caller's own process.
-        Raises ImproperlyConfigured for an empty chain or for what is part of another chord.
+        Write ``return self.replace(…)``: it raises Ignore in a worker, and returns the result when the task runs in the
+        caller's process. Raises ImproperlyConfigured for an empty chain, or for a signature that is part of a chord.
         """
         return self.on_replace(replacing.replacement(self._task, sig))
 
     def on_replace(self, sig: Any) -> Any:
-        """Called with what replaces the task, to send it; overriding it must end with ``super().on_replace(sig)``."""
-        return replacing.instead(self._task, sig)
+        """Send the replacement ``sig``. An override must end with ``return super().on_replace(sig)``."""
+        return replacing.send_replacement(self._task, sig)
 
     def add_to_chord(self, sig: Any, lazy: bool = False) -> Any:
-        """Send ``sig`` as one part more of the chord that this call is a part of; ``lazy`` leaves sending to you.
+        """Add ``sig`` to the header of the chord that this task is part of, and send it; ``lazy`` only returns it.
 
-        Raises ValueError outside a chord, NotImplementedError where the result store cannot count.
+        Raises ValueError outside a chord, and NotImplementedError if the result store does not support chords.
         """
         return replacing.add_to_chord(self._task, sig, lazy)
 
@@ -86,8 +86,9 @@ class TaskCalls:
         queue: Any = None,
         **extra: Any,
     ) -> Signature:
-        """Return the call that repeats ``request`` (the current one), with its destination and its
-        priority.
+        """Return the signature that sends ``request`` (default: the current one) again.
+
+        It keeps the destination and priority of ``request`` unless ``queue`` or the options replace them.
         """
         task = self._task
         request = task.request if request is None else request
@@ -96,7 +97,7 @@ class TaskCalls:
     subtask_from_request = signature_from_request
 
     def get_logger(self, **_: Any) -> logging.Logger:
-        """Return the task's own logger, as programs of Celery 2 ask for it; arguments are accepted for their sake."""
+        """Return the task's logger. Exists for programs written for Celery 2; the arguments are ignored."""
         return get_task_logger(self._task.name or "")
 
     def apply(
@@ -110,10 +111,10 @@ class TaskCalls:
         throw: bool | None = None,
         **options: Any,
     ) -> EagerResult:
-        """Run the task here and now as a worker would, with handlers, signals, callbacks and retries.
+        """Run the task in this process as a worker would, with handlers, signals, callbacks and retries.
 
-        Retries follow one another at once. ``throw`` (by default ``task_eager_propagates``) raises what the task
-        raises instead of returning it in the result.
+        Retries run immediately. With ``throw`` (default: ``task_eager_propagates``) the task's exception is raised
+        instead of being returned in the result.
         """
         args, kwargs = check_arguments(args, kwargs)
         return eager.apply(

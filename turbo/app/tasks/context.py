@@ -1,11 +1,11 @@
-"""``self.request``: what a running task can know about the message that started it.
+"""``Context``: the object behind ``self.request``, which describes the running call.
 
-Made by the child's executor once per task, from the decoded message, and by ``Task.__call__`` for direct
-calls. It is created far more often than it is read, so it holds the message and works out attributes when
-asked. It must never decode a message, nor talk to anybody.
+Made once per task by the child's executor from the decoded message, and by ``Task.__call__`` for direct calls. Most
+tasks never read it, so it holds the message and computes attributes on access. It must never decode a message or do
+I/O.
 """
 
-# The descriptors below are parts of Context and read its slots.
+# The descriptors below belong to Context and read its slots.
 # ruff: noqa: SLF001
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from turbo.protocol.table import TableError
 if TYPE_CHECKING:
     from turbo.protocol.message import TaskMessage
 
-#: Names that are no attributes of the request and yet not the user's own headers.
+#: Names of protocol headers that are not attributes of the request.
 _PROTOCOL_NAMES: Final = frozenset({"lang", "task", "argsrepr", "kwargsrepr", "compression", "meth"})
-#: Those of them that a task may ask its request for all the same.
+#: Those of ``_PROTOCOL_NAMES`` that can be read from the request if the message has them.
 _TEXTS: Final = frozenset({"argsrepr", "kwargsrepr", "lang"})
 
 
 class _OfMessage:
-    """An attribute read from the message when asked. Not a data descriptor: a value set on the request
-    wins.
+    """An attribute read from the message on access.
+
+    It is not a data descriptor, so a value that was set on the request takes precedence.
     """
 
     __slots__ = ("default", "name")
@@ -47,7 +48,7 @@ class _OfMessage:
 
 
 class _Time(_OfMessage):
-    """A point in time: the text that was sent, in whichever of ISO 8601's forms."""
+    """A point in time, as the ISO 8601 text that was sent."""
 
     __slots__ = ()
 
@@ -63,7 +64,7 @@ class _Time(_OfMessage):
 
 
 class _Stamps(_OfMessage):
-    """Stamps by their names; empty where the message has room for stamps and none, None where it has no room."""
+    """Stamps by their names: empty if the message's ``stamps`` header is empty, None without that header."""
 
     __slots__ = ()
 
@@ -77,7 +78,7 @@ class _Stamps(_OfMessage):
 
 
 class _Headers(_OfMessage):
-    """The user's own headers, or None. A mapping that the program may change, so it is kept."""
+    """The custom headers, or None. Stored on the request when first read, because the program may change them."""
 
     __slots__ = ()
 
@@ -90,7 +91,7 @@ class _Headers(_OfMessage):
 
 
 class _CalledDirectly(_OfMessage):
-    """True unless a message made this request."""
+    """True unless the request was made from a message."""
 
     __slots__ = ()
 
@@ -99,7 +100,7 @@ class _CalledDirectly(_OfMessage):
 
 
 class _Limit(_OfMessage):
-    """One half of ``timelimit``."""
+    """One of the two items of ``timelimit``."""
 
     __slots__ = ("index",)
 
@@ -113,7 +114,7 @@ class _Limit(_OfMessage):
 
 
 class _DeliveryInfo(_OfMessage):
-    """Where the message came from: exchange, routing_key, priority, redelivered."""
+    """The origin of the message, as a dict: exchange, routing_key, priority, redelivered."""
 
     __slots__ = ()
 
@@ -125,16 +126,16 @@ class _DeliveryInfo(_OfMessage):
             "exchange": exchange,
             "routing_key": routing_key,
             "priority": request._message.properties.priority,
-            # After the death of a child it comes as a copy, which the broker has not seen before.
+            # After a child's death the message is published again as a copy that the broker does not flag.
             "redelivered": redelivered or deaths(request._message.properties.headers) > 0,
         }
-        # The program may keep and change it, so from now on it is this request's own.
+        # Stored on the request, because the program may keep and change it.
         request.__dict__["delivery_info"] = info
         return info
 
 
 class _Properties(_OfMessage):
-    """The message's AMQP properties that were set, as a mapping."""
+    """The AMQP properties that the message sets, as a dict."""
 
     __slots__ = ()
 
@@ -172,16 +173,15 @@ def _made_by(descriptor: _OfMessage) -> Any:
 
 
 class Context:
-    """The request of one run of a task. Attributes can be set freely; those of custom headers can be read.
+    """The request of one run of a task. Any attribute can be set; custom headers can be read as attributes.
 
-    ``Context(id=…, retries=…)`` makes one from keywords, as tests do; :meth:`from_message` is the worker's
-    way.
+    ``Context(id=…, retries=…)`` makes one from keywords, as tests do; workers use :meth:`from_message`.
     """
 
     __slots__ = ("__dict__", "_call_claimed", "_children", "_delivery", "_message")
 
     _message: TaskMessage | None
-    #: The arguments of its basic.deliver, which few tasks ask about.
+    #: The encoded arguments of the message's basic.deliver; decoded on access, since few tasks read them.
     _delivery: bytes
     _children: list[Any] | None
     _call_claimed: bool
@@ -213,14 +213,14 @@ class Context:
     timelimit: list[float | None] | None = _of_message()
     time_limit: float | None = _made_by(_Limit(0))
     soft_time_limit: float | None = _made_by(_Limit(1))
-    #: None when the message does not say: the task's own option holds then.
+    #: None when the message does not set it; then the task's own option applies.
     ignore_result: bool | None = _of_message(False)
     replaced_task_nesting: int = _of_message(0)
     shadow: str | None = _of_message()
     stamped_headers: list[str] | None = _of_message()
     stamps: dict[str, Any] | None = _made_by(_Stamps(None))
     task: str | None = _of_message()
-    #: Celery's is None for every message too; what one of protocol 1 says has been applied to its times.
+    #: None for every message, as in Celery; the ``utc`` of a protocol 1 message has been applied to its times.
     utc: bool | None = None
     logfile: str | None = None
     loglevel: int | None = None
@@ -240,7 +240,7 @@ class Context:
     def from_message(cls, message: TaskMessage, deliver: bytes, hostname: str) -> Context:
         """Make the request of a delivered message.
 
-        ``deliver`` are the arguments of its basic.deliver, ``hostname`` is the worker's node name.
+        ``deliver`` holds the encoded arguments of its basic.deliver; ``hostname`` is the worker's node name.
         """
         request = cls.__new__(cls)
         request._message = message
@@ -251,7 +251,7 @@ class Context:
         return request
 
     def __getattr__(self, name: str) -> Any:
-        """Custom headers are attributes too, and what a producer says in a header that is nothing else."""
+        """Return a custom header, or one of the ``_TEXTS`` headers if the message has it."""
         if name in _TEXTS and self._message is not None and (text := getattr(self._message, name)) is not None:
             return text
         if not name.startswith("_"):
@@ -267,7 +267,7 @@ class Context:
             setattr(self, name, value)
 
     def clear(self) -> None:
-        """Forget every attribute that was set."""
+        """Remove every attribute that was set on the request."""
         self.__dict__.clear()
 
     def get(self, name: str, default: Any = None) -> Any:
@@ -275,7 +275,10 @@ class Context:
         return getattr(self, name, default)
 
     def claim_call(self) -> bool:
-        """Answer True once, for a worker's request: whoever runs the body on its behalf asks."""
+        """Return True the first time for a worker's request, then False.
+
+        Code that runs the body calls this to find out whether this call of the task is the worker's own run.
+        """
         if self._call_claimed or self.called_directly:
             return False
         self._call_claimed = True
@@ -283,25 +286,25 @@ class Context:
 
     @property
     def children(self) -> list[Any]:
-        """Results of the tasks that this run has sent."""
+        """The results of the tasks that this run has sent."""
         if self._children is None:
             self._children = []
         return self._children
 
     @property
     def has_children(self) -> bool:
-        """Whether this run has sent any task; asking does not make the list."""
+        """Whether this run has sent any task; does not create the list of ``children``."""
         return bool(self._children)
 
     @property
     def explicit_ignore_result(self) -> bool | None:
-        """What the message or the program said about ignoring the result; None: nothing, ask the task."""
+        """``ignore_result`` as the message or the program set it; None when unset, then the task's option applies."""
         if self._message is None and "ignore_result" not in self.__dict__:
             return None
         return self.ignore_result
 
     def as_execution_options(self) -> dict[str, Any]:
-        """Return the options of ``apply_async`` that send this very call again, except its destination."""
+        """Return the options of ``apply_async`` that send this call again, without its destination."""
         hard, soft = self.timelimit or (None, None)
         options: dict[str, Any] = {
             "task_id": self.id,
@@ -329,7 +332,7 @@ class Context:
         return options
 
     def as_dict(self) -> dict[str, Any]:
-        """Return every attribute by its name."""
+        """Return all attributes as a dict."""
         names = [name for name, value in vars(Context).items() if isinstance(value, _OfMessage)]
         return {name: getattr(self, name) for name in names} | self.__dict__
 
@@ -338,7 +341,7 @@ class Context:
 
 
 def _origin(deliver: bytes) -> tuple[str, str, bool]:
-    """Exchange, routing key and redelivered flag of a delivery."""
+    """Return the exchange, routing key and redelivered flag of a delivery; defaults if it cannot be decoded."""
     try:
         found = parse_deliver(deliver)
     except TableError:

@@ -1,8 +1,8 @@
-"""``Task.apply``: running a task here and now with everything that a worker would do round it.
+"""Implements ``Task.apply``: runs a task in the calling process as a worker would.
 
-Called by ``app.tasks.calls`` and, where ``task_always_eager`` is set, by ``app.publish.sending`` instead of publishing.
-Runs in whatever process calls. Signals, handlers, callbacks and error callbacks are those of a worker, in its order;
-nothing is stored unless ``task_store_eager_result`` asks for it. It must never publish the task itself.
+Called by ``app.tasks.calls`` and, with ``task_always_eager``, by ``app.publish.sending`` instead of publishing. Runs in
+the process of the caller. Signals, handlers, callbacks and error callbacks are called in a worker's order; results are
+stored only with ``task_store_eager_result``. It must never publish the task itself.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ _HOST = socket.gethostname()
 
 
 def instead_of_sending(task: Task, args: Any, kwargs: Any, task_id: str, options: dict[str, Any]) -> EagerResult:
-    """Run a call that would have been sent, with arguments that went through its serializer and back.
+    """Run a call instead of sending it, with arguments that were serialized and deserialized.
 
-    Raises EncodeError as sending would. Inside of it nobody waits for other tasks, as in a worker.
+    Raises EncodeError as sending would. As in a worker, the task may not wait for other tasks' results.
     """
     serializer = options.pop("serializer", None) or task.app.conf["task_serializer"]
     body, content_type, encoding = content.encode((args, kwargs), serializer)
@@ -51,7 +51,7 @@ def instead_of_sending(task: Task, args: Any, kwargs: Any, task_id: str, options
 def apply(
     task: Task, args: Any, kwargs: Any, task_id: str | None, retries: int, throw: bool | None, options: dict[str, Any]
 ) -> EagerResult:
-    """Do what ``Task.apply`` says, with the same arguments."""
+    """Implement ``Task.apply``; the arguments are the same."""
     task_id = text_id(task_id or uuid4())
     if throw is None:
         throw = bool(task.app.conf["task_eager_propagates"])
@@ -100,7 +100,7 @@ def _request(task: Task, args: Any, kwargs: Any, task_id: str, retries: int, opt
 
 
 class _EagerRun:
-    """One run of one task in this process. ``throw`` lets exceptions out instead of making a result of them."""
+    """One run of one task in this process. With ``throw``, exceptions are raised instead of made into a result."""
 
     def __init__(self, task: Task, task_id: str, request: Context, throw: bool) -> None:
         self._task = task
@@ -110,7 +110,7 @@ class _EagerRun:
         self._stores = bool(task.app.conf["task_store_eager_result"])
 
     def trace(self) -> tuple[str, Any, str | None]:
-        """Run it; the state, what was returned or raised, and the traceback's text."""
+        """Run the task; return its state, the value or exception, and the traceback text (or None)."""
         task, request = self._task, self._request
         state, value, trace = "", None, None
         token = current.push(task, request)
@@ -168,7 +168,7 @@ class _EagerRun:
         logger.error("Task %s[%s] raised unexpected: %r", task.name, task_id, error, exc_info=error)
         self._store(error, states.FAILURE, einfo.traceback)
         for errback in self._request.errbacks or ():
-            self._tell(errback, error, einfo)
+            self._call_errback(errback, error, einfo)
         task.on_failure(error, task_id, args, kwargs, einfo)
         signals.task_failure.send(
             sender=task,
@@ -182,12 +182,12 @@ class _EagerRun:
         return states.FAILURE, error, einfo.traceback
 
     def _follow(self, callback: Any, *args: Any) -> None:
-        """Send a callback as any call: where every call is eager, that runs it."""
+        """Send a callback like any other call; with ``task_always_eager`` this runs it."""
         request = self._request
         maybe_signature(callback, self._task.app).apply_async(args, parent_id=request.id, root_id=request.root_id)
 
-    def _tell(self, errback: Any, error: Exception, einfo: ExceptionInfo) -> None:
-        """Call an error callback that takes the exception; send any other, with the id of this task."""
+    def _call_errback(self, errback: Any, error: Exception, einfo: ExceptionInfo) -> None:
+        """Call an error callback that accepts the exception; send any other with this task's id."""
         sig = maybe_signature(errback, self._task.app)
         task = self._task.app.registered(sig.task)
         if task is None or not takes_the_exception(task, sig):
@@ -210,8 +210,8 @@ class _EagerRun:
 
 
 def _awaited(body: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine to its end: here, or where this thread's event loop is running, in a thread of its own."""
-    import asyncio  # most tasks are no coroutines, and these are large
+    """Run a coroutine to its end: in this thread, or in a new one if this thread runs an event loop."""
+    import asyncio  # large, and most tasks are not coroutines
     from concurrent.futures import ThreadPoolExecutor
 
     try:

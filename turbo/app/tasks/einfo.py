@@ -1,7 +1,7 @@
-"""``einfo``: an exception as handlers and receivers are given it.
+"""``ExceptionInfo``: the ``einfo`` argument of task handlers and signal receivers.
 
-Made in the child for what a body raised, in the master for a task that ended with its child. It carries the names that
-billiard's class of this name has.
+Made in the child when a body raises, in the master when a task's child died. Its attributes have the names that
+billiard's class of the same name uses.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
 
 
 class UnpicklableError(Exception):
-    """Stands for an exception that cannot be carried to another process. Its text is that one's repr."""
+    """Replaces an exception that cannot be pickled. Its text is the repr of the original."""
 
 
 class ExceptionInfo:
     """An exception with its traceback, as objects and as text. Its ``str`` is the text."""
 
-    #: What was raised, and its class.
+    #: The exception and its class.
     exception: Any
     type: Any
-    #: The traceback object, None where the exception was raised in another process.
+    #: The traceback object; None when the exception was raised in another process.
     tb: TracebackType | None
-    #: The traceback as the interpreter would print it.
+    #: The traceback as text, in the interpreter's format.
     traceback: str
 
     def __init__(self, error: BaseException, trace: str | None = None, *, internal: bool = False) -> None:
-        """``trace`` is the text, made from the exception unless given; ``internal``: no fault of the task's."""
+        """``trace`` is the traceback text (default: from ``error``); ``internal``: the task did not cause the error."""
         self.exception = error
         self.type = type(error)
         self.tb = error.__traceback__
@@ -38,7 +38,7 @@ class ExceptionInfo:
 
     @property
     def exc_info(self) -> tuple[Any, Any, Any]:
-        """Class, exception and traceback object, as ``logging`` takes them."""
+        """Class, exception and traceback object, as ``logging`` expects them."""
         return self.type, self.exception, self.tb
 
     def __str__(self) -> str:
@@ -48,7 +48,7 @@ class ExceptionInfo:
         return f"<ExceptionInfo: {self.exception!r}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Traceback objects do not travel."""
+        """Pickle without the traceback object, which cannot be pickled."""
         return _restored, (self.exception, self.traceback, self.internal)
 
 

@@ -1,4 +1,4 @@
-"""Making a task of a function: its automatic name, its class, its one instance.
+"""Makes a task from a function: its automatic name, its class and the instance.
 
 Called by ``Turbo.task`` while the program's modules are imported.
 """
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 
 def task_name(main: str | None, name: str, module: str) -> str:
-    """Return the automatic name of a task: module and function, with ``main`` for the module run as a
-    program.
+    """Return the automatic name of a task, ``module.name``.
+
+    ``main`` (the app's name) replaces ``__main__``, the module that is run as a program.
     """
     module = module or "__main__"
     found = sys.modules.get(module)
@@ -36,9 +37,9 @@ def make_task(
 ) -> Task:
     """Return a task named ``name`` whose body is ``fun`` and whose attributes are ``options``.
 
-    A class of its own is made for it, so that ``bind`` gives the body the task as its first argument. The task stands
-    for ``fun`` where its name, annotations or signature are asked for. ``pydantic`` and the options that begin with it
-    are for ``app.tasks.models``.
+    Each task is the only instance of a new subclass of ``base``, so that with ``bind`` the body is a method and gets
+    the task as its first argument. The task's name, annotations and signature are those of ``fun``. ``pydantic`` and
+    the options that begin with it go to ``app.tasks.models``. Raises TypeError when ``base`` is not a Task class.
     """
     if not (isinstance(base, type) and issubclass(base, Task)):
         raise TypeError(f"the base of task {name} must be a subclass of turbo.Task, not {base!r}")
@@ -60,7 +61,7 @@ def make_task(
         **options,
     }
     task: Task = type(fun.__name__, (base,), attributes)()
-    # On the instance: a class keeps these names for itself.
+    # Set on the instance, because a class has its own attributes of these names.
     task.__dict__.update(
         __qualname__=attributes["__qualname__"], __annotations__=dict(getattr(fun, "__annotations__", {}))
     )
@@ -69,7 +70,7 @@ def make_task(
 
 
 def _models(app: Turbo, fun: Callable[..., Any], name: str, options: dict[str, Any]) -> Models | None:
-    """Take the options about pydantic out of ``options``; None unless they ask for it."""
+    """Remove the pydantic options from ``options``; return the models, or None without ``pydantic=True``."""
     wanted = options.pop("pydantic", False)
     strict = bool(options.pop("pydantic_strict", False))
     context = options.pop("pydantic_context", None)

@@ -1,8 +1,8 @@
-"""``pydantic=True``: arguments become the models that the body's parameters are annotated with, results are dumped.
+"""``pydantic=True``: validates arguments as pydantic models and dumps returned models.
 
-Made once when a task is made, from its body's signature; used in the child around the body, and in clients before a
-call is sent. Optional parameters take None as it is; unions of several types and generics (``list[Model]``) are left
-alone, for which pydantic's own advice is a RootModel. Needs pydantic 2, imported when the first such task is made.
+Made once per task from the signature of its body; used in the child around the body, and in clients before a call is
+sent. None is passed unchanged to optional parameters. Unions of several types and generics (``list[Model]``) are not
+converted; pydantic recommends a RootModel for these. Needs pydantic 2, imported when the first such task is made.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NONE: Final = type(None)
 
 
 class Models:
-    """What the models in one body's signature do to its arguments and its result."""
+    """Validates the arguments and dumps the result of one task body."""
 
     def __init__(
         self,
@@ -39,10 +39,10 @@ class Models:
         context: Mapping[str, Any] | None = None,
         dump_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
-        """``context`` is what validators see, beside ``celery_app`` and ``celery_task_name``; ``dump_kwargs`` goes to
-        ``model_dump``, whose mode is ``json`` unless it says otherwise.
+        """Read the models from the annotations of ``fun``.
 
-        Raises ImproperlyConfigured when pydantic is not installed.
+        ``context`` is passed to validators, with ``celery_app`` and ``celery_task_name`` added. ``dump_kwargs`` is
+        passed to ``model_dump`` (default: ``mode="json"``). Raises ImproperlyConfigured when pydantic is not installed.
         """
         self._base = _base_model(name)
         self._fun = fun
@@ -65,7 +65,10 @@ class Models:
                     self._optional.add(parameter.name)
 
     def wrap(self) -> Callable[..., Any]:
-        """The body with its arguments validated and its result dumped; raises what pydantic raises."""
+        """Return a function that validates the arguments, calls the body and dumps its result.
+
+        It raises pydantic's ValidationError for invalid arguments.
+        """
         fun, bind, models, optional = self._fun, self._signature.bind, self._of, self._optional
 
         def validated(*args: Any, **kwargs: Any) -> inspect.BoundArguments:
@@ -93,10 +96,10 @@ class Models:
         return run
 
     def sendable(self, args: Any, kwargs: Any, *, bound: bool) -> tuple[Any, Any]:
-        """The arguments of a call with the models among them dumped, so that any serializer can carry them.
+        """Return the arguments of a call with models dumped, so that any serializer can encode them.
 
-        Only a model that the body would get back as an equal one is dumped; any other is left for the serializer,
-        which mostly refuses it. ``bound``: the body's first parameter is the task, which no caller gives.
+        A model is dumped only if validating the dump gives an equal model; any other is left to the serializer, which
+        usually refuses it. ``bound``: the body's first parameter is the task itself, which callers do not pass.
         """
         arguments = (*(args or ()), *(kwargs or {}).values())
         if not any(isinstance(value, self._base) for value in arguments):
@@ -121,7 +124,7 @@ class Models:
         return self._of[name].model_validate(value, strict=self._strict, context=self._context)
 
     def _dumped(self, value: Any) -> Any:
-        """A returned model of the annotated class, as plain data; anything else as it is."""
+        """Dump a model of the annotated return class; return any other value unchanged."""
         if isinstance(value, self._base) and inspect.isclass(self._returned) and isinstance(value, self._returned):
             return value.model_dump(**self._dump)
         return value
@@ -133,14 +136,14 @@ class Models:
             dumped = value.model_dump(**self._dump)
             if self._validated(name, dumped) == value:
                 return dumped
-        except Exception as error:  # noqa: BLE001 - a model's own code, some of which works in a worker only
-            logger.debug("The model given as %s is sent as it is: %r", name, error)
+        except Exception as error:  # noqa: BLE001 - validators are user code and may work only in a worker
+            logger.debug("The model in argument %s could not be dumped and is left to the serializer: %r", name, error)
         return value
 
 
 def _base_model(name: str) -> type[BaseModel]:
     try:
-        from pydantic import BaseModel  # an extra, and slow to import: only for tasks that ask for it
+        from pydantic import BaseModel  # optional dependency, slow to import: only for tasks that use it
     except ModuleNotFoundError as error:
         if error.name != "pydantic":
             raise
@@ -151,7 +154,7 @@ def _base_model(name: str) -> type[BaseModel]:
 
 
 def _hints(fun: Callable[..., Any]) -> dict[str, Any]:
-    """Annotations with those given as text resolved; none where a name in them cannot be found."""
+    """Return the resolved annotations of ``fun``; an empty dict if one cannot be resolved."""
     try:
         return typing.get_type_hints(fun)
     except (NameError, AttributeError, TypeError):
@@ -159,7 +162,7 @@ def _hints(fun: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _without_none(annotation: Any) -> Any:
-    """``X`` for ``X | None``, and any other annotation as it is."""
+    """Return ``X`` for ``X | None``, any other annotation unchanged."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         others = [part for part in typing.get_args(annotation) if part is not _NONE]
         if len(others) == 1 and len(others) < len(typing.get_args(annotation)):

@@ -1,7 +1,7 @@
-"""What a task says of its results: the store it has, states of its own, the calls that it made.
+"""The result methods of a task: its store, custom states and the calls that it made.
 
-Part of ``app.task.Task``. In a child states go to the master, which stores them in order; elsewhere the app's own
-reader stores them. It must never open a store before it is asked.
+A base class of ``app.task.Task``. In a child, states are sent to the master, which stores them in order; elsewhere the
+app's own backend stores them. A store is opened only when it is first used.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 class TaskResults:
-    """A task's store, states and trail."""
+    """The result store, custom states and trail of a task."""
 
     _backend: Any = None
 
     @property
     def _owner(self) -> Task:
-        """This, as the whole that it always is a part of."""
+        """Return self, typed as Task."""
         return cast("Task", self)
 
     @property
     def backend(self) -> Any:
-        """The result store's client side: the app's, unless the task was given its own."""
+        """The client of the result store: the task's own if it was set, else the app's."""
         return self._owner.app.backend if self._backend is None else self._backend
 
     @backend.setter
@@ -36,11 +36,14 @@ class TaskResults:
 
     @property
     def has_own_backend(self) -> bool:
-        """Whether the task was given a store of its own, which clients and the task itself then use."""
+        """Whether ``backend`` was set on this task. Clients and the task itself use that store; workers do not."""
         return self._backend is not None
 
     def update_state(self, task_id: str | None = None, state: str | None = None, meta: Any = None) -> None:
-        """Store ``state`` with ``meta`` as the state of ``task_id``, by default of the task being run."""
+        """Store ``state`` with ``meta`` for ``task_id`` (default: the task that is running).
+
+        Raises ValueError without a ``task_id`` outside a task.
+        """
         request = self._owner.request
         task_id = request.id if task_id is None else task_id
         if task_id is None:
@@ -53,7 +56,7 @@ class TaskResults:
             store(task_id, state, meta, request)
 
     def add_trail(self, result: Any) -> Any:
-        """Remember ``result`` among the children of the current run, unless ``trail`` is off."""
+        """Add ``result`` to the children of the current request, unless ``trail`` is off; return it."""
         if self._owner.trail:
             self._owner.request.children.append(result)
         return result

@@ -1,7 +1,7 @@
-"""What ``Task.retry`` does: repeat the call that is being run, or say that it is given up.
+"""Implements ``Task.retry``: sends the current call again, or raises when no retry is left.
 
-Runs in children, called by the program's own code. The message is published before ``Retry`` is raised, so a run
-that ends in ``Retry`` has a successor.
+Runs in children, called by task bodies. The message is published before ``Retry`` is raised, so every run that ends in
+``Retry`` has a next attempt in the queue.
 """
 
 from __future__ import annotations
@@ -30,7 +30,11 @@ def retry(
     max_retries: int | None,
     options: dict[str, Any],
 ) -> Retry:
-    """Do what ``Task.retry`` says, with the same arguments."""
+    """Implement ``Task.retry``; the arguments are the same.
+
+    Raises Retry (returns it unless ``throw``), ``exc`` or MaxRetriesExceededError when no retry is left, and Reject
+    when the message could not be published.
+    """
     request = task.request
     limit = task.max_retries if max_retries is None else max_retries
     if max_retries is not None:
@@ -64,9 +68,9 @@ def retry(
 
 
 def repeat(task: Task, request: Context, args: Any, kwargs: Any, options: dict[str, Any]) -> Signature:
-    """Return the call that repeats ``request`` where it came from, unless ``options`` name another queue.
+    """Return the signature that sends ``request`` again, to its own queue unless ``options`` name another.
 
-    ``args`` and ``kwargs`` are the request's when they are None.
+    ``args`` and ``kwargs`` default (None) to the request's.
     """
     own = request.explicit_ignore_result
     merged = {
@@ -88,7 +92,7 @@ def repeat(task: Task, request: Context, args: Any, kwargs: Any, options: dict[s
 
 
 def _raise_from_current(exc: Any) -> NoReturn:
-    """Raise ``exc``, caused by the exception being handled, if another one is."""
+    """Raise ``exc`` with the exception that is being handled, if it is a different one, as its cause."""
     active = sys.exc_info()[1]
     if exc is active:
         raise
