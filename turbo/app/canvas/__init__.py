@@ -1,1 +1,1 @@
-"""Chains, groups, chords and their like: how they are built and sent."""
+"""Signatures, chains, groups, chords and maps: how they are built and sent."""

@@ -1,7 +1,7 @@
-"""The form of a call as a value: a mapping with the task's name, arguments, options and kind, as messages carry it.
+"""The dict form of a call: task name, arguments, options and ``subtask_type``, as in messages.
 
-Beneath ``app.canvas.signature``, which adds what can be done with one. Pure: mappings in, mappings out. What a call is
-as a part of something larger is said here for single calls; chains, groups and chords say otherwise.
+The base of ``app.canvas.signature``, which adds sending and joining. Pure: dicts in, dicts out. The methods for calls
+that are part of a canvas are defined here for single calls; chains, groups and chords override them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 
 
 class CallForm(dict[str, Any]):
-    """The keys of a signature as attributes, and what it is as a part of something larger."""
+    """A dict whose keys are also attributes, with the methods that chains, groups and chords call on their parts."""
 
     @property
     def task(self) -> str:
@@ -24,7 +24,7 @@ class CallForm(dict[str, Any]):
 
     @property
     def name(self) -> str:
-        """The same, as a task has it."""
+        """The task's name, under the attribute that tasks use."""
         return self.task
 
     @property
@@ -59,7 +59,7 @@ class CallForm(dict[str, Any]):
 
     @property
     def subtask_type(self) -> str | None:
-        """The kind: ``chain``, ``group`` and so on; None for a single task."""
+        """``chain``, ``group`` and so on; None for a single task."""
         return self.get("subtask_type")
 
     @subtask_type.setter
@@ -68,7 +68,7 @@ class CallForm(dict[str, Any]):
 
     @property
     def immutable(self) -> bool:
-        """Whether it takes no more arguments."""
+        """Whether the signature ignores further arguments."""
         return bool(self.get("immutable"))
 
     @immutable.setter
@@ -77,7 +77,7 @@ class CallForm(dict[str, Any]):
 
     @property
     def id(self) -> str | None:
-        """The id that the call will have, if it is settled already."""
+        """The id of the call, or None before it is set."""
         return self.options.get("task_id")
 
     @id.setter
@@ -86,7 +86,7 @@ class CallForm(dict[str, Any]):
 
     @property
     def parent_id(self) -> str | None:
-        """The id of the task that it comes from, if that is settled."""
+        """The id of the task that sends the call, or None before it is set."""
         return self.options.get("parent_id")
 
     @parent_id.setter
@@ -95,7 +95,7 @@ class CallForm(dict[str, Any]):
 
     @property
     def root_id(self) -> str | None:
-        """The id of the first task of all, if that is settled."""
+        """The id of the first task of the workflow, or None before it is set."""
         return self.options.get("root_id")
 
     @root_id.setter
@@ -103,26 +103,26 @@ class CallForm(dict[str, Any]):
         self.options["root_id"] = value
 
     def append_to_list_option(self, key: str, value: Any) -> Any:
-        """Add ``value`` to the list that is the option ``key``, once; returns ``value``."""
+        """Append ``value`` to the list option ``key`` unless it is there; return ``value``."""
         items = self._list_option(key)
         if value not in items:
             items.append(value)
         return value
 
     def extend_list_option(self, key: str, value: Any) -> None:
-        """Add ``value``, one or several, to the list that is the option ``key``."""
+        """Append ``value`` (one item, or a list, tuple or set of them) to the list option ``key``."""
         self._list_option(key).extend(several(value))
 
     def link(self, callback: Any) -> Any:
-        """Have ``callback`` called with the result when the task returns; returns ``callback``."""
+        """Add a callback that is called with the result when the task succeeds; return ``callback``."""
         return self.append_to_list_option("link", callback)
 
     def link_error(self, errback: Any) -> Any:
-        """Have ``errback`` called when the task fails; returns ``errback``."""
+        """Add an error callback that is called when the task fails; return ``errback``."""
         return self.append_to_list_option("link_error", errback)
 
     def on_error(self, errback: Any) -> Self:
-        """:meth:`link_error` that returns this signature."""
+        """Add an error callback, as :meth:`link_error` does; return self."""
         self.link_error(errback)
         return self
 
@@ -132,43 +132,43 @@ class CallForm(dict[str, Any]):
             items = self.options[key] = several(items)
         return items
 
-    # -- being part of something -----------------------------------------------------------------------------
+    # -- called on the parts of a canvas ---------------------------------------------------------------------
 
-    def ends(self) -> int:
-        """How many of its tasks a chord waits for that has it in its header."""
+    def chord_size(self) -> int:
+        """Return how many tasks a chord waits for when this call is in its header."""
         return 1
 
-    def runs_nothing(self) -> bool:
-        """Whether there is nothing in it to run."""
+    def is_empty(self) -> bool:
+        """Return whether the call contains no task to run."""
         return False
 
     def split_bodies(self) -> None:
-        """Let no chord in it carry the rest of a chain as its body, where the chain can do that."""
+        """Move the remaining steps of a chain out of the bodies of chords, into the chain that contains them."""
 
     def leave_chord(self) -> None:
-        """Take what its last task would report to out of it."""
+        """Remove the chord that the last task of this call would report to."""
         self.options.pop("chord", None)
 
     def strip_headers(self) -> None:
-        """Take the bodies out of the headers of the chords in it, which get them back when they are sent.
+        """Remove the bodies from the header tasks of nested chords; sending a chord adds them again.
 
-        Otherwise every part of a pending chord would travel with a copy of all that follows.
+        Otherwise the message of every header task of a pending chord would contain a copy of all following calls.
         """
 
 
 def several(value: Any) -> list[Any]:
-    """Return one or several of something as a list of its own; None is none."""
+    """Return a new list of the items of a list, tuple or set, or of a single value; empty for None."""
     if value is None:
         return []
     return list(value) if isinstance(value, (list, tuple, set, frozenset)) else [value]
 
 
-#: Arguments of chains, groups and their like that hold signatures.
+#: Arguments of the built-in canvas tasks that hold signatures.
 _PARTS: Final = ("tasks", "header", "body", "task")
 
 
 def plain(value: Any) -> Any:
-    """Return signatures, alone or in a list, as the mappings that travel, with all in them; anything else as it is."""
+    """Convert a signature, or a list of them, recursively to plain dicts; return any other value unchanged."""
     if isinstance(value, (list, tuple)):
         return [plain(each) for each in value]
     if not isinstance(value, dict) or "task" not in value:

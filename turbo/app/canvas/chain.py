@@ -1,8 +1,7 @@
 """``chain``: calls that run one after the other, each with the result of the one before.
 
-A kind of ``app.canvas.signature``. Sending one sends its first step, which takes the others along in its message: a
-worker sends the next when one returns. A group that something follows becomes a chord on the way. Runs in clients and
-children.
+A subclass of ``Signature``. Sending a chain sends its first step, whose message contains the remaining steps; a worker
+sends the next step when one returns. A group that is followed by a step becomes a chord. Runs in clients and children.
 """
 
 from __future__ import annotations
@@ -24,20 +23,21 @@ from turbo.result.joining import allow_join_result
 if TYPE_CHECKING:
     from turbo.app.base import Turbo
 
-#: Options of a chain that are not its first step's.
+#: Options of a chain that do not apply to its first step.
 _OF_CHAIN = frozenset({"chord", "group_id", "group_index", "link", "link_error", "parent_id", "root_id", "task_id"})
 
 
 @Signature.register_type("chain")
 class chain(Signature):
-    """Calls that follow one another: ``chain(add.s(2, 2), add.s(4))``, which is ``add.s(2, 2) | add.s(4)``.
+    """Calls that run in sequence: ``chain(add.s(2, 2), add.s(4))`` is ``add.s(2, 2) | add.s(4)``.
 
-    A single argument that is no call holds the calls. Like ``|``, it makes what the calls come to: a group and a call
-    are a chord. Calling it sends it; the result is that of the last step, its ``parent`` that of the one before.
+    A single argument that is not a call is an iterable of calls. Like ``|``, the constructor may return another class:
+    a group followed by a call becomes a chord. Calling a chain sends it; the result is that of the last step, and its
+    ``parent`` that of the step before.
     """
 
     def __new__(cls, *tasks: Any, **options: Any) -> Any:
-        """Return what the calls come to, where only calls are given."""
+        """Return the signature that the calls reduce to when only calls are given."""
         if options or not tasks or (len(tasks) == 1 and not _holds_several(tasks[0])):
             return super().__new__(cls)
         folded = folded_chain(tasks[0] if len(tasks) == 1 else tasks)
@@ -49,7 +49,7 @@ class chain(Signature):
 
     def __init__(self, *tasks: Any, app: Turbo | None = None, **options: Any) -> None:
         if self:
-            # Folded by __new__, after which Python comes here all the same.
+            # __new__ returned an initialized chain, and Python calls __init__ again.
             return
         steps = list(tasks[0]) if len(tasks) == 1 and _holds_several(tasks[0]) else list(tasks)
         options.pop("use_link", None)
@@ -60,13 +60,13 @@ class chain(Signature):
 
     @classmethod
     def of(cls, steps: Iterable[Any], app: Turbo | None = None) -> Self:
-        """Make one of these very steps, whatever they come to."""
+        """Make a chain of exactly these steps, without reducing them."""
         made: Self = Signature.__new__(cls)
         chain.__init__(made, list(steps), app=app)
         return made
 
-    def own_parts(self) -> None:
-        """Have steps of its own."""
+    def copy_parts(self) -> None:
+        """Replace the steps by copies."""
         own = [maybe_signature(task, self._app, clone=True) for task in self.kwargs["tasks"] or ()]
         self.kwargs = {**self.kwargs, "tasks": own}
 
@@ -81,11 +81,11 @@ class chain(Signature):
         self.kwargs["tasks"] = list(value)
 
     def own_app(self) -> Turbo | None:
-        """The app that it was made with, or its first step's."""
+        """Return the given app, or that of the first step."""
         return self._app if self._app is not None or not self.tasks else self.tasks[0].own_app()
 
     def unchain_tasks(self) -> list[Any]:
-        """Return copies of the steps with the chain's callbacks at the last and its error callbacks at each."""
+        """Return copies of the steps; the chain's callbacks are added to the last, its error callbacks to each."""
         steps = [step.clone() for step in self.tasks]
         for callback in several(self.options.get("link")) if steps else ():
             steps[-1].link(callback)
@@ -97,16 +97,16 @@ class chain(Signature):
     # -- sending ---------------------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Send it; arguments go before those of the first step."""
+        """Send the chain; arguments are put before those of the first step."""
         return self.apply_async(args, kwargs) if self.tasks else None
 
     def apply_async(  # type: ignore[override]
         self, args: Any = None, kwargs: Any = None, **options: Any
     ) -> Any:
-        """Send the first step; return the result of the last, None for an empty chain.
+        """Send the first step; return the result of the last step, or None for an empty chain.
 
-        ``task_id``, ``link`` and ``chord`` are the last step's, ``link_error`` is every step's, other options are the
-        first step's.
+        ``task_id``, ``link`` and ``chord`` apply to the last step, ``link_error`` to every step, other options to the
+        first step.
         """
         if self.app.conf["task_always_eager"]:
             with allow_join_result():
@@ -130,10 +130,10 @@ class chain(Signature):
         group_index: int | None = None,
         **options: Any,
     ) -> Any:
-        """Do what :meth:`apply_async` says. ``parent_id`` is the sending task's own affair."""
+        """Implement :meth:`apply_async`. ``parent_id`` is ignored: sending sets it."""
         args = (*(args or ()), *self.args) if args and not self.immutable else self.args
-        steps, _ = _chords_made([step.clone() for step in self._flat(split=True)], root_id)
-        results = self._settle(steps, link_error, root_id, task_id, group_id, chord, group_index)
+        steps, _ = _groups_to_chords([step.clone() for step in self._flat(split=True)], root_id)
+        results = self._freeze_steps(steps, link_error, root_id, task_id, group_id, chord, group_index)
         if not results:
             return None
         for step in steps:
@@ -146,10 +146,10 @@ class chain(Signature):
         return results[-1] if rest else result
 
     def apply(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
-        """Run the steps here, one after the other; return the result of the last."""
+        """Run the steps in this process, one after the other; return the result of the last."""
         options = {**self.options, **options}
         link = options.pop("link", None)
-        steps = [step.clone() for step in self.tasks if not (isinstance(step, group) and step.runs_nothing())]
+        steps = [step.clone() for step in self.tasks if not (isinstance(step, group) and step.is_empty())]
         steps = steps or [step.clone() for step in self.tasks[-1:]]
         if link and steps:
             last = steps[-1].body if isinstance(steps[-1], chord) else steps[-1]
@@ -164,7 +164,7 @@ class chain(Signature):
                 break
         return result
 
-    # -- settling --------------------------------------------------------------------------------------------
+    # -- freezing --------------------------------------------------------------------------------------------
 
     def freeze(
         self,
@@ -175,20 +175,20 @@ class chain(Signature):
         parent_id: str | None = None,
         group_index: int | None = None,
     ) -> Any:
-        """Settle the ids of the steps; return the result of the last."""
-        steps, made = _chords_made(self._flat(split=False), root_id)
-        results = self._settle(steps, None, root_id, _id, group_id, chord, group_index)
+        """Set the ids of the steps; return the result of the last."""
+        steps, made = _groups_to_chords(self._flat(split=False), root_id)
+        results = self._freeze_steps(steps, None, root_id, _id, group_id, chord, group_index)
         for step, of in made:
-            # The chord is made again when the chain is sent, of calls that have their ids.
+            # Sending the chain makes the chord again from the group, whose calls now have their ids.
             of.tasks = step.tasks.tasks
         self.id = results[-1].id if results else _id
         return results[-1]
 
     def _flat(self, *, split: bool) -> list[Any]:
-        """Return the steps with chains in it taken apart, groups of one call as that call, and no empty groups.
+        """Return the steps with nested chains flattened, groups of one call unwrapped and empty groups removed.
 
-        ``split`` takes the rest of a chain out of the bodies of chords. Of a chain of nothing but empty groups one is
-        left, so that it has a result.
+        ``split`` moves the remaining steps of a chain out of the bodies of chords. A chain that consists only of empty
+        groups keeps one of them, so that it has a result.
         """
         pending, flat, empty = deque(self.tasks), [], []
         while pending:
@@ -199,13 +199,13 @@ class chain(Signature):
                 pending.appendleft(step.tasks[0])
             elif isinstance(step, group) and not step.tasks:
                 empty.append(step)
-            elif split and isinstance(step, chord) and _leads_on(step.body):
+            elif split and isinstance(step, chord) and _starts_with_call(step.body):
                 pending.extendleft(reversed(_split(step)))
             else:
                 flat.append(step)
         return flat or empty[-1:]
 
-    def _settle(
+    def _freeze_steps(
         self,
         steps: list[Any],
         link_error: Any,
@@ -215,9 +215,9 @@ class chain(Signature):
         body: Any,
         group_index: int | None,
     ) -> list[Any]:
-        """Freeze steps from the last to the first and tie their results together; return the results in order.
+        """Freeze the steps from last to first and set the parents of their results; return the results in order.
 
-        A chain in a group or chord is done when its last step is.
+        A chain in a group or chord has ended when its last step has, so only that step gets the group's ids.
         """
         if any(isinstance(step, chord) for step in steps):
             chords_of(self.app.backend)
@@ -238,37 +238,37 @@ class chain(Signature):
         return results[::-1]
 
     def split_bodies(self) -> None:
-        """Put what follows a chord into the chain, not into the chord's body, of which each part has a copy."""
+        """Move the steps after a chord's body from the body to the chain: each header task has a copy of the body."""
         pending, steps = deque(self.tasks), []
         while pending:
             step = pending.popleft()
             if isinstance(step, chain):
                 step = step.clone()
                 step.split_bodies()
-            if isinstance(step, chord) and _leads_on(step.body):
+            if isinstance(step, chord) and _starts_with_call(step.body):
                 pending.extendleft(reversed(_split(step)))
             else:
                 steps.append(step)
         self.tasks = steps
 
-    # -- being part of something -----------------------------------------------------------------------------
+    # -- called on the parts of a canvas ---------------------------------------------------------------------
 
-    def ends(self) -> int:
-        """Those of the last step that has any."""
-        return next((found for step in reversed(self.tasks) if (found := step.ends())), 0)
+    def chord_size(self) -> int:
+        """Return the size of the last step whose size is not 0."""
+        return next((found for step in reversed(self.tasks) if (found := step.chord_size())), 0)
 
-    def runs_nothing(self) -> bool:
-        """Whether it has no steps."""
+    def is_empty(self) -> bool:
+        """Return whether the chain has no steps."""
         return not self.tasks
 
     def leave_chord(self) -> None:
-        """Its last step reports to nobody."""
+        """Remove the chord of the last step."""
         super().leave_chord()
         for step in self.tasks[-1:]:
             step.leave_chord()
 
     def strip_headers(self) -> None:
-        """Of the chords among its steps."""
+        """Apply ``strip_headers`` to the steps."""
         for step in self.tasks:
             step.strip_headers()
 
@@ -280,23 +280,23 @@ def _holds_several(value: Any) -> bool:
     return isinstance(value, Iterable) and not isinstance(value, (dict, str, bytes))
 
 
-def _leads_on(body: Any) -> bool:
-    """Whether a chord's body is a chain that begins with a call: what comes after that need not be in the body."""
+def _starts_with_call(body: Any) -> bool:
+    """Return whether a chord's body is a chain that starts with a call; its other steps can leave the body."""
     return isinstance(body, chain) and bool(body.tasks) and not isinstance(body.tasks[0], group)
 
 
 def _split(step: chord) -> list[Any]:
-    """Return a chord with the first step of its body, and the other steps."""
+    """Return a copy of the chord with only the first step of its body, followed by the other steps."""
     step = step.clone()  # type: ignore[assignment]
     first, *rest = step.body.unchain_tasks()
     step.body = first.clone(**{name: each for name, each in step.body.options.items() if name not in _OF_CHAIN})
     return [step, *rest]
 
 
-def _chords_made(steps: list[Any], root_id: str | None) -> tuple[list[Any], list[tuple[chord, group]]]:
-    """Make a chord of each group that something follows, with that as its body.
+def _groups_to_chords(steps: list[Any], root_id: str | None) -> tuple[list[Any], list[tuple[chord, group]]]:
+    """Turn each group that is followed by a step into a chord with that step as its body.
 
-    Return the steps, and what was made of what.
+    Return the new steps, and pairs of each new chord with its group.
     """
     done: list[Any] = []
     made: list[tuple[chord, group]] = []

@@ -1,8 +1,8 @@
-"""``chord``: a group, and a call that gets all its results when the last of them is there.
+"""``chord``: a group (the header) and a call (the body) that gets all results of the group.
 
-A kind of ``app.canvas.signature``. Sending one sends the header's parts with the body in each; whoever runs the last
-part sends the body. The result store counts, so a store that cannot is refused before anything is sent. Runs in clients
-and children; what a worker does when a part ends is not here.
+A subclass of ``Signature``. Sending a chord sends the header tasks with the body in each; the worker that runs the last
+of them sends the body. The result store counts the ended tasks, so a store that cannot count is refused before anything
+is sent. Runs in clients and children; what a worker does when a header task ends is in ``child.chords``.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
     from turbo.app.base import Turbo
 
-#: Options of ``apply_async`` that say who sends it; the parts are sent like those of any group.
+#: Options of ``apply_async`` about the sender; they are ignored, because header tasks are sent like any group.
 _SENDERS = ("producer", "publisher", "connection", "router", "result_cls")
 
 
 @Signature.register_type("chord")
 class chord(Signature):
-    """``chord(header, body)``: a list or group of calls, and what is called with the list of their results.
+    """``chord(header, body)``: a list or group of calls, and a call that gets the list of their results.
 
-    The body may be left out and given when it is called: ``chord(header)(body)``.
+    The body may be omitted and passed when the chord is sent: ``chord(header)(body)``.
     """
 
     def __init__(
@@ -47,8 +47,8 @@ class chord(Signature):
         options.pop("subtask_type", None)
         super().__init__(task, args, parts, subtask_type="chord", app=app, **options)
 
-    def own_parts(self) -> None:
-        """Have header and body of its own."""
+    def copy_parts(self) -> None:
+        """Replace header and body by copies."""
         kwargs = self.kwargs
         header = kwargs["header"]
         header = _header(header, self._app) if isinstance(header, dict) else header
@@ -61,7 +61,7 @@ class chord(Signature):
 
     @property
     def tasks(self) -> Any:
-        """The header: a list of calls, or a group once it is settled."""
+        """The header: a list of calls, or a group after :meth:`freeze`."""
         return self.kwargs["header"]
 
     @tasks.setter
@@ -70,7 +70,7 @@ class chord(Signature):
 
     @property
     def body(self) -> Any:
-        """What is called with the results."""
+        """The call that gets the results, or None."""
         return self.kwargs["body"]
 
     @body.setter
@@ -78,7 +78,7 @@ class chord(Signature):
         self.kwargs["body"] = value
 
     def own_app(self) -> Turbo | None:
-        """The app that it was made with, or one of the header's or the body's."""
+        """Return the given app, or that of the first header task or the body."""
         for part in (*_listed(self.tasks)[:1], self.body):
             if self._app is None and part is not None and part.own_app() is not None:
                 return part.own_app()  # type: ignore[no-any-return]
@@ -87,16 +87,17 @@ class chord(Signature):
     # -- sending ---------------------------------------------------------------------------------------------
 
     def __call__(self, body: Any = None, **options: Any) -> Any:
-        """Send it, with ``body`` if it has none yet."""
+        """Send the chord; ``body`` overrides its own."""
         return self.apply_async((), {"body": body} if body else {}, **options)
 
     def apply_async(  # type: ignore[override]
         self, args: Any = None, kwargs: Any = None, task_id: str | None = None, **options: Any
     ) -> Any:
-        """Send the header; return the body's result, whose parent is the header's. ``task_id`` is the body's.
+        """Send the header; return the body's result, whose parent is the header's result.
 
-        Arguments go before those of the header's parts. ``countdown`` and ``eta`` are the header's; other options go
-        to header and body. Raises NotImplementedError where the result store cannot count.
+        Arguments are put before those of the header tasks. ``task_id`` is the body's id. ``countdown`` and ``eta``
+        apply to the header, other options to header and body. Raises NotImplementedError if the result store does not
+        support chords.
         """
         kwargs = dict(kwargs or {})
         args = (*(args or ()), *self.args) if args and not self.immutable else self.args
@@ -137,10 +138,10 @@ class chord(Signature):
         header_delay: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Any:
-        """Send ``header`` with ``body`` in each of its parts. An empty header sends the body.
+        """Send ``header`` with ``body`` in each of its tasks. With an empty header, send the body.
 
         ``header_delay`` holds the header's ``countdown`` or ``eta``. ``interval``, ``countdown``, ``max_retries`` and
-        ``eager`` are accepted for Celery's sake, where they are about asking again and again: nobody does here.
+        ``eager`` are accepted for compatibility and ignored: in Celery they control polling, which turbo does not do.
         """
         app = app or self.app
         group_id: str = header.options.setdefault("task_id", str(uuid4()))
@@ -148,7 +149,7 @@ class chord(Signature):
         options.pop("task_id", None)
         body = _with_callbacks(body, options)
         body.options.update((name, value) for name, value in options.items() if name != "parent_id")
-        # The rest of a chain comes after the body, and it is the body that reports to a chord round this one.
+        # The body, not the header, continues the chain and reports to an enclosing chord.
         options = {name: value for name, value in options.items() if name not in ("chain", "chord")}
         body.split_bodies()
         result = body.freeze(task_id or str(uuid4()), group_id=group_id, root_id=root_id)
@@ -169,12 +170,12 @@ class chord(Signature):
     def apply(
         self, args: Any = None, kwargs: Any = None, propagate: bool = True, body: Any = None, **options: Any
     ) -> Any:
-        """Run the header and then the body here; return the body's result."""
+        """Run the header and then the body in this process; return the body's result."""
         body = self.body if body is None else body
         header = _group_of(self.tasks, self.app, None)
         return body.apply((header.apply(args, kwargs).get(propagate=propagate, disable_sync_subtasks=False),))
 
-    # -- settling --------------------------------------------------------------------------------------------
+    # -- freezing --------------------------------------------------------------------------------------------
 
     def freeze(
         self,
@@ -185,7 +186,10 @@ class chord(Signature):
         parent_id: str | None = None,
         group_index: int | None = None,
     ) -> Any:
-        """Settle the ids of header and body; return the body's result, the header's as the first of its parents."""
+        """Set the ids of header and body; return the body's result, with the header's as its first ancestor.
+
+        Returns None without a body.
+        """
         if not isinstance(self.tasks, group):
             self.tasks = group(self.tasks, app=self._app)
         header = self.tasks.freeze(parent_id=parent_id, root_id=root_id, chord=self.body)
@@ -201,19 +205,19 @@ class chord(Signature):
     # -- changing --------------------------------------------------------------------------------------------
 
     def set_immutable(self, immutable: bool) -> None:
-        """Let the header's parts take no more arguments, or again."""
+        """Set whether the header tasks ignore further arguments."""
         for task in _listed(self.tasks):
             task.set_immutable(immutable)
 
     def link(self, callback: Any) -> Any:
-        """Have ``callback`` called with what the body returns."""
+        """Add a callback to the body; return ``callback``."""
         self.body.link(callback)
         return callback
 
     def link_error(self, errback: Any) -> Any:
-        """Have ``errback`` called when the header or the body fails.
+        """Add an error callback to the body, which also fails when a header task fails; return ``errback``.
 
-        With ``task_allow_error_cb_on_chord_header`` it is called for each part of the header as well.
+        With ``task_allow_error_cb_on_chord_header`` it is added to each header task as well.
         """
         errback = maybe_signature(errback)
         on_header = self.app.conf["task_allow_error_cb_on_chord_header"]
@@ -225,20 +229,20 @@ class chord(Signature):
         self.body.link_error(errback)
         return errback
 
-    # -- being part of something -----------------------------------------------------------------------------
+    # -- called on the parts of a canvas ---------------------------------------------------------------------
 
-    def ends(self) -> int:
-        """The body's."""
-        return 0 if self.body is None else self.body.ends()
+    def chord_size(self) -> int:
+        """Return the body's size; 0 without a body."""
+        return 0 if self.body is None else self.body.chord_size()
 
     def leave_chord(self) -> None:
-        """The body reports to nobody."""
+        """Remove the chord of the body."""
         super().leave_chord()
         if self.body is not None:
             self.body.leave_chord()
 
     def strip_headers(self) -> None:
-        """Its own header's, and of the chords in header and body."""
+        """Remove the bodies from the header tasks, and from those of chords in header and body."""
         header = self.tasks
         for task in [header] if isinstance(header, group) else header:
             task.leave_chord()
@@ -251,7 +255,7 @@ class chord(Signature):
 
 
 def first_of(result: Any) -> Any:
-    """Return the first of a result's parents, which may be itself."""
+    """Return the first ancestor of a result, or the result itself if it has no parent."""
     while result.parent is not None:
         result = result.parent
     return result
@@ -262,7 +266,7 @@ def _listed(header: Any) -> list[Any]:
 
 
 def _header(header: Any, app: Turbo | None) -> list[Any]:
-    """Return the parts of a header: those of a group or chain, a single call, or each of several."""
+    """Return the tasks of a header: those of a group or chain, a single call, or the items of an iterable."""
     if isinstance(header, dict):
         header = maybe_signature(header, app)
         parts = header.kwargs.get("tasks") if header.subtask_type in ("group", "chain") else [header]
@@ -271,7 +275,7 @@ def _header(header: Any, app: Turbo | None) -> list[Any]:
 
 
 def _group_of(header: Any, app: Turbo, group_id: str | None) -> group:
-    """Return a header as a group of its own."""
+    """Return a copy of a header as a group."""
     if isinstance(header, group):
         found = header.clone()
         assert isinstance(found, group)
@@ -282,14 +286,14 @@ def _group_of(header: Any, app: Turbo, group_id: str | None) -> group:
 
 
 def _merged_into(body: Signature, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the body's options with those of the call over them. Its parent is the part that calls it."""
+    """Return the body's options overridden by ``options``, without ``parent_id``: the last header task sets that."""
     given = {name: value for name, value in options.items() if name != "parent_id"}
     _, _, merged = body._merge((), {}, given)  # noqa: SLF001 - a class of this family
     return merged
 
 
 def _with_callbacks(body: Any, options: dict[str, Any]) -> Any:
-    """Move ``link`` and ``link_error`` out of ``options`` to the body; the header would refuse them."""
+    """Move ``link`` and ``link_error`` from ``options`` to the body; a header (a group) would refuse them."""
     for callback in several(options.pop("link", None)):
         callback = maybe_signature(callback, clone=True)
         if isinstance(body, group) and not body.tasks:
@@ -298,23 +302,23 @@ def _with_callbacks(body: Any, options: dict[str, Any]) -> Any:
             body.link(callback)
     for errback in several(options.pop("link_error", None)):
         if isinstance(body, group):
-            _tell_members(body, maybe_signature(errback))
+            _link_error_to_members(body, maybe_signature(errback))
         else:
             body.append_to_list_option("link_error", errback)
     return body
 
 
-def _tell_members(body: Any, errback: Any, *, whole: bool = True) -> None:
-    """Link an errback to each call of a group that is a body.
+def _link_error_to_members(body: Any, errback: Any, *, whole: bool = True) -> None:
+    """Add an error callback to each call of a group that is a chord's body.
 
-    A group that runs as one (``whole``) and has errbacks of its own gets it there: they replace its members'.
+    If the group itself (``whole``) has error callbacks, it is added there, since those replace its members'.
     """
     if isinstance(body, chord):
-        _tell_members(body.body, errback)
+        _link_error_to_members(body.body, errback)
     elif not isinstance(body, group):
         body.link_error(errback.clone())
     elif whole and body.options.get("link_error") is not None:
         body.append_to_list_option("link_error", errback.clone())
     else:
         for task in body.tasks:
-            _tell_members(task, errback, whole=False)
+            _link_error_to_members(task, errback, whole=False)

@@ -1,8 +1,8 @@
-"""``group``: several calls that run side by side.
+"""``group``: several calls that run in parallel.
 
-A kind of ``app.canvas.signature``. Sending one sends its members, each with the group's id and its place; groups in a
-group are members like others. As the header of a chord it also says how many parts there are, before the last one is
-sent. Runs in clients and children.
+A subclass of ``Signature``. Sending a group sends its members, each with the group's id and its index; the members of
+nested groups are sent as members of the outer one. As the header of a chord it also stores the number of tasks, before
+the last one is sent. Runs in clients and children.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
     from turbo.app.base import Turbo
 
-#: Options that each member has of its own.
+#: Options that each member sets itself.
 _OF_MEMBERS = ("chord", "group_index", "add_to_parent", "task_id")
 
 
 @Signature.register_type("group")
 class group(Signature):
-    """Calls that run side by side: ``group(add.s(2, 2), add.s(4, 4))`` or ``group(add.s(i, i) for i in range(9))``.
+    """Calls that run in parallel: ``group(add.s(2, 2), add.s(4, 4))`` or ``group(add.s(i, i) for i in range(9))``.
 
-    A generator is run through at once. ``options`` are those of every member. Calling it sends it.
+    A generator is consumed at once. ``options`` apply to every member. Calling a group sends it.
     """
 
     def __init__(self, *tasks: Any, app: Turbo | None = None, **options: Any) -> None:
@@ -39,8 +39,8 @@ class group(Signature):
             "celery.group", (), {"tasks": _members(tasks, app)}, options, subtask_type="group", app=app
         )  # fmt: skip
 
-    def own_parts(self) -> None:
-        """Have members of its own."""
+    def copy_parts(self) -> None:
+        """Replace the members by copies."""
         own = [maybe_signature(task, self._app, clone=True) for task in self.kwargs["tasks"]]
         self.kwargs = {**self.kwargs, "tasks": own}
 
@@ -55,17 +55,17 @@ class group(Signature):
         self.kwargs["tasks"] = list(value)
 
     def own_app(self) -> Turbo | None:
-        """The app that it was made with, or its first member's."""
+        """Return the given app, or that of the first member."""
         return self._app if self._app is not None or not self.tasks else self.tasks[0].own_app()
 
     def unrolled(self) -> Any:
-        """Itself, or its member if it has only one."""
+        """Return the only member, or the group itself if it has more or none."""
         return self.tasks[0] if len(self.tasks) == 1 else self
 
     # -- sending ---------------------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        """Send it; the arguments go before those of each member."""
+        """Send the group; the arguments are put before those of each member."""
         return self.apply_async(args, **options)
 
     def apply_async(  # type: ignore[override]
@@ -78,7 +78,10 @@ class group(Signature):
         link_error: Any = None,
         **options: Any,
     ) -> Any:
-        """Send its members; return a GroupResult. Callbacks are refused with TypeError: use a chord."""
+        """Send the members; return a GroupResult.
+
+        Raises TypeError for ``link`` and ``link_error``: use a chord, or link the members.
+        """
         if link is not None or link_error is not None:
             what = "link to group: use a chord" if link is not None else "link to group: do that on individual tasks"
             raise TypeError(f"Cannot add {what}")
@@ -94,7 +97,7 @@ class group(Signature):
         size = 0
         with _together(app, producer), held_options(self.options):
             for number, (part, result) in enumerate(parts, 1):
-                size += part.ends()
+                size += part.chord_size()
                 body = chord if chord is not None else part.options.get("chord")
                 if number == len(parts) and body is not None:
                     chords_of(app.backend).set_size(group_id, size)
@@ -102,7 +105,7 @@ class group(Signature):
                 result.ignored = sent is not None and sent.ignored
         result = app.GroupResult(group_id, [result for _, result in parts])
         if len(result) == 1 and isinstance(result[0], GroupResult):
-            # The only member is a chain that ends in a group.
+            # The only member is a chain that ends with a group.
             result = result[0]
         frame = current.worker_frame() if add_to_parent else None
         if frame is not None:
@@ -110,7 +113,7 @@ class group(Signature):
         return result
 
     def apply(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
-        """Run its members here, one after the other; return a GroupResult."""
+        """Run the members in this process, one after the other; return a GroupResult."""
         if not self.tasks:
             return self.freeze()
         options, group_id = self._options_of_members(options)
@@ -119,21 +122,21 @@ class group(Signature):
         return self.app.GroupResult(group_id, results)
 
     def _options_of_members(self, options: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-        """Return the options with which members are sent, and the id of the group."""
+        """Return the options for sending the members, and the id of the group."""
         _, _, merged = self._merge((), {}, options)
         group_id: str = merged.pop("task_id", None) or str(uuid4())
         return {**merged, "group_id": group_id}, group_id
 
     def parts(self, group_id: str, root_id: str | None, *, freeze: bool = True) -> Iterator[tuple[Signature, Any]]:
-        """Yield copies of what is to be sent, each with its result; groups in it are taken apart."""
+        """Yield a copy of each member and its result (None unless ``freeze``); nested groups are flattened."""
         for index, task in enumerate(self.tasks):
             part = maybe_signature(task, self._app, clone=True)
             if isinstance(part, group):
                 yield from part.parts(group_id, root_id, freeze=freeze)
-            elif not part.runs_nothing():
+            elif not part.is_empty():
                 yield part, part.freeze(group_id=group_id, root_id=root_id, group_index=index) if freeze else None
 
-    # -- settling --------------------------------------------------------------------------------------------
+    # -- freezing --------------------------------------------------------------------------------------------
 
     def freeze(
         self,
@@ -144,20 +147,20 @@ class group(Signature):
         parent_id: str | None = None,
         group_index: int | None = None,
     ) -> Any:
-        """Settle the ids of the group and its members; return the GroupResult."""
+        """Set the ids of the group and its members; return the GroupResult."""
         options = self.options
         own_id: str = options.setdefault("task_id", str(uuid4()))
         given = {"group_id": group_id or None, "chord": chord or None, "group_index": group_index}
         options.update((name, value) for name, value in given.items() if value is not None)
         root_id = options.setdefault("root_id", root_id)
         parent_id = options.setdefault("parent_id", parent_id)
-        # Taken apart in Celery's order, which turns the members of a group in the group round.
+        # Flattened in Celery's order, which reverses the members of a nested group.
         pending, flat = list(reversed(self.tasks)), []
         while pending:
             task = maybe_signature(pending.pop(), self._app, clone=True)
             if isinstance(task, group):
                 pending.extend(task.tasks)
-            elif not task.runs_nothing():
+            elif not task.is_empty():
                 flat.append(task)
         results = [
             task.freeze(group_id=group_id, chord=chord, root_id=root_id, parent_id=parent_id, group_index=index)
@@ -169,44 +172,44 @@ class group(Signature):
     # -- changing --------------------------------------------------------------------------------------------
 
     def set_immutable(self, immutable: bool) -> None:
-        """Let its members take no more arguments, or again."""
+        """Set whether the members ignore further arguments."""
         for task in self.tasks:
             task.set_immutable(immutable)
 
     def link(self, callback: Any) -> Any:
-        """Have ``callback`` called, without a result, when the first member returns."""
+        """Add a callback to the first member, which is called without the result; return it."""
         return self.tasks[0].link(signature(callback).set(immutable=True))
 
     def link_error(self, errback: Any) -> Any:
-        """Have ``errback`` called for each member that fails; returns the members' errbacks."""
+        """Add an error callback to each member; return the members' copies as a tuple."""
         errback = maybe_signature(errback)
         return tuple(task.link_error(errback.clone()) for task in self.tasks)
 
     def skew(self, start: float = 1.0, stop: float | None = None, step: float = 1.0) -> group:
-        """Let its members start one after the other: countdowns from ``start``, ``step`` apart, up to ``stop``."""
+        """Set increasing countdowns on the members, in seconds: from ``start`` by ``step``, at most ``stop``."""
         for number, task in zip(count(), self.tasks, strict=False):
             due = start + step * number
             task.set(countdown=due if stop is None else min(due, stop))
         return self
 
-    # -- being part of something -----------------------------------------------------------------------------
+    # -- called on the parts of a canvas ---------------------------------------------------------------------
 
-    def ends(self) -> int:
-        """All of its members'."""
-        return sum(task.ends() for task in self.tasks)
+    def chord_size(self) -> int:
+        """Return the sum of the members' sizes."""
+        return sum(task.chord_size() for task in self.tasks)
 
-    def runs_nothing(self) -> bool:
-        """Whether it has no members."""
+    def is_empty(self) -> bool:
+        """Return whether the group has no members."""
         return not self.tasks
 
     def leave_chord(self) -> None:
-        """Its members report to nobody."""
+        """Remove the chord of the group and its members."""
         super().leave_chord()
         for task in self.tasks:
             task.leave_chord()
 
     def strip_headers(self) -> None:
-        """Of the chords among its members."""
+        """Apply ``strip_headers`` to the members."""
         for task in self.tasks:
             task.strip_headers()
 
@@ -218,7 +221,7 @@ class group(Signature):
 
 
 def _members(tasks: tuple[Any, ...], app: Turbo | None) -> list[Any]:
-    """Return what a group is made of as a list of its own."""
+    """Return a new list of a group's members, from the arguments of its constructor."""
     if len(tasks) != 1:
         return [maybe_signature(task, app) for task in tasks]
     (only,) = tasks
@@ -230,7 +233,10 @@ def _members(tasks: tuple[Any, ...], app: Turbo | None) -> list[Any]:
 
 
 def _together(app: Turbo, producer: Any) -> AbstractContextManager[None]:
-    """Wait once for the confirms of all that is sent in the block; a worker's child waits for none itself."""
+    """Wait for all confirms at the end of the block, instead of after each message.
+
+    Does nothing in a worker's child, which never waits for confirms itself.
+    """
     publishing = app.sending.publishing
     if producer is not None or current.in_worker_child() or publishing.pipelined:
         return nullcontext()

@@ -1,7 +1,7 @@
-"""``xmap``, ``xstarmap`` and ``chunks``: one task called with each of many arguments, in one message or in a few.
+"""``xmap``, ``xstarmap`` and ``chunks``: many calls of one task in one or a few messages.
 
-They travel as calls of built-in tasks of the worker (``celery.map`` and its like), which run the task's body once for
-each argument, one after the other. Kinds of ``app.canvas.signature``, used in clients and children.
+They are sent as calls of built-in tasks (``celery.map`` and others, ``app.tasks.builtin_tasks``), which run the task's
+body once for each item, one after the other. Subclasses of ``Signature``, used in clients and children.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class _Mapped(Signature):
-    """A task and the arguments for which it is called. A generator is run through at once."""
+    """A task and the items with which it is called. A generator is consumed at once."""
 
     _builtin: ClassVar[str]
 
@@ -30,13 +30,13 @@ class _Mapped(Signature):
             self._builtin, (), {"task": task, "it": list(it)}, options, immutable=True, app=app
         )  # fmt: skip
 
-    def own_parts(self) -> None:
-        """Have a task of its own."""
+    def copy_parts(self) -> None:
+        """Replace the task by a copy."""
         self.kwargs = {**self.kwargs, "task": maybe_signature(self.kwargs["task"], self._app, clone=True)}
         self.immutable = True
 
     def own_app(self) -> Turbo | None:
-        """The app that it was made with, or the task's."""
+        """Return the given app, or that of the task."""
         if self._app is None and isinstance(self.kwargs["task"], Signature):
             return self.kwargs["task"].own_app()
         return self._app
@@ -44,7 +44,7 @@ class _Mapped(Signature):
     def apply_async(  # type: ignore[override]
         self, args: Any = None, kwargs: Any = None, **options: Any
     ) -> Any:
-        """Send it where the task itself would go. Arguments have no effect."""
+        """Send the call to the destination of the mapped task. ``args`` and ``kwargs`` have no effect."""
         _, _, merged = self._merge((), {}, {name: value for name, value in options.items() if value is not None})
         merged.setdefault("route_name", _name(self.kwargs["task"]))
         work = {"task": plain(self.kwargs["task"]), "it": self.kwargs["it"]}
@@ -84,19 +84,19 @@ class chunks(Signature):
             "celery.chunks", (), {"task": task, "it": list(it), "n": n}, options, immutable=True, app=app
         )  # fmt: skip
 
-    def own_parts(self) -> None:
-        """Have a task of its own."""
+    def copy_parts(self) -> None:
+        """Replace the task by a copy."""
         self.kwargs = {**self.kwargs, "task": maybe_signature(self.kwargs["task"], self._app, clone=True)}
         self.immutable = True
 
     def own_app(self) -> Turbo | None:
-        """The app that it was made with, or the task's."""
+        """Return the given app, or that of the task."""
         if self._app is None and isinstance(self.kwargs["task"], Signature):
             return self.kwargs["task"].own_app()
         return self._app
 
     def __call__(self, **options: Any) -> Any:
-        """Send it."""
+        """Send the chunks as a group."""
         return self.apply_async(**options)
 
     def apply_async(  # type: ignore[override]

@@ -1,8 +1,8 @@
-"""What ``Task.replace`` and ``Task.add_to_chord`` do: put another call in the place of the one that runs, or beside it.
+"""Implements ``Task.replace`` and ``Task.add_to_chord``.
 
-Runs in children, called by the program's own code, and wherever a task is run in the caller's process. What takes the
-place has the id, the group, the chord and the callbacks of what it replaces, and the rest of its chain: whoever waits
-for the one gets the result of the other.
+Runs in children, called by task bodies, and wherever a task runs in the caller's process. A replacement gets the id,
+group, chord, callbacks and remaining chain of the task that it replaces, so that code which waits for that task gets
+the replacement's result.
 """
 
 from __future__ import annotations
@@ -22,22 +22,25 @@ if TYPE_CHECKING:
 
 
 def replacement(task: Task, sig: Any) -> Any:
-    """Return ``sig`` with all that the current call has, as ``Task.replace`` sends it."""
+    """Return ``sig`` with the id, group, chord, callbacks and remaining chain of the current request.
+
+    Raises ImproperlyConfigured for an empty chain, or for a signature that is part of a chord.
+    """
     request, app = task.request, task.app
     if "chord" in sig.options:
         raise ImproperlyConfigured("A signature replacing a task must not be part of a chord")
     if isinstance(sig, chain) and not sig.tasks:
         raise ImproperlyConfigured("Cannot replace with an empty chain")
     if isinstance(sig, group):
-        sig = sig | _gathered(app)
+        sig = sig | _accumulate(app)
     elif isinstance(sig, chain) and isinstance(sig.tasks[-1], group):
-        sig.tasks[-1] = sig.tasks[-1] | _gathered(app)
+        sig.tasks[-1] = sig.tasks[-1] | _accumulate(app)
     for callback in request.callbacks or ():
         sig.link(callback)
     for errback in request.errbacks or ():
         sig.link_error(errback)
     if isinstance(sig, chain):
-        # What is linked to the end of the chain must not move to the end of what is added to it below.
+        # Attach the callbacks to the present last step: they must not move to a step that is added below.
         sig.tasks[-1].extend_list_option("link", several(sig.options.pop("link", None)))
     sig.freeze(request.id)
     nesting: dict[str, Any] = {"replaced_task_nesting": request.replaced_task_nesting + 1}
@@ -60,7 +63,7 @@ def send_replacement(task: Task, sig: Any) -> Any:
 
 
 def add_to_chord(task: Task, sig: Any, lazy: bool) -> Any:
-    """Do what ``Task.add_to_chord`` says, with the same arguments."""
+    """Implement ``Task.add_to_chord``; the arguments are the same."""
     request = task.request
     if not request.chord:
         raise ValueError("Current task is not member of any chord")
@@ -72,6 +75,6 @@ def add_to_chord(task: Task, sig: Any, lazy: bool) -> Any:
     return sig if lazy else sig.delay()
 
 
-def _gathered(app: Turbo) -> Signature:
-    """Return the call that gives the results of a group as one result: only such a one can have a group's callbacks."""
+def _accumulate(app: Turbo) -> Signature:
+    """Return the call that collects a group's results; a group itself cannot have the replaced task's callbacks."""
     return Signature("celery.accumulate", kwargs={"index": 0}, app=app)

@@ -1,17 +1,17 @@
-"""What ``first | second`` is, for calls, chains, groups and chords.
+"""Implements ``first | second`` for calls, chains, groups and chords.
 
-One table of rules for the operator and for ``chain(…)``, which is the operator between all its arguments. It makes new
-signatures of copies and sends nothing.
+The same rules apply to ``chain(…)``, which applies the operator between all its arguments. New signatures are made from
+copies; nothing is sent.
 
-| first | second | is |
+| first | second | result |
 |---|---|---|
-| anything | a group of one | what ``first`` and its only member are |
+| anything | a group of one | ``first | member``, with the group's only member |
 | a group | an empty group | ``first`` |
 | a group | anything else | a chord with ``second`` as its body |
 | a chord | a call, map or chord | the chord with ``body | second`` as its body |
-| a call or chord | a chain or group | a chain of ``first`` and it |
+| a call or chord | a chain or group | a chain of ``first`` and ``second`` |
 | a call | a call, map or chord | a chain of both |
-| a chain | anything | its steps, the last of which is joined to ``second`` by the rules above |
+| a chain | anything | a chain of its steps, the last joined to ``second`` by the rules above |
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ def fold(tasks: Iterable[Any]) -> Any:
 
 
 def _longer(first: chain, second: Signature) -> Any:
-    """Return a chain and what follows it.
+    """Return ``first | second`` for a chain ``first``.
 
-    What is linked to the chain moves to its steps, of which the new one is none; other options go. A chain whose last
-    step takes the new one in remains what it is, and keeps them.
+    The chain's callbacks move to its present steps, not to ``second``; its other options are dropped. If the last step
+    absorbs ``second`` (as a chord's body), the chain keeps its options.
     """
     if first.options and isinstance(second, chain):
         return reduce(or_, second.unchain_tasks(), first)
@@ -68,14 +68,17 @@ def _longer(first: chain, second: Signature) -> Any:
 
 
 def _joined(kind: type[chain], first: chain | None, tasks: Iterable[Any]) -> Any:
-    """Join calls to a chain; ``kind`` is the class of what comes out, if that is a chain at all."""
+    """Join ``tasks`` to the chain ``first``; ``kind`` is the class of the result if that is a chain.
+
+    Raises TypeError for an item that is not a signature.
+    """
     app = None if first is None else first.given_app
     steps: list[Any] = [] if first is None else first.unchain_tasks()
     pending = list(tasks)[::-1]
     while pending:
         task = pending.pop()
         if not isinstance(task, Signature):
-            raise TypeError(f"a chain is made of signatures, not of {type(task).__name__}")
+            raise TypeError(f"a chain consists of signatures, not of {type(task).__name__}")
         if isinstance(task, chain):
             pending.extend(reversed(task.unchain_tasks()))
         elif isinstance(task, group) and not _is_empty(task):
@@ -85,7 +88,7 @@ def _joined(kind: type[chain], first: chain | None, tasks: Iterable[Any]) -> Any
             elif steps:
                 _join(steps, only)
             else:
-                # Nothing comes before it, so it is no step: what follows makes a chord of it.
+                # The chain starts with this group: it is not a step, and the calls that follow turn it into a chord.
                 return reduce(or_, reversed(pending), only)
         elif not _is_empty(task):
             _join(steps, task)
@@ -93,7 +96,7 @@ def _joined(kind: type[chain], first: chain | None, tasks: Iterable[Any]) -> Any
 
 
 def _join(steps: list[Any], task: Signature) -> None:
-    """Join one call, group or chord to the steps of a chain, the last of which may take it in."""
+    """Join one call, group or chord to the steps of a chain; the last step may absorb it as a chord's body."""
     last = steps[-1] if steps else None
     if isinstance(last, group) and not isinstance(task, group):
         steps[-1] = chord(last, body=task, app=last.given_app)

@@ -1,9 +1,10 @@
-"""``Signature``: one call of a task as a value, to be sent later, changed, or passed to another task as its callback.
+"""``Signature``: a call of a task as a value that can be sent later, changed or passed on.
 
-A dict in the form in which it travels in messages, so any serializer carries it and Celery's workers read it. Made by
-``Task.s`` and its like, and of what arrives in messages. It must never import an app: it asks ``current`` for one.
-Chains, groups and chords (``app.canvas.chain`` and its neighbours) are kinds of it that register here under the
-``subtask_type`` with which they travel, and so does what ``|`` does (``app.canvas.rules``): this module knows neither.
+A signature is a dict with the same keys as in messages, so that any serializer encodes it and Celery's workers read it.
+Made by ``Task.s`` and similar methods, and from received messages. This module must never import an app: it gets one
+from ``current``. Chains, groups and chords (``app.canvas.chain`` and others) are subclasses that register themselves
+here under their ``subtask_type``; ``app.canvas.rules`` registers the function behind ``|``. This module imports
+neither.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from turbo.app.task import Task
     from turbo.result.eager import EagerResult
 
-#: Options that a later call must not change: somebody waits for the task by them.
+#: Options that a later call must not change, because others use them to wait for the task.
 _FIXED: Final = frozenset({"group_id", "stamped_headers"})
 
 
@@ -38,12 +39,12 @@ Kind = TypeVar("Kind", bound="Signature")
 class Signature(CallForm, AsyncSignature):
     """A call of one task: its name, arguments and options.
 
-    ``task`` is a task or its name, or a mapping of the very form. ``options`` and further keywords are those of
-    ``Task.apply_async``. An ``immutable`` one takes no more arguments, so that as a callback it is called without the
-    result.
+    ``task`` is a task, its name, or a dict in the form of a signature. ``options`` and further keywords are those of
+    ``Task.apply_async``. An ``immutable`` signature accepts no more arguments, so that as a callback it is called
+    without the parent's result.
     """
 
-    #: The kinds by the ``subtask_type`` that they travel with.
+    #: Subclasses by their ``subtask_type``.
     TYPES: ClassVar[dict[str, type[Signature]]] = {}
 
     def __init__(
@@ -76,7 +77,7 @@ class Signature(CallForm, AsyncSignature):
 
     @classmethod
     def register_type(cls, name: str | None = None) -> Callable[[type[Kind]], type[Kind]]:
-        """Return a decorator that makes a class the one of signatures that travel as ``name`` (its own by default)."""
+        """Return a decorator that registers a class for the ``subtask_type`` ``name`` (default: the class's name)."""
 
         def register(kind: type[Kind]) -> type[Kind]:
             Signature.TYPES[name or kind.__name__] = kind
@@ -86,48 +87,48 @@ class Signature(CallForm, AsyncSignature):
 
     @classmethod
     def from_dict(cls, d: Mapping[str, Any], app: Turbo | None = None) -> Signature:
-        """Make one of what travelled, of the kind that it names.
+        """Make a signature from its dict form; the class is chosen by ``subtask_type``.
 
-        What it is made of is copied. Raises InvalidTaskError for an unknown kind, or for what is none of its kind.
+        Its parts are copied. Raises InvalidTaskError for an unknown ``subtask_type`` or missing parts.
         """
         name = d.get("subtask_type")
         kind = Signature.TYPES.get(name) if name else Signature
         if kind is None:
-            raise InvalidTaskError(f"there is no kind of signature called {name!r}")
+            raise InvalidTaskError(f"unknown subtask_type of a signature: {name!r}")
         if kind is not cls:
             return kind.from_dict(d, app=app)
         made = kind.__new__(kind)
         dict.__init__(made, d)
-        made._app, made._type = app, None  # noqa: SLF001 - its own class
+        made._app, made._type = app, None  # noqa: SLF001 - the same class
         try:
-            made.own_parts()
+            made.copy_parts()
         except (KeyError, TypeError, AttributeError) as error:
-            raise InvalidTaskError(f"this is no {name}: {error!r}") from error
+            raise InvalidTaskError(f"not a valid {name} signature: {error!r}") from error
         return made
 
-    def own_parts(self) -> None:
-        """Have signatures of its own as parts, where now it holds mappings or somebody else's signatures."""
+    def copy_parts(self) -> None:
+        """Replace the parts (dicts, or signatures shared with others) by signatures that belong to this one."""
 
-    # -- what it stands for ----------------------------------------------------------------------------------
+    # -- app and task ----------------------------------------------------------------------------------------
 
     @property
     def app(self) -> Turbo:
-        """The app that sends it: its own, that of its task or of its first part, or the current one."""
+        """The app that sends the call: the given one, that of the task or first part, or the current app."""
         app = self.own_app()
         return current.current_app() if app is None else app
 
     @property
     def given_app(self) -> Turbo | None:
-        """The app that it was made with."""
+        """The app that was passed to the constructor, or None."""
         return self._app
 
     def own_app(self) -> Turbo | None:
-        """The app that it or something in it belongs to, if any."""
+        """Return the app of this signature, its task or its parts; None if they have none."""
         return self._app if self._app is not None or self._type is None else self._type.app
 
     @property
     def type(self) -> Task:
-        """The task itself. Raises NotRegistered where it is not registered."""
+        """The task object. Raises NotRegistered if the app has no task of this name."""
         if self._type is None:
             self._type = self.app.tasks[self.task]
         return self._type
@@ -135,16 +136,16 @@ class Signature(CallForm, AsyncSignature):
     # -- calling ---------------------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the task's body here and now, as a function; further arguments go before its own."""
+        """Call the task's body as a function in this process; ``args`` are put before the signature's own."""
         args, kwargs, _ = self._merge(args, kwargs, {})
         return self.type(*args, **kwargs)
 
     def delay(self, *args: Any, **kwargs: Any) -> Any:
-        """Send it; further arguments go before its own."""
+        """Send the call; ``args`` are put before the signature's own."""
         return self.apply_async(args, kwargs)
 
     def apply_async(self, args: Any = None, kwargs: Any = None, route_name: str | None = None, **options: Any) -> Any:
-        """Send it; further arguments go before its own, further options over its own (None: no option)."""
+        """Send the call; ``args`` are put before the signature's own, ``options`` override its own unless None."""
         given = {name: value for name, value in options.items() if value is not None}
         args, kwargs, merged = self._merge(args, kwargs, given)
         task: Task | None = self._type or self.app.tasks.get(self.task)
@@ -153,7 +154,7 @@ class Signature(CallForm, AsyncSignature):
             return send(args, kwargs, **merged)
 
     def apply(self, args: Any = None, kwargs: Any = None, **options: Any) -> EagerResult:
-        """Run it in this process, as ``Task.apply`` does."""
+        """Run the call in this process, as ``Task.apply`` does."""
         given = {name: value for name, value in options.items() if value is not None}
         args, kwargs, merged = self._merge(args, kwargs, given)
         return self.type.apply(args, kwargs, **merged)
@@ -161,7 +162,11 @@ class Signature(CallForm, AsyncSignature):
     def _merge(
         self, args: Any, kwargs: Any, options: Mapping[str, Any], *, force: bool = False
     ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-        """Put more arguments before its own and more options over its own."""
+        """Return args, kwargs and options merged with the signature's own.
+
+        ``args`` are put before its own; ``kwargs`` and ``options`` override its own. An immutable signature ignores
+        the arguments unless ``force``.
+        """
         own = self.options
         fixed = _FIXED.union(own.get("stamped_headers") or ())
         merged = {**own, **{k: v for k, v in options.items() if k not in own or k not in fixed}}
@@ -173,31 +178,31 @@ class Signature(CallForm, AsyncSignature):
     # -- changing --------------------------------------------------------------------------------------------
 
     def clone(self, args: Any = None, kwargs: Any = None, **options: Any) -> Signature:
-        """Return another one, with more arguments before its own and more options over its own."""
+        """Return a copy, with ``args`` put before its own and ``kwargs`` and ``options`` overriding its own."""
         args, kwargs, merged = self._merge(args, kwargs, options)
         parts = {**self, "args": tuple(args), "kwargs": dict(kwargs), "options": deepcopy(merged)}
         copied = Signature.from_dict(parts, app=self._app)
-        copied._type = self._type  # noqa: SLF001 - its own class
+        copied._type = self._type  # noqa: SLF001 - the same class
         return copied
 
     partial = clone
 
     def replace(self, args: Any = None, kwargs: Any = None, options: Any = None) -> Signature:
-        """Return another one with these arguments or options instead; None leaves its own."""
+        """Return a copy with these arguments or options in place of its own; None keeps its own."""
         copied = self.clone()
         given = (("args", args), ("kwargs", kwargs), ("options", options))
         copied.update((name, value) for name, value in given if value is not None)
         return copied
 
     def set(self, immutable: bool | None = None, **options: Any) -> Self:
-        """Set options; returns itself."""
+        """Set options; return self."""
         if immutable is not None:
             self.set_immutable(immutable)
         self.options.update(options)
         return self
 
     def set_immutable(self, immutable: bool) -> None:
-        """Let it take no more arguments, or again."""
+        """Set whether the signature ignores further arguments."""
         self.immutable = immutable
 
     def freeze(
@@ -209,9 +214,10 @@ class Signature(CallForm, AsyncSignature):
         parent_id: str | None = None,
         group_index: int | None = None,
     ) -> Any:
-        """Settle the id that the call will have, and return the handle of its result before it is sent.
+        """Set the id of the call before it is sent; return the handle of its result.
 
-        ``chord`` is what runs when all of the group ``group_id`` are done, of which this is number ``group_index``.
+        The call becomes number ``group_index`` of the group ``group_id``; ``chord`` is the body that is called when all
+        tasks of that group have succeeded.
         """
         options = self.options
         task_id = options["task_id"] = text_id(options.get("task_id") or _id or uuid4())
@@ -223,16 +229,16 @@ class Signature(CallForm, AsyncSignature):
         return (self._type or self.app.registered(self.task) or self.app).AsyncResult(task_id)
 
     def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> Self:
-        """Put ``headers`` of your own, and those that ``visitor`` says, on this and on all that belongs to it.
+        """Set ``headers``, and those that ``visitor`` returns, on this call, its parts and its callbacks; return self.
 
-        ``visitor`` is a ``turbo.canvas.StampingVisitor``. Of several values of one stamp the first holds;
-        ``append_stamps`` makes a list of them. Running tasks find them in ``self.request.stamps``.
+        ``visitor`` is a ``turbo.canvas.StampingVisitor``. If a stamp has several values, the first is kept;
+        ``append_stamps`` keeps all of them in a list. Running tasks read them from ``self.request.stamps``.
         """
         _stamp(self, visitor, append_stamps, headers)
         return self
 
     def flatten_links(self) -> list[Signature]:
-        """Return itself, its callbacks, theirs, and so on."""
+        """Return this signature and, recursively, its callbacks."""
         found = [self]
         for each in several(self.options.get("link")):
             found.extend(signature(each).flatten_links())
@@ -244,8 +250,8 @@ class Signature(CallForm, AsyncSignature):
         if isinstance(other, Signature):
             return _follow(self, other)
         if isinstance(other, dict):
-            # The two would be merged as any mappings are.
-            raise TypeError("only signatures follow one another: make one of the mapping with signature()")
+            # Otherwise dict.__or__ would merge the two.
+            raise TypeError("| joins signatures only: convert the mapping with signature()")
         return NotImplemented
 
     __ior__ = __or__
@@ -258,7 +264,7 @@ class Signature(CallForm, AsyncSignature):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
         plain = memo[id(self)] = dict(self)
-        # Arguments may be anything, also what cannot be copied.
+        # Arguments are not copied: they may be objects that cannot be.
         plain["options"] = deepcopy(self.options, memo)
         return plain
 
@@ -266,7 +272,7 @@ class Signature(CallForm, AsyncSignature):
         return signature, (dict(self),)
 
     def reprcall(self, *args: Any, **kwargs: Any) -> str:
-        """The call as text, with these arguments before its own."""
+        """Return the call as text, with ``args`` put before its own."""
         args, kwargs, _ = self._merge(args, kwargs, {}, force=True)
         shown = [repr(arg) for arg in args] + [f"{name}={value!r}" for name, value in kwargs.items()]
         return f"{self.task}({', '.join(shown)})"
@@ -275,7 +281,7 @@ class Signature(CallForm, AsyncSignature):
         return self.reprcall()
 
 
-#: What ``|`` does, what ``chain`` makes of its arguments, what ``stamp`` does; set once, by ``turbo.canvas``.
+#: The implementations of ``|``, ``chain(…)`` and ``stamp``; set once, by ``turbo.canvas``.
 _follow: Callable[[Signature, Signature], Any]
 _fold: Callable[[Iterable[Any]], Any]
 _stamp: Callable[[Signature, Any, bool, Mapping[str, Any]], None]
@@ -286,18 +292,18 @@ def set_rules(
     fold: Callable[[Iterable[Any]], Any],
     stamp: Callable[[Signature, Any, bool, Mapping[str, Any]], None],
 ) -> None:
-    """Say what ``first | second`` is, what ``chain(first, …)`` is, and what ``Signature.stamp`` does."""
+    """Set the implementations of ``first | second``, ``chain(first, …)`` and ``Signature.stamp``."""
     global _follow, _fold, _stamp
     _follow, _fold, _stamp = follow, fold, stamp
 
 
 def folded_chain(tasks: Iterable[Any]) -> Any:
-    """Return what ``chain`` makes of several calls."""
+    """Return ``chain(*tasks)``: a chain, or the single signature or chord that the calls reduce to."""
     return _fold(tasks)
 
 
 def signature(varies: Any, *args: Any, **kwargs: Any) -> Signature:
-    """Return a new signature of a task or its name, a copy of a signature, or one of what travelled as a mapping."""
+    """Return a new signature of a task or task name, a copy of a signature, or a signature from its dict form."""
     if isinstance(varies, Signature):
         return varies.clone()
     if isinstance(varies, dict):
@@ -306,7 +312,10 @@ def signature(varies: Any, *args: Any, **kwargs: Any) -> Signature:
 
 
 def maybe_signature(d: Any, app: Turbo | None = None, clone: bool = False) -> Any:
-    """Return ``d``, a signature or a mapping that travelled, as a signature; what is neither is returned as it is."""
+    """Return ``d`` as a signature if it is one or the dict form of one; otherwise unchanged.
+
+    ``clone`` copies a signature; ``app`` replaces its app.
+    """
     if isinstance(d, Signature):
         found = d.clone() if clone else d
     elif isinstance(d, dict):
@@ -314,5 +323,5 @@ def maybe_signature(d: Any, app: Turbo | None = None, clone: bool = False) -> An
     else:
         return d
     if app is not None:
-        found._app = app  # noqa: SLF001 - its own class
+        found._app = app  # noqa: SLF001 - the same class
     return found

@@ -1,7 +1,7 @@
-"""Stamping: headers of the program's own put on a call, on all it is made of and on all that is linked to it.
+"""Implements ``Signature.stamp``: sets custom headers on a call, its parts and its callbacks.
 
-Behind ``Signature.stamp``. A visitor (``StampingVisitor``) is asked at each call, chain, group and chord what to put
-there; what a whole gets, its parts get. Runs where the canvas is made; it sends nothing.
+A ``StampingVisitor`` returns the stamps of each call, chain, group and chord; the parts of a canvas get its stamps too.
+Runs where the canvas is made; sends nothing.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class StampingVisitor(ABC):
-    """Says what is stamped on each part of a canvas: every method returns stamps by their names.
+    """Base class of stamping visitors: each method returns the stamps of one kind of part, as a mapping.
 
-    Which of a part's headers are stamps can be said under ``stamped_headers``; without it, all are. Each method is
-    given what the part has so far.
+    The key ``stamped_headers`` lists which of the returned headers are stamps; without it, all are. Each method
+    receives the stamps that the part has so far as ``headers``.
     """
 
     @abstractmethod
@@ -33,18 +33,18 @@ class StampingVisitor(ABC):
         """Return the stamps of a single call."""
 
     def on_group_start(self, group: Any, **headers: Any) -> Mapping[str, Any]:
-        """Return the stamps of a group, before its members'."""
+        """Return the stamps of a group; called before its members are stamped."""
         return {}
 
-    def on_group_end(self, group: Any, **headers: Any) -> None:  # noqa: B027 - need not be there
-        """Called after a group's members."""
+    def on_group_end(self, group: Any, **headers: Any) -> None:  # noqa: B027 - optional
+        """Called after the members of a group were stamped."""
 
     def on_chain_start(self, chain: Any, **headers: Any) -> Mapping[str, Any]:
-        """Return the stamps of a chain, before its steps'."""
+        """Return the stamps of a chain; called before its steps are stamped."""
         return {}
 
-    def on_chain_end(self, chain: Any, **headers: Any) -> None:  # noqa: B027 - need not be there
-        """Called after a chain's steps."""
+    def on_chain_end(self, chain: Any, **headers: Any) -> None:  # noqa: B027 - optional
+        """Called after the steps of a chain were stamped."""
 
     def on_chord_header_start(self, sig: Any, **header: Any) -> Mapping[str, Any]:
         """Return the stamps of a chord's header, which is a group."""
@@ -53,7 +53,7 @@ class StampingVisitor(ABC):
         return self.on_group_start(sig.tasks, **header)
 
     def on_chord_header_end(self, sig: Any, **header: Any) -> None:
-        """Called after a chord's header."""
+        """Called after a chord's header was stamped."""
         self.on_group_end(sig.tasks, **header)
 
     def on_chord_body(self, sig: Any, **header: Any) -> Mapping[str, Any]:
@@ -61,16 +61,16 @@ class StampingVisitor(ABC):
         return {}
 
     def on_callback(self, callback: Any, **header: Any) -> Mapping[str, Any]:
-        """Return the stamps of what is called after success."""
+        """Return the stamps of a callback (``link``)."""
         return {}
 
     def on_errback(self, errback: Any, **header: Any) -> Mapping[str, Any]:
-        """Return the stamps of what is called after failure."""
+        """Return the stamps of an error callback (``link_error``)."""
         return {}
 
 
 def stamp(sig: Signature, visitor: Any, append: bool, stamps: Mapping[str, Any]) -> None:
-    """Do what ``Signature.stamp`` says. ``append`` keeps all values of a stamp, not the first."""
+    """Implement ``Signature.stamp``. ``append`` keeps all values of a stamp instead of the first."""
     if isinstance(sig, chain):
         _whole(sig, visitor, append, stamps, "on_chain_start", "on_chain_end", sig.tasks)
     elif isinstance(sig, group):
@@ -90,7 +90,7 @@ def stamp(sig: Signature, visitor: Any, append: bool, stamps: Mapping[str, Any])
 def _whole(
     sig: Signature, visitor: Any, append: bool, stamps: Mapping[str, Any], start: str, end: str, parts: list[Any]
 ) -> dict[str, Any]:
-    """Stamp what is made of ``parts``; return what they got."""
+    """Stamp the callbacks and ``parts`` of a chain, group or chord header; return the stamps that they got."""
     found = None if visitor is None else getattr(visitor, start)(sig, **stamps) or {}
     given = merged(stamps, found, sig.options, append)
     _links(sig, visitor, append, given)
@@ -102,7 +102,7 @@ def _whole(
 
 
 def _links(sig: Signature, visitor: Any, append: bool, stamps: Mapping[str, Any]) -> None:
-    """Stamp what is linked to a call. It does not get what the call itself was stamped with before."""
+    """Stamp the callbacks of a call with ``stamps``, without stamps that the call had before."""
     for name, ask in (("link", "on_callback"), ("link_error", "on_errback")):
         given = deepcopy(dict(stamps))
         links = [maybe_signature(link, sig.given_app) for link in several(sig.options.get(name))]

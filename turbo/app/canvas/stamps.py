@@ -1,7 +1,7 @@
-"""Stamps: headers of the program's own that a call and all that belongs to it carry, merged from several sources.
+"""Merges stamps, the custom headers of a call, from several sources.
 
-Beneath ``Signature.stamp`` and its like. Pure. A mapping of stamps has their names under ``stamped_headers`` as
-well, by which a message's own headers are told from stamps.
+Used by ``Signature.stamp`` and when a callback inherits stamps. Pure. A mapping of stamps also lists their names under
+``stamped_headers``, which distinguishes stamps from the other headers of a message.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ def merged(
     own: Mapping[str, Any] | None,
     append: bool,
 ) -> dict[str, Any]:
-    """Return ``stamps`` with those that a visitor ``found`` and those among a call's ``own`` options.
+    """Merge ``stamps``, those that a visitor returned (``found``) and those in a call's ``own`` options.
 
-    Where several have a value, the first one's holds; with ``append`` all of them, as a list.
+    If several sources have a value for a stamp, the first is kept; with ``append`` all are kept, as a list.
     """
     made = dict(stamps)
     made.setdefault(NAMES, list(stamps))
