@@ -169,7 +169,7 @@ class TestHeldOptions:
         for _ in range(3):
             add.s(1).set(colour="red").delay()
         assert [record.getMessage() for record in caplog.records] == [
-            "the option colour= that a signature holds has no effect: a call has no such option"
+            "Option colour= of a signature has no effect: calls have no such option"
         ]
         with pytest.raises(TypeError, match="colour="):
             add.s(1).apply_async(colour="red")

@@ -1,1 +1,1 @@
-"""How a call becomes a message and leaves: routes, queues, options, the publisher of a client."""
+"""Turns a call into a message and publishes it: routes, queues, options, the client's publisher."""

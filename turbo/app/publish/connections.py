@@ -1,8 +1,9 @@
-"""``app.connection()``, ``app.pool`` and what belongs to them: connections that a program holds in its hands.
+"""The classes behind ``app.connection()``, ``app.pool`` and ``app.producer_pool``.
 
 For programs written for Celery, which reuse a connection by passing it to ``apply_async``. turbo's publisher keeps and
-reuses connections by itself, so most of these are a view of it. Used by ``app.base``, and by ``app.publish.publishing``
-for the ``connection=`` and ``producer=`` of a call. It must never take a connection of another library for its own.
+reuses connections itself, so most of these objects are views of it. Used by ``app.base``, and by
+``app.publish.publishing`` for the ``connection=`` and ``producer=`` of a call. Connections of other libraries are
+refused.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
 
 
 class Released(ABC):
-    """Something that is given back when it is not needed any more; a context manager that does so."""
+    """A resource with ``release()``; as a context manager it is released at the end of the block."""
 
     @abstractmethod
     def release(self) -> None:
-        """Give it back."""
+        """Release the resource."""
 
     def close(self) -> None:
-        """The same, by the name that it has elsewhere."""
+        """Call :meth:`release`; Celery's programs use either name."""
         self.release()
 
     def __enter__(self) -> Self:
@@ -41,9 +42,9 @@ class Released(ABC):
 
 
 class Connection(Released):
-    """A way to a broker. Connects when something is published, or when asked to; a context manager that closes it.
+    """A connection to a broker. Connects when a message is published or on request; a context manager closes it.
 
-    One of the app's pool (``own=False``) is the app's publisher under another name: releasing it closes nothing.
+    A connection of the app's pool (``own=False``) is a view of the app's publisher; releasing it closes nothing.
     """
 
     def __init__(self, publisher: Callable[[], ClientPublisher], *, own: bool) -> None:
@@ -53,7 +54,7 @@ class Connection(Released):
 
     @property
     def publisher(self) -> ClientPublisher:
-        """Who publishes over it."""
+        """The publisher that uses this connection."""
         if not self._own:
             return self._publisher()
         if self._made is None:
@@ -62,15 +63,15 @@ class Connection(Released):
 
     @property
     def is_pooled(self) -> bool:
-        """Whether it is the app's own publisher."""
+        """Whether this is a view of the app's publisher."""
         return not self._own
 
     def as_uri(self) -> str:
-        """Where it leads, without the password."""
+        """Return the broker's URL without the password."""
         return self.publisher.label
 
     def connect(self) -> Self:
-        """Connect now. Raises OperationalError."""
+        """Connect now; return self. Raises OperationalError."""
         return self.ensure_connection(max_retries=0)
 
     def ensure_connection(
@@ -81,10 +82,10 @@ class Connection(Released):
         interval_step: float = 2,
         interval_max: float = 30,
     ) -> Self:
-        """Connect now, trying again ``max_retries`` times (None: for ever) after pauses in seconds that grow from
-        ``interval_start`` by ``interval_step`` up to ``interval_max``.
+        """Connect now, with up to ``max_retries`` retries (None: no limit); return self.
 
-        ``errback(error, seconds)`` is called before each pause. Raises OperationalError when it is given up.
+        The pauses between attempts grow from ``interval_start`` by ``interval_step`` up to ``interval_max``, in
+        seconds. ``errback(error, seconds)`` is called before each pause. Raises OperationalError after the last retry.
         """
         retry = PublishRetry(max_retries, interval_start, interval_step, interval_max)
         publisher = self.publisher
@@ -92,7 +93,7 @@ class Connection(Released):
         return self
 
     def release(self) -> None:
-        """Close what it has opened; it connects again when used again. One of the pool goes back there."""
+        """Close the connection; it connects again at the next use. A view of the app's publisher closes nothing."""
         if self._made is not None:
             self._made.close()
 
@@ -101,7 +102,7 @@ class Connection(Released):
 
 
 class Producer(Released):
-    """What ``producer=`` of a call takes: a connection, as Celery's code passes it about."""
+    """The value of a call's ``producer=``: a wrapper of a connection, as in Celery."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -115,36 +116,36 @@ Item = TypeVar("Item", bound="Connection | Producer")
 
 
 class Pool(Generic[Item]):
-    """``app.pool`` and ``app.producer_pool``: hands out views of the app's publisher, which never run out."""
+    """``app.pool`` and ``app.producer_pool``: returns views of the app's publisher, without limit."""
 
     def __init__(self, make: Callable[[], Item], limit: int | None, close: Callable[[], object]) -> None:
         self._make = make
         self._close = close
-        #: ``broker_pool_limit``: how many idle connections are kept.
+        #: ``broker_pool_limit``: maximum number of idle connections that are kept.
         self.limit = limit
 
     def acquire(self, block: bool = False, timeout: float | None = None) -> Item:
-        """Return one at once. ``block`` and ``timeout`` are accepted for Celery's sake."""
+        """Return an item immediately. ``block`` and ``timeout`` are accepted for compatibility and ignored."""
         return self._make()
 
     def release(self, item: Item) -> None:
-        """Take one back."""
+        """Release an item."""
         item.release()
 
     def force_close_all(self) -> None:
-        """Close the connections of the app that nobody uses."""
+        """Close the app's idle connections."""
         self._close()
 
 
 def publisher_of(given: object) -> ClientPublisher | None:
-    """Return who publishes for the ``connection=`` or ``producer=`` of a call; None: the app, as always.
+    """Return the publisher for the ``connection=`` or ``producer=`` of a call; None for a view of the app's own.
 
-    Raises TypeError for an object that is not of these classes.
+    Raises TypeError for an object of another class.
     """
     connection = given.connection if isinstance(given, Producer) else given
     if not isinstance(connection, Connection):
         raise TypeError(
-            f"connection= and producer= take what the app's own connection(), pool and producer_pool give, "
+            f"connection= and producer= accept objects from the app's connection(), pool and producer_pool, "
             f"not {type(given).__module__}.{type(given).__qualname__}"
         )
     return None if connection.is_pooled else connection.publisher
@@ -152,7 +153,7 @@ def publisher_of(given: object) -> ClientPublisher | None:
 
 @contextmanager
 def given_or(given: Any, make: Callable[[], Any]) -> Iterator[Any]:
-    """Yield ``given``, which stays open; or else one made for the block."""
+    """Yield ``given``, which stays open, or a new resource that is released at the end of the block."""
     if given is not None:
         yield given
         return

@@ -1,8 +1,8 @@
-"""``Exchange``, ``Queue``, ``binding`` and ``Broadcast``: what a program writes into ``task_queues`` and its routes.
+"""``Exchange``, ``Queue``, ``binding`` and ``Broadcast``: the values in ``task_queues`` and routes.
 
-Their arguments and attributes are those of kombu's classes, which are not needed then. Made when a configuration is
-read, in clients and workers; ``app.publish.queues`` turns them into what is declared. They describe: they hold no
-connection and declare nothing.
+They have the arguments and attributes of kombu's classes, so that a program does not need kombu. Made when a
+configuration is read, in clients and workers; ``app.publish.queues`` converts them to ``amqp.topology`` values. They
+hold no connection and declare nothing.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ _DELIVERY_MODES = {"transient": 1, "persistent": 2}
 class Exchange:
     """An exchange. ``type`` is direct (default), topic, fanout, headers, or one that a plugin of the broker adds.
 
-    ``durable`` (default True) keeps it over a restart of the broker, ``auto_delete`` (False) removes it with its last
-    queue. ``delivery_mode`` (2 or "persistent", 1 or "transient"; default: the setting ``task_default_delivery_mode``)
-    is that of messages to queues of this exchange. ``no_declare`` leaves making it to somebody else.
+    A ``durable`` exchange (default True) survives a restart of the broker; an ``auto_delete`` exchange (default False)
+    is deleted with its last queue. ``delivery_mode`` (2 or "persistent", 1 or "transient"; default: the setting
+    ``task_default_delivery_mode``) applies to messages for queues of this exchange. With ``no_declare``, turbo does not
+    declare it. Raises ValueError for another delivery mode.
     """
 
     def __init__(
@@ -58,9 +59,9 @@ class Exchange:
 
 @dataclass(eq=False)
 class binding:
-    """One way into a queue: from ``exchange``, for messages whose key or headers fit.
+    """A binding of a queue to ``exchange``, for messages whose routing key or headers match.
 
-    ``arguments`` are those of a headers exchange: ``{"x-match": "any", "format": "pdf"}``.
+    ``arguments`` are for headers exchanges: ``{"x-match": "any", "format": "pdf"}``.
     """
 
     exchange: Exchange | str | None = None
@@ -75,9 +76,9 @@ class Queue:
 
     ``exchange`` is an :class:`Exchange`, the name of a direct one, or a list of :class:`binding`; a queue without one
     gets ``task_default_exchange``. ``expires`` and ``message_ttl`` are seconds, ``max_length`` messages,
-    ``max_length_bytes`` bytes, ``max_priority`` 1 to 255; ``queue_arguments`` go to the broker as they are
-    (``x-queue-type``, ``x-dead-letter-exchange`` …), as do ``consumer_arguments`` (``x-priority`` …) with a worker's
-    consumer. ``exclusive`` implies ``auto_delete``. ``alias`` is a second name for ``-Q`` and for routes.
+    ``max_length_bytes`` bytes, ``max_priority`` 1 to 255. ``queue_arguments`` (``x-queue-type``,
+    ``x-dead-letter-exchange`` …) are passed to the broker unchanged, as are ``consumer_arguments`` (``x-priority`` …)
+    by a worker's consumer. ``exclusive`` implies ``auto_delete``. ``alias`` is a second name for ``-Q`` and for routes.
     """
 
     name: str = ""
@@ -112,11 +113,11 @@ class Queue:
 
 
 class Broadcast(Queue):
-    """A queue of each worker's own, so that every worker gets every message sent to ``name``.
+    """A queue per worker on a fanout exchange, so that every worker gets every message sent to ``name``.
 
-    ``name`` is that of the fanout exchange, and what -Q and routes call the queue. The queue's own name is made up
-    anew in every process, unless ``queue`` names it; ``unique`` adds something made up to that name too. Further
-    options are those of :class:`Queue`. Such a queue is gone with its worker (``auto_delete``).
+    ``name`` is the name of the exchange, and the queue's name for -Q and routes. The real name of the queue is
+    ``queue``, or generated in each process; ``unique`` appends a generated suffix to ``queue``. Further options are
+    those of :class:`Queue`. The queue is deleted with its worker (``auto_delete``).
     """
 
     def __init__(

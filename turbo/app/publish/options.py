@@ -1,8 +1,8 @@
-"""The options of a call: which there are, and which of them are properties of its message that AMQP has.
+"""The valid options of a call, and those among them that are AMQP properties.
 
-Between ``Task.apply_async``, ``Turbo.send_task`` and ``Task.retry``, which refuse what is no option, and
-``app.publish.sending``. What a signature holds is not refused when it is sent on: it may come from a producer that
-knows more options, or be meant for an ``apply_async`` of the program's own. It must never look at an app.
+Used by ``Task.apply_async``, ``Turbo.send_task`` and ``Task.retry``, which refuse unknown options, and by
+``app.publish.sending``. Unknown options that a signature holds are not refused: the signature may come from a producer
+with more options, or its options may be meant for the program's own ``apply_async``. This module does not use an app.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     from turbo.protocol.properties import Properties
 
-#: Seconds (49 days) above which RabbitMQ refuses a message's time to live. Such a message lives for ever in its queue,
-#: and the worker that gets it looks at its expiry anyway.
+#: The longest time to live in seconds that RabbitMQ accepts (49 days). A message with a longer one is sent without;
+#: the worker that gets it checks its expiry anyway.
 LONGEST_LIFE: Final = (2**32 - 1) / 1000
-#: Properties of a message that go into it as they are given.
+#: AMQP properties that are options of a call under the same name.
 PROPERTIES: Final = ("correlation_id", "message_id", "timestamp", "type", "user_id", "app_id", "cluster_id")
 
 _RARE: Final = frozenset(PROPERTIES)
@@ -46,19 +46,19 @@ _KNOWN: Final = frozenset(
     }
 )  # fmt: skip
 
-#: Options of Celery's that have no place here, by what to say about them.
+#: Options of Celery that turbo does not have, and the hint in the error.
 _INSTEAD: Final[Mapping[str, str]] = {
-    "content_type": "the serializer decides on it: serializer=",
-    "content_encoding": "the serializer decides on it: serializer=",
-    "application_headers": "give headers=",
+    "content_type": "use serializer=, which sets it",
+    "content_encoding": "use serializer=, which sets it",
+    "application_headers": "use headers=",
     "router": "set task_routes",
     "result_cls": "make the handle from the id: AbortableAsyncResult(result.id)",
-    "event_dispatcher": "no task-sent events are sent yet",
+    "event_dispatcher": "turbo does not send task-sent events yet",
 }
 
-#: Names that Celery's own code leaves among a signature's options, where they have no effect.
+#: Names that Celery's code leaves in a signature's options without an effect.
 _LEFT_BEHIND: Final = frozenset({"immutable"})
-#: So many names of options without effect are logged, each once.
+#: Maximum number of names of options without effect that are logged, each once.
 _MOST_NAMED: Final = 100
 
 logger = logging.getLogger("turbo.app")
@@ -67,9 +67,9 @@ _held: ContextVar[frozenset[str]] = ContextVar("turbo_held_options", default=fro
 
 
 def held_options(options: Mapping[str, Any]) -> AbstractContextManager[None]:
-    """Return a block in which :func:`check_options` lets the names of ``options`` pass, which a signature holds.
+    """Return a context manager in which :func:`check_options` accepts the names in a signature's ``options``.
 
-    One that reaches it has no effect, which is logged once.
+    An unknown option among them has no effect; that is logged once per name.
     """
     return nullcontext() if _KNOWN.issuperset(options) else _holding(frozenset(options) - _KNOWN)
 
@@ -84,7 +84,7 @@ def _holding(names: frozenset[str]) -> Iterator[None]:
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Raise TypeError for an option that there is not, naming it and, if it is near another, that one."""
+    """Raise TypeError for unknown options; the error names them, with a hint or a similar option."""
     if _KNOWN.issuperset(options):
         return
     stamps = options.get("stamped_headers") or ()
@@ -94,7 +94,7 @@ def check_options(options: Mapping[str, Any]) -> None:
         if name in _KNOWN or name in stamps:
             continue
         if name in held:
-            _say_without_effect(name)
+            _warn_no_effect(name)
         else:
             unknown.append(name)
     if not unknown:
@@ -107,15 +107,18 @@ def check_options(options: Mapping[str, Any]) -> None:
     raise TypeError(f"a call has no option {', '.join(said)}")
 
 
-def _say_without_effect(name: str) -> None:
+def _warn_no_effect(name: str) -> None:
     if name in _LEFT_BEHIND or name in _named or len(_named) >= _MOST_NAMED:
         return
     _named.add(name)
-    logger.warning("the option %s= that a signature holds has no effect: a call has no such option", name)
+    logger.warning("Option %s= of a signature has no effect: calls have no such option", name)
 
 
 def put_properties(options: Mapping[str, Any], properties: Properties) -> None:
-    """Put the options that are properties of the message there. ``timestamp`` is a datetime, or seconds since 1970."""
+    """Copy the options that are AMQP properties to ``properties``.
+
+    ``timestamp`` is a datetime or seconds since 1970.
+    """
     if options.keys().isdisjoint(_RARE):
         return
     for name in PROPERTIES:
@@ -125,12 +128,12 @@ def put_properties(options: Mapping[str, Any], properties: Properties) -> None:
 
 
 def milliseconds(seconds: float) -> str:
-    """A time to live as AMQP has it. Raises TypeError for what is no number."""
+    """Return a time to live in AMQP's form, milliseconds as text. Raises TypeError for a value that is not a number."""
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
         raise TypeError(f"expiration must be seconds, not {seconds!r}")
     return str(max(0, round(seconds * 1000)))
 
 
 def _seconds(when: datetime) -> int:
-    """A time as AMQP has it; a naive one is UTC, as py-amqp reads it."""
+    """Return a time in AMQP's form, seconds since 1970; a naive time is UTC, as in py-amqp."""
     return int((when if when.tzinfo is not None else when.replace(tzinfo=UTC)).timestamp())

@@ -1,7 +1,7 @@
-"""Who publishes what an app sends: the worker that this process belongs to, or connections of the app's own.
+"""Chooses the publisher of a message: the worker's master, or the app's own connections.
 
-Between ``app.publish.sending``, which makes messages, and ``amqp.client.publisher``. A call may name a connection
-(``app.publish.connections``); inside ``with app.pipeline()`` a thread's messages go through one connection whose
+Called by ``app.publish.sending``, which makes messages; uses ``amqp.client.publisher``. A call may name a connection
+(``app.publish.connections``). Inside ``with app.pipeline()``, a thread's messages go through one connection whose
 confirms are read together. Runs in clients and children. It must never swallow a failure to publish.
 """
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("turbo.app.publish.sending")
 
 _HOST = socket.gethostname()
-#: Settings on which the connections depend.
+#: Settings that affect the connections.
 _CONNECTION_SETTINGS = (
     "broker_write_url",
     "broker_use_ssl",
@@ -45,17 +45,17 @@ _CONNECTION_SETTINGS = (
 
 
 class _Caller(threading.local):
-    """This thread as a caller, in the process ``pid``: a forked copy of a thread is another caller."""
+    """The calling thread's ids and pipeline. They are renewed after a fork, when ``pid`` no longer matches."""
 
     pid = 0
-    #: The id that names its queue of rpc results.
+    #: The name of the thread's queue of rpc results.
     oid = ""
     origin = ""
     pipeline: Pipeline | None = None
 
 
 class Publishing:
-    """The publishers of one app. Made with it; connects when something is published."""
+    """The publishers of one app. Made with the app; connects at the first publication."""
 
     def __init__(self, app: Turbo) -> None:
         self._app = app
@@ -74,21 +74,25 @@ class Publishing:
         retry: PublishRetry,
         wants_result: bool,
     ) -> None:
-        """Hand one message to whoever publishes for this thread, or for this call."""
+        """Publish one message through the call's connection, the worker, the thread's pipeline or the app's client.
+
+        Raises OperationalError when it could not be published.
+        """
         get = options.get
         mandatory = bool(get("mandatory"))
         declare = to.declare
         asked = get("producer") or get("publisher") or get("connection")
         named = publisher_of(asked) if asked is not None else None
         hook = current.get_publisher()
-        # The master's publisher answers nobody, so what must be known to have found a queue goes out from here. A
-        # task's own next attempt goes to the master all the same: it waits there for the end of this one.
+        # The master's publisher does not report back to a child, so a mandatory message is published from here. A
+        # task's own retry goes to the master nevertheless, which holds it until this attempt has ended.
         answered = mandatory and not get("retries")
         if hook is not None and named is None and not answered:
             hook.publish(to.exchange, to.routing_key, header, body, declare=declare, mandatory=mandatory)
             return
         if wants_result and get("reply_to") in (None, "", self.thread_id()):
-            # A reply that arrives before its queue exists would be lost. Calls that were settled name it themselves.
+            # Declare the reply queue: a reply that arrives before its queue exists is lost. Frozen signatures contain
+            # reply_to.
             replies = self._app.backend.reply_queue(self.thread_id())
             declare = (*declare, replies) if replies is not None else declare
         patience = get("connect_timeout")
@@ -110,7 +114,7 @@ class Publishing:
                 for_this.close()
 
     def client(self) -> ClientPublisher:
-        """Return this app's own publisher, made when first needed and again when its settings have changed."""
+        """Return the app's own publisher; it is made at first use, and again when its settings have changed."""
         version = self._app.conf.version
         client = self._client
         if client is not None and self._client_version == version:
@@ -127,8 +131,9 @@ class Publishing:
             return self._client
 
     def publisher(self, url: Any = None, timeout: float | None = None) -> ClientPublisher:
-        """Return a new publisher to the broker at ``url``, by default the configured one, connecting within
-        ``timeout`` seconds.
+        """Return a new publisher to the broker at ``url`` (default: ``broker_write_url``).
+
+        ``timeout`` is the limit for connecting in seconds (default: ``broker_connection_timeout``).
         """
         conf = self._app.conf
         transport: Mapping[str, Any] = conf["broker_transport_options"] or {}
@@ -142,12 +147,12 @@ class Publishing:
 
     @property
     def pipelined(self) -> bool:
-        """Whether this thread is inside of a block of :meth:`pipeline`."""
+        """Whether this thread is inside a block of :meth:`pipeline`."""
         return self._this_caller().pipeline is not None
 
     @contextlib.contextmanager
     def pipeline(self, window: int = WINDOW) -> Iterator[None]:
-        """What ``Turbo.pipeline`` says. One within another sees its own messages confirmed when it ends."""
+        """Implement ``Turbo.pipeline``. Each nested block waits for the confirms of its messages when it ends."""
         caller = self._this_caller()
         outer = caller.pipeline
         pipeline = caller.pipeline = outer or Pipeline(self.client(), window=window)
@@ -167,15 +172,15 @@ class Publishing:
             client.close()
 
     def after_fork(self) -> None:
-        """In a forked process: forget the parent's lock. Its connections forget themselves."""
+        """Replace the parent's lock in a forked process. The connections detect the fork themselves."""
         self._lock = threading.Lock()
 
     def thread_id(self) -> str:
-        """Return the id of this thread in this process, as callers put it into ``reply_to``."""
+        """Return the id of this thread in this process, the ``reply_to`` of its calls."""
         return self._this_caller().oid
 
     def origin(self) -> str:
-        """Return this process's name as a sender."""
+        """Return the sender's name in messages, ``gen<pid>@<host>``."""
         return self._this_caller().origin
 
     def _this_caller(self) -> _Caller:
@@ -190,11 +195,11 @@ class Publishing:
 
 
 def _finish(pipeline: Pipeline) -> None:
-    """See a pipeline's messages confirmed. What goes wrong must not hide the error that ended the block."""
+    """Wait for the confirms of a pipeline. Its error is logged, not raised, if another error ended the block."""
     ending = sys.exc_info()[1]
     try:
         pipeline.finish()
     except OperationalError as error:
         if ending is None:
             raise
-        logger.error("not everything that was sent before the error has arrived: %s", error)
+        logger.error("Some messages that were sent before the error could not be confirmed: %s", error)

@@ -1,7 +1,7 @@
-"""The queues an app knows: those configured, those made up on demand, those a worker consumes from.
+"""The queues of an app: configured, created on demand, and consumed by a worker.
 
 Built from settings; read by the router for every call and by the worker once at start. Values are
-``amqp.topology.Queue``; kombu's objects are read by their attributes. It must never talk to a broker.
+``amqp.topology.Queue``; kombu's objects are read by their attributes. Does not connect to a broker.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from turbo.exceptions import ImproperlyConfigured, QueueNotFound
 
 
 def exchange_from(given: Any) -> Exchange:
-    """Return an exchange given by name, as ours, or as an object with the attributes of kombu's."""
+    """Return an ``amqp.topology.Exchange`` for a name, an Exchange, or an object with the attributes of kombu's."""
     if isinstance(given, Exchange):
         return given
     if given is None or isinstance(given, str):
@@ -31,7 +31,7 @@ def exchange_from(given: Any) -> Exchange:
 
 
 def queue_from(given: Any) -> Queue:
-    """Return a queue given as ours or as an object with the attributes of kombu's ``Queue``."""
+    """Return an ``amqp.topology.Queue`` for such a Queue or for an object with the attributes of kombu's."""
     if isinstance(given, Queue):
         return given
     return Queue(
@@ -92,14 +92,14 @@ def queue_from_options(name: str, options: Mapping[str, Any]) -> Queue:
 
 
 def direct_queue(hostname: str) -> Queue:
-    """Return the queue that a worker of this node name has for itself, where ``worker_direct`` is on; as Celery's."""
+    """Return the queue of one worker for ``worker_direct``, with Celery's name for this node name."""
     return Queue(f"{hostname}.dq2", Exchange("C.dq2"), hostname)
 
 
 class Queues(dict[str, Queue]):
-    """Queue names to queues. Looking up an unknown name makes the queue up, if the settings allow that.
+    """A dict of queue names to queues. Looking up an unknown name creates the queue if the settings allow it.
 
-    Raises QueueNotFound otherwise. ``delivery_modes`` holds, by queue, what its exchange asked for.
+    Raises QueueNotFound otherwise. ``delivery_modes`` holds the delivery modes that exchanges set, by queue name.
     """
 
     def __init__(self, conf: Mapping[str, Any]) -> None:
@@ -118,11 +118,11 @@ class Queues(dict[str, Queue]):
         else:
             for queue in configured:
                 self.add(queue)
-        #: What a worker without -Q consumes from: what was configured, not what was made up since.
+        #: The queues of a worker without -Q: the configured ones, not those created on demand.
         self.configured: tuple[str, ...] = tuple(self)
 
     def _default_queue(self) -> Queue:
-        """The one queue there is when none is configured."""
+        """Return the default queue, the only one when ``task_queues`` is empty."""
         kind = self._conf["task_default_queue_type"]
         return Queue(
             self._conf["task_default_queue"],
@@ -132,7 +132,7 @@ class Queues(dict[str, Queue]):
         )
 
     def add(self, given: Any) -> Queue:
-        """Add a queue (ours, kombu's, or a name) and return it as ours, completed from the settings."""
+        """Add a queue (an ``amqp.topology.Queue``, kombu's, or a name); return it completed from the settings."""
         queue = task_queue(given) if isinstance(given, str) else queue_from(given)
         if not queue.exchange.name and self._default_exchange.name:
             queue = replace(queue, exchange=self._default_exchange)
@@ -158,7 +158,7 @@ class Queues(dict[str, Queue]):
             raise QueueNotFound(f"Queue {name!r} missing from task_queues")
         kind = self._conf["task_create_missing_queue_type"]
         if kind not in (None, "classic", "quorum"):
-            raise ImproperlyConfigured(f"task_create_missing_queue_type={kind!r}: there is classic, and quorum")
+            raise ImproperlyConfigured(f"task_create_missing_queue_type={kind!r} must be classic or quorum")
         return self.add(
             task_queue(
                 name,
@@ -168,9 +168,9 @@ class Queues(dict[str, Queue]):
         )
 
     def consumed(self, include: Iterable[str] | None = None, exclude: Iterable[str] | None = None) -> list[Queue]:
-        """Return the queues a worker consumes from: ``include`` or all configured, less ``exclude``.
+        """Return the queues a worker consumes from: ``include`` or all configured, without ``exclude``.
 
-        Raises ImproperlyConfigured for a name that is unknown and may not be made up.
+        Raises ImproperlyConfigured for an unknown name if ``task_create_missing_queues`` is off.
         """
         names = list(include or ()) or list(self.configured)
         try:

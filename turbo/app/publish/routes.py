@@ -1,7 +1,7 @@
-"""Where a call goes: ``task_routes``, the call's own options and the queues, made into a destination.
+"""Routes a call: computes its destination from the call's options, ``task_routes`` and the queues.
 
-Between ``app.publish.sending``, which asks for every message, and ``app.publish.queues``. No I/O; routers are the
-program's own functions and run here. Precedence: the call's options, then the route, then the default queue.
+Called by ``app.publish.sending`` for every message; looks queues up in ``app.publish.queues``. No I/O of its own;
+routers are functions of the program. Precedence: the call's options, then the route, then the default queue.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ Router = Callable[..., Any]
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where to publish, and what has to exist first. ``delivery_mode`` is None when nothing asked for one."""
+    """Where to publish a message.
+
+    ``declare`` lists the queues to declare first. ``delivery_mode`` is None when neither call nor exchange sets one.
+    """
 
     exchange: str
     routing_key: str
@@ -35,7 +38,7 @@ class Destination:
 
 
 class MapRoute:
-    """Routes by task name: exact, then by glob (a key with ``*``) or compiled pattern, in order."""
+    """Routes by task name: first exact names, then globs (keys with ``*``) and compiled patterns in order."""
 
     def __init__(self, routes: Any) -> None:
         self._exact: dict[str, Any] = {}
@@ -63,8 +66,9 @@ def _as_options(route: Any) -> dict[str, Any]:
 
 
 def prepare_routes(setting: Any) -> list[Router]:
-    """Return the routers that the setting ``task_routes`` names: mappings, lists of pairs, callables,
-    paths.
+    """Return the routers in ``task_routes``: mappings, lists of pairs, callables, or import paths of these.
+
+    Raises ImproperlyConfigured for anything else.
     """
     if setting is None:
         return []
@@ -89,7 +93,7 @@ def _router(entry: Any) -> Router:
 
 
 class TaskRouter:
-    """Resolves the destinations of one app's calls, for one state of its settings."""
+    """Routes the calls of one app. Made again after each change of the settings."""
 
     def __init__(self, conf: Mapping[str, Any]) -> None:
         self.queues = Queues(conf)
@@ -102,9 +106,9 @@ class TaskRouter:
     def route(
         self, options: Mapping[str, Any], name: str, args: Any = (), kwargs: Any = None, task: Any = None
     ) -> dict[str, Any]:
-        """Return ``options`` completed by the task's route; ``queue`` in it is a Queue.
+        """Return ``options`` completed by the task's route; its ``queue`` is a Queue.
 
-        Raises QueueNotFound for a queue that may not be made up.
+        Raises QueueNotFound for an unknown queue if ``task_create_missing_queues`` is off.
         """
         given = self._expand(options)
         for router in self._routes:
@@ -118,7 +122,7 @@ class TaskRouter:
         return given
 
     def _expand(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Replace the name of a queue by the queue; drop an empty one."""
+        """Return a copy of ``options`` with the queue's name replaced by the Queue, without an empty ``queue``."""
         expanded = dict(options)
         queue = expanded.pop("queue", None)
         if isinstance(queue, str) and queue:
@@ -128,10 +132,10 @@ class TaskRouter:
         return expanded
 
     def destination(self, options: Mapping[str, Any]) -> Destination:
-        """Return where a call with these routed options is published.
+        """Return the destination of a call with these routed options.
 
-        Calls to direct exchanges go through the default exchange straight to the queue, unless both
-        exchange and routing key were given.
+        A call to a direct exchange is published to the queue through the default exchange, unless both exchange and
+        routing key were given. Raises ImproperlyConfigured for an exchange without a routing key.
         """
         queue: Queue | None = options.get("queue")
         exchange = options.get("exchange")
@@ -153,17 +157,17 @@ class TaskRouter:
             mode = self.queues.delivery_modes.get(queue.name)
         declare = options.get("declare")
         if declare is None:
-            # Broadcast queues are each consumer's own.
+            # Each consumer declares its own broadcast queue.
             declare = () if queue is None or queue.name.startswith("bcast.") else (queue,)
         return Destination(
             exchange, routing_key or "", tuple(map(queue_from, declare)), mode, queue.name if queue else None
         )
 
     def delayed(self, to: Destination, queue: Queue, seconds: float) -> Destination:
-        """Return where a message goes that the broker holds for ``seconds``; ``to`` where it cannot.
+        """Return the destination at which the broker delays a message by ``seconds``; ``to`` if it cannot.
 
-        As Celery does, for quorum queues behind an exchange that is not direct: their workers cannot hold messages
-        without limit. A worker gets the message up to a second early, and waits for the rest.
+        As in Celery, this applies to quorum queues behind an exchange that is not direct, because their workers cannot
+        hold an unlimited number of messages. A worker gets the message up to a second early and waits for the rest.
         """
         key = delayed_key(seconds, to.routing_key)
         if key is None or to.exchange != queue.exchange.name or not wants_delay(queue):

@@ -1,7 +1,7 @@
-"""From a call to a published message: options, route, times, encoding, publisher, result handle.
+"""Sends a call: merges options, routes, encodes, publishes, and returns the result handle.
 
-Between ``Task.apply_async`` / ``Turbo.send_task`` and ``app.publish.publishing``, which has it published. Runs in
-clients and children. It must never run a task, and never swallow a failure to publish.
+Called by ``Task.apply_async`` and ``Turbo.send_task``; ``app.publish.publishing`` chooses the publisher. Runs in
+clients and children. It never runs a task, except with ``task_always_eager``, and never swallows a failure to publish.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _DELIVERY_MODES = {"persistent": 2, "transient": 1}
 
 
 class Defaults:
-    """What the settings say about every message, read once per state of the settings."""
+    """The settings that apply to every message; made again after each change of the settings."""
 
     __slots__ = (
         "always_eager",
@@ -57,7 +57,7 @@ class Defaults:
 
     def __init__(self, app: Turbo) -> None:
         conf = app.conf
-        # First, so that a setting changed meanwhile makes these be read again.
+        # Read the version first: if a setting changes during this constructor, everything is read again.
         self.version = conf.version
         self.always_eager: bool = conf["task_always_eager"]
         self.router = TaskRouter(conf)
@@ -77,13 +77,13 @@ def _delivery_mode(value: Any) -> int:
 
 
 def _retries(options: Mapping[str, Any], defaults: Defaults) -> bool:
-    """Whether publishing is tried again when the broker cannot be reached."""
+    """Return whether publishing is retried when the broker cannot be reached."""
     own = options.get("retry")
     return bool(defaults.retry if own is None else own)
 
 
 def _retry(options: Mapping[str, Any], defaults: Defaults) -> PublishRetry:
-    """How publishing is tried again, as the call and the settings say."""
+    """Return the retry policy of publishing, from the call's options and the settings."""
     if not _retries(options, defaults):
         return ONCE
     own = options.get("retry_policy")
@@ -91,19 +91,17 @@ def _retry(options: Mapping[str, Any], defaults: Defaults) -> PublishRetry:
 
 
 class Sender:
-    """Sends the calls of one app. Made with it; reads settings at the first call and after each change of
-    them.
-    """
+    """Sends the calls of one app. Made with the app; reads settings at the first call and after each change."""
 
     def __init__(self, app: Turbo) -> None:
         self._app = app
         self._defaults: Defaults | None = None
-        #: How what is sent gets to a broker.
+        #: The publishers of the app.
         self.publishing = Publishing(app)
 
     @property
     def defaults(self) -> Defaults:
-        """The settings' say, as it is now."""
+        """The defaults for the current settings."""
         found = self._defaults
         if found is None or found.version != self._app.conf.version:
             found = self._defaults = Defaults(self._app)
@@ -111,7 +109,7 @@ class Sender:
 
     @property
     def router(self) -> TaskRouter:
-        """Routes and queues, as the settings are now."""
+        """The router for the current settings."""
         return self.defaults.router
 
     def send(
@@ -123,8 +121,10 @@ class Sender:
         task: Task | None,
         options: dict[str, Any],
     ) -> AsyncResult:
-        """Publish one call and return its handle. ``task`` is None for calls by name. ``options`` are used
-        up.
+        """Publish one call and return its handle; with ``task_always_eager`` run the task instead.
+
+        ``task`` is None for a call by name. ``options`` is modified. Raises EncodeError, OperationalError, and
+        TypeError or ValueError for invalid arguments and options.
         """
         args, kwargs = check_arguments(args, kwargs)
         task_id = text_id(task_id) if task_id else str(uuid4())
@@ -156,7 +156,10 @@ class Sender:
         return result
 
     def _delayed(self, to: Destination, options: Mapping[str, Any], defaults: Defaults) -> Destination:
-        """Let the broker hold what is not due yet, where it can. In a worker's child it is the worker that holds it."""
+        """Return the delay destination of a call that is not yet due, if the broker can delay it; otherwise ``to``.
+
+        In a worker's child, the worker delays the message instead.
+        """
         queue = options.get("queue")
         if queue is None or not wants_delay(queue) or current.in_worker_child():
             return to
@@ -165,18 +168,18 @@ class Sender:
         return to if due is None else defaults.router.delayed(to, queue, seconds_until(due, now))
 
     def _with_task_options(self, name: str, task: Task | None, options: dict[str, Any]) -> dict[str, Any]:
-        """Put the task's own options under those of the call."""
+        """Return the task's own options, overridden by those of the call."""
         if task is not None:
             return {**task.send_options(), **options}
         known = self._app.registered(name)
         if known is None:
             return options
-        # A call by name is not told that the task ignores its result: only an explicit option says so.
+        # A call by name does not take ignore_result from the task; only an explicit option sets it.
         own = {k: v for k, v in known.send_options().items() if v is not None and k != "ignore_result"}
         return {**own, **options}
 
     def _inherit(self, options: dict[str, Any], defaults: Defaults) -> current.Frame | None:
-        """Fill in what a call made inside a task has from that task; return the task's frame, if any."""
+        """Fill in root_id, parent_id and priority from the calling task; return its frame, or None outside a task."""
         frame = current.worker_frame()
         if frame is None:
             return None
@@ -200,7 +203,7 @@ class Sender:
         options: dict[str, Any],
         defaults: Defaults,
     ) -> tuple[dict[str, Any], Any, bytes, bytes]:
-        """Return headers and body of the message, and both encoded. Raises EncodeError."""
+        """Return the message's headers and body, then its encoded content header and body. Raises EncodeError."""
         get = options.get
         eta, expires, life = self._times(task_id, get("countdown"), get("eta"), get("expires"))
         if life is None and get("expires") is None:
@@ -236,7 +239,10 @@ class Sender:
     def _times(
         self, task_id: str, countdown: float | None, eta: Any, expires: Any
     ) -> tuple[datetime | str | None, datetime | str | None, float | None]:
-        """Return ETA and expiry as times, and the message's time to live in seconds, if the broker can keep it."""
+        """Return ETA and expiry as times, and the message's time to live in seconds.
+
+        The time to live is None without an expiry, or when it is longer than RabbitMQ allows.
+        """
         if not countdown and expires is None:
             return eta, None, None
         now = self._app.now()
@@ -249,6 +255,8 @@ class Sender:
             return eta, None, None
         left = seconds_until(expires, now)
         if left < 0:
-            logger.warning("%s expires in the past (%g s ago): it is sent with a time to live of 0", task_id, -left)
+            logger.warning(
+                "Task %s has an expiry in the past (%g s ago); sending it with a time to live of 0", task_id, -left
+            )
             left = 0.0
         return eta, expires, left if left <= LONGEST_LIFE else None

@@ -1,7 +1,7 @@
-"""The two signals round the publishing of a task's message, as ``app.publish.sending`` sends them.
+"""Sends the signals ``before_task_publish`` and ``after_task_publish``.
 
-Runs in clients and children, where such a signal has receivers. What is sent besides are Celery's own arguments; what
-receivers change in headers, body and properties travels.
+Called by ``app.publish.sending`` in clients and children if the signal has receivers. The arguments are Celery's.
+Changes that receivers make to headers, body and properties are published.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 before_receivers = signals.before_task_publish.receivers
 after_receivers = signals.after_task_publish.receivers
 
-#: What of the message's properties receivers see, and may change; and ``expiration``, which is in seconds there.
+#: Properties that receivers get and may change, besides ``expiration``, which they get in seconds.
 _PROPERTIES = ("reply_to", "delivery_mode", "priority", *PROPERTIES)
 
 
@@ -32,7 +32,10 @@ def before(
     properties: Properties,
     policy: Mapping[str, Any],
 ) -> None:
-    """The message is made, and neither encoded nor sent. ``policy`` is that of the publishing's retries."""
+    """Send ``before_task_publish``, before the message is encoded; apply the receivers' changes.
+
+    ``policy`` is the retry policy of publishing.
+    """
     found = {name: getattr(properties, name) for name in _PROPERTIES}
     found = {name: value for name, value in found.items() if value is not None}
     if properties.expiration is not None:
@@ -55,7 +58,7 @@ def before(
 
 
 def after(name: str, to: Destination, headers: dict[str, Any], body: Any) -> None:
-    """The message is sent."""
+    """Send ``after_task_publish``."""
     signals.after_task_publish.send(
         sender=name, headers=headers, body=body, exchange=to.exchange, routing_key=to.routing_key
     )
