@@ -1,13 +1,13 @@
-"""What the shop keeps."""
+"""The shop's model."""
 
 from django.db import models
 
 
 class Order(models.Model):
-    """An order: placed by the web process, confirmed by the worker, closed by beat's task when it was forgotten."""
+    """An order: placed by the web process, confirmed by the worker, closed by a periodic task if forgotten."""
 
     class State(models.TextChoices):
-        """How far it is."""
+        """The states of an order."""
 
         PLACED = "placed"
         CONFIRMED = "confirmed"

@@ -1,4 +1,4 @@
-"""The worker's side."""
+"""The tasks that the worker runs."""
 
 from datetime import timedelta
 
@@ -7,18 +7,18 @@ from django.utils import timezone
 
 from orders.models import Order
 
-#: An order that nobody confirmed for so long is forgotten.
+#: An order that is not confirmed within this time counts as forgotten.
 PATIENCE = timedelta(hours=1)
 
 
 @shared_task
 def confirm(order_id: int) -> None:
-    """Confirm an order. It is given by its key, not as an object: the row may have changed since."""
+    """Confirm an order. The argument is the primary key, not the object: the row may have changed."""
     Order.objects.filter(pk=order_id, state=Order.State.PLACED).update(state=Order.State.CONFIRMED)
 
 
 @shared_task
 def close_stale() -> int:
-    """Close what was forgotten; beat asks for it."""
+    """Close forgotten orders. Beat sends this task."""
     forgotten = Order.objects.filter(state=Order.State.PLACED, placed_at__lt=timezone.now() - PATIENCE)
     return forgotten.update(state=Order.State.CLOSED)

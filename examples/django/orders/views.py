@@ -1,4 +1,4 @@
-"""The web process's side: it writes the row and asks for the work, both or neither."""
+"""The web process: saves an order and sends its task in one transaction."""
 
 from django.db import transaction
 from django.http import HttpRequest, JsonResponse
@@ -10,7 +10,7 @@ from orders.tasks import confirm
 
 
 class Refused(Exception):
-    """The payment did not go through."""
+    """The payment was refused."""
 
 
 def charge(order: Order) -> None:
@@ -25,8 +25,8 @@ def place(request: HttpRequest) -> JsonResponse:
     try:
         with transaction.atomic():
             order = Order.objects.create(item=request.POST["item"], amount=int(request.POST["amount"]))
-            # Sent when the transaction is committed: a worker that is faster than the commit would find no row, and
-            # one that is told of an order which is rolled back would look for it in vain.
+            # Sends the task when the transaction is committed. Before the commit a worker would not find the row, and
+            # after a rollback there is no row to find.
             confirm.delay_on_commit(order.pk)
             charge(order)
     except Refused as refused:
@@ -35,6 +35,6 @@ def place(request: HttpRequest) -> JsonResponse:
 
 
 def show(request: HttpRequest, pk: int) -> JsonResponse:
-    """How far an order is."""
+    """Return the state of an order."""
     order = get_object_or_404(Order, pk=pk)
     return JsonResponse({"order": order.pk, "item": order.item, "state": order.state})

@@ -1,4 +1,4 @@
-"""The project. Importing it makes the Celery app, so that ``shared_task`` finds it in every process."""
+"""The project. Importing it creates the Celery app, so ``shared_task`` finds the app in every process."""
 
 from shop.celery import app as celery_app
 

@@ -1,4 +1,4 @@
-"""The Celery app: an ordinary one, which knows nothing of turbo."""
+"""The Celery app. It does not mention turbo."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Django's settings and, under names that begin with CELERY, Celery's."""
+"""Django's settings, and Celery's with the prefix ``CELERY_``."""
 
 import os
 from datetime import timedelta
@@ -25,8 +25,10 @@ DATABASES = {
 }
 
 CELERY_BROKER_URL = os.environ.get("BROKER_URL", "amqp://guest:guest@127.0.0.1:5672//")
-CELERY_TASK_IGNORE_RESULT = True  # the rows say how far an order is
-CELERY_TASK_ACKS_LATE = True  # an order that a killed child had is given to another one
+CELERY_TASK_IGNORE_RESULT = True  # the orders' rows hold their state
+# If a worker or a child is killed, its message comes back and another child runs the task.
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_TASK_TIME_LIMIT = 60
 CELERY_BEAT_SCHEDULE = {
     "close-stale-orders": {"task": "orders.tasks.close_stale", "schedule": timedelta(seconds=5)},

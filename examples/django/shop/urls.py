@@ -1,4 +1,4 @@
-"""Where the pages are."""
+"""The URLs of the project."""
 
 from django.urls import path
 from orders import views

@@ -1,30 +1,30 @@
-"""The two questions that the blog has for Akismet, by its protocol: https://akismet.com/developers."""
+"""A client for two calls of Akismet's API: https://akismet.com/developers."""
 
 from urllib.error import URLError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
-#: Seconds. A task without a limit to its waiting would keep a child of the worker's for ever.
+#: Timeout in seconds. Without one, a task could occupy a child forever.
 PATIENCE = 10
 
 
 class Unreachable(Exception):
-    """Nobody answered, or not in time."""
+    """Akismet did not answer, or not in time."""
 
 
 class Akismet:
-    """The service at ``url``, asked with ``key`` about what is said on the pages of ``site``."""
+    """The service at ``url``, called with ``key`` for the blog ``site``."""
 
     def __init__(self, url: str, key: str, site: str) -> None:
         self._url = url.rstrip("/")
         self._given = {"api_key": key, "key": key, "blog": site}
 
     def verify_key(self) -> bool:
-        """Whether the key is known."""
+        """Return whether the key is valid."""
         return self._ask("verify-key", {}) == "valid"
 
     def comment_check(self, **comment: str | None) -> bool:
-        """Whether a comment is spam."""
+        """Return whether a comment is spam."""
         return self._ask("comment-check", comment) == "true"
 
     def _ask(self, question: str, details: dict[str, str | None]) -> str:

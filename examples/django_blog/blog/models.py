@@ -1,4 +1,4 @@
-"""What the blog keeps."""
+"""The blog's models."""
 
 from django.db import models
 from django.urls import reverse
@@ -12,18 +12,18 @@ class Entry(models.Model):
     title = models.CharField(_("title"), max_length=100)
 
     class Meta:
-        """Its names."""
+        """Names of the model."""
 
         verbose_name = _("entry")
         verbose_name_plural = _("entries")
 
     def get_absolute_url(self) -> str:
-        """Where it is read."""
+        """Return the URL of its page."""
         return reverse("entry", args=[self.slug])
 
 
 class Comment(models.Model):
-    """What a reader says about a post. It is shown until it is found to be spam."""
+    """A reader's comment on a post, shown unless it was found to be spam."""
 
     entry = models.ForeignKey(Entry, models.CASCADE, related_name="comments")
     name = models.CharField(_("name"), max_length=64)
@@ -34,7 +34,7 @@ class Comment(models.Model):
     is_spam = models.BooleanField(_("spam?"), default=False, editable=False)
 
     class Meta:
-        """Its names."""
+        """Names of the model."""
 
         verbose_name = _("comment")
         verbose_name_plural = _("comments")

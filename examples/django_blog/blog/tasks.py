@@ -1,4 +1,4 @@
-"""The worker's side."""
+"""The task that the worker runs."""
 
 from django.conf import settings
 from django.contrib.sites.models import Site
@@ -14,7 +14,7 @@ logger = get_task_logger(__name__)
 
 @shared_task(autoretry_for=(Unreachable,), retry_backoff=True, max_retries=8)
 def spam_filter(comment_id: int, remote_addr: str | None = None) -> bool:
-    """Ask Akismet about a comment, and hide it if it is spam. Asked again, later and later, if nobody answers."""
+    """Ask Akismet about a comment, and hide it if it is spam. Retry with backoff if Akismet does not answer."""
     logger.info("Running spam filter for comment %s", comment_id)
     comment = Comment.objects.get(pk=comment_id)
     site = f"http://{Site.objects.get_current().domain}"

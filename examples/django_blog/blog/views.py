@@ -1,4 +1,4 @@
-"""The web process's side: it saves a comment and leaves the looking to a worker, so that the reader need not wait."""
+"""The web process: saves a comment and sends the task that checks it, so the reader does not wait."""
 
 from django import forms
 from django.db import transaction
@@ -10,20 +10,20 @@ from blog.tasks import spam_filter
 
 
 class CommentForm(forms.ModelForm):
-    """What a reader fills in."""
+    """The form for a comment."""
 
-    # Django's next default; without it, this version warns.
+    # The default of a later Django; this version warns without it.
     homepage = forms.URLField(required=False, assume_scheme="https")
 
     class Meta:
-        """Everything but what the page knows itself."""
+        """All fields but the entry, which the URL gives."""
 
         model = Comment
         exclude = ("entry",)
 
 
 def show(request: HttpRequest, slug: str) -> HttpResponse:
-    """A post and its comments."""
+    """Show a post and its comments."""
     entry = get_object_or_404(Entry, slug=slug)
     comments = entry.comments.filter(is_spam=False).order_by("pub_date")
     return render(request, "blog/entry.html", {"entry": entry, "comments": comments})
@@ -31,12 +31,12 @@ def show(request: HttpRequest, slug: str) -> HttpResponse:
 
 @transaction.atomic
 def add_comment(request: HttpRequest, slug: str) -> HttpResponse:
-    """The form for a comment, and where it is sent."""
+    """Show the form for a comment, and save what it sends."""
     entry = get_object_or_404(Entry, slug=slug)
     form = CommentForm(request.POST or None, instance=Comment(entry=entry))
     if request.method == "POST" and form.is_valid():
         comment = form.save()
-        # Sent when the transaction is committed: a worker that is faster would find no comment.
+        # Sends the task when the transaction is committed. Before that a worker would not find the comment.
         spam_filter.delay_on_commit(comment_id=comment.pk, remote_addr=request.META.get("REMOTE_ADDR"))
         return HttpResponseRedirect(entry.get_absolute_url())
     return render(request, "blog/create.html", {"entry": entry, "form": form})

@@ -1,4 +1,4 @@
-"""The project. Importing it makes the app, so that ``shared_task`` finds it in every process."""
+"""The project. Importing it creates the app, so ``shared_task`` finds the app in every process."""
 
 from mysite.tasks_app import app
 

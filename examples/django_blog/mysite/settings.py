@@ -1,4 +1,4 @@
-"""Django's settings and, under names that begin with CELERY, the app's."""
+"""Django's settings, and the app's with the prefix ``CELERY_``."""
 
 import os
 
@@ -29,5 +29,7 @@ AKISMET_URL = os.environ.get("AKISMET_URL", "https://rest.akismet.com")
 AKISMET_KEY = os.environ.get("AKISMET_KEY", "")
 
 CELERY_BROKER_URL = os.environ.get("BROKER_URL", "amqp://guest:guest@127.0.0.1:5672//")
-CELERY_TASK_ACKS_LATE = True  # a comment that a killed child had is given to another one
+# If a worker or a child is killed, its message comes back and another child runs the task.
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_TASK_TIME_LIMIT = 60

@@ -1,4 +1,4 @@
-"""The app: its settings are Django's, its tasks those of the installed applications."""
+"""The app: settings from Django, tasks from the installed applications."""
 
 import os
 
