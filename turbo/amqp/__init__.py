@@ -1,1 +1,4 @@
-"""The broker side: the only folder that imports pika. It knows deliveries and publishes, never tasks."""
+"""The broker side: the only folder that imports pika.
+
+It knows deliveries and publishes, never tasks.
+"""

@@ -101,7 +101,10 @@ class ChannelCalls:
             self._waiting.discard(future)
 
     async def _ask(self, question: str, method: Callable[..., Any], **arguments: object) -> Any:
-        """Call a pika method that takes ``callback`` and await its answer. Raises ``ChannelGone``."""
+        """Call a pika method that takes ``callback`` and await its answer.
+
+        Raises ``ChannelGone``.
+        """
         answered: asyncio.Future[Any] = self._loop.create_future()
         try:
             method(callback=lambda frame: _resolve(answered, frame), **arguments)
@@ -195,7 +198,10 @@ class ChannelCalls:
         await self._ask("basic.cancel", self.channel.basic_cancel, consumer_tag=tag)
 
     async def confirm(self) -> None:
-        """Switch publisher confirms on. They are read by ``amqp.publish.answers``, never by pika."""
+        """Switch publisher confirms on.
+
+        They are read by ``amqp.publish.answers``, never by pika.
+        """
         answered: asyncio.Future[Any] = self._loop.create_future()
         self.channel.confirm_delivery(_slow_answer, callback=lambda frame: _resolve(answered, frame))
         await self._answer(answered, "confirm.select")

@@ -30,17 +30,20 @@ _REFUSALS: Final = (
         "WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE",
         "this port does not speak TLS: use amqp:// or the port for TLS, usually 5671",
     ),
-    ("ALERT_(HANDSHAKE_FAILURE|BAD_CERTIFICATE|CERTIFICATE|UNKNOWN_CA)", "the broker wants another client certificate"),
+    (
+        "ALERT_(HANDSHAKE_FAILURE|BAD_CERTIFICATE|CERTIFICATE|UNKNOWN_CA)",
+        "the broker requires another client certificate",
+    ),
     (
         "no supported authentication|authentication mechanism",
         "the broker allows no login by PLAIN: check auth_mechanisms in its configuration",
     ),
 )
-#: Text of a trouble that may pass by itself, and the hint.
-_TROUBLES: Final = (
+#: Text of a failure that may pass by itself, and the hint.
+_FAILURES: Final = (
     ("ConnectionRefusedError", "nothing listens there: start the broker, or correct host and port in broker_url"),
     ("gaierror", "the host name cannot be resolved: correct the host in broker_url, or check DNS"),
-    ("ProtocolError|ProtocolVersion", "this port may belong to another protocol, or want TLS (amqps://)"),
+    ("ProtocolError|ProtocolVersion", "this port may belong to another protocol or require TLS (amqps://)"),
     ("[Tt]imed? ?out", "the host does not answer: check firewalls, and whether the broker hangs"),
     ("unreachable|No route", "there is no route to the host: check the network"),
     ("limit .*reached|reached .*limit", "raise the broker's limit on connections, or close some"),
@@ -60,7 +63,7 @@ class ConnectFailed(OperationalError):
         self.reason = reason
         refusal = _found(_REFUSALS, reason)
         self.refused = refusal is not None
-        self.hint = refusal or _found(_TROUBLES, reason) or ""
+        self.hint = refusal or _found(_FAILURES, reason) or ""
 
 
 def _found(table: tuple[tuple[str, str], ...], reason: str) -> str | None:
@@ -78,7 +81,7 @@ def reason_of(error: BaseException | str) -> str:
     if isinstance(error, connection_workflow.AMQPConnectorStackTimeout):
         return "timed out while connecting or in the TLS handshake"
     if isinstance(error, pika.exceptions.ConnectionOpenAborted):
-        return "timed out in the AMQP handshake" if "Timeout while" in str(error) else "the attempt was given up"
+        return "timed out in the AMQP handshake" if "Timeout while" in str(error) else "the attempt was abandoned"
     inner = error.args[0] if error.args else None
     if isinstance(error, pika.exceptions.AMQPConnectionError) and isinstance(inner, BaseException):
         return reason_of(inner)

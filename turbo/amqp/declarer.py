@@ -62,7 +62,10 @@ class Declarer:
         self._parking = False
 
     async def declare(self, queue: Queue) -> Declared:
-        """Declare exchanges, queue and bindings. Raises ``ChannelGone`` only when the connection is gone."""
+        """Declare exchanges, queue and bindings.
+
+        Raises ``ChannelGone`` only when the connection is gone.
+        """
         async with self._lock:
             if queue.no_declare:
                 self._refusals.quorum.setdefault(queue.name, queue.quorum)
@@ -88,7 +91,10 @@ class Declarer:
             return Declared.AS_ASKED if differs is None else Declared.DIFFERENT
 
     async def _declare_queue(self, queue: Queue) -> ChannelGone | None:
-        """Declare the queue alone, without what a quorum queue cannot have; return why it is not as asked."""
+        """Declare the queue alone, without what a quorum queue cannot have.
+
+        Return why it is not as asked.
+        """
         dropped: list[str] = []
         while True:
             try:
@@ -135,7 +141,10 @@ class Declarer:
         return await self._delays(steps)
 
     async def declare_parking(self, queue: Queue) -> bool:
-        """Declare the same cascade, and route parked messages back to ``queue``; False when refused."""
+        """Declare the same cascade, and route parked messages back to ``queue``.
+
+        False when refused.
+        """
         steps = [] if self._parking else self._cascade_steps()
         steps.append(partial(ChannelCalls.bind_queue, name=queue.name, binding=parking_binding(queue)))
         self._parking = await self._delays(steps)
@@ -200,7 +209,10 @@ class Declarer:
         return Declared.DIFFERENT
 
     async def _try(self, step: _Step) -> ChannelGone | None:
-        """Run one declaration; return the reason when the broker refuses it. Raises when the connection is gone."""
+        """Run one declaration; return the reason when the broker refuses it.
+
+        Raises when the connection is gone.
+        """
         try:
             await step(await self._channel())
         except ChannelGone as gone:

@@ -1,14 +1,15 @@
-"""The cascade of queues in which RabbitMQ holds messages that producers delay: what to declare, as plain values.
+"""Describes the cascade of queues in which RabbitMQ holds delayed messages.
 
-Before it: ``amqp.consume.session``, when a worker consumes quorum queues, and ``app.publish.routes``, when a client
-sends to one. After it: ``amqp.declarer`` and ``amqp.client.declaring``, which declare it. Celery's producers send a
-task with an ETA for a quorum queue not to the queue but into this cascade, and expect the worker to have declared it
-and to have bound its queues to the far end. Pure.
+Used by ``amqp.consume.session`` when a worker consumes quorum queues, and by ``app.publish.routes`` when a client sends
+to one; ``amqp.declarer`` and ``amqp.client.declaring`` declare these plain values. Celery's producers send a task with
+an ETA for a quorum queue into this cascade instead of the queue. They expect that the worker has declared the cascade
+and bound its queues to the end of it. Pure; it must never talk to the broker.
 
-How it works. The delay in seconds is written as 28 binary digits in front of the routing key. Level 27 looks at the
-first digit: a 1 puts the message into a queue whose messages expire after 2^27 seconds into the next level's exchange,
-a 0 passes it on at once; so down to level 0, behind which the delivery exchange routes by what follows the digits.
-Names, arguments and bindings are those of Celery 5.5 and later, byte for byte, because both declare them.
+How it works: the delay in seconds stands as 28 binary digits in front of the routing key. Level 27 reads the first
+digit. A 1 routes the message into a queue whose messages expire after 2^27 seconds into the exchange of level 26; a 0
+routes it to that exchange at once. The same happens at every level down to 0. Then the delivery exchange routes by the
+key that follows the digits. Names, arguments and bindings equal those of Celery 5.5 and later byte for byte, because
+both libraries declare them.
 """
 
 from __future__ import annotations
@@ -23,20 +24,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 LEVELS: Final = 28
-#: Seconds (eight years) beyond which nothing can be delayed.
+#: Longest delay in seconds (eight years).
 _LONGEST: Final = 2**LEVELS - 1
-#: The digits before the key of a message that was delayed before.
+#: The digits in front of a routing key: a message that was delayed before has them already.
 _DIGITS: Final = re.compile(rf"^(?:[01]\.){{{LEVELS}}}")
-#: Bytes of a routing key.
+#: Most bytes of a routing key.
 _LONGEST_KEY: Final = 255
-#: Comes before a queue's name in the keys of messages that a worker has parked.
+#: Stands before the queue's name in the routing keys of messages that a worker has parked.
 _PARKED: Final = "turbo-parked"
 DELIVERY: Final = Exchange("celery_delayed_delivery", "topic")
 
 
 @dataclass(frozen=True, slots=True)
 class ExchangeBinding:
-    """``destination`` gets what ``source`` routes by ``routing_key``."""
+    """A binding by which ``destination`` gets the messages that ``source`` routes by ``routing_key``."""
 
     destination: str
     source: str
@@ -44,12 +45,12 @@ class ExchangeBinding:
 
 
 def level_name(level: int) -> str:
-    """Name of a level's exchange, and of its queue."""
+    """Return the name of a level's exchange, which is also that of its queue."""
     return f"celery_delayed_{level}"
 
 
 def cascade(queue_type: str = "quorum") -> tuple[list[Queue], list[ExchangeBinding]]:
-    """The levels' queues, each with its exchange and binding, and the bindings between the exchanges."""
+    """Return the queue of every level, with exchange and binding, and the bindings between exchanges."""
     queues: list[Queue] = []
     bindings: list[ExchangeBinding] = []
     for level in range(LEVELS - 1, -1, -1):
@@ -72,21 +73,25 @@ def cascade(queue_type: str = "quorum") -> tuple[list[Queue], list[ExchangeBindi
 
 @dataclass(frozen=True, slots=True)
 class Delays(Queue):
-    """Among the queues that must be there for a message: the cascade, and the way from its end to ``queue``."""
+    """The cascade and the bindings from its end to ``queue``.
+
+    It stands among the queues that must be declared before a message is published.
+    """
 
     queue: Queue = field(default_factory=lambda: Queue(""))
     queue_type: str = "quorum"
 
 
 def delays_for(queue: Queue, queue_type: str) -> Delays:
-    """What must be declared before a message for ``queue`` can be delayed, in queues of that type."""
+    """Return what to declare before a message for ``queue`` can be delayed, in queues of ``queue_type``."""
     return Delays(f"{queue.name} (delayed)", queue=queue, queue_type=queue_type)
 
 
 def delayed_key(seconds: float, key: str) -> str | None:
-    """The routing key at ``level_name(27)`` of a message that goes on by ``key`` after ``seconds``, whole ones.
+    """Return the routing key that delays a message by whole ``seconds``, then routes it by ``key``.
 
-    None when it need not or cannot be delayed: for less than a second, for too long, or by a key too long.
+    The message goes to :func:`first_level`. Returns None if the delay is below a second or too long, or if the key
+    becomes too long.
     """
     if not 1 <= seconds <= _LONGEST or not key:
         return None
@@ -96,31 +101,35 @@ def delayed_key(seconds: float, key: str) -> str | None:
 
 
 def parking_key(seconds: float, queue: str) -> str | None:
-    """The routing key at :func:`first_level` of a message that returns to ``queue`` after whole ``seconds``.
+    """Return the routing key for a message that returns to ``queue`` after whole ``seconds``.
 
-    None when it need not or cannot wait there, as in :func:`delayed_key`. The word before the queue's name keeps apart
-    from it what producers delay by a routing key that equals the name.
+    The message goes to :func:`first_level`. Returns None where :func:`delayed_key` does. The word in front of the
+    queue's name distinguishes parked messages from those that producers delay with a routing key equal to the queue's
+    name.
     """
     return delayed_key(seconds, f"{_PARKED}.{queue}")
 
 
 def parking_binding(queue: Queue) -> Binding:
-    """The binding that leads parked messages of ``queue`` back to it."""
+    """Return the binding that routes parked messages of ``queue`` back to it."""
     return Binding(DELIVERY, f"#.{_PARKED}.{queue.name}")
 
 
 def first_level() -> str:
-    """Name of the exchange where every delay begins."""
+    """Return the name of the exchange to which delayed messages are published."""
     return level_name(LEVELS - 1)
 
 
 def wants_delay(queue: Queue) -> bool:
-    """Whether producers delay messages for this queue here: a quorum queue behind an exchange that is not direct."""
+    """Whether producers use the cascade for this queue.
+
+    They do for a quorum queue that is bound to an exchange which is not direct.
+    """
     return queue.quorum and any(True for _ in _delayable(queue))
 
 
 def ways_in(queue: Queue) -> tuple[list[ExchangeBinding], list[Binding]]:
-    """Bindings from the cascade's end to the queue's exchanges, and from those to the queue."""
+    """Return the bindings from the cascade's end to the queue's exchanges, and from those to the queue."""
     outer: list[ExchangeBinding] = []
     inner: list[Binding] = []
     for binding in _delayable(queue):
@@ -131,5 +140,8 @@ def ways_in(queue: Queue) -> tuple[list[ExchangeBinding], list[Binding]]:
 
 
 def _delayable(queue: Queue) -> Iterable[Binding]:
-    """A direct exchange compares whole keys, so the digits would never match: Celery leaves it out as well."""
+    """Return the bindings that can match delayed keys.
+
+    A direct exchange compares whole keys, so a key with digits never matches; Celery skips direct exchanges too.
+    """
     return (b for b in queue.all_bindings() if b.exchange.name and b.exchange.type != "direct")

@@ -33,8 +33,8 @@ logger = logging.getLogger("turbo.amqp.dialer")
 
 C = TypeVar("C", bound=FastConnection)
 
-#: Seconds after which an attempt without an answer gets company. A broker that comes back while an attempt
-#: hangs in a dead network path is found by the next one.
+#: Seconds after which another attempt starts beside one without an answer: an attempt may hang in a dead network path
+#: while the broker is back.
 PATIENCE = 2.0
 #: Attempts that may hang at once.
 MOST_PENDING = 4
@@ -89,7 +89,10 @@ class Dialer(Generic[C]):
         backoff: Backoff = BROKER_BACKOFF,
         patience: float = PATIENCE,
     ) -> None:
-        """``purpose`` names the connection in logs; ``outages`` is shared by all connections of a worker."""
+        """``purpose`` names the connection in logs.
+
+        ``outages`` is shared by all connections of a worker.
+        """
         if not endpoints:
             raise ValueError("no broker address")
         self._endpoints = list(endpoints)
@@ -110,9 +113,9 @@ class Dialer(Generic[C]):
         self.refusals = 0
         #: Attempts ever.
         self.attempts = 0
-        #: Told of each failed attempt, with how many have failed in a row.
+        #: Called after each failed attempt with the number of failures in a row.
         self.on_failure: Callable[[int], None] | None = None
-        #: Told that there was a connection, when the next one is wanted.
+        #: Called when the next connection is dialed after one that had worked.
         self.on_lost: Callable[[], None] | None = None
 
     @property

@@ -1,4 +1,4 @@
-"""pika's asyncio connection with a fast path for deliveries and joined writes for acknowledgements.
+"""pika's asyncio connection with a fast path for deliveries and joined writes.
 
 Runs in the master's loop between the socket and ``amqp.consume.session``. Of the watched channel, Deliver and its
 content are only cut out of the stream (``frame_splitter``); pika decodes and processes every other frame. It must never
@@ -119,7 +119,10 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
             self.lost.set_result(reason_of(error))
 
     def abandon(self, reason: str) -> None:
-        """Drop the connection now, whatever its state, without waiting for the broker. Idempotent."""
+        """Drop the connection now, whatever its state, without waiting for the broker.
+
+        Idempotent.
+        """
         if self.is_closed:
             return
         transport = self._transport
@@ -166,7 +169,10 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
     # -- the way in
 
     def watch_channel(self, channel: int, on_batch: Callable[[bytes, list[RawDelivery]], None] | None = None) -> None:
-        """Take the deliveries of ``channel`` off the stream and pass them to ``on_batch``; 0 stops."""
+        """Take the deliveries of ``channel`` off the stream and pass them to ``on_batch``.
+
+        0 stops.
+        """
         self._on_batch = on_batch or _no_batch
         self._splitter.watch(channel)
 

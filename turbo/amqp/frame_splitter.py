@@ -1,13 +1,13 @@
-"""Finds the boundaries of the frames that matter in a stream of AMQP bytes, and decodes nothing else.
+"""Splits the AMQP byte stream into deliveries of one channel and all other frames.
 
-First stop of every delivered message, inside ``FastConnection`` in the master: socket bytes in; out, in
-order, batches of raw contents of the watched channel and, untouched, every other frame. Pure: no I/O, no
-clock. It must never look into a header or a body, and never keep more than one unfinished content. Of a large body
-frame it takes what is there, so that nobody joins the pieces of a frame only to cut them again.
+The first step of every delivered message, in ``FastConnection`` in the master. It takes bytes from the socket and
+passes on, in order, batches of raw deliveries of the watched channel and every other frame unchanged. It takes a large
+body frame in pieces as they arrive, which saves joining them first. Pure: no I/O, no clock. It must never decode a
+header or a body, and never hold more than one unfinished content.
 
-Frames are those of AMQP 0-9-1 §4.2.3: type u8, channel u16, size u32, payload, 0xCE. A content is a method
-frame, a header frame (class u16, weight u16, body size u64, properties) and as many body frames as the size
-needs; frames of other channels may come between them.
+A frame (AMQP 0-9-1 §4.2.3) is: type u8, channel u16, size u32, payload, 0xCE. A content is a method frame, a header
+frame (class u16, weight u16, body size u64, properties) and as many body frames as the body size needs. Frames of
+other channels may come between them.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ _PIECES = 16_384
 
 
 class FrameError(ValueError):
-    """The bytes are no sound sequence of frames; the connection cannot be used further."""
+    """The bytes are not a valid sequence of frames; the connection is unusable."""
 
 
 class FrameSplitter:
-    """The state of one connection's stream: which channel is watched, and its unfinished content."""
+    """The state of one connection's stream: the watched channel and its unfinished content."""
 
     __slots__ = (
         "_args",
@@ -62,51 +62,52 @@ class FrameSplitter:
         on_batch: Callable[[bytes, list[RawDelivery]], None],
         on_frame: Callable[[bytes], None],
     ) -> None:
-        """``on_batch(consumer_tag, deliveries)`` and ``on_frame(frame)`` are called in the order of the
-        stream.
-        """
+        """It calls ``on_batch(consumer_tag, deliveries)`` and ``on_frame(frame)`` in stream order."""
         self._on_batch = on_batch
         self._on_frame = on_frame
-        #: Channel whose deliveries are taken; 0: none, every frame is handed on.
+        #: Channel whose deliveries are taken; 0 for none: every frame goes to ``on_frame``.
         self.channel = 0
-        #: Frames swallowed here and not handed on, ever.
+        #: Total frames that became deliveries and did not go to ``on_frame``.
         self.fast_frames = 0
-        #: Bytes to come of a body frame that was taken in part, its end mark included; 0: at a frame's boundary.
+        #: Missing bytes of a body frame that was taken in part, with its end mark; 0 at a frame boundary.
         self._inside = 0
-        self._forget()
+        self._drop_content()
 
     def watch(self, channel: int) -> None:
-        """Take the deliveries of ``channel`` from the next frame on; 0 stops. Drops an unfinished content."""
+        """Take the deliveries of ``channel`` from the next frame on; 0 stops that.
+
+        Drops an unfinished content.
+        """
         self.channel = channel
-        self._forget()
+        self._drop_content()
 
     def restart(self) -> None:
-        """Another stream begins: nothing is watched, nothing is unfinished."""
+        """Begin another stream: watch no channel, drop everything unfinished."""
         self._inside = 0
         self.watch(0)
 
     @property
     def busy(self) -> bool:
-        """Whether the next bytes are this object's: a channel is watched, or a frame was taken in part."""
+        """Whether the next bytes must come here: a channel is watched, or a frame was taken in part."""
         return self.channel != 0 or self._inside != 0
 
-    def _forget(self) -> None:
-        #: Arguments of the Deliver whose content is coming; empty: none.
+    def _drop_content(self) -> None:
+        #: Arguments of the Deliver whose content is arriving; empty for none.
         self._args = b""
-        #: Payload of its header frame; empty: it comes next.
+        #: Payload of its header frame; empty until that arrives.
         self._header = b""
         self._missing = 0
-        #: A body of several frames. BytesIO grows in place and gives its bytes away without a copy, so that
-        #: no turn of the loop pays for joining 100 MB.
+        #: A body of several frames. BytesIO grows in place and returns its bytes without a copy, so no loop iteration
+        #: has to join 100 MB.
         self._whole: BytesIO | None = None
 
     # hot: bench/amqp_drain.py (about 1 us a message); one loop so that the state stays in local variables.
     def feed(self, data: bytes) -> int:
-        """Take all complete frames off ``data``; the number of bytes used. Raises ``FrameError``.
+        """Consume all complete frames in ``data``; return the number of bytes used. Raises ``FrameError``.
 
-        The caller keeps the rest and hands it in again in front of the next bytes.
+        The caller keeps the rest and passes it again in front of the next bytes.
         """
-        pos, end = self._go_on(data) if self._inside else 0, len(data)
+        pos, end = self._continue_part(data) if self._inside else 0, len(data)
         if self._inside:
             return pos
         mine = self.channel
@@ -115,6 +116,7 @@ class FrameSplitter:
         batch: list[RawDelivery] = []
         append = batch.append
         if pos and args and header and not missing:
+            # The bytes just taken completed a content whose body frame had arrived in part.
             tag_text, delivery = self._finish()
             append(delivery)
             args, header, whole = self._args, self._header, self._whole
@@ -122,6 +124,7 @@ class FrameSplitter:
             kind, channel, size = _FRAME_HEAD(data, pos)
             stop = pos + 8 + size
             if stop > end:
+                # The frame is incomplete. Take what has arrived of a large body frame; leave any other to the caller.
                 if size > _PIECES and kind == _BODY and channel == mine and header:
                     self._args, self._header, self._missing, self._whole = args, header, missing, whole
                     pos = self._take_part(data, pos, size)
@@ -151,6 +154,7 @@ class FrameSplitter:
                     length = args[0]
                     tag = args[1 : 1 + length]
                     if tag != tag_text:
+                        # A batch has one consumer.
                         if batch:
                             self._on_batch(tag_text, batch)
                             batch = []
@@ -171,8 +175,7 @@ class FrameSplitter:
                 pos = stop
                 self.fast_frames += 1
             else:
-                # Everything that came before this frame is handed on before it: it may be a Cancel or a
-                # Close.
+                # Pass on the earlier deliveries first: this frame may be a Cancel or a Close.
                 if batch:
                     self._on_batch(tag_text, batch)
                     batch = []
@@ -181,8 +184,7 @@ class FrameSplitter:
                 frame = data[pos:stop]
                 pos = stop
                 self._on_frame(frame)
-                # The frame's handler may have changed the watched channel, which drops the unfinished
-                # content.
+                # The frame's handler may have called ``watch``, which drops the unfinished content.
                 mine = self.channel
                 args, header, missing, whole = self._args, self._header, self._missing, self._whole
         self._args, self._header, self._missing, self._whole = args, header, missing, whole
@@ -191,19 +193,22 @@ class FrameSplitter:
         return pos
 
     def _take_part(self, data: bytes, pos: int, size: int) -> int:
-        """Take what is there of a body frame that begins at ``pos``; the number of bytes used."""
+        """Take the arrived part of the body frame that begins at ``pos``.
+
+        Return the number of bytes used.
+        """
         if size > self._missing:
             raise FrameError(f"frame of type {_BODY} where {self._missing} bytes of a body were expected")
         if self._whole is None:
             self._whole = BytesIO()
         self._inside = size + 1
-        return pos + 7 + self._go_on(memoryview(data)[pos + 7 :])
+        return pos + 7 + self._continue_part(memoryview(data)[pos + 7 :])
 
-    def _go_on(self, data: bytes | memoryview) -> int:
-        """Take more of the frame that was taken in part; the number of bytes used."""
+    def _continue_part(self, data: bytes | memoryview) -> int:
+        """Take more of the frame that was taken in part; return the number of bytes used."""
         piece = min(self._inside - 1, len(data))
         if self._whole is not None:
-            # Otherwise its content was dropped meanwhile: the bytes are skipped.
+            # If its content was dropped meanwhile, the bytes are skipped.
             self._whole.write(memoryview(data)[:piece])
             self._missing -= piece
         self._inside -= piece
@@ -216,9 +221,9 @@ class FrameSplitter:
         return piece + 1
 
     def _finish(self) -> tuple[bytes, RawDelivery]:
-        """The content whose last frame was taken in parts: its consumer tag and itself."""
+        """Return the finished content whose last frame came in parts, with its consumer tag."""
         assert self._whole is not None
         args, length = self._args, self._args[0]
         delivery = (_U64(args, 1 + length)[0], args, self._header, self._whole.getvalue())
-        self._forget()
+        self._drop_content()
         return args[1 : 1 + length], delivery

@@ -1,9 +1,9 @@
-"""A connection for short messages beside the tasks: a mailbox to read, and answers and events to send.
+"""The worker's connection for remote control: reads requests, sends replies and events.
 
-Owned by the master, for ``control.service``. A connection of its own: a full window of tasks, a publisher that waits
-for confirms, or a queue that the broker refuses must not delay an answer, nor an answer them. What it sends is of the
-moment, so nothing is kept for later or sent twice: without a connection, or behind too much that waits, a message is
-dropped and counted. It must never carry a task.
+Owned by the master, for ``control.service``. Requests come from the worker's mailbox queue. It is separate from the
+task connections so that neither delays the other: a full window of tasks, a publisher that waits for confirms, or a
+queue that the broker refuses. Replies and events are useful only now, so none is sent later or twice: a message is
+dropped and counted when there is no connection or when too many wait. It must never carry a task.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ logger = logging.getLogger("turbo.amqp.mailbox")
 
 #: Messages that may wait to be sent.
 _LIMIT: Final = 1000
-#: Bytes that may wait for the socket; beyond them the broker reads too slowly, or not at all.
+#: Bytes that may wait for the socket. More wait only if the broker reads slowly or not at all.
 _LIMIT_BYTES: Final = 32 * 1024 * 1024
-#: Exchanges that are remembered as declared.
+#: Most exchanges to remember as declared.
 _LIMIT_DECLARED: Final = 200
 _TAG: Final = "mailbox"
 _PURPOSE: Final = "remote control"
@@ -47,7 +47,9 @@ _SENDING: Final = "remote control, replies"
 
 
 @dataclass(frozen=True, slots=True)
-class _Letter:
+class _Message:
+    """A reply or an event that waits to be sent."""
+
     exchange: Exchange
     routing_key: str
     header: bytes
@@ -55,9 +57,9 @@ class _Letter:
 
 
 class Mailbox:
-    """See the module.
+    """The connection, its two channels (one reads, one sends), and the messages that wait to be sent.
 
-    Create it before the loop matters (TLS files are read here); ``start`` needs the loop.
+    Create it before the loop is busy: the constructor reads TLS files. ``start`` needs the loop.
     """
 
     def __init__(
@@ -74,7 +76,7 @@ class Mailbox:
         backoff: Backoff = BROKER_BACKOFF,
         outages: Outages | None = None,
     ) -> None:
-        """``queue`` is what to read; None: only send. ``on_message`` is given header and body.
+        """``queue`` is the queue to read; None to only send. ``on_message`` gets header and body.
 
         ``on_up`` is called whenever messages can be sent again.
         """
@@ -92,11 +94,11 @@ class Mailbox:
         self._on_up = on_up
         self._runner: asyncio.Task[None] | None = None
         self._connection: PublishConnection | None = None
-        self._letters: asyncio.Queue[_Letter] = asyncio.Queue(_LIMIT)
+        self._unsent: asyncio.Queue[_Message] = asyncio.Queue(_LIMIT)
         self._sending = False
         self._ready = asyncio.Event()
         self._stopped = False
-        #: Messages that were not sent.
+        #: Number of messages that were dropped instead of sent.
         self.dropped = 0
 
     # -- life
@@ -107,7 +109,10 @@ class Mailbox:
             self._runner = asyncio.get_running_loop().create_task(self._run(), name="mailbox")
 
     async def wait_ready(self, timeout: float) -> bool:
-        """Wait until the mailbox is read, or what is sent goes out; False when ``timeout`` seconds pass first."""
+        """Wait until the mailbox is consumed; False after ``timeout`` seconds.
+
+        Without a mailbox, wait until messages can be sent.
+        """
         try:
             async with asyncio.timeout(timeout):
                 await self._ready.wait()
@@ -116,7 +121,7 @@ class Mailbox:
         return True
 
     async def stop(self, deadline: float) -> None:
-        """Send what waits, close, by ``deadline`` (``time.monotonic``). Idempotent."""
+        """Send the waiting messages and close, by ``deadline`` (``time.monotonic``). Idempotent."""
         self._stopped = True
         runner, self._runner = self._runner, None
         if runner is None:
@@ -124,9 +129,9 @@ class Mailbox:
         if self._sending:
             try:
                 async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                    await self._letters.join()
+                    await self._unsent.join()
             except TimeoutError:
-                logger.warning("%d answers or events were not sent in time", self._letters.qsize())
+                logger.warning("Remote control stops with %d unsent replies and events", self._unsent.qsize())
         if self._connection is not None:
             await self._connection.close_within(max(0.2, deadline - time.monotonic()))
         runner.cancel()
@@ -135,7 +140,7 @@ class Mailbox:
     # -- sending
 
     def send(self, exchange: Exchange, routing_key: str, header: bytes, body: bytes) -> None:
-        """Publish one message to an exchange, which is declared first.
+        """Publish one message, declaring its exchange first.
 
         ``header`` is the payload of the content-header frame, its body size included. Never raises.
         """
@@ -144,32 +149,33 @@ class Mailbox:
             self.dropped += 1
             return
         try:
-            self._letters.put_nowait(_Letter(exchange, routing_key, header, body))
+            self._unsent.put_nowait(_Message(exchange, routing_key, header, body))
         except asyncio.QueueFull:
             self.dropped += 1
             if self.dropped & (self.dropped - 1) == 0:
-                logger.warning("%d answers or events dropped: too many wait for the broker", self.dropped)
+                # Log at powers of two only: the broker may be slow for hours.
+                logger.warning("%d replies and events dropped: too many wait for the broker", self.dropped)
 
     async def _send_all(self, connection: PublishConnection, calls: ChannelCalls) -> None:
-        """Send letters while the channel lives."""
+        """Send the waiting messages until cancelled; the channel is open."""
         declared: set[str] = set()
         while True:
-            letter = await self._letters.get()
+            message = await self._unsent.get()
             try:
-                name = letter.exchange.name
-                if name not in declared and letter.exchange.declarable:
-                    await calls.declare_exchange(letter.exchange)
+                name = message.exchange.name
+                if name not in declared and message.exchange.declarable:
+                    await calls.declare_exchange(message.exchange)
                     if len(declared) >= _LIMIT_DECLARED:
                         declared.clear()
                     declared.add(name)
-                method = publish_method(name, letter.routing_key, mandatory=False)
+                method = publish_method(name, message.routing_key, mandatory=False)
                 frame_max = int(connection.params.frame_max or 0)
-                pieces = publish_frames(calls.number, method, letter.header, letter.body, frame_max)
+                pieces = publish_frames(calls.number, method, message.header, message.body, frame_max)
                 connection.emit_frames(b"".join(pieces), 3)
             except ValueError as error:
-                logger.warning("an answer or event cannot be sent: %s", error)
+                logger.warning("Dropping a reply or event that cannot be sent: %s", error)
             finally:
-                self._letters.task_done()
+                self._unsent.task_done()
 
     # -- connection and channels
 
@@ -179,8 +185,8 @@ class Mailbox:
                 await self._one_connection()
             except ChannelGone as gone:
                 self._outages.lost(_PURPOSE, str(gone))
-            except Exception:  # a worker that nobody can reach any more must come back
-                logger.exception("remote control stumbled and starts over")
+            except Exception:  # the worker must stay reachable, so connect again after any error
+                logger.exception("Unexpected error in the remote-control connection; reconnecting")
                 await asyncio.sleep(self._backoff.cap)
 
     async def _one_connection(self) -> None:
@@ -189,8 +195,11 @@ class Mailbox:
         self._outages.connected(_PURPOSE)
         connection.watch_blocking(partial(self._outages.set_blocked, _PURPOSE))
         loop = asyncio.get_running_loop()
-        uses = [(_SENDING, self._outgoing), *([] if self._queue is None else [(_READING, self._incoming)])]
-        halves = [loop.create_task(self._again_and_again(connection, half, use), name=half) for half, use in uses]
+        uses = [
+            (_SENDING, self._send_over_channel),
+            *([] if self._queue is None else [(_READING, self._read_over_channel)]),
+        ]
+        halves = [loop.create_task(self._keep_channel_open(connection, half, use), name=half) for half, use in uses]
         try:
             watched: list[asyncio.Future[Any]] = [*halves, connection.lost]
             await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
@@ -207,10 +216,13 @@ class Mailbox:
             if isinstance(outcome, Exception):
                 raise outcome
 
-    async def _again_and_again(
+    async def _keep_channel_open(
         self, connection: PublishConnection, half: str, use: Callable[[PublishConnection], Awaitable[ChannelGone]]
     ) -> None:
-        """Use one channel after another of a connection; each half has its own, so that none ends the other's."""
+        """Keep a channel open for one half, reading or sending, while the connection lives.
+
+        Each half has its own channel, so that a refusal of one does not end the other.
+        """
         failures = 0
         while connection.is_open:
             began = time.monotonic()
@@ -220,12 +232,12 @@ class Mailbox:
                 gone = error
             if self._stopped or not connection.is_open:
                 return
-            if gone.code not in TAKEN:
+            if gone.code not in TAKEN:  # MailboxClaim has logged those
                 self._outages.lost(half, str(gone))
             failures = 0 if time.monotonic() - began >= STABLE else failures + 1
             await asyncio.sleep(reconnect_delay(failures - 1, random.random(), self._backoff))
 
-    async def _outgoing(self, connection: PublishConnection) -> ChannelGone:
+    async def _send_over_channel(self, connection: PublishConnection) -> ChannelGone:
         calls = await ChannelCalls.open(connection)
         sender = asyncio.get_running_loop().create_task(self._send_all(connection, calls), name="mailbox-sender")
         self._sending = True
@@ -240,20 +252,20 @@ class Mailbox:
             self._sending = False
             sender.cancel()
             await asyncio.wait([sender])
-            self._forget()
+            self._drop_unsent()
         if calls.closed.done():
             return calls.closed.result()
         error = None if sender.cancelled() else sender.exception()
         raise error or ChannelGone(0, "sending has ended")
 
-    def _forget(self) -> None:
-        """What waited for the channel that is gone is of no use to anybody later."""
-        while not self._letters.empty():
-            self._letters.get_nowait()
-            self._letters.task_done()
+    def _drop_unsent(self) -> None:
+        """Drop the messages that waited for the lost channel: they are useless later."""
+        while not self._unsent.empty():
+            self._unsent.get_nowait()
+            self._unsent.task_done()
             self.dropped += 1
 
-    async def _incoming(self, connection: PublishConnection) -> ChannelGone:
+    async def _read_over_channel(self, connection: PublishConnection) -> ChannelGone:
         assert self._queue is not None
         calls = await ChannelCalls.open(connection)
         cancelled = asyncio.get_running_loop().create_future()
@@ -270,7 +282,7 @@ class Mailbox:
                 await calls.bind_queue(self._queue.name, binding)
             connection.watch_channel(calls.number, self._take)
             await calls.consume(self._queue.name, _TAG, {}, exclusive=False, no_ack=True)
-            self._claim.read = True
+            self._claim.was_read = True
             self._outages.connected(_READING)
             self._ready.set()
             await asyncio.wait([calls.closed, cancelled], return_when=asyncio.FIRST_COMPLETED)
@@ -287,6 +299,6 @@ class Mailbox:
         for _number, _deliver, header, body in batch:
             try:
                 self._on_message(header, body)
-            except Exception:  # whatever somebody has sent
-                # One message must not cost the connection, and with it all others and every answer that waits.
-                logger.exception("A message for remote control could not be handled and is dropped")
+            except Exception:  # anybody may send anything
+                # One bad message must not end the connection and lose all other requests and replies.
+                logger.exception("Dropping a remote-control message that raised an error")

@@ -1,7 +1,7 @@
-"""Notices that the worker's mailbox belongs to another worker of the same node name, and logs that once.
+"""Detects and logs that another worker with the same node name uses this worker's mailbox.
 
-Part of ``amqp.mailbox``, in the master: told what the broker answers to each declaration of the mailbox. It must never
-talk to the broker.
+Part of ``amqp.mailbox``, in the master, which passes it the broker's answer to each declaration of the mailbox. It must
+never talk to the broker.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("turbo.amqp.mailbox")
 
-#: Reply codes for a mailbox that is there and not ours: exclusive to another connection (405), or declared otherwise by
-#: another version's worker (406).
+#: Reply codes for another worker's mailbox: exclusive to another connection (405), or declared with other properties by
+#: a worker of another version (406).
 TAKEN: Final = frozenset({405, 406})
-#: Seconds in which a broker notices that a connection of ours is dead.
+#: Seconds after which the broker has surely noticed that an old connection of this worker is dead.
 _OWN_LOST: Final = 300.0
 
 
 class MailboxClaim:
-    """Whether the mailbox of one node name is this worker's."""
+    """Whether the mailbox of one node name belongs to this worker."""
 
     def __init__(self, node: str, clock: Callable[[], float] = time.monotonic) -> None:
-        """``node`` is the worker's node name; ``clock`` gives seconds."""
+        """``node`` is the worker's node name; ``clock`` returns seconds."""
         self._node = node
         self._clock = clock
         self._since: float | None = None
         self._logged = False
-        #: This worker has read the mailbox before: then its own lost connection may hold it still.
-        self.read = False
+        #: Whether this worker has consumed the mailbox before: its own lost connection may then still hold it.
+        self.was_read = False
 
     def refused(self, gone: ChannelGone) -> None:
-        """The broker refused the declaration."""
+        """Record that the broker refused the declaration."""
         if gone.code in TAKEN:
             self._note(str(gone))
 
     def declared(self, consumers: int) -> None:
-        """The mailbox is there, with so many consumers before ours."""
+        """Record that the mailbox exists, with ``consumers`` consumers besides this worker."""
         if consumers:
             self._note(f"the mailbox has {consumers} consumer(s) already")
         else:
@@ -52,7 +52,8 @@ class MailboxClaim:
         now = self._clock()
         if self._since is None:
             self._since = now
-        if self._logged or (self.read and now - self._since < _OWN_LOST):
+        # After a reconnect the broker may still count this worker's own dead connection, so wait before warning.
+        if self._logged or (self.was_read and now - self._since < _OWN_LOST):
             return
         self._logged = True
         logger.warning(

@@ -1,8 +1,8 @@
-"""Logs broker trouble once for all connections of a worker.
+"""Logs lost connections and broker alarms once for all connections of a worker.
 
-Used in the master by ``amqp.dialer``, ``amqp.consume.link``, ``amqp.publish.publisher`` and ``amqp.mailbox``, which
-report what happens to their connections; ``policy.outage`` says when a line is due. What is logged begins as Celery's
-lines of the same occasion. It must never raise and never connect.
+Runs in the master. ``amqp.dialer``, ``amqp.consume.link``, ``amqp.publish.publisher`` and ``amqp.mailbox`` report what
+happens to their connections; ``policy.outage`` decides when to log. The log lines begin like those that Celery writes
+for the same event. It must never raise and never connect.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ logger = logging.getLogger("turbo.amqp.outages")
 
 
 class Outages:
-    """The outages of one worker: connections that are missing, and alarms that block them."""
+    """The outages of one worker: lost connections, and broker alarms that block connections."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """``clock`` gives seconds."""
+        """``clock`` returns seconds."""
         self._clock = clock
         self._missing = Outage()
         self._alarm = Outage()
@@ -36,7 +36,7 @@ class Outages:
         return bool(self._alarm.down)
 
     def lost(self, link: str, reason: str) -> None:
-        """The connection or channel of ``link`` is gone; the link connects again by itself."""
+        """Record that ``link`` lost its connection or channel; it reconnects by itself."""
         self._alarm.end(link, self._clock())
         if self._missing.begin(link, self._clock()):
             logger.warning(
@@ -46,7 +46,10 @@ class Outages:
             )
 
     def failed(self, link: str, label: str, error: ConnectFailed, delay: float, failures: int) -> None:
-        """An attempt of ``link`` to connect to ``label`` failed; the next one comes after ``delay`` seconds."""
+        """Record that ``link`` failed to connect to ``label``.
+
+        It tries again after ``delay`` seconds.
+        """
         now = self._clock()
         if not self._missing.begin(link, now):
             return
@@ -63,13 +66,13 @@ class Outages:
         )
 
     def connected(self, link: str) -> None:
-        """``link`` works (again)."""
+        """Record that ``link`` is connected."""
         took = self._missing.end(link, self._clock())
         if took is not None:
             logger.warning("The connection to the broker is established again, after %.1f s", took)
 
     def set_blocked(self, link: str, blocked: bool, reason: str = "") -> None:
-        """The broker has stopped to read from ``link`` (an alarm), or reads again."""
+        """Record that the broker stopped reading from ``link`` because of an alarm, or reads again."""
         now = self._clock()
         if not blocked:
             if self._alarm.end(link, now) is not None:
@@ -83,5 +86,5 @@ class Outages:
 
 
 def one_line(text: str, most: int = 500) -> str:
-    """``text`` without line breaks, at most ``most`` characters long."""
+    """Return ``text`` on one line, at most ``most`` characters long."""
     return " ".join(text.split())[:most]

@@ -1,7 +1,7 @@
-"""What the broker's refusal of a declaration says of the queue's type. Pure: texts in, facts out.
+"""Reads a queue's type from the broker's refusal of a declaration. Pure: texts in, facts out.
 
-Asked by ``amqp.declarer`` in the master and by ``amqp.client.declaring`` in clients. AMQP has no way to ask for the
-type of a queue; RabbitMQ names it only where a declaration does not fit. It must never talk to the broker.
+Used by ``amqp.declarer`` in the master and by ``amqp.client.declaring`` in clients. AMQP has no request for the type of
+a queue; RabbitMQ names it only when it refuses a declaration. It must never talk to the broker.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 _REFUSED_ARGUMENT: Final = re.compile(r"invalid arg '(x-[\w-]+)' .*queue type \W*(?:rabbit_)?quorum")
 _IS_QUORUM: Final = re.compile(r"inequivalent arg 'x-queue-type' .*current is (?:the value )?'quorum'")
-#: Arguments that tune a classic queue. A quorum queue works as well without them.
+#: Arguments for classic queues that a quorum queue works without.
 _OPTIONAL: Final = frozenset({"x-max-priority", "x-queue-mode", "x-queue-version", "x-queue-master-locator"})
 
 
 def refused_argument(text: str) -> str | None:
-    """The argument, of those a queue can do without, that the broker refuses on a quorum queue."""
+    """Return the optional argument that the broker refuses on a quorum queue, or None."""
     found = _REFUSED_ARGUMENT.search(text)
     return found[1] if found is not None and found[1] in _OPTIONAL else None
 
@@ -31,7 +31,10 @@ def is_quorum_by(text: str) -> bool:
 
 
 def without_refused(queue: Queue, text: str) -> tuple[Queue, str] | None:
-    """The queue without the argument that ``text`` refuses, and its name; None when nothing can be left out."""
+    """Return the queue without the argument that ``text`` refuses, and that argument.
+
+    None if none.
+    """
     argument = refused_argument(text)
     if argument is None or argument not in queue.queue_arguments:
         return None

@@ -1,8 +1,8 @@
-"""What a link learns of its queues: which the broker refuses, since when, and of which type they are.
+"""Records which of a link's queues the broker refuses, since when, and which are quorum queues.
 
 Part of ``amqp.consume.link``, in the master; it outlives sessions and connections. ``amqp.declarer`` and
-``amqp.consume.session`` report to it. Each trouble is one log line, then repeated at rising intervals. It must never
-talk to the broker.
+``amqp.consume.session`` report to it. It logs each refusal once and repeats the line at growing intervals. It must
+never talk to the broker.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ _HINTS: Final = {
     406: "delete it, or configure it as it was declared",
 }
 _OTHER_HINT: Final = "the broker's log has more; -Q chooses other queues"
-#: RabbitMQ's name of the feature that 4.3 and later may forbid; asking for it closes the whole connection.
+#: RabbitMQ's name of a feature that 4.3 and later may forbid; using it then closes the whole connection.
 _FORBIDS_TRANSIENT: Final = "transient_nonexcl_queues"
-_TRANSIENT_HINT: Final = "this broker allows no transient queue that is not exclusive: make it durable, or exclusive"
-#: Troubles that are remembered as logged.
+_TRANSIENT_HINT: Final = (
+    "this broker does not allow transient queues that are not exclusive: make the queue durable or exclusive"
+)
+#: Most remarks to remember as logged.
 _MOST_LOGGED: Final = 1000
 
 
@@ -42,42 +44,51 @@ class Refusals:
     """The refused queues of one link, and the types of the others."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """``clock`` gives seconds."""
+        """``clock`` returns seconds."""
         self._clock = clock
         self._counts: dict[str, int] = {}
         self._outages: dict[str, Outage] = {}
         self._logged: set[tuple[str, str]] = set()
-        #: What was not declared as configured, by queue; logged when the queue is consumed all the same.
+        #: By queue: what was not declared as configured. Logged if the queue is consumed nevertheless.
         self._differences: dict[str, list[str]] = {}
-        #: Whether a queue is a quorum queue, by its name, where the broker has said so.
+        #: By queue: whether it is a quorum queue, if the broker has said so.
         self.quorum: dict[str, bool] = {}
 
     @property
     def names(self) -> list[str]:
-        """The queues that are refused now."""
+        """The names of the queues that are refused now."""
         return sorted(name for name, outage in self._outages.items() if outage.down)
 
     def is_quorum(self, *names: str) -> bool:
-        """Whether all of these are quorum queues, as far as the broker has said; False for no queue."""
+        """Whether the broker has said of all these queues that they are quorum queues.
+
+        False for no queue.
+        """
         return bool(names) and all(self.quorum.get(name, False) for name in names)
 
     def count(self, name: str) -> int:
-        """How often in a row a consumer of the queue was refused, each time with the whole channel."""
+        """How often in a row a consumer of the queue was refused.
+
+        Each refusal closed the channel.
+        """
         return self._counts.get(name, 0)
 
     def consumer_refused(self, name: str, gone: ChannelGone) -> None:
-        """The broker closed the channel because a consumer was asked for."""
+        """Record that the broker closed the channel instead of starting a consumer."""
         self._counts[name] = self.count(name) + 1
         self.refused(name, "may not be consumed", gone)
 
     def declaring_ended_connection(self, name: str, gone: ChannelGone) -> None:
-        """The connection was closed while the queue was declared: over the queue, or by chance."""
+        """Record that the connection ended during a declaration.
+
+        Ignored if the queue was not the reason.
+        """
         if _FORBIDS_TRANSIENT in str(gone):
             self._counts[name] = self.count(name) + 1
             self.refused(name, "may not be declared", gone)
 
     def refused(self, name: str, what: str, gone: ChannelGone) -> None:
-        """The queue cannot be used now. ``what`` completes "queue 'x' ..."."""
+        """Record that the queue cannot be used now. ``what`` completes "queue 'x' ..."."""
         self._differences.pop(name, None)
         if self._outages.setdefault(name, Outage()).begin(name, self._clock()):
             logger.error(
@@ -89,7 +100,7 @@ class Refusals:
             )
 
     def accepted(self, name: str) -> None:
-        """The queue is consumed."""
+        """Record that the queue is consumed."""
         for text in self._differences.pop(name, ()):
             self.remark(name, text)
         self._counts.pop(name, None)
@@ -98,7 +109,10 @@ class Refusals:
             logger.warning("queue %r is consumed now, after %.1f s", name, took)
 
     def used_as_it_is(self, name: str, what: str, gone: ChannelGone) -> None:
-        """``what`` was not declared as configured: logged once, when the queue is consumed all the same."""
+        """Record that ``what`` was not declared as configured.
+
+        Logged if the queue is consumed nevertheless.
+        """
         if gone.code == _PRECONDITION_FAILED:
             text = f"{what} exists with other properties than configured, and is used as it is: {gone}"
         else:
@@ -106,7 +120,7 @@ class Refusals:
         self._differences.setdefault(name, []).append(text)
 
     def remark(self, name: str, text: str) -> None:
-        """Log something about a queue, once."""
+        """Log a remark about a queue, once."""
         if (name, text) in self._logged:
             return
         if len(self._logged) >= _MOST_LOGGED:

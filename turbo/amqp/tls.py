@@ -1,8 +1,8 @@
-"""TLS to the broker: verified by default, switched down only by an explicit wish.
+"""Builds the TLS contexts for broker connections.
 
-``amqp.url`` asks it for pika's TLS options, in clients and in the master, before a loop runs: building a
-context reads files and takes tens of milliseconds. It must never accept an unverified peer without a
-warning.
+They verify the broker's certificate unless a setting disables that. Used by ``amqp.url`` for pika and by
+``amqp.client.connection``, in clients and in the master. Building a context reads files and takes tens of milliseconds,
+so the master does it before its loop runs. It must never accept an unverified peer without a warning.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _REQS = {
 
 @dataclass(frozen=True, slots=True)
 class TlsOptions:
-    """What ``broker_use_ssl`` may say.
+    """The options of ``broker_use_ssl``.
 
-    Paths are files in PEM form; the defaults verify peer and host name.
+    Paths name PEM files. The defaults verify the certificate and the host name.
     """
 
     ca_certs: str | None = None
@@ -52,8 +52,10 @@ class TlsOptions:
 
 
 def tls_options(value: object) -> TlsOptions | None:
-    """Read ``broker_use_ssl``: falsy is None, True the defaults, a mapping as py-amqp takes it (``ssl_``
-    prefix allowed). Raises ``ImproperlyConfigured`` for an unknown key, naming it.
+    """Read ``broker_use_ssl``: a false value gives None, True the defaults, a mapping its options.
+
+    The options are those of py-amqp, with or without the prefix ``ssl_``. Raises ``ImproperlyConfigured``, which names
+    an unknown option.
     """
     if not value:
         return None
@@ -67,7 +69,7 @@ def tls_options(value: object) -> TlsOptions | None:
     unknown = sorted(set(given) - _KNOWN)
     if unknown:
         raise ImproperlyConfigured(f"broker_use_ssl: unknown option {unknown[0]!r}")
-    # py-amqp's ssl_version picks a protocol constant; ours is always "the best both know, 1.2 at least".
+    # py-amqp's ssl_version selects one protocol version; turbo always negotiates the best one, at least TLS 1.2.
     given.pop("ssl_version", None)
     given["cert_reqs"] = _verify_mode(given.get("cert_reqs"))
     return TlsOptions(**given)
@@ -79,24 +81,24 @@ def _verify_mode(value: object) -> ssl.VerifyMode:
     if isinstance(value, str):
         mode = _REQS.get(value.lower())
         if mode is None:
-            raise ImproperlyConfigured(f"broker_use_ssl: cert_reqs {value!r} is none of {sorted(_REQS)}")
+            raise ImproperlyConfigured(f"broker_use_ssl: cert_reqs {value!r} is not one of {sorted(_REQS)}")
         return mode
     if isinstance(value, int):
         return ssl.VerifyMode(value)
-    raise ImproperlyConfigured(f"broker_use_ssl: cert_reqs {value!r} is not understood")
+    raise ImproperlyConfigured(f"broker_use_ssl: cert_reqs {value!r} is not supported")
 
 
 def ssl_context(options: TlsOptions) -> ssl.SSLContext:
-    """A client context, TLS 1.2 or newer.
+    """Return a client context for TLS 1.2 or newer.
 
-    Raises ``ImproperlyConfigured`` naming the file that does not load.
+    Raises ``ImproperlyConfigured``, which names the files, if one does not load.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if options.cert_reqs == ssl.CERT_NONE:
         logger.warning(
             "TLS to the broker without verifying its certificate (cert_reqs=CERT_NONE): "
-            "anyone on the way can read and change messages"
+            "anyone on the network path can read and change messages"
         )
     context.check_hostname = options.check_hostname and options.cert_reqs != ssl.CERT_NONE
     context.verify_mode = options.cert_reqs
@@ -111,12 +113,12 @@ def ssl_context(options: TlsOptions) -> ssl.SSLContext:
             context.set_ciphers(options.ciphers)
     except (OSError, ssl.SSLError) as error:
         files = [name for name in (options.ca_certs, options.certfile, options.keyfile) if name]
-        raise ImproperlyConfigured(f"TLS files for the broker ({', '.join(files)}): {error}") from error
+        raise ImproperlyConfigured(f"cannot use the TLS files for the broker ({', '.join(files)}): {error}") from error
     return context
 
 
 def ssl_options(host: str, options: TlsOptions) -> pika.SSLOptions:
-    """pika's options for a connection to ``host``; the name is sent (SNI) and checked."""
+    """Return pika's TLS options for ``host``, whose name is sent (SNI) and verified."""
     import pika  # pika costs a program that only sends tasks 60 ms of start-up
 
     return pika.SSLOptions(ssl_context(options), options.server_hostname or host)

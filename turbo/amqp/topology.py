@@ -1,9 +1,8 @@
-"""Exchanges, queues and bindings as values, and what must be declared for them.
+"""Exchanges, queues and bindings as values.
 
-Built from settings by the app, declared by ``amqp.declarer`` in the master and by the client publisher. A
-value here says exactly what goes on the wire: a queue that exists with other properties is refused by the
-broker, so every default equals the one with which Celery declares (spec row WP25). It must never talk to a
-broker.
+The app builds them from settings. ``amqp.declarer`` in the master and ``amqp.client.declaring`` in clients declare
+them. A value says exactly what goes on the wire. The broker refuses a queue that exists with other properties, so every
+default equals Celery's (feature row WP25). It must never talk to a broker.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Queue options that have a name of their own in settings, with the argument and the unit RabbitMQ wants.
+#: Queue options with a name of their own in settings: RabbitMQ's argument, and the factor to its unit.
 _ARGUMENT_OF = {
     "expires": ("x-expires", 1000),
     "message_ttl": ("x-message-ttl", 1000),
@@ -26,7 +25,7 @@ _ARGUMENT_OF = {
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """An exchange; the default one has the name ""."""
+    """An exchange. The default exchange has the name ""."""
 
     name: str = ""
     type: str = "direct"
@@ -43,7 +42,7 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """One more binding of a queue, beside that to its own exchange."""
+    """A further binding of a queue, besides that to its own exchange."""
 
     exchange: Exchange
     routing_key: str = ""
@@ -52,7 +51,7 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A queue to consume from. ``queue_arguments`` are final, see :func:`queue_arguments`."""
+    """A queue. ``queue_arguments`` go on the wire as they are, see :func:`queue_arguments`."""
 
     name: str
     exchange: Exchange = Exchange()
@@ -65,11 +64,11 @@ class Queue:
     bindings: tuple[Binding, ...] = ()
     consumer_arguments: Mapping[str, object] = field(default_factory=dict, hash=False)
     no_declare: bool = False
-    #: Deliveries count as settled when sent, and pausing does not stop them (a mailbox, not tasks).
+    #: The broker settles a delivery when it sends it, and pausing does not stop deliveries: a mailbox, not tasks.
     no_ack: bool = False
-    #: Ask the broker to be the only consumer.
+    #: Consume as the queue's only consumer.
     exclusive_consumer: bool = False
-    #: Holds copies of this worker's own deliveries: consumed without a window, and also while task queues are not.
+    #: Holds copies of this worker's own deliveries. Consumed without a window, even while task queues are paused.
     lease: bool = False
 
     @property
@@ -81,24 +80,27 @@ class Queue:
     def window_is_fixed(self) -> bool:
         """Whether its prefetch may not be changed while consuming.
 
-        Measured on RabbitMQ 3.10: on a single-active-consumer queue the new consumer is never served, and
-        on an exclusive one the broker closes the channel.
+        A new window needs a new consumer. Measured on RabbitMQ 3.10: a single-active-consumer queue never serves the
+        new consumer, and on an exclusive one the broker closes the channel.
         """
         single = self.queue_arguments.get("x-single-active-consumer") is True
         return single or self.exclusive or self.exclusive_consumer
 
     @property
     def temporary(self) -> bool:
-        """Whether the queue goes with its connection or its last consumer."""
+        """Whether the broker deletes the queue with its connection or its last consumer."""
         return self.exclusive or self.auto_delete
 
     @property
     def always_consumed(self) -> bool:
-        """Whether pauses and changes of the window leave its consumer alone."""
+        """Whether its consumer stays during pauses and changes of the window."""
         return self.no_ack or self.lease
 
     def all_bindings(self) -> tuple[Binding, ...]:
-        """Every binding to make, the one to its own exchange first; the default exchange binds by itself."""
+        """Return all bindings to declare, that to its own exchange first.
+
+        The default exchange needs none.
+        """
         own = Binding(self.exchange, self.routing_key, self.binding_arguments)
         return ((own,) if self.exchange.name else ()) + self.bindings
 
@@ -112,9 +114,9 @@ def queue_arguments(
     max_length_bytes: int | None = None,
     max_priority: int | None = None,
 ) -> dict[str, object]:
-    """The argument table of a queue.
+    """Return the argument table of a queue: ``arguments`` plus the named options in RabbitMQ's form.
 
-    ``arguments`` plus the named options (times in seconds) in RabbitMQ's form.
+    Times are in seconds.
     """
     named = {
         "expires": expires,
@@ -140,11 +142,12 @@ def task_queue(
     queue_type: str | None = None,
     max_priority: int | None = None,
 ) -> Queue:
-    """The queue that Celery makes for a bare name: durable, with a durable direct exchange and a key of its
-    name.
+    """Return the queue that Celery creates for a bare name.
 
-    ``queue_type`` is ``task_default_queue_type`` or ``task_create_missing_queue_type``: only "quorum" is
-    put on the wire, because Celery declares a classic queue without naming its type.
+    It is durable and has a durable direct exchange and a routing key of the same name.
+
+    ``queue_type`` is ``task_default_queue_type`` or ``task_create_missing_queue_type``. Only "quorum" goes on the wire,
+    because Celery declares a classic queue without its type.
     """
     arguments = {"x-queue-type": "quorum"} if queue_type == "quorum" else None
     return Queue(

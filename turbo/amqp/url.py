@@ -1,10 +1,10 @@
-"""Broker URLs as Celery's users write them, read into addresses.
+"""Parses broker URLs as Celery's users write them.
 
-First step of every broker connection, in clients and in the master: settings text in, ``BrokerAddress``
-values out, and from those pika's parameters. It opens nothing; only building a TLS context reads
-certificate files.
+The first step of every broker connection, in clients and in the master: it turns the text of settings into
+``BrokerAddress`` values, and those into pika's parameters. It must never open a connection; it reads files only to
+build a TLS context.
 
-Dialect (that of kombu, feature rows WP23, WP24): schemes ``amqp pyamqp py-amqp librabbitmq`` and ``amqps``; a
+The syntax is that of kombu (feature rows WP23, WP24): schemes ``amqp pyamqp py-amqp librabbitmq`` and ``amqps``; a
 missing host, user or password is ``localhost``, ``guest``, ``guest``; an empty path and ``//`` both mean
 the vhost ``/``; every part is percent-decoded; several brokers are separated by ``;`` or given as a list.
 """
@@ -54,9 +54,9 @@ class BrokerAddress:
 
 
 def parse_broker_url(url: str) -> BrokerAddress:
-    """Read one broker URL (or a bare host name).
+    """Parse one broker URL, or a bare host name.
 
-    Raises ``ImproperlyConfigured`` without the password in it.
+    Raises ``ImproperlyConfigured``, whose text does not contain the password.
     """
     text = url.strip()
     scheme, mark, rest = text.partition("://")
@@ -69,7 +69,7 @@ def parse_broker_url(url: str) -> BrokerAddress:
             "(amqp://, pyamqp:// or amqps://)"
         )
     try:
-        # urlsplit knows userinfo and ports only for some schemes' rules; the authority's grammar is http's.
+        # urlsplit treats schemes differently; user, password, host and port have the same syntax as in http URLs.
         parts = urlsplit("http://" + rest)
         port = parts.port
     except ValueError as error:
@@ -89,8 +89,9 @@ def parse_broker_url(url: str) -> BrokerAddress:
 
 
 def parse_broker_urls(value: str | Iterable[str] | None, *, tls: bool = False) -> list[BrokerAddress]:
-    """Read ``broker_url``: one URL, several separated by ``;``, or a list. None and "" mean the local broker.
+    """Parse ``broker_url``: one URL, several separated by ``;``, or a list.
 
+    None and "" mean the local broker.
     ``tls`` (from ``broker_use_ssl``) switches TLS on for every address.
     """
     pieces = value.split(";") if isinstance(value, str) else list(value or ())
@@ -107,7 +108,10 @@ def _with_tls(address: BrokerAddress) -> BrokerAddress:
 
 
 def redact_url(text: str) -> str:
-    """Replace the password of every URL inside ``text`` by ``**``; anything else is left alone."""
+    """Replace the password of every URL in ``text`` by ``**``.
+
+    Leave everything else unchanged.
+    """
     return _ONE_URL.sub(lambda match: _redact_one(match.group()), text)
 
 
@@ -121,9 +125,9 @@ def _redact_one(url: str) -> str:
 
 
 def negotiate_heartbeat(wanted: float, offered: int) -> int:
-    """The smaller of both wishes in seconds, 0 meaning no wish.
+    """Return the smaller of both heartbeats in seconds; 0 means that a side wants none.
 
-    Pika alone would let the client's wish win.
+    pika by itself would use the client's value.
     """
     whole = round(wanted)
     if whole <= 0 or offered <= 0:
@@ -142,11 +146,12 @@ def parameters(
     name: str = "turbo",
     frame_max: int = 131072,
 ) -> pika.ConnectionParameters:
-    """pika's parameters for one address; all times in seconds, each set and none left to pika's default.
+    """Return pika's parameters for one address.
 
-    ``heartbeat`` is what we ask for; the broker may want less and then gets it. ``stack_timeout`` bounds
-    TCP, TLS and AMQP handshake together. Reads certificate files when TLS is on (tens of milliseconds), so
-    call it before the loop matters. Raises ``ImproperlyConfigured`` for unusable TLS files.
+    All times are in seconds; none is left to pika's default. The heartbeat in use is the smaller one of ``heartbeat``
+    and the broker's. ``stack_timeout`` limits the TCP, TLS and AMQP handshakes together. With TLS this reads
+    certificate files, which takes tens of milliseconds, so call it before the loop is busy. Raises
+    ``ImproperlyConfigured`` for unusable TLS files.
     """
     import pika  # pika costs a program that only sends tasks 60 ms of start-up
     import pika.credentials

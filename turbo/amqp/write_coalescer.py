@@ -1,8 +1,7 @@
-"""Collects what one turn of the loop produces, so that it leaves in one write.
+"""Joins the output of one loop iteration into a single write.
 
-Used in the master by ``amqp.consume.link`` for acknowledgements and by ``amqp.publish.publisher`` for publishes; anyone
-else on the loop may use it the same way: call ``mark()`` as often as you like, ``flush`` runs once. It must never
-await.
+Used in the master by ``amqp.consume.link`` for acknowledgements and by ``amqp.publish.publisher`` for messages. Callers
+on the loop call ``mark()`` any number of times, and ``flush`` runs once. It must never await.
 """
 
 from __future__ import annotations
@@ -14,18 +13,17 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-#: Seconds that something may wait for company, at most.
+#: Most seconds that output waits for more to join it.
 LINGER = 0.002
-#: Least seconds between two flushes that are not urgent: at full load a write costs more than what it carries.
+#: Least seconds between two flushes that are not urgent: under full load the write itself is the main cost.
 REST = 0.001
 
 
 class WriteCoalescer:
-    """Calls ``flush(False)`` once after each turn that marked it, and ``flush(True)`` within ``linger`` if
-    asked.
+    """Calls ``flush(False)`` once after each loop iteration in which ``mark`` was called.
 
-    ``flush(last)`` returns whether something is held back; then it is called again with ``last`` true. With a
-    ``rest``, what is marked less than that after the last flush waits for it, unless it is urgent.
+    ``flush(last)`` returns whether it held something back; then ``flush(True)`` follows after ``linger`` seconds. With
+    ``rest``, output that is not urgent and is marked less than ``rest`` seconds after a flush waits another ``rest``.
     """
 
     __slots__ = ("_flush", "_flushed", "_linger", "_loop", "_marked", "_rest", "_resting", "_timer")
@@ -48,18 +46,19 @@ class WriteCoalescer:
         self._timer: asyncio.TimerHandle | None = None
 
     def mark(self, *, urgent: bool = False) -> None:
-        """Something is to be sent: at the end of this turn, or after the rest if that can wait."""
+        """Request a flush: after this loop iteration, or after the rest if it is not urgent."""
         if self._marked is not None:
             if not (urgent and self._resting):
                 return
+            # Urgent output ends the rest: flush after this iteration instead.
             self._marked.cancel()
         self._resting = not urgent and self._rest > 0 and monotonic() - self._flushed < self._rest
         if self._resting:
-            self._marked = self._loop.call_later(self._rest, self._end_of_turn)
+            self._marked = self._loop.call_later(self._rest, self._after_iteration)
         else:
-            self._marked = self._loop.call_soon(self._end_of_turn)
+            self._marked = self._loop.call_soon(self._after_iteration)
 
-    def _end_of_turn(self) -> None:
+    def _after_iteration(self) -> None:
         self._marked = None
         self._resting = False
         if self._rest:
@@ -72,12 +71,12 @@ class WriteCoalescer:
         self._flush(True)
 
     def now(self) -> None:
-        """Send everything at once."""
+        """Flush everything immediately."""
         self.cancel()
         self._flush(True)
 
     def cancel(self) -> None:
-        """Forget what was marked."""
+        """Cancel the requested flushes."""
         if self._marked is not None:
             self._marked.cancel()
             self._marked = None

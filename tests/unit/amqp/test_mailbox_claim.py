@@ -33,7 +33,7 @@ def test_it_is_named_once_with_the_way_out(caplog: pytest.LogCaptureFixture) -> 
 def test_its_own_lost_connection_is_given_time(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
     claim = MailboxClaim("w@h", clock)
-    claim.read = True
+    claim.was_read = True
     claim.refused(LOCKED)
     clock.now = 299
     claim.refused(LOCKED)

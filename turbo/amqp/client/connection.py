@@ -1,9 +1,9 @@
 """One blocking connection to a broker, for publishing with confirms from an ordinary process.
 
-``amqp.client.publisher`` keeps a pool of these; one thread uses one at a time. It speaks AMQP over a plain socket,
-because a publisher needs a dozen methods and every microsecond of ``delay()`` is the web request's. It asks
-for no heartbeats, having no thread to send them: TCP keep-alives and a look at the socket before each use
-tell a dead connection from a quiet one. It must never be used by a forked copy of its process.
+``amqp.client.publisher`` keeps a pool of these connections; one thread uses one at a time. The connection speaks AMQP
+over a plain socket: a publisher needs only a dozen methods, and the time of ``delay()`` is part of a web request. It
+negotiates no heartbeats, since there is no thread to send them: TCP keep-alives and a check of the socket before each
+use detect a dead connection. It must never be used by a forked copy of its process.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("turbo.amqp.client.publisher")
 
-#: The one channel of such a connection.
+#: The only channel of a connection.
 CHANNEL: Final = 1
 _FRAME_MAX: Final = 131072
 _CHUNK: Final = 65536
-#: Seconds for an answer to a declaration. A quorum queue takes a while to elect its leader.
+#: Seconds to wait for the answer to a declaration: a quorum queue first elects its leader.
 _ANSWER_TIMEOUT: Final = 20.0
 _KEEP_IDLE, _KEEP_INTERVAL, _KEEP_COUNT = 30, 10, 3
-#: Milliseconds that sent bytes may stay unacknowledged before the kernel gives the connection up.
+#: Milliseconds that sent bytes may stay unacknowledged before the kernel closes the connection.
 _USER_TIMEOUT: Final = 15_000
 _CAPABILITIES: Final[Mapping[str, object]] = {
     "publisher_confirms": True,
@@ -49,12 +49,13 @@ _CAPABILITIES: Final[Mapping[str, object]] = {
 
 
 class ConnectionGone(OperationalError):
-    """The connection was lost or closed; what was on its way may or may not have arrived."""
+    """The connection was lost or closed; messages in transit may or may not have arrived."""
 
 
 class Refused(OperationalError):
-    """The broker closed the channel because of what was asked: a missing exchange, a wrong argument, no
-    right.
+    """The broker refused the request and closed the channel.
+
+    For example an exchange does not exist, an argument is wrong, or the user has no permission.
     """
 
     def __init__(self, fault: Fault) -> None:
@@ -68,14 +69,17 @@ class Unconfirmed(OperationalError):
 
 @dataclass(slots=True)
 class Returned:
-    """A mandatory message that no queue wanted: why, and the payload of its content header, as far as it has come."""
+    """A mandatory message that no queue takes: the reason and its content header.
+
+    The header's payload is empty until that frame has arrived.
+    """
 
     fault: Fault
     header: bytes = b""
 
 
 def _open_socket(address: BrokerAddress, tls: TlsOptions | None, timeout: float) -> socket.socket:
-    """Connect, with the kernel told to notice a dead peer, and speak TLS if asked to."""
+    """Connect, with TLS if asked for, and with keep-alives by which the kernel notices a dead peer."""
     sock = socket.create_connection((address.host, address.port), timeout)
     try:
         for level, option, value in (
@@ -98,8 +102,9 @@ def _open_socket(address: BrokerAddress, tls: TlsOptions | None, timeout: float)
 
 
 class ClientConnection:
-    """An open connection with one channel. ``close`` or ``abort`` ends it; after any error it must be
-    aborted.
+    """An open connection with one channel.
+
+    ``close`` or ``abort`` ends it; abort it after any error.
     """
 
     def __init__(
@@ -122,7 +127,7 @@ class ClientConnection:
         self._confirmations = Confirmations()
         self._returned: list[Returned] = []
         self._blocked: str | None = None
-        #: Names of the queues that this connection has made sure of.
+        #: Names of the queues that this connection has declared.
         self.declared: set[str] = set()
         deadline = time.monotonic() + timeout
         try:
@@ -147,7 +152,10 @@ class ClientConnection:
         self._open_channel(deadline)
 
     def reopen_channel(self) -> None:
-        """Open a channel where the broker has closed one. What was unconfirmed is forgotten."""
+        """Open a channel after the broker closed the last one.
+
+        Messages unconfirmed there stay unconfirmed.
+        """
         self._open_channel(time.monotonic() + _ANSWER_TIMEOUT)
 
     def _open_channel(self, deadline: float) -> None:
@@ -161,9 +169,9 @@ class ClientConnection:
     def publish(
         self, exchange: str, routing_key: str, header: bytes, body: bytes, mandatory: bool, timeout: float
     ) -> Fault | None:
-        """Publish one message and, with confirms, wait up to ``timeout`` seconds for the broker's.
+        """Publish one message and, with confirms, wait up to ``timeout`` seconds for its confirm.
 
-        Returns why the broker returned a mandatory message, or None. Raises ConnectionGone, Refused,
+        Returns the reason if the broker returned a mandatory message, else None. Raises ConnectionGone, Refused,
         Unconfirmed, and OperationalError for a negative confirm.
         """
         self._returned.clear()
@@ -178,9 +186,9 @@ class ClientConnection:
     def write(
         self, exchange: str, routing_key: str, header: bytes, body: bytes, mandatory: bool, timeout: float
     ) -> int:
-        """Send one message with one write, and wait for nothing; its number among those of this channel.
+        """Send one message with one write and return its delivery tag; wait for no confirm.
 
-        Raises ConnectionGone, Unconfirmed when the broker does not take it within ``timeout`` seconds, and ValueError
+        Raises ConnectionGone, Unconfirmed when the broker does not read it within ``timeout`` seconds, and ValueError
         for names and headers that AMQP cannot carry.
         """
         method = publish_method(exchange, routing_key, mandatory)
@@ -190,7 +198,7 @@ class ClientConnection:
     def wait(self, tag: int, timeout: float) -> None:
         """Read until every message up to ``tag`` is confirmed, positively or not.
 
-        Raises Unconfirmed after ``timeout`` seconds without, ConnectionGone, Refused.
+        Raises Unconfirmed when that takes longer than ``timeout`` seconds, ConnectionGone, Refused.
         """
         deadline = time.monotonic() + timeout
         while self._confirmations.up_to < tag:
@@ -200,21 +208,25 @@ class ClientConnection:
             self._refuse_if_closed()
 
     def answers(self) -> tuple[int, list[Returned]]:
-        """Up to where all is confirmed, and the returned messages of which nobody has asked yet. Reads nothing."""
-        # One whose content header has not come is not known yet, and its confirm comes behind that.
+        """Return the tag up to which all is confirmed, and the newly returned messages.
+
+        Does not read the socket.
+        """
+        # A returned message without its content header cannot be identified yet; its confirm follows the header.
         whole = [each for each in self._returned if each.header]
         self._returned = [each for each in self._returned if not each.header]
         return self._confirmations.up_to, whole
 
     def refused(self, tag: int) -> bool:
-        """Tell, once, whether the broker confirmed ``tag`` negatively."""
+        """Whether the broker confirmed ``tag`` negatively; True only the first time."""
         return self._confirmations.refused(tag)
 
     # -- the wire --------------------------------------------------------------------------------------------
 
     def usable(self) -> bool:
-        """Look whether the connection is still there, without waiting. Costs one system call when it is
-        quiet.
+        """Whether the connection still works; does not wait.
+
+        Costs one system call if nothing has arrived.
         """
         try:
             readable = select.select((self._socket,), (), (), 0)[0]
@@ -232,12 +244,12 @@ class ClientConnection:
             self._socket.sendall(data)
         except TimeoutError as exc:
             blocked = f": it blocks publishers ({self._blocked})" if self._blocked is not None else ""
-            raise Unconfirmed(f"{self.address.label} does not take what is sent{blocked}") from exc
+            raise Unconfirmed(f"{self.address.label} does not read what is sent{blocked}") from exc
         except OSError as exc:
             raise ConnectionGone(self._why_lost(exc)) from exc
 
     def _why_lost(self, exc: OSError) -> str:
-        """The broker's own reason, when its goodbye is still to be read; else the system's."""
+        """Return the broker's reason if its close is among the unread bytes, else the system's error."""
         with contextlib.suppress(ConnectionGone):
             self._receive(0.0)
         for number, arguments in self._inbox:
@@ -247,8 +259,9 @@ class ClientConnection:
         return f"the connection to {self.address.label} was lost: {exc}"
 
     def _receive(self, deadline: float) -> bool:
-        """Read what is there, waiting for something until ``deadline`` (monotonic); False when nothing
-        came.
+        """Read what has arrived, waiting until ``deadline`` (monotonic).
+
+        Return False if nothing came.
         """
         try:
             self._socket.settimeout(max(deadline - time.monotonic(), 0.0))
@@ -264,7 +277,7 @@ class ClientConnection:
                 if kind == methods.METHOD:
                     self._on_method(int.from_bytes(payload[:4], "big"), payload[4:])
                 elif kind == methods.HEADER and self._returned:
-                    # Of all that is sent to a publisher only returned messages have a content.
+                    # A publisher gets no other message with a content header than a returned one.
                     self._returned[-1].header = payload
         except (BadFrame, struct.error, IndexError) as exc:
             raise ConnectionGone(f"{self.address.label}: {exc}") from exc
@@ -285,7 +298,7 @@ class ClientConnection:
             self._inbox.append((number, arguments))
 
     def _refuse_if_closed(self) -> None:
-        """Raise what the broker's close of the channel or the connection means."""
+        """If the broker closed the channel or connection, answer that and raise its reason."""
         for number, arguments in self._inbox:
             if number == methods.CHANNEL_CLOSE:
                 self._inbox.clear()
@@ -299,7 +312,7 @@ class ClientConnection:
                 raise ConnectionGone(f"{self.address.label} closed the connection: {fault.code} {fault.text}")
 
     def ask(self, frame: bytes, answer: int, deadline: float | None = None) -> bytes:
-        """Send a method and wait for its ``answer``, until ``deadline`` (monotonic) at most; its arguments.
+        """Send a method, wait for ``answer`` until ``deadline`` (monotonic), and return its arguments.
 
         Raises ConnectionGone, Refused.
         """
@@ -318,7 +331,7 @@ class ClientConnection:
                 raise ConnectionGone(f"{self.address.label} did not answer in time")
 
     def close(self, timeout: float = 1.0) -> None:
-        """Say goodbye, wait up to ``timeout`` seconds for the answer, and close the socket."""
+        """Close the connection in order, waiting up to ``timeout`` seconds for the broker's answer."""
         try:
             self._timeout = timeout
             self.ask(methods.close(0), methods.CONNECTION_CLOSE_OK, time.monotonic() + timeout)
@@ -327,6 +340,6 @@ class ClientConnection:
         self.abort()
 
     def abort(self) -> None:
-        """Close the socket and say nothing: for a broken connection, and for the copy in a forked process."""
+        """Close the socket and send nothing: for a broken connection, or a copy in a forked process."""
         with contextlib.suppress(OSError):
             self._socket.close()

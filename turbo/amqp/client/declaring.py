@@ -1,7 +1,7 @@
-"""Making sure that queues exist, over a publisher's connection, before something is published to them.
+"""Declares queues over a client's connection before messages are published to them.
 
-Used by ``amqp.client.publisher`` and ``amqp.client.pipeline``. A publisher never deletes or changes anything: a queue
-that exists with other properties is used as it is.
+Used by ``amqp.client.publisher`` and ``amqp.client.pipeline``, in any process that publishes. It must never delete or
+change what exists: a queue that exists with other properties is used as it is.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _PRECONDITION_FAILED: Final = 406
 
 
 def declare_all(connection: ClientConnection, queues: Iterable[Queue]) -> None:
-    """Declare each of ``queues`` that this connection has not declared yet, with its exchange and bindings.
+    """Declare queues with exchanges and bindings, except those that this connection has declared.
 
-    One that exists with other properties is used as it is, with a warning. Raises ConnectionGone, Refused.
+    A queue that exists with other properties is used as it is, with a warning. Raises ConnectionGone, Refused.
     """
     for queue in queues:
         if queue.name not in connection.declared and not queue.no_declare:
@@ -54,10 +54,10 @@ def _declare_queue(connection: ClientConnection, queue: Queue) -> None:
 
 
 def _declare_with(connection: ClientConnection, queue: Queue) -> tuple[Queue, str] | None:
-    """Declare the queue alone; None when that is done.
+    """Declare the queue without its bindings; return None when it exists.
 
-    Otherwise what to declare instead, without the argument that is named: the broker refuses it on a quorum queue,
-    which a virtual host may make of any.
+    Otherwise return the queue to declare instead and the argument that was removed from it, which the broker refuses on
+    a quorum queue. Any queue may be one: a virtual host may set the default type.
     """
     frame = methods.declare_queue(
         CHANNEL, queue.name, queue.durable, queue.exclusive, queue.auto_delete, queue.queue_arguments
@@ -65,12 +65,13 @@ def _declare_with(connection: ClientConnection, queue: Queue) -> tuple[Queue, st
     refusal = _declare(connection, frame, methods.QUEUE_DECLARE_OK)
     less = None if refusal is None else without_refused(queue, str(refusal))
     if refusal is not None and less is None:
+        # It exists with other properties.
         _note_difference(f"queue {queue.name!r}", refusal)
     return less
 
 
 def _declare_delays(connection: ClientConnection, delays: Delays) -> None:
-    """Declare the cascade in which the broker delays messages, and lead its end to the queue, as its worker does."""
+    """Declare the broker's cascade of delay queues and bind its end to the queue, as the worker does."""
     _declare_exchange(connection, DELIVERY)
     levels, between = cascade(delays.queue_type)
     for level in levels:
@@ -99,12 +100,16 @@ def _bind(connection: ClientConnection, queue: str, binding: Binding) -> None:
 
 
 def _declare(connection: ClientConnection, frame: bytes, answer: int) -> Refused | None:
-    """Make one declaration; the refusal when it does not fit. Raises ConnectionGone, Refused for another reason."""
+    """Declare one thing; return the refusal if it exists with other properties.
+
+    Raises ConnectionGone, and Refused for any other refusal.
+    """
     try:
         connection.ask(frame, answer)
     except Refused as exc:
         if exc.code != _PRECONDITION_FAILED:
             raise
+        # The broker closes the channel with a refusal, so the next declaration needs a new one.
         connection.reopen_channel()
         return exc
     return None

@@ -1,7 +1,7 @@
-"""One request of remote control and the replies to it: the asking side of the mailboxes that workers have.
+"""Sends remote-control requests from clients and collects the replies.
 
-Used by ``app.control``, in clients, and in children whose task asks. One connection for one request, closed before the
-answer is given: nobody asks a thousand times a second. It must never decode a reply, which is whoever's answers.
+Used by ``app.control``, in clients and in children whose task uses remote control. Each request has a connection of its
+own, closed after the last reply: requests are rare. It must never decode a reply, which anybody may have sent.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from turbo.amqp.tls import TlsOptions
     from turbo.amqp.url import BrokerAddress
 
-#: Seconds for connecting, all in all.
+#: Seconds for connecting to one broker, including TLS and login.
 _PATIENCE: Final = 15.0
 _TRANSIENT: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """One message as it is asked or answered."""
+    """One request or reply, undecoded."""
 
     body: bytes
     content_type: str
@@ -38,7 +38,7 @@ class Packet:
 
 @dataclass(frozen=True, slots=True)
 class Mailbox:
-    """The place of a request: the brokers, and the names that workers and askers share."""
+    """Where requests go: the brokers, and the exchange names that workers and clients share."""
 
     addresses: Sequence[BrokerAddress]
     tls: TlsOptions | None
@@ -47,20 +47,20 @@ class Mailbox:
 
     @property
     def requests(self) -> str:
-        """The exchange that brings a request to every worker."""
+        """The exchange that routes a request to every worker."""
         return f"{self.namespace}.pidbox"
 
     @property
     def replies(self) -> str:
-        """The exchange that brings a reply to whoever asked."""
+        """The exchange that routes a reply to the client that asked."""
         return f"reply.{self.namespace}.pidbox"
 
     def ask(
         self, request: Packet, reply_key: str | None, timeout: float, limit: int | None
     ) -> Generator[Packet, None, None]:
-        """Send a request; yield what comes back to ``reply_key`` within ``timeout`` seconds, ``limit`` replies at most.
+        """Send a request; yield the replies to ``reply_key`` within ``timeout`` seconds, ``limit`` at most.
 
-        Without a key nothing is waited for. Raises OperationalError.
+        Without a key it waits for nothing. Raises OperationalError.
         """
         import pika  # pika costs a program that only sends tasks 60 ms of start-up
         from pika.exceptions import AMQPError

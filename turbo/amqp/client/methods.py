@@ -1,9 +1,9 @@
-"""The few AMQP 0-9-1 methods that a blocking publisher speaks, as bytes.
+"""Packs and unpacks the few AMQP 0-9-1 methods that a blocking publisher needs.
 
-Used by ``amqp.client.connection`` alone, with ``amqp.publish.frames`` for what it publishes: the worker's own
-connections speak through pika, which a web process that only sends tasks need not load. Pure: bytes in, values
-out. Source of every layout: the AMQP 0-9-1 specification (domains and classes) and RabbitMQ's extensions
-``confirm`` and ``connection.blocked``.
+Used by ``amqp.client.connection``, together with ``amqp.publish.frames`` for messages. The worker's own connections use
+pika, which a web process that only sends tasks need not load. Pure: bytes in, values out; it must never do I/O. Source
+of every layout: the AMQP 0-9-1 specification (domains and classes) and RabbitMQ's extensions ``confirm`` and
+``connection.blocked``.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ FRAME_OVERHEAD: Final = 8
 
 
 class BadFrame(ValueError):
-    """The peer sent bytes that are no AMQP frame."""
+    """The peer sent bytes that are not an AMQP frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def short_string(text: str) -> bytes:
 
 
 def start_ok(user: str, password: str, properties: Mapping[str, object]) -> bytes:
-    """Log in with the mechanism PLAIN."""
+    """Return connection.start-ok: log in with the mechanism PLAIN."""
     secret = b"\0" + user.encode() + b"\0" + password.encode()
     return method(
         0,
@@ -114,17 +114,17 @@ def read_tune(arguments: bytes) -> tuple[int, int]:
 
 
 def tune_ok(channels: int, frame: int) -> bytes:
-    """Accept the limits, without heartbeats."""
+    """Return connection.tune-ok: accept the limits, without heartbeats."""
     return method(0, CONNECTION_TUNE_OK, _TUNE.pack(channels, frame, 0))
 
 
 def open_connection(vhost: str) -> bytes:
-    """Enter a virtual host."""
+    """Return connection.open for a virtual host."""
     return method(0, CONNECTION_OPEN, short_string(vhost) + b"\0\0")
 
 
 def close(channel: int) -> bytes:
-    """Say goodbye: to the connection for channel 0, else to the channel."""
+    """Return a close: of the connection for channel 0, else of the channel."""
     number = CHANNEL_CLOSE if channel else CONNECTION_CLOSE
     return method(channel, number, struct.pack(">H", 200) + short_string("bye") + b"\0\0\0\0")
 
@@ -132,7 +132,7 @@ def close(channel: int) -> bytes:
 def declare_exchange(
     channel: int, name: str, kind: str, durable: bool, auto_delete: bool, arguments: Mapping[str, object]
 ) -> bytes:
-    """Make an exchange exist."""
+    """Return exchange.declare."""
     return method(
         channel,
         EXCHANGE_DECLARE,
@@ -156,7 +156,7 @@ def declare_queue(
     auto_delete: bool,
     arguments: Mapping[str, object],
 ) -> bytes:
-    """Make a queue exist."""
+    """Return queue.declare."""
     return method(
         channel,
         QUEUE_DECLARE,
@@ -172,7 +172,7 @@ def declare_queue(
 
 
 def bind_queue(channel: int, queue: str, exchange: str, key: str, arguments: Mapping[str, object]) -> bytes:
-    """Bind a queue to an exchange."""
+    """Return queue.bind: bind a queue to an exchange."""
     return method(
         channel,
         QUEUE_BIND,
@@ -190,18 +190,18 @@ def bind_queue(channel: int, queue: str, exchange: str, key: str, arguments: Map
 
 
 def bind_exchange(channel: int, destination: str, source: str, key: str) -> bytes:
-    """Bind one exchange to another: ``destination`` gets what ``source`` routes by ``key``."""
+    """Return exchange.bind: ``destination`` gets the messages that ``source`` routes by ``key``."""
     names = b"".join(map(short_string, (destination, source, key)))
     return method(channel, EXCHANGE_BIND, b"\0\0" + names + b"\0" + encode_table({}))
 
 
 def purge_queue(channel: int, queue: str) -> bytes:
-    """Throw away the messages of a queue that nobody has fetched."""
+    """Return queue.purge: delete the messages of a queue that no consumer holds."""
     return method(channel, QUEUE_PURGE, b"\0\0" + short_string(queue) + b"\0")
 
 
 def read_purged(arguments: bytes) -> int:
-    """Return how many messages were thrown away."""
+    """Return how many messages a purge deleted."""
     (count,) = struct.unpack_from(">I", arguments)
     return int(count)
 
@@ -218,13 +218,13 @@ def read_short_string(data: bytes, offset: int) -> str:
 
 
 def read_ack(arguments: bytes) -> tuple[int, bool]:
-    """Return delivery tag, and whether all before it are meant too; of an ack or a nack."""
+    """Return the delivery tag of an ack or nack, and whether it covers all earlier tags too."""
     tag, flags = _ACK.unpack_from(arguments)
     return tag, bool(flags & 1)
 
 
 class FrameReader:
-    """Cuts a stream into frames. Feed it what arrived; it keeps an incomplete frame for the next time."""
+    """Splits a byte stream into frames; an incomplete frame waits for the next ``feed``."""
 
     __slots__ = ("_pending", "_size_limit")
 
@@ -238,8 +238,9 @@ class FrameReader:
         offset, end = 0, len(data)
         while end - offset >= 7:
             kind, channel, size = _FRAME.unpack_from(data, offset)
+            # A broker that refuses our protocol header sends its own, "AMQP" and four bytes, and closes.
             if size > self._size_limit or (kind == 65 and data[offset : offset + 4] == b"AMQP"):
-                raise BadFrame("the peer speaks another version of AMQP, or another protocol")
+                raise BadFrame("the peer speaks another version of AMQP or another protocol")
             stop = offset + 7 + size
             if stop >= end:
                 break
@@ -253,7 +254,7 @@ class FrameReader:
 
 
 class Confirmations:
-    """What one channel in confirm mode has published, and up to where the broker has confirmed all of it."""
+    """Counts the published and the confirmed messages of one channel in confirm mode."""
 
     __slots__ = ("_early", "_last", "_refused", "up_to")
 
@@ -270,7 +271,10 @@ class Confirmations:
         return self._last
 
     def settle(self, tag: int, multiple: bool, negative: bool) -> None:
-        """Note a confirm of ``tag``, or of all up to it. Single ones may come out of order."""
+        """Record a confirm of ``tag``, or of all tags up to it.
+
+        Single confirms may come out of order.
+        """
         for settled in range(self.up_to + 1, tag + 1) if multiple else (tag,):
             self._early.add(settled)
             if negative:
@@ -280,7 +284,7 @@ class Confirmations:
             self._early.discard(self.up_to)
 
     def refused(self, tag: int) -> bool:
-        """Tell, once, whether the broker confirmed ``tag`` negatively."""
+        """Whether the broker confirmed ``tag`` negatively; True only the first time."""
         known = tag in self._refused
         self._refused.discard(tag)
         return known

@@ -1,8 +1,9 @@
-"""``ClientPublisher``: how an ordinary process publishes. Blocking, confirmed, thread-safe, fork-safe.
+"""Publishes from an ordinary process: blocking, confirmed, thread-safe, fork-safe.
 
-``app.publish.sending`` hands it finished messages; it keeps a few connections and repeats what failed, as the
-policy of the call says. Runs in web processes, scripts, and in a worker's children only where the program
-publishes behind turbo's back. It must never start a thread: the process may fork at any moment.
+``app.publish.sending`` passes finished messages to ``ClientPublisher``. It keeps a few open connections and repeats a
+failed publish according to the retry policy of the call. It runs in web processes and scripts, and in a worker's child
+only if the program publishes without turbo's task context. It must never start a thread: the process may fork at any
+moment.
 """
 
 from __future__ import annotations
@@ -33,17 +34,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("turbo.amqp.client.publisher")
 
-#: Idle connections kept; more may be open while more threads publish at once.
+#: Most idle connections that stay open. While more threads publish at once, more may be open.
 IDLE_LIMIT: Final = 10
 #: Seconds to wait for a confirm.
 CONFIRM_TIMEOUT: Final = 30.0
 
 
 class ClientPublisher:
-    """Publishes to any of several brokers. Cheap to make: connects when something is published.
+    """Publishes to any of several brokers. Connects at the first publish.
 
-    ``timeout`` is for connecting, per broker, in seconds. Without ``confirms`` a message is only known to
-    have been written to the socket.
+    ``timeout`` is the limit for connecting, per broker, in seconds. Without ``confirms`` the publisher only knows that
+    a message was written to the socket.
     """
 
     def __init__(
@@ -84,10 +85,10 @@ class ClientPublisher:
     ) -> None:
         """Publish one message; return when the broker has confirmed it.
 
-        ``header`` is the content header's payload. Queues in ``declare`` are made sure of first, and declared
-        again if they have vanished meanwhile. ``mandatory`` makes an unroutable message an error. Repeats as
-        ``retry`` says (by default three times) when the connection fails; then, and when the broker refuses,
-        raises OperationalError.
+        ``header`` is the content header's payload. The queues in ``declare`` are declared first, and again if they have
+        been deleted since. ``mandatory`` makes an unroutable message an error. When the connection fails, ``retry``
+        says how often to repeat (by default three times). Raises OperationalError when that was not enough, and when
+        the broker refuses.
         """
         limit = self._confirm_timeout if confirm_timeout is None else confirm_timeout
 
@@ -97,11 +98,17 @@ class ClientPublisher:
         self.repeat(once, PublishRetry() if retry is None else retry)
 
     def declare(self, queues: Sequence[Queue]) -> None:
-        """Make sure of queues without publishing anything; repeats and raises as :meth:`publish` does."""
+        """Declare queues without publishing anything.
+
+        Repeats and raises as :meth:`publish` does.
+        """
         self._with_connection(lambda connection: declare_all(connection, queues))
 
     def purge(self, queues: Sequence[Queue]) -> int:
-        """Throw away what waits in queues; how many messages that were. Repeats and raises as :meth:`publish` does."""
+        """Delete the messages that wait in queues; return how many.
+
+        Repeats and raises as :meth:`publish` does.
+        """
         thrown = 0
 
         def purge(connection: ClientConnection) -> None:
@@ -137,7 +144,7 @@ class ClientPublisher:
         retry: PublishRetry,
         on_failure: Callable[[Exception, float], object] | None = None,
     ) -> None:
-        """Call ``once``, again as ``retry`` says while it raises ConnectionGone; then that is raised.
+        """Call ``once``, and again while it raises ConnectionGone and ``retry`` allows it.
 
         ``on_failure(error, seconds)`` is called before each pause.
         """
@@ -170,10 +177,11 @@ class ClientPublisher:
         healthy = False
         try:
             declare_all(connection, declare)
+            # A message for the default exchange comes back if its queue was deleted after this connection declared it.
             watch = mandatory or (bool(declare) and not exchange)
             returned = connection.publish(exchange, routing_key, header, body, watch, limit)
             if returned is not None and declare:
-                # Somebody deleted the queue since this connection declared it.
+                # The queue is gone: declare it again and publish once more.
                 connection.declared.difference_update(queue.name for queue in declare)
                 declare_all(connection, declare)
                 returned = connection.publish(exchange, routing_key, header, body, watch, limit)
@@ -188,7 +196,7 @@ class ClientPublisher:
     def acquire(self) -> ClientConnection:
         """Return a connection for this thread alone: an idle one that still works, or a new one.
 
-        Give it back to :meth:`release`. Raises ConnectionGone.
+        The caller returns it with :meth:`release`. Raises ConnectionGone.
         """
         while True:
             with self._lock:
@@ -206,7 +214,7 @@ class ClientPublisher:
         return connection
 
     def release(self, connection: ClientConnection, healthy: bool) -> None:
-        """Give a connection back; one that failed, or one too many, is closed."""
+        """Return a connection to the pool; close it if it failed or if the pool is full."""
         with self._lock:
             self._busy.discard(connection)
             keep = healthy and len(self._idle) < self._idle_limit
@@ -220,7 +228,10 @@ class ClientPublisher:
             connection.abort()
 
     def _connect(self) -> ClientConnection:
-        """Connect to the broker that worked last, or to the next one that does. Raises ConnectionGone."""
+        """Connect to the broker that worked last, else to the next one that accepts.
+
+        Raises ConnectionGone.
+        """
         properties: dict[str, object] = {
             "product": "turbo",
             "platform": f"Python {sys.version.split()[0]}",
@@ -247,8 +258,9 @@ class ClientPublisher:
         raise failure or ConnectionGone("no broker is configured")
 
     def close(self) -> None:
-        """Close the idle connections; those in use are closed when their publish ends. It can be used
-        again.
+        """Close the idle connections.
+
+        Connections in use return to the pool later; publishing connects again.
         """
         with self._lock:
             idle, self._idle = self._idle, []
@@ -256,9 +268,9 @@ class ClientPublisher:
             connection.close()
 
     def after_fork(self) -> None:
-        """In a forked child: drop the copies of the parent's connections without a word to the broker.
+        """In a forked child: close the copies of the parent's sockets and send nothing to the broker.
 
-        Kept open, they would hide the parent's death from the broker.
+        If they stayed open, the broker could not notice the parent's death.
         """
         self._lock = threading.Lock()
         for connection in (*self._idle, *self._busy):
@@ -268,7 +280,7 @@ class ClientPublisher:
 
 
 def unroutable(exchange: str, routing_key: str, fault: Fault) -> str:
-    """The text of the error for a mandatory message that came back."""
+    """Return the error text for a mandatory message that the broker returned."""
     return f"no queue takes exchange {exchange!r}, routing key {routing_key!r}: {fault.code} {fault.text}"
 
 

@@ -1,12 +1,12 @@
-"""Consumes a client's reply queues in a thread of its own, from the first wait for an rpc result on.
+"""Consumes a client's reply queues in a thread of its own.
 
-Between the broker and ``backends.rpc.client``; runs in clients, and in a child whose task waits for
-another. One thread and one connection a process serve every thread's reply queue. The queues are declared
-as Celery declares them (durable, auto-delete, ``x-expires``), so either library may declare first. It never
-decodes a reply, never publishes, and never keeps the program from ending.
+The thread starts at the first wait for an rpc result. Between the broker and ``backends.rpc.client``. It runs in
+clients, and in a child whose task waits for another task. One thread and one connection per process serve the reply
+queues of all threads. The queues are declared as Celery declares them (durable, auto-delete, ``x-expires``), so either
+library may declare first. It must never decode a reply, publish, or keep the program from ending.
 
-An auto-delete queue goes with its consumer's connection: replies sent while the client is away are lost, as
-with Celery. The queue is declared again as soon as the broker is back.
+The broker deletes an auto-delete queue when its consumer's connection ends: replies sent while the client is away are
+lost, as with Celery. The queue is declared again when the broker is back.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Longest wait for events, in seconds: heartbeats are served and a closing client is noticed within it.
+#: Longest wait for events, in seconds: bounds the delay of heartbeats and of closing.
 _TURN = 1.0
 
 
@@ -47,7 +47,7 @@ class Reply:
     content_type: str | None
     content_encoding: str | None
     body: bytes
-    #: Of the message: its compression, when the sender compressed it.
+    #: The message's ``compression`` header, if the sender compressed it.
     compression: str | None = None
 
 
@@ -56,15 +56,18 @@ class _Source:
     """One reply queue. Written by the consuming thread, except ``queue``."""
 
     queue: Queue
-    #: Set once what was in the queue when consuming began has arrived.
+    #: Set when all replies that were in the queue before consuming began have arrived.
     ready: threading.Event = field(default_factory=threading.Event)
-    #: Replies still to come of those that were in the queue.
+    #: Number of those replies that have not arrived yet.
     owed: int = 0
     consuming: bool = False
 
 
 class ReplyConsumer:
-    """A thread that hands every reply to ``on_reply``. Made anew after a fork by its owner."""
+    """A thread that passes every reply to ``on_reply``.
+
+    After a fork its owner creates a new one.
+    """
 
     def __init__(
         self,
@@ -74,7 +77,7 @@ class ReplyConsumer:
         tls: TlsOptions | None = None,
         name: str = "turbo replies",
     ) -> None:
-        """``addresses`` are tried in order. Replies come to ``on_reply`` in the thread."""
+        """``addresses`` are tried in order. The thread calls ``on_reply``."""
         self._addresses = list(addresses)
         self._tls = tls
         self._name = name
@@ -88,13 +91,13 @@ class ReplyConsumer:
         self.trouble: str | None = None
 
     def consume(self, queue: Queue, timeout: float | None) -> bool:
-        """Make sure that ``queue`` is consumed; wait up to ``timeout`` seconds for what it holds already.
+        """Consume ``queue``; wait up to ``timeout`` seconds for the replies that it already holds.
 
-        Return whether it is. Once called, replies keep coming until ``close``.
+        Returns whether all of those have arrived. Replies keep coming until ``close``.
         """
         with self._lock:
             if self._closing.is_set():
-                raise OperationalError("the consumer of replies is closed")
+                raise OperationalError("the reply consumer is closed")
             source = self._sources.get(queue.name)
             if source is None:
                 source = self._sources[queue.name] = _Source(queue)
@@ -122,8 +125,8 @@ class ReplyConsumer:
         try:
             connection.add_callback_threadsafe(lambda: None)
         except AMQPError:
-            # it has just gone; the thread notices by itself
-            logger.debug("the connection for replies closed while it was woken")
+            # The connection has just ended, which wakes the thread too.
+            logger.debug("the connection for replies closed before it could be woken")
 
     # -- in the thread ---------------------------------------------------------------------------------------
 
@@ -141,7 +144,7 @@ class ReplyConsumer:
                 logger.warning("connection for task replies lost or refused: %s", self.trouble)
                 self._closing.wait(reconnect_delay(max(failures, 1), random.random()))
             except Exception as error:
-                # a waiting caller must see a timeout with this cause, not a thread that has silently gone
+                # Go on: a waiting caller gets a timeout with this cause, not a thread that silently ended.
                 failures += 1
                 self.trouble = repr(error)
                 logger.exception("connection for task replies failed")
