@@ -1,8 +1,18 @@
-"""The tests mirror the package: a module's unit test has the module's name, or is listed here with the reason."""
+"""The layout: unit tests have the names of their modules, and modules that import each other are listed.
+
+Exceptions are listed here with the reason.
+"""
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "turbo"
@@ -54,6 +64,12 @@ TESTED_ELSEWHERE = {
     "unit/app/test_own_sending.py": ("follow-ups are sent as calls are", "child/followups"),
     "integration/processes/test_signals_of_tasks.py": ("signals of the system", "child/own_signals"),
 }  # fmt: skip
+#: Modules that import each other, also for type checkers alone: each circle with the reason why it is one.
+CIRCLES = {
+    ("app.base", "app.task", "app.task_keeper"): (
+        "an app makes tasks and a task has its app: programs and type checkers see each other's class there"
+    ),
+}
 
 
 def has_a_unit_test(module: str) -> bool:
@@ -75,3 +91,61 @@ def test_unit_tests_have_the_names_of_their_modules() -> None:
     assert sorted(set(listed) - without) == [], "is gone, or has a unit test of its own: take it out of the list"
     assert len(listed) == len(set(listed))
     assert [test for test in TESTED_ELSEWHERE if not (ROOT / "tests" / test).exists()] == []
+
+
+def imported(tree: ast.AST, modules: Mapping[str, object]) -> Iterator[str]:
+    """The modules that a module names in its imports, those in functions and for type checkers included."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            whole = (f"{node.module}.{alias.name}" for alias in node.names)
+            yield from (name if name in modules else node.module for name in whole)
+
+
+def import_graph(package: Path) -> dict[str, set[str]]:
+    """Each module of a package with the modules of the package that it imports."""
+    files = {
+        ".".join(path.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in package.rglob("*.py")
+    }
+    return {
+        name: {found for found in imported(ast.parse(path.read_text()), files) if found in files and found != name}
+        for name, path in files.items()
+    }
+
+
+def circles(graph: Mapping[str, set[str]]) -> list[tuple[str, ...]]:
+    """The largest sets of modules in which each reaches each other by imports, in alphabetical order."""
+    reached = {module: reachable(graph, module) for module in graph}
+    found = {tuple(sorted(other for other in reached[module] if module in reached[other])) for module in graph}
+    return sorted(circle for circle in found if circle)
+
+
+def reachable(graph: Mapping[str, set[str]], start: str) -> set[str]:
+    """The modules to which a way of imports leads from ``start``."""
+    found: set[str] = set()
+    pending = [start]
+    while pending:
+        new = graph[pending.pop()] - found
+        found |= new
+        pending += new
+    return found
+
+
+def test_modules_that_import_each_other_are_listed() -> None:
+    """A reader can take the modules in one order, each after those that it needs; the exceptions are known."""
+    found = [tuple(name.removeprefix("turbo.") for name in circle) for circle in circles(import_graph(PACKAGE))]
+    assert found == sorted(CIRCLES), "cut it: move a type, take a Protocol or merge; or list it with the reason"
+
+
+@pytest.mark.parametrize("back", ["from pack import one", "from pack.one import A", "import pack.one"])
+def test_an_import_for_type_checkers_makes_a_circle(tmp_path: Path, back: str) -> None:
+    """The check itself: it sees both ways of naming a module, under ``if TYPE_CHECKING`` too."""
+    package = tmp_path / "pack"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "one.py").write_text("from pack.two import B\n")
+    (package / "two.py").write_text(f"from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    {back}\n")
+    (package / "three.py").write_text("from pack import one, two\n")
+    assert circles(import_graph(package)) == [("pack.one", "pack.two")]

@@ -22,7 +22,6 @@ from turbo.adopted.commands import AdoptedCommands
 from turbo.adopted.executor import adopted
 from turbo.adopted.facade import AdoptedWorker
 from turbo.adopted.hooks import AdoptedHooks
-from turbo.adopted.requests import has_own_class
 from turbo.adopted.result_handoff import can_be_handed
 from turbo.adopted.settings import AdoptedSettings
 from turbo.amqp.url import parse_broker_urls
@@ -148,23 +147,19 @@ class AdoptedApp(HostedApp):
         return url, replace(settings, expires=self.celery.backend.expires)
 
     def executor(self, options: ChildOptions) -> ExecutorMaker:
-        """Return what runs this app's tasks in a child."""
-        return adopted(self, options)
+        """Return what runs this app's tasks in a child. Called after :meth:`result_store`."""
+        return adopted(self.celery, options, self.task_options, hands_results=self.hands_results)
 
     def hooks(self, options: WorkerOptions) -> OutcomeHooks:
         """Return the outcome hooks, which use Celery's requests in the master."""
-        return AdoptedHooks(self, options)
+        return AdoptedHooks(self.celery, self.worker, options)
 
     def commands(self, options: WorkerOptions) -> AppCommands:
         """Return Celery's own commands about the app and those that the app has added."""
-        return AdoptedCommands(self, options.hostname)
+        return AdoptedCommands(self.celery, self.worker.consumer, options.hostname)
 
     def freeze(self) -> None:
         """Do nothing: Celery lets an app's settings change at any time."""
-
-    def has_own_request(self, task: Any) -> bool:
-        """Whether a task has a request class of its own, to which every end is reported."""
-        return has_own_class(task)
 
 
 def excuse_libraries() -> None:

@@ -16,7 +16,9 @@ from celery.worker import control
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from turbo.adopted.app import AdoptedApp
+    from celery import Celery
+
+    from turbo.adopted.facade import AdoptedConsumer
     from turbo.control.app_commands import Command
 
 logger = logging.getLogger("celery.worker.control")
@@ -30,11 +32,9 @@ _ABOUT_THE_APP: Final = frozenset(
 class AdoptedCommands:
     """The commands of a ``celery.Celery`` app."""
 
-    def __init__(self, app: AdoptedApp, hostname: str) -> None:
+    def __init__(self, app: Celery, consumer: AdoptedConsumer, hostname: str) -> None:
         #: The first argument that Celery passes to commands.
-        self._state = SimpleNamespace(
-            app=app.celery, hostname=hostname, consumer=app.worker.consumer, tset=functools.partial(set)
-        )
+        self._state = SimpleNamespace(app=app, hostname=hostname, consumer=consumer, tset=functools.partial(set))
 
     def find(self, method: str) -> Command | None:
         """Return a command about the app, or one that is not Celery's; None for all others."""

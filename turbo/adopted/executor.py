@@ -27,6 +27,7 @@ from turbo import failpoint
 from turbo.adopted import failing, process, tracing
 from turbo.adopted.contents import own_contents
 from turbo.adopted.request_fields import RequestFields
+from turbo.adopted.requests import has_own_class
 from turbo.adopted.result_handoff import ResultHandoff, is_untouched
 from turbo.child.acceptance import Acceptance
 from turbo.child.intake import Intake
@@ -39,7 +40,10 @@ from turbo.protocol import content
 from turbo.ring import frames
 
 if TYPE_CHECKING:
-    from turbo.adopted.app import AdoptedApp
+    from collections.abc import Callable
+
+    from celery import Celery
+
     from turbo.child.main import ExecutorMaker
     from turbo.child.options import ChildOptions
     from turbo.child.time_limits import SoftLimit
@@ -62,13 +66,15 @@ _ENDINGS = {
 }
 
 
-def adopted(app: AdoptedApp, options: ChildOptions) -> ExecutorMaker:
-    """Run the tasks of an adopted app."""
+def adopted(
+    app: Celery, options: ChildOptions, task_options: Callable[[], dict[str, TaskOptions]], *, hands_results: bool
+) -> ExecutorMaker:
+    """Run the tasks of an adopted app. ``hands_results``: the master stores results for it."""
 
     def make(boot: ChildBoot, link: ChildLink, soft: SoftLimit) -> AdoptedExecutor:
-        process.enter(app.celery, boot.index, options.hostname, soft)
-        hands = app.hands_results and is_untouched(app.celery.backend)
-        return AdoptedExecutor(app, options, link, soft, ResultHandoff(app.celery, soft) if hands else None)
+        process.enter(app, boot.index, options.hostname, soft)
+        hands = hands_results and is_untouched(app.backend)
+        return AdoptedExecutor(app, options, task_options, link, soft, ResultHandoff(app, soft) if hands else None)
 
     return make
 
@@ -98,9 +104,15 @@ class AdoptedExecutor(Intake[Plan]):
     """Runs the tasks of a ``celery.Celery`` app."""
 
     def __init__(
-        self, app: AdoptedApp, options: ChildOptions, link: ChildLink, soft: SoftLimit, handover: ResultHandoff | None
+        self,
+        app: Celery,
+        options: ChildOptions,
+        task_options: Callable[[], dict[str, TaskOptions]],
+        link: ChildLink,
+        soft: SoftLimit,
+        handover: ResultHandoff | None,
     ) -> None:
-        super().__init__(options, link, app.celery.timezone, app.tasks.get, app.task_options, self._decode_own)
+        super().__init__(options, link, app.timezone, app.tasks.get, task_options, self._decode_own)
         self._app = app
         self._handover = handover
         self._soft = soft
@@ -131,8 +143,8 @@ class AdoptedExecutor(Intake[Plan]):
 
     def _plan(self, task: Any, options: TaskOptions) -> Plan:
         if task.__trace__ is None:
-            tracing.build_trace(self._app.celery, task, self._options.hostname, self._soft)
-        return Plan(task, options, self._app.has_own_request(task), self._handover)
+            tracing.build_trace(self._app, task, self._options.hostname, self._soft)
+        return Plan(task, options, has_own_class(task), self._handover)
 
     def _unreadable(self, seq: int, began: int, properties: Properties | None, body: bytes, error: Exception) -> None:
         log_unreadable(error, "")

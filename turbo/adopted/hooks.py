@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from turbo.adopted.app import AdoptedApp
+    from celery import Celery
+
+    from turbo.adopted.facade import AdoptedWorker
     from turbo.exceptions import Retry
     from turbo.master.delivery.ledger import Delivery
     from turbo.master.outcome.failure_documents import FailureDocuments
@@ -45,9 +47,9 @@ logger = logging.getLogger("celery.worker.request")
 class AdoptedHooks:
     """The outcome hooks of a ``celery.Celery`` app."""
 
-    def __init__(self, app: AdoptedApp, options: WorkerOptions) -> None:
-        self._app = app
-        self._celery = app.celery
+    def __init__(self, app: Celery, worker: AdoptedWorker, options: WorkerOptions) -> None:
+        self._celery = app
+        self._worker = worker
         self._options = options
 
     def begin(self, loop: asyncio.AbstractEventLoop, failure_documents: FailureDocuments, store: Storing) -> None:
@@ -73,7 +75,7 @@ class AdoptedHooks:
         def report() -> None:
             message = requests.message_of(self._celery, delivery)
             request = requests.request_of(self._celery, message, self._options.hostname, requests.VerbOverride())
-            signals.task_received.send(sender=self._app.worker.consumer, request=request)
+            signals.task_received.send(sender=self._worker.consumer, request=request)
 
         self._received.run(report, then)
 
@@ -167,7 +169,7 @@ class AdoptedHooks:
         name = found.task if found is not None else message.headers.get("task")
         error: Exception = NotRegistered(name) if ending is Ending.UNKNOWN_TASK else InvalidTaskError(why)
         self._store_failure(delivery, error)
-        sender = self._app.worker.consumer
+        sender = self._worker.consumer
         if ending is Ending.UNKNOWN_TASK:
             logger.error("Received unregistered task of type %r. Its message is rejected", name)
             # Celery sends the KeyError of its look-up and stores NotRegistered.
@@ -196,18 +198,18 @@ class AdoptedHooks:
 
     def ready(self) -> None:
         """Send ``worker_ready``."""
-        self._hooks.submit("A receiver of worker_ready", self._app.worker.announce_ready)
+        self._hooks.submit("A receiver of worker_ready", self._worker.announce_ready)
 
     def shutting_down(self, signal: str, how: str, exit_code: int) -> None:
         """Send ``worker_shutting_down``."""
         self._hooks.submit(
             "A receiver of worker_shutting_down",
-            lambda: self._app.worker.announce_shutting_down(signal, how, exit_code),
+            lambda: self._worker.announce_shutting_down(signal, how, exit_code),
         )
 
     async def stop(self, deadline: float) -> None:
         """Finish the submitted calls, then send ``worker_shutdown``."""
-        self._hooks.submit("A receiver of worker_shutdown", self._app.worker.announce_shutdown)
+        self._hooks.submit("A receiver of worker_shutdown", self._worker.announce_shutdown)
         if not await self._hooks.drain(deadline):
             logger.error("The app's handlers and receivers do not return; the worker stops without them")
 

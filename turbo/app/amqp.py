@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 from turbo.app.publish.queues import queue_from_options
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from turbo.amqp.topology import Queue
-    from turbo.app.base import Turbo
     from turbo.app.publish.routes import TaskRouter
 
 
 class AppQueues(Mapping[str, "Queue"]):
     """The queues by name. Looking up an unknown name creates that queue, if the settings allow it."""
 
-    def __init__(self, app: Turbo) -> None:
-        self._app = app
+    def __init__(self, router: Callable[[], TaskRouter]) -> None:
+        self._router = router
         #: The selected queues, instead of the configured ones; None if there is no selection.
         self._selected: list[str] | None = None
         #: Queues that the program has added, as given: the router forgets them when a setting changes.
@@ -31,22 +32,22 @@ class AppQueues(Mapping[str, "Queue"]):
         self._left_out: set[str] = set()
 
     def __getitem__(self, name: str) -> Queue:
-        return self._app.sending.router.queues[name]
+        return self._router().queues[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._app.sending.router.queues)
+        return iter(self._router().queues)
 
     def __len__(self) -> int:
-        return len(self._app.sending.router.queues)
+        return len(self._router().queues)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._app.sending.router.queues
+        return name in self._router().queues
 
     def add(self, queue: Any, **options: Any) -> Queue:
         """Add a queue, given as a queue or by name with the options of an entry of ``task_queues``."""
         if isinstance(queue, str):
             queue = queue_from_options(queue, options)
-        added = self._app.sending.router.queues.add(queue)
+        added = self._router().queues.add(queue)
         self._known[added.name] = queue
         return added
 
@@ -80,7 +81,7 @@ class AppQueues(Mapping[str, "Queue"]):
         Raises ImproperlyConfigured for a name that is unknown and may not be made up.
         """
         without = {*(exclude or ()), *self._left_out}
-        queues = self._app.sending.router.queues
+        queues = self._router().queues
         found = queues.consumed(self._selected or include, without)
         more = [queues[name] for name in self._more if name not in without]
         return list({queue.name: queue for queue in (*found, *more)}.values())
@@ -89,11 +90,12 @@ class AppQueues(Mapping[str, "Queue"]):
 class Amqp:
     """``app.amqp``."""
 
-    def __init__(self, app: Turbo) -> None:
-        self._app = app
-        self.queues = AppQueues(app)
+    def __init__(self, router: Callable[[], TaskRouter]) -> None:
+        """``router`` returns the router for the current settings."""
+        self._router = router
+        self.queues = AppQueues(router)
 
     @property
     def router(self) -> TaskRouter:
         """The router of calls, for the current settings."""
-        return self._app.sending.router
+        return self._router()

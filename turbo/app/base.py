@@ -79,7 +79,7 @@ class Turbo(TaskKeeper, Connecting):
         self._reader_version = -1
         self._reader_lock = threading.RLock()
         self.sending = Sender(self)
-        self.amqp = Amqp(self)
+        self.amqp = Amqp(lambda: self.sending.router)
         _apps.add(self)
         if set_as_current:
             self.set_current()

@@ -10,26 +10,37 @@ from __future__ import annotations
 import math
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
 from turbo.amqp.client.mailbox import Mailbox, Packet
 from turbo.amqp.tls import tls_options
 from turbo.amqp.url import parse_broker_urls
 from turbo.app.inspecting import Inspect
+from turbo.app.interfaces import AppLike
 from turbo.protocol import content
 from turbo.protocol.ids import text_ids
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from turbo.app.base import Turbo
+    from turbo.amqp.topology import Queue
+    from turbo.app.publish.sending import Sender
+
+
+class ControllingApp(AppLike, Protocol):
+    """The part of an app that remote control needs."""
+
+    sending: Sender
+
+    def worker_queues(self) -> list[Queue]:
+        """Return the queues that a worker of this app consumes from."""
 
 
 class Control:
     """Sends commands to workers. Every method takes the keywords of :meth:`broadcast` besides its own arguments."""
 
-    def __init__(self, app: Turbo) -> None:
+    def __init__(self, app: ControllingApp) -> None:
         self.app = app
 
     def broadcast(

@@ -56,7 +56,7 @@ class TaskKeeper(Configured):
         is_default = self.task_cls is TaskBase and self._django is not None
         self._task_base = task_cls or (django.TASK_CLASS if is_default else self.task_cls)
         self._finalize_lock = threading.RLock()
-        self._registry = TaskRegistry()
+        self._registry: TaskRegistry[TaskBase] = TaskRegistry()
         self._autodiscover: list[tuple[Any, str | None]] = []
 
     @property
@@ -122,7 +122,10 @@ class TaskKeeper(Configured):
             if getattr(own, "__func__", own) is not fun and known.__module__ != fun.__module__:
                 logger.warning("two functions claim the task name %s; the first one keeps it", name)
             return known
-        task = make_task(self._app, resolve(base) or self.Task, fun, name, bind, options)
+        parent = resolve(base) or self.Task
+        if not (isinstance(parent, type) and issubclass(parent, TaskBase)):
+            raise TypeError(f"the base of task {name} must be a subclass of turbo.Task, not {parent!r}")
+        task = make_task(self._app, parent, fun, name, bind, options)
         self._adopt(task)
         return task
 
@@ -165,7 +168,7 @@ class TaskKeeper(Configured):
         return found
 
     @property
-    def tasks(self) -> TaskRegistry:
+    def tasks(self) -> TaskRegistry[TaskBase]:
         """All tasks by name. Reading this finalizes the app."""
         self.finalize(auto=True)
         return self._registry

@@ -10,42 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from turbo.amqp.tls import tls_options
 from turbo.amqp.url import parse_broker_urls
-from turbo.backends.reading import Meta, ReaderSettings, ResultReader
+from turbo.backends.reader_settings import reader_settings
 from turbo.backends.redis.client import RedisReader
 from turbo.backends.rpc.client import RpcReader
 from turbo.backends.url import store_kind
 from turbo.exceptions import ImproperlyConfigured
-from turbo.protocol.content import accept_set, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from turbo.amqp.topology import Queue
-
-
-def reader_settings(conf: Mapping[str, Any]) -> ReaderSettings:
-    """Read the settings of an app (by Celery's names) that concern results."""
-    serializer = conf["result_serializer"] or "json"
-    _, content_type, content_encoding = encode(None, serializer)
-    names = conf["result_accept_content"]
-    if names is None:
-        names = conf["accept_content"]
-    transport = conf["result_backend_transport_options"] or {}
-    return ReaderSettings(
-        content_type=content_type,
-        content_encoding=content_encoding,
-        serializer=serializer,
-        accept=accept_set(names) | {content_type},
-        expires=conf["result_expires"],
-        global_keyprefix=str(transport.get("global_keyprefix") or ""),
-        redis_ssl=conf["redis_backend_use_ssl"] or None,
-        socket_timeout=conf["redis_socket_timeout"],
-        connect_timeout=conf["redis_socket_connect_timeout"],
-        extended=bool(conf["result_extended"]),
-        chord_expires=conf["result_chord_expires"],
-        chord_join_timeout=conf["result_chord_join_timeout"],
-        chord_ordered=bool(transport.get("result_chord_ordered", True)),
-    )
+    from turbo.backends.reading import Meta, ResultReader
 
 
 def open_reader(conf: Mapping[str, Any], reply_to: Callable[[], str]) -> ResultReader:

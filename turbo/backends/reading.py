@@ -1,14 +1,13 @@
 """The seam between ``AsyncResult`` and a result store, on the reading side.
 
 Run by clients, and by a child whose task waits for another. Before it: the documents that a worker (turbo's
-or Celery's) has stored. After it: ``result.async_result``. Here are the Protocol, what a reader is told of
-the configuration, and how stored bytes become a document. A document that does not decode raises; nothing
+or Celery's) has stored. After it: ``result.async_result``. Here are the Protocol and how
+stored bytes become a document. A document that does not decode raises; nothing
 here ever builds an exception object from one (that is ``protocol.faults``, which knows the rules for it).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from turbo.backends.compressed import LIMIT, open_document
@@ -17,39 +16,13 @@ from turbo.protocol.content import decode
 from turbo.states import PENDING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from turbo.amqp.topology import Queue
     from turbo.backends.redis.chords import RedisChords
 
 #: A result document: status, result, traceback, children, date_done, task_id, and more when they were stored.
 Meta = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class ReaderSettings:
-    """What the application's configuration says about reading results. Times in seconds."""
-
-    #: Content type and encoding that ``result_serializer`` stands for.
-    content_type: str = "application/json"
-    content_encoding: str = "utf-8"
-    serializer: str = "json"
-    #: Content types that are decoded. ``result_accept_content``, or else ``accept_content``.
-    accept: frozenset[str] = frozenset({"application/json"})
-    #: ``result_expires``: lifetime of what ``store_result`` writes, and of an unused reply queue.
-    expires: float | None = 86400.0
-    global_keyprefix: str = ""
-    redis_ssl: Mapping[str, object] | None = None
-    socket_timeout: float | None = 120.0
-    connect_timeout: float | None = None
-    #: ``result_extended``.
-    extended: bool = False
-    #: ``result_chord_expires``: lifetime of a chord's counters; None: as ``expires``.
-    chord_expires: float | None = None
-    #: ``result_chord_join_timeout``.
-    chord_join_timeout: float | None = 3.0
-    #: ``result_chord_ordered`` of the transport options: parts in the order of the header, not of their ends.
-    chord_ordered: bool = True
 
 
 class ResultReader(Protocol):

@@ -30,8 +30,7 @@ from turbo.child.soft_limited_coroutine import SoftLimitedCoroutine, SoftTimer
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-    from turbo.child.endings import Run
-    from turbo.child.reporting import Reporter
+    from turbo.child.reporting import Reporter, Run
     from turbo.ring.link import ChildLink
 
     #: Runs one body. Takes the run and a function that wraps the body with its soft limit; raises nothing.

@@ -19,25 +19,11 @@ from turbo.policy.settling import Ending, Verb
 
 if TYPE_CHECKING:
     from turbo.app.base import Turbo
-    from turbo.app.task import Task
     from turbo.child.chords import Chords
     from turbo.child.done import DoneRecords
-    from turbo.child.endings import Run
-    from turbo.policy.task_options import TaskOptions
+    from turbo.child.reporting import Run
 
 logger = logging.getLogger("celery.app.trace")
-
-
-def wanted(task: Task, options: TaskOptions) -> bool:
-    """Whether to look up redelivered messages of this task: it is acknowledged late and the store is readable."""
-    conf = task.app.conf
-    backend = str(conf["result_backend"] or "")
-    return bool(
-        options.acks_late
-        and conf["worker_deduplicate_successful_tasks"]
-        and backend
-        and not backend.startswith(("rpc", "disabled"))
-    )
 
 
 class Duplicates:

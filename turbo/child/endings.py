@@ -29,39 +29,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from turbo.app.base import Turbo
-    from turbo.app.tasks.context import Context
     from turbo.child.chords import Chords
     from turbo.child.documents import Documents
     from turbo.child.done import DoneRecords
     from turbo.child.options import ChildOptions
-    from turbo.child.plan import Plan
     from turbo.child.questions import Questions
-    from turbo.child.reporting import Reporter
-    from turbo.protocol.message import TaskMessage
+    from turbo.child.reporting import Reporter, Run
     from turbo.ring.link import ChildLink
 
 logger = logging.getLogger("celery.app.trace")
-
-
-class Run:
-    """One task being run. ``gave`` is set when a part of a chord has returned."""
-
-    __slots__ = ("began", "gave", "given_up", "message", "plan", "request", "returned", "seq")
-
-    #: The part's result, encoded for counting.
-    gave: bytes
-
-    def __init__(self, seq: int, began: int, message: TaskMessage, plan: Plan, request: Context) -> None:
-        self.seq = seq
-        #: ``time.monotonic_ns`` of the claim.
-        self.began = began
-        self.message = message
-        self.plan = plan
-        self.request = request
-        #: The body has returned: an exception raised from here on is not the body's.
-        self.returned = False
-        #: The task was not started here, because too many children died with its message.
-        self.given_up = False
 
 
 class Endings:

@@ -9,7 +9,6 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from turbo.app.tasks.handlers import Handlers, has_own_request
-from turbo.child import duplicates
 from turbo.policy.settling import Ending, settle
 
 if TYPE_CHECKING:
@@ -56,8 +55,7 @@ class Plan:
         self.success_verb = settle(Ending.SUCCESS, options.ack_options())
         self.track_started = bool(task.track_started)
         self.throws: tuple[type[BaseException], ...] = tuple(task.throws or ())
-        #: A redelivered message is looked up before it runs.
-        self.deduplicates = duplicates.wanted(task, options)
+        self.deduplicates = _deduplicates(task, options)
         kind = type(task)
         #: A class that overrides ``__call__`` is called itself; all others run ``run`` directly.
         self.body: Callable[..., Any] = task.own_body
@@ -74,6 +72,18 @@ class Plan:
         self.has_success_hooks = bool(self.own_request or self.on_success or self.after_return)
         self.has_failure_hooks = bool(self.own_request or self.on_failure or self.after_return)
         self.has_retry_hooks = bool(self.own_request or self.on_retry)
+
+
+def _deduplicates(task: Task, options: TaskOptions) -> bool:
+    """Whether redelivered messages are looked up before they run: acknowledged late, and the store is readable."""
+    conf = task.app.conf
+    backend = str(conf["result_backend"] or "")
+    return bool(
+        options.acks_late
+        and conf["worker_deduplicate_successful_tasks"]
+        and backend
+        and not backend.startswith(("rpc", "disabled"))
+    )
 
 
 def _overridden(task: Task, name: str) -> Any:

@@ -22,7 +22,10 @@ from turbo.ring import frames
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from turbo.app.tasks.context import Context
+    from turbo.child.plan import Plan
     from turbo.child.time_limits import SoftLimit
+    from turbo.protocol.message import TaskMessage
     from turbo.ring.link import ChildLink
 
 
@@ -31,6 +34,27 @@ class Declaring(Publisher, Protocol):
 
     def declare(self, queues: Sequence[Any]) -> None:
         """Declare queues (``amqp.topology.Queue``). Raises ``turbo.exceptions.OperationalError``."""
+
+
+class Run:
+    """One task being run. ``gave`` is set when a part of a chord has returned."""
+
+    __slots__ = ("began", "gave", "given_up", "message", "plan", "request", "returned", "seq")
+
+    #: The part's result, encoded for counting.
+    gave: bytes
+
+    def __init__(self, seq: int, began: int, message: TaskMessage, plan: Plan, request: Context) -> None:
+        self.seq = seq
+        #: ``time.monotonic_ns`` of the claim.
+        self.began = began
+        self.message = message
+        self.plan = plan
+        self.request = request
+        #: The body has returned: an exception raised from here on is not the body's.
+        self.returned = False
+        #: The task was not started here, because too many children died with its message.
+        self.given_up = False
 
 
 class Share:

@@ -16,7 +16,7 @@ from turbo import signals
 from turbo.app.tasks.einfo import ExceptionInfo, UnpicklableError
 
 if TYPE_CHECKING:
-    from turbo.child.endings import Run
+    from turbo.child.reporting import Run
     from turbo.exceptions import Retry
 
 logger = logging.getLogger("celery.app.trace")

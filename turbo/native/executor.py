@@ -20,12 +20,12 @@ from turbo.child.coroutines import Coroutines
 from turbo.child.documents import Documents, ignored
 from turbo.child.done import DoneRecords
 from turbo.child.duplicates import Duplicates
-from turbo.child.endings import Endings, Run
+from turbo.child.endings import Endings
 from turbo.child.intake import Intake
 from turbo.child.plan import Plan
 from turbo.child.questions import Questions
 from turbo.child.refusals import Refusals
-from turbo.child.reporting import Reporter
+from turbo.child.reporting import Reporter, Run
 from turbo.exceptions import EncodeError
 from turbo.policy import poison
 from turbo.protocol.own_headers import REJECTED

@@ -11,7 +11,7 @@ import pytest
 import redis
 from celery.app.task import Context as CeleryContext
 
-from turbo.backends.reading import ReaderSettings
+from turbo.backends.reader_settings import ReaderSettings
 from turbo.backends.redis.chords import Part, RedisChords, Standing, is_refused
 from turbo.backends.redis.client import RedisReader
 from turbo.exceptions import OperationalError

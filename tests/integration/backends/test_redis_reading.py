@@ -15,7 +15,7 @@ import redis
 from tests.harness.processes import wait_until
 from tests.harness.redis_server import RedisServer
 from turbo import Turbo
-from turbo.backends.reading import ReaderSettings
+from turbo.backends.reader_settings import ReaderSettings
 from turbo.backends.redis import client as redis_client
 from turbo.backends.redis.client import RedisReader
 from turbo.exceptions import DecodeError, OperationalError, TimeoutError

@@ -15,7 +15,7 @@ import uvloop
 from tests.harness.packages import require
 from tests.harness.processes import end, free_port, spawn, wait_until
 from tests.unit.backends.store_contract import exercise_store
-from turbo.backends.reading import ReaderSettings
+from turbo.backends.reader_settings import ReaderSettings
 from turbo.backends.redis.client import RedisReader
 from turbo.backends.redis.store import RedisStore
 from turbo.backends.store import ResultWrite, StoreOutcome, StoreSettings

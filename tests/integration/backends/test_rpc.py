@@ -19,7 +19,7 @@ from tests.integration.backends.documents import document
 from turbo.amqp.publish.publisher import Publisher
 from turbo.amqp.topology import Queue
 from turbo.amqp.url import parse_broker_urls
-from turbo.backends.reading import ReaderSettings
+from turbo.backends.reader_settings import ReaderSettings
 from turbo.backends.rpc.client import RpcReader
 from turbo.backends.rpc.store import RpcStore
 from turbo.backends.store import ResultWrite, StoreOutcome, StoreSettings

@@ -21,7 +21,7 @@ from turbo.result.group_result import chords_of
 from turbo.result.joining import allow_join_result
 
 if TYPE_CHECKING:
-    from turbo.app.base import Turbo
+    from turbo.app.interfaces import AppLike
 
 #: Options of a chain that do not apply to its first step.
 _OF_CHAIN = frozenset({"chord", "group_id", "group_index", "link", "link_error", "parent_id", "root_id", "task_id"})
@@ -47,7 +47,7 @@ class chain(Signature):
             return made
         return folded
 
-    def __init__(self, *tasks: Any, app: Turbo | None = None, **options: Any) -> None:
+    def __init__(self, *tasks: Any, app: AppLike | None = None, **options: Any) -> None:
         if self:
             # __new__ returned an initialized chain, and Python calls __init__ again.
             return
@@ -59,7 +59,7 @@ class chain(Signature):
         )  # fmt: skip
 
     @classmethod
-    def of(cls, steps: Iterable[Any], app: Turbo | None = None) -> Self:
+    def of(cls, steps: Iterable[Any], app: AppLike | None = None) -> Self:
         """Make a chain of exactly these steps, without reducing them."""
         made: Self = Signature.__new__(cls)
         chain.__init__(made, list(steps), app=app)
@@ -80,7 +80,7 @@ class chain(Signature):
     def tasks(self, value: Iterable[Any]) -> None:
         self.kwargs["tasks"] = list(value)
 
-    def own_app(self) -> Turbo | None:
+    def own_app(self) -> AppLike | None:
         """Return the given app, or that of the first step."""
         return self._app if self._app is not None or not self.tasks else self.tasks[0].own_app()
 
@@ -126,7 +126,7 @@ class chain(Signature):
         link_error: Any = None,
         root_id: str | None = None,
         parent_id: str | None = None,
-        app: Turbo | None = None,
+        app: AppLike | None = None,
         group_index: int | None = None,
         **options: Any,
     ) -> Any:

@@ -20,7 +20,7 @@ from turbo.result.joining import allow_join_result
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from turbo.app.base import Turbo
+    from turbo.app.interfaces import AppLike
 
 #: Options of ``apply_async`` about the sender; they are ignored, because header tasks are sent like any group.
 _SENDERS = ("producer", "publisher", "connection", "router", "result_cls")
@@ -40,7 +40,7 @@ class chord(Signature):
         task: str = "celery.chord",
         args: Any = None,
         kwargs: Mapping[str, Any] | None = None,
-        app: Turbo | None = None,
+        app: AppLike | None = None,
         **options: Any,
     ) -> None:
         parts = {**(kwargs or {"kwargs": {}}), "header": _header(header, app), "body": maybe_signature(body, app)}
@@ -77,7 +77,7 @@ class chord(Signature):
     def body(self, value: Any) -> None:
         self.kwargs["body"] = value
 
-    def own_app(self) -> Turbo | None:
+    def own_app(self) -> AppLike | None:
         """Return the given app, or that of the first header task or the body."""
         for part in (*_listed(self.tasks)[:1], self.body):
             if self._app is None and part is not None and part.own_app() is not None:
@@ -128,7 +128,7 @@ class chord(Signature):
         header: group,
         body: Any,
         partial_args: Any,
-        app: Turbo | None = None,
+        app: AppLike | None = None,
         interval: float | None = None,
         countdown: float | None = None,
         max_retries: int | None = None,
@@ -265,7 +265,7 @@ def _listed(header: Any) -> list[Any]:
     return header.tasks if isinstance(header, group) else header
 
 
-def _header(header: Any, app: Turbo | None) -> list[Any]:
+def _header(header: Any, app: AppLike | None) -> list[Any]:
     """Return the tasks of a header: those of a group or chain, a single call, or the items of an iterable."""
     if isinstance(header, dict):
         header = maybe_signature(header, app)
@@ -274,7 +274,7 @@ def _header(header: Any, app: Turbo | None) -> list[Any]:
     return [signature(task, app=app) for task in header]
 
 
-def _group_of(header: Any, app: Turbo, group_id: str | None) -> group:
+def _group_of(header: Any, app: AppLike, group_id: str | None) -> group:
     """Return a copy of a header as a group."""
     if isinstance(header, group):
         found = header.clone()

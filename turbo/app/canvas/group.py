@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
-    from turbo.app.base import Turbo
+    from turbo.app.interfaces import AppLike
 
 #: Options that each member sets itself.
 _OF_MEMBERS = ("chord", "group_index", "add_to_parent", "task_id")
@@ -34,7 +34,7 @@ class group(Signature):
     A generator is consumed at once. ``options`` apply to every member. Calling a group sends it.
     """
 
-    def __init__(self, *tasks: Any, app: Turbo | None = None, **options: Any) -> None:
+    def __init__(self, *tasks: Any, app: AppLike | None = None, **options: Any) -> None:
         super().__init__(
             "celery.group", (), {"tasks": _members(tasks, app)}, options, subtask_type="group", app=app
         )  # fmt: skip
@@ -54,7 +54,7 @@ class group(Signature):
     def tasks(self, value: Iterable[Any]) -> None:
         self.kwargs["tasks"] = list(value)
 
-    def own_app(self) -> Turbo | None:
+    def own_app(self) -> AppLike | None:
         """Return the given app, or that of the first member."""
         return self._app if self._app is not None or not self.tasks else self.tasks[0].own_app()
 
@@ -220,7 +220,7 @@ class group(Signature):
         return f"group({self.tasks!r})" if self.tasks else "group(<empty>)"
 
 
-def _members(tasks: tuple[Any, ...], app: Turbo | None) -> list[Any]:
+def _members(tasks: tuple[Any, ...], app: AppLike | None) -> list[Any]:
     """Return a new list of a group's members, from the arguments of its constructor."""
     if len(tasks) != 1:
         return [maybe_signature(task, app) for task in tasks]
@@ -232,12 +232,11 @@ def _members(tasks: tuple[Any, ...], app: Turbo | None) -> list[Any]:
     return [maybe_signature(task, app) for task in only or ()]
 
 
-def _together(app: Turbo, producer: Any) -> AbstractContextManager[None]:
+def _together(app: AppLike, producer: Any) -> AbstractContextManager[None]:
     """Wait for all confirms at the end of the block, instead of after each message.
 
     Does nothing in a worker's child, which never waits for confirms itself.
     """
-    publishing = app.sending.publishing
-    if producer is not None or current.in_worker_child() or publishing.pipelined:
+    if producer is not None or current.in_worker_child() or app.pipelined:
         return nullcontext()
-    return publishing.pipeline()
+    return app.pipeline()

@@ -17,7 +17,7 @@ from turbo.app.publish.options import held_options
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from turbo.app.base import Turbo
+    from turbo.app.interfaces import AppLike
 
 
 class _Mapped(Signature):
@@ -25,7 +25,7 @@ class _Mapped(Signature):
 
     _builtin: ClassVar[str]
 
-    def __init__(self, task: Any, it: Iterable[Any], app: Turbo | None = None, **options: Any) -> None:
+    def __init__(self, task: Any, it: Iterable[Any], app: AppLike | None = None, **options: Any) -> None:
         super().__init__(
             self._builtin, (), {"task": task, "it": list(it)}, options, immutable=True, app=app
         )  # fmt: skip
@@ -35,7 +35,7 @@ class _Mapped(Signature):
         self.kwargs = {**self.kwargs, "task": maybe_signature(self.kwargs["task"], self._app, clone=True)}
         self.immutable = True
 
-    def own_app(self) -> Turbo | None:
+    def own_app(self) -> AppLike | None:
         """Return the given app, or that of the task."""
         if self._app is None and isinstance(self.kwargs["task"], Signature):
             return self.kwargs["task"].own_app()
@@ -79,7 +79,7 @@ class xstarmap(_Mapped):
 class chunks(Signature):
     """``task(*x)`` for each ``x`` of ``it``, in messages of ``n`` each."""
 
-    def __init__(self, task: Any, it: Iterable[Any], n: int, app: Turbo | None = None, **options: Any) -> None:
+    def __init__(self, task: Any, it: Iterable[Any], n: int, app: AppLike | None = None, **options: Any) -> None:
         super().__init__(
             "celery.chunks", (), {"task": task, "it": list(it), "n": n}, options, immutable=True, app=app
         )  # fmt: skip
@@ -89,7 +89,7 @@ class chunks(Signature):
         self.kwargs = {**self.kwargs, "task": maybe_signature(self.kwargs["task"], self._app, clone=True)}
         self.immutable = True
 
-    def own_app(self) -> Turbo | None:
+    def own_app(self) -> AppLike | None:
         """Return the given app, or that of the task."""
         if self._app is None and isinstance(self.kwargs["task"], Signature):
             return self.kwargs["task"].own_app()
@@ -111,7 +111,7 @@ class chunks(Signature):
         return group([xstarmap(task, part, app=self._app) for part in _cut(self.kwargs["it"], n)], app=self._app)
 
     @classmethod
-    def apply_chunks(cls, task: Any, it: Iterable[Any], n: int, app: Turbo | None = None) -> Any:
+    def apply_chunks(cls, task: Any, it: Iterable[Any], n: int, app: AppLike | None = None) -> Any:
         """Send the chunks."""
         return cls(task, it, n, app=app)()
 

@@ -17,11 +17,10 @@ from turbo.exceptions import Ignore, ImproperlyConfigured
 from turbo.result.group_result import chords_of
 
 if TYPE_CHECKING:
-    from turbo.app.base import Turbo
-    from turbo.app.task import Task
+    from turbo.app.interfaces import AppLike, TaskLike
 
 
-def replacement(task: Task, sig: Any) -> Any:
+def replacement(task: TaskLike, sig: Any) -> Any:
     """Return ``sig`` with the id, group, chord, callbacks and remaining chain of the current request.
 
     Raises ImproperlyConfigured for an empty chain, or for a signature that is part of a chord.
@@ -54,7 +53,7 @@ def replacement(task: Task, sig: Any) -> Any:
     return sig
 
 
-def send_replacement(task: Task, sig: Any) -> Any:
+def send_replacement(task: TaskLike, sig: Any) -> Any:
     """Send a replacement and raise Ignore; in an eager call, run it and return its result."""
     if task.request.is_eager:
         return sig.apply().get(disable_sync_subtasks=False)
@@ -62,7 +61,7 @@ def send_replacement(task: Task, sig: Any) -> Any:
     raise Ignore("Replaced by new task")
 
 
-def add_to_chord(task: Task, sig: Any, lazy: bool) -> Any:
+def add_to_chord(task: TaskLike, sig: Any, lazy: bool) -> Any:
     """Implement ``Task.add_to_chord``; the arguments are the same."""
     request = task.request
     if not request.chord:
@@ -75,6 +74,6 @@ def add_to_chord(task: Task, sig: Any, lazy: bool) -> Any:
     return sig if lazy else sig.delay()
 
 
-def _accumulate(app: Turbo) -> Signature:
+def _accumulate(app: AppLike) -> Signature:
     """Return the call that collects a group's results; a group itself cannot have the replaced task's callbacks."""
     return Signature("celery.accumulate", kwargs={"index": 0}, app=app)

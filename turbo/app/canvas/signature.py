@@ -24,8 +24,7 @@ from turbo.protocol.ids import text_id
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from turbo.app.base import Turbo
-    from turbo.app.task import Task
+    from turbo.app.interfaces import AppLike, TaskLike
     from turbo.result.eager import EagerResult
 
 #: Options that a later call must not change, because others use them to wait for the task.
@@ -53,10 +52,10 @@ class Signature(CallForm, AsyncSignature):
         args: Any = None,
         kwargs: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
-        type: Task | None = None,
+        type: TaskLike | None = None,
         subtask_type: str | None = None,
         immutable: bool = False,
-        app: Turbo | None = None,
+        app: AppLike | None = None,
         **more: Any,
     ) -> None:
         self._app = app
@@ -86,7 +85,7 @@ class Signature(CallForm, AsyncSignature):
         return register
 
     @classmethod
-    def from_dict(cls, d: Mapping[str, Any], app: Turbo | None = None) -> Signature:
+    def from_dict(cls, d: Mapping[str, Any], app: AppLike | None = None) -> Signature:
         """Make a signature from its dict form; the class is chosen by ``subtask_type``.
 
         Its parts are copied. Raises InvalidTaskError for an unknown ``subtask_type`` or missing parts.
@@ -112,22 +111,22 @@ class Signature(CallForm, AsyncSignature):
     # -- app and task ----------------------------------------------------------------------------------------
 
     @property
-    def app(self) -> Turbo:
+    def app(self) -> AppLike:
         """The app that sends the call: the given one, that of the task or first part, or the current app."""
         app = self.own_app()
         return current.current_app() if app is None else app
 
     @property
-    def given_app(self) -> Turbo | None:
+    def given_app(self) -> AppLike | None:
         """The app that was passed to the constructor, or None."""
         return self._app
 
-    def own_app(self) -> Turbo | None:
+    def own_app(self) -> AppLike | None:
         """Return the app of this signature, its task or its parts; None if they have none."""
         return self._app if self._app is not None or self._type is None else self._type.app
 
     @property
-    def type(self) -> Task:
+    def type(self) -> TaskLike:
         """The task object. Raises NotRegistered if the app has no task of this name."""
         if self._type is None:
             self._type = self.app.tasks[self.task]
@@ -148,7 +147,7 @@ class Signature(CallForm, AsyncSignature):
         """Send the call; ``args`` are put before the signature's own, ``options`` override its own unless None."""
         given = {name: value for name, value in options.items() if value is not None}
         args, kwargs, merged = self._merge(args, kwargs, given)
-        task: Task | None = self._type or self.app.tasks.get(self.task)
+        task: TaskLike | None = self._type or self.app.tasks.get(self.task)
         send = partial(self.app.send_task, self.task) if task is None else task.apply_async
         with held_options(self.options):
             return send(args, kwargs, **merged)
@@ -311,7 +310,7 @@ def signature(varies: Any, *args: Any, **kwargs: Any) -> Signature:
     return Signature(varies, *args, **kwargs)
 
 
-def maybe_signature(d: Any, app: Turbo | None = None, clone: bool = False) -> Any:
+def maybe_signature(d: Any, app: AppLike | None = None, clone: bool = False) -> Any:
     """Return ``d`` as a signature if it is one or the dict form of one; otherwise unchanged.
 
     ``clone`` copies a signature; ``app`` replaces its app.

@@ -34,6 +34,11 @@ class Connecting:
         """
         return self.sending.publishing.pipeline(window)
 
+    @property
+    def pipelined(self) -> bool:
+        """Whether this thread is inside a block of :meth:`pipeline`."""
+        return self.sending.publishing.pipelined
+
     def connection(self, url: str | None = None, connect_timeout: float | None = None) -> Connection:
         """Return a new connection to ``url`` (default: ``broker_write_url``), which connects at first use.
 

@@ -27,7 +27,7 @@ from turbo.exceptions import OperationalError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from turbo.app.base import Turbo
+    from turbo.app.interfaces import AppLike
     from turbo.app.publish.routes import Destination
     from turbo.policy.publish_retry import PublishRetry
 
@@ -57,7 +57,7 @@ class _Caller(threading.local):
 class Publishing:
     """The publishers of one app. Made with the app; connects at the first publication."""
 
-    def __init__(self, app: Turbo) -> None:
+    def __init__(self, app: AppLike) -> None:
         self._app = app
         self._client: ClientPublisher | None = None
         self._client_version = -1

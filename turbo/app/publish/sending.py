@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     import uuid
     from collections.abc import Mapping
 
-    from turbo.app.base import Turbo
-    from turbo.app.task import Task
+    from turbo.app.interfaces import AppLike, TaskLike
     from turbo.result.async_result import AsyncResult
 
 logger = logging.getLogger("turbo.app.publish.sending")
@@ -55,7 +54,7 @@ class Defaults:
         "version",
     )
 
-    def __init__(self, app: Turbo) -> None:
+    def __init__(self, app: AppLike) -> None:
         conf = app.conf
         # Read the version first: if a setting changes during this constructor, everything is read again.
         self.version = conf.version
@@ -93,7 +92,7 @@ def _retry(options: Mapping[str, Any], defaults: Defaults) -> PublishRetry:
 class Sender:
     """Sends the calls of one app. Made with the app; reads settings at the first call and after each change."""
 
-    def __init__(self, app: Turbo) -> None:
+    def __init__(self, app: AppLike) -> None:
         self._app = app
         self._defaults: Defaults | None = None
         #: The publishers of the app.
@@ -118,7 +117,7 @@ class Sender:
         args: Any,
         kwargs: Any,
         task_id: str | uuid.UUID | None,
-        task: Task | None,
+        task: TaskLike | None,
         options: dict[str, Any],
     ) -> AsyncResult:
         """Publish one call and return its handle; with ``task_always_eager`` run the task instead.
@@ -167,7 +166,7 @@ class Sender:
         due = moment(options.get("countdown") or options.get("eta"), now, "countdown or eta")
         return to if due is None else defaults.router.delayed(to, queue, seconds_until(due, now))
 
-    def _with_task_options(self, name: str, task: Task | None, options: dict[str, Any]) -> dict[str, Any]:
+    def _with_task_options(self, name: str, task: TaskLike | None, options: dict[str, Any]) -> dict[str, Any]:
         """Return the task's own options, overridden by those of the call."""
         if task is not None:
             return {**task.send_options(), **options}

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from turbo.app.conf.loading import resolve
 
 if TYPE_CHECKING:
-    from turbo.app.task import Task
+    from turbo.app.interfaces import TaskLike
 
 
-def annotations_for(setting: Any, task: Task) -> list[tuple[str, Any]]:
+def annotations_for(setting: Any, task: TaskLike) -> list[tuple[str, Any]]:
     """Return (name, value) pairs of the attributes for ``task``: those under its name first, then those under ``*``.
 
     The setting is a mapping of task names, an object with ``annotate(task)``, an import path of one, or a list of

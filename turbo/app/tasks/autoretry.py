@@ -15,10 +15,10 @@ from turbo.exceptions import Ignore, Reject, Retry
 from turbo.policy.retry_delay import backoff
 
 if TYPE_CHECKING:
-    from turbo.app.task import Task
+    from turbo.app.interfaces import TaskLike
 
 
-def add_autoretry(task: Task) -> None:
+def add_autoretry(task: TaskLike) -> None:
     """Wrap ``task.run`` so that it retries; does nothing unless ``autoretry_for`` is set on the task.
 
     Reads the task's ``autoretry_for``, ``dont_autoretry_for`` (exception classes), ``retry_kwargs`` (arguments of

@@ -8,7 +8,7 @@ is finalized; run by workers and by eager apps. Only Celery sends ``celery.group
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from turbo import states
 from turbo.app.canvas.call_form import several
@@ -19,9 +19,20 @@ from turbo.result.async_result import result_from_tuple
 from turbo.result.joining import allow_join_result
 
 if TYPE_CHECKING:
-    from turbo.app.task_keeper import TaskKeeper
+    from collections.abc import Callable
+
+    from turbo.app.conf.conf import Settings
 
 logger = logging.getLogger("celery.app.builtins")
+
+
+class TaskMaker(Protocol):
+    """The part of an app that makes tasks."""
+
+    conf: Settings
+
+    def task_from_function(self, fun: Callable[..., Any], name: str | None = None, **options: Any) -> object:
+        """Return the task called ``name``, made from ``fun`` if it is new."""
 
 
 def accumulate(*args: Any, index: int | None = None) -> Any:
@@ -148,7 +159,7 @@ _PLAIN: Final[dict[str, Any]] = {
 }
 
 
-def add_to(app: TaskKeeper) -> None:
+def add_to(app: TaskMaker) -> None:
     """Register the built-in tasks with an app that is being finalized, except names that the program has registered."""
     for name, fun in _PLAIN.items():
         app.task_from_function(fun, name=name)

@@ -15,7 +15,7 @@ from turbo.app.canvas.call_form import plain
 from turbo.protocol.ids import text_id
 
 if TYPE_CHECKING:
-    from turbo.app.task import Task
+    from turbo.app.interfaces import TaskLike
 
 #: The lowest countdown in seconds that is accepted. Celery has the same bound.
 LEAST_SECONDS = -2147483648
@@ -175,7 +175,7 @@ def _links(value: Any) -> list[Any] | None:
     return [plain(each) for each in found] if found else found
 
 
-def takes_the_exception(task: Task, signature: Mapping[str, Any]) -> bool:
+def takes_the_exception(task: TaskLike, signature: Mapping[str, Any]) -> bool:
     """Return whether an error callback accepts more arguments than a task id.
 
     Always False for a bound task, because it may call ``self.retry`` and so must run as a task of its own.

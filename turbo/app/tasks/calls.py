@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Iterable
 
-    from turbo.app.task import Task
+    from turbo.app.interfaces import TaskLike
     from turbo.app.tasks.context import Context
     from turbo.result.eager import EagerResult
 
@@ -28,9 +28,9 @@ class TaskCalls:
     """The signatures and eager calls of a task."""
 
     @property
-    def _task(self) -> Task:
-        """Return self, typed as Task."""
-        return cast("Task", self)
+    def _task(self) -> TaskLike:
+        """Return self, typed as a whole task."""
+        return cast("TaskLike", self)
 
     def signature(self, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Signature:
         """Return a ``Signature`` of this task; the parameters are those of ``Signature``."""

@@ -29,14 +29,14 @@ from turbo.result.joining import denied_join_result
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
 
-    from turbo.app.task import Task
+    from turbo.app.interfaces import TaskLike
 
 logger = logging.getLogger("celery.app.trace")
 
 _HOST = socket.gethostname()
 
 
-def instead_of_sending(task: Task, args: Any, kwargs: Any, task_id: str, options: dict[str, Any]) -> EagerResult:
+def instead_of_sending(task: TaskLike, args: Any, kwargs: Any, task_id: str, options: dict[str, Any]) -> EagerResult:
     """Run a call instead of sending it, with arguments that were serialized and deserialized.
 
     Raises EncodeError as sending would. As in a worker, the task may not wait for other tasks' results.
@@ -49,7 +49,13 @@ def instead_of_sending(task: Task, args: Any, kwargs: Any, task_id: str, options
 
 
 def apply(
-    task: Task, args: Any, kwargs: Any, task_id: str | None, retries: int, throw: bool | None, options: dict[str, Any]
+    task: TaskLike,
+    args: Any,
+    kwargs: Any,
+    task_id: str | None,
+    retries: int,
+    throw: bool | None,
+    options: dict[str, Any],
 ) -> EagerResult:
     """Implement ``Task.apply``; the arguments are the same."""
     task_id = text_id(task_id or uuid4())
@@ -63,7 +69,7 @@ def apply(
     return EagerResult(task_id, value, state, trace, task.name)
 
 
-def _request(task: Task, args: Any, kwargs: Any, task_id: str, retries: int, options: Mapping[str, Any]) -> Context:
+def _request(task: TaskLike, args: Any, kwargs: Any, task_id: str, retries: int, options: Mapping[str, Any]) -> Context:
     get = options.get
     above = current.top()
     parent = above.request if above is not None and above.request.id else None
@@ -102,7 +108,7 @@ def _request(task: Task, args: Any, kwargs: Any, task_id: str, retries: int, opt
 class _EagerRun:
     """One run of one task in this process. With ``throw``, exceptions are raised instead of made into a result."""
 
-    def __init__(self, task: Task, task_id: str, request: Context, throw: bool) -> None:
+    def __init__(self, task: TaskLike, task_id: str, request: Context, throw: bool) -> None:
         self._task = task
         self._request = request
         self._throw = throw

@@ -6,9 +6,8 @@ Called by ``Turbo.task`` while the program's modules are imported.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from turbo.app.task import Task
 from turbo.app.tasks.autoretry import add_autoretry
 from turbo.app.tasks.call_options import argument_check
 from turbo.app.tasks.models import Models
@@ -16,7 +15,11 @@ from turbo.app.tasks.models import Models
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from turbo.app.base import Turbo
+    from turbo.app.interfaces import AppLike, TaskLike
+
+
+#: The class that a task is made of.
+T = TypeVar("T", bound="TaskLike")
 
 
 def task_name(main: str | None, name: str, module: str) -> str:
@@ -33,16 +36,14 @@ def task_name(main: str | None, name: str, module: str) -> str:
 
 
 def make_task(
-    app: Turbo, base: type[Task], fun: Callable[..., Any], name: str, bind: bool, options: dict[str, Any]
-) -> Task:
+    app: AppLike, base: type[T], fun: Callable[..., Any], name: str, bind: bool, options: dict[str, Any]
+) -> T:
     """Return a task named ``name`` whose body is ``fun`` and whose attributes are ``options``.
 
     Each task is the only instance of a new subclass of ``base``, so that with ``bind`` the body is a method and gets
     the task as its first argument. The task's name, annotations and signature are those of ``fun``. ``pydantic`` and
     the options that begin with it go to ``app.tasks.models``. Raises TypeError when ``base`` is not a Task class.
     """
-    if not (isinstance(base, type) and issubclass(base, Task)):
-        raise TypeError(f"the base of task {name} must be a subclass of turbo.Task, not {base!r}")
     options = dict(options)
     models = _models(app, fun, name, options)
     check = argument_check(fun, bind)
@@ -60,7 +61,7 @@ def make_task(
         "__bound__": bind,
         **options,
     }
-    task: Task = type(fun.__name__, (base,), attributes)()
+    task: T = type(fun.__name__, (base,), attributes)()
     # Set on the instance, because a class has its own attributes of these names.
     task.__dict__.update(
         __qualname__=attributes["__qualname__"], __annotations__=dict(getattr(fun, "__annotations__", {}))
@@ -69,7 +70,7 @@ def make_task(
     return task
 
 
-def _models(app: Turbo, fun: Callable[..., Any], name: str, options: dict[str, Any]) -> Models | None:
+def _models(app: AppLike, fun: Callable[..., Any], name: str, options: dict[str, Any]) -> Models | None:
     """Remove the pydantic options from ``options``; return the models, or None without ``pydantic=True``."""
     wanted = options.pop("pydantic", False)
     strict = bool(options.pop("pydantic_strict", False))

@@ -12,7 +12,7 @@ from turbo import current
 from turbo.protocol.ids import text_id
 
 if TYPE_CHECKING:
-    from turbo.app.task import Task
+    from turbo.app.interfaces import TaskLike
 
 
 class TaskResults:
@@ -21,9 +21,9 @@ class TaskResults:
     _backend: Any = None
 
     @property
-    def _owner(self) -> Task:
-        """Return self, typed as Task."""
-        return cast("Task", self)
+    def _owner(self) -> TaskLike:
+        """Return self, typed as a whole task."""
+        return cast("TaskLike", self)
 
     @property
     def backend(self) -> Any:

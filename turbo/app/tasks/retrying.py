@@ -8,19 +8,28 @@ from __future__ import annotations
 
 import sys
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from turbo.app.canvas.signature import Signature
+from turbo.app.interfaces import TaskLike
 from turbo.app.tasks.call_options import adapt_arguments
 from turbo.exceptions import Reject, Retry
 
 if TYPE_CHECKING:
-    from turbo.app.task import Task
     from turbo.app.tasks.context import Context
 
 
+class Repeatable(TaskLike, Protocol):
+    """A task whose calls can be repeated."""
+
+    def signature_from_request(
+        self, request: Context | None = None, args: Any = None, kwargs: Any = None, queue: Any = None, **extra: Any
+    ) -> Signature:
+        """Return the call that repeats ``request``."""
+
+
 def retry(
-    task: Task,
+    task: Repeatable,
     args: Any,
     kwargs: Any,
     exc: Any,
@@ -67,7 +76,7 @@ def retry(
     return again
 
 
-def repeat(task: Task, request: Context, args: Any, kwargs: Any, options: dict[str, Any]) -> Signature:
+def repeat(task: TaskLike, request: Context, args: Any, kwargs: Any, options: dict[str, Any]) -> Signature:
     """Return the signature that sends ``request`` again, to its own queue unless ``options`` name another.
 
     ``args`` and ``kwargs`` default (None) to the request's.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     import redis
 
-    from turbo.backends.reading import ReaderSettings
+    from turbo.backends.reader_settings import ReaderSettings
 
 _GROUP_KEY: Final = "celery-taskset-meta-"
 #: Least seconds that the one who completes a chord has it to himself, and that it is known to be over.

@@ -16,7 +16,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from turbo.backends.reading import Meta, ReaderSettings, decode_meta, pending
+from turbo.backends.reading import Meta, decode_meta, pending
 from turbo.backends.redis.chords import RedisChords
 from turbo.backends.redis.pubsub_waiter import PubsubWaiter
 from turbo.backends.redis.wire import joined, lifetime, task_key_prefix
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from redis.client import PubSub
 
     from turbo.amqp.topology import Queue
+    from turbo.backends.reader_settings import ReaderSettings
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from turbo.amqp.client.reply_consumer import Reply, ReplyConsumer
 from turbo.amqp.topology import Queue, queue_arguments
-from turbo.backends.reading import Meta, ReaderSettings, decode_meta, pending
+from turbo.backends.reading import Meta, decode_meta, pending
 from turbo.exceptions import ImproperlyConfigured, SerializationError, TimeoutError
 from turbo.protocol.compression import decompress
 from turbo.protocol.ids import text_id
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from turbo.amqp.tls import TlsOptions
     from turbo.amqp.url import BrokerAddress
+    from turbo.backends.reader_settings import ReaderSettings
 
 logger = logging.getLogger(__name__)
 
