@@ -1,11 +1,10 @@
 """Keep docs/compatibility.md and the tests in step.
 
-The page lists every behaviour of Celery that turbo means to have, by an id. A test that shows one carries
-``@pytest.mark.row("CN8")``. Statuses and differences are written by hand; the tests by this script, into the appendix
-docs/compatibility-tests.md. It also turns a bare "not yet" into "yes" once a test shows the row. What a worker does is
-shown by a worker, or by the real server: with unit tests alone such a row says PARTS_ONLY until a test with more in it
-comes. With more to say ("yes: …", "not yet: …", "differs: …", "no: …"; the page has it in a column of its own) a status
-is left alone.
+The page lists behaviours of Celery by id. A test that shows one carries ``@pytest.mark.row("CN8")``. Statuses and
+differences are written by hand. This script writes the tests of each row into the appendix docs/compatibility-tests.md,
+and turns a bare "not yet" into "yes" once a test shows the row. Unit tests alone do not show what a worker does: such a
+row says PARTS_ONLY until a test with a worker or a real server shows it. The script leaves a status with a note alone
+("yes: …", "not yet: …", "differs: …", "no: …"; the page has the note in a column of its own).
 
 Usage: ``python scripts/compatibility.py`` writes the page; ``--check`` only says what is wrong with it.
 """
@@ -33,11 +32,11 @@ TESTS_ROW = re.compile(r"^\| ([A-Z]{1,2}\d+) \| (.*) \|$")
 STATUS = re.compile(r"^(yes|not yet|differs: .+|no: .+|not yet: .+|yes: .+)$")
 #: Groups of rows about what a worker does with a message, a child or a broker.
 OF_THE_WORKER = frozenset({"WP", "EX", "ST", "SP", "HA", "RT", "PL", "CN", "TM", "RC", "EV", "LG", "CL", "P"})
-PARTS_ONLY = "not yet: its parts pass unit tests, a whole worker has not been asked"
+PARTS_ONLY = "not yet: unit tests show its parts, no test shows a whole worker"
 HEAD = """# The tests behind the compatibility page
 
-Written by `python scripts/compatibility.py`: for each row of [compatibility.md](compatibility.md) the tests that show
-it, up to three, whole workers before parts.
+Written by `python scripts/compatibility.py`: the tests that show each row of [compatibility.md](compatibility.md), at
+most three for each. Tests of a whole worker come before unit tests.
 
 | row | shown by |
 |---|---|

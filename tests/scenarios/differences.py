@@ -1,7 +1,6 @@
 """What may differ between the workers, and why. Everything else has to be the same.
 
-Each entry stands in ``docs/compatibility.md`` under its name, and has to be met by some scenario: the list is no longer
-than it must be.
+``docs/compatibility.md`` lists each entry under its name. Some scenario must show each entry, so none is superfluous.
 """
 
 from __future__ import annotations
@@ -70,9 +69,9 @@ def _jobless(value: Any) -> Any:
 
 
 DIFFERENCES = (
-    Difference("The number of the pool's job in `WorkerLostError`", _without_job),
+    Difference("The pool's job number in `WorkerLostError`", _without_job),
     Difference("A body does not unwind at a hard limit", _each_line_list(_without_unwinding)),
-    Difference("A hard limit is told once", _each_line_list(_told_once)),
+    Difference("A hard limit is reported once", _each_line_list(_told_once)),
     Difference("`on_success` of a task's own request class is called", _each_line_list(_without_on_success)),
 )
 
@@ -169,15 +168,15 @@ NATIVE_DIFFERENCES = (
     Difference("A traceback names turbo's classes", _with_plain_modules),
     Difference("A child sends `task_failure` of what it rejects", _each_line_list(_of_rejects)),
     Difference("An exception that does not pickle keeps its class", _unwrapped),
-    Difference("Handlers of a task that was lost are called", _each_line_list(_handlers_of_lost)),
-    Difference("A request hears of its end last", _each_line_list(_requests_first)),
-    Difference("A request is told the exception, not its wrapper", _each_line_list(_of_einfo)),
+    Difference("Handlers of a lost task are called", _each_line_list(_handlers_of_lost)),
+    Difference("A request's methods are called last", _each_line_list(_requests_first)),
+    Difference("A request gets the exception, not its wrapper", _each_line_list(_of_einfo)),
     Difference("`vars(self.request)` is short", _without_fields),
     Difference("A message of protocol 1 has a root, and no header of its body's", _of_protocol_1),
-    Difference("Extended results of what the master ended have no arguments", _made_by_the_master),
-    Difference("An error callback that the master calls is given a text", _each_line_list(_errbacks_in_the_master)),
+    Difference("Extended results written by the master have no arguments", _made_by_the_master),
+    Difference("An error callback that the master calls gets a text", _each_line_list(_errbacks_in_the_master)),
     Difference("A later attempt's success is stored", _later_success),
-    Difference("A chord that breaks fails all that waits for it", _without_bystanders),
+    Difference("A chord that breaks fails everything that waits for it", _without_bystanders),
 )
 
 

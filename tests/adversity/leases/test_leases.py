@@ -52,7 +52,7 @@ def queues_of(broker: RabbitMQ, url: str) -> dict[str, int]:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.row("CN22")
+@pytest.mark.row("CN22", "P12")
 def test_a_task_longer_than_the_consumer_timeout_starts_once_and_is_settled_once(
     make_worker: MakeWorker, oracle: Oracle, impatient: RabbitMQ, vhost: str
 ) -> None:
