@@ -20,27 +20,32 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
 
 HEAD = """# Settings
 
-Names and defaults are Celery's, so an existing configuration means the same here. Made by
-`python scripts/settings_page.py` from `turbo/app/conf/settings.py`; do not edit.
+Names and defaults are Celery's, so an existing configuration keeps its meaning. `python scripts/settings_page.py`
+writes this page from `turbo/app/conf/settings.py`; do not edit it.
 
-What wins: the command line, then the setting's environment variable, then what was set on the app, then the
-configuration object, then the default. Old upper-case names (`CELERYD_CONCURRENCY`) are read too. Any setting can be
-given on the command line: `turbo worker -- worker.prefetch_multiplier=1 task.acks_late=true`. An option is also read
-from the environment: `--concurrency` from `TURBO_WORKER_CONCURRENCY`, else from `CELERY_WORKER_CONCURRENCY`. A worker
-takes its settings over once, at its start; `turbo report` shows them, without passwords.
+Sources, the strongest first: the command line, the setting's environment variable, the app (`app.conf`), the
+configuration object, the default. Old upper-case names (`CELERYD_CONCURRENCY`) work too. Any setting can be given on
+the command line: `turbo worker -- worker.prefetch_multiplier=1 task.acks_late=true`. Options can also come from the
+environment: `--concurrency` from `TURBO_WORKER_CONCURRENCY`, otherwise from `CELERY_WORKER_CONCURRENCY`. A worker
+reads its settings once, at its start. `turbo report` prints them, without passwords.
 
-A setting that turbo does not honour is either **without effect**, and the worker says so once at its start, or
-**refused**: ignoring it would change what the application does, so the worker does not start.
+turbo does not support every setting of Celery. An unsupported one is either **without effect**, and the worker says so
+once at its start, or **refused**, because ignoring it would change what the application does. Then the worker does not
+start.
 """
 
 ADOPTED = """
 ## Celery's apps
 
-For a `celery.Celery` that turbo runs as it is, each of Celery's settings is carried out by one of these. Turbo:
-connections, queues, limits, processes. Celery's own code, which runs in turbo's children and in the programs that send
-tasks or schedule them. Nobody: the worker names the setting in one warning at its start. Refused: the worker does not
-start. Between turbo and Celery nothing changes for the app; what the command line sets, the app's `conf` shows.
-The tables above are about turbo's own apps.
+The tables above describe turbo's own apps. When turbo runs a `celery.Celery` app, each of Celery's
+settings is one of these:
+
+- implemented by turbo (connections, queues, limits, processes);
+- implemented by Celery's own code, which runs in turbo's children and in the programs that send or schedule tasks;
+- without effect: the worker names it in one warning at its start;
+- refused: the worker does not start.
+
+The first two make no difference to the app. Values from the command line are visible in the app's `conf`.
 """
 
 GROUPS = (
@@ -84,21 +89,21 @@ def _unsupported(settings: Iterable[Setting]) -> list[str]:
 ENVIRONMENT = """
 ## Environment
 
-Beside the variables above, under Celery's names:
+These variables have Celery's names. The variables in the tables above work too.
 
 | variable | default | meaning |
 |---|---|---|
-| `CELERY_CONFIG_MODULE` | | Module with the configuration, for an app that names none. |
-| `CELERY_APP` | | Where the app is, when `TURBO_APP` is unset. |
-| `CELERY_WORKER_REVOKES_MAX` | `50000` | Most revoked ids that a worker remembers. |
+| `CELERY_CONFIG_MODULE` | | Configuration module of an app that names none. |
+| `CELERY_APP` | | The app, if `TURBO_APP` is not set. |
+| `CELERY_WORKER_REVOKES_MAX` | `50000` | Maximum revoked ids that a worker remembers. |
 | `CELERY_WORKER_REVOKE_EXPIRES` | `10800` | Seconds for which it remembers them. |
-| `REMAP_SIGTERM` | | `SIGQUIT`: TERM asks for a cold shutdown. |
-| `C_FORCE_ROOT` | | Set: a worker that runs as root may accept pickle. |
-| `NO_COLOR` | | Set: no colours, unless `worker_log_color` asks for them. |
+| `REMAP_SIGTERM` | | `SIGQUIT`: TERM starts a cold shutdown. |
+| `C_FORCE_ROOT` | | If set, a worker that runs as root may accept pickle. |
+| `NO_COLOR` | | If set, no colours, unless `worker_log_color` is on. |
 
-Celery's others have no effect. `CELERY_WORKER_SUCCESSFUL_MAX` and `CELERY_WORKER_SUCCESSFUL_EXPIRES`: what is done is
-looked up in the result store. `AUTOSCALE_KEEPALIVE`: children are not scaled. `CELERY_RDBSIG`: there is no remote
-debugger.
+Celery's other variables have no effect: `CELERY_WORKER_SUCCESSFUL_MAX` and `CELERY_WORKER_SUCCESSFUL_EXPIRES`, because
+turbo looks up completed tasks in the result store; `AUTOSCALE_KEEPALIVE`, because turbo does not autoscale; and
+`CELERY_RDBSIG`, because turbo has no remote debugger.
 """
 
 
@@ -106,7 +111,7 @@ def _adopted() -> list[str]:
     """Who carries out what for a Celery app: names by who does, and why where nobody does."""
     by: dict[By, list[str]] = {who: [name for name in celerys() if support(name).by is who] for who in By}
     lines = [ADOPTED.rstrip("\n")]
-    for who, title in ((By.TURBO, "Carried out by turbo"), (By.CELERY, "Carried out by Celery's own code")):
+    for who, title in ((By.TURBO, "Implemented by turbo"), (By.CELERY, "Implemented by Celery's own code")):
         lines += ["", f"**{title}:** " + ", ".join(f"`{name}`" for name in by[who]) + "."]
     lines += ["", "| setting | | why |", "|---|---|---|"]
     for who in (By.REFUSED, By.NOBODY):
