@@ -172,4 +172,4 @@ def test_a_queue_that_closes_the_connection_stops_no_other(
         strict.close()
     lines = lines_about(caplog, "transient")
     assert len(lines) == forbids
-    assert all("make it durable, or exclusive" in line for line in lines)
+    assert all("make the queue durable or exclusive" in line for line in lines)

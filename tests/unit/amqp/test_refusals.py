@@ -53,7 +53,7 @@ def test_a_broker_without_transient_queues_is_named(caplog: pytest.LogCaptureFix
     text = "ConnectionClosedByBroker: (541) 'INTERNAL_ERROR - Feature `transient_nonexcl_queues` is deprecated.'"
     refusals.declaring_ended_connection("q", ChannelGone(0, text))
     assert refusals.names == ["q"] and refusals.count("q") == 1
-    assert "make it durable, or exclusive" in caplog.records[0].getMessage()
+    assert "make the queue durable or exclusive" in caplog.records[0].getMessage()
 
 
 def test_a_difference_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
