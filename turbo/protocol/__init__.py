@@ -1,1 +1,4 @@
-"""Wire protocol: bytes to values and back. Pure; every process may import it; nothing here opens, waits or logs."""
+"""Wire protocol: converts bytes to values and back.
+
+Every process may import it. Pure: nothing here opens a connection, waits or logs.
+"""

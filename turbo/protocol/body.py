@@ -1,7 +1,7 @@
-"""From the bytes of a message's body to what they mean: size checked, unpacked, decoded.
+"""Checks the size of a message's body, decompresses it and decodes it.
 
-Between the content header and ``protocol.message``, which checks the meaning. Pure; runs in children, and in the master
-for the few messages whose tasks ended without a child's word.
+After the content header is decoded, and before ``protocol.message``, which validates the result. Runs in children, and
+in the master for the few messages whose task ended without a report of its child. Pure.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ def is_packed(properties: Properties) -> bool:
 
 
 def decoded(properties: Properties, body: bytes, accept_content: frozenset[str], max_size: int) -> object:
-    """Decode a body. ``accept_content`` are MIME types; ``max_size`` bytes is the most it may have, also unpacked.
+    """Decode a body.
 
-    Raises InvalidTaskError for one that is larger, SerializationError for one that does not decode or may not be.
+    ``accept_content`` holds MIME types; ``max_size`` limits the body in bytes, before and after decompression. Raises
+    InvalidTaskError for a larger body, SerializationError for one that cannot be decoded or is not accepted.
     """
     plain = unpacked(properties, body, max_size)
     return content.decode(plain, properties.content_type, properties.content_encoding, accept_content)
 
 
 def unpacked(properties: Properties, body: bytes, max_size: int) -> bytes:
-    """Return a body as it was before it was compressed.
+    """Return a body decompressed, or unchanged if it is not compressed.
 
-    Raises InvalidTaskError for one of more than ``max_size`` bytes, SerializationError for one that cannot be unpacked.
+    Raises InvalidTaskError for more than ``max_size`` bytes, SerializationError for a body that cannot be decompressed.
     """
     headers = properties.headers
     packing = headers.get("compression") if headers else None

@@ -1,8 +1,8 @@
-"""The producing side of protocol 2: headers, body and properties of one call, as Celery's own producers write them.
+"""Builds headers, body and properties of a call in protocol 2, as Celery's producers write them.
 
-Before it: merged options of a call (``app.publish.sending``), or a child that sends a task again. After it: ``content``
-encodes the body, ``properties`` the rest. Pure: ids, times and the origin are arguments. Header order and values are
-Celery's, so that the worker's fast paths and other people's tools see what they know.
+Before it: the merged options of a call (``app.publish.sending``), or a child that sends a task again. After it:
+``content`` encodes the body, ``properties`` the rest. Pure: ids, times and the origin are arguments. Order and values
+of the headers are Celery's, on which the worker's fast paths and other tools rely.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from turbo.protocol.saferepr import saferepr
 if TYPE_CHECKING:
     from datetime import datetime
 
-#: Body of a task message: positional arguments, keyword arguments, what follows.
+#: Body of a task message: positional arguments, keyword arguments, follow-up calls.
 Body = tuple[Sequence[Any], Mapping[str, Any], dict[str, Any]]
 
 
@@ -60,9 +60,9 @@ def build(
     """Return headers, body (not encoded) and properties of one task message.
 
     Times are datetimes or ISO 8601 text; ``expiration`` is the broker's time to live in milliseconds, as text; limits
-    are in seconds. ``headers`` are the caller's own and go last, so they may replace any of ours. The properties have
-    neither headers nor content type yet: encoding the body decides on those.
-    Raises ``TypeError`` when args is no sequence or kwargs no mapping.
+    are in seconds. ``headers`` are the caller's own and come last, so they may replace any other. The properties have
+    no headers and no content type yet: encoding the body determines those. Raises ``TypeError`` if args is not a list
+    or tuple, or kwargs not a mapping.
     """
     args = args if args is not None else ()
     kwargs = kwargs if kwargs is not None else {}

@@ -1,17 +1,17 @@
-"""A logical clock: a number that grows with every message sent and is never behind one received.
+"""A Lamport clock: a counter that orders the messages of several workers.
 
-Used by whatever speaks with other workers: remote control and events. Pure; one process, one thread. It orders what
-several workers say where their wall clocks differ (Lamport's rule).
+Used by remote control and events, in one thread of the master. It grows with every
+message sent and is never behind a received one; wall clocks may differ. Pure.
 """
 
 from __future__ import annotations
 
-#: Beyond it, what a message claims is nonsense: a clock that jumped there could never be caught up with.
+#: A message's value above this is ignored: no other clock could ever catch up with one that jumped there.
 _LARGEST = 2**62
 
 
 class LogicalClock:
-    """One worker's clock."""
+    """The clock of one worker."""
 
     __slots__ = ("value",)
 
@@ -19,12 +19,15 @@ class LogicalClock:
         self.value = value
 
     def forward(self) -> int:
-        """Something happens here, or is sent: count it, and return the new value."""
+        """Count a local event or a sent message; return the new value."""
         self.value += 1
         return self.value
 
     def adjust(self, other: object) -> int:
-        """A message arrived with this value; one that is no sensible number counts as 0. Returns the new value."""
+        """Advance past the value of a received message; an invalid value counts as 0.
+
+        Return the new value.
+        """
         seen = other if isinstance(other, int) and not isinstance(other, bool) and 0 < other < _LARGEST else 0
         self.value = max(self.value, seen) + 1
         return self.value

@@ -1,10 +1,10 @@
-"""Compressed bodies: Celery's names, the MIME types on the wire, and decompression that cannot be made a bomb.
+"""Compresses and decompresses bodies, with a limit against decompression bombs.
 
-Before it: a body whose ``compression`` header names a MIME type, or a caller's ``compression`` option. After it:
-``content``. Runs in clients, in children, and where stored results are read. Pure. It never returns more than the
-caller allows, and never holds much more while it finds out.
+Before it: a body whose ``compression`` header names a MIME type, or the ``compression`` option of a call. After it:
+``content``. Runs in clients, in children, and where stored results are read. Pure. It must never return more than the
+caller allows, nor hold much more in memory.
 
-Mind that ``application/x-gzip`` is a bare zlib stream, without gzip's container: so Celery writes it.
+Note that ``application/x-gzip`` is a bare zlib stream without gzip's container, because Celery writes it that way.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LZMA: Final = "application/x-lzma"
 BROTLI: Final = "application/x-brotli"
 ZSTD: Final = "application/zstd"
 
-#: Celery's names -> what stands in the header.
+#: Celery's names -> the MIME type in the header.
 ALIASES: Final[dict[str, str]] = {
     "gzip": GZIP,
     "zlib": GZIP,
@@ -39,16 +39,16 @@ ALIASES: Final[dict[str, str]] = {
     "zstandard": ZSTD,
 }
 
-#: Memory that a dictionary of an LZMA stream may ask for, in bytes; the highest preset needs 65 MiB.
+#: Most bytes of memory for the dictionary of an LZMA stream; the highest preset needs 65 MiB.
 _LZMA_MEMORY: Final = 128 * 1024 * 1024
 
 
-#: What the zstandard package says of a frame that does not announce its size.
+#: The content size that the zstandard package reports for a frame without one.
 _SIZE_UNKNOWN: Final = 2**64 - 1
 
 
 class _Stream(Protocol):
-    """What the decompressors of the standard library have in common."""
+    """The common interface of the standard library's decompressors."""
 
     @property
     def eof(self) -> bool: ...
@@ -58,20 +58,21 @@ class _Stream(Protocol):
 
 
 def mime_type(name: str) -> str:
-    """Return the MIME type that a name, alias or MIME type stands for."""
+    """Return the MIME type for a name, alias or MIME type."""
     return ALIASES.get(name, name)
 
 
 def is_installed(name: str) -> bool:
-    """Whether a known method, by name, alias or MIME type, can be used here."""
+    """Whether a known method (name, alias or MIME type) can be used in this process."""
     mime = ALIASES.get(name, name)
     return mime not in _PACKAGES or _load(mime) is not None
 
 
 def compress(data: bytes, name: str) -> tuple[bytes, str]:
-    """Compress ``data`` by the method's name, alias or MIME type; return it and the MIME type for the header.
+    """Compress ``data``; return the result and the MIME type for the header.
 
-    Raises ``EncodeError`` for a method that is unknown or whose package is not installed.
+    ``name`` is the method's name, alias or MIME type. Raises ``EncodeError`` for an unknown method, and for one whose
+    package is not installed.
     """
     mime = ALIASES.get(name, name)
     if mime == GZIP:
@@ -92,8 +93,8 @@ def compress(data: bytes, name: str) -> tuple[bytes, str]:
 def decompress(data: bytes, mime: str, limit: int) -> bytes:
     """Undo :func:`compress`, up to ``limit`` bytes.
 
-    Raises ``DecodeError`` when the result would be larger, when the data are damaged or cut short, and when the
-    method is unknown or its package missing.
+    Raises ``DecodeError`` if the result would be larger, if the data are damaged or truncated, and if the method is
+    unknown or its package is not installed.
     """
     mime = ALIASES.get(mime, mime)
     decoder = _DECODERS.get(mime)
@@ -103,7 +104,7 @@ def decompress(data: bytes, mime: str, limit: int) -> bytes:
         result = decoder(data, limit)
     except DecodeError:
         raise
-    except Exception as error:  # the packages' own classes, which may not be importable here
+    except Exception as error:  # each package raises its own classes
         raise DecodeError(f"damaged {mime} data: {error}") from error
     if len(result) > limit:
         raise DecodeError(f"{mime} data decompress to more than {limit} bytes")
@@ -112,15 +113,15 @@ def decompress(data: bytes, mime: str, limit: int) -> bytes:
 
 def _gzip(data: bytes, limit: int) -> bytes:
     stream = zlib.decompressobj()
-    # 0 would mean "no bound", hence one more than allowed rather than the bound itself.
+    # One byte more than allowed shows that the data are too large; a length of 0 would mean "unlimited".
     result = stream.decompress(data, limit + 1)
     if len(result) <= limit and not stream.eof:
-        raise DecodeError("application/x-gzip data are cut short")
+        raise DecodeError("application/x-gzip data are truncated")
     return result
 
 
 def _streams(data: bytes, limit: int, make: Callable[[], _Stream]) -> bytes:
-    """Decompress streams that follow one another, as the one-shot functions of bz2 and lzma do."""
+    """Decompress consecutive streams, as the one-shot functions of bz2 and lzma do."""
     parts: list[bytes] = []
     room = limit + 1
     while data:
@@ -128,7 +129,7 @@ def _streams(data: bytes, limit: int, make: Callable[[], _Stream]) -> bytes:
         try:
             part = stream.decompress(data, max_length=room)
         except Exception:
-            # What follows a whole stream without being one itself is padding.
+            # Bytes after a complete stream that are not a stream are padding.
             if parts:
                 break
             raise
@@ -137,7 +138,7 @@ def _streams(data: bytes, limit: int, make: Callable[[], _Stream]) -> bytes:
         if room <= 0:
             break
         if not stream.eof:
-            raise DecodeError("compressed data are cut short")
+            raise DecodeError("compressed data are truncated")
         data = stream.unused_data
     if not parts:
         raise DecodeError("compressed data are empty")
@@ -155,12 +156,12 @@ def _lzma(data: bytes, limit: int) -> bytes:
 def _zstd(data: bytes, limit: int) -> bytes:
     module = _required(ZSTD)
     if module.__name__ == "zstandard":
-        # Its reader takes a cut for an end, so the size that the frame announces is compared, if it does.
+        # The reader does not detect truncation, so compare with the frame's content size, if it has one.
         announced = module.get_frame_parameters(data).content_size
         with module.ZstdDecompressor(max_window_size=2**27).stream_reader(data, read_across_frames=True) as reader:
             result: bytes = reader.read(limit + 1)
         if len(result) <= limit and len(result) < announced != _SIZE_UNKNOWN:
-            raise DecodeError("application/zstd data are cut short")
+            raise DecodeError("application/zstd data are truncated")
         return result
     return _streams(data, limit, module.ZstdDecompressor)
 
@@ -169,14 +170,14 @@ def _brotli(data: bytes, limit: int) -> bytes:
     module = _required(BROTLI)
     stream = module.Decompressor()
     try:
-        # The bound appeared in Brotli 1.2; without it a few bytes can become gigabytes.
+        # The limit exists since Brotli 1.2; without it a few bytes can become gigabytes.
         result: bytes = stream.process(data, output_buffer_limit=limit + 1)
     except TypeError as error:
-        raise DecodeError("this Brotli cannot bound what it decompresses; 1.2 or later is needed") from error
+        raise DecodeError("this version of Brotli cannot limit its output; install 1.2 or later") from error
     while len(result) <= limit and not stream.is_finished():
         more: bytes = stream.process(b"", output_buffer_limit=limit + 1 - len(result))
         if not more:
-            raise DecodeError("application/x-brotli data are cut short")
+            raise DecodeError("application/x-brotli data are truncated")
         result += more
     return result
 
@@ -189,7 +190,7 @@ _DECODERS: Final[dict[str, Callable[[bytes, int], bytes]]] = {
     BROTLI: _brotli,
 }
 
-#: Methods outside the standard library (zstd is inside from Python 3.14 on) -> modules, best first.
+#: Methods outside the standard library (which has zstd since Python 3.14) -> modules, best first.
 _PACKAGES: Final[dict[str, tuple[str, ...]]] = {
     ZSTD: ("compression.zstd", "backports.zstd", "zstandard"),
     BROTLI: ("brotli",),
@@ -197,7 +198,10 @@ _PACKAGES: Final[dict[str, tuple[str, ...]]] = {
 
 
 def _load(mime: str) -> Any:
-    """Return the first module that is installed, or None. Imported when first needed: hardly anyone does."""
+    """Return the first installed module, or None.
+
+    Imported at first use, since few programs need it.
+    """
     for name in _PACKAGES[mime]:
         try:
             return importlib.import_module(name)

@@ -1,7 +1,8 @@
-"""Bodies: from a value to bytes with a content type, and back, by the serializer that the content type names.
+"""Serializes values to bytes with a content type, and back.
 
-Before it: ``compression``. After it: ``message``. Runs in clients and children, never in the master, which decodes
-no body. Nothing is decoded whose content type was not asked for: ``accept`` is checked before a decoder is chosen.
+Before it: ``compression``. After it: ``message``. Runs in clients and children, and in the master for remote control
+and for tasks whose child died. Pure. It must never decode a content type that is not accepted: ``accept`` is
+checked before a decoder is chosen.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 JSON: Final = "application/json"
-#: Always accepted, as in Celery: nothing is decoded for them.
+#: Always accepted, as in Celery: these are not decoded, so they are safe.
 TRUSTED: Final = frozenset({"application/data", "application/text"})
 _RAW: Final = "application/data"
 _NO_CHARSET: Final = frozenset({"binary", "ascii-8bit"})
@@ -25,7 +26,7 @@ _NO_CHARSET: Final = frozenset({"binary", "ascii-8bit"})
 
 @dataclass(frozen=True, slots=True)
 class Serializer:
-    """One way to write values. ``encode`` or ``decode`` may be None where it only goes one way."""
+    """One serializer. ``encode`` or ``decode`` is None if it works in one direction only."""
 
     name: str
     content_type: str
@@ -34,7 +35,7 @@ class Serializer:
     decode: Callable[[bytes], Any] | None
 
 
-#: By name, and by content type. ``register`` adds to it.
+#: All serializers, by name and by content type. Written by ``register``.
 SERIALIZERS: Final[dict[str, Serializer]] = {}
 
 
@@ -52,7 +53,10 @@ def register(
 
 
 def find(wanted: str) -> Serializer | None:
-    """Find one by name or content type: turbo's, or what the program has registered with kombu; None if unknown."""
+    """Find a serializer by name or content type, here or in kombu's registry.
+
+    None if unknown.
+    """
     found = SERIALIZERS.get(wanted)
     if found is None:
         theirs = kombu_registry.look_up(wanted)
@@ -63,9 +67,10 @@ def find(wanted: str) -> Serializer | None:
 
 
 def accept_set(names: Iterable[str] | None) -> frozenset[str]:
-    """Return the content types that ``accept_content`` stands for: names of serializers, or content types.
+    """Return the content types of ``accept_content``.
 
-    None means JSON alone. Raises ``ImproperlyConfigured`` for a name that no serializer has.
+    Its entries are serializer names or content types. None means JSON only. Raises ``ImproperlyConfigured`` for an
+    unknown name.
     """
     if names is None:
         return frozenset({JSON})
@@ -83,7 +88,10 @@ def accept_set(names: Iterable[str] | None) -> frozenset[str]:
 
 
 def encode(obj: Any, serializer: str) -> tuple[bytes, str, str]:
-    """Encode a value; return the body, its content type and its content encoding. Raises ``EncodeError``."""
+    """Encode a value; return the body, its content type and its content encoding.
+
+    Raises ``EncodeError``.
+    """
     if serializer == "json":
         return tagged_json.dumps(obj), JSON, "utf-8"
     if serializer == "raw" or serializer == _RAW:
@@ -97,8 +105,8 @@ def encode(obj: Any, serializer: str) -> tuple[bytes, str, str]:
             body = body.encode()
     except (EncodeError, ImproperlyConfigured):
         raise
-    except Exception as error:  # every serializer has errors of its own, and users add serializers
-        raise EncodeError(f"{serializer} cannot encode this: {error}") from error
+    except Exception as error:  # each serializer raises its own errors, and users add serializers
+        raise EncodeError(f"{serializer} cannot encode this value: {error}") from error
     return body, found.content_type, found.content_encoding
 
 
@@ -110,15 +118,16 @@ def _encode_raw(obj: object) -> tuple[bytes, str, str]:
             raise EncodeError(f"text with lone surrogates: {error}") from error
     if isinstance(obj, (bytes, bytearray, memoryview)):
         return bytes(obj), _RAW, "binary"
-    raise EncodeError(f"raw bodies are text or bytes, not {type(obj).__name__}")
+    raise EncodeError(f"a raw body must be text or bytes, not {type(obj).__name__}")
 
 
 # hot: bench/protocol.py, once a task in the child
 def decode(body: bytes, content_type: str | None, content_encoding: str | None, accept: frozenset[str]) -> Any:
-    """Decode a body. ``accept`` holds content types, see :func:`accept_set`; no type means bytes as they are.
+    """Decode a body. ``accept`` holds content types, see :func:`accept_set`.
 
-    Raises ``ContentDisallowed`` when the type is not accepted, before anything is decoded, and ``DecodeError``.
-    With pickle accepted, decoding may run any code, which may raise anything beyond ``Exception`` or kill the process.
+    A body without a content type is raw bytes. Raises ``ContentDisallowed`` before decoding if the type is not
+    accepted, and ``DecodeError``. If pickle is accepted, decoding may run any code, which may raise any
+    ``BaseException`` or end the process.
     """
     if content_type == JSON:
         if JSON not in accept:
@@ -131,12 +140,12 @@ def decode(body: bytes, content_type: str | None, content_encoding: str | None, 
     found = find(content_type)
     if found is not None and found.content_type == content_type and found.decode is not None:
         if not body:
-            raise DecodeError(f"an empty body is no {content_type}")
+            raise DecodeError(f"an empty body is not {content_type}")
         try:
             return found.decode(body)
         except DecodeError:
             raise
-        except Exception as error:  # every serializer has errors of its own, and users add serializers
+        except Exception as error:  # each serializer raises its own errors, and users add serializers
             raise DecodeError(f"not {content_type}: {type(error).__name__}: {error}"[:1000]) from error
     charset = (content_encoding or "utf-8").lower()
     if charset in _NO_CHARSET:
@@ -157,7 +166,7 @@ def _disallowed(content_type: str) -> ContentDisallowed:
 
 
 def _pickle(obj: object) -> bytes:
-    # Protocol 4, the newest that every supported producer and consumer reads; Celery's choice as well.
+    # Protocol 4 is the newest one that every supported producer and consumer reads; Celery uses it too.
     return pickle.dumps(obj, protocol=4)
 
 
@@ -171,7 +180,7 @@ def _yaml_decode(body: bytes) -> Any:
 
 
 def _yaml() -> Any:
-    # Imported when first needed: slow to import, and few messages are YAML.
+    # Imported at first use: the import is slow, and few messages are YAML.
     try:
         import yaml
     except ImportError as error:
@@ -189,7 +198,7 @@ def _msgpack_decode(body: bytes) -> Any:
 
 
 def _msgpack() -> Any:
-    # Imported when first needed: few messages are MessagePack.
+    # Imported at first use: few messages are MessagePack.
     try:
         import msgpack
     except ImportError as error:

@@ -1,7 +1,7 @@
-"""The arguments of basic.deliver: which consumer, which tag, where the message was published.
+"""Decodes and encodes the arguments of basic.deliver: consumer, delivery tag, exchange, routing key.
 
-Before it: the method frame that announces a message. After it: the child's executor (``request.delivery_info``)
-and the master when it must know where a message came from, or say so itself. Pure. Raises only ``TableError``.
+Before it: the method frame of a delivery. After it: the child's executor, for ``request.delivery_info``, and the master
+where it reads or rewrites a message's origin. Pure. It must never raise anything but ``TableError``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _TAG = struct.Struct(">QB")
 
 @dataclass(slots=True)
 class Deliver:
-    """Arguments of one basic.deliver."""
+    """The arguments of one basic.deliver."""
 
     consumer_tag: str
     delivery_tag: int
@@ -26,9 +26,9 @@ class Deliver:
 
 
 def parse_deliver(args: bytes) -> Deliver:
-    """Decode the method's arguments, which follow the 4 bytes of class and method id in the frame's payload.
+    """Decode the method's arguments, which follow the class and method id in the frame's payload.
 
-    Strings that are not UTF-8 come back with surrogate escapes. Raises ``TableError`` when the bytes are not these
+    Strings that are not UTF-8 are returned with surrogate escapes. Raises ``TableError`` if the bytes are not these
     arguments.
     """
     try:
@@ -42,16 +42,16 @@ def parse_deliver(args: bytes) -> Deliver:
         end = at + 1 + args[at]
         routing_key = args[at + 1 : end].decode("utf-8", "surrogateescape")
     except (struct.error, IndexError) as error:
-        raise TableError(f"basic.deliver is cut short: {error}") from error
+        raise TableError(f"basic.deliver is truncated: {error}") from error
     if end != len(args):
-        raise TableError("basic.deliver does not end where its arguments do")
+        raise TableError("basic.deliver has bytes after its arguments")
     return Deliver(consumer_tag, delivery_tag, bits & 1 != 0, exchange, routing_key)
 
 
 def build_deliver(received: Deliver, exchange: str, routing_key: str) -> bytes:
-    """Encode the arguments of a delivery as if it had been sent to another exchange by another key.
+    """Encode the arguments of a delivery with another exchange and routing key.
 
-    Raises ``TableError`` for a name over 255 bytes.
+    Raises ``TableError`` for a name of more than 255 bytes.
     """
     return b"".join(
         (
@@ -66,5 +66,5 @@ def build_deliver(received: Deliver, exchange: str, routing_key: str) -> bytes:
 def _short(text: str) -> bytes:
     data = text.encode("utf-8", "surrogateescape")
     if len(data) > 255:
-        raise TableError(f"a name of {len(data)} bytes, more than AMQP allows")
+        raise TableError(f"a name has {len(data)} bytes; the maximum is 255")
     return bytes((len(data),)) + data

@@ -1,7 +1,7 @@
-"""Events: what a worker tells monitors, as messages.
+"""Builds the event messages that a worker sends to monitors.
 
-Before it: ``control.events``, which knows the facts. After it: ``amqp.mailbox``, which publishes. Pure; the form is the
-one that Celery's monitors and Flower read, worker's and tasks' events alike.
+Before it: ``control.events``, which provides the fields. After it: ``amqp.mailbox``, which publishes. Pure. The format
+is the one that Celery's monitors and Flower read, for events of workers and of tasks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ _TRANSIENT = 1
 def build_event(
     kind: str, *, node: str, pid: int, clock: int, now: float, utcoffset: float, fields: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """One event. ``now`` is in seconds since 1970; ``utcoffset`` in hours west of Greenwich, as monitors expect it."""
+    """Return one event.
+
+    ``now`` is in seconds since 1970, ``utcoffset`` in hours west of Greenwich, as monitors expect it.
+    """
     return {
         "hostname": node,
         "utcoffset": utcoffset,
@@ -33,12 +36,12 @@ def build_event(
 
 
 def routing_key(kind: str) -> str:
-    """The key by which monitors choose: ``worker-online`` goes by ``worker.online``."""
+    """Return the routing key of an event type: ``worker.online`` for ``worker-online``."""
     return kind.replace("-", ".")
 
 
 def event_message(event: Mapping[str, Any], serializer: str) -> tuple[bytes, bytes]:
-    """The content header and the body of one event. Raises ``EncodeError``."""
+    """Return content header and body of one event. Raises ``EncodeError``."""
     body, content_type, encoding = encode(dict(event), serializer)
     properties = Properties(
         content_type=content_type,

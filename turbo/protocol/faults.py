@@ -1,8 +1,9 @@
-"""Exceptions as documents, so that a client in another process, Celery's or ours, raises the same class.
+"""Converts exceptions to documents and back.
 
-Before it: what a task raised, or what the master decided. After it: ``result_meta``; on the way back, ``result``.
-Pure. Reading a document never imports a module and calls nothing but exception classes that are already loaded:
-documents come from a store that others may write to (CVE-2021-23727 was that any callable could be named).
+A client of Celery or turbo raises the same class as the task did. Before it: an exception that a task raised or the
+master chose. After it: ``result_meta``; when reading, ``result``. Pure. Reading a document must never import a module,
+and calls only exception classes that are already loaded: others may write to the store (in CVE-2021-23727 a document
+could name any callable).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _CELERY: Final = "celery.exceptions"
 _BILLIARD: Final = "billiard.exceptions"
 _KOMBU: Final = "kombu.exceptions"
 
-#: Our class -> the module and name under which Celery's clients know it.
+#: turbo's class -> the module and name that Celery's clients expect.
 _WIRE_NAMES: Final[dict[type[BaseException], tuple[str, str]]] = {
     **{
         cls: (_CELERY, cls.__name__)
@@ -42,7 +43,7 @@ _WIRE_NAMES: Final[dict[type[BaseException], tuple[str, str]]] = {
             exceptions.Terminated,
         )
     },
-    # Celery has no such class; a lost worker is what its clients can understand.
+    # Celery has no such class; its clients understand WorkerLostError.
     exceptions.MemoryLimitExceeded: (_BILLIARD, "WorkerLostError"),
     **{
         cls: (_KOMBU, cls.__name__)
@@ -53,7 +54,7 @@ _WIRE_NAMES: Final[dict[type[BaseException], tuple[str, str]]] = {
     },
 }  # fmt: skip
 
-#: The way back, for processes that do not have those packages. celery.exceptions offers billiard's names too.
+#: The reverse, for processes without those packages. celery.exceptions has billiard's names too.
 _OURS: Final[dict[tuple[str, str], type[BaseException]]] = {
     place: cls for cls, place in _WIRE_NAMES.items() if cls is not exceptions.MemoryLimitExceeded
 }
@@ -61,14 +62,14 @@ _OURS.update({(_CELERY, name): cls for (module, name), cls in list(_OURS.items()
 
 _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 _LONGEST_REPR: Final = 4096
-#: A stranger's document names classes; what they may be called is bounded.
+#: Most characters of a class or module name from a document, which anybody may have written.
 _LONGEST_NAME: Final = 255
 
 
 def to_wire(exc: BaseException) -> dict[str, Any]:
     """Return the document of an exception: its class, its module and its arguments.
 
-    Arguments that JSON cannot carry are replaced by their repr, so the document can always be encoded.
+    Arguments that JSON cannot represent are replaced by their repr, so the document can always be encoded.
     """
     cls = type(exc)
     module, name = _WIRE_NAMES.get(cls) or (cls.__module__, cls.__qualname__)
@@ -90,11 +91,11 @@ def _described(value: object) -> str:
 
 
 def from_wire(doc: Mapping[str, Any]) -> BaseException:
-    """Rebuild the exception that a document describes. Never raises, whatever the document holds.
+    """Return the exception that a document describes. Never raises, whatever the document contains.
 
-    A class is only looked up in modules that are loaded, and only a subclass of ``BaseException`` is made an instance
-    of. Celery's own classes become ours where Celery is not loaded. For every other name an exception class of that
-    name is made up, as Celery does, so that logs and ``except Exception`` keep working.
+    It looks for the class only in loaded modules, and instantiates only a subclass of ``BaseException``. Without
+    Celery, its classes become turbo's. For any other name it creates an exception class of that name, as Celery does,
+    so that logs and ``except Exception`` work.
     """
     name = doc.get("exc_type")
     module = doc.get("exc_module")
@@ -107,13 +108,13 @@ def from_wire(doc: Mapping[str, Any]) -> BaseException:
         cls = _made_up(name, module if isinstance(module, str) else __name__)
     try:
         rebuilt = cls(*args)
-    except Exception:  # noqa: BLE001 - a constructor with other arguments than the exception has
+    except Exception:  # noqa: BLE001 - the constructor may take other arguments than ``args``
         return Exception(f"{cls!r}({_described(message)})")
     return rebuilt if isinstance(rebuilt, BaseException) else Exception(f"{cls!r}({_described(message)})")
 
 
 def _loaded(module: str, name: str) -> type[BaseException] | None:
-    """Find a class by its qualified name without running anything: no import, no module or class hooks."""
+    """Find a class by its qualified name without running code: no import, no module or class hooks."""
     found: object = sys.modules.get(module)
     if found is None:
         return _OURS.get((module, name))

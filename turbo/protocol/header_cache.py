@@ -1,16 +1,16 @@
-"""Decodes content headers that differ from an earlier one only in ids and argument texts without walking them.
+"""Decodes content headers quickly that differ from an earlier one only in ids and argument texts.
 
-Place: the child's executor asks this before ``protocol.properties.decode_header``, once a task. Messages of one task
-from one producer are the same bytes but for five texts: id, root_id, argsrepr, kwargsrepr and the correlation id.
-The first such header is decoded in full and remembered as a *shape*: the bytes between those texts, and the decoded
-values. A later header with the same bytes between differs in the texts alone. Pure.
+The child's executor calls it once per task, in place of ``protocol.properties.decode_header``. The headers of one
+task's messages from one producer are equal except for five texts: id, root_id, argsrepr, kwargsrepr and the correlation
+id. The cache decodes the first such header in full and stores it as a *shape*: the bytes between those texts, and the
+decoded values. A later header with the same bytes in between differs only in the texts. Pure.
 
-Why it is right. A header's structure is given by its type and length bytes. All of them lie between the five texts,
-or are the lengths of the two argument texts and of the table, which are read and checked. So when everything between
-matches, the full decoder would walk the same path and find the same values, but for the texts, which are cut out at
-the same places. A shape is made only from a header whose full decoding gave, for each text, exactly the bytes cut
-out; anything unusual (text that is not UTF-8, ids of another length) is left to the full decoder.
-tests/unit/protocol/test_header_cache.py compares the two on captured and mutated headers.
+Why the result is correct: type and length bytes determine the structure of a header. All of them lie between the five
+texts, except the lengths of the two argument texts and of the table, which are read and checked. So if everything in
+between matches, the full decoder would take the same path and find the same values, except for the texts, which are
+taken from the same places. A shape is stored only if full decoding of its header gave exactly the bytes at those
+places for each text. Anything unusual (text that is not UTF-8, ids of another length) goes to the full decoder.
+tests/unit/protocol/test_header_cache.py compares both decoders on captured and mutated headers.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from turbo.protocol.properties import Properties, decode_header
 
 _U32: Final = struct.Struct(">I").unpack_from
 _U64: Final = struct.Struct(">Q").unpack_from
-#: Flags, "application/json" and "utf-8" come first in nearly every message; the table's length follows them.
+#: Offset of the flags. In nearly every message "application/json", "utf-8" and the table's length follow.
 _HEAD_AT: Final = 12
 _TABLE_AT: Final = 37
 _KEYS_AT: Final = 41
-#: Class and weight, before the body size.
+#: Class and weight; the body size follows.
 _BASIC: Final = b"\x00\x3c\x00\x00"
 _JSON: Final = b"\x10application/json\x05utf-8"
-#: Key, type and length of an id that is a UUID's text.
+#: Key, type and length of an id that is the text of a UUID.
 _ID: Final = b"\x02idS\x00\x00\x00$"
 _ROOT: Final = b"\x07root_idS\x00\x00\x00$"
 _ARGS: Final = b"\x08argsreprS"
 _KWARGS: Final = b"\nkwargsreprS"
 _UUID: Final = 36
-#: Shapes kept at one time; a worker sees about one for each task and producer.
+#: Most shapes at one time; a worker gets about one for each task and producer.
 _MOST_SHAPES: Final = 256
-#: A place in the cache whose shape is replaced this often in a row is given up: its headers vary elsewhere.
-_GIVE_UP: Final = 8
+#: A cache entry is not used any more after this many replacements in a row: its headers differ in other places.
+_MAX_MISSES: Final = 8
 
 
 class _Shape:
-    """One remembered header: the bytes between its texts, and its decoded values."""
+    """One stored header: the bytes between its texts, and its decoded values."""
 
     __slots__ = (
         "after_id", "after_kwargs", "after_root", "head", "headers", "misses", "properties", "rest", "table_rest",
@@ -53,7 +53,7 @@ class _Shape:
     after_root: bytes
     after_kwargs: bytes
     rest: bytes
-    #: Bytes of the table behind kwargsrepr.
+    #: Number of bytes of the table after kwargsrepr.
     table_rest: int
     headers: dict[str, Any]
     properties: Properties
@@ -61,7 +61,7 @@ class _Shape:
 
 
 class HeaderCache:
-    """A decoder with a memory. One a process; not for threads."""
+    """A decoder with a cache. One per process; not thread-safe."""
 
     __slots__ = ("_shapes",)
 
@@ -69,7 +69,7 @@ class HeaderCache:
         self._shapes: dict[bytes, _Shape] = {}
 
     def decode(self, payload: bytes) -> tuple[Properties, int]:  # hot: bench trace
-        """As :func:`turbo.protocol.properties.decode_header`, which it falls back to. Raises TableError."""
+        """Decode a header, as :func:`turbo.protocol.properties.decode_header` does. Raises TableError."""
         at = payload.find(_ID, _KEYS_AT)
         if at < 0:
             return decode_header(payload)
@@ -79,14 +79,14 @@ class HeaderCache:
             found = _match(shape, payload, at + 8)
             if found is not None:
                 return found
-            if shape.misses >= _GIVE_UP:
+            if shape.misses >= _MAX_MISSES:
                 return decode_header(payload)
         properties, size = decode_header(payload)
         self._learn(key, payload, at + 8, properties, shape.misses + 1 if shape is not None else 0)
         return properties, size
 
     def _learn(self, key: bytes, payload: bytes, at: int, properties: Properties, misses: int) -> None:
-        """Remember a header if all of it is as expected."""
+        """Store a header if all of it is in the usual form."""
         shape = _shape_of(payload, at, properties)
         if shape is None:
             return
@@ -97,7 +97,7 @@ class HeaderCache:
 
 
 def _match(shape: _Shape, payload: bytes, at: int) -> tuple[Properties, int] | None:  # hot: bench trace
-    """Decode by a shape; None when the header is not of it."""
+    """Decode a header by a shape; return None if the header has another shape."""
     id_end = at + _UUID
     root_at = id_end + len(shape.after_id)
     root_end = root_at + _UUID
@@ -149,7 +149,7 @@ def _match(shape: _Shape, payload: bytes, at: int) -> tuple[Properties, int] | N
 
 
 def _shape_of(payload: bytes, at: int, properties: Properties) -> _Shape | None:
-    """Make a shape of a decoded header; None when it is not of the usual form."""
+    """Return the shape of a decoded header; None if the header is not in the usual form."""
     headers = properties.headers
     root_at = payload.find(_ROOT, at) + len(_ROOT)
     args_at = payload.find(_ARGS, root_at) + len(_ARGS) + 4

@@ -1,7 +1,7 @@
-"""The id of a task or group as the text that messages, keys and comparisons have.
+"""Converts ids of tasks and groups to the plain text that messages and keys contain.
 
-Programs give ids of other kinds too: a ``uuid.UUID``, a text of a class of its own. Asked wherever an id comes in from
-a program: in calls, handles of results, remote control. Pure. It must never be needed for an id that a message brought.
+Programs also pass ids of other types: a ``uuid.UUID``, or a subclass of str. This is used wherever a program passes an
+id: in calls, results and remote control. Pure. Ids from messages are text already and must never need it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ from typing import Any
 
 
 def text_id(given: Any) -> str:
-    """Return an id as plain text: of a text its characters, of bytes their UTF-8, of anything else what str() says."""
+    """Return an id as plain text.
+
+    Bytes are decoded as UTF-8, other types converted by ``str``.
+    """
     if type(given) is str:
         return given
     if isinstance(given, str):
@@ -19,5 +22,5 @@ def text_id(given: Any) -> str:
 
 
 def text_ids(given: Any) -> str | list[str]:
-    """Return one id or several, as remote control takes them, as text."""
+    """Return one id, or a list of several, as plain text; remote control accepts both."""
     return [text_id(each) for each in given] if isinstance(given, (list, tuple, set, frozenset)) else text_id(given)

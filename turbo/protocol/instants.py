@@ -1,6 +1,6 @@
-"""Points in time as messages carry them: ``eta`` and ``expires``.
+"""Parses the times in messages: ``eta`` and ``expires``.
 
-Before it: header values. After it: ``message``. Pure; the clock is nobody's business here.
+Before it: header values. After it: ``message``. Pure; it must never read a clock.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from datetime import UTC, datetime, tzinfo
 
 
 def parse_eta(value: object, naive_zone: tzinfo = UTC) -> datetime:
-    """Return the aware UTC datetime that ``value`` stands for: ISO 8601 text, or a datetime.
+    """Return ``value``, which is ISO 8601 text or a datetime, as an aware datetime in UTC.
 
-    A value without an offset is read as local to ``naive_zone``: UTC, except for protocol 1 with ``utc`` false.
-    Raises ``ValueError`` for anything else, and for what falls outside the years 1 to 9999.
+    A value without an offset is in ``naive_zone``, which is UTC except for protocol 1 with ``utc`` false. Raises
+    ``ValueError`` for other types and for times outside the years 1 to 9999.
     """
     if isinstance(value, str):
         when = datetime.fromisoformat(value)

@@ -1,8 +1,8 @@
-"""Serializers and types that the program has registered with kombu, for programs that did so before they came to turbo.
+"""Finds serializers and JSON types that a program has registered with kombu.
 
-Asked by ``content`` for a name or content type that turbo does not know, and by ``tagged_json`` for values that JSON
-lacks. kombu is looked at where the program has
-loaded it, and never loaded from here. Pure.
+Programs that move from Celery register them there. Used by ``content`` for a name or content type that turbo does not
+have, and by ``tagged_json`` for types that JSON lacks. It reads kombu's registries only if the program has imported
+kombu, and must never import kombu itself. Pure.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Found(NamedTuple):
-    """What kombu knows of one serializer."""
+    """One serializer of kombu's registry."""
 
     name: str
     encoder: Callable[[Any], bytes | str] | None
@@ -25,7 +25,10 @@ class Found(NamedTuple):
 
 
 def look_up(wanted: str) -> Found | None:
-    """Find a serializer by its name or its content type; None without kombu, and for what kombu does not know."""
+    """Find a serializer by name or content type.
+
+    None without kombu, or if kombu has no such serializer.
+    """
     module = sys.modules.get("kombu.serialization")
     registry = getattr(module, "registry", None)
     if registry is None:
@@ -34,7 +37,7 @@ def look_up(wanted: str) -> Found | None:
     content_type = registry.name_to_type.get(name)
     if content_type is None:
         return None
-    codec = registry._encoders.get(name)  # noqa: SLF001 - kombu has no other way to ask
+    codec = registry._encoders.get(name)  # noqa: SLF001 - kombu has no public way
     decoder = registry._decoders.get(content_type)  # noqa: SLF001
     if codec is None:
         return Found(name, None, decoder, content_type, "utf-8")
@@ -42,11 +45,11 @@ def look_up(wanted: str) -> Found | None:
 
 
 def type_encoders() -> Mapping[type[Any], tuple[str | None, Callable[[Any], Any]]] | None:
-    """What ``kombu.utils.json.register_type`` was told of writing types, its own among them; None without kombu."""
+    """Return kombu's JSON encoders by type, its own and registered ones; None without kombu."""
     return getattr(sys.modules.get("kombu.utils.json"), "_encoders", None)
 
 
 def type_decoder(tag: str) -> Callable[[Any], Any] | None:
-    """What it was told of reading the values that a tag marks; None without kombu, or without such a type."""
+    """Return kombu's JSON decoder for a type tag; None without kombu, or without such a tag."""
     decoders: Mapping[str, Callable[[Any], Any]] = getattr(sys.modules.get("kombu.utils.json"), "_decoders", {})
     return decoders.get(tag)

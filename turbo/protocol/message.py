@@ -1,12 +1,12 @@
-"""Task messages of every form Celery has used, as one record.
+"""Parses task messages of every form that Celery has used into one record.
 
-Before it: ``properties`` and ``content``, which decoded the headers and the body. After it: the child's executor; in
-the master, whoever must know a message's headers. Pure. Whatever a message holds, it becomes a :class:`TaskMessage`
-or an ``InvalidTaskError`` that names the field, and nothing else.
+Before it: ``properties`` and ``content``, which decoded the headers and the body. After it: the child's executor, and
+in the master all code that needs a message's headers. Pure. Every message becomes a :class:`TaskMessage`, or raises an
+``InvalidTaskError`` that names the field; it must never raise anything else.
 
 Protocol 2 has its fields in the headers and ``[args, kwargs, embed]`` as its body. Protocol 1 has everything in a body
-that is a mapping. A hybrid has both, and its headers win. Wrong values of fields that are only shown (``shadow``,
-``argsrepr``, ``origin`` …) are dropped; wrong values of any other field make the message invalid.
+that is a mapping. A hybrid has both, and its headers take precedence. Wrong values of fields that are only displayed
+(``shadow``, ``argsrepr``, ``origin`` …) are dropped; a wrong value of any other field makes the message invalid.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ _STANDARD: Final = (
     "parent_id", "argsrepr", "kwargsrepr", "origin", "ignore_result", "replaced_task_nesting", "stamped_headers",
     "stamps",
 )  # fmt: skip
-#: Headers that are the protocol's and not the user's. The last three are sent now and then.
+#: Headers of the protocol, as opposed to the user's. The last four are not in every message.
 _KNOWN: Final = frozenset({*_STANDARD, "compression", "meth", "utc", LEASE})
 
-#: Characters of a task's name, and of its id, that a log line shows.
+#: Most characters of a task's name or id in a log line.
 _LONGEST_SHOWN: Final = 200
 
-#: Largest body of protocol 1 that the master decodes to learn its headers, in bytes.
+#: Most bytes of a protocol-1 body that the master decodes for its headers.
 _LARGEST_HEADER_BODY: Final = 1024 * 1024
 
 
 class UnknownMessageError(InvalidTaskError):
-    """The message is no task message of any form: nothing in it names a task."""
+    """The message is not a task message of any form: nothing in it names a task."""
 
 
 class Form(enum.Enum):
@@ -67,7 +67,7 @@ class Form(enum.Enum):
     V2 = "protocol 2"
     V1 = "protocol 1"
     HYBRID = "headers of protocol 2, body of protocol 1"
-    UNKNOWN = "no task message"
+    UNKNOWN = "not a task message"
 
 
 @dataclass(slots=True)
@@ -75,11 +75,11 @@ class TaskMessage:
     """One call of a task, as it was sent. Times are aware and UTC; limits are seconds."""
 
     id: str
-    #: Name that the code is registered under.
+    #: Name under which the task is registered.
     task: str
     args: Sequence[Any]
     kwargs: dict[str, Any]
-    #: Signatures as they travelled, checked; see ``signature``.
+    #: Signatures as the message had them, validated; see ``signature``.
     callbacks: list[Any] | None
     errbacks: list[Any] | None
     chain: list[Any] | None
@@ -87,7 +87,7 @@ class TaskMessage:
     retries: int
     eta: datetime | None
     expires: datetime | None
-    #: [hard, soft]; 0 and None leave it to the task and the worker. None when the message has no such field.
+    #: [hard, soft]; 0 and None mean the limits of the task and the worker. None if the message has no such field.
     timelimit: list[float | None] | None
     group: str | None
     group_index: int | None
@@ -96,32 +96,32 @@ class TaskMessage:
     argsrepr: str | None
     kwargsrepr: str | None
     origin: str | None
-    #: None when the message does not say: the task's own option holds then.
+    #: None if the message has no such field; the task's own option applies then.
     ignore_result: bool | None
     replaced_task_nesting: int
     stamped_headers: list[str] | None
     stamps: dict[str, Any] | None
-    #: Name to show instead of ``task``.
+    #: Name to display instead of ``task``.
     shadow: str | None
     lang: str | None
     utc: bool
     reply_to: str | None
     correlation_id: str | None
-    #: The caller's own headers, those of dead-lettering included; None when there are none.
+    #: The caller's own headers and those of dead-lettering; None if there are none.
     headers: dict[str, Any] | None
     properties: Properties
 
     @property
     def label(self) -> str:
-        """``task[id]`` for one log line: both come from the wire, so they are cut to size and escaped.
+        """``task[id]`` for one log line, with the shadow name if the message has one.
 
-        The task is called by its shadow, if the message has one.
+        Both parts come from the wire, so they are shortened and escaped.
         """
         return f"{clean(self.shadow or self.task, _LONGEST_SHOWN)}[{clean(self.id, _LONGEST_SHOWN)}]"
 
 
 def identify(props: Properties, body: object) -> Form:
-    """Tell which form a message has; ``body`` is decoded."""
+    """Return the form of a message; ``body`` is decoded."""
     headers = props.headers
     if headers is not None and not isinstance(headers, Mapping):
         return Form.UNKNOWN
@@ -132,10 +132,10 @@ def identify(props: Properties, body: object) -> Form:
 
 # hot: bench/protocol.py, once a task in the child
 def parse(props: Properties, body: object, zone: tzinfo = UTC) -> TaskMessage:
-    """Make a record of a message whose headers and body are decoded.
+    """Return the record of a message whose headers and body are decoded.
 
-    ``zone`` is what times without an offset mean in messages of protocol 1 that say ``utc`` is false.
-    Raises ``InvalidTaskError`` naming the field, or its subclass :class:`UnknownMessageError`; nothing else.
+    ``zone`` is the time zone of times without an offset in protocol-1 messages with ``utc`` false. Raises
+    ``InvalidTaskError``, which names the field, or its subclass :class:`UnknownMessageError`; nothing else.
     """
     headers = props.headers
     if type(body) is list and len(body) == 3 and type(headers) is dict and "task" in headers:
@@ -151,10 +151,10 @@ def parse(props: Properties, body: object, zone: tzinfo = UTC) -> TaskMessage:
 
 
 def parse_headers(props: Properties, body: bytes, zone: tzinfo = UTC) -> TaskMessage:
-    """Make a record without arguments and follow-ups, from the headers alone. ``body`` is not decoded.
+    """Return a record without arguments and follow-ups, from the headers alone.
 
-    Only a message of protocol 1, which has no headers, is decoded, and only from JSON of moderate size.
-    Raises ``InvalidTaskError``, as :func:`parse` does.
+    It decodes ``body`` only for protocol 1, which has no headers, and only JSON of moderate size. Raises
+    ``InvalidTaskError``, as :func:`parse` does.
     """
     headers = props.headers
     if type(headers) is dict and "task" in headers:
@@ -177,9 +177,9 @@ def parse_headers(props: Properties, body: bytes, zone: tzinfo = UTC) -> TaskMes
 
 
 def salvage(props: Properties, body: bytes) -> TaskMessage | None:
-    """Return what an invalid message is answered by: its id, task and reply queue; None without an id.
+    """Return a record with what a reply to an invalid message needs: id, task and reply queue.
 
-    Never raises. Everything else that it says is left out, right or wrong.
+    Returns None without an id. Never raises. Ignores all other fields, valid or not.
     """
     try:
         return parse_headers(props, body)
@@ -194,7 +194,10 @@ def salvage(props: Properties, body: bytes) -> TaskMessage | None:
 
 
 def _parse_mapping(headers: Mapping[str, Any], body: Mapping[Any, Any], props: Properties, zone: tzinfo) -> TaskMessage:
-    """Make a record of protocol 1, or of a hybrid: the body's fields, and the headers over them."""
+    """Return the record of a protocol-1 or hybrid message.
+
+    Headers override the body's fields.
+    """
     utc = body.get("utc", True) is not False
     fields: dict[str, Any] = {
         "group": body.get("taskset"),
@@ -210,7 +213,7 @@ def _parse_mapping(headers: Mapping[str, Any], body: Mapping[Any, Any], props: P
     message.utc = utc
     message.headers = {key: value for key, value in headers.items() if key not in _KNOWN} or None
     for name in ("id", "task", "group", "root_id", "parent_id"):
-        # Unlike headers, JSON can hold text that no encoding can.
+        # JSON can hold text that cannot be encoded; headers cannot.
         _check_encodable(name, getattr(message, name))
     return message
 
@@ -307,7 +310,7 @@ def _invalid(name: str, value: object, wanted: str) -> InvalidTaskError:
 def _count(name: str, value: object) -> int:
     if value is None:
         return 0
-    raise _invalid(name, value, "a whole number from 0 on")
+    raise _invalid(name, value, "a whole number, at least 0")
 
 
 def _flag(name: str, value: object) -> bool:
@@ -328,7 +331,7 @@ def _when(name: str, value: object, zone: tzinfo) -> datetime | None:
     try:
         return parse_eta(value, zone)
     except ValueError as error:
-        raise InvalidTaskError(f"{name} is no time: {saferepr(value, 80)}: {clean(str(error), 80)}") from error
+        raise InvalidTaskError(f"{name} is not a valid time: {saferepr(value, 80)}: {clean(str(error), 80)}") from error
 
 
 def _limits(value: object) -> list[float | None] | None:
@@ -341,7 +344,7 @@ def _limits(value: object) -> list[float | None] | None:
             continue
         number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
         if not number or not math.isfinite(limit) or limit < 0:
-            raise _invalid("timelimit", value, "[hard, soft] in seconds, each from 0 on or null")
+            raise _invalid("timelimit", value, "[hard, soft] in seconds, each at least 0 or null")
     return list(value)
 
 

@@ -1,9 +1,9 @@
-"""What the master must know of a message before a child has it, read without decoding the headers.
+"""Finds out whether a message has an ETA, an expiry or time limits, without decoding its headers.
 
 Before it: the content header as received. After it: ``policy.admission``, which decodes only what is flagged here.
-Runs in the master, once a message. It never decodes a value, never raises, and never says "not set" unless it has
-stood on the key itself: keys are reached by hopping over the values before them, so that text inside a value, such
-as ``argsrepr``, cannot imitate one.
+Runs in the master, once per message. It must never decode a value or raise, and never report "not set" without having
+reached the key: it skips over every value before a key, so that text in a value, such as ``argsrepr``, cannot be taken
+for a key.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ ETA: Final = 1
 EXPIRES: Final = 2
 #: The message has a hard or a soft limit of its own.
 LIMITS: Final = 4
-#: A key is missing (protocol 1, other producers) or the headers are damaged: only decoding can tell.
+#: A key is missing (protocol 1, other producers) or the headers are damaged: decode them to find out.
 UNKNOWN: Final = 8
-#: A worker has held the message before and has published it again. Found where this is the first header.
+#: A worker has held the message before and published it again. Detected if this is the first header.
 AGAIN: Final = 16
 
 _U32 = struct.Struct(">I").unpack_from
-#: Class id, and the flags that say content type, content encoding and headers are present.
+#: Class id. The property list begins at ``_FRONT_AT``.
 _BASIC: Final = b"\x00\x3c"
 _FRONT_AT: Final = 14
-# The table as every Celery since 5.3 begins it: length (4 bytes), lang, task, id, and then these keys.
+# The begin of the table in Celery since 5.3: length (4 bytes), lang, task, id, and then these keys.
 _FRONT: Final = b"\x10application/json\x05utf-8"
 _LANG: Final = b"\x04langS\x00\x00\x00\x02py\x04taskS"
 _LANG_AT: Final = _FRONT_AT + len(_FRONT) + 4
 _TASK_AT: Final = _LANG_AT + len(_LANG)
-#: Where such a header says which task it is for: these bytes up to the name, whose length is in the last one of them.
+#: Where such a header names its task: NAME_MARK at NAME_FROM, four bytes of length, the name at NAME_AT.
 NAME_FROM: Final = _LANG_AT
 NAME_AT: Final = _TASK_AT + 4
 NAME_MARK: Final = _LANG
@@ -65,7 +65,7 @@ _WANTED: Final = {b"eta": ETA, b"expires": EXPIRES, b"timelimit": LIMITS, LEASE.
 
 # hot: bench/protocol.py, once a message in the master
 def peek(header_payload: bytes) -> int:
-    """Return ETA, EXPIRES, LIMITS, AGAIN for what is set, with UNKNOWN added for what only decoding can tell."""
+    """Return the flags of what is set, with UNKNOWN if only decoding the headers can tell."""
     try:
         if (
             header_payload[12] & 0xE0 == 0xE0
@@ -85,9 +85,9 @@ def peek(header_payload: bytes) -> int:
 
 
 def _no_limits(payload: bytes, at: int) -> bool:
-    """Whether nothing but a group and a number of retries stands between ``at`` and limits that are not set.
+    """Whether only a group and a retry count stand between ``at`` and limits that are not set.
 
-    Members of groups, steps of chains and retries are worth a way of their own: three times as fast as the walk.
+    This is for members of groups, steps of chains and retries: it is three times as fast as ``_walk``.
     """
     if payload[at] == _TEXT:
         at += 4 + _U32(payload, at + 1)[0]
@@ -102,7 +102,7 @@ def _no_limits(payload: bytes, at: int) -> bool:
 
 
 def _walk(payload: bytes) -> int:
-    """Go through the table key by key, for messages that have something set or come from other producers."""
+    """Scan the table key by key, for messages that have something set or come from other producers."""
     found = seen = 0
     try:
         start, end = header_table_span(payload)
@@ -131,17 +131,23 @@ def _walk(payload: bytes) -> int:
 
 
 def task_name(header_payload: bytes) -> bytes | None:
-    """The task's name as it travels, or None where the headers do not begin as Celery's do and have no such text."""
+    """Return the bytes of the task's name from the headers.
+
+    None if they contain no such text.
+    """
     return _front_text(header_payload, 0) or _text(header_payload, b"task")
 
 
 def task_id(header_payload: bytes) -> bytes | None:
-    """The task's id as it travels; None as above, also for protocol 1, which has it in the body."""
+    """Return the bytes of the task's id from the headers.
+
+    None as above, as in protocol 1, which has it in the body.
+    """
     return _front_text(header_payload, 1) or _text(header_payload, b"id")
 
 
 def _front_text(payload: bytes, which: int) -> bytes | None:
-    """Name (0) or id (1) of a message whose table begins as every Celery begins it."""
+    """Return the name (0) or id (1) from a table that begins as Celery writes it; else None."""
     try:
         if not payload.startswith(_LANG, _LANG_AT) or not payload.startswith(_FRONT, _FRONT_AT):
             return None
@@ -159,7 +165,10 @@ def _front_text(payload: bytes, which: int) -> bytes | None:
 
 
 def _text(payload: bytes, key: bytes) -> bytes | None:
-    """A text of the table by its key, hopping over the others."""
+    """Return the text of a key of the table, skipping the other entries.
+
+    None if there is none.
+    """
     try:
         start, end = header_table_span(payload)
         at = start + 4

@@ -1,8 +1,8 @@
-"""Requests of remote control and replies to them, between decoded values and typed ones.
+"""Parses remote-control requests and builds the replies.
 
-Before it: ``content``, which decoded the body. After it: ``control.service``, which finds the command. Pure; runs in
-the master. The form is that of kombu's mailboxes, which Celery's command line and every monitor speak. Nothing here
-trusts the sender: whatever has another form raises :class:`PidboxError` with what is wrong.
+Before it: ``content``, which decoded the body. After it: ``control.service``, which runs the command. Runs in the
+master. Pure. The format is that of kombu's mailboxes, which Celery's command line and all monitors use. It must never
+trust the sender: any other format raises :class:`PidboxError`, which says what is wrong.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from turbo.exceptions import TurboError
 from turbo.protocol.content import encode
 from turbo.protocol.properties import Properties, encode_header
 
-#: Longest name that AMQP has room for, in bytes: exchanges, keys; and what we take as a node's or a ticket.
+#: Most bytes of a name in AMQP (exchange, routing key); also the limit for node names and tickets.
 _LONGEST: Final = 255
 _TRANSIENT: Final = 1
 
 
 class PidboxError(TurboError, ValueError):
-    """The message is no request of remote control."""
+    """The message is not a remote-control request."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyTo:
-    """Where the asker waits."""
+    """Where the client waits for replies."""
 
     exchange: str
     routing_key: str
@@ -35,7 +35,7 @@ class ReplyTo:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. Without destination and pattern it concerns every worker."""
+    """One request. Without destination and pattern it is for every worker."""
 
     method: str
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -43,26 +43,26 @@ class Request:
     pattern: str = ""
     #: ``glob`` or ``pcre``.
     matcher: str = ""
-    #: None: nobody waits for a reply.
+    #: None if the client waits for no reply.
     reply_to: ReplyTo | None = None
     ticket: str | None = None
 
 
 def parse_request(body: object) -> Request:
-    """Make a request of a decoded body. Raises :class:`PidboxError`."""
+    """Return the request in a decoded body. Raises :class:`PidboxError`."""
     if not isinstance(body, dict):
-        raise PidboxError(f"a request is a mapping, not {type(body).__name__}")
+        raise PidboxError(f"a request must be a mapping, not {type(body).__name__}")
     arguments = body.get("arguments") or {}
     if not isinstance(arguments, dict) or not all(isinstance(name, str) for name in arguments):
-        raise PidboxError("the arguments are no mapping of names")
+        raise PidboxError("the arguments must be a mapping of names")
     destination = body.get("destination") or ()
     if isinstance(destination, str):
         destination = (destination,)
     if not isinstance(destination, (list, tuple)) or not all(isinstance(name, str) for name in destination):
-        raise PidboxError("the destination is no list of node names")
+        raise PidboxError("the destination must be a list of node names")
     method = _text(body, "method")
     if not method:
-        raise PidboxError("no method is named")
+        raise PidboxError("the request names no method")
     return Request(
         method,
         arguments,
@@ -79,7 +79,7 @@ def _text(body: dict[Any, Any], name: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str) or len(value.encode(errors="surrogatepass")) > _LONGEST:
-        raise PidboxError(f"the {name} is no text of at most {_LONGEST} bytes")
+        raise PidboxError(f"{name} must be text of at most {_LONGEST} bytes")
     return value
 
 
@@ -87,7 +87,7 @@ def _reply_to(value: object) -> ReplyTo | None:
     if not value:
         return None
     if not isinstance(value, dict):
-        raise PidboxError("reply_to is no mapping")
+        raise PidboxError("reply_to must be a mapping")
     exchange = _text(value, "exchange")
     if not exchange:
         raise PidboxError("reply_to names no exchange")
@@ -95,7 +95,10 @@ def _reply_to(value: object) -> ReplyTo | None:
 
 
 def concerns(request: Request, node: str) -> bool:
-    """Whether this node is meant. Raises :class:`PidboxError` for a pattern that cannot be understood."""
+    """Whether the request is for this node.
+
+    Raises :class:`PidboxError` for an invalid pattern.
+    """
     if request.destination:
         return node in request.destination
     if not request.pattern or not request.matcher:
@@ -106,12 +109,15 @@ def concerns(request: Request, node: str) -> bool:
         try:
             return re.match(request.pattern, node) is not None
         except re.error as error:
-            raise PidboxError(f"the pattern is no regular expression: {error}") from error
-    raise PidboxError("the matcher is neither glob nor pcre")
+            raise PidboxError(f"the pattern is not a regular expression: {error}") from error
+    raise PidboxError("the matcher must be glob or pcre")
 
 
 def reply_message(node: str, reply: object, ticket: str | None, clock: int, serializer: str) -> tuple[bytes, bytes]:
-    """The content header and the body of a reply. Raises ``EncodeError`` when the reply cannot be encoded."""
+    """Return content header and body of a reply.
+
+    Raises ``EncodeError`` if the reply cannot be encoded.
+    """
     body, content_type, encoding = encode({node: reply}, serializer)
     properties = Properties(
         content_type=content_type,

@@ -1,8 +1,8 @@
-"""The content header of a message: its AMQP properties, headers included.
+"""Encodes and decodes the content header of a message: its AMQP properties, including the headers.
 
-Before it: the payload of a content-header frame, as received or to be sent. After it: ``message``, ``peek`` and
-whoever publishes. Pure; runs in every process. Raises only ``TableError``, for headers that cannot be read or
-written. Source of the format: AMQP 0-9-1 section 4.2.6, properties of class basic.
+Before it: the payload of a received content-header frame. After it: ``message`` and ``peek``; when encoding, the code
+that publishes. Runs in every process. Pure. It must never raise anything but ``TableError``, for headers that cannot be
+read or written. Source of the format: AMQP 0-9-1 section 4.2.6, properties of class basic.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ APP_ID: Final = 0x0008
 CLUSTER_ID: Final = 0x0004
 _UNKNOWN_FLAGS: Final = 0x0003
 
-#: Content type and encoding of nearly every message, as they stand at the front of the property list.
+#: Content type and encoding of nearly every message, as the property list begins with them.
 _JSON_FRONT: Final = b"\x10application/json\x05utf-8"
 _JSON_FLAGS: Final = CONTENT_TYPE | CONTENT_ENCODING
 _JSON_AT: Final = 14
@@ -47,7 +47,10 @@ _JSON_END: Final = _JSON_AT + len(_JSON_FRONT)
 
 @dataclass(slots=True)
 class Properties:
-    """The fourteen properties of class basic; None stands for absent. ``timestamp`` is in seconds since 1970."""
+    """The properties of class basic; None for an absent one.
+
+    ``timestamp`` is in seconds since 1970.
+    """
 
     content_type: str | None = None
     content_encoding: str | None = None
@@ -67,10 +70,10 @@ class Properties:
 
 # hot: bench/protocol.py, once a task in the child
 def decode_header(payload: bytes) -> tuple[Properties, int]:
-    """Decode the payload of a content-header frame; return the properties and the size of the body in bytes.
+    """Decode the payload of a content-header frame; return the properties and the body's size in bytes.
 
-    Short strings that are not UTF-8 come back with surrogate escapes. Raises ``TableError`` for anything that is
-    not one whole content header of class basic.
+    Short strings that are not UTF-8 are returned with surrogate escapes. Raises ``TableError`` for anything that is
+    not exactly one content header of class basic.
     """
     props = Properties()
     try:
@@ -110,16 +113,16 @@ def decode_header(payload: bytes) -> tuple[Properties, int]:
                 props.reply_to = payload[at + 1 : end].decode("utf-8", "surrogateescape")
             at = end
         if flags & 0x01FC:
-            at = _decode_rarer(payload, at, flags, props)
+            at = _decode_rare(payload, at, flags, props)
     except (struct.error, IndexError) as error:
-        raise TableError(f"the content header is cut short: {error}") from error
+        raise TableError(f"the content header is truncated: {error}") from error
     if at != len(payload):
-        raise TableError("the content header does not end where its properties do")
+        raise TableError("the content header has bytes after its properties")
     return props, size
 
 
-def _decode_rarer(payload: bytes, at: int, flags: int, props: Properties) -> int:
-    """Decode the properties from ``expiration`` on, which Celery seldom sends."""
+def _decode_rare(payload: bytes, at: int, flags: int, props: Properties) -> int:
+    """Decode the properties after ``reply_to``, which Celery rarely sends."""
     if flags & EXPIRATION:
         props.expiration, at = _short(payload, at)
     if flags & MESSAGE_ID:
@@ -139,15 +142,15 @@ def _decode_rarer(payload: bytes, at: int, flags: int, props: Properties) -> int
 
 
 def _short(payload: bytes, at: int) -> tuple[str, int]:
-    # A string that runs over the end moves the offset past it, which decode_header refuses at the end.
+    # A string beyond the end of the data moves the offset past the end, which decode_header refuses.
     end = at + 1 + payload[at]
     return payload[at + 1 : end].decode("utf-8", "surrogateescape"), end
 
 
 def header_table_span(payload: bytes) -> tuple[int, int]:
-    """Return the offsets of the header table in a content header: of its 4-byte length, and behind its end.
+    """Return the start (of its 4-byte length) and the end of the header table in a content header.
 
-    Both are 0 when there is none. Raises ``TableError`` when the payload is too short for what it announces.
+    Both are 0 without a table. Raises ``TableError`` if the payload is shorter than its lengths say.
     """
     try:
         class_id, _weight, _size, flags = _HEAD.unpack_from(payload)
@@ -165,7 +168,7 @@ def header_table_span(payload: bytes) -> tuple[int, int]:
                 at += 1 + payload[at]
         end = at + 4 + _U32.unpack_from(payload, at)[0]
     except (struct.error, IndexError) as error:
-        raise TableError(f"the content header is cut short: {error}") from error
+        raise TableError(f"the content header is truncated: {error}") from error
     if end > len(payload):
         raise TableError("the header table is longer than the content header")
     return at, end
@@ -173,7 +176,10 @@ def header_table_span(payload: bytes) -> tuple[int, int]:
 
 # hot: bench/protocol.py, once a message published
 def encode_header(props: Properties, body_size: int) -> bytes:
-    """Encode a content header's payload. Raises ``TableError`` for what does not fit, naming the property."""
+    """Return the payload of a content header.
+
+    Raises ``TableError``, which names a property that does not fit.
+    """
     flags = 0
     parts = [b""]
     if props.content_type is not None:
@@ -200,19 +206,19 @@ def encode_header(props: Properties, body_size: int) -> bytes:
     if props.expiration is not None:
         flags |= EXPIRATION
         parts.append(_encode_short("expiration", props.expiration))
-    for flag, name in _RARER_STRINGS_1:
+    for flag, name in _RARE_STRINGS_1:
         flags |= _append_string(parts, flag, name, getattr(props, name))
     if props.timestamp is not None:
         flags |= TIMESTAMP
         parts.append(_encode_timestamp(props.timestamp))
-    for flag, name in _RARER_STRINGS_2:
+    for flag, name in _RARE_STRINGS_2:
         flags |= _append_string(parts, flag, name, getattr(props, name))
     parts[0] = _HEAD.pack(_BASIC, 0, body_size, flags)
     return b"".join(parts)
 
 
-_RARER_STRINGS_1: Final = ((MESSAGE_ID, "message_id"),)
-_RARER_STRINGS_2: Final = (
+_RARE_STRINGS_1: Final = ((MESSAGE_ID, "message_id"),)
+_RARE_STRINGS_2: Final = (
     (TYPE, "type"), (USER_ID, "user_id"), (APP_ID, "app_id"), (CLUSTER_ID, "cluster_id"),
 )  # fmt: skip
 
@@ -232,12 +238,12 @@ def _encode_short(name: str, value: str) -> bytes:
     except AttributeError as error:
         raise TableError(f"{name} must be text, not {type(value).__name__}") from error
     if len(raw) > 255:
-        raise TableError(f"{name} of {len(raw)} bytes; 255 is the most")
+        raise TableError(f"{name} of {len(raw)} bytes; the maximum is 255")
     return b"%c%b" % (len(raw), raw)
 
 
 def _escaped(value: str) -> bool:
-    """Whether every lone surrogate of the text stands for a byte that did not decode."""
+    """Whether every lone surrogate in the text stands for a byte that could not be decoded."""
     return all(not "\ud800" <= c <= "\udfff" or "\udc80" <= c <= "\udcff" for c in value)
 
 
@@ -259,10 +265,10 @@ def result_header_encoder(
     delivery_mode: int,
     headers: Mapping[str, object] | None = None,
 ) -> Callable[[str, int], bytes]:
-    """Return ``encode(correlation_id, body_size)`` for messages that differ in nothing else, such as rpc results.
+    """Return a function ``encode(correlation_id, body_size)`` for similar messages.
 
-    Everything but the two is encoded once; ``encode`` raises ``TableError`` for an id of more than 255 bytes.
-    Celery's rpc results carry no headers and the priority 0.
+    The messages differ only in these two. Everything else is encoded once; rpc results use it. ``encode`` raises
+    ``TableError`` for an id of more than 255 bytes. Celery's rpc results have no headers and the priority 0.
     """
     props = Properties(content_type, content_encoding, dict(headers or {}), delivery_mode, 0, "")
     # Class, weight and size are 12 bytes; the empty correlation id is the last byte.
@@ -272,7 +278,7 @@ def result_header_encoder(
     def encode(correlation_id: str, body_size: int) -> bytes:
         raw = correlation_id.encode()
         if len(raw) > 255:
-            raise TableError(f"correlation_id of {len(raw)} bytes; 255 is the most")
+            raise TableError(f"correlation_id of {len(raw)} bytes; the maximum is 255")
         return b"%b%b%c%b" % (prefix(_BASIC, 0, body_size), middle, len(raw), raw)
 
     return encode

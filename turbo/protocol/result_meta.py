@@ -1,7 +1,7 @@
-"""Result documents: what a store keeps of a task, and what an rpc reply says.
+"""Builds result documents: what a result store holds for a task, and the content of an rpc reply.
 
-Before it: a task's outcome. After it: ``backends``. Pure; runs in children, in the master for outcomes that it decides
-itself, and in clients that set states. Keys and their order are Celery's; readers go by the keys alone.
+Before it: a task's outcome. After it: ``backends``. Runs in children, in the master for outcomes that it decides, and
+in clients that set states. Pure. Keys and their order are Celery's; readers depend only on the keys.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 class Handle:
-    """What a program holds of a call or group that was sent. Handles on results derive from it."""
+    """The base of result objects: what a program holds for a call or group that was sent."""
 
     def as_tuple(self) -> tuple[Any, Any]:
-        """The form in which it travels in messages and documents."""
+        """Return the form of the handle in messages and documents."""
         raise NotImplementedError
 
 
 def stored_form(value: object, serializer: str) -> object:
-    """Return ``value`` as a document holds it: the handle of a call or group in its own form, as Celery stores it.
+    """Return ``value`` as a document holds it: a handle becomes a tuple, as in Celery.
 
-    Pickle carries handles as they are.
+    Pickle stores handles as they are.
     """
     return value.as_tuple() if isinstance(value, Handle) and serializer != "pickle" else value
 
@@ -44,9 +44,9 @@ def build_meta(
 ) -> dict[str, Any]:
     """Build a document.
 
-    ``result`` is a value, or for states with an exception what ``faults.to_wire`` returns. ``date_done`` is ISO 8601
-    text, given for final states only. ``children`` are results as tuples. ``extended`` holds what ``result_extended``
-    adds: name, args, kwargs, worker, retries, queue, stamps.
+    ``result`` is a value, or the document of ``faults.to_wire`` for states with an exception. ``date_done`` is ISO 8601
+    text, for final states only. ``children`` are results as tuples. ``extended`` holds the fields that
+    ``result_extended`` adds: name, args, kwargs, worker, retries, queue, stamps.
     """
     meta: dict[str, Any] = {
         "status": state,
@@ -66,7 +66,10 @@ def build_meta(
 
 
 def extended(source: Any, worker: str, queue: str | None, *, arguments: bool = True) -> dict[str, object]:
-    """What ``result_extended`` adds, from a message or a request; without the arguments where they are not decoded."""
+    """Return the fields of ``result_extended`` from a message or request.
+
+    ``arguments`` is False where the arguments are not decoded.
+    """
     fields: dict[str, object] = {
         "name": source.task,
         "args": source.args if arguments else None,
@@ -83,5 +86,8 @@ def extended(source: Any, worker: str, queue: str | None, *, arguments: bool = T
 
 
 def encode_meta(meta: Mapping[str, Any]) -> bytes:
-    """Encode a document as JSON. Raises ``EncodeError`` when the task returned what JSON cannot carry."""
+    """Encode a document as JSON.
+
+    Raises ``EncodeError`` if the task returned a value that JSON cannot represent.
+    """
     return dumps(meta)

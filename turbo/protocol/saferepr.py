@@ -1,8 +1,8 @@
-"""Values as short text for logs and events: ``argsrepr`` and ``kwargsrepr``.
+"""Formats values as short text for ``argsrepr``, ``kwargsrepr``, logs and events.
 
-Before it: a call's arguments. After it: the message's headers, and a worker's log lines and events. Pure; runs in
-clients and children. Bounded in length and depth whatever the value, safe against values that contain themselves
-or whose ``repr`` raises, and free of control characters, which would forge log lines.
+Before it: a call's arguments. After it: the message's headers, and a worker's log lines and events. Runs in clients and
+children. Pure. Length and depth are limited; values that contain themselves or whose ``repr`` raises are safe. The text
+must never contain control characters, which could forge log lines.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: Control characters and line separators -> escapes. Everything else is shown as it is.
+#: Control characters and line separators -> escapes. All other characters stay.
 _ESCAPES: Final[dict[int, str]] = {
     **{code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))},
     0x09: "\\t",
@@ -26,10 +26,10 @@ _ESCAPES: Final[dict[int, str]] = {
 
 
 def saferepr(obj: object, maxlen: int = 1024, maxlevels: int = 3) -> str:
-    """Return text that looks like ``repr(obj)``, of about ``maxlen`` characters at most.
+    """Return text like ``repr(obj)``, with about ``maxlen`` characters at most.
 
-    Containers within more than ``maxlevels`` others show as ``[...]``; 0 means any depth (up to 100). What is cut
-    short ends in ``...`` and still closes its brackets. Text is always in single quotes, as Celery shows it.
+    Containers deeper than ``maxlevels`` become ``[...]``; 0 means any depth (up to 100). Shortened values end in
+    ``...`` and still close their brackets. Text is always in single quotes, as in Celery.
     """
     if obj == () and type(obj) is tuple:
         return "()"
@@ -41,7 +41,7 @@ def saferepr(obj: object, maxlen: int = 1024, maxlevels: int = 3) -> str:
 
 
 class _Writer:
-    """Writes one value within one budget of characters."""
+    """Writes one value within a limit of characters."""
 
     __slots__ = ("left", "levels", "parts", "within")
 
@@ -49,7 +49,7 @@ class _Writer:
         self.parts: list[str] = []
         self.left = maxlen
         self.levels = levels
-        #: ids of the containers that are being written
+        #: ``id()`` of each container that is being written.
         self.within: set[int] = set()
 
     def _put(self, text: str) -> None:
@@ -109,7 +109,10 @@ class _Writer:
 
 
 def _brackets(value: object) -> tuple[str, str]:
-    """Opening and closing text. Subclasses of list and set are named; tuples and dicts are not, as in Celery."""
+    """Return opening and closing text.
+
+    As in Celery, subclasses of list and set are named, not tuples and dicts.
+    """
     if isinstance(value, tuple):
         return "(", ",)" if len(value) == 1 else ")"
     if isinstance(value, dict):
@@ -121,12 +124,12 @@ def _brackets(value: object) -> tuple[str, str]:
 
 
 def shown(value: object) -> str:
-    """Return the value's repr, whatever that does; numbers in plain form."""
+    """Return the value's repr (``str`` for numbers); a repr that raises gives a placeholder."""
     try:
         if isinstance(value, Number) and not isinstance(value, Decimal):
             return str(value)
         return repr(value)
-    except Exception as error:  # noqa: BLE001 - a user's __repr__ may do anything
+    except Exception as error:  # noqa: BLE001 - a user's __repr__ may raise anything
         return f"<Unrepresentable {type(value).__name__}: {type(error).__name__}>"
 
 
@@ -144,5 +147,5 @@ def _printable(text: str) -> str:
 
 
 def clean(text: str, maxlen: int) -> str:
-    """Return text that fits one log line: cut to ``maxlen`` characters, control characters escaped."""
+    """Return the text for one log line: at most ``maxlen`` characters, control characters escaped."""
     return _printable(text if len(text) <= maxlen else text[:maxlen] + "...")

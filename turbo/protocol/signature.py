@@ -1,8 +1,8 @@
-"""Signatures as they travel: the calls in ``callbacks``, ``errbacks``, ``chain`` and ``chord``.
+"""Validates the signatures in a message.
 
-Before it: the decoded body of a message. After it: whoever publishes the calls that follow a task. Pure. A signature
-is checked before the task's body runs, so that a body never runs whose follow-up cannot be sent.
-Source of the format: Celery's Signature, which is a dict.
+They are the calls in ``callbacks``, ``errbacks``, ``chain`` and ``chord``. Before it: the decoded body of a message.
+After it: the code that publishes the calls after a task. Signatures are checked before the task's body runs, so that no
+body runs whose follow-up cannot be sent. Pure. The format is that of Celery's Signature, which is a dict.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from turbo.exceptions import InvalidTaskError
 
 @dataclass(slots=True)
 class WireSignature:
-    """One call that was not made yet. ``subtask_type`` is None for a task, or chain, group, chord and so on."""
+    """One call that has not been sent.
+
+    ``subtask_type`` is None for a task, else chain, group, chord and so on.
+    """
 
     task: str
     args: list[object] = field(default_factory=list)
@@ -23,7 +26,7 @@ class WireSignature:
     options: dict[str, object] = field(default_factory=dict)
     subtask_type: str | None = None
     immutable: bool = False
-    #: Keys beyond the six above, such as ``chord_size``; carried along.
+    #: All other keys, such as ``chord_size``; they are passed on unchanged.
     extra: dict[str, object] = field(default_factory=dict)
 
 
@@ -31,7 +34,10 @@ _KEYS = frozenset({"task", "args", "kwargs", "options", "subtask_type", "immutab
 
 
 def parse_signature(value: object, where: str = "signature") -> WireSignature:
-    """Validate one signature. ``where`` names it in the ``InvalidTaskError`` that anything else raises."""
+    """Validate one signature.
+
+    Raises ``InvalidTaskError``, which calls the signature ``where``.
+    """
     if not isinstance(value, Mapping):
         raise InvalidTaskError(f"{where} must be a mapping, not {type(value).__name__}")
     task = value.get("task")
@@ -61,7 +67,10 @@ def parse_signature(value: object, where: str = "signature") -> WireSignature:
 
 
 def parse_signatures(value: object, where: str) -> list[WireSignature]:
-    """Validate a list of signatures; None is an empty one. Raises ``InvalidTaskError`` naming the bad one."""
+    """Validate a list of signatures; None is an empty list.
+
+    Raises ``InvalidTaskError``, which names the bad one.
+    """
     if value is None:
         return []
     if not isinstance(value, (list, tuple)):
@@ -70,7 +79,7 @@ def parse_signatures(value: object, where: str) -> list[WireSignature]:
 
 
 def to_wire(signature: WireSignature) -> dict[str, object]:
-    """Return the mapping that travels, with Celery's keys in Celery's order."""
+    """Return the mapping for a message, with Celery's keys in Celery's order."""
     return {
         "task": signature.task,
         "args": signature.args,

@@ -1,8 +1,8 @@
-"""AMQP field tables: the typed mapping that carries headers and declaration arguments.
+"""Encodes and decodes AMQP field tables, the typed mappings for headers and declaration arguments.
 
-Before it: header payloads as the broker sent them, whoever wrote them. After it: ``properties``, ``message`` and
-``amqp.client.methods``. Pure; runs in every process. It never raises anything but :class:`TableError`, whatever the
-bytes, and never rounds a float: pika's codec makes ``1.5`` a ``1``, which turns a soft limit into none.
+Before it: header payloads from the broker, which anybody may have written. After it: ``properties``, ``message`` and
+``amqp.client.methods``. Runs in every process. Pure. It must never raise anything but :class:`TableError`, whatever the
+bytes, and never round a float: pika's codec truncates ``1.5`` to ``1``, and a soft limit of 0.5 would become none.
 
 Source of the format: AMQP 0-9-1 section 4.2.5 with RabbitMQ's errata for the type letters.
 """
@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
-#: Tables and arrays within one another. Celery nests two deep, RabbitMQ's own ``x-death`` three.
+#: Most levels of nested tables and arrays. Celery uses two, RabbitMQ's ``x-death`` three.
 MAX_DEPTH: Final = 64
 
 _U8 = struct.Struct(">B")
@@ -30,7 +30,7 @@ _F32 = struct.Struct(">f")
 _F64 = struct.Struct(">d")
 _DECIMAL = struct.Struct(">Bi")
 
-#: Types of a fixed size that need nothing but unpacking. ``s`` is RabbitMQ's 16-bit integer, not the
+#: Types of fixed size that struct can unpack. ``s`` is RabbitMQ's 16-bit integer, not the
 #: specification's short string, and ``L`` is what py-amqp writes for 64-bit integers: signed.
 _FIXED: Final[dict[int, struct.Struct]] = {
     ord(letter): layout
@@ -42,20 +42,20 @@ _FIXED: Final[dict[int, struct.Struct]] = {
 
 _STR, _VOID, _BOOL, _INT, _TABLE, _ARRAY, _BYTES, _DEC, _TIME = (ord(c) for c in "SVtIFAxDT")
 
-#: A key with its length in front and its type behind, as bytes -> the key and the type. Tables repeat the same
-#: two dozen keys for ever, so a slice and a look-up replace decoding. Bounded, since strangers choose keys.
+#: Length, key and type as bytes -> the key as text and the type. Tables repeat the same two dozen keys, so a slice and
+#: a look-up replace decoding. The size is limited, since anybody may choose keys.
 _TOKENS: dict[bytes, tuple[str, int]] = {}
 _MAX_TOKENS: Final = 512
 _MAX_TOKEN_SIZE: Final = 66
 
-# Celery writes these keys side by side, in this order and mostly with these values, since 5.3. A run that is
-# found byte for byte saves decoding its keys one by one; any other value simply does not match.
+# Since 5.3 Celery writes these keys together, in this order, and mostly with these values. If the bytes match, they
+# need not be decoded key by key; with any other value they do not match.
 _NO_TIMES: Final = b"\x03etaV\x07expiresV\x05groupV\x0bgroup_indexV\x07retriesI\0\0\0\0\ttimelimitA\0\0\0\x02VV"
 _NO_TIMES_VALUES: Final[dict[str, object]] = {
     "eta": None, "expires": None, "group": None, "group_index": None, "retries": 0,
 }  # fmt: skip
 _PLAIN_END: Final = b"\x15replaced_task_nestingI\0\0\0\0\x0fstamped_headersV\x06stampsF\0\0\0\0"
-# Stand-ins for the type of the keys that begin a run; what follows may still be anything.
+# Pseudo types of the keys before such a run of bytes; anything may follow them.
 _RUN: Final = -1
 _END_RUN: Final = -2
 _RUN_SIZE: Final = len(_NO_TIMES)
@@ -65,15 +65,15 @@ _TOKENS[b"\x0dignore_resultt"] = ("ignore_result", _END_RUN)
 
 
 class TableError(ValueError):
-    """The bytes are not a field table, or the mapping cannot be written as one."""
+    """The bytes are not a field table, or the mapping cannot be encoded as one."""
 
 
 def decode_table(data: bytes | bytearray | memoryview, offset: int = 0) -> tuple[dict[str, object], int]:
-    """Decode the table whose 4-byte length is at ``offset``; return it and the offset behind it.
+    """Decode the table whose 4-byte length is at ``offset``; return it and the offset after it.
 
-    Strings that are not UTF-8 come back as bytes; keys that are not, with surrogate escapes. Timestamps become
-    naive datetimes in UTC, or stay integers when no datetime can hold them. Of a repeated key the last value counts.
-    Raises :class:`TableError` for anything that is not a whole table.
+    Strings that are not UTF-8 are returned as bytes, keys that are not with surrogate escapes. Timestamps become naive
+    datetimes in UTC, or stay integers outside datetime's range. The last value of a repeated key wins. Raises
+    :class:`TableError` for anything that is not a complete table.
     """
     if type(data) is not bytes:
         data = bytes(data)
@@ -86,15 +86,15 @@ def decode_table(data: bytes | bytearray | memoryview, offset: int = 0) -> tuple
             raise TableError("the table is longer than the data")
         return _read_table(data, start, end, 0), end
     except (struct.error, IndexError) as error:
-        raise TableError(f"the table is cut short: {error}") from error
+        raise TableError(f"the table is truncated: {error}") from error
 
 
 # hot: bench/protocol.py (decode_header), once a task in the child
 def _read_table(data: bytes, at: int, end: int, depth: int) -> dict[str, object]:
     """Decode entries from ``at`` to ``end``, which lies within ``data``.
 
-    Lengths are not checked one by one: an item that runs over ``end`` is cut by its slice or stops the loop, and
-    the table is refused because the last item does not end where the table does.
+    Lengths are not checked one by one: an item beyond ``end`` is shortened by its slice or ends the loop, and the
+    final check refuses the table because its last item does not end at ``end``.
     """
     table: dict[str, object] = {}
     tokens = _TOKENS.get
@@ -139,14 +139,14 @@ def _read_table(data: bytes, at: int, end: int, depth: int) -> dict[str, object]
         else:
             table[key], at = _read_item(data, after, end, kind, depth)
     if at != end:
-        raise TableError("an item runs over the end of its table")
+        raise TableError("an item exceeds the end of its table")
     return table
 
 
 def _new_token(token: bytes) -> tuple[str, int]:
-    """Decode a key seen for the first time, and remember it if there is room."""
+    """Decode a new key, and cache it if there is room."""
     if len(token) != token[0] + 2:
-        raise TableError("a key runs over the end of the data")
+        raise TableError("a key exceeds the end of the data")
     entry = (token[1:-1].decode("utf-8", "surrogateescape"), token[-1])
     if len(_TOKENS) < _MAX_TOKENS and len(token) <= _MAX_TOKEN_SIZE:
         _TOKENS[token] = entry
@@ -154,7 +154,7 @@ def _new_token(token: bytes) -> tuple[str, int]:
 
 
 def _read_item(data: bytes, at: int, end: int, kind: int, depth: int) -> tuple[object, int]:
-    """Decode one value of the type ``kind``; return it and the offset behind it."""
+    """Decode one value of the type ``kind``; return it and the offset after it."""
     layout = _FIXED.get(kind)
     if layout is not None:
         return layout.unpack_from(data, at)[0], at + layout.size
@@ -172,7 +172,7 @@ def _read_item(data: bytes, at: int, end: int, kind: int, depth: int) -> tuple[o
     start = at + 4
     stop = start + _U32.unpack_from(data, at)[0]
     if stop > end:
-        raise TableError("an item runs over the end of its table")
+        raise TableError("an item exceeds the end of its table")
     if kind == _TABLE:
         return _read_table(data, start, stop, _deeper(depth)), stop
     if kind == _ARRAY:
@@ -180,7 +180,7 @@ def _read_item(data: bytes, at: int, end: int, kind: int, depth: int) -> tuple[o
     value = data[start:stop]
     if kind == _BYTES:
         return value, stop
-    # Text reaches this only from arrays; tables have a way of their own for it.
+    # Only text in arrays comes here; ``_read_table`` decodes its own.
     try:
         return value.decode(), stop
     except UnicodeDecodeError:
@@ -193,7 +193,7 @@ def _read_array(data: bytes, at: int, end: int, depth: int) -> list[object]:
         value, at = _read_item(data, at + 1, end, data[at], depth)
         values.append(value)
     if at != end:
-        raise TableError("an item runs over the end of its array")
+        raise TableError("an item exceeds the end of its array")
     return values
 
 
@@ -205,18 +205,18 @@ def _deeper(depth: int) -> int:
 
 def _moment(seconds: int) -> datetime | int:
     try:
-        # Without a zone, as Celery's programs get it from py-amqp.
+        # Without a time zone, as py-amqp returns it to Celery's programs.
         return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
     except (ValueError, OverflowError, OSError):
         return seconds
 
 
 def encode_table(mapping: Mapping[str, object]) -> bytes:
-    """Encode a mapping as a table, its 4-byte length in front.
+    """Encode a mapping as a table with its 4-byte length in front.
 
-    bool, int (32 or 64 bits), float, Decimal, str, bytes, datetime (naive ones are UTC), None, lists, tuples and
-    mappings are carried. Text and bytes both travel as long strings, as Celery's clients write them, so bytes that
-    are UTF-8 come back as text. Raises :class:`TableError` for anything else, and for what does not fit its type.
+    Values may be bool, int (32 or 64 bits), float, Decimal, str, bytes, datetime (naive means UTC), None, lists, tuples
+    and mappings. Text and bytes are both written as long strings, as Celery's clients do, so bytes that are UTF-8 are
+    decoded as text. Raises :class:`TableError` for other types, and for values that do not fit their type.
     """
     body = _write_table(mapping, 0)
     return _U32.pack(len(body)) + body
@@ -229,7 +229,8 @@ def _write_table(mapping: Mapping[str, object], depth: int) -> bytes:
     for key, value in mapping.items():
         name = known(key) if type(key) is str else None
         parts.append(_short_key(key) if name is None else name)
-        # Nearly half of a task's headers are None, and all keys are known: a call for each costs more than the rest.
+        # Nearly half of a task's headers are None, and all keys are cached: function calls would cost more than the
+        # rest.
         parts.append(b"V" if value is None else _write_item(value, depth))
     return b"".join(parts)
 
@@ -242,14 +243,14 @@ def _short_key(key: object) -> bytes:
         raise TableError(f"a key must be text, not {type(key).__name__}")
     raw = _text(key)
     if len(raw) > 255:
-        raise TableError(f"a key of {len(raw)} bytes; 255 is the most")
+        raise TableError(f"a key has {len(raw)} bytes; the maximum is 255")
     encoded = bytes((len(raw),)) + raw
     if len(_KEYS) < _MAX_TOKENS:
         _KEYS[key] = encoded
     return encoded
 
 
-#: Keys written before -> how. Bounded like the tokens.
+#: Keys -> their encoded form. Limited in size like the tokens.
 _KEYS: dict[str, bytes] = {}
 
 _LIMITS_UNSET: Final = b"A\0\0\0\x02VV"
@@ -272,11 +273,11 @@ def _write_item(value: Any, depth: int) -> bytes:
         return _write_long(value)
     if kind is bool:
         return b"t\x01" if value else b"t\x00"
-    return _write_rarer(value, depth)
+    return _write_other(value, depth)
 
 
-def _write_rarer(value: object, depth: int) -> bytes:
-    """Encode what is not exactly text, None, an int or a bool: other types, and subclasses of those."""
+def _write_other(value: object, depth: int) -> bytes:
+    """Encode values whose type is not exactly str, NoneType, int or bool."""
     if isinstance(value, (list, tuple)):
         if len(value) == 2 and value[0] is None and value[1] is None:
             return _LIMITS_UNSET
@@ -296,7 +297,7 @@ def _write_rarer(value: object, depth: int) -> bytes:
     if isinstance(value, Decimal):
         return _write_decimal(value)
     if isinstance(value, str):
-        # not str(value): an enum's text is not what str() says
+        # Not str(value), which differs from the text for an enum.
         raw = _text(str.__str__(value))
         return b"S" + _U32.pack(len(raw)) + raw
     if isinstance(value, int):
@@ -314,28 +315,28 @@ def _text(value: str) -> bytes:
 
 def _write_long(value: int) -> bytes:
     if not -(2**63) <= value < 2**63:
-        raise TableError("an integer of more than 64 bits")
+        raise TableError("an integer does not fit 64 bits")
     return b"l" + _I64.pack(value)
 
 
 def _write_moment(value: datetime) -> bytes:
     seconds = int(value.replace(microsecond=0, tzinfo=value.tzinfo or UTC).timestamp())
     if seconds < 0:
-        raise TableError("a time before 1970")
+        raise TableError("a time is before 1970")
     return b"T" + _U64.pack(seconds)
 
 
 def _read_decimal(scale: int, digits: int) -> Decimal:
-    # Built from its parts: arithmetic would round, or raise, as the thread's decimal context says.
+    # Built from its parts: arithmetic could round or raise, depending on the thread's decimal context.
     return Decimal((digits < 0, tuple(map(int, str(abs(digits)))), -scale))
 
 
 def _write_decimal(value: Decimal) -> bytes:
     sign, digits, exponent = value.as_tuple()
     if not isinstance(exponent, int):
-        raise TableError(f"{value} as a decimal")
+        raise TableError(f"{value} does not fit a decimal")
     places: int = exponent if any(digits) else 0
-    # 2**31 has ten digits, so more places than that cannot fit whatever the digits are.
+    # 2**31 has ten digits, so a number with more than ten extra places cannot fit.
     number = int("".join(map(str, digits))) * 10 ** max(places, 0) if places <= 10 else 2**31
     scale = max(-places, 0)
     if number >= 2**31 or scale > 255:

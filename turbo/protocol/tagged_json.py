@@ -1,15 +1,15 @@
-"""JSON as Celery means it: values that JSON lacks travel as ``{"__type__": …, "__value__": …}``.
+"""Encodes and decodes JSON as Celery does: other types become ``{"__type__": …, "__value__": …}``.
 
-Before it: message bodies and stored documents. After it: ``content`` and ``result_meta``. Pure; runs in clients,
-in children, and in the master for documents that it writes itself. orjson does the work when it means the same as
-the standard library's ``json``; every case where it does not is found first and left to the standard library:
+Before it: message bodies and stored documents. After it: ``content`` and ``result_meta``. Runs in clients, in children,
+and in the master for documents that it writes itself. Pure. orjson does the work if its result equals that of the
+standard library's ``json``; every other case is detected first and left to the standard library:
 
-- reading: integers beyond 64 bits (orjson makes floats of them without a word), tags, and whatever orjson refuses
-  but Celery's producers send (NaN, Infinity, lone surrogates);
-- writing: UUIDs, dataclasses and enums (orjson writes them without a tag), NaN and Infinity (it writes null),
-  and whatever it refuses (big integers, keys that are not text, named tuples).
+- reading: integers beyond 64 bits (orjson silently makes them floats), tags, and what orjson refuses but Celery's
+  producers send (NaN, Infinity, lone surrogates);
+- writing: UUIDs, dataclasses and enums (orjson writes them without a tag), NaN and Infinity (it writes null), and what
+  it refuses (big integers, keys that are not text, named tuples).
 
-It never raises anything but ``EncodeError`` and ``DecodeError``, and ``MemoryError`` when there is none left.
+It must never raise anything but ``EncodeError`` and ``DecodeError``, and ``MemoryError`` when memory runs out.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Maps every digit to "0" and the rest to a zero byte: long runs of digits can then be searched for.
+#: Maps every digit to "0" and all other bytes to zero, so that a plain search finds long runs of digits.
 _DIGITS: Final = bytes(48 if 48 <= byte < 58 else 0 for byte in range(256))
-#: The shortest integer that orjson may not hold: -9223372036854775809 has 19 digits.
+#: The shortest integer beyond 64 bits has 19 digits: -9223372036854775809.
 _MANY_DIGITS: Final = b"0" * 19
-#: The key of a tag, if any of its characters is written as an escape.
+#: An escape that may stand for a character of the key of a tag.
 _ESCAPED_TAG: Final = re.compile(rb"\\u00[567]")
-#: A marshalled double (type ``g``) whose exponent is all ones: NaN or an infinity.
+#: A marshalled double (type ``g``) whose exponent bits are all ones: NaN or an infinity.
 _NOT_FINITE: Final = re.compile(rb"g.{6}[\xf0-\xff][\x7f\xff]", re.DOTALL)
 _ENCODE_OPTIONS: Final = (
     orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
@@ -55,13 +55,16 @@ _not_finite = _NOT_FINITE.search
 
 # hot: bench/protocol.py, once a task in the child
 def loads(data: bytes | bytearray | memoryview | str) -> Any:
-    """Decode a document. Raises ``DecodeError`` for what is not JSON, nested too deep, or wrongly tagged."""
+    """Decode a document.
+
+    Raises ``DecodeError`` if it is not JSON, nested too deeply or wrongly tagged.
+    """
     if type(data) is not bytes:
         if isinstance(data, str):
             return _loads_slowly(data)
         data = bytes(data)
-    # The cheap look first, which settles nearly every large document: a run of 19 digits covers two neighbouring
-    # ones of every ninth byte, a tag needs an underscore, an escape a backslash.
+    # Cheap checks first; they clear nearly every large document. A run of 19 digits contains two consecutive ones of
+    # every ninth byte, a tag contains an underscore, an escape a backslash.
     if (
         (b"00" in data[::9].translate(_DIGITS) and _MANY_DIGITS in data.translate(_DIGITS))
         or (b"_" in data and b"__type__" in data)
@@ -78,7 +81,7 @@ def _loads_slowly(data: bytes | str) -> Any:
     try:
         return json.loads(data if isinstance(data, str) else data.decode(), object_hook=_untag)
     except RecursionError as error:
-        raise DecodeError("JSON nested too deep") from error
+        raise DecodeError("JSON nested too deeply") from error
     except DecodeError:
         raise
     except ValueError as error:
@@ -86,7 +89,7 @@ def _loads_slowly(data: bytes | str) -> Any:
 
 
 def _untag(value: dict[str, Any]) -> Any:
-    """Turn a tagged object into the value that it stands for."""
+    """Convert a tagged object to its value; return other objects unchanged."""
     if len(value) != 2 or "__type__" not in value or "__value__" not in value:
         return value
     tag = value["__type__"]
@@ -95,13 +98,14 @@ def _untag(value: dict[str, Any]) -> Any:
         raise DecodeError(f"unknown type tag {clean(str(tag), 100)}")
     try:
         return decoder(value["__value__"])
-    except Exception as error:  # a registered decoder is somebody's own code
+    except Exception as error:  # a registered decoder is user code
         raise DecodeError(f"wrong value of type {tag}: {clean(str(error), 200)}") from error
 
 
 def loads_untagged(data: bytes) -> Any:
-    """Decode a document with tagged objects left as they travel, so that no registered code runs. Raises
-    ``DecodeError``.
+    """Decode a document but leave tagged objects as they are, so that no registered code runs.
+
+    Raises ``DecodeError``.
     """
     try:
         return json.loads(data)
@@ -111,20 +115,21 @@ def loads_untagged(data: bytes) -> Any:
 
 # hot: bench/protocol.py, once a stored result
 def dumps(obj: Any) -> bytes:
-    """Encode a value. Raises ``EncodeError`` for what has no representation, sets for one."""
+    """Encode a value. Raises ``EncodeError`` for values without a representation, for example sets."""
     try:
-        # marshal takes exactly the plain types, quickly and at any place in the value. UUIDs, dataclasses, enums,
-        # named tuples and other subclasses make it raise; orjson alone would write some of them untagged.
+        # marshal accepts only plain types, at any depth, and is fast. It raises for UUIDs, dataclasses, enums, named
+        # tuples and other subclasses, some of which orjson would write without a tag.
         if _not_finite(_marshal(obj, 2)) is None:
             return _orjson_dumps(obj, _plain_default, _ENCODE_OPTIONS)
     except (ValueError, TypeError, RecursionError):
-        # Not a fault yet: the standard library decides, out of here, so that its own error speaks of this one nowhere.
+        # Not an error yet: the standard library decides. It is called outside this block so that its error has no
+        # context.
         pass
     return _dumps_slowly(obj)
 
 
 def _plain_default(value: object) -> object:
-    """Tag bytes, the one type that marshal lets pass and JSON lacks."""
+    """Tag bytes, the only type that marshal accepts and JSON lacks."""
     if type(value) is bytes and bytes not in (kombu_registry.type_encoders() or ()):
         return _tag_bytes(value)
     raise TypeError(type(value).__name__)
@@ -134,10 +139,10 @@ def _dumps_slowly(obj: object) -> bytes:
     try:
         return _encode(obj).encode("ascii")
     except RecursionError as error:
-        raise EncodeError("nested too deep, or within itself") from error
+        raise EncodeError("nested too deeply, or contains itself") from error
     except EncodeError:
         raise
-    except Exception as error:  # __json__ methods and registered encoders are somebody's own code
+    except Exception as error:  # __json__ methods and registered encoders are user code
         raise EncodeError(error) from error
 
 
@@ -152,11 +157,11 @@ def _default(value: Any) -> Any:
                 return encoded if tag is None else {"__type__": tag, "__value__": encoded}
     if isinstance(value, bytes):
         return _tag_bytes(value)
-    # Translated text of Django, which becomes text when asked; Django is not imported for it.
+    # Django's lazy translations become text by str(). Django is not imported for this check.
     functional = sys.modules.get("django.utils.functional")
     if functional is not None and isinstance(value, functional.Promise):
         return str(value)
-    # Wrapped like this, its document says what kombu's says.
+    # Wrapped like this, the stored error reads like kombu's.
     raise EncodeError(TypeError(f"Object of type {type(value).__name__} is not JSON serializable"))
 
 
@@ -173,10 +178,10 @@ _encode = json.JSONEncoder(default=_default).encode
 def register_type(
     kind: type[T], tag: str | None, encoder: Callable[[T], Any], decoder: Callable[[Any], T] | None = None
 ) -> None:
-    """Let ``kind`` travel: as a tagged value, or without a tag (and then for good) when ``tag`` is None.
+    """Register a type for JSON: as a tagged value, or untagged and not restored when ``tag`` is None.
 
-    Looked up in the order of registration, so a subclass must be registered before its parent. What is registered with
-    kombu, where the program has loaded it, comes first: there a program may have replaced one of its types.
+    Types are searched in the order of registration, so register a subclass before its parent. Types registered with
+    kombu, if the program has imported it, come first: a program may have replaced one of kombu's types there.
     """
     _encoders[kind] = (tag, encoder)
     if tag is not None:
@@ -189,7 +194,7 @@ _decoders: dict[str, Callable[[Any], Any]] = {
     "base64": lambda value: base64.b64decode(value.encode()),
 }
 
-# A datetime is a date too, so it comes first.
+# datetime is a subclass of date, so it comes first.
 register_type(datetime, "datetime", datetime.isoformat, datetime.fromisoformat)
 register_type(date, "date", date.isoformat, lambda value: datetime.fromisoformat(value).date())
 register_type(time, "time", time.isoformat, time.fromisoformat)
