@@ -19,42 +19,43 @@ NOTES = ROOT / "bench" / "notes.md"
 
 #: Measure -> what it is, and the metrics that are plotted: name, title, unit.
 _ABOUT: dict[str, tuple[str, tuple[tuple[str, str, str], ...]]] = {
-    "drain": ("The queue is filled with confirmed messages before the worker starts. The clock runs from the "
-              "first task done to the last (with results: to the last result stored).",
+    "drain": ("The queue is filled with confirmed messages before the worker starts. The time is measured from "
+              "the end of the first task to the end of the last (with results: until the last result is stored).",
               (("tasks_per_s", "Drain", "tasks/s, more is better"),
                ("cpu_us_per_task", "Processor time of the worker", "µs a task, less is better"))),
-    "waiting": ("5,000 waiting messages of a task that waits 5 ms, once `async def` and once `def`; two children.",
+    "waiting": ("A queue of 5,000 tasks that each wait 5 ms, once as `async def` and once as `def`; two children.",
                 (("tasks_per_s", "Tasks that wait 5 ms", "tasks/s, more is better"),)),
-    "large": ("1,000 waiting messages whose argument is a string of 1 MB.",
+    "large": ("A queue of 1,000 messages whose argument is a string of 1 MB.",
               (("tasks_per_s", "Messages of 1 MB", "tasks/s, more is better"),)),
-    "scale": ("Draining no-op tasks with few and with many children.",
+    "scale": ("Draining no-op tasks with 2 and with 32 children.",
               (("master_cpu_us_per_task", "Processor time of the master", "µs a task, less is better"),)),
-    "latency": ("From just before the publisher's write to the task's first line, at a steady rate.",
+    "latency": ("Time from the publisher's write to the task's first line, at a steady rate.",
                 (("p50_ms_at_200", "Publish to start, p50 at 200/s", "ms, less is better"),
                  ("p99_ms_at_1000", "Publish to start, p99 at 1,000/s", "ms, less is better"))),
-    "memory": ("PSS of the whole process tree: `idle` before any task, `used` idle again after 1,000.",
+    "memory": ("PSS of the whole process tree: `idle` is before any task, `used` is idle again after 1,000 tasks.",
                (("idle_mib", "Idle memory at -c 2", "MiB, less is better"),
                 ("idle_mib_per_further_child", "Each further child", "MiB, less is better"))),
-    "startup": ("From the command's start to its first task done, the message waiting, files cached.",
+    "startup": ("Time from the start of the command to the end of the first task. The message waits in the queue, and "
+                "the files are in the page cache.",
                 (("seconds_to_first_task", "Command to first task", "s, less is better"),)),
-    "fairness": ("2,000 waiting tasks, 1 in 100 sleeps 1 s and the rest 5 ms, shuffled, `-c 4`. The ideal is a "
+    "fairness": ("A shuffled queue of 2,000 tasks with `-c 4`: 1 in 100 sleeps 1 s, the others 5 ms. The ideal is a "
                  "dispatcher without cost that gives each free child the next message.",
                  (("of_ideal", "Makespan, mixed load", "of the ideal, less is better"),)),
-    "control": ("`inspect ping` again and again while a queue of no-op tasks is drained: from the request's write to "
-                "the answer's arrival. turbo drains 100,000 tasks meanwhile and Celery 20,000, each as fast as it can.",
+    "control": ("Repeated `inspect ping` while a queue of no-op tasks is drained: time from the write of the request "
+                "to the arrival of the answer. turbo drains 100,000 tasks and Celery 20,000, each as fast as it can.",
                 (("ping_p99_ms", "inspect ping at full load, p99", "ms, less is better"),)),
-    "enqueue": ("`delay` of a no-op task, 5,000 times in one thread, nobody consuming: without confirms, with each "
-                "call waiting for its own, and in a pipeline, whose end waits for all of them.",
+    "enqueue": ("5,000 calls of `delay` in one thread, without a consumer: without confirms, with each call waiting "
+                "for its confirm, and in a pipeline, which waits for all confirms at its end.",
                 (("calls_per_s", "Calls of delay", "calls/s, more is better"),
                  ("cpu_us_per_call", "Processor time of a call", "µs, less is better"))),
-    "rings": ("Records of 200 bytes to a child that claims them, copies them out and reports them with as many "
-              "bytes: `batch` with 64 on their way, `single` with one.",
+    "rings": ("Records of 200 bytes go to a child, which claims them, copies them and reports as many bytes back: "
+              "`batch` with 64 records in flight, `single` with one.",
               (("batch_us", "A record through the rings and back", "µs, less is better"),)),
-    "trace": ("Processor time of a child for a no-op task, in one process without a broker: decoded and run by "
-              "turbo's executor, and by Celery's tracer with the request that its master makes of the headers; "
-              "`with_transport` also through turbo's rings, and pickled through pipes as in Celery's pool.",
+    "trace": ("Processor time of a child for a no-op task, in one process without a broker. turbo: decoded and run by "
+              "its executor. Celery: run by its tracer, with the request that its master creates from the headers. "
+              "`with_transport` adds turbo's rings, or the pickling through pipes of Celery's pool.",
               (("us_per_task", "Decoding and tracing a no-op task", "µs a task, less is better"),)),
-    "trace-less": ("turbo, and its connection, rings and children without decoding or running anything.",
+    "trace-less": ("turbo with and without decoding and running tasks; connection, rings and children are the same.",
                    (("tasks_per_s", "With and without decoding and tracing", "tasks/s, more is better"),)),
 }  # fmt: skip
 
@@ -91,21 +92,21 @@ def _head(runs: Mapping[tuple[str, str], Run]) -> list[str]:
     return [
         "# Benchmarks",
         "",
-        "Written by `python -m bench report` from the files in `bench/results`; do not edit. Everything ran on "
-        "one machine, the servers beside the workers, all with default settings. Contenders alternate round by "
-        "round; the figures are medians over the rounds, and a ratio is the median of the ratios within a round. "
-        "Absolute figures belong to this machine; the ratios are what counts. Every round is checked: each task "
-        "ran exactly once, and the queue got nothing back.",
+        "`python -m bench report` writes this page from the files in `bench/results`; do not edit it. Everything "
+        "ran on one machine, servers and workers together, all with default settings. Contenders alternate round "
+        "by round. Figures are medians over the rounds; a ratio is the median of the ratios within each round. "
+        "Absolute figures depend on the machine, so compare the ratios. Every round checks that each task ran "
+        "exactly once and that no message was returned to the queue.",
         "",
         f"- {machine['processor']}, {machine['cores']} cores, {machine['memory']}; {machine['system']}",
         f"- Python {machine['python']}, RabbitMQ {machine['rabbitmq']}, Redis {machine['redis']}; {peers}",
-        f"- the newest of these runs on {newest.when[:10]}; below, each says of which commit of turbo it is",
+        f"- newest run: {newest.when[:10]}; each section below names its date and its commit of turbo",
         "",
     ]
 
 
 def _goals(runs: Mapping[tuple[str, str], Run]) -> list[str]:
-    lines = ["| measure | against | reached | goal | |", "|---|---|---|---|---|"]
+    lines = ["| measure | compared with | measured | goal | reached |", "|---|---|---|---|---|"]
     for goal in GOALS:
         value = goal.reading(runs)
         unit = "x" if goal.against else ""
@@ -117,7 +118,7 @@ def _goals(runs: Mapping[tuple[str, str], Run]) -> list[str]:
 
 
 def _notes() -> list[str]:
-    """What people wrote about the figures, if anything."""
+    """The hand-written notes about the figures, if any."""
     return [NOTES.read_text().strip(), ""] if NOTES.exists() else []
 
 
