@@ -1,4 +1,4 @@
-"""Handles on results: what a client holds after calling a task. The names are those of Celery's module."""
+"""The handles on results that a client gets from a call. The names are those of Celery's module."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""``AsyncResult``: the handle of one call, by which a program waits for it and reads its result.
+"""``AsyncResult``: the handle of one call, for waiting and reading its result.
 
-Made by the app when a task is sent, or by a program from a stored id. Reads through ``backends.reader`` and must never
-import the app: it gets one from ``current`` and uses the small Protocol below. It is safe to use from any thread. A
-final document is read once and remembered. It must never run code that a document names: ``protocol.faults`` only looks
-up exception classes in modules that are loaded already.
+Made by the app when a task is sent, or by a program from a stored id. Reads through ``backends.reader``. It must never
+import the app: it gets one from ``current`` and uses the Protocol ``ResultApp``. It can be used from any thread. A
+final document is read once and kept. It must never run code that a document names: ``protocol.faults`` only looks up
+exception classes in modules that are already loaded.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import uuid
     from collections.abc import Callable
 
-    from typing_extensions import TypeVar  # type checkers know it without its being installed
+    from typing_extensions import TypeVar  # type checkers bundle it, so it need not be installed
 
     from turbo.backends.reading import Meta, ResultReader
 
@@ -35,7 +35,7 @@ else:
 
 
 class ResultApp(Protocol):
-    """The part of an app that results need."""
+    """The attributes of an app that results use."""
 
     @property
     def backend(self) -> ResultReader:
@@ -47,13 +47,14 @@ class ResultApp(Protocol):
 
 
 class AsyncResult(StoredResult, ResultTree, Generic[T]):
-    """The result of the task ``id``, which may not exist yet.
+    """The result of the task ``id`` (str or UUID), which may not exist yet.
 
-    ``app`` defaults to the current app and ``backend`` to that app's. ``parent`` is the result of the task
-    before it in a chain. ``task_name`` is accepted for Celery's sake.
+    ``app`` defaults to the current app and ``backend`` to the app's result reader. ``parent`` is the result of the
+    step before the task in a chain. ``task_name`` is accepted for compatibility and ignored. Raises ValueError when
+    ``id`` is None.
     """
 
-    #: The error that ``get`` raises when time is up.
+    #: The error that ``get`` raises after its timeout.
     TimeoutError: ClassVar[type[Exception]] = TimeoutError
 
     def __init__(
@@ -68,7 +69,7 @@ class AsyncResult(StoredResult, ResultTree, Generic[T]):
             raise ValueError(f"AsyncResult requires valid id, not {type(id)}")
         self.id = text_id(id)
         self.parent = parent
-        #: The task keeps no result, so there is nothing to wait for. Set by the sender of the task.
+        #: True if the task keeps no result, so that ``get`` does not wait. Set by the sender of the task.
         self.ignored = False
         self._app = app
         self._backend = backend
@@ -81,12 +82,12 @@ class AsyncResult(StoredResult, ResultTree, Generic[T]):
 
     @property
     def app(self) -> Any:
-        """The app this result belongs to."""
+        """The app of this result; by default the current app."""
         return current.current_app() if self._app is None else self._app
 
     @property
     def backend(self) -> Any:
-        """The reader of this result: its own, or else the app's."""
+        """The reader of this result; by default the app's."""
         return self.app.backend if self._backend is None else self._backend
 
     # -- waiting ---------------------------------------------------------------------------------------------
@@ -103,15 +104,16 @@ class AsyncResult(StoredResult, ResultTree, Generic[T]):
         on_interval: Callable[[], object] | None = None,
         disable_sync_subtasks: bool = True,
     ) -> T:
-        """Wait until the task has ended and return what it returned.
+        """Wait until the task has ended and return its value.
 
-        ``timeout`` is in seconds; None waits for ever. A task that failed raises its own exception here, or
-        returns it with ``propagate=False``; ``follow_parents`` raises that of a failed parent too.
+        ``timeout`` is in seconds; None waits for ever. The exception of a failed task is raised, or returned with
+        ``propagate=False``; with ``follow_parents`` the exception of a failed parent is raised too.
         ``callback(id, value)`` is called with the value, ``on_message`` with every document that arrives,
-        ``on_interval`` between waits of ``interval`` seconds. ``no_ack`` is accepted for Celery's sake:
-        replies count as read when they arrive. Raises ``turbo.exceptions.TimeoutError`` when time is up, and
-        RuntimeError inside a task, where waiting for another task can stop the whole pool, unless
-        ``disable_sync_subtasks`` is off. Returns None at once for a task that keeps no result.
+        ``on_interval`` between waits of ``interval`` seconds. ``no_ack`` is accepted for compatibility and ignored:
+        replies are acknowledged when they arrive. Returns None at once for a task that keeps no result.
+
+        Raises ``turbo.exceptions.TimeoutError`` after ``timeout``, and RuntimeError inside a task, where waiting for
+        another task can block the whole pool, unless ``disable_sync_subtasks`` is False.
         """
         if self.ignored:
             return cast("T", None)
@@ -145,11 +147,11 @@ class AsyncResult(StoredResult, ResultTree, Generic[T]):
         callback: Callable[[str, Any], object] | None = None,
         disable_sync_subtasks: bool = True,
     ) -> T:
-        """:meth:`get` for programs on asyncio: waits without holding up the event loop, and without a thread each.
+        """Awaitable version of :meth:`get`; waits without blocking the event loop and without a thread per result.
 
-        Raises ``turbo.exceptions.TimeoutError`` when time is up. Inside a task it raises RuntimeError as ``get`` does.
+        Raises ``turbo.exceptions.TimeoutError`` after ``timeout`` seconds, and RuntimeError inside a task as ``get``.
         """
-        import asyncio  # most programs that read results are not on asyncio, and it is large
+        import asyncio  # large, and most programs that read results do not use it
 
         if self.ignored:
             return cast("T", None)
@@ -179,11 +181,11 @@ class AsyncResult(StoredResult, ResultTree, Generic[T]):
 
     @property
     def supports_native_join(self) -> bool:
-        """Whether the store notifies of results. A store without results raises when it is used."""
+        """Whether the store notifies of results; True, since an app without a store raises when it is read."""
         return True
 
     def watch(self, found: Callable[[Meta], object]) -> Callable[[], None]:
-        """Call ``found`` once with the final document, from any thread; return a function that cancels this."""
+        """Call ``found`` once with the final document, in any thread; return a function that cancels this."""
         if self._final is None:
             cancel: Callable[[], None] = self.backend.watch(self.id, found)
             return cancel
@@ -191,11 +193,11 @@ class AsyncResult(StoredResult, ResultTree, Generic[T]):
         return _nothing
 
     def remember(self, meta: Meta) -> Meta:
-        """Take a final document that other code has read; return it with its values rebuilt."""
+        """Keep a final document that other code has read; return it with its values rebuilt."""
         return self._final if self._final is not None else self._take(meta)
 
     def maybe_throw(self, propagate: bool = True, callback: Callable[[str, Any], object] | None = None) -> Any:
-        """Raise the task's exception if it failed; otherwise return its result as it is now."""
+        """Raise the task's exception if it failed; otherwise return its current result."""
         meta = self._meta()
         value = meta["result"]
         if propagate and meta["status"] in states.PROPAGATE_STATES:
@@ -222,7 +224,7 @@ class AsyncResult(StoredResult, ResultTree, Generic[T]):
     def _child(self, value: Any) -> Any:
         return result_from_tuple(value, self.app)
 
-    # -- acting ----------------------------------------------------------------------------------------------
+    # -- actions ---------------------------------------------------------------------------------------------
 
     def forget(self) -> None:
         """Delete the stored result, and those of the parents."""
@@ -239,17 +241,17 @@ class AsyncResult(StoredResult, ResultTree, Generic[T]):
         wait: bool = False,
         timeout: float | None = None,
     ) -> None:
-        """Tell all workers not to run the task; ``terminate`` also ends it if it is running."""
+        """Revoke the task on all workers; ``terminate`` also ends it if it is running."""
         self.app.control.revoke(
             self.id, connection=connection, terminate=terminate, signal=signal, reply=wait, timeout=timeout
         )
 
     def as_tuple(self) -> tuple[tuple[str, Any], None]:
-        """The form in which a result travels in messages and documents."""
+        """Return the serializable form of the result, ``((id, parent), None)``."""
         return (self.id, None if self.parent is None else self.parent.as_tuple()), None
 
     def as_list(self) -> list[str]:
-        """The ids of this result and its parents."""
+        """Return the ids of this result and its parents."""
         return [self.id, *([] if self.parent is None else self.parent.as_list())]
 
     def __str__(self) -> str:
@@ -292,4 +294,4 @@ def result_from_tuple(value: Any, app: ResultApp | None = None) -> Any:
 
 
 def _nothing() -> None:
-    """Cancel nothing: the result was final already."""
+    """Do nothing: the result was already final, so there is nothing to cancel."""

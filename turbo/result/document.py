@@ -1,8 +1,8 @@
 """Reads a stored document: a task's state, its result, and what else was stored with it.
 
-The reading half of ``result.async_result``, in clients and children. Everything here reads the document that the store
-has now; a final one is read once and remembered. It must never wait for a task, and never run code that a document
-names: ``protocol.faults`` only looks up exception classes in modules that are loaded already.
+The base class of ``result.async_result`` for reading, in clients and children. Every property reads the document from
+the store; a final document is read once and kept. It must never wait for a task, and never run code that a document
+names: ``protocol.faults`` only looks up exception classes in modules that are already loaded.
 """
 
 from __future__ import annotations
@@ -35,27 +35,27 @@ class StoredResult(ABC):
         """Rebuild the result of a child from its tuple."""
 
     def ready(self) -> bool:
-        """Whether the task has ended, with success or failure."""
+        """Return whether the task has ended, with success or failure."""
         return self.state in states.READY_STATES
 
     def successful(self) -> bool:
-        """Whether the task returned."""
+        """Return whether the task succeeded."""
         return self.state == states.SUCCESS
 
     def failed(self) -> bool:
-        """Whether the task raised."""
+        """Return whether the task failed."""
         return self.state == states.FAILURE
 
     def exists(self) -> bool:
-        """Whether the store has a document of the task.
+        """Return whether the store has a document of the task.
 
-        ``state`` alone does not distinguish an unknown task from a waiting one.
+        A task without a document may be unknown or waiting; its state is PENDING in both cases.
         """
         return self.state != states.PENDING
 
     @property
     def state(self) -> str:
-        """The state now: one of ``turbo.states``, or one that the task has set itself."""
+        """The current state: one of ``turbo.states``, or one that the task has set itself."""
         state: str = self._meta()["status"]
         return state
 
@@ -63,30 +63,30 @@ class StoredResult(ABC):
 
     @property
     def result(self) -> Any:
-        """What the task returned, the exception it raised, or what it stored with a state of its own."""
+        """The task's return value, its exception, or the ``meta`` of a custom state."""
         return self._meta()["result"]
 
     info = result
 
     @property
     def traceback(self) -> str | None:
-        """The traceback of a task that raised, as text."""
+        """The traceback of a failed task, as text."""
         return self._meta().get("traceback")
 
     @property
     def children(self) -> list[Any] | None:
-        """The results of the tasks that this task sent, once it has ended."""
+        """The results of the tasks that this task sent; available when it has ended."""
         return self._meta().get("children")
 
     @property
     def date_done(self) -> datetime | None:
-        """When the task ended; aware, UTC."""
+        """The time at which the task ended, as an aware datetime in UTC."""
         done = self._meta().get("date_done")
         return datetime.fromisoformat(done) if isinstance(done, str) else done
 
     @property
     def name(self) -> str | None:
-        """The task's name; with ``result_extended`` only, as are the five below."""
+        """The task's name. This and the next five properties are None without ``result_extended``."""
         return self._meta().get("name")
 
     @property
@@ -106,19 +106,19 @@ class StoredResult(ABC):
 
     @property
     def retries(self) -> int | None:
-        """How often it has been retried."""
+        """How often the task has been retried."""
         return self._meta().get("retries")
 
     @property
     def queue(self) -> str | None:
-        """The routing key that brought it."""
+        """The routing key of the task's message."""
         return self._meta().get("queue")
 
     def _meta(self) -> Meta:
         return self._final if self._final is not None else self._take(self._read())
 
     def _take(self, meta: Meta) -> Meta:
-        """Turn a decoded document into values, and remember it if it is final."""
+        """Rebuild the exception and children of a decoded document; keep the document if it is final."""
         if meta["status"] in states.EXCEPTION_STATES and not isinstance(meta["result"], BaseException):
             meta["result"] = _exception(meta["result"])
         if meta["status"] in states.READY_STATES:
@@ -129,7 +129,7 @@ class StoredResult(ABC):
 
 
 def _exception(document: Any) -> BaseException | None:
-    """Rebuild an exception; None stays None, and anything that is no exception document becomes an error."""
+    """Rebuild an exception from its document; return None for None, and a TaskError for any other value."""
     if document is None:
         return None
     if isinstance(document, Sequence) and not isinstance(document, (str, bytes)):

@@ -1,7 +1,6 @@
 """``EagerResult``: the result of a task that ran in the caller's own process.
 
-Made by ``app.tasks.eager``; it holds its outcome and asks no store. Beside ``result.async_result``, whose interface it
-has.
+Made by ``app.tasks.eager``. It has the interface of ``AsyncResult``, but holds the outcome itself and reads no store.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class EagerResult(AsyncResult[Any]):
-    """What became of a task that ran here: ``ret_value`` is what it returned or raised."""
+    """The outcome of a task that ran in this process; ``ret_value`` is its value or exception."""
 
     def __init__(
         self, id: str | uuid.UUID, ret_value: Any, state: str, traceback: str | None = None, name: str | None = None
@@ -34,11 +33,11 @@ class EagerResult(AsyncResult[Any]):
 
     @property
     def supports_native_join(self) -> bool:
-        """False: there is nothing to be told of."""
+        """Always False: no store notifies of this result."""
         return False
 
     def ready(self) -> bool:
-        """True: it is over."""
+        """Return True: the task has ended."""
         return True
 
     def get(
@@ -53,7 +52,7 @@ class EagerResult(AsyncResult[Any]):
         on_interval: Callable[[], object] | None = None,
         disable_sync_subtasks: bool = True,
     ) -> Any:
-        """Return what the task returned, or raise what it raised; None for one that did neither.
+        """Return the task's value or raise its exception; return None for a retried, ignored or rejected task.
 
         Raises RuntimeError inside a task, as ``AsyncResult.get`` does.
         """
@@ -73,14 +72,14 @@ class EagerResult(AsyncResult[Any]):
         callback: Callable[[str, Any], object] | None = None,
         disable_sync_subtasks: bool = True,
     ) -> Any:
-        """:meth:`get`, which never waits."""
+        """Awaitable version of :meth:`get`; never waits."""
         return self.get(propagate=propagate, callback=callback, disable_sync_subtasks=disable_sync_subtasks)
 
     def forget(self) -> None:
-        """Nothing is stored."""
+        """Do nothing: no result is stored."""
 
     def revoke(self, *_: Any, **__: Any) -> None:
-        """Count as revoked from now on, though it has run."""
+        """Set the state to REVOKED, although the task has run."""
         revoked = TaskRevokedError("revoked")
         self._outcome.update(status=states.REVOKED, result=revoked, traceback=None)
 

@@ -1,7 +1,8 @@
-"""``GroupResult`` and ``ResultSet``: the handles of many calls at once.
+"""``GroupResult`` and ``ResultSet``: handles on the results of several calls.
 
-Made when a group is sent, or by a program from results that it has. They hold ``AsyncResult``s and ask the store
-through them; where the store can tell of any result as it comes, nobody waits for one while another has failed already.
+Made when a group is sent, or by a program from existing results. They hold ``AsyncResult``s and read the store through
+them. With a store that notifies of results, they arrive in any order, so a failure is raised without waiting for
+results that come before it in the group.
 """
 
 from __future__ import annotations
@@ -29,47 +30,50 @@ _NO_BACKEND = "Starting chords requires a result backend to be configured."
 
 
 def chords_of(backend: Any) -> Any:
-    """Return where groups are kept and chords are counted. Raises NotImplementedError for a store that cannot."""
+    """Return the object of a result store that saves groups and counts chords (``RedisChords``).
+
+    Raises NotImplementedError for a store without one.
+    """
     found = backend.chords
     if found is None:
         kind = backend.as_uri().partition(":")[0]
         first = _NO_BACKEND if kind == "disabled" else f'The "{kind}" result backend does not support chords!'
-        raise NotImplementedError(f"{first}\nNobody counts the parts of a chord, nor saves a group: use redis://")
+        raise NotImplementedError(f"{first}\nIt cannot count the tasks of a chord or save a group: use redis://")
     return found
 
 
 class _Members:
-    """Several results as a collection."""
+    """The collection methods of ``ResultSet``."""
 
     #: The members, in order.
     results: list[Any]
-    #: A group is waited for; of its members, those that keep no result are not.
+    #: Always False: ``get`` waits for a group, except for its members that keep no result.
     ignored = False
 
     def add(self, result: Any) -> None:
-        """Add a result, unless it is a member."""
+        """Add a result unless it is already a member."""
         if result not in self.results:
             self.results.append(result)
 
     def update(self, results: Iterable[Any]) -> None:
-        """Add several."""
+        """Add several results."""
         for result in results:
             self.add(result)
 
     def remove(self, result: Any) -> None:
-        """Take a result, or the one with this id, out. Raises KeyError when it is no member."""
+        """Remove a result, given itself or its id. Raises KeyError if it is not a member."""
         try:
             self.results.remove(result)
         except ValueError:
             raise KeyError(AsyncResult(result) if isinstance(result, str) else result) from None
 
     def discard(self, result: Any) -> None:
-        """Take a result out if it is a member."""
+        """Remove a result if it is a member."""
         if result in self.results:
             self.results.remove(result)
 
     def clear(self) -> None:
-        """Take all out."""
+        """Remove all results."""
         self.results.clear()
 
     def __iter__(self) -> Iterator[Any]:
@@ -82,7 +86,7 @@ class _Members:
         return len(self.results)
 
     def leaves(self) -> Iterator[AsyncResult]:
-        """Yield the results of calls in it, also of those in groups in it."""
+        """Yield the results of single calls, including those in nested groups."""
         for result in self.results:
             if isinstance(result, _Members):
                 yield from result.leaves()
@@ -90,7 +94,7 @@ class _Members:
                 yield result
 
     def gathered(self, values: dict[str, Any]) -> list[Any]:
-        """Return values by id as they are put together in it."""
+        """Arrange ``values`` (by task id) in the order and nesting of the members."""
         return [
             result.gathered(values) if isinstance(result, _Members) else values.get(result.id)
             for result in self.results
@@ -100,7 +104,7 @@ class _Members:
         return other.results == self.results if isinstance(other, _Members) else NotImplemented
 
     def __hash__(self) -> int:
-        """By identity: its members change."""
+        """Hash by identity, because the members can change."""
         return id(self)
 
     def __repr__(self) -> str:
@@ -108,7 +112,7 @@ class _Members:
 
 
 class ResultSet(_Members):
-    """Several results. A member is the result of a call, or of a group in the group."""
+    """A collection of results. A member is the result of a call or of a nested group."""
 
     TimeoutError: ClassVar[type[Exception]] = TimeoutError
 
@@ -118,7 +122,7 @@ class ResultSet(_Members):
 
     @property
     def app(self) -> Any:
-        """The app of the results: what it was given, else its members', else the current one."""
+        """The app of the results: the given one, else the first member's, else the current app."""
         if self._app is None:
             return self.results[0].app if self.results else current.current_app()
         return self._app
@@ -128,30 +132,30 @@ class ResultSet(_Members):
         """The reader of the results."""
         return self.app.backend
 
-    # -- asking ----------------------------------------------------------------------------------------------
+    # -- states ----------------------------------------------------------------------------------------------
 
     def ready(self) -> bool:
-        """Whether all have ended, well or not."""
+        """Return whether all tasks have ended, with success or failure."""
         return all(result.ready() for result in self.results)
 
     def waiting(self) -> bool:
-        """Whether any has not ended."""
+        """Return whether any task has not ended."""
         return not self.ready()
 
     def successful(self) -> bool:
-        """Whether all have returned."""
+        """Return whether all tasks have succeeded."""
         return all(result.successful() for result in self.results)
 
     def failed(self) -> bool:
-        """Whether any has raised."""
+        """Return whether any task has failed."""
         return any(result.failed() for result in self.results)
 
     def completed_count(self) -> int:
-        """How many have returned."""
+        """Return how many tasks have succeeded."""
         return sum(bool(result.successful()) for result in self.results)
 
     def maybe_throw(self, callback: Callable[[str, Any], object] | None = None, propagate: bool = True) -> None:
-        """Raise what the first one that failed has raised."""
+        """Raise the exception of the first task, in order, that failed; do nothing if none has."""
         for result in self.results:
             result.maybe_throw(callback=callback, propagate=propagate)
 
@@ -161,7 +165,7 @@ class ResultSet(_Members):
 
     @property
     def supports_native_join(self) -> bool:
-        """Whether the results' store tells of each as it comes."""
+        """Whether the store notifies of each result when it arrives."""
         return bool(self.results) and all(result.supports_native_join for result in self.results)
 
     def get(
@@ -175,10 +179,10 @@ class ResultSet(_Members):
         disable_sync_subtasks: bool = True,
         on_interval: Callable[[], object] | None = None,
     ) -> Any:
-        """Wait for all and return what they returned, in order: :meth:`join_native` where it is there, or :meth:`join`.
+        """Wait for all tasks and return their values in order; uses :meth:`join_native` if supported, else :meth:`join`.
 
-        Arguments and errors are those of ``AsyncResult.get``; ``timeout`` is for all together. With ``callback``,
-        which is called with each id and value, nothing is gathered.
+        Arguments and errors are those of ``AsyncResult.get``; ``timeout`` applies to all together. With ``callback``,
+        which is called with each id and value, the values are not returned.
         """
         join = self.join_native if self.supports_native_join else self.join
         return join(
@@ -197,7 +201,7 @@ class ResultSet(_Members):
         disable_sync_subtasks: bool = True,
         on_interval: Callable[[], object] | None = None,
     ) -> list[Any]:
-        """Wait for one after the other, in order; see :meth:`get`. Empty with ``callback``."""
+        """Wait for the results one after the other, in order; see :meth:`get`. Returns [] with ``callback``."""
         if disable_sync_subtasks:
             assert_will_not_block()
         if on_message is not None:
@@ -227,7 +231,10 @@ class ResultSet(_Members):
         on_interval: Callable[[], object] | None = None,
         disable_sync_subtasks: bool = True,
     ) -> list[Any] | None:
-        """Take results as they come; see :meth:`get`. Raises at the first that failed, whichever it is."""
+        """Wait for the results in the order of arrival; see :meth:`get`. Raises the first failure that arrives.
+
+        Returns the values in the order of the members, or None with ``callback``.
+        """
         if disable_sync_subtasks:
             assert_will_not_block()
         values: dict[str, Any] = {}
@@ -248,15 +255,15 @@ class ResultSet(_Members):
         on_message: Callable[[Meta], object] | None = None,
         on_interval: Callable[[], object] | None = None,
     ) -> Iterator[tuple[str, Meta]]:
-        """Yield the id and the final document of every call in it, as they come. Raises TimeoutError."""
+        """Yield the id and final document of every call, in the order of arrival. Raises TimeoutError."""
         until = None if timeout is None else time.monotonic() + timeout
         arrived: queue.SimpleQueue[tuple[AsyncResult, Meta]] = queue.SimpleQueue()
         leaves = {leaf.id: leaf for leaf in self.leaves() if not leaf.ignored}
 
-        def tell(leaf: AsyncResult) -> Callable[[Meta], object]:
+        def notify(leaf: AsyncResult) -> Callable[[Meta], object]:
             return lambda meta: arrived.put((leaf, meta))
 
-        cancels = [leaf.watch(tell(leaf)) for leaf in leaves.values()]
+        cancels = [leaf.watch(notify(leaf)) for leaf in leaves.values()]
         try:
             for _ in leaves:
                 leaf, meta = _next(arrived, until, interval if on_interval is not None else None, on_interval)
@@ -274,8 +281,8 @@ class ResultSet(_Members):
         callback: Callable[[str, Any], object] | None = None,
         disable_sync_subtasks: bool = True,
     ) -> list[Any]:
-        """:meth:`get` for programs on asyncio. Empty with ``callback``."""
-        import asyncio  # most programs that read results are not on asyncio, and it is large
+        """Awaitable version of :meth:`get`. Returns [] with ``callback``."""
+        import asyncio  # large, and most programs that read results do not use it
 
         options = {"propagate": propagate, "disable_sync_subtasks": disable_sync_subtasks}
         waits = [asyncio.ensure_future(result.aget(**options)) for result in self.results]
@@ -293,7 +300,7 @@ class ResultSet(_Members):
             callback(result.id, value)
         return []
 
-    # -- acting ----------------------------------------------------------------------------------------------
+    # -- actions ---------------------------------------------------------------------------------------------
 
     def forget(self) -> None:
         """Delete the stored results."""
@@ -308,7 +315,7 @@ class ResultSet(_Members):
         wait: bool = False,
         timeout: float | None = None,
     ) -> None:
-        """Tell all workers not to run the calls; ``terminate`` also ends what is running."""
+        """Revoke the calls on all workers; ``terminate`` also ends those that are running."""
         ids = [leaf.id for leaf in self.leaves()]
         self.app.control.revoke(
             ids, connection=connection, terminate=terminate, signal=signal, reply=wait, timeout=timeout
@@ -316,7 +323,7 @@ class ResultSet(_Members):
 
 
 class GroupResult(ResultSet, ResultTree):
-    """The results of a group, which has an id of its own. ``parent`` is the result of what came before the group."""
+    """The results of a group. ``id`` is the group's id, ``parent`` the result of the step before it in a chain."""
 
     def __init__(
         self,
@@ -332,17 +339,17 @@ class GroupResult(ResultSet, ResultTree):
 
     @property
     def children(self) -> list[Any]:
-        """Its members."""
+        """The members."""
         return self.results
 
-    # -- keeping ---------------------------------------------------------------------------------------------
+    # -- saving ----------------------------------------------------------------------------------------------
 
     def save(self, backend: Any = None) -> None:
-        """Keep what belongs to the group in the store, for :meth:`restore` and for as long as results are kept."""
+        """Save the group's structure in the result store for :meth:`restore`; it expires as results do."""
         chords_of(backend or self.backend).save_group(str(self.id), self.as_tuple())
 
     def delete(self, backend: Any = None) -> None:
-        """Undo :meth:`save`."""
+        """Delete the structure that :meth:`save` stored."""
         chords_of(backend or self.backend).delete_group(str(self.id))
 
     @classmethod
@@ -354,12 +361,12 @@ class GroupResult(ResultSet, ResultTree):
         return found
 
     def as_tuple(self) -> tuple[tuple[str | None, Any], list[Any]]:
-        """The form in which a group's result travels."""
+        """Return the serializable form of the result, ``((id, parent), members)``."""
         above = None if self.parent is None else self.parent.as_tuple()
         return (self.id, above), [result.as_tuple() for result in self.results]
 
     def as_list(self) -> list[Any]:
-        """The ids of the group and of its parents."""
+        """Return the ids of the group and of its parents."""
         return [self.id, *([] if self.parent is None else self.parent.as_list())]
 
     def __bool__(self) -> bool:
@@ -386,7 +393,10 @@ class GroupResult(ResultSet, ResultTree):
 def _next(
     arrived: queue.SimpleQueue[Any], until: float | None, interval: float | None, on_interval: Any
 ) -> tuple[AsyncResult, Meta]:
-    """Wait for the next document, with ``on_interval`` called at least every ``interval`` seconds."""
+    """Wait for the next document; ``on_interval`` is called at least every ``interval`` seconds.
+
+    Raises TimeoutError after the monotonic time ``until``.
+    """
     while True:
         left = None if until is None else max(until - time.monotonic(), 0.0)
         wait = left if interval is None else min(max(interval, 0.001), left if left is not None else interval)

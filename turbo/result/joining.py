@@ -1,7 +1,7 @@
-"""Decides whether this code may wait for a task: inside a task only if it says so.
+"""Refuses to wait for a result inside a task, unless the program allows it.
 
-Called by ``AsyncResult.get``; acts in children, and never in a client. A task that waits for another occupies a child
-of the pool meanwhile, and enough of them block the pool for ever. Celery refuses it in the same way.
+Called by ``AsyncResult.get``; has an effect in children only. A task that waits for another task occupies a child, and
+enough of them block all children for ever. Celery refuses it in the same way.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def assert_will_not_block() -> None:
 
 @contextmanager
 def allow_join_result() -> Iterator[None]:
-    """Let the block wait for results wherever it runs."""
+    """Allow the block to wait for results, even inside a task."""
     token = _allowed.set(True)
     try:
         yield
@@ -41,7 +41,7 @@ def allow_join_result() -> Iterator[None]:
 
 @contextmanager
 def denied_join_result() -> Iterator[None]:
-    """Forbid the block to wait for results wherever it runs."""
+    """Forbid the block to wait for results, even outside a task."""
     token = _allowed.set(False)
     try:
         yield

@@ -1,7 +1,8 @@
-"""The results of the tasks that a call sent, of those that they sent, and so on.
+"""Walks the tree of results: the tasks that a call sent, those that they sent, and so on.
 
-A part of every handle on results, in clients and children. It reads the documents' ``children``, so it reads the store
-once per task. It must never expect tasks that keep no result or were sent with ``trail`` off: they are in no document.
+A base class of the handles on results, in clients and children. It reads the ``children`` of each document, so it reads
+the store once per task. Tasks that keep no result or were sent with ``trail`` off are in no document, so they are
+missing from the tree.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class DependencyGraph:
-    """A graph of results: each result with the results of the tasks that it sent."""
+    """A graph of results; its edges lead from a result to the results of the tasks that its task sent."""
 
     def __init__(self) -> None:
         self._sent: dict[Any, list[Any]] = {}
@@ -44,7 +45,7 @@ class DependencyGraph:
         return iter(self._sent.items())
 
     def to_dot(self, fh: TextIO, label: Callable[[Any], str] = str) -> None:
-        """Write the graph in the language of Graphviz; ``label`` names a result."""
+        """Write the graph in Graphviz's DOT language; ``label`` returns the label of a result."""
         fh.write("digraph dependencies {\n")
         for node in self._sent:
             fh.write(f'  "{_quoted(str(node))}" [label="{_quoted(label(node))}"]\n')
@@ -70,9 +71,9 @@ class ResultTree(Handle):
     """Walks from a handle to the results of the tasks that its task sent."""
 
     def iterdeps(self, intermediate: bool = False) -> Iterator[tuple[Any, Any]]:
-        """Walk this result and its descendants as pairs of parent and child.
+        """Yield this result and its descendants as pairs of parent and result.
 
-        Raises IncompleteStream at one that has not ended, unless ``intermediate``.
+        Raises IncompleteStream at a task that has not ended, unless ``intermediate``.
         """
         waiting: deque[tuple[Any, Any]] = deque([(None, self)])
         while waiting:
@@ -84,12 +85,12 @@ class ResultTree(Handle):
                 raise IncompleteStream
 
     def collect(self, intermediate: bool = False, **options: Any) -> Iterator[tuple[Any, Any]]:
-        """Wait for this result and its descendants, one after the other; ``options`` are those of ``get``."""
+        """Wait for this result and its descendants in turn; yield each with its value. ``options`` go to ``get``."""
         for _, node in self.iterdeps(intermediate=intermediate):
             yield node, node.get(**options)
 
     def build_graph(self, intermediate: bool = False) -> DependencyGraph:
-        """Build the graph from this result down; raises as :meth:`iterdeps`."""
+        """Return the graph of this result and its descendants; raises as :meth:`iterdeps`."""
         graph = DependencyGraph()
         for parent, node in self.iterdeps(intermediate=intermediate):
             graph.add_arc(node)
@@ -99,7 +100,7 @@ class ResultTree(Handle):
 
     @property
     def graph(self) -> DependencyGraph:
-        """The graph, once all its tasks have ended."""
+        """The graph. Raises IncompleteStream if a task has not ended."""
         return self.build_graph()
 
 
