@@ -1,1 +1,1 @@
-"""Result stores: where the outcome of a task goes, and where a client reads it back."""
+"""Result stores: the master writes the outcome of a task, a client reads it."""

@@ -1,7 +1,7 @@
 """The store of an application that keeps no results.
 
-Stands where a real store would, so that the master has one way for every task. Runs in the master; opens
-nothing. It never calls ``done`` from inside ``store``: callers rely on that of every store.
+Implements ``ResultStore``, so that the master treats every task in the same way. Runs in the master; opens nothing. It
+never calls ``done`` inside ``store``, because callers rely on that for every store.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from turbo.backends.store import Done, ResultWrite, StoreOutcome, report
 
 
 class DisabledStore:
-    """Answers every write with ``DISCARDED`` in the next turn of the loop."""
+    """Reports every write as ``DISCARDED`` in the next iteration of the event loop."""
 
     def __init__(self, *, high_water: int = 10_000) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -21,41 +21,41 @@ class DisabledStore:
 
     @property
     def backlog(self) -> int:
-        """Writes accepted in this turn of the loop."""
+        """Number of writes accepted in this iteration of the loop."""
         return len(self._waiting)
 
     @property
     def high_water(self) -> int:
-        """Never reached in practice: the backlog is emptied every turn."""
+        """The backlog at which a store counts as congested; not used here, since the backlog is emptied at once."""
         return self._high_water
 
     @property
     def congested(self) -> bool:
-        """Never: there is nothing to wait for."""
+        """Always False."""
         return False
 
     def store(self, write: ResultWrite, done: Done) -> None:
-        """Forget the document; ``done`` hears of it in the next turn."""
+        """Discard the document and call ``done`` in the next iteration of the loop."""
         if not self._waiting:
             if self._loop is None:
                 self._loop = asyncio.get_running_loop()
-            self._loop.call_soon(self._answer)
+            self._loop.call_soon(self._report)
         self._waiting.append(done)
 
-    def _answer(self) -> None:
+    def _report(self) -> None:
         waiting, self._waiting = self._waiting, []
         report((done, StoreOutcome.DISCARDED) for done in waiting)
 
     async def start(self) -> None:
-        """Nothing to connect to."""
+        """Remember the running loop; there is nothing to connect to."""
         self._loop = asyncio.get_running_loop()
 
     async def drain(self, deadline: float) -> bool:
-        """Let the pending answers out."""
+        """Wait until every pending ``done`` was called; return True."""
         while self._waiting:
             await asyncio.sleep(0)
         return True
 
     async def stop(self, deadline: float) -> None:
-        """Let the pending answers out; nothing to close."""
+        """Drain; there is nothing to close."""
         await self.drain(deadline)

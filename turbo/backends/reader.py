@@ -1,6 +1,6 @@
-"""From ``result_backend`` to the reader that ``AsyncResult`` uses, and the reader of an app without results.
+"""Makes the reader for ``result_backend``, including the one of an app without results.
 
-Run by the app, in clients and children, when a result is first needed. Opens nothing by itself.
+Called by the app, in clients and children, when a result is first needed. Opens no connection.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 
 def open_reader(conf: Mapping[str, Any], reply_to: Callable[[], str]) -> ResultReader:
-    """Make the reader that ``conf["result_backend"]`` names. Raises ``ImproperlyConfigured``.
+    """Return the reader for ``conf["result_backend"]``.
 
-    ``reply_to`` names the calling thread's reply queue: the value of ``reply_to`` in the tasks that it sends.
+    ``reply_to`` returns the name of the calling thread's reply queue, which is the ``reply_to`` of the tasks that it
+    sends. Raises ``ImproperlyConfigured`` for an unknown store or a missing package.
     """
     url = conf["result_backend"]
     kind = store_kind(url)
@@ -42,9 +43,9 @@ def open_reader(conf: Mapping[str, Any], reply_to: Callable[[], str]) -> ResultR
 
 
 class DisabledReader:
-    """Says what to do instead, when a result is asked of an app that keeps none."""
+    """The reader of an app without a result store; reading raises an error that says how to configure one."""
 
-    #: Nothing is counted here.
+    #: There is no store to count chords.
     chords = None
 
     def _refuse(self) -> NotImplementedError:
@@ -79,10 +80,10 @@ class DisabledReader:
     def store_result(
         self, task_id: str, result: object, state: str, traceback: str | None = None, request: Any = None
     ) -> None:
-        """Store nothing: there is nowhere to."""
+        """Do nothing: there is no store."""
 
     def reply_queue(self, name: str) -> Queue | None:
-        """None: there are no replies."""
+        """Return None: there are no replies."""
         return None
 
     def as_uri(self, include_password: bool = False) -> str:
@@ -90,4 +91,4 @@ class DisabledReader:
         return "disabled://"
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing: there is nothing to close."""

@@ -1,7 +1,7 @@
-"""What the readers of results are told of an app's configuration.
+"""The settings of result readers, taken from an app's configuration.
 
-Run by the app, in clients and children, when a result is first needed. Before it: the settings by Celery's names. After
-it: ``redis.client``, ``redis.chords`` and ``rpc.client``. It must never read a setting after the reader is made.
+Used by the app, in clients and children, when a result is first needed. Before it: the settings under Celery's names.
+After it: ``redis.client``, ``redis.chords`` and ``rpc.client``. Settings are read only when a reader is made.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ReaderSettings:
-    """What the application's configuration says about reading results. Times in seconds."""
+    """The settings for reading results. Times are in seconds."""
 
-    #: Content type and encoding that ``result_serializer`` stands for.
+    #: Content type and encoding of ``result_serializer``.
     content_type: str = "application/json"
     content_encoding: str = "utf-8"
     serializer: str = "json"
-    #: Content types that are decoded. ``result_accept_content``, or else ``accept_content``.
+    #: Content types that may be decoded: ``result_accept_content``, or else ``accept_content``.
     accept: frozenset[str] = frozenset({"application/json"})
     #: ``result_expires``: lifetime of what ``store_result`` writes, and of an unused reply queue.
     expires: float | None = 86400.0
@@ -33,16 +33,17 @@ class ReaderSettings:
     connect_timeout: float | None = None
     #: ``result_extended``.
     extended: bool = False
-    #: ``result_chord_expires``: lifetime of a chord's counters; None: as ``expires``.
+    #: ``result_chord_expires``: lifetime of a chord's counters; None means ``expires``.
     chord_expires: float | None = None
     #: ``result_chord_join_timeout``.
     chord_join_timeout: float | None = 3.0
-    #: ``result_chord_ordered`` of the transport options: parts in the order of the header, not of their ends.
+    #: ``result_chord_ordered`` of the transport options: a chord's results are in the order of the header; False: in
+    #: the order in which the tasks ended.
     chord_ordered: bool = True
 
 
 def reader_settings(conf: Mapping[str, Any]) -> ReaderSettings:
-    """Read the settings of an app (by Celery's names) that concern results."""
+    """Return the reader's settings from an app's configuration (under Celery's names)."""
     serializer = conf["result_serializer"] or "json"
     _, content_type, content_encoding = encode(None, serializer)
     names = conf["result_accept_content"]

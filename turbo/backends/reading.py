@@ -1,9 +1,8 @@
-"""The seam between ``AsyncResult`` and a result store, on the reading side.
+"""The interface between ``AsyncResult`` and a result store, for reading.
 
-Run by clients, and by a child whose task waits for another. Before it: the documents that a worker (turbo's
-or Celery's) has stored. After it: ``result.async_result``. Here are the Protocol and how
-stored bytes become a document. A document that does not decode raises; nothing
-here ever builds an exception object from one (that is ``protocol.faults``, which knows the rules for it).
+Used by clients, and by a child whose task waits for another. Before it: the documents that a worker (turbo's or
+Celery's) has stored. After it: ``result.async_result``. It defines the Protocol and the decoding of stored documents. A
+document that cannot be decoded raises. Exceptions are rebuilt in ``protocol.faults`` only, never here.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ Meta = dict[str, Any]
 
 
 class ResultReader(Protocol):
-    """What ``AsyncResult`` asks of a store. Every method may be called from any thread."""
+    """The methods of a result store that ``AsyncResult`` calls. Every method may be called from any thread."""
 
     @property
     def chords(self) -> RedisChords | None:
-        """Where chords are counted; None: this store cannot count."""
+        """The object that counts chords and saves groups; None if the store does not support that."""
 
     def get_task_meta(self, task_id: str) -> Meta:
-        """Return the newest document; ``{"status": "PENDING", "result": None}`` when there is none.
+        """Return the latest document; ``{"status": "PENDING", "result": None}`` if there is none.
 
         Raises ``OperationalError`` when the store cannot be reached.
         """
@@ -47,16 +46,16 @@ class ResultReader(Protocol):
         on_interval: Callable[[], object] | None = None,
         on_message: Callable[[Meta], object] | None = None,
     ) -> Meta:
-        """Return the document once its state is final.
+        """Wait until the state is final and return the document.
 
         ``on_message`` is called with every document that arrives, ``on_interval`` at least every ``interval``
         seconds. Raises ``turbo.exceptions.TimeoutError`` after ``timeout`` seconds (None: never).
         """
 
     def watch(self, task_id: str, found: Callable[[Meta], object]) -> Callable[[], None]:
-        """Call ``found`` once with the final document, from any thread; returns what ends the waiting early.
+        """Call ``found`` once with the final document, in any thread; return a function that cancels this.
 
-        Holds no thread for each, and never waits itself.
+        Does not wait, and uses no thread per result.
         """
 
     def forget(self, task_id: str) -> None:
@@ -68,20 +67,17 @@ class ResultReader(Protocol):
         """Store a document from the client. Workers do not use this."""
 
     def reply_queue(self, name: str) -> Queue | None:
-        """Return the queue to be declared before a task with ``reply_to=name`` is sent;
-
-        None: there is none.
-        """
+        """Return the queue to declare before a task with ``reply_to=name`` is sent; None if none is needed."""
 
     def as_uri(self, include_password: bool = False) -> str:
-        """Return the URL, its password replaced by ``**`` unless asked for."""
+        """Return the URL; the password is replaced by ``**`` unless ``include_password``."""
 
     def close(self) -> None:
-        """Close connections and threads. Using the reader again opens them again."""
+        """Close connections and threads. The next use of the reader opens them again."""
 
 
 def pending() -> Meta:
-    """Return what an unknown task looks like."""
+    """Return the document of a task that the store does not have."""
     return {"status": PENDING, "result": None}
 
 
@@ -89,6 +85,6 @@ def decode_meta(stored: bytes, content_type: str, content_encoding: str, accept:
     """Decode a stored document. Raises ``DecodeError`` or ``ContentDisallowed``."""
     document = decode(open_document(stored, LIMIT), content_type, content_encoding, accept)
     if not isinstance(document, dict) or not isinstance(document.get("status"), str):
-        raise DecodeError("what is stored is not a result document: it has no status")
+        raise DecodeError("the stored value is not a result document: it has no status")
     document.setdefault("result", None)
     return document

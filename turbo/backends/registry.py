@@ -1,7 +1,7 @@
-"""From ``result_backend`` to the store that the master writes to.
+"""Makes the store for ``result_backend`` that the master writes to.
 
-Run once, by the wiring of the worker. An unknown scheme is refused by name at start, long before a result
-would be lost to it. Opens nothing.
+Called once, by the wiring of the worker. An unknown scheme is refused at start, before any result could be lost. Opens
+no connection.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def open_store(
     publisher: ReplyOutbox | None = None,
     on_relief: Callable[[], None] | None = None,
 ) -> ResultStore:
-    """Make the store that ``url`` names; ``start()`` it from inside the loop.
+    """Return the store for ``url``; call its ``start()`` inside the event loop.
 
-    ``publisher`` is needed for ``rpc://`` only. ``on_relief`` is called when ``congested`` turns false again.
-    Raises ``ImproperlyConfigured``.
+    ``publisher`` is required for ``rpc://`` only. ``on_relief`` is called when ``congested`` becomes False again.
+    Raises ``ImproperlyConfigured`` for an unknown store or an invalid URL.
     """
     kind = store_kind(url)
     if kind == "redis":
@@ -39,16 +39,16 @@ def open_store(
         return RedisStore(parse_redis_url(url, settings.redis_ssl), settings, on_relief=on_relief)
     if kind == "rpc":
         if publisher is None:
-            raise ImproperlyConfigured("rpc:// results need a publishing connection, and there is none here")
+            raise ImproperlyConfigured("rpc:// results need a publishing connection, and this worker has none")
         return RpcStore(publisher, settings, on_relief=on_relief)
     return DisabledStore(high_water=settings.high_water)
 
 
 def store_settings(conf: Mapping[str, Any]) -> StoreSettings:
-    """Read the settings of an app (by Celery's names) that concern storing.
+    """Return the store's settings from an app's configuration (under Celery's names).
 
-    ``redis_socket_timeout`` counts up to 30 s: it is Celery's patience with one command, while here all
-    results wait behind a connection that has died in silence.
+    ``redis_socket_timeout`` is limited to 30 s. In Celery it is the timeout of a single command, but here all results
+    wait for a connection that has stopped answering.
     """
     defaults = StoreSettings()
     transport = conf["result_backend_transport_options"] or {}

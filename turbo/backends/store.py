@@ -1,11 +1,11 @@
-"""The seam between the master and a result store.
+"""The interface between the master and a result store.
 
-Before it in the data's way: a child has encoded the document (``protocol.result_meta``) and the outcome ring
-has carried it to the master. After it: Redis, the client's reply queue, or nothing. The master alone runs a
-store; the reading side of a client is in ``backends.reader``.
+Before it: a child has encoded the document (``protocol.result_meta``) and passed it to the master through the outcome
+ring. After it: Redis, the client's reply queue, or nothing. Only the master runs a store; clients read through
+``backends.reader``.
 
-A store only moves bytes. It never decodes a document that it is given, never blocks the loop, never drops a
-write in silence, and calls each ``done`` exactly once.
+A store only moves bytes. It never decodes a document that it stores, never blocks the loop, never drops a write
+without a log message, and calls each ``done`` exactly once.
 """
 
 from __future__ import annotations
@@ -20,46 +20,45 @@ logger = logging.getLogger(__name__)
 
 
 class StoreOutcome(enum.Enum):
-    """What became of one write. Everything but ``FAILED`` lets the delivery be settled, ``REFUSED`` as a failure."""
+    """The outcome of one write. After ``FAILED`` the delivery is not settled; ``REFUSED`` settles it as a failure."""
 
-    #: The store has answered that it holds the document.
+    #: The store has confirmed that it holds the document.
     STORED = "stored"
-    #: The store holds a newer or final document of the task, which was left as it is.
+    #: The store already holds a newer or final document of the task and keeps it.
     KEPT = "kept"
-    #: rpc only: nobody owns the reply queue any more, so the broker gave the reply back.
+    #: rpc only: the reply queue no longer exists, so the broker returned the reply.
     UNROUTABLE = "unroutable"
-    #: There is nowhere to send it: no result backend, or a caller that asked for no reply.
+    #: The document has no destination: no result backend, or a caller that wants no reply.
     DISCARDED = "discarded"
-    #: Given up; the log names the task and the reason.
+    #: The store gave up; the log contains the task and the reason.
     FAILED = "failed"
-    #: The same, and no later attempt would end otherwise: the store has understood and does not take it.
+    #: The store rejects the document permanently: another attempt would fail too.
     REFUSED = "refused"
 
     @property
     def ok(self) -> bool:
-        """Whether the outcome of the task is as safe as its configuration asks for."""
+        """Whether the result is stored as safely as the configuration requires."""
         return self not in (StoreOutcome.FAILED, StoreOutcome.REFUSED)
 
 
 class ResultWrite(NamedTuple):
-    """One document to be stored.
+    """One document to store.
 
-    A named tuple, since one is made per task in the master (bench/result_store.py).
+    A named tuple for speed, since the master makes one per task (bench/result_store.py).
     """
 
     task_id: str
-    #: The encoded document, exactly as a client will read it.
+    #: The encoded document, exactly as a client reads it.
     payload: bytes
-    #: An existing SUCCESS must stay: set when the master reports a loss or a kill that may have come too
-    #: late.
+    #: Do not overwrite a SUCCESS. Set when the master reports a lost or killed task, which may have ended before.
     guard: bool = False
-    #: Name of the reply queue; only rpc looks at it. None or empty: no reply is wanted.
+    #: Name of the reply queue, for rpc only. None or empty: no reply is wanted.
     reply_to: str | None = None
-    #: rpc only; None means ``task_id``.
+    #: For rpc only; None means ``task_id``.
     correlation_id: str | None = None
     content_type: str = "application/json"
     content_encoding: str = "utf-8"
-    #: The document says FAILURE, whose lifetime may differ (``StoreSettings.failure_expires``).
+    #: The document is a FAILURE, whose lifetime may differ (``StoreSettings.failure_expires``).
     failed: bool = False
 
 
@@ -67,42 +66,42 @@ Done = Callable[[StoreOutcome], None]
 
 
 def report(settled: Iterable[tuple[Done, StoreOutcome]]) -> None:
-    """Call every ``done``. One that raises is logged and does not keep the others from hearing."""
+    """Call every ``done`` with its outcome. The error of one is logged, and the others are still called."""
     for done, outcome in settled:
         try:
             done(outcome)
         except Exception:
-            logger.exception("a listener to a stored result raised; the result itself is %s", outcome.value)
+            logger.exception("The callback of a result write raised (outcome of the write: %s)", outcome.value)
 
 
 @dataclass(frozen=True, slots=True)
 class StoreSettings:
-    """What the application's configuration says about storing. Times in seconds."""
+    """The settings for storing results. Times are in seconds."""
 
-    #: Lifetime of a document; None, 0 or less: for ever. ``result_expires``.
+    #: ``result_expires``: lifetime of a document; None, 0 or less: no expiry.
     expires: float | None = 86400.0
-    #: Lifetime of a FAILURE; None: as ``expires``. ``result_failure_expires``.
+    #: ``result_failure_expires``: lifetime of a FAILURE; None means ``expires``.
     failure_expires: float | None = None
-    #: rpc replies survive a broker restart. ``result_persistent``.
+    #: ``result_persistent``: rpc replies survive a restart of the broker.
     persistent: bool = False
-    #: Put before every key. ``result_backend_transport_options['global_keyprefix']``.
+    #: ``result_backend_transport_options['global_keyprefix']``: prefix of every key.
     global_keyprefix: str = ""
-    #: Longest time without a reply before the connection counts as dead. ``redis_socket_timeout``.
+    #: ``redis_socket_timeout``: time without a reply after which the connection counts as dead.
     reply_timeout: float = 30.0
-    #: For the connection and its handshake together. ``redis_socket_connect_timeout``.
+    #: ``redis_socket_connect_timeout``: limit for the connection and its handshake together.
     connect_timeout: float = 10.0
-    #: How long a write is repeated after the store's first error reply (a lost connection has no such bound).
+    #: How long a write is repeated after the store's first error reply. After a lost connection there is no limit.
     give_up_after: float = 60.0
-    #: Unanswered writes from which on ``congested`` is true.
+    #: Number of unanswered writes at which ``congested`` becomes True.
     high_water: int = 10_000
-    #: The same in bytes of documents.
+    #: Bytes of unanswered writes at which ``congested`` becomes True.
     high_water_bytes: int = 64 * 1024 * 1024
     #: ``redis_backend_use_ssl``: ssl_ca_certs, ssl_certfile, ssl_keyfile, ssl_cert_reqs, ssl_check_hostname.
     redis_ssl: Mapping[str, object] | None = None
 
 
 class ResultStore(Protocol):
-    """What the master asks of a store. All methods belong to the loop's thread."""
+    """The methods of a store that the master calls, all in the loop's thread."""
 
     @property
     def backlog(self) -> int:
@@ -110,26 +109,23 @@ class ResultStore(Protocol):
 
     @property
     def high_water(self) -> int:
-        """The backlog from which on the master shall dispatch nothing more."""
+        """The backlog at which the master stops dispatching tasks."""
 
     @property
     def congested(self) -> bool:
         """True from the high water mark (writes or bytes) until the backlog is down to half of it."""
 
     def store(self, write: ResultWrite, done: Done) -> None:
-        """Accept a write, always; ``done`` is called once, later, never from inside this call."""
+        """Accept a write; never refuses. ``done`` is called once, after this call has returned."""
 
     async def start(self) -> None:
-        """Begin to connect; return at once, whether the server is up or not."""
+        """Start to connect; return at once, whether or not the server is up."""
 
     async def drain(self, deadline: float) -> bool:
-        """Wait until the backlog is empty, or until ``deadline`` (``time.monotonic``).
-
-        Return whether it is.
-        """
+        """Wait until the backlog is empty or until ``deadline`` (``time.monotonic``); return whether it is empty."""
 
     async def stop(self, deadline: float) -> None:
-        """Drain, then close.
+        """Drain, then close. Idempotent.
 
-        What is left at the deadline ends as FAILED and is named in the log. Idempotent.
+        Writes that are left at the deadline end as FAILED, and their tasks are logged.
         """

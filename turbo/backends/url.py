@@ -1,8 +1,8 @@
-"""The dialect of ``result_backend``: which store a URL names, and where a Redis is.
+"""Parses ``result_backend``: the kind of store and the address of a Redis.
 
-Run by the master (through ``backends.registry``) and by clients (through ``backends.reader``), at start. The
-dialect is Celery's: ``redis://[[user]:password@]host[:port]/db?option=value``, ``rediss://`` with TLS, and
-``redis+socket:///path?virtual_host=db``. Nothing here connects, and no text made here contains a password.
+Used at start by the master (through ``backends.registry``) and by clients (through ``backends.reader``). The syntax is
+Celery's: ``redis://[[user]:password@]host[:port]/db?option=value``, ``rediss://`` with TLS, and
+``redis+socket:///path?virtual_host=db``. Opens no connection; no text made here contains a password.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from turbo.exceptions import ImproperlyConfigured
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Schemes that turbo's own stores know, by the kind of the store.
+#: Supported schemes, and the kind of their store.
 KINDS: Mapping[str, str] = {
     "redis": "redis",
     "rediss": "redis",
@@ -36,7 +36,7 @@ _REFUSED: Mapping[str, str] = {
     "amqp": "the amqp result backend was removed from Celery 5; use rpc://",
 }
 
-#: Options of redis-py's connection pool; one connection that repairs itself needs none of them.
+#: Options of redis-py's connection pool that are ignored: turbo uses one connection that reconnects.
 _IGNORED = frozenset(
     "max_connections retry_on_timeout retry_on_error health_check_interval socket_keepalive socket_read_size"
     " decode_responses encoding encoding_errors protocol timeout".split()
@@ -61,7 +61,7 @@ _CERT_REQS: Mapping[object, ssl.VerifyMode] = {
 
 @dataclass(frozen=True, slots=True)
 class TlsOptions:
-    """How the server's certificate is checked and which one is shown. Paths, or None."""
+    """The TLS options: how the server's certificate is verified, and the client's certificate (paths or None)."""
 
     ca_certs: str | None = None
     certfile: str | None = None
@@ -70,7 +70,7 @@ class TlsOptions:
     check_hostname: bool = True
 
     def context(self) -> ssl.SSLContext:
-        """Build the context: TLS 1.2 or newer, verified unless ``cert_reqs`` says otherwise."""
+        """Return a context for TLS 1.2 or newer that verifies certificates as ``cert_reqs`` says."""
         context = ssl.create_default_context(cafile=self.ca_certs)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.check_hostname = self.check_hostname and self.cert_reqs is ssl.CERT_REQUIRED
@@ -82,23 +82,23 @@ class TlsOptions:
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """Where a Redis is and who we are to it. ``str()`` and ``repr()`` are safe to log."""
+    """The address and login of a Redis. ``str()`` and ``repr()`` contain no password."""
 
     host: str = "localhost"
     port: int = 6379
     db: int = 0
     username: str | None = None
     password: str | None = field(default=None, repr=False)
-    #: Path of a Unix socket; then ``host``, ``port`` and ``tls`` mean nothing.
+    #: Path of a Unix socket; ``host``, ``port`` and ``tls`` are then ignored.
     path: str | None = None
     tls: TlsOptions | None = None
     client_name: str | None = None
-    #: Seconds; None: as the settings say.
+    #: Seconds; None means the value in the settings.
     socket_timeout: float | None = None
     socket_connect_timeout: float | None = None
 
     def __str__(self) -> str:
-        """The URL without credentials."""
+        """Return the URL without credentials."""
         if self.path is not None:
             return f"redis+socket://{self.path}?virtual_host={self.db}"
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -106,15 +106,15 @@ class RedisAddress:
 
 
 def scheme_of(url: str) -> str:
-    """Return the scheme in lower case; a bare word such as ``rpc`` or ``disabled`` is its own scheme."""
+    """Return the scheme in lower case. A bare word such as ``rpc`` or ``disabled`` is a scheme too."""
     return url.partition("://")[0].strip().rstrip(":/").lower()
 
 
 def store_kind(url: str | None) -> str:
     """Return ``"redis"``, ``"rpc"`` or ``"disabled"`` for a ``result_backend``.
 
-    None and the empty string mean disabled. Raises ``ImproperlyConfigured`` naming the scheme of any other, and a known
-    one that it is near to.
+    None and the empty string mean disabled. Raises ``ImproperlyConfigured`` for any other scheme, with the name of a
+    similar supported one.
     """
     if not url:
         return "disabled"
@@ -124,7 +124,7 @@ def store_kind(url: str | None) -> str:
         return kind
     why = _REFUSED.get(scheme)
     if why is None:
-        why = f"turbo knows {', '.join(sorted(set(KINDS.values())))}"
+        why = f"turbo supports {', '.join(sorted(set(KINDS.values())))}"
         near = difflib.get_close_matches(scheme, [*KINDS, *_REFUSED], 1)
         if near:
             why += f"; did you mean {near[0]!r}?"
@@ -132,7 +132,7 @@ def store_kind(url: str | None) -> str:
 
 
 def redact_backend_url(url: str) -> str:
-    """Return the URL with every credential replaced by ``**``: fit for a log line."""
+    """Return the URL with every credential replaced by ``**``, for log messages."""
     head, mark, rest = url.partition("://")
     if not mark:
         return url
@@ -141,7 +141,7 @@ def redact_backend_url(url: str) -> str:
     if "@" in netloc:
         user, colon, _ = netloc.rpartition("@")[0].partition(":")
         netloc = f"{user}{':**' if colon else ''}@{netloc.rpartition('@')[2]}"
-    elif "@" in path:  # an unquoted slash in the password: show nothing of it
+    elif "@" in path:  # an unquoted slash in the password: hide both parts
         netloc, path = "**", path.rpartition("@")[2]
     pairs = [part if not _is_secret(part) else f"{part.partition('=')[0]}=**" for part in query.split("&")]
     return f"{head}://{netloc}{slash}{path}{query_mark}{'&'.join(pairs)}"
@@ -153,9 +153,9 @@ def _is_secret(pair: str) -> bool:
 
 
 def parse_redis_url(url: str, tls: Mapping[str, object] | None = None) -> RedisAddress:
-    """Read a Redis URL. ``tls`` are the options of ``redis_backend_use_ssl``, or None.
+    """Parse a Redis URL. ``tls`` holds the options of ``redis_backend_use_ssl``, or None.
 
-    Raises ``ImproperlyConfigured`` for what cannot be meant; the text never holds a password.
+    Raises ``ImproperlyConfigured`` for an invalid URL or option; the error never contains a password.
     """
     scheme = scheme_of(url)
     try:
@@ -171,7 +171,7 @@ def parse_redis_url(url: str, tls: Mapping[str, object] | None = None) -> RedisA
         raise ImproperlyConfigured(f"result_backend has unknown options: {', '.join(sorted(unknown))}")
     unix = scheme in ("socket", "redis+socket")
     if scheme != "rediss" and query.keys() & _TLS_OPTIONS:
-        raise ImproperlyConfigured("result_backend gives TLS options, so its scheme has to be rediss://")
+        raise ImproperlyConfigured("result_backend has TLS options, so its scheme must be rediss://")
     options: dict[str, object] = {**(tls or {}), **{k: v for k, v in query.items() if k in _TLS_OPTIONS}}
     return RedisAddress(
         host=parts.hostname or "localhost",
@@ -205,14 +205,14 @@ def _seconds(query: Mapping[str, str], name: str) -> float | None:
     except ValueError:
         value = -1.0
     if not 0 < value < float("inf"):
-        raise ImproperlyConfigured(f"result_backend: {name} has to be a positive number of seconds")
+        raise ImproperlyConfigured(f"result_backend: {name} must be a positive number of seconds")
     return value
 
 
 def _tls(options: Mapping[str, object]) -> TlsOptions:
     mode = options.get("ssl_cert_reqs", ssl.CERT_REQUIRED)
     if mode not in _CERT_REQS:
-        raise ImproperlyConfigured("ssl_cert_reqs has to be CERT_REQUIRED, CERT_OPTIONAL or CERT_NONE")
+        raise ImproperlyConfigured("ssl_cert_reqs must be CERT_REQUIRED, CERT_OPTIONAL or CERT_NONE")
 
     def path(name: str) -> str | None:
         value = options.get(name)

@@ -179,7 +179,7 @@ class ResultSet(_Members):
         disable_sync_subtasks: bool = True,
         on_interval: Callable[[], object] | None = None,
     ) -> Any:
-        """Wait for all tasks and return their values in order; uses :meth:`join_native` if supported, else :meth:`join`.
+        """Wait for all tasks and return their values in order, by :meth:`join_native` or else :meth:`join`.
 
         Arguments and errors are those of ``AsyncResult.get``; ``timeout`` applies to all together. With ``callback``,
         which is called with each id and value, the values are not returned.

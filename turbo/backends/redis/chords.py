@@ -1,13 +1,13 @@
-"""Chords in Redis: how many parts a chord has, what those that have ended gave, and who sends its body.
+"""Counts chords in Redis: the size of a chord, the results of its parts, and which part sends the body.
 
-Before it: clients, which say how large a chord is, and the processes in which its parts end: a child, or the master
-for those that it ends itself. After it: nobody; the keys are Celery's, and workers of both kinds count the parts of the
-same chord. Runs in clients and children, and on the master's hook thread; every call waits for Redis.
+A part is a task of the header. Called by clients, which set the size, and by the process in which a part ends: a child,
+or the master for parts that it ends itself. The keys are Celery's, so that workers of both kinds can count the parts of
+the same chord. Runs in clients and children, and on the master's hook thread; every call waits for Redis.
 
-The keys, each behind the prefix and the id of the header's group: ``.s`` size; ``.t`` how many parts joined later;
-``.j`` what the parts gave, in the order of the header (or of their ends); ``.d`` which parts are counted, so that one
-that runs twice counts once; ``.c`` who sends the body, for a while, and later that it was sent. Where the header has
-groups in it, the bare key holds how it was put together.
+The keys, each after the prefix and the id of the header's group: ``.s`` the size; ``.t`` how many parts were added
+later; ``.j`` the results of the parts, in the order of the header (or in which they ended); ``.d`` the counted parts,
+so that a part that runs twice counts once; ``.c`` the part that is sending the body (with an expiry), later ``done``.
+If the header contains groups, the bare key holds its structure.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from turbo.backends.reader_settings import ReaderSettings
 
 _GROUP_KEY: Final = "celery-taskset-meta-"
-#: Least seconds that the one who completes a chord has it to himself, and that it is known to be over.
+#: Minimum lifetimes in seconds: of the claim of the part that sends the body, and of ``done``.
 _LEAST_CLAIM: Final = 5
 _LEAST_MEMORY: Final = 300
 
-#: KEYS: values, later parts, size, counted parts, structure, claim. ARGV: the part, who asks, what it gave, its place
-#: in the header ("" for a list), lifetime of the counters, of the structure, of the claim.
+#: KEYS: results, later parts, size, counted parts, structure, claim. ARGV: the part, the claimant, the encoded result,
+#: the index in the header ("" for a list), the lifetimes of the counters, the structure and the claim.
 #: Replies with one of ``Standing``.
 _COUNT: Final = """
 local claim = redis.call('GET', KEYS[6])
@@ -57,7 +57,7 @@ redis.call('SET', KEYS[6], ARGV[2], 'EX', ARGV[7])
 return 1
 """
 
-#: KEYS as above, without the structure. ARGV: who asks, how long it is known to be over.
+#: KEYS as above, without the structure. ARGV: the claimant, the lifetime of ``done``.
 _CLOSE: Final = """
 local claim = redis.call('GET', KEYS[5])
 if claim and claim ~= ARGV[1] then return 0 end
@@ -68,20 +68,20 @@ return 1
 
 
 class Standing(enum.IntEnum):
-    """How a chord stands when a part has been counted."""
+    """The state of a chord after a part has been counted."""
 
     #: Other parts have not ended.
     OPEN = 0
-    #: All have, and it is for the asker to go on.
+    #: All parts have ended, and this one sends the body.
     OURS = 1
-    #: All have, and somebody else is going on.
+    #: All parts have ended, and another one is sending the body.
     THEIRS = 2
-    #: Its body was sent before.
+    #: The body was already sent.
     OVER = 3
 
 
 def is_refused(error: OperationalError) -> bool:
-    """Whether Redis has understood and will never do it, such as for keys of another kind. Else it may, later."""
+    """Return whether Redis refuses the command permanently, such as for a key of another type."""
     import redis  # belongs to the "redis" extra
 
     return type(error.__cause__) is redis.ResponseError
@@ -93,36 +93,39 @@ class Part:
 
     task_id: str
     group_id: str
-    #: Its place in the header; None: behind all that have one.
+    #: The index in the header; None sorts after all others.
     index: int | None
 
     @property
     def name(self) -> str:
-        """What is counted once, since two places of a header may hold the same id; also who completes a chord."""
+        """The name under which the part is counted and claims the body: id and index, since ids may repeat."""
         return f"{self.task_id}:{'+inf' if self.index is None else self.index}"
 
 
 class RedisChords:
-    """The chords of one app. ``ask`` runs a question against Redis and raises OperationalError when it cannot."""
+    """The chords of one app.
+
+    ``ask`` calls a function with a Redis client and raises OperationalError when that fails.
+    """
 
     def __init__(
         self, ask: Callable[[Callable[[redis.Redis], Any]], Any], prefix: str, settings: ReaderSettings
     ) -> None:
-        """``prefix`` stands before every key: the global one, as Celery joins it."""
+        """``prefix`` is the global key prefix, joined as Celery does."""
         self._ask = ask
         self._prefix = prefix + _GROUP_KEY
         self._settings = settings
         expires = settings.expires if settings.chord_expires is None else settings.chord_expires
         self._lifetime = int(lifetime(expires))
         kept = int(lifetime(settings.expires))
-        # What was saved of a header is read by users as well: no sooner gone than results.
+        # Users read a saved structure too, so it is kept at least as long as results.
         self._structure_lifetime = max(self._lifetime, kept) if self._lifetime and kept else 0
         self._claim = max(_LEAST_CLAIM, int((settings.chord_join_timeout or _LEAST_CLAIM) * 2))
 
-    # -- who sends a chord -----------------------------------------------------------------------------------
+    # -- called by the sender of a chord ---------------------------------------------------------------------
 
     def set_size(self, group_id: str, size: int) -> None:
-        """Say how many parts a chord has. A chord that is sent again begins anew."""
+        """Set the number of parts of a chord. Also resets the claim, so that a chord can be sent again."""
         key, claim = self._key(group_id, ".s"), self._key(group_id, ".c")
 
         def write(client: redis.Redis) -> None:
@@ -134,54 +137,54 @@ class RedisChords:
         self._ask(write)
 
     def extend(self, group_id: str) -> None:
-        """One more part joins a chord that is under way."""
+        """Add one part to the size of a running chord."""
         key = self._key(group_id, ".t")
         self._ask(lambda client: client.incr(key, 1))
 
     def save_structure(self, group_id: str, structure: object) -> None:
-        """Remember how a header with groups in it is put together: ``GroupResult.as_tuple()``."""
+        """Save the structure (``GroupResult.as_tuple()``) of a header that contains groups."""
         self._write(group_id, structure, self._lifetime)
 
     # -- saved groups ----------------------------------------------------------------------------------------
 
     def save_group(self, group_id: str, structure: object) -> None:
-        """Keep a group's structure as long as results: ``GroupResult.save``."""
+        """Save a group's structure for the lifetime of results; called by ``GroupResult.save``."""
         self._write(group_id, structure, int(lifetime(self._settings.expires)))
 
     def restore_group(self, group_id: str) -> Any | None:
-        """Return what was saved of a group or a header, None if nothing is there. Raises DecodeError."""
+        """Return the saved structure of a group or header, or None. Raises DecodeError."""
         stored = self._ask(lambda client: client.get(self._key(group_id)))
         if stored is None:
             return None
         document = self._decode(stored)
         if not isinstance(document, dict):
-            raise DecodeError(f"what is stored of group {group_id} is no document")
+            raise DecodeError(f"the stored value of group {group_id} is not a document")
         return document.get("result")
 
     def delete_group(self, group_id: str) -> None:
-        """Forget what was saved of a group."""
+        """Delete the saved structure of a group."""
         self._ask(lambda client: client.delete(self._key(group_id)))
 
-    # -- who ends a part -------------------------------------------------------------------------------------
+    # -- called when a part has ended ------------------------------------------------------------------------
 
     def encode(self, part: Part, state: str, result: object) -> bytes:
-        """Return what a part gave as it is kept; an exception as its document. Raises EncodeError."""
+        """Encode a part's result for :meth:`count`; an exception must be its document. Raises EncodeError."""
         return encode([1, part.task_id, state, result], self._settings.serializer)[0]
 
-    def count(self, part: Part, gave: bytes) -> Standing:
-        """Count a part that has ended, unless it was before. Of those who complete the chord one gets ``OURS``.
+    def count(self, part: Part, result: bytes) -> Standing:
+        """Count an ended part unless it is counted already. One of the parts that complete the chord gets ``OURS``.
 
-        Who asks again for the same part gets it again: it may have been killed with the body not yet sent.
+        If that part asks again, it gets ``OURS`` again, because its process may have died before it sent the body.
         """
         keys = [self._key(part.group_id, end) for end in (".j", ".t", ".s", ".d", "", ".c")]
         place = ("+inf" if part.index is None else str(part.index)) if self._settings.chord_ordered else ""
         values: list[str | bytes | int] = [
-            part.name, part.name, gave, place, self._lifetime, self._structure_lifetime, self._claim,
+            part.name, part.name, result, place, self._lifetime, self._structure_lifetime, self._claim,
         ]  # fmt: skip
         return Standing(self._ask(lambda client: client.register_script(_COUNT)(keys, values)))
 
     def results(self, group_id: str) -> list[tuple[str, str, Any]]:
-        """Return id, state and result of every part that was counted, in order. Raises DecodeError."""
+        """Return (id, state, result) of every counted part, in order. Raises DecodeError."""
         key = self._key(group_id, ".j")
         if self._settings.chord_ordered:
             stored = self._ask(lambda client: client.zrange(key, 0, -1))
@@ -191,18 +194,21 @@ class RedisChords:
         for each in stored:
             values = self._decode(each)
             if not isinstance(values, (list, tuple)) or len(values) != 4:
-                raise DecodeError(f"what is stored of a part of chord {group_id} is none")
+                raise DecodeError(f"the stored result of a part of chord {group_id} is malformed")
             found.append((str(values[1]), str(values[2]), values[3]))
         return found
 
     def close(self, part: Part) -> None:
-        """The body is sent, and with the broker: forget the counters, and count nothing late."""
+        """Delete the counters after the broker has confirmed the body, and mark the chord as done.
+
+        Parts that end later are then not counted.
+        """
         keys = [self._key(part.group_id, end) for end in (".j", ".t", ".s", ".d", ".c")]
         memory = max(self._claim * 2, _LEAST_MEMORY)
         self._ask(lambda client: client.register_script(_CLOSE)(keys, [part.name, memory]))
 
     def give_up(self, part: Part) -> None:
-        """The body has failed: no part completes the chord again."""
+        """Delete the size after the body has failed, so that no part can complete the chord again."""
         self._ask(lambda client: client.delete(self._key(part.group_id, ".s")))
 
     # -- inside ----------------------------------------------------------------------------------------------

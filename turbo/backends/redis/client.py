@@ -1,9 +1,8 @@
-"""Reads results from Redis as a client: one GET, and a subscription while waiting.
+"""Reads results from Redis in a client: one GET, and a subscription while waiting.
 
-Before it: documents stored and published by a worker (see ``redis_wire``). After it: ``result.async_result``.
-Runs in clients, and in a child whose task waits for another. Waiting subscribes to the key first and looks
-second, so a result stored in between is seen one way or the other. It never writes a document, except for
-``store_result``.
+Before it: documents stored and published by a worker (see ``redis.wire``). After it: ``result.async_result``. Runs in
+clients, and in a child whose task waits for another. Waiting first subscribes to the key and then reads it, so that a
+result stored in between is not missed. Only ``store_result`` writes a document.
 """
 
 from __future__ import annotations
@@ -40,20 +39,20 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Longest wait for a message, in seconds, before the document is looked at again: a second way to notice a
-#: result whose publication was lost, for example in a failover.
+#: Longest wait for a message, in seconds, before the document is read again. This finds results whose publication was
+#: lost, for example in a failover.
 _LOOK_AGAIN = 5.0
 
 
 class _Subscriptions(threading.local):
-    """This thread's subscribing connection; kept, since programs wait for one result after another."""
+    """The thread's subscribing connection; kept open, since programs wait for one result after another."""
 
     pubsub: PubSub | None = None
     pid: int = 0
 
 
 class RedisReader:
-    """Reads ``celery-task-meta-<id>``. Safe in threads and across forks."""
+    """Reads ``celery-task-meta-<id>``. Thread-safe and fork-safe."""
 
     def __init__(self, url: str, settings: ReaderSettings) -> None:
         self._url = url
@@ -69,7 +68,7 @@ class RedisReader:
     # -- the Protocol ----------------------------------------------------------------------------------------
 
     def get_task_meta(self, task_id: str) -> Meta:
-        """Return the newest document, PENDING when there is none. Raises ``OperationalError``."""
+        """Return the stored document, or a PENDING one if there is none. Raises ``OperationalError``."""
         stored = self._ask(lambda client: client.get(self._key(task_id)))
         return pending() if stored is None else self._decode(stored)
 
@@ -82,9 +81,9 @@ class RedisReader:
         on_interval: Callable[[], object] | None = None,
         on_message: Callable[[Meta], object] | None = None,
     ) -> Meta:
-        """Return the document once its state is final.
+        """Wait until the state is final and return the document.
 
-        Raises ``TimeoutError``; a lost Redis is waited for.
+        Reconnects while Redis cannot be reached. Raises ``TimeoutError``.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         failures = 0
@@ -98,7 +97,7 @@ class RedisReader:
                 return self._await_message(task_id, deadline, interval, on_interval, on_message)
             except OperationalError as error:
                 failures += 1
-                logger.warning("waiting for task %s: %s", task_id, error)
+                logger.warning("Redis failed while waiting for the result of task %s; reconnecting: %s", task_id, error)
                 self._drop_subscription()
                 delay = reconnect_delay(failures, random.random())
                 if deadline is not None and time.monotonic() + delay > deadline:
@@ -106,7 +105,7 @@ class RedisReader:
                 time.sleep(delay)
 
     def watch(self, task_id: str, found: Callable[[Meta], object]) -> Callable[[], None]:
-        """Call ``found`` once with the final document, from the thread that waits for all of them."""
+        """Call ``found`` once with the final document, in the thread that waits for all watched results."""
         with self._lock:
             if self._pubsub_waiter is None:
                 self._pubsub_waiter = PubsubWaiter(lambda: self._ask(_subscription), self._ask, self._decode)
@@ -120,7 +119,7 @@ class RedisReader:
     def store_result(
         self, task_id: str, result: object, state: str, traceback: str | None = None, request: Any = None
     ) -> None:
-        """Store and publish a document, for states that a client sets."""
+        """Store and publish a document, for states that are set outside a worker."""
         if isinstance(result, BaseException) and self._settings.serializer != "pickle":
             result = to_wire(result)
         done = datetime.now(UTC).isoformat() if state in READY_STATES else None
@@ -141,11 +140,11 @@ class RedisReader:
         self._ask(write)
 
     def reply_queue(self, name: str) -> Queue | None:
-        """None: results do not travel through the broker."""
+        """Return None: results are not sent through the broker."""
         return None
 
     def as_uri(self, include_password: bool = False) -> str:
-        """Return the URL, its password replaced by ``**`` unless asked for."""
+        """Return the URL; the password is replaced by ``**`` unless ``include_password``."""
         return self._url if include_password else redact_backend_url(self._url)
 
     def close(self) -> None:
@@ -176,7 +175,7 @@ class RedisReader:
             return self._client
 
     def _ask(self, question: Callable[[redis.Redis], Any]) -> Any:
-        # redis-py belongs to the "redis" extra, and is imported when a result is first asked for
+        # redis-py belongs to the "redis" extra, so it is imported at the first use of the store
         import redis
 
         try:
@@ -192,7 +191,7 @@ class RedisReader:
         on_interval: Callable[[], object] | None,
         on_message: Callable[[Meta], object] | None,
     ) -> Meta:
-        """Subscribe, look, then listen until a final state comes or time is up."""
+        """Subscribe, read the document, then wait for messages until the state is final or the deadline has passed."""
         key = self._key(task_id)
         pubsub = self._ask(lambda client: self._subscribe(client, key))
         looked = time.monotonic()
@@ -213,7 +212,8 @@ class RedisReader:
                 elif message["channel"] == key and message["type"] == "message":
                     meta, stale = self._decode(message["data"]), False
                 else:
-                    # confirmed, or again after redis-py has reconnected: anything may have been missed
+                    # The subscription was confirmed, or renewed after redis-py reconnected: read the document, since
+                    # messages may have been missed.
                     stale = message["channel"] == key and message["type"] == "subscribe"
                 if stale:
                     meta, looked = self.get_task_meta(task_id), time.monotonic()
@@ -241,7 +241,7 @@ class RedisReader:
         try:
             self._ask(lambda _: pubsub.unsubscribe(key))  # type: ignore[no-untyped-call]
         except OperationalError as error:
-            logger.debug("unsubscribing failed, so the connection is dropped: %s", error)
+            logger.debug("Unsubscribing from a result failed; closing the connection: %s", error)
             self._drop_subscription()
 
     def _drop_subscription(self) -> None:
@@ -256,7 +256,7 @@ def _subscription(client: redis.Redis) -> PubSub:
 
 
 def _client(address: RedisAddress, settings: ReaderSettings) -> redis.Redis:
-    """Make the client; it connects when first used, keeps a pool, and starts anew after a fork."""
+    """Return a redis-py client, which connects at first use, keeps a pool, and reconnects after a fork."""
     try:
         import redis
         from redis.backoff import ExponentialBackoff
@@ -268,7 +268,7 @@ def _client(address: RedisAddress, settings: ReaderSettings) -> redis.Redis:
         "username": address.username,
         "password": address.password,
         "client_name": address.client_name,
-        # under half a second altogether: whoever waits longer does so in wait_for, which knows the deadline
+        # Less than half a second in total; longer waits happen in wait_for, which has the deadline.
         "retry": Retry(ExponentialBackoff(cap=0.2, base=0.05), 3),
         "socket_timeout": address.socket_timeout or settings.socket_timeout,
     }

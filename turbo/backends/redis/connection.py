@@ -1,8 +1,7 @@
-"""One connection to Redis on the master's loop: bytes out, replies in, and nothing remembered beyond its end.
+"""One connection to Redis on the master's loop: sends bytes and parses replies.
 
-Stands between ``redis_store``, which owns the writes, and the socket. All state of the connection hangs off
-this object and is thrown away with it. It never repeats anything and never blocks the loop; name resolution
-is the loop's, in its own thread.
+Used by ``redis.store``, which owns the writes. All state of a connection is in this object and is discarded with it. It
+never repeats a write and never blocks the loop; the loop resolves names in a thread.
 """
 
 from __future__ import annotations
@@ -21,17 +20,17 @@ if TYPE_CHECKING:
 
     from turbo.backends.url import RedisAddress
 
-#: Above this many bytes unsent in the transport, the store keeps the rest to itself.
+#: Unsent bytes in the transport above which the store stops writing.
 _WRITE_HIGH_WATER = 1024 * 1024
 
 _NOTHING = object()
 
 
 class RedisConnection(asyncio.Protocol):
-    """A connection after ``connect`` has logged in, chosen the database and loaded the script."""
+    """A connection to Redis; ``connect`` logs in, selects the database and loads the script."""
 
     def __init__(self, on_replies: Callable[[list[object]], None], on_writable: Callable[[], None]) -> None:
-        # hiredis belongs to the "redis" extra; clients and rpc users do without it
+        # hiredis belongs to the "redis" extra; clients and rpc users do not need it
         import hiredis
 
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
@@ -43,15 +42,15 @@ class RedisConnection(asyncio.Protocol):
         self._asked: asyncio.Future[list[object]] | None = None
         self._answers: list[object] = []
         self._wanted = 0
-        #: False while the transport holds more than it should.
+        #: False while the transport holds more than ``_WRITE_HIGH_WATER`` bytes.
         self.writable = True
-        #: Why the connection ended; None while it lives.
+        #: Why the connection ended; None while it is open.
         self.lost: str | None = None
         self.closed = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Bound what the transport may buffer, and let the kernel notice a vanished peer."""
-        # uvloop's transports are no subclasses of asyncio's
+        """Limit the transport's buffer, and turn on TCP keep-alive to detect a vanished peer."""
+        # uvloop's transports are not subclasses of asyncio's
         self._transport = transport = cast("asyncio.Transport", transport)
         transport.set_write_buffer_limits(high=_WRITE_HIGH_WATER)
         sock = transport.get_extra_info("socket")
@@ -60,7 +59,7 @@ class RedisConnection(asyncio.Protocol):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def data_received(self, data: bytes) -> None:
-        """Split replies; hand them on together, since a batch of writes is answered by a batch."""
+        """Parse replies and pass them on as one batch."""
         replies = []
         try:
             self._reader.feed(data)
@@ -78,20 +77,20 @@ class RedisConnection(asyncio.Protocol):
             self._asked.set_result(self._answers)
 
     def pause_writing(self) -> None:
-        """Stop taking writes: the server reads more slowly than results arrive."""
+        """Stop writing: the server reads more slowly than results arrive."""
         self.writable = False
 
     def resume_writing(self) -> None:
-        """Take writes again."""
+        """Continue writing."""
         self.writable = True
         self._on_writable()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wake whoever waits for the end."""
+        """Record the reason, fail a pending login and set ``closed``."""
         if self.lost is None:
             self.lost = "closed by the server" if exc is None else str(exc) or type(exc).__name__
         if self._asked is not None and not self._asked.done():
-            # "max number of clients reached" and its like come before the end, in place of an answer
+            # The server sends errors such as "max number of clients reached" instead of a reply and then closes.
             refusals = [str(reply) for reply in self._answers if isinstance(reply, self.reply_error)]
             self.lost = refusals[-1] if refusals else self.lost
             self._asked.set_exception(OperationalError(self.lost))
@@ -99,7 +98,7 @@ class RedisConnection(asyncio.Protocol):
             self.closed.set_result(None)
 
     async def _ask(self, commands: list[bytes]) -> list[object]:
-        """Send commands and return their replies; only before the first write."""
+        """Send commands and return their replies. Used only before the first write."""
         assert self._transport is not None
         self._wanted = len(commands)
         self._asked = asyncio.get_running_loop().create_future()
@@ -110,19 +109,19 @@ class RedisConnection(asyncio.Protocol):
             self._asked = None
 
     async def login(self, address: RedisAddress) -> None:
-        """Make the connection ready for writes. Raises ``OperationalError`` with the server's refusal."""
+        """Log in and load the script. Raises ``OperationalError`` with the server's error."""
         commands = handshake(address.username, address.password, address.db, address.client_name)
         for reply in await self._ask(commands):
             if isinstance(reply, self.reply_error):
-                raise OperationalError(f"Redis refuses the login or its script: {reply}")
+                raise OperationalError(f"Redis refused the login or the script: {reply}")
 
     def write(self, data: bytes) -> None:
-        """Hand bytes to the transport, which never blocks."""
+        """Pass bytes to the transport, which never blocks. Does nothing on a closed connection."""
         if self._transport is not None and self.lost is None:
             self._transport.write(data)
 
     def abort(self, reason: str) -> None:
-        """End at once. Unsent bytes are thrown away, so that they can't overtake their repetition."""
+        """Close at once. Unsent bytes are discarded, so that they cannot arrive after their repetition."""
         if self.lost is None:
             self.lost = reason
         transport = self._transport
@@ -143,7 +142,7 @@ async def connect(
 ) -> RedisConnection:
     """Open a connection and log in within ``timeout`` seconds.
 
-    Raises ``OperationalError``, ``OSError`` or ``TimeoutError``; whatever was opened is closed by then.
+    Raises ``OperationalError``, ``OSError`` or ``TimeoutError`` after it has closed what it opened.
     """
     connection = RedisConnection(on_replies, on_writable)
     try:

@@ -1,13 +1,13 @@
-"""Waits for many results in Redis at once, in one thread: what stands behind ``AsyncResult.aget``.
+"""Waits for many results in Redis in one thread, for ``AsyncResult.aget``.
 
-Made by ``backends.redis.client``, in clients. Whoever waits in an event loop must not hold a thread each, so one thread
-a process subscribes to the keys of all, looks once after each subscription, and calls back with every final document.
-It begins with the first result waited for and ends by itself some seconds after the last.
+Made by ``backends.redis.client``, in clients. Coroutines must not occupy a thread per result, so one thread per process
+subscribes to all keys, reads each key once after subscribing, and calls back with every final document. The thread
+starts with the first result and ends some seconds after the last.
 
-Why nothing is missed: a key is looked at after its subscription is confirmed to have been sent on the same connection
-order, so a document stored before is seen by the look, one stored later by its publication; and all keys are looked at
-again every few seconds, and after each reconnection, for publications that were lost. A forked process starts with
-nothing: the thread, the connection and the callbacks are the parent's.
+No result is missed: a key is read after the subscription was sent, so that a document stored earlier is found by
+reading and a later one by its publication. All keys are read again every few seconds and after each reconnection, in
+case publications were lost. A forked process starts empty: the thread, the connection and the callbacks belong to the
+parent.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Longest sleep in seconds between looks at whether another key is to be subscribed to.
+#: Longest wait for a message in seconds, after which new keys are subscribed to.
 _TICK = 0.01
-#: Seconds after which all keys are looked at again.
+#: Seconds after which all keys are read again.
 _LOOK_AGAIN = 5.0
-#: Seconds without anything to wait for after which the thread ends.
+#: Seconds without any watched key after which the thread ends.
 _LINGER = 5.0
 
 
 class PubsubWaiter:
-    """One thread, and the keys that it watches."""
+    """One thread and the keys that it watches."""
 
     def __init__(
         self,
@@ -49,8 +49,10 @@ class PubsubWaiter:
         ask: Callable[[Callable[[Any], Any]], Any],
         decode: Callable[[bytes], Meta],
     ) -> None:
-        """``subscribe`` makes a subscribing connection, ``ask`` runs a question with a client, both raising
-        OperationalError.
+        """Set the functions that access Redis; ``subscribe`` and ``ask`` raise OperationalError.
+
+        ``subscribe`` returns a subscribing connection, ``ask`` calls a function with a client, ``decode`` decodes a
+        document.
         """
         self._subscribe = subscribe
         self._ask = ask
@@ -58,7 +60,7 @@ class PubsubWaiter:
         self.reset()
 
     def reset(self) -> None:
-        """Start with nothing, as in a process just forked."""
+        """Drop all state, as needed after a fork."""
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._watched: dict[bytes, list[Callable[[Meta], object]]] = {}
@@ -67,7 +69,7 @@ class PubsubWaiter:
         self._closed = False
 
     def close(self) -> None:
-        """Let the thread end; nobody is told any more."""
+        """End the thread and cancel all callbacks."""
         self._closed = True
         with self._lock:
             self._watched.clear()
@@ -76,7 +78,7 @@ class PubsubWaiter:
             thread.join()
 
     def watch(self, key: bytes, found: Callable[[Meta], object]) -> Callable[[], None]:
-        """Call ``found`` once with the final document of ``key``, in the thread; returns what ends the waiting."""
+        """Call ``found`` once, in the thread, with the final document of ``key``; return a cancelling function."""
         if self._pid != os.getpid():
             self.reset()
         with self._lock:
@@ -107,11 +109,14 @@ class PubsubWaiter:
                 failures = 0
             except OperationalError as error:
                 failures += 1
-                logger.warning("waiting for results: %s", error)
+                logger.warning("Redis failed while waiting for results; reconnecting: %s", error)
                 time.sleep(reconnect_delay(failures, random.random()))
 
     def _listen(self) -> bool:
-        """Serve one connection until nothing is waited for any more (True); raises OperationalError when it is lost."""
+        """Use one connection until no key is watched for ``_LINGER`` seconds; return True.
+
+        Raises OperationalError when the connection is lost.
+        """
         with self._lock:
             self._new.update(self._watched)
         pubsub = self._subscribe()
@@ -156,7 +161,7 @@ class PubsubWaiter:
         try:
             meta = self._decode(document)
         except SerializationError as error:
-            # Whoever asks for it alone has this raised; the others must go on being told of theirs.
+            # Report the error to the callbacks of this key only, so that other results still arrive.
             meta = {"status": FAILURE, "result": error, "traceback": None, "children": None}
         if meta["status"] not in READY_STATES:
             return
@@ -166,4 +171,4 @@ class PubsubWaiter:
             try:
                 found(dict(meta))
             except Exception:
-                logger.exception("somebody who waited for the result at %s could not be told", key.decode())
+                logger.exception("The callback for the result at %s raised", key.decode())

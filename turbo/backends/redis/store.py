@@ -1,10 +1,10 @@
-"""The Redis store: documents leave in one write a loop turn, and stay ours until Redis has answered for each.
+"""The Redis store: sends documents in batches and keeps each until Redis has replied.
 
-Before it: ``master`` hands over a document that a child has encoded. After it: ``redis_connection``. Runs in
-the master, on its loop. The rules of what is sent, repeated and given up are in ``redis_writes``; here are
-the connection and its repair, the timers and the log. A lost connection repeats all that was unanswered, in
-order and without bound; a repetition does no harm, since the script stores the same document again. It never
-drops a write in silence and never logs a password.
+Before it: the master passes a document that a child has encoded. After it: ``redis.connection``. Runs in the master, on
+its loop. ``redis.writes`` decides what is sent, repeated and given up; this module has the connection, reconnecting,
+timers and the log. All writes of one loop iteration are sent together. After a lost connection all unanswered writes
+are repeated, in order and without limit; this is safe, because the script stores the same document again. It never
+drops a write without a log message and never logs a password.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: How often a silent connection is looked at, in seconds.
+#: Interval in seconds at which an open connection is checked for missing replies.
 _WATCH = 1.0
-#: Between attempts to connect, and between attempts to write to a server that refuses for now.
+#: Pauses between attempts to connect, and between attempts to write to a server that refuses writes for now.
 _CONNECT_BACKOFF = Backoff(first=0.05, cap=3.0)
 _REFUSED_BACKOFF = Backoff(first=0.05, cap=2.0)
-#: Ids named in one log line.
+#: Maximum number of task ids in one log line.
 _NAMED = 20
 
 
@@ -59,7 +59,7 @@ class RedisStore:
         self._tls: ssl.SSLContext | None = None
         self._flush_due = False
         self._retry_timer: asyncio.TimerHandle | None = None
-        #: Batches refused in a row.
+        #: Number of successive refused batches.
         self._refusals = 0
         self._last_heard = 0.0
         self._runner: asyncio.Task[None] | None = None
@@ -73,7 +73,7 @@ class RedisStore:
 
     @property
     def high_water(self) -> int:
-        """The backlog from which on the master shall dispatch nothing more."""
+        """The backlog at which the master stops dispatching tasks."""
         return self._settings.high_water
 
     @property
@@ -83,14 +83,14 @@ class RedisStore:
 
     @property
     def connected(self) -> bool:
-        """Whether a connection is up and logged in."""
+        """Whether a connection is open and logged in."""
         return self._connection is not None
 
     def store(self, write: ResultWrite, done: Done) -> None:
-        """Accept a write; it leaves with the others of this loop turn."""
+        """Accept a write; it is sent with the others of this loop iteration."""
         if self._stopped or len(write.payload) > LARGEST_VALUE:
-            why = "the result store is closed" if self._stopped else "Redis takes no value over 512 MiB"
-            logger.error("result of task %s not stored: %s", printable(write.task_id), why)
+            why = "the result store is closed" if self._stopped else "it is larger than 512 MiB, Redis's limit"
+            logger.error("Result of task %s not stored: %s", printable(write.task_id), why)
             asyncio.get_running_loop().call_soon(report, ((done, StoreOutcome.FAILED),))
             return
         writes, limits = self._writes, self._settings
@@ -101,20 +101,14 @@ class RedisStore:
             self._congested = True
 
     async def start(self) -> None:
-        """Begin to connect;
-
-        return at once, whether Redis is up or not. Raises only for a bad certificate file.
-        """
+        """Start to connect; return at once, whether or not Redis is up. Raises only for a bad certificate file."""
         if self._runner is None and not self._stopped:
             if self._address.tls is not None:
                 self._tls = self._address.tls.context()
             self._runner = asyncio.get_running_loop().create_task(self._run(), name="turbo-redis-results")
 
     async def drain(self, deadline: float) -> bool:
-        """Wait until the backlog is empty, or until ``deadline`` (``time.monotonic``).
-
-        Return whether it is.
-        """
+        """Wait until the backlog is empty or until ``deadline`` (``time.monotonic``); return whether it is empty."""
         while self._writes and (left := deadline - time.monotonic()) > 0:
             self._idle.clear()
             try:
@@ -124,7 +118,7 @@ class RedisStore:
         return not self._writes
 
     async def stop(self, deadline: float) -> None:
-        """Drain, then close. What is left at the deadline ends as FAILED and is named in the log."""
+        """Drain, then close. Writes that are left at the deadline end as FAILED, and their tasks are logged."""
         if not self._stopped and self._runner is not None:
             await self.drain(deadline)
         self._stopped = True
@@ -138,18 +132,18 @@ class RedisStore:
         if left:
             names = ", ".join(pending.write.task_id for pending in left[:_NAMED])
             dots = "" if len(left) <= _NAMED else ", …"
-            logger.error("%d results not stored before the stop; tasks %s%s", len(left), names, dots)
+            logger.error("%d results not stored before the worker stopped: tasks %s%s", len(left), names, dots)
             report([(pending.done, StoreOutcome.FAILED) for pending in left])
         self._idle.set()
 
-    # -- sending and hearing ---------------------------------------------------------------------------------
+    # -- writes and replies ----------------------------------------------------------------------------------
 
     def _schedule_flush(self) -> None:
         self._flush_due = True
         asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
-        """Send what is waiting, unless the server has asked for patience."""
+        """Send unsent writes, unless a pause after a refusal is running."""
         self._flush_due = False
         connection, writes = self._connection, self._writes
         if connection is None or self._retry_timer is not None:
@@ -160,13 +154,13 @@ class RedisStore:
             connection.write(writes.take())
 
     def _on_replies(self, replies: list[object]) -> None:
-        """Do what a batch of replies asks for, then tell everyone; callers may store again from inside."""
+        """Process a batch of replies, then report the finished writes. Their ``done`` may call ``store`` again."""
         self._last_heard = time.monotonic()
         answers = self._writes.answer(replies, self._last_heard)
         for task_id, message in answers.given_up:
-            logger.error("result of task %s not stored: Redis says %s", printable(task_id), message)
+            logger.error("Result of task %s not stored: Redis replied %s", printable(task_id), message)
         if answers.refusal is not None and not self._refusals:
-            logger.warning("Redis refuses results for now, they will be repeated: %s", answers.refusal)
+            logger.warning("Redis refuses results; repeating them until it accepts one: %s", answers.refusal)
         if not self._writes.probing:
             self._refusals = 0
         if answers.reconnect is not None and self._connection is not None:
@@ -179,10 +173,7 @@ class RedisStore:
         self._relieve()
 
     def _repeat_later(self) -> None:
-        """Put refused writes back in front;
-
-        after a while, one of them asks whether the server has recovered.
-        """
+        """Move refused writes to the front of the queue; after a pause, one of them is sent as a probe."""
         self._writes.recover()
         self._refusals += 1
         if self._retry_timer is None:
@@ -207,7 +198,7 @@ class RedisStore:
     # -- the connection --------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        """Keep one connection alive until cancelled."""
+        """Keep one connection open, reconnecting until cancelled."""
         failures = 0
         while True:
             try:
@@ -217,23 +208,23 @@ class RedisStore:
                 failures += 1
                 if failures in (1, 5) or failures % 30 == 0:
                     why = str(error) or type(error).__name__
-                    logger.warning("results wait for Redis at %s: %s", self._address, why)
+                    logger.warning("Cannot connect to Redis at %s; results wait, retrying: %s", self._address, why)
             except Exception:
-                # whatever it is, the results that wait must not be lost to it
+                # An unexpected error must not lose the waiting results.
                 failures += 1
-                logger.exception("results wait for Redis at %s", self._address)
+                logger.exception("Cannot connect to Redis at %s; results wait, retrying", self._address)
             else:
                 failures = await self._attend(connection, failures)
             await asyncio.sleep(reconnect_delay(failures, random.random(), _CONNECT_BACKOFF))
 
     async def _attend(self, connection: RedisConnection, failures: int) -> int:
-        """Use a connection until it ends or falls silent while writes are unanswered.
+        """Use a connection until it ends, or until replies are missing for the reply timeout.
 
-        Return the number of failures to go on from: 0 unless it ended at once, so that a server that accepts
-        and drops is not hammered.
+        Return the failure count for the next pause: 0, or one more if the connection ended at once, so that the store
+        does not reconnect in a tight loop to a server that accepts and closes.
         """
         if failures:
-            logger.info("Redis at %s is back, %d results waiting", self._address, self.backlog)
+            logger.info("Connected to Redis at %s again, %d results waiting", self._address, self.backlog)
         limit = self._address.socket_timeout or self._settings.reply_timeout
         began = time.monotonic()
         self._connection = connection
@@ -248,6 +239,6 @@ class RedisStore:
             connection.abort("the store is closing")
             self._writes.recover()
             if not self._stopped:
-                logger.warning("connection to Redis at %s lost (%s), %d results waiting",
+                logger.warning("Connection to Redis at %s lost (%s); reconnecting, %d results waiting",
                                self._address, connection.lost, self.backlog)  # fmt: skip
         return 0 if time.monotonic() - began > _WATCH else failures + 1

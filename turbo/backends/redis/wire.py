@@ -1,14 +1,13 @@
-"""The bytes of the Redis store: one script call per result, the handshake, and the meaning of error replies.
+"""The bytes of the Redis store: one script call per result, the handshake, and error replies.
 
-Used by ``redis_store`` (what to send, what an answer means) and ``redis_connection`` (the handshake), in the
-master. Pure: nothing here opens, waits, logs or reads a clock.
+Used by ``redis.writes`` (commands and replies) and ``redis.connection`` (the handshake), in the master. Pure: opens
+nothing, does not wait, does not log and reads no clock.
 
-Why a script for every write, when Celery sends SETEX and PUBLISH in MULTI/EXEC: a script stores and publishes
-as one step (a plain pair can be cut in two by a crash, and Celery's client then sleeps beside a finished
-result), it carries the document once instead of twice, it gives one reply to match instead of four, and the
-guarded write is the same code. Measured over a Unix socket, batches of 200, 0.2 KB documents: 0.7 us in the
-client and 3.5 us in Redis a result; MULTI/EXEC pairs 1.3 and 2.0, bare pairs 1.5 and 1.5. The master is the
-scarce process, so it is spared.
+Each write is a script call, although Celery sends SETEX and PUBLISH in MULTI/EXEC. A script stores and publishes
+atomically (a crash can separate two plain commands, and Celery's client then waits although the result is stored). The
+document is sent once instead of twice, there is one reply to match instead of four, and a guarded write is the same
+code. Measured over a Unix socket, batches of 200, 0.2 KB documents: 0.7 us in the client and 3.5 us in Redis per
+result; MULTI/EXEC pairs 1.3 and 2.0, bare pairs 1.5 and 1.5. The master is the bottleneck, so its time counts most.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ import enum
 import hashlib
 from typing import Final
 
-#: KEYS[1] the key; ARGV: document, lifetime in seconds ("0" for ever), guard ("1" or "0").
-#: Replies: 1 stored and published; 0 a SUCCESS was there and stays; a string: the document that is there is
-#: compressed, so the script cannot tell and the caller has to look.
-#: The first test serves the documents that Celery and turbo write as JSON (status comes first), the second
-#: any other JSON, the third pickle, msgpack and YAML, in all of which the value follows its key within a few
-#: bytes. pcall keeps Redis' own error text ("OOM …"), which older servers otherwise wrap.
+#: KEYS[1] is the key; ARGV: document, lifetime in seconds ("0": no expiry), guard ("1" or "0").
+#: Replies: 1: stored and published; 0: a stored SUCCESS was kept; a string: the stored document is compressed, which
+#: the script cannot read, so the caller has to decide.
+#: The first test matches JSON documents of Celery and turbo (status comes first), the second any other JSON, the third
+#: pickle, msgpack and YAML, in all of which the value follows its key within a few bytes. pcall keeps Redis's own error
+#: text ("OOM …"), which older servers otherwise wrap.
 STORE_SCRIPT: Final = b"""
 if ARGV[3] == '1' then
   local there = redis.pcall('GET', KEYS[1])
@@ -51,7 +50,7 @@ STORE_SHA: Final = hashlib.sha1(STORE_SCRIPT, usedforsecurity=False).hexdigest()
 
 TASK_KEY_PREFIX: Final = "celery-task-meta-"
 
-#: Bytes; Redis' default proto-max-bulk-len. A longer one would end the connection again and again.
+#: Redis's default proto-max-bulk-len in bytes. Redis would close the connection at every attempt to send more.
 LARGEST_VALUE: Final = 512 * 1024 * 1024
 
 _HEAD: Final = b"*7\r\n$7\r\nEVALSHA\r\n$40\r\n" + STORE_SHA + b"\r\n$1\r\n1\r\n$"
@@ -59,36 +58,36 @@ _TAIL: Final = (b"\r\n$1\r\n0\r\n", b"\r\n$1\r\n1\r\n")
 
 
 def joined(global_keyprefix: str) -> str:
-    """Return what stands before every key. Celery joins a bare global prefix with an underscore."""
+    """Return the prefix of every key; like Celery, adds an underscore unless the prefix ends in a separator."""
     if global_keyprefix and global_keyprefix[-1] not in ":_-.":
         global_keyprefix += "_"
     return global_keyprefix
 
 
 def task_key_prefix(global_keyprefix: str) -> bytes:
-    """Return what stands before a task's id in its key."""
+    """Return the part of a task's key before its id."""
     return (joined(global_keyprefix) + TASK_KEY_PREFIX).encode()
 
 
 def lifetime(seconds: float | None) -> bytes:
-    """Return the script's argument for a lifetime: whole seconds; None, 0 and less mean for ever."""
+    """Return the script's argument for a lifetime in whole seconds; 0 (no expiry) for None, 0 and less."""
     return b"%d" % max(0, int(seconds or 0))
 
 
 def command(*parts: bytes) -> bytes:
-    """Frame one command in the RESP protocol."""
+    """Encode one command in the RESP protocol."""
     return b"*%d\r\n" % len(parts) + b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts])
 
 
 def store_frame(key: bytes, payload: bytes, seconds: bytes, guard: bool) -> bytes:
-    """Frame one write: the call of ``STORE_SCRIPT``. Written out, since it is made for every task."""
+    """Encode one write, a call of ``STORE_SCRIPT``. Does not use ``command``, for speed: it is made for every task."""
     return b"%b%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b%b" % (
         _HEAD, len(key), key, len(payload), payload, len(seconds), seconds, _TAIL[guard],
     )  # fmt: skip
 
 
 def handshake(username: str | None, password: str | None, db: int, client_name: str | None) -> list[bytes]:
-    """Return the commands to be sent on a new connection, in order; each gets one reply."""
+    """Return the commands for a new connection, in order; each gets one reply."""
     commands = []
     if password is not None:
         user = () if username is None else (username.encode(),)
@@ -97,19 +96,19 @@ def handshake(username: str | None, password: str | None, db: int, client_name: 
         commands.append(command(b"CLIENT", b"SETNAME", client_name.encode()))
     if db:
         commands.append(command(b"SELECT", b"%d" % db))
-    # a replica that is still loading answers LOADING here, so no write meets it
+    # A server that is still loading its data replies LOADING to this command, so that no write is sent to it.
     commands.append(command(b"SCRIPT", b"LOAD", STORE_SCRIPT))
     return commands
 
 
 class Fault(enum.Enum):
-    """What an error reply to a write asks for."""
+    """The reaction to an error reply."""
 
-    #: Ask the same server again after a while.
+    #: Repeat the write on the same connection after a pause.
     WAIT = "wait"
-    #: Connect anew first: another server may be the master by now, or this one has lost our script or login.
+    #: Reconnect first: another server may be the master now, or this one has lost the script or the login.
     RECONNECT = "reconnect"
-    #: It will never work.
+    #: Give up: the write would never succeed.
     PERMANENT = "permanent"
 
 
@@ -129,5 +128,5 @@ _FAULTS: Final = {
 
 
 def classify(message: str) -> Fault:
-    """OutcomeHooks an error reply by its first word, Redis' documented code."""
+    """Classify an error reply by its first word, the error code that Redis documents."""
     return _FAULTS.get(message.partition(" ")[0].lstrip("-"), Fault.PERMANENT)

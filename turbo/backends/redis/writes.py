@@ -1,10 +1,10 @@
-"""The writes that a Redis store holds, from the moment they are accepted until Redis has answered.
+"""The queue of writes to Redis, from their acceptance until Redis has replied.
 
-Run by the master inside ``redis_store``, which owns the connection, the timers and the log; here are only the
-rules. Pure: nothing here opens, waits or reads a clock. A write lives in exactly one of three places, oldest
-first: ``_refused`` (to be repeated), ``_sent`` (unanswered, in the order of the wire, which is how a reply
-finds its write) and ``_unsent``. ``recover`` puts all three back in order. It never forgets a write, and of
-two documents of one task it never lets the older be the last to be written.
+Part of ``redis.store`` in the master, which owns the connection, the timers and the log. Pure: it opens nothing, does
+not wait and reads no clock. A write is in exactly one of three queues, oldest first: ``_refused`` (to be repeated),
+``_sent`` (unanswered, in the order of sending, by which replies are matched) and ``_unsent``. ``recover`` moves all of
+them back to ``_unsent`` in order. It must never lose a write, and never write an older document of a task after a newer
+one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from turbo.backends.compressed import says_success
 from turbo.backends.redis.wire import Fault, classify, lifetime, store_frame, task_key_prefix
 from turbo.backends.store import Done, ResultWrite, StoreOutcome, StoreSettings
 
-#: One write to the transport carries at most this many bytes and one document, so that joining stays cheap.
+#: Bytes after which no further document is added to one write to the transport, so that joining stays cheap.
 _CHUNK: Final = 256 * 1024
 
 _STORED: Final = StoreOutcome.STORED
@@ -25,7 +25,7 @@ _KEPT: Final = StoreOutcome.KEPT
 
 
 class Pending:
-    """One write until its answer."""
+    """One unanswered write."""
 
     __slots__ = ("done", "frame", "refused_since", "write")
 
@@ -33,25 +33,25 @@ class Pending:
         self.write = write
         self.frame = frame
         self.done = done
-        #: Monotonic time of the first error reply; 0: none yet.
+        #: Monotonic time of the first error reply; 0 before one.
         self.refused_since = 0.0
 
 
 @dataclass(slots=True)
 class Answers:
-    """What a batch of replies means: whom to tell, and what the store has to do."""
+    """The results of a batch of replies: finished writes, and what the store has to do."""
 
     settled: list[tuple[Done, StoreOutcome]] = field(default_factory=list)
-    #: Writes given up, with Redis' text.
+    #: Task id and Redis's error text of each write that is given up.
     given_up: list[tuple[str, str]] = field(default_factory=list)
-    #: Redis' text, when a write was refused and will be repeated.
+    #: Redis's error text if a write was refused and will be repeated.
     refusal: str | None = None
-    #: Why the connection has to end.
+    #: Why the connection must be closed.
     reconnect: str | None = None
 
 
 class WriteQueue:
-    """All unanswered writes of one store. Used by one thread."""
+    """All unanswered writes of one store. Used by one thread only."""
 
     def __init__(self, settings: StoreSettings) -> None:
         self._prefix = task_key_prefix(settings.global_keyprefix)
@@ -62,9 +62,9 @@ class WriteQueue:
         self._sent: deque[Pending] = deque()
         self._refused: deque[Pending] = deque()
         self._refused_ids: set[str] = set()
-        #: Bytes of everything held.
+        #: Bytes of all writes in the queue.
         self.bytes = 0
-        #: Set after an error reply: offer one write only, until Redis accepts one.
+        #: Set after an error reply: send one write at a time until Redis accepts one.
         self.probing = False
 
     def __len__(self) -> int:
@@ -72,12 +72,12 @@ class WriteQueue:
 
     @property
     def unanswered(self) -> int:
-        """Writes on the wire."""
+        """Number of writes that were sent and not answered."""
         return len(self._sent)
 
     @property
     def sendable(self) -> bool:
-        """Whether ``take`` would give anything; not while refused writes wait for their turn."""
+        """Whether ``take`` would return bytes; False while refused writes wait to be repeated."""
         return bool(self._unsent) and not self._refused and not (self.probing and self._sent)
 
     def add(self, write: ResultWrite, done: Done) -> None:
@@ -91,7 +91,7 @@ class WriteQueue:
         return store_frame(key, write.payload, self._lifetimes[write.failed], guard)
 
     def take(self) -> bytes:
-        """Move the next writes to the wire and return their bytes; empty when there is nothing to send."""
+        """Mark the next writes as sent and return their bytes; empty if there is nothing to send."""
         if not self.sendable:
             return b""
         unsent, sent = self._unsent, self._sent
@@ -107,11 +107,11 @@ class WriteQueue:
         return frames[0] if len(frames) == 1 else b"".join(frames)
 
     def answer(self, replies: list[object], now: float) -> Answers:
-        """Match replies to writes by order. ``now`` is monotonic, in seconds."""
+        """Match replies to the sent writes in order. ``now`` is the monotonic time in seconds."""
         answers = Answers()
         for reply in replies:
             if not self._sent:
-                answers.reconnect = "a reply that belongs to no write"
+                answers.reconnect = "a reply without a write"
                 break
             pending = self._sent.popleft()
             if reply == 1 or reply == 0:
@@ -121,7 +121,7 @@ class WriteQueue:
                 if self._refused_ids:
                     self._supersede(pending.write.task_id, answers)
             elif isinstance(reply, bytes):
-                self._judge_compressed(pending, reply, answers)
+                self._check_compressed(pending, reply, answers)
             else:
                 self._refuse(pending, str(reply), now, answers)
         return answers
@@ -131,7 +131,7 @@ class WriteQueue:
         answers.settled.append((pending.done, outcome))
 
     def _supersede(self, task_id: str, answers: Answers) -> None:
-        """A newer document of the task got through: a refused older one must not follow it."""
+        """Drop refused older documents of a task after a newer one was stored."""
         if task_id not in self._refused_ids:
             return
         self._refused_ids.discard(task_id)
@@ -139,9 +139,12 @@ class WriteQueue:
             self._refused.remove(pending)
             self._settle(pending, StoreOutcome.KEPT, answers)
 
-    def _judge_compressed(self, pending: Pending, there: bytes, answers: Answers) -> None:
-        """The script could not read the document that is there: read it here, and write or leave it."""
-        if says_success(there):
+    def _check_compressed(self, pending: Pending, stored: bytes, answers: Answers) -> None:
+        """Decide a guarded write for which the script found a compressed document, which it cannot read.
+
+        A stored SUCCESS is kept; otherwise the write is repeated without the guard.
+        """
+        if says_success(stored):
             self._settle(pending, StoreOutcome.KEPT, answers)
             return
         frame = self._frame(pending.write, guard=False)
@@ -166,11 +169,11 @@ class WriteQueue:
 
     @property
     def refused_and_quiet(self) -> bool:
-        """Whether refused writes wait and nothing is on the wire: the moment to repeat them, later."""
+        """Whether refused writes wait and no write is unanswered, so that the store can schedule their repetition."""
         return bool(self._refused) and not self._sent
 
     def recover(self) -> None:
-        """Gather every unanswered write at the front, oldest first."""
+        """Move every unanswered write to the front of the unsent ones, oldest first."""
         self._unsent.extendleft(reversed(self._sent))
         self._unsent.extendleft(reversed(self._refused))
         self._sent.clear()
@@ -178,7 +181,7 @@ class WriteQueue:
         self._refused_ids.clear()
 
     def clear(self) -> list[Pending]:
-        """Hand over whatever is left, oldest first, and hold nothing more."""
+        """Empty the queue and return its writes, oldest first."""
         self.recover()
         left = list(self._unsent)
         self._unsent.clear()

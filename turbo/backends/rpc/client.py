@@ -1,10 +1,9 @@
-"""Reads rpc results as a client: replies arrive on this process's queues and wait here to be asked for.
+"""Reads rpc results in a client: keeps the replies that arrive on this process's queues.
 
-Before it: ``amqp.client.reply_consumer``, whose thread hands over every reply. After it: ``result.async_result``.
-Runs in clients, and in a child whose task waits for another. Only the process that sent a task can read its
-result. The reply queues are named like the ``reply_to`` of the tasks sent (one a thread, as Celery does), and
-declared with Celery's properties. Replies of tasks that nobody waits for are kept, newest first, up to a
-bound.
+Before it: ``amqp.client.reply_consumer``, whose thread passes on every reply. After it: ``result.async_result``. Runs
+in clients, and in a child whose task waits for another. Only the process that sent a task can read its result. The
+reply queues have the name in ``reply_to`` of the sent tasks (one per thread, as in Celery) and Celery's properties.
+Replies are kept for later reading up to a limit; then the oldest are dropped.
 """
 
 from __future__ import annotations
@@ -34,17 +33,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Documents kept for callers that have not asked yet; the oldest goes first.
+#: Maximum number of documents that are kept until they are read; the oldest are dropped first.
 _KEPT: Final = 65_536
-#: Seconds that a look without waiting gives replies to arrive that were in the queue already.
+#: Seconds in which ``get_task_meta`` lets replies arrive that are already in the queue.
 _SETTLE: Final = 2.0
 _LARGEST: Final = 512 * 1024 * 1024
 
 
 class RpcReader:
-    """Results by message. Safe in threads; a forked process starts with nothing of its parent's."""
+    """Reads results that arrive as messages. Thread-safe; a forked process starts empty."""
 
-    #: Messages go to whoever sent the task: there is nowhere to count.
+    #: Chords are not supported: replies go to the sender of each task, so no process could count them.
     chords = None
 
     def __init__(
@@ -55,7 +54,7 @@ class RpcReader:
         *,
         tls: TlsOptions | None = None,
     ) -> None:
-        """``addresses`` are the brokers to try; ``reply_to`` names the calling thread's queue."""
+        """``addresses`` are the brokers to try; ``reply_to`` returns the name of the calling thread's queue."""
         self._addresses = addresses
         self._tls = tls
         self._reply_to = reply_to
@@ -64,7 +63,7 @@ class RpcReader:
         _living.add(self)
 
     def reset(self) -> None:
-        """Start with nothing, as in a process just forked."""
+        """Drop all state, as needed after a fork."""
         self._pid = os.getpid()
         self._arrived = threading.Condition()
         self._documents: OrderedDict[str, Meta] = OrderedDict()
@@ -76,7 +75,7 @@ class RpcReader:
     # -- the Protocol ----------------------------------------------------------------------------------------
 
     def get_task_meta(self, task_id: str) -> Meta:
-        """Return the newest document that has arrived, PENDING when there is none."""
+        """Return the latest document that has arrived, or a PENDING one if there is none."""
         task_id = text_id(task_id)
         if (meta := self._newest(task_id)) is not None and meta["status"] in READY_STATES:
             return meta
@@ -92,7 +91,7 @@ class RpcReader:
         on_interval: Callable[[], object] | None = None,
         on_message: Callable[[Meta], object] | None = None,
     ) -> Meta:
-        """Return the document once its state is final. Raises ``TimeoutError``."""
+        """Wait until the state is final and return the document. Raises ``TimeoutError``."""
         task_id = text_id(task_id)
         deadline = None if timeout is None else time.monotonic() + timeout
         if on_message is not None:
@@ -125,7 +124,7 @@ class RpcReader:
                         del self._watchers[task_id]
 
     def watch(self, task_id: str, found: Callable[[Meta], object]) -> Callable[[], None]:
-        """Call ``found`` once with the final document, from the consumer's thread or at once."""
+        """Call ``found`` once with the final document, in the consumer's thread or before this returns."""
         task_id = text_id(task_id)
         told = threading.Event()
 
@@ -152,18 +151,18 @@ class RpcReader:
         return cancel
 
     def forget(self, task_id: str) -> None:
-        """Drop what has arrived; nothing is stored elsewhere."""
+        """Drop the document that has arrived; it is stored nowhere else."""
         with self._arrived:
             self._documents.pop(text_id(task_id), None)
 
     def store_result(
         self, task_id: str, result: object, state: str, traceback: str | None = None, request: Any = None
     ) -> None:
-        """Refused: a reply comes from the worker that runs the task."""
-        raise ImproperlyConfigured("with rpc results, a state is set from inside the running task only")
+        """Raise ``ImproperlyConfigured``: only the worker that runs the task sends replies."""
+        raise ImproperlyConfigured("with rpc results, only the running task can set its state")
 
     def reply_queue(self, name: str) -> Queue:
-        """Return and remember the queue to be declared before a task with this ``reply_to`` is sent."""
+        """Return the queue to declare before a task with this ``reply_to`` is sent; it is consumed from then on."""
         queue = self._queues.get(name)
         if queue is None:
             expires = self._settings.expires
@@ -192,7 +191,10 @@ class RpcReader:
             return None if meta is None else dict(meta)
 
     def _consume(self, timeout: float) -> None:
-        """Consume every queue that tasks were sent with, and the calling thread's own."""
+        """Consume from the calling thread's queue and every queue in ``reply_to`` of sent tasks.
+
+        Waits up to ``timeout`` seconds for replies that are already in the queues.
+        """
         self.reply_queue(self._reply_to())
         with self._arrived:
             if self._consumer is None:
@@ -207,11 +209,11 @@ class RpcReader:
         return TimeoutError("The operation timed out." + (f" No connection: {trouble}" if trouble else ""))
 
     def _on_reply(self, reply: Reply) -> None:
-        """Keep a reply; runs in the consumer's thread."""
+        """Decode and keep a reply, and call its watchers; runs in the consumer's thread."""
         try:
             meta = self._decode(reply)
         except SerializationError as error:
-            logger.error("a reply for task %s cannot be read: %s", reply.correlation_id, error)
+            logger.error("The reply for task %s cannot be decoded and is dropped: %s", reply.correlation_id, error)
             return
         task_id = reply.correlation_id or str(meta.get("task_id"))
         with self._arrived:
@@ -220,7 +222,7 @@ class RpcReader:
             try:
                 watcher(meta)
             except Exception:
-                logger.exception("on_message of task %s raised", task_id)
+                logger.exception("A callback for the reply of task %s raised", task_id)
         with self._arrived:
             self._documents[task_id] = meta
             self._documents.move_to_end(task_id)
@@ -228,7 +230,7 @@ class RpcReader:
                 self._documents.popitem(last=False)
                 if not self._overflowed:
                     self._overflowed = True
-                    logger.warning("more than %d results wait to be read; the oldest are dropped", _KEPT)
+                    logger.warning("More than %d results are unread; dropping the oldest", _KEPT)
             self._arrived.notify_all()
 
     def _decode(self, reply: Reply) -> Meta:
@@ -248,7 +250,7 @@ _living: weakref.WeakSet[RpcReader] = weakref.WeakSet()
 
 
 def _forget_after_fork() -> None:
-    """The child has neither the parent's thread nor its queues; the parent's locks may be held for ever."""
+    """Reset all readers in a forked child: it has no consumer thread, and copied locks may be held for ever."""
     for reader in list(_living):
         reader.reset()
 

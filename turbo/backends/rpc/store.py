@@ -1,11 +1,10 @@
-"""The rpc store: a result is a message to the reply queue of the client that called.
+"""The rpc store: publishes each result to the reply queue of the client that sent the task.
 
-Before it: ``master`` hands over a document that a child has encoded, with the ``reply_to`` of the task's
-message. After it: ``amqp.publish.publisher``, the publishing connection, which batches, confirms and repeats. Runs in
-the master. Form of the message: the default exchange, routing key ``reply_to``, correlation id of the task,
-the document as body, and the properties in the set and order that Celery's rpc backend sends. The queue is
-the client's: never declared here. A reply that nobody waits for any more is counted and logged once a queue;
-it never fails a task.
+Before it: the master passes a document that a child has encoded, with the ``reply_to`` of the task's message. After it:
+``amqp.publish.publisher``, the publishing connection, which batches, confirms and repeats. Runs in the master. The
+message: default exchange, routing key ``reply_to``, the task's correlation id, the document as body, and the properties
+of Celery's rpc backend in its order. The client declares the queue; this store never does. A reply whose queue no
+longer exists is counted, and logged once per queue; it never fails a task.
 """
 
 from __future__ import annotations
@@ -27,20 +26,20 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Reply queues remembered as logged; beyond it the oldest is forgotten and may be logged again.
+#: Maximum number of reply queues that are remembered as logged; the oldest is dropped and may be logged again.
 _LOGGED_QUEUES = 4096
-#: A broker that refuses a reply (a full queue) is asked this often.
+#: Attempts to publish a reply that the broker nacks (a full queue), and the first pause between them in seconds.
 _NACK_TRIES = 5
 _NACK_DELAY = 0.5
 _LONGEST_SHORT_STRING = 255
 
 
 class ReplyOutbox(Protocol):
-    """The part of ``amqp.publish.publisher.Publisher`` that replies need."""
+    """The part of ``amqp.publish.publisher.Publisher`` that replies use."""
 
     @property
     def refusal(self) -> str:
-        """Why the message that ends just now was refused."""
+        """Inside ``done``: why the message was refused."""
 
     def publish(
         self,
@@ -52,14 +51,11 @@ class ReplyOutbox(Protocol):
         mandatory: bool = False,
         done: Callable[[Published], None] | None = None,
     ) -> None:
-        """Publish with a confirm; ``done`` is called once."""
+        """Publish a message; ``done`` is called once with the outcome."""
 
 
 class RpcStore:
-    """Publishes documents as replies.
-
-    The publisher is the master's: started, stopped and drained by its owner.
-    """
+    """Publishes documents as replies. The publisher belongs to the master, which starts, drains and stops it."""
 
     def __init__(
         self,
@@ -78,7 +74,7 @@ class RpcStore:
         self._logged: OrderedDict[str, None] = OrderedDict()
         self._stopped = False
         self._idle = asyncio.Event()
-        #: Replies that the broker could not route since the start.
+        #: Number of replies since the start that the broker could not route.
         self.unroutable = 0
 
     @property
@@ -88,7 +84,7 @@ class RpcStore:
 
     @property
     def high_water(self) -> int:
-        """The backlog from which on the master shall dispatch nothing more."""
+        """The backlog at which the master stops dispatching tasks."""
         return self._high_water
 
     @property
@@ -97,7 +93,7 @@ class RpcStore:
         return self._congested
 
     def store(self, write: ResultWrite, done: Done) -> None:
-        """Publish the reply, or nothing when the caller wants none."""
+        """Publish the reply; discard the document if the caller wants no reply."""
         self._backlog += 1
         if self._backlog >= self._high_water:
             self._congested = True
@@ -107,14 +103,14 @@ class RpcStore:
         correlation_id = (write.correlation_id or write.task_id).encode()
         if self._stopped or max(len(correlation_id), len(write.reply_to.encode())) > _LONGEST_SHORT_STRING:
             why = "the result store is closed" if self._stopped else "its id or reply queue is too long"
-            logger.error("result of task %s not sent: %s", printable(write.task_id), why)
+            logger.error("Result of task %s not sent: %s", printable(write.task_id), why)
             outcome = StoreOutcome.FAILED if self._stopped else StoreOutcome.REFUSED
             asyncio.get_running_loop().call_soon(self._settle, done, outcome)
             return
         self._publish(write, self._header(write, correlation_id), done, 1)
 
     def _header(self, write: ResultWrite, correlation_id: bytes) -> bytes:
-        """Make the content header. All of it but size and correlation id is the same from reply to reply."""
+        """Return the content header. Everything but size and correlation id is cached per content type."""
         kind = (write.content_type, write.content_encoding)
         middle = self._middles.get(kind)
         if middle is None:
@@ -150,7 +146,7 @@ class RpcStore:
             )
         else:
             logger.error(
-                "result of task %s not sent to %s: %s",
+                "Result of task %s not sent to %s: %s",
                 printable(write.task_id),
                 printable(write.reply_to),
                 self._publisher.refusal or outcome.name,
@@ -166,7 +162,7 @@ class RpcStore:
         self._logged[queue] = None
         if len(self._logged) > _LOGGED_QUEUES:
             self._logged.popitem(last=False)
-        logger.warning("reply queue %s is gone; results for it are thrown away, task %s the first",
+        logger.warning("Reply queue %s is gone; discarding the result of task %s and any further results for it",
                        queue, write.task_id)  # fmt: skip
 
     def _settle(self, done: Done, outcome: StoreOutcome) -> None:
@@ -180,13 +176,10 @@ class RpcStore:
                 self._on_relief()
 
     async def start(self) -> None:
-        """Do nothing: the publisher starts and stops by itself."""
+        """Do nothing: the master starts the publisher."""
 
     async def drain(self, deadline: float) -> bool:
-        """Wait until every reply is confirmed, or until ``deadline`` (``time.monotonic``).
-
-        Return whether all are.
-        """
+        """Wait until every reply is confirmed or until ``deadline`` (``time.monotonic``); return whether all are."""
         while self._backlog and (left := deadline - time.monotonic()) > 0:
             self._idle.clear()
             try:
@@ -196,9 +189,6 @@ class RpcStore:
         return not self._backlog
 
     async def stop(self, deadline: float) -> None:
-        """Drain and take nothing more.
-
-        The publisher, which its owner stops after this, reports the rest.
-        """
+        """Drain, then refuse further writes. The publisher, which the master stops next, reports the remaining ones."""
         await self.drain(deadline)
         self._stopped = True
