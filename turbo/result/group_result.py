@@ -1,8 +1,7 @@
 """``GroupResult`` and ``ResultSet``: handles on the results of several calls.
 
-Made when a group is sent, or by a program from existing results. They hold ``AsyncResult``s and read the store through
-them. With a store that notifies of results, they arrive in any order, so a failure is raised without waiting for
-results that come before it in the group.
+Made when a group is sent, or by a program from existing results. They read the store through their ``AsyncResult``s. If
+the store notifies of results, a failure is raised when it arrives, without waiting for members before it.
 """
 
 from __future__ import annotations
@@ -30,10 +29,7 @@ _NO_BACKEND = "Starting chords requires a result backend to be configured."
 
 
 def chords_of(backend: Any) -> Any:
-    """Return the object of a result store that saves groups and counts chords (``RedisChords``).
-
-    Raises NotImplementedError for a store without one.
-    """
+    """Return the ``chords`` of a result store. Raises NotImplementedError if the store does not support chords."""
     found = backend.chords
     if found is None:
         kind = backend.as_uri().partition(":")[0]
@@ -231,10 +227,7 @@ class ResultSet(_Members):
         on_interval: Callable[[], object] | None = None,
         disable_sync_subtasks: bool = True,
     ) -> list[Any] | None:
-        """Wait for the results in the order of arrival; see :meth:`get`. Raises the first failure that arrives.
-
-        Returns the values in the order of the members, or None with ``callback``.
-        """
+        """Like :meth:`get`, but raises the first failure that arrives. Returns None with ``callback``."""
         if disable_sync_subtasks:
             assert_will_not_block()
         values: dict[str, Any] = {}
@@ -393,10 +386,7 @@ class GroupResult(ResultSet, ResultTree):
 def _next(
     arrived: queue.SimpleQueue[Any], until: float | None, interval: float | None, on_interval: Any
 ) -> tuple[AsyncResult, Meta]:
-    """Wait for the next document; ``on_interval`` is called at least every ``interval`` seconds.
-
-    Raises TimeoutError after the monotonic time ``until``.
-    """
+    """Wait for the next document, calling ``on_interval`` every ``interval`` seconds. Raises TimeoutError."""
     while True:
         left = None if until is None else max(until - time.monotonic(), 0.0)
         wait = left if interval is None else min(max(interval, 0.001), left if left is not None else interval)
