@@ -66,7 +66,7 @@ def every_fact() -> Iterator[tuple[Facts[Any], bool]]:
 
 
 def expected(facts: Facts[Any], acked: bool) -> Step:
-    """The same in the order of the questions that docs/architecture.md asks."""
+    """The same as nested conditions instead of a table."""
     if facts.unconfirmed:
         return Step.WAIT
     again = not acked and not facts.permanent

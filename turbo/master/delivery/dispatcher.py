@@ -1,7 +1,7 @@
 """Assigns ready deliveries to children. A free child is served before a busy child's look-ahead.
 
 Runs in the master. Before it: ``master.delivery.intake`` and ``master.delivery.eta`` submit deliveries. After it: the
-task rings. ``policy.scheduling`` limits how many records a busy child may hold ahead. Unstarted records are taken back
+task rings. ``policy.look_ahead`` limits how many records a busy child may hold ahead. Unstarted records are taken back
 as soon as another child is idle or the running task takes long. It must never block or decode a message.
 
 The cost per message does not grow with the number of children: free children and children with room wait in two
@@ -19,7 +19,7 @@ from turbo import failpoint
 from turbo.master.children.ring_access import RingAccess
 from turbo.master.children.stalled_children import StalledChildren
 from turbo.master.delivery.suspects import Suspects
-from turbo.policy import recycling, scheduling
+from turbo.policy import look_ahead, recycling
 from turbo.policy.delivery_lifecycle import State
 from turbo.ring import frames
 from turbo.ring.layout import RingCorrupt
@@ -233,8 +233,8 @@ class Dispatcher:
 
     def finished(self, child: ChildProcess, runtime_ns: int) -> None:
         """Record the end of a task, already removed from ``assigned``; the caller pumps afterwards."""
-        self.estimate_ns = scheduling.estimate(self.estimate_ns, runtime_ns)
-        self._depth = scheduling.depth(self.estimate_ns)
+        self.estimate_ns = look_ahead.estimate(self.estimate_ns, runtime_ns)
+        self._depth = look_ahead.depth(self.estimate_ns)
         if child.assigned and child.serving:
             # For a retiring or dead child, its removal already subtracted its records.
             self._ahead -= 1
@@ -276,7 +276,7 @@ class Dispatcher:
     def _check_stalls(self) -> None:
         """Take unstarted records back from children whose running task takes long."""
         self._timer = None
-        limit = time.monotonic_ns() - scheduling.STALL_NS
+        limit = time.monotonic_ns() - look_ahead.STALL_NS
         for child in list(self._children):
             if len(child.assigned) > 1 and child.moved_ns < limit:
                 taken = self.reclaim(child)

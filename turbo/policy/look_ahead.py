@@ -1,8 +1,8 @@
-"""Decides how much work a child may hold ahead, and estimates a task's run time.
+"""Limits the unstarted messages of a busy child, and estimates a task's run time.
 
-``master.delivery.dispatcher`` gives a free child the next message before a busy one gets a second. This module limits
-the unstarted messages of a busy child. Unstarted messages can be taken back, so these figures save round trips and must
-never decide which task waits for which.
+``master.delivery.dispatcher`` chooses the next child: a free child gets a message before a busy one gets a second. It
+asks this module how many more a busy child may hold. Unstarted messages can be taken back, so these figures save round
+trips and must never decide which task waits for which.
 """
 
 from __future__ import annotations

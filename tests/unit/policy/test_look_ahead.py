@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turbo.policy.scheduling import LOOK_AHEAD_NS, MAX_DEPTH, ONE_AHEAD_NS, depth, estimate
+from turbo.policy.look_ahead import LOOK_AHEAD_NS, MAX_DEPTH, ONE_AHEAD_NS, depth, estimate
 
 RUN_TIMES = st.integers(0, 10**13)
 
