@@ -1,7 +1,7 @@
-"""Which app the command is for: ``-A``, the environment, ``pyproject.toml``, or what lies in the directory.
+"""Finds the app of a command: ``-A``, the environment, ``pyproject.toml`` or the directory.
 
-First step of every command that needs an app. It imports the user's module, in the process that forks the
-spawner later, and says what it took and why.
+First step of every command that needs an app. It imports the user's module, in the process that later forks the
+spawner, and returns the app together with the reason for its choice.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from turbo.hosting import HostedApp
 
-#: Files that are looked for in the working directory, the most telling first.
+#: Files that are looked for in the working directory, in this order.
 _USUAL: Final = ("celery.py", "tasks.py", "app.py")
 _LOOKED_FOR: Final = """no app found. Looked for, in this order:
   -A / --app                          not given
@@ -38,12 +38,12 @@ Name it: turbo -A package.module:attribute worker"""
 
 
 class AppNotFoundError(ImproperlyConfigured):
-    """No app could be found, or what was named is none."""
+    """No app was found, or the named object is not an app."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundApp:
-    """The app, where it is as ``module:attribute``, and what led there, for the banner."""
+    """The app, its location as ``module:attribute``, and how it was found, for the banner."""
 
     app: HostedApp
     where: str
@@ -52,16 +52,16 @@ class FoundApp:
 
 @dataclass(frozen=True, slots=True)
 class _Hint:
-    """A specification, and who gave it."""
+    """The specification of an app, and where it comes from."""
 
     spec: str
     because: str
 
 
 def find_app(given: str | None, environ: Mapping[str, str] = os.environ, here: Path | None = None) -> FoundApp:
-    """Find and import the app. The directory ``here`` (the working one) is put on the import path, to stay.
+    """Find and import the app. ``here`` (default: the current directory) is added to ``sys.path``.
 
-    Raises :class:`AppNotFoundError`; an error inside the user's module passes as it is.
+    ``given`` is the value of ``-A``. Raises :class:`AppNotFoundError`; an error of the user's module is not caught.
     """
     directory = working_directory() if here is None else here
     if directory is not None and str(directory) not in sys.path:
@@ -78,7 +78,7 @@ def _hint(given: str | None, environ: Mapping[str, str], directory: Path | None)
         if environ.get(variable):
             return _Hint(environ[variable], f"from {variable}")
     if directory is None:
-        raise AppNotFoundError("no app found: none is named by -A, and the working directory is gone")
+        raise AppNotFoundError("no app found: -A names none, and the working directory is gone")
     named, state = _in_pyproject(directory / "pyproject.toml")
     if named:
         return _Hint(named, "from [tool.turbo] in pyproject.toml")
@@ -92,7 +92,7 @@ def _hint(given: str | None, environ: Mapping[str, str], directory: Path | None)
 
 
 def _in_pyproject(path: Path) -> tuple[str | None, str]:
-    """What ``[tool.turbo] app`` names, and what to say about it when it names nothing."""
+    """Return the value of ``[tool.turbo] app`` or None, and a text for the error message in the second case."""
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -106,9 +106,9 @@ def _in_pyproject(path: Path) -> tuple[str | None, str]:
 
 
 def _load(hint: _Hint) -> tuple[HostedApp, str]:
-    """Import what a hint names: ``module:attribute``, ``module.attribute``, a module, or a package.
+    """Import the app for a hint: ``module:attribute``, ``module.attribute``, a module or a package.
 
-    An attribute followed by ``()`` is a factory, which is called.
+    An attribute followed by ``()`` is a factory, which is called. Returns the app and its ``module:attribute``.
     """
     name, colon, attribute = hint.spec.partition(":")
     found = _import(name, hint)
@@ -120,13 +120,13 @@ def _load(hint: _Hint) -> tuple[HostedApp, str]:
         where = f"{owner}:{attribute}"
         return _checked(value, where, hint), where
     raise AppNotFoundError(
-        f"{hint.spec} ({hint.because}): no app in {found.__name__}. It should have a turbo.Turbo or a celery.Celery, "
+        f"{hint.spec} ({hint.because}): no app in {found.__name__}. It must contain a turbo.Turbo or a celery.Celery, "
         "usually called app; name another with module:attribute"
     )
 
 
 def _attribute(owner: Any, path: str, hint: _Hint) -> Any:
-    """What ``path`` (``app``, ``site.app``, ``create_app()``) leads to from ``owner``."""
+    """Return the object at ``path`` (``app``, ``site.app``, ``create_app()``) of ``owner``."""
     found = owner
     for part in path.split("."):
         name = part.removesuffix("()")
@@ -143,11 +143,11 @@ def _name_of(owner: Any) -> str:
 
 
 def _import(name: str, hint: _Hint) -> Any:
-    """The module ``name``, or the attribute of a module (or factory in it) that it names with a dot."""
+    """Import the module ``name``; ``name`` may also be an attribute or factory of a module, after a dot."""
     parent, dot, attribute = name.rpartition(".")
     if name.endswith("()"):
         if not dot:
-            raise AppNotFoundError(f"{hint.spec} ({hint.because}): {name} is in no module; write module:{name}")
+            raise AppNotFoundError(f"{hint.spec} ({hint.because}): {name} needs a module; write module:{name}")
         return _attribute(_import(parent, hint), attribute, hint)
     try:
         return importlib.import_module(name)
@@ -164,9 +164,9 @@ def _import(name: str, hint: _Hint) -> Any:
 
 
 def _candidates(module: ModuleType) -> Iterator[tuple[str, str, Any]]:
-    """What in a module looks like an app, with its module's name and its own, in the order in which Celery looks.
+    """Yield the apps of a module, each after its module's and its own name, in Celery's order.
 
-    First the usual names, then the ``celery`` submodule of a package, then everything else.
+    The usual names come first, then the ``celery`` submodule of a package, then everything else.
     """
     for name in ("app", "celery"):
         value = getattr(module, name, None)
@@ -189,14 +189,14 @@ def _is_app(value: object) -> bool:
 
 
 def _is_celerys(value: object) -> bool:
-    """Whether it is an app of Celery's own class, without importing Celery."""
+    """Return whether ``value`` is an app of Celery's class, without importing Celery."""
     return any(base.__name__ == "Celery" and base.__module__ == "celery.app.base" for base in type(value).__mro__)
 
 
 def _unwrapped(value: Any) -> Any:
-    """The app behind one of Celery's proxies (``celery.current_app``); anything else as it is."""
+    """Return the app behind one of Celery's proxies (``celery.current_app``); any other value unchanged."""
     if any(base.__module__ == "celery.local" for base in type(value).__mro__):
-        return value._get_current_object()  # noqa: SLF001 - the one way that a proxy has
+        return value._get_current_object()  # noqa: SLF001 - a proxy has no other way
     return value
 
 
@@ -210,10 +210,10 @@ def _checked(found: Any, where: str, hint: _Hint) -> HostedApp:
 
 
 def _adopt(app: Any) -> HostedApp:
-    """Wrap an app of Celery's.
+    """Wrap an app of Celery.
 
-    By name, because the package imports Celery, which need not be installed: the one import of ours that is not at
-    the top of its module.
+    ``turbo.adopted`` is imported here, by name, because it imports Celery, which need not be installed. This is the
+    only first-party import that is not at the top of its module.
     """
     adopted: HostedApp = importlib.import_module("turbo.adopted.app").AdoptedApp(app)
     return adopted

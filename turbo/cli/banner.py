@@ -1,6 +1,6 @@
-"""The worker's startup banner: app, broker, results, children, limits, queues.
+"""Formats the worker's startup banner: app, broker, results, children, limits, queues.
 
-Printed by the command to standard output, before the worker runs. It must never show a password.
+The command prints it to standard output before the worker runs. It must never show a password.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def banner(found: FoundApp, options: WorkerOptions, queues: Sequence[Queue], *, tasks: Sequence[str] = ()) -> str:
-    """Return the banner; ``tasks`` are listed if there are any."""
+    """Return the text of the banner; ``tasks`` (names) are listed if there are any."""
     lines = [
         f"turbo {__version__} · {options.hostname}",
         "",

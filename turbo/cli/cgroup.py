@@ -1,7 +1,7 @@
-"""Reads the memory limit of this process's control group, of version 1 or 2 of cgroups.
+"""Reads the memory limit of this process's control group (cgroups version 1 or 2).
 
-Called once by the command, for the default of a child's hard memory limit. An unreadable file counts as no limit. It
-must never change anything.
+Called once by the command, for the default of a child's hard memory limit. An unreadable file counts as no limit.
+Changes nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _NO_LIMIT: Final = 1 << 60
 
 
 def memory_limit(membership: Path = _MEMBERSHIP, root: Path = _ROOT) -> int | None:
-    """Return the lowest memory limit of this process's group and its parents, in bytes; None for none."""
+    """Return the lowest memory limit of this process's group and its parents in bytes, or None."""
     try:
         lines = membership.read_text().splitlines()
     except OSError:
@@ -29,7 +29,7 @@ def memory_limit(membership: Path = _MEMBERSHIP, root: Path = _ROOT) -> int | No
 
 
 def _limits(line: str, root: Path) -> Iterator[int]:
-    """Yield the limits for one line of the membership, ``number:controllers:path``."""
+    """Yield the limits for one line of ``/proc/self/cgroup``, ``number:controllers:path``."""
     number, _, rest = line.partition(":")
     controllers, _, path = rest.partition(":")
     if "memory" in controllers.split(","):
@@ -38,7 +38,7 @@ def _limits(line: str, root: Path) -> Iterator[int]:
         top, name = root, "memory.max"
     else:
         return
-    # In a container the path may be the host's, and the container's own group is mounted as the root.
+    # In a container the path may be the host's, while the container's own group is mounted as the root.
     group = top / path.lstrip("/")
     for directory in {top, group, *(each for each in group.parents if top in each.parents)}:
         limit = _read(directory / name)

@@ -1,8 +1,8 @@
-"""``turbo demo``: runs a broker, a worker with two children and a producer on this machine for about ten seconds.
+"""``turbo demo``: runs a broker, a worker and a producer on this machine for about ten seconds.
 
-Runs in the command's own process, which is the producer; broker and worker are separate processes. It needs nothing but
-turbo and its core dependencies. It counts only the records that tasks wrote and the results that came back. It must
-never fail because the machine is slow: it gives up only when nothing arrives any more.
+The command's own process is the producer; broker and worker (with two children) are separate processes. It needs only
+turbo and its core dependencies. It counts only the records that tasks wrote and the results that came back. It must not
+fail because the machine is slow, so it gives up only after ``STALLED_SECONDS`` without progress.
 """
 
 from __future__ import annotations
@@ -38,32 +38,32 @@ STALLED_SECONDS: Final = 20.0
 _STOP_SECONDS: Final = 6.0
 _RESULT_SECONDS: Final = 0.2
 _REDRAW_SECONDS: Final = 0.2
-#: Without a terminal a line every so often is enough.
+#: Interval between progress lines if standard output is not a terminal.
 _LINE_SECONDS: Final = 2.0
-#: As a shell reports a command that Ctrl-C ended.
+#: The exit code by which a shell reports a command that Ctrl-C ended.
 _INTERRUPTED: Final = 130
 
 
 class _Special:
-    """A task that is not quick: when it is sent, and how to check its outcome."""
+    """A task with a special outcome: after how many quick tasks it is sent, and how its outcome is checked."""
 
     def __init__(self, after: int, task: Any, what: str, expected: str, check: Callable[[Any], str | None]) -> None:
         self.after = after
         self.task = task
         self.what = what
         self.expected = expected
-        #: Takes the result or the exception; returns what happened, or None if it is not the expected outcome.
+        #: Gets the result or the exception; returns a text about the outcome, or None if it is not the expected one.
         self.check = check
         self.sent: Any = None
 
     def line(self, stopping: threading.Event) -> Line:
-        """Wait for the result until ``stopping`` is set, and check it."""
+        """Wait for the result until ``stopping`` is set; return its row of the table."""
         while self.sent is not None and not stopping.is_set():
             try:
                 outcome = self.sent.get(timeout=_RESULT_SECONDS)
             except TurboTimeoutError:
                 continue
-            except Exception as error:  # noqa: BLE001 - whatever the task ended with is the outcome to check
+            except Exception as error:  # noqa: BLE001 - any exception of the task is an outcome to check
                 outcome = error
             happened = self.check(outcome)
             return Line(self.what, self.expected, happened or f"{outcome!r}", happened is not None)
@@ -75,7 +75,7 @@ def _raised(name: str) -> Callable[[Any], str | None]:
 
 
 def _replaced(outcome: Any) -> str | None:
-    """Check that the child whose pid the greedy task returned has ended."""
+    """Check that the child whose pid the greedy task returned (``outcome``) has ended."""
     if not isinstance(outcome, int):
         return None
     try:
@@ -90,13 +90,13 @@ def _replaced(outcome: Any) -> str | None:
 
 def _specials() -> list[_Special]:
     return [
-        _Special(3_000, demo_tasks.retries, "one that asks for a retry", "to succeed at its second attempt",
+        _Special(3_000, demo_tasks.retries, "one that retries", "to succeed at its second attempt",
                  lambda outcome: "succeeded at attempt 2" if outcome == 1 else None),
         _Special(6_000, demo_tasks.polite, f"one past its soft limit of {demo_tasks.SOFT_LIMIT:g} s",
-                 "to be told and clean up", lambda outcome: outcome if outcome == "cleaned up" else None),
+                 "to get the exception and clean up", lambda outcome: outcome if outcome == "cleaned up" else None),
         _Special(9_000, demo_tasks.stubborn, f"one past its hard limit of {demo_tasks.HARD_LIMIT:g} s",
                  "to be killed, and fail with TimeLimitExceeded", _raised("TimeLimitExceeded")),
-        _Special(12_000, demo_tasks.doomed, "one whose child dies under it", "to fail with WorkerLostError",
+        _Special(12_000, demo_tasks.doomed, "one whose child dies", "to fail with WorkerLostError",
                  _raised("WorkerLostError")),
         _Special(15_000, demo_tasks.greedy, f"one that grows past {demo_tasks.MEMORY_LIMIT}",
                  "to end, and its child to be replaced", _replaced),
@@ -104,25 +104,25 @@ def _specials() -> list[_Special]:
 
 
 class Producer(threading.Thread):
-    """Sends every task, and then collects the results of the special ones (they come to the thread that sent)."""
+    """Sends all tasks, then waits for the results of the special ones, which arrive at the thread that sent them."""
 
     def __init__(self) -> None:
         super().__init__(name="demo-producer", daemon=True)
         self._specials = _specials()
         self.quick = TASKS - len(self._specials)
         self.stopping = threading.Event()
-        # The three are written by this thread and read by the command.
+        # Written by this thread, read by the command.
         self.sent = 0
         self.lines: list[Line] = []
         self.error: Exception | None = None
 
     def run(self) -> None:
-        """Send, then wait."""
+        """Send the tasks, then wait for the special results."""
         try:
             self._send()
             for special in self._specials:
                 self.lines.append(special.line(self.stopping))
-        except Exception as error:  # noqa: BLE001 - a thread cannot raise to the command, which reports it
+        except Exception as error:  # noqa: BLE001 - a thread cannot raise in the command, which reports the error
             self.error = error
 
     def stop(self) -> None:
@@ -144,11 +144,11 @@ class Producer(threading.Thread):
 
 
 def demo(ctx: click.Context) -> None:
-    """Run the demo; exit 0 only if every task has the expected outcome. Options of other commands are refused."""
+    """Run the demo; exit with 0 only if every task has the expected outcome. Global options are refused."""
     given = ctx.obj if isinstance(ctx.obj, GlobalOptions) else GlobalOptions()
     if given != GlobalOptions():
-        raise click.UsageError("the demo has an app, a broker and a worker of its own, and takes no options")
-    # pika's and our own lines about the end of a broker that the demo itself ends.
+        raise click.UsageError("the demo has its own app, broker and worker, and takes no options")
+    # Hide log messages about the end of the broker, which the demo ends itself.
     logging.getLogger().addHandler(logging.NullHandler())
     with tempfile.TemporaryDirectory(prefix="turbo-demo-") as folder, contextlib.ExitStack() as cleanup:
         try:
@@ -161,7 +161,7 @@ def demo(ctx: click.Context) -> None:
 demo_command = click.Command(
     "demo",
     callback=click.pass_context(demo),
-    help="Show a worker at work on this machine: no broker, no configuration needed.",
+    help="Run a broker, a worker and tasks on this machine; needs no broker and no configuration.",
 )
 
 
@@ -190,11 +190,11 @@ def _demo(folder: Path, cleanup: contextlib.ExitStack) -> bool:
         tally.by_child,
     )
     if worker.poll() is not None:
-        findings.lines.append(Line("the worker", "to stay up", f"ended with exit code {worker.returncode}", False))
+        findings.lines.append(Line("the worker", "to keep running", f"ended with exit code {worker.returncode}", False))
     if producer.error is not None:
-        findings.lines.append(Line("the producer", "to send and hear back", repr(producer.error), False))
+        findings.lines.append(Line("the producer", "to send and get results", repr(producer.error), False))
     if stalled:
-        findings.lines.append(Line("all of it", "to go on", f"nothing happened for {STALLED_SECONDS:g} s", False))
+        findings.lines.append(Line("all tasks", "to progress", f"no progress for {STALLED_SECONDS:g} s", False))
     click.echo(table(findings))
     if not findings.good and log.exists():
         click.echo("The end of the worker's log:\n" + log.read_text(errors="replace")[-4000:], err=True)
@@ -203,7 +203,7 @@ def _demo(folder: Path, cleanup: contextlib.ExitStack) -> bool:
 
 @contextlib.contextmanager
 def _worker(log: Path, settings: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Start the worker by its command; terminate it at exit, and kill it if that does not help."""
+    """Start the worker by its command; terminate it at exit, and kill it if it has not ended in time."""
     arguments = [
         *(sys.executable, "-m", "turbo", "-q", "-A", "turbo.cli.demo_tasks:app", "worker"),
         *("-c", str(CHILDREN), "-l", "warning", "--max-memory-per-child", demo_tasks.MEMORY_LIMIT),
@@ -230,9 +230,9 @@ def _worker(log: Path, settings: dict[str, str]) -> Iterator[subprocess.Popen[by
 
 
 def _watch(record: Path, producer: Producer, worker: subprocess.Popen[bytes]) -> tuple[TaskCounts, bool]:
-    """Follow the record until all tasks are done, the worker has ended, or progress stops; draw the live line.
+    """Read the record file until all tasks are done, worker or producer fails, or progress stops.
 
-    Returns the tally, and whether it was given up because nothing happened.
+    Draws the progress line. Returns the counts, and whether it gave up for lack of progress.
     """
     tally, progressed = TaskCounts(), Progress(STALLED_SECONDS)
     live = sys.stdout.isatty()
@@ -240,7 +240,7 @@ def _watch(record: Path, producer: Producer, worker: subprocess.Popen[bytes]) ->
     drawn_at, drawn_done = time.monotonic(), 0
     with record.open("rb") as file:
         while True:
-            # Check this before reading the file, so that every run before the producer's end is counted.
+            # Checked before the file is read, so that every run before the producer's end is counted.
             over = not producer.is_alive() and tally.done >= producer.quick
             tally.feed(file.read())
             now = time.monotonic()

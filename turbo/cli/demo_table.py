@@ -29,7 +29,7 @@ Call it from another terminal:
 
 
 class TaskCounts:
-    """Counts the records of quick tasks as their bytes come in."""
+    """Counts the records of quick tasks in the bytes of the record file."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -37,7 +37,7 @@ class TaskCounts:
         self.by_child: Counter[int] = Counter()
 
     def feed(self, data: bytes) -> None:
-        """Take more bytes of the record file, in order."""
+        """Count the records in the next bytes of the file."""
         data = self._rest + data
         whole = len(data) - len(data) % RECORD.size
         self._rest = data[whole:]
@@ -47,17 +47,17 @@ class TaskCounts:
 
     @property
     def done(self) -> int:
-        """How many different tasks have run."""
+        """Number of different tasks that have run."""
         return len(self.runs)
 
     @property
     def repeated(self) -> int:
-        """How many runs there were beyond the first of each task."""
+        """Number of runs beyond the first of each task."""
         return self.runs.total() - len(self.runs)
 
 
 class Progress:
-    """Detects that counts have not changed for some time."""
+    """Detects that counts have not changed for ``patience`` seconds."""
 
     def __init__(self, patience: float) -> None:
         self._patience = patience
@@ -65,7 +65,7 @@ class Progress:
         self._since = 0.0
 
     def stalled(self, counts: tuple[int, ...], now: float) -> bool:
-        """Whether ``counts`` have been the same for ``patience`` seconds, at the monotonic time ``now``."""
+        """Return whether ``counts`` have been the same for ``patience`` seconds at the monotonic time ``now``."""
         if counts != self._seen:
             self._seen, self._since = counts, now
         return now - self._since >= self._patience
@@ -73,7 +73,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One row of the table: what was sent, what should happen, what did."""
+    """One row of the table: what was sent, the expected outcome, and the actual one."""
 
     what: str
     expected: str
@@ -83,7 +83,7 @@ class Line:
 
 @dataclass(slots=True)
 class Findings:
-    """Everything there is to say at the end."""
+    """The content of the closing text."""
 
     lines: list[Line] = field(default_factory=list)
     seconds: float = 0.0
@@ -92,12 +92,12 @@ class Findings:
 
     @property
     def good(self) -> bool:
-        """Whether every task is accounted for."""
+        """Whether every task had the expected outcome."""
         return bool(self.lines) and all(line.good for line in self.lines)
 
 
 def quick_line(tally: TaskCounts, wanted: int) -> Line:
-    """The row of the quick tasks."""
+    """Return the row of the quick tasks."""
     unfinished = wanted - tally.done
     happened = f"{tally.done:,} ran, each once"
     if unfinished or tally.repeated:
@@ -106,13 +106,13 @@ def quick_line(tally: TaskCounts, wanted: int) -> Line:
 
 
 def progress(tally: TaskCounts, total: int, rate: float, alive: int) -> str:
-    """The live line."""
+    """Return the progress line."""
     busiest = " ".join(f"{pid}:{count:,}" for pid, count in tally.by_child.most_common(alive))
     return f"{tally.done:>7,} of {total:,}   {rate:>7,.0f}/s   by child {busiest or '-'}"
 
 
 def table(findings: Findings) -> str:
-    """The closing text, no wider than ``WIDTH``."""
+    """Return the closing text, at most ``WIDTH`` columns wide."""
     width = max((len(line.what) for line in findings.lines), default=0)
     text = [row for line in findings.lines for row in _rows(line, width)]
     children = ", ".join(f"{pid} ran {count:,}" for pid, count in sorted(findings.by_child.items()))
@@ -127,6 +127,6 @@ def table(findings: Findings) -> str:
 
 
 def _rows(line: Line, width: int) -> list[str]:
-    told = line.happened if line.good else f"{line.happened}; it had {line.expected}"
+    text = line.happened if line.good else f"{line.happened}; expected: {line.expected}"
     first = f"{'ok' if line.good else 'NO'}  {line.what:<{width}}  "
-    return textwrap.wrap(told, WIDTH, initial_indent=first, subsequent_indent=" " * len(first))
+    return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=" " * len(first))

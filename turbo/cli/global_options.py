@@ -1,7 +1,7 @@
-"""The options that every command takes, before or after its name, and how options read the environment.
+"""The options of every command, before or after its name, and their environment variables.
 
-Runs in the command, before anything of the user's is imported: the values reach the app through the
-environment variables that its configuration reads.
+Runs in the command, before the user's modules are imported. The values are passed to the app through the environment
+variables that its configuration reads.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class EnvOption(click.Option):
-    """An option that ``TURBO_<COMMAND>_<NAME>`` and then ``CELERY_<COMMAND>_<NAME>`` set, as Celery's do."""
+    """An option with the environment variables ``TURBO_<COMMAND>_<NAME>`` and then ``CELERY_<COMMAND>_<NAME>``."""
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
-        """The environment's value, or None."""
+        """Return the environment's value, or None."""
         for prefix in ("TURBO", "CELERY"):
             command = "" if ctx.parent is None else f"{(ctx.info_name or '').upper()}_"
             value = os.environ.get(f"{prefix}_{command}{(self.name or '').upper()}")
@@ -30,12 +30,12 @@ class EnvOption(click.Option):
 
 
 class SilentOption(click.Option):
-    """An option that no environment variable sets."""
+    """An option without an environment variable."""
 
 
 @dataclass(frozen=True, slots=True)
 class GlobalOptions:
-    """The values; None and False mean that nobody gave one."""
+    """The values of the global options; None and False mean that an option was not given."""
 
     app: str | None = None
     broker: str | None = None
@@ -49,15 +49,15 @@ class GlobalOptions:
 
 
 def global_params() -> list[click.Parameter]:
-    """New click parameters for the global options, for one command."""
+    """Return new click parameters for the global options, for one command."""
     return [
-        # Not from the environment here: TURBO_APP and CELERY_APP are read by app_option, which says so.
+        # app_option reads TURBO_APP and CELERY_APP itself, so that it can name them in the banner.
         SilentOption(["-A", "--app"], metavar="APP", help="The app: package, package.module or module:attribute."),
         EnvOption(["-b", "--broker"], metavar="URL", help="Broker's URL, instead of the app's."),
         EnvOption(["--result-backend"], metavar="URL", help="Result store's URL, instead of the app's."),
-        EnvOption(["--config"], metavar="MODULE", help="Configuration module for an app that names none."),
+        EnvOption(["--config"], metavar="MODULE", help="Configuration module for an app that does not name one."),
         EnvOption(["--workdir"], metavar="DIR", help="Change to this directory first."),
-        EnvOption(["--loader"], metavar="NAME", help="Loader of a Celery app that names none."),
+        EnvOption(["--loader"], metavar="NAME", help="Loader of a Celery app that does not name one."),
         EnvOption(["-C", "--no-color"], is_flag=True, help="No colours."),
         EnvOption(["-q", "--quiet"], is_flag=True, help="Print no banner."),
         EnvOption(["--skip-checks"], is_flag=True, help="Let Django start without its system checks."),
@@ -65,9 +65,9 @@ def global_params() -> list[click.Parameter]:
 
 
 def take_globals(ctx: click.Context, values: dict[str, Any]) -> GlobalOptions:
-    """Pull the global options out of a command's ``values``, over those given before the command's name.
+    """Remove the global options from a command's ``values`` and merge them with those before the command's name.
 
-    What is given after the name wins.
+    Options after the name take precedence.
     """
     own = {field.name: values.pop(field.name) for field in fields(GlobalOptions) if field.name in values}
     inherited = ctx.obj if isinstance(ctx.obj, GlobalOptions) else GlobalOptions()
@@ -77,9 +77,9 @@ def take_globals(ctx: click.Context, values: dict[str, Any]) -> GlobalOptions:
 
 
 def apply_globals(options: GlobalOptions) -> None:
-    """Do what must be done before the app is imported: directory, environment variables, colours.
+    """Change directory and set environment variables; called before the app is imported.
 
-    Raises click.UsageError for what cannot be done.
+    Raises click.UsageError if the directory cannot be changed.
     """
     if options.workdir:
         try:
@@ -88,7 +88,7 @@ def apply_globals(options: GlobalOptions) -> None:
             raise click.UsageError(f"--workdir: {error}") from None
     if options.no_color:
         os.environ["NO_COLOR"] = "1"
-    # Variables that outrank every setting, so that the command line outranks them in turn.
+    # These variables override every setting, so the command line sets them.
     for value, variables in (
         (options.broker, ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")),
         (options.result_backend, ("CELERY_RESULT_BACKEND",)),
@@ -101,7 +101,7 @@ def apply_globals(options: GlobalOptions) -> None:
 
 
 def check_loader(options: GlobalOptions, *, has_loader: bool) -> None:
-    """Refuse a loader for an app that has none. Raises click.UsageError."""
+    """Raise click.UsageError if ``--loader`` is given for an app that has no loader."""
     if options.loader not in (None, "default", "app") and not has_loader:
         raise click.UsageError(f"--loader {options.loader}: only Celery's apps have loaders; turbo's have none")
 
@@ -109,7 +109,7 @@ def check_loader(options: GlobalOptions, *, has_loader: bool) -> None:
 def command(
     name: str, params: list[click.Parameter], help_text: str
 ) -> Callable[[Callable[[click.Context, GlobalOptions, dict[str, Any]], None]], click.Command]:
-    """Make a click command that also takes the global options, and gets both kinds apart."""
+    """Return a decorator that makes a click command of a function ``run(ctx, global options, values)``."""
 
     def decorate(run: Callable[[click.Context, GlobalOptions, dict[str, Any]], None]) -> click.Command:
         @click.pass_context

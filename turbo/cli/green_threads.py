@@ -1,7 +1,7 @@
 """Refuses an app whose import has patched the standard library for green threads.
 
-Runs in the command, once the app and its modules are imported. Under such patches the worker's own loop, forks and
-signals do not work, and a start would end in a traceback. It must never import what patches.
+Runs in the command, after the app and its modules are imported. With such patches the worker's loop, forks and signals
+do not work, and the start would end with a traceback. It must never import the patching libraries itself.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from turbo.exceptions import ImproperlyConfigured
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: Library, its module that knows what is patched, the mapping in there by patched modules, and what applies the patch.
+#: Library, the module that records its patches, the attribute with the patched modules, and the patching call.
 _LIBRARIES: Final = (
     ("gevent", "gevent.monkey", "saved", "gevent.monkey.patch_all()"),
     ("eventlet", "eventlet.patcher", "already_patched", "eventlet.monkey_patch()"),
@@ -22,13 +22,16 @@ _LIBRARIES: Final = (
 
 
 def refuse_patched(modules: Mapping[str, object] = sys.modules) -> None:
-    """Raise ImproperlyConfigured, naming the library, when the standard library is patched. ``modules`` by name."""
+    """Raise ImproperlyConfigured, naming the library, if the standard library is patched.
+
+    ``modules`` are the imported modules by name.
+    """
     for library, module, attribute, call in _LIBRARIES:
         patched = getattr(modules.get(module), attribute, None)
         if patched:
             names = ", ".join(sorted(name for name in patched if not name.startswith("_")))
             raise ImproperlyConfigured(
                 f"{library} has patched the standard library ({names}), and this worker's processes cannot work "
-                f"with that: take {call} out of what the worker imports, or run this app with Celery's own "
-                f"worker and --pool {library}. Tasks that wait may be `async def` here, with --async-concurrency"
+                f"with that. Remove {call} from the modules that the worker imports, or run this app with Celery's "
+                f"worker and --pool {library}. For concurrent waiting, use `async def` tasks and --async-concurrency"
             )

@@ -1,7 +1,7 @@
-"""Ends a command whose threads do not end: those that the app started at import and that are no daemons.
+"""Ends the command's process even if non-daemon threads of the app are still running.
 
-Runs in the command's process, when all else has ended. Python waits for such threads for ever. Here they have some
-seconds, after which the process ends as it would have without them: exit handlers run, output is written.
+Runs in the command's process, after everything else has ended. Python waits for such threads for ever. Here they get
+some seconds; then the process ends as it would without them: exit handlers run and output is flushed.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import Final
 
 logger = logging.getLogger("turbo.worker")
 
-#: Seconds that such threads have to end.
+#: Seconds after which the process no longer waits for threads.
 PATIENCE: Final = 5.0
 
 
 def limit(code: int, patience: float = PATIENCE) -> None:
-    """End the process with ``code`` if, ``patience`` seconds from now, it still waits for threads.
+    """End the process with ``code`` if it still waits for threads in ``patience`` seconds.
 
-    Call it last. Exit handlers have all the time they want: they run when the threads have ended.
+    Call it last. Exit handlers have no time limit: they run after the threads have ended.
     """
     timer = threading.Timer(patience, _end, (code, patience))
     timer.daemon = True
-    # Registered last, called first: when the interpreter has done with the threads.
+    # Exit handlers are called in reverse order, so this one is called first, when the threads have ended.
     atexit.register(timer.cancel)
     timer.start()
 
@@ -34,12 +34,12 @@ def limit(code: int, patience: float = PATIENCE) -> None:
 def _end(code: int, patience: float) -> None:
     left = [thread.name for thread in threading.enumerate() if not thread.daemon and thread.name != "MainThread"]
     logger.warning(
-        "Threads of the app (%s) have not ended within %g s and are no daemons: the process ends without them",
+        "Threads of the app (%s) have not ended within %g s and are not daemons; ending the process without them",
         ", ".join(left) or "unknown",
         patience,
     )
     try:
-        atexit._run_exitfuncs()  # noqa: SLF001 - there is no public way to leave by os._exit and keep them
+        atexit._run_exitfuncs()  # noqa: SLF001 - there is no public way to run exit handlers before os._exit
         sys.stdout.flush()
         sys.stderr.flush()
     finally:

@@ -1,7 +1,7 @@
 """The command ``turbo``: global options and the subcommands.
 
-Entry point of the console script and of ``python -m turbo``. Runs in the process that becomes the master
-when the subcommand is ``worker``.
+Entry point of the console script and of ``python -m turbo``. With the subcommand ``worker``, this process becomes the
+master.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _NOT_YET = (
 
 
 class _Commands(click.Group):
-    """The subcommands; one of Celery's that turbo lacks is refused by name."""
+    """The group of subcommands; names of Celery's other subcommands get an error that says so."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the subcommand."""
+        """Find the subcommand. Raises click.UsageError for an unknown or unsupported one."""
         if args and args[0] in _NOT_YET and args[0] not in self.commands:
-            ctx.fail(f"turbo {args[0]} is not supported yet; `celery {args[0]}` speaks to the same broker")
+            ctx.fail(f"turbo {args[0]} is not supported yet; use `celery {args[0]}` with the same broker")
         return super().resolve_command(ctx, args)
 
 
@@ -50,10 +50,10 @@ turbo = click.version_option(__version__, "--version", prog_name="turbo", messag
 
 
 def main() -> None:
-    """Run the command and leave with its exit code."""
+    """Run the command and exit with its exit code."""
     standard_streams.make_usable()
     try:
         turbo(prog_name="turbo")
-    except SystemExit as left:
-        last_threads.limit(left.code if isinstance(left.code, int) else int(left.code is not None))
+    except SystemExit as end:
+        last_threads.limit(end.code if isinstance(end.code, int) else int(end.code is not None))
         raise

@@ -1,7 +1,7 @@
-"""Node names and the ``%`` expansions of ``-n``, ``-f`` and ``--pidfile``, as Celery's users write them.
+"""Node names, and the ``%`` codes of ``-n``, ``-f`` and ``--pidfile``, as in Celery.
 
-Runs in the command, before the worker starts. ``%i`` and ``%I`` are left for ``log_format``: only a child
-knows its index.
+Runs in the command, before the worker starts. ``%i`` and ``%I``, a child's index, are left for ``log_format`` in the
+child.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ _CODE: Final = re.compile(r"%(.)")
 
 
 def expand(template: str, codes: dict[str, str]) -> str:
-    """Replace ``%x`` by its meaning; ``%%`` is a per cent sign and an unknown code stays as it is."""
+    """Replace each ``%x`` by ``codes["x"]`` and ``%%`` by a per cent sign; leave unknown codes unchanged."""
     known = {"%": "%", "i": "%i", "I": "%I", **codes}
     return _CODE.sub(lambda found: known.get(found[1], found[0]), template)
 
 
 def host_codes(host: str) -> dict[str, str]:
-    """``%h`` the whole host name, ``%n`` its first part, ``%d`` the rest."""
+    """Return the codes of a host name: ``%h`` the whole name, ``%n`` its first part, ``%d`` the rest."""
     name, _, domain = host.partition(".")
     return {"h": host, "n": name, "d": domain}
 
 
 def node_name(given: str | None, host: str) -> str:
-    """The worker's name, ``celery@host`` by default, from where ``given`` takes what it lacks on a side of its ``@``.
+    """Return the worker's name: ``given`` with missing parts taken from ``celery@host``.
 
-    Without an ``@``, ``given`` is the part after it, as for Celery: ``w1`` is ``celery@w1``. It may hold the codes of
-    :func:`host_codes`.
+    As in Celery, a name without ``@`` is the part after it: ``w1`` means ``celery@w1``. ``given`` may contain the codes
+    of :func:`host_codes`.
     """
     before, at, after = (given or "").partition("@")
     if not at:
@@ -37,6 +37,6 @@ def node_name(given: str | None, host: str) -> str:
 
 
 def file_name(template: str, node: str) -> str:
-    """A path filled in: ``%n`` the node's name, ``%h`` its host, ``%d`` its domain, ``%p`` all of it."""
+    """Expand a path: ``%p`` is the node name, ``%n`` its name, ``%h`` its host, ``%d`` its domain."""
     name, _, host = node.partition("@")
     return expand(template, {**host_codes(host), "n": name, "p": node})

@@ -1,7 +1,7 @@
-"""A file that holds the worker's pid and keeps a second worker from starting with the same file.
+"""A file with the worker's pid that prevents a second worker from starting with the same file.
 
-Held by the command for the worker's whole life. The lock on the file says whether its owner lives, its text
-only who it is: so a file left by a worker that was killed is taken over, and never believed.
+Held by the command while the worker runs. The lock on the file shows whether its owner is alive; its text is only used
+in the error message. A file that a killed worker left is therefore taken over.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class PidfileTakenError(TurboError):
 
 
 class Pidfile:
-    """A context manager around the worker's life; entering raises PidfileTakenError, or OSError."""
+    """A context manager that holds the pidfile; entering raises PidfileTakenError or OSError."""
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
@@ -30,7 +30,7 @@ class Pidfile:
 
     def __enter__(self) -> Self:
         while not self._try_once():
-            # The file was removed between our opening and locking it: its owner just left. Make a new one.
+            # The owner removed the file between our opening and locking it, so create a new one.
             pass
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)

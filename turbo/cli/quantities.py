@@ -1,7 +1,6 @@
-"""Numbers as operators write them: memory with units, seconds, how many children.
+"""Parses amounts in options and settings: memory with units, seconds, numbers of children.
 
-Used by the command line's option types and by the merging of settings. Reads the machine's CPU count; changes
-nothing.
+Used by the command line's option types and when settings are merged. Reads the machine's CPU count; changes nothing.
 """
 
 from __future__ import annotations
@@ -19,27 +18,28 @@ _CPU_MAX: Final = "/sys/fs/cgroup/cpu.max"
 
 
 def kib(value: object) -> int | None:
-    """Memory in KiB: a bare number is KiB already (Celery's unit), text may say ``512MB`` or ``1.5G``.
+    """Return an amount of memory in KiB; None for None and 0 (no limit).
 
-    Units are powers of 1024. None and 0 mean no limit. Raises ValueError for anything else.
+    A number without a unit is in KiB, as in Celery; text may have a unit (``512MB``, ``1.5G``), a power of 1024.
+    Raises ValueError for anything else.
     """
     if value is None:
         return None
     if isinstance(value, str):
         found = _SIZE.fullmatch(value)
         if found is None or (found[3] and not found[2] and found[3].lower() != "b"):
-            raise ValueError(f"{value!r} is no amount of memory; write KiB, or a unit: 512MB, 1GB")
+            raise ValueError(f"{value!r} is not an amount of memory; write KiB, or a unit: 512MB, 1GB")
         number, unit = float(found[1]), found[2].lower()
         if not unit and found[3]:
             return int(number / 1024) or None
         return int(number * _KIB[unit or "k"]) or None
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-        raise ValueError(f"{value!r} is no amount of memory; write KiB, or a unit: 512MB, 1GB")
+        raise ValueError(f"{value!r} is not an amount of memory; write KiB, or a unit: 512MB, 1GB")
     return int(value) or None
 
 
 def shown_kib(value: int) -> str:
-    """Memory for people: ``512 MiB``."""
+    """Format KiB for people: ``512 MiB``."""
     for unit, size in (("GiB", 1024**2), ("MiB", 1024)):
         if value >= size:
             return f"{value / size:.4g} {unit}"
@@ -47,7 +47,7 @@ def shown_kib(value: int) -> str:
 
 
 def usable_cpus(cpu_max: Path = Path(_CPU_MAX)) -> int:
-    """CPUs that this process may use: its affinity, lowered by the container's quota where there is one."""
+    """Return the number of CPUs that this process may use: its affinity, limited by the container's CPU quota."""
     allowed = len(os.sched_getaffinity(0))
     try:
         quota, period = cpu_max.read_text().split()
@@ -59,27 +59,27 @@ def usable_cpus(cpu_max: Path = Path(_CPU_MAX)) -> int:
 
 
 def children(value: object) -> int | None:
-    """A number of children; None for ``auto``, 0 and nothing. Raises ValueError."""
+    """Return a number of children; None for ``auto``, 0, "" and None. Raises ValueError for anything else."""
     if value is None or (isinstance(value, str) and value.strip().lower() in ("", "auto")):
         return None
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ValueError(f"{value!r} is no number of children")
+        raise ValueError(f"{value!r} is not a number of children")
     try:
         number = int(value)
     except ValueError:
-        raise ValueError(f"{value!r} is no number of children; write a number, or auto") from None
+        raise ValueError(f"{value!r} is not a number of children; write a number or auto") from None
     if number < 0:
-        raise ValueError(f"{value!r} is no number of children")
+        raise ValueError(f"{value!r} is not a number of children")
     return number or None
 
 
 class Memory(click.ParamType[int]):
-    """Option type: memory, as KiB."""
+    """Option type: memory in KiB."""
 
     name = "size"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Parse; 0 means no limit."""
+        """Parse the value; 0 means no limit."""
         try:
             return kib(value) or 0
         except ValueError as error:
@@ -87,7 +87,7 @@ class Memory(click.ParamType[int]):
 
 
 class Concurrency(click.ParamType[int]):
-    """Option type: a number of children; 0 means as many as there are CPUs."""
+    """Option type: a number of children; 0 means one per CPU."""
 
     name = "number|auto"
 
@@ -100,7 +100,7 @@ class Concurrency(click.ParamType[int]):
 
 
 class Positive(click.ParamType[float]):
-    """Option type: seconds above zero, whole or not."""
+    """Option type: a positive number of seconds."""
 
     name = "seconds"
 
@@ -109,7 +109,7 @@ class Positive(click.ParamType[float]):
         try:
             seconds = float(str(value))
         except ValueError:
-            self.fail(f"{value!r} is no number of seconds", param, ctx)
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
         if not 0 < seconds < float("inf"):
             self.fail(f"{value!r}: must be above zero", param, ctx)
         return int(seconds) if seconds.is_integer() else seconds

@@ -1,7 +1,7 @@
-"""``turbo worker``: from the command line to a running worker, and back to an exit code.
+"""``turbo worker``: sets the app up, runs the worker and returns its exit code.
 
-Runs in the process that becomes the master. Everything here happens before any loop, thread or socket exists:
-``worker.wiring`` forks the spawner first of all.
+Runs in the process that becomes the master. Everything here happens before any loop, thread or socket exists, because
+``worker.wiring`` forks the spawner first.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ if TYPE_CHECKING:
 logger = logging.getLogger("turbo.worker")
 
 EX_FAILURE: Final = 1
-#: Another worker holds the pidfile; sysexits' "cannot create".
+#: Exit code when another worker holds the pidfile ("cannot create" in sysexits.h).
 EX_CANTCREAT: Final = 73
 _PICKLE: Final = "application/x-python-serialize"
 
 _HELP = """Run a worker: receive messages, run their tasks, settle them.
 
 \b
-turbo worker -c 4                     the app found in this directory
-turbo -A proj worker -l INFO          the app named
-turbo -A proj worker -Q hipri,lopri   only these queues
+turbo worker -c 4                     run the app found in this directory
+turbo -A proj worker -l INFO          run the app of package proj
+turbo -A proj worker -Q hipri,lopri   consume from these queues only
 """
 
 
 @command("worker", worker_params(), _HELP)
 def worker_command(ctx: click.Context, options: GlobalOptions, given: dict[str, Any]) -> None:
-    """Run, and leave with the worker's exit code."""
+    """Run a worker and exit with its exit code."""
     os_signals.unblock()
     with contextlib.ExitStack() as cleanup:
         try:
@@ -72,7 +72,7 @@ def worker_command(ctx: click.Context, options: GlobalOptions, given: dict[str, 
 
 
 def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: contextlib.ExitStack) -> int:
-    """Everything up to ``wiring.run``; ``cleanup`` undoes it."""
+    """Set up and run the worker; return its exit code. ``cleanup`` gets the callbacks for the end."""
     found = find_app(given_globals.app)
     app = found.app
     check_loader(given_globals, has_loader=app.has_loader)
@@ -81,7 +81,7 @@ def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: context
     hostname = node_name(given["hostname"], socket.gethostname())
     app.name_worker(hostname, given)
     write_into(conf, given)
-    # Before logging is set up: receivers of its signals may be in these modules.
+    # Import before logging is set up: receivers of its signals may be in these modules.
     app.import_modules()
     refuse_patched()
     level = level_number(given["loglevel"] or "WARNING")
@@ -102,7 +102,7 @@ def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: context
     warnings += _root_guard(options)
     app.prepare(options)
     warnings += about_broker
-    _say_hello(found, options, conf, given_globals.quiet)
+    _print_banner(found, options, given_globals.quiet)
     for warning in warnings:
         logger.warning("%s", warning)
     with app.redirecting(setup.redirect_level):
@@ -110,14 +110,14 @@ def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: context
 
 
 def _guard_memory(options: WorkerOptions, conf: Settings) -> WorkerOptions:
-    """Derive the hard memory limit of a child from that of the worker's control group, where none is set."""
+    """Set a child's hard memory limit from that of the worker's control group, unless one is configured."""
     group = memory_limit() if conf["worker_max_memory_per_child_hard"] is None else None
     limit = default_hard_limit(group) if group is not None else None
     if group is None or limit is None:
         return options
     logger.info(
-        "A child is killed past %s of memory, since the worker's control group may use %s; "
-        "worker_max_memory_per_child_hard sets another limit, 0 none",
+        "A child that uses more than %s of memory is killed, since the limit of the worker's control group is %s; "
+        "set worker_max_memory_per_child_hard for another limit, 0 for none",
         shown_kib(limit),
         shown_kib(group // 1024),
     )
@@ -125,21 +125,25 @@ def _guard_memory(options: WorkerOptions, conf: Settings) -> WorkerOptions:
 
 
 def _root_guard(options: WorkerOptions) -> list[str]:
-    """Refuse to let whoever can publish run code as root. Returns the warnings that remain."""
+    """Return the warnings about running as root.
+
+    Raises SecurityError if pickle is accepted as root: anyone who can publish could then run code as root.
+    """
     if os.geteuid() != 0:
         return []
     if _PICKLE in options.accept_content and not os.environ.get("C_FORCE_ROOT"):
         raise SecurityError(
-            "this worker would run as root and accept pickle, so whoever can publish could run anything "
-            "as root. Take pickle out of accept_content, run as another user, or set C_FORCE_ROOT=1"
+            "this worker would run as root and accept pickle, so anyone who can publish could run any code "
+            "as root. Remove pickle from accept_content, run as another user, or set C_FORCE_ROOT=1"
         )
     return ["running as root: tasks can do anything on this machine"]
 
 
-def _say_hello(found: FoundApp, options: WorkerOptions, conf: Settings, quiet: bool) -> None:
+def _print_banner(found: FoundApp, options: WorkerOptions, quiet: bool) -> None:
+    """Print the banner unless ``quiet``. Raises ImproperlyConfigured if no queue is left to consume from."""
     queues = found.app.worker_queues(options)
     if not queues:
-        raise ImproperlyConfigured("there is no queue to consume from: -X leaves none")
+        raise ImproperlyConfigured("there is no queue to consume from: -X excludes all of them")
     if quiet:
         return
     names = sorted(name for name in found.app.tasks if not name.startswith("celery."))

@@ -1,7 +1,7 @@
-"""``turbo worker --embedded-broker``: starts it where clients of the app look for a broker, or says where it is.
+"""``turbo worker --embedded-broker``: starts the embedded broker at the app's broker URL if possible.
 
-Called by the worker's command when the app is found and before its settings are used; nothing is forked yet. Runs in
-the process that becomes the master. It must never point anybody at a broker elsewhere.
+Called by the worker's command after the app is found and before its settings are used; nothing is forked yet. Runs in
+the process that becomes the master. It must never change the URL to a broker on another machine.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ _USER: Final = ("guest", "guest")
 def start_embedded(conf: Settings, cleanup: contextlib.ExitStack) -> str:
     """Start the broker and return a sentence about it for the log.
 
-    Where the app's URL points to a free port of this machine, the broker listens there and the URL stays as it is.
-    Otherwise it takes a free port, and ``conf`` and the environment are changed to that. ``cleanup`` ends it.
-    Raises OperationalError when it does not start.
+    If the app's URL names a free port of this machine, the broker listens there and the URL is kept. Otherwise it
+    listens on another free port, and ``conf`` and the environment are changed to its URL. ``cleanup`` stops the broker.
+    Raises OperationalError if it does not start.
     """
     port = own_port(conf)
     broker = _start(port)
     cleanup.enter_context(broker)
-    told = "the embedded broker keeps messages in memory only and forgets them when this worker ends"
+    note = "the embedded broker keeps messages in memory only and loses them when this worker ends"
     if broker.port == port:
-        return f"{told}; it listens at port {port}, where the app's broker URL points"
+        return f"{note}; it listens on port {port}, as the app's broker URL says"
     os.environ.update(dict.fromkeys(_VARIABLES, broker.url))
     conf["broker_url"] = broker.url
-    return f"{told}; before you call tasks from another terminal, run there: export CELERY_BROKER_URL={broker.url}"
+    return f"{note}; before you call tasks from another terminal, run there: export CELERY_BROKER_URL={broker.url}"
 
 
 def own_port(conf: Settings) -> int:
-    """The port of this machine at which clients of the app look for their broker; 0 when there is no such port."""
+    """Return the port of this machine in the app's broker URL; 0 if the embedded broker cannot serve that URL."""
     read, write = (_addresses(conf[name]) for name in ("broker_read_url", "broker_write_url"))
     if read != write or len(read) != 1:
         return 0
@@ -57,7 +57,7 @@ def _addresses(value: str | list[str] | None) -> list[BrokerAddress]:
     try:
         return parse_broker_urls(value)
     except ImproperlyConfigured:
-        # A broker that is not AMQP: the embedded one stands in its place.
+        # The URL is not AMQP; the embedded broker replaces it.
         return []
 
 
@@ -66,6 +66,6 @@ def _start(port: int) -> BrokerProcess:
         try:
             return run_in_subprocess(port)
         except OperationalError:
-            # Somebody else took the port in this moment; any other will do.
+            # Another process has just taken the port; use any other port.
             pass
     return run_in_subprocess()

@@ -1,4 +1,4 @@
-"""The options of ``turbo worker``: its own, those taken for Celery's sake, those refused by name.
+"""The options of ``turbo worker``: supported, accepted without effect, and refused.
 
 Declared here, read by ``cli.worker``. Names, short forms and units are those of ``celery worker``.
 """
@@ -16,10 +16,10 @@ from turbo.log_format import LEVELS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: Celery's options that turbo has not, by what to say about them.
 _NOT_YET: Final = "is not supported yet"
-_BEAT: Final = "is not supported: run `celery beat` beside the worker, its messages are understood"
+_BEAT: Final = "is not supported: run `celery beat` beside the worker, which runs the tasks that it sends"
 _DAEMON: Final = "is not supported: let systemd, a container or supervisord run the worker"
+#: Options of Celery that turbo does not support: their names, whether they are flags, and the error text.
 _REFUSED: Final[tuple[tuple[tuple[str, ...], bool, str], ...]] = (
     (("--autoscale",), False, f"{_NOT_YET}: give the number of children with -c"),
     (("-B", "--beat"), True, _BEAT),
@@ -68,7 +68,7 @@ def _accepted(name: str, **attributes: Any) -> click.Parameter:
 
 
 def worker_params() -> list[click.Parameter]:
-    """New click parameters for ``turbo worker``."""
+    """Return new click parameters for ``turbo worker``."""
     return [*_node(), *_children(), *_limits(), *_queues(), *_running(), *_events(), *_accepted_only(), *_refused()]
 
 
@@ -87,7 +87,7 @@ def _node() -> list[click.Parameter]:
             help="Log here instead of standard error. %n name, %h host, %i and %I the child's index.",
         ),
         EnvOption(["--log-json"], is_flag=True, help="Write each log line as a JSON object."),
-        EnvOption(["--pidfile"], metavar="PATH", help="Keep the pid here, and start only if no other worker does."),
+        EnvOption(["--pidfile"], metavar="PATH", help="Write the pid here; do not start if another worker holds it."),
     ]
 
 
@@ -98,7 +98,7 @@ def _children() -> list[click.Parameter]:
             type=Concurrency(),
             help="Number of children; auto: one per CPU that this process may use. [default: auto]",
         ),
-        EnvOption(["-P", "--pool"], expose_value=False, callback=_pool, help="prefork, the only one there is."),
+        EnvOption(["-P", "--pool"], expose_value=False, callback=_pool, help="prefork, the only supported pool."),
         EnvOption(
             ["-O", "--optimization"],
             type=click.Choice(["default", "fair"]),
@@ -108,52 +108,52 @@ def _children() -> list[click.Parameter]:
         EnvOption(
             ["--prefetch-multiplier"],
             type=click.IntRange(min=0),
-            help="Messages reserved per child; giving it fixes the window. 0: no limit.",
+            help="Messages reserved per child; this fixes the window. 0: no limit.",
         ),
         EnvOption(
             ["--prefetch"],
             type=click.Choice(["adaptive", "fixed"]),
-            help="Whether the window follows the tasks' run times. [default: adaptive]",
+            help="Whether the window adapts to the tasks' run times. [default: adaptive]",
         ),
-        EnvOption(["--disable-prefetch"], is_flag=True, help="Reserve one message per child, no more."),
+        EnvOption(["--disable-prefetch"], is_flag=True, help="Reserve only one message per child."),
         EnvOption(
             ["--async-concurrency"],
             type=click.IntRange(min=1),
-            help="Tasks that are coroutines, at once in each child (100).",
+            help="Coroutine tasks that each child runs at the same time. [default: 100]",
         ),
     ]
 
 
 def _limits() -> list[click.Parameter]:
     return [
-        EnvOption(["--time-limit"], type=Positive(), metavar="SECONDS", help="Kill a task that runs so long."),
+        EnvOption(["--time-limit"], type=Positive(), metavar="SECONDS", help="Kill a task that runs longer than this."),
         EnvOption(
             ["--soft-time-limit"],
             type=Positive(),
             metavar="SECONDS",
-            help="Raise SoftTimeLimitExceeded in a task that runs so long.",
+            help="Raise SoftTimeLimitExceeded in a task that runs longer than this.",
         ),
-        EnvOption(["--max-tasks-per-child"], type=click.IntRange(min=1), help="Replace a child after so many tasks."),
+        EnvOption(["--max-tasks-per-child"], type=click.IntRange(min=1), help="Replace a child after this many tasks."),
         EnvOption(
             ["--max-memory-per-child"],
             type=Memory(),
             metavar="SIZE",
-            help="Replace a child grown past so much (KiB, or with a unit: 512MB), once its task is done.",
+            help="Replace a child that uses more than this (KiB, or with a unit: 512MB) after its task.",
         ),
         EnvOption(
             ["--max-memory-per-child-hard"],
             type=Memory(),
             metavar="SIZE",
-            help="Kill a child that grows past so much in the middle of its task.",
+            help="Kill a child that uses more than this, even during a task.",
         ),
     ]
 
 
 def _queues() -> list[click.Parameter]:
     return [
-        EnvOption(["-Q", "--queues"], callback=_names, metavar="NAMES", help="Consume from these, by commas."),
-        EnvOption(["-X", "--exclude-queues"], callback=_names, metavar="NAMES", help="Do not consume from these."),
-        EnvOption(["-I", "--include"], callback=_names, metavar="MODULES", help="Import these too, by commas."),
+        EnvOption(["-Q", "--queues"], callback=_names, metavar="NAMES", help="Queues to consume from, with commas."),
+        EnvOption(["-X", "--exclude-queues"], callback=_names, metavar="NAMES", help="Queues not to consume from."),
+        EnvOption(["-I", "--include"], callback=_names, metavar="MODULES", help="More modules to import, with commas."),
         SilentOption(["--purge", "--discard"], is_flag=True, help="Delete all waiting messages first."),
     ]
 
@@ -169,15 +169,15 @@ def _running() -> list[click.Parameter]:
         SilentOption(
             ["--embedded-broker"],
             is_flag=True,
-            help="Run a small broker in memory, on this machine only, for trying things out.",
+            help="Run a small in-memory broker on this machine, for trying things out.",
         ),
     ]
 
 
 def _events() -> list[click.Parameter]:
     return [
-        SilentOption(["-E", "--task-events", "--events"], is_flag=True, help="Send task events; none are sent yet."),
-        EnvOption(["--without-heartbeat"], is_flag=True, help="Send no events of the worker."),
+        SilentOption(["-E", "--task-events", "--events"], is_flag=True, help="Send task events (not supported yet)."),
+        EnvOption(["--without-heartbeat"], is_flag=True, help="Send no worker events."),
         EnvOption(
             ["--heartbeat-interval"],
             type=click.IntRange(min=0),

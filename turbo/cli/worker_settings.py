@@ -1,8 +1,7 @@
 """Merges command line, environment, configuration and defaults into one frozen ``WorkerOptions``.
 
-Runs in the command, between the parsed command line and ``worker.wiring``. Command-line values go first into the
-app's configuration, as Celery does, so that tasks and libraries read the worker's values there. It must never start
-anything.
+Runs in the command, between the parsed command line and ``worker.wiring``. As in Celery, command-line values are first
+written into the app's configuration, so that tasks and libraries read the worker's values there. Starts nothing.
 """
 
 from __future__ import annotations
@@ -29,32 +28,32 @@ _N = TypeVar("_N", int, float)
 _SETTING_OF: Final[Mapping[str, str]] = {
     setting.cli.removeprefix("--").replace("-", "_"): name for name, setting in SETTINGS.items() if setting.cli
 }
-#: Messages of half a kilobyte each: some 30 MB at the most. Celery has no bound here, and grows until it is killed.
+#: With messages of half a kilobyte, some 30 MB at most. Celery has no limit here and grows until it is killed.
 _DEFAULT_ETA_LIMIT: Final = 20_000
 #: Seconds. A shorter lease would run out while a slow broker confirms the copy.
 _SHORTEST_LEASE: Final = 5.0
 #: Seconds between worker-heartbeat events, as in Celery.
 _HEARTBEAT: Final = 2.0
-#: Celery kills a child that is not up after 4 s, over and over where imports take longer. Seconds.
+#: Seconds. Celery kills a child that has not started after 4 s, repeatedly if imports take longer.
 _DEFAULT_ALIVE_TIMEOUT: Final = 60.0
 
 
 def write_into(conf: Settings, given: Mapping[str, Any]) -> None:
-    """Write the command line's values into the configuration; an option that was not given is None.
+    """Write the command line's values into the configuration; ``given`` holds None for options not given.
 
-    Raises ImproperlyConfigured for a trailing ``setting=value`` that names no setting.
+    Raises ImproperlyConfigured for a trailing ``setting=value`` with an unknown setting.
     """
     for override in given["overrides"]:
         name, equals, value = override.partition("=")
         if not equals:
-            raise ImproperlyConfigured(f"{override!r} should be setting=value: worker.prefetch_multiplier=1")
+            raise ImproperlyConfigured(f"{override!r} must be setting=value, such as worker.prefetch_multiplier=1")
         space, dot, key = name.partition(".")
         setting = f"{space}_{key}" if dot else f"worker_{name}"
         if setting not in SETTINGS:
-            raise ImproperlyConfigured(f"{override!r}: there is no setting {setting}")
+            raise ImproperlyConfigured(f"{override!r}: unknown setting {setting}")
         conf[setting] = value
     for option, setting in _SETTING_OF.items():
-        # Options of every command, such as --broker, are not in ``given``: they are in the environment by now.
+        # Global options such as --broker are not in ``given``: they are already in the environment.
         value = given.get(option)
         if option != "include" and value is not None and value is not False:
             conf[setting] = value
@@ -63,7 +62,7 @@ def write_into(conf: Settings, given: Mapping[str, Any]) -> None:
 
 
 def log_setup(conf: Settings, level: int, logfile: str | None) -> LogSetup:
-    """Return this worker's log set-up. Raises ImproperlyConfigured for an unknown level."""
+    """Return the worker's log set-up. Raises ImproperlyConfigured for an unknown level."""
     try:
         redirect = level_number(conf["worker_redirect_stdouts_level"]) if conf["worker_redirect_stdouts"] else None
     except ValueError as error:
@@ -85,7 +84,7 @@ def log_setup(conf: Settings, level: int, logfile: str | None) -> LogSetup:
 def worker_options(
     conf: Settings, given: Mapping[str, Any], *, hostname: str, level: int, logfile: str | None
 ) -> WorkerOptions:
-    """Return the merged options, after :func:`write_into`. Raises ImproperlyConfigured, naming the value."""
+    """Return the merged options; call :func:`write_into` first. Raises ImproperlyConfigured for an invalid value."""
     concurrency = _checked("worker_concurrency", children, conf) or usable_cpus()
     adaptive, multiplier = _window(conf, given, concurrency)
     soft, hard = _limits(conf)
@@ -135,12 +134,12 @@ def worker_options(
 
 
 def _if_set(conf: Settings, setting: str) -> Any:
-    """Return a setting's explicit value; None if it has its default."""
+    """Return the value of a setting that was set; None if it was not."""
     return conf[setting] if conf.is_set(setting) else None
 
 
 def _limits(conf: Settings) -> tuple[float | None, float | None]:
-    """Return soft and hard limit in seconds. Raises ImproperlyConfigured if the soft one could never act."""
+    """Return soft and hard time limit in seconds. Raises ImproperlyConfigured unless the soft one is lower."""
     soft, hard = conf["task_soft_time_limit"], conf["task_time_limit"]
     if soft and hard and soft >= hard:
         raise ImproperlyConfigured(f"the soft time limit ({soft} s) must be below the hard one ({hard} s)")
@@ -148,38 +147,38 @@ def _limits(conf: Settings) -> tuple[float | None, float | None]:
 
 
 def _lease(conf: Settings) -> float | None:
-    """Return the seconds of a lease. Raises ImproperlyConfigured if it is too short to be renewed in time."""
+    """Return the lease in seconds, or None. Raises ImproperlyConfigured if it is too short to be renewed in time."""
     seconds: float | None = conf["worker_delivery_lease"]
     if seconds and seconds < _SHORTEST_LEASE:
         raise ImproperlyConfigured(
-            f"worker_delivery_lease={seconds!r} should be at least {_SHORTEST_LEASE:g} seconds, or 0 for no leases"
+            f"worker_delivery_lease={seconds!r} must be at least {_SHORTEST_LEASE:g} seconds, or 0 for no leases"
         )
     return seconds or None
 
 
 def _park_after(conf: Settings) -> float | None:
-    """Return the seconds. Raises ImproperlyConfigured for a negative number."""
+    """Return ``worker_eta_park_after`` in seconds, or None. Raises ImproperlyConfigured for a negative number."""
     seconds: float | None = conf["worker_eta_park_after"]
     if seconds is not None and seconds < 0:
-        raise ImproperlyConfigured(f"worker_eta_park_after={seconds!r} should be a number of seconds, or None")
+        raise ImproperlyConfigured(f"worker_eta_park_after={seconds!r} must be a number of seconds, or None")
     return seconds
 
 
 def _environment(name: str, default: _N, convert: Callable[[str], _N]) -> _N:
-    """Return a number from the environment, or the default. Raises ImproperlyConfigured."""
+    """Return a number from an environment variable, or the default. Raises ImproperlyConfigured."""
     text = os.environ.get(name)
     if not text:
         return default
     try:
         return convert(text)
     except ValueError:
-        raise ImproperlyConfigured(f"{name}={text!r} is no number") from None
+        raise ImproperlyConfigured(f"{name}={text!r} is not a number") from None
 
 
 def _one_of(conf: Settings, setting: str, values: tuple[str, ...]) -> str:
     value: str = conf[setting]
     if value not in values:
-        raise ImproperlyConfigured(f"{setting}={value!r} should be {' or '.join(values)}")
+        raise ImproperlyConfigured(f"{setting}={value!r} must be {' or '.join(values)}")
     return value
 
 
@@ -192,9 +191,9 @@ def _checked(setting: str, convert: Any, conf: Settings) -> int | None:
 
 
 def _window(conf: Settings, given: Mapping[str, Any], concurrency: int) -> tuple[bool, int]:
-    """Whether the prefetch window adapts, and the messages per child that it starts with.
+    """Return whether the prefetch window adapts, and the messages per child that it starts with.
 
-    An explicit multiplier fixes the window, unless ``--prefetch adaptive`` is given.
+    An explicit multiplier fixes the window unless ``--prefetch adaptive`` is given.
     """
     asked = given["prefetch"] or conf["worker_prefetch"]
     multiplier = conf["worker_prefetch_multiplier"]
@@ -206,7 +205,7 @@ def _window(conf: Settings, given: Mapping[str, Any], concurrency: int) -> tuple
         try:
             total = int(asked)
         except (TypeError, ValueError):
-            raise ImproperlyConfigured(f"worker_prefetch={asked!r} should be adaptive, fixed or a number") from None
+            raise ImproperlyConfigured(f"worker_prefetch={asked!r} must be adaptive, fixed or a number") from None
         return False, max(1, -(-total // concurrency))
     chosen = conf.is_set("worker_prefetch_multiplier") and given["prefetch"] is None
     return not chosen, multiplier

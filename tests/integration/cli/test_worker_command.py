@@ -140,7 +140,7 @@ def test_the_embedded_broker_listens_where_the_apps_url_points(tmp_path: Path, m
     url = f"amqp://localhost:{free_port()}/site"
     write_shouting_app(tmp_path, make, url)
     with WorkerProcess("--embedded-broker", "-c", "1", "-l", "info", directory=tmp_path) as process:
-        process.wait_for_line(r"it listens at port \d+, where the app's broker URL points")
+        process.wait_for_line(r"it listens on port \d+, as the app's broker URL says")
         process.wait_for_line(READY)
         assert shouted(url) == "HELLO"
         process.terminate()

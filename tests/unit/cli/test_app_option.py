@@ -100,7 +100,7 @@ def test_nothing_found_says_where_it_looked(project: Path) -> None:
         ("forms:nothing", "no attribute 'nothing'"),
         ("forms:Turbo", "is neither a turbo.Turbo nor a celery.Celery"),
         ("forms:app.nothing", "has no attribute 'nothing'"),
-        ("forms()", "is in no module"),
+        ("forms()", "needs a module"),
         ("empty_module", "no app in empty_module"),
     ],
 )
