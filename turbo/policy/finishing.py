@@ -163,18 +163,18 @@ FINISHING: Final[tuple[Row, ...]] = (
             facts.verb is None and facts.unsent != "" and not (_answers_failure(facts) and (acked or facts.permanent))
         ),
         Step.ANSWER_NOT_STORED,
-        "A stored outcome would say that everything was done, and a message was refused. Only a failure that no other "
-        "run can replace is stored all the same.",
+        "A message was refused, and a stored outcome would claim that everything was sent. Only a failure that no "
+        "other run can replace is stored.",
     ),
     Row(
         lambda facts, acked: facts.verb is None and facts.question is not None and facts.question.document is None,
         Step.ANSWER_STORED,
-        "The task has no document and waited for the confirms alone.",
+        "The task has no document and waited only for the confirms.",
     ),
     Row(
         lambda facts, acked: facts.verb is None,
         Step.STORE_QUESTION,
-        "Everything that the task sent is confirmed, so its outcome may be seen.",
+        "Everything that the task sent is confirmed, so its outcome may become visible.",
     ),
     # The outcome is known, and the broker refused a message of the task.
     Row(
@@ -182,37 +182,38 @@ FINISHING: Final[tuple[Row, ...]] = (
             facts.unsent != "" and (acked or facts.permanent) and not facts.failed and not _is_failure(facts.document)
         ),
         Step.FAIL_UNSENT,
-        "Part of the task's effect is lost, and the task cannot run again, or would be refused again. A task that "
-        "failed by itself keeps its own failure.",
+        "Part of the task's effect is lost, and the task cannot run again or would be refused again. A task that "
+        "failed keeps its own failure.",
     ),
     Row(
         lambda facts, acked: facts.unsent != "" and not acked and not facts.permanent,
         Step.REQUEUE,
-        "The message could not be sent this time; another run can send it. A stored result would say that all is done.",
+        "The message could not be sent this time, but another run can send it. A stored result would claim that "
+        "everything is done.",
     ),
     # The outcome is known, and the store did not take its document.
     Row(
         lambda facts, acked: facts.store_failed and (facts.verb is not Verb.ACK or facts.failed),
         Step.SETTLE,
-        "The verb does not rest on the document: the message goes back or is dead-lettered, or the app was told of the "
-        "failure.",
+        "The verb does not depend on the document: the message goes back or is dead-lettered, or the app was told of "
+        "the failure.",
     ),
     Row(
         lambda facts, acked: facts.store_failed and facts.permanent,
         Step.FAIL_UNSTORED,
-        "The store refuses this result whenever it is asked: run again, the task would end here for ever.",
+        "The store would refuse the result of every further run too, so the task would run forever.",
     ),
     Row(
         lambda facts, acked: facts.store_failed,
         Step.REQUEUE,
-        "Acknowledged, the task would leave no trace; it runs again.",
+        "Acknowledging the message now would leave no trace of the task, so it runs again.",
     ),
     Row(
         lambda facts, acked: facts.document is not None,
         Step.STORE,
         "The result is stored before the message is acknowledged.",
     ),
-    Row(lambda facts, acked: True, Step.SETTLE, "Everything that must come before is done."),
+    Row(lambda facts, acked: True, Step.SETTLE, "Everything that must come first is done."),
 )
 
 
@@ -288,20 +289,20 @@ CHILD_DEATH: Final[tuple[DeathRow, ...]] = (
     DeathRow(
         lambda death: death.terminating and death.acked and not death.begun and not death.aimed,
         Fate.PUBLISH_AGAIN,
-        "The broker has forgotten the message and its task never ran: a cold shutdown must not lose it.",
+        "The message was acknowledged and its task never ran; a cold shutdown must not lose it.",
     ),
     DeathRow(
         lambda death: death.terminating,
         Fate.REQUEUE,
-        "The worker killed its children: that is no failure of the task.",
+        "The worker itself killed its children, so the task has not failed.",
     ),
     DeathRow(
         lambda death: not (death.begun or death.aimed or death.exhausted),
         Fate.HAND_ON,
-        "Nothing of the body has run, so it may run elsewhere; not for ever, because decoding a message, and receivers "
-        "before its body, can kill as well.",
+        "Nothing of the body has run, so another child may run it. The number of times is limited, because decoding "
+        "the message or a receiver can kill a child too.",
     ),
-    DeathRow(lambda death: True, Fate.FAIL, "The body had begun, or too many children died of the message."),
+    DeathRow(lambda death: True, Fate.FAIL, "The body had begun, or too many children died with the message."),
 )
 
 
