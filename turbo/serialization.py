@@ -1,4 +1,4 @@
-"""``turbo.serialization``: serializers and types of the program's own.
+"""``turbo.serialization``: serializers and types of the program's own; turbo's are in ``protocol.content``.
 
 ``register`` adds a serializer under a name that settings and calls may use. Its arguments are those of the function of
 this name in kombu: the name, a function from a value to bytes or text, one from bytes to a value, the content type, and

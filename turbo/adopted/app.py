@@ -26,7 +26,7 @@ from turbo.adopted.result_handoff import can_be_handed
 from turbo.adopted.settings import AdoptedSettings
 from turbo.amqp.url import parse_broker_urls
 from turbo.app.publish.queues import queue_from
-from turbo.backends.registry import store_settings
+from turbo.backends.open_store import store_settings
 from turbo.exceptions import ImproperlyConfigured
 from turbo.hosting import HostedApp
 from turbo.policy.task_options import TaskOptions

@@ -20,7 +20,7 @@ from turbo.app.publish.connecting import Connecting
 from turbo.app.publish.options import check_options
 from turbo.app.publish.sending import Sender
 from turbo.app.task_keeper import TaskKeeper
-from turbo.backends.reader import open_reader
+from turbo.backends.open_reader import open_reader
 from turbo.result.async_result import AsyncResult
 from turbo.result.group_result import GroupResult, ResultSet
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from turbo.amqp.topology import Queue
     from turbo.app.task import Task
-    from turbo.backends.reading import ResultReader
+    from turbo.backends.reader import ResultReader
 
 #: Arguments of Celery's constructor that name an app's component classes.
 _PARTS = frozenset({"amqp", "control", "events", "fixups", "loader", "log", "tasks"})

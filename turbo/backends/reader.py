@@ -1,61 +1,41 @@
-"""Makes the reader for ``result_backend``, including the one of an app without results.
+"""The interface between ``AsyncResult`` and a result store, for reading.
 
-Called by the app, in clients and children, when a result is first needed. Opens no connection.
+Used by clients, and by a child whose task waits for another. Before it: the documents that a worker (turbo's or
+Celery's) has stored. After it: ``result.async_result``. It defines the Protocol and the decoding of stored documents. A
+document that cannot be decoded raises. Exceptions are rebuilt in ``protocol.faults`` only, never here.
 """
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from turbo.amqp.tls import tls_options
-from turbo.amqp.url import parse_broker_urls
-from turbo.backends.reader_settings import reader_settings
-from turbo.backends.redis.client import RedisReader
-from turbo.backends.rpc.client import RpcReader
-from turbo.backends.url import store_kind
-from turbo.exceptions import ImproperlyConfigured
+from turbo.backends.compressed import LIMIT, open_document
+from turbo.exceptions import DecodeError
+from turbo.protocol.content import decode
+from turbo.states import PENDING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from turbo.amqp.topology import Queue
-    from turbo.backends.reading import Meta, ResultReader
+    from turbo.backends.redis.chords import RedisChords
+
+#: A result document: status, result, traceback, children, date_done, task_id, and more when they were stored.
+Meta = dict[str, Any]
 
 
-def open_reader(conf: Mapping[str, Any], reply_to: Callable[[], str]) -> ResultReader:
-    """Return the reader for ``conf["result_backend"]``.
+class ResultReader(Protocol):
+    """The methods of a result store that ``AsyncResult`` calls. Every method may be called from any thread."""
 
-    ``reply_to`` returns the name of the calling thread's reply queue, which is the ``reply_to`` of the tasks that it
-    sends. Raises ``ImproperlyConfigured`` for an unknown store or a missing package.
-    """
-    url = conf["result_backend"]
-    kind = store_kind(url)
-    if kind == "redis":
-        if find_spec("redis") is None:
-            raise ImproperlyConfigured("results in Redis need redis: pip install 'turbo-worker[redis]'")
-        return RedisReader(url, reader_settings(conf))
-    if kind == "rpc":
-        broker, use_ssl = conf["broker_url"], tls_options(conf["broker_use_ssl"])
-        addresses = parse_broker_urls(broker, tls=use_ssl is not None)
-        return RpcReader(addresses, reply_to, reader_settings(conf), tls=use_ssl)
-    return DisabledReader()
-
-
-class DisabledReader:
-    """The reader of an app without a result store; reading raises an error that says how to configure one."""
-
-    #: There is no store to count chords.
-    chords = None
-
-    def _refuse(self) -> NotImplementedError:
-        return NotImplementedError(
-            "No result backend is configured.\nSet result_backend (redis://… or rpc://) to read results"
-        )
+    @property
+    def chords(self) -> RedisChords | None:
+        """The object that counts chords and saves groups; None if the store does not support that."""
 
     def get_task_meta(self, task_id: str) -> Meta:
-        """Raise ``NotImplementedError``, as Celery does."""
-        raise self._refuse()
+        """Return the latest document; ``{"status": "PENDING", "result": None}`` if there is none.
+
+        Raises ``OperationalError`` when the store cannot be reached.
+        """
 
     def wait_for(
         self,
@@ -66,29 +46,45 @@ class DisabledReader:
         on_interval: Callable[[], object] | None = None,
         on_message: Callable[[Meta], object] | None = None,
     ) -> Meta:
-        """Raise ``NotImplementedError``, as Celery does."""
-        raise self._refuse()
+        """Wait until the state is final and return the document.
+
+        ``on_message`` is called with every document that arrives, ``on_interval`` at least every ``interval``
+        seconds. Raises ``turbo.exceptions.TimeoutError`` after ``timeout`` seconds (None: never).
+        """
 
     def watch(self, task_id: str, found: Callable[[Meta], object]) -> Callable[[], None]:
-        """Raise ``NotImplementedError``."""
-        raise self._refuse()
+        """Call ``found`` once with the final document, in any thread; return a function that cancels this.
+
+        Does not wait, and uses no thread per result.
+        """
 
     def forget(self, task_id: str) -> None:
-        """Raise ``NotImplementedError``, as Celery does."""
-        raise self._refuse()
+        """Delete the document."""
 
     def store_result(
         self, task_id: str, result: object, state: str, traceback: str | None = None, request: Any = None
     ) -> None:
-        """Do nothing: there is no store."""
+        """Store a document from the client. Workers do not use this."""
 
     def reply_queue(self, name: str) -> Queue | None:
-        """Return None: there are no replies."""
-        return None
+        """Return the queue to declare before a task with ``reply_to=name`` is sent; None if none is needed."""
 
     def as_uri(self, include_password: bool = False) -> str:
-        """Return ``disabled://``."""
-        return "disabled://"
+        """Return the URL; the password is replaced by ``**`` unless ``include_password``."""
 
     def close(self) -> None:
-        """Do nothing: there is nothing to close."""
+        """Close connections and threads. The next use of the reader opens them again."""
+
+
+def pending() -> Meta:
+    """Return the document of a task that the store does not have."""
+    return {"status": PENDING, "result": None}
+
+
+def decode_meta(stored: bytes, content_type: str, content_encoding: str, accept: frozenset[str]) -> Meta:
+    """Decode a stored document. Raises ``DecodeError`` or ``ContentDisallowed``."""
+    document = decode(open_document(stored, LIMIT), content_type, content_encoding, accept)
+    if not isinstance(document, dict) or not isinstance(document.get("status"), str):
+        raise DecodeError("the stored value is not a result document: it has no status")
+    document.setdefault("result", None)
+    return document

@@ -1,7 +1,7 @@
 """Parses ``result_backend``: the kind of store and the address of a Redis.
 
-Used at start by the master (through ``backends.registry``) and by clients (through ``backends.reader``). The syntax is
-Celery's: ``redis://[[user]:password@]host[:port]/db?option=value``, ``rediss://`` with TLS, and
+Used at start by the master (through ``backends.open_store``) and by clients (through ``backends.open_reader``). The
+syntax is Celery's: ``redis://[[user]:password@]host[:port]/db?option=value``, ``rediss://`` with TLS, and
 ``redis+socket:///path?virtual_host=db``. Opens no connection; no text made here contains a password.
 """
 

@@ -1,6 +1,7 @@
 """Finds the command that a request names.
 
-Between ``control.service`` and the modules of commands, in the master. Pure: it must never call a command.
+Between ``control.service`` and the commands, in the master. The commands are in the ``table()`` of
+``control.inspect_commands``, ``task_commands`` and ``worker_commands``. Pure: it must never call a command.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from turbo.amqp.consume.consumer_timeouts import ConsumerTimeouts
 from turbo.amqp.consume.link import BrokerLink
 from turbo.amqp.outages import Outages
 from turbo.amqp.publish.publisher import Publisher
-from turbo.backends.registry import open_store
+from turbo.backends.open_store import open_store
 from turbo.master.children.dead_child import DeadChild
 from turbo.master.children.pool import Pool
 from turbo.master.children.recycling import Recycling

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from turbo.app.conf import unsupported
 from turbo.app.publish.queues import direct_queue
-from turbo.backends.registry import store_settings
+from turbo.backends.open_store import store_settings
 from turbo.hosting import HostedApp
 from turbo.log_format.redirection import redirected
 from turbo.native.commands import NativeCommands

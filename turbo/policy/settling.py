@@ -1,8 +1,9 @@
 """Decides what happens to a message when its task has ended: ack, reject or requeue.
 
-The child calls this for outcomes that it reports, the master for the others (hard limit, lost child). Pure; it must
-never settle anything itself. Source of the table: Celery's documented behaviour, restated in docs/architecture.md under
-"When a message is settled".
+The child calls this for outcomes that it reports, the master for the others (hard limit, lost child). The moment is not
+decided here: ``master.outcome.outcomes`` acknowledges an early message when its task starts, and ``policy.finishing``
+says what must come before the others. Pure; it must never settle anything itself. Source of the table: Celery's
+documented behaviour, restated in docs/architecture.md under "When a message is settled".
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeVar  # type checkers bundle it, so it need not be installed
 
-    from turbo.backends.reading import Meta, ResultReader
+    from turbo.backends.reader import Meta, ResultReader
 
     #: The type of the task's return value; Any if it is unknown.
     T = TypeVar("T", default=Any)

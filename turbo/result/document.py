@@ -17,7 +17,7 @@ from turbo.exceptions import TaskError
 from turbo.protocol.faults import from_wire
 
 if TYPE_CHECKING:
-    from turbo.backends.reading import Meta
+    from turbo.backends.reader import Meta
 
 
 class StoredResult(ABC):

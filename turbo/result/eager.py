@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import uuid
     from collections.abc import Callable
 
-    from turbo.backends.reading import Meta
+    from turbo.backends.reader import Meta
 
 
 class EagerResult(AsyncResult[Any]):

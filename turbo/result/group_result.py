@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import uuid
     from collections.abc import Callable, Iterable, Iterator
 
-    from turbo.backends.reading import Meta
+    from turbo.backends.reader import Meta
     from turbo.result.async_result import ResultApp
 
 _NO_BACKEND = "Starting chords requires a result backend to be configured."

@@ -10,9 +10,9 @@ import pytest
 from tests.unit.backends.store_contract import FakePublisher
 from turbo.app.conf.conf import Settings
 from turbo.backends.disabled import DisabledStore
-from turbo.backends.reader import open_reader
+from turbo.backends.open_reader import open_reader
+from turbo.backends.open_store import open_store, store_settings
 from turbo.backends.redis.store import RedisStore
-from turbo.backends.registry import open_store, store_settings
 from turbo.backends.rpc.store import RpcStore
 from turbo.backends.store import StoreSettings
 from turbo.backends.url import RedisAddress, TlsOptions, parse_redis_url, redact_backend_url, store_kind

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from turbo import current
-from turbo.backends.reader import DisabledReader
-from turbo.backends.reading import Meta, pending
+from turbo.backends.open_reader import DisabledReader
+from turbo.backends.reader import Meta, pending
 from turbo.exceptions import TaskError, TimeoutError
 from turbo.result.async_result import AsyncResult, result_from_tuple
 from turbo.result.group_result import GroupResult

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from turbo.backends.reading import Meta, pending
+from turbo.backends.reader import Meta, pending
 from turbo.exceptions import ImproperlyConfigured, IncompleteStream, TimeoutError
 from turbo.result import AsyncResult, EagerResult, GroupResult, ResultSet, result_from_tuple
 from turbo.result.joining import denied_join_result

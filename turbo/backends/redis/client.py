@@ -15,7 +15,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from turbo.backends.reading import Meta, decode_meta, pending
+from turbo.backends.reader import Meta, decode_meta, pending
 from turbo.backends.redis.chords import RedisChords
 from turbo.backends.redis.pubsub_waiter import PubsubWaiter
 from turbo.backends.redis.wire import joined, lifetime, task_key_prefix

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from redis.client import PubSub
 
-    from turbo.backends.reading import Meta
+    from turbo.backends.reader import Meta
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from turbo.amqp.client.reply_consumer import Reply, ReplyConsumer
 from turbo.amqp.topology import Queue, queue_arguments
-from turbo.backends.reading import Meta, decode_meta, pending
+from turbo.backends.reader import Meta, decode_meta, pending
 from turbo.exceptions import ImproperlyConfigured, SerializationError, TimeoutError
 from turbo.protocol.compression import decompress
 from turbo.protocol.ids import text_id

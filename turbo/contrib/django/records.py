@@ -18,7 +18,7 @@ from turbo import states
 from turbo.contrib.django.interface import Task, TaskError, TaskResult, TaskResultStatus
 
 if TYPE_CHECKING:
-    from turbo.backends.reading import Meta
+    from turbo.backends.reader import Meta
 
 #: The state under which a record is stored: one that no task ends in.
 STATE: Final = "RECORD"

@@ -1,4 +1,4 @@
-"""Makes the store for ``result_backend`` that the master writes to.
+"""Makes the store for ``result_backend`` that the master writes to; ``open_reader`` makes the reading side.
 
 Called once, by the wiring of the worker. An unknown scheme is refused at start, before any result could be lost. Opens
 no connection.
