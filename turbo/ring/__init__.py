@@ -1,1 +1,1 @@
-"""Shared memory: moves records between the master and one child; knows no task."""
+"""Shared memory: moves records between the master and one child without interpreting them."""

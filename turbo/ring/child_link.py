@@ -1,8 +1,7 @@
-"""The child's end of its own rings.
+"""The child's end of its link to the master: claims records, emits outcomes, and waits.
 
-What: claims records, emits outcomes, waits. Place: beneath the child's loop; runs in the child only, one a
-process. It must never be used by a process that a task forked (``detached``), and no signal handler may call
-it or raise inside it: handlers raise in a task's body alone.
+It is beneath the child's loop and runs in the child only, one per process. A process that a task forked must never use
+it (``detached``). No signal handler may call it or raise inside it: handlers raise only in a task's body.
 """
 
 from __future__ import annotations
@@ -45,14 +44,17 @@ if TYPE_CHECKING:
     import mmap
     from collections.abc import Callable, Sequence
 
-#: How long a full outcome ring is left alone between looks, in milliseconds.
+#: Milliseconds between two attempts to write to a full outcome ring.
 _FULL_PAUSE_MS = 1
 
 _attached: weakref.WeakSet[ChildLink] = weakref.WeakSet()
 
 
 def leave(code: int, why: str) -> NoReturn:
-    """End this process at once, saying why on stderr; never through exceptions that a body could catch."""
+    """End this process at once with a line on stderr.
+
+    A task's body could catch an exception.
+    """
     os.write(2, f"turbo child {os.getpid()}: {why}; exiting with {code}\n".encode())
     os._exit(code)
 
@@ -60,11 +62,11 @@ def leave(code: int, why: str) -> NoReturn:
 class ChildLink:
     """One child's rings, page and channel, as the child holds them.
 
-    Why it is right. The claiming side is used by the child's loop thread alone; the emitting side by any
-    thread of the task, one at a time under a process-local lock, which dies with the process and is never
-    taken by a signal handler. A process forked by a task has the memory unmapped (MADV_DONTFORK), the
-    descriptors closed and ``detached`` set, so two processes cannot be one child. *Killed at any line:* see
-    the rings. *The master killed or frozen:* every wait here also polls the lifeline.
+    Why this is correct. Only the child's loop thread claims. Any thread of a task may emit, one at a time under a
+    process-local lock, which dies with the process and is never taken by a signal handler. In a process forked by a
+    task the memory is unmapped (MADV_DONTFORK), the descriptors are closed and ``detached`` is set, so two processes
+    cannot act as one child. *Killed at any line:* see the rings. *The master killed or frozen:* every wait here also
+    polls the lifeline.
     """
 
     __slots__ = (
@@ -90,7 +92,7 @@ class ChildLink:
         for mapping in self._mappings:
             memory.forget_after_fork(mapping)
         self.epoch = epoch
-        #: True in a process forked by a task: the rings are another's.
+        #: True in a process forked by a task: the rings belong to its parent.
         self.detached = False
         self._abort = abort
         self._words = words
@@ -120,18 +122,18 @@ class ChildLink:
         lifeline_fd: int = -1,
         abort: Callable[[int, str], NoReturn] = leave,
     ) -> ChildLink:
-        """Map the rings whose descriptors ``MasterLink.child_fds`` gave; takes the descriptors over.
+        """Map the rings behind the descriptors of ``MasterLink.child_fds``.
 
-        ``lifeline_fd`` is polled wherever the link waits. ``abort(code, why)`` ends the process when the
-        rings or descriptors are unusable (tests replace it). Raises RingCorrupt if they are not those of
-        ``epoch``.
+        The link owns the descriptors then. ``lifeline_fd`` is polled wherever the link waits. ``abort(code, why)`` ends
+        the process if the rings or descriptors are unusable (tests replace it). Raises RingCorrupt if they are not
+        those of ``epoch``.
         """
         return cls(epoch, fds, lifeline_fd, abort)
 
     def claim(self) -> tuple[int, int, bytes] | None:
-        """Return the next record as (kind, sequence, payload), None when there is none now. Never blocks.
+        """Return the next record as (kind, sequence, payload), or None if there is none now. Never blocks.
 
-        Any damage ends the process: a body may have closed our descriptors, and no later claim could be
+        Any damage ends the process: a task's body may have closed the descriptors, and no later claim could be
         trusted.
         """
         try:
@@ -146,9 +148,9 @@ class ChildLink:
         return record
 
     def wait(self, lifeline_fd: int = -1) -> None:
-        """Signal what was emitted, then sleep until there may be a record; spurious returns are normal.
+        """Signal emitted outcomes, then sleep until there may be a record; it may return without one.
 
-        ``lifeline_fd`` replaces the one given to ``attach``. Ends the process when the master is gone.
+        ``lifeline_fd`` replaces that of ``attach``. Ends the process if the master is gone.
         """
         if self.detached:
             self._abort(EXIT_STRAY_FORK, "a process forked by a task came back into the child's loop")
@@ -158,22 +160,22 @@ class ChildLink:
         self._look(None)
 
     def look(self) -> None:
-        """Signal what was emitted and notice what has happened, without sleeping: for who sleeps elsewhere."""
+        """Signal emitted outcomes and handle events, without sleeping; for callers with their own loop."""
         self._look(0)
 
     @property
     def wait_fds(self) -> tuple[int, ...]:
-        """What :meth:`wait` polls, for who sleeps elsewhere: tokens first, then bodies, then the lifeline."""
+        """The descriptors that :meth:`wait` polls, for a loop: tokens, bodies, lifeline."""
         fds = (self._token_fd, self._channel.fileno())
         return fds if self._lifeline_fd < 0 else (*fds, self._lifeline_fd)
 
     @property
     def answer_fd(self) -> int:
-        """Readable when the master has answered something, for who waits for that elsewhere."""
+        """The descriptor that is readable when the master has answered a question, for a loop."""
         return self._answer_fd
 
     def take_answers(self) -> None:
-        """Make :attr:`answer_fd` unreadable until the next answer. Before the look at the page, never after it."""
+        """Clear :attr:`answer_fd`. Call it before reading the page, so that no answer is missed."""
         try:
             os.eventfd_read(self._answer_fd)
         except BlockingIOError:
@@ -182,9 +184,9 @@ class ChildLink:
             self._abort(EXIT_DESCRIPTORS_LOST, f"waiting for an answer: {error}")
 
     def await_answer(self) -> None:
-        """Signal what was emitted, then sleep until the master may have answered something.
+        """Signal emitted outcomes, then sleep until the master may have answered a question.
 
-        Ends the process when the master is gone.
+        Ends the process if the master is gone.
         """
         self.signal()
         poll = select.poll()
@@ -203,19 +205,19 @@ class ChildLink:
             if fd == self._lifeline_fd:
                 self._abort(EXIT_MASTER_GONE, "the master is gone")
             if events & ~select.POLLIN:
-                # The channel's other end is the master's alone: a hang-up there means the same as the
-                # lifeline's.
+                # Only the master holds the channel's other end, so a hang-up there means that it is gone.
                 if fd == self._token_fd or events & select.POLLNVAL:
                     self._abort(EXIT_DESCRIPTORS_LOST, "a descriptor of the rings is gone")
                 self._abort(EXIT_MASTER_GONE, "the master closed this child's link")
             if fd != self._token_fd:
+                # Bodies of records that were taken back would otherwise fill the channel of an idle child.
                 try:
                     self._inbox.collect(self._words[W_LIVE_TICKET])
                 except RingCorrupt as error:
                     self._abort(EXIT_RING_CORRUPT, str(error))
 
     def emit(self, kind: int, seq: int, parts: Sequence[bytes]) -> None:
-        """Store one outcome record; ``signal`` makes it known. Waits for the master while the ring is full.
+        """Store one outcome record; ``signal`` publishes it. Waits for the master while the ring is full.
 
         ``kind`` is below 2**31. Raises RingDetached in a process forked by a task.
         """
@@ -227,7 +229,7 @@ class ChildLink:
             self._emit_slowly(kind, seq, payload)
 
     def signal(self) -> None:
-        """Tell the master of every record emitted since the last call, with one write; nothing if none."""
+        """Notify the master of all records emitted since the last call, with one write."""
         if self._outcomes.unsignalled:
             try:
                 self._outcomes.signal()
@@ -235,7 +237,7 @@ class ChildLink:
                 self._abort(EXIT_DESCRIPTORS_LOST, f"signalling: {error}")
 
     def close(self) -> None:
-        """Let go of memory and descriptors. Only for tests: a child leaves through os._exit."""
+        """Release memory and descriptors. Only for tests: a child leaves through os._exit."""
         _attached.discard(self)
         self._inbox.close()
         self._channel.close()
@@ -248,7 +250,7 @@ class ChildLink:
             os.close(fd)
 
     def _emit_slowly(self, kind: int, seq: int, payload: bytes) -> None:
-        """Emit into a ring that was full."""
+        """Store a record in a ring that was full, waiting for room."""
         try:
             while not self._outcomes.emit(kind, seq, payload):
                 self._make_room()
@@ -256,7 +258,7 @@ class ChildLink:
             self._abort(EXIT_RING_CORRUPT, str(error))
 
     def _emit_oversize(self, kind: int, seq: int, parts: Sequence[bytes]) -> None:
-        """Send a body ahead of the record that names it."""
+        """Send a body, then emit the record that names it."""
         size = sum(map(len, parts))
         fd = oversize.create(parts, oversize.SEALS_FROM_CHILD)
         # One at a time, so that records name their tickets in the order in which the bodies were sent.
@@ -273,8 +275,8 @@ class ChildLink:
             self._emit_slowly(kind | OVERSIZE, seq, OVERSIZE_NOTE.pack(ticket, size))
 
     def _make_room(self) -> None:
-        """Wait a little for the master to drain; end the process if the master is gone."""
-        # What was not signalled is never drained: a full ring must not wait for its own records.
+        """Wait a moment for the master to drain the ring; end the process if the master is gone."""
+        # The master drains only signalled records, so signal them first, or the ring would stay full.
         self.signal()
         poll = select.poll()
         if self._lifeline_fd >= 0:
@@ -292,15 +294,15 @@ class ChildLink:
         return poll
 
     def _detach(self) -> None:
-        """Turn this copy off, in a process forked by a task."""
+        """Disable this copy of the link, in a process forked by a task."""
         self.detached = True
         self.page.detach()
         for mapping in self._mappings:
-            # The range is not mapped here and may become somebody else's: its munmap must never run.
+            # The address range is not mapped here and may be reused, so the mapping's munmap must never run.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(mapping))
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         for fd in (*self._fds, self._channel.fileno()):
-            # Kept occupied, so that no file of the task gets a number that this link would use.
+            # Keep the numbers in use, so that no file of the task gets one that this link would use.
             os.dup2(null, fd, inheritable=False)
         os.close(null)
 
@@ -310,7 +312,7 @@ def _detach_all() -> None:
         for link in list(_attached):
             link._detach()  # noqa: SLF001 - same module
     except OSError as error:
-        sys.stderr.write(f"turbo: rings could not be turned off in a forked process: {error}\n")
+        sys.stderr.write(f"turbo: cannot disable the rings in a forked process: {error}\n")
 
 
 os.register_at_fork(after_in_child=_detach_all)

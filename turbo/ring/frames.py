@@ -1,9 +1,9 @@
 """Packs and unpacks the records of the rings: task, started, done, publish and store.
 
 Before this module: ``master.delivery.dispatcher`` and ``child.loop``, which build the records. After it: the rings,
-which move kinds and bytes and know no task. Pure. Both ends are the same version of turbo (children are forked from the
-command that runs the master), so the layouts carry no version. It must never trust a length: a task's body may have
-overwritten its ring.
+which move kinds and bytes without interpreting them. Pure. Both ends are the same version of turbo (children are forked
+from the command that runs the master), so the layouts carry no version. It must never trust a length: a task's body may
+have overwritten its ring.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-# Record kinds. 0 is never used, so that a zeroed page is no record.
+# Record kinds. 0 is not used, so that a zeroed page is not a record.
 TASK: Final = 1
-#: Master to child: finish what you hold and exit.
+#: Master to child: finish the claimed tasks and exit.
 STOP: Final = 2
-#: Master to child: as STOP, and another child has taken its place.
+#: Master to child: as STOP, because another child has replaced this one.
 MAKE_ROOM: Final = 8
-#: Master to child: nothing to do. Claiming a PROBE is itself the reply.
+#: Master to child: do nothing. Claiming a PROBE is itself the reply.
 PROBE: Final = 7
 STARTED: Final = 3
 DONE: Final = 4
 PUBLISH: Final = 5
-#: Child to master: the task runs as a coroutine from now on, and the child takes more. Payload as of STARTED.
+#: Child to master: the task runs as a coroutine from now on, and the child claims more. Payload as for STARTED.
 ADMITTED: Final = 8
 STORE: Final = 6
-#: Child to master: store this document of a task, and answer when that is done.
+#: Child to master: store this document of a task and answer when it is stored.
 ASKED: Final = 9
 
 # Flags of a STARTED record.
@@ -35,7 +35,7 @@ HAS_LIMITS: Final = 2
 #: The master passes this record to its outcome hooks.
 START_FOR_HOOKS: Final = 4
 
-# Flag of a DONE record: its head is followed not by a document but by a payload for the outcome hooks.
+# Flag of a DONE record: a payload for the outcome hooks follows its head, instead of a document.
 FOR_HOOKS: Final = 1
 
 _TASK_HEAD = struct.Struct("<III")
@@ -48,7 +48,7 @@ _STORE = struct.Struct("<BIIIIII")
 _PUBLISH = struct.Struct("<BHHII")
 #: ticket, verb
 _ASKED = struct.Struct("<QB")
-#: Tickets are below this: an answer has one bit more.
+#: Tickets are below this, because an answer needs one more bit.
 _TICKETS: Final = 1 << 63
 _NO_VERB: Final = 255
 _MANDATORY: Final = 1
@@ -60,7 +60,7 @@ class FrameError(ValueError):
 
 
 def pack_task(flags: int, deliver: bytes, header: bytes, body: bytes) -> tuple[bytes, ...]:
-    """Parts of a TASK record: the delivery exactly as the broker sent it."""
+    """Return the parts of a TASK record: the delivery exactly as the broker sent it."""
     return (_TASK_HEAD.pack(flags, len(deliver), len(header)), deliver, header, body)
 
 
@@ -75,14 +75,14 @@ def unpack_task(payload: bytes) -> tuple[int, bytes, bytes, bytes]:
 
 
 def pack_started(flags: int, soft_deadline_ns: int, hard_deadline_ns: int, time_limit: float) -> bytes:
-    """Payload of a STARTED record; deadlines are ``time.monotonic_ns`` values, 0 for none.
+    """Return the payload of a STARTED record; deadlines are ``time.monotonic_ns`` values, 0 for none.
 
-    ``time_limit`` is the hard limit in seconds, for the error that names it.
+    ``time_limit`` is the hard limit in seconds, for the text of the error.
     """
     return _STARTED.pack(flags, soft_deadline_ns, hard_deadline_ns, time_limit)
 
 
-#: The commonest STARTED payloads, so that the hot path packs nothing.
+#: The most frequent STARTED payloads, so that the hot path need not pack them.
 STARTED_EARLY: Final = _STARTED.pack(EARLY_ACK, 0, 0, 0.0)
 STARTED_LATE: Final = _STARTED.pack(0, 0, 0, 0.0)
 
@@ -90,7 +90,7 @@ STARTED_LATE: Final = _STARTED.pack(0, 0, 0, 0.0)
 def unpack_started(payload: bytes) -> tuple[int, int, int, float]:
     """Return (flags, soft deadline, hard deadline, hard limit in seconds)."""
     if len(payload) != _STARTED.size:
-        raise FrameError("started record of a wrong length")
+        raise FrameError("started record has a wrong length")
     flags, soft, hard, limit = _STARTED.unpack(payload)
     return flags, soft, hard, limit
 
@@ -101,7 +101,7 @@ class StoreRequest:
 
     task_id: str
     payload: bytes
-    #: True when an existing SUCCESS must not be overwritten.
+    #: Whether an existing SUCCESS must not be overwritten.
     guard: bool
     reply_to: str
     correlation_id: str
@@ -118,7 +118,7 @@ def pack_store(store: StoreRequest) -> bytes:
 
 
 def unpack_store(payload: bytes, offset: int = 0) -> StoreRequest:
-    """Undo :func:`pack_store`; raises FrameError when the lengths do not add up."""
+    """Undo :func:`pack_store`. Raises FrameError if the lengths do not add up."""
     if len(payload) - offset < _STORE.size:
         raise FrameError("store record shorter than its head")
     guard, *sizes, payload_size = _STORE.unpack_from(payload, offset)
@@ -135,19 +135,19 @@ def unpack_store(payload: bytes, offset: int = 0) -> StoreRequest:
 
 @dataclass(slots=True)
 class Asked:
-    """A question of a waiting task: whether its document is stored or, without one, its messages are confirmed."""
+    """A question of a waiting task: is its document stored or, without one, are its messages confirmed?"""
 
-    #: The question's number, unique in its child's life; the control page answers by it.
+    #: The question's number, unique for the child process; the answer in the control page contains it.
     ticket: int
-    #: What becomes of the message if the child dies once this is stored; None for a state on the way, which is stored
-    #: at once. Any other is stored when the broker has confirmed what the task has sent.
+    #: How the message is settled if the child dies after this is stored; None for an intermediate state, which is
+    #: stored at once. Other documents are stored after the broker has confirmed the task's messages.
     verb: int | None
-    #: None only together with a verb.
+    #: None only if there is a verb.
     store: StoreRequest | None
 
 
 def pack_asked(ticket: int, verb: int | None, store: bytes) -> tuple[bytes, ...]:
-    """Parts of an ASKED record; ``store`` is a packed store request, or nothing."""
+    """Return the parts of an ASKED record; ``store`` is a packed store request or empty."""
     return (_ASKED.pack(ticket, _NO_VERB if verb is None else verb), store)
 
 
@@ -157,7 +157,7 @@ def unpack_asked(payload: bytes) -> Asked:
         raise FrameError("asked record shorter than its head")
     ticket, verb = _ASKED.unpack_from(payload)
     if ticket >= _TICKETS:
-        raise FrameError(f"no question has the ticket {ticket}")
+        raise FrameError(f"asked record with the impossible ticket {ticket}")
     if len(payload) == _ASKED.size and verb != _NO_VERB:
         return Asked(ticket, verb, None)
     return Asked(ticket, None if verb == _NO_VERB else verb, unpack_store(payload, _ASKED.size))
@@ -165,12 +165,12 @@ def unpack_asked(payload: bytes) -> Asked:
 
 @dataclass(slots=True)
 class Done:
-    """The end of one task, as its child reports it."""
+    """The end of one task, as the child reports it."""
 
     verb: int
     ending: int
     flags: int
-    #: Number of preceding PUBLISH records of this task; the message is settled after their confirms.
+    #: Number of earlier PUBLISH records of this task; the message is settled after their confirms.
     publishes: int
     runtime_ns: int
     #: HOLD only: when the task is due, in nanoseconds since the epoch.
@@ -181,13 +181,13 @@ class Done:
 def pack_done(
     verb: int, ending: int, flags: int, publishes: int, runtime_ns: int, due_ns: int = 0, store: bytes = b""
 ) -> bytes:
-    """Pack a DONE record; ``store`` is a packed store request or nothing."""
+    """Pack a DONE record; ``store`` is a packed store request or empty."""
     return _DONE.pack(verb, ending, flags, publishes, runtime_ns, due_ns) + store
 
 
 #: Size of a DONE record without a document.
 DONE_SIZE: Final = _DONE.size
-#: Its fields: verb, ending, flags, publishes, runtime in ns, due in ns. For the code that reads one per task.
+#: Its fields: verb, ending, flags, publishes, runtime in ns, due in ns. For the hot path, once per task.
 unpack_done_head = _DONE.unpack_from
 
 
@@ -202,19 +202,19 @@ def unpack_done(payload: bytes) -> Done:
 
 @dataclass(slots=True)
 class PublishRequest:
-    """One message that a task sends; the master only frames it."""
+    """One message that a task sends; the master adds only the AMQP frames."""
 
     exchange: str
     routing_key: str
     header: bytes
     body: bytes
     mandatory: bool
-    #: Send it only once every state that its task has stored is safe: set for the task's own next attempt.
+    #: Send it only after all states of its task are stored; set for the task's own next attempt.
     after_states: bool = False
 
 
 def pack_publish(request: PublishRequest) -> tuple[bytes, ...]:
-    """Parts of a PUBLISH record."""
+    """Return the parts of a PUBLISH record."""
     exchange = request.exchange.encode()
     key = request.routing_key.encode()
     flags = (_MANDATORY if request.mandatory else 0) | (_AFTER_STATES if request.after_states else 0)

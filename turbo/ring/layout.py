@@ -1,17 +1,17 @@
-"""The bytes that master and child share, and who writes which word.
+"""Defines the layout of the memory that master and child share, and who writes which word.
 
-What: constants and structures only. Place: beneath both rings, the control page and the link; both processes
-import it. It must never read, write, open or wait.
+Constants and structures only, beneath both rings, the control page and the link; both processes import it. It must
+never read, write, open or wait.
 
-One child incarnation has three memfds: a task ring, an outcome ring (each exactly its capacity, a power of
-two, data from byte 0) and one control page that holds every cursor. Positions are free-running byte counts of
-64 bits; a position's place in the ring is ``position & (capacity - 1)``. All words are little-endian.
+One child process has three memfds: a task ring, an outcome ring (each exactly its capacity, a power of two, with data
+from byte 0) and one control page that holds all cursors. Positions are 64-bit byte counts that only grow; the place of
+a position in the ring is ``position & (capacity - 1)``. All words are little-endian.
 
-A record starts on a multiple of 8: ``length u32, kind u32, sequence u64, epoch u32, crc32 u32, payload``.
-``length`` counts header and payload without the filling to 8. The CRC covers the 20 bytes before it and the
-payload, and starts from the low 32 bits of the record's own position, so that what an earlier lap left at the
-same place is never valid again. A record never wraps: what is left at the ring's end becomes one padding
-word, ``length u32`` (all that is left) and ``kind u32`` = ``PADDING``.
+A record starts at a multiple of 8: ``length u32, kind u32, sequence u64, epoch u32, crc32 u32, payload``. ``length``
+counts header and payload without the padding to 8. The CRC covers the 20 bytes before it and the payload, and starts
+from the low 32 bits of the record's position, so that bytes of an earlier lap at the same place are never valid. A
+record never wraps: the rest at the ring's end becomes one padding word, ``length u32`` (the whole rest) and
+``kind u32`` = ``PADDING``.
 """
 
 from __future__ import annotations
@@ -23,66 +23,66 @@ from turbo.exceptions import TurboError
 
 
 class RingCorrupt(TurboError):
-    """Shared memory violates the protocol: the child at its other end must be replaced."""
+    """The shared memory violates the protocol; the child must be replaced."""
 
 
 class RingUnavailable(TurboError):
-    """The system has no memory or descriptors for a child's rings."""
+    """There is no memory or no descriptor for a child's rings."""
 
 
 class RingDetached(TurboError):
-    """The rings belong to another process: this one was forked by a task and may not write to them."""
+    """This process was forked by a task and may not write to the rings of its parent."""
 
 
 #: Bytes of a record before its payload.
 HEADER: Final = 24
-#: What the CRC covers of the header.
+#: The part of the header that the CRC covers.
 CHECKED: Final = struct.Struct("<IIQI")
 WHOLE: Final = struct.Struct("<IIQII")
 CRC: Final = struct.Struct("<I")
 
-#: Kind of the word that fills the ring's end. User kinds are below ``OVERSIZE``.
+#: Kind of the padding at the ring's end. Kinds of records are below ``OVERSIZE``.
 PADDING: Final = 0xFFFFFFFF
-#: Set in the kind of a record whose payload (ticket u64, size u64) names a body sent as its own memfd.
+#: Set in the kind of a record whose payload (ticket u64, size u64) names a body in a memfd of its own.
 OVERSIZE: Final = 0x80000000
 OVERSIZE_NOTE: Final = struct.Struct("<QQ")
 
 MASK32: Final = 0xFFFFFFFF
 DEFAULT_CAPACITY: Final = 256 * 1024
 MIN_CAPACITY: Final = 1024
-#: A payload longer than ``capacity // INLINE_SHARE - HEADER`` travels as a memfd (Agrona's limit, too).
+#: A payload longer than ``capacity // INLINE_SHARE - HEADER`` is sent as a memfd (Agrona has the same limit).
 INLINE_SHARE: Final = 8
 #: Longest body of an oversize record that a receiver accepts, in bytes.
 OVERSIZE_LIMIT: Final = 1 << 30
 
-#: One token: what reading the semaphore eventfd must give.
+#: One token: the bytes that a read of the semaphore eventfd returns.
 ONE: Final = (1).to_bytes(8, "little")
 
 PAGE_SIZE: Final = 4096
 MAGIC: Final = 0x31_4F_42_52_55_54_01_00
 
-# Words of the control page, as indices of 8 bytes. Each writer's groups are 128 bytes apart, two cache lines,
-# because x86 fetches lines in pairs. The master fills in every word before the child exists; from the child's
-# start on each word has the one writer named here.
+# Words of the control page, as indices of 8 bytes. The groups of each writer are 128 bytes apart, two cache lines,
+# because x86 fetches lines in pairs. The master initialises every word before the child exists; from the child's start
+# on each word has only the writer named here.
 
 #: Written once by the master at creation.
 W_MAGIC: Final = 0
 W_EPOCH: Final = 1
 W_TASK_CAPACITY: Final = 2
 W_OUTCOME_CAPACITY: Final = 3
-#: Written by the master, not read by any process: for inspecting a dead child's page.
+#: Written by the master, read by no process: for debugging a dead child's page.
 W_TASK_TAIL: Final = 16
-#: Written by the master, read by the child: what of the outcome ring is free again.
+#: Written by the master, read by the child: up to where the outcome ring is free again.
 W_OUTCOME_HEAD: Final = 32
 #: Written by the master, read by the child's signal handler: the sequence whose soft limit has passed.
 W_SOFT_NAMED: Final = 48
 #: Written by the master, read by the child's signal handlers: 1 while a group signal is meant to end this child.
 W_CONDEMNED: Final = 49
-#: Written by the master, read by the child: known nanoseconds during which the whole worker did not run.
+#: Written by the master, read by the child: nanoseconds in which the whole worker did not run, as far as known.
 W_STOPPED: Final = 50
 #: Written by the master, read by the child: oversize bodies with a lower ticket were taken back.
 W_LIVE_TICKET: Final = 64
-#: Written by the child, read by the master: end of the last record copied and checked.
+#: Written by the child, read by the master: end of the last record that was copied and checked.
 W_TASK_HEAD: Final = 128
 #: Written by the child, read by the master after the child's death: the last sequence it began to handle.
 W_STARTED: Final = 129
@@ -114,7 +114,10 @@ EXIT_MASTER_GONE: Final = 77
 
 
 def check_capacity(capacity: int) -> int:
-    """Return ``capacity`` (bytes) if a ring can have it: a power of two, 1 KiB or more. Else ValueError."""
+    """Return ``capacity`` (bytes) if a ring can have it: a power of two, 1 KiB or more.
+
+    Else ValueError.
+    """
     if capacity < MIN_CAPACITY or capacity & (capacity - 1) or capacity > 1 << 30:
         raise ValueError(f"a ring's capacity must be a power of two, {MIN_CAPACITY} to 2**30, not {capacity}")
     return capacity

@@ -1,8 +1,8 @@
-"""The two ends of one child incarnation's shared memory: ``MasterLink`` and ``ChildLink``.
+"""Exports the two ends of one child's shared memory: ``MasterLink`` and ``ChildLink``.
 
-What: both rings, the control page and the channel for oversize bodies behind one handle a side. Place: the
-only module of this package that master and child code use. A link belongs to one incarnation and is never
-reset or reused: a grandchild may still hold the old descriptors.
+Each end combines both rings, the control page and the channel for oversize bodies. Code of the master and of children
+imports this package through this module only. A link belongs to one child process and must never be reset or reused: a
+grandchild may still hold the old descriptors.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The master's end of one child incarnation.
+"""The master's end of the link to one child process.
 
-What: creates the memory, stages and takes back records, drains outcomes, and reports after a death what the child held.
-Place: between the master's dispatcher and the rings; runs in the master only. It must never block or trust what the
-child wrote: every error is RingCorrupt, and the answer is to replace the child.
+It creates the memory, stages records and takes them back, drains outcomes, and reports after the child's death what the
+child held. It is between the master's dispatcher and the rings, and runs in the master only. It must never block or
+trust what the child wrote: every violation raises RingCorrupt, and the caller replaces the child.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PostMortem:
-    """What a dead child leaves.
+    """What a dead child held.
 
-    ``outcomes``: records not drained before, oldest first; apply them before judging ``claimed``.
+    ``outcomes``: records not drained before, oldest first; apply them before deciding about ``claimed``.
     ``unclaimed``: sequences that the child never claimed, oldest first.
-    ``claimed``: the newest sequence that the child had taken and whose outcome was neither released before
-    nor, with ``final_kinds``, among ``outcomes``. ``started``: whether it had begun to handle it.
-    ``begun``: the last sequence whose body it had entered. ``coroutines_begun``: the same for coroutines.
-    ``left``: all such sequences; more than one, once final outcomes are counted, is corruption.
+    ``claimed``: the newest sequence that the child had claimed and whose outcome was neither released before
+    nor, with ``final_kinds``, is among ``outcomes``. ``started``: whether the child had begun to handle it.
+    ``begun``: the last sequence whose body was entered. ``coroutines_begun``: the same for coroutines.
+    ``left``: all sequences like ``claimed``; more than one, once final outcomes are counted, is corruption.
     ``corrupt``: why the rings cannot be trusted, or None.
     """
 
@@ -70,12 +70,11 @@ class PostMortem:
 class MasterLink:
     """One child's rings, page and channel, as the master holds them.
 
-    Why it is right. The memory is new for every incarnation and every page of it exists before the child
-    does. The task ring is sealed so that only the master's mapping can write it; the outcome ring is mapped
-    here for reading only. The order of stores is the rings' own. Sequences rise for ever, also over
-    take-backs. The link is used from the master's loop thread alone, so it needs no lock. *The child killed
-    at any line:* ``post_mortem``. *The master killed:* nothing here needs saving; the memory goes with its
-    last holder.
+    Why this is correct. Every child process gets new memory, and all its pages are allocated before the child exists.
+    The task ring is sealed so that only the master's mapping can write it; the outcome ring is mapped read-only here.
+    The rings define the order of stores. Sequences only grow, also after take-backs. Only the master's loop thread uses
+    the link, so it needs no lock. *The child killed at any line:* see ``post_mortem``. *The master killed:* nothing
+    needs recovery; the memory vanishes with its last holder.
     """
 
     __slots__ = (
@@ -93,11 +92,10 @@ class MasterLink:
         origin: int = 0,
         files: BodyFiles | None = None,
     ) -> None:
-        """Create everything; capacities in bytes, powers of two. ``origin`` is where positions begin (tests).
+        """Create the memory and descriptors; capacities are in bytes and powers of two.
 
-        ``files`` are shared by all links of a master; a link without has its own.
-
-        Raises RingUnavailable when memory or descriptors are short, ValueError for impossible arguments.
+        ``origin`` is the first position, for tests. ``files`` are shared by all links of a master; without them the
+        link has its own. Raises RingUnavailable without memory or descriptors, ValueError for impossible arguments.
         """
         check_capacity(task_capacity)
         check_capacity(outcome_capacity)
@@ -108,7 +106,7 @@ class MasterLink:
         self._next_seq = 1
         self._inline_limit = inline_limit(task_capacity)
         self._files = files or BodyFiles()
-        #: sequence -> file of each oversize body not yet released.
+        #: sequence -> file of each oversize body that is not released.
         self._bodies: dict[int, BodyFile] = {}
         with contextlib.ExitStack() as stack:
             if files is None:
@@ -166,18 +164,18 @@ class MasterLink:
         self.page = MasterPage(words)
 
     def child_fds(self) -> tuple[int, ...]:
-        """The descriptors that ``ChildLink.attach`` needs, in its order."""
+        """Return the descriptors that ``ChildLink.attach`` needs, in its order."""
         return self._child_fds
 
     def close_child_fds(self) -> None:
-        """Close those that only the child needs, once they have been sent to it."""
+        """Close the descriptors that only the child needs, once they were sent to it."""
         self._child_channel.close()
 
     def stage(self, kind: int, parts: Sequence[bytes]) -> int | None:
-        """Write a record for the child without publishing it; return its sequence, or None when full.
+        """Write a record for the child without publishing it; return its sequence, or None if full.
 
-        ``kind`` is below 2**31. Full may also mean that too many oversize bodies wait unread. Raises
-        RingCorrupt, and OSError when an oversize body finds no memory.
+        ``kind`` is below 2**31. The link is also full if too many oversize bodies are unread. Raises RingCorrupt, and
+        OSError if there is no memory for an oversize body.
         """
         seq = self._next_seq
         size = sum(map(len, parts))
@@ -193,19 +191,17 @@ class MasterLink:
         self._tasks.commit()
 
     def take_back(self) -> int | None:
-        """Make the newest record that the child has not claimed the master's again.
-
-        Returns its sequence, or None when there is nothing to take. Raises RingCorrupt.
-        """
+        """Take the newest unclaimed record back; return its sequence or None. Raises RingCorrupt."""
         seq = self._tasks.take_back()
         if seq is not None and self._bodies:
             self._drop_body(seq, taken_back=True)
         return seq
 
     def drain(self) -> list[Record]:
-        """Return new outcomes as (kind, sequence, payload), oldest first; empty when there are none.
+        """Return new outcomes as (kind, sequence, payload), oldest first.
 
-        Raises RingCorrupt: kill the child, then ``post_mortem``, which returns what came before the damage.
+        Raises RingCorrupt. The caller then kills the child and calls ``post_mortem``, which returns the records before
+        the damage.
         """
         records = self._outcomes.drain()
         for index, record in enumerate(records):
@@ -214,31 +210,32 @@ class MasterLink:
         return records
 
     def release(self, seq: int) -> None:
-        """Say that every record up to ``seq`` has had its outcome handled."""
+        """Record that the outcomes of all records up to ``seq`` have been handled."""
         self._tasks.release(seq)
         if self._bodies:
             for done in [held for held in self._bodies if held <= seq]:
                 self._drop_body(done, taken_back=False)
 
     def answer(self, ticket: int, yes: bool) -> None:
-        """Answer a question of the child's, and wake it; nothing once the link is closed."""
+        """Answer a question of the child and wake it; do nothing once the link is closed."""
         if not self._closed:
             self.page.set_answer(ticket, yes)
             os.eventfd_write(self._answer_fd, 1)
 
     def unreleased(self) -> int:
-        """How many records the child holds: staged, unclaimed, or claimed and not yet released."""
+        """Return how many records the child holds: staged, unclaimed, or claimed and not released."""
         return self._tasks.unreleased()
 
     def behind(self) -> int:
-        """Bytes of outcomes stored by the child and not yet drained; a hint, not part of the protocol."""
+        """Return the bytes of outcomes that are not drained; a hint, not part of the protocol."""
         return self._outcomes.behind()
 
     def post_mortem(self, final_kinds: Collection[int] = ()) -> PostMortem:
-        """Say what the dead child leaves. Call once, only after its pidfd was readable; then ``close``.
+        """Return what the dead child held. Call it once, then ``close``.
 
-        ``final_kinds``: outcome kinds that end a record; with them ``claimed`` excludes records whose end is
-        among the last outcomes, and more than one record left over is reported as corruption.
+        The child's pidfd must have become readable before. ``final_kinds`` are the outcome kinds that end a record.
+        With them, ``claimed`` excludes records whose end is among the last outcomes, and more than one remaining record
+        is reported as corruption.
         """
         corrupt: str | None = None
         records: list[Record] = []
@@ -268,13 +265,14 @@ class MasterLink:
             return
         self._closed = True
         for file in self._bodies.values():
-            # Not kept: a record of this link may name it for whoever still holds the rings.
+            # Not reused: a grandchild that still holds the rings may read a record that names it.
             file.close(unread=False)
         self._bodies.clear()
         self._stack.close()
 
     def _stage_oversize(self, kind: int, seq: int, parts: Sequence[bytes], size: int) -> int | None:
-        """Send the body ahead, then stage the note that names it. The sequence is the ticket."""
+        """Send the body and stage the record that names it; the sequence is the ticket."""
+        # Staged first, since that is easy to undo; published by ``commit``, after the body was sent.
         note = OVERSIZE_NOTE.pack(seq, size)
         if not self._tasks.stage(kind | OVERSIZE, seq, note):
             return None
@@ -297,7 +295,7 @@ class MasterLink:
         return seq
 
     def _drop_body(self, seq: int, *, taken_back: bool) -> None:
-        """Return the file of an oversize body: it was read, or its record can no longer be claimed."""
+        """Make the file of an oversize body reusable: it was read, or its record can no longer be claimed."""
         file = self._bodies.pop(seq, None)
         if file is None:
             return
@@ -305,7 +303,7 @@ class MasterLink:
         self._words[W_LIVE_TICKET] = min(self._bodies, default=self._next_seq)
 
     def _fetch_bodies(self, records: list[Record], first: int) -> list[Record]:
-        """Replace notes from index ``first`` on by the bodies they name."""
+        """Replace the notes from index ``first`` on by the bodies that they name."""
         for index in range(first, len(records)):
             kind, seq, payload = records[index]
             if kind < OVERSIZE:

@@ -1,8 +1,8 @@
-"""Anonymous shared memory: made, sealed and touched by the master, mapped by the child.
+"""Creates, seals and maps anonymous shared memory.
 
-What: memfds, never names in /dev/shm, which a killed process would leave behind. Place: beneath the rings;
-runs in the master at a child's creation and in the child at its start. It must never leave a page to be found
-missing later: what cannot be had is RingUnavailable now, not a SIGBUS in the middle of a record.
+It uses memfds, because a killed process would leave names in /dev/shm behind. It is beneath the rings; it runs in the
+master when a child is created and in the child at its start. It must never leave a page unallocated: missing memory
+raises RingUnavailable now, instead of a SIGBUS in the middle of a record.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _FIXED_SIZE = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 
 
 def create(name: str, size: int) -> int:
-    """Return a memfd of ``size`` bytes whose pages all exist and whose size is sealed.
+    """Return a memfd of ``size`` bytes; all its pages are allocated and its size is sealed.
 
-    The pages are charged to the caller. Raises RingUnavailable when memory or descriptors are short.
+    The pages count as the caller's memory. Raises RingUnavailable if there is no memory or no descriptor.
     """
     try:
         fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -30,7 +30,7 @@ def create(name: str, size: int) -> int:
         raise RingUnavailable(f"no descriptor for {name}: {error}") from error
     try:
         os.ftruncate(fd, size)
-        # ftruncate alone only promises; this allocates, or fails now.
+        # ftruncate does not allocate; this does, or fails now.
         os.posix_fallocate(fd, 0, size)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _FIXED_SIZE)
     except OSError as error:
@@ -40,7 +40,10 @@ def create(name: str, size: int) -> int:
 
 
 def map_shared(fd: int, size: int, *, writable: bool) -> mmap.mmap:
-    """Map a memfd of ``create``. Raises RingUnavailable when address space or memory is short."""
+    """Map a memfd of ``create``.
+
+    Raises RingUnavailable if there is no address space or memory.
+    """
     prot = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
     try:
         return mmap.mmap(fd, size, mmap.MAP_SHARED | mmap.MAP_POPULATE, prot)
@@ -49,17 +52,20 @@ def map_shared(fd: int, size: int, *, writable: bool) -> mmap.mmap:
 
 
 def refuse_new_writers(fd: int) -> None:
-    """Seal ``fd`` so that only the mappings that exist now can write; a kernel before 5.1 goes without."""
+    """Seal ``fd`` so that only existing mappings can write.
+
+    Does nothing on kernels before 5.1.
+    """
     with contextlib.suppress(OSError):
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, F_SEAL_FUTURE_WRITE)
 
 
 def forget_after_fork(mapping: mmap.mmap) -> None:
-    """Keep ``mapping`` out of processes that this one forks: a stray access faults there."""
+    """Exclude ``mapping`` from processes that this one forks; an access there is a fault."""
     mapping.madvise(mmap.MADV_DONTFORK)
 
 
 def check_size(fd: int, size: int) -> None:
-    """Raise RingCorrupt unless the memfd has exactly ``size`` bytes and can never have another number."""
+    """Raise RingCorrupt unless the memfd has ``size`` bytes and is sealed against changes of size."""
     if os.fstat(fd).st_size != size or fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _FIXED_SIZE != _FIXED_SIZE:
-        raise RingCorrupt(f"a shared memory descriptor is not the sealed {size} bytes announced")
+        raise RingCorrupt(f"a shared memory descriptor does not have the announced size of {size} bytes, sealed")

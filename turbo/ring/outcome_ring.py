@@ -1,8 +1,8 @@
-"""The outcome ring: records from one child to the master, counted exactly.
+"""The outcome ring: carries records from one child to the master, with an exact count.
 
-What: two handles on one memory, ``OutcomeProducer`` (child) and ``OutcomeConsumer`` (master). Place: between
-the child's loop and the master's settling. Neither handle may block, log or know what a record means; waiting
-for room is the link's business.
+It consists of two handles on the same memory: ``OutcomeProducer`` in the child, beneath its loop, and
+``OutcomeConsumer`` in the master, before the outcomes are settled. Neither handle may block, log or interpret a record;
+the link waits for room.
 """
 
 from __future__ import annotations
@@ -39,14 +39,13 @@ Record = tuple[int, int, bytes]
 class OutcomeProducer:
     """The child's end of an outcome ring.
 
-    Why it is right. *Who writes:* the ring's bytes and ``W_OUTCOME_TAIL`` only the child, ``W_OUTCOME_HEAD``
-    only the master. A record becomes real with the single store of the tail, after all its bytes. The eventfd
-    then gets exactly the number of new records, always: there is no sleeping flag whose store and load could
-    pass each other. *Killed before* the tail store: the record never was. *Killed between* tail and eventfd:
-    the master drains up to the tail once the pidfd says that the child is gone. *A full ring:* nothing is
-    overwritten, since ``W_OUTCOME_HEAD`` only moves past records that the master has copied. *Threads of a
-    task* write one at a time under a lock of this process, which dies with it; no signal handler takes it,
-    and none may raise while it is held.
+    Why this is correct. *Writers:* only the child writes the ring's bytes and ``W_OUTCOME_TAIL``; only the master
+    writes ``W_OUTCOME_HEAD``. A record exists from the single store of the tail on, after all its bytes. The eventfd
+    then always gets exactly the number of new records; there is no sleeping flag whose store and load could be
+    reordered. *Killed before* the tail is stored: the record does not exist. *Killed between* tail and eventfd: the
+    master drains up to the tail once the pidfd shows that the child is gone. *A full ring:* nothing is overwritten,
+    since ``W_OUTCOME_HEAD`` moves only past records that the master has copied. *Threads of a task* write one at a time
+    under a lock of this process, which dies with it; no signal handler takes it, and none may raise while it is held.
     """
 
     __slots__ = ("_capacity", "_epoch", "_event_fd", "_head", "_lock", "_mapping", "_mask", "_page", "_tail",
@@ -63,16 +62,19 @@ class OutcomeProducer:
         self._mask = self._capacity - 1
         self._tail = page[W_OUTCOME_TAIL]
         self._head = page[W_OUTCOME_HEAD]
-        #: Records stored and not yet added to the eventfd.
+        #: Number of stored records that were not added to the eventfd yet.
         self.unsignalled = 0
 
     def emit(self, kind: int, seq: int, payload: bytes) -> bool:
-        """Store one record, not yet signalled. Return False, with nothing written, when it does not fit."""
+        """Store one record without signalling it.
+
+        Return False and write nothing if it does not fit.
+        """
         # hot: bench/rings.py
         length = HEADER + len(payload)
         size = (length + 7) & -8
         lock = self._lock
-        # Not ``with``: it costs 50 ns more here, twice a task.
+        # ``with`` would cost 50 ns more here, twice a task.
         lock.acquire()
         try:
             position = self._tail
@@ -98,6 +100,7 @@ class OutcomeProducer:
             mapping[offset : offset + HEADER] = checked + CRC.pack(crc)
             if failpoint.ENABLED:
                 failpoint.hit("ring.outcome.before_tail")
+            # This store makes the record exist, so it comes after all its bytes.
             self._page[W_OUTCOME_TAIL] = end
             self._tail = end
             self.unsignalled += 1
@@ -108,7 +111,10 @@ class OutcomeProducer:
         return True
 
     def signal(self) -> None:
-        """Add the number of records emitted since the last signal to the eventfd, if there are any."""
+        """Add the number of records emitted since the last signal to the eventfd.
+
+        Do nothing without any.
+        """
         lock = self._lock
         lock.acquire()
         try:
@@ -122,7 +128,7 @@ class OutcomeProducer:
             failpoint.hit("ring.outcome.signalled")
 
     def close(self) -> None:
-        """Let go of the memory, so that the mapping can be closed."""
+        """Release the memory, so that the mapping can be closed."""
         self._words.release()
 
     def _read_head(self) -> None:
@@ -135,13 +141,13 @@ class OutcomeProducer:
 class OutcomeConsumer:
     """The master's end of an outcome ring.
 
-    Why it is right. One read of the eventfd returns and clears the count of complete records; exactly so many
-    are consumed, and the kernel's lock round the count orders their bytes, on ARM too. ``W_OUTCOME_TAIL`` is
-    read after the count and only bounds the walk: a record beyond it is a lie. Headers are copied once and
-    the copy is checked as if the child were hostile; the mapping is read-only. ``W_OUTCOME_HEAD`` is stored
-    once per batch, after the last copy. *A corrupt record* raises RingCorrupt; what was read before it in the
-    batch is kept in ``salvaged`` for the post-mortem, since those tasks did finish. *The child killed at any
-    line:* see the producer; ``drain_dead`` walks to the tail word.
+    Why this is correct. One read of the eventfd returns and clears the count of complete records. Exactly that many are
+    consumed, and the kernel's lock around the count orders their bytes, on ARM too. ``W_OUTCOME_TAIL`` is read after
+    the count and only limits the walk: a record beyond it is corruption. Headers are copied once, and the copy is
+    checked as if the child were hostile; the mapping is read-only. ``W_OUTCOME_HEAD`` is stored once per batch, after
+    the last copy. *A corrupt record* raises RingCorrupt; the records before it in the batch go to ``salvaged`` for the
+    post-mortem, since those tasks did finish. *The child killed at any line:* see the producer; ``drain_dead`` walks to
+    the tail word.
     """
 
     __slots__ = ("_capacity", "_epoch", "_event_fd", "_longest", "_mapping", "_mask", "_page", "_position",
@@ -157,7 +163,7 @@ class OutcomeConsumer:
         self._mask = self._capacity - 1
         self._longest = HEADER + inline_limit(self._capacity)
         self._position = origin
-        #: Why this ring may not be read any more, None while it is sound.
+        #: Why this ring must not be read any more; None while it is intact.
         self.corrupt: str | None = None
         self.salvaged: list[Record] = []
 
@@ -170,15 +176,21 @@ class OutcomeConsumer:
         return self._walk(count)
 
     def drain_dead(self) -> list[Record]:
-        """After the child's death: return all that is left up to the tail word. Raises RingCorrupt."""
+        """After the child's death: return all remaining records up to the tail word.
+
+        Raises RingCorrupt.
+        """
         return self._walk(-1)
 
     def behind(self) -> int:
-        """Bytes between what was drained and the child's tail; for an alarm about lost wakeups."""
+        """Return the bytes between the drained records and the child's tail.
+
+        Shows lost wake-ups.
+        """
         return self._page[W_OUTCOME_TAIL] - self._position
 
     def close(self) -> None:
-        """Let go of the memory, so that the mapping can be closed."""
+        """Release the memory, so that the mapping can be closed."""
         self._words.release()
 
     def _fail(self, why: str, records: list[Record]) -> RingCorrupt:
@@ -187,7 +199,10 @@ class OutcomeConsumer:
         return RingCorrupt(why)
 
     def _walk(self, count: int) -> list[Record]:
-        """Copy out ``count`` records, or all up to the tail word if it is negative."""
+        """Return copies of the next ``count`` records.
+
+        If it is negative, of all up to the tail word.
+        """
         # hot: bench/rings.py
         if self.corrupt is not None:
             raise RingCorrupt(self.corrupt)

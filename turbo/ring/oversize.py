@@ -1,15 +1,14 @@
-"""Bodies too large for a ring: each travels as a sealed memfd beside it.
+"""Sends bodies that are too large for a ring, each as a sealed memfd.
 
-What: making, sending, receiving and reading such bodies; the master's files are kept by ``body_files``.
-Place: used by both ends of a link, in both directions, over the child's SOCK_SEQPACKET pair. Nothing here may
-block: a full socket is an answer, not a wait.
+It creates, sends, receives and reads such bodies; ``body_files`` reuses the master's files. Both ends of a link use it,
+in both directions, over the child's SOCK_SEQPACKET pair. It must never block: a full socket is reported to the caller.
 
-Why it is right. A body's descriptor is sent, with a ticket that only rises, before the small record that
-names the ticket is published, so whoever holds the record finds the descriptor in its queue. Records that
-were taken back leave theirs behind: the receiver skips lower tickets. The master meanwhile uses the file for
-another body, or has cut it to nothing, so that it holds no memory. A ticket that is missing, or a file that is
-not sealed or has not the announced size, is corruption. *Either side killed* between sending and publishing: a
-descriptor that nobody asks for, freed with the socket or by the next higher ticket.
+Why this is correct. The descriptor of a body is sent, with a ticket that only grows, before the small record that names
+the ticket is published; so the receiver of the record finds the descriptor in its queue. Descriptors of records that
+were taken back remain there: the receiver skips lower tickets. Meanwhile the master uses the file for another body, or
+has truncated it so that it holds no memory. A missing ticket, and a file that is not sealed or does not have the
+announced size, are corruption. *Either side killed* between sending and publishing: the unused descriptor is freed with
+the socket or by the next higher ticket.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ from turbo.ring.layout import OVERSIZE_LIMIT, OVERSIZE_NOTE, RingCorrupt
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Complete: nothing about the file can change any more.
+#: All seals: nothing in the file can change any more.
 SEALS_FROM_CHILD = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-#: The master may still cut the file to nothing, and write another body into it, when nobody can claim this one.
+#: Once nobody can claim the body, the master may truncate the file or write another body into it.
 SEALS_FROM_MASTER = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 _FLAGS = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
@@ -36,7 +35,7 @@ _CONTROL_SPACE = socket.CMSG_SPACE(array.array("i").itemsize)
 
 
 def make_pair() -> tuple[socket.socket, socket.socket]:
-    """Return the two ends of one child's channel for descriptors, both non-blocking and close-on-exec."""
+    """Return both ends of one child's channel for descriptors, non-blocking and close-on-exec."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
     theirs.setblocking(False)
@@ -44,7 +43,10 @@ def make_pair() -> tuple[socket.socket, socket.socket]:
 
 
 def create(parts: Sequence[bytes], seals: int) -> int:
-    """Return a sealed memfd that holds ``parts`` one after the other. Raises OSError when memory is short."""
+    """Return a sealed memfd that holds ``parts`` one after the other.
+
+    Raises OSError without memory.
+    """
     fd = os.memfd_create("turbo-body", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         for part in parts:
@@ -59,13 +61,13 @@ def create(parts: Sequence[bytes], seals: int) -> int:
 
 
 def send(channel: socket.socket, ticket: int, size: int, fd: int) -> bool:
-    """Queue one descriptor. Return False when the other side has too many unread, or is gone."""
+    """Send one descriptor; return False if the other side has too many unread or is gone."""
     try:
         socket.send_fds(channel, [OVERSIZE_NOTE.pack(ticket, size)], [fd], socket.MSG_DONTWAIT)
     except (BlockingIOError, BrokenPipeError, ConnectionResetError):
         return False
     except OSError as error:
-        # ETOOMANYREFS: the user's limit of descriptors in flight; as good as full.
+        # ETOOMANYREFS: the user's limit of descriptors in flight is reached; treat it as a full socket.
         if error.errno == errno.ETOOMANYREFS:
             return False
         raise
@@ -73,9 +75,9 @@ def send(channel: socket.socket, ticket: int, size: int, fd: int) -> bool:
 
 
 def read_body(fd: int, size: int, seals: int) -> bytes:
-    """Copy a received body out. Raises RingCorrupt unless it is sealed and has ``size`` bytes.
+    """Return the bytes of a received body. Raises RingCorrupt unless it is sealed and has ``size`` bytes.
 
-    A file that cannot be cut has exactly so many; one of the master's may be larger than its body.
+    A file that is sealed against shrinking has exactly this size; a file of the master may be larger than its body.
     """
     try:
         held = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
@@ -90,7 +92,7 @@ def read_body(fd: int, size: int, seals: int) -> bytes:
     while offset < size:
         piece = os.pread(fd, size - offset, offset)
         if not piece:
-            raise RingCorrupt("an oversize body ends early")
+            raise RingCorrupt("an oversize body is truncated")
         pieces.append(piece)
         offset += len(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -104,7 +106,7 @@ class Inbox:
     def __init__(self, channel: socket.socket, seals: int) -> None:
         self._channel = channel
         self._seals = seals
-        #: ticket -> (size, descriptor), received before they were asked for.
+        #: ticket -> (size, descriptor) of bodies whose record was not read yet.
         self._waiting: dict[int, tuple[int, int]] = {}
 
     def fetch(self, note: bytes) -> bytes:
@@ -125,28 +127,31 @@ class Inbox:
             os.close(fd)
 
     def collect(self, live: int) -> None:
-        """Take what waits in the socket, keeping only tickets from ``live`` on; for an idle receiver."""
+        """Read all messages from the socket and close tickets below ``live``.
+
+        For an idle receiver.
+        """
         while self._receive():
             pass
         self.discard_below(live)
 
     def discard_below(self, ticket: int) -> None:
-        """Close the descriptors of lower tickets: their records were taken back."""
+        """Close the descriptors of lower tickets, whose records were taken back."""
         for stale in [held for held in self._waiting if held < ticket]:
             os.close(self._waiting.pop(stale)[1])
 
     def close(self) -> None:
-        """Close every descriptor still held."""
+        """Close all received descriptors."""
         self.discard_below(1 << 64)
 
     def _receive(self) -> bool:
-        """Take one message off the socket; False when none is there."""
+        """Read one message from the socket; return False if there is none."""
         try:
             try:
                 note, controls, _, _ = self._channel.recvmsg(OVERSIZE_NOTE.size + 1, _CONTROL_SPACE, _FLAGS)
             except ConnectionResetError:
-                # The other side died with messages of ours unread. The kernel says so once, ahead of what it
-                # had sent before, which is still there.
+                # The other side died with unread messages of ours. The kernel reports that once, before the messages
+                # that the other side had sent, which are still there.
                 note, controls, _, _ = self._channel.recvmsg(OVERSIZE_NOTE.size + 1, _CONTROL_SPACE, _FLAGS)
         except (BlockingIOError, ConnectionResetError):
             return False

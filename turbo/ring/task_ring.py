@@ -1,10 +1,11 @@
-"""The task ring: records from the master to one child, each claimed by exactly one of the two.
+"""The task ring: carries records from the master to one child.
 
-What: two handles on one memory, ``TaskProducer`` (master) and ``TaskConsumer`` (child). Place: between the
-master's dispatcher and the child's loop. Neither handle may block, log or know what a record means.
+It consists of two handles on the same memory: ``TaskProducer`` in the master, between the dispatcher and the ring, and
+``TaskConsumer`` in the child, beneath its loop. Neither handle may block, log or interpret a record.
 
-A record is the child's once it has read a token for it from the ring's eventfd (semaphore mode, non-blocking
-for both sides); the master takes a record back by reading a token itself. See the classes for why it holds.
+Each record ends up with exactly one of the two. The child claims a record by reading a token from the ring's eventfd
+(in semaphore mode, non-blocking for both sides). The master takes a record back by reading a token itself. The classes
+explain why this is correct.
 """
 
 from __future__ import annotations
@@ -39,19 +40,18 @@ _PADDING_HIGH = PADDING << 32
 class TaskProducer:
     """The master's end of a task ring.
 
-    Why it is right. *Who writes:* the ring's bytes and ``W_TASK_TAIL`` only this object, ``W_TASK_HEAD`` and
-    ``W_STARTED`` only the child. *Who has what* is decided by the kernel: the eventfd's count equals the
-    unclaimed records whenever the master is outside this class, and is lower while it is in ``stage`` or
-    ``take_back``; each read takes one token from it atomically. The child takes tokens oldest record first
-    and the master newest first, so as long as a token is left between them they cannot mean the same record.
-    A take-back pops the private deque only after it has the token, and undoes the padding too, since
-    ``start`` lies before it; nothing is ever read back from the shared bytes. *What orders it:* payload and
-    header are stored before the eventfd's write, which passes the same kernel lock as the child's read.
-    *Space* is free only up to ``W_TASK_HEAD``, which the child stores after its copy is checked, so a record
-    is never overwritten while it is being copied. *Killed at any line:* the child's death leaves either a
-    token unread (the record is unclaimed) or one record without token (it was claimed); ``post_mortem``
-    counts which. The master's death needs no recovery: the broker has every message, and the child dies with
-    its master.
+    Why this is correct. *Writers:* only this object writes the ring's bytes and ``W_TASK_TAIL``; only the child writes
+    ``W_TASK_HEAD`` and ``W_STARTED``. *Ownership* of records is decided by the kernel: the eventfd's count equals the
+    number of unclaimed records while the master is outside this class, and is lower while it is in ``stage`` or
+    ``take_back``; each read takes one token atomically. The child's tokens stand for the oldest records and the
+    master's for the newest, so two tokens never stand for the same record. A take-back removes the entry from the
+    private deque only after it has the token, and undoes the padding too, since ``start`` lies before it; nothing is
+    ever read back from the shared bytes. *Ordering:* payload and header are stored before the write to the eventfd,
+    which takes the same kernel lock as the child's read. *Space* is free only up to ``W_TASK_HEAD``, which the child
+    stores after checking its copy, so no record is overwritten while it is being copied. *Killed at any line:* the
+    child's death leaves either an unread token (the record is unclaimed) or one record without a token (it was
+    claimed); ``post_mortem`` counts which. The master's death needs no recovery: the broker has every message, and the
+    child dies with its master.
     """
 
     __slots__ = (
@@ -68,14 +68,14 @@ class TaskProducer:
         self._capacity = len(mapping)
         self._mask = self._capacity - 1
         self._tail = self._head = self._released_end = origin
-        #: (start, end, sequence) of every record not yet released, oldest first: the truth about the ring.
+        #: (start, end, sequence) of every unreleased record, oldest first. The shared bytes are never read for this.
         self._entries: deque[tuple[int, int, int]] = deque()
         self._staged = 0
 
     def stage(self, kind: int, seq: int, payload: bytes) -> bool:
-        """Write one record without publishing it. Return False, with nothing written, when it does not fit.
+        """Write one record without publishing it; return False and write nothing if it does not fit.
 
-        ``seq`` must rise with every call, also after a take-back. Raises RingCorrupt if the child's head is
+        ``seq`` must grow with every call, also after a take-back. Raises RingCorrupt if the child's head is
         impossible.
         """
         # hot: bench/rings.py
@@ -84,9 +84,11 @@ class TaskProducer:
         start = self._tail
         offset = start & self._mask
         room = self._capacity - offset
+        # A record never wraps: if it does not fit before the ring's end, it starts at the ring's beginning.
         position = start + room if size > room else start
         end = position + size
         if end - self._head > self._capacity:
+            # Full by the last known head; the child may have moved it since.
             self._read_head()
             if end - self._head > self._capacity:
                 return False
@@ -116,6 +118,7 @@ class TaskProducer:
         if not count:
             return
         self._page[W_TASK_TAIL] = self._tail
+        # The tokens come last: the child may read a record as soon as its token is there.
         if failpoint.ENABLED:
             failpoint.hit("ring.task.before_tokens")
         os.write(self._token_fd, ONE if count == 1 else count.to_bytes(8, "little"))
@@ -124,11 +127,13 @@ class TaskProducer:
             failpoint.hit("ring.task.committed")
 
     def take_back(self) -> int | None:
-        """Make the newest unclaimed record the master's again; return its sequence, None if there is none."""
+        """Take the newest unclaimed record back; return its sequence, or None if there is none."""
         if self._staged:
+            # It was not published, so it has no token yet.
             self._staged -= 1
         elif not self._take_token():
             return None
+        # From here on the record is the master's: the child can get no token for it.
         if not self._entries:
             raise RingCorrupt("a token without a record")
         if failpoint.ENABLED:
@@ -139,19 +144,20 @@ class TaskProducer:
         return seq
 
     def release(self, seq: int) -> None:
-        """Forget the records up to ``seq``: their outcomes have been handled."""
+        """Drop the records up to ``seq``, whose outcomes have been handled."""
         entries = self._entries
         while entries and entries[0][2] <= seq:
             self._released_end = entries.popleft()[1]
 
     def unreleased(self) -> int:
-        """How many records are neither released nor taken back."""
+        """Return how many records are neither released nor taken back."""
         return len(self._entries)
 
     def collect_dead(self) -> tuple[list[int], list[int]]:
-        """After the child's death: sequences it had claimed (unreleased), and those it had not, oldest first.
+        """After the child's death: return the claimed and the unclaimed sequences, oldest first.
 
-        Reading every token left is itself the claim. Raises RingCorrupt for more tokens than records.
+        Released records are in neither list. Reading the remaining tokens takes the unclaimed records back. Raises
+        RingCorrupt for more tokens than records.
         """
         unclaimed = self._staged
         self._staged = 0
@@ -162,10 +168,11 @@ class TaskProducer:
         if unclaimed > len(sequences):
             raise RingCorrupt(f"{unclaimed} tokens for {len(sequences)} records")
         split = len(sequences) - unclaimed
+        # The child claimed the oldest records first, so the newest ones are those without a claim.
         return sequences[:split], sequences[split:]
 
     def close(self) -> None:
-        """Let go of the memory, so that the mapping can be closed."""
+        """Release the memory, so that the mapping can be closed."""
         self._words.release()
 
     def _take_token(self) -> bool:
@@ -178,7 +185,7 @@ class TaskProducer:
         return True
 
     def _read_head(self) -> None:
-        """Take over the child's head after checking that it is the end of a record it may have claimed."""
+        """Read the child's head and check that it is the end of a record that the child may have claimed."""
         head = self._page[W_TASK_HEAD]
         if head == self._head:
             return
@@ -198,13 +205,13 @@ class TaskProducer:
 class TaskConsumer:
     """The child's end of a task ring.
 
-    Why it is right. The token is read first; nothing past the last claimed record is looked at before, not
-    even padding, because the master may take it back and write something else there. The header is copied
-    once and only the copy is checked and used. ``W_TASK_HEAD`` is stored after the CRC has been checked over
-    the copy, which is what allows the master to overwrite the bytes; ``W_STARTED`` after that and before
-    anything is decoded. *Killed between* token and ``W_STARTED``: one record is missing its token and not named
-    as started. *Killed after* it: the record counts as started. Either may go to another child, as long as
-    ``W_BEGUN``, which is written before the body, does not name it.
+    Why this is correct. The token is read first. Nothing after the last claimed record is read before that, not even
+    padding, because the master may take the record back and write another there. The header is copied once, and only
+    the copy is checked and used. ``W_TASK_HEAD`` is stored after the CRC of the copy has been checked; that allows the
+    master to overwrite the bytes. ``W_STARTED`` is stored after that and before anything is decoded. *Killed between*
+    token and ``W_STARTED``: one record has lost its token and is not named as started. *Killed after* that: the record
+    counts as started. In both cases it may go to another child, unless ``W_BEGUN``, which is written before the body,
+    names it.
     """
 
     __slots__ = ("_capacity", "_epoch", "_last", "_longest", "_mapping", "_mask", "_page", "_position",
@@ -223,9 +230,9 @@ class TaskConsumer:
         self._last = 0
 
     def claim(self) -> tuple[int, int, bytes] | None:
-        """Return the next record as (kind, sequence, payload), or None when there is none now.
+        """Return the next record as (kind, sequence, payload), or None if there is none now.
 
-        Raises RingCorrupt when the record fails its checks, OSError when the descriptor is gone.
+        Raises RingCorrupt if the record fails its checks, OSError if the descriptor is closed.
         """
         # hot: bench/rings.py
         try:
@@ -262,6 +269,7 @@ class TaskConsumer:
         position += (length + 7) & -8
         self._position = position
         self._last = seq
+        # The copy is good, so the master may overwrite the record's bytes from here on.
         page = self._page
         page[W_TASK_HEAD] = position
         if failpoint.ENABLED:
@@ -272,5 +280,5 @@ class TaskConsumer:
         return kind, seq, payload
 
     def close(self) -> None:
-        """Let go of the memory, so that the mapping can be closed."""
+        """Release the memory, so that the mapping can be closed."""
         self._words.release()

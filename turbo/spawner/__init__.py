@@ -1,1 +1,1 @@
-"""The spawner: the small process that holds the imported app and does nothing but fork children."""
+"""The spawner: a small process that holds the imported app and only forks children."""

@@ -1,7 +1,7 @@
 """Contains the package's only ``os.fork``.
 
-What: one function. Place: used by the command to make the spawner and by the spawner to make children. It
-must be called in a process with one thread and no event loop.
+The command uses it to start the spawner, and the spawner to start children. Call it only in a process with one thread
+and no event loop.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ EXIT_UNCAUGHT = 70
 
 
 def fork(body: Callable[[], None]) -> int:
-    """Fork; run ``body`` in the new process, which ends when it returns; return the new pid to the caller.
+    """Fork a process that runs ``body`` and then ends; return its pid.
 
-    Every signal is blocked across the fork, so that no handler of the old process runs in the new one before
-    ``body`` has replaced it: ``body`` starts with all signals blocked and must unblock them. The new process
-    leaves through os._exit always, never into the caller's stack. Raises OSError.
+    All signals are blocked during the fork, so that no handler of the old process runs in the new one before ``body``
+    replaces it. ``body`` starts with all signals blocked and must unblock them. The new process always ends by
+    os._exit and never returns to the caller's stack. Raises OSError.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -55,10 +55,10 @@ def _run(body: Callable[[], None]) -> None:
 
 
 def kill_group(pid: int) -> None:
-    """Send SIGKILL to a child of this process that it has not reaped, and to the group that it leads.
+    """Send SIGKILL to an unreaped child of this process and to the group that it leads.
 
-    Safe exactly because an unreaped pid cannot be anybody else's. A child that has not come to its setsid
-    leads no group yet, hence both.
+    This is safe because the kernel does not reuse an unreaped pid. A child that has not called setsid yet leads no
+    group, so both are signalled.
     """
     for kill in (os.killpg, os.kill):
         with contextlib.suppress(ProcessLookupError):

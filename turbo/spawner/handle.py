@@ -1,7 +1,7 @@
-"""Starting the spawner, and the master's handle on it.
+"""Starts the spawner, and is the master's handle on it.
 
-What: ``start_spawner`` and ``Spawner``. Place: the command calls the first before any loop, thread or socket
-exists; the master then asks for children and hears of exits. Nothing in ``Spawner`` blocks but ``close``.
+The command calls ``start_spawner`` before any loop, thread or socket exists. The master then requests children through
+``Spawner``, which reports their exits. Only ``close`` and ``wait_ready`` may block.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ _CONTROL_SPACE = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
 def start_spawner(child_main: Callable[[ChildBoot], None], *, title: Callable[[], None] | None = None) -> Spawner:
     """Fork the spawner. Call it after the app is imported and before any loop, thread or socket exists.
 
-    ``child_main`` runs in each child and does not return before the child's end: returning is exit code 0, an
-    exception is a traceback on stderr and exit code 70. ``title`` is called once in the spawner, to name the
-    process. The caller becomes a subreaper. Raises OSError.
+    ``child_main`` runs in each child until the child ends: returning means exit code 0, an exception a traceback on
+    stderr and exit code 70. ``title`` is called once in the spawner, to name the process. The caller becomes a
+    subreaper. Raises OSError.
     """
     threads = kernel.threads()
     if threads > 1:
         _log.warning(
-            "the app started %d thread(s) while it was imported; children won't have them, and a lock one "
-            "of them holds now stays locked in every child",
+            "the app started %d thread(s) while it was imported; children do not have these threads, and a lock "
+            "that one of them holds now stays locked in every child",
             threads - 1,
         )
-    # What exists now is never collected again, so that collections in three kinds of process don't write to,
-    # and thereby copy, the pages they share.
+    # Exclude all objects that exist now from garbage collection: collections in master, spawner and children would
+    # write to, and thereby copy, the pages that they share.
     gc.collect()
     gc.freeze()
     lifeline_read, lifeline_write = os.pipe2(os.O_CLOEXEC)
@@ -72,7 +72,7 @@ def start_spawner(child_main: Callable[[ChildBoot], None], *, title: Callable[[]
 
     kernel.become_subreaper()
     pid = fork(body)
-    # For this process alone: through the master go all large bodies, and tasks' processes keep the usual malloc.
+    # After the fork, so for the master only: all large bodies pass through it, and children keep the usual malloc.
     kernel.keep_freed_memory()
     pidfd = os.pidfd_open(pid)
     spawner_end.close()
@@ -82,38 +82,41 @@ def start_spawner(child_main: Callable[[ChildBoot], None], *, title: Callable[[]
 
 
 class SpawnerGone(TurboError):
-    """The spawner is dead: no child can be made. Drain, then restart the worker."""
+    """The spawner is dead, so no child can be started.
+
+    The caller drains and restarts the worker.
+    """
 
 
 class Spawner:
     """The master's handle on the spawner process.
 
-    Why it is right. This process holds the only write end of the lifeline and the only master's end of the
-    control socket, both close-on-exec; their closing, by whatever death, ends every child. A pidfd is
-    opened by the spawner, the only reaper, before it can reap, so it never names another process.
+    Why this is correct. This process holds the only write end of the lifeline and the only master's end of the control
+    socket, both close-on-exec. When they close, for whatever reason, every child ends. The spawner, which is the only
+    reaper, opens a pidfd before it can reap the child, so a pidfd never names another process.
     """
 
     __slots__ = ("_control", "_lifeline_fd", "gone", "lifeline_armed", "pid", "pidfd", "threads_at_fork")
 
     def __init__(self, pid: int, pidfd: int, control: socket.socket, lifeline_fd: int, threads_at_fork: int) -> None:
         self.pid = pid
-        #: Readable when the spawner has died.
+        #: Readable once the spawner is dead.
         self.pidfd = pidfd
         self._control = control
         self._lifeline_fd = lifeline_fd
-        #: Threads of this process at the fork; more than 1 means that the app started some at import.
+        #: Number of threads of this process at the fork; more than 1 if the app started some at import.
         self.threads_at_fork = threads_at_fork
-        #: Whether the kernel ends children when the master dies; None before the spawner has reported it.
+        #: Whether the kernel ends children when the master dies; None until the spawner reports it.
         self.lifeline_armed: bool | None = None
-        #: True once the spawner's end of the socket is closed.
+        #: Whether the spawner's end of the socket is closed.
         self.gone = False
 
     def fileno(self) -> int:
-        """The control socket, readable when ``receive`` has something."""
+        """Return the control socket's descriptor, which is readable when there are reports."""
         return self._control.fileno()
 
     def spawn(self, epoch: int, index: int, fds: Sequence[int]) -> None:
-        """Request a child with these link descriptors; the answer arrives through ``receive``.
+        """Request a child with these link descriptors; ``receive`` returns the answer.
 
         The caller may close ``fds`` at once. Raises SpawnerGone, and BlockingIOError if the spawner has hundreds of
         unread requests.
@@ -125,9 +128,9 @@ class Spawner:
             raise SpawnerGone(str(error)) from error
 
     def kill(self, epoch: int) -> None:
-        """Have the spawner send SIGKILL to a child and its whole group; a child already reaped is left alone.
+        """Have the spawner send SIGKILL to a child and its group, unless the child is already reaped.
 
-        The answer is its ``Exited``. Raises SpawnerGone.
+        The answer is the child's ``Exited``. Raises SpawnerGone.
         """
         try:
             self._control.send(REQUEST.pack(epoch, KILL))
@@ -136,7 +139,10 @@ class Spawner:
             raise SpawnerGone(str(error)) from error
 
     def receive(self) -> list[Report]:
-        """Return the reports that have arrived, oldest first. Sets ``gone`` when the spawner has died."""
+        """Return the reports that have arrived, oldest first.
+
+        Sets ``gone`` if the spawner is dead.
+        """
         reports: list[Report] = []
         while not self.gone:
             try:
@@ -154,9 +160,9 @@ class Spawner:
         return reports
 
     def wait_ready(self, timeout: float) -> bool:
-        """Wait up to ``timeout`` seconds until the spawner runs; False if it does not. For start-up only.
+        """Wait up to ``timeout`` seconds until the spawner runs; return whether it does. For start-up only.
 
-        Call it before the first ``spawn``: reports that arrive meanwhile are not kept.
+        Call it before the first ``spawn``, because it drops other reports.
         """
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
@@ -167,25 +173,25 @@ class Spawner:
         return not self.gone
 
     def orphans(self) -> list[int]:
-        """After the spawner's death: pids of this process's children, which its orphans have become.
+        """After the spawner's death: return the pids of its orphans, which are this process's children now.
 
-        None where there is no /proc.
+        The list is empty without a /proc.
         """
         found: list[int] = []
         tasks = f"/proc/{os.getpid()}/task"
         if not os.path.isdir(tasks):  # noqa: PTH112
             return found
-        for task in os.listdir(tasks):  # noqa: PTH208 - /proc, and a path object buys nothing
+        for task in os.listdir(tasks):  # noqa: PTH208 - a path object has no advantage in /proc
             with open(f"{tasks}/{task}/children") as listing:  # noqa: PTH123
                 found += map(int, listing.read().split())
         return [pid for pid in found if pid != self.pid]
 
     def reap_orphans(self, known: Collection[int]) -> list[Exited]:
-        """After the spawner's death: reap ended children of it; kill those that it never reported.
+        """After the spawner's death: reap its ended children and kill those that it never reported.
 
-        ``known``: pids of living children that were reported; they go on. Call again when a known child's
-        pidfd fires. The epoch in the answers is -1. Other children of this process are not ours to touch, so
-        the caller must have none.
+        ``known`` holds the pids of living children that were reported; they continue. Call it again when the pidfd of
+        a known child becomes readable. The epoch in the results is -1. The caller must have no other children, since
+        they would be killed.
         """
         ended: list[Exited] = []
         for pid in [*self.orphans(), self.pid]:
@@ -200,10 +206,10 @@ class Spawner:
         return ended
 
     def close(self, timeout: float = 5.0) -> int | None:
-        """End the spawner and with it every child left; wait up to ``timeout`` seconds for it. Idempotent.
+        """End the spawner and all remaining children; wait up to ``timeout`` seconds for it. Idempotent.
 
-        Returns its exit status, None if it was closed before or did not end in time. Orderly stops end the
-        children first: those still alive are killed.
+        Returns the exit status, or None if it was closed before or did not end in time. In an orderly stop the children
+        have ended before; those that are still alive are killed.
         """
         if self.pidfd < 0:
             return None
@@ -229,8 +235,8 @@ class Spawner:
             if fds:
                 reports.append(Spawned(epoch, pid, fds[0]))
                 return
-            # Our descriptor table is full, and an unwatched child must not live. Only its reaper can kill it without
-            # doubt about the pid; its exit is reported all the same.
+            # The master's descriptor table is full, and a child without a pidfd cannot be watched. Only its reaper, the
+            # spawner, can kill it safely by its pid; its exit is reported as usual.
             self.kill(epoch)
             reports.append(SpawnFailed(epoch, errno.EMFILE))
         elif kind == EXITED:
@@ -242,7 +248,7 @@ class Spawner:
 
 
 def received_fds(controls: list[tuple[int, int, bytes]]) -> list[int]:
-    """Descriptors in the ancillary data of a recvmsg."""
+    """Return the descriptors in the ancillary data of a recvmsg."""
     fds = array.array("i")
     for level, kind, data in controls:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:

@@ -1,7 +1,7 @@
-"""The few Linux facilities that the standard library lacks or that need an exact order.
+"""Linux facilities that the standard library lacks.
 
-What: subreaper, the kernel lifeline, closing descriptors, what malloc keeps. Place: beneath the spawner; runs in the
-master once and in the spawner and children at their start. It must not run user code or wait.
+They are subreaper, lifeline, descriptors and malloc settings. This module is beneath the spawner; it runs once in the
+master, and in the spawner and children at their start. It must never run user code or wait.
 """
 
 from __future__ import annotations
@@ -22,21 +22,24 @@ if TYPE_CHECKING:
 
 _PR_SET_CHILD_SUBREAPER = 36
 
-#: glibc's numbers for what mallopt sets.
+#: Parameters of glibc's mallopt.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
-#: Bytes. Larger blocks come from the kernel and go back to it when they are freed.
-LARGEST_KEPT = 4 * 1024 * 1024
-#: Descriptors that are tried one by one where the kernel does not list them.
+#: Blocks above this many bytes are mapped from the kernel and returned to it when freed.
+MMAP_THRESHOLD = 4 * 1024 * 1024
+#: Most descriptors to test one by one if the kernel does not list them.
 _MOST_TRIED = 65_536
-#: The mark of an open file that existed in the spawner: no library asks for this signal.
+#: The mark of an open file that existed in the spawner: a signal that no library uses.
 _MARK = signal.SIGRTMAX
-#: Bytes of free memory at the heap's end from which on it is handed back.
-MOST_KEPT = 8 * 1024 * 1024
+#: Bytes of free memory at the heap's end above which it is returned to the kernel.
+TRIM_THRESHOLD = 8 * 1024 * 1024
 
 
 def become_subreaper() -> None:
-    """Make orphans below this process its own children, so that it can reap them. Not inherited by fork."""
+    """Make orphaned descendants children of this process, so that it can reap them.
+
+    Not inherited by fork.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         code = ctypes.get_errno()
@@ -44,27 +47,26 @@ def become_subreaper() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let malloc use the memory of one message's body for the next. Children that are forked later inherit it.
+    """Let malloc reuse the memory of large bodies. Processes that are forked later inherit the setting.
 
-    By default glibc hands a freed megabyte back to the kernel, and the next one is mapped and cleared page by page:
-    in a virtual machine that takes several times as long as to copy a body into it. Does nothing where somebody has
-    tuned malloc by the environment, or where there is no glibc.
+    By default glibc returns a freed megabyte to the kernel, and the next one is mapped and cleared page by page: in a
+    virtual machine that takes several times as long as copying a body into it. Does nothing if malloc is tuned by the
+    environment, or without glibc.
     """
     tuned = "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
     if tuned or any(name.startswith("MALLOC_") for name in os.environ):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, LARGEST_KEPT)
-        mallopt(_M_TRIM_THRESHOLD, MOST_KEPT)
+        mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD)
+        mallopt(_M_TRIM_THRESHOLD, TRIM_THRESHOLD)
 
 
 def arm_lifeline(read_fd: int, owner: int, signum: int) -> int:
-    """Have the kernel send ``signum`` to ``owner`` (a pid, or minus a group) when the pipe's last writer
-    closes.
+    """Have the kernel send a signal when the pipe's last writer closes.
 
-    Returns a descriptor of its own for the pipe's read end, which must stay open: signal settings belong to
-    the open file description, and the one behind ``read_fd`` is shared by every process. Raises OSError.
+    ``owner`` is a pid, or minus a group. Returns a new descriptor of the pipe's read end, which must stay open: signal
+    settings belong to the open file description, and all processes share the one behind ``read_fd``. Raises OSError.
     """
     fd = os.open(f"/proc/self/fd/{read_fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -79,14 +81,20 @@ def arm_lifeline(read_fd: int, owner: int, signum: int) -> int:
 
 
 def writer_gone(read_fd: int) -> bool:
-    """Whether the pipe's last writer has closed; asked once after arming, for a death before it."""
+    """Whether the pipe's last writer has closed.
+
+    Checked once after arming, in case that happened before.
+    """
     poll = select.poll()
     poll.register(read_fd, 0)
     return bool(poll.poll(0))
 
 
 def lifeline_works() -> bool:
-    """Try a lifeline on this process with a harmless blocked signal; False where the kernel sends none."""
+    """Test a lifeline on this process with a harmless blocked signal.
+
+    Return whether the signal comes.
+    """
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGURG])
     fd = -1
@@ -94,7 +102,7 @@ def lifeline_works() -> bool:
         fd = arm_lifeline(read_fd, os.getpid(), signal.SIGURG)
         os.close(write_fd)
         write_fd = -1
-        # The kernel sends it during the close; the wait only matters where it does not work.
+        # The kernel sends the signal during the close; the wait takes time only if lifelines do not work.
         return signal.sigtimedwait([signal.SIGURG], 0.1) is not None
     except OSError:
         return False
@@ -106,33 +114,36 @@ def lifeline_works() -> bool:
 
 
 def open_descriptors() -> list[int]:
-    """Descriptors that this process has open, ascending."""
+    """Return this process's open descriptors, ascending."""
     found: Iterable[int]
     try:
         with os.scandir("/proc/self/fd") as entries:
-            # The scan's own descriptor is among them and closed by now.
+            # The scan's own descriptor is among them; it is closed by now.
             found = sorted(int(entry.name) for entry in entries)
     except OSError:
-        # No /proc: every number is tried, up to one that no process comes near.
+        # Without /proc, test every number up to a high one.
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         found = range(_MOST_TRIED if most == resource.RLIM_INFINITY else min(most, _MOST_TRIED))
     return [fd for fd in found if _is_open(fd)]
 
 
 def threads() -> int:
-    """Threads of this process; those of C libraries count too where there is a /proc."""
+    """Return the number of threads of this process.
+
+    Includes those of C libraries if there is a /proc.
+    """
     try:
-        return len(os.listdir("/proc/self/task"))  # noqa: PTH208 - /proc, and a path object buys nothing
+        return len(os.listdir("/proc/self/task"))  # noqa: PTH208 - a path object has no advantage in /proc
     except OSError:
         return threading.active_count()
 
 
 @dataclass(frozen=True, slots=True)
 class Inherited:
-    """Descriptors above 2 that a new child inherits from the app, which is in the spawner.
+    """The app's descriptors above 2 in the spawner, which a new child inherits.
 
-    ``files``: files, directories and devices, which stay usable in children, as log files must. ``channels``:
-    what two processes must not share: sockets, pipes, epoll and the like.
+    ``files``: files, directories and devices, which stay usable in children, for example log files. ``channels``:
+    descriptors that two processes must not share: sockets, pipes, epoll and the like.
     """
 
     files: frozenset[int]
@@ -140,11 +151,12 @@ class Inherited:
 
 
 def inherited(own: Set[int]) -> Inherited:
-    """Sort this process's open descriptors but for its ``own``, and mark those that a child must not share.
+    """Classify this process's open descriptors, except ``own``, and mark the channels.
 
-    The mark is on the open file, so that a child knows by :func:`is_marked` whether a number is still what it was at
-    the fork: libraries that know about forks close theirs in the new process and open others, which often get the same
-    numbers. The kernel's field for it, the signal of O_ASYNC, has no effect without that flag.
+    A child must not share those. The mark is on the open file. By :func:`is_marked` a child finds out whether a number
+    still stands for the same file as at the fork: libraries with fork handlers close their descriptors in the new
+    process and open others, which often get the same numbers. The mark is the signal of O_ASYNC, which has no effect
+    without that flag.
     """
     kinds = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFCHR, stat.S_IFBLK)
     above = [fd for fd in open_descriptors() if fd > 2]
@@ -157,15 +169,18 @@ def inherited(own: Set[int]) -> Inherited:
 
 
 def is_marked(fd: int) -> bool:
-    """Whether it is an open file that existed in the spawner; a new one has no signal."""
+    """Whether the descriptor's open file existed in the spawner.
+
+    A new one has no such signal.
+    """
     return bool(fcntl.fcntl(fd, fcntl.F_GETSIG))
 
 
 def blank_out(fds: Set[int]) -> None:
-    """Replace descriptors by /dev/null, keeping their numbers taken.
+    """Replace descriptors by /dev/null, so that their numbers stay in use.
 
-    Python objects of the app still hold these numbers. Were they free, the next file opened would get one,
-    and such an object would write to it or close it.
+    Python objects of the app still hold these numbers. If they were free, the next opened file would get one, and such
+    an object could write to it or close it.
     """
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     for fd in fds:
@@ -173,11 +188,11 @@ def blank_out(fds: Set[int]) -> None:
     os.close(null)
 
 
-def let_go(inherited: Inherited, keep: Set[int]) -> None:
-    """In a new child: give up what it shares with the spawner, but ``keep`` and the app's files.
+def release_inherited(inherited: Inherited, keep: Set[int]) -> None:
+    """In a new child: release the descriptors that it shares with the spawner.
 
-    The app's channels become /dev/null, the spawner's own are closed. What is not marked was opened in this process,
-    by what the app's libraries do at a fork: it stays.
+    It keeps ``keep`` and the app's files. The app's channels become /dev/null; the spawner's own descriptors are
+    closed. An unmarked descriptor was opened in this process by a fork handler of the app's libraries, so it stays.
     """
     gone = inherited.channels - keep
     present = [fd for fd in open_descriptors() if fd > 2 and fd not in keep and fd not in inherited.files]

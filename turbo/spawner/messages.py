@@ -1,11 +1,10 @@
-"""What master and spawner say to each other, as bytes and as values.
+"""Defines the messages between master and spawner.
 
-What: packing and parsing only. Place: between ``handle`` (master) and ``process`` (spawner), over one
-SOCK_SEQPACKET pair, so that each message arrives whole with its descriptors. It never opens or sends
-anything.
+Between ``handle`` (master) and ``process`` (spawner), which exchange them over one SOCK_SEQPACKET pair, so that each
+message arrives complete with its descriptors. Layouts and values only: it must never open or send anything.
 
 Request: ``epoch u32, index u32`` with the child's descriptors, or with ``index`` = ``KILL`` and none.
-Reports: ``kind u8, epoch u32, pid i32, value i32``; the report of a new child carries its pidfd.
+Report: ``kind u8, epoch u32, pid i32, value i32``; the report of a new child has its pidfd attached.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from typing import Final
 
 REQUEST: Final = struct.Struct("<II")
 REPORT: Final = struct.Struct("<BIii")
-#: More than any request or report carries.
+#: More descriptors than any request or report has.
 MAX_FDS: Final = 16
 
-#: In a request's ``index``: don't make a child, kill that of ``epoch`` with its group.
+#: In a request's ``index``: kill the child of ``epoch`` and its group, instead of starting one.
 KILL: Final = 0xFFFFFFFF
 
 SPAWNED: Final = 1
@@ -30,7 +29,10 @@ READY: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Spawned:
-    """A child exists. ``pidfd`` was opened before anybody could reap it, and is the receiver's to close."""
+    """A child was started.
+
+    ``pidfd`` was opened before anybody could reap it; the receiver closes it.
+    """
 
     epoch: int
     pid: int
@@ -39,8 +41,10 @@ class Spawned:
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """A child is gone and reaped. ``status``: its exit code, or minus the number of the signal that ended
-    it."""
+    """A child has ended and is reaped.
+
+    ``status`` is its exit code, or minus the signal that ended it.
+    """
 
     epoch: int
     pid: int
@@ -49,7 +53,7 @@ class Exited:
 
 @dataclass(frozen=True, slots=True)
 class SpawnFailed:
-    """No child could be made for this request; ``errno`` says why."""
+    """A child could not be started; ``errno`` is the reason."""
 
     epoch: int
     errno: int
@@ -60,7 +64,7 @@ Report = Spawned | Exited | SpawnFailed
 
 @dataclass(frozen=True, slots=True)
 class ChildBoot:
-    """What a new child is given: which incarnation it is, its slot, its link's descriptors, the lifeline."""
+    """What a new child gets: its epoch, its slot, the descriptors of its link, the lifeline."""
 
     epoch: int
     index: int

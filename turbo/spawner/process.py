@@ -1,7 +1,7 @@
-"""The spawner's own life: fork children on request, reap them, and end them all when the master is gone.
+"""The loop of the spawner process: forks children on request and reaps them.
 
-What: the loop of the spawner process. Place: between the master's handle and each child's first steps. It has
-one thread, no event loop, no socket but the control socket, and no user code runs in it after the import.
+It ends all children when the master is gone. Between the master's handle and each child's start. The process has one
+thread, no event loop, and no socket but the control socket. It must never run user code after the import of the app.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _CONTROL_SPACE = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
-#: How long the spawner stays to reap what it killed at the master's death, in seconds, against zombies in
-#: containers whose first process reaps nothing.
+#: Seconds in which the spawner reaps the children that it killed after the master's death: in some containers the first
+#: process reaps nothing, and zombies would remain.
 _LAST_REAP = 1.0
 
 
 class _MasterGone(Exception):
-    """The control socket has closed."""
+    """The control socket is closed."""
 
 
 class SpawnerProcess:
     """The spawner.
 
-    Why it is right. It is the only reaper of its children, so a pid it has not reaped is that child's, and so
-    is the group of that number: killing by either is safe until waitpid, which comes last. A group is killed
-    while its leader is a zombie. The master's death, however it comes, closes the control socket. A stopped
-    spawner cannot see that: the kernel continues it (SIGCONT through its own lifeline) and ends the children
-    by theirs. *Killed at any line:* its children become the master's, which drains and starts anew.
+    Why this is correct. It is the only reaper of its children, so an unreaped pid belongs to its child, and so does the
+    group of that number: killing by either is safe until waitpid, which comes last. A group is killed while its leader
+    is a zombie. The master's death, whatever the reason, closes the control socket. A stopped spawner cannot notice
+    that, so the kernel continues it (SIGCONT through its own lifeline) and ends the children through theirs. *Killed at
+    any line:* its children become the master's, which drains and restarts the worker.
     """
 
     __slots__ = (
@@ -74,7 +74,10 @@ class SpawnerProcess:
         self._own: frozenset[int] = frozenset()
 
     def run(self) -> None:
-        """Serve until the master is gone. Starts with all signals blocked, as ``fork`` leaves them."""
+        """Serve until the master is gone.
+
+        It starts with all signals blocked, as ``fork`` leaves them.
+        """
         failpoint.set_role("spawner")
         kernel.become_subreaper()
         ignore_without_inheritance()
@@ -82,12 +85,12 @@ class SpawnerProcess:
         if works:
             self._own_lifeline_fd = kernel.arm_lifeline(self._lifeline_fd, os.getpid(), signal.SIGCONT)
         self._wakeup_read, wakeup_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        # This process's own descriptors; all others that are open between requests are the app's.
+        # This process's own descriptors. All others that are open between requests belong to the app.
         self._own = frozenset(
             (self._control.fileno(), self._lifeline_fd, self._own_lifeline_fd, self._wakeup_read, wakeup_write)
         )
         signal.set_wakeup_fd(wakeup_write, warn_on_full_buffer=False)
-        # A handler must exist for the wakeup to be written; the walk below does the work.
+        # The wake-up descriptor is written only for signals with a handler; ``_reap`` does the work.
         signal.signal(signal.SIGCHLD, lambda _signum, _frame: None)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         try:
@@ -106,7 +109,7 @@ class SpawnerProcess:
                     os.read(fd, 4096)
                 else:
                     self._take_request()
-            # After every wake, not only SIGCHLD's: a walk of nothing costs one system call.
+            # After every wake-up, not only after SIGCHLD: without ended children it costs one system call.
             self._reap()
 
     def _take_request(self) -> None:
@@ -125,7 +128,7 @@ class SpawnerProcess:
             if index == KILL:
                 self._kill(epoch)
             elif flags & socket.MSG_CTRUNC:
-                # The kernel drops descriptors that find no room in our table.
+                # The kernel drops descriptors when this process's table is full.
                 self._send(FAILED, epoch, 0, errno.EMFILE)
             else:
                 self._spawn(epoch, index, tuple(fds))
@@ -165,10 +168,10 @@ class SpawnerProcess:
                 kill_group(pid)
 
     def _reap(self) -> None:
-        """Reap every process that has ended: report children, take others in silently.
+        """Reap every process that has ended; report those that are children.
 
-        WNOWAIT shows a zombie without reaping it, so that its group can still be killed by its number; each
-        one shown is reaped before the next look, so none can hide another.
+        WNOWAIT returns a zombie without reaping it, so that its group can still be killed by its number. Each one is
+        reaped before the next call, so none can hide another.
         """
         while True:
             try:
@@ -182,10 +185,11 @@ class SpawnerProcess:
     def _reap_one(self, pid: int, *, orderly: bool) -> None:
         epoch = self._children.get(pid)
         if epoch is None:
-            # A grandchild that outlived its parent and was handed to us, the subreaper.
+            # A grandchild whose parent has ended; this process is its subreaper.
             os.waitpid(pid, 0)
             return
         if not orderly:
+            # The child did not exit by itself with 0, so subprocesses of its task may still run.
             kill_group(pid)
         if failpoint.ENABLED:
             failpoint.hit("spawner.before_reap")
@@ -194,14 +198,14 @@ class SpawnerProcess:
         self._send(EXITED, epoch, pid, os.waitstatus_to_exitcode(status))
 
     def _send(self, kind: int, epoch: int, pid: int, value: int, fds: list[int] | None = None) -> None:
-        """Report to the master. Blocks while the master does not read; its death ends the block."""
+        """Send a report to the master. Blocks until the master reads or dies."""
         try:
             socket.send_fds(self._control, [REPORT.pack(kind, epoch, pid, value)], fds or [])
         except (BrokenPipeError, ConnectionResetError) as error:
             raise _MasterGone from error
 
     def _end_everything(self) -> None:
-        """Kill every group, and stay a moment to reap them."""
+        """Kill all groups, then reap them for a short time."""
         for pid in self._children:
             kill_group(pid)
         poll = select.poll()

@@ -96,11 +96,11 @@ def test_files_serve_every_child(files: BodyFiles, links: Pair) -> None:
         assert reader.claim() == (1, seq, b"head" + b"b" * SIZE)
 
 
-def test_what_a_dead_child_may_still_hold_is_not_kept(files: BodyFiles) -> None:
+def test_what_a_dead_child_may_still_hold_is_not_reused(files: BodyFiles) -> None:
     with pair(1, files) as (master, child):
         give(master, b"a" * SIZE)
         child.claim()
-    assert files._kept == []
+    assert files._unused == []
 
 
 def test_nobody_but_the_master_can_write_into_a_file(links: Pair) -> None:
@@ -117,7 +117,7 @@ def test_nobody_but_the_master_can_write_into_a_file(links: Pair) -> None:
 
 
 def test_a_file_that_is_given_up_frees_its_memory_at_once(files: BodyFiles, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(body_files, "MOST_KEPT", 3 * 65_536)
+    monkeypatch.setattr(body_files, "MOST_UNUSED", 3 * 65_536)
     first, second = (files.fill([b"x" * 100_000], 100_000) for _ in range(2))
     held = os.dup(first.fd)
     files.give_back(first, unread=True)
@@ -125,15 +125,15 @@ def test_a_file_that_is_given_up_frees_its_memory_at_once(files: BodyFiles, monk
     files.give_back(second, unread=False)
     assert os.fstat(held).st_size == 0
     os.close(held)
-    assert [file.fd for file in files._kept] == [second.fd]
+    assert [file.fd for file in files._unused] == [second.fd]
 
 
-def test_a_very_large_body_is_not_kept(files: BodyFiles) -> None:
-    size = body_files.LARGEST_KEPT + 1
+def test_a_very_large_body_is_not_reused(files: BodyFiles) -> None:
+    size = body_files.LARGEST_REUSED + 1
     file = files.fill([b"x" * size], size)
     assert fcntl.fcntl(file.fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE
     files.give_back(file, unread=False)
-    assert files._kept == []
+    assert files._unused == []
 
 
 def test_a_body_that_cannot_be_mapped_is_tried_again_like_one_without_memory(
