@@ -1,7 +1,8 @@
-"""The embedded broker itself: a listener on loopback and the virtual hosts behind it.
+"""The embedded broker: a listener on loopback and its virtual hosts.
 
-For trying turbo on a machine without RabbitMQ, and for tests. Everything is in memory and gone when it
-stops. It runs on an asyncio loop of the process that starts it, or in a process of its own (`process.py`).
+For trying turbo on a machine without RabbitMQ, and for tests. All data are in memory and lost when it stops. It runs on
+an asyncio loop of the process that starts it, or in a process of its own (`process.py`). It must never listen on an
+address that other machines can reach.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class QueueFacts:
-    """A queue's counts at this instant."""
+    """The current counts of a queue."""
 
     ready: int
     unacked: int
@@ -31,7 +32,7 @@ class QueueFacts:
 class EmbeddedBroker:
     """An in-memory AMQP 0-9-1 broker on loopback.
 
-    A virtual host exists as soon as a client opens it. There is one user, `user` with `password`.
+    A virtual host is created when a client opens it. There is one user, `user` with `password`.
     """
 
     def __init__(self, user: str = "guest", password: str = "guest") -> None:
@@ -42,7 +43,10 @@ class EmbeddedBroker:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
-        """Listen; the port (a free one for 0). ImproperlyConfigured for an address that is not loopback."""
+        """Listen, and return the port; 0 means a free one.
+
+        Raises ImproperlyConfigured for an address that is not loopback.
+        """
         _require_loopback(host)
         self._loop = loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: Connection(self, loop), host, port)
@@ -65,33 +69,33 @@ class EmbeddedBroker:
             connection.abort()
 
     def queue_facts(self, queue: str, vhost: str = "/") -> QueueFacts | None:
-        """Counts of a queue; None when there is none of that name."""
+        """Return the counts of a queue; None if it does not exist."""
         found = self.vhost(vhost).queues.get(queue)
         return None if found is None else QueueFacts(found.ready, found.unacked, len(found.consumers))
 
     def vhost(self, name: str) -> VirtualHost:
-        """The virtual host of that name, made when it is new."""
+        """Return the virtual host of this name; create it if it is new."""
         if self._loop is None:
-            raise ImproperlyConfigured("the embedded broker is not started")
+            raise ImproperlyConfigured("the embedded broker is not running")
         if name not in self._vhosts:
             self._vhosts[name] = VirtualHost(name, self._loop)
         return self._vhosts[name]
 
     def joined(self, connection: Connection) -> None:
-        """A connection began (called by it)."""
+        """Add a new connection, which calls this."""
         self._connections.add(connection)
 
     def left(self, connection: Connection) -> None:
-        """A connection ended (called by it)."""
+        """Remove an ended connection, which calls this."""
         self._connections.discard(connection)
 
 
 def _require_loopback(host: str) -> None:
-    """Refuse anything that another machine could reach; a name must resolve to loopback alone."""
+    """Refuse addresses that other machines can reach; a name must resolve to loopback only."""
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM) if host else []
     addresses = [str(info[4][0]).partition("%")[0] for info in found]
     if not addresses or not all(ipaddress.ip_address(address).is_loopback for address in addresses):
         raise ImproperlyConfigured(
-            f"the embedded broker serves loopback only and keeps nothing: it does not listen on {host!r}; "
+            f"the embedded broker serves loopback only and stores nothing: it does not listen on {host!r}; "
             "use RabbitMQ for more than trying turbo"
         )

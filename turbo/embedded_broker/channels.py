@@ -1,7 +1,7 @@
-"""A channel of the embedded broker: its consumers, what they hold unacknowledged, its publishes.
+"""A channel of the embedded broker: its consumers, unacknowledged messages, and publishes.
 
-Lives in a connection, which feeds it frames; calls the virtual host and its queues, and writes frames
-through `Wire`. The methods themselves are in `methods.py`.
+A connection owns it and feeds it frames. It calls the virtual host and its queues, and writes frames through `Wire`.
+The AMQP methods are in `methods.py`.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ class Wire(Protocol):
     cancel_notify: bool
 
     def write(self, data: bytes) -> None:
-        """Send at the end of this turn of the loop."""
+        """Send at the end of this loop iteration."""
 
     def has_room(self) -> bool:
-        """False while too much waits to be sent."""
+        """Whether more may be written; False while too much is unsent."""
 
 
 class Consumer:
-    """A consumer: the end of a queue's way (queues.Receiver)."""
+    """A consumer, the `queues.Receiver` of its queue."""
 
     __slots__ = (
         "channel",
@@ -86,7 +86,7 @@ class Consumer:
         self.held = 0
 
     def can_take(self) -> bool:
-        """Whether the windows of the consumer and the channel and the connection have room."""
+        """Whether the windows of consumer and channel and the connection have room."""
         if self.channel.closing or not self.channel.wire.has_room():
             return False
         return self.no_ack or (
@@ -102,7 +102,7 @@ class Consumer:
         channel.write_content(method, entry, self.queue)
 
     def cancelled(self) -> None:
-        """The queue is gone: tell the client if it said that it understands."""
+        """Handle the queue's deletion: send basic.cancel if the client has announced that it accepts it."""
         del self.channel.consumers[self.tag]
         if self.channel.wire.cancel_notify:
             self.channel.send(spec.Basic.Cancel(self.tag, nowait=True))
@@ -110,7 +110,7 @@ class Consumer:
 
 @dataclass(slots=True)
 class Unacked:
-    """A delivered message that is neither acknowledged nor back in its queue."""
+    """A delivered message that is neither acknowledged nor requeued."""
 
     entry: Entry
     queue: Queue
@@ -119,7 +119,7 @@ class Unacked:
 
 @dataclass(slots=True)
 class _Publish:
-    """A publish whose content is still coming."""
+    """A publish whose content is not complete."""
 
     exchange: str
     routing_key: str
@@ -138,12 +138,12 @@ class Channel:
         self.vhost = vhost
         self.consumers: dict[str, Consumer] = {}
         self.unacked: dict[int, Unacked] = {}  # by delivery tag, ascending
-        self.held = 0  # of the unacked, those that consumers hold
+        self.held = 0  # number of unacked messages that consumers hold
         self.prefetch_each = 0
         self.prefetch_all = 0
         self.last_queue = ""
         self.confirms = False
-        self.closing = False  # nothing is delivered any more; from the client only close-ok counts
+        self.closing = False  # no deliveries any more; only the client's close-ok is handled
         self._next_tag = 1
         self._publish: _Publish | None = None
         self._published = 0
@@ -162,11 +162,18 @@ class Channel:
             try:
                 header = with_delivery_count(entry.message, entry.deliveries)
             except TableError as error:
-                logger.warning("a redelivery from %r has headers that cannot be read: %s", queue.name, error)
+                logger.warning(
+                    "cannot add x-delivery-count to a redelivery from %r: %s",
+                    queue.name,
+                    error,
+                )
         self.wire.write(encode_content(self.number, method, header, entry.message.body, self.wire.frame_max))
 
     def take_tag(self, entry: Entry, queue: Queue, consumer: Consumer | None, *, no_ack: bool = False) -> int:
-        """The next delivery tag, noting the message as unacknowledged unless nobody will acknowledge it."""
+        """Return the next delivery tag.
+
+        Record the message as unacknowledged, unless with no_ack.
+        """
         tag = self._next_tag
         self._next_tag += 1
         if no_ack or (consumer is not None and consumer.no_ack):
@@ -181,7 +188,10 @@ class Channel:
     # -- settling -------------------------------------------------------------------------------------
 
     def settle(self, tag: int, multiple: bool) -> list[Unacked]:
-        """Remove and give the deliveries up to (or just) `tag`; 406 when there is none such."""
+        """Remove and return the deliveries up to `tag`, or only that one.
+
+        Raise 406 if it is unknown.
+        """
         if multiple and tag == 0:
             tags = list(self.unacked)
         elif tag not in self.unacked:
@@ -199,11 +209,11 @@ class Channel:
         return settled
 
     def ack(self, tag: int, multiple: bool) -> None:
-        """basic.ack: the messages are done with."""
+        """basic.ack: drop the messages."""
         self._make_room(self.settle(tag, multiple))
 
     def reject(self, tag: int, multiple: bool, requeue: bool) -> None:
-        """basic.nack and basic.reject: back to the queue, or dead-lettered."""
+        """basic.nack and basic.reject: requeue or dead-letter the messages."""
         settled = self.settle(tag, multiple)
         if requeue:
             put_back(settled)
@@ -213,14 +223,14 @@ class Channel:
         self._make_room(settled)
 
     def recover(self) -> None:
-        """basic.recover: everything unacknowledged goes back to its queue."""
+        """basic.recover: requeue all unacknowledged messages."""
         settled = self.settle(0, multiple=True)
         put_back(settled)
         self._make_room(settled)
 
     def _make_room(self, settled: Iterable[Unacked]) -> None:
         queues = {id(each.queue): each.queue for each in settled}
-        if self.prefetch_all:  # the window of the channel may have held back its consumers of other queues
+        if self.prefetch_all:  # the channel's window may have stopped consumers of other queues
             queues |= {id(consumer.queue): consumer.queue for consumer in self.consumers.values()}
         for queue in queues.values():
             queue.dispatch()
@@ -245,14 +255,14 @@ class Channel:
         return consumer
 
     def cancel(self, tag: str) -> None:
-        """basic.cancel; what it holds stays unacknowledged."""
+        """basic.cancel; the consumer's messages stay unacknowledged."""
         consumer = self.consumers.pop(tag, None)
         if consumer is not None:
             consumer.queue.remove_consumer(consumer)
             self.vhost.consumer_gone(consumer.queue)
 
     def close(self) -> None:
-        """The channel is over: cancel its consumers, then put back what they held."""
+        """Close the channel: cancel its consumers, then requeue their messages."""
         self.closing = True
         for tag in list(self.consumers):
             self.cancel(tag)
@@ -262,35 +272,35 @@ class Channel:
     # -- publishing -----------------------------------------------------------------------------------
 
     def begin_publish(self, exchange: str, routing_key: str, mandatory: bool) -> None:
-        """basic.publish came; its content follows."""
+        """Handle basic.publish; its content follows."""
         if self._publish is not None:
-            raise AmqpFault(505, "a publish before the content of the last one was complete")
+            raise AmqpFault(505, "a publish came before the content of the last one was complete")
         self._publish = _Publish(exchange, routing_key, mandatory)
 
     @property
     def expects_content(self) -> bool:
-        """True between basic.publish and the end of its content."""
+        """Whether the content of a publish is not complete."""
         return self._publish is not None
 
     def take_header(self, payload: bytes) -> None:
-        """A content header frame."""
+        """Handle a content header frame."""
         publish = self._publish
         if publish is None or publish.header is not None or len(payload) < 14:
-            raise AmqpFault(505, "a content header that nothing announced")
+            raise AmqpFault(505, "unexpected content header")
         publish.header, publish.pieces = payload, []
         publish.missing = int.from_bytes(payload[4:12], "big")
         if not publish.missing:
             self._finish_publish(publish)
 
     def take_body(self, payload: bytes) -> None:
-        """A content body frame."""
+        """Handle a content body frame."""
         publish = self._publish
         if publish is None or publish.pieces is None:
-            raise AmqpFault(505, "a content body that nothing announced")
+            raise AmqpFault(505, "unexpected content body")
         publish.pieces.append(payload)
         publish.missing -= len(payload)
         if publish.missing < 0:
-            raise AmqpFault(505, "a content body longer than announced")
+            raise AmqpFault(505, "the content body is longer than announced")
         if not publish.missing:
             self._finish_publish(publish)
 
@@ -317,7 +327,7 @@ class Channel:
                 self._confirmed = self._published
 
     def flush_confirms(self, before: int | None = None) -> None:
-        """Confirm what was published since the last time, in one frame."""
+        """Confirm all publishes since the last call with one frame."""
         last = self._published if before is None else before - 1
         if last > self._confirmed:
             self.wire.write(encode_ack(self.number, last, multiple=last > self._confirmed + 1))
@@ -325,7 +335,7 @@ class Channel:
 
 
 def put_back(settled: Iterable[Unacked]) -> None:
-    """Requeue deliveries, queue by queue, so that each queue gets its own back in one go."""
+    """Requeue deliveries with one call per queue."""
     by_queue: dict[int, tuple[Queue, list[Entry]]] = {}
     for each in settled:
         by_queue.setdefault(id(each.queue), (each.queue, []))[1].append(each.entry)

@@ -1,8 +1,8 @@
 """One client's connection to the embedded broker: handshake, heartbeats, channels, faults.
 
-An asyncio protocol on the broker's loop. Bytes that arrive become frames, frames go to channels; what the
-channels write is sent once, at the end of the turn of the loop. It must never let a client's mistake raise
-out of it: every fault ends a channel or this connection, no other.
+An asyncio protocol on the broker's loop. It splits received bytes into frames and passes them to channels; the
+channels' output is sent once per loop iteration. It must never let a client's mistake raise out of it: a fault closes a
+channel or this connection, and never another one.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ class Host(Protocol):
     credentials: tuple[str, str]
 
     def vhost(self, name: str) -> VirtualHost:
-        """The virtual host of that name."""
+        """Return the virtual host of this name."""
 
     def joined(self, connection: Connection) -> None:
-        """A connection began."""
+        """Add a new connection."""
 
     def left(self, connection: Connection) -> None:
-        """A connection ended."""
+        """Remove an ended connection."""
 
 
 class Connection(asyncio.Protocol):
@@ -80,7 +80,7 @@ class Connection(asyncio.Protocol):
         self._host.joined(self)
 
     def data_received(self, data: bytes) -> None:
-        """Called by the loop: frames, or the greeting before them."""
+        """Called by the loop with frames, or with the protocol header before them."""
         self._heard_at = self._loop.time()
         if self._vhost is None:
             data = self._greet(data)
@@ -93,15 +93,15 @@ class Connection(asyncio.Protocol):
             channel.flush_confirms()
 
     def pause_writing(self) -> None:
-        """Called by the transport: the client reads too slowly."""
+        """Called by the transport when the client reads too slowly."""
         self._output.pause()
 
     def resume_writing(self) -> None:
-        """Called by the transport: there is room again."""
+        """Called by the transport when there is room again."""
         self._output.resume()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Called by the loop: everything of this connection goes back or away."""
+        """Called by the loop: requeue this connection's messages and delete its exclusive queues."""
         if self._timer is not None:
             self._timer.cancel()
         self._drop_channels()
@@ -112,15 +112,18 @@ class Connection(asyncio.Protocol):
     # -- for the channels -----------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        """Send at the end of this turn of the loop."""
+        """Send at the end of this loop iteration."""
         self._output.write(data)
 
     def has_room(self) -> bool:
-        """False while too much waits to be sent; the consumers are then asked again later."""
+        """Whether more may be written; after False, the consumers are served again later."""
         return self._output.has_room()
 
     def shut(self, text: str) -> None:
-        """Tell the client that the broker ends (320) and wait for no more than its answer."""
+        """Send connection.close with 320.
+
+        The transport is closed at the answer or after a time limit.
+        """
         if self._vhost is None or self._closing:
             self._transport.close()
         else:
@@ -135,7 +138,7 @@ class Connection(asyncio.Protocol):
     def _greet(self, data: bytes) -> bytes:
         greeting = self._handshake.greet(data)
         if greeting is None:
-            self._transport.write(PROTOCOL_HEADER)  # the protocol that it should speak
+            self._transport.write(PROTOCOL_HEADER)  # names the protocol that is supported
             self._transport.close()
             self._end()
             return b""
@@ -188,9 +191,9 @@ class Connection(asyncio.Protocol):
             self._take_channels(kind, number, payload)
 
     def _take_own(self, kind: int, payload: bytes) -> None:
-        """A frame on channel 0."""
+        """Handle a frame on channel 0."""
         if kind != METHOD:
-            raise AmqpFault(505, "content on channel 0")
+            raise AmqpFault(505, "unexpected content on channel 0")
         index = method_index(payload)
         if index == spec.Connection.Close.INDEX:
             self._close_asked()
@@ -251,7 +254,7 @@ class Connection(asyncio.Protocol):
     # -- ends -----------------------------------------------------------------------------------------
 
     def _close_for(self, fault: AmqpFault, index: int) -> None:
-        """Send connection.close; the transport is closed at the answer, or soon."""
+        """Send connection.close; the transport is closed at the answer or after a time limit."""
         if self._closing:
             return
         logger.info("the embedded broker closes a connection: %s", fault.text)
@@ -263,14 +266,14 @@ class Connection(asyncio.Protocol):
         self._timer = self._loop.call_later(_HANDSHAKE_SECONDS, self.abort)
 
     def _end(self) -> None:
-        """From now on only the other side's last word counts."""
+        """From now on handle only the client's close or close-ok."""
         self._closing = True
         self._output.end()
 
     def _drop_channels(self) -> None:
         channels, self._channels = self._channels, {}
         for channel in channels.values():
-            channel.closing = True  # all of them first: none may get what another puts back
+            channel.closing = True  # all of them first, so that none gets messages that another requeues
         for channel in channels.values():
             channel.close()
         if self._vhost is not None:
@@ -287,7 +290,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def _period(self) -> float:
-        """How often to look after the heartbeats, in seconds."""
+        """Seconds between two checks of the heartbeats."""
         return self._handshake.heartbeat / 2
 
     def _beat(self) -> None:
@@ -302,5 +305,5 @@ class Connection(asyncio.Protocol):
 
 
 def _fit(text: str) -> str:
-    """A reply text is a short string: at most 255 bytes."""
+    """Shorten a reply text to 255 bytes, the limit of a short string."""
     return text.encode()[:255].decode(errors="ignore")

@@ -1,7 +1,7 @@
-"""What the embedded broker writes into a message that it dead-letters, and when it refuses to.
+"""Builds the message that the embedded broker publishes to a dead-letter exchange.
 
-Takes a message that left a queue without being acknowledged, gives the message to publish to the
-dead-letter exchange. Only here is a header table opened, one level deep: every other header keeps its bytes.
+Called by the virtual host for a message that leaves a queue without an acknowledgement; it also detects cycles. Only
+this module decodes a header table, one level deep: every other header keeps its bytes. Pure.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _SIZED = frozenset((b"S", b"x", b"A", b"F"))
 def dead_letter(
     message: Message, queue: str, reason: str, exchange: str, key: str | None, now: datetime
 ) -> Message | None:
-    """The message to publish to `exchange`; None when that would only go round in a circle.
+    """Return the message to publish to `exchange`; None if the message is in a cycle.
 
-    `key` replaces the routing key if given. The text of the cause goes into `x-death`, as RabbitMQ writes it.
+    `key` replaces the routing key if given. `reason` goes into `x-death`, as in RabbitMQ.
     """
     headers = split_table(message.table)
     deaths = _deaths(headers.get("x-death"))
@@ -62,13 +62,16 @@ def dead_letter(
 
 
 def with_delivery_count(message: Message, count: int) -> bytes:
-    """The content header's payload with `x-delivery-count`, as quorum queues add it to redeliveries."""
+    """Return the content header with `x-delivery-count`, as quorum queues add it to redeliveries."""
     table = put_headers(split_table(message.table), {"x-delivery-count": count})
     return rebuild(message.header, message.layout, table, keep_expiration=True)
 
 
 def split_table(encoded: bytes) -> dict[str, bytes]:
-    """The entries of an encoded table (with its length), values still encoded. TableError when broken."""
+    """Return the entries of an encoded table (with its length), values encoded.
+
+    Raises TableError.
+    """
     entries: dict[str, bytes] = {}
     at = 4
     while at < len(encoded):
@@ -81,14 +84,14 @@ def split_table(encoded: bytes) -> dict[str, bytes]:
         else:
             raise TableError(f"a header has the unknown type {kind!r}")
         if end > len(encoded):
-            raise TableError("a header goes past the end of its table")
+            raise TableError("a header exceeds the end of its table")
         entries[encoded[at + 1 : key_end].decode(errors="surrogateescape")] = encoded[key_end:end]
         at = end
     return entries
 
 
 def put_headers(entries: Mapping[str, bytes], added: Mapping[str, object]) -> bytes:
-    """An encoded table of the entries with `added` in front, replacing those of the same name."""
+    """Return an encoded table of the entries with `added` in front, replacing those of the same name."""
     pieces = [encode_table(added)[4:]]
     for name, value in entries.items():
         if name not in added:
@@ -116,7 +119,7 @@ def _take(deaths: list[dict[str, object]], queue: str, reason: str) -> dict[str,
 
 
 def _circles(deaths: list[dict[str, object]], queue: str) -> bool:
-    """True when the message was in this queue before and nobody rejected it since."""
+    """Whether the message was in this queue before and nobody has rejected it since."""
     for death in deaths:  # newest first
         if death.get("reason") == REJECTED:
             return False

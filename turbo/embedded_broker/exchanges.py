@@ -1,7 +1,7 @@
-"""Exchanges of the embedded broker: which queues a routing key and headers lead to.
+"""The exchanges of the embedded broker: route a message by its routing key or its headers.
 
-Pure: takes a key and, for headers exchanges, the message's header table; gives destinations. Owned by the
-virtual host; only it adds and removes bindings.
+Takes a routing key and, for headers exchanges, the message's header table; returns destinations. Owned by the virtual
+host; only that adds and removes bindings. Pure.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 DIRECT, FANOUT, TOPIC, HEADERS = "direct", "fanout", "topic", "headers"
 TYPES = frozenset({DIRECT, FANOUT, TOPIC, HEADERS})
-#: How many routing keys a topic exchange remembers the answer for; producers use few.
+#: Most routing keys whose destinations a topic exchange caches; producers use few.
 _TOPIC_MEMORY = 1024
 
 Destination = Union["Queue", "Exchange"]
@@ -24,14 +24,14 @@ HeadersOf = Callable[[], Mapping[str, object]]
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """One binding. Two are the same when destination, key and arguments are."""
+    """One binding. Two are the same if destination, key and arguments are."""
 
     destination: Destination
     routing_key: str
     arguments: Mapping[str, object]
 
     def same(self, other: Binding) -> bool:
-        """True when declaring `other` would change nothing."""
+        """Whether `other` is the same binding."""
         return (
             self.destination is other.destination
             and self.routing_key == other.routing_key
@@ -55,26 +55,26 @@ class Exchange:
 
     @property
     def alternate(self) -> str | None:
-        """The exchange that takes what no binding matches."""
+        """The exchange for messages that no binding matches."""
         name = self.arguments.get("alternate-exchange")
         return name if isinstance(name, str) else None
 
     def bind(self, binding: Binding) -> None:
-        """Add a binding unless the same one is there."""
+        """Add a binding unless the same one exists."""
         if not any(binding.same(other) for other in self.bindings):
             self.bindings.append(binding)
             self._changed()
 
     def unbind(self, binding: Binding) -> bool:
-        """Remove the binding that is the same; whether there was one."""
+        """Remove the same binding; return whether there was one."""
         return self._keep(lambda other: not binding.same(other))
 
     def forget(self, destination: Destination) -> bool:
-        """Remove every binding to a destination that is being deleted; whether there was one."""
+        """Remove all bindings to a deleted destination; return whether there were any."""
         return self._keep(lambda other: other.destination is not destination)
 
     def route(self, routing_key: str, headers: HeadersOf) -> Iterable[Destination]:
-        """The destinations of a message, each perhaps more than once."""
+        """Return the destinations of a message; one may occur more than once."""
         if self.type == DIRECT:
             return self._by_key.get(routing_key, ())
         if self.type == FANOUT:
@@ -108,12 +108,12 @@ class Exchange:
 
 
 def _words(key: str) -> list[str]:
-    return key.split(".") if key else []  # no key, no words: `*` does not match it
+    return key.split(".") if key else []  # an empty key has no words, so `*` does not match it
 
 
 def topic_matches(pattern: list[str], words: list[str]) -> bool:
-    """True when the words of a routing key fit a binding's: `*` is one word, `#` any number of words."""
-    reachable = {0}  # positions in words that the pattern so far can have consumed up to
+    """Whether a routing key's words match a pattern: `*` is one word, `#` any number of words."""
+    reachable = {0}  # numbers of words that the pattern so far can match
     for part in pattern:
         if part == "#":
             reachable = set(range(min(reachable), len(words) + 1))
@@ -125,7 +125,7 @@ def topic_matches(pattern: list[str], words: list[str]) -> bool:
 
 
 def headers_match(arguments: Mapping[str, object], headers: Mapping[str, object]) -> bool:
-    """True when a message's headers satisfy the binding's arguments under its `x-match` rule."""
+    """Whether a message's headers match the binding's arguments under its `x-match` rule."""
     rule = arguments.get("x-match", "all")
     with_x = rule in ("all-with-x", "any-with-x")
     wanted = {

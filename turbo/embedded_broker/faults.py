@@ -1,8 +1,8 @@
-"""What a client is told when it asks for something that the embedded broker refuses.
+"""AMQP reply codes as exceptions, for requests that the embedded broker refuses.
 
-Raised by the virtual host, its queues and exchanges and by the method handlers; caught by the connection,
-which turns it into channel.close or connection.close. Runs in the embedded broker's process. Texts begin
-with the name of the reply code, as RabbitMQ's do, because clients show and sometimes search them.
+Raised by the virtual host, its queues and exchanges and by the method handlers; the connection catches them and sends
+channel.close or connection.close. Runs in the embedded broker's process. Texts begin with the name of the reply code,
+as in RabbitMQ, because clients show and sometimes search them.
 """
 
 from __future__ import annotations
@@ -28,12 +28,15 @@ _NAMES = {
     540: "NOT_IMPLEMENTED",
     541: "INTERNAL_ERROR",
 }
-#: The codes of the AMQP 0-9-1 specification that end one channel; all others end the connection.
+#: The codes that close only the channel in AMQP 0-9-1; all others close the connection.
 _SOFT = frozenset({311, 312, 313, 403, 404, 405, 406})
 
 
 class AmqpFault(TurboError):
-    """An AMQP reply code with its text; `closes_channel` says how much of the connection it ends."""
+    """An AMQP reply code with its text.
+
+    `closes_channel` says whether only the channel is closed.
+    """
 
     def __init__(self, code: int, detail: str) -> None:
         self.code = code
@@ -42,20 +45,20 @@ class AmqpFault(TurboError):
 
     @property
     def closes_channel(self) -> bool:
-        """True when only the channel is closed."""
+        """Whether only the channel is closed, not the connection."""
         return self.code in _SOFT
 
 
 def access_refused(detail: str) -> AmqpFault:
-    """403."""
+    """Return the fault 403."""
     return AmqpFault(403, detail)
 
 
 def not_found(kind: str, name: str, vhost: str) -> AmqpFault:
-    """404 for a queue or an exchange."""
+    """Return the fault 404 for a queue or an exchange."""
     return AmqpFault(404, f"no {kind} '{name}' in vhost '{vhost}'")
 
 
 def precondition_failed(detail: str) -> AmqpFault:
-    """406."""
+    """Return the fault 406."""
     return AmqpFault(406, detail)

@@ -1,8 +1,8 @@
-"""Starts the embedded broker in a process of its own, for `turbo demo` and `turbo worker --embedded-broker`.
+"""Starts the embedded broker in a process of its own.
 
-Used by a command before it starts anything else. It imports nothing of the broker itself, so that workers which
-never start one do not carry it. `process` is the other end: that process's life. It ends when it is told to, or
-when whoever started it is gone, because its standard input is a lifeline.
+`turbo demo` and `turbo worker --embedded-broker` use it before it starts anything else. It must never import the broker
+itself, so that a worker without one does not load it. `process` is the main program of the started process, which ends
+on SIGTERM, or when the process that started it is gone, because its standard input is a lifeline.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from turbo.exceptions import OperationalError
 if TYPE_CHECKING:
     from types import TracebackType
 
-#: The one line that the process prints when it serves; the number is the port.
+#: The line that the process prints when it serves; the port follows.
 READY = "turbo embedded broker (in memory, loopback only, for trying turbo) ready: amqp://guest:guest@127.0.0.1:"
 _START_SECONDS = 20.0
 
 
 class BrokerProcess:
-    """A running embedded broker; `url` is what clients connect to."""
+    """A running embedded broker; clients connect to `url`."""
 
     def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
         self.port = port
@@ -36,7 +36,7 @@ class BrokerProcess:
         self._process = process
 
     def stop(self, timeout: float = 5.0) -> int:
-        """End it, by force after `timeout` seconds; its exit status. Idempotent."""
+        """End the process, by force after `timeout` seconds; return its exit status. Idempotent."""
         if self._process.stdin is not None:
             self._process.stdin.close()
         with contextlib.suppress(ProcessLookupError):
@@ -60,7 +60,7 @@ class BrokerProcess:
 
 
 def free_port(port: int) -> bool:
-    """Whether nobody listens on that port of 127.0.0.1."""
+    """Whether nobody listens at this port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -71,10 +71,10 @@ def free_port(port: int) -> bool:
 
 
 def run_in_subprocess(port: int = 0) -> BrokerProcess:
-    """Start the broker on 127.0.0.1:`port` (0: a free one) and wait until it serves.
+    """Start the broker at 127.0.0.1:`port` (0: a free one) and wait until it serves.
 
-    It has a session of its own, so that Ctrl-C at the terminal reaches the worker first. OperationalError
-    when it does not come up.
+    It has a session of its own, so that Ctrl-C at the terminal reaches only the worker. Raises OperationalError if it
+    does not start.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", "turbo.embedded_broker", "--port", str(port), "--lifeline"],
@@ -85,7 +85,7 @@ def run_in_subprocess(port: int = 0) -> BrokerProcess:
     line = _first_line(process)
     if not line.startswith(READY):
         BrokerProcess(process, port).stop()
-        raise OperationalError(f"the embedded broker did not start; it said {line!r}")
+        raise OperationalError(f"the embedded broker did not start; it printed {line!r}")
     return BrokerProcess(process, int(line.removeprefix(READY).rstrip("/\n")))
 
 

@@ -1,7 +1,7 @@
-"""The first words between the embedded broker and a client: who they are, what they agree upon.
+"""The AMQP handshake between the embedded broker and a client.
 
-Pure: a connection feeds it the frames of channel 0 until the client has opened a virtual host, and sends what
-it answers. Runs in the embedded broker's process.
+It consists of protocol header, login, tuning and virtual host. A connection feeds it the frames of channel 0 until the
+client has opened a virtual host, and sends the answers. Runs in the embedded broker's process. Pure.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CHANNEL_MAX, FRAME_MAX, HEARTBEAT_SECONDS = 2047, 131072, 60
-_SMALLEST_FRAME_MAX = 4096  # AMQP 0-9-1 says so
+_SMALLEST_FRAME_MAX = 4096  # the minimum in AMQP 0-9-1
 
 _CAPABILITIES = (
     "publisher_confirms",
@@ -35,7 +35,7 @@ _CAPABILITIES = (
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """What a client said of itself in connection.start-ok."""
+    """What a client sent in connection.start-ok."""
 
     mechanism: str
     credentials: tuple[str, str] = field(repr=False)
@@ -47,7 +47,10 @@ class Client:
 
 
 class LoginRefused(TurboError):
-    """The client is not who it should be; `understands_close` says whether it understands a connection.close then."""
+    """The credentials are wrong.
+
+    `understands_close`: the client accepts a connection.close after that.
+    """
 
     def __init__(self, fault: AmqpFault, understands_close: bool) -> None:
         super().__init__(fault.text)
@@ -56,7 +59,10 @@ class LoginRefused(TurboError):
 
 
 class Handshake:
-    """From the protocol header to connection.open. What was agreed upon is in its attributes."""
+    """The steps from the protocol header to connection.open.
+
+    The attributes hold the agreed values.
+    """
 
     def __init__(self, credentials: tuple[str, str]) -> None:
         self.frame_max = FRAME_MAX
@@ -69,9 +75,9 @@ class Handshake:
         self._greeted = False
 
     def greet(self, data: bytes) -> tuple[bytes, bytes] | None:
-        """Take bytes up to the end of the protocol header: the answer, and what came after it.
+        """Read bytes up to the end of the protocol header; return the answer and the bytes after it.
 
-        None when the client speaks another protocol.
+        Returns None if the client speaks another protocol.
         """
         if self._greeted:
             return b"", data
@@ -84,7 +90,10 @@ class Handshake:
         return encode_method(0, _start()), self._header[len(PROTOCOL_HEADER) :]
 
     def take(self, payload: bytes) -> bytes:
-        """A method of channel 0: the answer. AmqpFault for one out of turn, LoginRefused for a stranger."""
+        """Handle a method on channel 0; return the answer.
+
+        Raises AmqpFault for an unexpected method, LoginRefused for wrong credentials.
+        """
         index = method_index(payload)
         if self.client is None:
             if index == spec.Connection.StartOk.INDEX:
@@ -113,7 +122,7 @@ class Handshake:
 
 
 def _start() -> spec.Connection.Start:
-    """connection.start."""
+    """Return connection.start."""
     properties = {
         "product": "turbo embedded broker",
         "information": "in memory, on loopback only, for trying turbo and for tests",
@@ -123,7 +132,10 @@ def _start() -> spec.Connection.Start:
 
 
 def read_start_ok(payload: bytes) -> Client:
-    """The client of a connection.start-ok. AmqpFault 503 for a mechanism that was not offered."""
+    """Return the client of a connection.start-ok.
+
+    Raises AmqpFault 503 for a mechanism that was not offered.
+    """
     properties, mechanism, response, _locale = decode_arguments("tsSs", payload)
     capabilities = properties.get("capabilities")
     return Client(mechanism, _credentials(mechanism, response), capabilities if isinstance(capabilities, dict) else {})

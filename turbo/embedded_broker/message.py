@@ -1,7 +1,7 @@
-"""A published message as the embedded broker keeps it: the bytes as they came, and the few facts it needs.
+"""A published message in the embedded broker: its unchanged bytes and a few facts.
 
-Made by a channel when a publish is complete; lives in queues as `Entry`. The header table is never decoded
-on this way: the bytes that were published are the bytes that are delivered.
+A channel creates it when a publish is complete; queues hold it as `Entry`. The header table must never be decoded here:
+the broker delivers the bytes that were published. Pure.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from turbo.embedded_broker.wire import short_string
 
 _FLAGS = struct.Struct(">H")
 _SIZE = struct.Struct(">I")
-#: Where the property flags are in a content header's payload: after class, weight and body size.
+#: Offset of the property flags in a content header's payload: after class, weight and body size.
 FLAGS_AT = 12
 CONTENT_TYPE, CONTENT_ENCODING, HEADERS, DELIVERY_MODE = 1 << 15, 1 << 14, 1 << 13, 1 << 12
 PRIORITY, CORRELATION_ID, REPLY_TO, EXPIRATION = 1 << 11, 1 << 10, 1 << 9, 1 << 8
@@ -22,16 +22,22 @@ PRIORITY, CORRELATION_ID, REPLY_TO, EXPIRATION = 1 << 11, 1 << 10, 1 << 9, 1 << 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where things are in a content header's payload; spans are (start, end), empty when absent."""
+    """Places of properties in a content header's payload.
+
+    Spans are (start, end), empty if absent.
+    """
 
     flags: int
-    table: tuple[int, int]  # with the four bytes of its length
+    table: tuple[int, int]  # including the four bytes of its length
     priority: int | None
-    expiration: tuple[int, int]  # with the byte of its length
+    expiration: tuple[int, int]  # including the byte of its length
 
 
 def lay_out(payload: bytes) -> Layout:
-    """Find the header table, the priority and the expiration. AmqpFault 502 when the payload is too short."""
+    """Find header table, priority and expiration.
+
+    Raises AmqpFault 502 if the payload is too short.
+    """
     try:
         (flags,) = _FLAGS.unpack_from(payload, FLAGS_AT)
         at = FLAGS_AT + 2
@@ -58,14 +64,17 @@ def lay_out(payload: bytes) -> Layout:
             expiration = (at, at + 1 + payload[at])
             at = expiration[1]
     except (IndexError, struct.error) as error:
-        raise AmqpFault(502, f"a content header cannot be read: {error}") from error
+        raise AmqpFault(502, f"cannot read a content header: {error}") from error
     if at > len(payload) or flags & 1:
-        raise AmqpFault(502, "a content header cannot be read: it ends too early")
+        raise AmqpFault(502, "cannot read a content header: it is truncated")
     return Layout(flags, table, priority, expiration)
 
 
 def rebuild(payload: bytes, layout: Layout, table: bytes, *, keep_expiration: bool) -> bytes:
-    """The payload with another header table, and without its expiration unless that is kept."""
+    """Return the payload with another header table.
+
+    Without the expiration unless `keep_expiration`.
+    """
     flags = layout.flags | HEADERS
     start, end = layout.expiration
     if not keep_expiration:
@@ -86,7 +95,10 @@ def rebuild(payload: bytes, layout: Layout, table: bytes, *, keep_expiration: bo
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What was published. `header` is the content header's payload, `ttl` the expiration in seconds."""
+    """One published message.
+
+    `header` is the content header's payload, `ttl` the expiration in seconds.
+    """
 
     exchange: str
     routing_key: str
@@ -94,17 +106,20 @@ class Message:
     body: bytes
     layout: Layout
     ttl: float | None
-    #: Exchange and routing key as basic.deliver carries them.
+    #: Exchange and routing key, encoded as in basic.deliver.
     routing: bytes = field(repr=False)
 
     @property
     def table(self) -> bytes:
-        """The encoded header table with its length; empty when there is none."""
+        """The encoded header table with its length; empty if there is none."""
         return self.header[self.layout.table[0] : self.layout.table[1]]
 
 
 def make_message(exchange: str, routing_key: str, header: bytes, body: bytes) -> Message:
-    """A message from the parts of a publish. AmqpFault 502 or 406 when its properties cannot be used."""
+    """Return a message from the parts of a publish.
+
+    Raises AmqpFault 502 or 406 for invalid properties.
+    """
     layout = lay_out(header)
     routing = short_string(exchange) + short_string(routing_key)
     return Message(exchange, routing_key, header, body, layout, _ttl(header, layout), routing)
@@ -122,7 +137,10 @@ def _ttl(header: bytes, layout: Layout) -> float | None:
 
 @dataclass(slots=True)
 class Entry:
-    """A message in one queue; `position` is its place in that queue, which a requeue gives back."""
+    """A message in one queue.
+
+    `position` is its place in that queue, to which a requeue returns it.
+    """
 
     message: Message
     position: int

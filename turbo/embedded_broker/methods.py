@@ -1,7 +1,7 @@
-"""What each AMQP method that a client may send on a channel does.
+"""Implements the AMQP methods that a client may send on a channel.
 
-A table from the method's number to the layout of its arguments and the function that carries it out on the
-channel. Called by the connection; a function answers through the channel and raises AmqpFault to refuse.
+A table maps a method's number to the layout of its arguments and its function. The connection calls `take_frame`; a
+function answers through the channel, or raises AmqpFault to refuse.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Handler = Callable[[Channel, list[Any]], None]
 
 
 def _queue(channel: Channel, name: str) -> Queue:
-    """The queue; an empty name means the one that the channel declared last."""
+    """Return a queue; an empty name means the queue that the channel declared last."""
     name = name or channel.last_queue
     if not name:
         raise AmqpFault(404, f"no previously declared queue in vhost '{channel.vhost.name}'")
@@ -61,7 +61,7 @@ def exchange_delete(channel: Channel, arguments: list[Any]) -> None:
 
 
 def exchange_bind(channel: Channel, arguments: list[Any]) -> None:
-    """exchange.bind: messages of `source` go to `destination` too."""
+    """exchange.bind: route messages of `source` to `destination` too."""
     _, destination, source, key, nowait, table = arguments
     channel.vhost.bind(source, channel.vhost.exchange(destination), key, table)
     if not nowait:
@@ -97,7 +97,7 @@ def queue_bind(channel: Channel, arguments: list[Any]) -> None:
     """queue.bind."""
     _, name, exchange, key, nowait, table = arguments
     queue = _queue(channel, name)
-    # without a queue's name, an empty key means the last declared queue's name as well
+    # without a queue name, an empty key also means the name of the last declared queue
     channel.vhost.bind(exchange, queue, key or ("" if name else queue.name), table)
     if not nowait:
         channel.send(spec.Queue.BindOk())
@@ -119,7 +119,7 @@ def queue_purge(channel: Channel, arguments: list[Any]) -> None:
 
 
 def queue_delete(channel: Channel, arguments: list[Any]) -> None:
-    """queue.delete; a queue that does not exist is no error."""
+    """queue.delete; not an error if the queue does not exist."""
     _, name, if_unused, if_empty, nowait = arguments
     name = name or channel.last_queue
     count = 0
@@ -138,7 +138,7 @@ def queue_delete(channel: Channel, arguments: list[Any]) -> None:
 
 
 def basic_qos(channel: Channel, arguments: list[Any]) -> None:
-    """basic.qos: for the consumers to come, or with `global` for the channel as a whole."""
+    """basic.qos: the window of later consumers, or with `global` of the whole channel."""
     size, count, whole_channel = arguments
     if size:
         raise AmqpFault(540, f"prefetch_size!=0 ({size})")
@@ -174,7 +174,7 @@ def basic_cancel(channel: Channel, arguments: list[Any]) -> None:
 
 
 def basic_publish(channel: Channel, arguments: list[Any]) -> None:
-    """basic.publish: its content follows in frames of its own."""
+    """basic.publish: the content follows in further frames."""
     _, exchange, key, mandatory, immediate = arguments
     if immediate:
         raise AmqpFault(540, "immediate=true")
@@ -221,7 +221,7 @@ def basic_recover(channel: Channel, arguments: list[Any]) -> None:
 
 
 def basic_recover_async(channel: Channel, arguments: list[Any]) -> None:
-    """basic.recover-async: the same without an answer."""
+    """basic.recover-async: basic.recover without an answer."""
     _recover(channel, arguments)
 
 
@@ -244,7 +244,7 @@ def confirm_select(channel: Channel, arguments: list[Any]) -> None:
 
 
 def channel_flow(channel: Channel, arguments: list[Any]) -> None:
-    """channel.flow; only the active state exists."""
+    """channel.flow; only active=true is supported."""
     (active,) = arguments
     if not active:
         raise AmqpFault(540, "active=false")
@@ -252,7 +252,7 @@ def channel_flow(channel: Channel, arguments: list[Any]) -> None:
 
 
 def transactions(channel: Channel, arguments: list[Any]) -> None:
-    """tx.select and the others."""
+    """tx.select, tx.commit, tx.rollback: not supported."""
     raise AmqpFault(540, "the embedded broker has no transactions")
 
 
@@ -285,7 +285,7 @@ METHODS: dict[int, tuple[str, Handler]] = {
 
 
 def take_frame(channel: Channel, kind: int, payload: bytes) -> None:
-    """Carry out a method, or take a part of a publish's content."""
+    """Execute a method, or take a part of a publish's content."""
     if kind == HEADER:
         channel.take_header(payload)
         return
@@ -295,7 +295,7 @@ def take_frame(channel: Channel, kind: int, payload: bytes) -> None:
     if kind != METHOD:
         raise AmqpFault(501, f"unknown frame type {kind}")
     if channel.expects_content:
-        raise AmqpFault(505, "a method where the content of a publish was expected")
+        raise AmqpFault(505, "unexpected method: the content of a publish must follow")
     index = method_index(payload)
     known = METHODS.get(index)
     if known is None:

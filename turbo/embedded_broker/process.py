@@ -1,7 +1,7 @@
-"""The life of the embedded broker's own process: `python -m turbo.embedded_broker`.
+"""The main program of the embedded broker's own process: `python -m turbo.embedded_broker`.
 
-Started by `launch.run_in_subprocess`, or by hand. It ends when it is told to, or with `--lifeline` when its
-standard input does.
+Started by `launch.run_in_subprocess`, or by hand. It ends on SIGTERM or SIGINT, and with `--lifeline` when its standard
+input ends.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     port = int(values[values.index("--port") + 1]) if "--port" in values else 0
     try:
         uvloop.run(serve(port, lifeline="--lifeline" in values))
-    except OSError as error:  # the port is taken, most likely
+    except OSError as error:  # most likely the port is in use
         sys.stderr.write(f"the embedded broker cannot serve: {error}\n")
         return 1
     return 0

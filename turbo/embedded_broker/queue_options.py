@@ -1,7 +1,7 @@
-"""The arguments of a queue declaration that the embedded broker honours, read and checked once.
+"""Reads and validates the arguments of a queue declaration for the embedded broker.
 
-Pure. An argument that it does not know is kept and ignored, as RabbitMQ does; one that would promise what
-memory cannot give (streams) is refused.
+Called by the virtual host at each declaration. Unknown arguments are stored and ignored, as in RabbitMQ; streams, which
+need a disk, are refused. Pure.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LONGEST_TTL = 315_360_000_000  # ms, ten years: what RabbitMQ accepts
 
 @dataclass(frozen=True, slots=True)
 class QueueOptions:
-    """Times in seconds; None means that the queue has no such limit."""
+    """The options of a queue. Times are in seconds; None means no such limit."""
 
     message_ttl: float | None = None
     expires: float | None = None
@@ -36,7 +36,10 @@ class QueueOptions:
 
 
 def read_options(queue: str, vhost: str, arguments: Mapping[str, object]) -> QueueOptions:
-    """The options among `arguments`. AmqpFault 406 naming a bad one, 540 for a stream."""
+    """Return the options in `arguments`.
+
+    Raises AmqpFault 406 for an invalid one, 540 for a stream.
+    """
 
     def bad(name: str, why: str) -> AmqpFault:
         return precondition_failed(f"invalid arg '{name}' for queue '{queue}' in vhost '{vhost}': {why}")

@@ -1,7 +1,7 @@
-"""A queue of the embedded broker: messages in order of priority and age, and the consumers they go to.
+"""A queue of the embedded broker: messages in order of priority and age, and its consumers.
 
-Fed by the virtual host, drained into consumers (`Receiver`) or by basic.get. Time comes from the `Timers`
-that it is given. It never writes to a socket and knows no channel.
+The virtual host adds messages; the queue delivers them to consumers (`Receiver`) or returns them for basic.get. Time
+comes from its `Timers`. It must never write to a socket, and it does not depend on channels.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 
 class Handle(Protocol):
-    """A timer that can be called off."""
+    """A timer that can be cancelled."""
 
     def cancel(self) -> None:
-        """Call it off."""
+        """Cancel the timer."""
 
 
 class Timers(Protocol):
     """The clock and the timers of the loop."""
 
     def time(self) -> float:
-        """Monotonic seconds."""
+        """Return monotonic seconds."""
 
     def call_later(self, delay: float, callback: Callable[[], object]) -> Handle:
-        """Call back after `delay` seconds."""
+        """Call `callback` after `delay` seconds."""
 
 
 class Receiver(Protocol):
@@ -45,20 +45,20 @@ class Receiver(Protocol):
         """Whether its prefetch window and its connection have room."""
 
     def deliver(self, entry: Entry) -> None:
-        """Take a message; it is unacknowledged from now on unless the consumer said no_ack."""
+        """Take a message; it is unacknowledged from now on, unless the consumer uses no_ack."""
 
     def cancelled(self) -> None:
-        """Hear that the queue is gone."""
+        """Handle the deletion of the queue."""
 
 
 class Owner(Protocol):
     """The virtual host as a queue sees it."""
 
     def dead_letter(self, queue: Queue, entry: Entry, reason: str) -> None:
-        """Take a message that leaves the queue unacknowledged."""
+        """Take a message that leaves the queue without an acknowledgement."""
 
     def queue_unused(self, queue: Queue) -> None:
-        """Delete a queue whose x-expires is over."""
+        """Delete a queue whose x-expires has passed."""
 
 
 class Queue:
@@ -98,7 +98,10 @@ class Queue:
     # -- messages in ----------------------------------------------------------------------------------
 
     def push(self, message: Message) -> bool:
-        """Append a published message and deliver what can be; False when it is refused for being too many."""
+        """Append a published message and deliver what is possible.
+
+        Return False if the queue is full.
+        """
         if self._full_for(message) and self.options.overflow != "drop-head":
             if self.options.overflow == "reject-publish-dlx":
                 self._owner.dead_letter(self, Entry(message, 0, None), MAXLEN)
@@ -116,10 +119,10 @@ class Queue:
         return True
 
     def requeue(self, entries: list[Entry], *, counted: bool = True) -> None:
-        """Put delivered messages back where they were, marked as redelivered, and deliver what can be.
+        """Return delivered messages to their places, marked as redelivered, and deliver what is possible.
 
-        `counted` False: the delivery did not fail (the consumer only handed it back), which matters for
-        `x-delivery-limit` alone.
+        `counted` False: the delivery did not fail, the consumer only returned it. This matters only for
+        `x-delivery-limit`.
         """
         if self.deleted:
             return
@@ -149,7 +152,7 @@ class Queue:
             receiver.deliver(entry)
 
     def pop(self) -> Entry | None:
-        """The next message for delivery, now unacknowledged; None when nothing is ready."""
+        """Remove and return the next message, unacknowledged from now on; None if there is none."""
         now = self._timers.time()
         for level in reversed(self._levels):
             while level:
@@ -165,7 +168,7 @@ class Queue:
         return None
 
     def purge(self) -> int:
-        """Forget every ready message; how many there were."""
+        """Drop all ready messages; return how many there were."""
         count = self.ready
         for level in self._levels:
             level.clear()
@@ -175,20 +178,20 @@ class Queue:
     # -- consumers ------------------------------------------------------------------------------------
 
     def add_consumer(self, receiver: Receiver) -> None:
-        """Begin to deliver to `receiver`, after the others of its priority."""
+        """Add a consumer, after the others of its priority, and deliver to it."""
         self._place(receiver)
         self.touch()
         self.dispatch()
 
     def remove_consumer(self, receiver: Receiver) -> None:
-        """Stop delivering to it."""
+        """Stop delivering to a consumer."""
         if receiver in self.consumers:
             self.consumers.remove(receiver)
             self.touch()
-            self.dispatch()  # with a single active consumer, the next one is active now
+            self.dispatch()  # on a single-active-consumer queue the next consumer is active now
 
     def touch(self) -> None:
-        """The queue was used: x-expires counts from now, or not at all while it has consumers."""
+        """Restart x-expires after a use of the queue; it does not run while there are consumers."""
         if self._unused_timer is not None:
             self._unused_timer.cancel()
             self._unused_timer = None
@@ -196,7 +199,7 @@ class Queue:
             self._unused_timer = self._timers.call_later(self.options.expires, lambda: self._owner.queue_unused(self))
 
     def close(self) -> None:
-        """The queue is deleted: forget the messages, tell the consumers, end the timers."""
+        """Delete the queue: drop the messages, cancel the consumers, stop the timers."""
         self.deleted = True
         self.purge()
         consumers, self.consumers = self.consumers, []
@@ -224,7 +227,7 @@ class Queue:
         while at and self.consumers[at - 1].priority < receiver.priority:
             at -= 1
         if self.options.single_active and self.consumers:
-            at = max(at, 1)  # who is active stays active
+            at = max(at, 1)  # the active consumer stays active
         self.consumers.insert(at, receiver)
 
     def _level(self, message: Message) -> deque[Entry]:
@@ -252,7 +255,10 @@ class Queue:
             self._owner.dead_letter(self, entry, MAXLEN)
 
     def _drop_expired(self) -> None:
-        """Dead-letter what is over at the head of each priority, and wake up when the next one is."""
+        """Dead-letter expired messages at the head of each priority.
+
+        Set a timer for the next one.
+        """
         now = self._timers.time()
         soonest: float | None = None
         for level in self._levels:
@@ -267,7 +273,7 @@ class Queue:
     def _wake_at(self, when: float | None) -> None:
         if self._ttl_timer is not None:
             if when is not None and self._ttl_timer[0] <= when:
-                return  # it will look again then
+                return  # the earlier timer sets the next one
             self._ttl_timer[1].cancel()
             self._ttl_timer = None
         if when is not None and not self.deleted:
@@ -280,7 +286,7 @@ class Queue:
 
 
 def _insert(level: deque[Entry], entry: Entry) -> None:
-    """Put a requeued message before everything younger."""
+    """Insert a requeued message before all younger ones."""
     if not level or entry.position < level[0].position:
         level.appendleft(entry)
         return

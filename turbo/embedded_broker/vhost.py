@@ -1,7 +1,7 @@
-"""A virtual host of the embedded broker: its exchanges and queues by name, and the rules for changing them.
+"""A virtual host of the embedded broker: its exchanges and queues, and the rules for changing them.
 
-Channels call it with decoded arguments; it raises AmqpFault where RabbitMQ would refuse. It routes
-messages from publish to queues, and from queues to dead-letter exchanges.
+Channels call it with decoded arguments; it raises AmqpFault where RabbitMQ would refuse. It routes published messages
+to queues, and messages from queues to dead-letter exchanges. It must never write to a connection.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PREDECLARED = (
     ("amq.headers", HEADERS, False),
     ("amq.match", HEADERS, False),
 )
-#: Arguments that must be equal when a queue is declared again; others are ignored then, as RabbitMQ does.
+#: Arguments that must be equal when a queue is declared again; others are ignored, as in RabbitMQ.
 _COMPARED = (
     "x-message-ttl", "x-expires", "x-max-priority", "x-max-length", "x-max-length-bytes", "x-overflow",
     "x-dead-letter-exchange", "x-dead-letter-routing-key", "x-single-active-consumer", "x-queue-type",
@@ -41,7 +41,7 @@ _COMPARED = (
 
 
 class VirtualHost:
-    """Exchanges and queues that see each other."""
+    """The exchanges and queues of one virtual host."""
 
     def __init__(self, name: str, timers: Timers) -> None:
         self.name = name
@@ -54,7 +54,7 @@ class VirtualHost:
     # -- exchanges ------------------------------------------------------------------------------------
 
     def exchange(self, name: str) -> Exchange:
-        """The exchange, or 404."""
+        """Return the exchange, or raise 404."""
         found = self.exchanges.get(name)
         if found is None:
             raise not_found("exchange", name, self.name)
@@ -69,7 +69,7 @@ class VirtualHost:
         internal: bool,
         arguments: Mapping[str, object],
     ) -> None:
-        """Make an exchange, or check that the one there is the same (406)."""
+        """Create an exchange, or raise 406 if it exists with other properties."""
         if kind not in TYPES:
             raise AmqpFault(503, f"unknown exchange type '{kind}'")
         found = self.exchanges.get(name)
@@ -90,7 +90,7 @@ class VirtualHost:
             self._same("exchange", name, what, received, current)
 
     def delete_exchange(self, name: str, if_unused: bool) -> None:
-        """Delete an exchange; one that does not exist is no error."""
+        """Delete an exchange; do nothing if it does not exist."""
         if name == "" or name.startswith("amq."):
             raise access_refused(f"exchange name '{name}' contains reserved prefix 'amq.*'")
         found = self.exchanges.get(name)
@@ -106,7 +106,7 @@ class VirtualHost:
         self.exchange(source).bind(Binding(destination, key, arguments))
 
     def unbind(self, source: str, destination: Queue | Exchange, key: str, arguments: Mapping[str, object]) -> None:
-        """Undo a binding; one that does not exist is no error."""
+        """Remove a binding; do nothing if it does not exist."""
         self._not_default(source)
         exchange = self.exchange(source)
         if exchange.unbind(Binding(destination, key, arguments)):
@@ -115,7 +115,10 @@ class VirtualHost:
     # -- queues ---------------------------------------------------------------------------------------
 
     def queue(self, name: str, connection: object = None) -> Queue:
-        """The queue, or 404; 405 when it belongs to another connection than `connection` (if given)."""
+        """Return the queue, or raise 404.
+
+        405 if it is exclusive to another connection than `connection`.
+        """
         found = self.queues.get(name)
         if found is None:
             raise not_found("queue", name, self.name)
@@ -127,7 +130,10 @@ class VirtualHost:
         self, name: str, durable: bool, exclusive: bool, auto_delete: bool, arguments: Mapping[str, object],
         connection: object,
     ) -> Queue:  # fmt: skip
-        """Make a queue, or check that the one there is the same (406). No name: one is made up."""
+        """Create a queue, or raise 406 if it exists with other properties.
+
+        Without a name, generate one.
+        """
         if name.startswith("amq."):
             raise access_refused(f"queue name '{name}' contains reserved prefix 'amq.*'")
         if name in self.queues:
@@ -155,7 +161,7 @@ class VirtualHost:
         return made
 
     def delete_queue(self, queue: Queue) -> int:
-        """Delete a queue with its bindings and ready messages; how many those were."""
+        """Delete a queue with its bindings and ready messages; return the number of messages."""
         if queue.deleted:
             return 0
         del self.queues[queue.name]
@@ -167,19 +173,19 @@ class VirtualHost:
         return count
 
     def consumer_gone(self, queue: Queue) -> None:
-        """After a consumer was removed: an auto-delete queue goes with its last one."""
+        """Delete an auto-delete queue after its last consumer was removed."""
         if queue.auto_delete and not queue.consumers:
             self.delete_queue(queue)
 
     def drop_owned_by(self, connection: object) -> None:
-        """Delete the exclusive queues of a connection that is gone."""
+        """Delete the exclusive queues of a closed connection."""
         for queue in [queue for queue in self.queues.values() if queue.owner_connection is connection]:
             self.delete_queue(queue)
 
     # -- messages -------------------------------------------------------------------------------------
 
     def publish(self, exchange: Exchange, message: Message) -> tuple[int, bool]:
-        """Route a message into queues: how many took it, and whether none refused it for its length."""
+        """Route a message; return the number of matching queues, and whether none refused it as full."""
         if exchange.name == "":
             queue = self.queues.get(message.routing_key)
             targets = [queue] if queue is not None else []
@@ -206,13 +212,13 @@ class VirtualHost:
                 datetime.now(UTC),
             )
         except TableError as error:
-            logger.warning("a dead letter of queue %r has headers that cannot be read (%s): dropped", queue.name, error)
+            logger.warning("dropping a dead letter of queue %r: cannot read its headers (%s)", queue.name, error)
             return
         if letter is not None:
             self.publish(exchange, letter)
 
     def queue_unused(self, queue: Queue) -> None:
-        """Called by a queue whose x-expires is over."""
+        """Delete a queue whose x-expires has passed; the queue calls this."""
         self.delete_queue(queue)
 
     # -- inside ---------------------------------------------------------------------------------------
@@ -273,7 +279,9 @@ def _lazily(message: Message) -> Callable[[], Mapping[str, object]]:
         try:
             return decode_table(message.table)[0]
         except TableError as error:
-            logger.warning("a message to a headers exchange has headers that cannot be read (%s)", error)
+            logger.warning(
+                "cannot read the headers of a message to a headers exchange (%s); treating it as having none", error
+            )
             return {}
 
     return headers

@@ -1,8 +1,8 @@
-"""AMQP 0-9-1 frames and method arguments: bytes to values and back, for the server's side.
+"""Encodes and decodes AMQP 0-9-1 frames and method arguments for the server's side.
 
-First and last station of every byte in the embedded broker's process. Framing constants, method numbers
-and the encoding of replies are pika's; what clients send is decoded here, because pika's decoder of field
-tables truncates floats and raises on values that RabbitMQ accepts. Never opens, waits or logs.
+The first and last step of all bytes in the embedded broker's process. Framing constants, method numbers and the
+encoding of replies are pika's. Requests are decoded here, because pika's decoder of field tables truncates floats and
+raises for values that RabbitMQ accepts. Pure; it must never open, wait or log.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 HEARTBEAT = frame.Heartbeat().marshal()
 METHOD, HEADER, BODY, BEAT = spec.FRAME_METHOD, spec.FRAME_HEADER, spec.FRAME_BODY, spec.FRAME_HEARTBEAT
-#: Bytes of a frame that are not its payload: type, channel, size; and the end mark.
+#: Bytes of a frame besides its payload: type, channel, size and the end mark.
 OVERHEAD = spec.FRAME_HEADER_SIZE + spec.FRAME_END_SIZE
 
 _END = bytes([spec.FRAME_END])
@@ -34,15 +34,18 @@ Frame = tuple[int, int, bytes]  # type, channel, payload
 
 
 class FrameSplitter:
-    """Cuts a stream of bytes into frames; holds the incomplete tail."""
+    """Splits a stream of bytes into frames and holds the incomplete rest."""
 
     def __init__(self) -> None:
         self._rest = b""
-        #: The largest payload that was agreed upon; the connection sets it after tune-ok.
+        #: The agreed maximum payload; the connection sets it after tune-ok.
         self.limit = 131072
 
     def feed(self, data: bytes) -> list[Frame]:
-        """The frames that `data` completes. AmqpFault 501 when the stream cannot be frames."""
+        """Return the frames that `data` completes.
+
+        Raises AmqpFault 501 if the bytes are not frames.
+        """
         if self._rest:
             data = self._rest + data
         frames: list[Frame] = []
@@ -63,17 +66,17 @@ class FrameSplitter:
 
 
 def method_index(payload: bytes) -> int:
-    """The class and method number at the start of a method frame's payload."""
+    """Return the class and method number at the start of a method frame's payload."""
     if len(payload) < 4:
-        raise AmqpFault(502, "a method frame without a method")
+        raise AmqpFault(502, "a method frame contains no method")
     return int.from_bytes(payload[:4], "big")
 
 
 def decode_arguments(layout: str, payload: bytes) -> list[Any]:
-    """The arguments of a method frame, after its four bytes of numbers.
+    """Return the arguments of a method frame, which follow its class and method number.
 
-    `layout` has a letter an argument: `H` `I` `Q` unsigned integers, `b` a bit (neighbours share octets), `s`
-    a short string, `S` a long string as bytes, `t` a table. AmqpFault 502 when the payload does not fit.
+    `layout` has one letter for each argument: `H` `I` `Q` unsigned integers, `b` a bit (adjacent bits share octets),
+    `s` a short string, `S` a long string as bytes, `t` a table. Raises AmqpFault 502 if the payload does not fit.
     """
     values: list[Any] = []
     offset, bit = 4, 0
@@ -90,7 +93,7 @@ def decode_arguments(layout: str, payload: bytes) -> list[Any]:
             value, offset = _decode_one(letter, payload, offset)
             values.append(value)
     except (struct.error, IndexError, UnicodeDecodeError, TableError) as error:
-        raise AmqpFault(502, f"method arguments cannot be read: {error}") from error
+        raise AmqpFault(502, f"cannot read method arguments: {error}") from error
     return values
 
 
@@ -102,7 +105,7 @@ def _decode_one(letter: str, data: bytes, offset: int) -> tuple[Any, int]:
         start = offset + 1
         end = start + data[offset]
         if end > len(data):
-            raise IndexError("a short string goes past the end")
+            raise IndexError("a short string exceeds the end")
         return data[start:end].decode(), end
     if letter == "t":
         return decode_table(data, offset)
@@ -110,7 +113,7 @@ def _decode_one(letter: str, data: bytes, offset: int) -> tuple[Any, int]:
         start = offset + 4
         end = start + int.from_bytes(data[offset:start], "big")
         if end > len(data):
-            raise IndexError("a long string goes past the end")
+            raise IndexError("a long string exceeds the end")
         return data[start:end], end
     integer = _INTEGERS[letter]
     (value,) = integer.unpack_from(data, offset)
@@ -118,25 +121,25 @@ def _decode_one(letter: str, data: bytes, offset: int) -> tuple[Any, int]:
 
 
 def encode_method(channel: int, method: amqp_object.Method) -> bytes:
-    """One whole method frame, by pika's encoder."""
+    """Return a complete method frame, encoded by pika."""
     marshalled: bytes = frame.Method(channel, method).marshal()
     return marshalled
 
 
 def encode_ack(channel: int, tag: int, *, multiple: bool, negative: bool = False) -> bytes:
-    """A basic.ack (or basic.nack) frame that confirms publishes."""
+    """Return a basic.ack or basic.nack frame that confirms publishes."""
     index = spec.Basic.Nack.INDEX if negative else spec.Basic.Ack.INDEX
     return _ACK.pack(METHOD, channel, 13, index, tag, multiple, spec.FRAME_END)
 
 
 def short_string(text: str) -> bytes:
-    """An encoded short string."""
+    """Return an encoded short string."""
     data = text.encode()
     return bytes([len(data)]) + data
 
 
 def encode_content(channel: int, method: bytes, header: bytes, body: bytes, frame_max: int) -> bytes:
-    """The frames of a method that carries content: method, header, and the body in pieces that fit."""
+    """Return the frames of a method with content: method, header, and the body in parts that fit."""
     pieces = [
         _HEAD.pack(METHOD, channel, len(method)),
         method,
@@ -154,10 +157,13 @@ def encode_content(channel: int, method: bytes, header: bytes, body: bytes, fram
 
 
 def deliver_arguments(consumer: bytes, tag: int, redelivered: bool, routing: bytes) -> bytes:
-    """The payload of basic.deliver; `consumer` and `routing` are encoded short strings."""
+    """Return the payload of basic.deliver.
+
+    `consumer` and `routing` are encoded short strings.
+    """
     return _DELIVER + consumer + _TAG.pack(tag, redelivered) + routing
 
 
 def content_method(index: int, parts: Sequence[bytes]) -> bytes:
-    """The payload of another method with content (get-ok, return), from encoded arguments."""
+    """Return the payload of another method with content (get-ok, return) from encoded arguments."""
     return index.to_bytes(4, "big") + b"".join(parts)
