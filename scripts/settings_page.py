@@ -37,8 +37,8 @@ start.
 ADOPTED = """
 ## Celery's apps
 
-The tables above describe turbo's own apps. When turbo runs a `celery.Celery` app, each of Celery's
-settings is one of these:
+The tables above describe turbo's own apps. When turbo runs a `celery.Celery` app, each of Celery's settings is one of
+these:
 
 - implemented by turbo (connections, queues, limits, processes);
 - implemented by Celery's own code, which runs in turbo's children and in the programs that send or schedule tasks;
@@ -79,7 +79,7 @@ def _table(settings: Iterable[Setting]) -> list[str]:
 
 
 def _unsupported(settings: Iterable[Setting]) -> list[str]:
-    lines = ["", "| setting | | why |", "|---|---|---|"]
+    lines = ["", "| setting | effect | reason |", "|---|---|---|"]
     for setting in settings:
         what = "refused" if setting.status is Status.REFUSED else "without effect"
         lines.append(f"| `{setting.name}` | {what} | {setting.reason} |")
@@ -113,7 +113,7 @@ def _adopted() -> list[str]:
     lines = [ADOPTED.rstrip("\n")]
     for who, title in ((By.TURBO, "Implemented by turbo"), (By.CELERY, "Implemented by Celery's own code")):
         lines += ["", f"**{title}:** " + ", ".join(f"`{name}`" for name in by[who]) + "."]
-    lines += ["", "| setting | | why |", "|---|---|---|"]
+    lines += ["", "| setting | effect | reason |", "|---|---|---|"]
     for who in (By.REFUSED, By.NOBODY):
         lines += [f"| `{name}` | {who.value} | {support(name).reason} |" for name in by[who]]
     return lines

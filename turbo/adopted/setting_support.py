@@ -60,7 +60,7 @@ _DIFFERENT: Final[dict[str, Support]] = {
     "broker_pool_acquire_timeout": Support(By.CELERY),
     "broker_transport_options": Support(By.CELERY),
     "broker_failover_strategy": Support(
-        By.NOBODY, "several brokers are consumed from in turn; what tasks send follows the setting"
+        By.NOBODY, "the worker tries several brokers in turn; only what tasks send follows the setting"
     ),
     "worker_direct": Support(By.TURBO),
     "worker_deduplicate_successful_tasks": Support(By.CELERY),

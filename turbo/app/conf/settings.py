@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 _LOG: Final = "[%(asctime)s: %(levelname)s/%(processName)s] %(message)s"
 _TASK_LOG: Final = "[%(asctime)s: %(levelname)s/%(processName)s] %(task_name)s[%(task_id)s]: %(message)s"
-_EVENTS: Final = "turbo sends no events of tasks yet"
-_CONTROL: Final = "turbo's remote control cannot do this yet"
-_MONITORS: Final = "monitors read it, not the worker"
-_BEAT: Final = "periodic tasks are sent by another program"
-_PARTS: Final = "turbo's worker has no exchangeable parts of this kind"
+_EVENTS: Final = "turbo sends no task events yet"
+_CONTROL: Final = "turbo's remote control does not support it yet"
+_MONITORS: Final = "only monitors read it"
+_BEAT: Final = "a separate program, celery beat, sends periodic tasks"
+_PARTS: Final = "turbo's worker has no replaceable part of this kind"
 _POLICY: Final[Mapping[str, float]] = {
     "max_retries": 3,
     "interval_start": 0,
@@ -71,11 +71,11 @@ _BROKER: Final = (
     accepted("broker_channel_error_retry", "bool", False, "Retry after channel errors.",
              "the worker always reopens its channel"),
     accepted("broker_failover_strategy", "string", None, "Order in which several brokers are tried.",
-             "they are tried in turn"),
+             "several brokers are always tried in turn"),
     works("broker_heartbeat", "float", 120,
         "Heartbeat interval in seconds that the worker requests; 0: no heartbeats."),
-    accepted("broker_heartbeat_checkrate", "float", 3.0, "Checks per heartbeat.", "pika checks by itself"),
-    refused("broker_login_method", "string", None, "SASL mechanism.", "logging in is always PLAIN",
+    accepted("broker_heartbeat_checkrate", "float", 3.0, "Checks per heartbeat.", "pika decides when to check"),
+    refused("broker_login_method", "string", None, "SASL mechanism.", "login always uses PLAIN",
             harmless=("PLAIN", "AMQPLAIN")),
     works("broker_native_delayed_delivery_queue_type", "string", "quorum",
           "Type of the queues in which the broker delays messages for quorum queues: quorum or classic."),
@@ -174,21 +174,22 @@ _WORKER: Final = (
     accepted("worker_enable_soft_shutdown_on_idle", "bool", False, "Wait even if nothing runs.",
              "a worker that runs nothing ends at once"),
     accepted("worker_cancel_long_running_tasks_on_connection_loss", "bool", False,
-             "End late-acked tasks when the broker is lost.", "they run on; their messages come back"),
+             "End late-acked tasks when the broker is lost.", "the tasks run on, and their messages come back"),
     accepted("worker_enable_prefetch_count_reduction", "bool", True, "Fewer prefetched after a reconnect.",
-             "the window is adaptive", harmless=(False, None)),
+             "the prefetch window adapts to the tasks", harmless=(False, None)),
     accepted("worker_detect_quorum_queues", "bool", True, "Adapt QoS to quorum queues.",
-        "QoS suits both kinds"),
+        "the worker's QoS works for both kinds of queue"),
     refused("worker_pool", "string", "prefork", "Kind of pool.", "children are always processes",
             harmless=("prefork", "processes", "celery.concurrency.prefork:TaskPool")),
-    accepted("worker_pool_putlocks", "bool", True, "Lock around the pool's pipe.", "there is no pipe",
+    accepted("worker_pool_putlocks", "bool", True, "Lock around the pool's pipe.", "the children have no pipe to lock",
              harmless=(False, None)),
     accepted("worker_pool_restarts", "bool", False, "Allow pool_restart.", _CONTROL),
-    accepted("worker_pool_start_method", "string", "fork", "How children start.", "a spawner forks them"),
+    accepted("worker_pool_start_method", "string", "fork", "How children start.",
+             "a spawner process forks the children"),
     works("worker_proc_alive_timeout", "float", 4.0,
         "Seconds after which a child that has not started is killed and replaced; not set: 60."),
     accepted("worker_lost_wait", "float", 10.0, "Seconds to wait for a dead child's result.",
-             "its ring is read to the end at once", old="CELERYD_WORKER_LOST_WAIT"),
+             "a dead child's ring is read to its end at once", old="CELERYD_WORKER_LOST_WAIT"),
     accepted("worker_send_task_events", "bool", False, "Send task events.", _EVENTS,
         old="CELERY_SEND_EVENTS", cli="--task-events"),
     works("worker_enable_remote_control", "bool", True, "Answer remote control.",

@@ -12,8 +12,8 @@ from turbo.app.conf.setting import Setting, accepted, works
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_SQL: Final = "results are not stored in SQL yet"
-_CACHE: Final = "results are not stored in memcached yet"
+_SQL: Final = "SQL result backends are not supported yet"
+_CACHE: Final = "the memcached result backend is not supported yet"
 _ALWAYS: Final = "a worker always retries its result store"
 
 #: Stores that turbo does not support, and the names of their settings. A ``result_backend`` of such a store is refused
@@ -36,7 +36,9 @@ _FOREIGN: Final = {
 def _foreign() -> Iterator[Setting]:
     for store, names in _FOREIGN.items():
         for name in names.split():
-            yield accepted(f"{store}_{name}", "any", None, f"Results in {store}.", f"results are not stored in {store}")
+            yield accepted(
+                f"{store}_{name}", "any", None, f"Results in {store}.", f"{store} result backends are not supported"
+            )
 
 
 # Keep the rows as compact as a table.
@@ -56,7 +58,7 @@ RESULT_SETTINGS: Final = (
     accepted("result_compression", "string", None, "Compression of results.",
              "results are stored uncompressed; compressed ones can be read"),
     accepted("result_cache_max", "int", -1, "Results a client remembers.",
-        "each ``AsyncResult`` remembers its own result",
+        "each AsyncResult remembers its own result",
              old="CELERY_MAX_CACHED_RESULTS"),
     accepted("result_exchange", "string", "celeryresults", "Exchange of results.",
              "rpc results go through the default exchange"),
@@ -77,7 +79,7 @@ RESULT_SETTINGS: Final = (
     accepted("redis_socket_keepalive", "bool", False, "TCP keep-alive towards Redis.",
              "a connection that does not answer is replaced"),
     accepted("redis_retry_on_timeout", "bool", False, "Retry when Redis does not answer in time.", _ALWAYS),
-    accepted("redis_max_connections", "int", None, "Maximum connections to Redis.", "one is kept per thread"),
+    accepted("redis_max_connections", "int", None, "Maximum connections to Redis.", "each thread keeps one connection"),
     works("redis_host", "string", None, "Redis host, if the URL names none."),
     works("redis_port", "int", None, "Redis port, if the URL names none."),
     works("redis_db", "int", None, "Redis database, if ``result_backend`` is just ``redis``."),
