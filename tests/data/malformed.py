@@ -311,7 +311,7 @@ add(
     + b"".join(b"%c: &%c [%s]\n" % (98 + n, 98 + n, b",".join([b"*%c" % (97 + n)] * 9)) for n in range(8)),
 )
 add("yaml_object", "reject", content_type="application/x-yaml", body=b"!!python/object/apply:os.system [true]")
-add("yaml_depth", "reject", content_type="application/x-yaml", body=b"[" * 5_000)
+add("yaml_depth", "reject", content_type="application/x-yaml", body=b"[" * 500)
 add("yaml_broken", "reject", content_type="application/x-yaml", body=b"{")
 add("msgpack_depth", "reject", content_type="application/x-msgpack", body=b"\x91" * 100_000)
 add("msgpack_promises_4_gb", "reject", content_type="application/x-msgpack", body=b"\xdd\xff\xff\xff\xff")

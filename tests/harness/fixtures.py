@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from tests.harness.broker_lanes import lane
 from tests.harness.celery_env import celery_python
 from tests.harness.embedded import BrokerUnderTest, ThreadedBroker, rabbitmq_under_test
 from tests.harness.fault_proxy import FaultProxy
-from tests.harness.oracle import Leftovers, Oracle
+from tests.harness.oracle import ORACLES, SHARED_MEMORY, Leftovers, Oracle
 from tests.harness.packages import require
 from tests.harness.postgres import Postgres
 from tests.harness.rabbitmq import RabbitMQ
@@ -105,9 +106,14 @@ def celery53() -> Path:
 
 
 @pytest.fixture
-def oracle(tmp_path: Path) -> Oracle:
-    """An empty oracle; pass `oracle.env` to the worker."""
-    return Oracle(tmp_path / "oracle")
+def oracle() -> Iterator[Oracle]:
+    """An empty oracle; pass `oracle.env` to the worker.
+
+    Its file is in memory: a disk that is busy holds a write up, and a task killed in its first write seems never to
+    have begun.
+    """
+    with tempfile.TemporaryDirectory(dir=SHARED_MEMORY, prefix=ORACLES) as folder:
+        yield Oracle(Path(folder) / "oracle")
 
 
 @pytest.fixture

@@ -18,7 +18,9 @@ from tests.harness.oracle_record import VARIABLE
 from tests.harness.processes import HarnessError, Stopwatch, wait_until
 from tests.harness.rabbitmq import RabbitMQ
 
-_SHARED = Path("/dev/shm")
+SHARED_MEMORY = Path("/dev/shm")
+#: How the folders of oracles begin that are in shared memory; no worker left them.
+ORACLES = "oracle-"
 #: Seconds within which everybody is gone whose master was killed.
 ORPHANS = 2.0
 
@@ -146,7 +148,7 @@ def check_queues_settled(
 
 def named_memory() -> set[str]:
     """Files in /dev/shm whose names say that they are turbo's; a benchmark beside the tests removes its own."""
-    return {str(path) for path in _SHARED.glob("*turbo*") if not path.name.startswith("turbo-bench-")}
+    return {str(path) for path in SHARED_MEMORY.glob("*turbo*") if not path.name.startswith("turbo-bench-")}
 
 
 def held_memory(process: psutil.Process) -> set[str]:
@@ -155,7 +157,11 @@ def held_memory(process: psutil.Process) -> set[str]:
         paths = {each.path for each in process.open_files()} | {each.path for each in process.memory_maps()}
     except (psutil.NoSuchProcess, psutil.ZombieProcess):
         return set()
-    return {path for path in paths if path.startswith(f"{_SHARED}/")}
+    return {
+        path
+        for path in paths
+        if path.startswith(f"{SHARED_MEMORY}/") and not path.startswith(f"{SHARED_MEMORY}/{ORACLES}")
+    }
 
 
 def _is_zombie(process: psutil.Process) -> bool:

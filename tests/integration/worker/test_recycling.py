@@ -63,7 +63,8 @@ def test_a_child_past_the_hard_limit_is_killed_in_its_task(site: Site) -> None:
             r"used (\d+) KiB, more than the hard limit of 153600 KiB", document["result"]["exc_message"][0]
         )
         assert found is not None, document["result"]["exc_message"]
-        assert int(found[1]) > 200 * 1024
+        # It may be killed anywhere between the limit and the 200 MB that it asks for.
+        assert int(found[1]) > 153600
         worker.wait_for_line(r"died with a task: memory .*peak memory \d{6,} KiB")
         wait_until("its slot is filled", lambda: len(worker.children("ForkPoolWorker")) == 2, 5)
         # One that comes back is given up like any other that kills its children.

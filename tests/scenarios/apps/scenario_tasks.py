@@ -249,7 +249,11 @@ def raise_retry() -> None:
 
 @app.task(bind=True, name="s.tracked", track_started=True)
 def tracked(self: Any) -> list[Any]:
-    meta = self.backend.get_task_meta(self.request.id)
+    meta, deadline = self.backend.get_task_meta(self.request.id), time.monotonic() + 60
+    # in turbo's own API the master stores the state, while the body begins
+    while meta["status"] != "STARTED" and time.monotonic() < deadline:
+        time.sleep(0.01)
+        meta = self.backend.get_task_meta(self.request.id)
     return [meta["status"], sorted(meta["result"])]
 
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pika import frame, spec
 
+from tests.harness.examples import examples
 from turbo.amqp import frame_splitter
 from turbo.amqp.frame_splitter import FrameError, FrameSplitter, RawDelivery
 
@@ -131,7 +132,7 @@ def random_stream(rng: random.Random) -> bytes:
 
 
 @given(seed=st.integers(0, 2**32), pieces=st.sampled_from([0, 200, FRAME_MAX]))
-@settings(max_examples=200)
+@settings(max_examples=examples(100))
 def test_same_as_pika_whatever_the_cuts(seed: int, pieces: int) -> None:
     rng = random.Random(seed)
     stream = random_stream(rng)
@@ -298,7 +299,7 @@ def test_a_broken_stream_is_an_error_and_not_a_delivery(stream: bytes) -> None:
 
 
 @given(st.binary(max_size=400))
-@settings(max_examples=300)
+@settings(max_examples=examples(100))
 def test_noise_raises_nothing_but_frame_error(data: bytes) -> None:
     reading = Reading()
     try:

@@ -9,9 +9,11 @@ from typing import Any
 import pika
 import pika.frame
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from tests.harness.examples import examples
 from turbo.embedded_broker.message import Entry, Message, make_message
 from turbo.embedded_broker.queue_options import read_options
 from turbo.embedded_broker.queues import Queue
@@ -138,6 +140,7 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueueMachine = QueueMachine.TestCase
+TestQueueMachine.settings = settings(max_examples=examples(40))
 
 
 def test_windows_round_robin_and_priorities_of_consumers() -> None:

@@ -95,7 +95,7 @@ def test_nothing_is_decoded_that_is_not_accepted(kind: str) -> None:
         ("application/x-yaml", "utf-8", b""),
         ("application/x-yaml", "utf-8", b"{"),
         ("application/x-yaml", "utf-8", b"!!python/object/apply:os.system [ls]"),
-        ("application/x-yaml", "utf-8", b"[" * 20_000),
+        ("application/x-yaml", "utf-8", b"[" * 500),
         ("application/x-msgpack", "binary", b""),
         ("application/x-msgpack", "binary", b"\xc1"),
         ("application/x-msgpack", "binary", b"\x91" * 100_000),

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.harness.examples import examples
 from tests.unit.protocol.goldens import GOLDENS
 from turbo.protocol.header_cache import HeaderCache
 from turbo.protocol.message import build
@@ -55,7 +56,7 @@ def test_every_captured_header_twice(header: bytes) -> None:
     assert cache.decode(header) == expected
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(100))
 @given(data=st.data())
 def test_damage_is_seen_as_the_full_decoder_sees_it(data: st.DataObject) -> None:
     cache = HeaderCache()

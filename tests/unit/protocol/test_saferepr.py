@@ -8,9 +8,10 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.harness.examples import examples
 from turbo.protocol.saferepr import clean, saferepr, shown
 
 Point = namedtuple("Point", "x y")
@@ -120,6 +121,7 @@ TAME = st.recursive(
 
 
 @given(TAME, st.integers(1, 4))
+@settings(max_examples=examples(40))
 @pytest.mark.row("WP16")
 def test_what_is_not_cut_is_shown_as_celery_shows_it(value: object, levels: int) -> None:
     theirs = importlib.import_module("celery.utils.saferepr")

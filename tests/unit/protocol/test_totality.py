@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.data.malformed import CASES, Case
+from tests.harness.examples import examples
 from tests.unit.protocol.goldens import GOLDENS
 from turbo.exceptions import DecodeError, InvalidTaskError, SerializationError
 from turbo.protocol import compression, content, message
@@ -129,7 +130,7 @@ def test_deliver(data: bytes) -> None:
 
 
 @given(mutated(headers), mutated(bodies))
-@settings(max_examples=300)
+@settings(max_examples=examples(100))
 def test_messages(header: bytes, body: bytes) -> None:
     whole_way(header, body)
 
@@ -210,7 +211,7 @@ FIELDS = st.sampled_from(
     st.dictionaries(FIELDS, VALUES) | st.lists(VALUES, max_size=4) | VALUES,
     st.booleans(),
 )
-@settings(max_examples=400)
+@settings(max_examples=examples(100))
 def test_values_of_any_type_parse_or_are_invalid(given_headers: Any, body: Any, named: bool) -> None:
     if named and isinstance(given_headers, dict):
         given_headers = {"task": "t", "id": "i", **given_headers}

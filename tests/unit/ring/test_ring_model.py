@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.harness.examples import examples
 from turbo.ring.child_link import ChildLink
 from turbo.ring.layout import (
     HEADER,
@@ -30,7 +31,9 @@ CAPACITY = 1024
 ORIGINS = [0, 8, 1000, 2**31 - 64, 2**31, 2**32 - 512, 2**63 - 1024, 2**63 - 8, 2**63 + 16]
 BODIES = st.binary(max_size=inline_limit(CAPACITY))
 KINDS = st.integers(1, 2**31 - 1)
-SETTINGS = settings(max_examples=150, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck))
+SETTINGS = settings(
+    max_examples=examples(50), stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+)
 
 
 def padded_end(tail: int, size: int) -> int:

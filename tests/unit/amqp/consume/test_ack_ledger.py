@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.harness.examples import examples
 from turbo.amqp.consume.ack_ledger import AckLedger, Settlement
 
 
@@ -49,7 +50,7 @@ steps = st.lists(
 
 
 @given(steps)
-@settings(max_examples=400)
+@settings(max_examples=examples(150))
 @pytest.mark.row("CN1", "CN5")
 def test_every_tag_is_settled_once_and_as_asked(program: list[tuple[str, int]]) -> None:
     ledger, broker = AckLedger(), BrokerModel()

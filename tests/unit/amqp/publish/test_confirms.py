@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.harness.examples import examples
 from turbo.amqp.publish.confirms import ConfirmLedger, Outgoing
 
 
@@ -21,7 +22,7 @@ def message(name: str = "m", *, mandatory: bool = False, body: bytes = b"b", key
         max_size=60,
     )
 )
-@settings(max_examples=300)
+@settings(max_examples=examples(100))
 def test_each_message_is_answered_once_and_in_order(program: list[tuple[str, int, bool]]) -> None:
     ledger = ConfirmLedger()
     sent: list[Outgoing] = []

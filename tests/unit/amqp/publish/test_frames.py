@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pika import frame, spec
 
+from tests.harness.examples import examples
 from turbo.amqp.publish.answers import AnswerReader, Returned
 from turbo.amqp.publish.frames import publish_frames, publish_in_parts, publish_method
 
@@ -24,7 +25,7 @@ def header_payload(properties: pika.BasicProperties, size: int) -> bytes:
     exchange=st.text(max_size=25),
     key=st.text(max_size=25),
 )
-@settings(max_examples=200)
+@settings(max_examples=examples(100))
 def test_pika_reads_what_was_published(body: bytes, frame_max: int, mandatory: bool, exchange: str, key: str) -> None:
     header = header_payload(pika.BasicProperties(headers={"id": "x"}, delivery_mode=2), len(body))
     pieces = publish_frames(5, publish_method(exchange, key, mandatory), header, body, frame_max)
@@ -48,7 +49,7 @@ def test_pika_reads_what_was_published(body: bytes, frame_max: int, mandatory: b
     frame_max=st.sampled_from([0, 256, 1000, 131072]),
     part_bytes=st.sampled_from([1, 300, 10**6]),
 )
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_parts_are_the_same_bytes_cut_between_frames(size: int, frame_max: int, part_bytes: int) -> None:
     method, body = publish_method("e", "k", False), bytes(range(256)) * 20
     header, body = header_payload(pika.BasicProperties(), size), body[:size]

@@ -17,6 +17,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.harness.examples import examples
 from tests.unit.master.fakes import (
     CONSUMER,
     QUEUE,
@@ -592,7 +593,7 @@ def quiet() -> Any:
     logging.disable(logging.NOTSET)
 
 
-LedgerMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60)
+LedgerMachine.TestCase.settings = settings(max_examples=examples(50), stateful_step_count=60)
 
 
 @pytest.mark.timeout(400)  # a failure takes minutes to be made small

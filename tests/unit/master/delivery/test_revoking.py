@@ -12,6 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
+from tests.harness.examples import examples
 from tests.unit.master.delivery.test_ledger import CHILDREN, LedgerMachine, Loop
 from tests.unit.master.fakes import Shelf
 from turbo.master.delivery import revoking, slices
@@ -151,14 +152,14 @@ class SlicedMachine(RevokingMachine):
             assert not self.dispatcher._pauses, "everything may run again"
 
 
-RevokingMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=60)
+RevokingMachine.TestCase.settings = settings(max_examples=examples(20), stateful_step_count=60)
 
 
 class TestRevoking(RevokingMachine.TestCase):  # type: ignore[misc]
     """Run the machine."""
 
 
-SlicedMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=60)
+SlicedMachine.TestCase.settings = settings(max_examples=examples(20), stateful_step_count=60)
 
 
 @pytest.mark.usefixtures("tiny_slices")
