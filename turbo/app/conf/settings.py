@@ -267,7 +267,7 @@ _TURBO: Final = (
     own("worker_log_json", "bool", False, "Write each log line as a JSON object.", cli="--log-json"),
     own("worker_max_memory_per_child_hard", "any", None,
         "KiB, or a text such as ``1GB``; a child that uses more is killed during its task; 0: never. The default in a "
-        "control group with a memory limit is that limit minus a fifth of it, and minus at least 128 MiB.",
+        "control group with a memory limit is that limit minus the larger of 128 MiB and a fifth of it.",
         cli="--max-memory-per-child-hard"),
     own("worker_max_message_bytes", "int", 256 * 2**20,
         "Maximum size of a message body in bytes, also after decompression."),
