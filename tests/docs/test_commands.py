@@ -93,7 +93,7 @@ def test_the_quick_start_without_rabbitmq(tmp_path: Path) -> None:
     run, call = sorted(QUICK_START, key=lambda command: not command.startswith("turbo"))
     with WorkerProcess(*shlex.split(run)[2:], "--embedded-broker", directory=tmp_path) as worker:
         # Something else may have the usual port of this machine: then the worker says what to paste.
-        told = worker.wait_for_line(r"where the app's broker URL points|export (CELERY_BROKER_URL)=(amqp://\S+)$")
+        told = worker.wait_for_line(r"as the app's broker URL says|export (CELERY_BROKER_URL)=(amqp://\S+)$")
         worker.wait_for_line(r"ready")
         done = run_here(call, tmp_path, {told[1]: told[2]} if told[1] else {})
         assert (done.returncode, done.stdout) == (0, "5\n"), done.stderr + worker.output
