@@ -1,7 +1,7 @@
-"""turbo: a fast, hard-to-kill worker for Celery messages, and the API to write and call its tasks.
+"""turbo: a fast, hard-to-kill worker for Celery messages, and the API to define and call tasks.
 
-The names here are those of Celery's own package, so that ``from celery import …`` becomes ``from turbo
-import …``. Importing this loads no broker and no result-store library.
+The names are those of Celery's package, so that ``from celery import …`` becomes ``from turbo import …``. Importing
+this package loads no broker library and no result-store library.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``turbo.canvas``: calls as values, under the names that Celery's module has. See ``app.canvas.signature``."""
+"""``turbo.canvas``: signatures, chains, groups and chords under Celery's names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from turbo.app.canvas.stamping import StampingVisitor, stamp
 subtask = signature
 maybe_subtask = maybe_signature
 
-# Programs ask for the kinds by these names too, which are Celery's own.
+# Celery has these names as well, and programs use them in isinstance checks.
 _chain = chain
 _chord = chord
 

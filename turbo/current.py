@@ -1,11 +1,11 @@
-"""Which app, which task and which request are current, and who publishes for this process.
+"""The current app, task and request, and the publisher of this process.
 
-The lowest module of the API: it imports nothing of turbo, so the result classes can find the app, and a child
-can install its publisher, without knowing the app's class. Runs in clients and children. It must never create
-an app on its own account; ``app.base`` registers the factory that does.
+The lowest module of the API. It imports nothing of turbo, so that the result classes can find the app, and a child can
+install its publisher, without importing the app's class. Runs in clients and children. It creates a default app only
+through the factory that ``app.base`` registers.
 
-The stack of running tasks hangs on one context variable: threads start with an empty stack, coroutines of one
-loop each have their own, and pushing costs one small object.
+The stack of running tasks is in one context variable: threads start with an empty stack, each coroutine has its own,
+and pushing allocates one small object.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Publisher(Protocol):
-    """Whatever takes a finished message off the caller's hands."""
+    """An object that publishes finished messages."""
 
     def publish(
         self,
@@ -33,29 +33,24 @@ class Publisher(Protocol):
         declare: Sequence[Any] = (),
         mandatory: bool = False,
     ) -> None:
-        """Take one message; return once it is as safe as this publisher promises.
+        """Publish one message; return when it is as safe as this publisher guarantees.
 
-        ``header`` is the payload of the content-header frame, ``declare`` the queues
-        (``amqp.topology.Queue``) that have to exist first. Raises ``turbo.exceptions.OperationalError``
-        when it could not.
+        ``header`` is the payload of the content-header frame; ``declare`` lists the queues (``amqp.topology.Queue``)
+        that must exist first. Raises ``turbo.exceptions.OperationalError`` when the message could not be published.
         """
         ...
 
 
 class StateStore(Protocol):
-    """Whatever stores the state that a task gives itself while it runs."""
+    """A function that stores the custom state of a running task."""
 
     def __call__(self, task_id: str, state: str | None, meta: Any, request: Any) -> None:
-        """Store ``state`` with ``meta`` for ``task_id``; ``request`` is the ``app.tasks.context.Context``
-        running.
-        """
+        """Store ``state`` with ``meta`` for ``task_id``; ``request`` is the running ``app.tasks.context.Context``."""
         ...
 
 
 class Frame:
-    """One running task: an immutable link of the stack. ``task`` and ``request`` are the app's own
-    objects.
-    """
+    """One running task: an immutable link of the stack. ``task`` and ``request`` are objects of the app."""
 
     __slots__ = ("below", "request", "task")
 
@@ -69,12 +64,12 @@ _stack: ContextVar[Frame | None] = ContextVar("turbo_running", default=None)
 
 
 def push(task: Any, request: Any) -> Token[Frame | None]:
-    """Make ``task`` with ``request`` the current one; give the token back to :func:`pop`."""
+    """Make ``task`` with ``request`` the current one; return a token for :func:`pop`."""
     return _stack.set(Frame(task, request, _stack.get()))
 
 
 def pop(token: Token[Frame | None]) -> None:
-    """End what the matching :func:`push` began."""
+    """Restore the task that was current before the matching :func:`push`."""
     _stack.reset(token)
 
 
@@ -84,9 +79,7 @@ def top() -> Frame | None:
 
 
 def drop(task: Any) -> None:
-    """End the innermost frame, which must be ``task``'s: the form of :func:`pop` for callers without a
-    token.
-    """
+    """Remove the innermost frame, for callers without a token. Raises RuntimeError unless it is ``task``'s."""
     frame = _stack.get()
     if frame is None or frame.task is not task:
         raise RuntimeError(f"{task!r} is not the current task")
@@ -110,7 +103,7 @@ def current_task() -> Any | None:
 
 
 def worker_frame() -> Frame | None:
-    """Return the innermost frame that a worker started, skipping tasks that were called as functions."""
+    """Return the innermost frame of a task that a worker runs, skipping tasks called as functions; or None."""
     frame = _stack.get()
     while frame is not None and frame.request.called_directly:
         frame = frame.below
@@ -118,7 +111,7 @@ def worker_frame() -> Frame | None:
 
 
 class _Apps(threading.local):
-    """The app made current in this thread, if any."""
+    """The app that was made current in this thread, or None."""
 
     app: Any | None = None
 
@@ -134,26 +127,26 @@ _lock = threading.RLock()
 
 
 def register_app_factory(factory: Callable[[], Any]) -> None:
-    """Say how the default app is made when somebody asks for one and none exists."""
+    """Set the function that creates the default app when an app is needed and none exists."""
     global _factory
     _factory = factory
 
 
 def set_current_app(app: Any) -> None:
-    """Make ``app`` current in this thread, and in all threads that have made no other current."""
+    """Make ``app`` the current app of this thread, and of all threads that have not set another."""
     global _default_app
     _apps.app = app
     _default_app = app
 
 
 def set_default_app(app: Any | None) -> None:
-    """Make ``app`` the one that threads without a current app get."""
+    """Make ``app`` the current app of threads that have not set one."""
     global _default_app
     _default_app = app
 
 
 def current_app() -> Any:
-    """Return the current app (a ``turbo.app.base.Turbo``), making a default one if none was made yet."""
+    """Return the current app (a ``turbo.app.base.Turbo``); creates a default app if there is none."""
     global _default_app
     app = _apps.app or _default_app
     if app is not None:
@@ -161,7 +154,7 @@ def current_app() -> Any:
     with _lock:
         if _default_app is None:
             if _factory is None:
-                raise RuntimeError("no app exists yet: create a turbo.Turbo first")
+                raise RuntimeError("there is no app yet: create a turbo.Turbo first")
             _default_app = _factory()
         return _default_app
 
@@ -172,51 +165,49 @@ def connect_on_app_finalize(callback: Callable[[Any], object]) -> None:
 
 
 def finalized_apps() -> list[Any]:
-    """Return the apps that were finalized already: they take tasks shared from now on at once."""
+    """Return the apps that are already finalized; new shared tasks are added to them at once."""
     return list(_finalized)
 
 
 def announce_finalize(app: Any) -> None:
-    """Run the callbacks that wait for apps to be finalized."""
+    """Record that ``app`` is finalized, and call the registered callbacks with it."""
     _finalized.add(app)
     for callback in tuple(_finalizers):
         callback(app)
 
 
 def set_publisher(publisher: Publisher | None) -> None:
-    """Send everything this process publishes through ``publisher``; None goes back to a broker connection.
+    """Publish all messages of this process through ``publisher``; None restores the app's broker connection.
 
-    A worker's child installs its own here, so that ``delay`` inside a task travels to the master.
+    A worker's child installs a publisher that passes the messages of its tasks to the master.
     """
     global _publisher
     _publisher = publisher
 
 
 def get_publisher() -> Publisher | None:
-    """Return the publisher installed for this process, or None where the app's own connection is used."""
+    """Return the publisher of this process, or None if the app's own connection is used."""
     return _publisher
 
 
 def set_state_store(store: StateStore | None) -> None:
-    """Store the states of ``Task.update_state`` through ``store``; None goes back to the app's result
-    store.
-    """
+    """Store the states of ``Task.update_state`` through ``store``; None restores the app's result store."""
     global _state_store
     _state_store = store
 
 
 def get_state_store() -> StateStore | None:
-    """Return the function that stores states in this process, or None where the app's result store does."""
+    """Return the function that stores states in this process, or None if the app's result store is used."""
     return _state_store
 
 
 def in_worker_child() -> bool:
-    """Tell whether this process has a worker's master to publish for it."""
+    """Return whether this process is a worker's child, whose messages the master publishes."""
     return _publisher is not None
 
 
 def _forget_after_fork() -> None:
-    """A forked process must not use its parent's hook: the ring behind it is the parent's."""
+    """Remove the parent's hooks in a forked process: they use the parent's ring."""
     global _publisher, _state_store, _lock
     _publisher = None
     _state_store = None

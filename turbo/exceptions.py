@@ -1,7 +1,7 @@
-"""The one tree of errors, with Celery's class names.
+"""All exceptions of turbo in one tree, with Celery's class names.
 
-Every process may import this module; it imports nothing of turbo. ``protocol.faults`` decides under which
-module name a class travels on the wire, so that a real Celery client rebuilds its own class.
+Every process may import this module; it imports nothing of turbo. ``protocol.faults`` decides which module name of a
+class is sent, so that a Celery client rebuilds its own class.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ class TurboError(Exception):
 
 
 class TurboWarning(UserWarning):
-    """Root of the warnings that turbo gives."""
+    """Root of the warnings that turbo issues."""
 
 
 class AlwaysEagerIgnored(TurboWarning):
-    """``send_task`` was called while ``task_always_eager`` is set: a name alone cannot be run here."""
+    """``send_task`` was called with ``task_always_eager`` set; it sends anyway, since a name cannot be run."""
 
 
 class ImproperlyConfigured(TurboError):
@@ -29,7 +29,7 @@ class ImproperlyConfigured(TurboError):
 
 
 class SecurityError(TurboError):
-    """A rule that protects the host was about to be broken."""
+    """The action is refused because it would endanger the host."""
 
 
 class OperationalError(TurboError):
@@ -41,11 +41,11 @@ class SerializationError(TurboError):
 
 
 class EncodeError(SerializationError):
-    """A value cannot be carried by the chosen serializer."""
+    """The serializer cannot encode a value."""
 
 
 class DecodeError(SerializationError):
-    """Bytes received do not decode."""
+    """Received bytes cannot be decoded."""
 
 
 class ContentDisallowed(SerializationError):
@@ -57,29 +57,29 @@ class TaskError(TurboError):
 
 
 class QueueNotFound(TaskError, KeyError):
-    """A queue that is not configured was asked for while ``task_create_missing_queues`` is off."""
+    """A queue is not configured, and ``task_create_missing_queues`` is off."""
 
 
 class NotRegistered(TaskError, KeyError):
     """The task's name is not in the registry of this process."""
 
     def __repr__(self) -> str:
-        """Celery's text for the same case, since it ends up in logs and results."""
+        """Return Celery's text, since it is written to logs and results."""
         return f"{str(self.args[0] if self.args else '')!r}"
 
 
 class AlreadyRegistered(TaskError):
-    """Two tasks claim one name."""
+    """Two tasks have the same name."""
 
 
 class InvalidTaskError(TaskError):
-    """A message names a task but its fields cannot be understood."""
+    """A message names a task, but its fields are invalid."""
 
 
 class MaxRetriesExceededError(TaskError):
-    """``Task.retry`` was called once more than ``max_retries`` allows.
+    """``Task.retry`` was called after ``max_retries`` retries.
 
-    ``task_args`` and ``task_kwargs`` hold the call that is given up.
+    ``task_args`` and ``task_kwargs`` are the arguments of the task.
     """
 
     def __init__(self, *args: object, task_args: object = (), task_kwargs: object = None) -> None:
@@ -89,29 +89,30 @@ class MaxRetriesExceededError(TaskError):
 
 
 class TaskRevokedError(TaskError):
-    """The task was revoked, terminated, or had expired, and so has no result."""
+    """The task has no result because it was revoked or terminated, or has expired."""
 
 
 class ChordError(TaskError):
-    """A task of a chord's header did not succeed, so that the chord's body never runs."""
+    """A chord's body never runs because a task of its header failed."""
 
 
 class IncompleteStream(TaskError):
-    """What was to be gone through has not come to its end: a task's children are known when it has ended."""
+    """The tree of results is incomplete: a task's children are known only after it has ended."""
 
 
 class TimeoutError(TaskError):
-    """Waiting for a result took longer than asked."""
+    """A result did not arrive within the timeout."""
 
 
 class TaskPredicate(TurboError):
-    """Root of the exceptions by which a body says what shall become of its message."""
+    """Root of the exceptions by which a task body decides what happens to its message."""
 
 
 class Retry(TaskPredicate):
     """The task was sent again; this attempt ends without a final state.
 
-    Attributes: ``exc`` the cause or None, ``when`` an aware datetime or seconds, ``is_eager``, ``sig``.
+    Attributes: ``exc`` is the cause or None, ``when`` the time of the next attempt (an aware datetime, or seconds from
+    now), ``is_eager`` whether the task runs in the caller's process, ``sig`` the signature of the next attempt.
     """
 
     def __init__(
@@ -132,13 +133,13 @@ class Retry(TaskPredicate):
         super().__init__(self, exc, when)
 
     def humanize(self) -> str:
-        """Say when the next attempt is due, for a log line."""
+        """Return the time of the next attempt as text for a log line."""
         if isinstance(self.when, (int, float)):
             return f"in {self.when}s"
         return f"at {self.when}"
 
     def __str__(self) -> str:
-        """One line for logs and results."""
+        """Return one line for logs and results."""
         if self.message:
             return self.message
         if self.excs:
@@ -151,11 +152,11 @@ class Retry(TaskPredicate):
 
 
 class Ignore(TaskPredicate):
-    """Acknowledge the message and record no state."""
+    """The message is acknowledged and no state is stored."""
 
 
 class Reject(TaskPredicate):
-    """Reject the message: to its dead-letter exchange, or back to its queue when ``requeue``."""
+    """The message is rejected: to its dead-letter exchange, or back to its queue with ``requeue``."""
 
     def __init__(self, reason: object = None, requeue: bool = False) -> None:
         self.reason = reason
@@ -163,12 +164,12 @@ class Reject(TaskPredicate):
         super().__init__(reason, requeue)
 
     def __repr__(self) -> str:
-        """Name both arguments, since this text is logged."""
+        """Return a text with both arguments for the log."""
         return f"reject requeue={self.requeue}: {self.reason}"
 
 
 class SoftTimeLimitExceeded(Exception):
-    """Raised inside a body that has run past its soft time limit. An ordinary ``Exception``, as in Celery."""
+    """Raised inside a task body that exceeds its soft time limit. An ordinary ``Exception``, as in Celery."""
 
     def __str__(self) -> str:
         """The text that Celery's own class gives."""
@@ -176,7 +177,7 @@ class SoftTimeLimitExceeded(Exception):
 
 
 class TimeLimitExceeded(Exception):
-    """The hard time limit passed and the child running the task was killed."""
+    """The task exceeded its hard time limit, and its child was killed."""
 
     def __str__(self) -> str:
         """The text that Celery's own class gives."""
@@ -184,16 +185,16 @@ class TimeLimitExceeded(Exception):
 
 
 class WorkerLostError(Exception):
-    """The child running the task died before it reported an outcome."""
+    """The task's child died before it reported an outcome."""
 
 
 class Terminated(Exception):
-    """The child running the task was ended by a request to terminate it."""
+    """The task's child was ended by a request to terminate the task."""
 
 
 class MemoryLimitExceeded(WorkerLostError):
-    """The child running the task grew past the hard memory limit and was killed mid-task."""
+    """The task's child exceeded the hard memory limit and was killed during the task."""
 
 
 class FixupWarning(UserWarning):
-    """What an app does for a framework could not be done."""
+    """The support for a framework (a fixup) could not be set up."""

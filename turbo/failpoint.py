@@ -1,13 +1,12 @@
-"""Failpoints: named places where a test can kill, stop, delay or fail the process that passes them.
+"""Failpoints: named places where a test can kill, stop, delay or fail the process.
 
-What: turns "kill -9 between the two stores" from a coin toss into a line of an environment variable. Place:
-called beside every step that commits something, in any process. It must cost nothing when unused: callers
-write ``if failpoint.ENABLED: failpoint.hit("site")``, and production never sets ``TURBO_FAILPOINTS``.
+A test can kill a process exactly between two steps by setting an environment variable. Failpoints are next to every
+step that commits something, in any process. They must cost nothing when unused: callers write
+``if failpoint.ENABLED: failpoint.hit("site")``, and production never sets ``TURBO_FAILPOINTS``.
 
-Syntax: ``site=action[@nth][:role]``, several joined by ``;``. Actions: ``kill9``, ``sigstop``, ``raise``,
-``sleep(ms)``, ``exit(code)``, ``errno(number)``, which raises that OSError. ``nth`` counts the passes of that site
-in this process, from 1; without it the first pass acts. ``role`` limits the point to processes that called
-:func:`set_role` with that name.
+Syntax: ``site=action[@nth][:role]``, several separated by ``;``. Actions: ``kill9``, ``sigstop``, ``raise``,
+``sleep(ms)``, ``exit(code)``, and ``errno(number)``, which raises that OSError. ``nth`` (default 1) is the pass of the
+site in this process that acts. ``role`` limits the failpoint to processes that called :func:`set_role` with that name.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 
 VARIABLE = "TURBO_FAILPOINTS"
 
-#: Whether any failpoint is set. Read inline by callers, written by :func:`configure` alone.
+#: Whether any failpoint is set. Read by callers, written by :func:`configure` only.
 ENABLED = False
 
 _POINT = re.compile(
@@ -31,7 +30,7 @@ _WITH_ARGUMENT = ("sleep", "exit", "errno")
 
 
 class FailpointHit(Exception):
-    """What the action ``raise`` raises."""
+    """Raised by the action ``raise``."""
 
 
 @dataclass(slots=True)
@@ -44,7 +43,7 @@ class _Point:
 
 
 class _State:
-    """The failpoints of this process: one owner, this module."""
+    """The failpoints and the role of this process. Written by this module only."""
 
     __slots__ = ("points", "role")
 
@@ -57,9 +56,9 @@ _state = _State()
 
 
 def configure(text: str) -> None:
-    """Replace this process's failpoints by those of ``text``; the empty string removes all.
+    """Replace this process's failpoints by those in ``text``; the empty string removes all.
 
-    Raises ValueError naming the part that is not ``site=action[@nth][:role]``.
+    Raises ValueError with the part that is not ``site=action[@nth][:role]``.
     """
     global ENABLED
     points: dict[str, list[_Point]] = {}
@@ -74,7 +73,7 @@ def configure(text: str) -> None:
 
 
 def set_role(role: str) -> None:
-    """Say what this process is (``master``, ``spawner``, ``child``) and count anew; call it after a fork."""
+    """Set the role of this process (``master``, ``spawner``, ``child``) and reset its counts; call after a fork."""
     _state.role = role
     for points in _state.points.values():
         for point in points:
@@ -82,12 +81,12 @@ def set_role(role: str) -> None:
 
 
 def hit(site: str) -> None:
-    """Pass ``site``: act if a failpoint is set there for this process and this pass."""
+    """Pass ``site`` once; act if a failpoint is set there for this role and pass."""
     due: list[_Point] = []
     for point in _state.points.get(site, ()):
         if point.role is not None and point.role != _state.role:
             continue
-        # All of them count this pass, also when an earlier one raises.
+        # Count this pass in every point before acting, since an action may raise.
         point.passes += 1
         if point.passes == point.nth:
             due.append(point)
@@ -96,7 +95,7 @@ def hit(site: str) -> None:
 
 
 def _act(site: str, point: _Point) -> None:
-    """Carry out one action. ``kill9`` and ``exit`` don't return."""
+    """Perform one action. ``kill9`` and ``exit`` do not return."""
     if point.action == "kill9":
         os.kill(os.getpid(), signal.SIGKILL)
     elif point.action == "sigstop":

@@ -1,8 +1,8 @@
-"""What a worker needs of an app, whichever library's it is: the seam between the worker and the app.
+"""``HostedApp``: the interface between the worker and an app, turbo's own or Celery's.
 
-``cli`` finds the app, wraps it and hands it to ``worker``; both know nothing but :class:`HostedApp`. ``native``
-implements it for ``turbo.Turbo``, ``adopted`` for ``celery.Celery``; the latter is imported only when there is such an
-app. All methods are called in the command, before anything is forked. This module must never import an app's library.
+``cli`` finds the app, wraps it and passes it to ``worker``; both use only :class:`HostedApp`. ``native`` implements it
+for ``turbo.Turbo``, ``adopted`` for ``celery.Celery``; the latter is imported only for such an app. All methods are
+called in the command, before anything is forked. This module must never import an app's library.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 class HostedApp(ABC):
     """An app that a worker runs."""
 
-    #: Apps of this library have a loader, which ``--loader`` chooses.
+    #: Whether apps of this library have a loader, which ``--loader`` selects.
     has_loader: ClassVar[bool]
-    #: turbo stores the results. Otherwise the app's library does, in the children and in the master's hooks, but for
-    #: those that it leaves to the master (:meth:`result_store`).
+    #: Whether turbo stores the results. Otherwise the app's library stores them, in the children and in the master's
+    #: hooks, except those that it leaves to the master (:meth:`result_store`).
     stores_results: ClassVar[bool]
-    #: The app's configuration under turbo's names; what is set here is set in the app as well.
+    #: The app's configuration under turbo's names; changes are also made in the app.
     conf: Settings
 
     @property
@@ -47,71 +47,71 @@ class HostedApp(ABC):
 
     @abstractmethod
     def name_worker(self, hostname: str, given: Mapping[str, Any]) -> None:
-        """The worker has a name: the first thing that an app hears of it. ``given``: the command line's options."""
+        """Tell the app the worker's node name; the first call of all. ``given``: the command line's options."""
 
     @abstractmethod
     def import_modules(self) -> None:
-        """Import what the configuration says holds tasks."""
+        """Import the task modules that the configuration names."""
 
     @abstractmethod
     def set_up_logging(self, setup: LogSetup, hostname: str) -> None:
-        """Set logging up as the app's library does."""
+        """Set up logging as the app's library does."""
 
     @abstractmethod
     def finalize(self) -> None:
-        """Make every task that was declared."""
+        """Create every declared task."""
 
     @abstractmethod
     def unsupported_features(self) -> list[str]:
-        """One warning for each thing, beyond the settings, that the app has and that has no effect in this worker.
+        """Return a warning (str) for each feature, other than settings, that the app uses and turbo does not support.
 
-        Raises ImproperlyConfigured for tasks that must not run here.
+        Raises ImproperlyConfigured for tasks that this worker cannot run correctly.
         """
 
     @abstractmethod
     def prepare(self, options: WorkerOptions) -> None:
-        """Everything is decided and nothing is forked: the last moment at which queues may change."""
+        """Prepare the app for the worker: all options are final. The last call in which queues may change."""
 
     @abstractmethod
     def banner_stream(self) -> TextIO | None:
-        """The stream on which the worker says hello; None: there is none."""
+        """Return the stream for the worker's banner, or None."""
 
     @abstractmethod
     def redirecting(self, level: int | None) -> AbstractContextManager[None]:
-        """Within this context the worker runs, and what code of the app's prints in the master is logged.
+        """Return the context in which the worker runs: output that the app's code prints in the master is logged.
 
-        ``level`` is that of the log records; None: nothing is redirected.
+        ``level`` is the level of the log records; None: nothing is redirected.
         """
 
-    # -- what the processes of the worker are told -------------------------------------------------------
+    # -- options and collaborators of the worker's processes ---------------------------------------------
 
     @abstractmethod
     def worker_queues(self, options: WorkerOptions) -> list[Queue]:
-        """The queues to consume from, with the worker's own one where ``worker_direct`` is set.
+        """Return the queues to consume from, with the worker's own one if ``worker_direct`` is set.
 
-        Raises ImproperlyConfigured for a queue that is chosen and may not be made up.
+        Raises ImproperlyConfigured for an unknown queue if ``task_create_missing_queues`` is off.
         """
 
     @abstractmethod
     def task_options(self) -> dict[str, TaskOptions]:
-        """What settling and limiting each task depends on."""
+        """Return, by task name, the options on which settling and time limits depend."""
 
     @abstractmethod
     def result_store(self) -> tuple[str | None, StoreSettings]:
-        """The URL and the settings of the store to which the master writes; None: the master writes to none."""
+        """Return URL and settings of the store that the master writes to; URL None: it writes to none."""
 
     @abstractmethod
     def hooks(self, options: WorkerOptions) -> OutcomeHooks:
-        """Who decides, in the master, about tasks that did not live to report."""
+        """Return the hooks that decide, in the master, about tasks whose child did not report an outcome."""
 
     @abstractmethod
     def executor(self, options: ChildOptions) -> ExecutorMaker:
-        """What runs the app's tasks in a child."""
+        """Return the function that makes the executor of the app's tasks in a child."""
 
     @abstractmethod
     def commands(self, options: WorkerOptions) -> AppCommands:
-        """The commands of remote control that only the app can answer."""
+        """Return the remote control commands that depend on the app."""
 
     @abstractmethod
     def freeze(self) -> None:
-        """The worker has read all that it needs: settings that change from now on would change nothing."""
+        """Freeze the settings; called when the worker has read all of them, so that changes would have no effect."""

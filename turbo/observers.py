@@ -1,8 +1,8 @@
-"""Calls every function that was registered for something when it happens.
+"""``Observers``: a list of functions that are called when an event happens.
 
-A part that is made early announces something: it has a list of observers. A part that is made later registers in its
-constructor. So every part gets what it needs by its constructor, although they call one another. Used by the master and
-the AMQP client, on the loop. It must never catch what an observer raises, and never call one later than at once.
+An object that is constructed early has a list of observers; an object that is constructed later registers a function
+there. In this way every object gets its collaborators through its constructor, although they call one another. Used by
+the master and the AMQP client, on the loop. It must never catch an observer's exception or defer a call.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Args = TypeVarTuple("Args")
 
 
 class Observers(Generic[*Args]):
-    """The functions to call when one thing happens, in the order in which they were registered."""
+    """The functions to call for one event, in the order of registration."""
 
     __slots__ = ("_functions",)
 

@@ -1,10 +1,10 @@
-"""``turbo.serialization``: serializers and types of the program's own; turbo's are in ``protocol.content``.
+"""``turbo.serialization``: registers custom serializers, and custom types in JSON.
 
-``register`` adds a serializer under a name that settings and calls may use. Its arguments are those of the function of
-this name in kombu: the name, a function from a value to bytes or text, one from bytes to a value, the content type, and
-the content encoding. ``register_type`` lets a class travel in JSON: the class, a tag (None: what it becomes travels
-without one), a function from the value to plain data, one back. Register in a module that clients and workers import.
-What is registered with kombu itself works as well.
+``register`` adds a serializer under a name for settings and calls. Its arguments are those of kombu's ``register``: the
+name, a function that encodes a value to bytes or text, one that decodes bytes, the content type and the content
+encoding. ``register_type`` adds a class to the JSON serializer: the class, a tag (None: the data is sent without a tag
+and not converted back), a function from the value to plain data, and one back. Register in a module that clients and
+workers import. Serializers registered with kombu work as well. turbo's own are in ``protocol.content``.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""What a program can be told of: tasks sent, run and ended, workers and their processes started and stopped.
+"""Celery's signals: events of tasks, workers and processes that call a program's receivers.
 
-Every process may import this module; it imports nothing of turbo. Names and arguments are Celery's. Who sends which
-signal, and in which process, is said beside each; a program connects functions to them at import, so that the worker
-and its children, which are forked later, have them all. A receiver's error is logged and goes no further. Whoever
-sends on a hot path looks at ``receivers`` first, which is one and the same list for ever: a signal that nobody hears
-costs one look.
+Every process may import this module; it imports nothing of turbo. Names and arguments are Celery's. A comment at each
+signal gives its sender and process. A program connects receivers at import, so that the worker and its children, which
+are forked later, have all of them. A receiver's error is logged and not raised. Senders on a hot path check
+``receivers`` first, which always is the same list object: a signal without receivers costs one check.
 """
 
 from __future__ import annotations
@@ -33,16 +32,16 @@ __all__ = [
 
 logger = logging.getLogger("celery.utils.dispatch.signal")
 
-#: Seconds before a receiver connected with ``retry`` is tried again: the first pause, what each adds, the longest.
+#: Pauses in seconds before a receiver with ``retry`` is called again: the first, the increase, the longest.
 _FIRST_PAUSE: Final = 2.0
 _STEP: Final = 2.0
 _LONGEST_PAUSE: Final = 30.0
-#: Marks the function that stands for a receiver with ``retry``: the receiver itself.
-_STANDS_FOR: Final = "__turbo_receiver__"
+#: Attribute of the wrapper of a receiver with ``retry``: the receiver itself.
+_WRAPPED: Final = "__turbo_receiver__"
 
 
 class _Connection:
-    """One receiver of a signal and the sender that it hears."""
+    """One receiver of a signal, and the sender to which it is limited."""
 
     __slots__ = ("key", "receiver", "sender", "weak")
 
@@ -51,41 +50,42 @@ class _Connection:
         #: The receiver, or a weak reference to it.
         self.receiver = receiver
         self.weak = weak
-        #: The sender's identity, None for any; or a proxy, looked up at each sending: its object may not exist yet.
+        #: The sender's identity, or None for any sender. A proxy is resolved at each sending, since its object may not
+        #: exist yet.
         self.sender = sender if _is_proxy(sender) else _identity(sender)
 
     def found(self) -> Receiver | None:
-        """The receiver, or None once it is gone."""
+        """Return the receiver, or None if it was garbage-collected."""
         found: Receiver | None = self.receiver() if self.weak else self.receiver
         return found
 
-    def hears(self, sender: Hashable) -> bool:
-        """Whether it wants what the sender of this identity sends."""
+    def accepts(self, sender: Hashable) -> bool:
+        """Return whether the receiver is called for the sender of this identity."""
         own = self.sender
         return own is None or (_identity(own) if _is_proxy(own) else own) == sender
 
 
 class Signal:
-    """Something that happens, and the functions to call when it does."""
+    """An event, and the receivers that are called when it happens."""
 
     def __init__(
         self, providing_args: Iterable[str] | None = None, use_caching: bool = False, name: str | None = None
     ) -> None:
-        """``providing_args`` names the arguments of :meth:`send`, for readers; ``use_caching`` changes nothing."""
+        """``providing_args`` documents the arguments of :meth:`send`; ``use_caching`` has no effect."""
         self.name = name
         self.providing_args = set(providing_args or ())
-        #: Empty when nobody listens. The list stays the same one.
+        #: The connected receivers. The list object is never replaced.
         self.receivers: list[_Connection] = []
         self._lock = threading.RLock()
 
     def connect(self, *args: Any, **options: Any) -> Any:
-        """Call ``receiver(signal=…, sender=…, **named)`` whenever this is sent.
+        """Call ``receiver(signal=…, sender=…, **named)`` whenever the signal is sent; return the receiver.
 
-        ``connect(receiver, sender=None, weak=True, dispatch_uid=None, retry=False)``, or a decorator with or without
-        those options. Only what ``sender`` sends is heard, if it is given. ``weak``: the signal alone does not keep the
-        receiver alive. A second receiver with the same ``dispatch_uid`` and sender is not connected. ``retry``: a
-        receiver that raises is called again, with growing pauses, until it does not; ``weak`` is then ignored. Raises
-        ValueError for a receiver that does not take arbitrary keywords.
+        Signature: ``connect(receiver, sender=None, weak=True, dispatch_uid=None, retry=False)``; also a decorator, with
+        or without those options. ``sender`` limits the receiver to that sender. ``weak``: the signal keeps only a weak
+        reference to the receiver. A second receiver with the same ``dispatch_uid`` and sender is not connected.
+        ``retry``: a receiver that raises is called again, with growing pauses, until it succeeds; ``weak`` is then
+        ignored. Raises ValueError for a receiver without ``**kwargs``, and TypeError if it is not callable.
         """
         if args and callable(args[0]):
             return self._connect(args[0], *args[1:], **options)
@@ -94,9 +94,9 @@ class Signal:
     def disconnect(
         self, receiver: Receiver | None = None, sender: Any = None, weak: Any = None, dispatch_uid: Hashable = None
     ) -> bool:
-        """Undo :meth:`connect` with the same receiver or ``dispatch_uid`` and the same sender; whether there was one.
+        """Disconnect the receiver with the same function or ``dispatch_uid`` and the same sender.
 
-        ``weak`` has no effect.
+        Returns whether it was connected. ``weak`` has no effect.
         """
         key = _key(receiver, sender, dispatch_uid)
         with self._lock:
@@ -107,15 +107,15 @@ class Signal:
         return False
 
     def has_listeners(self, sender: Any = None) -> bool:
-        """Whether somebody hears what ``sender`` sends."""
-        return bool(self._hearing(sender))
+        """Return whether any receiver would be called for ``sender``."""
+        return bool(self._receivers_for(sender))
 
     def send(self, sender: Any, **named: Any) -> list[tuple[Receiver, Any]]:
-        """Call every receiver that hears ``sender``; return each with what it returned, or with what it raised."""
+        """Call every receiver that is connected for ``sender``; return (receiver, result or exception) pairs."""
         if not self.receivers:
             return []
         responses: list[tuple[Receiver, Any]] = []
-        for receiver in self._hearing(sender):
+        for receiver in self._receivers_for(sender):
             try:
                 responses.append((receiver, receiver(signal=self, sender=sender, **named)))
             except Exception as error:
@@ -143,7 +143,7 @@ class Signal:
         if not _takes_keywords(receiver):
             raise ValueError("a receiver of a signal must accept keyword arguments")
         key = _key(receiver, sender, dispatch_uid)
-        target: Any = _until_it_works(receiver) if retry else receiver
+        target: Any = _retrying(receiver) if retry else receiver
         weak = weak and not retry
         if weak:
             make = weakref.WeakMethod if hasattr(receiver, "__func__") else weakref.ref
@@ -155,7 +155,10 @@ class Signal:
         return receiver
 
     def _forget(self, reference: Any) -> None:
-        """A receiver is gone. Called by the garbage collector, anywhere: no lock is taken that may be held here."""
+        """Remove a receiver that was garbage-collected.
+
+        The garbage collector can call this anywhere, also while this thread holds the lock, so it takes no lock.
+        """
         for connection in tuple(self.receivers):
             if connection.receiver is reference:
                 try:
@@ -163,9 +166,9 @@ class Signal:
                 except ValueError:
                     return  # another thread was faster
 
-    def _hearing(self, sender: Any) -> list[Receiver]:
+    def _receivers_for(self, sender: Any) -> list[Receiver]:
         identity = _identity(sender)
-        found = [each.found() for each in tuple(self.receivers) if each.hears(identity)]
+        found = [each.found() for each in tuple(self.receivers) if each.accepts(identity)]
         return [receiver for receiver in found if receiver is not None]
 
 
@@ -174,19 +177,19 @@ def _is_proxy(target: Any) -> bool:
 
 
 def _identity(target: Any) -> Hashable:
-    """What is equal for the same receiver or sender: names are compared by their text, all else by what it is."""
+    """Return a key that is equal for the same receiver or sender: the text of a string, else the object's identity."""
     if target is None or isinstance(target, (str, bytes)):
         return target
     if _is_proxy(target):
-        return _identity(target._get_current_object())  # noqa: SLF001 - what a proxy is asked by
+        return _identity(target._get_current_object())  # noqa: SLF001 - a proxy has no other way
     if hasattr(target, "__func__"):
         return id(getattr(target, "__self__", None)), id(target.__func__)
     return id(target)
 
 
 def _key(receiver: Any, sender: Any, dispatch_uid: Hashable) -> Hashable:
-    own = dispatch_uid or _identity(getattr(receiver, _STANDS_FOR, receiver))
-    # A proxy counts as itself here: what it stands for may not exist yet.
+    own = dispatch_uid or _identity(getattr(receiver, _WRAPPED, receiver))
+    # The proxy itself, not its object, which may not exist yet.
     return own, id(sender) if _is_proxy(sender) else _identity(sender)
 
 
@@ -194,12 +197,12 @@ def _takes_keywords(receiver: Receiver) -> bool:
     try:
         parameters = inspect.signature(receiver).parameters.values()
     except (TypeError, ValueError):
-        return True  # something built in, that does not say
+        return True  # a built-in function without a signature
     return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
-def _until_it_works(receiver: Receiver) -> Receiver:
-    """Return a function that calls ``receiver`` again and again until it does not raise."""
+def _retrying(receiver: Receiver) -> Receiver:
+    """Return a function that calls ``receiver``, with pauses, until it does not raise."""
 
     def again(*args: Any, **kwargs: Any) -> Any:
         pause = _FIRST_PAUSE
@@ -211,7 +214,7 @@ def _until_it_works(receiver: Receiver) -> Receiver:
             time.sleep(pause)
             pause = min(pause + _STEP, _LONGEST_PAUSE)
 
-    setattr(again, _STANDS_FOR, receiver)
+    setattr(again, _WRAPPED, receiver)
     return again
 
 
@@ -219,14 +222,14 @@ def _signal(name: str, *arguments: str) -> Signal:
     return Signal(arguments, name=name)
 
 
-# -- tasks: sent by whoever publishes one ------------------------------------------------------------------
+# -- tasks: sent in the process that publishes one ---------------------------------------------------------
 
 #: The sender is the task's name. Receivers may change body, headers and properties.
 before_task_publish = _signal(
     "before_task_publish", "body", "exchange", "routing_key", "headers", "properties", "declare", "retry_policy"
 )
 after_task_publish = _signal("after_task_publish", "body", "exchange", "routing_key", "headers")
-#: Never sent; a name of Celery's old days.
+#: Never sent; kept for old programs.
 task_sent = _signal("task_sent", "task_id", "task", "args", "kwargs", "eta", "taskset")
 
 # -- tasks: sent in the child that runs one; the sender is the task ----------------------------------------
@@ -235,7 +238,7 @@ task_prerun = _signal("task_prerun", "task_id", "task", "args", "kwargs")
 task_postrun = _signal("task_postrun", "task_id", "task", "args", "kwargs", "retval", "state")
 task_success = _signal("task_success", "result", "runtime")
 task_retry = _signal("task_retry", "request", "reason", "einfo")
-#: In the master for a task that ended with its child.
+#: Sent in the master for a task whose child died.
 task_failure = _signal("task_failure", "task_id", "exception", "args", "kwargs", "traceback", "einfo")
 task_internal_error = _signal(
     "task_internal_error", "task_id", "args", "kwargs", "request", "exception", "traceback", "einfo"
@@ -268,9 +271,9 @@ worker_shutdown = _signal("worker_shutdown")
 worker_process_init = _signal("worker_process_init")
 worker_process_shutdown = _signal("worker_process_shutdown", "pid", "exitcode")
 
-# -- never sent by turbo: names that programs import --------------------------------------------------------
+# -- never sent by turbo; defined because programs import them ----------------------------------------------
 
-#: Children are forked by a process that runs no code of the program's.
+#: Not sent, because the process that forks children runs none of the program's code.
 worker_before_create_process = _signal("worker_before_create_process")
 heartbeat_sent = _signal("heartbeat_sent")
 beat_init = _signal("beat_init")

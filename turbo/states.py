@@ -1,7 +1,7 @@
 """Task states under Celery's names.
 
-Every process may import this module. Source: Celery's documented states; the sets say which states end a task,
-which carry an exception, and which make ``AsyncResult.get`` raise.
+Every process may import this module. Source: Celery's documented states. The sets contain the states that end a task,
+those whose result is an exception, and those for which ``AsyncResult.get`` raises.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ EXCEPTION_STATES: Final = frozenset({RETRY, FAILURE, REVOKED})
 PROPAGATE_STATES: Final = frozenset({FAILURE, REVOKED})
 ALL_STATES: Final = frozenset({PENDING, RECEIVED, STARTED, SUCCESS, FAILURE, RETRY, REVOKED})
 
-#: From the strongest to the weakest; None stands for every state that a program has made up.
+#: From the highest to the lowest precedence; None is the place of custom states.
 PRECEDENCE: Final = (SUCCESS, FAILURE, None, REVOKED, STARTED, RECEIVED, REJECTED, RETRY, PENDING)
 
 
 def precedence(name: str) -> int:
-    """Return the rank of a state, 0 for the strongest."""
+    """Return the rank of a state; 0 is the highest."""
     return PRECEDENCE.index(name if name in PRECEDENCE else None)
 
 
 class state(str):
-    """A state that compares by precedence: ``state("SUCCESS") > state("PENDING")``."""
+    """A string that compares by precedence: ``state("SUCCESS") > state("PENDING")``."""
 
     __slots__ = ()
 

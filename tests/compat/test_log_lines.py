@@ -39,7 +39,7 @@ SAME = (
 )  # fmt: skip
 #: Lines of occasions that this worker has not, or on which it says something else; and why.
 OTHER = {
-    "Restarting celery worker": "the command that runs anew is turbo's, and is named",
+    "Restarting celery worker": "the command that restarts is turbo's, and is named",
     "{sig} not supported": "macOS",
     "consumer: Cannot connect to %s": "turbo.amqp's own line says more; see there",
     "Trying again": "as above",

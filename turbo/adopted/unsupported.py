@@ -28,8 +28,8 @@ def without_effect(app: Celery) -> list[str]:
 def refused(app: Celery) -> list[str]:
     """Return one phrase for each task that must not run here, because its Strategy would be ignored."""
     return [
-        f"task {name} takes messages on by a Strategy of its own ({_shown(task)}), which this worker does not call: it "
-        "would get single messages. Run it by celery worker, on a queue and from an app of its own"
+        f"task {name} defines Strategy ({_shown(task)}), which turbo's worker does not call: the task would get "
+        "single messages. Run it with Celery's worker, on a queue and from an app of its own"
         for name, task in sorted(app.tasks.items())
         if _has_own_strategy(task)
     ]

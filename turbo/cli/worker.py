@@ -66,8 +66,8 @@ def worker_command(ctx: click.Context, options: GlobalOptions, given: dict[str, 
         except PidfileTakenError as error:
             click.echo(f"turbo worker: {error}", err=True)
             code = EX_CANTCREAT
-    if code == wiring.AGAIN:
-        code = wiring.run_anew()
+    if code == wiring.RESTART:
+        code = wiring.restart()
     ctx.exit(code)
 
 

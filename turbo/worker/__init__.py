@@ -1,5 +1,5 @@
-"""A worker: the wiring of its processes, and Celery's import paths for ``Request`` and ``Panel``.
+"""The wiring of a worker's processes, and Celery's import paths for ``Request`` and ``Panel``.
 
-Nothing is imported here: a program that names its own class of requests imports ``turbo.native.request`` from web
-processes too, and must not load a worker with it.
+This module imports nothing: a program with its own request class imports ``turbo.worker.request`` in web processes too,
+and that must not load a worker.
 """

@@ -1,3 +1,3 @@
-"""``Request`` at the path that Celery has it; it is ``native.request``'s."""
+"""``native.request.Request`` under Celery's import path."""
 
 from turbo.native.request import Request as Request

@@ -1,7 +1,7 @@
-"""THE wiring: from an app and its options to a running worker, and back to an exit code.
+"""Builds and runs a worker from an app and its options; returns its exit code.
 
-Runs in the process that becomes the master, before any loop, thread or socket exists: the spawner is forked first,
-so that children inherit none of them. The one module that knows master, child and spawner.
+Runs in the process that becomes the master, before any loop, thread or socket exists: the spawner is forked first, so
+that children inherit none of them. This is the only module that imports master, child and spawner.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("turbo.worker")
 
-#: A worker whose spawner dies sooner than this after its start, in seconds, ends instead of starting anew for ever.
+#: Seconds. If the spawner dies sooner after the start, the worker ends, so that it does not restart in an endless loop.
 _STABLE: Final = 5.0
-#: Instead of an exit code: the command shall run anew, by :func:`run_anew`, when all around the worker is put away.
-AGAIN: Final = -1
+#: Returned instead of an exit code: after its cleanup, the command must call :func:`restart`.
+RESTART: Final = -1
 
 
 def run(app: HostedApp, options: WorkerOptions) -> int:
-    """Run a worker for ``app`` until it is told to stop; return its exit code, or :data:`AGAIN`.
+    """Run a worker for ``app`` until it is asked to stop; return its exit code, or :data:`RESTART`.
 
-    Raises ImproperlyConfigured for settings that cannot be used, before anything is started.
+    Raises ImproperlyConfigured for invalid settings before it starts anything.
     """
     blueprint = plan(app, options)
     executor = app.executor(child_options(app, options, blueprint))
     commands = app.commands(options)
     control = control_options(app.conf, options)
-    # All that master and children do from here on was decided by the app's settings.
+    # Master and children have read their settings: later changes would have no effect.
     app.freeze()
     spawner = start_spawner(
         child_main(options.hostname, executor),
@@ -69,9 +69,9 @@ def run(app: HostedApp, options: WorkerOptions) -> int:
     finally:
         spawner.close()
     if master.restarting:
-        return AGAIN
+        return RESTART
     orphaned = master.spawner_died and not master.asked_to_stop
-    return AGAIN if orphaned and time.monotonic() - began > _STABLE else code
+    return RESTART if orphaned and time.monotonic() - began > _STABLE else code
 
 
 async def _main(
@@ -83,13 +83,14 @@ async def _main(
     return master, await master.run()
 
 
-def run_anew() -> int:
-    """Run the command again in this process, whose worker has ended; return an exit code if that cannot be done.
+def restart() -> int:
+    """Exec the command again in this process after its worker has ended; return an exit code if that fails.
 
-    A process with a loop and sockets must not fork a spawner. What exec keeps is put right first: signals, and the
-    zombies of children whose spawner is gone. HUP is ignored until the new worker hears it: it asks for nothing more.
+    A process that had a loop and sockets must not fork a spawner, so the command starts over. State that exec keeps is
+    reset first: signal handlers, and zombies of children whose spawner has died. HUP is ignored until the new worker
+    handles it, because a second request to restart would change nothing.
     """
-    logger.warning("Starting the worker anew in the same process (pid %d)", os.getpid())
+    logger.warning("Restarting the worker in the same process (pid %d)", os.getpid())
     say(f"Restarting celery worker ({' '.join(sys.argv)})")
     while True:
         try:
@@ -104,12 +105,12 @@ def run_anew() -> int:
     try:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     except OSError as error:
-        logger.critical("The worker cannot be started anew (%s: %s) and ends", sys.executable, error)
+        logger.critical("Cannot restart the worker (%s: %s); ending", sys.executable, error)
     return 1
 
 
 def plan(app: HostedApp, options: WorkerOptions) -> Blueprint:
-    """Everything that the master is told, worked out from the app's configuration."""
+    """Return the master's options and collaborators, from the app's configuration."""
     conf = app.conf
     tls = bool(conf["broker_use_ssl"])
     backend, settings = app.result_store()
@@ -129,7 +130,7 @@ def plan(app: HostedApp, options: WorkerOptions) -> Blueprint:
 
 
 def child_options(app: HostedApp, options: WorkerOptions, blueprint: Blueprint) -> ChildOptions:
-    """Everything that a child is told."""
+    """Return the options of the children."""
     conf = app.conf
     return ChildOptions(
         hostname=options.hostname,

@@ -70,7 +70,7 @@ def test_a_worker_whose_spawner_was_killed_starts_anew_after_its_running_tasks(
         (spawner,) = worker.children("Spawner")
         mark = worker.mark()
         os.kill(spawner.pid, signal.SIGKILL)
-        worker.wait_for_line("Starting the worker anew", since=mark)
+        worker.wait_for_line("Restarting the worker", since=mark)
         assert "long" in oracle.ids("end"), "the running task was not waited for"
         worker.wait_for_line(READY, since=worker.mark())
         leftovers.check()

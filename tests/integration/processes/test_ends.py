@@ -54,7 +54,7 @@ def test_hup_runs_the_command_anew_in_the_same_process(place: Place, lib: str) -
             gate.unlink()
             assert place.client.send_task("proj.pid", queue="celery").get(timeout=20)
             assert pidfile.read_text().strip() == str(worker.pid)
-            assert worker.output.count(f"Starting the worker anew in the same process (pid {worker.pid})") >= 1
+            assert worker.output.count(f"Restarting the worker in the same process (pid {worker.pid})") >= 1
         worker.terminate()
         assert worker.wait(20) == 0
     assert not pidfile.exists()
@@ -73,7 +73,7 @@ def test_term_after_hup_ends_it(place: Place) -> None:
         worker.terminate()
         gate.touch()
         assert worker.wait(20) == 0
-    assert "anew" not in worker.output
+    assert "Restarting the worker" not in worker.output
 
 
 def test_it_says_what_it_waits_for(place: Place, lib: str) -> None:

@@ -222,7 +222,7 @@ def test_a_task_with_a_strategy_of_its_own_stops_the_start() -> None:
     with pytest.raises(ImproperlyConfigured) as raised:
         AdoptedSettings(celery).check_supported()
     text = str(raised.value)
-    assert "task proj.count takes messages on by a Strategy of its own (tests.unit.adopted.test_settings:coll" in text
+    assert "task proj.count defines Strategy (tests.unit.adopted.test_settings:coll" in text
     assert "proj.start" in text and "proj.lost" in text
     assert "proj.plain" not in text and "proj.same" not in text
 
