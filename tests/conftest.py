@@ -1,4 +1,4 @@
-"""Fixtures that every folder of tests may use; `harness/fixtures.py` has them, servers start at first use."""
+"""The pytest configuration of all tests. The fixtures are in `harness/fixtures.py`; servers start at first use."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SERVERS = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The version of RabbitMQ, and whether coverage is measured."""
+    """Add the options for the version of RabbitMQ and for coverage."""
     parser.addoption(
         unit_coverage.OPTION, action="store_true", help="measure what the unit tests cover; it must be enough"
     )
@@ -48,7 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Build what `--rabbitmq` names before anything waits for it; ends the run where that is not possible."""
+    """Build the version in `--rabbitmq` before a test waits for it; end the run if that fails."""
     if _coverage is not None:
         config.pluginmanager.register(_coverage)
     if config.option.rabbitmq is None or config.option.collectonly:
@@ -60,21 +60,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the short files last, so that the processes of pytest-xdist end together."""
+    """Run the short tests last, so that the processes of pytest-xdist end at about the same time."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: item.path.is_relative_to(_UNIT))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say with which RabbitMQ the tests ran, where one was chosen."""
+    """Print the RabbitMQ that the tests used, if `--rabbitmq` was given."""
     if _LANE in config.stash:
         terminalreporter.write_line(f"Tested with {config.stash[_LANE]}.")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Compile turbo, and install all before the processes of pytest-xdist start: they would get in each other's way.
+    """Compile turbo and install the servers once, before the processes of pytest-xdist start.
 
-    Each of the hundreds of workers that the tests start would compile it again where Python may write no bytecode.
+    If Python writes no bytecode, each of the hundreds of workers in the tests would compile turbo again.
     """
     if not hasattr(session.config, "workerinput") and not session.config.option.collectonly:
         compileall.compile_dir(_PACKAGE, quiet=2, workers=0)
@@ -85,7 +85,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Install what is missing before the first test: an installation takes longer than a test may."""
+    """Install missing servers before the first test, since that can take longer than a test's time limit."""
     if session.config.option.collectonly:
         return
     wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}

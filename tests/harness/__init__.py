@@ -1,4 +1,4 @@
-"""What the tests start and measure with: real servers, a proxy that misbehaves, an oracle.
+"""The test harness: real servers, a proxy that injects faults, and an oracle of what tasks did.
 
-Nothing here is a fake. A server that is missing is installed or the run fails; nothing is skipped.
+Nothing here is a fake. A missing server is installed, or the run fails; no test is skipped.
 """

@@ -1,9 +1,9 @@
-"""RabbitMQ of a chosen version: the machine's own, or one in a folder of its own with the Debian that has it.
+"""RabbitMQ in a chosen version: the installed one, or one from another Debian release in a folder.
 
-A lane is such a folder: built once by debootstrap under the cache directory, and found again by later runs. Programs
-of a lane run in a mount namespace of their own, in which the folder's /usr and /etc lie over the machine's; all other
-paths, the ports and the processes are the machine's. The kernel takes the mounts away with the last process that uses
-them, however it ends, so that nothing is left to unmount and any number of nodes of all versions run side by side.
+Such a folder is called a lane. debootstrap builds it once under the cache directory; later runs reuse it. Programs of a
+lane run in a mount namespace in which the folder's /usr and /etc replace the machine's; all other paths, ports and
+processes are the machine's. The kernel removes the mounts with the last process that uses them, however it ends, so
+nothing needs to be unmounted, and nodes of several versions can run at the same time.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from pathlib import Path
 from tests.harness.packages import find_program, require
 from tests.harness.processes import HarnessError
 
-#: RabbitMQ's version -> the Debian release that has it.
+#: RabbitMQ's version -> the Debian release that contains it.
 RELEASES = {"3.10": "bookworm", "4.0": "trixie", "4.3": "forky"}
-#: Environment variables: the version for a run without `--rabbitmq`, the folder of the lanes, a mirror of Debian.
+#: Environment variables: the version for a run without `--rabbitmq`, the folder of the lanes, a Debian mirror.
 VERSION, FOLDER, MIRROR = "TURBO_TEST_RABBITMQ", "TURBO_TEST_LANES", "TURBO_TEST_DEBIAN_MIRROR"
 
 _SERVERS = "usr/lib/rabbitmq/lib"
 _SCRIPTS = Path("/usr/share/debootstrap/scripts")
-#: Is part of the mark of a complete lane: raise it when the steps of `_build` change.
+#: Part of the mark of a complete lane; increment it when the steps of `_build` change.
 _RECIPE = 1
 _OVERLAY = 'mount --bind "$0/etc" /etc && mount --bind "$0/usr" /usr && exec "$@"'
 _INSIDE = 'mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" && exec chroot "$0" "$@"'
 _INSTALL = (
-    # The stored copy of a testing release may be past its date.
+    # The release file of a testing release may have expired.
     "apt-get -o Acquire::Check-Valid-Until=false -q update && "
     "apt-get install -q -y --no-install-recommends rabbitmq-server && apt-get clean && rm -rf /var/lib/apt/lists/*"
 )
@@ -40,14 +40,14 @@ _INSTALL = (
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """Where the programs of one RabbitMQ are. `root` is None for the machine's own."""
+    """The location of one RabbitMQ's programs. `root` is None for the installed one."""
 
-    version: str  # as far as the names of folders tell it: 4.0.5
+    version: str  # from the name of its folder, such as 4.0.5
     programs: Path = Path("/usr/lib/rabbitmq/bin")
     root: Path | None = None
 
     def command(self, *arguments: str | Path) -> list[str]:
-        """The command line that runs a program of this RabbitMQ; it becomes that program, without a parent."""
+        """Return the command line for a program of this RabbitMQ; it execs the program, without a parent process."""
         prefix = [] if self.root is None else _namespace(_OVERLAY, self.root)
         return [*prefix, *map(str, arguments)]
 
@@ -57,9 +57,9 @@ class Lane:
 
 
 def lane(version: str | None = None) -> Lane:
-    """RabbitMQ of that version ("4.3"), built if need be; of `None`, the one that is installed on the machine.
+    """Return RabbitMQ in this version ("4.3"), built if necessary; None means the installed one.
 
-    HarnessError says what to do when there is no such version or it cannot be built or run.
+    Raises HarnessError, with advice, for an unknown version or one that cannot be built or run.
     """
     if version is not None and version not in RELEASES:
         raise HarnessError(f"there is no lane of RabbitMQ {version}; there are {', '.join(RELEASES)}")
@@ -81,7 +81,7 @@ def lane(version: str | None = None) -> Lane:
 
 
 def _folder() -> Path:
-    """Where the lanes are: some 500 MB each."""
+    """Return the folder of the lanes, which have some 500 MB each."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(os.environ.get(FOLDER) or cache / "turbo-tests")
 
@@ -91,19 +91,19 @@ def _mark(version: str) -> str:
 
 
 def _complete(root: Path, version: str) -> bool:
-    """True for a folder that was built to its end, by these steps."""
+    """Return whether a folder was built completely, by the current steps."""
     mark = root / ".complete"
     return mark.exists() and mark.read_text() == _mark(version) and _installed(root).startswith(f"{version}.")
 
 
 def _installed(root: Path) -> str:
-    """The version of RabbitMQ below `root`; empty when it cannot be told."""
+    """Return the version of RabbitMQ below `root`; "" if there is none."""
     found = sorted((root / _SERVERS).glob("rabbitmq_server-*"))
     return found[-1].name.partition("-")[2] if found else ""
 
 
 def _build(root: Path, version: str) -> None:
-    """Build beside `root` and put the whole there at last, so that what was broken off is never found."""
+    """Build in a folder next to `root` and rename it at the end, so that an incomplete lane is never used."""
     if os.geteuid() != 0:
         raise HarnessError(f"building a lane of RabbitMQ {version} needs root: run once as root, or set {FOLDER} to a "
                            f"folder that has {root.name}")  # fmt: skip
@@ -111,7 +111,7 @@ def _build(root: Path, version: str) -> None:
     for old in (root, building):
         shutil.rmtree(old, ignore_errors=True)
     advice = f"RabbitMQ {version} could not be built in {building}; is the mirror there? {MIRROR} names another"
-    # Debian's releases are built alike; the one that debootstrap was made for need not know the next by name.
+    # All Debian releases use the same script; an older debootstrap may not have one for a newer release.
     debootstrap = [
         str(require("debootstrap")),
         "--variant=minbase",
@@ -135,7 +135,7 @@ def _build(root: Path, version: str) -> None:
 
 
 def _mirror() -> str:
-    """The mirror that apt uses here, if it is one of Debian."""
+    """Return the Debian mirror that apt uses on this machine, or the default one."""
     if MIRROR in os.environ:
         return os.environ[MIRROR]
     sources = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
@@ -145,7 +145,7 @@ def _mirror() -> str:
 
 
 def _namespace(script: str, root: Path) -> list[str]:
-    """A command prefix: `script` gets `root` as $0 and the command as $@, in a mount namespace that nobody sees."""
+    """Return a prefix that runs `script` in a private mount namespace, with `root` as $0 and the command as $@."""
     return ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, str(root)]
 
 

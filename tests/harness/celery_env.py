@@ -1,8 +1,8 @@
-"""Real Celery of several versions: the test environment's own, and older ones in cached environments.
+"""Real Celery in several versions: from the test environment, or from cached environments.
 
-A cached environment is built at first use, by pip, under the user's cache directory, and found again by
-later runs. It holds all that it needs: what the caller's PYTHONPATH or pip's settings would bring from elsewhere is
-left out, both when it is built and when something runs in it, and it counts as complete when that was checked.
+A cached environment is built by pip at first use, under the user's cache directory, and reused by later runs. It
+contains everything it needs: PYTHONPATH and pip's settings are removed when it is built and when a program runs in it.
+It counts as complete after a check of its packages.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ _PINS = {"5.3": _OLD, OLD_WITH_TURBO: (*_OLD, *_requirements())}
 
 
 def prepare() -> None:
-    """Build the cached environments, before any test has to wait for that: it may take longer than a test may.
+    """Build the cached environments before the first test, since that can take longer than a test's time limit.
 
-    Ends the test run where that fails.
+    Ends the test run if that fails.
     """
     try:
         with ThreadPoolExecutor() as pool:
@@ -68,7 +68,7 @@ def prepare() -> None:
 
 
 def celery_python(version: str) -> Path:
-    """The interpreter whose `import celery` gives that version ("5.3" or "current")."""
+    """Return the Python interpreter that imports this version of Celery ("5.3" or "current")."""
     if version == CURRENT:
         return Path(sys.executable)
     return _cached(version)
@@ -77,7 +77,10 @@ def celery_python(version: str) -> Path:
 def celery_producer(
     version: str, script: str, *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 60
 ) -> str:
-    """Run `script` (dedented) with that Celery; its standard output. A failure raises with what it said."""
+    """Run `script` (dedented) with that Celery; return its standard output.
+
+    Raises HarnessError with the output if the script fails.
+    """
     run = subprocess.run(
         [str(celery_python(version)), "-c", textwrap.dedent(script), *arguments],
         env={**own_environment(), "PYTHONWARNINGS": "ignore", **(env or {})},
@@ -113,12 +116,12 @@ def _cached(version: str) -> Path:
 
 
 def own_environment() -> dict[str, str]:
-    """This process's environment without what would bring packages of another Python."""
+    """Return the environment of this process without variables that select packages of another Python."""
     return {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
 
 
 def _missing(python: Path, requirements: tuple[str, ...]) -> str:
-    """What of the requirements that environment does not have itself; empty when it is whole."""
+    """Return the requirements that the environment does not contain itself; "" if it is complete."""
     names = [re.split(r"[^\w.-]", each)[0].lower().replace("_", "-") for each in requirements]
     try:
         run = subprocess.run(

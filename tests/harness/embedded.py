@@ -1,4 +1,4 @@
-"""The embedded broker on a thread of the test run, and one face for it and for RabbitMQ."""
+"""Runs the embedded broker in a thread, and gives it and RabbitMQ a common interface."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from turbo.embedded_broker.broker import EmbeddedBroker
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """A queue's counts."""
+    """The message and consumer counts of a queue."""
 
     ready: int
     unacked: int
@@ -25,13 +25,13 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class BrokerUnderTest:
-    """What the conformance tests see of either broker: an empty virtual host and the truth about queues."""
+    """Either broker in the conformance tests: an empty virtual host, and the counts of its queues."""
 
     kind: str
     url: str
     port: int
     counts: Callable[[str], Counts | None]
-    #: Of the RabbitMQ that it is, or does as: later ones answer some things differently.
+    #: The version of RabbitMQ, or the one that the embedded broker imitates: some replies depend on it.
     release: tuple[int, int] = (3, 10)
 
     def wait(self, queue: str, *, ready: int | None = None, unacked: int | None = None, timeout: float = 10) -> None:
@@ -53,7 +53,7 @@ class BrokerUnderTest:
 
 
 class ThreadedBroker:
-    """The embedded broker with a loop and a thread of its own."""
+    """The embedded broker with its own event loop and thread."""
 
     def __init__(self) -> None:
         self.broker = EmbeddedBroker()
@@ -63,13 +63,13 @@ class ThreadedBroker:
         self._thread = threading.Thread(target=self._loop.run_forever, name="embedded-broker", daemon=True)
 
     def start(self) -> ThreadedBroker:
-        """Start it on a free port."""
+        """Start the broker on a free port; return self."""
         self._thread.start()
         self.port = asyncio.run_coroutine_threadsafe(self.broker.start(), self._loop).result(10)
         return self
 
     def close(self) -> None:
-        """Stop it and its loop."""
+        """Stop the broker and its loop."""
         stopping = self.broker.stop(time.monotonic() + 3)
         asyncio.run_coroutine_threadsafe(stopping, self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -77,7 +77,7 @@ class ThreadedBroker:
         self._loop.close()
 
     def under_test(self) -> BrokerUnderTest:
-        """A fresh virtual host."""
+        """Return a new virtual host of this broker."""
         name = f"e{next(self._names)}"
         url = f"amqp://guest:guest@127.0.0.1:{self.port}/{name}"
 
@@ -94,7 +94,7 @@ class ThreadedBroker:
 
 
 def rabbitmq_under_test(rabbitmq: RabbitMQ, vhost: str) -> BrokerUnderTest:
-    """The same face for a virtual host of RabbitMQ."""
+    """Return the same interface for a virtual host of RabbitMQ."""
 
     def ask(queue: str) -> Counts | None:
         facts = rabbitmq.queue(queue, vhost_of(vhost))

@@ -1,7 +1,7 @@
 """One long-lived Erlang node that evaluates expressions inside the private RabbitMQ node.
 
-`rabbitmqctl` takes over a second a call; through this shell a call takes a millisecond or two, which is
-what makes a fresh virtual host for every test affordable.
+`rabbitmqctl` takes more than a second per call; a call through this shell takes a millisecond or two, so that every
+test can have a new virtual host.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ F().
 
 
 class ErlangShell:
-    """Evaluates Erlang expressions on `node` with the Erlang of its lane; thread-safe, one at a time."""
+    """Evaluates Erlang expressions on `node`, with its lane's Erlang. Thread-safe; calls are serialized."""
 
     def __init__(self, node: str, env: Mapping[str, str], programs: Lane) -> None:
         self._lock = threading.Lock()
@@ -51,7 +51,7 @@ class ErlangShell:
         self._process = spawn(erl, env={**env, "TURBO_TEST_NODE": node}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def evaluate(self, expression: str, timeout: float = 60) -> str:
-        """The printed value of `expression` (without its full stop); HarnessError when it fails."""
+        """Evaluate `expression`; return its printed value. Raises HarnessError when it fails."""
         line = " ".join(expression.split("\n")).strip().removesuffix(".") + ".\n"
         stdin = self._process.stdin
         assert stdin is not None

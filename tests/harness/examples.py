@@ -1,10 +1,10 @@
-"""How many examples a property is tried with: enough in every run, many more in the long run of `tox -e torture`."""
+"""The number of examples for property tests: few in every run, ten times as many in `tox -e torture`."""
 
 from __future__ import annotations
 
 import os
 
-#: How many times more examples the long run takes.
+#: Factor of the number of examples in the long run.
 LONG = 10
 
 

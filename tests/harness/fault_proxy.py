@@ -1,7 +1,7 @@
-"""A TCP proxy that misbehaves on demand, between a client and a real server.
+"""A TCP proxy between a client and a real server that injects faults on demand.
 
-It runs in a thread of the test with an event loop of its own; every method may be called from the test's
-thread and has taken effect when it returns. Modes act on connections that exist and on those to come.
+It runs in its own thread with an event loop. Every method may be called from the test's thread and has taken effect
+when it returns. Modes apply to existing and new connections.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CHUNK = 64 * 1024
 
 
 class _Pipe:
-    """One accepted connection and its partner at the server."""
+    """One accepted connection and its connection to the server."""
 
     def __init__(self, client: socket.socket, server: socket.socket | None) -> None:
         self.client = client
@@ -33,8 +33,8 @@ class _Pipe:
 class FaultProxy:
     """Forwards 127.0.0.1:`port` to (`host`, `target`), as the current mode allows.
 
-    Modes: `pass_through` (the start), `stall` (stop reading, both ways), `blackhole` (accept and swallow),
-    `refuse` (no listener). One-shot faults on the live connections: `rst`, `fin`. Shaping: `delay`,
+    Modes: `pass_through` (initially), `stall` (stop reading in both directions), `blackhole` (accept, read and
+    discard), `refuse` (no listener). Single faults on the existing connections: `rst`, `fin`. Shaping: `delay`,
     `throttle`, `cut_after`.
     """
 
@@ -57,13 +57,13 @@ class FaultProxy:
     # -- life ---------------------------------------------------------------------------------------------
 
     def start(self) -> FaultProxy:
-        """Begin to listen on a free port."""
+        """Start to listen on a free port; return self."""
         self._thread.start()
         self._call(self._listen())
         return self
 
     def stop(self) -> None:
-        """Close everything; idempotent."""
+        """Close everything. Idempotent."""
         if not self._thread.is_alive():
             return
         self._call(self._shut())
@@ -80,7 +80,7 @@ class FaultProxy:
     # -- modes --------------------------------------------------------------------------------------------
 
     def pass_through(self) -> None:
-        """Forward everything, without shaping; also ends `stall`, `blackhole` and `refuse`."""
+        """Forward everything without shaping; ends `stall`, `blackhole` and `refuse`."""
 
         async def apply() -> None:
             self._mode, self._delay, self._rate = "pass", 0.0, None
@@ -91,7 +91,7 @@ class FaultProxy:
         self._call(apply())
 
     def stall(self) -> None:
-        """Stop reading in both directions; the kernel's buffers fill up behind. New connections stall too."""
+        """Stop reading in both directions, so that the kernel's buffers fill up. New connections stall too."""
 
         async def apply() -> None:
             self._mode = "stall"
@@ -100,11 +100,11 @@ class FaultProxy:
         self._call(apply())
 
     def blackhole(self) -> None:
-        """Accept, read and swallow, in both directions; nobody answers, nobody closes."""
+        """Accept, read and discard, in both directions; nothing is answered or closed."""
         self._set_mode("blackhole")
 
     def refuse(self) -> None:
-        """Stop listening and reset what is connected: the next connect is refused."""
+        """Stop listening and reset all connections; new connections are refused."""
 
         async def apply() -> None:
             self._mode = "refuse"
@@ -114,7 +114,7 @@ class FaultProxy:
         self._call(apply())
 
     def rst(self) -> int:
-        """Reset (RST) every live connection, at both ends; how many. New ones are accepted."""
+        """Reset (RST) every connection at both ends; return how many. New ones are accepted."""
 
         async def apply() -> int:
             return self._reset_all()
@@ -122,7 +122,7 @@ class FaultProxy:
         return self._call(apply())
 
     def fin(self, direction: str) -> int:
-        """Half-close every live connection: `up` tells the server "no more will come", `down` the client."""
+        """Half-close every connection: `up` sends FIN to the server, `down` to the client; return how many."""
 
         async def apply() -> int:
             for pipe in self._pipes:
@@ -143,7 +143,7 @@ class FaultProxy:
         self._call(apply())
 
     def delay(self, seconds: float) -> None:
-        """Hold every chunk back this long before forwarding it."""
+        """Delay the forwarding of every chunk."""
 
         async def apply() -> None:
             self._delay = seconds
@@ -151,7 +151,7 @@ class FaultProxy:
         self._call(apply())
 
     def throttle(self, bytes_per_second: float) -> None:
-        """Forward at most this many bytes a second in each direction of each connection."""
+        """Forward at most this many bytes per second in each direction of each connection."""
 
         async def apply() -> None:
             self._rate = bytes_per_second
@@ -160,7 +160,7 @@ class FaultProxy:
 
     @property
     def live(self) -> int:
-        """Connections that exist now."""
+        """Number of existing connections."""
 
         async def count() -> int:
             return len(self._pipes)
@@ -275,7 +275,7 @@ class FaultProxy:
         return data[:left], True
 
     def _leave(self, pipe: _Pipe) -> None:
-        """One direction ended in the orderly way; close when both did."""
+        """Close the connection if both directions have ended."""
         me = asyncio.current_task()
         if all(task is me or task.done() for task in pipe.tasks):
             self._close(pipe, lambda each: None)

@@ -1,4 +1,4 @@
-"""The pytest fixtures over the harness. A test names what it needs; nothing starts unasked."""
+"""The pytest fixtures of the harness. Servers start when a test first uses their fixture."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.harness.redis_server import RedisServer
 
 @pytest.fixture(scope="session")
 def rabbitmq(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[RabbitMQ]:
-    """The session's private RabbitMQ node, of the version that `--rabbitmq` asks for.
+    """The session's private RabbitMQ node, of the version in `--rabbitmq`.
 
     A test that stops it must start it again.
     """
@@ -36,7 +36,7 @@ def rabbitmq(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRe
 
 @pytest.fixture
 def vhost(rabbitmq: RabbitMQ) -> Iterator[str]:
-    """The URL of an empty virtual host of this test's own."""
+    """The URL of an empty virtual host for this test."""
     rabbitmq.ensure_running()
     url = rabbitmq.new_vhost()
     yield url
@@ -57,7 +57,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 @pytest.fixture
 def redis_db(redis_server: RedisServer) -> Iterator[str]:
-    """The URL of an empty Redis database of this test's own."""
+    """The URL of an empty Redis database for this test."""
     redis_server.ensure_running()
     yield redis_server.new_database()
     redis_server.ensure_running()
@@ -76,26 +76,26 @@ def postgres() -> Iterator[Postgres]:
 
 @pytest.fixture
 def fault_proxy(rabbitmq: RabbitMQ) -> Iterator[FaultProxy]:
-    """A misbehaving proxy in front of the session's RabbitMQ; `FaultProxy(port)` does it for others."""
+    """A fault proxy in front of the session's RabbitMQ; use `FaultProxy(port)` for other servers."""
     with FaultProxy(rabbitmq.port) as proxy:
         yield proxy
 
 
 @pytest.fixture
 def amqp_url(vhost: str) -> str:
-    """Another name of `vhost`, for tests that only need some broker to talk to."""
+    """The same as `vhost`, for tests that need any broker."""
     return vhost
 
 
 @pytest.fixture
 def redis_url(redis_db: str) -> str:
-    """Another name of `redis_db`, for tests that only need some Redis to talk to."""
+    """The same as `redis_db`, for tests that need any Redis."""
     return redis_db
 
 
 @pytest.fixture
 def unique() -> str:
-    """A name for queues, exchanges and files that no other test has."""
+    """A unique name for queues, exchanges and files."""
     return f"t{uuid.uuid4().hex[:12]}"
 
 
@@ -118,13 +118,13 @@ def oracle() -> Iterator[Oracle]:
 
 @pytest.fixture
 def leftovers() -> Leftovers:
-    """Notes what exists before the test; the test calls `check()`."""
+    """Records what exists before the test; the test calls `check()`."""
     return Leftovers()
 
 
 @pytest.fixture(scope="session")
 def embedded_server() -> Iterator[ThreadedBroker]:
-    """The embedded broker on a thread of its own."""
+    """The embedded broker, in a thread."""
     server = ThreadedBroker().start()
     yield server
     server.close()
@@ -141,5 +141,5 @@ def any_broker(request: pytest.FixtureRequest) -> BrokerUnderTest:
 
 @pytest.fixture(scope="session")
 def systemd_analyze() -> Path:
-    """The program that checks units; systemd itself need not run."""
+    """The program that checks systemd units; systemd need not run."""
     return require("systemd")

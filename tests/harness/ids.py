@@ -1,4 +1,4 @@
-"""Names for the cases of a test that are the same in every process: pytest-xdist compares them."""
+"""Names for parametrized cases that are the same in every process, because pytest-xdist compares them."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import re
 
 
 def named(value: object) -> str:
-    """The value's ``repr`` without addresses."""
+    """Return the value's ``repr`` without memory addresses."""
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))

@@ -1,7 +1,7 @@
-"""What the tasks of a test really did, read back from the file they append to, and the rules it must obey.
+"""Reads what the tasks of a test did from the file that they append to, and checks it against rules.
 
-The rules are numbered I1 to I6 as in the reliability specification; each `check_*` raises AssertionError
-with the ids that break it.
+The rules are numbered I1 to I6 as in the reliability specification; each `check_*` raises AssertionError with the ids
+that break the rule.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from tests.harness.rabbitmq import RabbitMQ
 SHARED_MEMORY = Path("/dev/shm")
 #: How the folders of oracles begin that are in shared memory; no worker left them.
 ORACLES = "oracle-"
-#: Seconds within which everybody is gone whose master was killed.
+#: Seconds after the death of a master within which all its processes must have ended.
 ORPHANS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """One line of the oracle."""
+    """One line of the oracle's file."""
 
     event: str
     id: str
@@ -47,11 +47,11 @@ class Oracle:
 
     @property
     def env(self) -> dict[str, str]:
-        """The environment that makes tasks write here."""
+        """The environment variable with the file's path, for the worker under test."""
         return {VARIABLE: str(self.path)}
 
     def traces(self, event: str | None = None) -> list[Trace]:
-        """Every line so far, in the order written; only those of `event` if given."""
+        """Return all lines so far, in order; with `event`, only those of that event."""
         with self.path.open("rb") as source:
             source.seek(self._offset)
             data = source.read()
@@ -63,16 +63,16 @@ class Oracle:
         return [trace for trace in self._traces if event is None or trace.event == event]
 
     def ids(self, event: str) -> list[str]:
-        """The ids of every line of `event`, repeats included."""
+        """Return the ids of all lines of `event`, with repetitions."""
         return [trace.id for trace in self.traces(event)]
 
     def wait_count(self, event: str, count: int, timeout: float = 30) -> list[Trace]:
-        """Wait until there are `count` lines of `event`; all of them."""
+        """Wait until there are `count` lines of `event`; return all of them."""
         wait_until(f"{count} x {event} in the oracle", lambda: len(self.traces(event)) >= count, timeout)
         return self.traces(event)
 
     def wait_ids(self, event: str, ids: Iterable[str], timeout: float = 30) -> None:
-        """Wait until each of `ids` has a line of `event`; the error counts and names what is missing."""
+        """Wait until each of `ids` has a line of `event`. Raises AssertionError with the missing ids."""
         wanted = set(ids)
         missing = set(wanted)
 
@@ -89,27 +89,27 @@ class Oracle:
     # -- the rules ------------------------------------------------------------------------------------
 
     def check_nothing_vanished(self, confirmed: Iterable[str], *, accounted: Iterable[str] = ()) -> None:
-        """I1: every confirmed id ended, or is accounted for elsewhere (a failure result, a dead letter)."""
+        """I1: every confirmed id ended, or is in `accounted` (a failure result, a dead letter)."""
         lost = set(confirmed) - set(self.ids("end")) - set(accounted)
         assert not lost, f"I1: {len(lost)} tasks vanished, such as {sorted(lost)[:5]}"
 
     def check_started_once(self, ids: Iterable[str] | None = None) -> None:
-        """I2: no attempt of (these) early-acknowledged tasks started twice."""
+        """I2: no attempt of an early-acknowledged task (of `ids`, if given) started twice."""
         only = None if ids is None else set(ids)
         counts = Counter((t.id, t.attempt) for t in self.traces("start") if only is None or t.id in only)
         twice = sorted(key for key, count in counts.items() if count > 1)
         assert not twice, f"I2: {len(twice)} tasks started twice, such as {twice[:5]}"
 
     def check_repeats_only(self, faulted: Iterable[str]) -> None:
-        """I3: late-acknowledged tasks that started twice are among those in flight at a fault."""
+        """I3: late-acknowledged tasks that started twice are in `faulted`, the tasks in flight at a fault."""
         counts = Counter((t.id, t.attempt) for t in self.traces("start"))
         surprising = {identifier for (identifier, _), count in counts.items() if count > 1} - set(faulted)
         assert not surprising, f"I3: {len(surprising)} repeated without a fault: {sorted(surprising)[:5]}"
 
     def check_no_overlap(self, *, but: str = "\0") -> None:
-        """I4: no id runs twice at the same time (a run that never ended counts until its process's next).
+        """I4: no id runs twice at the same time (a run without an end counts as a single moment).
 
-        Ids that begin with ``but`` are left out: those of messages that may have been published twice.
+        Ids that begin with ``but`` are excluded, for messages that may have been published twice.
         """
         bad = [name for name, spans in self._spans().items() if _overlap(spans) and not name.startswith(but)]
         assert not bad, f"I4: {len(bad)} ids overlapped themselves, such as {sorted(bad)[:5]}"
@@ -141,18 +141,18 @@ def check_queues_settled(
     consumers: int | None = None,
     timeout: float = 10,
 ) -> None:
-    """I5: every queue reaches nothing ready, nothing unacknowledged and the expected consumers."""
+    """I5: every queue becomes empty, without unacknowledged messages and with the expected number of consumers."""
     for name in queues:
         rabbitmq.wait_queue(name, vhost, ready=0, unacked=0, consumers=consumers, timeout=timeout)
 
 
 def named_memory() -> set[str]:
-    """Files in /dev/shm whose names say that they are turbo's; a benchmark beside the tests removes its own."""
+    """Return the files in /dev/shm with turbo in their names, except those of benchmarks."""
     return {str(path) for path in SHARED_MEMORY.glob("*turbo*") if not path.name.startswith("turbo-bench-")}
 
 
 def held_memory(process: psutil.Process) -> set[str]:
-    """Files in /dev/shm that a process has open or mapped now: its own, whatever their names."""
+    """Return the files in /dev/shm that a process has open or mapped now, whatever their names."""
     try:
         paths = {each.path for each in process.open_files()} | {each.path for each in process.memory_maps()}
     except (psutil.NoSuchProcess, psutil.ZombieProcess):
@@ -173,9 +173,9 @@ def _is_zombie(process: psutil.Process) -> bool:
 
 @dataclass(slots=True)
 class Leftovers:
-    """I6: what exists now, so that a later `check` can say what the test left behind.
+    """I6: records processes and shared memory, so that a later `check` finds what the test left behind.
 
-    In /dev/shm only what has turbo's name or was held by a watched process counts: other programs use it too.
+    In /dev/shm only files with turbo's name or of watched processes count, since other programs use it too.
     """
 
     named: set[str] = field(default_factory=named_memory)
@@ -183,22 +183,25 @@ class Leftovers:
     watched: list[psutil.Process] = field(default_factory=list)
 
     def watch(self, processes: Callable[[], list[psutil.Process]] | list[psutil.Process]) -> None:
-        """Note processes that must be gone at `check`, and the shared memory that they hold."""
+        """Add processes that must have ended at `check`, with the shared memory that they hold now."""
         new = processes() if callable(processes) else processes
         self.watched.extend(new)
         self.held.update(*map(held_memory, new))
 
     def check(self, timeout: float = 10) -> None:
-        """No watched process lives (nor is a zombie of ours) and /dev/shm has nothing of theirs."""
+        """Check that all watched processes end and that nothing of theirs is left in /dev/shm."""
         wait_until(f"{len(self.watched)} processes are gone", lambda: all(map(_is_zombie, self._alive())), timeout)
         self._check_memory()
 
     def check_orphans(self, died: Stopwatch) -> None:
-        """The same after a master's death, at which ``died`` was made: nobody outlives it by more than ``ORPHANS``."""
+        """Like `check`, after a master's death: no process outlives it by more than ``ORPHANS`` seconds.
+
+        ``died`` is a stopwatch that was started when the master died.
+        """
 
         def gone() -> bool:
             seconds = died.seconds
-            # A zombie has ended; it waits for whoever takes in orphans on this machine.
+            # A zombie has ended; the process that adopts orphans on this machine has not reaped it yet.
             left = [process for process in self._alive() if not _is_zombie(process)]
             assert not left or seconds <= ORPHANS, f"{left} live {seconds:.1f} s after their master"
             return not left
@@ -214,7 +217,7 @@ class Leftovers:
             return sorted((named_memory() - self.named) | {path for path in self.held if Path(path).exists()})
 
         try:
-            # A semaphore has a name for the moment in which some other test's worker makes it.
+            # A semaphore of another test's worker has a name for a moment while it is created.
             wait_until("/dev/shm is as before", lambda: not left(), 2)
         except HarnessError:
             raise AssertionError(f"I6: left in /dev/shm: {left()}") from None

@@ -1,7 +1,8 @@
-"""What a task under test calls to leave its trace; imports nothing heavy, because workers import it.
+"""``record``: writes an event of a task under test to the oracle's file.
 
-The line is `event|id|attempt|pid|monotonic nanoseconds`, one write(2) to a file opened with O_APPEND, so
-that lines of many processes never mix and a SIGKILL never leaves half of one.
+Imports nothing heavy, because workers import it. Each line is `event|id|attempt|pid|monotonic nanoseconds`, one
+write(2) to a file opened with O_APPEND, so that lines of several processes never mix and a SIGKILL never leaves half a
+line.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The servers that the tests need, installed from the distribution when they are missing.
+"""Finds the servers that the tests need, and installs missing ones from the distribution.
 
-On Debian and Ubuntu, as root or with a password-less sudo, the package is installed with apt-get and its
-service kept from starting. Anywhere else the run ends with the name of what is missing and the command
-that installs it: a test that needs a server is never skipped.
+On Debian and Ubuntu, as root or with a password-less sudo, the package is installed with apt-get without starting its
+service. Elsewhere the run ends with the name of the missing package and the command that installs it: a test that needs
+a server is never skipped.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-#: Debian package -> the programs looked for, and where else than on PATH a distribution puts them.
+#: Debian package -> its main program, and directories besides PATH where distributions install it.
 _PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "rabbitmq-server": (
         "rabbitmq-server",
@@ -31,14 +31,14 @@ _PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "debootstrap": ("debootstrap", ("/usr/sbin",)),
 }
 
-#: Seconds to wait for another apt-get, which keeps its files locked while it runs.
+#: Seconds to wait for another apt-get, which locks its files while it runs.
 _LOCKED_S = 300
 
 
 def find_program(package: str) -> Path | None:
-    """Where the package's main program is, or None when it is not installed."""
+    """Return the path of the package's main program, or None if it is not installed."""
     name, places = _PROGRAMS[package]
-    for place in places:  # RabbitMQ's own script first: Debian's wrapper on PATH changes the user and the directory
+    for place in places:  # before PATH, where Debian's wrapper of RabbitMQ changes the user and the directory
         candidate = Path(place) / name
         if os.access(candidate, os.X_OK):
             return candidate
@@ -48,13 +48,13 @@ def find_program(package: str) -> Path | None:
 
 @functools.cache
 def require(package: str) -> Path:
-    """The program of `package`, installing the package if that is possible; ends the test run if not."""
+    """Return the program of `package`; install the package if it is missing, or end the test run."""
     found = find_program(package)
     if found is None:
         _install(package)
         found = find_program(package)
     if found is None:
-        pytest.exit(f"the tests need {_PROGRAMS[package][0]}, which installing {package} did not bring", returncode=3)
+        pytest.exit(f"the tests need {_PROGRAMS[package][0]}, which the package {package} does not have", returncode=3)
     return found
 
 
@@ -89,7 +89,7 @@ def _privilege() -> list[str] | None:
 
 
 def _forbid_services(prefix: list[str], aside: Path) -> Path | None:
-    """Put a policy-rc.d in place that keeps the package's service from starting; None when one is there."""
+    """Install a policy-rc.d that prevents the start of the package's service; return None if there is one."""
     guard = Path("/usr/sbin/policy-rc.d")
     if guard.exists():
         return None
@@ -100,7 +100,7 @@ def _forbid_services(prefix: list[str], aside: Path) -> Path | None:
 
 
 def _apt(prefix: list[str], arguments: list[str]) -> None:
-    """Run apt-get; while another one has its files locked, again."""
+    """Run apt-get; repeat while another apt-get has locked its files. Ends the test run if it fails."""
     command = [*prefix, "env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "LC_ALL=C", "apt-get", "-q", *arguments]
     give_up = time.monotonic() + _LOCKED_S
     while True:

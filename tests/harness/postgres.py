@@ -1,7 +1,7 @@
-"""A private PostgreSQL server for the test run: own port and data directory, everything on 127.0.0.1.
+"""A private PostgreSQL server for the test run, with its own port and data directory, on 127.0.0.1.
 
-PostgreSQL refuses to run as root, so there it runs as the user that its package brings. That user may not enter the
-directories that pytest makes, so the data lies in one beside them; it is deleted at the end.
+PostgreSQL refuses to run as root, so root runs it as the user of its package. That user cannot enter pytest's temporary
+directories, so the data is in another temporary directory, which is deleted at the end.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _SETTINGS = {
 
 
 class Postgres:
-    """`new_database()` makes an empty database; everybody on this machine may enter as its superuser."""
+    """The server. `new_database()` makes an empty database; it accepts its superuser without a password."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -47,7 +47,7 @@ class Postgres:
         self._names = itertools.count(1)
 
     def start(self) -> None:
-        """Make the data directory and start; returns when it serves."""
+        """Create the data directory and start the server; return when it accepts connections."""
         data = self._directory / "data"
         if os.geteuid() == 0:
             owner = pwd.getpwnam(_OWNER)
@@ -80,7 +80,7 @@ class Postgres:
         wait_until("PostgreSQL answers", answers, 60)
 
     def query(self, database: str, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Carry out one statement in a connection of its own; the rows that it gives."""
+        """Execute one statement in a new connection; return its rows."""
         with psycopg.connect(
             host="127.0.0.1", port=self.port, user=_SUPERUSER, dbname=database, autocommit=True, connect_timeout=10
         ) as connection:
@@ -88,13 +88,13 @@ class Postgres:
             return cursor.fetchall() if cursor.description is not None else []
 
     def new_database(self) -> str:
-        """The name of an empty database."""
+        """Create an empty database; return its name."""
         name = f"t{next(self._names)}"
         self.query("postgres", f"CREATE DATABASE {name}")
         return name
 
     def environment(self, database: str) -> dict[str, str]:
-        """What tells libpq, and with it psycopg and psql, to use this database."""
+        """Return the environment variables that select this database for libpq (psycopg, psql)."""
         return {
             "PGHOST": "127.0.0.1",
             "PGPORT": str(self.port),
@@ -104,7 +104,7 @@ class Postgres:
         }
 
     def close(self) -> None:
-        """End it and delete its files."""
+        """Stop the server and delete its files."""
         if self._server is not None:
             end(self._server, gently=signal.SIGQUIT)
             self._server = None
@@ -112,7 +112,10 @@ class Postgres:
 
     @staticmethod
     def _dropped() -> list[str]:
-        """What runs a program as an ordinary user; the change of user takes the signal at our death away."""
+        """Return the command prefix that runs a program as an ordinary user.
+
+        Changing the user clears the parent-death signal, so setpriv sets it again.
+        """
         if os.geteuid() != 0:
             return []
         return ["setpriv", f"--reuid={_OWNER}", f"--regid={_OWNER}", "--init-groups", "--pdeathsig=KILL", "--"]

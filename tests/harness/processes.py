@@ -1,7 +1,7 @@
-"""Child processes of the test run that must not outlive it, whatever ends the run.
+"""Starts and ends child processes that must not outlive the test run, however it ends.
 
-Every server that the fixtures start goes through `spawn`: its own process group, killed when the thread
-that started it dies, and swept with its descendants by `end`.
+Fixtures start every server with `spawn`: it gets its own process group, is killed when the thread that started it dies,
+and is ended with its descendants by `end`.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class HarnessError(RuntimeError):
-    """A server that the tests need would not start or answer."""
+    """A server or tool of the tests failed, or did not answer in time."""
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that was free a moment ago."""
+    """Return a TCP port on 127.0.0.1 that was free just now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -48,7 +48,7 @@ def spawn(
     stdout: int | IO[bytes] = subprocess.DEVNULL,
     stderr: int | IO[bytes] = subprocess.DEVNULL,
 ) -> subprocess.Popen[bytes]:
-    """Start `argv` as the leader of its own session; SIGKILL reaches it when the test run dies."""
+    """Start `argv` as the leader of a new session; it is killed when the test run dies."""
     return subprocess.Popen(
         [str(part) for part in argv],
         env=None if env is None else dict(env),
@@ -62,7 +62,7 @@ def spawn(
 
 
 def family(pid: int) -> list[psutil.Process]:
-    """The process and every descendant that is alive now."""
+    """Return the process and all its living descendants; empty if the process has ended."""
     try:
         root = psutil.Process(pid)
         return [root, *root.children(recursive=True)]
@@ -71,7 +71,10 @@ def family(pid: int) -> list[psutil.Process]:
 
 
 def end(process: subprocess.Popen[bytes], *, gently: int | None = signal.SIGTERM, patience: float = 10) -> None:
-    """End a process, its group and its descendants; returns when all are gone."""
+    """End a process, its group and its descendants; return when all have ended.
+
+    The process first gets the signal ``gently`` (None: none) and ``patience`` seconds.
+    """
     everyone = family(process.pid)
     if gently is not None and process.poll() is None:
         process.send_signal(gently)
@@ -103,7 +106,10 @@ def _alive(process: psutil.Process) -> bool:
 
 
 def wait_until(what: str, ready: Callable[[], bool], timeout: float, *, every: float = 0.02) -> None:
-    """Poll `ready` until it holds; a `HarnessError` naming `what` after `timeout` seconds."""
+    """Call `ready` every `every` seconds until it returns true.
+
+    Raises HarnessError with the description `what` after `timeout` seconds.
+    """
     deadline = time.monotonic() + timeout
     while not ready():
         if time.monotonic() > deadline:
@@ -112,10 +118,10 @@ def wait_until(what: str, ready: Callable[[], bool], timeout: float, *, every: f
 
 
 class Stopwatch:
-    """Seconds since it was made, less those in which the machine had no processor for somebody.
+    """Measures seconds since its creation, without those in which some process waited for a CPU.
 
-    For promises in seconds that are shown beside other tests. The kernel keeps the account (PSI); where it keeps none,
-    all seconds count.
+    For guarantees in seconds that are tested while other tests run. The kernel counts the waiting time (PSI); on a
+    kernel without PSI all seconds count.
     """
 
     def __init__(self) -> None:
@@ -124,17 +130,17 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
-        """How many by now."""
+        """Seconds so far, without the stalled ones."""
         return max(0.0, time.monotonic() - self._began - self.stalled)
 
     @property
     def stalled(self) -> float:
-        """The seconds left out, for a time that somebody else has taken."""
+        """The seconds that are not counted, to correct a time that was measured otherwise."""
         return _stalled() - self._before
 
 
 def _stalled() -> float:
-    """Seconds since the machine's start in which some process waited for a processor."""
+    """Return the seconds since the machine's start in which some process waited for a CPU."""
     try:
         account = _PRESSURE.read_text()
     except OSError:  # a kernel without PSI
@@ -143,7 +149,7 @@ def _stalled() -> float:
 
 
 def accepts(port: int) -> bool:
-    """True when something listens on 127.0.0.1:port."""
+    """Return whether a server accepts connections on 127.0.0.1:port."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0

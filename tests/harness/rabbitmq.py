@@ -1,8 +1,8 @@
-"""A private RabbitMQ node for the test run: own name, ports, epmd, cookie and data directory.
+"""A private RabbitMQ node for the test run, with its own name, ports, epmd, cookie and data directory.
 
-Facts about queues and changes to the node go through one long-lived Erlang shell, because rabbitmqctl is
-a thousand times slower, and takes a minute on a busy machine. Everything is on 127.0.0.1 and is gone, with
-its files, when the run ends.
+Queues are inspected and the node is changed through one long-lived Erlang shell, because rabbitmqctl is a thousand
+times slower and takes a minute on a busy machine. Everything is on 127.0.0.1. The node and its files are removed when
+the run ends.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ disk_free_limit.absolute = 50MB
 log.file.level = warning
 max_message_size = {limit}
 """
-#: Bytes of the largest message. RabbitMQ 4 takes 16 MiB by default, 3.10 takes this.
+#: The largest message in bytes. The default of RabbitMQ 4 is 16 MiB, that of 3.10 is this value.
 _LARGEST = 128 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class QueueFacts:
-    """What the broker says of a queue at this instant."""
+    """The state of a queue at one moment."""
 
     ready: int
     unacked: int
@@ -49,16 +49,16 @@ class QueueFacts:
 
 
 class RabbitMQ:
-    """The node. `url` is the default virtual host; `new_vhost()` gives an empty one of one's own.
+    """The node. `url` is the default virtual host; `new_vhost()` creates an empty one.
 
-    `programs` says which RabbitMQ it is; the machine's own by default. Nodes of all versions may run side by side.
+    `programs` selects the RabbitMQ (default: the installed one). Nodes of several versions can run at the same time.
     """
 
     def __init__(self, directory: Path, programs: Lane | None = None, config: str = "") -> None:
-        """``config``: further lines of rabbitmq.conf."""
+        """``config`` holds further lines of rabbitmq.conf."""
         self._config = config
         self.lane = programs or lane()
-        #: Major and minor version, to compare with; known when the node has started.
+        #: Major and minor version; set when the node has started.
         self.version = (0, 0)
         self.directory = directory
         self.port = free_port()
@@ -74,7 +74,7 @@ class RabbitMQ:
     # -- life -----------------------------------------------------------------------------------------
 
     def start(self, timeout: float = 60) -> None:
-        """Start the node, or start it again with the same data and port; returns when it serves."""
+        """Start the node, or restart it with the same data and port; return when it has booted."""
         if self._epmd is None:
             self._prepare()
         self._server = spawn(self._command("rabbitmq-server"), env=self._environment(), cwd=self.directory)
@@ -93,29 +93,29 @@ class RabbitMQ:
         self.version = (int(major), int(minor))
 
     def stop(self) -> None:
-        """End the node in the orderly way; its data stays for the next `start`."""
+        """Stop the node cleanly; its data is kept for the next `start`."""
         self._close_shell()
         if self._server is not None:
             end(self._server, gently=signal.SIGTERM, patience=30)
             self._server = None
 
     def kill(self) -> None:
-        """SIGKILL the node (and whatever it started)."""
+        """Kill the node and all its processes (SIGKILL)."""
         self._close_shell()
         if self._server is not None:
             end(self._server, gently=None)
             self._server = None
 
     def pause(self) -> None:
-        """SIGSTOP the node: sockets stay open and nobody answers."""
+        """Stop the node's process (SIGSTOP): sockets stay open, and nothing is answered."""
         self._running().send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """SIGCONT after `pause`."""
+        """Continue the node's process (SIGCONT) after `pause`."""
         self._running().send_signal(signal.SIGCONT)
 
     def close(self) -> None:
-        """End the node and its epmd and delete its files."""
+        """Kill the node and its epmd, and delete its files."""
         self.kill()
         if self._epmd is not None:
             end(self._epmd, gently=None)
@@ -123,7 +123,7 @@ class RabbitMQ:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def ensure_running(self) -> None:
-        """Bring the node back when a test that failed left it stopped, paused or killed."""
+        """Start or continue the node if a failed test left it stopped, paused or killed."""
         if self._server is None or self._server.poll() is not None:
             self._close_shell()
             self.start()
@@ -137,25 +137,25 @@ class RabbitMQ:
         self.evaluate("rabbit:stop()")
 
     def start_app(self) -> None:
-        """Start it again; returns when it serves."""
+        """Start the broker again after `stop_app`; return when it accepts connections."""
         self.evaluate("rabbit:start()")
         wait_until("RabbitMQ listens", lambda: accepts(self.port), 30)
 
     def log_tail(self, size: int = 3000) -> str:
-        """The end of the node's log."""
+        """Return the end of the node's log."""
         logs = sorted((self.directory / "log").glob("*.log"))
         return "\n".join(log.read_text(errors="replace")[-size:] for log in logs)
 
-    # -- asking and telling ---------------------------------------------------------------------------
+    # -- inspecting and changing ----------------------------------------------------------------------
 
     def evaluate(self, expression: str) -> str:
-        """The printed value of an Erlang expression evaluated inside the node (milliseconds)."""
+        """Evaluate an Erlang expression in the node, within milliseconds; return its printed value."""
         if self._shell is None:
             raise HarnessError("RabbitMQ is not running")
         return self._shell.evaluate(expression)
 
     def close_all_connections(self, vhost: str | None = None, reason: str = "closed by a test") -> int:
-        """Make the broker close every connection (of one virtual host); how many there were."""
+        """Make the broker close every connection (to one virtual host); return how many there were."""
         only = (
             ""
             if vhost is None
@@ -169,7 +169,7 @@ class RabbitMQ:
         )
 
     def connections(self, vhost: str | None = None) -> int:
-        """How many AMQP connections are open (to one virtual host)."""
+        """Return the number of open AMQP connections (to one virtual host)."""
         only = (
             ""
             if vhost is None
@@ -178,7 +178,7 @@ class RabbitMQ:
         return int(self.evaluate(f"length([P || P <- rabbit_networking:connections(){only}])"))
 
     def new_vhost(self, queue_type: str = "") -> str:
-        """Make an empty virtual host; its URL. ``queue_type``: of queues that are declared without one."""
+        """Create an empty virtual host; return its URL. ``queue_type`` is the default type of its queues."""
         name = f"t{next(self._names)}"
         metadata = f"#{{default_queue_type => {_binary(queue_type)}}}" if queue_type else "#{}"
         self.evaluate(
@@ -188,15 +188,15 @@ class RabbitMQ:
         return self.vhost_url(name)
 
     def delete_vhost(self, url: str) -> None:
-        """Delete the virtual host of `url` with everything in it; its connections are closed."""
+        """Delete the virtual host of `url` with its contents; its connections are closed."""
         self.evaluate(f'rabbit_vhost:delete({_binary(vhost_of(url))}, <<"tests">>)')
 
     def vhost_url(self, name: str) -> str:
-        """The URL of a virtual host on this node."""
+        """Return the URL of a virtual host on this node."""
         return f"amqp://guest:guest@127.0.0.1:{self.port}/{name}"
 
     def queues(self, vhost: str) -> dict[str, QueueFacts]:
-        """The facts of every queue of a virtual host (a name or a URL)."""
+        """Return the state of every queue of a virtual host (a name or a URL)."""
         names = self.evaluate(
             f"[element(4, amqqueue:get_name(Q)) || Q <- rabbit_amqqueue:list({_binary(vhost_of(vhost))})]"
         )
@@ -205,9 +205,9 @@ class RabbitMQ:
         return {name: one for name, one in facts.items() if one is not None}
 
     def queue(self, name: str, vhost: str = "/") -> QueueFacts | None:
-        """Facts of a queue, None when there is no such queue. `vhost` is a name or a URL."""
+        """Return the state of a queue, or None if it does not exist. `vhost` is a name or a URL."""
         resource = f"rabbit_misc:r({_binary(vhost_of(vhost))}, queue, {_binary(name)})"
-        # how a quorum queue's leader is asked
+        # The query functions of a quorum queue's leader; their form depends on the version.
         counts = (
             ["{rabbit_fifo, query_messages_ready, []}", "{rabbit_fifo, query_messages_checked_out, []}"]
             if self.version >= (4, 3)
@@ -218,7 +218,7 @@ class RabbitMQ:
             "{ok, Q} -> case [V || {_, V} <- rabbit_amqqueue:info(Q, [messages_ready, messages_unacknowledged, "
             "consumers, durable, auto_delete, exclusive, arguments])] of "
             "[R, U | Rest] -> case amqqueue:get_type(Q) of "
-            # what info says of a quorum queue is as old as its last tick; its leader knows
+            # `info` of a quorum queue is as old as its last tick, so ask the leader.
             "rabbit_quorum_queue -> [begin {ok, {_, N}, _} = ra:leader_query(amqqueue:get_pid(Q), F), N end "
             f"|| F <- [{', '.join(counts)}]] ++ Rest; _ -> [R, U | Rest] end end; _ -> none end "
             "catch exit:_ -> none end"  # it was deleted between the two calls
@@ -236,7 +236,7 @@ class RabbitMQ:
         self, name: str, vhost: str, *, ready: int | None = None, unacked: int | None = None,
         consumers: int | None = None, timeout: float = 20,
     ) -> QueueFacts:  # fmt: skip
-        """Wait until the queue shows the given counts; HarnessError with the last facts if it does not."""
+        """Wait until the queue has the given counts. Raises HarnessError with the last state if it does not."""
         last: list[QueueFacts | None] = [None]
 
         def reached() -> bool:
@@ -293,9 +293,9 @@ class RabbitMQ:
             "RABBITMQ_CONFIG_FILE": f"{here}/rabbitmq",
             "RABBITMQ_CONF_ENV_FILE": f"{here}/env.conf",
             "RABBITMQ_PID_FILE": f"{here}/pid",
-            # the script then becomes the Erlang machine instead of its parent: one process to signal
+            # The script then execs the Erlang VM instead of starting a child: one process to signal.
             "RABBITMQ_ALLOW_INPUT": "1",
-            # no busy waiting: the machine is shared with what is being tested
+            # No busy waiting: the machine is shared with the tested processes.
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-noinput +S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none "
             "-kernel inet_dist_use_interface {127,0,0,1}",
         }
@@ -318,7 +318,7 @@ class RabbitMQ:
 
 
 def vhost_of(url_or_name: str) -> str:
-    """The virtual host's name in an AMQP URL; a plain name is returned as it is."""
+    """Return the virtual host's name in an AMQP URL; a plain name is returned unchanged."""
     if "://" not in url_or_name:
         return url_or_name
     return url_or_name.split("://", 1)[1].partition("/")[2] or "/"

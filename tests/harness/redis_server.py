@@ -1,4 +1,4 @@
-"""A private Redis server for the test run, with a URL per test (its databases are handed out in turn)."""
+"""A private Redis server for the test run; each test gets its own database."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DATABASES = 512
 
 
 class RedisServer:
-    """`url` is database 0; `new_database()` gives the URL of an empty one."""
+    """The server. `url` is database 0; `new_database()` returns the URL of an empty one."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -25,7 +25,7 @@ class RedisServer:
         self._next = 0
 
     def start(self) -> None:
-        """Start, or start again with the data that was appended to its log."""
+        """Start, or restart with the data of its append-only file; return when it answers."""
         settings = {
             "port": self.port,
             "bind": "127.0.0.1",
@@ -53,19 +53,19 @@ class RedisServer:
         wait_until("Redis answers", answers, 15)
 
     def command(self, *words: str) -> bytes:
-        """Send one command; the first chunk of the raw answer."""
+        """Send one command; return the first chunk of the raw reply."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=5) as link:
             link.sendall((" ".join(words) + "\r\n").encode())
             return link.recv(65536)
 
     def new_database(self) -> str:
-        """The URL of an emptied database."""
+        """Return the URL of an empty database; the databases are used in turn."""
         self._next = self._next % (_DATABASES - 1) + 1
         self.command_on(self._next, "FLUSHDB")
         return f"redis://127.0.0.1:{self.port}/{self._next}"
 
     def command_on(self, database: int, *words: str) -> bytes:
-        """Send one command to a database."""
+        """Send one command to a database; return the first chunk of the raw reply."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=5) as link:
             link.sendall(f"SELECT {database}\r\n".encode())
             link.recv(64)
@@ -73,33 +73,33 @@ class RedisServer:
             return link.recv(65536)
 
     def pause(self) -> None:
-        """SIGSTOP: the server keeps its sockets and answers nobody."""
+        """Stop the process (SIGSTOP): sockets stay open, and nothing is answered."""
         self._running().send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """SIGCONT after `pause`."""
+        """Continue the process (SIGCONT) after `pause`."""
         self._running().send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Kill the server (SIGKILL)."""
         if self._server is not None:
             end(self._server, gently=None)
             self._server = None
 
     def restart(self) -> None:
-        """SIGKILL and start again; every acknowledged write is still there."""
+        """Kill the server and start it again; no acknowledged write is lost."""
         self.kill()
         self.start()
 
     def ensure_running(self) -> None:
-        """Bring it back when a test that failed left it dead or paused."""
+        """Start or continue the server if a failed test left it dead or paused."""
         if self._server is None or self._server.poll() is not None:
             self.start()
         else:
             self.resume()
 
     def close(self) -> None:
-        """End it."""
+        """End the server."""
         self.kill()
 
     def _running(self) -> subprocess.Popen[bytes]:

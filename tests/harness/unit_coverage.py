@@ -1,8 +1,8 @@
-"""Branch coverage of the pure folders by the unit tests, measured while all tests run.
+"""Measures the branch coverage of the pure folders by the unit tests, while all tests run.
 
-`--coverage` measures while a test of `tests/unit` runs and at no other time, in each process of pytest-xdist; the run
-fails where the sum is below `fail_under` of `pyproject.toml`. Measuring begins before anything of turbo is imported,
-so that the lines that run at import count.
+`--coverage` measures only while a test of `tests/unit` runs, in each process of pytest-xdist; the run fails if the
+total is below `fail_under` of `pyproject.toml`. Measuring starts before turbo is imported, so that the lines that run
+at import count.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ import pytest
 OPTION = "--coverage"
 _ROOT = Path(__file__).resolve().parents[2]
 _UNIT = _ROOT / "tests" / "unit"
-#: Written by the run's first process, read by those that pytest-xdist starts: where each puts what it measured.
+#: The environment variable with the folder for the data of each process; set by the first process for pytest-xdist's.
 _FOLDER = "TURBO_TEST_COVERAGE"
 
 
 class UnitCoverage:
-    """A pytest plugin: the measurement of this process, and in the first process the sum."""
+    """A pytest plugin that measures in this process; the first process adds up the total."""
 
     def __init__(self, folder: Path, *, first: bool) -> None:
         self._folder = folder
         self._first = first
         self._settings = str(_ROOT / "pyproject.toml")
         self._measured = coverage.Coverage(str(folder / "part"), data_suffix=True, config_file=self._settings)
-        # A process may be given no unit test at all.
+        # A process may get no unit test.
         self._measured.set_option("run:disable_warnings", ["module-not-imported", "no-data-collected"])
         self._running = False
         self._report = ""
@@ -45,24 +45,24 @@ class UnitCoverage:
             self._running = wanted
 
     def pytest_configure(self, config: pytest.Config) -> None:
-        """Hand the folder to the processes of pytest-xdist, which run all tests then."""
+        """Pass the folder to the processes of pytest-xdist, which then run all tests."""
         if self._first and config.option.numprocesses:
             self._run(False)
             os.environ[_FOLDER] = str(self._folder)
 
     def pytest_collection_finish(self) -> None:
-        """All is imported; from here on only tests count."""
+        """Stop measuring after the imports; from here on only unit tests are measured."""
         self._run(False)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
-        """Measure a unit test, and nothing else."""
+        """Measure while a unit test runs."""
         self._run(item.path.is_relative_to(_UNIT))
         return (yield)
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Save what was measured; the first process adds all up, and fails the run where that is too little."""
+        """Save the data; the first process adds up the total and fails the run if it is too low."""
         self._run(False)
         self._measured.save()
         if not self._first:
@@ -79,15 +79,15 @@ class UnitCoverage:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print the sum."""
+        """Print the total."""
         if self._report:
             terminalreporter.section("coverage by unit tests")
             terminalreporter.write(self._report)
 
 
 def begin() -> UnitCoverage | None:
-    """Start measuring this process when the run asks for it: the earlier, the more of turbo is measured."""
-    if _FOLDER in os.environ:  # a process of pytest-xdist; what it starts is none
+    """Start measuring this process with `--coverage`; call it before turbo is imported."""
+    if _FOLDER in os.environ:  # a process of pytest-xdist; pop, so that its own children do not measure
         return UnitCoverage(Path(os.environ.pop(_FOLDER)), first=False)
     if OPTION not in sys.argv:
         return None

@@ -21,10 +21,10 @@ TURBO = (sys.executable, "-m", "turbo", "worker")
 
 
 class WorkerProcess:
-    """Runs `python -m turbo worker ARGUMENTS` in `directory`; use as a context manager.
+    """Runs `python -m turbo worker ARGUMENTS` in `directory`; use it as a context manager.
 
-    Standard output and error are collected as lines. The repository's root is on PYTHONPATH, so that a
-    tasks module may import `tests.harness.oracle_record`; before what the caller has there, for the same Python.
+    Standard output and error are collected as lines. The repository's root is first on PYTHONPATH, so that a tasks
+    module can import `tests.harness.oracle_record`; the caller's PYTHONPATH follows, for the same Python only.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class WorkerProcess:
         self._known: list[psutil.Process] = []
 
     def start(self) -> WorkerProcess:
-        """Start the process; returns at once."""
+        """Start the process; return at once."""
         process = spawn(
             self.command, env=self._env, cwd=self.directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
@@ -65,21 +65,21 @@ class WorkerProcess:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # -- what it says ---------------------------------------------------------------------------------
+    # -- output ---------------------------------------------------------------------------------------
 
     @property
     def output(self) -> str:
-        """Everything it has printed."""
+        """Everything that the worker has printed."""
         with self._more:
             return "\n".join(self._lines)
 
     def mark(self) -> int:
-        """A position in the output, for `wait_for_line(since=...)`."""
+        """Return the current position in the output, for `wait_for_line(since=...)`."""
         with self._more:
             return len(self._lines)
 
     def wait_for_line(self, pattern: str, timeout: float = 20, *, since: int = 0) -> re.Match[str]:
-        """Wait for a line that matches (re.search); HarnessError with the output when it never comes."""
+        """Wait for a line that matches (re.search). Raises HarnessError with the output if none comes."""
         regex, position = re.compile(pattern), since
         deadline = time.monotonic() + timeout
         with self._more:
@@ -96,7 +96,7 @@ class WorkerProcess:
                     raise HarnessError(f"no line like {pattern!r} ({why}); the output ends:\n{tail}")
                 self._more.wait(left)
 
-    # -- what it is -----------------------------------------------------------------------------------
+    # -- processes ------------------------------------------------------------------------------------
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
@@ -107,30 +107,30 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
-        """The pid of the command: of turbo's master."""
+        """The pid of the command, which is turbo's master."""
         return self.process.pid
 
     def children(self, pattern: str | None = None) -> list[psutil.Process]:
-        """Every descendant; only those whose command line matches `pattern` if given."""
+        """Return all descendants, or those whose command line matches `pattern`."""
         found = family(self.pid)[1:]
         self._known.extend(found)
         return found if pattern is None else [each for each in found if re.search(pattern, _title(each))]
 
     def send_signal(self, number: int) -> None:
-        """Send a signal to the master alone."""
+        """Send a signal to the master only."""
         self.process.send_signal(number)
 
     def terminate(self) -> None:
-        """SIGTERM: warm shutdown."""
+        """Send SIGTERM, which starts a warm shutdown."""
         self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """SIGKILL to the master alone; what it leaves behind is for the test to look at."""
+        """Send SIGKILL to the master only, so that the test can check what it leaves behind."""
         self.children()
         self.send_signal(signal.SIGKILL)
 
     def wait(self, timeout: float = 30) -> int:
-        """Wait for the exit; its status (negative: the signal)."""
+        """Wait for the end of the worker; return its exit status (negative: a signal)."""
         try:
             status = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -138,7 +138,7 @@ class WorkerProcess:
         return status
 
     def close(self) -> None:
-        """End it and everything it ever started, by force; idempotent."""
+        """Kill the worker and every process that it has started. Idempotent."""
         if self._process is None:
             return
         self.children()
@@ -168,7 +168,7 @@ class WorkerProcess:
 
 
 def _paths(program: str) -> str:
-    # Packages for this Python would stand before those of another.
+    # The inherited path would put packages of this Python before those of another.
     inherited = os.environ.get("PYTHONPATH") if program == sys.executable else None
     return os.pathsep.join([str(_ROOT), *filter(None, [inherited])])
 
