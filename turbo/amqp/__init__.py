@@ -1,4 +1,4 @@
-"""The broker side: the only folder that imports pika.
+"""The connections to the broker: the only folder of the worker that imports pika.
 
-It knows deliveries and publishes, never tasks.
+It handles deliveries and messages, never tasks.
 """

@@ -1,7 +1,7 @@
-"""Declares queues with their exchanges and bindings; a failure of one never affects another.
+"""Declares queues with their exchanges and bindings.
 
-Used by the session in the master before it consumes. It has a channel of its own, because the broker closes the channel
-of a declaration that does not fit. It must never publish or consume.
+A failure of one never affects another. Used by the session in the master before it consumes. It has a channel of its
+own, because the broker closes the channel of a declaration that does not fit. It must never publish or consume.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pika.exceptions
 
 from turbo.amqp.channel_calls import ChannelCalls, ChannelGone
-from turbo.amqp.delayed_delivery import DELIVERY, cascade, parking_binding, ways_in
+from turbo.amqp.delayed_delivery import DELIVERY, cascade, delivery_bindings, parking_binding
 from turbo.amqp.queue_types import is_quorum_by, without_refused
 from turbo.amqp.refusals import Refusals
 
@@ -36,9 +36,9 @@ _Step = Callable[[ChannelCalls], Awaitable[object]]
 class Declared(IntEnum):
     """The result of a declaration."""
 
-    #: The queue is there exactly as asked.
+    #: The queue exists with the requested properties.
     AS_ASKED = 1
-    #: It is there with other properties; it can be consumed as it is.
+    #: It exists with other properties and can be consumed.
     DIFFERENT = 2
     #: It cannot be used now.
     REFUSED = 3
@@ -70,30 +70,30 @@ class Declarer:
             if queue.no_declare:
                 self._refusals.quorum.setdefault(queue.name, queue.quorum)
                 return await self._accept_as_is(queue)
-            troubles: list[tuple[str, ChannelGone]] = []
+            differences: list[tuple[str, ChannelGone]] = []
             for binding in queue.all_bindings():
                 exchange = binding.exchange
                 if exchange.declarable:
                     gone = await self._try(partial(ChannelCalls.declare_exchange, exchange=exchange))
                     if gone is not None:
-                        troubles.append((f"exchange {exchange.name!r}", gone))
+                        differences.append((f"exchange {exchange.name!r}", gone))
             differs = await self._declare_queue(queue)
             if differs is not None:
-                troubles.append(("the queue", differs))
+                differences.append(("the queue", differs))
                 if await self._accept_as_is(queue, differs) is Declared.REFUSED:
                     return Declared.REFUSED
             for binding in queue.all_bindings():
                 gone = await self._try(partial(ChannelCalls.bind_queue, name=queue.name, binding=binding))
                 if gone is not None:
-                    troubles.append((f"the binding to {binding.exchange.name!r}", gone))
-            for what, gone in troubles:
+                    differences.append((f"the binding to {binding.exchange.name!r}", gone))
+            for what, gone in differences:
                 self._refusals.used_as_it_is(queue.name, what, gone)
             return Declared.AS_ASKED if differs is None else Declared.DIFFERENT
 
     async def _declare_queue(self, queue: Queue) -> ChannelGone | None:
-        """Declare the queue alone, without what a quorum queue cannot have.
+        """Declare the queue without its bindings; drop arguments that a quorum queue cannot have.
 
-        Return why it is not as asked.
+        Returns the refusal if the queue exists with other properties.
         """
         dropped: list[str] = []
         while True:
@@ -116,7 +116,7 @@ class Declarer:
         return gone
 
     async def _learn_type(self, queue: Queue, differs: ChannelGone | None) -> None:
-        """Find out whether it is a quorum queue; the virtual host may set the default type."""
+        """Record whether it is a quorum queue; the virtual host may set the default type."""
         known = self._refusals.quorum
         if differs is not None:
             if is_quorum_by(differs.text):
@@ -124,6 +124,7 @@ class Declarer:
         elif "x-queue-type" in queue.queue_arguments:
             known[queue.name] = queue.quorum
         elif queue.name not in known and queue.durable and not queue.exclusive:
+            # Declare it again as a classic queue: the broker refuses that for a quorum queue and names the type.
             classic = replace(queue, queue_arguments={**queue.queue_arguments, "x-queue-type": "classic"})
             gone = await self._try(partial(ChannelCalls.declare_queue, queue=classic))
             known[queue.name] = gone is not None and is_quorum_by(gone.text)
@@ -131,11 +132,11 @@ class Declarer:
     async def declare_delays(self, queues: Iterable[Queue]) -> bool:
         """Declare the cascade in which producers delay messages, and route its end to ``queues``.
 
-        False when the broker refuses any of it: delayed messages may then not arrive; all others do.
+        Returns False if the broker refuses any of it: then delayed messages may not arrive, but all others do.
         """
         steps = self._cascade_steps()
         for queue in queues:
-            outer, inner = ways_in(queue)
+            outer, inner = delivery_bindings(queue)
             steps += [partial(ChannelCalls.bind_exchange, binding=one) for one in outer]
             steps += [partial(ChannelCalls.bind_queue, name=queue.name, binding=one) for one in inner]
         return await self._delays(steps)
@@ -143,7 +144,7 @@ class Declarer:
     async def declare_parking(self, queue: Queue) -> bool:
         """Declare the same cascade, and route parked messages back to ``queue``.
 
-        False when refused.
+        Returns False if the broker refuses that.
         """
         steps = [] if self._parking else self._cascade_steps()
         steps.append(partial(ChannelCalls.bind_queue, name=queue.name, binding=parking_binding(queue)))
@@ -211,7 +212,7 @@ class Declarer:
     async def _try(self, step: _Step) -> ChannelGone | None:
         """Run one declaration; return the reason when the broker refuses it.
 
-        Raises when the connection is gone.
+        Raises ``ChannelGone`` when the connection is gone.
         """
         try:
             await step(await self._channel())

@@ -120,7 +120,7 @@ def first_level() -> str:
     return level_name(LEVELS - 1)
 
 
-def wants_delay(queue: Queue) -> bool:
+def uses_cascade(queue: Queue) -> bool:
     """Whether producers use the cascade for this queue.
 
     They do for a quorum queue that is bound to an exchange which is not direct.
@@ -128,7 +128,7 @@ def wants_delay(queue: Queue) -> bool:
     return queue.quorum and any(True for _ in _delayable(queue))
 
 
-def ways_in(queue: Queue) -> tuple[list[ExchangeBinding], list[Binding]]:
+def delivery_bindings(queue: Queue) -> tuple[list[ExchangeBinding], list[Binding]]:
     """Return the bindings from the cascade's end to the queue's exchanges, and from those to the queue."""
     outer: list[ExchangeBinding] = []
     inner: list[Binding] = []

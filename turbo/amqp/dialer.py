@@ -2,7 +2,7 @@
 
 Used in the master by ``amqp.consume.link`` and ``amqp.publish.publisher`` whenever they have no connection. It tries
 the addresses in turn, without end, with the pauses of ``policy.restarts``; a hanging attempt does not delay the next
-one. ``amqp.outages`` logs failures. It must never give up by itself, which its observers decide, or leave a half-open
+one. ``amqp.outages`` logs failures. It must never stop trying, which its observers decide, or leave a half-open
 connection behind when cancelled.
 """
 
@@ -36,9 +36,9 @@ C = TypeVar("C", bound=FastConnection)
 #: Seconds after which another attempt starts beside one without an answer: an attempt may hang in a dead network path
 #: while the broker is back.
 PATIENCE = 2.0
-#: Attempts that may hang at once.
+#: Most attempts without an answer at one time.
 MOST_PENDING = 4
-#: Seconds a connection must have lived for the failures before it to be forgotten.
+#: Seconds after which a connection resets the count of failures.
 STABLE = 10.0
 
 
@@ -53,7 +53,9 @@ class Endpoint:
 def endpoints_for(
     addresses: Sequence[BrokerAddress], *, heartbeat: float, tls: TlsOptions | None, name: str, timeout: float
 ) -> list[Endpoint]:
-    """Endpoints for addresses; ``timeout`` in seconds is for TCP, thrice that for the whole handshake.
+    """Return endpoints for addresses.
+
+    ``timeout`` is the limit for TCP in seconds; the whole handshake may take three times as long.
 
     Reads TLS files. Raises ``ImproperlyConfigured``.
     """
@@ -74,9 +76,9 @@ def endpoints_for(
 
 
 class Dialer(Generic[C]):
-    """Dials for one purpose.
+    """Opens the connections for one purpose.
 
-    ``open_one`` is ``FastConnection.open`` or a subclass's; failures stay with the dialer.
+    ``open_one`` is ``FastConnection.open`` or that of a subclass. The count of failures belongs to the dialer.
     """
 
     def __init__(
@@ -98,20 +100,20 @@ class Dialer(Generic[C]):
         self._endpoints = list(endpoints)
         self._open_one = open_one
         self._purpose = purpose
-        #: Logs what happens to this connection and those beside it.
+        #: Logs the failures of this connection and of the worker's other connections.
         self.outages = outages or Outages()
         self._backoff = backoff
         self._patience = patience
         self._next = 0
         self._failures = 0
-        #: Seconds that the newest failure asks to wait.
+        #: Seconds to wait after the last failure.
         self._pause = 0.0
         self._connected_at: float | None = None
-        #: Why the newest failed attempt failed; None: none failed since the last connection.
+        #: Why the last attempt failed; None if none failed since the last connection.
         self.last_error: str | None = None
         #: Attempts in a row that the broker answered with a refusal that does not pass by itself.
         self.refusals = 0
-        #: Attempts ever.
+        #: Total attempts.
         self.attempts = 0
         #: Called after each failed attempt with the number of failures in a row.
         self.on_failure: Callable[[int], None] | None = None
@@ -119,21 +121,21 @@ class Dialer(Generic[C]):
         self.on_lost: Callable[[], None] | None = None
 
     @property
-    def places(self) -> int:
+    def address_count(self) -> int:
         """Number of addresses to try."""
         return len(self._endpoints)
 
-    def same_places(self, other: Dialer[Any]) -> bool:
+    def same_brokers(self, other: Dialer[Any]) -> bool:
         """Whether the other dialer connects to the same brokers as the same user."""
-        return self._whereto() == other._whereto()
+        return self._targets() == other._targets()
 
-    def _whereto(self) -> list[tuple[Any, ...]]:
+    def _targets(self) -> list[tuple[Any, ...]]:
         found = [endpoint.parameters for endpoint in self._endpoints]
         return [(each.host, each.port, each.virtual_host, each.credentials, each.ssl_options is None) for each in found]
 
     async def dial(self) -> tuple[Endpoint, C]:
         """Connect to the next address that answers. Raises only ``CancelledError``."""
-        self._judge_last_connection()
+        self._count_last_connection()
         pending: dict[asyncio.Task[C], Endpoint] = {}
         await asyncio.sleep(self._delay())
         try:
@@ -155,7 +157,7 @@ class Dialer(Generic[C]):
     def _delay(self) -> float:
         return reconnect_delay(self._failures, random.random(), self._backoff)
 
-    def _judge_last_connection(self) -> None:
+    def _count_last_connection(self) -> None:
         lived = None if self._connected_at is None else time.monotonic() - self._connected_at
         self._connected_at = None
         if lived is None:
@@ -165,7 +167,7 @@ class Dialer(Generic[C]):
         if lived >= STABLE:
             self._failures = 0
         else:
-            # One that breaks right after opening is a failure too, or a flapping broker would be hammered.
+            # A connection that breaks right after opening counts as a failure, so that the pauses grow.
             self._failures += 1
 
     def _start_attempt(self, pending: dict[asyncio.Task[C], Endpoint]) -> None:

@@ -28,22 +28,21 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("turbo.amqp.connection")
 
-#: Bytes asked of one recv. Small messages gain nothing over pika's 4096; a 64 MB body arrives in half the
-#: time.
+#: Bytes of one recv. Compared with pika's 4096, small messages gain nothing and a 64 MB body arrives in half the time.
 RECV_BYTES = 128 * 1024
-#: Bytes read before the loop gets a turn.
+#: Most bytes to read before other callbacks of the loop run.
 CONSUME_BYTES = 256 * 1024
-#: Seconds between looks at whether the broker still sends.
+#: Seconds between two checks whether the broker still sends.
 SILENCE_TICK = 2.5
-#: Above every level that is logged at.
+#: A level above all that are used.
 _SILENT = logging.CRITICAL + 10
 
 
 class PublishRefused(RuntimeError):
-    """Something tried to publish on the connection that consumes.
+    """Code tried to publish over the connection that consumes.
 
-    A broker in a memory or disk alarm stops reading from every connection that has published:
-    acknowledgements on it would freeze. Measured: one publish is enough. Publish through ``amqp.publish.publisher``.
+    A broker in a memory or disk alarm stops reading from every connection that has published, so acknowledgements on it
+    would stall. Measured: one publish is enough. Publish through ``amqp.publish.publisher``.
     """
 
 
@@ -55,7 +54,7 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
 
     #: Whether content may be sent.
     may_publish = False
-    #: pika's: what was received of a frame that is not complete.
+    #: pika's attribute: the received part of an incomplete frame.
     _frame_buffer: bytes
 
     def __init__(self, parameters: pika.ConnectionParameters, loop: asyncio.AbstractEventLoop) -> None:
@@ -78,16 +77,16 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
 
     @classmethod
     async def open(cls, parameters: pika.ConnectionParameters) -> Self:
-        """Connect and shake hands.
+        """Connect and complete the handshake.
 
-        Raises ``ConnectFailed`` with the reason; cancelling it leaves nothing behind.
+        Raises ``ConnectFailed`` with the reason. If it is cancelled, the connection is closed.
         """
         _silence_pika()
         connection = cls(parameters, asyncio.get_running_loop())
         try:
             await connection._opened_or_failed
         except asyncio.CancelledError:
-            connection.abandon("the attempt was given up")
+            connection.abandon("the attempt was cancelled")
             raise
         return connection
 
@@ -101,7 +100,7 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
         self._opened_or_failed.set_result(None)
 
     def _on_connection_workflow_done(self, conn_or_exc: Any) -> None:
-        """An attempt that was given up in the handshake ends with an error's class: pika then complains of itself."""
+        """Work around pika, which passes a class instead of an error when a handshake is abandoned, and logs that."""
         super()._on_connection_workflow_done(conn_or_exc() if isinstance(conn_or_exc, type) else conn_or_exc)
 
     def _when_open_failed(self, _connection: object, error: BaseException | str) -> None:
@@ -132,7 +131,7 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
             self.close(320, reason)
 
     async def close_within(self, seconds: float) -> None:
-        """Close politely, for at most ``seconds``; then drop it. Idempotent."""
+        """Close with Connection.Close, then drop the connection after ``seconds``. Idempotent."""
         if self.is_open:
             self.close()
         if not self.lost.done() and seconds > 0:
@@ -144,8 +143,8 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
     def _watch_silence(self) -> None:
         """Drop the connection to a broker that is silent for two heartbeats.
 
-        pika alone may need 2 x (heartbeat + 5 s). Ticks are counted instead of seconds, so that a suspended process
-        does not count its own sleep as the broker's silence.
+        pika alone may need 2 x (heartbeat + 5 s). Ticks are counted instead of seconds, so that the time in which
+        this process was suspended does not count.
         """
         heartbeat = self.params.heartbeat
         if not isinstance(heartbeat, int) or heartbeat <= 0:
@@ -171,7 +170,7 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
     def watch_channel(self, channel: int, on_batch: Callable[[bytes, list[RawDelivery]], None] | None = None) -> None:
         """Take the deliveries of ``channel`` off the stream and pass them to ``on_batch``.
 
-        0 stops.
+        A channel of 0 stops that.
         """
         self._on_batch = on_batch or _no_batch
         self._splitter.watch(channel)
@@ -194,20 +193,20 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
         self.guarded(self._feed, data_in)
 
     def guarded(self, call: Callable[..., None], *arguments: object) -> None:
-        """Call what pika calls of ours, the one place for all of it; what it raises drops this connection.
+        """Run a callback from pika; if it raises, drop this connection.
 
-        Pika must see no exception of ours: it would abort the connection without a word, or leave out the callbacks
-        after it. Below here run: the readers of deliveries, confirms and returned messages, and pika's
-        callbacks for an opened, blocked or closed connection or channel, for answers and for cancelled consumers.
-        Each leaves a half-done state behind when it raises, which a new connection makes good.
+        All of turbo's code that pika calls runs through here: the readers of deliveries, confirms and returned
+        messages, and the callbacks for an opened, blocked or closed connection or channel, for answers and for
+        cancelled consumers. An exception must not reach pika, which would abort the connection silently or skip later
+        callbacks. A callback that raises leaves an inconsistent state behind, so a new connection is needed.
         """
         try:
             call(*arguments)
         except pika.exceptions.AMQPError:
-            # What the broker sent is no AMQP, or not the version asked for: pika closes, and keeps this as the reason.
+            # The broker sent no AMQP, or another version: pika closes the connection with this as the reason.
             raise
-        except Exception as error:  # noqa: BLE001 - whatever a callback of ours has raised
-            _note_surprise()
+        except Exception as error:  # noqa: BLE001 - a callback may raise anything
+            _log_unexpected_error()
             self.abandon(f"unexpected {type(error).__name__}: {error}")
 
     def _proto_connection_lost(self, error: BaseException | None) -> None:
@@ -233,7 +232,7 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
     def _take_frame(self, data: bytes) -> None:
         used, value = pika_frame.decode_frame(data)
         if value is None or used != len(data):
-            raise pika.exceptions.InvalidFrameError("a frame that was found whole does not decode")
+            raise pika.exceptions.InvalidFrameError("a complete frame cannot be decoded")
         self._process_frame(value)
 
     # -- the way out
@@ -241,7 +240,7 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
     def emit_frames(self, data: bytes, count: int) -> bool:
         """Send ``count`` frames that were joined to ``data``.
 
-        False when the connection is not open (any more).
+        Returns False if the connection is not open.
         """
         if self._transport is None or not self.is_open:
             return False
@@ -252,7 +251,7 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
 
     @property
     def unsent_bytes(self) -> int:
-        """Bytes that wait for the socket to take them."""
+        """The bytes that wait to be written to the socket."""
         transport = self._transport
         return 0 if transport is None else int(transport.get_write_buffer_size())
 
@@ -282,7 +281,7 @@ class PublishConnection(FastConnection):
         self.add_on_connection_unblocked_callback(lambda _connection, _frame: self._set_blocked(None))
 
     def watch_answers(self, channel: int, reader: AnswerReader | None) -> None:
-        """Let ``reader`` take the confirms and returned messages of ``channel``; None stops."""
+        """Pass confirms and returned messages of ``channel`` to ``reader``; None stops that."""
         self._answers = reader
         self.watch_channel(channel if reader is not None else 0)
 
@@ -293,9 +292,9 @@ class PublishConnection(FastConnection):
             super()._take_frame(data)
 
     def watch_blocking(self, on_change: Callable[[bool, str], None] | None) -> None:
-        """Report to ``on_change`` when the broker stops (True, its reason) and resumes (False, "") reading.
+        """Call ``on_change`` when the broker stops (True, its reason) and resumes (False, "") reading.
 
-        Called at once when the broker has stopped already.
+        Calls it at once if the broker has already stopped.
         """
         self._on_blocked = on_change
         if on_change is not None and self._blocked_by is not None:
@@ -307,15 +306,15 @@ class PublishConnection(FastConnection):
             self._on_blocked(reason is not None, reason or "")
 
 
-_surprises = 0
+_unexpected_errors = 0
 
 
-def _note_surprise() -> None:
-    """Log the traceback of an unexpected error, ever more rarely: at powers of two."""
-    global _surprises
-    _surprises += 1
-    if _surprises & (_surprises - 1) == 0:
-        logger.critical("A callback of the broker connection raised (%d so far)", _surprises, exc_info=True)
+def _log_unexpected_error() -> None:
+    """Log the traceback of an unexpected error, but only at powers of two."""
+    global _unexpected_errors
+    _unexpected_errors += 1
+    if _unexpected_errors & (_unexpected_errors - 1) == 0:
+        logger.critical("A callback of the broker connection raised (%d so far)", _unexpected_errors, exc_info=True)
 
 
 def _no_batch(consumer_tag: bytes, batch: list[RawDelivery]) -> None:
@@ -323,9 +322,9 @@ def _no_batch(consumer_tag: bytes, batch: list[RawDelivery]) -> None:
 
 
 def _silence_pika() -> None:
-    """Keep pika's loggers silent: every failure is reported by ``amqp.outages``.
+    """Silence pika's loggers, because ``amqp.outages`` reports every failure.
 
-    Pika logs up to seven errors an attempt, with tracebacks. Whoever sets its logger to DEBUG or INFO sees them.
+    pika logs up to seven errors per attempt, with tracebacks. They appear if its logger is set to DEBUG or INFO.
     """
     pika_logger = logging.getLogger("pika")
     if pika_logger.level in (logging.NOTSET, logging.WARNING, logging.ERROR, logging.CRITICAL):

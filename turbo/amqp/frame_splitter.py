@@ -195,7 +195,7 @@ class FrameSplitter:
     def _take_part(self, data: bytes, pos: int, size: int) -> int:
         """Take the arrived part of the body frame that begins at ``pos``.
 
-        Return the number of bytes used.
+        Returns the number of bytes used.
         """
         if size > self._missing:
             raise FrameError(f"frame of type {_BODY} where {self._missing} bytes of a body were expected")

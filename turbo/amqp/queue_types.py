@@ -33,7 +33,7 @@ def is_quorum_by(text: str) -> bool:
 def without_refused(queue: Queue, text: str) -> tuple[Queue, str] | None:
     """Return the queue without the argument that ``text`` refuses, and that argument.
 
-    None if none.
+    Returns None if there is none.
     """
     argument = refused_argument(text)
     if argument is None or argument not in queue.queue_arguments:

@@ -62,7 +62,7 @@ class Refusals:
     def is_quorum(self, *names: str) -> bool:
         """Whether the broker has said of all these queues that they are quorum queues.
 
-        False for no queue.
+        Returns False for no queue.
         """
         return bool(names) and all(self.quorum.get(name, False) for name in names)
 

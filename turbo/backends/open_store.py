@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from turbo.backends.disabled import DisabledStore
 from turbo.backends.redis.store import RedisStore
-from turbo.backends.rpc.store import ReplyOutbox, RpcStore
+from turbo.backends.rpc.store import ReplyPublisher, RpcStore
 from turbo.backends.store import StoreSettings
 from turbo.backends.url import parse_redis_url, store_kind
 from turbo.exceptions import ImproperlyConfigured
@@ -25,7 +25,7 @@ def open_store(
     url: str | None,
     settings: StoreSettings,
     *,
-    publisher: ReplyOutbox | None = None,
+    publisher: ReplyPublisher | None = None,
     on_relief: Callable[[], None] | None = None,
 ) -> ResultStore:
     """Return the store for ``url``; call its ``start()`` inside the event loop.

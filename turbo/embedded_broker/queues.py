@@ -100,7 +100,7 @@ class Queue:
     def push(self, message: Message) -> bool:
         """Append a published message and deliver what is possible.
 
-        Return False if the queue is full.
+        Returns False if the queue is full.
         """
         if self._full_for(message) and self.options.overflow != "drop-head":
             if self.options.overflow == "reject-publish-dlx":

@@ -72,7 +72,7 @@ class BrokerPatience:
 
         Both sides connect at once if they use the same broker, which refuses both or none.
         """
-        if not self._publisher.dialer.same_places(self._link.dialer) and not await self._can_publish():
+        if not self._publisher.dialer.same_brokers(self._link.dialer) and not await self._can_publish():
             return False
         await self._link.start()
         return await self._consumes() and await self._can_publish()
@@ -117,10 +117,10 @@ class BrokerPatience:
         """Handle one more failed attempt to reach the broker."""
         options = self._options
         if self._master.starting:
-            if not options.broker_connection_retry_on_startup and failures >= dialer.places:
+            if not options.broker_connection_retry_on_startup and failures >= dialer.address_count:
                 self._unreachable(dialer)
                 return
-            if dialer.refusals >= _MOST_REFUSALS * dialer.places and not options.wait_when_refused:
+            if dialer.refusals >= _MOST_REFUSALS * dialer.address_count and not options.wait_when_refused:
                 self._refused(f"the broker refuses this worker: {dialer.last_error}")
                 return
         most = options.broker_connection_max_retries

@@ -26,7 +26,7 @@ class LogicalClock:
     def adjust(self, other: object) -> int:
         """Advance past the value of a received message; an invalid value counts as 0.
 
-        Return the new value.
+        Returns the new value.
         """
         seen = other if isinstance(other, int) and not isinstance(other, bool) and 0 < other < _LARGEST else 0
         self.value = max(self.value, seen) + 1

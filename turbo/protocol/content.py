@@ -55,7 +55,7 @@ def register(
 def find(wanted: str) -> Serializer | None:
     """Find a serializer by name or content type, here or in kombu's registry.
 
-    None if unknown.
+    Returns None if unknown.
     """
     found = SERIALIZERS.get(wanted)
     if found is None:

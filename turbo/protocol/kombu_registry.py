@@ -27,7 +27,7 @@ class Found(NamedTuple):
 def look_up(wanted: str) -> Found | None:
     """Find a serializer by name or content type.
 
-    None without kombu, or if kombu has no such serializer.
+    Returns None without kombu, or if kombu has no such serializer.
     """
     module = sys.modules.get("kombu.serialization")
     registry = getattr(module, "registry", None)

@@ -23,7 +23,7 @@ ROUTE: Final = "x-turbo-route"
 def route_of(headers: Mapping[str, Any] | None) -> tuple[str, str] | None:
     """Return exchange and routing key from :data:`ROUTE`.
 
-    None if it is missing or malformed.
+    Returns None if it is missing or malformed.
     """
     value = (headers or {}).get(ROUTE)
     if isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value):

@@ -133,7 +133,7 @@ def _walk(payload: bytes) -> int:
 def task_name(header_payload: bytes) -> bytes | None:
     """Return the bytes of the task's name from the headers.
 
-    None if they contain no such text.
+    Returns None if they contain no such text.
     """
     return _front_text(header_payload, 0) or _text(header_payload, b"task")
 
@@ -141,7 +141,7 @@ def task_name(header_payload: bytes) -> bytes | None:
 def task_id(header_payload: bytes) -> bytes | None:
     """Return the bytes of the task's id from the headers.
 
-    None as above, as in protocol 1, which has it in the body.
+    Returns None as above, and for protocol 1, which has it in the body.
     """
     return _front_text(header_payload, 1) or _text(header_payload, b"id")
 
@@ -167,7 +167,7 @@ def _front_text(payload: bytes, which: int) -> bytes | None:
 def _text(payload: bytes, key: bytes) -> bytes | None:
     """Return the text of a key of the table, skipping the other entries.
 
-    None if there is none.
+    Returns None if there is none.
     """
     try:
         start, end = header_table_span(payload)

@@ -68,7 +68,7 @@ class OutcomeProducer:
     def emit(self, kind: int, seq: int, payload: bytes) -> bool:
         """Store one record without signalling it.
 
-        Return False and write nothing if it does not fit.
+        Returns False, and writes nothing, if it does not fit.
         """
         # hot: bench/rings.py
         length = HEADER + len(payload)

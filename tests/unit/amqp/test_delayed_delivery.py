@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turbo.amqp.delayed_delivery import DELIVERY, LEVELS, cascade, level_name, wants_delay, ways_in
+from turbo.amqp.delayed_delivery import DELIVERY, LEVELS, cascade, delivery_bindings, level_name, uses_cascade
 from turbo.amqp.topology import Binding, Exchange, Queue
 
 QUORUM = {"x-queue-type": "quorum"}
@@ -45,12 +45,14 @@ def test_a_message_waits_exactly_its_seconds_and_arrives(seconds: int) -> None:
     ],
 )
 def test_only_quorum_queues_that_are_not_behind_direct_exchanges_want_it(queue: Queue, wanted: bool) -> None:
-    assert wants_delay(queue) is wanted
+    assert uses_cascade(queue) is wanted
 
 
-def test_the_way_in_takes_any_digits_before_the_key() -> None:
+def test_delivery_bindings_accept_any_digits_before_the_key() -> None:
     topic = Exchange("t", "topic")
-    outer, inner = ways_in(Queue("q", topic, "a.b", bindings=(Binding(topic, "#.c"),), queue_arguments=QUORUM))
+    outer, inner = delivery_bindings(
+        Queue("q", topic, "a.b", bindings=(Binding(topic, "#.c"),), queue_arguments=QUORUM)
+    )
     assert {one.routing_key for one in outer} <= {"#.a.b", "#.c"}
     assert [one.routing_key for one in inner] == [one.routing_key for one in outer]
     assert all(one.source == DELIVERY.name and one.destination == "t" for one in outer)

@@ -245,7 +245,7 @@ class TestGuard:
     ) -> None:
         dropped: list[str] = []
         monkeypatch.setattr(idle, "abandon", dropped.append)
-        monkeypatch.setattr("turbo.amqp.fast_connection._surprises", 0)
+        monkeypatch.setattr("turbo.amqp.fast_connection._unexpected_errors", 0)
         opened(idle)
 
         def surprise(_tag: bytes, _batch: object) -> None:

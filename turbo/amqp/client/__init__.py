@@ -1,1 +1,1 @@
-"""What an ordinary process uses: a blocking publisher, replies, and questions to workers."""
+"""The connections of an ordinary process: a blocking publisher, rpc replies, remote control."""

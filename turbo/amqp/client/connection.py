@@ -261,7 +261,7 @@ class ClientConnection:
     def _receive(self, deadline: float) -> bool:
         """Read what has arrived, waiting until ``deadline`` (monotonic).
 
-        Return False if nothing came.
+        Returns False if nothing came.
         """
         try:
             self._socket.settimeout(max(deadline - time.monotonic(), 0.0))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from turbo.amqp.client import methods
 from turbo.amqp.client.connection import CHANNEL, ClientConnection, Refused
-from turbo.amqp.delayed_delivery import DELIVERY, Delays, cascade, ways_in
+from turbo.amqp.delayed_delivery import DELIVERY, Delays, cascade, delivery_bindings
 from turbo.amqp.queue_types import without_refused
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _declare_delays(connection: ClientConnection, delays: Delays) -> None:
     levels, between = cascade(delays.queue_type)
     for level in levels:
         _declare_queue(connection, level)
-    outer, inner = ways_in(delays.queue)
+    outer, inner = delivery_bindings(delays.queue)
     for one in (*between, *outer):
         connection.ask(
             methods.bind_exchange(CHANNEL, one.destination, one.source, one.routing_key), methods.EXCHANGE_BIND_OK

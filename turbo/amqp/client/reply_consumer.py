@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: Longest wait for events, in seconds: bounds the delay of heartbeats and of closing.
-_TURN = 1.0
+_MAX_WAIT = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class _Source:
     #: Set when all replies that were in the queue before consuming began have arrived.
     ready: threading.Event = field(default_factory=threading.Event)
     #: Number of those replies that have not arrived yet.
-    owed: int = 0
+    expected: int = 0
     consuming: bool = False
 
 
@@ -88,7 +88,7 @@ class ReplyConsumer:
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
         #: Text of the last failure to connect; None while connected.
-        self.trouble: str | None = None
+        self.last_error: str | None = None
 
     def consume(self, queue: Queue, timeout: float | None) -> bool:
         """Consume ``queue``; wait up to ``timeout`` seconds for the replies that it already holds.
@@ -116,7 +116,7 @@ class ReplyConsumer:
         if connection is not None:
             self._wake(connection)
         if thread is not None and thread is not threading.current_thread():
-            thread.join(2 * _TURN + 3)
+            thread.join(2 * _MAX_WAIT + 3)
 
     @staticmethod
     def _wake(connection: pika.BlockingConnection) -> None:
@@ -139,14 +139,14 @@ class ReplyConsumer:
             try:
                 self._session()
             except (AMQPError, OSError) as error:
-                failures = 0 if time.monotonic() - began > _TURN else failures + 1
-                self.trouble = str(error) or type(error).__name__
-                logger.warning("connection for task replies lost or refused: %s", self.trouble)
+                failures = 0 if time.monotonic() - began > _MAX_WAIT else failures + 1
+                self.last_error = str(error) or type(error).__name__
+                logger.warning("connection for task replies lost or refused: %s", self.last_error)
                 self._closing.wait(reconnect_delay(max(failures, 1), random.random()))
             except Exception as error:
                 # Go on: a waiting caller gets a timeout with this cause, not a thread that silently ended.
                 failures += 1
-                self.trouble = repr(error)
+                self.last_error = repr(error)
                 logger.exception("connection for task replies failed")
                 self._closing.wait(reconnect_delay(failures, random.random()))
 
@@ -161,10 +161,10 @@ class ReplyConsumer:
                 self._connection = connection
                 for source in self._sources.values():
                     source.consuming = False
-            self.trouble = None
+            self.last_error = None
             while not self._closing.is_set():
                 self._consume_new(channel)
-                connection.process_data_events(time_limit=_TURN)
+                connection.process_data_events(time_limit=_MAX_WAIT)
         finally:
             with self._lock:
                 self._connection = None
@@ -183,10 +183,10 @@ class ReplyConsumer:
                 auto_delete=queue.auto_delete,
                 arguments=dict(queue.queue_arguments),
             )
-            source.owed = declared.method.message_count
+            source.expected = declared.method.message_count
             source.consuming = True
             channel.basic_consume(queue.name, self._receiver(source), auto_ack=True)
-            if not source.owed:
+            if not source.expected:
                 source.ready.set()
 
     def _receiver(self, source: _Source) -> Callable[..., None]:
@@ -200,9 +200,9 @@ class ReplyConsumer:
                     _compression(properties),
                 )
             )
-            if source.owed:
-                source.owed -= 1
-                if not source.owed:
+            if source.expected:
+                source.expected -= 1
+                if not source.expected:
                     source.ready.set()
 
         return receive

@@ -20,7 +20,7 @@ from turbo.amqp.consume.ack_ledger import AckLedger
 from turbo.amqp.consume.ended_consumers import EndedConsumers
 from turbo.amqp.consume.settle_frames import settle_frames
 from turbo.amqp.declarer import Declared
-from turbo.amqp.delayed_delivery import wants_delay
+from turbo.amqp.delayed_delivery import uses_cascade
 from turbo.amqp.write_coalescer import REST, WriteCoalescer
 from turbo.policy.restarts import Backoff, reconnect_delay
 
@@ -127,7 +127,7 @@ class Session:
                 self._revive_later(queue, refused=refused)
             else:
                 await self.add(queue)
-        if delayed := [queue for queue in wanted if wants_delay(queue)]:
+        if delayed := [queue for queue in wanted if uses_cascade(queue)]:
             await self._declarer.declare_delays(delayed)
 
     def _channel_closed(self, gone: ChannelGone) -> None:

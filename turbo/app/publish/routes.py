@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from turbo.amqp.delayed_delivery import LEVELS, delayed_key, delays_for, level_name, wants_delay
+from turbo.amqp.delayed_delivery import LEVELS, delayed_key, delays_for, level_name, uses_cascade
 from turbo.app.conf.loading import import_symbol
 from turbo.app.publish.queues import Queues, queue_from
 from turbo.exceptions import ImproperlyConfigured
@@ -170,7 +170,7 @@ class TaskRouter:
         hold an unlimited number of messages. A worker gets the message up to a second early and waits for the rest.
         """
         key = delayed_key(seconds, to.routing_key)
-        if key is None or to.exchange != queue.exchange.name or not wants_delay(queue):
+        if key is None or to.exchange != queue.exchange.name or not uses_cascade(queue):
             return to
         delays = delays_for(queue, self._delay_queue_type)
         return replace(to, exchange=level_name(LEVELS - 1), routing_key=key, declare=(*to.declare, delays))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from turbo import current
-from turbo.amqp.delayed_delivery import wants_delay
+from turbo.amqp.delayed_delivery import uses_cascade
 from turbo.app.publish import signals as publish_signals
 from turbo.app.publish.options import LONGEST_LIFE, milliseconds, put_properties
 from turbo.app.publish.publishing import Publishing
@@ -160,7 +160,7 @@ class Sender:
         In a worker's child, the worker delays the message instead.
         """
         queue = options.get("queue")
-        if queue is None or not wants_delay(queue) or current.in_worker_child():
+        if queue is None or not uses_cascade(queue) or current.in_worker_child():
             return to
         now = self._app.now()
         due = moment(options.get("countdown") or options.get("eta"), now, "countdown or eta")

@@ -205,7 +205,7 @@ class RpcReader:
             consumer.consume(queue, max(0.0, deadline - time.monotonic()))
 
     def _timed_out(self) -> TimeoutError:
-        trouble = None if self._consumer is None else self._consumer.trouble
+        trouble = None if self._consumer is None else self._consumer.last_error
         return TimeoutError("The operation timed out." + (f" No connection: {trouble}" if trouble else ""))
 
     def _on_reply(self, reply: Reply) -> None:

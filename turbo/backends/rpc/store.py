@@ -34,7 +34,7 @@ _NACK_DELAY = 0.5
 _LONGEST_SHORT_STRING = 255
 
 
-class ReplyOutbox(Protocol):
+class ReplyPublisher(Protocol):
     """The part of ``amqp.publish.publisher.Publisher`` that replies use."""
 
     @property
@@ -59,7 +59,7 @@ class RpcStore:
 
     def __init__(
         self,
-        publisher: ReplyOutbox,
+        publisher: ReplyPublisher,
         settings: StoreSettings,
         *,
         on_relief: Callable[[], None] | None = None,
