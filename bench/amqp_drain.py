@@ -110,9 +110,9 @@ async def drain_by_link(address: BrokerAddress, messages: int, prefetch: int) ->
     """The way of the worker."""
     watch = Watch(messages)
     sink = AckAll(watch)
-    link = BrokerLink([address], [task_queue(QUEUE)], sink, prefetch_count=prefetch)
+    link = BrokerLink([address], [task_queue(QUEUE)], prefetch_count=prefetch)
     sink.link = link
-    await link.start()
+    await link.start(sink)
     await watch.done.wait()
     await link.stop(time.monotonic() + 5)
     assert watch.result is not None

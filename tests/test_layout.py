@@ -35,11 +35,12 @@ TESTED_ELSEWHERE = {
     "process/ring/test_ring_flow.py": ("a page that two processes share", "ring/control_page"),
     "unit/master/delivery/test_ledger.py": (
         "one state machine over the real parts of a delivery's way",
-        "master/delivery/deliveries master/delivery/intake "
+        "master/delivery/intake "
         "master/delivery/lease_ends master/delivery/leases master/delivery/redelivery_guard"
         " master/delivery/revoked_tasks master/outcome/failure_documents master/outcome/final_steps"
         " master/outcome/hooks master/outcome/poison",
     ),
+    "unit/master/outcome/test_settlement.py": ("documents are stored where they are settled", "master/outcome/storing"),
     "unit/master/delivery/test_suspects.py": ("suspects are who is recognised", "master/delivery/recognition"),
     "unit/master/delivery/test_revoking.py": ("revoking goes through messages in slices", "master/delivery/slices"),
     "unit/master/children/test_time_limits.py": ("a start has a limit too", "master/children/boot"),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from turbo.child.options import ChildOptions
     from turbo.control.app_commands import AppCommands
     from turbo.log_format import LogSetup
-    from turbo.master.outcome.hooks import OutcomeHooks
+    from turbo.master.outcome.hooks import HooksMaker
     from turbo.policy.task_options import TaskOptions
     from turbo.policy.worker_options import WorkerOptions
 
@@ -101,8 +101,8 @@ class HostedApp(ABC):
         """Return URL and settings of the store that the master writes to; URL None: it writes to none."""
 
     @abstractmethod
-    def hooks(self, options: WorkerOptions) -> OutcomeHooks:
-        """Return the hooks that decide, in the master, about tasks whose child did not report an outcome."""
+    def hooks(self, options: WorkerOptions) -> HooksMaker:
+        """Return what makes the hooks that decide, in the master, about tasks whose child reported no outcome."""
 
     @abstractmethod
     def executor(self, options: ChildOptions) -> ExecutorMaker:

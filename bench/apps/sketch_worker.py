@@ -101,10 +101,9 @@ async def _serve(links: list[MasterLink]) -> None:
     sketch.broker = BrokerLink(
         parse_broker_urls(os.environ["BENCH_BROKER"]),
         [Queue(name, no_declare=True)],
-        sketch,
         prefetch_count=int(os.environ["BENCH_PREFETCH"]),
     )
-    await sketch.broker.start()
+    await sketch.broker.start(sketch)
     await stop.wait()
     await sketch.broker.stop(time.monotonic() + 5)
 

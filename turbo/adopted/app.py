@@ -11,6 +11,7 @@ import contextlib
 import sys
 import warnings
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from celery.app import trace
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from turbo.child.options import ChildOptions
     from turbo.control.app_commands import AppCommands
     from turbo.log_format import LogSetup
-    from turbo.master.outcome.hooks import OutcomeHooks
+    from turbo.master.outcome.hooks import HooksMaker
     from turbo.policy.worker_options import WorkerOptions
 
 
@@ -150,9 +151,9 @@ class AdoptedApp(HostedApp):
         """Return what runs this app's tasks in a child. Called after :meth:`result_store`."""
         return adopted(self.celery, options, self.task_options, hands_results=self.hands_results)
 
-    def hooks(self, options: WorkerOptions) -> OutcomeHooks:
+    def hooks(self, options: WorkerOptions) -> HooksMaker:
         """Return the outcome hooks, which use Celery's requests in the master."""
-        return AdoptedHooks(self.celery, self.worker, options)
+        return partial(AdoptedHooks, self.celery, self.worker, options)
 
     def commands(self, options: WorkerOptions) -> AppCommands:
         """Return Celery's own commands about the app and those that the app has added."""

@@ -47,14 +47,19 @@ logger = logging.getLogger("celery.worker.request")
 class AdoptedHooks:
     """The outcome hooks of a ``celery.Celery`` app."""
 
-    def __init__(self, app: Celery, worker: AdoptedWorker, options: WorkerOptions) -> None:
+    def __init__(
+        self,
+        app: Celery,
+        worker: AdoptedWorker,
+        options: WorkerOptions,
+        loop: asyncio.AbstractEventLoop,
+        failure_documents: FailureDocuments,
+        _store: Storing,
+    ) -> None:
         self._celery = app
         self._worker = worker
         self._options = options
-
-    def begin(self, loop: asyncio.AbstractEventLoop, failure_documents: FailureDocuments, store: Storing) -> None:
-        """Start the hook thread, once the master's loop runs."""
-        self._hooks = HookThread(loop, self._options.hook_timeout)
+        self._hooks = HookThread(loop, options.hook_timeout)
         self._received = WaitedReceivers(self._hooks, "task_received")
         self._failure_documents = failure_documents
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from turbo.amqp.tls import TlsOptions
     from turbo.amqp.url import BrokerAddress
 
+    #: Takes the dialer and the number of failures in a row.
+    FailureObserver = Callable[["Dialer[Any]", int], None]
+
 logger = logging.getLogger("turbo.amqp.dialer")
 
 C = TypeVar("C", bound=FastConnection)
@@ -90,10 +93,13 @@ class Dialer(Generic[C]):
         outages: Outages | None = None,
         backoff: Backoff = BROKER_BACKOFF,
         patience: float = PATIENCE,
+        on_failure: FailureObserver | None = None,
+        on_lost: Callable[[], None] | None = None,
     ) -> None:
         """``purpose`` names the connection in logs.
 
-        ``outages`` is shared by all connections of a worker.
+        ``outages`` is shared by all connections of a worker. ``on_failure`` is called after each failed attempt,
+        ``on_lost`` when the next connection is dialed after one that had worked.
         """
         if not endpoints:
             raise ValueError("no broker address")
@@ -115,10 +121,8 @@ class Dialer(Generic[C]):
         self.refusals = 0
         #: Total attempts.
         self.attempts = 0
-        #: Called after each failed attempt with the number of failures in a row.
-        self.on_failure: Callable[[int], None] | None = None
-        #: Called when the next connection is dialed after one that had worked.
-        self.on_lost: Callable[[], None] | None = None
+        self._on_failure = on_failure
+        self._on_lost = on_lost
 
     @property
     def address_count(self) -> int:
@@ -162,8 +166,8 @@ class Dialer(Generic[C]):
         self._connected_at = None
         if lived is None:
             return
-        if self.on_lost is not None:
-            self.on_lost()
+        if self._on_lost is not None:
+            self._on_lost()
         if lived >= STABLE:
             self._failures = 0
         else:
@@ -200,8 +204,8 @@ class Dialer(Generic[C]):
         self.last_error = f"{endpoint.label}: {failed}" + (f" ({failed.hint})" if failed.hint else "")
         self._pause = self._delay()
         self.outages.failed(self._purpose, endpoint.label, failed, self._pause, self._failures)
-        if self.on_failure is not None:
-            self.on_failure(self._failures)
+        if self._on_failure is not None:
+            self._on_failure(self, self._failures)
 
 
 def _unexpected(error: BaseException) -> ConnectFailed:

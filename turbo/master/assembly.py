@@ -1,8 +1,9 @@
 """Puts the parts of one worker's master together.
 
 Runs in the master, once, before anything is started. Every part gets what it needs by its constructor. Where two parts
-call each other, the earlier one has ``Observers``, and the later one adds itself to them in its constructor. The parts
-are made room by room; ``master.main`` starts and stops them. It must never open or start anything.
+call each other, the earlier one has ``Observers``, and the later one adds itself to them in its constructor. The
+consume connection, which the intake settles through, gets the intake when it is started. The parts are made room by
+room; ``master.main`` starts and stops them. It must never open or start anything.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from turbo.master.children.dead_child import DeadChild
 from turbo.master.children.pool import Pool
 from turbo.master.children.recycling import Recycling
 from turbo.master.children.time_limits import HardLimits
-from turbo.master.delivery.deliveries import Deliveries
 from turbo.master.delivery.dispatcher import Dispatcher
 from turbo.master.delivery.eta import EtaShelf
 from turbo.master.delivery.intake import Intake
@@ -39,6 +39,7 @@ from turbo.master.outcome.lost_retries import LostRetries
 from turbo.master.outcome.outcomes import Outcomes
 from turbo.master.outcome.poison import Poison
 from turbo.master.outcome.settlement import Settlement
+from turbo.master.outcome.storing import DocumentStore
 from turbo.master.window import Window
 from turbo.policy.revoked import Revoked
 
@@ -50,7 +51,9 @@ if TYPE_CHECKING:
     from turbo.amqp.topology import Queue
     from turbo.amqp.url import BrokerAddress
     from turbo.backends.store import ResultStore, StoreSettings
-    from turbo.master.outcome.hooks import OutcomeHooks
+    from turbo.master.broker_patience import BrokerPatience
+    from turbo.master.children.pool import WorkerEnds
+    from turbo.master.outcome.hooks import HooksMaker, OutcomeHooks
     from turbo.policy.task_options import TaskOptions
     from turbo.policy.worker_options import WorkerOptions
     from turbo.spawner.handle import Spawner
@@ -71,8 +74,8 @@ class Blueprint:
     stores: bool
     #: Whether result documents also name the task, its arguments and the worker (``result_extended``).
     result_extended: bool = False
-    #: What decides an outcome when no child can report one; None: the ack table alone decides.
-    hooks: OutcomeHooks | None = None
+    #: Makes what decides an outcome when no child can report one; None: the ack table alone decides.
+    hooks: HooksMaker | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,6 @@ class _Broker:
 
     outages: Outages
     publisher: Publisher
-    deliveries: Deliveries
     link: BrokerLink
     lease_ends: LeaseEnds
 
@@ -159,13 +161,22 @@ class _Children:
     revoking: Revoking
 
 
-def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEventLoop) -> Parts:
-    """Make every part, each after those that it needs. Opens nothing."""
-    broker = _broker(blueprint)
+def assemble(
+    blueprint: Blueprint,
+    spawner: Spawner,
+    loop: asyncio.AbstractEventLoop,
+    patience: BrokerPatience,
+    ends: WorkerEnds,
+) -> Parts:
+    """Make every part, each after those that it needs. Opens nothing.
+
+    ``ends`` ends the worker when no child can be made.
+    """
+    broker = _broker(blueprint, patience)
     waiting = _waiting(blueprint, loop, broker)
     outcome = _outcome(blueprint, loop, broker, waiting)
     delivery = _delivery(blueprint, loop, broker, waiting, outcome)
-    children = _children(blueprint, spawner, loop, waiting, outcome, delivery)
+    children = _children(blueprint, spawner, loop, ends, waiting, outcome, delivery)
     return Parts(
         ledger=waiting.ledger,
         dispatcher=waiting.dispatcher,
@@ -192,21 +203,21 @@ def assemble(blueprint: Blueprint, spawner: Spawner, loop: asyncio.AbstractEvent
     )
 
 
-def _broker(blueprint: Blueprint) -> _Broker:
+def _broker(blueprint: Blueprint, patience: BrokerPatience) -> _Broker:
     options, network, outages = blueprint.options, _network(blueprint), Outages()
-    publisher = Publisher(blueprint.write_addresses, outages=outages, **network)
-    deliveries = Deliveries()
+    publisher = Publisher(blueprint.write_addresses, outages=outages, on_failure=patience.attempt_failed, **network)
     link = BrokerLink(
         blueprint.read_addresses,
         blueprint.queues,
-        deliveries,
         prefetch_count=options.concurrency * options.prefetch_multiplier,
         delay_queue_type=options.delay_queue_type,
         outages=outages,
         timeouts=_timeouts(blueprint),
+        on_failure=patience.attempt_failed,
+        on_lost=patience.consuming_lost,
         **network,
     )
-    return _Broker(outages, publisher, deliveries, link, LeaseEnds(link, publisher))
+    return _Broker(outages, publisher, link, LeaseEnds(link, publisher))
 
 
 def _waiting(blueprint: Blueprint, loop: asyncio.AbstractEventLoop, broker: _Broker) -> _Waiting:
@@ -235,10 +246,11 @@ def _outcome(blueprint: Blueprint, loop: asyncio.AbstractEventLoop, broker: _Bro
     options, dispatcher = blueprint.options, waiting.dispatcher
     store = _store(blueprint, broker.publisher, dispatcher)
     documents = _failure_documents(blueprint)
-    hooks = blueprint.hooks or NoHooks()
-    settlement = Settlement(broker.publisher, store, waiting.ledger, dispatcher, hooks, broker.link, broker.lease_ends)
-    # The hooks are made by the command, before there is a loop: this begins their work.
-    hooks.begin(loop, documents, settlement.store)
+    storing = DocumentStore(store, dispatcher)
+    hooks = NoHooks(documents) if blueprint.hooks is None else blueprint.hooks(loop, documents, storing)
+    settlement = Settlement(
+        broker.publisher, storing, waiting.ledger, dispatcher, hooks, broker.link, broker.lease_ends
+    )
     outcomes = Outcomes(dispatcher, settlement, hooks, waiting.shelf)
     poison = Poison(settlement, documents, max_deliveries=options.task_max_deliveries)
     revoked = Revoked(options.revokes_max, options.revoke_expires)
@@ -258,7 +270,7 @@ def _delivery(
     window = Window(link, ledger, dispatcher, shelf, copies, options)
     leases = Leases(loop, ledger, queues, link, copies, window.make_room, timeouts=_timeouts(blueprint))
     intake = Intake(
-        broker.deliveries, ledger, dispatcher, settlement, documents, outcome.hooks, redelivery_guard,
+        ledger, dispatcher, settlement, documents, outcome.hooks, redelivery_guard,
         outcome.outcomes, leases, returns, shelf, outcome.revoked_tasks, parking=parking,
         verbose=options.loglevel <= logging.INFO,
     )  # fmt: skip
@@ -269,6 +281,7 @@ def _children(
     blueprint: Blueprint,
     spawner: Spawner,
     loop: asyncio.AbstractEventLoop,
+    ends: WorkerEnds,
     waiting: _Waiting,
     outcome: _Outcome,
     delivery: _Delivery,
@@ -280,6 +293,7 @@ def _children(
     pool = Pool(
         loop,
         spawner,
+        ends,
         dispatcher,
         outcomes,
         dead_child,

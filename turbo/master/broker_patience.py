@@ -12,13 +12,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from turbo.amqp.consume.link import BrokerLink
+    from turbo.amqp.consume.session import DeliverySink
     from turbo.amqp.dialer import Dialer
     from turbo.amqp.publish.publisher import Publisher
     from turbo.policy.worker_options import WorkerOptions
@@ -53,67 +53,59 @@ class Ends(Protocol):
 class BrokerPatience:
     """Waits for the broker of one worker."""
 
-    def __init__(
-        self, link: BrokerLink, publisher: Publisher, options: WorkerOptions, master: Ends, *, queues: Iterable[str]
-    ) -> None:
+    def __init__(self, options: WorkerOptions, master: Ends, *, queues: Iterable[str]) -> None:
         """``queues``: names of the queues to consume."""
         self._queues = frozenset(queues)
-        self._link = link
-        self._publisher = publisher
         self._options = options
         self._master = master
-        for dialer in (link.dialer, publisher.dialer):
-            dialer.on_failure = partial(self._attempt_failed, dialer)
-        if not options.broker_connection_retry:
-            link.dialer.on_lost = partial(master.give_the_broker_up, "broker_connection_retry=False")
 
-    async def wait_for_broker(self) -> bool:
+    async def wait_for_broker(self, link: BrokerLink, publisher: Publisher, sink: DeliverySink) -> bool:
         """Connect at start; wait until publishing works and a queue is consumed. False when the worker ends.
 
         Both sides connect at once if they use the same broker, which refuses both or none.
         """
-        if not self._publisher.dialer.same_brokers(self._link.dialer) and not await self._can_publish():
+        if not publisher.dialer.same_brokers(link.dialer) and not await self._can_publish(publisher):
             return False
-        await self._link.start()
-        return await self._consumes() and await self._can_publish()
+        await link.start(sink)
+        return await self._consumes(link) and await self._can_publish(publisher)
 
-    async def _can_publish(self) -> bool:
+    async def _can_publish(self, publisher: Publisher) -> bool:
         options = self._options
         began = time.monotonic()
-        while not self._publisher.connected:
+        while not publisher.connected:
             late = time.monotonic() - began >= 3 * options.broker_connection_timeout
             if late and not options.broker_connection_retry_on_startup:
-                self._unreachable(self._publisher.dialer)
+                self._unreachable(publisher.dialer)
                 return False
             await asyncio.sleep(_STEP)
         return True
 
-    async def _consumes(self) -> bool:
+    async def _consumes(self, link: BrokerLink) -> bool:
         options = self._options
         bound = 3 * options.broker_connection_timeout
         began = time.monotonic()
         refused_since: float | None = None
-        while not await self._link.wait_ready(_LOOK):
+        while not await link.wait_ready(_LOOK):
             now = time.monotonic()
             if not options.broker_connection_retry_on_startup and now - began >= bound:
-                self._unreachable(self._link.dialer)
+                self._unreachable(link.dialer)
                 return False
-            if not self._all_refused():
+            if not self._all_refused(link):
                 refused_since = None
             elif refused_since is None:
                 refused_since = now
             elif now - refused_since >= bound and not options.wait_when_refused:
-                names = ", ".join(self._link.refusals.names)
+                names = ", ".join(link.refusals.names)
                 self._refused(f"the broker lets this worker consume from none of its queues ({names})")
                 return False
         return True
 
-    def _all_refused(self) -> bool:
+    def _all_refused(self, link: BrokerLink) -> bool:
         """Whether the broker is reachable and refuses every queue."""
-        refused = set(self._link.refusals.names)
+        refused = set(link.refusals.names)
         return bool(refused) and refused >= self._queues
 
-    def _attempt_failed(self, dialer: Dialer[Any], failures: int) -> None:
+    def attempt_failed(self, dialer: Dialer[Any], failures: int) -> None:
         """Handle one more failed attempt to reach the broker."""
         options = self._options
         if self._master.starting:
@@ -126,6 +118,11 @@ class BrokerPatience:
         most = options.broker_connection_max_retries
         if most is not None and failures > most:
             self._master.give_the_broker_up(f"broker_connection_max_retries={most}")
+
+    def consuming_lost(self) -> None:
+        """Handle the loss of a connection that had consumed."""
+        if not self._options.broker_connection_retry:
+            self._master.give_the_broker_up("broker_connection_retry=False")
 
     def _unreachable(self, dialer: Dialer[Any]) -> None:
         error = ConnectionError(f"no broker could be reached at start: {dialer.last_error}")

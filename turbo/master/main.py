@@ -72,16 +72,14 @@ class Master:
         self._phase_changed = asyncio.Event()
         self._fatal: BaseException | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self.parts = parts = assemble(blueprint, spawner, loop)
+        names = [queue.name for queue in blueprint.queues]
+        self._patience = BrokerPatience(self._options, self, queues=names)
+        self.parts = parts = assemble(blueprint, spawner, loop, self._patience, self)
         self.ledger, self.dispatcher, self.intake = parts.ledger, parts.dispatcher, parts.intake
         self.link, self.publisher, self.store = parts.link, parts.publisher, parts.store
         self.shelf, self.redelivery_guard, self.dead_child = parts.shelf, parts.redelivery_guard, parts.dead_child
         self._returns, self._leases = parts.returns, parts.leases
         self.pool, self.window, self.recycling = parts.pool, parts.window, parts.recycling
-        self.pool.on_fatal.add(self._die)
-        self.pool.on_spawner_gone.add(self._spawner_gone)
-        names = [queue.name for queue in blueprint.queues]
-        self._patience = BrokerPatience(self.link, self.publisher, self._options, self, queues=names)
         self._purge = self._options.purge
         self._companions: list[Companion] = []
 
@@ -106,7 +104,7 @@ class Master:
         self._tasks = [
             self._loop.create_task(supervision.keep_running("prefetch window", self.window.run), name="window"),
             self._loop.create_task(supervision.keep_running("recycling", self.recycling.run), name="recycling"),
-            self._loop.create_task(supervision.or_die(self._announce, self._die), name="announce"),
+            self._loop.create_task(supervision.or_die(self._announce, self.die), name="announce"),
         ]
         await self._stop_wanted.wait()
         await self._stop()
@@ -115,7 +113,7 @@ class Master:
 
     async def _announce(self) -> None:
         """Log that the worker is ready once it is connected and a child serves; return early if it is to give up."""
-        if not await self._patience.wait_for_broker():
+        if not await self._patience.wait_for_broker(self.link, self.publisher, self.intake):
             return
         if self._purge:
             count = await self.link.purge()
@@ -168,7 +166,7 @@ class Master:
             self._told = how
             self.parts.hooks.shutting_down(self._asked_by, how, code)
 
-    def _die(self, error: BaseException) -> None:
+    def die(self, error: BaseException) -> None:
         """End now because of an error that the worker cannot work with; log it."""
         logger.critical("Unrecoverable error: %r: the worker gives up", error)
         self._fatal = error
@@ -177,7 +175,7 @@ class Master:
         self._phase_changed.set()
         self._stop_wanted.set()
 
-    def _spawner_gone(self) -> None:
+    def spawner_gone(self) -> None:
         """Finish the running tasks and end, because no child can be made; ``worker`` then runs the command again."""
         logger.critical("The spawner process has died: this worker finishes its running tasks and starts anew")
         self.spawner_died = True
@@ -192,7 +190,7 @@ class Master:
 
     def end_at_start(self, error: Exception, code: int) -> None:
         """End now with ``code``, because there is no broker."""
-        self._die(error)
+        self.die(error)
         self.exit_code = code
 
     def give_the_broker_up(self, why: str) -> None:

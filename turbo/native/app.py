@@ -7,6 +7,7 @@ executor to the children and the hooks to the master. It must never change the a
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from turbo.app.conf import unsupported
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from turbo.child.options import ChildOptions
     from turbo.control.app_commands import AppCommands
     from turbo.log_format import LogSetup
-    from turbo.master.outcome.hooks import OutcomeHooks
+    from turbo.master.outcome.hooks import HooksMaker
     from turbo.policy.task_options import TaskOptions
     from turbo.policy.worker_options import WorkerOptions
 
@@ -98,9 +99,9 @@ class NativeApp(HostedApp):
         """The store of ``result_backend``, for every result."""
         return self.conf["result_backend"], store_settings(self.conf)
 
-    def hooks(self, options: WorkerOptions) -> OutcomeHooks:
+    def hooks(self, options: WorkerOptions) -> HooksMaker:
         """Those that call the app's handlers and receivers."""
-        return NativeHooks(self.turbo, options, self.worker)
+        return partial(NativeHooks, self.turbo, options, self.worker)
 
     def executor(self, options: ChildOptions) -> ExecutorMaker:
         """What runs the app's tasks in a child."""

@@ -50,7 +50,11 @@ logger = logging.getLogger("celery.worker.request")
 class NativeHooks(NoHooks):
     """The outcome hooks of a :class:`turbo.Turbo` app."""
 
-    def __init__(self, app: Turbo, options: WorkerOptions, worker: Worker) -> None:
+    def __init__(
+        self, app: Turbo, options: WorkerOptions, worker: Worker,
+        loop: asyncio.AbstractEventLoop, failure_documents: FailureDocuments, store: Storing,
+    ) -> None:  # fmt: skip
+        super().__init__(failure_documents)
         self._app = app
         self._options = options
         self._worker = worker
@@ -58,12 +62,8 @@ class NativeHooks(NoHooks):
         self._chords = Chords(app)
         #: The requests of tasks with a class of their own, from acceptance to end. Only the hook thread uses them.
         self._requests: weakref.WeakKeyDictionary[Delivery, Request] = weakref.WeakKeyDictionary()
-
-    def begin(self, loop: asyncio.AbstractEventLoop, failure_documents: FailureDocuments, store: Storing) -> None:
-        """Start the hook thread, once the master's loop runs."""
-        super().begin(loop, failure_documents, store)
         self._store = store
-        self._hooks = HookThread(loop, self._options.hook_timeout, self._app.after_hook())
+        self._hooks = HookThread(loop, options.hook_timeout, app.after_hook())
         self._received = WaitedReceivers(self._hooks, "task_received")
 
     # -- messages ----------------------------------------------------------------------------------------

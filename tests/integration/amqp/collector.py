@@ -93,11 +93,9 @@ async def linked(
 ) -> AsyncIterator[BrokerLink]:
     """A started link, stopped at the end."""
     wanted = [task_queue(each) if isinstance(each, str) else each for each in queues]
-    link = BrokerLink(
-        parse_broker_urls(url), wanted, sink, prefetch_count=prefetch_count, heartbeat=heartbeat, **options
-    )
+    link = BrokerLink(parse_broker_urls(url), wanted, prefetch_count=prefetch_count, heartbeat=heartbeat, **options)
     sink.link = link
-    await link.start()
+    await link.start(sink)
     try:
         if ready:
             assert await link.wait_ready(15), link.last_error

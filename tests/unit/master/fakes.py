@@ -6,11 +6,12 @@ import struct
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from turbo.amqp.publish.publisher import Published
 from turbo.amqp.refusals import Refusals
 from turbo.backends.store import ResultWrite, StoreOutcome
+from turbo.master.children.child_process import ChildProcess
 from turbo.master.delivery.ledger import Delivery
 from turbo.master.outcome.failure_documents import FailureDocuments
 from turbo.master.outcome.hooks import NoHooks
@@ -269,10 +270,13 @@ NO_LEASES: Any = NoLeases()
 
 
 def no_hooks(failure_documents: FailureDocuments) -> NoHooks:
-    """Hooks that hold by the ack table, begun."""
-    hooks, unused = NoHooks(), cast("Any", None)
-    hooks.begin(unused, failure_documents, unused)
-    return hooks
+    """Hooks that hold by the ack table."""
+    return NoHooks(failure_documents)
+
+
+def nobody(_child: ChildProcess, reason: str) -> None:
+    """Whom no corrupt ring is reported to."""
+    raise AssertionError(f"no ring is corrupt here: {reason}")
 
 
 class Shelf:

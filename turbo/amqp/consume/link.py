@@ -24,9 +24,10 @@ from turbo.amqp.refusals import Refusals
 from turbo.policy.restarts import BROKER_BACKOFF, Backoff, reconnect_delay
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from turbo.amqp.consume.consumer_timeouts import ConsumerTimeouts
+    from turbo.amqp.dialer import FailureObserver
     from turbo.amqp.outages import Outages
     from turbo.amqp.tls import TlsOptions
     from turbo.amqp.topology import Queue
@@ -45,7 +46,6 @@ class BrokerLink(Settler):
         self,
         addresses: Sequence[BrokerAddress],
         queues: Sequence[Queue],
-        sink: DeliverySink,
         *,
         prefetch_count: int,
         heartbeat: float = 120.0,
@@ -56,25 +56,28 @@ class BrokerLink(Settler):
         delay_queue_type: str = "quorum",
         outages: Outages | None = None,
         timeouts: ConsumerTimeouts | None = None,
+        on_failure: FailureObserver | None = None,
+        on_lost: Callable[[], None] | None = None,
     ) -> None:
         """``prefetch_count``: messages per queue, 0 for no limit. ``delay_queue_type``: see ``Declarer``.
 
         ``timeouts``: the consumer timeouts to ask the broker for; None asks for none. Times are in seconds.
+        ``on_failure`` and ``on_lost``: see ``Dialer``.
         """
         super().__init__()
         self._timeouts = timeouts
         endpoints = endpoints_for(
             addresses, heartbeat=heartbeat, tls=tls, name=f"{name} consumer", timeout=connection_timeout
         )
-        #: Opens the connections; its hooks are called for lost connections and failed attempts.
+        #: Opens the connections.
         self.dialer: Dialer[FastConnection] = Dialer(
-            endpoints, FastConnection.open, purpose="consuming", outages=outages, backoff=backoff
-        )
+            endpoints, FastConnection.open, purpose="consuming", outages=outages, backoff=backoff,
+            on_failure=on_failure, on_lost=on_lost,
+        )  # fmt: skip
         self._outages = self.dialer.outages
         self._backoff = backoff
         self._delay_queue_type = delay_queue_type
         self._queues = {queue.name: queue for queue in queues}
-        self._sink = sink
         self._window = prefetch_count
         self._fixed_window = prefetch_count
         self._paused = False
@@ -92,10 +95,10 @@ class BrokerLink(Settler):
 
     # -- life
 
-    async def start(self) -> None:
-        """Start connecting; returns at once."""
+    async def start(self, sink: DeliverySink) -> None:
+        """Start connecting; returns at once. ``sink`` receives the deliveries."""
         if self._runner is None and not self._stopping:
-            self._runner = asyncio.get_running_loop().create_task(self._run(), name="broker-link")
+            self._runner = asyncio.get_running_loop().create_task(self._run(sink), name="broker-link")
 
     async def wait_ready(self, timeout: float | None = None) -> bool:
         """Wait until every usable queue is consumed; False when ``timeout`` seconds pass first."""
@@ -154,17 +157,17 @@ class BrokerLink(Settler):
         runner.cancel()
         await asyncio.wait([runner])
 
-    async def _run(self) -> None:
+    async def _run(self, sink: DeliverySink) -> None:
         while not self._stopping:
             try:
-                await self._one_connection()
+                await self._one_connection(sink)
             except ChannelGone as gone:
                 self._outages.lost("consuming", str(gone))
             except Exception:  # the worker must keep consuming after any unexpected error
                 logger.exception("Unexpected error in the broker link; reconnecting")
                 await asyncio.sleep(self._backoff.cap)
 
-    async def _one_connection(self) -> None:
+    async def _one_connection(self, sink: DeliverySink) -> None:
         endpoint, connection = await self.dialer.dial()
         logger.info("Connected to %s", endpoint.label)
         self._connection = connection
@@ -172,18 +175,18 @@ class BrokerLink(Settler):
         declarer = Declarer(connection, self._delay_queue_type, self.refusals)
         try:
             while connection.is_open and not self._stopping:
-                await self._one_session(connection, declarer)
+                await self._one_session(connection, declarer, sink)
         finally:
             self._connection = None
             await connection.close_within(0.0 if self._stopping else GOODBYE)
 
-    async def _one_session(self, connection: FastConnection, declarer: Declarer) -> None:
+    async def _one_session(self, connection: FastConnection, declarer: Declarer, sink: DeliverySink) -> None:
         """Consume until the session is lost. When only the channel closed, the next session reuses the connection."""
         began = time.monotonic()
         self.epoch += 1
         consumers = ConsumerTable(self._window, self._fixed_window, self._timeouts, connection.server_version)
         session = Session(
-            self.epoch, connection, declarer, self._sink, self.refusals, consumers, self._look_at_queues
+            self.epoch, connection, declarer, sink, self.refusals, consumers, self._look_at_queues
         )  # fmt: skip
         self._session = session
         reason = "the worker is stopping"

@@ -30,6 +30,7 @@ from turbo.policy.restarts import BROKER_BACKOFF, Backoff, reconnect_delay
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from turbo.amqp.dialer import FailureObserver
     from turbo.amqp.outages import Outages
     from turbo.amqp.tls import TlsOptions
     from turbo.amqp.url import BrokerAddress
@@ -58,14 +59,16 @@ class Publisher:
         limit_bytes: int = 256 * 1024 * 1024,
         backoff: Backoff = BROKER_BACKOFF,
         outages: Outages | None = None,
+        on_failure: FailureObserver | None = None,
     ) -> None:
         """``limit`` messages and ``limit_bytes`` bytes may wait here; further ones end as FAILED."""
         endpoints = endpoints_for(
             addresses, heartbeat=heartbeat, tls=tls, name=f"{name} publisher", timeout=connection_timeout
         )
         self.dialer: Dialer[PublishConnection] = Dialer(
-            endpoints, PublishConnection.open, purpose="publishing", outages=outages, backoff=backoff
-        )
+            endpoints, PublishConnection.open, purpose="publishing", outages=outages, backoff=backoff,
+            on_failure=on_failure,
+        )  # fmt: skip
         self._outages = self.dialer.outages
         self._backoff = backoff
         self._window = window

@@ -13,6 +13,8 @@ from turbo.policy.child_lifecycle import ChildState
 from turbo.policy.time_limits import RunningClock
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from turbo.master.delivery.ledger import Delivery
     from turbo.ring.link import MasterLink
 
@@ -21,6 +23,7 @@ class ChildProcess:
     """One incarnation of one slot. Every field is written by the master alone."""
 
     __slots__ = (
+        "_on_corrupt",
         "assigned",
         "done",
         "epoch",
@@ -48,7 +51,11 @@ class ChildProcess:
         "stopping_since",
     )
 
-    def __init__(self, index: int, epoch: int, link: MasterLink, now: float) -> None:
+    def __init__(
+        self, index: int, epoch: int, link: MasterLink, now: float, on_corrupt: Callable[[ChildProcess, str], None]
+    ) -> None:
+        """``on_corrupt`` is called with this child and the reason when one of its rings is corrupt."""
+        self._on_corrupt = on_corrupt
         self.index = index
         self.epoch = epoch
         self.link = link
@@ -90,6 +97,10 @@ class ChildProcess:
     def move(self, new: ChildState) -> None:
         """Go to ``new`` along ``policy.child_lifecycle``."""
         self.state = child_lifecycle.check(self.state, new)
+
+    def condemn(self, reason: str) -> None:
+        """Have this child replaced, because one of its rings is corrupt."""
+        self._on_corrupt(self, reason)
 
     @property
     def serving(self) -> bool:

@@ -14,7 +14,7 @@ import logging
 import os
 import signal
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from turbo.master.children.boot import Boot
 from turbo.master.children.child_process import ChildProcess
@@ -42,6 +42,16 @@ _STATUS_WAIT = 1.0
 _KILL = signal.SIGKILL
 
 
+class WorkerEnds(Protocol):
+    """The part of the master that ends the worker because no child can be made."""
+
+    def die(self, error: BaseException) -> None:
+        """End now: no child comes up."""
+
+    def spawner_gone(self) -> None:
+        """Finish the running tasks and end: the spawner process has ended."""
+
+
 class Pool:
     """The children of this worker."""
 
@@ -49,6 +59,7 @@ class Pool:
         self,
         loop: asyncio.AbstractEventLoop,
         spawner: Spawner,
+        ends: WorkerEnds,
         dispatcher: Dispatcher,
         outcomes: Outcomes,
         dead_child: DeadChild,
@@ -58,11 +69,10 @@ class Pool:
     ) -> None:
         self._loop = loop
         self._spawner = spawner
+        self._ends = ends
         self._dispatcher = dispatcher
         self._outcomes = outcomes
         self._dead_child = dead_child
-        dispatcher.rings.on_corrupt.add(self.child_corrupt)
-        outcomes.on_corrupt.add(self.child_corrupt)
         self._concurrency = concurrency
         self._boot = Boot(loop, self, alive_timeout=proc_alive_timeout)
         self._epochs = 0
@@ -74,9 +84,6 @@ class Pool:
         #: Called when a child has begun to serve, and when one has ended.
         self.on_serving: Observers[ChildProcess] = Observers()
         self.on_gone: Observers[ChildProcess] = Observers()
-        #: Called when no child comes up, and when the spawner process has ended.
-        self.on_fatal: Observers[BaseException] = Observers()
-        self.on_spawner_gone: Observers[()] = Observers()
         self.deaths = 0
 
     def start(self) -> None:
@@ -98,7 +105,7 @@ class Pool:
             logger.error("No memory or descriptors for a child's rings (%s); trying again", error)
             self._boot.failed(index)
             return None
-        child = ChildProcess(index, self._epochs, link, self._loop.time())
+        child = ChildProcess(index, self._epochs, link, self._loop.time(), self.child_corrupt)
         try:
             self._spawner.spawn(child.epoch, index, link.child_fds())
         except (BlockingIOError, SpawnerGone):
@@ -117,7 +124,7 @@ class Pool:
 
     def cannot_start(self, error: BaseException) -> None:
         """Give up: no child can be started."""
-        self.on_fatal(error)
+        self._ends.die(error)
 
     def _from_spawner(self) -> None:
         for event in self._spawner.receive():
@@ -130,7 +137,7 @@ class Pool:
         if self._spawner.gone:
             self._loop.remove_reader(self._spawner.fileno())
             self._closing = True
-            self.on_spawner_gone()
+            self._ends.spawner_gone()
 
     def _not_spawned(self, event: SpawnFailed) -> None:
         logger.error("Cannot fork a child: %s", os.strerror(event.errno))

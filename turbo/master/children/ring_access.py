@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from turbo.observers import Observers
 from turbo.policy.delivery_lifecycle import State
 from turbo.ring.layout import RingCorrupt
 
@@ -40,8 +39,6 @@ class RingAccess:
         self._again = again
         self._postponed: list[Delivery] = []
         self._said = -_SAY_AGAIN
-        #: Called with a child whose ring is corrupt, and the reason; the pool replaces it.
-        self.on_corrupt: Observers[ChildProcess, str] = Observers()
 
     def take_back(self, child: ChildProcess) -> int | None:
         """Take back the newest unclaimed record and return its sequence; None when there is none."""
@@ -63,7 +60,7 @@ class RingAccess:
         """Have a child with a corrupt ring replaced."""
         logger.critical("The task ring of child %d (pid %d) is damaged, it is replaced: %s",
                         child.index, child.pid, error)  # fmt: skip
-        self.on_corrupt(child, str(error))
+        child.condemn(str(error))
 
     # -- no memory ---------------------------------------------------------------------------------------
 

@@ -31,7 +31,6 @@ from turbo.protocol.peek import AGAIN, ETA, EXPIRES, UNKNOWN, peek
 
 if TYPE_CHECKING:
     from turbo.amqp.frame_splitter import RawDelivery
-    from turbo.master.delivery.deliveries import Deliveries
     from turbo.master.delivery.dispatcher import Dispatcher
     from turbo.master.delivery.eta import EtaShelf
     from turbo.master.delivery.leases import Leases
@@ -57,7 +56,6 @@ class Intake:
 
     def __init__(
         self,
-        deliveries: Deliveries,
         ledger: Ledger,
         dispatcher: Dispatcher,
         settlement: Settlement,
@@ -93,7 +91,6 @@ class Intake:
         #: Whether to ignore deliveries: they stay unacknowledged, and the broker has them again at the close.
         self.closed = False
         self.bytes_received = 0
-        deliveries.pass_to(self)
 
     # -- amqp.session.DeliverySink -----------------------------------------------------------------------
 

@@ -24,15 +24,14 @@ if TYPE_CHECKING:
 
     #: Stores a document and calls back with the result.
     Storing = Callable[[StoreRequest, Callable[[StoreOutcome], None] | None], None]
+    #: Makes the hooks of an app in the master, once its loop is running.
+    HooksMaker = Callable[[asyncio.AbstractEventLoop, FailureDocuments, Storing], "OutcomeHooks"]
     #: Takes the verb and the document to store first, if any.
     Then = Callable[[Verb, StoreRequest | None], None]
 
 
 class OutcomeHooks(Protocol):
     """Decides outcomes that no child could, and reports events to the app."""
-
-    def begin(self, loop: asyncio.AbstractEventLoop, failure_documents: FailureDocuments, store: Storing) -> None:
-        """Start; the master's loop is running."""
 
     @property
     def reports_received(self) -> bool:
@@ -76,8 +75,7 @@ class OutcomeHooks(Protocol):
 class NoHooks:
     """Decides by the ack table and reports nothing. ``native.hooks`` adds the app's own code to it."""
 
-    def begin(self, loop: asyncio.AbstractEventLoop, failure_documents: FailureDocuments, store: Storing) -> None:
-        """Keep the failure documents; nothing else is needed."""
+    def __init__(self, failure_documents: FailureDocuments) -> None:
         self._failure_documents = failure_documents
 
     @property

@@ -55,8 +55,6 @@ class Outcomes:
         self.on_limits: Observers[ChildProcess, int, int, int, float] = Observers()
         #: Called with a child and the number of its tasks that have just ended.
         self.on_ended: Observers[ChildProcess, int] = Observers()
-        #: Called with a child whose ring is corrupt, and the reason.
-        self.on_corrupt: Observers[ChildProcess, str] = Observers()
         #: Number of ended tasks by ending, for reports and the log.
         self.endings: dict[int, int] = dict.fromkeys(Ending, 0)
         self.started = 0
@@ -229,4 +227,4 @@ class Outcomes:
 
     def _condemn(self, child: ChildProcess, reason: str) -> None:
         logger.critical("Corrupt ring record from child %d (pid %d); replacing it: %s", child.index, child.pid, reason)
-        self.on_corrupt(child, reason)
+        child.condemn(reason)

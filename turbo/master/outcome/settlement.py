@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from turbo import failpoint
 from turbo.amqp.publish.publisher import Published
-from turbo.backends.store import ResultWrite, StoreOutcome
+from turbo.backends.store import StoreOutcome
 from turbo.exceptions import OperationalError
 from turbo.master.outcome.final_steps import FinalSteps
 from turbo.master.outcome.publishing_hold import PublishingHold
@@ -30,11 +30,10 @@ if TYPE_CHECKING:
 
     from turbo.amqp.consume.link import BrokerLink
     from turbo.amqp.publish.publisher import Publisher
-    from turbo.backends.store import ResultStore
     from turbo.master.delivery.dispatcher import Dispatcher
     from turbo.master.delivery.lease_ends import LeaseEnds
     from turbo.master.delivery.ledger import Delivery, Ledger
-    from turbo.master.outcome.hooks import OutcomeHooks
+    from turbo.master.outcome.hooks import OutcomeHooks, Storing
     from turbo.policy.finishing import Facts
     from turbo.ring.frames import Asked, PublishRequest, StoreRequest
 
@@ -47,7 +46,7 @@ class Settlement:
     def __init__(
         self,
         publisher: Publisher,
-        store: ResultStore,
+        store: Storing,
         ledger: Ledger,
         dispatcher: Dispatcher,
         hooks: OutcomeHooks,
@@ -57,13 +56,12 @@ class Settlement:
         self._publisher = publisher
         self._store = store
         self._ledger = ledger
-        self._dispatcher = dispatcher
         self._link = link
         #: Next attempts that wait until the states of the attempt before are stored.
         self._waiting: dict[Delivery, list[tuple[PublishRequest, bool]]] = {}
         #: Called when a delivery of a lost connection has ended, with it and its verb (None: it never ran).
         self.on_void_ended: Observers[Delivery, Verb | None] = Observers()
-        self._final_steps = FinalSteps(self.store, ledger, hooks, link, lease_ends, self.on_void_ended)
+        self._final_steps = FinalSteps(store, ledger, hooks, link, lease_ends, self.on_void_ended)
         self._hold = PublishingHold(publisher, dispatcher)
 
     def ack_early(self, delivery: Delivery) -> None:
@@ -123,7 +121,7 @@ class Settlement:
         ``answer`` is called then, with whether the state is stored.
         """
         if delivery is None:
-            self.store(request)
+            self._store(request, None)
             return
         facts = delivery.own_facts()
         facts.unstored += 1
@@ -136,7 +134,7 @@ class Settlement:
             if answer is not None:
                 answer(outcome.ok)
 
-        self.store(request, stored)
+        self._store(request, stored)
 
     def outcome(self, delivery: Delivery, asked: Asked, answer: Callable[[bool], None]) -> None:
         """Store the document that a task waits for; ``answer`` is called once, with whether it is stored.
@@ -156,24 +154,6 @@ class Settlement:
         """Send next attempts whose states are not stored: the worker ends now, and they would be lost."""
         for delivery in list(self._waiting):
             self._send_waiting(delivery)
-
-    def store(self, request: StoreRequest, then: Callable[[StoreOutcome], None] | None = None) -> None:
-        """Store one document; ``then`` is called once, when the store has answered."""
-        self._store.store(
-            ResultWrite(
-                request.task_id,
-                request.payload,
-                request.guard,
-                request.reply_to or None,
-                request.correlation_id or None,
-                request.content_type,
-                request.content_encoding,
-            ),
-            then or _nothing,
-        )
-        if self._store.congested:
-            # Outcomes are never dropped. So no task starts until the store has room again.
-            self._dispatcher.pause("results")
 
     def finish(self, delivery: Delivery, verb: Verb, store: StoreRequest | None) -> None:
         """Settle a delivery by ``verb`` once its publishes are confirmed and the document ``store`` is stored."""
@@ -266,7 +246,7 @@ class Settlement:
             facts.permanent |= outcome is StoreOutcome.REFUSED
             question.answer(outcome.ok)
 
-        self.store(document, stored)
+        self._store(document, stored)
 
     def _store_result(self, delivery: Delivery, facts: Facts[StoreRequest]) -> None:
         document = facts.document
@@ -284,8 +264,4 @@ class Settlement:
                 facts.permanent |= outcome is StoreOutcome.REFUSED
             self._proceed(delivery)
 
-        self.store(document, stored)
-
-
-def _nothing(_outcome: StoreOutcome) -> None:
-    """Do nothing, for documents that nothing waits for: the store logs a failure itself."""
+        self._store(document, stored)

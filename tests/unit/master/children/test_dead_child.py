@@ -19,6 +19,7 @@ from tests.unit.master.fakes import (
     Store,
     deliver_args,
     header_of,
+    nobody,
 )
 from turbo.master.children.child_process import ChildProcess
 from turbo.master.children.dead_child import DeadChild
@@ -31,7 +32,7 @@ from turbo.master.outcome.lost_retries import LostRetries
 from turbo.master.outcome.outcomes import Outcomes
 from turbo.master.outcome.poison import Poison
 from turbo.master.outcome.settlement import Settlement
-from turbo.observers import Observers
+from turbo.master.outcome.storing import DocumentStore
 from turbo.policy.child_lifecycle import ChildState
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.revoked import Revoked
@@ -59,7 +60,9 @@ class World:
         nothing: Any = None
         self.dispatcher = Dispatcher(loop, max_tasks_per_child=None)
         failure_documents = FailureDocuments({"t": TaskOptions("t", acks_late=not early)}, stores=True)
-        settlement = Settlement(publisher, store, self.ledger, self.dispatcher, hooks, broker, NO_LEASES)
+        settlement = Settlement(
+            publisher, DocumentStore(store, self.dispatcher), self.ledger, self.dispatcher, hooks, broker, NO_LEASES
+        )
         outcomes = Outcomes(self.dispatcher, settlement, hooks, nothing)
         revoked_tasks = RevokedTasks(Revoked(), settlement, outcomes, failure_documents, hooks)
         retries = LostRetries(settlement, failure_documents, hooks)
@@ -69,7 +72,7 @@ class World:
         )
         self.ledger.begin_epoch(self.broker.open())
         ring: Any = Ring()
-        self.child = ChildProcess(1, 1, ring, 0.0)
+        self.child = ChildProcess(1, 1, ring, 0.0, nobody)
         self.child.state = ChildState.SERVING
         self.dispatcher.add_child(self.child)
         for identifier in ("running", "unclaimed"):
@@ -142,14 +145,15 @@ def test_a_slot_is_filled_although_settling_a_dead_child_raises(monkeypatch: pyt
     monkeypatch.setattr("turbo.master.children.pool.MasterLink", Link)
     loop: Any = SimpleNamespace(time=lambda: 0.0, call_later=lambda *_: object())
     spawner: Any = Spawner()
-    outcomes: Any = SimpleNamespace(unwatch=lambda *_: None, on_corrupt=Observers())
+    outcomes: Any = SimpleNamespace(unwatch=lambda *_: None)
 
     def settle(*_: object, **__: object) -> None:
         raise RuntimeError("a fault of ours")
 
     broken: Any = SimpleNamespace(settle=settle)
+    nothing: Any = None
     dispatcher = Dispatcher(loop, max_tasks_per_child=None)
-    pool = Pool(loop, spawner, dispatcher, outcomes, broken, concurrency=1, proc_alive_timeout=1.0)
+    pool = Pool(loop, spawner, nothing, dispatcher, outcomes, broken, concurrency=1, proc_alive_timeout=1.0)
     child = pool.spawn(3)
     assert child is not None
     child.state = ChildState.KILLED

@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.unit.master.fakes import Ring
+from tests.unit.master.fakes import Ring, nobody
 from turbo.master.children.child_process import ChildProcess
 from turbo.master.children.pool import Pool
 from turbo.master.delivery.dispatcher import Dispatcher
 from turbo.master.delivery.ledger import Delivery
-from turbo.observers import Observers
 from turbo.policy.child_lifecycle import ChildState
 from turbo.policy.delivery_lifecycle import State
 
@@ -35,8 +34,7 @@ def dispatcher() -> Dispatcher:
 def pool(dispatcher: Dispatcher) -> Pool:
     nothing: Any = None
     loop: Any = Loop()
-    outcomes: Any = SimpleNamespace(on_corrupt=Observers())
-    return Pool(loop, nothing, dispatcher, outcomes, nothing, concurrency=1, proc_alive_timeout=1.0)
+    return Pool(loop, nothing, nothing, dispatcher, nothing, nothing, concurrency=1, proc_alive_timeout=1.0)
 
 
 @pytest.fixture
@@ -44,7 +42,7 @@ def child(dispatcher: Dispatcher) -> ChildProcess:
     """Serving, and running the first of what it was given."""
     ring: Any = Ring()
     ring.page = SimpleNamespace(running=lambda: SimpleNamespace(seq=ring.claimed) if ring.claimed else None)
-    child = ChildProcess(1, 1, ring, 0.0)
+    child = ChildProcess(1, 1, ring, 0.0, nobody)
     child.state = ChildState.SERVING
     dispatcher.add_child(child)
     dispatcher.submit(Delivery(1, "q", 1, b"", b"", b""))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.unit.master.fakes import nobody
 from turbo.master.children.child_process import ChildProcess
 from turbo.master.children.recycling import Recycling
 from turbo.observers import Observers
@@ -29,7 +30,7 @@ class Pool:
         epoch = len(self.spawned) + len(self.children) + 1
         while epoch in self.children:
             epoch += 1
-        child = self.children[epoch] = ChildProcess(index, epoch, None, 0.0)  # type: ignore[arg-type]
+        child = self.children[epoch] = ChildProcess(index, epoch, None, 0.0, nobody)  # type: ignore[arg-type]
         return child
 
     def spawn(self, index: int) -> ChildProcess | None:

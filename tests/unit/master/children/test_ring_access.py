@@ -43,12 +43,11 @@ class World:
         loop: Any = self.clock
         self.dispatcher = Dispatcher(loop, max_tasks_per_child=None)
         self.condemned: list[ChildProcess] = []
-        self.dispatcher.rings.on_corrupt.add(self.replace)
         self.children = [self.add(number) for number in range(1, children + 1)]
 
     def add(self, index: int) -> ChildProcess:
         ring: Any = Faulty()
-        child = ChildProcess(index, index, ring, 0.0)
+        child = ChildProcess(index, index, ring, 0.0, self.replace)
         child.state = ChildState.SERVING
         self.dispatcher.add_child(child)
         return child

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.master.fakes import Timers
+from tests.unit.master.fakes import Timers, nobody
 from turbo.master.children.child_process import ChildProcess
 from turbo.master.delivery.dispatcher import Dispatcher
 from turbo.master.delivery.ledger import Delivery
@@ -48,7 +48,7 @@ class Link:
 
 
 def _child(dispatcher: Dispatcher, index: int, room: int = 1000) -> ChildProcess:
-    child = ChildProcess(index, index, Link(room), 0.0)  # type: ignore[arg-type]
+    child = ChildProcess(index, index, Link(room), 0.0, nobody)  # type: ignore[arg-type]
     child.state = ChildState.SERVING
     dispatcher.add_child(child)
     return child

@@ -31,6 +31,7 @@ from tests.unit.master.fakes import (
     done_record,
     header_of,
     no_hooks,
+    nobody,
     stored,
 )
 from turbo.amqp.consume.consumer_timeouts import ConsumerTimeouts
@@ -39,7 +40,6 @@ from turbo.amqp.topology import task_queue
 from turbo.backends.store import StoreOutcome
 from turbo.master.children.child_process import ChildProcess
 from turbo.master.children.dead_child import DeadChild
-from turbo.master.delivery.deliveries import Deliveries
 from turbo.master.delivery.dispatcher import Dispatcher
 from turbo.master.delivery.intake import Intake
 from turbo.master.delivery.lease_copies import LeaseCopies
@@ -54,6 +54,7 @@ from turbo.master.outcome.lost_retries import LostRetries
 from turbo.master.outcome.outcomes import Outcomes
 from turbo.master.outcome.poison import Poison
 from turbo.master.outcome.settlement import Settlement
+from turbo.master.outcome.storing import DocumentStore
 from turbo.policy.child_lifecycle import ChildState
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.poison import DELIVERIES
@@ -109,13 +110,15 @@ class LedgerMachine(RuleBasedStateMachine):
         self.dispatcher = Dispatcher(loop, max_tasks_per_child=None, charges=copies, max_deliveries=MOST)
         self.suspects = self.dispatcher._suspects
         hooks = no_hooks(failure_documents)
-        settlement = Settlement(publisher, store, self.ledger, self.dispatcher, hooks, broker, ends)
+        settlement = Settlement(
+            publisher, DocumentStore(store, self.dispatcher), self.ledger, self.dispatcher, hooks, broker, ends
+        )
         self.redelivery_guard = RedeliveryGuard(self.dispatcher, settlement, failure_documents)
         self.outcomes = Outcomes(self.dispatcher, settlement, hooks, shelf)
         self.revoked_tasks = RevokedTasks(Revoked(), settlement, self.outcomes, failure_documents, hooks)
         returns = Returns(self.ledger, publisher, queues, broker, ends)
         self.intake = Intake(
-            Deliveries(), self.ledger, self.dispatcher, settlement, failure_documents, hooks, self.redelivery_guard,
+            self.ledger, self.dispatcher, settlement, failure_documents, hooks, self.redelivery_guard,
             self.outcomes, self.leases, returns, shelf, self.revoked_tasks, verbose=False,
         )  # fmt: skip
         poison = Poison(settlement, failure_documents, max_deliveries=MOST)
@@ -144,7 +147,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def _child(self, index: int) -> ChildProcess:
         ring: Any = Ring()
         self.incarnations += 1
-        child = ChildProcess(index + 1, self.incarnations, ring, 0.0)
+        child = ChildProcess(index + 1, self.incarnations, ring, 0.0, nobody)
         child.state = ChildState.SERVING
         self.dispatcher.add_child(child)
         return child

@@ -27,6 +27,7 @@ from turbo.master.delivery.ledger import Delivery, Ledger
 from turbo.master.outcome.failure_documents import FailureDocuments
 from turbo.master.outcome.lost_retries import LostRetries
 from turbo.master.outcome.settlement import Settlement
+from turbo.master.outcome.storing import DocumentStore
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.settling import Ending, Verb
 from turbo.policy.task_options import TaskOptions
@@ -66,7 +67,13 @@ class World:
         dispatcher = Dispatcher(loop, max_tasks_per_child=None)
         hooks = no_hooks(self.failure_documents)
         settlement = Settlement(
-            anything.publisher, anything.store, ledger, dispatcher, hooks, anything.broker, NO_LEASES
+            anything.publisher,
+            DocumentStore(anything.store, dispatcher),
+            ledger,
+            dispatcher,
+            hooks,
+            anything.broker,
+            NO_LEASES,
         )
         self.retries = LostRetries(settlement, self.failure_documents, anything.hooks)
         self.delivery = Delivery(1, QUEUE, 1, deliver_args(1, False), header, BODY)

@@ -48,8 +48,7 @@ _DONE = frames.pack_done(Verb.ACK, Ending.SUCCESS, 0, 0, 1000, 0, b"")
 def test_the_child_is_condemned_and_nothing_is_raised(records: list[tuple[int, int, bytes]]) -> None:
     condemned = Condemned()
     outcomes = Outcomes(Nobody(), Nobody(), Nobody(), Nobody())  # type: ignore[arg-type]
-    outcomes.on_corrupt.add(condemned.child_corrupt)
-    child = ChildProcess(1, 1, Nobody(), 0.0)  # type: ignore[arg-type]
+    child = ChildProcess(1, 1, Nobody(), 0.0, condemned.child_corrupt)  # type: ignore[arg-type]
     child.state = ChildState.SERVING
     delivery = Delivery(1, "q", 1, b"", b"", b"")
     delivery.move(State.DISPATCHED)

@@ -11,6 +11,7 @@ from turbo.amqp.publish.publisher import Published
 from turbo.master.delivery.ledger import Delivery, Ledger
 from turbo.master.outcome.failure_documents import FailureDocuments
 from turbo.master.outcome.settlement import Settlement
+from turbo.master.outcome.storing import DocumentStore
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.settling import Verb
 from turbo.policy.task_options import TaskOptions
@@ -37,7 +38,7 @@ def test_it_waits_in_the_worker_until_the_broker_has_taken_what_waits(caplog: py
     publisher, dispatcher, store, link = Publisher(), Dispatcher(), Store(), broker
     parts: list[Any] = [
         publisher,
-        store,
+        DocumentStore(store, dispatcher),  # type: ignore[arg-type]
         ledger,
         dispatcher,
         no_hooks(FailureDocuments({"t": TaskOptions("t", acks_late=True)}, stores=True)),

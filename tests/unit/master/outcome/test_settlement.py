@@ -14,6 +14,7 @@ from turbo.backends.store import StoreOutcome
 from turbo.master.delivery.ledger import Delivery, Ledger
 from turbo.master.outcome.failure_documents import FailureDocuments
 from turbo.master.outcome.settlement import Settlement
+from turbo.master.outcome.storing import DocumentStore
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.settling import Verb
 from turbo.policy.task_options import TaskOptions
@@ -35,7 +36,9 @@ class World:
         ledger = Ledger()
         failure_documents = FailureDocuments({"t": TaskOptions("t", acks_late=True)}, stores=True)
         self.hooks: Any = no_hooks(failure_documents)
-        self.settlement = Settlement(publisher, store, ledger, nobody, self.hooks, broker, NO_LEASES)
+        self.settlement = Settlement(
+            publisher, DocumentStore(store, nobody), ledger, nobody, self.hooks, broker, NO_LEASES
+        )
         ledger.begin_epoch(self.broker.open())
         self.broker.queue.append(Message("id", "t", header_of("id", "t")))
         ((tag, deliver, header, body),) = self.broker.deliver(1)
