@@ -13,7 +13,7 @@ from tests.harness import broker_lanes, celery_env, unit_coverage
 from tests.harness.packages import require
 from tests.harness.processes import HarnessError
 
-# No test judges how long something took: the machine may be five times slower, and coverage slows it again. Examples
+# No test checks how long something took: the machine may be five times slower, and coverage slows it again. Examples
 # that take too long to make are found by the time limit of each test.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")

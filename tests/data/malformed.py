@@ -168,7 +168,7 @@ class Exits:
 
 
 class Raises:
-    """A pickle that raises what nobody expects."""
+    """A pickle that raises an unusual exception."""
 
     def __reduce__(self) -> Any:
         return exec, ("raise KeyboardInterrupt",)

@@ -131,7 +131,7 @@ def refusals():
 
 
 def queued():
-    """Send without waiting, to a queue that nobody consumes from: lowest, none said, and highest priority."""
+    """Send without waiting to a queue without consumers: with the lowest, no, and the highest priority."""
     for priority in (-100, 0, 100):
         jobs.add.using(queue_name="express", priority=priority).enqueue(1, 2)
 

@@ -91,7 +91,7 @@ def copied(
     postgres: Postgres,
     place: Path,
 ) -> Iterator[Example]:
-    """A copy of the example under ``place``, told where its servers are by the variables that ``settings`` names.
+    """A copy of the example under ``place``; the variables in ``settings`` name its servers.
 
     ``settings`` is the README's command that sets them; ``more`` are those besides broker, port and database.
     """

@@ -1,4 +1,4 @@
-"""The embedded broker in a process of its own: it serves, ends when told or orphaned, stays on loopback."""
+"""The embedded broker in a process of its own: it serves, ends when asked or orphaned, and stays on loopback."""
 
 from __future__ import annotations
 

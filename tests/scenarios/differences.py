@@ -40,7 +40,7 @@ def _without_unwinding(lines: Lines) -> Lines:
 
 
 def _told_once(lines: Lines) -> Lines:
-    """The last of each, where the master was told of a limit twice."""
+    """The last of each, where the master got the report of a limit twice."""
     if not any("TimeLimitExceeded" in line for line in lines) and not any(line[2] == "publish" for line in lines):
         return lines
     told = [line for line in lines if line[2:] != ["request.on_failure", "ExceptionWithTraceback"]]

@@ -103,7 +103,7 @@ FAILURE = "child prerun, child failure, child postrun"
 
 def one(name: str, task: str, *args: Any, end: End, heard: str = "", dead: bool = False, smoke: bool = False,
         **options: Any) -> Scenario:  # fmt: skip
-    """A scenario of one message, labelled ``it``. What is heard is the usual unless it is given."""
+    """A scenario of one message, labelled ``it``. The usual reports are expected unless others are given."""
     usual = {"SUCCESS": SUCCESS, "FAILURE": FAILURE}
     words = heard or (usual.get(end.state or "", ""))
     return Scenario(

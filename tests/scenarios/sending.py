@@ -156,7 +156,7 @@ class Sending:
 
     def sig(self, label: str, task: str, *args: Any, kwargs: Mapping[str, Any] | None = None, immutable: bool = False,
             **options: Any) -> Any:  # fmt: skip
-        """A signature whose message will have this label; an empty label leaves the id to whoever sends it."""
+        """A signature whose message will have this label; with an empty label the sender chooses the id."""
         if label:
             options["task_id"] = self.id(label)
         return self.client.signature(task, args, dict(kwargs or {}), immutable, options)

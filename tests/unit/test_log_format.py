@@ -219,7 +219,7 @@ def test_an_unknown_level_lists_the_known_ones() -> None:
 
 
 class TestTaskRecord:
-    """Records that know their task, whoever formats them."""
+    """Log records contain their task, whatever formats them."""
 
     def made(self, **extra: object) -> logging.LogRecord:
         logger = logging.getLogger("turbo.test.records")

@@ -17,7 +17,7 @@ from tests.harness.worker import WorkerProcess
 TROUBLE = re.compile(r"^\[[^]]*(WARNING|ERROR|CRITICAL)/MainProcess\] (?!running as root)(.*)")
 
 
-def troubles(worker: WorkerProcess, since: int = 0) -> list[str]:
+def broker_errors(worker: WorkerProcess, since: int = 0) -> list[str]:
     """What the master has logged above INFO, but for children that it ended."""
     found = map(TROUBLE.match, worker.output.splitlines()[since:])
     return [match[2] for match in found if match and " died: shutdown" not in match[2]]
@@ -47,7 +47,7 @@ def test_a_start_that_is_refused_ends_with_69(
     with make_worker("-c", "1", broker=change(vhost)) as worker:
         assert worker.wait(30) == 69
         # The outage is said once, and again at rising intervals where its few tries take that long.
-        *outage, last = troubles(worker)
+        *outage, last = broker_errors(worker)
         assert outage and all("consumer: " in line and hint in line for line in outage)
         assert outage[0].startswith("consumer: Cannot connect to ")
         assert "the broker refuses this worker" in last and "gives up" in last and hint in last
@@ -76,7 +76,7 @@ def test_a_start_without_a_queue_that_works_ends_with_69(
     allow(rabbitmq, vhost, "^$")
     with make_worker("-c", "1", "--", "broker.connection_timeout=0.5") as worker:
         assert worker.wait(30) == 69
-        first, last = troubles(worker)
+        first, last = broker_errors(worker)
         assert first.startswith("queue 'celery' could not be declared") and "set_permissions" in first
         assert "none of its queues (celery)" in last
         assert not re.search(READY, worker.output)
@@ -96,7 +96,7 @@ def test_a_worker_is_ready_while_it_consumes_and_says_what_is_refused(
         worker.wait_for_line(READY)
         (found,) = client.control.inspect(timeout=5, limit=1).active_queues().values()
         assert [queue["name"] for queue in found] == ["celery"]
-        (line,) = troubles(worker)
+        (line,) = broker_errors(worker)
         assert line.startswith("queue 'secret' could not be declared") and "set_permissions" in line
         allow(rabbitmq, vhost, "^(?!secret|celery$).*")
         rabbitmq.evaluate(
@@ -124,7 +124,7 @@ def test_an_alarm_is_named_and_ends_readiness(make_worker: MakeWorker, rabbitmq:
             rabbitmq.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.4)")
         worker.wait_for_line("takes messages again")
         wait_until("pong", lambda: bool(client.control.inspect(timeout=2).ping()), 30)
-        assert len(troubles(worker)) == 2
+        assert len(broker_errors(worker)) == 2
         worker.terminate()
         assert worker.wait(30) == 0
 
@@ -144,7 +144,7 @@ def test_an_outage_is_one_line_over_all_connections(
         worker.wait_for_line("Connection to broker lost", since=mark)
         fault_proxy.pass_through()
         worker.wait_for_line("established again", since=mark)
-        assert len(troubles(worker, mark)) == 2
+        assert len(broker_errors(worker, mark)) == 2
         worker.terminate()
         assert worker.wait(30) == 0
 
@@ -155,7 +155,7 @@ def test_a_handshake_that_stalls_is_one_line_too(make_worker: MakeWorker, fault_
     with make_worker("-c", "1", "--", "broker.connection_timeout=0.5", broker=broker) as worker:
         worker.wait_for_line("Cannot connect to .* timed out in the AMQP handshake.*check firewalls")
         wait_until("several attempts hang", lambda: fault_proxy.accepted >= 6, 20)
-        assert len(troubles(worker)) == 1
+        assert len(broker_errors(worker)) == 1
         assert "Traceback" not in worker.output
         worker.terminate()
         assert worker.wait(30) == 0
@@ -170,7 +170,7 @@ def test_a_second_worker_of_the_name_is_named_once(make_worker: MakeWorker) -> N
             second.wait_for_line(READY)
             first.terminate()
             assert first.wait(30) == 0
-            assert len(troubles(second)) == 1 + ("Remote control is not reachable" in second.output)
+            assert len(broker_errors(second)) == 1 + ("Remote control is not reachable" in second.output)
             second.terminate()
             assert second.wait(30) == 0
 

@@ -1,4 +1,4 @@
-"""A worker that is told to end while it starts: it ends at once, in order, and has nothing to complain of."""
+"""A worker that is asked to end while it starts ends at once, in order, and without warnings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.adversity.lifecycle.conftest import READY, MakeWorker
-from tests.adversity.lifecycle.test_broker_refuses import troubles
+from tests.adversity.lifecycle.test_broker_refuses import broker_errors
 from tests.adversity.torture.load import Producer
 from tests.harness.fault_proxy import FaultProxy
 from tests.harness.rabbitmq import vhost_of
@@ -39,5 +39,5 @@ def test_a_worker_ends_in_order_wherever_its_start_is(
         worker.wait_for_line(point)
         worker.terminate()
         assert worker.wait(30) == 0
-        assert [each for each in troubles(worker) if not USUAL.search(each)] == []
+        assert [each for each in broker_errors(worker) if not USUAL.search(each)] == []
         assert not re.search("consumer not found|already cancelling|does not answer", worker.output)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.adversity.lifecycle.conftest import READY, MakeWorker
-from tests.adversity.lifecycle.test_broker_refuses import troubles
+from tests.adversity.lifecycle.test_broker_refuses import broker_errors
 from tests.adversity.torture.load import QUEUE, Producer
 from tests.harness.oracle import Oracle
 from tests.harness.processes import free_port
@@ -38,7 +38,7 @@ def test_a_start_that_may_not_publish_ends_with_69(
     producer.send([("waits", "early", ())])
     with make_worker("-c", "1", env={WRITE: change(vhost)}) as worker:
         assert worker.wait(30) == 69
-        first, last = troubles(worker)
+        first, last = broker_errors(worker)
         assert first.startswith("consumer: Cannot connect to ") and hint in first
         assert "the broker refuses this worker" in last and "gives up" in last and hint in last
         assert "guest:wrong" not in worker.output
@@ -70,7 +70,7 @@ def test_nothing_listens_for_what_is_published(make_worker: MakeWorker, rabbitmq
     nowhere = f"amqp://127.0.0.1:{free_port()}"
     with make_worker("-c", "1", env={WRITE: nowhere}) as worker:
         worker.wait_for_line("Cannot connect to .*refused.*hint: nothing listens there.*")
-        assert len(troubles(worker)) == 1
+        assert len(broker_errors(worker)) == 1
         assert not re.search(READY, worker.output)
         worker.terminate()
         assert worker.wait(30) == 0

@@ -1,4 +1,4 @@
-"""Judges a torture run from the oracle's file: who ran, how often, and which kill explains each irregularity.
+"""Checks a torture run against the oracle's file: which tasks ran, how often, and which kill explains deviations.
 
 Ids are ``e-N`` (acknowledged early) and ``l-N`` (late). Counts are kept a byte an id, so that millions fit.
 """

@@ -111,5 +111,5 @@ def straddle(self: Task, seconds: float, spin: bool) -> str:
 
 @app.task(bind=True, name="bystander", ignore_result=False)
 def bystander(self: Task) -> str:
-    """Has no limit and follows one that has: whatever strays hits it."""
+    """Has no limit and follows a task with one: a late signal would hit it."""
     return "done"

@@ -1,4 +1,4 @@
-"""What producer and worker both know: settings, the values that tasks return, the exceptions that they raise.
+"""What producer and worker share: settings, the values that tasks return, the exceptions that they raise.
 
 Imported by real Celery of two versions and by turbo, so it imports neither.
 """

@@ -27,7 +27,7 @@ def run(work: Coroutine[object, object, None]) -> None:
 
 
 class Collector:
-    """Takes deliveries, acknowledges them if told to, and notes everything that happens."""
+    """Takes deliveries, acknowledges them if asked to, and records all events."""
 
     def __init__(self, *, ack: bool = True) -> None:
         self.ack = ack
@@ -68,7 +68,7 @@ class Collector:
         return any(event[0] == kind for event in self.events)
 
     async def until(self, reached: Callable[[], bool], what: str, timeout: float = 20) -> None:
-        """Wait until something that the sink is told makes ``reached`` true."""
+        """Wait until an event makes ``reached`` true."""
         try:
             async with asyncio.timeout(timeout):
                 while not reached():
@@ -161,7 +161,7 @@ def header_payload(size: int, properties: pika.BasicProperties = PERSISTENT) -> 
 
 
 class LagProbe:
-    """Notes the longest time for which the loop did not turn through its own fault.
+    """Records the longest time for which the loop was blocked by its own callbacks.
 
     What the thread spent ready to run while others had the processor is taken off: it says how busy the machine is.
     """

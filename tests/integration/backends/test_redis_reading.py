@@ -53,7 +53,7 @@ def new_id() -> str:
 
 
 def wait_for_subscriber(redis_url: str, task_id: str) -> None:
-    """Wait until somebody listens for the task's end."""
+    """Wait until a client is subscribed to the task's end."""
     key = f"celery-task-meta-{task_id}"
     with redis.Redis.from_url(redis_url) as server:
         wait_until(f"somebody waits for {task_id}", lambda: bool(server.pubsub_numsub(key)[0][1]), 20)

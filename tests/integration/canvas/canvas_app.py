@@ -70,7 +70,7 @@ class Described:
 
 @app.task(name="canvas.tell", shared=False)
 def tell(failed_id: str) -> str:
-    """An error callback of the old style, which gives what it was told."""
+    """An error callback of the old style, which returns its argument."""
     return failed_id
 
 

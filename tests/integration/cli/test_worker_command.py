@@ -40,7 +40,7 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def producer(vhost: str) -> Iterator[Turbo]:
-    """A client that knows the tasks by name only."""
+    """A client that has the tasks' names only."""
     app = Turbo("producer", broker=vhost, backend="rpc://", set_as_current=False)
     yield app
     app.close()

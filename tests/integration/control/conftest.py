@@ -19,7 +19,7 @@ from tests.harness.redis_server import RedisServer
 from tests.harness.worker import WorkerProcess
 
 READY = r"ready\.$"
-#: Seconds that a client waits for replies; no test judges how long they took.
+#: Seconds that a client waits for replies; no test checks how long they took.
 PATIENCE = 20.0
 NODE = "one@here"
 

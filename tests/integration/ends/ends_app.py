@@ -27,7 +27,7 @@ def record(what: str, task_id: str | None, **details: Any) -> None:
 
 
 class Heard(Task):
-    """Tells who heard of its end."""
+    """A task whose handlers record its end."""
 
     def on_failure(self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
         record("on_failure", task_id, exc=type(exc).__name__, text=str(exc), me=self.request.id)
@@ -46,7 +46,7 @@ def failed(sender: Any, task_id: str, exception: BaseException, **_: Any) -> Non
 
 @app.task(name="poison", base=Heard, bind=True, acks_late=True, reject_on_worker_lost=True)
 def poison(self: Task, **_: Any) -> None:
-    """Kills whoever runs it."""
+    """Kill the process that runs it."""
     record("run", self.request.id)
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -97,5 +97,5 @@ def body(results: Any) -> None:
 
 @app.task(name="parent", acks_late=True)
 def parent(number: int) -> None:
-    """Sends one message that nobody here consumes."""
+    """Send one message that no consumer here takes."""
     app.send_task("other", (number,), exchange="amq.direct", routing_key="sink")

@@ -145,7 +145,7 @@ def progress(self: Any) -> str:
 
 @app.task(name="survivor", bind=True, acks_late=True)
 def survivor(self: Any, lives: int) -> list[bool]:
-    """Ends at its last life; those before are ended by whoever kills its worker."""
+    """End in the last run; kills of the worker end the earlier ones."""
     key = f"lives:{self.request.id}"
     store.rpush(key, int(bool(self.request.delivery_info["redelivered"])))
     if store.llen(key) < lives:

@@ -92,7 +92,7 @@ def test_it_says_what_it_waits_for(place: Place, lib: str) -> None:
         assert worker.wait(20) == 0
 
 
-def test_signals_blocked_at_the_start_are_heard(place: Place) -> None:
+def test_signals_blocked_at_the_start_are_handled(place: Place) -> None:
     place.write(APP, head=HEAD)
     blocking = (
         "import os, signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()); "

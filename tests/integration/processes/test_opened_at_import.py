@@ -1,4 +1,4 @@
-"""What an app opened at import: libraries that know about forks work in every child, all else is cut off there."""
+"""What an app opened at import: libraries with fork handlers work in children, other channels are closed there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Queues at exchanges of every kind, told by configuration alone; one worker declares them all."""
+"""Queues at exchanges of every kind, defined by configuration only; one worker declares them all."""
 
 from __future__ import annotations
 

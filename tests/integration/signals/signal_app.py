@@ -192,7 +192,7 @@ def old_errback(task_id: str) -> None:
 
 @app.task(name="abort_me", base=AbortableTask, bind=True)
 def abort_me(self: AbortableTask) -> str:
-    """Works until somebody asks it to stop."""
+    """Work until asked to stop."""
     record("body", self.request.id)
     while not self.is_aborted():
         time.sleep(0.02)
@@ -200,7 +200,7 @@ def abort_me(self: AbortableTask) -> str:
 
 
 class Watching(Request):
-    """Records what it hears, in the master."""
+    """A request that records its calls, in the master."""
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         super().on_accepted(pid, time_accepted)

@@ -1,4 +1,4 @@
-"""Requests of a task's own class: what they hear, in the master; and those that raise, block or decide."""
+"""Request classes of tasks: what the master calls on them; requests that raise, block or choose the verb."""
 
 from __future__ import annotations
 

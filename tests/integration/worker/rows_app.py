@@ -86,7 +86,7 @@ def retry_into(self: Task, queue: str) -> None:
 
 @app.task(name="rows.tell")
 def tell(gate: str) -> str:
-    """Publish to a queue that nobody has declared: over a connection of this child's own."""
+    """Publish to an undeclared queue over a connection of this child's own."""
     passed(gate)
     app.send_task("rows.nothing", queue=f"fresh {os.getpid()}")
     app.send_task("rows.nothing", queue=f"fresh {os.getpid()}")

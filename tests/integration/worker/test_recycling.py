@@ -1,4 +1,4 @@
-"""Children replaced by number of tasks and by memory, and the figures that are told."""
+"""Children are replaced by number of tasks and by memory, and the log shows the figures."""
 
 from __future__ import annotations
 

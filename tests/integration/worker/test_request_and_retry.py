@@ -281,7 +281,7 @@ def test_one_that_cannot_be_sent_again_is_rejected(asked: Asked) -> None:
 @pytest.mark.row("P25")
 @pytest.mark.parametrize("name", ["misdirected", "misdirected late"])
 def test_one_that_sends_what_the_broker_never_takes_fails(asked: Asked, name: str) -> None:
-    """It would end so for ever; without a word, whoever waits for its result would wait for ever."""
+    """It would end so every time; without a FAILURE, a client would wait for its result for ever."""
     result = asked.send(name, "no such exchange")
     with pytest.raises(Exception, match="'no such exchange'.*not taken by the broker: 404 NOT_FOUND") as raised:
         result.get(timeout=20)

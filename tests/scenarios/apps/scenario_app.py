@@ -1,4 +1,4 @@
-"""One unmodified Celery app for every worker of the scenarios, and a recorder of all that it is told.
+"""One unmodified Celery app for every worker of the scenarios, and a recorder of all calls that it gets.
 
 BROKER, BACKEND: where. RECORD: the file to which each signal and each word of a task's adds a line. EXTRAS: further
 settings, as JSON.

@@ -121,7 +121,7 @@ app.register_task(ByClass())
 
 
 class OwnRequest(Request):
-    """Records what it hears in the master."""
+    """A request that records its calls in the master."""
 
     def _heard(self, hook: str, *details: Any) -> None:
         record(self.id, hook, *details)

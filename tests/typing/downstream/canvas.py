@@ -1,4 +1,4 @@
-"""Calls put together: checkers know the kinds, and take what comes of a call for anything."""
+"""Canvas: type checkers see the kinds of calls, and the result of a call as Any."""
 
 from __future__ import annotations
 

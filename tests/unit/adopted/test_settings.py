@@ -166,7 +166,7 @@ def test_what_turbo_changes_the_app_sees() -> None:
         ({"CELERYD_CONCURRENCY": 3, "CELERY_ACKS_LATE": True}, None),
     ],
 )
-def test_settings_are_read_under_every_name_that_celery_knows(source: dict[str, Any], namespace: str | None) -> None:
+def test_settings_are_read_under_every_name_that_celery_accepts(source: dict[str, Any], namespace: str | None) -> None:
     celery = Celery("proj", set_as_current=False)
     celery.config_from_object(source, namespace=namespace)
     settings = AdoptedSettings(celery)

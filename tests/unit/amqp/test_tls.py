@@ -1,4 +1,4 @@
-"""TLS settings: verified unless told otherwise."""
+"""TLS settings: the certificate is verified unless a setting says otherwise."""
 
 from __future__ import annotations
 

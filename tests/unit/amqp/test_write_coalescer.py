@@ -17,7 +17,7 @@ class Handle:
 
 
 class FakeLoop:
-    """Runs what is due when told."""
+    """A loop that runs its callbacks when the test asks for it."""
 
     def __init__(self) -> None:
         self.soon: list[Handle] = []

@@ -18,7 +18,7 @@ from turbo.backends.store import Done, ResultStore, ResultWrite, StoreOutcome, r
 
 
 class MemoryStore:
-    """A store in a dictionary, for tests of whoever stores."""
+    """A store in a dictionary, for tests of code that stores."""
 
     def __init__(self, *, high_water: int = 10_000) -> None:
         self.documents: dict[str, bytes] = {}
@@ -77,7 +77,7 @@ class MemoryStore:
 
 
 class FakePublisher:
-    """Answers a publish in the next turn of the loop with what ``answer`` returns."""
+    """Answers a publish in the next loop iteration with what ``answer`` returns."""
 
     def __init__(self, answer: Callable[[str], Published] = lambda _: Published.CONFIRMED) -> None:
         self.answer = answer

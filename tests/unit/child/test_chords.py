@@ -1,4 +1,4 @@
-"""What becomes of a chord when its last part has ended: the body sent, or everybody told that it never runs."""
+"""The end of a chord's last part: the body is sent, or its failure is reported to all."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from turbo.child.coroutines import Coroutines
 
 
 class Link:
-    """Nothing to claim, nobody to tell."""
+    """A link without records; it drops outcomes."""
 
     def __init__(self, fds: tuple[int, ...]) -> None:
         self.wait_fds = fds

@@ -61,7 +61,7 @@ def reporter(link: Link, serializer: str = "json") -> Reporter:
 
 
 def test_a_name_that_amqp_cannot_carry_is_the_task_s_own_error() -> None:
-    """In the master it would be nobody's, or cost the child."""
+    """In the master the error could not be assigned to the task, or would cost the child."""
     link = Link()
     told = reporter(link)
     told.begin(1, OWN)

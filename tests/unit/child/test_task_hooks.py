@@ -1,4 +1,4 @@
-"""Who hears of a run, and in which order with the records that the child writes: one executor over real rings."""
+"""Which handlers and receivers a run calls, and the order with the child's records: one executor, real rings."""
 
 from __future__ import annotations
 

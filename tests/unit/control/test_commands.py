@@ -64,13 +64,13 @@ def test_what_is_no_signal_is_refused(given: Any) -> None:
 
 
 class Revoking:
-    """Remembers what it was told; ``running`` is what runs, ``waiting`` what waits."""
+    """Records its calls; ``running`` and ``waiting`` are the tasks that it reports."""
 
     def __init__(self, running: Sequence[str] = ()) -> None:
         self._running = running
         self.waiting: list[str] = []
         self.finished = True
-        self.told: list[tuple[str, Any]] = []
+        self.calls: list[tuple[str, Any]] = []
 
     def running(self) -> list[tuple[None, int, str]]:
         return [(None, 1, name) for name in self._running]
@@ -79,15 +79,15 @@ class Revoking:
         return delivery
 
     def revoke(self, ids: set[str]) -> Any:
-        self.told.append(("revoke", ids))
+        self.calls.append(("revoke", ids))
         return self._swept([name for name in self.waiting if name in ids])
 
     def terminate(self, ids: set[str], number: int) -> Any:
-        self.told.append(("terminate", (ids, number)))
+        self.calls.append(("terminate", (ids, number)))
         return self._swept([name for name in self._running if name in ids])
 
     def revoke_stamps(self, stamps: dict[str, Any]) -> Any:
-        self.told.append(("stamps", stamps))
+        self.calls.append(("stamps", stamps))
         return self._swept([])
 
     def _swept(self, found: list[str]) -> Any:
@@ -113,7 +113,7 @@ def test_revoking_one_and_several() -> None:
     assert commands.revoke("a") == {"ok": "tasks {'a'} flagged as revoked"}
     assert commands.revoke(["b"], ignored_by_celery_too=1) == {"ok": "tasks {'b'} flagged as revoked"}
     assert commands.revoke([]) == {"ok": "tasks set() flagged as revoked"}
-    assert revoking.told == [("revoke", {"a"}), ("revoke", {"b"}), ("revoke", set())]
+    assert revoking.calls == [("revoke", {"a"}), ("revoke", {"b"}), ("revoke", set())]
     assert told == [["a"], ["b"], []]
     # what waits here is announced where it is discarded
     revoking.waiting = ["c"]
@@ -132,7 +132,7 @@ def test_the_reply_waits_until_the_app_has_marked_what_is_not_here() -> None:
         reply: Any = TaskCommands(revoking, lambda _ids: marked).revoke("a")
         answer = asyncio.ensure_future(reply)
         await asyncio.sleep(0)
-        assert (revoking.told, answer.done()) == ([("revoke", {"a"})], False)
+        assert (revoking.calls, answer.done()) == ([("revoke", {"a"})], False)
         marked.set_result(None)
         assert await answer == {"ok": "tasks {'a'} flagged as revoked"}
 
@@ -166,7 +166,7 @@ def test_many_ids_are_worked_on_in_slices_between_which_the_loop_works() -> None
         while not reply.done():
             await asyncio.sleep(0)
             count += 1
-        assert revoking.told == [("revoke", set(ids))]
+        assert revoking.calls == [("revoke", set(ids))]
         assert sorted(name for part in told for name in part) == sorted(ids)
         assert max(map(len, told)) <= task_commands._TOLD
         return count, reply.result()
@@ -182,12 +182,12 @@ def test_terminating() -> None:
     commands, revoking, told = _commands(["a", "c"])
     assert commands.revoke(["a", "b"], terminate=True, signal="SIGKILL") == {"ok": "terminate: a"}
     assert commands.terminate("TERM", "b") == {"ok": "terminate: tasks unknown"}
-    assert revoking.told == [("terminate", ({"a", "b"}, signal.SIGKILL)), ("terminate", ({"b"}, signal.SIGTERM))]
+    assert revoking.calls == [("terminate", ({"a", "b"}, signal.SIGKILL)), ("terminate", ({"b"}, signal.SIGTERM))]
     # a task that runs here is not marked as revoked by anybody else
     assert told == [["b"], ["b"]]
     with pytest.raises(ValueError, match="NOSUCH"):
         commands.revoke("a", terminate=True, signal="NOSUCH")
-    assert len(revoking.told) == 2
+    assert len(revoking.calls) == 2
 
 
 @pytest.mark.row("RC18")
@@ -196,7 +196,7 @@ def test_revoking_by_stamps() -> None:
     assert "not terminated" in commands.revoke_by_stamped_headers({"batch": "b1"})["ok"]
     assert commands.revoke_by_stamped_headers(["batch=b1"], terminate=True)["ok"] == "headers {'batch': ['b1']} revoked"
     assert "were not terminated" in commands.revoke_by_stamped_headers(["x=1"], terminate=True)["ok"]
-    assert revoking.told[1] == ("stamps", {"batch": "b1"})
+    assert revoking.calls[1] == ("stamps", {"batch": "b1"})
 
 
 class Loop:

@@ -12,7 +12,7 @@ from turbo.fixups.django_connections import TaskConnections
 
 
 class Driver:
-    """A driver's connection; ``descriptor`` None: it does not tell."""
+    """A driver's connection; ``descriptor`` None: it has no descriptor to return."""
 
     def __init__(self, descriptor: int | None = None) -> None:
         self.descriptor = descriptor

@@ -1,4 +1,4 @@
-"""Surprises in the master's own code are told, and its loops begin again."""
+"""Unexpected errors in the master's own code are logged, and its loops restart."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def test_a_delivery_is_moved_well_before_its_lease_ends(lease: float) -> None:
 )
 @example(steps=[(0, 1.2690563917265518), (1, 17.0)], age=17.0)
 def test_ages_are_never_understated(steps: list[tuple[int, float]], age: float) -> None:
-    """Each step: so many messages come, then time passes, then somebody looks."""
+    """Each step: a number of messages arrives, then time passes, then the lease is checked."""
     now, newest, received = 0.0, 0, {}
     marks = AgeMarks(now, keep=age)
     for count, pause in steps:

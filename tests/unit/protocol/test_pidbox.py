@@ -133,7 +133,7 @@ def test_an_event_is_as_monitors_read_it() -> None:
 
 
 @pytest.mark.row("EV17")
-def test_the_clock_is_never_behind_what_it_heard() -> None:
+def test_the_clock_is_never_behind_a_received_value() -> None:
     clock = LogicalClock()
     assert clock.forward() == 1
     assert clock.adjust(41) == 42

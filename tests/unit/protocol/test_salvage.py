@@ -1,4 +1,4 @@
-"""What is kept of a message that is no good: enough to answer whoever waits for it."""
+"""What is read from an invalid message: enough to answer a client that waits for its result."""
 
 from __future__ import annotations
 

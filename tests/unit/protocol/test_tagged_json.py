@@ -294,7 +294,7 @@ def test_types_can_be_registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestKombusTypes:
-    """``kombu.utils.json.register_type``, which works for whoever loads kombu; nobody here does."""
+    """``kombu.utils.json.register_type``, for programs that import kombu; nothing here does."""
 
     @pytest.fixture(autouse=True)
     def registry(self) -> Iterator[None]:

@@ -34,7 +34,7 @@ class Chords:
 
 
 class Store:
-    """Gives documents when it is told to, in the order of :meth:`end`."""
+    """Returns documents in the order of the calls of :meth:`end`."""
 
     def __init__(self, **documents: Meta) -> None:
         self.documents = documents

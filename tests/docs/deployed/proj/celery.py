@@ -1,4 +1,4 @@
-"""An app as many have it: broker and result store come from the environment, the worker is told the rest."""
+"""An app as many have it: broker and result store come from the environment, the rest from the command line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ app.conf.update(task_default_queue="default", broker_connection_retry_on_startup
 
 @app.task(name="proj.hold")
 def hold(started: str, released: str, seconds: float) -> str:
-    """Run until somebody makes the second file; says by the first that it runs."""
+    """Create the first file, then run until the second one exists."""
     Path(started).touch()
     deadline = time.monotonic() + seconds
     while not Path(released).exists():

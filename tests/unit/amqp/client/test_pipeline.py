@@ -21,7 +21,7 @@ from turbo.protocol.properties import Properties, encode_header
 
 
 class Broker:
-    """A socket whose broker says what it was told to say: one piece a read, however the frames lie in it."""
+    """A socket that returns prepared bytes: one piece per read, whatever frames it contains."""
 
     def __init__(self) -> None:
         answers = (

@@ -137,7 +137,7 @@ def test_chains_are_no_task(app: App) -> None:
 
 @pytest.mark.row("CV8")
 class TestUnlock:
-    """The chord of a store that does not count: somebody looks again and again."""
+    """The chord of a store that does not count: a task polls it."""
 
     RESULT = ((("a", None), None), (("b", None), None))
 

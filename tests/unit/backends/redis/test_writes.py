@@ -21,12 +21,12 @@ class Log:
     """Collects outcomes by name."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, StoreOutcome]] = []
+        self.outcomes: list[tuple[str, StoreOutcome]] = []
 
     def done(self, name: str) -> Done:
-        return lambda outcome: self.told.append((name, outcome))
+        return lambda outcome: self.outcomes.append((name, outcome))
 
-    def tell(self, settled: list[tuple[Done, StoreOutcome]]) -> None:
+    def report(self, settled: list[tuple[Done, StoreOutcome]]) -> None:
         for done, outcome in settled:
             done(outcome)
 
@@ -94,12 +94,12 @@ def test_replies_are_matched_by_order() -> None:
     queue = queue_of(log, "a", "b", "c")
     assert keys(queue.take()) == ["a", "b", "c"]
     assert queue.take() == b""
-    log.tell(queue.answer([1, 0], 1).settled)
-    assert log.told == [("a", StoreOutcome.STORED), ("b", StoreOutcome.KEPT)]
+    log.report(queue.answer([1, 0], 1).settled)
+    assert log.outcomes == [("a", StoreOutcome.STORED), ("b", StoreOutcome.KEPT)]
     assert len(queue) == 1
     queue.recover()
     assert keys(queue.take()) == ["c"]
-    log.tell(queue.answer([1], 1).settled)
+    log.report(queue.answer([1], 1).settled)
     assert (len(queue), queue.bytes) == (0, 0)
 
 
@@ -135,7 +135,7 @@ def test_refused_writes_wait_and_one_of_them_asks() -> None:
     queue.recover()
     assert keys(queue.take()) == ["a"]
     assert not queue.sendable
-    log.tell(queue.answer([1], 3).settled)
+    log.report(queue.answer([1], 3).settled)
     assert keys(queue.take()) == ["b"]
 
 
@@ -143,8 +143,8 @@ def test_a_refused_older_document_does_not_follow_a_newer_one() -> None:
     log = Log()
     queue = queue_of(log, "t/STARTED", "u", "t/SUCCESS")
     queue.take()
-    log.tell(queue.answer([error("OOM x"), error("OOM x"), 1], 1).settled)
-    assert dict(log.told) == {"t/SUCCESS": StoreOutcome.STORED, "t/STARTED": StoreOutcome.KEPT}
+    log.report(queue.answer([error("OOM x"), error("OOM x"), 1], 1).settled)
+    assert dict(log.outcomes) == {"t/SUCCESS": StoreOutcome.STORED, "t/STARTED": StoreOutcome.KEPT}
     queue.recover()
     assert keys(queue.take()) == ["u"]
 
@@ -159,8 +159,8 @@ def test_give_up_is_counted_from_the_first_refusal() -> None:
     queue.take()
     answers = queue.answer([error("OOM x")], 110.0)
     assert answers.given_up == [("a", "OOM x")]
-    log.tell(answers.settled)
-    assert log.told == [("a", StoreOutcome.FAILED)]
+    log.report(answers.settled)
+    assert log.outcomes == [("a", StoreOutcome.FAILED)]
     assert (len(queue), queue.bytes) == (0, 0)
 
 
@@ -180,9 +180,9 @@ def test_a_compressed_document_is_looked_into(state: str, kept: bool) -> None:
     queue.take()
     there = zlib.compress(f'{{"status": "{state}"}}'.encode())
     mark = b"\x00celery-compressed\x00application/x-gzip\x00"
-    log.tell(queue.answer([mark + there], 1).settled)
+    log.report(queue.answer([mark + there], 1).settled)
     if kept:
-        assert log.told == [("a", StoreOutcome.KEPT)]
+        assert log.outcomes == [("a", StoreOutcome.KEPT)]
         assert queue.bytes == 0
     else:
         reader = hiredis.Reader()

@@ -1,4 +1,4 @@
-"""Telling the app of each message: what waits, what is told of nothing, and what comes too late."""
+"""Reporting each message to the app: what waits, what is not reported, and what comes too late."""
 
 from __future__ import annotations
 

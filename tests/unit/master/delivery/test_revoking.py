@@ -111,7 +111,7 @@ class RevokingMachine(LedgerMachine):
 
 
 class Turns(Clock):
-    """What is due in the next turn of the loop waits for the test."""
+    """A loop whose callbacks wait until the test runs them."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -36,7 +36,7 @@ class Timer:
 
 
 class Loop:
-    """A loop that does what it was told when the test says so, in the order that the test wants."""
+    """A loop that runs its callbacks when the test asks for it, in the order of the test."""
 
     def __init__(self) -> None:
         #: Seconds.

@@ -1,4 +1,4 @@
-"""The next attempt of a task that was lost with its child: what is sent, in which order, and who is told."""
+"""The next attempt of a task that was lost with its child: what is sent, in which order, and which hook is called."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ LOST = WorkerLostError("Worker exited prematurely: signal 9 (SIGKILL).")
 
 
 class OutcomeHooks:
-    """Notes what it is told."""
+    """Records the retries that are reported."""
 
     def __init__(self) -> None:
-        self.told: list[Retry] = []
+        self.reports: list[Retry] = []
 
     def retried(self, _delivery: Delivery, reason: Retry, _pid: int) -> None:
-        self.told.append(reason)
+        self.reports.append(reason)
 
 
 class World:
@@ -99,7 +99,7 @@ def test_first_the_state_then_the_attempt_then_the_settlement() -> None:
     assert b'"RETRY"' in write.payload
     assert b"WorkerLostError" in write.payload
     stored(StoreOutcome.STORED)
-    assert [(reason.exc, reason.when) for reason in world.hooks.told] == [(LOST, 180)]
+    assert [(reason.exc, reason.when) for reason in world.hooks.reports] == [(LOST, 180)]
     assert not world.broker.acked
     done = world.publisher.waiting[-1][3]
     assert done is not None

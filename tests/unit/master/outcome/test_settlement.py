@@ -169,7 +169,7 @@ class TestWhatTheBrokerDoesNotTake:
 
     @pytest.mark.parametrize("asks", [True, False])
     def test_one_that_has_failed_by_itself_stays_as_it_is(self, asks: bool) -> None:
-        """Who wants to hear of its failure has heard, or is about to."""
+        """Handlers and callbacks have got its failure, or are about to get it."""
         world = World()
         told: list[object] = []
         world.hooks.lost = lambda *failed: told.append(failed)
