@@ -1,1 +1,1 @@
-"""The test suite of turbo, a folder a kind: unit, process, integration, adversity, compat."""
+"""The test suite of turbo; each folder is one kind of tests (see CONTRIBUTING.md)."""

@@ -1,4 +1,4 @@
-"""What all tests with faults use."""
+"""Fixtures for all tests that inject faults."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.adversity.torture.load import Producer
 
 @pytest.fixture
 def producer(vhost: str) -> Iterator[Producer]:
-    """Publishes to the worker's queue, past every proxy."""
+    """A producer that publishes directly to the worker's queue, without a proxy."""
     made = Producer(vhost)
     yield made
     # Some of the tests have the broker close every connection, this one too.

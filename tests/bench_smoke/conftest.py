@@ -1,4 +1,4 @@
-"""One stage for all smoke tests: the bench's own servers, started once."""
+"""The servers of the benchmarks, started once for all smoke tests."""
 
 from __future__ import annotations
 

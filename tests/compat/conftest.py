@@ -1,4 +1,4 @@
-"""Workers of both makes with the tasks of ``apps/compat_tasks.py``, and Celery clients of both versions."""
+"""Workers of both kinds with the tasks of ``apps/compat_tasks.py``, and Celery clients of both versions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ READY = r"ready\.$"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A broker's virtual host, a result backend and the oracle of the worker that serves them."""
+    """A virtual host, a result backend and the oracle of the worker that uses them."""
 
     broker: str
     backend: str
@@ -49,7 +49,7 @@ class Place:
 
 @contextmanager
 def turbo_worker(place: Place, *options: str, **settings: Any) -> Iterator[WorkerProcess]:
-    """A turbo worker with the tasks, ready."""
+    """Start a turbo worker with the tasks; yield it when it is ready."""
     worker = WorkerProcess(
         "-A", "compat_tasks", "-c", "2", "-l", "info", *options,
         directory=APPS, env=place.env("turbo", **settings), command=TURBO,
@@ -61,7 +61,7 @@ def turbo_worker(place: Place, *options: str, **settings: Any) -> Iterator[Worke
 
 @contextmanager
 def celery_worker(place: Place, **settings: Any) -> Iterator[WorkerProcess]:
-    """A real Celery worker with the same tasks, ready."""
+    """Start a real Celery worker with the same tasks; yield it when it is ready."""
     worker = WorkerProcess(
         "-A", "compat_tasks", "worker", "-c", "2", "-l", "info", "--without-gossip", "--without-mingle",
         directory=APPS, env=place.env("celery", **settings), command=CELERY,
@@ -72,7 +72,7 @@ def celery_worker(place: Place, **settings: Any) -> Iterator[WorkerProcess]:
 
 
 def celery_client(version: str, place: Place) -> Side:
-    """Let a Celery client send and read everything."""
+    """Run a Celery client that sends and reads everything; return what it read and what is stored."""
     env = {**place.env("celery"), "PYTHONPATH": os.pathsep.join([str(APPS), str(ROOT)])}
     printed = celery_producer(version, (APPS / "celery_side.py").read_text(), PREFIX, env=env, timeout=90)
     told = json.loads(printed.splitlines()[-1])
@@ -93,6 +93,6 @@ def fresh_place(rabbitmq: RabbitMQ, directory: Path, backend: str) -> Iterator[P
 
 @pytest.fixture
 def place(rabbitmq: RabbitMQ, redis_server: RedisServer, tmp_path: Path) -> Iterator[Place]:
-    """A place of this test's own, with Redis."""
+    """A place for this test, with Redis."""
     with fresh_place(rabbitmq, tmp_path, redis_server.new_database()) as made:
         yield made

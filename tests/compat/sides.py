@@ -1,4 +1,4 @@
-"""One run of a Celery client against one worker: what the client read, and what lies in the result store."""
+"""One run of a Celery client against one worker: what the client read, and the stored documents."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MASKS = (
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """Outcomes by case, as a client read them; stored documents by case, as text."""
+    """The outcomes by case, as a client read them, and the stored documents by case, as text."""
 
     outcomes: Mapping[str, dict[str, Any]]
     documents: Mapping[str, str]
@@ -34,21 +34,21 @@ class Side:
     passed: frozenset[str]
 
     def value(self, case: str) -> Any:
-        """What a case that succeeded returned."""
+        """Return the return value of a successful case."""
         outcome = self.outcomes[case]
         assert outcome["state"] == "SUCCESS", outcome
         return outcome["value"]
 
 
 def stored(url: str) -> dict[str, str]:
-    """Every stored document whose id begins with the prefix, by the rest of it."""
+    """Return every stored document whose id begins with the prefix, by the rest of its id."""
     with redis.Redis.from_url(url) as client:
         keys = [key.decode() for key in client.keys(f"{_KEY}*")]
         return {key.removeprefix(_KEY): client.get(key).decode() for key in keys}  # type: ignore[union-attr]
 
 
 def masked(text: str) -> str:
-    """A document without what differs from run to run. Its traceback becomes whether it has one."""
+    """Return a document without values that differ between runs; its traceback becomes a bool."""
     for pattern, replacement in _MASKS:
         text = re.sub(pattern, replacement, text)
     document = json.loads(text)
@@ -59,7 +59,7 @@ def masked(text: str) -> str:
 
 
 def differences(ours: object, theirs: object, path: str = "") -> list[str]:
-    """Where two documents differ, as ``path: theirs -> ours``; the order of keys counts."""
+    """Return the differences of two documents as ``path: theirs -> ours``; the order of keys counts."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
         found = [] if list(ours) == list(theirs) else [f"{path}: keys {list(theirs)} -> {list(ours)}"]
         for key in ours.keys() & theirs.keys():

@@ -1,4 +1,4 @@
-"""Messages that a broker delivers and a worker must survive: bytes as they travel, and how each must be settled.
+"""Malformed messages that a worker must survive: the encoded bytes, and how each must be settled.
 
 Each case is published raw: the payload of a content-header frame and a body. ``settlement`` is what a worker that
 accepts JSON, YAML, msgpack and text does with it: ``reject`` (without requeue) before any task's body runs, or ``run``
@@ -27,7 +27,7 @@ PLAIN_BODY = b'[[1], {}, {"callbacks": null, "errbacks": null, "chain": null, "c
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One message. ``accept_all``: needs a worker that accepts pickle too, and may cost it a child."""
+    """One message. ``accept_all``: it needs a worker that accepts pickle, and may kill a child."""
 
     name: str
     header: Callable[[], bytes]
@@ -42,7 +42,7 @@ def short(text: str | bytes) -> bytes:
 
 
 def item(value: Any) -> bytes:
-    """One table value with its type; bytes are taken as they are, type included."""
+    """Encode one table value with its type; bytes are used unchanged and include the type."""
     if isinstance(value, bytes):
         return value
     if value is None:
@@ -83,7 +83,7 @@ def header(
     tail_flags: int = 0,
     body: bytes = b"",
 ) -> bytes:
-    """A content-header payload. ``table`` as bytes is the table's inside, taken as it is."""
+    """Encode a content-header payload. A ``table`` of bytes is the table's content, used unchanged."""
     flags = 0x1E00 | tail_flags
     parts = []
     if content_type is not None:
@@ -101,7 +101,7 @@ def header(
 
 
 def headers(**changed: Any) -> dict[Any, Any]:
-    """Celery's headers with some of them changed; ``...`` leaves one out."""
+    """Return Celery's headers with changes; ``...`` as a value removes a header."""
     table: dict[Any, Any] = {
         "lang": "py",
         "task": TASK,
@@ -138,7 +138,7 @@ def add(
     accept_all: bool = False,
     **options: Any,
 ) -> None:
-    """Note one case. Table and body may be functions, for what is large."""
+    """Register one case. Table and body may be functions if they are large."""
 
     def make_body() -> bytes:
         return body if isinstance(body, bytes) else body()
@@ -151,7 +151,7 @@ def add(
 
 
 def nested(depth: int, kind: bytes) -> bytes:
-    """Tables or arrays within one another, as one table value."""
+    """Encode nested tables or arrays as one table value."""
     inner = b""
     for _ in range(depth):
         inner = kind + struct.pack(">I", len(inner)) + inner
@@ -161,7 +161,7 @@ def nested(depth: int, kind: bytes) -> bytes:
 
 
 class Exits:
-    """A pickle that ends the process."""
+    """An object whose unpickling ends the process."""
 
     def __reduce__(self) -> Any:
         return __import__("os")._exit, (9,)

@@ -1,4 +1,4 @@
-"""Reads the examples under docs/deploy as those that carry them out would: which command, which signal, how long."""
+"""Reads the examples under docs/deploy as the programs that use them do: command, signal and timeout."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KUBERNETES = DEPLOY / "kubernetes.yaml"
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """How a worker is run, asked and ended."""
+    """The command that runs a worker, and how it is checked and stopped."""
 
     command: list[str]
     signal: str
@@ -40,7 +40,7 @@ class Deployment:
 
 
 def unit() -> dict[str, list[str]]:
-    """The unit's settings; each with every value that it is given."""
+    """Return the settings of a systemd unit, each with all its values."""
     found: dict[str, list[str]] = {}
     for line in UNIT.read_text().splitlines():
         if line and line[0] not in "#[":
@@ -50,20 +50,20 @@ def unit() -> dict[str, list[str]]:
 
 
 def systemd() -> Deployment:
-    """As systemd runs the unit."""
+    """Return the deployment of the systemd unit."""
     settings = unit()
     (command,), (signal,), (patience,) = settings["ExecStart"], settings["KillSignal"], settings["TimeoutStopSec"]
     return Deployment(shlex.split(command), signal, float(patience))
 
 
 def instructions() -> list[tuple[str, str]]:
-    """The Dockerfile's instructions, continued lines joined."""
+    """Return the instructions of the Dockerfile, with continued lines joined."""
     text = re.sub(r"^#.*\n", "", DOCKERFILE.read_text(), flags=re.MULTILINE).replace("\\\n", " ")
     return [(line.split(None, 1)[0], line.split(None, 1)[1].strip()) for line in text.splitlines() if line.strip()]
 
 
 def docker() -> Deployment:
-    """As ``docker run`` of the image does, and ``docker stop`` with the grace period of the compose file."""
+    """Return the deployment by ``docker run``, and ``docker stop`` with the grace period of the compose file."""
     found = dict(instructions())
     probe = re.sub(r"^(--\S+\s+)*CMD\s+", "", found["HEALTHCHECK"])
     return Deployment(
@@ -76,7 +76,7 @@ def docker() -> Deployment:
 
 
 def compose() -> Deployment:
-    """As ``docker compose up`` runs the service ``worker``."""
+    """Return the deployment by ``docker compose up`` of the service ``worker``."""
     service = services()["worker"]
     return Deployment(
         json.loads(dict(instructions())["ENTRYPOINT"]) + service["command"],
@@ -97,7 +97,7 @@ def manifest() -> dict[str, Any]:
 
 
 def kubernetes() -> Deployment:
-    """As a kubelet runs the pod."""
+    """Return the deployment by a kubelet that runs the pod."""
     pod = manifest()["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     return Deployment(

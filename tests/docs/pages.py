@@ -1,4 +1,4 @@
-"""The Python examples of a page under docs/, and a program made of them beside a worker."""
+"""Extracts the Python examples of a page under docs/ and runs them as a program."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _EXAMPLE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def examples(page: str, **places: str) -> list[str]:
-    """The page's examples, with the servers of this test in the place of those that it names."""
+    """Return the page's examples with its server URLs replaced by those of the test."""
     text = (ROOT / "docs" / page).read_text()
     here = {"amqp://localhost//": places.get("broker"), "redis://localhost/0": places.get("results")}
     for shown, real in here.items():
@@ -21,7 +21,7 @@ def examples(page: str, **places: str) -> list[str]:
 
 
 def run_program(directory: Path, module: str, examples: list[str]) -> str:
-    """Run the examples one after the other, with all that ``module`` in this directory defines; what they print."""
+    """Run the examples in order, with the names of ``module`` in this directory; return their output."""
     (directory / "program.py").write_text(f"from {module} import *\n" + "\n".join(examples))
     done = subprocess.run(
         [sys.executable, "-W", "error", "program.py"],

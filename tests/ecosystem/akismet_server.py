@@ -1,4 +1,4 @@
-"""Akismet, as far as the blog asks it: two questions over HTTP, answered on a thread of the test's."""
+"""A stand-in for the Akismet service: two HTTP endpoints, served in a thread of the test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SPAMMER = "akismet-guaranteed-spam"
 
 @dataclass
 class Akismet:
-    """The stand-in: what it was asked, and how often it still fails to answer."""
+    """The stand-in's state: the requests it got, and how many more requests it will fail."""
 
     url: str = ""
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)

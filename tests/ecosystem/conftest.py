@@ -1,4 +1,4 @@
-"""A place for an app with one of the libraries that hook into Celery."""
+"""A directory and servers for an app with a library that hooks into Celery."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Django project on PostgreSQL with a broker and a store of its own: its processes, its tables, what it recorded."""
+"""A Django project with its own PostgreSQL database, broker and store: its processes and what it recorded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The project's directory, its database and its client."""
+    """The project's directory, database and client."""
 
     #: The project's package and its client's program; the package's module ``settings`` is Django's.
     project: ClassVar[str]
@@ -44,7 +44,7 @@ class Site:
         }
 
     def run(self, *command: str | Path, **env: str) -> str:
-        """Run a Python program of the project; its standard output."""
+        """Run a Python program of the project; return its standard output."""
         done = subprocess.run(
             [sys.executable, *command], cwd=self.place.directory, env={**self.env, **env},
             capture_output=True, text=True, timeout=110, check=False,
@@ -53,16 +53,16 @@ class Site:
         return done.stdout
 
     def client(self, *what: str, **env: str) -> Any:
-        """What the client's program prints."""
+        """Run the client's program; return what it printed."""
         return json.loads(self.run(HERE / self.program, *what, **env).splitlines()[-1])
 
     def worker(self, *options: str, **env: str) -> WorkerProcess:
-        """A worker with one child, not started."""
+        """Return a worker with one child, not started."""
         return self.place.worker("-c", "1", *options, app=self.project, env={**self.env, **env})
 
     @contextmanager
     def running_worker(self, *options: str, **env: str) -> Iterator[WorkerProcess]:
-        """A worker that is ready, and ends as asked when the block does."""
+        """Run a worker during the block; it is ready at the start and is shut down at the end."""
         with self.worker(*options, **env) as running:
             running.wait_for_line(READY, timeout=60)
             yield running
@@ -78,11 +78,11 @@ class Site:
         return self.postgres.query(self.database, statement, *values)
 
     def is_connected(self, pid: int) -> bool:
-        """Whether this process of the server's still serves a connection."""
+        """Return whether this server process still serves a connection."""
         return bool(self.query("SELECT 1 FROM pg_stat_activity WHERE pid = %s", pid))
 
     def wait_closed(self, *pids: int) -> None:
-        """Wait until these processes of the server's serve none."""
+        """Wait until none of these server processes serves a connection."""
         for pid in pids:
             wait_until("the connection is closed", lambda pid=pid: not self.is_connected(pid), 20)  # type: ignore[misc]
 
@@ -97,7 +97,7 @@ class Site:
         directory: Path,
         *sync: str,
     ) -> Iterator[Site]:
-        """A copy of the project ``source`` with its tables, made by ``migrate`` with the options ``sync``."""
+        """Yield a copy of the project ``source`` with its tables, made by ``migrate`` with the options ``sync``."""
         rabbitmq.ensure_running()
         redis_server.ensure_running()
         vhost = rabbitmq.new_vhost()
@@ -110,7 +110,7 @@ class Site:
         rabbitmq.delete_vhost(vhost)
 
     def check_connections(self, first: list[int], second: list[int], third: list[int]) -> None:
-        """What became of the connections of three tasks, each given as child and connection.
+        """Check the connections of three tasks, each given as (child, server process).
 
         One was open before the fork, and a task between the second and the third lost its own.
         """

@@ -1,4 +1,4 @@
-"""A client of the native project's, run by the tests in a process of its own: prints what it saw as JSON."""
+"""A client of the native project, run by the tests in a separate process; prints what it saw as JSON."""
 
 import asyncio
 import json
@@ -51,7 +51,7 @@ def deaths():
 
 
 def on_commit():
-    """What the worker finds, asked in all the ways in which one may ask at a commit."""
+    """Return what the worker finds for each way of sending at a commit."""
     seen = []
     with transaction.atomic():
         Thing.objects.create(name="committed")
@@ -64,7 +64,7 @@ def on_commit():
 
 
 def guide():
-    """The answers of the guide's views."""
+    """Return the responses of the guide's views."""
     asked = RequestFactory().post("/articles/new/")
     return [
         [view(asked).url, Article.objects.latest("pk").pk]
@@ -76,7 +76,7 @@ def guide():
 
 
 def ended(result):
-    """Wait for the end of a call of one of Django's tasks; what there is to see then."""
+    """Wait for the end of a call of one of Django's tasks; return its visible attributes."""
     app.AsyncResult(result.id).get(timeout=WAIT, propagate=False)
     again = result.task.get_result(result.id)
     result.refresh()

@@ -1,4 +1,4 @@
-"""An example of the repository, run as its README says: the commands of it, in a copy of its directory."""
+"""Runs an example of the repository by the commands of its README, in a copy of its directory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 @dataclass(frozen=True, slots=True)
 class Readme:
-    """What the README of the example ``name`` says."""
+    """The README of the example ``name``."""
 
     name: str
 
@@ -39,26 +39,26 @@ class Readme:
 
     @property
     def commands(self) -> list[str]:
-        """Its blocks of commands, in order."""
+        """Return its blocks of commands, in order."""
         return [block.strip() for block in re.findall(r"^```bash\n(.*?)^```", self.text, re.MULTILINE | re.DOTALL)]
 
     @property
     def installed(self) -> set[str]:
-        """The packages that its requirements name."""
+        """Return the packages that its requirements name."""
         lines = (self.directory / "requirements.txt").read_text().splitlines()
         return {re.split(r"[\[>]", line)[0] for line in lines if not line.startswith("#")}
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """An example in a directory, with a broker and a database of its own."""
+    """An example in a directory, with its own broker and database."""
 
     directory: Path
     env: dict[str, str]
     postgres: Postgres
 
     def run(self, command: str) -> str:
-        """Run commands of the README's in the shell, up to the first that fails; their standard output."""
+        """Run commands of the README in a shell, up to the first that fails; return their standard output."""
         done = subprocess.run(
             ["bash", "-c", f"set -e\n{command}"], cwd=self.directory, env=self.env,
             capture_output=True, text=True, timeout=100, check=False,
@@ -67,14 +67,14 @@ class Example:
         return done.stdout
 
     def process(self, command: str) -> WorkerProcess:
-        """A command of the README's that goes on, not started."""
+        """Return a long-running command of the README, not started."""
         return WorkerProcess(directory=self.directory, env=self.env, command=("bash", "-c", f"exec {command}"))
 
     def query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         return self.postgres.query(self.env["PGDATABASE"], statement, *values)
 
     def end_connections(self) -> None:
-        """End every connection of others to the database."""
+        """End every connection of other processes to the database."""
         self.query(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -113,7 +113,7 @@ def copied(
 
 
 def _programs(directory: Path) -> Path:
-    """A directory with what the README's commands are, of the environment that runs the tests."""
+    """Make a directory with the programs in the README's commands, from the test environment."""
     directory.mkdir()
     for name, module in (("python", ""), ("turbo", "-m turbo"), ("celery", "-m celery")):
         script = directory / name

@@ -1,4 +1,4 @@
-"""What a DSN points to: an HTTP server on this machine that keeps the events that sentry-sdk sends."""
+"""An HTTP server that a Sentry DSN points to; keeps the events that sentry-sdk sends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DECODERS = {"identity": bytes, "gzip": gzip.decompress, "br": brotli.decompress
 
 
 class SentryServer:
-    """Use as a context manager; ``dsn`` is what the app is given, ``takes`` the seconds until each answer."""
+    """Use as a context manager. ``dsn`` is for the app; ``takes`` is the delay of each response in seconds."""
 
     def __init__(self, takes: float = 0) -> None:
         self._more = threading.Condition()
@@ -56,12 +56,12 @@ class SentryServer:
         self._server.server_close()
 
     def items(self, kind: str) -> list[Item]:
-        """All items of a kind ("event", "transaction", "check_in") that have come."""
+        """Return all received items of a kind ("event", "transaction", "check_in")."""
         with self._more:
             return [item for found, item in self._items if found == kind]
 
     def wait(self, kind: str, matches: Callable[[Item], bool], timeout: float = 30) -> Item:
-        """The first item of this kind that matches; AssertionError with what came instead when none does."""
+        """Wait for the first matching item of this kind. Raises AssertionError with the received ones."""
         with self._more:
             self._more.wait_for(lambda: any(k == kind and matches(item) for k, item in self._items), timeout)
             for found, item in self._items:

@@ -1,4 +1,4 @@
-"""A client of the site's, run by the tests in a process of its own: sends, waits, prints what it read as JSON."""
+"""A client of the site, run by the tests in a separate process; sends, waits and prints the results as JSON."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Write down what a real Celery producer sends, byte for byte, as the golden messages of the protocol's tests.
+"""Captures the messages of a real Celery producer as the golden messages of the protocol's tests.
 
 Run it with the Python of an environment that has the Celery to be captured, and nothing of turbo:
 
@@ -52,7 +52,7 @@ def publish(
     *_args,
     **_kwargs,
 ):
-    """Stand in for kombu's last step: encode as kombu's AMQP transport would, and keep it."""
+    """Replace kombu's last step: encode the message as kombu's AMQP transport would, and keep it."""
     message = Message(
         body,
         priority=priority,
@@ -96,7 +96,7 @@ def task_id(case: str) -> str:
 
 
 def retry_of(app: celery.Celery, case: str) -> None:
-    """Send what ``self.retry`` sends from within a running task."""
+    """Send the message that ``self.retry`` sends in a running task."""
     task = app.tasks["proj.tasks.add"]
     context = Context(
         id=task_id(case),
@@ -251,7 +251,7 @@ def cases_v1(app: celery.Celery) -> dict:
 
 
 def described(message: dict) -> dict:
-    """What py-amqp and kombu decode from the bytes that were just made."""
+    """Return what py-amqp and kombu decode from the captured bytes."""
     props, _ = amqp.serialization.decode_properties_basic(message["header"], 12)
     headers = props.pop("application_headers", {})
     body = message["body"]

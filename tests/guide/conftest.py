@@ -23,7 +23,7 @@ READY = r"ready\.$"
 
 
 class Guide:
-    """The examples as this process imports them, the worker that runs them, and what both share."""
+    """The examples as imported by this process, the worker that runs them, and their servers."""
 
     def __init__(self, directory: Path, vhost: str, worker: WorkerProcess) -> None:
         self.directory = directory
@@ -31,12 +31,12 @@ class Guide:
         self._vhost = vhost
 
     def module(self, number: int) -> ModuleType:
-        """The module that is this block of the guide."""
+        """Return the module of this block of the guide."""
         return importlib.import_module(f"guide.e{number:02}")
 
     @property
     def app(self) -> Any:
-        """The app of all examples."""
+        """Return the app of all examples."""
         return importlib.import_module("guide.celery").app
 
     def line(self, text: str) -> str:
@@ -44,12 +44,12 @@ class Guide:
         return self.worker.wait_for_line(text, 30).string
 
     def state(self, result: Any, wanted: str) -> Any:
-        """Wait until a task is in this state; what is stored with it."""
+        """Wait until a task has this state; return its stored result."""
         wait_until(f"{wanted} of {result.id}", lambda: bool(result.state == wanted), 30)
         return result.info
 
     def take(self, queue: str) -> tuple[Any, bytes]:
-        """Wait for a message in ``queue``: its properties and body."""
+        """Wait for a message in ``queue``; return its properties and body."""
         connection = pika.BlockingConnection(pika.URLParameters(self._vhost))
         try:
             channel = connection.channel()
@@ -75,7 +75,7 @@ def _forget() -> None:
 
 @pytest.fixture(scope="module")
 def guide(rabbitmq: RabbitMQ, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guide]:
-    """One worker with all examples; this process imports the same modules and is left as it was."""
+    """One worker with all examples. This process imports the same modules, and its state is restored at the end."""
     rabbitmq.ensure_running()
     redis_server.ensure_running()
     vhost = rabbitmq.new_vhost()

@@ -1,4 +1,4 @@
-"""Celery's Tasks guide as a package of modules, each an example translated by its import lines alone.
+"""Celery's Tasks guide as a package of modules, in which only import lines are translated.
 
 The code is in ``examples.txt``; this writes it where a worker and its clients can import it, with small stand-ins for
 the libraries and models that the examples name.
@@ -78,7 +78,7 @@ app.conf.task_queues = {{'celery': {{'exchange': 'celery', 'routing_key': 'celer
 
 
 def blocks() -> dict[int, dict[str, list[str]]]:
-    """The lines of each block, before (+), of (=) and after (-) it."""
+    """Return the lines of each block: those before (+), of (=) and after (-) it."""
     found: dict[int, dict[str, list[str]]] = defaultdict(lambda: {"+": [], "=": [], "-": []})
     lines: list[str] = []  # the file's own remark goes nowhere
     for line in _SOURCE.read_text().splitlines():
@@ -91,12 +91,12 @@ def blocks() -> dict[int, dict[str, list[str]]]:
 
 
 def translated(line: str) -> str:
-    """A line of the guide: an import of Celery's becomes one of turbo's, all else stays."""
+    """Translate an import of Celery to one of turbo; return any other line unchanged."""
     return _IMPORT.sub("import turbo as celery", _FROM.sub("from turbo", line))
 
 
 def write(directory: Path, broker: str, backend: str) -> list[str]:
-    """Write everything; return the modules that define tasks for the worker."""
+    """Write all modules; return those that define tasks for the worker."""
     for place, text in _OTHERS.items():
         path = directory / place
         path.parent.mkdir(parents=True, exist_ok=True)

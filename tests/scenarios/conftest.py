@@ -1,4 +1,4 @@
-"""The scenarios, sent once to each worker: every test looks at what came of it."""
+"""Sends all scenarios once to each worker, for the tests to compare the outcomes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EXTENDED = {"RECORD_RECEIVED": "1", "EXTRAS": '{"result_extended": true}'}
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What came of everything that was sent to one worker."""
+    """The outcomes of all scenarios under one worker."""
 
     observed: dict[tuple[str, str], Observed]
     left: dict[str, int]
@@ -35,7 +35,7 @@ class Run:
 
 
 class _Ground:
-    """Where the runs take place."""
+    """The servers and directory of the runs."""
 
     def __init__(self, rabbitmq: RabbitMQ, redis_server: RedisServer, directory: Path) -> None:
         self._rabbitmq = rabbitmq
@@ -43,7 +43,7 @@ class _Ground:
         self._directory = directory
 
     def place(self, stack: ExitStack, name: str, scenarios: Sequence[Scenario]) -> Place:
-        """An empty virtual host, an empty database and a directory, until the stack is closed."""
+        """Make an empty virtual host, database and directory, which last until the stack is closed."""
         self._rabbitmq.ensure_running()
         self._redis.ensure_running()
         directory = self._directory / name
@@ -85,13 +85,13 @@ def _carried_out(
 
 @pytest.fixture(scope="session")
 def ground(rabbitmq: RabbitMQ, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> _Ground:
-    """Where the runs take place."""
+    """The servers and directory of the runs."""
     return _Ground(rabbitmq, redis_server, tmp_path_factory.mktemp("scenarios"))
 
 
 @pytest.fixture(scope="session")
 def runs(ground: _Ground) -> dict[tuple[str, str], Run]:
-    """What came of the scenarios, by whose worker it was and by its set of options; all at the same time."""
+    """The outcomes of the scenarios, by worker and set of options; all runs take place at the same time."""
     with ExitStack() as stack:
         places, workers = {}, {}
         for make in COMMANDS:
@@ -106,7 +106,7 @@ def runs(ground: _Ground) -> dict[tuple[str, str], Run]:
 
 @pytest.fixture(scope="session")
 def old_run(ground: _Ground) -> Run:
-    """What came of some of them under turbo's worker when the app's own Celery is 5.3."""
+    """The outcomes of some scenarios under turbo's worker with Celery 5.3."""
     with ExitStack() as stack:
         place = ground.place(stack, "turbo-5.3", [each for each in ALL if each.smoke])
         worker = place.worker("turbo", *CROWD, command=(str(celery_python(OLD_WITH_TURBO)), "-m", "turbo"))

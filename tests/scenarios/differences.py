@@ -1,4 +1,4 @@
-"""What may differ between the workers, and why. Everything else has to be the same.
+"""The permitted differences between the workers, with reasons. Everything else must be equal.
 
 ``docs/compatibility.md`` lists each entry under its name. Some scenario must show each entry, so none is superfluous.
 """
@@ -21,7 +21,7 @@ WRAPPER = "UnpickleableExceptionWrapper"
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that is taken out of both sides before they are compared."""
+    """One difference, which is removed from both sides before they are compared."""
 
     #: As it stands in the page.
     name: str
@@ -83,7 +83,7 @@ def _with_plain_modules(seen: Observed) -> None:
 
 
 def plain(line: str | None) -> str | None:
-    """A traceback's last line without the package of Celery's own exceptions."""
+    """Remove the package of Celery's exceptions from the last line of a traceback."""
     return line and re.sub(r"^(celery|billiard|kombu|turbo)\.exceptions\.", "", line)
 
 
@@ -181,12 +181,12 @@ NATIVE_DIFFERENCES = (
 
 
 def differences_of(make: str) -> tuple[Difference, ...]:
-    """What may differ under a worker."""
+    """Return the permitted differences under a worker."""
     return NATIVE_DIFFERENCES if make == "native" else DIFFERENCES
 
 
 def begun_once(seen: Observed) -> Observed:
-    """What ``celery worker`` did, without a race of its own.
+    """Remove the effect of a race of ``celery worker`` from its outcomes.
 
     A child that dies right after it took a job may be gone before the master reads that it did: the master then gives
     the same job to another child, which begins it a second time without the redelivered flag.
@@ -198,7 +198,7 @@ def begun_once(seen: Observed) -> Observed:
 
 
 def settled(seen: Observed, differences: tuple[Difference, ...] = DIFFERENCES) -> Observed:
-    """A copy without what differs."""
+    """Return a copy without the permitted differences."""
     found = copy.deepcopy(seen)
     for difference in differences:
         difference.apply(found)
@@ -206,7 +206,7 @@ def settled(seen: Observed, differences: tuple[Difference, ...] = DIFFERENCES) -
 
 
 def comparable(seen: Observed, scenario: Scenario, differences: tuple[Difference, ...]) -> Observed:
-    """The same, without what is a race under any worker."""
+    """Return a copy without the permitted differences and without races that any worker has."""
     found = settled(seen, differences)
     if scenario.canvas:
         # a chord fails where the last of its header's tasks is known to have ended: in a child, or in the master
@@ -229,7 +229,7 @@ def comparable(seen: Observed, scenario: Scenario, differences: tuple[Difference
 
 
 def met(celery: Observed, turbo: Observed, differences: tuple[Difference, ...]) -> list[str]:
-    """The names of the differences that there are between two observations of one scenario."""
+    """Return the names of the differences between two outcomes of one scenario."""
     names = []
     for difference in differences:
         sides = [copy.deepcopy(celery), copy.deepcopy(turbo)]
@@ -249,7 +249,7 @@ def met(celery: Observed, turbo: Observed, differences: tuple[Difference, ...]) 
 
 
 def unlike(celery: Any, turbo: Any, path: str = "") -> list[str]:
-    """Where two comparable values differ."""
+    """Return the places where two comparable values differ."""
     if isinstance(celery, dict) and isinstance(turbo, dict):
         keys = sorted(celery.keys() | turbo.keys())
         return [each for key in keys for each in unlike(celery.get(key), turbo.get(key), f"{path}.{key}")]

@@ -1,4 +1,4 @@
-"""One worker and both clients: every scenario sent, waited for once, and looked at when the worker has ended."""
+"""Runs one worker and both clients: sends all scenarios, waits, and reads the outcomes when the worker has ended."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _MASKS = (
 
 @dataclass(slots=True)
 class Observed:
-    """What one client's scenario came to under one worker, with nothing in it that differs between any two runs."""
+    """The outcome of a scenario, of one client under one worker, without values that differ between runs."""
 
     documents: dict[str, dict[str, Any]]
     lines: dict[str, list[list[Any]]]
@@ -59,14 +59,14 @@ class Observed:
 
 
 class Held:
-    """A task that waits for the test: the broker can be asked about its message meanwhile."""
+    """A task that waits for the test, so that the broker can be asked about its message."""
 
     def __init__(self, place: Place, client: Client) -> None:
         self.place = place
         self.queue = HOLD[client.name]
 
     def gate(self, to: Sending, label: str) -> str:
-        """The path for which the task waits."""
+        """Return the path of the file for which the task waits."""
         return str(self.place.directory / f"gate-{to.id(label)}")
 
     def wait_holding(self, to: Sending, label: str) -> None:
@@ -74,17 +74,17 @@ class Held:
         self.place.wait_recorded(to.id(label), "holding")
 
     def wait_unacked(self, count: int) -> int:
-        """Wait until so many messages of the queue are unacknowledged; the number."""
+        """Wait until this many messages of the queue are unacknowledged; return the number."""
         vhost = self.place.broker
         return self.place.rabbitmq.wait_queue(self.queue, vhost, ready=0, unacked=count).unacked
 
     def open(self, to: Sending, label: str) -> None:
-        """Let the task go on."""
+        """Let the task continue."""
         Path(self.gate(to, label)).touch()
 
 
 class Place:
-    """A worker of one make with one set of options, in a virtual host and a database of its own."""
+    """A worker of one kind with one set of options, with its own virtual host and database."""
 
     def __init__(self, rabbitmq: RabbitMQ, backend: str, directory: Path, scenarios: Sequence[Scenario]) -> None:
         self.rabbitmq = rabbitmq
@@ -103,7 +103,7 @@ class Place:
     def worker(
         self, make: str, *options: str, env: dict[str, str] | None = None, command: Sequence[str] = ()
     ) -> WorkerProcess:
-        """The worker of a make, not started; ``command`` in the place of the make's own."""
+        """Return the worker of a kind, not started; ``command`` replaces its usual command."""
         apps = APPS
         if make == "native":
             apps = self.directory
@@ -128,7 +128,7 @@ class Place:
 
     @property
     def sent(self) -> list[tuple[Client, Scenario]]:
-        """Which client sends which scenario."""
+        """The pairs of client and scenario to send."""
         return [
             (client, each)
             for client in self.clients
@@ -137,7 +137,7 @@ class Place:
         ]
 
     def send(self, *, early: bool) -> None:
-        """Send what is sent before the worker starts, or after."""
+        """Send the scenarios that are sent before, or after, the worker starts."""
         for client, scenario in self.sent:
             if scenario.early is early:
                 scenario.send(Sending(client, scenario.name))
@@ -155,7 +155,7 @@ class Place:
                 self._wait_ended(client, scenario)
 
     def wait(self, *, others: bool) -> None:
-        """Wait until everything sent has ended, or nothing more happens; ``others``: also what is looked at."""
+        """Wait until all sent tasks have ended or nothing happens any more; ``others`` includes observed ones."""
         missing = {
             Sending(client, scenario.name).id(label): end.state
             for client, scenario in self.sent
@@ -180,7 +180,7 @@ class Place:
         wait_until(f"all of {scenario.name} has ended", lambda: self._states(list(ends)) == ends, 60)
 
     def control(self, command: str, **arguments: Any) -> None:
-        """Tell the worker something, as Celery's command line does; returns when it has answered."""
+        """Send a remote control command, as Celery's command line does; return when it was answered."""
         app = self.clients[0].app  # type: ignore[attr-defined]
         answers = app.control.broadcast(
             command, arguments=arguments, reply=True, limit=1, timeout=30, destination=[HOSTNAME]
@@ -196,7 +196,7 @@ class Place:
         )
 
     def close(self) -> None:
-        """Close everything and forget the virtual host."""
+        """Close everything and delete the virtual host."""
         for client in self.clients:
             client.close()
         self.store.close()
@@ -205,16 +205,16 @@ class Place:
     # -- looking -------------------------------------------------------------------------------------------
 
     def facts(self) -> dict[str, QueueFacts | None]:
-        """What the broker says of each queue."""
+        """Return the broker's state of each queue."""
         return {name: self.rabbitmq.queue(name, self.broker) for name in QUEUES}
 
     def left(self) -> dict[str, int]:
-        """How many messages are still in the queues, by queue; only those that have any."""
+        """Return the number of remaining messages by queue, without empty queues."""
         facts = self.facts()
         return {name: fact.ready + fact.unacked for name, fact in facts.items() if fact and fact.ready + fact.unacked}
 
     def observe(self) -> dict[tuple[str, str], Observed]:
-        """What became of each client's scenarios. The worker has ended."""
+        """Return the outcomes of each client's scenarios; called after the worker has ended."""
         dead = self._dead_letters()
         raw = self._raw_lines()
         documents = self._documents()
@@ -284,7 +284,7 @@ def _decoded(value: bytes) -> dict[str, Any]:
 
 
 def _read(client: Client, task_id: str) -> dict[str, Any]:
-    """What a client's handle says of a call; the exception by its class and arguments."""
+    """Return what a client's handle reads of a call; an exception as its class and arguments."""
     handle = client.result(task_id)
     value = handle.result
     if isinstance(value, BaseException):
@@ -302,20 +302,20 @@ def _last_line(traceback: str | None) -> str | None:
 
 
 class _Mask:
-    """Takes out of values what differs from run to run, and the prefix of a scenario's ids."""
+    """Removes from values what differs between runs, and the prefix of a scenario's ids."""
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
 
     def text(self, text: str) -> str:
-        """A text of bounded length without it."""
+        """Return a text of limited length, masked."""
         text = text.replace(self._prefix, "")
         for pattern, replacement in _MASKS:
             text = re.sub(pattern, replacement, text)
         return text if len(text) < 1000 else f"{text[:100]}... ({len(text)})"
 
     def all(self, value: Any) -> Any:
-        """A value of JSON's kinds without it."""
+        """Return a JSON value, masked."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, list):
@@ -325,7 +325,7 @@ class _Mask:
         return value
 
     def document(self, document: dict[str, Any]) -> dict[str, Any]:
-        """A stored document, its traceback cut to how it begins and ends."""
+        """Return a stored document, masked; its traceback is reduced to its beginning and end."""
         found: dict[str, Any] = self.all({**document, "traceback": None})
         traceback = document["traceback"]
         if traceback:

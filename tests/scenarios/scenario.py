@@ -1,4 +1,4 @@
-"""What a scenario is: what a client sends, and how all of it ends, whichever worker runs it."""
+"""The definition of a scenario: what a client sends, and how every message ends under any worker."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PROTOCOL_1 = "turbo's client sends protocol 2 only"
 
 
 class _Anything:
-    """Equal to everything: what a document says there is compared between workers only."""
+    """Equal to every value, for values that are only compared between workers."""
 
     def __eq__(self, other: object) -> bool:
         return True
@@ -32,7 +32,7 @@ ANYTHING: Any = _Anything()
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How one message ends: the state in its stored document, and what is stored with it."""
+    """The end of one message: the state and contents of its stored document."""
 
     state: str | None
     result: Any = ANYTHING
@@ -44,7 +44,7 @@ class End:
 
 
 def ok(result: Any = ANYTHING) -> End:
-    """SUCCESS with this result, as JSON gives it."""
+    """SUCCESS with this result, in its JSON form."""
     return End("SUCCESS", result)
 
 
@@ -57,7 +57,7 @@ def failed(error: str, text: str = "", *, last_line: Any = "", state: str = "FAI
 
 
 def ended(error: str, text: str = "", *, state: str = "FAILURE") -> End:
-    """The same without a traceback: no body raised it."""
+    """Like ``failed``, without a traceback, because no body raised."""
     return End(state, error=error, text=text, last_line=None)
 
 
@@ -70,7 +70,7 @@ SOFT = failed("billiard.exceptions.SoftTimeLimitExceeded")
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One row: sent by ``send``, under labels that ``ends`` explains."""
+    """One row: ``send`` sends messages under labels, and ``ends`` gives the end of each label."""
 
     name: str
     send: Callable[[Sending], object]

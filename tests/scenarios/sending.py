@@ -1,4 +1,4 @@
-"""The two clients, Celery's and turbo's, behind the few words in which scenarios send."""
+"""Celery's and turbo's client behind a common interface, which the scenarios use to send."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ class Client(Protocol):
         """Send one message."""
 
     def signature(self, task: str, args: Any, kwargs: Any, immutable: bool, options: dict[str, Any]) -> Any:
-        """A call to be made later."""
+        """Return a signature."""
 
     def chain(self, steps: list[Any]) -> object:
         """Send a chain."""
 
     def result(self, task_id: str) -> Any:
-        """The handle of a call."""
+        """Return the result handle of a call."""
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close all connections."""
 
 
 class CeleryClient:
-    """A Celery app that has settings and no tasks, as a producer of its own would be."""
+    """A Celery app with settings and without tasks, like a separate producer."""
 
     name = "celery"
     canvas = celery.canvas
@@ -52,23 +52,23 @@ class CeleryClient:
         self._old = Celery("old", broker=broker, backend=backend, set_as_current=False, changes=old)
 
     def send(self, task: str, args: Any, kwargs: Any, task_id: str, protocol: int, options: dict[str, Any]) -> object:
-        """Send one message, of either protocol."""
+        """Send one message of protocol 1 or 2."""
         by = self.app if protocol == 2 else self._old
         return by.send_task(task, args, kwargs, task_id=task_id, **options)
 
     def signature(self, task: str, args: Any, kwargs: Any, immutable: bool, options: dict[str, Any]) -> Any:
-        """One of Celery's own signatures."""
+        """Return a signature of Celery."""
         return self.app.signature(task, args=args, kwargs=kwargs, immutable=immutable, options=options)
 
     def chain(self, steps: list[Any]) -> object:
-        """One of Celery's own chains."""
+        """Send a chain of Celery."""
         whole = steps[0]
         for step in steps[1:]:
             whole |= step
         return whole.apply_async()
 
     def result(self, task_id: str) -> Any:
-        """Celery's handle."""
+        """Return Celery's result handle."""
         return self.app.AsyncResult(task_id)
 
     def close(self) -> None:
@@ -97,18 +97,18 @@ class TurboClient:
         return self.app.send_task(task, args, kwargs, task_id=task_id, **options)
 
     def signature(self, task: str, args: Any, kwargs: Any, immutable: bool, options: dict[str, Any]) -> Any:
-        """One of turbo's own signatures."""
+        """Return a signature of turbo."""
         return self.app.signature(task, args=args, kwargs=kwargs, immutable=immutable, options=options)
 
     def chain(self, steps: list[Any]) -> object:
-        """One of turbo's own chains."""
+        """Send a chain of turbo."""
         whole = steps[0]
         for step in steps[1:]:
             whole |= step
         return whole.apply_async()
 
     def result(self, task_id: str) -> Any:
-        """turbo's handle."""
+        """Return turbo's result handle."""
         return self.app.AsyncResult(task_id)
 
     def close(self) -> None:
@@ -117,7 +117,7 @@ class TurboClient:
 
 
 class Sending:
-    """What a scenario's ``send`` is given: one client, and names for its messages."""
+    """The argument of a scenario's ``send``: one client, and the ids of the messages."""
 
     def __init__(self, client: Client, scenario: str) -> None:
         self.client = client
@@ -130,23 +130,23 @@ class Sending:
 
     @property
     def canvas(self) -> ModuleType:
-        """The client's ``canvas``."""
+        """The ``canvas`` module of the client's library."""
         return self.client.canvas
 
     def group(self, *members: Any) -> Any:
-        """A group, not sent."""
+        """Return a group, not sent."""
         return self.canvas.group(*members)
 
     def chord(self, header: Any, body: Any) -> Any:
-        """A chord, not sent."""
+        """Return a chord, not sent."""
         return self.canvas.chord(header, body)
 
     def steps(self, *steps: Any) -> Any:
-        """A chain, not sent."""
+        """Return a chain, not sent."""
         return self.canvas.chain(*steps)
 
     def id(self, label: str) -> str:
-        """The id of the message with that label."""
+        """Return the id of the message with a label."""
         return self.prefix + label
 
     def send(self, label: str, task: str, *args: Any, kwargs: Mapping[str, Any] | None = None, protocol: int = 2,

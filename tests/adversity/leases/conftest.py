@@ -1,4 +1,4 @@
-"""A broker that takes messages back after seconds, and workers of the lease app."""
+"""A broker with a consumer timeout of some seconds, and workers of the lease app."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MakeWorker = Callable[..., WorkerProcess]
 
 @pytest.fixture
 def impatient(rabbitmq: RabbitMQ) -> Iterator[RabbitMQ]:
-    """The session's broker with a consumer timeout of seconds, looked at every second."""
+    """The session's broker with a consumer timeout of some seconds, checked every second."""
     rabbitmq.ensure_running()
     rabbitmq.evaluate("application:set_env(rabbit, channel_tick_interval, 1000)")
     rabbitmq.evaluate(f"application:set_env(rabbit, consumer_timeout, {int(TIMEOUT * 1000)})")
@@ -38,7 +38,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def make_worker(tmp_path: Path, vhost: str, oracle: Oracle, kind: str) -> MakeWorker:
-    """Make a worker, not started. Settings are given as ``setting=value``."""
+    """Return a function that makes a worker, not started. Settings are given as ``setting=value``."""
 
     def make(*options: str, settings: tuple[str, ...] = (), **environment: str) -> WorkerProcess:
         surroundings = {"LEASE_BROKER": vhost, "LEASE_QUEUE_TYPE": kind, **oracle.env, **environment}

@@ -1,4 +1,4 @@
-"""The app of the lease tests, of turbo's own or of Celery's by ``LEASE_FRAMEWORK``: tasks that outlast a lease."""
+"""The app of the lease tests; its tasks run longer than a lease. LEASE_FRAMEWORK: turbo's own app or Celery's."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ LATE = {"acks_late": True, "reject_on_worker_lost": True}
 
 @app.task(bind=True, name="long", shared=False, **LATE)
 def long(self: Task, seconds: float) -> None:
-    """Takes its time, and is acknowledged when it has ended."""
+    """Run for some time; acknowledged at its end."""
     record("start", self.request.id)
     time.sleep(seconds)
     record("end", self.request.id)
@@ -52,23 +52,23 @@ def long(self: Task, seconds: float) -> None:
 
 @app.task(bind=True, name="failing", shared=False, acks_late=True, acks_on_failure_or_timeout=False)
 def failing(self: Task, seconds: float) -> None:
-    """Fails after its time; its message is rejected then."""
+    """Run for some time, then fail; its message is rejected."""
     record("start", self.request.id)
     time.sleep(seconds)
     raise ValueError("after all")
 
 
 class Told(app.Task):  # type: ignore[name-defined,misc]
-    """Leaves a trace of how it was given up."""
+    """A task class that records its failure."""
 
     def on_failure(self, exc: BaseException, task_id: str, *_: object) -> None:
-        """Called by the worker."""
+        """Record the failure; called by the worker."""
         record(f"failed {type(exc).__name__} {exc}".replace("|", "/"), task_id)
 
 
 @app.task(bind=True, base=Told, name="deadly", shared=False, **LATE)
 def deadly(self: Task) -> None:
-    """Kills its whole worker, as the kernel does when a container is out of memory."""
+    """Kill the whole worker, as the kernel does when a container is out of memory."""
     record("start", self.request.id)
     spawner = psutil.Process(os.getppid())
     for pid in (spawner.ppid(), spawner.pid, os.getpid()):
@@ -77,7 +77,7 @@ def deadly(self: Task) -> None:
 
 @app.task(bind=True, name="note", shared=False)
 def note(self: Task) -> None:
-    """Leaves a trace with the origin of its message."""
+    """Record the origin of the message."""
     record("start", self.request.id)
     info = self.request.delivery_info
     record(f"came by {info['exchange']}/{info['routing_key']}", self.request.id)

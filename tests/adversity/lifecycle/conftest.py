@@ -1,4 +1,4 @@
-"""A worker of the torture app on a virtual host of its own, and a producer for it."""
+"""A worker of the torture app in its own virtual host, and a producer for it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MakeWorker = Callable[..., WorkerProcess]
 
 @pytest.fixture
 def make_worker(tmp_path: Path, vhost: str, redis_db: str, oracle: Oracle) -> MakeWorker:
-    """Make a worker, not started; ``broker`` replaces the virtual host's own URL."""
+    """Return a function that makes a worker, not started; ``broker`` replaces the virtual host's URL."""
 
     def make(
         *options: str, broker: str | None = None, env: dict[str, str] | None = None, **more: object

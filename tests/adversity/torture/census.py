@@ -16,7 +16,7 @@ from pathlib import Path
 
 @dataclass(slots=True)
 class Kills:
-    """When which process was killed, in CLOCK_MONOTONIC nanoseconds."""
+    """Records when each process was killed, in CLOCK_MONOTONIC nanoseconds."""
 
     times: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     count: int = 0
@@ -25,7 +25,7 @@ class Kills:
     recent: deque[int] = field(default_factory=lambda: deque(maxlen=8))
 
     def kill(self, pid: int) -> None:
-        """SIGKILL ``pid`` now, if it is still there, and note it."""
+        """Kill ``pid`` now if it exists, and record the time."""
         self.recent.append(pid)
         try:
             descriptor = os.pidfd_open(pid)
@@ -42,23 +42,23 @@ class Kills:
         self.count += 1
 
     def life(self, pid: int, at_ns: int) -> int:
-        """Which of the lives that had this pid: how many of them were killed before ``at_ns``.
+        """Return how many lives of this pid were killed before ``at_ns``, which identifies the life at that time.
 
-        What a process does in the instant between the note and the signal's arrival would seem to be the next
-        life's; the pid's next life is at least a whole turn of the pid counter away, so a second is allowed.
+        An act between the record of the kill and the signal's arrival would be counted to the next life. The pid is
+        reused only after a whole turn of the pid counter, so a second is allowed.
         """
         return bisect_left(self.times.get(pid, ()), at_ns - 1_000_000_000)
 
     def ended_by_kill(self, pid: int, life: int) -> bool:
-        """Whether that life of ``pid`` ended by one of these kills."""
+        """Return whether the process with ``pid`` at that time ended by one of these kills."""
         return life < len(self.times.get(pid, ()))
 
 
 class Census:
-    """Reads the file once."""
+    """Reads the oracle's file once and counts."""
 
     def __init__(self, path: Path, each: int, kills: Kills) -> None:
-        """``each``: how many ids of either kind were sent."""
+        """``each`` is the number of ids of each kind that were sent."""
         self.starts = {"e": bytearray(each), "l": bytearray(each)}
         self.ends = {"e": bytearray(each), "l": bytearray(each)}
         self._kills = kills
@@ -95,11 +95,11 @@ class Census:
             self.repeats[identifier].insert(0, first)
 
     def started_twice(self, kind: str) -> list[str]:
-        """Ids of that kind that started more than once."""
+        """Return the ids of a kind that started more than once."""
         return [identifier for identifier in self.repeats if identifier[0] == kind]
 
     def unexplained(self) -> list[str]:
-        """Ids of which a start that was not the last one was not the last act of a child that was killed."""
+        """Return the repeated ids with an earlier start that was not the last act of a killed child."""
         return [
             identifier
             for identifier, starts in self.repeats.items()
@@ -107,9 +107,9 @@ class Census:
         ]
 
     def without_end(self, kind: str) -> list[str]:
-        """Ids of that kind that never came to their end."""
+        """Return the ids of a kind that have no end."""
         return [f"{kind}-{number}" for number, count in enumerate(self.ends[kind]) if not count]
 
     def cut(self, kind: str) -> list[str]:
-        """Ids of that kind that started and never came to their end."""
+        """Return the ids of a kind that started and have no end."""
         return [identifier for identifier in self.without_end(kind) if self.starts[kind][int(identifier[2:])]]

@@ -1,4 +1,4 @@
-"""The app of the torture of chords. A body gives the sum of what the parts of its chord gave."""
+"""The app of the torture tests for chords. A body returns the sum of the results of its chord's parts."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ DAWDLE = 0.02
 
 @app.task(name="late_part", **LATE)
 def late_part(number: int) -> int:
-    """Comes back when its child dies."""
+    """A part that is run again when its child dies."""
     time.sleep(random.random() * DAWDLE)
     return number
 
 
 @app.task(name="quiet_part", ignore_result=True, **LATE)
 def quiet_part(number: int) -> int:
-    """The same, without a document of its own."""
+    """Like ``late_part``, without a stored result."""
     time.sleep(random.random() * DAWDLE)
     return number
 
 
 @app.task(name="early_part")
 def early_part(number: int) -> int:
-    """Has failed when its child dies, and its chord with it."""
+    """A part that fails, with its chord, when its child dies."""
     time.sleep(random.random() * DAWDLE)
     return number
 
 
 @app.task(name="body", **LATE)
 def body(numbers: list[int]) -> int:
-    """Runs at least once."""
+    """A chord's body, which runs at least once."""
     return sum(numbers)

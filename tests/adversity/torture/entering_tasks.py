@@ -1,4 +1,4 @@
-"""Early-acknowledged tasks of three kinds that spend most of their time before their bodies.
+"""Early-acknowledged tasks of three kinds that spend most of their time before their bodies start.
 
 A function of turbo's own, a coroutine, and a task of Celery's, by ``TORTURE_FRAMEWORK`` and name.
 """
@@ -24,7 +24,7 @@ app.conf.update(task_ignore_result=True, task_store_errors_even_if_ignored=True)
 
 
 class Dawdling(app.Task):  # type: ignore[misc, name-defined]
-    """Takes its time before each body, or waits there until a file is gone."""
+    """A task class that waits before each body, for some time or until a file is removed."""
 
     def before_start(self, task_id: str, _args: object, kwargs: dict[str, str]) -> None:
         """Wait."""
@@ -37,7 +37,7 @@ class Dawdling(app.Task):  # type: ignore[misc, name-defined]
 
 @app.task(bind=True, name="function", base=Dawdling)
 def function(self: Dawdling) -> None:
-    """Leaves its trace."""
+    """Record the run."""
     record("start", self.request.id)
     record("end", self.request.id)
 
@@ -46,6 +46,6 @@ if os.environ.get("TORTURE_FRAMEWORK") != "celery":
 
     @app.task(bind=True, name="coroutine", base=Dawdling)
     async def coroutine(self: Dawdling) -> None:
-        """The same."""
+        """Record the run."""
         record("start", self.request.id)
         record("end", self.request.id)

@@ -1,4 +1,4 @@
-"""Figures that the tasks and the tests share; imports nothing, since workers import it."""
+"""Numbers that tasks and tests share; imports nothing, because workers import it."""
 
 from __future__ import annotations
 

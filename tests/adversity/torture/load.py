@@ -1,4 +1,4 @@
-"""Load for the torture tests: publishing in bulk, a queue kept full, and children's pids found fast."""
+"""Load for the torture tests: bulk publishing, a queue that is kept filled, and fast lookup of children's pids."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ QUEUE = "celery"
 
 
 class Producer:
-    """One blocking connection that publishes task messages to the worker's queue."""
+    """A blocking connection that publishes task messages to the worker's queue."""
 
     def __init__(self, url: str, queue: str = QUEUE) -> None:
         self._queue = queue
@@ -25,7 +25,7 @@ class Producer:
         self._channel.queue_declare(queue, durable=True)
 
     def send(self, messages: Iterable[tuple[str, str, tuple[Any, ...]]], **options: Any) -> int:
-        """Publish (id, task name, arguments); how many. The broker has them all when this returns."""
+        """Publish (id, task name, arguments) tuples; return how many. The broker has confirmed all of them."""
         count = 0
         for identifier, name, arguments in messages:
             headers, body, props = build(identifier, name, arguments, **{"delivery_mode": 1, **options})
@@ -44,12 +44,12 @@ class Producer:
         return count
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self._connection.close()
 
 
 class Progress:
-    """Counts lines of the oracle's file as it grows."""
+    """Counts the lines of the oracle's file as it grows."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -57,7 +57,7 @@ class Progress:
         self.ends = 0
 
     def look(self) -> int:
-        """How many tasks have ended so far."""
+        """Return how many tasks have ended so far."""
         with self._path.open("rb") as source:
             source.seek(self._offset)
             data = source.read()
@@ -68,7 +68,7 @@ class Progress:
 
 
 class Feeder(threading.Thread):
-    """Keeps about ``depth`` messages waiting until ``stop`` is set; ``sent`` ids by name of task."""
+    """Keeps about ``depth`` messages in the queue until ``stop`` is set; ``sent`` holds the ids by task name."""
 
     def __init__(self, url: str, progress: Progress, depth: int) -> None:
         super().__init__(name="feeder", daemon=True)
@@ -91,7 +91,7 @@ class Feeder(threading.Thread):
             self.error = error
 
     def feed(self, each: int) -> None:
-        """Publish ``each`` of both kinds, mixed."""
+        """Publish ``each`` tasks of both kinds, mixed."""
         first = self.each
         self.each += each
         self._producer.send(
@@ -101,7 +101,7 @@ class Feeder(threading.Thread):
         )
 
     def finish(self) -> None:
-        """Stop publishing and say whether it went well. Idempotent."""
+        """Stop publishing; raise the error of the thread if it failed. Idempotent."""
         if self._halt.is_set():
             return
         self._halt.set()
@@ -113,7 +113,7 @@ class Feeder(threading.Thread):
 
 
 def child_pids(parent: int) -> list[int]:
-    """Pids of a process's children, without walking the whole process table."""
+    """Return the pids of a process's children, without reading the whole process table."""
     try:
         return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
     except FileNotFoundError:

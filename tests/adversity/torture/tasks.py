@@ -1,4 +1,4 @@
-"""The app that the torture tests run; every task leaves its trace in the oracle.
+"""The app of the torture tests; every task records its runs in the oracle.
 
 An app of turbo's own, or the same of Celery's, by ``TORTURE_FRAMEWORK``.
 """
@@ -42,19 +42,19 @@ def _leave_trace(identifier: str) -> None:
 
 @app.task(bind=True, name="early")
 def early(self: Task) -> None:
-    """Acknowledged when it starts."""
+    """A task that is acknowledged when it starts."""
     _leave_trace(self.request.id)
 
 
 @app.task(bind=True, name="late", **LATE)
 def late(self: Task) -> None:
-    """Acknowledged when it has ended; comes back when its child dies."""
+    """A task that is acknowledged at its end, and runs again when its child dies."""
     _leave_trace(self.request.id)
 
 
 @app.task(bind=True, name="parent", ignore_result=False, **LATE)
 def parent(self: Task, child_id: str) -> str:
-    """Sends one task and stores a result: everything that must be safe before the message is acknowledged."""
+    """Send one task and return a result; both must be safe before the message is acknowledged."""
     record("start", self.request.id)
     late.apply_async(task_id=child_id)
     record("end", self.request.id)
@@ -62,7 +62,7 @@ def parent(self: Task, child_id: str) -> str:
 
 
 class Hearing(app.Task):  # type: ignore[misc, name-defined]
-    """Hears when its result is stored."""
+    """A task class with a handler that is called when its result is stored."""
 
     def on_success(self, _result: object, task_id: str, *_: object) -> None:
         record("heard", task_id)
@@ -70,7 +70,7 @@ class Hearing(app.Task):  # type: ignore[misc, name-defined]
 
 @app.task(bind=True, name="heard", base=Hearing, ignore_result=False, **LATE)
 def heard(self: Task) -> str:
-    """Has a handler, for which its outcome goes ahead of its end."""
+    """A task with a handler, so that its outcome is reported before its end."""
     record("start", self.request.id)
     return "done"
 
@@ -87,7 +87,7 @@ def wait_for_file(self: Task, path: str) -> None:
 
 @app.task(bind=True, name="pause", **LATE)
 def pause(self: Task, seconds: float) -> None:
-    """Takes a while."""
+    """Run for some time."""
     record("start", self.request.id)
     time.sleep(seconds)
     record("end", self.request.id)
@@ -95,7 +95,7 @@ def pause(self: Task, seconds: float) -> None:
 
 @app.task(bind=True, name="straddle", ignore_result=False, soft_time_limit=SOFT_LIMIT)
 def straddle(self: Task, seconds: float, spin: bool) -> str:
-    """Takes so long, computing or asleep; its soft limit falls beside its end."""
+    """Run, computing or asleep, until about its soft time limit, which may fall beside its end."""
     try:
         if not spin:
             time.sleep(seconds)

@@ -1,4 +1,4 @@
-"""A real Celery client: sends every kind of message, reads every outcome, prints both as JSON.
+"""A real Celery client that sends every kind of message, reads every outcome and prints both as JSON.
 
 Run by the Pythons of several Celery versions. Arguments: prefix of the task ids. BROKER and BACKEND: where. The
 last line printed is ``{"version": …, "outcomes": {case: outcome}}``.
@@ -145,7 +145,7 @@ def outcomes() -> None:
 
 
 def note_state(meta: Any) -> None:
-    """Called with every document that arrives while some result is waited for."""
+    """Called with every document that arrives while the client waits for a result."""
     passed.add(f"{meta['task_id'].removeprefix(PREFIX)} {meta['status']}")
 
 

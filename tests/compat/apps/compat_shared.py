@@ -53,11 +53,11 @@ VALUES: dict[str, Callable[[], Any]] = {
 
 
 class CustomError(Exception):
-    """An exception of the user's own."""
+    """A user-defined exception."""
 
 
 class PickyError(Exception):
-    """Its constructor takes other arguments than it keeps: it cannot be pickled back."""
+    """An exception whose constructor has other parameters than ``args``, so it cannot be unpickled."""
 
     def __init__(self, code: int, *, detail: str) -> None:
         super().__init__(f"{code}: {detail}")
@@ -66,11 +66,11 @@ class PickyError(Exception):
 
 class Outer:
     class NestedError(ValueError):
-        """A class within a class: its qualified name has a dot."""
+        """An exception class inside a class, so that its qualified name has a dot."""
 
 
 class Opaque:
-    """Nothing serialises it."""
+    """A class that no serializer can encode."""
 
     def __repr__(self) -> str:
         return "<opaque>"

@@ -1,4 +1,4 @@
-"""The same tasks for a turbo worker and for a real Celery worker: COMPAT_LIB says which imports this.
+"""The same tasks for a turbo worker and a real Celery worker; COMPAT_LIB selects the library.
 
 ``-A compat_tasks`` finds ``app``. BROKER, BACKEND: where. COMPAT_SETTINGS: more settings, as JSON.
 """

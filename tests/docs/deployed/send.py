@@ -1,4 +1,4 @@
-"""A producer: sends ``proj.hold`` to each of the queues, prints the ids; or waits for the results of such."""
+"""A producer that sends ``proj.hold`` to the given queues and prints the ids, or waits for the results."""
 
 from __future__ import annotations
 

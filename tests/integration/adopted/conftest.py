@@ -1,4 +1,4 @@
-"""A place for one Celery app and the workers, turbo's and Celery's own, that run it unmodified."""
+"""A directory and servers for a Celery app that turbo's and Celery's workers run unmodified."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.integration.adopted.place import Place
 
 @pytest.fixture
 def place(rabbitmq: RabbitMQ, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """An empty directory, an empty virtual host and an empty database."""
+    """An empty directory, virtual host and database."""
     rabbitmq.ensure_running()
     redis_server.ensure_running()
     vhost = rabbitmq.new_vhost()

@@ -1,4 +1,4 @@
-"""One Celery app in a directory: written, run by either worker, sent to, and asked for what it recorded."""
+"""A Celery app in a directory: writes it, runs it with either worker, and reads what it recorded."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ app.conf.broker_connection_retry_on_startup = True
 
 
 class Place:
-    """The directory with the app, its broker and its store."""
+    """The directory of the app, its broker and its store."""
 
     def __init__(self, rabbitmq: RabbitMQ, vhost: str, redis_db: str, directory: Path) -> None:
         self.rabbitmq = rabbitmq
@@ -60,7 +60,7 @@ class Place:
         app: str = "proj",
         env: dict[str, str] | None = None,
     ) -> WorkerProcess:
-        """``turbo worker`` or ``celery worker`` for the app, not started; its record is a file of its own."""
+        """Return ``turbo worker`` or ``celery worker`` for the app, not started; each records to its own file."""
         python = (sys.executable, "-m", "celery") if by == "celery" else TURBO[:-1]
         quiet = ("--without-gossip", "--without-mingle") if by == "celery" else ()
         return WorkerProcess(
@@ -72,20 +72,20 @@ class Place:
 
     @property
     def client_env(self) -> dict[str, str]:
-        """For a program of its own that imports the app as a client."""
+        """Return the environment of a program that imports the app as a client."""
         paths = os.pathsep.join([str(self.directory), str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         return {**self._env, "PYTHONPATH": paths}
 
     def command(self, *arguments: str) -> WorkerProcess:
-        """Another of turbo's commands for the app, not started."""
+        """Return another turbo command for the app, not started."""
         return WorkerProcess("-A", "proj", *arguments, directory=self.directory, env=self._env, command=TURBO[:-1])
 
     def record(self, by: str) -> Path:
-        """Where the app writes what it saw under this worker."""
+        """Return the file to which the app records under this worker."""
         return self.directory / f"record-{by}"
 
     def recorded(self, by: str = "turbo") -> list[tuple[str, str, dict[str, Any]]]:
-        """What the app saw: process, event, details."""
+        """Return what the app recorded: process, event, details."""
         path = self.record(by)
         lines = path.read_text().splitlines() if path.exists() else []
         return [tuple(json.loads(line)) for line in lines]
@@ -93,7 +93,7 @@ class Place:
     def wait_recorded(
         self, what: str, by: str = "turbo", *, where: Callable[[dict[str, Any]], bool] | None = None
     ) -> None:
-        """Wait until the app has seen this event."""
+        """Wait until the app has recorded this event."""
 
         def seen() -> bool:
             return any(event == what and (where is None or where(details)) for _, event, details in self.recorded(by))

@@ -1,4 +1,4 @@
-"""What the tests of the AMQP client share: a sink, a loop-lag probe, a plain publisher."""
+"""Helpers of the AMQP tests: a sink, a probe of the loop's lag, a plain publisher."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PERSISTENT = pika.BasicProperties(delivery_mode=2, headers={"id": "x"})
 
 
 def run(work: Coroutine[object, object, None]) -> None:
-    """Run a test's coroutine on uvloop, as the master does."""
+    """Run a test's coroutine on uvloop, which the master uses."""
     uvloop.run(asyncio.wait_for(work, 55))
 
 
@@ -91,7 +91,7 @@ async def linked(
     ready: bool = True,
     **options: object,
 ) -> AsyncIterator[BrokerLink]:
-    """A started link, stopped at the end."""
+    """Yield a started link; it is stopped at the end."""
     wanted = [task_queue(each) if isinstance(each, str) else each for each in queues]
     link = BrokerLink(parse_broker_urls(url), wanted, prefetch_count=prefetch_count, heartbeat=heartbeat, **options)
     sink.link = link
@@ -106,7 +106,7 @@ async def linked(
 
 @contextlib.contextmanager
 def channel_to(url: str) -> Iterator[pika.adapters.blocking_connection.BlockingChannel]:
-    """A plain pika channel with confirms."""
+    """Return a plain pika channel with confirms."""
     address = parse_broker_urls(url)[0]
     connection = pika.BlockingConnection(
         pika.ConnectionParameters(address.host, address.port, address.vhost, heartbeat=0)
@@ -121,9 +121,9 @@ def channel_to(url: str) -> Iterator[pika.adapters.blocking_connection.BlockingC
 
 
 def publish(url: str, queue: str, bodies: Iterable[bytes], *, declare: bool = True) -> None:
-    """Put messages into a queue; returns when the broker has confirmed them all.
+    """Publish messages to a queue; return when the broker has confirmed all of them.
 
-    No message waits for the confirm of the one before: a quorum queue writes each to the disk first.
+    Messages are sent without waiting for the previous confirm, because a quorum queue writes each to disk first.
     """
     address = parse_broker_urls(url)[0]
     with amqp.Connection(f"{address.host}:{address.port}", virtual_host=address.vhost) as connection:
@@ -150,20 +150,20 @@ def publish(url: str, queue: str, bodies: Iterable[bytes], *, declare: bool = Tr
 
 
 def depth(url: str, queue: str) -> int:
-    """Ready messages of a queue."""
+    """Return the number of ready messages in a queue."""
     with channel_to(url) as channel:
         return int(channel.queue_declare(queue, passive=True).method.message_count)
 
 
 def header_payload(size: int, properties: pika.BasicProperties = PERSISTENT) -> bytes:
-    """A content-header payload for a body of ``size`` bytes."""
+    """Return a content-header payload for a body of ``size`` bytes."""
     return bytes(frame.Header(1, size, properties).marshal()[7:-1])
 
 
 class LagProbe:
     """Records the longest time for which the loop was blocked by its own callbacks.
 
-    What the thread spent ready to run while others had the processor is taken off: it says how busy the machine is.
+    The time in which the thread was runnable but other threads had the CPU is subtracted, as it depends on the machine.
     """
 
     def __init__(self) -> None:
@@ -188,5 +188,5 @@ class LagProbe:
 
 
 def _waited_for_processor() -> float:
-    """Seconds for which this thread was ready and did not run, by the kernel's scheduler statistics."""
+    """Return the seconds for which this thread was runnable but not running, from /proc."""
     return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9

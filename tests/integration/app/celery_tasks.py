@@ -1,4 +1,4 @@
-"""Tasks of a real Celery worker that report how they were called. Run by Celery, never imported by a test."""
+"""Tasks of a real Celery worker that report how they were called. Only Celery imports this module."""
 
 from __future__ import annotations
 

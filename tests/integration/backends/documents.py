@@ -1,4 +1,4 @@
-"""The documents of these tests, as a worker stores them."""
+"""Result documents, as a worker stores them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 
 def document(task_id: str, status: str = "SUCCESS", result: object = 42) -> bytes:
-    """One document in JSON."""
+    """Return a JSON document."""
     return json.dumps(
         {"status": status, "result": result, "traceback": None, "children": [], "date_done": None,
          "task_id": task_id}

@@ -1,4 +1,4 @@
-"""Small steps that the conformance tests share."""
+"""Helper functions of the conformance tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Delivery = tuple[Any, pika.BasicProperties, bytes]
 
 
 def collect(channel: BlockingChannel, into: list[Delivery], count: int, timeout: float = 10) -> list[Delivery]:
-    """Process events until `into` (filled by a consumer) has `count` deliveries."""
+    """Process events until the list `into`, which a consumer fills, has `count` deliveries."""
     deadline = time.monotonic() + timeout
     while len(into) < count:
         left = deadline - time.monotonic()
@@ -23,13 +23,13 @@ def collect(channel: BlockingChannel, into: list[Delivery], count: int, timeout:
 
 
 def settle_down(channel: BlockingChannel) -> None:
-    """A round trip on the channel: what the broker sent before has arrived."""
+    """Make a round trip on the channel, so that everything the broker sent before has arrived."""
     channel.basic_qos(prefetch_count=0)
     channel.connection.process_data_events(time_limit=0.1)
 
 
 def consume(channel: BlockingChannel, queue: str, **options: Any) -> list[Delivery]:
-    """Start a consumer that keeps what it gets."""
+    """Start a consumer that keeps its deliveries in a list."""
     got: list[Delivery] = []
 
     def keep(_: BlockingChannel, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
@@ -40,12 +40,12 @@ def consume(channel: BlockingChannel, queue: str, **options: Any) -> list[Delive
 
 
 def bodies(deliveries: list[Delivery]) -> list[bytes]:
-    """The bodies alone."""
+    """Return the bodies of deliveries."""
     return [body for _, _, body in deliveries]
 
 
 def get_all(channel: BlockingChannel, queue: str) -> list[bytes]:
-    """The bodies of everything ready."""
+    """Return the bodies of all ready messages."""
     found = []
     while True:
         method, _, body = channel.basic_get(queue, auto_ack=True)
@@ -55,5 +55,5 @@ def get_all(channel: BlockingChannel, queue: str) -> list[bytes]:
 
 
 def refused(code: int, text: str) -> Any:
-    """The block must make the broker close the channel with this code and text."""
+    """Check that the block makes the broker close the channel with this code and text."""
     return pytest.raises(pika.exceptions.ChannelClosedByBroker, match=rf"{code}.*{text}")

@@ -1,4 +1,4 @@
-"""Clients of the conformance tests: pika connections that are closed when the test ends."""
+"""pika connections for the conformance tests, closed at the end of the test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Connect = Callable[[], BlockingConnection]
 
 @pytest.fixture
 def connect(any_broker: BrokerUnderTest) -> Iterator[Connect]:
-    """Makes pika connections to the broker under test."""
+    """Return a function that makes pika connections to the broker under test."""
     made: list[BlockingConnection] = []
 
     def one() -> BlockingConnection:
@@ -30,7 +30,7 @@ def connect(any_broker: BrokerUnderTest) -> Iterator[Connect]:
 
 @pytest.fixture
 def channel(connect: Connect) -> BlockingChannel:
-    """A channel on a connection of its own; a publish returns when the broker has it."""
+    """A channel on its own connection; a publish returns when the broker has confirmed it."""
     made = connect().channel()
     made.confirm_delivery()
     return made

@@ -1,4 +1,4 @@
-"""The same app by Celery's classes and by turbo's, and what each of them sends of a canvas, decoded and comparable."""
+"""The same app with Celery's and turbo's classes, and the messages that each sends for a canvas, decoded."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _note(*_: Any) -> None:
 
 
 class Side:
-    """One API: its module, an app made with it, and tasks."""
+    """One API: its module, an app and its tasks."""
 
     def __init__(self, module: ModuleType, backend: str, **settings: Any) -> None:
         self.module = module
@@ -48,7 +48,7 @@ class Side:
 
     @contextmanager
     def published(self) -> Iterator[list[dict[str, Any]]]:
-        """Collect the messages of the block; none of them goes anywhere."""
+        """Collect the messages that the block publishes; none is sent."""
         messages: list[dict[str, Any]] = []
         if self.module is turbo:
             with recording() as recorder:
@@ -67,7 +67,7 @@ class Side:
 
 
 def celery_json(value: Any) -> str:
-    """Encode as Celery's producers do."""
+    """Encode a value as Celery's producers do."""
     from kombu.serialization import dumps
 
     text = dumps(value, "json")[2]
@@ -79,7 +79,7 @@ def _message(headers: dict[str, Any], body: Any) -> dict[str, Any]:
 
 
 def _without_none(value: Any) -> Any:
-    """Drop options that are None: they say nothing."""
+    """Remove options that are None, since they have no effect."""
     if isinstance(value, list):
         return [_without_none(each) for each in value]
     if not isinstance(value, dict):
@@ -91,7 +91,7 @@ def _without_none(value: Any) -> Any:
 
 
 def comparable(value: Any) -> Any:
-    """Name ids by the order in which they first come, so that two sides can be compared."""
+    """Replace ids by their order of appearance, so that two sides can be compared."""
     names: dict[str, str] = {}
 
     def name(match: re.Match[str]) -> str:
@@ -104,7 +104,7 @@ Build = Callable[[Side], Any]
 
 
 def sent_by(side: Side, build: Build) -> list[dict[str, Any]]:
-    """What sending a canvas publishes, comparable."""
+    """Return the messages that sending a canvas publishes, in comparable form."""
     with side.published() as messages:
         build(side).apply_async()
     found = comparable(messages)

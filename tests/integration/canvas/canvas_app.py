@@ -1,4 +1,4 @@
-"""An app for both APIs: ``CANVAS_API`` names the package, ``BROKER`` and ``RESULTS`` the servers."""
+"""An app for both APIs. CANVAS_API names the package, BROKER and RESULTS the servers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def report(self: Any, *args: Any) -> dict[str, Any]:
 
 @app.task(name="canvas.become", shared=False, bind=True)
 def become(self: Any, kind: str, *args: int) -> Any:
-    """Be replaced by a call, a chain, a group, a chord, or a chain that ends in a group."""
+    """Replace the task by a call, a chain, a group, a chord, or a chain that ends with a group."""
     parts = [add.s(number, 1) for number in args]
     made = {
         "call": lambda: echo.s(*args),
@@ -52,7 +52,7 @@ def become(self: Any, kind: str, *args: int) -> Any:
 
 @app.task(name="canvas.handle", shared=False)
 def handle(kind: str) -> Any:
-    """Return the handle of a call or of a group, or something that says itself what it is in JSON."""
+    """Return the result handle of a call or a group, or an object with its own JSON form."""
     made = {
         "call": lambda: add.delay(1, 1),
         "group": lambda: api.group(add.s(1, 1), add.s(2, 2)).delay(),
@@ -62,7 +62,7 @@ def handle(kind: str) -> Any:
 
 
 class Described:
-    """Says itself what it is in JSON."""
+    """An object that defines its own JSON form."""
 
     def __json__(self) -> Any:
         return {"described": True}
@@ -75,7 +75,7 @@ def tell(failed_id: str) -> str:
 
 
 class Tenant(app.Task):  # type: ignore[name-defined, misc]
-    """Tasks whose messages say whose they are."""
+    """A task class whose messages name their owner."""
 
     def apply_async(self, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
         options["headers"] = {**(options.get("headers") or {}), "tenant": "acme"}
@@ -91,7 +91,7 @@ def whose(self: Any, *args: Any) -> list[Any]:
 
 
 class Marked(app.Task):  # type: ignore[name-defined, misc]
-    """Tasks whose replacements get one argument more."""
+    """A task class whose replacements get an additional argument."""
 
     def on_replace(self, sig: Any) -> Any:
         return super().on_replace(sig.clone(("marked",)))
@@ -104,14 +104,14 @@ def become_marked(self: Any, number: int) -> Any:
 
 @app.task(name="canvas.join_in", shared=False, bind=True)
 def join_in(self: Any, number: int) -> int:
-    """A part of a chord that adds another part to it."""
+    """A part of a chord that adds another part to the chord."""
     self.add_to_chord(add.s(number, number))
     return number
 
 
 @app.task(name="canvas.spread", shared=False, bind=True)
 def spread(self: Any, number: int) -> str:
-    """Send a chord from inside a task; return its body's id."""
+    """Send a chord in a task; return the id of its body."""
     result = api.chord([add.s(each, each) for each in range(number)], total.s()).apply_async()
     body: str = result.id
     return body

@@ -1,4 +1,4 @@
-"""Workers to control, turbo's own app and a Celery app, and who controls them: Celery's client and its command line."""
+"""Workers of a turbo and a Celery app, controlled by Celery's client and command line."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Post:
         }
 
     def worker(self, *options: str, name: str = NODE, env: dict[str, str] | None = None) -> WorkerProcess:
-        """A worker with these options, not started."""
+        """Return a worker with these options, not started."""
         return WorkerProcess(
             *("-A", "tests.integration.control.controlled", "-n", name, "-l", "info", *options),
             directory=self.directory,
@@ -51,18 +51,18 @@ class Post:
         )
 
     def fifo(self) -> Path:
-        """A place on which a task waits until something is written to it."""
+        """Make a FIFO; a task waits until something is written to it."""
         place = self.directory / f"fifo-{uuid.uuid4().hex[:8]}"
         os.mkfifo(place)
         return place
 
     def send(self, task: str, *args: Any, **options: Any) -> str:
-        """Send a task; its id."""
+        """Send a task; return its id."""
         sent: str = self.client.send_task(f"controlled.{task}", args, **options).id
         return sent
 
     def ask(self, method: str, *nodes: str, **arguments: Any) -> Any:
-        """Ask one node; its reply."""
+        """Send a command to one node; return its reply."""
         destination = list(nodes or [NODE])
         replies = self.client.control.broadcast(
             method, arguments=arguments, destination=destination, reply=True, timeout=PATIENCE
@@ -71,7 +71,7 @@ class Post:
         return found if nodes else found[NODE]
 
     def wait_active(self, identifier: str) -> dict[str, Any]:
-        """Wait until a task runs; its row."""
+        """Wait until a task runs; return its entry in ``inspect active``."""
         rows: list[dict[str, Any]] = []
 
         def runs() -> bool:
@@ -82,26 +82,26 @@ class Post:
         return rows[0]
 
     def state(self, identifier: str) -> str:
-        """The stored state of a task."""
+        """Return the stored state of a task."""
         state: str = self.client.AsyncResult(identifier).state
         return state
 
     def wait_state(self, identifier: str, state: str) -> None:
-        """Wait until the stored state is this one."""
+        """Wait until a task has this stored state."""
         wait_until(f"{identifier} is {state}", lambda: self.state(identifier) == state, 30)
 
     def pids(self) -> list[int]:
-        """The children's processes."""
+        """Return the pids of the children."""
         found: list[int] = self.ask("stats")["pool"]["processes"]
         return found
 
     def left(self) -> int:
-        """Messages of the task queue that are not settled."""
+        """Return the number of unsettled messages of the task queue."""
         facts = self.rabbitmq.queue("celery", self.vhost)
         return 0 if facts is None else facts.ready + facts.unacked
 
     def celery(self, *commands: Sequence[str]) -> list[str]:
-        """Run commands of Celery's beside one another, each of which must succeed; what each printed."""
+        """Run several Celery commands at the same time, all of which must succeed; return their output."""
         env = {**os.environ, **self._env, "KIND": "celery"}
         runs = [
             subprocess.Popen(
@@ -136,7 +136,7 @@ class Post:
 def make_post(
     rabbitmq: RabbitMQ, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[str], Post]]:
-    """Makes posts for apps of a kind: ``turbo`` or ``celery``."""
+    """Return a function that makes posts for a kind of app: ``turbo`` or ``celery``."""
     rabbitmq.ensure_running()
     redis_server.ensure_running()
     made: list[Post] = []
@@ -155,7 +155,7 @@ def make_post(
 
 @pytest.fixture(scope="module", params=["turbo", "celery"])
 def post(request: pytest.FixtureRequest, make_post: Callable[[str], Post]) -> Iterator[Post]:
-    """One worker with two children that all tests of a module share; each leaves it idle."""
+    """One worker with two children, shared by all tests of a module; each test leaves it idle."""
     found = make_post(request.param)
     with found.worker("-c", "2") as worker:
         worker.wait_for_line(READY, 60)

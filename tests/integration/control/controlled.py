@@ -1,4 +1,4 @@
-"""The app whose workers these tests control: turbo's own or Celery's by KIND, the same tasks in both."""
+"""The app of the controlled workers: the same tasks in a turbo or a Celery app, by KIND."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ told: list[str] = []
 
 @inspect_command(alias="hail")
 def greet(state: Any, name: str = "nobody") -> dict[str, str]:
-    """A command of the app's own."""
+    """A command of the app."""
     return {"ok": f"{name} greets {state.hostname} of {state.app.main}, told {told}"}
 
 
 @control_command(name="tell", args=[("what", str)])
 def keep(state: Any, what: str) -> dict[str, str]:
-    """Another, which changes something, and fails without its argument."""
+    """A command that changes something, and fails without its argument."""
     told.append(what)
     return {"ok": state.consumer.hostname}
 
@@ -44,13 +44,13 @@ def wait(fifo: str, **_more: Any) -> str:
 
 @app.task(name="controlled.late", acks_late=True)
 def late(fifo: str) -> str:
-    """The same, acknowledged at its end."""
+    """Like ``wait``, acknowledged at its end."""
     return Path(fifo).read_text()
 
 
 @app.task(name="controlled.stubborn")
 def stubborn(path: str) -> None:
-    """Hold every gentle signal off."""
+    """Ignore SIGTERM and SIGINT."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     Path(path).touch()
@@ -60,7 +60,7 @@ def stubborn(path: str) -> None:
 
 @app.task(name="controlled.asked")
 def asked(path: str) -> str:
-    """Be asked to end by the exception of the soft limit."""
+    """Return the name of the exception that asks the task to end."""
     Path(path).touch()
     try:
         time.sleep(600)
@@ -71,10 +71,10 @@ def asked(path: str) -> str:
 
 @app.task(name="controlled.noop", ignore_result=True)
 def noop(*_args: Any) -> None:
-    """Nothing."""
+    """Do nothing."""
 
 
 @app.task(name="controlled.brief", ignore_result=True)
 def brief() -> None:
-    """Two milliseconds."""
+    """Run for two milliseconds."""
     time.sleep(0.002)

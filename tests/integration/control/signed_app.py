@@ -1,4 +1,4 @@
-"""An app with a serializer of its own, turbo's own or Celery's by KIND; SERIALIZER names the one that the app uses."""
+"""A turbo or Celery app, by KIND, with a custom serializer; SERIALIZER names the one that it uses."""
 
 from __future__ import annotations
 
@@ -39,5 +39,5 @@ app.conf.accept_content = ["json", "signed"]
 
 @inspect_command()
 def unencodable(_state: Any) -> Any:
-    """Reply what nothing encodes."""
+    """Reply with an object that no serializer can encode."""
     return {"ok": threading.Lock()}

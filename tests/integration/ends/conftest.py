@@ -1,4 +1,4 @@
-"""A worker of either kind of app for the tests of ends that are decided outside the normal end of a task."""
+"""A worker of either kind of app, for ends that are decided outside the normal end of a task."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.harness.worker import WorkerProcess
 
 @dataclass
 class Place:
-    """One broker's virtual host, one database, one record."""
+    """A virtual host, a database and a record file."""
 
     lib: str
     broker: str
@@ -38,24 +38,24 @@ class Place:
         }  # fmt: skip
 
     def worker(self, *options: str) -> WorkerProcess:
-        """A worker, not started."""
+        """Return a worker, not started."""
         command = ("-A", "tests.integration.ends.ends_app", "-c", "2", "-l", "info", *options)
         return WorkerProcess(*command, directory=self.directory, env=self.env)
 
     def lines(self, what: str, task_id: str | None = None) -> list[dict[str, Any]]:
-        """What was recorded, of one task if given."""
+        """Return the recorded lines, of one task if given."""
         path = self.directory / "record"
         text = path.read_text() if path.exists() else ""
         found = [json.loads(line) for line in text.splitlines()]
         return [details for each, identifier, details in found if each == what and task_id in (None, identifier)]
 
     def wait(self, what: str, task_id: str, count: int = 1) -> list[dict[str, Any]]:
-        """Wait until it was recorded so often."""
+        """Wait until an event was recorded this many times; return its lines."""
         wait_until(f"{count} {what} of {task_id}", lambda: len(self.lines(what, task_id)) >= count, 40)
         return self.lines(what, task_id)
 
     def channel(self) -> pika.BlockingConnection:
-        """A connection of the test's own."""
+        """Open a connection for the test."""
         return pika.BlockingConnection(pika.URLParameters(self.broker))
 
 
@@ -66,7 +66,7 @@ def place(
     redis_server: RedisServer,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Place]:
-    """One for each kind of app."""
+    """A place for each kind of app."""
     rabbitmq.ensure_running()
     redis_server.ensure_running()
     vhost, backend = rabbitmq.new_vhost(), redis_server.new_database()

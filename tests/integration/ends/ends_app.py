@@ -1,4 +1,4 @@
-"""The app of these tests, of either library: what runs adds a line to a record."""
+"""The app of these tests, of either library; everything that runs adds a line to a record."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ app.conf.update(json.loads(os.environ.get("ENDS_SETTINGS", "{}")))
 
 
 def record(what: str, task_id: str | None, **details: Any) -> None:
-    """Add one line."""
+    """Add one line to the record."""
     line = json.dumps([what, task_id, details], default=str) + "\n"
     out = os.open(os.environ["ENDS_RECORD"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     os.write(out, line.encode())
@@ -40,7 +40,7 @@ class Heard(Task):
 
 @signals.task_failure.connect(weak=False)
 def failed(sender: Any, task_id: str, exception: BaseException, **_: Any) -> None:
-    """Hears of every failure."""
+    """Record every failure."""
     record("task_failure", task_id, exc=type(exception).__name__, sender=sender.name)
 
 
@@ -53,7 +53,7 @@ def poison(self: Task, **_: Any) -> None:
 
 @app.task(name="early_and_late", base=Heard, bind=True)
 def early(self: Task, queue: str) -> None:
-    """Sends to a queue that takes it, and to one that may not."""
+    """Send to a queue that accepts the message, and to one that may not."""
     record("run", self.request.id)
     app.send_task("other", (self.request.id,), queue=MAIN)
     app.send_task("other", ("never",), exchange="amq.direct", routing_key=queue)
@@ -61,13 +61,13 @@ def early(self: Task, queue: str) -> None:
 
 @app.task(name="late", base=Heard, bind=True, acks_late=True)
 def late(self: Task, queue: str) -> None:
-    """The same, acknowledged late."""
+    """Like ``early``, acknowledged late."""
     early.run.__func__(self, queue)
 
 
 @app.task(name="other", ignore_result=True)
 def other(by: str) -> None:
-    """What they send."""
+    """The task that the others send."""
     record("other", by)
 
 
@@ -79,19 +79,19 @@ def fine(x: int) -> int:
 
 @app.task(name="told")
 def told(request: Any, exc: BaseException, _traceback: Any) -> None:
-    """An error callback of the new form."""
+    """An error callback of the new style."""
     record("told", request.id, exc=type(exc).__name__)
 
 
 @app.task(name="told_by_id")
 def told_by_id(task_id: str) -> None:
-    """One of the old form."""
+    """An error callback of the old style."""
     record("told_by_id", task_id)
 
 
 @app.task(name="body")
 def body(results: Any) -> None:
-    """A chord's body that never runs."""
+    """A chord's body, which never runs."""
     record("body", None)
 
 

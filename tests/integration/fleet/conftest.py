@@ -1,4 +1,4 @@
-"""Fleets: workers of different makes on the same queues, and what a Celery client gets from them."""
+"""Fleets: workers of different kinds on the same queues, and the results that a Celery client gets."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _MASKS = (
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """A broker's virtual host and a database that its workers share."""
+    """A virtual host and a database that several workers share."""
 
     broker: str
     backend: str
@@ -45,7 +45,7 @@ class Fleet:
 
     @property
     def env(self) -> dict[str, str]:
-        """What ``fleet_app`` reads."""
+        """Return the environment variables that ``fleet_app`` reads."""
         return {
             "FLEET_BROKER": self.broker,
             "FLEET_BACKEND": self.backend,
@@ -55,7 +55,7 @@ class Fleet:
         }
 
     def worker(self, make: str, name: str, *options: str) -> WorkerProcess:
-        """A worker, not started, of a make: ``turbo``, ``celery`` or ``celery 5.3``."""
+        """Return a worker of a kind (``turbo``, ``celery`` or ``celery 5.3``), not started."""
         python = celery_python("5.3") if make == "celery 5.3" else Path(sys.executable)
         common = ("-A", "fleet_app", "-n", f"{name}@%h", "-l", "info", *options)
         if make == "turbo":
@@ -65,7 +65,7 @@ class Fleet:
         return WorkerProcess(*common[2:], "--without-gossip", directory=APPS, env=env, command=command)
 
     def start(self, make: str, name: str, *options: str) -> WorkerProcess:
-        """The worker, ready, on the shared queue and the one of its name."""
+        """Start a worker on the shared queue and the queue of its name; return it when it is ready."""
         self.workers[name] = worker = self.worker(make, name, "-Q", f"shared,{name}", *options).start()
         worker.wait_for_line(READY, timeout=50)
         return worker
@@ -77,16 +77,16 @@ class Fleet:
 
     @property
     def store(self) -> redis.Redis:
-        """The database, for a test's own look at it; to be closed."""
+        """Open the database for a test, which must close it."""
         return redis.Redis.from_url(self.backend)
 
     def client(self, script: str, *arguments: str, version: str = CURRENT) -> str:
-        """What a Celery client prints."""
+        """Run a Celery client; return what it printed."""
         env = {**self.env, "PYTHONPATH": os.pathsep.join([str(APPS), str(APPS.parents[2])])}
         return celery_producer(version, script, *arguments, env=env, timeout=110)
 
     def outcomes(self) -> dict[str, dict[str, Any]]:
-        """Send every scenario of ``fleet_client``: what became of each."""
+        """Send every scenario of ``fleet_client``; return the outcomes."""
         told: dict[str, dict[str, Any]] = json.loads(self.client((APPS / "fleet_client.py").read_text()))
         return told
 
@@ -95,7 +95,7 @@ class Fleet:
 def fleet(
     rabbitmq: RabbitMQ, redis_server: RedisServer, makes: dict[str, str], *options: str, queue_type: str = "classic"
 ) -> Iterator[Fleet]:
-    """A fleet of these workers (name to make), started in this order."""
+    """Make a fleet of these workers (name to kind), started in this order."""
     rabbitmq.ensure_running()
     with ExitStack() as stack:
         broker = rabbitmq.new_vhost()
@@ -108,7 +108,7 @@ def fleet(
 
 
 def masked(documents: list[dict[str, Any]]) -> list[str]:
-    """Stored documents without what differs from run to run, in an order of their own."""
+    """Return stored documents without values that differ between runs, sorted."""
     lines = []
     for document in documents:
         shown = {**document, "traceback": document.get("traceback") and "<traceback>"}

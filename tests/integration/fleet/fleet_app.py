@@ -1,4 +1,4 @@
-"""One Celery app for every worker of a fleet: ``celery worker`` of two versions and ``turbo worker`` run it as it is.
+"""One Celery app for all workers of a fleet: ``celery worker`` in two versions and ``turbo worker``.
 
 FLEET_BROKER, FLEET_BACKEND: where. FLEET_QUEUE_TYPE: ``classic`` or ``quorum``. Each task run leaves a line in the
 Redis lists ``ran:ID`` of itself and of its root: which worker, which task, which attempt.
@@ -84,25 +84,25 @@ def boom(text: str) -> None:
 
 @app.task(name="keep")
 def keep(value: Any, key: str) -> None:
-    """A callback: what it was given is read from the store."""
+    """A callback; the argument that it got is read from the store."""
     store.set(key, str(value))
 
 
 @app.task(name="complain")
 def complain(request: Any, error: BaseException, _traceback: Any, key: str) -> None:
-    """An error callback of the new form: called where the task failed."""
+    """An error callback of the new style, called where the task failed."""
     store.set(key, f"{request.task}: {error!r}")
 
 
 @app.task(name="complain later", bind=True)
 def complain_later(_self: Any, _task_id: str, key: str) -> None:
-    """An error callback of the old form: sent as a message."""
+    """An error callback of the old style, sent as a message."""
     store.set(key, "later")
 
 
 @app.task(name="meet", bind=True)
 def meet(self: Any, party: str, workers: int) -> bool:
-    """Ends when as many different workers as that run one of these at the same time."""
+    """End when this many different workers run this task at the same time."""
     store.sadd(f"met:{party}", self.request.hostname)
     wait_for("the other workers", lambda: store.scard(f"met:{party}") >= workers)
     return True
@@ -110,7 +110,7 @@ def meet(self: Any, party: str, workers: int) -> bool:
 
 @app.task(name="hop", bind=True, max_retries=6)
 def hop(self: Any, queues: list[str]) -> int:
-    """Asks for another attempt on each of the queues in turn."""
+    """Retry on each of the queues in turn."""
     attempt: int = self.request.retries
     if attempt < len(queues):
         raise self.retry(queue=queues[attempt], countdown=PAUSE)
@@ -127,7 +127,7 @@ def flaky(self: Any, until: int) -> int:
 
 @app.task(name="due", bind=True)
 def due(self: Any, not_before: float) -> bool:
-    """Whether it runs when it may, by the wall clock that the ETA was written from."""
+    """Return whether the task runs after its ETA, by the wall clock from which the ETA was computed."""
     return time.time() >= not_before
 
 

@@ -1,4 +1,4 @@
-"""A Celery client that sends every scenario to a fleet and prints what became of it, as one line of JSON.
+"""A Celery client that sends every scenario to a fleet and prints the outcomes as one line of JSON.
 
 Run as a script by the tests, with the app's folder on the path. ``left`` and ``right`` are queues that one worker each
 consumes from, ``shared`` is everybody's: so a scenario says which of its steps run where.
@@ -48,7 +48,7 @@ def on(queue: str, signature: Any, **options: Any) -> Any:
 
 
 def steps(start: int, *queues: str) -> Any:
-    """A chain that adds one on each of the queues in turn."""
+    """Return a chain that adds one on each of the queues in turn."""
     first, *rest = queues
     return chain(on(first, add.s(start, 1)), *(on(queue, add.s(1)) for queue in rest))
 
@@ -63,7 +63,7 @@ def later(seconds: float, queue: str) -> Any:
 
 
 def scenarios(run: str) -> dict[str, Any]:
-    """Every scenario sent, by name."""
+    """Send every scenario; return the results by name."""
     return {
         "chain": steps(0, LEFT, RIGHT, LEFT, RIGHT, RIGHT, LEFT).delay(),
         "chain on the shared queue": chain(add.s(0, 1), *(add.s(1) for _ in range(9))).delay(),
@@ -123,7 +123,7 @@ def scenarios(run: str) -> dict[str, Any]:
 
 
 def documents(result: Any) -> dict[str, dict[str, Any]]:
-    """What is stored of every task that can be reached from a result, by id."""
+    """Return the stored documents of all tasks that can be reached from a result, by id."""
     found: dict[str, dict[str, Any]] = {}
     todo = [result]
     while todo:
@@ -139,7 +139,7 @@ def documents(result: Any) -> dict[str, dict[str, Any]]:
 
 
 def runs(ids: Iterable[str]) -> list[str]:
-    """``worker task attempt`` of every run of these tasks, and of those that had one of them as root."""
+    """Return ``worker task attempt`` of every run of these tasks and of those with one of them as root."""
     lines = {line.decode() for each in ids for line in store.lrange(f"ran:{each}", 0, -1)}
     return sorted(line.partition("|")[2] for line in lines)
 

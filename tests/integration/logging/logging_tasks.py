@@ -1,4 +1,4 @@
-"""Tasks that log in every way there is; of turbo's own app, and with ``LOGGING_CELERY`` set of one of Celery's."""
+"""Tasks that log in every possible way, of a turbo app, or of a Celery app with LOGGING_CELERY."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ if os.environ.get("LOGGING_OWN"):
 
 
 class Data(logging.Handler):
-    """Shows what the record of a task's end has for programs."""
+    """A log handler that prints the ``data`` attribute of the record of a task's end."""
 
     def emit(self, one: logging.LogRecord) -> None:
-        """Show one."""
+        """Print the names in ``data`` and the task's name."""
         shown: dict[str, Any] = dict(getattr(one, "data", {}))
         sys.__stderr__.write(f"DATA {sorted(shown)} {shown.get('name')}\n")  # type: ignore[union-attr]
 
@@ -59,7 +59,7 @@ def fails() -> None:
 
 @app.task(name="shop.redirects")
 def redirects() -> None:
-    """Turn what is printed over to another logger for a while, as the Tasks guide shows."""
+    """Redirect printed output to another logger, as in the Tasks guide."""
     old = sys.stdout, sys.stderr
     rlevel = app.conf.worker_redirect_stdouts_level
     try:

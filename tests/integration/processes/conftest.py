@@ -1,4 +1,4 @@
-"""A place for an app of either library and the workers that run it: what their processes are to their surroundings."""
+"""A directory and servers for an app of either library, for tests of its worker's processes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ app = Celery("proj", broker=os.environ["PROJ_BROKER"], backend=os.environ["PROJ_
 
 @pytest.fixture
 def place(rabbitmq: RabbitMQ, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """An empty directory, an empty virtual host and an empty database."""
+    """An empty directory, virtual host and database."""
     rabbitmq.ensure_running()
     redis_server.ensure_running()
     vhost = rabbitmq.new_vhost()
@@ -41,5 +41,5 @@ def place(rabbitmq: RabbitMQ, redis_server: RedisServer, tmp_path_factory: pytes
 
 @pytest.fixture(params=["turbo", "celery"])
 def lib(request: pytest.FixtureRequest) -> str:
-    """The library of the app."""
+    """The library of the app, as a parameter."""
     return str(request.param)

@@ -1,4 +1,4 @@
-"""A gRPC server that answers every call with what it was sent; prints its address and serves until its input ends.
+"""A gRPC server that echoes every call; prints its address and serves until its standard input ends.
 
 It has a process of its own: gRPC's library starts threads and hooks into every later fork of the process it is in.
 """
@@ -13,7 +13,7 @@ import grpc
 
 
 class Echo(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no types
-    """Answers every call with what it was sent."""
+    """Returns the request of every call."""
 
     def service(self, _details: Any) -> Any:
         return grpc.unary_unary_rpc_method_handler(lambda request, _context: request)

@@ -1,4 +1,4 @@
-"""The old manual's example: one exchange ``tasks``, its queues by kind of work, all of it configuration.
+"""The example of Celery's old manual: an exchange ``tasks`` with queues by kind of work, all configured.
 
 ``ROUTING_EXTRA`` adds what a worker started later has: a queue of its own for cropping.
 """
@@ -32,11 +32,11 @@ app.conf.worker_prefetch_multiplier = 20
 
 @signals.celeryd_after_setup.connect
 def choose(sender: str, instance: Any, **_: Any) -> None:
-    """One more queue, named after the worker."""
+    """Add a queue named after the worker."""
     instance.app.amqp.queues.select_add(f"{sender}.more")
 
 
 @app.task(bind=True, name="sites.work")
 def work(self: Task, what: str) -> None:
-    """Note which worker did what."""
+    """Record which worker ran the task."""
     record(str(self.request.hostname).partition("@")[0], what)

@@ -1,4 +1,4 @@
-"""One virtual host and one database for each worker of these tests."""
+"""A virtual host and a database for each worker of these tests."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ def _scene(
 
 @pytest.fixture(scope="package")
 def quiet(rabbitmq: RabbitMQ, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    """A worker without receivers: what runs is a task's own."""
+    """A worker without receivers; only the handlers of tasks run."""
     with _scene(rabbitmq, redis_server, tmp_path_factory, "") as scene:
         yield scene
 
 
 @pytest.fixture(scope="package")
 def heard(rabbitmq: RabbitMQ, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    """A worker with a receiver for every signal; its shutdown is the last test's."""
+    """A worker with a receiver for every signal; the last test shuts it down."""
     with _scene(rabbitmq, redis_server, tmp_path_factory, "task worker") as scene:
         yield scene
 
 
 @pytest.fixture(scope="package")
 def bad(rabbitmq: RabbitMQ, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    """A worker whose receivers raise or never return."""
+    """A worker with receivers that raise or never return."""
     with _scene(rabbitmq, redis_server, tmp_path_factory, "bad logging") as scene:
         yield scene

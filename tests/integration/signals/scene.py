@@ -1,4 +1,4 @@
-"""A worker of the app of these tests, and what its tasks, handlers, receivers and requests have recorded."""
+"""A worker of the signals app, and what its tasks, handlers, receivers and requests have recorded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Line:
 
 
 class Scene:
-    """A broker and a store, a worker of these and its record."""
+    """A broker, a store, a worker and its record."""
 
     def __init__(self, vhost: str, redis_db: str, directory: Path, receivers: str = "") -> None:
         self.directory = directory
@@ -45,35 +45,35 @@ class Scene:
         )
 
     def send(self, name: str, *args: Any, **options: Any) -> str:
-        """Send a task; its id. ``options`` are those of ``send_task``."""
+        """Send a task; return its id. ``options`` are those of ``send_task``."""
         return self.client.send_task(name, args, queue=MAIN, **options).id
 
     def record(self) -> list[Line]:
-        """Every line so far."""
+        """Return all lines so far."""
         if not self._record.exists():
             return []
         text = self._record.read_text()
         return [Line(*json.loads(line)) for line in text[: text.rfind("\n") + 1].splitlines()]
 
     def of(self, task_id: str) -> list[Line]:
-        """The lines of one task."""
+        """Return the lines of one task."""
         return [line for line in self.record() if line.task_id == task_id]
 
     def names(self, task_id: str) -> list[str]:
-        """What happened to one task, in order."""
+        """Return the events of one task, in order."""
         return [line.what for line in self.of(task_id)]
 
     def wait(self, task_id: str, last: str, count: int = 1) -> list[Line]:
-        """Wait until something has happened to a task so often; everything that has."""
+        """Wait until an event of a task was recorded this many times; return all its lines."""
         wait_until(f"{last} of {task_id}: {self.of(task_id)}", lambda: self.names(task_id).count(last) >= count, 30)
         return self.of(task_id)
 
     def wait_for(self, what: str, count: int = 1) -> list[Line]:
-        """Wait until something has happened so often, to whatever task."""
+        """Wait until an event was recorded this many times, for any task."""
         wait_until(what, lambda: sum(line.what == what for line in self.record()) >= count, 30)
         return [line for line in self.record() if line.what == what]
 
     def state(self, task_id: str) -> Any:
-        """State and result that the store has."""
+        """Return the stored state and result of a task."""
         result = self.client.AsyncResult(task_id)
         return result.state, result.result

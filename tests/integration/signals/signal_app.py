@@ -1,4 +1,4 @@
-"""The app of these tests: every task, handler, receiver and request that runs adds a line to a record."""
+"""The app of these tests: every task, handler, receiver and request adds a line to a record."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RECEIVERS = os.environ.get("SIGNALS_RECEIVERS", "").split()
 
 
 def record(what: str, task_id: str | None = None, **details: Any) -> None:
-    """Add one line."""
+    """Add one line to the record."""
     line = json.dumps([what, task_id, os.getpid(), details], default=str) + "\n"
     out = os.open(os.environ["SIGNALS_RECORD"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     os.write(out, line.encode())
@@ -36,12 +36,12 @@ def record(what: str, task_id: str | None = None, **details: Any) -> None:
 
 
 def stored(task_id: str) -> str | None:
-    """The state that the store has for a task now."""
+    """Return the stored state of a task."""
     return str(app.AsyncResult(task_id).state)
 
 
 class Recording(Task):
-    """Records each handler with the state that is stored when it is called."""
+    """A task class that records each handler with the state that is stored when it is called."""
 
     def on_bound(self, app: Turbo) -> None:
         self.told = app.main
@@ -78,7 +78,7 @@ def _shown(einfo: Any) -> list[Any]:
 
 @app.task(name="act", base=Recording, bind=True)
 def act(self: Task, how: str = "return", **_: Any) -> object:
-    """End in the way that ``how`` names."""
+    """End in the way ``how``."""
     here = (self.request.headers or {}).get("added")
     alive = [large() is not None for large in _large]
     record("body", self.request.id, header=here, bound=self.__dict__.get("told"), alive=alive)
@@ -95,7 +95,7 @@ def _done_before(task: Task) -> None:
 
 
 class Large:
-    """Something that a failed task's frames refer to."""
+    """An object that the frames of a failed task refer to."""
 
 
 _large: list[weakref.ref[Large]] = []
@@ -144,7 +144,7 @@ def _soft(_task: Task) -> str:
 
 
 class Deaf(Task):
-    """Has a handler that does not return, or ends its process."""
+    """A task class with a handler that does not return, or ends its process."""
 
     def on_failure(self, exc: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
         record("on_failure", task_id)
@@ -174,19 +174,19 @@ app.task(name="expected", bind=True, throws=(ValueError,))(act.run.__func__)
 
 @app.task(name="waiting", base=Recording)
 async def waiting() -> str:
-    """A coroutine with handlers."""
+    """A coroutine task with handlers."""
     return "waited"
 
 
 @app.task(name="errback")
 def errback(request: Any, exc: BaseException, trace: str) -> None:
-    """Is called with what happened."""
+    """An error callback of the new style."""
     record("errback", request.id, exc=repr(exc))
 
 
 @app.task(name="old_errback")
 def old_errback(task_id: str) -> None:
-    """Is sent with the id of what failed."""
+    """An error callback of the old style."""
     record("old_errback", task_id)
 
 
@@ -225,7 +225,7 @@ class Watching(Request):
 
 
 class Bad(Request):
-    """Cannot be relied upon."""
+    """A request class whose methods raise or do not return."""
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         record("request.on_accepted", self.id)
@@ -239,7 +239,7 @@ class Bad(Request):
 
 
 class Requeueing(Request):
-    """Wants what fails to come back, once."""
+    """A request class that requeues a failed task once."""
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> None:
         if self.delivery_info["redelivered"]:
@@ -249,14 +249,14 @@ class Requeueing(Request):
 
 
 class Unpicklable(Exception):
-    """Cannot be made again from its arguments."""
+    """An exception that cannot be unpickled."""
 
     def __init__(self, one: str, two: str) -> None:
         super().__init__(one + two)
 
 
 class Watched(Task):
-    """Names its request's class by its dotted name."""
+    """A task class that names its request class by its dotted name."""
 
     Request = "tests.integration.signals.signal_app:Watching"
 
@@ -270,7 +270,7 @@ app.task(name="requeueing", bind=True, Request=Requeueing, acks_late=True)(act.r
 
 @app.task(name="unpicklable", Request=Watching)
 def unpicklable() -> None:
-    """Raises what cannot be carried to the master."""
+    """Raise an exception that cannot be pickled for the master."""
     raise Unpicklable("a", "b")
 
 
@@ -318,11 +318,11 @@ if "worker" in RECEIVERS:
 if "bad" in RECEIVERS:
 
     def complain(**_: Any) -> None:
-        """Cannot be relied upon."""
+        """A receiver that raises."""
         raise RuntimeError("the receiver is broken")
 
     def block(**_: Any) -> None:
-        """Does not return."""
+        """A receiver that does not return."""
         time.sleep(3600)
 
     for each in (signals.task_prerun, signals.task_postrun, signals.task_success, signals.worker_process_init):
@@ -333,7 +333,7 @@ if "logging" in RECEIVERS:
 
     @signals.setup_logging.connect(weak=False)
     def take_over(**_: Any) -> None:
-        """Log in a form of one's own."""
+        """Set up logging with a custom format."""
         import logging
 
         logging.basicConfig(format="MINE %(message)s", level=logging.INFO, force=True)

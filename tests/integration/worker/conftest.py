@@ -1,4 +1,4 @@
-"""A broker's virtual host and a database for a whole module: its tests share one worker and run in turn."""
+"""A virtual host and a database per module; the tests of a module share one worker and run in order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.integration.worker.site import Site
 
 @pytest.fixture(scope="module")
 def site(rabbitmq: RabbitMQ, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The surroundings of a worker; the module starts it, with the options that it is about."""
+    """The environment of a worker; the module starts the worker with the options that it tests."""
     rabbitmq.ensure_running()
     redis_server.ensure_running()
     vhost = rabbitmq.new_vhost()

@@ -1,4 +1,4 @@
-"""The app of the tests of a whole worker: routes and queues by configuration alone, and a task for each behaviour."""
+"""The app of the whole-worker tests: configured routes and queues, and a task for each behaviour."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ if os.environ.get("ROWS_SEND_AT_IMPORT"):
 
 
 def passed(gate: str) -> None:
-    """Wait until a file is there."""
+    """Wait until a file exists."""
     while not Path(gate).exists():
         time.sleep(0.01)
 
@@ -80,7 +80,7 @@ def again(self: Task) -> int:
 
 @app.task(bind=True, name="rows.retry_into", max_retries=1, default_retry_delay=0)
 def retry_into(self: Task, queue: str) -> None:
-    """Send the next attempt to a queue that this worker has not declared."""
+    """Retry to a queue that this worker has not declared."""
     raise self.retry(exc=ValueError("later"), exchange="", routing_key=queue, queue=queue)
 
 
@@ -95,7 +95,7 @@ def tell(gate: str) -> str:
 
 @app.task(name="rows.signalled")
 def signalled(gate: str) -> str:
-    """Outlive whatever signals arrive, and say which ones a program started here would ignore."""
+    """Survive signals; return the signals that a program started here ignores."""
     record("start", "signalled")
     passed(gate)
     shown = subprocess.run(["grep", "SigIgn", "/proc/self/status"], capture_output=True, text=True, check=True)
@@ -104,7 +104,7 @@ def signalled(gate: str) -> str:
 
 @app.task(name="rows.publishes")
 def publishes(queue: str) -> None:
-    """Publish twice: the first declares the queue over a connection of this child, the second is the master's."""
+    """Publish twice: the first message declares the queue over this child's connection, the master sends the second."""
     app.send_task("rows.nothing", queue=queue)
     app.send_task("rows.nothing", queue=queue)
 
@@ -133,7 +133,7 @@ def decorated(text: str) -> str:
 
 @app.task(name="rows.sends")
 def sends() -> str:
-    """Send a task of the same app: its routes hold here too."""
+    """Send a task of the same app, whose routes apply here too."""
     return tidied.delay("from a task").id
 
 
@@ -146,7 +146,7 @@ def tidied(text: str) -> str:
 
 
 class Told(Task):
-    """Notes where its handlers run; what they return has no effect."""
+    """A task class that records where its handlers run; their return values have no effect."""
 
     def before_start(self, task_id: str, *_: Any) -> Any:
         return self._note("before_start", task_id)
@@ -247,7 +247,7 @@ _seen: list[weakref.ref[Any]] = []
 
 
 class Large:
-    """Something that a task's frame holds."""
+    """An object that a task's frame holds."""
 
 
 class Keeping(Task):
@@ -264,13 +264,13 @@ def leaky() -> None:
 
 @app.task(name="rows.leaked", ignore_result=False)
 def leaked() -> list[int]:
-    """How many failures are kept, and how much of what their frames held."""
+    """Return how many failures are kept in memory, and how many objects of their frames."""
     return [len(_kept), sum(ref() is not None for ref in _seen)]
 
 
 @app.task(bind=True, name="rows.threads")
 def threads(self: Task) -> list[Any]:
-    """Which task a thread of a task believes to be running."""
+    """Return the current task that a thread of a task sees."""
     found: list[Any] = []
 
     def look() -> None:

@@ -1,4 +1,4 @@
-"""A module that no app names: `-I` does."""
+"""A module that only `-I` names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One worker of these tests with everything around it: its queues, the dead letters, the stored results."""
+"""One worker with its environment: queues, dead letters and stored results."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ READY = r"ready\.$"
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that was rejected."""
+    """A rejected message."""
 
     id: str
     headers: dict[str, Any]
@@ -37,7 +37,7 @@ class DeadLetter:
 
 
 class Site:
-    """The worker, its broker and its store, as a test asks about them."""
+    """The worker, its broker and its store."""
 
     def __init__(self, rabbitmq: RabbitMQ, vhost: str, redis_db: str, directory: Path) -> None:
         self.rabbitmq = rabbitmq
@@ -60,13 +60,13 @@ class Site:
         level: str | None = "info",
         env: Mapping[str, str] | None = None,
     ) -> WorkerProcess:
-        """A worker with these options, not started. Without a ``level`` it has the default one."""
+        """Return a worker with these options, not started; the default log level without ``level``."""
         command = ("-A", app, *(("-l", level) if level else ()), *options)
         return WorkerProcess(*command, directory=self.directory, env={**self._env, **(env or {})})
 
     @contextmanager
     def running(self, *options: str) -> Iterator[WorkerProcess]:
-        """Run a worker with these options as *the* worker."""
+        """Run a worker with these options as the site's worker."""
         with self.another(*options) as worker:
             self.worker = worker
             worker.wait_for_line(READY)
@@ -81,7 +81,7 @@ class Site:
     # -- sending -----------------------------------------------------------------------------------------
 
     def send(self, task: str, *args: Any, queue: str = CLASSIC, **options: Any) -> str:
-        """Send a task; its id."""
+        """Send a task; return its id."""
         identifier = str(uuid.uuid4())
         self.producer.send_task(
             task, args, task_id=identifier, exchange=queue, routing_key=queue, exchange_type="direct", **options
@@ -89,7 +89,7 @@ class Site:
         return identifier
 
     def send_raw(self, body: bytes, queue: str = CLASSIC, **headers: Any) -> str:
-        """Send a message with this very body as a task named in ``headers``; its id."""
+        """Send a message with exactly this body as the task named in ``headers``; return its id."""
         identifier = str(uuid.uuid4())
         properties = pika.BasicProperties(
             headers={"lang": "py", "id": identifier, "root_id": identifier, "parent_id": None, **headers},
@@ -102,7 +102,7 @@ class Site:
         return identifier
 
     def fifo(self) -> Path:
-        """A place on which a task waits until something is written to it."""
+        """Make a FIFO; a task waits until something is written to it."""
         place = self.directory / f"fifo-{uuid.uuid4().hex[:8]}"
         os.mkfifo(place)
         return place
@@ -110,22 +110,22 @@ class Site:
     # -- asking ------------------------------------------------------------------------------------------
 
     def wait_started(self, identifier: str, times: int = 1) -> int:
-        """Wait until a task was started so often; the pid of the last child that did."""
+        """Wait until a task was started this many times; return the pid of the last child that did."""
         wait_until(f"{times} starts of {identifier}", lambda: self.starts(identifier) >= times, 20)
         return [trace.pid for trace in self.oracle.traces("start") if trace.id == identifier][-1]
 
     def starts(self, identifier: str) -> int:
-        """How often a task was started."""
+        """Return how often a task was started."""
         return self.oracle.ids("start").count(identifier)
 
     def document(self, identifier: str) -> dict[str, Any] | None:
-        """The stored document, as it lies in Redis."""
+        """Return the stored document from Redis."""
         raw = self.store.get(f"celery-task-meta-{identifier}")
         assert raw is None or isinstance(raw, bytes)
         return None if raw is None else json.loads(raw)
 
     def wait_document(self, identifier: str, timeout: float = 20) -> dict[str, Any]:
-        """Wait for a task's last document."""
+        """Wait for the final document of a task."""
         wait_until(f"the outcome of {identifier}", lambda: self._state(identifier) in ("SUCCESS", "FAILURE", "REVOKED"),
                    timeout)  # fmt: skip
         found = self.document(identifier)
@@ -137,12 +137,12 @@ class Site:
         return None if found is None else found["status"]
 
     def wait_settled(self, *queues: str) -> None:
-        """Wait until everything in the queues is settled."""
+        """Wait until every message in the queues is settled."""
         for queue in queues or (CLASSIC, QUORUM):
             self.rabbitmq.wait_queue(queue, self.vhost, ready=0, unacked=0)
 
     def dead_letters(self, count: int) -> list[DeadLetter]:
-        """Take everything out of the dead-letter queue, once it holds ``count`` messages."""
+        """Wait until the dead-letter queue holds ``count`` messages; take all of them."""
         self.rabbitmq.wait_queue(DEAD, self.vhost, ready=count)
         found = []
         while True:

@@ -1,4 +1,4 @@
-"""The app that these tests run: tasks that end in every way there is, under every combination of ack options."""
+"""The app of these tests: tasks that end in every possible way, with every combination of ack options."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ app.conf.result_expires = 3600
 
 
 def _times_before(identifier: str) -> int:
-    """How often this task was started before, in whatever process; notes that it was started now."""
+    """Record a start of this task; return how often it was started before, in any process."""
     place = Path(os.environ[VARIABLE] + ".starts")
     place.mkdir(exist_ok=True)
     count = len(list(place.glob(f"{identifier}.*")))
@@ -44,7 +44,7 @@ def _spin() -> None:
 
 
 def act(self: Task, how: str, *more: Any) -> object:
-    """End in the way that ``how`` names; those that come back return on their second start."""
+    """End in the way ``how``; requeued tasks return on their second start."""
     before = _times_before(self.request.id)
     record("start", self.request.id, before)
     if self.request.delivery_info["redelivered"]:

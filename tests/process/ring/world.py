@@ -1,4 +1,4 @@
-"""A small world for ring tests: children forked by the test itself, with a lifeline."""
+"""Children for ring tests, forked by the test itself, with a lifeline."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ TASK = 1
 
 
 def scaled(short: int, torture: int) -> int:
-    """How many rounds: few in the suite, many under TURBO_TORTURE=1."""
+    """Return the number of rounds: few in the suite, many with TURBO_TORTURE=1."""
     return torture if TORTURE else short
 
 
 def readable(fd: int, seconds: float = 20.0) -> bool:
-    """Wait until ``fd`` is readable; False if it is not within ``seconds``."""
+    """Wait until ``fd`` is readable; return False if it is not within ``seconds``."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     return bool(poll.poll(seconds * 1000))
@@ -57,7 +57,7 @@ class Child:
         return seqs
 
     def collect(self, count: int, seconds: float = 20.0) -> list[tuple[int, int, bytes]]:
-        """Drain until ``count`` outcomes have been seen in all."""
+        """Drain the ring until ``count`` outcomes have arrived in total."""
         while len(self.outcomes) < count:
             assert readable(self.link.outcome_fd, seconds), f"{len(self.outcomes)} of {count} outcomes came"
             self.drain()
@@ -75,13 +75,13 @@ class Child:
         signal.pidfd_send_signal(self.pidfd, signum)
 
     def let_go(self) -> None:
-        """Close the lifeline, as the master's death would. Idempotent."""
+        """Close the lifeline, as the death of the master would. Idempotent."""
         if self.lifeline_write >= 0:
             os.close(self.lifeline_write)
             self.lifeline_write = -1
 
     def reap(self) -> int:
-        """Wait for the end; return the exit code or minus the signal."""
+        """Wait for the end; return the exit code, or minus the signal."""
         assert readable(self.pidfd), "the child did not end"
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
@@ -95,7 +95,7 @@ class Child:
 def forked(
     main: Callable[[ChildLink], None], *, failpoints: str = "", epoch: int = 1, **link_options: int
 ) -> Iterator[Child]:
-    """Fork a child that runs ``main(link)``; killed at the end if it lives, and always if the test dies."""
+    """Fork a child that runs ``main(link)``; it is killed at the end, and if the test process dies."""
     link = MasterLink(epoch, **link_options)
     lifeline_read, lifeline_write = os.pipe2(os.O_CLOEXEC)
 
@@ -129,7 +129,7 @@ def forked(
 
 
 def echo(link: ChildLink) -> None:
-    """The plainest child: every record is answered by DONE with the same body."""
+    """Answer every record with DONE and the same body."""
     while True:
         record = link.claim()
         if record is None:
@@ -141,7 +141,7 @@ def echo(link: ChildLink) -> None:
 
 
 def like_a_worker(link: ChildLink) -> None:
-    """DONE of the last record and STARTED of the next share a signal, as in the child's loop."""
+    """Send DONE of a record and STARTED of the next with one signal, as the child's loop does."""
     while True:
         record = link.claim()
         if record is None:

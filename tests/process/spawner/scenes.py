@@ -1,4 +1,4 @@
-"""A master's part in the spawner's tests, and the scenes that need a process with no other child or thread.
+"""The master's side in the spawner's tests, and scenes that need a process without other children or threads.
 
 Run one as ``python -m tests.process.spawner.scenes NAME``; it says that it holds, or ends with a traceback.
 """
@@ -32,7 +32,7 @@ ANSWER = 9
 
 
 class Worker:
-    """What a master does with a spawner, for one test."""
+    """The master's side of a spawner, for one test."""
 
     def __init__(self, spawner):
         self.spawner = spawner
@@ -41,7 +41,7 @@ class Worker:
         self.pidfds = {}
 
     def spawn(self, epoch):
-        """Make a child; return its pid."""
+        """Spawn a child; return its pid."""
         link = self.links[epoch] = MasterLink(epoch)
         self.spawner.spawn(epoch, 0, link.child_fds())
         link.close_child_fds()
@@ -59,7 +59,7 @@ class Worker:
             assert not self.spawner.gone
 
     def ask(self, epoch, body=b""):
-        """Give the child one record and return its answer."""
+        """Give the child one record; return its answer."""
         link = self.links[epoch]
         link.stage(1, [body])
         link.commit()
@@ -80,7 +80,7 @@ class Worker:
 
 @contextlib.contextmanager
 def worker(act, **options):
-    """A worker whose children run ``act(link, body) -> bytes`` for each record."""
+    """Make a worker whose children run ``act(link, body) -> bytes`` for each record."""
 
     def child_main(boot):
         link = ChildLink.attach(boot.epoch, boot.fds, lifeline_fd=boot.lifeline_fd)
@@ -102,7 +102,7 @@ def worker(act, **options):
 
 
 def python(link, body):
-    """Run the record as an expression; the plainest remote control."""
+    """Evaluate the record as a Python expression, for remote control of a child."""
     return repr(eval(body, {"os": os, "signal": signal, "subprocess": subprocess, "sys": sys})).encode()
 
 

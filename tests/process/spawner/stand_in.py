@@ -1,4 +1,4 @@
-"""A stand-in for the master: starts a spawner and children, each with a grandchild, says their pids, waits.
+"""A stand-in for the master: starts a spawner and children with a grandchild each, prints their pids, waits.
 
 Run as ``python -m tests.process.spawner.stand_in COUNT``; writes one JSON line, then sleeps.
 """
@@ -19,7 +19,7 @@ from turbo.spawner.messages import ChildBoot, Spawned
 
 
 def child_main(boot: ChildBoot) -> None:
-    """Fork a grandchild that blocks every signal it can, report its pid, then stay in a long call."""
+    """Fork a grandchild that blocks all signals, report its pid, then stay in a long call."""
     link = ChildLink.attach(boot.epoch, boot.fds, lifeline_fd=boot.lifeline_fd)
     grandchild = os.fork()
     if grandchild == 0:

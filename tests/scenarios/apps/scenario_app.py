@@ -36,7 +36,7 @@ def in_child(**_: Any) -> None:
 
 
 def record(task_id: str | None, event: str, *details: Any, attempt: int = 0) -> None:
-    """Add a line to the file: who, of which message and attempt, what. One write, so that lines never mix."""
+    """Append a line to the file: process, message, attempt, event. One write, so that lines never mix."""
     line = json.dumps([task_id, attempt, _who[0], event, *details], default=repr) + "\n"
     out = os.open(os.environ["RECORD"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
@@ -46,7 +46,7 @@ def record(task_id: str | None, event: str, *details: Any, attempt: int = 0) -> 
 
 
 def attempt_of(task: Any) -> int:
-    """Which attempt the running message is: a redelivered one counts as one more."""
+    """Return the attempt of the running message; a redelivery counts as one more."""
     request = task.request
     return int(request.retries or 0) + bool((request.delivery_info or {}).get("redelivered"))
 

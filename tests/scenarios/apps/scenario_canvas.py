@@ -1,4 +1,4 @@
-"""The tasks of the scenarios that make groups, chains and chords."""
+"""The tasks of the scenarios with groups, chains and chords."""
 
 from __future__ import annotations
 

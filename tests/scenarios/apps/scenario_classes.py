@@ -1,4 +1,4 @@
-"""The tasks of the scenarios that are more than functions: classes, handlers, requests of their own."""
+"""The tasks of the scenarios that are classes, with handlers and requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scenario_errors import OwnError
 
 
 class Noisy(Task):
-    """Records each handler with the state that the store shows at that moment."""
+    """A task class that records each handler with the state that is stored at that moment."""
 
     def _heard(self, handler: str, *details: Any) -> None:
         state = self.backend.get_task_meta(self.request.id)["status"] if self.request.id else None
@@ -77,7 +77,7 @@ def bad_end() -> str:
 
 
 class Wrapped(Task):
-    """Has a ``__call__`` of its own, which other tasks' calls within a body go through as well."""
+    """A task class with its own ``__call__``, which is also used by calls in the bodies of other tasks."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return ["wrapped", super().__call__(*args, **kwargs)]
@@ -94,7 +94,7 @@ def wrapped_sleep() -> None:
 
 
 class Counting(Task):
-    """One instance a process, with something that lives as long."""
+    """A task class with one instance per process, and an attribute that lives as long."""
 
     abstract = True
     count = 0
@@ -153,7 +153,7 @@ late_heard = app.task(make_noise, base=Requesting, bind=True, name="s.late_heard
 
 
 class Named(Task):
-    """Its request class by name."""
+    """A task class that names its request class by its dotted name."""
 
     Request = "scenario_classes:OwnRequest"
 

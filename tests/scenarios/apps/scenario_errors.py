@@ -1,4 +1,4 @@
-"""Exceptions that the scenarios' tasks raise."""
+"""The exceptions that the scenarios' tasks raise."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import threading
 
 
 class OwnError(Exception):
-    """Of the user's own, with two arguments."""
+    """A user-defined exception with two arguments."""
 
 
 class PickyError(Exception):
-    """Its constructor takes other arguments than it keeps, so pickle cannot make it again."""
+    """An exception whose constructor has other parameters than ``args``, so it cannot be unpickled."""
 
     def __init__(self, code: int, *, why: str) -> None:
         super().__init__(f"{why} ({code})")
@@ -18,7 +18,7 @@ class PickyError(Exception):
 
 
 class LockedError(Exception):
-    """Has something with it that cannot be pickled."""
+    """An exception with an attribute that cannot be pickled."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -31,4 +31,4 @@ class Outer:
 
 
 class ExpectedError(Exception):
-    """What tasks name in ``throws``."""
+    """An exception that tasks list in ``throws``."""

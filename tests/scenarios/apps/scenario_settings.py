@@ -1,4 +1,4 @@
-"""What the scenarios' workers and clients have to agree on. Imported by Celery and by turbo, so it imports neither."""
+"""Settings that workers and clients of the scenarios share. Celery and turbo import it, so it imports neither."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tasks of the scenarios that are functions. Each is named by what it does when it runs."""
+"""The tasks of the scenarios that are functions. The name of each says what it does."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def grow(count: int) -> str:
 
 @app.task(bind=True, name="s.report")
 def report(self: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-    """What the request says, less what differs between any two runs."""
+    """Return the attributes of the request, without those that differ between runs."""
     request = self.request
     names = (
         "id", "root_id", "parent_id", "group", "group_index", "shadow", "retries", "timelimit", "argsrepr", "headers",
@@ -350,13 +350,13 @@ def pickled() -> Any:
 
 @app.task(name="s.note_id")
 def note_id(task_id: str) -> str:
-    """An error callback of the old form."""
+    """An error callback of the old style."""
     return f"of {task_id}"
 
 
 @app.task(name="s.note_error")
 def note_error(request: Any, exc: Any, traceback: Any) -> None:
-    """An error callback of the new form, which Celery calls where the task ended."""
+    """An error callback of the new style, which Celery calls where the task ended."""
     record(request.id, "errback", type(exc).__name__, str(exc)[:40].partition("-")[0], bool(traceback))
 
 

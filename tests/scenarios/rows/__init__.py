@@ -1,4 +1,4 @@
-"""All scenarios, by what they are about."""
+"""All scenarios, by subject."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every row of the table of acknowledgements: how a task ends, and what becomes of its message."""
+"""Every row of the table of acknowledgements: how a task ends, and how its message is settled."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PRERUN_POSTRUN = "child prerun, child postrun"
 
 
 def _held(name: str, task: str, unacked: int) -> Scenario:
-    """Is the message acknowledged while the task runs?"""
+    """Observe whether the message is acknowledged while the task runs."""
 
     def during(to: Sending, held: Held) -> int:
         held.wait_holding(to, "it")

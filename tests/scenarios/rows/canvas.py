@@ -16,7 +16,7 @@ CHORD = failed("celery.exceptions.ChordError", "Dependency", last_line=ANYTHING)
 
 def canvas(name: str, build: Callable[[Sending], Any], ends: Mapping[str, End], *, smoke: bool = False,
            **more: Any) -> Scenario:  # fmt: skip
-    """Groups, chains and chords, built by the client's own classes."""
+    """Return a scenario that sends the canvas that ``build`` returns."""
     return Scenario(name, lambda to: build(to).apply_async(), ends, canvas=True, smoke=smoke, **more)
 
 
@@ -41,7 +41,7 @@ def add(to: Sending, label: str, *numbers: int, **options: Any) -> Any:
 
 
 def pair(to: Sending, *labels: str) -> list[Any]:
-    """Tasks that give 1, 2, 3 …"""
+    """Return calls of tasks that return 1, 2, 3 …"""
     return [add(to, label, 0, number) for number, label in enumerate(labels, 1)]
 
 

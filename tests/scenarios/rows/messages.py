@@ -1,4 +1,4 @@
-"""What travels with a message: contents, headers, times, routes, what a task sends of its own."""
+"""Messages: contents, headers, times, routes, and messages that a task sends."""
 
 from __future__ import annotations
 

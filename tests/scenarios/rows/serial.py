@@ -1,4 +1,4 @@
-"""What takes a worker with one child: one task at a time, and messages that wait for it. Results are extended here."""
+"""Scenarios that need a worker with one child and waiting messages. Results are extended here."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _priorities(to: Sending) -> None:
 
 
 def _wait_behind(to: Sending, held: Held, expires: float) -> datetime:
-    """Keep the child busy and have a message wait in the worker; when it expires."""
+    """Keep the child busy while a message waits in the worker; return when it expires."""
     to.send("busy", "s.hold", queue=held.queue)
     held.wait_holding(to, "busy")
     when = datetime.now(UTC) + timedelta(seconds=expires)
@@ -68,7 +68,7 @@ def _terminate(to: Sending, held: Held) -> None:
 
 
 def _part(to: Sending, it: Any) -> None:
-    """A chord of one more part than this one."""
+    """Send a chord of another part and ``it``."""
     to.chord([to.sig("one", "s.add", 0, 1), it], to.sig("body", "s.total")).apply_async()
 
 
@@ -91,7 +91,7 @@ def _expire_waiting(to: Sending, held: Held) -> None:
 
 
 def _nothing(to: Sending) -> None:
-    """All is sent while it is looked at."""
+    """Send nothing: everything is sent during the observation."""
 
 
 ROWS = (

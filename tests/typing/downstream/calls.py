@@ -1,4 +1,4 @@
-"""What a type checker says of calls. A line that ends in ``# error`` must be one; every other must not."""
+"""Checks the types of calls. A line that ends in ``# error`` must be an error; no other line may be one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a type checker says of tasks in a Django project. A line that ends in ``# error`` must be one."""
+"""Checks the types of tasks in a Django project. A line that ends in ``# error`` must be an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every test of the app starts and ends with the process as it was."""
+"""Restores the process's current app and publisher after every test of the app."""
 
 from __future__ import annotations
 

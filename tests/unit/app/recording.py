@@ -1,4 +1,4 @@
-"""A publisher that keeps what it is given, decoded, and opens nothing."""
+"""A publisher that keeps its messages, decoded, and opens no connection."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from turbo.protocol.properties import Properties, decode_header
 
 
 def deliver_args(exchange: str, routing_key: str, *, redelivered: bool = False) -> bytes:
-    """The arguments of a basic.deliver."""
+    """Return the arguments of a basic.deliver."""
     words = [bytes([len(word.encode())]) + word.encode() for word in ("tag", exchange, routing_key)]
     return words[0] + (7).to_bytes(8, "big") + bytes([redelivered]) + words[1] + words[2]
 
@@ -60,7 +60,7 @@ class Recorder:
 
 @contextmanager
 def recording() -> Iterator[Recorder]:
-    """Everything this process publishes lands in the recorder."""
+    """Install the recorder as the publisher of this process during the block."""
     recorder = Recorder()
     current.set_publisher(recorder)
     try:
@@ -70,5 +70,5 @@ def recording() -> Iterator[Recorder]:
 
 
 def make_app(**settings: Any) -> Turbo:
-    """An app that leaves the current one alone."""
+    """Return an app that does not become the current one."""
     return Turbo("proj", set_as_current=False, **settings)

@@ -1,4 +1,4 @@
-"""What every result store has to do, and doubles that do it without a server.
+"""The contract of every result store, and stores and servers in memory for its tests.
 
 ``exercise_store`` is run against the doubles and the real stores over doubles here, and against real servers
 under ``tests/integration``.
@@ -63,7 +63,7 @@ class MemoryStore:
         report(settled)
 
     async def start(self) -> None:
-        """Nothing to start."""
+        """Do nothing."""
 
     async def drain(self, deadline: float) -> bool:
         while self.held and time.monotonic() < deadline:
@@ -100,7 +100,7 @@ class FakePublisher:
 
 
 class FakeRedis:
-    """Stands in for ``redis_connection.connect``: executes the store's script on a dictionary."""
+    """Replaces ``redis.connection.connect``; executes the store's script on a dictionary."""
 
     def __init__(self) -> None:
         self.documents: dict[bytes, bytes] = {}
@@ -166,7 +166,7 @@ class FakeConnection:
 
 
 async def exercise_store(store: ResultStore) -> None:
-    """Everything that holds for any store whose server is well."""
+    """Check everything that holds for any store with a working server."""
     answers: Counter[int] = Counter()
     order: list[int] = []
 

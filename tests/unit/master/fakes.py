@@ -27,7 +27,7 @@ BODY = b'[[], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": 
 
 
 def header_of(identifier: str, task: str) -> bytes:
-    """A task message's content header."""
+    """Return the content header of a task message."""
     headers, _body, properties = build(identifier, task)
     properties.headers = headers
     properties.content_type, properties.content_encoding = "application/json", "utf-8"
@@ -35,13 +35,13 @@ def header_of(identifier: str, task: str) -> bytes:
 
 
 def deliver_args(tag: int, redelivered: bool) -> bytes:
-    """Arguments of a basic.deliver."""
+    """Return the arguments of a basic.deliver."""
     return b"\x01c" + struct.pack(">QB", tag, redelivered) + b"\x00" + bytes([len(QUEUE)]) + QUEUE.encode()
 
 
 @dataclass(eq=False)
 class Message:
-    """One message of the broker."""
+    """One message in the fake broker."""
 
     id: str
     task: str
@@ -50,7 +50,7 @@ class Message:
 
 
 class Broker:
-    """One queue, and the link to it: refuses whatever a real channel would close for."""
+    """One queue and the link to it; refuses everything for which a real broker would close the channel."""
 
     def __init__(self) -> None:
         self.epoch = 0
@@ -70,12 +70,12 @@ class Broker:
         self._tag = 0
 
     def open(self) -> int:
-        """A new session."""
+        """Start a new session."""
         self.epoch, self.up, self._tag = self.epoch + 1, True, 0
         return self.epoch
 
     def close(self) -> None:
-        """The session is lost: what was unsettled goes back to the front."""
+        """End the session: unsettled messages return to the front of the queue."""
         self.up = False
         for tag, message in reversed(list(self.unacked.items())):
             self.taken_back.add(message.id)
@@ -91,7 +91,7 @@ class Broker:
         self.leased.clear()
 
     def deliver(self, count: int) -> list[tuple[int, bytes, bytes, bytes]]:
-        """The next messages."""
+        """Deliver the next messages."""
         batch = []
         while self.queue and len(batch) < count:
             message = self.queue.popleft()
@@ -101,7 +101,7 @@ class Broker:
         return batch
 
     def deliver_copies(self) -> list[tuple[int, bytes, bytes, bytes]]:
-        """Everything in the lease queue."""
+        """Deliver all messages in the lease queue."""
         batch = []
         while self.copies:
             message = self.copies.popleft()
@@ -112,7 +112,7 @@ class Broker:
         return batch
 
     def take_back(self, tags: set[int]) -> None:
-        """A consumer is over: these of its messages go back to the front."""
+        """Cancel a consumer: these of its messages return to the front of the queue."""
         for tag in sorted(tags, reverse=True):
             message = self.unacked.pop(tag)
             message.redelivered = True
@@ -135,7 +135,7 @@ class Broker:
             self.dead.append(message)
 
     def flush(self) -> None:
-        """Nothing is held back here."""
+        """Do nothing: no settlement is held back."""
 
     async def catch_up(self) -> bool:
         return True
@@ -155,7 +155,7 @@ class Broker:
 
 
 class Timers:
-    """A loop whose timers are called by the test."""
+    """A loop whose timers the test fires."""
 
     def __init__(self) -> None:
         self.timers: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
@@ -168,7 +168,7 @@ class Timers:
         return object()
 
     def fire(self, owner: object = None) -> None:
-        """Call those that are there now, or those of one object."""
+        """Call the timers that exist now, or those of one object."""
         due = [timer for timer in self.timers if owner is None or getattr(timer[0], "__self__", None) is owner]
         self.timers = [timer for timer in self.timers if timer not in due]
         for callback, args in due:
@@ -176,7 +176,7 @@ class Timers:
 
 
 class Ring:
-    """Both rings of one child. The test plays the child."""
+    """Both rings of one child. The test takes the part of the child."""
 
     def __init__(self) -> None:
         self.seq = 0
@@ -217,7 +217,7 @@ class Ring:
 
 @dataclass
 class Publisher:
-    """Publishes that wait for their confirm."""
+    """A publisher whose messages wait for their confirm."""
 
     waiting: list[tuple[str, bytes, bytes, Callable[[Published], None] | None]] = field(default_factory=list)
     refusal: str = ""
@@ -243,7 +243,7 @@ class Publisher:
 
 
 class NoLeases:
-    """For what never holds a message for long."""
+    """Leases for tests in which no message is held for long."""
 
     def counted(self, _queue: str) -> bool:
         return False
@@ -257,7 +257,7 @@ class NoLeases:
 
 @dataclass
 class Store:
-    """Writes that wait for their answer."""
+    """A store whose writes wait for their reply."""
 
     waiting: list[tuple[ResultWrite, Callable[[StoreOutcome], None]]] = field(default_factory=list)
     congested: bool = False
@@ -280,7 +280,7 @@ def nobody(_child: ChildProcess, reason: str) -> None:
 
 
 class Shelf:
-    """Deliveries held for their time; the test says when that has come."""
+    """Deliveries that wait for their ETA; the test decides when it is due."""
 
     def __init__(self) -> None:
         self.held: list[Delivery] = []
@@ -300,7 +300,7 @@ class Shelf:
 
 
 class Loop:
-    """Timers that the test fires, tasks that it begins, and a clock that it sets."""
+    """A loop whose timers, tasks and clock the test controls."""
 
     now = 0.0
 
@@ -313,7 +313,7 @@ class Loop:
         return object()
 
     def turn(self) -> None:
-        """Begin every task; none of them waits for anything here."""
+        """Run every task; none of them waits."""
         while self.tasks:
             try:
                 self.tasks.popleft().send(None)
@@ -337,10 +337,10 @@ class Loop:
 
 
 def stored(identifier: str) -> frames.StoreRequest:
-    """A document."""
+    """Return a request to store a document."""
     return frames.StoreRequest(identifier, b"{}", False, "", identifier, "application/json", "utf-8")
 
 
 def done_record(verb: int, ending: int, document: bytes) -> bytes:
-    """A DONE record's payload."""
+    """Return the payload of a DONE record."""
     return frames.pack_done(verb, ending, 0, 0, 20_000, 0, document)  # type: ignore[arg-type]

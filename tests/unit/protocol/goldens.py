@@ -1,4 +1,4 @@
-"""The captured messages of real Celery producers, as the tests of the protocol read them."""
+"""The captured messages of real Celery producers, for the tests of the protocol."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "golden"
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """One message: its bytes, and what Celery's own libraries make of them (texts are reprs)."""
+    """One message: its bytes, and what Celery's own libraries decode from them (texts are reprs)."""
 
     name: str
     version: str

@@ -1,4 +1,4 @@
-"""Tasks of Django's own."""
+"""Tasks of Django's own task framework."""
 
 import asyncio
 import os

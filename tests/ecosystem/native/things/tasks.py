@@ -15,7 +15,7 @@ MASTER = 0
 
 
 def backend_pid(alias="default"):
-    """The server's process behind the connection of this thread."""
+    """Return the pid of the server process that serves this thread's connection."""
     with connections[alias].cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         return cursor.fetchone()[0]

@@ -1,4 +1,4 @@
-"""The views of Celery's Tasks guide, in its order; their names' ends, which are not its own, tell them apart."""
+"""The views of Celery's Tasks guide, in its order; suffixes that are not in the guide make their names unique."""
 
 import functools
 

@@ -4,7 +4,7 @@ from things.recorder import record
 
 
 class Watched(RedisCache):
-    """A cache that says when and where it is closed."""
+    """A cache that records when and in which process it is closed."""
 
     def close(self, **kwargs):
         record("cache closed")

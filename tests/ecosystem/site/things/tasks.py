@@ -9,7 +9,7 @@ from things.recorder import record
 
 
 def backend_pid():
-    """The server's process behind the connection of this thread."""
+    """Return the pid of the server process that serves this thread's connection."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         return cursor.fetchone()[0]
