@@ -216,7 +216,7 @@ class Channel:
         """basic.nack and basic.reject: requeue or dead-letter the messages."""
         settled = self.settle(tag, multiple)
         if requeue:
-            put_back(settled)
+            requeue_all(settled)
         else:
             for each in settled:
                 self.vhost.dead_letter(each.queue, each.entry, REJECTED)
@@ -225,7 +225,7 @@ class Channel:
     def recover(self) -> None:
         """basic.recover: requeue all unacknowledged messages."""
         settled = self.settle(0, multiple=True)
-        put_back(settled)
+        requeue_all(settled)
         self._make_room(settled)
 
     def _make_room(self, settled: Iterable[Unacked]) -> None:
@@ -266,7 +266,7 @@ class Channel:
         self.closing = True
         for tag in list(self.consumers):
             self.cancel(tag)
-        put_back(self.settle(0, multiple=True))
+        requeue_all(self.settle(0, multiple=True))
         self._publish = None
 
     # -- publishing -----------------------------------------------------------------------------------
@@ -334,7 +334,7 @@ class Channel:
             self._confirmed = last
 
 
-def put_back(settled: Iterable[Unacked]) -> None:
+def requeue_all(settled: Iterable[Unacked]) -> None:
     """Requeue deliveries with one call per queue."""
     by_queue: dict[int, tuple[Queue, list[Entry]]] = {}
     for each in settled:

@@ -68,7 +68,7 @@ class Connection(asyncio.Protocol):
         self._handshake = login.Handshake(host.credentials)
         self._output = Output(loop, self._feed_consumers)
         self._closing = False
-        self._heard_at = loop.time()
+        self._received_at = loop.time()
         self._timer: asyncio.TimerHandle | None = loop.call_later(_HANDSHAKE_SECONDS, self._handshake_over)
 
     # -- asyncio.Protocol -----------------------------------------------------------------------------
@@ -81,7 +81,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop with frames, or with the protocol header before them."""
-        self._heard_at = self._loop.time()
+        self._received_at = self._loop.time()
         if self._vhost is None:
             data = self._greet(data)
         try:
@@ -186,30 +186,30 @@ class Connection(asyncio.Protocol):
         elif kind == BEAT:
             return
         elif number == 0:
-            self._take_own(kind, payload)
+            self._take_on_channel_zero(kind, payload)
         else:
-            self._take_channels(kind, number, payload)
+            self._take_on_channel(kind, number, payload)
 
-    def _take_own(self, kind: int, payload: bytes) -> None:
+    def _take_on_channel_zero(self, kind: int, payload: bytes) -> None:
         """Handle a frame on channel 0."""
         if kind != METHOD:
             raise AmqpFault(505, "unexpected content on channel 0")
         index = method_index(payload)
         if index == spec.Connection.Close.INDEX:
-            self._close_asked()
+            self._close_on_request()
         elif self._vhost is None:
             self._shake_hands(payload)
         else:
             raise AmqpFault(503, f"method {index:#010x} is not expected on channel 0 now")
 
-    def _close_asked(self) -> None:
+    def _close_on_request(self) -> None:
         self._drop_channels()
         self.write(encode_method(0, spec.Connection.CloseOk()))
         self._end()
         self._output.flush()
         self._transport.close()
 
-    def _take_channels(self, kind: int, number: int, payload: bytes) -> None:
+    def _take_on_channel(self, kind: int, number: int, payload: bytes) -> None:
         if self._vhost is None:
             raise AmqpFault(504, f"channel {number} before the connection is open")
         channel = self._channels.get(number)
@@ -295,7 +295,7 @@ class Connection(asyncio.Protocol):
 
     def _beat(self) -> None:
         now = self._loop.time()
-        if now - self._heard_at > 2 * self._handshake.heartbeat:
+        if now - self._received_at > 2 * self._handshake.heartbeat:
             logger.info("the embedded broker drops a connection that missed its heartbeats")
             self.abort()
             return

@@ -33,9 +33,9 @@ def dead_letter(
     """
     headers = split_table(message.table)
     deaths = _deaths(headers.get("x-death"))
-    if reason != REJECTED and _circles(deaths, queue):
+    if reason != REJECTED and _is_cycle(deaths, queue):
         return None
-    death = _take(deaths, queue, reason)
+    death = _pop_death(deaths, queue, reason)
     if death is None:
         death = {
             "count": 0,
@@ -110,7 +110,7 @@ def _deaths(encoded: bytes | None) -> list[dict[str, object]]:
     return [death for death in found if isinstance(death, dict)] if isinstance(found, list) else []
 
 
-def _take(deaths: list[dict[str, object]], queue: str, reason: str) -> dict[str, object] | None:
+def _pop_death(deaths: list[dict[str, object]], queue: str, reason: str) -> dict[str, object] | None:
     for death in deaths:
         if death.get("queue") == queue and death.get("reason") == reason:
             deaths.remove(death)
@@ -118,7 +118,7 @@ def _take(deaths: list[dict[str, object]], queue: str, reason: str) -> dict[str,
     return None
 
 
-def _circles(deaths: list[dict[str, object]], queue: str) -> bool:
+def _is_cycle(deaths: list[dict[str, object]], queue: str) -> bool:
     """Whether the message was in this queue before and nobody has rejected it since."""
     for death in deaths:  # newest first
         if death.get("reason") == REJECTED:

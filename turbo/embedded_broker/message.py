@@ -33,7 +33,7 @@ class Layout:
     expiration: tuple[int, int]  # including the byte of its length
 
 
-def lay_out(payload: bytes) -> Layout:
+def parse_layout(payload: bytes) -> Layout:
     """Find header table, priority and expiration.
 
     Raises AmqpFault 502 if the payload is too short.
@@ -120,7 +120,7 @@ def make_message(exchange: str, routing_key: str, header: bytes, body: bytes) ->
 
     Raises AmqpFault 502 or 406 for invalid properties.
     """
-    layout = lay_out(header)
+    layout = parse_layout(header)
     routing = short_string(exchange) + short_string(routing_key)
     return Message(exchange, routing_key, header, body, layout, _ttl(header, layout), routing)
 

@@ -87,7 +87,7 @@ class VirtualHost:
             ("internal", internal, found.internal),
             ("alternate-exchange", arguments.get("alternate-exchange"), found.alternate),
         ):
-            self._same("exchange", name, what, received, current)
+            self._require_equal("exchange", name, what, received, current)
 
     def delete_exchange(self, name: str, if_unused: bool) -> None:
         """Delete an exchange; do nothing if it does not exist."""
@@ -102,15 +102,15 @@ class VirtualHost:
 
     def bind(self, source: str, destination: Queue | Exchange, key: str, arguments: Mapping[str, object]) -> None:
         """Bind a queue or an exchange to the exchange `source`."""
-        self._not_default(source)
+        self._refuse_default_exchange(source)
         self.exchange(source).bind(Binding(destination, key, arguments))
 
     def unbind(self, source: str, destination: Queue | Exchange, key: str, arguments: Mapping[str, object]) -> None:
         """Remove a binding; do nothing if it does not exist."""
-        self._not_default(source)
+        self._refuse_default_exchange(source)
         exchange = self.exchange(source)
         if exchange.unbind(Binding(destination, key, arguments)):
-            self._perhaps_remove(exchange)
+            self._remove_if_unused(exchange)
 
     # -- queues ---------------------------------------------------------------------------------------
 
@@ -144,7 +144,7 @@ class VirtualHost:
                 ("auto_delete", auto_delete, found.auto_delete),
                 *((key, arguments.get(key), found.arguments.get(key)) for key in _COMPARED),
             ):
-                self._same("queue", name, what, received, current)
+                self._require_equal("queue", name, what, received, current)
             found.touch()
             return found
         name = name or f"amq.gen-{uuid4().hex[:22]}"
@@ -168,7 +168,7 @@ class VirtualHost:
         count = queue.ready
         for exchange in list(self.exchanges.values()):
             if exchange.forget(queue):
-                self._perhaps_remove(exchange)
+                self._remove_if_unused(exchange)
         queue.close()
         return count
 
@@ -226,10 +226,10 @@ class VirtualHost:
     def _route(self, exchange: Exchange, message: Message) -> list[Queue]:
         queues: dict[int, Queue] = {}
         seen: set[int] = set()
-        open_ends = [exchange]
-        headers = _lazily(message)
-        while open_ends:
-            source = open_ends.pop()
+        pending = [exchange]
+        headers = _lazy_headers(message)
+        while pending:
+            source = pending.pop()
             if id(source) in seen:
                 continue
             seen.add(id(source))
@@ -239,12 +239,12 @@ class VirtualHost:
                 if isinstance(destination, Queue):
                     queues[id(destination)] = destination
                 else:
-                    open_ends.append(destination)
+                    pending.append(destination)
             if not matched and source.alternate is not None and source.alternate in self.exchanges:
-                open_ends.append(self.exchanges[source.alternate])
+                pending.append(self.exchanges[source.alternate])
         return list(queues.values())
 
-    def _perhaps_remove(self, exchange: Exchange) -> None:
+    def _remove_if_unused(self, exchange: Exchange) -> None:
         if exchange.auto_delete and not exchange.bindings and exchange.name in self.exchanges:
             self._remove_exchange(exchange)
 
@@ -252,13 +252,13 @@ class VirtualHost:
         del self.exchanges[exchange.name]
         for source in list(self.exchanges.values()):
             if source.forget(exchange):
-                self._perhaps_remove(source)
+                self._remove_if_unused(source)
 
-    def _not_default(self, source: str) -> None:
+    def _refuse_default_exchange(self, source: str) -> None:
         if source == "":
             raise access_refused("operation not permitted on the default exchange")
 
-    def _same(self, kind: str, name: str, what: str, received: object, current: object) -> None:
+    def _require_equal(self, kind: str, name: str, what: str, received: object, current: object) -> None:
         if received != current:
             raise precondition_failed(
                 f"inequivalent arg '{what}' for {kind} '{name}' in vhost '{self.name}': received "
@@ -272,7 +272,7 @@ def _shown(value: object) -> str:
     return f"'{str(value).lower() if isinstance(value, bool) else value}'"
 
 
-def _lazily(message: Message) -> Callable[[], Mapping[str, object]]:
+def _lazy_headers(message: Message) -> Callable[[], Mapping[str, object]]:
     def headers() -> Mapping[str, object]:
         if not message.table:
             return {}

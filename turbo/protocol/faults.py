@@ -73,20 +73,20 @@ def to_wire(exc: BaseException) -> dict[str, Any]:
     """
     cls = type(exc)
     module, name = _WIRE_NAMES.get(cls) or (cls.__module__, cls.__qualname__)
-    return {"exc_type": name, "exc_message": [_carried(arg) for arg in exc.args], "exc_module": module}
+    return {"exc_type": name, "exc_message": [_encodable(arg) for arg in exc.args], "exc_module": module}
 
 
-def _carried(arg: object) -> object:
+def _encodable(arg: object) -> object:
     if type(arg) in _PLAIN and not isinstance(arg, str):
         return arg
     try:
         dumps(arg)
     except EncodeError:
-        return _described(arg)
+        return _short_repr(arg)
     return arg
 
 
-def _described(value: object) -> str:
+def _short_repr(value: object) -> str:
     return clean(shown(value), _LONGEST_REPR)
 
 
@@ -101,16 +101,16 @@ def from_wire(doc: Mapping[str, Any]) -> BaseException:
     module = doc.get("exc_module")
     message = doc.get("exc_message", "")
     if not isinstance(name, str) or not name:
-        return exceptions.TaskError(f"an exception document without exc_type: {_described(doc)}")
+        return exceptions.TaskError(f"an exception document without exc_type: {_short_repr(doc)}")
     args = tuple(message) if isinstance(message, (list, tuple)) else (message,)
     cls = _loaded(module, name) if isinstance(module, str) else None
     if cls is None:
-        cls = _made_up(name, module if isinstance(module, str) else __name__)
+        cls = _create_class(name, module if isinstance(module, str) else __name__)
     try:
         rebuilt = cls(*args)
     except Exception:  # noqa: BLE001 - the constructor may take other arguments than ``args``
-        return Exception(f"{cls!r}({_described(message)})")
-    return rebuilt if isinstance(rebuilt, BaseException) else Exception(f"{cls!r}({_described(message)})")
+        return Exception(f"{cls!r}({_short_repr(message)})")
+    return rebuilt if isinstance(rebuilt, BaseException) else Exception(f"{cls!r}({_short_repr(message)})")
 
 
 def _loaded(module: str, name: str) -> type[BaseException] | None:
@@ -128,6 +128,6 @@ def _loaded(module: str, name: str) -> type[BaseException] | None:
     return _OURS.get((module, name))
 
 
-def _made_up(name: str, module: str) -> type[BaseException]:
+def _create_class(name: str, module: str) -> type[BaseException]:
     plain = clean(name.rpartition(".")[2], _LONGEST_NAME).replace("\0", "") or "RemoteError"
     return type(plain, (Exception,), {"__module__": clean(module, _LONGEST_NAME), "__qualname__": plain})

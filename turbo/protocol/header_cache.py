@@ -82,10 +82,10 @@ class HeaderCache:
             if shape.misses >= _MAX_MISSES:
                 return decode_header(payload)
         properties, size = decode_header(payload)
-        self._learn(key, payload, at + 8, properties, shape.misses + 1 if shape is not None else 0)
+        self._store_shape(key, payload, at + 8, properties, shape.misses + 1 if shape is not None else 0)
         return properties, size
 
-    def _learn(self, key: bytes, payload: bytes, at: int, properties: Properties, misses: int) -> None:
+    def _store_shape(self, key: bytes, payload: bytes, at: int, properties: Properties, misses: int) -> None:
         """Store a header if all of it is in the usual form."""
         shape = _shape_of(payload, at, properties)
         if shape is None:

@@ -163,7 +163,7 @@ def _read_item(data: bytes, at: int, end: int, kind: int, depth: int) -> tuple[o
     if kind == _BOOL:
         return data[at] != 0, at + 1
     if kind == _TIME:
-        return _moment(_U64.unpack_from(data, at)[0]), at + 8
+        return _read_timestamp(_U64.unpack_from(data, at)[0]), at + 8
     if kind == _DEC:
         scale, digits = _DECIMAL.unpack_from(data, at)
         return _read_decimal(scale, digits), at + 5
@@ -203,7 +203,7 @@ def _deeper(depth: int) -> int:
     return depth + 1
 
 
-def _moment(seconds: int) -> datetime | int:
+def _read_timestamp(seconds: int) -> datetime | int:
     try:
         # Without a time zone, as py-amqp returns it to Celery's programs.
         return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
@@ -293,7 +293,7 @@ def _write_other(value: object, depth: int) -> bytes:
         raw = bytes(value)
         return b"S" + _U32.pack(len(raw)) + raw
     if isinstance(value, datetime):
-        return _write_moment(value)
+        return _write_timestamp(value)
     if isinstance(value, Decimal):
         return _write_decimal(value)
     if isinstance(value, str):
@@ -319,7 +319,7 @@ def _write_long(value: int) -> bytes:
     return b"l" + _I64.pack(value)
 
 
-def _write_moment(value: datetime) -> bytes:
+def _write_timestamp(value: datetime) -> bytes:
     seconds = int(value.replace(microsecond=0, tzinfo=value.tzinfo or UTC).timestamp())
     if seconds < 0:
         raise TableError("a time is before 1970")

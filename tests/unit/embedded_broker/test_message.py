@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from turbo.embedded_broker.dead_letters import dead_letter, put_headers, split_table, with_delivery_count
 from turbo.embedded_broker.faults import AmqpFault
-from turbo.embedded_broker.message import lay_out, make_message
+from turbo.embedded_broker.message import make_message, parse_layout
 from turbo.protocol.table import encode_table
 
 SHORT = st.none() | st.text(max_size=20)
@@ -59,7 +59,7 @@ def test_priority_expiration_and_headers_are_found(values: dict[str, Any]) -> No
 @given(PROPERTIES, st.integers(0, 60))
 def test_a_header_that_is_cut_is_a_fault_or_still_a_header(values: dict[str, Any], cut: int) -> None:
     try:
-        lay_out(_header(values)[:-cut] if cut else _header(values))
+        parse_layout(_header(values)[:-cut] if cut else _header(values))
     except AmqpFault as fault:
         assert fault.code == 502
 
