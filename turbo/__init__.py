@@ -1,4 +1,4 @@
-"""turbo: a fast, hard-to-kill worker for Celery messages, and the API to define and call tasks.
+"""turbo: a fast, hard-to-kill worker for Celery messages, and an API for tasks.
 
 The names are those of Celery's package, so that ``from celery import …`` becomes ``from turbo import …``. Importing
 this package loads no broker library and no result-store library.

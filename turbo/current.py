@@ -45,12 +45,18 @@ class StateStore(Protocol):
     """A function that stores the custom state of a running task."""
 
     def __call__(self, task_id: str, state: str | None, meta: Any, request: Any) -> None:
-        """Store ``state`` with ``meta`` for ``task_id``; ``request`` is the running ``app.tasks.context.Context``."""
+        """Store ``state`` with ``meta`` for ``task_id``.
+
+        ``request`` is the running ``app.tasks.context.Context``.
+        """
         ...
 
 
 class Frame:
-    """One running task: an immutable link of the stack. ``task`` and ``request`` are objects of the app."""
+    """One running task: an immutable link of the stack.
+
+    ``task`` and ``request`` are objects of the app.
+    """
 
     __slots__ = ("below", "request", "task")
 
@@ -79,7 +85,10 @@ def top() -> Frame | None:
 
 
 def drop(task: Any) -> None:
-    """Remove the innermost frame, for callers without a token. Raises RuntimeError unless it is ``task``'s."""
+    """Remove the innermost frame, for callers without a token.
+
+    Raises RuntimeError unless it is ``task``'s.
+    """
     frame = _stack.get()
     if frame is None or frame.task is not task:
         raise RuntimeError(f"{task!r} is not the current task")
@@ -103,7 +112,10 @@ def current_task() -> Any | None:
 
 
 def worker_frame() -> Frame | None:
-    """Return the innermost frame of a task that a worker runs, skipping tasks called as functions; or None."""
+    """Return the innermost frame of a task that a worker runs, or None.
+
+    Tasks that were called as functions are skipped.
+    """
     frame = _stack.get()
     while frame is not None and frame.request.called_directly:
         frame = frame.below
@@ -146,7 +158,10 @@ def set_default_app(app: Any | None) -> None:
 
 
 def current_app() -> Any:
-    """Return the current app (a ``turbo.app.base.Turbo``); creates a default app if there is none."""
+    """Return the current app (a ``turbo.app.base.Turbo``).
+
+    Creates a default app if there is none.
+    """
     global _default_app
     app = _apps.app or _default_app
     if app is not None:
@@ -177,9 +192,10 @@ def announce_finalize(app: Any) -> None:
 
 
 def set_publisher(publisher: Publisher | None) -> None:
-    """Publish all messages of this process through ``publisher``; None restores the app's broker connection.
+    """Publish all messages of this process through ``publisher``.
 
-    A worker's child installs a publisher that passes the messages of its tasks to the master.
+    None restores the app's broker connection. A worker's child installs a publisher that passes the messages of its
+    tasks to the master.
     """
     global _publisher
     _publisher = publisher
@@ -191,7 +207,10 @@ def get_publisher() -> Publisher | None:
 
 
 def set_state_store(store: StateStore | None) -> None:
-    """Store the states of ``Task.update_state`` through ``store``; None restores the app's result store."""
+    """Store the states of ``Task.update_state`` through ``store``.
+
+    None restores the app's result store.
+    """
     global _state_store
     _state_store = store
 

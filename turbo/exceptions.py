@@ -21,7 +21,10 @@ class TurboWarning(UserWarning):
 
 
 class AlwaysEagerIgnored(TurboWarning):
-    """``send_task`` was called with ``task_always_eager`` set; it sends anyway, since a name cannot be run."""
+    """``send_task`` was called with ``task_always_eager`` set.
+
+    It sends anyway, since a name cannot be run.
+    """
 
 
 class ImproperlyConfigured(TurboError):
@@ -169,7 +172,10 @@ class Reject(TaskPredicate):
 
 
 class SoftTimeLimitExceeded(Exception):
-    """Raised inside a task body that exceeds its soft time limit. An ordinary ``Exception``, as in Celery."""
+    """Raised inside a task body that exceeds its soft time limit.
+
+    An ordinary ``Exception``, as in Celery.
+    """
 
     def __str__(self) -> str:
         """The text that Celery's own class gives."""

@@ -1,4 +1,4 @@
-"""Failpoints: named places where a test can kill, stop, delay or fail the process.
+"""Failpoints: places where a test can kill, stop, delay or fail a process.
 
 A test can kill a process exactly between two steps by setting an environment variable. Failpoints are next to every
 step that commits something, in any process. They must cost nothing when unused: callers write
@@ -73,7 +73,10 @@ def configure(text: str) -> None:
 
 
 def set_role(role: str) -> None:
-    """Set the role of this process (``master``, ``spawner``, ``child``) and reset its counts; call after a fork."""
+    """Set the role of this process (``master``, ``spawner``, ``child``) and reset its counts.
+
+    Call after a fork.
+    """
     _state.role = role
     for points in _state.points.values():
         for point in points:

@@ -1,4 +1,4 @@
-"""``HostedApp``: the interface between the worker and an app, turbo's own or Celery's.
+"""``HostedApp``: the interface between the worker and an app of either library.
 
 ``cli`` finds the app, wraps it and passes it to ``worker``; both use only :class:`HostedApp`. ``native`` implements it
 for ``turbo.Turbo``, ``adopted`` for ``celery.Celery``; the latter is imported only for such an app. All methods are
@@ -47,7 +47,10 @@ class HostedApp(ABC):
 
     @abstractmethod
     def name_worker(self, hostname: str, given: Mapping[str, Any]) -> None:
-        """Tell the app the worker's node name; the first call of all. ``given``: the command line's options."""
+        """Tell the app the worker's node name; the first call of all.
+
+        ``given``: the command line's options.
+        """
 
     @abstractmethod
     def import_modules(self) -> None:
@@ -70,7 +73,10 @@ class HostedApp(ABC):
 
     @abstractmethod
     def prepare(self, options: WorkerOptions) -> None:
-        """Prepare the app for the worker: all options are final. The last call in which queues may change."""
+        """Prepare the app for the worker: all options are final.
+
+        The last call in which queues may change.
+        """
 
     @abstractmethod
     def banner_stream(self) -> TextIO | None:
@@ -98,7 +104,10 @@ class HostedApp(ABC):
 
     @abstractmethod
     def result_store(self) -> tuple[str | None, StoreSettings]:
-        """Return URL and settings of the store that the master writes to; URL None: it writes to none."""
+        """Return URL and settings of the store that the master writes to.
+
+        URL None: it writes to none.
+        """
 
     @abstractmethod
     def hooks(self, options: WorkerOptions) -> HooksMaker:
@@ -114,4 +123,7 @@ class HostedApp(ABC):
 
     @abstractmethod
     def freeze(self) -> None:
-        """Freeze the settings; called when the worker has read all of them, so that changes would have no effect."""
+        """Freeze the settings.
+
+        Called when the worker has read all of them, so that changes would have no effect.
+        """

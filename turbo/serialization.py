@@ -1,4 +1,4 @@
-"""``turbo.serialization``: registers custom serializers, and custom types in JSON.
+"""``turbo.serialization``: registers serializers, and types for JSON.
 
 ``register`` adds a serializer under a name for settings and calls. Its arguments are those of kombu's ``register``: the
 name, a function that encodes a value to bytes or text, one that decodes bytes, the content type and the content

@@ -1,4 +1,4 @@
-"""Celery's signals: events of tasks, workers and processes that call a program's receivers.
+"""Celery's signals: events of tasks, workers and processes.
 
 Every process may import this module; it imports nothing of turbo. Names and arguments are Celery's. A comment at each
 signal gives its sender and process. A program connects receivers at import, so that the worker and its children, which
@@ -71,7 +71,10 @@ class Signal:
     def __init__(
         self, providing_args: Iterable[str] | None = None, use_caching: bool = False, name: str | None = None
     ) -> None:
-        """``providing_args`` documents the arguments of :meth:`send`; ``use_caching`` has no effect."""
+        """``providing_args`` documents the arguments of :meth:`send`.
+
+        ``use_caching`` has no effect.
+        """
         self.name = name
         self.providing_args = set(providing_args or ())
         #: The connected receivers. The list object is never replaced.
@@ -79,13 +82,14 @@ class Signal:
         self._lock = threading.RLock()
 
     def connect(self, *args: Any, **options: Any) -> Any:
-        """Call ``receiver(signal=…, sender=…, **named)`` whenever the signal is sent; return the receiver.
+        """Call ``receiver(signal=…, sender=…, **named)`` whenever the signal is sent.
 
-        Signature: ``connect(receiver, sender=None, weak=True, dispatch_uid=None, retry=False)``; also a decorator, with
-        or without those options. ``sender`` limits the receiver to that sender. ``weak``: the signal keeps only a weak
-        reference to the receiver. A second receiver with the same ``dispatch_uid`` and sender is not connected.
-        ``retry``: a receiver that raises is called again, with growing pauses, until it succeeds; ``weak`` is then
-        ignored. Raises ValueError for a receiver without ``**kwargs``, and TypeError if it is not callable.
+        The arguments are ``connect(receiver, sender=None, weak=True, dispatch_uid=None, retry=False)``. Without a
+        receiver it is a decorator. Returns the receiver. ``sender`` limits the receiver to that
+        sender. ``weak``: the signal keeps only a weak reference to the receiver. A second receiver with the
+        same ``dispatch_uid`` and sender is not connected. ``retry``: a receiver that raises is called again,
+        with growing pauses, until it succeeds; ``weak`` is then ignored. Raises ValueError for a receiver
+        without ``**kwargs``, and TypeError if it is not callable.
         """
         if args and callable(args[0]):
             return self._connect(args[0], *args[1:], **options)
@@ -111,7 +115,10 @@ class Signal:
         return bool(self._receivers_for(sender))
 
     def send(self, sender: Any, **named: Any) -> list[tuple[Receiver, Any]]:
-        """Call every receiver that is connected for ``sender``; return (receiver, result or exception) pairs."""
+        """Call every receiver that is connected for ``sender``.
+
+        Returns (receiver, result or exception) pairs.
+        """
         if not self.receivers:
             return []
         responses: list[tuple[Receiver, Any]] = []
@@ -177,7 +184,10 @@ def _is_proxy(target: Any) -> bool:
 
 
 def _identity(target: Any) -> Hashable:
-    """Return a key that is equal for the same receiver or sender: the text of a string, else the object's identity."""
+    """Return a key that is equal for the same receiver or sender.
+
+    This is the text of a string, else the object's identity.
+    """
     if target is None or isinstance(target, (str, bytes)):
         return target
     if _is_proxy(target):

@@ -20,7 +20,10 @@ _PEEK_LIMIT: Final = 32 * 1024 * 1024
 
 
 def open_document(stored: bytes, limit: int) -> bytes:
-    """Return the document, decompressed if necessary to at most ``limit`` bytes. Raises ``DecodeError``."""
+    """Return the document, decompressed if necessary to at most ``limit`` bytes.
+
+    Raises ``DecodeError``.
+    """
     if not stored.startswith(MARK):
         return stored
     mime, mark, body = stored[len(MARK) :].partition(b"\x00")
@@ -30,7 +33,10 @@ def open_document(stored: bytes, limit: int) -> bytes:
 
 
 def says_success(stored: bytes) -> bool:
-    """Return whether the state in a compressed document is SUCCESS; False if it cannot be decompressed."""
+    """Return whether the state in a compressed document is SUCCESS.
+
+    False if it cannot be decompressed.
+    """
     try:
         document = open_document(stored, _PEEK_LIMIT)
     except DecodeError:

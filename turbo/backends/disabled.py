@@ -26,7 +26,10 @@ class DisabledStore:
 
     @property
     def high_water(self) -> int:
-        """The backlog at which a store counts as congested; not used here, since the backlog is emptied at once."""
+        """The backlog at which a store counts as congested.
+
+        Not used here, since the backlog is emptied at once.
+        """
         return self._high_water
 
     @property

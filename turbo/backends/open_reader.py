@@ -1,4 +1,4 @@
-"""Makes the reader for ``result_backend``, including the one of an app without results.
+"""Makes the reader for ``result_backend``, or that of an app without results.
 
 Called by the app, in clients and children, when a result is first needed. Opens no connection.
 """
@@ -43,7 +43,10 @@ def open_reader(conf: Mapping[str, Any], reply_to: Callable[[], str]) -> ResultR
 
 
 class DisabledReader:
-    """The reader of an app without a result store; reading raises an error that says how to configure one."""
+    """The reader of an app without a result store.
+
+    Reading raises an error that says how to configure one.
+    """
 
     #: There is no store to count chords.
     chords = None

@@ -1,7 +1,7 @@
-"""Makes the store for ``result_backend`` that the master writes to; ``open_reader`` makes the reading side.
+"""Makes the store for ``result_backend`` that the master writes to.
 
-Called once, by the wiring of the worker. An unknown scheme is refused at start, before any result could be lost. Opens
-no connection.
+``open_reader`` makes the reading side. Called once, by the wiring of the worker. An unknown scheme is refused at start,
+before any result could be lost. Opens no connection.
 """
 
 from __future__ import annotations

@@ -25,11 +25,17 @@ Meta = dict[str, Any]
 
 
 class ResultReader(Protocol):
-    """The methods of a result store that ``AsyncResult`` calls. Every method may be called from any thread."""
+    """The methods of a result store that ``AsyncResult`` calls.
+
+    Every method may be called from any thread.
+    """
 
     @property
     def chords(self) -> RedisChords | None:
-        """The object that counts chords and saves groups; None if the store does not support that."""
+        """The object that counts chords and saves groups.
+
+        None if the store does not support that.
+        """
 
     def get_task_meta(self, task_id: str) -> Meta:
         """Return the latest document; ``{"status": "PENDING", "result": None}`` if there is none.
@@ -53,9 +59,9 @@ class ResultReader(Protocol):
         """
 
     def watch(self, task_id: str, found: Callable[[Meta], object]) -> Callable[[], None]:
-        """Call ``found`` once with the final document, in any thread; return a function that cancels this.
+        """Call ``found`` once with the final document, in any thread.
 
-        Does not wait, and uses no thread per result.
+        Returns a function that cancels this. Does not wait, and uses no thread per result.
         """
 
     def forget(self, task_id: str) -> None:
@@ -67,7 +73,10 @@ class ResultReader(Protocol):
         """Store a document from the client. Workers do not use this."""
 
     def reply_queue(self, name: str) -> Queue | None:
-        """Return the queue to declare before a task with ``reply_to=name`` is sent; None if none is needed."""
+        """Return the queue to declare before a task with ``reply_to=name`` is sent.
+
+        None if none is needed.
+        """
 
     def as_uri(self, include_password: bool = False) -> str:
         """Return the URL; the password is replaced by ``**`` unless ``include_password``."""

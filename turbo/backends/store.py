@@ -20,7 +20,10 @@ logger = logging.getLogger(__name__)
 
 
 class StoreOutcome(enum.Enum):
-    """The outcome of one write. After ``FAILED`` the delivery is not settled; ``REFUSED`` settles it as a failure."""
+    """The outcome of one write.
+
+    After ``FAILED`` the delivery is not settled; ``REFUSED`` settles it as a failure.
+    """
 
     #: The store has confirmed that it holds the document.
     STORED = "stored"
@@ -66,7 +69,10 @@ Done = Callable[[StoreOutcome], None]
 
 
 def report(settled: Iterable[tuple[Done, StoreOutcome]]) -> None:
-    """Call every ``done`` with its outcome. The error of one is logged, and the others are still called."""
+    """Call every ``done`` with its outcome.
+
+    The error of one is logged, and the others are still called.
+    """
     for done, outcome in settled:
         try:
             done(outcome)
@@ -116,13 +122,19 @@ class ResultStore(Protocol):
         """True from the high water mark (writes or bytes) until the backlog is down to half of it."""
 
     def store(self, write: ResultWrite, done: Done) -> None:
-        """Accept a write; never refuses. ``done`` is called once, after this call has returned."""
+        """Accept a write; never refuses.
+
+        ``done`` is called once, after this call has returned.
+        """
 
     async def start(self) -> None:
         """Start to connect; return at once, whether or not the server is up."""
 
     async def drain(self, deadline: float) -> bool:
-        """Wait until the backlog is empty or until ``deadline`` (``time.monotonic``); return whether it is empty."""
+        """Wait until the backlog is empty or until ``deadline`` (``time.monotonic``).
+
+        Returns whether it is empty.
+        """
 
     async def stop(self, deadline: float) -> None:
         """Drain, then close. Idempotent.

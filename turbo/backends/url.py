@@ -61,7 +61,10 @@ _CERT_REQS: Mapping[object, ssl.VerifyMode] = {
 
 @dataclass(frozen=True, slots=True)
 class TlsOptions:
-    """The TLS options: how the server's certificate is verified, and the client's certificate (paths or None)."""
+    """The TLS options. Files are paths or None.
+
+    They say how the server's certificate is verified, and name the client's certificate.
+    """
 
     ca_certs: str | None = None
     certfile: str | None = None
@@ -106,7 +109,10 @@ class RedisAddress:
 
 
 def scheme_of(url: str) -> str:
-    """Return the scheme in lower case. A bare word such as ``rpc`` or ``disabled`` is a scheme too."""
+    """Return the scheme in lower case.
+
+    A bare word such as ``rpc`` or ``disabled`` is a scheme too.
+    """
     return url.partition("://")[0].strip().rstrip(":/").lower()
 
 
@@ -153,9 +159,10 @@ def _is_secret(pair: str) -> bool:
 
 
 def parse_redis_url(url: str, tls: Mapping[str, object] | None = None) -> RedisAddress:
-    """Parse a Redis URL. ``tls`` holds the options of ``redis_backend_use_ssl``, or None.
+    """Parse a Redis URL.
 
-    Raises ``ImproperlyConfigured`` for an invalid URL or option; the error never contains a password.
+    ``tls`` holds the options of ``redis_backend_use_ssl``, or None. Raises ``ImproperlyConfigured`` for an invalid
+    URL or option; the error never contains a password.
     """
     scheme = scheme_of(url)
     try:

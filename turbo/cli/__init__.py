@@ -1,1 +1,4 @@
-"""The command line: ``turbo`` and its subcommands. Runs in the process that becomes the master."""
+"""The command line: ``turbo`` and its subcommands.
+
+Runs in the process that becomes the master.
+"""

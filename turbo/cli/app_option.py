@@ -1,4 +1,4 @@
-"""Finds the app of a command: ``-A``, the environment, ``pyproject.toml`` or the directory.
+"""Finds the app of a command: ``-A``, environment, ``pyproject.toml``, directory.
 
 First step of every command that needs an app. It imports the user's module, in the process that later forks the
 spawner, and returns the app together with the reason for its choice.
@@ -59,9 +59,10 @@ class _Hint:
 
 
 def find_app(given: str | None, environ: Mapping[str, str] = os.environ, here: Path | None = None) -> FoundApp:
-    """Find and import the app. ``here`` (default: the current directory) is added to ``sys.path``.
+    """Find and import the app.
 
-    ``given`` is the value of ``-A``. Raises :class:`AppNotFoundError`; an error of the user's module is not caught.
+    ``here`` (default: the current directory) is added to ``sys.path``. ``given`` is the value of ``-A``. Raises
+    :class:`AppNotFoundError`; an error of the user's module is not caught.
     """
     directory = working_directory() if here is None else here
     if directory is not None and str(directory) not in sys.path:
@@ -92,7 +93,10 @@ def _hint(given: str | None, environ: Mapping[str, str], directory: Path | None)
 
 
 def _in_pyproject(path: Path) -> tuple[str | None, str]:
-    """Return the value of ``[tool.turbo] app`` or None, and a text for the error message in the second case."""
+    """Return the value of ``[tool.turbo] app``, or None.
+
+    The second item is a text for the error message if there is no value.
+    """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -143,7 +147,10 @@ def _name_of(owner: Any) -> str:
 
 
 def _import(name: str, hint: _Hint) -> Any:
-    """Import the module ``name``; ``name`` may also be an attribute or factory of a module, after a dot."""
+    """Import the module ``name``.
+
+    ``name`` may also be an attribute or factory of a module, after a dot.
+    """
     parent, dot, attribute = name.rpartition(".")
     if name.endswith("()"):
         if not dot:
@@ -194,7 +201,10 @@ def _is_celerys(value: object) -> bool:
 
 
 def _unwrapped(value: Any) -> Any:
-    """Return the app behind one of Celery's proxies (``celery.current_app``); any other value unchanged."""
+    """Return the app behind one of Celery's proxies (``celery.current_app``).
+
+    Any other value unchanged.
+    """
     if any(base.__module__ == "celery.local" for base in type(value).__mro__):
         return value._get_current_object()  # noqa: SLF001 - a proxy has no other way
     return value

@@ -1,4 +1,4 @@
-"""Formats the worker's startup banner: app, broker, results, children, limits, queues.
+"""Formats the worker's startup banner: app, broker, results, limits, queues.
 
 The command prints it to standard output before the worker runs. It must never show a password.
 """

@@ -1,4 +1,4 @@
-"""Reads the memory limit of this process's control group (cgroups version 1 or 2).
+"""Reads the memory limit of this process's control group (version 1 or 2).
 
 Called once by the command, for the default of a child's hard memory limit. An unreadable file counts as no limit.
 Changes nothing.

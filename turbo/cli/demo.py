@@ -1,4 +1,4 @@
-"""``turbo demo``: runs a broker, a worker and a producer on this machine for about ten seconds.
+"""``turbo demo``: runs a broker, a worker and a producer for about ten seconds.
 
 The command's own process is the producer; broker and worker (with two children) are separate processes. It needs only
 turbo and its core dependencies. It counts only the records that tasks wrote and the results that came back. It must not
@@ -45,7 +45,10 @@ _INTERRUPTED: Final = 130
 
 
 class _Special:
-    """A task with a special outcome: after how many quick tasks it is sent, and how its outcome is checked."""
+    """A task with a special outcome.
+
+    It has the number of quick tasks after which it is sent, and a check of its outcome.
+    """
 
     def __init__(self, after: int, task: Any, what: str, expected: str, check: Callable[[Any], str | None]) -> None:
         self.after = after
@@ -104,7 +107,10 @@ def _specials() -> list[_Special]:
 
 
 class Producer(threading.Thread):
-    """Sends all tasks, then waits for the results of the special ones, which arrive at the thread that sent them."""
+    """Sends all tasks, then waits for the results of the special ones.
+
+    The results arrive at the thread that sent the tasks.
+    """
 
     def __init__(self) -> None:
         super().__init__(name="demo-producer", daemon=True)
@@ -144,7 +150,10 @@ class Producer(threading.Thread):
 
 
 def demo(ctx: click.Context) -> None:
-    """Run the demo; exit with 0 only if every task has the expected outcome. Global options are refused."""
+    """Run the demo; exit with 0 only if every task has the expected outcome.
+
+    Global options are refused.
+    """
     given = ctx.obj if isinstance(ctx.obj, GlobalOptions) else GlobalOptions()
     if given != GlobalOptions():
         raise click.UsageError("the demo has its own app, broker and worker, and takes no options")
@@ -203,7 +212,10 @@ def _demo(folder: Path, cleanup: contextlib.ExitStack) -> bool:
 
 @contextlib.contextmanager
 def _worker(log: Path, settings: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Start the worker by its command; terminate it at exit, and kill it if it has not ended in time."""
+    """Start the worker by its command.
+
+    Terminate it at exit, and kill it if it has not ended in time.
+    """
     arguments = [
         *(sys.executable, "-m", "turbo", "-q", "-A", "turbo.cli.demo_tasks:app", "worker"),
         *("-c", str(CHILDREN), "-l", "warning", "--max-memory-per-child", demo_tasks.MEMORY_LIMIT),

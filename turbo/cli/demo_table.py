@@ -1,4 +1,7 @@
-"""Checks and formats the findings of ``turbo demo``. Pure: text in, text out; it must never read a file."""
+"""Checks and formats the findings of ``turbo demo``.
+
+Pure: text in, text out; it must never read a file.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The app of ``turbo demo``: quick tasks, and tasks that fail in instructive ways.
+"""The app of ``turbo demo``: quick tasks, and tasks with special outcomes.
 
 Imported by the demo's worker and by its producer. Each run of a quick task appends one fixed-size record to a file, so
 that the demo counts runs independently of what the worker reports.
@@ -80,7 +80,10 @@ def doomed() -> None:
 
 @app.task(name="demo.greedy", shared=False)
 def greedy() -> int:
-    """Allocate memory and keep it; return the pid of the child, which the worker should replace."""
+    """Allocate memory and keep it.
+
+    Returns the pid of the child, which the worker should replace.
+    """
     _hoard.append(bytearray(b"x") * GREED_BYTES)
     time.sleep(GREED_SECONDS)
     return os.getpid()

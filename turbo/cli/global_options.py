@@ -1,4 +1,4 @@
-"""The options of every command, before or after its name, and their environment variables.
+"""The options of every command, and their environment variables.
 
 Runs in the command, before the user's modules are imported. The values are passed to the app through the environment
 variables that its configuration reads.
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 class EnvOption(click.Option):
-    """An option with the environment variables ``TURBO_<COMMAND>_<NAME>`` and then ``CELERY_<COMMAND>_<NAME>``."""
+    """An option that can be set by an environment variable.
+
+    The variables are ``TURBO_<COMMAND>_<NAME>``, then ``CELERY_<COMMAND>_<NAME>``.
+    """
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
         """Return the environment's value, or None."""
@@ -109,7 +112,10 @@ def check_loader(options: GlobalOptions, *, has_loader: bool) -> None:
 def command(
     name: str, params: list[click.Parameter], help_text: str
 ) -> Callable[[Callable[[click.Context, GlobalOptions, dict[str, Any]], None]], click.Command]:
-    """Return a decorator that makes a click command of a function ``run(ctx, global options, values)``."""
+    """Return a decorator that makes a click command of a function.
+
+    The function is called as ``run(ctx, global options, values)``.
+    """
 
     def decorate(run: Callable[[click.Context, GlobalOptions, dict[str, Any]], None]) -> click.Command:
         @click.pass_context

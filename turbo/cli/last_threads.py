@@ -1,4 +1,4 @@
-"""Ends the command's process even if non-daemon threads of the app are still running.
+"""Ends the process even if non-daemon threads of the app are still running.
 
 Runs in the command's process, after everything else has ended. Python waits for such threads for ever. Here they get
 some seconds; then the process ends as it would without them: exit handlers run and output is flushed.

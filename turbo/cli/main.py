@@ -23,7 +23,10 @@ _NOT_YET = (
 
 
 class _Commands(click.Group):
-    """The group of subcommands; names of Celery's other subcommands get an error that says so."""
+    """The group of subcommands.
+
+    Names of Celery's other subcommands get an error that says so.
+    """
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -1,4 +1,4 @@
-"""Node names, and the ``%`` codes of ``-n``, ``-f`` and ``--pidfile``, as in Celery.
+"""Node names, and the ``%`` codes of ``-n``, ``-f`` and ``--pidfile``.
 
 Runs in the command, before the worker starts. ``%i`` and ``%I``, a child's index, are left for ``log_format`` in the
 child.
@@ -13,13 +13,19 @@ _CODE: Final = re.compile(r"%(.)")
 
 
 def expand(template: str, codes: dict[str, str]) -> str:
-    """Replace each ``%x`` by ``codes["x"]`` and ``%%`` by a per cent sign; leave unknown codes unchanged."""
+    """Replace each ``%x`` by ``codes["x"]`` and ``%%`` by a per cent sign.
+
+    Leave unknown codes unchanged.
+    """
     known = {"%": "%", "i": "%i", "I": "%I", **codes}
     return _CODE.sub(lambda found: known.get(found[1], found[0]), template)
 
 
 def host_codes(host: str) -> dict[str, str]:
-    """Return the codes of a host name: ``%h`` the whole name, ``%n`` its first part, ``%d`` the rest."""
+    """Return the codes of a host name.
+
+    ``%h`` is the whole name, ``%n`` its first part, ``%d`` the rest.
+    """
     name, _, domain = host.partition(".")
     return {"h": host, "n": name, "d": domain}
 
@@ -37,6 +43,9 @@ def node_name(given: str | None, host: str) -> str:
 
 
 def file_name(template: str, node: str) -> str:
-    """Expand a path: ``%p`` is the node name, ``%n`` its name, ``%h`` its host, ``%d`` its domain."""
+    """Expand the ``%`` codes in a path.
+
+    ``%p`` is the node name, ``%n`` its name, ``%h`` its host, ``%d`` its domain.
+    """
     name, _, host = node.partition("@")
     return expand(template, {**host_codes(host), "n": name, "p": node})

@@ -1,4 +1,4 @@
-"""A file with the worker's pid that prevents a second worker from starting with the same file.
+"""A file with the worker's pid that keeps a second worker from starting.
 
 Held by the command while the worker runs. The lock on the file shows whether its owner is alive; its text is only used
 in the error message. A file that a killed worker left is therefore taken over.

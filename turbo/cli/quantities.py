@@ -1,4 +1,4 @@
-"""Parses amounts in options and settings: memory with units, seconds, numbers of children.
+"""Parses amounts in options and settings: memory, seconds, children.
 
 Used by the command line's option types and when settings are merged. Reads the machine's CPU count; changes nothing.
 """
@@ -47,7 +47,10 @@ def shown_kib(value: int) -> str:
 
 
 def usable_cpus(cpu_max: Path = Path(_CPU_MAX)) -> int:
-    """Return the number of CPUs that this process may use: its affinity, limited by the container's CPU quota."""
+    """Return the number of CPUs that this process may use.
+
+    This is its CPU affinity, limited by the container's CPU quota.
+    """
     allowed = len(os.sched_getaffinity(0))
     try:
         quota, period = cpu_max.read_text().split()
@@ -59,7 +62,10 @@ def usable_cpus(cpu_max: Path = Path(_CPU_MAX)) -> int:
 
 
 def children(value: object) -> int | None:
-    """Return a number of children; None for ``auto``, 0, "" and None. Raises ValueError for anything else."""
+    """Return a number of children; None for ``auto``, 0, "" and None.
+
+    Raises ValueError for anything else.
+    """
     if value is None or (isinstance(value, str) and value.strip().lower() in ("", "auto")):
         return None
     if isinstance(value, bool) or not isinstance(value, int | str):

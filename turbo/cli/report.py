@@ -1,4 +1,4 @@
-"""``turbo report``: prints versions, the platform and the app's settings for a bug report.
+"""``turbo report``: prints versions, platform and settings for a bug report.
 
 Runs in the command's process; connects to nothing and prints no password.
 """

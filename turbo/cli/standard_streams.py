@@ -16,7 +16,10 @@ _MODES: Final = (os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)
 
 
 def make_usable() -> None:
-    """Open /dev/null for closed descriptors; escape characters that the output's encoding does not have."""
+    """Open /dev/null for closed descriptors.
+
+    Escape characters that the output's encoding does not have.
+    """
     for number, mode in enumerate(_MODES):
         if not _is_open(number):
             # os.open returns the lowest free number, which is this one, because those below it are open.

@@ -72,7 +72,10 @@ def worker_command(ctx: click.Context, options: GlobalOptions, given: dict[str, 
 
 
 def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: contextlib.ExitStack) -> int:
-    """Set up and run the worker; return its exit code. ``cleanup`` gets the callbacks for the end."""
+    """Set up and run the worker; return its exit code.
+
+    ``cleanup`` gets the callbacks for the end.
+    """
     found = find_app(given_globals.app)
     app = found.app
     check_loader(given_globals, has_loader=app.has_loader)
@@ -140,7 +143,10 @@ def _root_guard(options: WorkerOptions) -> list[str]:
 
 
 def _print_banner(found: FoundApp, options: WorkerOptions, quiet: bool) -> None:
-    """Print the banner unless ``quiet``. Raises ImproperlyConfigured if no queue is left to consume from."""
+    """Print the banner unless ``quiet``.
+
+    Raises ImproperlyConfigured if no queue is left to consume from.
+    """
     queues = found.app.worker_queues(options)
     if not queues:
         raise ImproperlyConfigured("there is no queue to consume from: -X excludes all of them")

@@ -1,4 +1,4 @@
-"""``turbo worker --embedded-broker``: starts the embedded broker at the app's broker URL if possible.
+"""``turbo worker --embedded-broker``: starts the embedded broker.
 
 Called by the worker's command after the app is found and before its settings are used; nothing is forked yet. Runs in
 the process that becomes the master. It must never change the URL to a broker on another machine.
@@ -43,7 +43,10 @@ def start_embedded(conf: Settings, cleanup: contextlib.ExitStack) -> str:
 
 
 def own_port(conf: Settings) -> int:
-    """Return the port of this machine in the app's broker URL; 0 if the embedded broker cannot serve that URL."""
+    """Return the port of this machine in the app's broker URL.
+
+    0 if the embedded broker cannot serve that URL.
+    """
     read, write = (_addresses(conf[name]) for name in ("broker_read_url", "broker_write_url"))
     if read != write or len(read) != 1:
         return 0

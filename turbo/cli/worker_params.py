@@ -1,4 +1,4 @@
-"""The options of ``turbo worker``: supported, accepted without effect, and refused.
+"""The options of ``turbo worker``: supported, accepted and refused.
 
 Declared here, read by ``cli.worker``. Names, short forms and units are those of ``celery worker``.
 """

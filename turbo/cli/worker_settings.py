@@ -1,4 +1,4 @@
-"""Merges command line, environment, configuration and defaults into one frozen ``WorkerOptions``.
+"""Merges command line, environment and configuration into ``WorkerOptions``.
 
 Runs in the command, between the parsed command line and ``worker.wiring``. As in Celery, command-line values are first
 written into the app's configuration, so that tasks and libraries read the worker's values there. Starts nothing.
@@ -39,9 +39,10 @@ _DEFAULT_ALIVE_TIMEOUT: Final = 60.0
 
 
 def write_into(conf: Settings, given: Mapping[str, Any]) -> None:
-    """Write the command line's values into the configuration; ``given`` holds None for options not given.
+    """Write the command line's values into the configuration.
 
-    Raises ImproperlyConfigured for a trailing ``setting=value`` with an unknown setting.
+    ``given`` holds None for options not given. Raises ImproperlyConfigured for a trailing ``setting=value`` with an
+    unknown setting.
     """
     for override in given["overrides"]:
         name, equals, value = override.partition("=")
@@ -62,7 +63,10 @@ def write_into(conf: Settings, given: Mapping[str, Any]) -> None:
 
 
 def log_setup(conf: Settings, level: int, logfile: str | None) -> LogSetup:
-    """Return the worker's log set-up. Raises ImproperlyConfigured for an unknown level."""
+    """Return the worker's log set-up.
+
+    Raises ImproperlyConfigured for an unknown level.
+    """
     try:
         redirect = level_number(conf["worker_redirect_stdouts_level"]) if conf["worker_redirect_stdouts"] else None
     except ValueError as error:
@@ -84,7 +88,7 @@ def log_setup(conf: Settings, level: int, logfile: str | None) -> LogSetup:
 def worker_options(
     conf: Settings, given: Mapping[str, Any], *, hostname: str, level: int, logfile: str | None
 ) -> WorkerOptions:
-    """Return the merged options; call :func:`write_into` first. Raises ImproperlyConfigured for an invalid value."""
+    """Return the merged options (after ``write_into``). Raises ImproperlyConfigured."""
     concurrency = _checked("worker_concurrency", children, conf) or usable_cpus()
     adaptive, multiplier = _window(conf, given, concurrency)
     soft, hard = _limits(conf)
@@ -139,7 +143,10 @@ def _if_set(conf: Settings, setting: str) -> Any:
 
 
 def _limits(conf: Settings) -> tuple[float | None, float | None]:
-    """Return soft and hard time limit in seconds. Raises ImproperlyConfigured unless the soft one is lower."""
+    """Return soft and hard time limit in seconds.
+
+    Raises ImproperlyConfigured unless the soft one is lower.
+    """
     soft, hard = conf["task_soft_time_limit"], conf["task_time_limit"]
     if soft and hard and soft >= hard:
         raise ImproperlyConfigured(f"the soft time limit ({soft} s) must be below the hard one ({hard} s)")
@@ -147,7 +154,10 @@ def _limits(conf: Settings) -> tuple[float | None, float | None]:
 
 
 def _lease(conf: Settings) -> float | None:
-    """Return the lease in seconds, or None. Raises ImproperlyConfigured if it is too short to be renewed in time."""
+    """Return the lease in seconds, or None.
+
+    Raises ImproperlyConfigured if it is too short to be renewed in time.
+    """
     seconds: float | None = conf["worker_delivery_lease"]
     if seconds and seconds < _SHORTEST_LEASE:
         raise ImproperlyConfigured(
@@ -157,7 +167,10 @@ def _lease(conf: Settings) -> float | None:
 
 
 def _park_after(conf: Settings) -> float | None:
-    """Return ``worker_eta_park_after`` in seconds, or None. Raises ImproperlyConfigured for a negative number."""
+    """Return ``worker_eta_park_after`` in seconds, or None.
+
+    Raises ImproperlyConfigured for a negative number.
+    """
     seconds: float | None = conf["worker_eta_park_after"]
     if seconds is not None and seconds < 0:
         raise ImproperlyConfigured(f"worker_eta_park_after={seconds!r} must be a number of seconds, or None")
@@ -165,7 +178,10 @@ def _park_after(conf: Settings) -> float | None:
 
 
 def _environment(name: str, default: _N, convert: Callable[[str], _N]) -> _N:
-    """Return a number from an environment variable, or the default. Raises ImproperlyConfigured."""
+    """Return a number from an environment variable, or the default.
+
+    Raises ImproperlyConfigured.
+    """
     text = os.environ.get(name)
     if not text:
         return default

@@ -1,4 +1,4 @@
-"""The handles on results that a client gets from a call. The names are those of Celery's module."""
+"""The handles on results that a client gets from a call, under Celery's names."""
 
 from __future__ import annotations
 

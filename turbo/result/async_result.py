@@ -147,9 +147,10 @@ class AsyncResult(StoredResult, ResultTree, Generic[T]):
         callback: Callable[[str, Any], object] | None = None,
         disable_sync_subtasks: bool = True,
     ) -> T:
-        """Awaitable version of :meth:`get`; waits without blocking the event loop and without a thread per result.
+        """Awaitable version of :meth:`get`.
 
-        Raises ``turbo.exceptions.TimeoutError`` after ``timeout`` seconds, and RuntimeError inside a task as ``get``.
+        Waits without blocking the event loop and without a thread per result. Raises ``turbo.exceptions.TimeoutError``
+        after ``timeout`` seconds, and RuntimeError inside a task, as ``get`` does.
         """
         import asyncio  # large, and most programs that read results do not use it
 
@@ -181,11 +182,17 @@ class AsyncResult(StoredResult, ResultTree, Generic[T]):
 
     @property
     def supports_native_join(self) -> bool:
-        """Whether the store notifies of results; True, since an app without a store raises when it is read."""
+        """Whether the store notifies of results.
+
+        Always True, since an app without a store raises when it is read.
+        """
         return True
 
     def watch(self, found: Callable[[Meta], object]) -> Callable[[], None]:
-        """Call ``found`` once with the final document, in any thread; return a function that cancels this."""
+        """Call ``found`` once with the final document, in any thread.
+
+        Returns a function that cancels this.
+        """
         if self._final is None:
             cancel: Callable[[], None] = self.backend.watch(self.id, found)
             return cancel
@@ -193,7 +200,10 @@ class AsyncResult(StoredResult, ResultTree, Generic[T]):
         return _nothing
 
     def remember(self, meta: Meta) -> Meta:
-        """Keep a final document that other code has read; return it with its values rebuilt."""
+        """Keep a final document that other code has read.
+
+        Returns it with its values rebuilt.
+        """
         return self._final if self._final is not None else self._take(meta)
 
     def maybe_throw(self, propagate: bool = True, callback: Callable[[str, Any], object] | None = None) -> Any:

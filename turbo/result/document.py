@@ -1,4 +1,4 @@
-"""Reads a stored document: a task's state, its result, and what else was stored with it.
+"""Reads a stored document: a task's state, result and other fields.
 
 The base class of ``result.async_result`` for reading, in clients and children. Every property reads the document from
 the store; a final document is read once and kept. It must never wait for a task, and never run code that a document
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 class StoredResult(ABC):
-    """The document of one task. Every property may read the store, until the state is final."""
+    """The document of one task.
+
+    Every property may read the store, until the state is final.
+    """
 
     #: The final document, its exception and children already rebuilt; None until it has been read.
     _final: Meta | None = None
@@ -118,7 +121,10 @@ class StoredResult(ABC):
         return self._final if self._final is not None else self._take(self._read())
 
     def _take(self, meta: Meta) -> Meta:
-        """Rebuild the exception and children of a decoded document; keep the document if it is final."""
+        """Rebuild the exception and children of a decoded document.
+
+        Keep the document if it is final.
+        """
         if meta["status"] in states.EXCEPTION_STATES and not isinstance(meta["result"], BaseException):
             meta["result"] = _exception(meta["result"])
         if meta["status"] in states.READY_STATES:
@@ -129,7 +135,10 @@ class StoredResult(ABC):
 
 
 def _exception(document: Any) -> BaseException | None:
-    """Rebuild an exception from its document; return None for None, and a TaskError for any other value."""
+    """Rebuild an exception from its document.
+
+    Returns None for None, and a TaskError for any other value.
+    """
     if document is None:
         return None
     if isinstance(document, Sequence) and not isinstance(document, (str, bytes)):

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 class EagerResult(AsyncResult[Any]):
-    """The outcome of a task that ran in this process; ``ret_value`` is its value or exception."""
+    """The outcome of a task that ran in this process.
+
+    ``ret_value`` is its value or exception.
+    """
 
     def __init__(
         self, id: str | uuid.UUID, ret_value: Any, state: str, traceback: str | None = None, name: str | None = None
@@ -52,9 +55,10 @@ class EagerResult(AsyncResult[Any]):
         on_interval: Callable[[], object] | None = None,
         disable_sync_subtasks: bool = True,
     ) -> Any:
-        """Return the task's value or raise its exception; return None for a retried, ignored or rejected task.
+        """Return the task's value or raise its exception.
 
-        Raises RuntimeError inside a task, as ``AsyncResult.get`` does.
+        Returns None for a retried, ignored or rejected task. Raises RuntimeError inside a task, as
+        ``AsyncResult.get`` does.
         """
         if disable_sync_subtasks:
             assert_will_not_block()

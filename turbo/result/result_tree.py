@@ -1,4 +1,4 @@
-"""Walks the tree of results: the tasks that a call sent, those that they sent, and so on.
+"""Walks the tree of results: the tasks that a call sent, and theirs.
 
 A base class of the handles on results, in clients and children. It reads the ``children`` of each document, so it reads
 the store once per task. Tasks that keep no result or were sent with ``trail`` off are in no document, so they are
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 class DependencyGraph:
-    """A graph of results; its edges lead from a result to the results of the tasks that its task sent."""
+    """A graph of results.
+
+    Its edges lead from a result to the results of the tasks that its task sent.
+    """
 
     def __init__(self) -> None:
         self._sent: dict[Any, list[Any]] = {}
@@ -85,7 +88,10 @@ class ResultTree(Handle):
                 raise IncompleteStream
 
     def collect(self, intermediate: bool = False, **options: Any) -> Iterator[tuple[Any, Any]]:
-        """Wait for this result and its descendants in turn; yield each with its value. ``options`` go to ``get``."""
+        """Wait for this result and its descendants in turn; yield each with its value.
+
+        ``options`` go to ``get``.
+        """
         for _, node in self.iterdeps(intermediate=intermediate):
             yield node, node.get(**options)
 

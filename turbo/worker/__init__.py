@@ -1,4 +1,4 @@
-"""The wiring of a worker's processes, and Celery's import paths for ``Request`` and ``Panel``.
+"""The wiring of a worker, and Celery's import paths for ``Request`` and ``Panel``.
 
 This module imports nothing: a program with its own request class imports ``turbo.worker.request`` in web processes too,
 and that must not load a worker.

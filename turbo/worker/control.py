@@ -1,4 +1,4 @@
-"""Celery's import path for adding remote control commands: ``control_command``, ``inspect_command``, ``Panel``."""
+"""Celery's import path for adding remote control commands."""
 
 from turbo.control.panel import Panel, control_command, inspect_command
 

@@ -46,9 +46,10 @@ RESTART: Final = -1
 
 
 def run(app: HostedApp, options: WorkerOptions) -> int:
-    """Run a worker for ``app`` until it is asked to stop; return its exit code, or :data:`RESTART`.
+    """Run a worker for ``app`` until it is asked to stop.
 
-    Raises ImproperlyConfigured for invalid settings before it starts anything.
+    Returns its exit code, or :data:`RESTART`. Raises ImproperlyConfigured for invalid settings before it starts
+    anything.
     """
     blueprint = plan(app, options)
     executor = app.executor(child_options(app, options, blueprint))
@@ -84,11 +85,12 @@ async def _main(
 
 
 def restart() -> int:
-    """Exec the command again in this process after its worker has ended; return an exit code if that fails.
+    """Exec the command again in this process after its worker has ended.
 
-    A process that had a loop and sockets must not fork a spawner, so the command starts over. State that exec keeps is
-    reset first: signal handlers, and zombies of children whose spawner has died. HUP is ignored until the new worker
-    handles it, because a second request to restart would change nothing.
+    Returns an exit code if that fails. A process that had a loop and sockets must not fork a spawner, so the
+    command starts over. State that exec keeps is reset first: signal handlers, and zombies of children whose
+    spawner has died. HUP is ignored until the new worker handles it, because a second request to restart would
+    change nothing.
     """
     logger.warning("Restarting the worker in the same process (pid %d)", os.getpid())
     say(f"Restarting celery worker ({' '.join(sys.argv)})")

@@ -1,4 +1,4 @@
-"""The dict form of a call: task name, arguments, options and ``subtask_type``, as in messages.
+"""The dict form of a call: task name, arguments, options, ``subtask_type``.
 
 The base of ``app.canvas.signature``, which adds sending and joining. Pure: dicts in, dicts out. The methods for calls
 that are part of a canvas are defined here for single calls; chains, groups and chords override them.
@@ -10,7 +10,10 @@ from typing import Any, Final, Self
 
 
 class CallForm(dict[str, Any]):
-    """A dict whose keys are also attributes, with the methods that chains, groups and chords call on their parts."""
+    """A dict whose keys are also attributes.
+
+    It has the methods that chains, groups and chords call on their parts.
+    """
 
     @property
     def task(self) -> str:
@@ -103,18 +106,27 @@ class CallForm(dict[str, Any]):
         self.options["root_id"] = value
 
     def append_to_list_option(self, key: str, value: Any) -> Any:
-        """Append ``value`` to the list option ``key`` unless it is there; return ``value``."""
+        """Append ``value`` to the list option ``key`` unless it is there.
+
+        Returns ``value``.
+        """
         items = self._list_option(key)
         if value not in items:
             items.append(value)
         return value
 
     def extend_list_option(self, key: str, value: Any) -> None:
-        """Append ``value`` (one item, or a list, tuple or set of them) to the list option ``key``."""
+        """Append one or several values to the list option ``key``.
+
+        ``value`` is one item, or a list, tuple or set of items.
+        """
         self._list_option(key).extend(several(value))
 
     def link(self, callback: Any) -> Any:
-        """Add a callback that is called with the result when the task succeeds; return ``callback``."""
+        """Add a callback that is called with the result when the task succeeds.
+
+        Returns ``callback``.
+        """
         return self.append_to_list_option("link", callback)
 
     def link_error(self, errback: Any) -> Any:
@@ -143,21 +155,28 @@ class CallForm(dict[str, Any]):
         return False
 
     def split_bodies(self) -> None:
-        """Move the remaining steps of a chain out of the bodies of chords, into the chain that contains them."""
+        """Move the remaining steps of a chain out of the bodies of chords.
+
+        They become steps of the chain that contains the chord.
+        """
 
     def leave_chord(self) -> None:
         """Remove the chord that the last task of this call would report to."""
         self.options.pop("chord", None)
 
     def strip_headers(self) -> None:
-        """Remove the bodies from the header tasks of nested chords; sending a chord adds them again.
+        """Remove the bodies from the header tasks of nested chords.
 
-        Otherwise the message of every header task of a pending chord would contain a copy of all following calls.
+        Sending a chord adds them again. Otherwise the message of every header task of a pending chord would
+        contain a copy of all following calls.
         """
 
 
 def several(value: Any) -> list[Any]:
-    """Return a new list of the items of a list, tuple or set, or of a single value; empty for None."""
+    """Return a new list of the items of a list, tuple or set, or of a single value.
+
+    Empty for None.
+    """
     if value is None:
         return []
     return list(value) if isinstance(value, (list, tuple, set, frozenset)) else [value]
@@ -168,7 +187,10 @@ _PARTS: Final = ("tasks", "header", "body", "task")
 
 
 def plain(value: Any) -> Any:
-    """Convert a signature, or a list of them, recursively to plain dicts; return any other value unchanged."""
+    """Convert a signature, or a list of them, recursively to plain dicts.
+
+    Returns any other value unchanged.
+    """
     if isinstance(value, (list, tuple)):
         return [plain(each) for each in value]
     if not isinstance(value, dict) or "task" not in value:

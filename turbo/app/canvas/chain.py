@@ -103,10 +103,10 @@ class chain(Signature):
     def apply_async(  # type: ignore[override]
         self, args: Any = None, kwargs: Any = None, **options: Any
     ) -> Any:
-        """Send the first step; return the result of the last step, or None for an empty chain.
+        """Send the first step.
 
-        ``task_id``, ``link`` and ``chord`` apply to the last step, ``link_error`` to every step, other options to the
-        first step.
+        Returns the result of the last step, or None for an empty chain. ``task_id``, ``link`` and ``chord``
+        apply to the last step, ``link_error`` to every step, other options to the first step.
         """
         if self.app.conf["task_always_eager"]:
             with allow_join_result():
@@ -146,7 +146,7 @@ class chain(Signature):
         return results[-1] if rest else result
 
     def apply(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
-        """Run the steps in this process, one after the other; return the result of the last."""
+        """Run the steps in this process, in order; return the last result."""
         options = {**self.options, **options}
         link = options.pop("link", None)
         steps = [step.clone() for step in self.tasks if not (isinstance(step, group) and step.is_empty())]
@@ -215,9 +215,10 @@ class chain(Signature):
         body: Any,
         group_index: int | None,
     ) -> list[Any]:
-        """Freeze the steps from last to first and set the parents of their results; return the results in order.
+        """Freeze the steps from last to first and set the parents of their results.
 
-        A chain in a group or chord has ended when its last step has, so only that step gets the group's ids.
+        Returns the results in order. A chain in a group or chord has ended when its last step has, so only that
+        step gets the group's ids.
         """
         if any(isinstance(step, chord) for step in steps):
             chords_of(self.app.backend)

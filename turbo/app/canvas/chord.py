@@ -1,4 +1,4 @@
-"""``chord``: a group (the header) and a call (the body) that gets all results of the group.
+"""``chord``: a group (the header) and a call (the body) that gets its results.
 
 A subclass of ``Signature``. Sending a chord sends the header tasks with the body in each; the worker that runs the last
 of them sends the body. The result store counts the ended tasks, so a store that cannot count is refused before anything
@@ -138,10 +138,11 @@ class chord(Signature):
         header_delay: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Any:
-        """Send ``header`` with ``body`` in each of its tasks. With an empty header, send the body.
+        """Send ``header`` with ``body`` in each of its tasks.
 
-        ``header_delay`` holds the header's ``countdown`` or ``eta``. ``interval``, ``countdown``, ``max_retries`` and
-        ``eager`` are accepted for compatibility and ignored: in Celery they control polling, which turbo does not do.
+        With an empty header, send the body. ``header_delay`` holds the header's ``countdown`` or ``eta``.
+        ``interval``, ``countdown``, ``max_retries`` and ``eager`` are accepted for compatibility and ignored:
+        in Celery they control polling, which turbo does not do.
         """
         app = app or self.app
         group_id: str = header.options.setdefault("task_id", str(uuid4()))
@@ -186,9 +187,9 @@ class chord(Signature):
         parent_id: str | None = None,
         group_index: int | None = None,
     ) -> Any:
-        """Set the ids of header and body; return the body's result, with the header's as its first ancestor.
+        """Set the ids of header and body.
 
-        Returns None without a body.
+        Returns the body's result, with the header's as its first ancestor. Returns None without a body.
         """
         if not isinstance(self.tasks, group):
             self.tasks = group(self.tasks, app=self._app)
@@ -215,9 +216,10 @@ class chord(Signature):
         return callback
 
     def link_error(self, errback: Any) -> Any:
-        """Add an error callback to the body, which also fails when a header task fails; return ``errback``.
+        """Add an error callback to the body, which also fails when a header task fails.
 
-        With ``task_allow_error_cb_on_chord_header`` it is added to each header task as well.
+        Returns ``errback``. With ``task_allow_error_cb_on_chord_header`` it is added to each header task as
+        well.
         """
         errback = maybe_signature(errback)
         on_header = self.app.conf["task_allow_error_cb_on_chord_header"]
@@ -266,7 +268,10 @@ def _listed(header: Any) -> list[Any]:
 
 
 def _header(header: Any, app: AppLike | None) -> list[Any]:
-    """Return the tasks of a header: those of a group or chain, a single call, or the items of an iterable."""
+    """Return the tasks of a header as a list.
+
+    ``header`` is a group, a chain, a single call, or an iterable of calls.
+    """
     if isinstance(header, dict):
         header = maybe_signature(header, app)
         parts = header.kwargs.get("tasks") if header.subtask_type in ("group", "chain") else [header]
@@ -286,14 +291,20 @@ def _group_of(header: Any, app: AppLike, group_id: str | None) -> group:
 
 
 def _merged_into(body: Signature, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the body's options overridden by ``options``, without ``parent_id``: the last header task sets that."""
+    """Return the body's options overridden by ``options``, without ``parent_id``.
+
+    The last header task sets that.
+    """
     given = {name: value for name, value in options.items() if name != "parent_id"}
     _, _, merged = body._merge((), {}, given)  # noqa: SLF001 - a class of this family
     return merged
 
 
 def _with_callbacks(body: Any, options: dict[str, Any]) -> Any:
-    """Move ``link`` and ``link_error`` from ``options`` to the body; a header (a group) would refuse them."""
+    """Move ``link`` and ``link_error`` from ``options`` to the body.
+
+    A header (a group) would refuse them.
+    """
     for callback in several(options.pop("link", None)):
         callback = maybe_signature(callback, clone=True)
         if isinstance(body, group) and not body.tasks:

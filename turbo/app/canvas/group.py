@@ -128,7 +128,10 @@ class group(Signature):
         return {**merged, "group_id": group_id}, group_id
 
     def parts(self, group_id: str, root_id: str | None, *, freeze: bool = True) -> Iterator[tuple[Signature, Any]]:
-        """Yield a copy of each member and its result (None unless ``freeze``); nested groups are flattened."""
+        """Yield a copy of each member and its result (None unless ``freeze``).
+
+        Nested groups are flattened.
+        """
         for index, task in enumerate(self.tasks):
             part = maybe_signature(task, self._app, clone=True)
             if isinstance(part, group):
@@ -177,7 +180,10 @@ class group(Signature):
             task.set_immutable(immutable)
 
     def link(self, callback: Any) -> Any:
-        """Add a callback to the first member, which is called without the result; return it."""
+        """Add a callback to the first member, which is called without the result.
+
+        Returns it.
+        """
         return self.tasks[0].link(signature(callback).set(immutable=True))
 
     def link_error(self, errback: Any) -> Any:
@@ -186,7 +192,10 @@ class group(Signature):
         return tuple(task.link_error(errback.clone()) for task in self.tasks)
 
     def skew(self, start: float = 1.0, stop: float | None = None, step: float = 1.0) -> group:
-        """Set increasing countdowns on the members, in seconds: from ``start`` by ``step``, at most ``stop``."""
+        """Set increasing countdowns (in seconds) on the members.
+
+        They start at ``start`` and increase by ``step``, up to ``stop``.
+        """
         for number, task in zip(count(), self.tasks, strict=False):
             due = start + step * number
             task.set(countdown=due if stop is None else min(due, stop))

@@ -44,7 +44,10 @@ class _Mapped(Signature):
     def apply_async(  # type: ignore[override]
         self, args: Any = None, kwargs: Any = None, **options: Any
     ) -> Any:
-        """Send the call to the destination of the mapped task. ``args`` and ``kwargs`` have no effect."""
+        """Send the call to the destination of the mapped task.
+
+        ``args`` and ``kwargs`` have no effect.
+        """
         _, _, merged = self._merge((), {}, {name: value for name, value in options.items() if value is not None})
         merged.setdefault("route_name", _name(self.kwargs["task"]))
         work = {"task": plain(self.kwargs["task"]), "it": self.kwargs["it"]}

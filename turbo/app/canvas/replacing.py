@@ -75,5 +75,8 @@ def add_to_chord(task: TaskLike, sig: Any, lazy: bool) -> Any:
 
 
 def _accumulate(app: AppLike) -> Signature:
-    """Return the call that collects a group's results; a group itself cannot have the replaced task's callbacks."""
+    """Return the call that collects a group's results.
+
+    A group itself cannot have the replaced task's callbacks.
+    """
     return Signature("celery.accumulate", kwargs={"index": 0}, app=app)

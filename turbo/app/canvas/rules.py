@@ -68,9 +68,9 @@ def _longer(first: chain, second: Signature) -> Any:
 
 
 def _joined(kind: type[chain], first: chain | None, tasks: Iterable[Any]) -> Any:
-    """Join ``tasks`` to the chain ``first``; ``kind`` is the class of the result if that is a chain.
+    """Join ``tasks`` to the chain ``first``.
 
-    Raises TypeError for an item that is not a signature.
+    ``kind`` is the class of the result if that is a chain. Raises TypeError for an item that is not a signature.
     """
     app = None if first is None else first.given_app
     steps: list[Any] = [] if first is None else first.unchain_tasks()
@@ -96,7 +96,10 @@ def _joined(kind: type[chain], first: chain | None, tasks: Iterable[Any]) -> Any
 
 
 def _join(steps: list[Any], task: Signature) -> None:
-    """Join one call, group or chord to the steps of a chain; the last step may absorb it as a chord's body."""
+    """Join one call, group or chord to the steps of a chain.
+
+    The last step may absorb it as a chord's body.
+    """
     last = steps[-1] if steps else None
     if isinstance(last, group) and not isinstance(task, group):
         steps[-1] = chord(last, body=task, app=last.given_app)

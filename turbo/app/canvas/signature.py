@@ -1,4 +1,4 @@
-"""``Signature``: a call of a task as a value that can be sent later, changed or passed on.
+"""``Signature``: a call of a task as a value.
 
 A signature is a dict with the same keys as in messages, so that any serializer encodes it and Celery's workers read it.
 Made by ``Task.s`` and similar methods, and from received messages. This module must never import an app: it gets one
@@ -76,7 +76,7 @@ class Signature(CallForm, AsyncSignature):
 
     @classmethod
     def register_type(cls, name: str | None = None) -> Callable[[type[Kind]], type[Kind]]:
-        """Return a decorator that registers a class for the ``subtask_type`` ``name`` (default: the class's name)."""
+        """Return a decorator that registers a class under ``name`` (default: its own)."""
 
         def register(kind: type[Kind]) -> type[Kind]:
             Signature.TYPES[name or kind.__name__] = kind
@@ -106,13 +106,16 @@ class Signature(CallForm, AsyncSignature):
         return made
 
     def copy_parts(self) -> None:
-        """Replace the parts (dicts, or signatures shared with others) by signatures that belong to this one."""
+        """Replace the parts by signatures that belong to this one.
+
+        Before, the parts are dicts, or signatures that are shared with others.
+        """
 
     # -- app and task ----------------------------------------------------------------------------------------
 
     @property
     def app(self) -> AppLike:
-        """The app that sends the call: the given one, that of the task or first part, or the current app."""
+        """The given app, that of the task or the first part, or the current app."""
         app = self.own_app()
         return current.current_app() if app is None else app
 
@@ -135,7 +138,7 @@ class Signature(CallForm, AsyncSignature):
     # -- calling ---------------------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the task's body as a function in this process; ``args`` are put before the signature's own."""
+        """Call the task's body in this process; ``args`` are put before its own."""
         args, kwargs, _ = self._merge(args, kwargs, {})
         return self.type(*args, **kwargs)
 
@@ -177,7 +180,10 @@ class Signature(CallForm, AsyncSignature):
     # -- changing --------------------------------------------------------------------------------------------
 
     def clone(self, args: Any = None, kwargs: Any = None, **options: Any) -> Signature:
-        """Return a copy, with ``args`` put before its own and ``kwargs`` and ``options`` overriding its own."""
+        """Return a copy with merged arguments and options.
+
+        ``args`` are put before its own; ``kwargs`` and ``options`` override its own.
+        """
         args, kwargs, merged = self._merge(args, kwargs, options)
         parts = {**self, "args": tuple(args), "kwargs": dict(kwargs), "options": deepcopy(merged)}
         copied = Signature.from_dict(parts, app=self._app)
@@ -297,12 +303,18 @@ def set_rules(
 
 
 def folded_chain(tasks: Iterable[Any]) -> Any:
-    """Return ``chain(*tasks)``: a chain, or the single signature or chord that the calls reduce to."""
+    """Return ``chain(*tasks)``.
+
+    This may be a chain, or the single signature or chord that the calls reduce to.
+    """
     return _fold(tasks)
 
 
 def signature(varies: Any, *args: Any, **kwargs: Any) -> Signature:
-    """Return a new signature of a task or task name, a copy of a signature, or a signature from its dict form."""
+    """Return a new signature.
+
+    ``varies`` is a task or task name, a signature (which is copied), or the dict form of one.
+    """
     if isinstance(varies, Signature):
         return varies.clone()
     if isinstance(varies, dict):

@@ -1,4 +1,4 @@
-"""Implements ``Signature.stamp``: sets custom headers on a call, its parts and its callbacks.
+"""Implements ``Signature.stamp``: sets custom headers on a call and its parts.
 
 A ``StampingVisitor`` returns the stamps of each call, chain, group and chord; the parts of a canvas get its stamps too.
 Runs where the canvas is made; sends nothing.
@@ -70,7 +70,10 @@ class StampingVisitor(ABC):
 
 
 def stamp(sig: Signature, visitor: Any, append: bool, stamps: Mapping[str, Any]) -> None:
-    """Implement ``Signature.stamp``. ``append`` keeps all values of a stamp instead of the first."""
+    """Implement ``Signature.stamp``.
+
+    ``append`` keeps all values of a stamp instead of the first.
+    """
     if isinstance(sig, chain):
         _whole(sig, visitor, append, stamps, "on_chain_start", "on_chain_end", sig.tasks)
     elif isinstance(sig, group):
@@ -90,7 +93,10 @@ def stamp(sig: Signature, visitor: Any, append: bool, stamps: Mapping[str, Any])
 def _whole(
     sig: Signature, visitor: Any, append: bool, stamps: Mapping[str, Any], start: str, end: str, parts: list[Any]
 ) -> dict[str, Any]:
-    """Stamp the callbacks and ``parts`` of a chain, group or chord header; return the stamps that they got."""
+    """Stamp the callbacks and ``parts`` of a chain, group or chord header.
+
+    Returns the stamps that they got.
+    """
     found = None if visitor is None else getattr(visitor, start)(sig, **stamps) or {}
     given = merged(stamps, found, sig.options, append)
     _links(sig, visitor, append, given)

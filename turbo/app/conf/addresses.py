@@ -37,9 +37,10 @@ def broker_url(given: Any, conf: Mapping[str, Any]) -> Any:
 
 
 def store_url(given: Any, conf: Mapping[str, Any]) -> Any:
-    """Complete a Redis ``result_backend`` from the ``REDIS_PARTS`` settings; return any other unchanged.
+    """Complete a Redis ``result_backend`` from the ``REDIS_PARTS`` settings.
 
-    ``redis_db`` is used only when ``given`` is the bare scheme (``redis``) and not a URL.
+    Returns any other unchanged. ``redis_db`` is used only when ``given`` is the bare scheme (``redis``) and not a
+    URL.
     """
     scheme = str(given or "").partition("://")[0]
     if scheme not in ("redis", "rediss") or not any(conf.get(part) is not None for part in REDIS_PARTS):

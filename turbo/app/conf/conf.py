@@ -61,7 +61,10 @@ _FALLBACKS: Final[Mapping[str, str]] = {
 
 
 def canonical(name: str) -> str:
-    """Return the current name of a setting; names that are not old names are returned unchanged."""
+    """Return the current name of a setting.
+
+    Names that are not old names are returned unchanged.
+    """
     return OLD_NAMES.get(name, name)
 
 
@@ -174,7 +177,10 @@ class Settings(MutableMapping[str, Any]):
         return self._object.get(name)
 
     def _default(self, setting: Setting) -> Any:
-        """Return the declared default; dicts and lists are copied once per app because programs modify them."""
+        """Return the declared default.
+
+        Dicts and lists are copied once per app because programs modify them.
+        """
         if not isinstance(setting.default, (dict, list)):
             return setting.default
         return self._defaults.setdefault(setting.name, deepcopy(setting.default))
@@ -263,7 +269,7 @@ class Settings(MutableMapping[str, Any]):
         return self._explicit(canonical(name)) is not MISSING
 
     def first(self, *names: str) -> Any:
-        """Return the first value among the settings ``names`` that is not None; None if there is none."""
+        """Return the first value among the settings ``names`` that is not None, or None."""
         return next((value for value in map(self.get, names) if value is not None), None)
 
     def without_defaults(self) -> dict[str, Any]:
@@ -287,9 +293,10 @@ class Settings(MutableMapping[str, Any]):
         return "\n".join(f"{k}: {v!r}" for k, v in sorted(self.table(with_defaults, censored).items()))
 
     def check_supported(self) -> list[str]:
-        """Return a warning (str) for each setting that was set and has no effect; called when a worker starts.
+        """Return a warning (str) for each setting that was set and has no effect.
 
-        Raises one ImproperlyConfigured that names every refused setting and every value of the wrong type.
+        Called when a worker starts. Raises one ImproperlyConfigured that names every refused setting and every
+        value of the wrong type.
         """
         warnings, errors = [], []
         for name, setting in SETTINGS.items():

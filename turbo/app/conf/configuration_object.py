@@ -1,4 +1,4 @@
-"""The configuration object: the module, mapping or object that holds a program's settings.
+"""The configuration object: the mapping, module or object with the settings.
 
 Named by ``config_from_object``, imported by ``app.conf.conf`` at the first look-up, and searched under every name that
 a setting may have. This module does not interpret values.
@@ -60,7 +60,10 @@ class ConfigurationObject:
         self._source = source
 
     def get(self, name: str) -> Any:
-        """Return the value of the setting ``name`` under any of its names; MISSING if absent or before ``load``."""
+        """Return the value of the setting ``name`` under any of its names.
+
+        MISSING if absent or before ``load``.
+        """
         source = self._source
         for candidate in self._names_of(name):
             if isinstance(source, Mapping):

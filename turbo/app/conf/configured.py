@@ -24,7 +24,10 @@ class Configured:
         self.conf = Settings(changes, source=source, namespace=namespace, silent=silent, on_load=self.on_configure)
 
     def on_configure(self) -> None:
-        """Called just before the configuration object is imported; does nothing unless overridden."""
+        """Called just before the configuration object is imported.
+
+        Does nothing unless overridden.
+        """
 
     def config_from_object(
         self, obj: object, silent: bool = False, force: bool = False, namespace: str | None = None
@@ -55,7 +58,10 @@ class Configured:
             )
 
     def add_defaults(self, defaults: Mapping[str, Any] | Callable[[], Mapping[str, Any]]) -> None:
-        """Add defaults (a mapping, or a function that returns one) for settings that the app does not set itself."""
+        """Add defaults for settings that the app does not set itself.
+
+        ``defaults`` is a mapping, or a function that returns one.
+        """
         self.conf.add_defaults(defaults() if callable(defaults) else defaults)
 
     @property
@@ -72,6 +78,9 @@ class Configured:
         return UTC if local is None else local
 
     def now(self) -> datetime:
-        """Return the current time as an aware datetime, in UTC (in :attr:`timezone` with ``enable_utc`` off)."""
+        """Return the current time as an aware datetime.
+
+        It is in UTC, or in :attr:`timezone` with ``enable_utc`` off.
+        """
         now = datetime.now(UTC)
         return now if self.conf["enable_utc"] else now.astimezone(self.timezone)

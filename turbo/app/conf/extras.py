@@ -1,4 +1,4 @@
-"""Checks that the configured stores, serializers and compressions exist and are installed.
+"""Checks that the configured stores, serializers and compressions are installed.
 
 Called by the command before a worker starts, for all settings at once, and by a client's result reader before the first
 message is sent. Without this check a missing package would lose results, or refuse every message, much later.

@@ -1,4 +1,4 @@
-"""Imports modules and objects by name: configurations, task modules, classes in settings.
+"""Imports modules and objects by name: configurations, task modules, classes.
 
 Runs in every process that has an app, before the worker's processes are forked. No other module of the app imports by
 name.

@@ -58,9 +58,10 @@ class Setting:
         return bool(value or self.default) or (self.default is None and self.kind in ("int", "float"))
 
     def convert(self, value: object) -> object:
-        """Return ``value`` converted to this setting's type; text, as from the environment, is parsed.
+        """Return ``value`` converted to this setting's type.
 
-        A ``timedelta`` becomes seconds in a float setting. Raises ValueError for a value that cannot be converted.
+        Text, as from the environment, is parsed. A ``timedelta`` becomes seconds in a float setting. Raises
+        ValueError for a value that cannot be converted.
         """
         if value is None or self.kind == "any":
             return value
@@ -181,7 +182,10 @@ def accepted(
     cli: str | None = None,
     harmless: tuple[object, ...] = (),
 ) -> Setting:
-    """Declare a setting without effect, for ``reason``; the worker warns at start unless its value is harmless."""
+    """Declare a setting without effect, for ``reason``.
+
+    The worker warns at start unless its value is harmless.
+    """
     return Setting(name, kind, default, doc, Status.ACCEPTED, reason, _old(name, old), harmless=harmless, cli=cli)
 
 
@@ -195,7 +199,10 @@ def refused(
     old: str | None = None,
     harmless: tuple[object, ...] = (),
 ) -> Setting:
-    """Declare a setting that prevents the worker's start, for ``reason``, unless its value is off or harmless."""
+    """Declare a setting that prevents the worker's start, for ``reason``.
+
+    The worker starts if its value is off or harmless.
+    """
     return Setting(name, kind, default, doc, Status.REFUSED, reason, _old(name, old), None, harmless)
 
 

@@ -1,4 +1,4 @@
-"""The table of all settings: name, type, default, meaning, and whether turbo supports it.
+"""The table of all settings: name, type, default, meaning and support.
 
 ``app.conf.conf`` takes defaults and old names from this table, the worker's start its warnings and refusals, and
 ``docs/settings.md`` its rows. Runs wherever an app exists. It must never read a value: ``app.conf.conf`` does.

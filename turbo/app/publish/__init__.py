@@ -1,1 +1,1 @@
-"""Turns a call into a message and publishes it: routes, queues, options, the client's publisher."""
+"""Turns a call into a message and publishes it."""

@@ -65,7 +65,10 @@ class Connecting:
     def connection_or_acquire(
         self, connection: Connection | None = None, pool: bool = True
     ) -> AbstractContextManager[Connection]:
-        """Return a context manager for ``connection``, or for one of the pool (a new one with ``pool=False``)."""
+        """Return a context manager for ``connection`` or one of the pool.
+
+        With ``pool=False`` it is a new connection instead of one of the pool.
+        """
         return given_or(connection, self._pooled if pool else self.connection)
 
     def producer_or_acquire(self, producer: Producer | None = None) -> AbstractContextManager[Producer]:

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 
 class Released(ABC):
-    """A resource with ``release()``; as a context manager it is released at the end of the block."""
+    """A resource with ``release()``.
+
+    As a context manager it is released at the end of the block.
+    """
 
     @abstractmethod
     def release(self) -> None:
@@ -42,9 +45,10 @@ class Released(ABC):
 
 
 class Connection(Released):
-    """A connection to a broker. Connects when a message is published or on request; a context manager closes it.
+    """A connection to a broker.
 
-    A connection of the app's pool (``own=False``) is a view of the app's publisher; releasing it closes nothing.
+    Connects when a message is published or on request; a context manager closes it. A connection of the app's pool
+    (``own=False``) is a view of the app's publisher; releasing it closes nothing.
     """
 
     def __init__(self, publisher: Callable[[], ClientPublisher], *, own: bool) -> None:
@@ -93,7 +97,10 @@ class Connection(Released):
         return self
 
     def release(self) -> None:
-        """Close the connection; it connects again at the next use. A view of the app's publisher closes nothing."""
+        """Close the connection; it connects again at the next use.
+
+        A view of the app's publisher closes nothing.
+        """
         if self._made is not None:
             self._made.close()
 
@@ -125,7 +132,10 @@ class Pool(Generic[Item]):
         self.limit = limit
 
     def acquire(self, block: bool = False, timeout: float | None = None) -> Item:
-        """Return an item immediately. ``block`` and ``timeout`` are accepted for compatibility and ignored."""
+        """Return an item immediately.
+
+        ``block`` and ``timeout`` are accepted for compatibility and ignored.
+        """
         return self._make()
 
     def release(self, item: Item) -> None:
@@ -138,9 +148,9 @@ class Pool(Generic[Item]):
 
 
 def publisher_of(given: object) -> ClientPublisher | None:
-    """Return the publisher for the ``connection=`` or ``producer=`` of a call; None for a view of the app's own.
+    """Return the publisher for the ``connection=`` or ``producer=`` of a call.
 
-    Raises TypeError for an object of another class.
+    Returns None for a view of the app's own. Raises TypeError for an object of another class.
     """
     connection = given.connection if isinstance(given, Producer) else given
     if not isinstance(connection, Connection):

@@ -1,4 +1,4 @@
-"""``Exchange``, ``Queue``, ``binding`` and ``Broadcast``: the values in ``task_queues`` and routes.
+"""``Exchange``, ``Queue``, ``binding``, ``Broadcast``: values of ``task_queues``.
 
 They have the arguments and attributes of kombu's classes, so that a program does not need kombu. Made when a
 configuration is read, in clients and workers; ``app.publish.queues`` converts them to ``amqp.topology`` values. They

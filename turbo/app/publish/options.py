@@ -84,7 +84,10 @@ def _holding(names: frozenset[str]) -> Iterator[None]:
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Raise TypeError for unknown options; the error names them, with a hint or a similar option."""
+    """Raise TypeError for unknown options.
+
+    The error names them, with a hint or a similar option.
+    """
     if _KNOWN.issuperset(options):
         return
     stamps = options.get("stamped_headers") or ()
@@ -128,7 +131,10 @@ def put_properties(options: Mapping[str, Any], properties: Properties) -> None:
 
 
 def milliseconds(seconds: float) -> str:
-    """Return a time to live in AMQP's form, milliseconds as text. Raises TypeError for a value that is not a number."""
+    """Return a time to live in AMQP's form, milliseconds as text.
+
+    Raises TypeError for a value that is not a number.
+    """
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
         raise TypeError(f"expiration must be seconds, not {seconds!r}")
     return str(max(0, round(seconds * 1000)))

@@ -1,4 +1,4 @@
-"""Chooses the publisher of a message: the worker's master, or the app's own connections.
+"""Chooses the publisher of a message: the master or the app's connections.
 
 Called by ``app.publish.sending``, which makes messages; uses ``amqp.client.publisher``. A call may name a connection
 (``app.publish.connections``). Inside ``with app.pipeline()``, a thread's messages go through one connection whose
@@ -45,7 +45,10 @@ _CONNECTION_SETTINGS = (
 
 
 class _Caller(threading.local):
-    """The calling thread's ids and pipeline. They are renewed after a fork, when ``pid`` no longer matches."""
+    """The calling thread's ids and pipeline.
+
+    They are renewed after a fork, when ``pid`` no longer matches.
+    """
 
     pid = 0
     #: The name of the thread's queue of rpc results.
@@ -55,7 +58,10 @@ class _Caller(threading.local):
 
 
 class Publishing:
-    """The publishers of one app. Made with the app; connects at the first publication."""
+    """The publishers of one app.
+
+    Made with the app; connects at the first publication.
+    """
 
     def __init__(self, app: AppLike) -> None:
         self._app = app
@@ -74,9 +80,10 @@ class Publishing:
         retry: PublishRetry,
         wants_result: bool,
     ) -> None:
-        """Publish one message through the call's connection, the worker, the thread's pipeline or the app's client.
+        """Publish one message.
 
-        Raises OperationalError when it could not be published.
+        Uses the call's connection, the worker, the thread's pipeline or the app's client. Raises OperationalError when
+        it could not be published.
         """
         get = options.get
         mandatory = bool(get("mandatory"))
@@ -114,7 +121,10 @@ class Publishing:
                 for_this.close()
 
     def client(self) -> ClientPublisher:
-        """Return the app's own publisher; it is made at first use, and again when its settings have changed."""
+        """Return the app's own publisher.
+
+        It is made at first use, and again when its settings have changed.
+        """
         version = self._app.conf.version
         client = self._client
         if client is not None and self._client_version == version:
@@ -152,7 +162,10 @@ class Publishing:
 
     @contextlib.contextmanager
     def pipeline(self, window: int = WINDOW) -> Iterator[None]:
-        """Implement ``Turbo.pipeline``. Each nested block waits for the confirms of its messages when it ends."""
+        """Implement ``Turbo.pipeline``.
+
+        Each nested block waits for the confirms of its messages when it ends.
+        """
         caller = self._this_caller()
         outer = caller.pipeline
         pipeline = caller.pipeline = outer or Pipeline(self.client(), window=window)
@@ -172,7 +185,10 @@ class Publishing:
             client.close()
 
     def after_fork(self) -> None:
-        """Replace the parent's lock in a forked process. The connections detect the fork themselves."""
+        """Replace the parent's lock in a forked process.
+
+        The connections detect the fork themselves.
+        """
         self._lock = threading.Lock()
 
     def thread_id(self) -> str:
@@ -195,7 +211,10 @@ class Publishing:
 
 
 def _finish(pipeline: Pipeline) -> None:
-    """Wait for the confirms of a pipeline. Its error is logged, not raised, if another error ended the block."""
+    """Wait for the confirms of a pipeline.
+
+    Its error is logged, not raised, if another error ended the block.
+    """
     ending = sys.exc_info()[1]
     try:
         pipeline.finish()

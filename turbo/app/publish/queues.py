@@ -15,7 +15,10 @@ from turbo.exceptions import ImproperlyConfigured, QueueNotFound
 
 
 def exchange_from(given: Any) -> Exchange:
-    """Return an ``amqp.topology.Exchange`` for a name, an Exchange, or an object with the attributes of kombu's."""
+    """Return an ``amqp.topology.Exchange``.
+
+    ``given`` is a name, an Exchange, or an object with the attributes of kombu's.
+    """
     if isinstance(given, Exchange):
         return given
     if given is None or isinstance(given, str):
@@ -31,7 +34,10 @@ def exchange_from(given: Any) -> Exchange:
 
 
 def queue_from(given: Any) -> Queue:
-    """Return an ``amqp.topology.Queue`` for such a Queue or for an object with the attributes of kombu's."""
+    """Return an ``amqp.topology.Queue``.
+
+    ``given`` is such a Queue or an object with the attributes of kombu's.
+    """
     if isinstance(given, Queue):
         return given
     return Queue(
@@ -92,14 +98,18 @@ def queue_from_options(name: str, options: Mapping[str, Any]) -> Queue:
 
 
 def direct_queue(hostname: str) -> Queue:
-    """Return the queue of one worker for ``worker_direct``, with Celery's name for this node name."""
+    """Return the queue of one worker for ``worker_direct``.
+
+    It has Celery's name for this node name.
+    """
     return Queue(f"{hostname}.dq2", Exchange("C.dq2"), hostname)
 
 
 class Queues(dict[str, Queue]):
-    """A dict of queue names to queues. Looking up an unknown name creates the queue if the settings allow it.
+    """A dict of queue names to queues.
 
-    Raises QueueNotFound otherwise. ``delivery_modes`` holds the delivery modes that exchanges set, by queue name.
+    Looking up an unknown name creates the queue if the settings allow it. Raises QueueNotFound otherwise.
+    ``delivery_modes`` holds the delivery modes that exchanges set, by queue name.
     """
 
     def __init__(self, conf: Mapping[str, Any]) -> None:
@@ -132,7 +142,10 @@ class Queues(dict[str, Queue]):
         )
 
     def add(self, given: Any) -> Queue:
-        """Add a queue (an ``amqp.topology.Queue``, kombu's, or a name); return it completed from the settings."""
+        """Add a queue (an ``amqp.topology.Queue``, kombu's, or a name).
+
+        Returns it completed from the settings.
+        """
         queue = task_queue(given) if isinstance(given, str) else queue_from(given)
         if not queue.exchange.name and self._default_exchange.name:
             queue = replace(queue, exchange=self._default_exchange)

@@ -1,4 +1,4 @@
-"""Routes a call: computes its destination from the call's options, ``task_routes`` and the queues.
+"""Routes a call: computes its destination from options, routes and queues.
 
 Called by ``app.publish.sending`` for every message; looks queues up in ``app.publish.queues``. No I/O of its own;
 routers are functions of the program. Precedence: the call's options, then the route, then the default queue.
@@ -38,7 +38,10 @@ class Destination:
 
 
 class MapRoute:
-    """Routes by task name: first exact names, then globs (keys with ``*``) and compiled patterns in order."""
+    """Routes by task name.
+
+    Exact names come first, then globs (keys with ``*``) and compiled patterns in order.
+    """
 
     def __init__(self, routes: Any) -> None:
         self._exact: dict[str, Any] = {}
@@ -122,7 +125,10 @@ class TaskRouter:
         return given
 
     def _expand(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a copy of ``options`` with the queue's name replaced by the Queue, without an empty ``queue``."""
+        """Return a copy of ``options`` with the Queue in place of the queue's name.
+
+        An empty ``queue`` is removed.
+        """
         expanded = dict(options)
         queue = expanded.pop("queue", None)
         if isinstance(queue, str) and queue:
@@ -164,10 +170,11 @@ class TaskRouter:
         )
 
     def delayed(self, to: Destination, queue: Queue, seconds: float) -> Destination:
-        """Return the destination at which the broker delays a message by ``seconds``; ``to`` if it cannot.
+        """Return the destination at which the broker delays a message by ``seconds``.
 
-        As in Celery, this applies to quorum queues behind an exchange that is not direct, because their workers cannot
-        hold an unlimited number of messages. A worker gets the message up to a second early and waits for the rest.
+        Returns ``to`` if it cannot. As in Celery, this applies to quorum queues behind an exchange that is not direct,
+        because their workers cannot hold an unlimited number of messages. A worker gets the message up to a
+        second early and waits for the rest.
         """
         key = delayed_key(seconds, to.routing_key)
         if key is None or to.exchange != queue.exchange.name or not uses_cascade(queue):

@@ -1,4 +1,4 @@
-"""Sends a call: merges options, routes, encodes, publishes, and returns the result handle.
+"""Sends a call: routes, encodes and publishes it, and returns its handle.
 
 Called by ``Task.apply_async`` and ``Turbo.send_task``; ``app.publish.publishing`` chooses the publisher. Runs in
 clients and children. It never runs a task, except with ``task_always_eager``, and never swallows a failure to publish.
@@ -90,7 +90,10 @@ def _retry(options: Mapping[str, Any], defaults: Defaults) -> PublishRetry:
 
 
 class Sender:
-    """Sends the calls of one app. Made with the app; reads settings at the first call and after each change."""
+    """Sends the calls of one app.
+
+    Made with the app; reads settings at the first call and after each change.
+    """
 
     def __init__(self, app: AppLike) -> None:
         self._app = app
@@ -120,10 +123,11 @@ class Sender:
         task: TaskLike | None,
         options: dict[str, Any],
     ) -> AsyncResult:
-        """Publish one call and return its handle; with ``task_always_eager`` run the task instead.
+        """Publish one call and return its handle.
 
-        ``task`` is None for a call by name. ``options`` is modified. Raises EncodeError, OperationalError, and
-        TypeError or ValueError for invalid arguments and options.
+        With ``task_always_eager`` run the task instead. ``task`` is None for a call by name. ``options`` is
+        modified. Raises EncodeError, OperationalError, and TypeError or ValueError for invalid arguments and
+        options.
         """
         args, kwargs = check_arguments(args, kwargs)
         task_id = text_id(task_id) if task_id else str(uuid4())
@@ -178,7 +182,10 @@ class Sender:
         return {**own, **options}
 
     def _inherit(self, options: dict[str, Any], defaults: Defaults) -> current.Frame | None:
-        """Fill in root_id, parent_id and priority from the calling task; return its frame, or None outside a task."""
+        """Fill in root_id, parent_id and priority from the calling task.
+
+        Returns its frame, or None outside a task.
+        """
         frame = current.worker_frame()
         if frame is None:
             return None
@@ -202,7 +209,10 @@ class Sender:
         options: dict[str, Any],
         defaults: Defaults,
     ) -> tuple[dict[str, Any], Any, bytes, bytes]:
-        """Return the message's headers and body, then its encoded content header and body. Raises EncodeError."""
+        """Return the message's headers and body, then its encoded content header and body.
+
+        Raises EncodeError.
+        """
         get = options.get
         eta, expires, life = self._times(task_id, get("countdown"), get("eta"), get("expires"))
         if life is None and get("expires") is None:

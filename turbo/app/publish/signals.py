@@ -32,9 +32,9 @@ def before(
     properties: Properties,
     policy: Mapping[str, Any],
 ) -> None:
-    """Send ``before_task_publish``, before the message is encoded; apply the receivers' changes.
+    """Send ``before_task_publish``, before the message is encoded.
 
-    ``policy`` is the retry policy of publishing.
+    Applies the receivers' changes. ``policy`` is the retry policy of publishing.
     """
     found = {name: getattr(properties, name) for name in _PROPERTIES}
     found = {name: value for name, value in found.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Awaitable versions of ``delay`` and ``apply_async`` for programs that use asyncio.
+"""Awaitable versions of ``delay`` and ``apply_async``, for asyncio programs.
 
 Base classes of ``app.task.Task`` and of signatures. A message is sent from a thread of the event loop's default
 executor, so that the loop is not blocked while the broker confirms. Wait for a result with ``AsyncResult.aget``, which
@@ -41,7 +41,10 @@ class AsyncCalls(Generic[P, R]):
     async def aapply_async(
         self, args: Any = None, kwargs: Any = None, task_id: str | None = None, **options: Any
     ) -> AsyncResult[R]:
-        """Awaitable version of ``apply_async``; sends from another thread, with a copy of this context's variables."""
+        """Awaitable version of ``apply_async``.
+
+        Sends from another thread, with a copy of this context's variables.
+        """
         import asyncio
 
         return await asyncio.to_thread(self.apply_async, args, kwargs, task_id, **options)
@@ -59,7 +62,10 @@ class AsyncSignature:
         return await self.aapply_async(args, kwargs)
 
     async def aapply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
-        """Awaitable version of ``apply_async``; sends from another thread, as :meth:`AsyncCalls.aapply_async` does."""
+        """Awaitable version of ``apply_async``.
+
+        Sends from another thread, as :meth:`AsyncCalls.aapply_async` does.
+        """
         import asyncio
 
         return await asyncio.to_thread(self.apply_async, args, kwargs, **options)

@@ -1,4 +1,4 @@
-"""``autoretry_for``: retries a task when its body raises one of the listed exceptions.
+"""``autoretry_for``: retries a task when its body raises a listed exception.
 
 ``run`` is wrapped when the task is made, so autoretry works wherever the body is run. Retry, Ignore and Reject are the
 program's own decisions and must never be retried.
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 def add_autoretry(task: TaskLike) -> None:
-    """Wrap ``task.run`` so that it retries; does nothing unless ``autoretry_for`` is set on the task.
+    """Wrap ``task.run`` so that it retries.
 
-    Reads the task's ``autoretry_for``, ``dont_autoretry_for`` (exception classes), ``retry_kwargs`` (arguments of
-    ``retry``), ``retry_backoff`` (False, True or a factor in seconds), ``retry_backoff_max`` (seconds, default 600) and
-    ``retry_jitter`` (default True).
+    Does nothing unless ``autoretry_for`` is set on the task. Reads the task's ``autoretry_for``,
+    ``dont_autoretry_for`` (exception classes), ``retry_kwargs`` (arguments of ``retry``), ``retry_backoff`` (False,
+    True or a factor in seconds), ``retry_backoff_max`` (seconds, default 600) and ``retry_jitter`` (default True).
     """
     wanted = tuple(getattr(task, "autoretry_for", ()))
     if not wanted or "run" in task.__dict__:

@@ -92,7 +92,10 @@ def chord_unlock(
     result: Any = (),
     **_more: Any,
 ) -> None:
-    """Send a chord's body if all header tasks have ended; otherwise retry in ``interval`` seconds."""
+    """Send a chord's body if all header tasks have ended.
+
+    Otherwise retry in ``interval`` seconds.
+    """
     app = self.app
     parts = app.GroupResult(group_id, [result_from_tuple(each, app) for each in result])
     body = maybe_signature(callback, app=app)
@@ -132,7 +135,10 @@ def _composite(kind: str, parts: dict[str, Any], app: Any) -> Any:
 
 
 def _fail(app: Any, body: Any, error: ChordError) -> None:
-    """Store ``error`` as the result of a chord's body that will never run, and send its error callbacks."""
+    """Store ``error`` as the result of a chord's body that will never run.
+
+    Also sends the body's error callbacks.
+    """
     options = body.options
     task_id = options.get("task_id")
     if not task_id:
@@ -160,7 +166,10 @@ _PLAIN: Final[dict[str, Any]] = {
 
 
 def add_to(app: TaskMaker) -> None:
-    """Register the built-in tasks with an app that is being finalized, except names that the program has registered."""
+    """Register the built-in tasks with an app that is being finalized.
+
+    Names that the program has registered are skipped.
+    """
     for name, fun in _PLAIN.items():
         app.task_from_function(fun, name=name)
     for name, fun in _BOUND.items():

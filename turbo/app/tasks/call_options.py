@@ -40,11 +40,12 @@ _FIELDS = (
 
 
 def argument_check(fun: Callable[..., Any], bound: bool) -> Callable[..., object] | None:
-    """Return an empty function with the parameters of ``fun``; calling it with wrong arguments raises TypeError.
+    """Return an empty function with the parameters of ``fun``.
 
-    ``bound`` omits the first parameter, which is the task. Compared with ``inspect.Signature.bind``, a real function
-    costs more to build once and fifty times less on every call. Defaults and annotations are replaced, so no code of
-    the program is evaluated. Returns None for a callable without a readable signature.
+    Calling it with wrong arguments raises TypeError. ``bound`` omits the first parameter, which is the task.
+    Compared with ``inspect.Signature.bind``, a real function costs more to build once and fifty times less on every
+    call. Defaults and annotations are replaced, so no code of the program is evaluated. Returns None for a callable
+    without a readable signature.
     """
     try:
         signature = inspect.signature(fun, follow_wrapped=False)
@@ -77,9 +78,9 @@ class _Default:
 
 
 def adapt_arguments(fun: Callable[..., Any], args: Any, kwargs: Any, old_args: Any, old_kwargs: Any) -> tuple[Any, Any]:
-    """Return the arguments of a retry that replaces only ``args`` or only ``kwargs``; None means unchanged.
+    """Return the arguments of a retry that replaces only ``args`` or only ``kwargs``.
 
-    Old arguments are kept unless a new one sets the same parameter.
+    None means unchanged. Old arguments are kept unless a new one sets the same parameter.
     """
     try:
         signature = inspect.signature(fun)
@@ -118,16 +119,20 @@ def check_arguments(args: Any, kwargs: Any) -> tuple[Any, Any]:
 
 
 def check_seconds(seconds: float, what: str) -> float:
-    """Return ``seconds``. Raises ValueError below ``LEAST_SECONDS``; ``what`` names the option in the error."""
+    """Return ``seconds``.
+
+    Raises ValueError below ``LEAST_SECONDS``; ``what`` names the option in the error.
+    """
     if seconds < LEAST_SECONDS:
         raise ValueError(f"{what} is out of range: {seconds!r}")
     return seconds
 
 
 def moment(value: Any, now: datetime, what: str) -> datetime | str | None:
-    """Convert seconds from ``now`` to a datetime; return datetimes, texts and None unchanged ("" as None).
+    """Convert seconds from ``now`` to a datetime.
 
-    ``what`` names the option in the TypeError for any other type.
+    Returns datetimes, texts and None unchanged ("" as None). ``what`` names the option in the TypeError for any
+    other type.
     """
     if isinstance(value, (int, float)):
         return now + timedelta(seconds=check_seconds(value, what))
@@ -137,7 +142,10 @@ def moment(value: Any, now: datetime, what: str) -> datetime | str | None:
 
 
 def seconds_until(value: datetime | str, now: datetime) -> float:
-    """Return the seconds from ``now`` to ``value`` (a datetime or ISO 8601 text); a naive time is in ``now``'s zone."""
+    """Return the seconds from ``now`` to ``value`` (a datetime or ISO 8601 text).
+
+    A naive time is in ``now``'s zone.
+    """
     when = datetime.fromisoformat(value) if isinstance(value, str) else value
     if when.tzinfo is None:
         when = when.replace(tzinfo=now.tzinfo)
@@ -145,7 +153,10 @@ def seconds_until(value: datetime | str, now: datetime) -> float:
 
 
 def message_fields(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the message fields that options of the call set, as keyword arguments of ``protocol.message.build``."""
+    """Return the message fields that options of the call set.
+
+    They are keyword arguments of ``protocol.message.build``.
+    """
     get = options.get
     stamped = get("stamped_headers")
     fields = {name: options[name] for name in _FIELDS if name in options}

@@ -44,11 +44,17 @@ class TaskCalls:
         return self.signature(args, kwargs)
 
     def si(self, *args: Any, **kwargs: Any) -> Signature:
-        """Return an immutable signature: as a callback it gets only these arguments, not the parent's result."""
+        """Return an immutable signature of this task.
+
+        As a callback it gets only these arguments, not the parent's result.
+        """
         return self.signature(args, kwargs, immutable=True)
 
     def map(self, it: Iterable[Any]) -> xmap:
-        """Return a signature that calls this task once with each item of ``it``, all in one message."""
+        """Return a signature that calls this task with each item of ``it``.
+
+        All calls are sent in one message and run one after the other.
+        """
         return xmap(self.s(), it, app=self._task.app)
 
     def starmap(self, it: Iterable[Any]) -> xstarmap:
@@ -68,13 +74,17 @@ class TaskCalls:
         return self.on_replace(replacing.replacement(self._task, sig))
 
     def on_replace(self, sig: Any) -> Any:
-        """Send the replacement ``sig``. An override must end with ``return super().on_replace(sig)``."""
+        """Send the replacement ``sig``.
+
+        An override must end with ``return super().on_replace(sig)``.
+        """
         return replacing.send_replacement(self._task, sig)
 
     def add_to_chord(self, sig: Any, lazy: bool = False) -> Any:
-        """Add ``sig`` to the header of the chord that this task is part of, and send it; ``lazy`` only returns it.
+        """Add ``sig`` to the header of the chord that this task is part of, and send it.
 
-        Raises ValueError outside a chord, and NotImplementedError if the result store does not support chords.
+        ``lazy`` only returns it. Raises ValueError outside a chord, and NotImplementedError if the result store
+        does not support chords.
         """
         return replacing.add_to_chord(self._task, sig, lazy)
 
@@ -97,7 +107,10 @@ class TaskCalls:
     subtask_from_request = signature_from_request
 
     def get_logger(self, **_: Any) -> logging.Logger:
-        """Return the task's logger. Exists for programs written for Celery 2; the arguments are ignored."""
+        """Return the task's logger.
+
+        Exists for programs written for Celery 2; the arguments are ignored.
+        """
         return get_task_logger(self._task.name or "")
 
     def apply(

@@ -1,4 +1,4 @@
-"""``Context``: the object behind ``self.request``, which describes the running call.
+"""``Context``: the object behind ``self.request``.
 
 Made once per task by the child's executor from the decoded message, and by ``Task.__call__`` for direct calls. Most
 tasks never read it, so it holds the message and computes attributes on access. It must never decode a message or do
@@ -64,7 +64,10 @@ class _Time(_OfMessage):
 
 
 class _Stamps(_OfMessage):
-    """Stamps by their names: empty if the message's ``stamps`` header is empty, None without that header."""
+    """Stamps by their names.
+
+    Empty if the message's ``stamps`` header is empty, None without that header.
+    """
 
     __slots__ = ()
 
@@ -78,7 +81,10 @@ class _Stamps(_OfMessage):
 
 
 class _Headers(_OfMessage):
-    """The custom headers, or None. Stored on the request when first read, because the program may change them."""
+    """The custom headers, or None.
+
+    Stored on the request when first read, because the program may change them.
+    """
 
     __slots__ = ()
 
@@ -173,9 +179,10 @@ def _made_by(descriptor: _OfMessage) -> Any:
 
 
 class Context:
-    """The request of one run of a task. Any attribute can be set; custom headers can be read as attributes.
+    """The request of one run of a task.
 
-    ``Context(id=…, retries=…)`` makes one from keywords, as tests do; workers use :meth:`from_message`.
+    Any attribute can be set; custom headers can be read as attributes. ``Context(id=…, retries=…)`` makes one from
+    keywords, as tests do; workers use :meth:`from_message`.
     """
 
     __slots__ = ("__dict__", "_call_claimed", "_children", "_delivery", "_message")
@@ -298,7 +305,10 @@ class Context:
 
     @property
     def explicit_ignore_result(self) -> bool | None:
-        """``ignore_result`` as the message or the program set it; None when unset, then the task's option applies."""
+        """``ignore_result`` as the message or the program set it.
+
+        None when unset, then the task's option applies.
+        """
         if self._message is None and "ignore_result" not in self.__dict__:
             return None
         return self.ignore_result
@@ -341,7 +351,10 @@ class Context:
 
 
 def _origin(deliver: bytes) -> tuple[str, str, bool]:
-    """Return the exchange, routing key and redelivered flag of a delivery; defaults if it cannot be decoded."""
+    """Return the exchange, routing key and redelivered flag of a delivery.
+
+    Defaults if it cannot be decoded.
+    """
     try:
         found = parse_deliver(deliver)
     except TableError:

@@ -1,4 +1,4 @@
-"""Implements ``Task.apply``: runs a task in the calling process as a worker would.
+"""Implements ``Task.apply``: runs a task in the calling process.
 
 Called by ``app.tasks.calls`` and, with ``task_always_eager``, by ``app.publish.sending`` instead of publishing. Runs in
 the process of the caller. Signals, handlers, callbacks and error callbacks are called in a worker's order; results are
@@ -106,7 +106,10 @@ def _request(task: TaskLike, args: Any, kwargs: Any, task_id: str, retries: int,
 
 
 class _EagerRun:
-    """One run of one task in this process. With ``throw``, exceptions are raised instead of made into a result."""
+    """One run of one task in this process.
+
+    With ``throw``, exceptions are raised instead of made into a result.
+    """
 
     def __init__(self, task: TaskLike, task_id: str, request: Context, throw: bool) -> None:
         self._task = task
@@ -216,7 +219,10 @@ class _EagerRun:
 
 
 def _awaited(body: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine to its end: in this thread, or in a new one if this thread runs an event loop."""
+    """Run a coroutine to its end.
+
+    It runs in this thread, or in a new one if this thread runs an event loop.
+    """
     import asyncio  # large, and most tasks are not coroutines
     from concurrent.futures import ThreadPoolExecutor
 

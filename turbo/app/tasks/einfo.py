@@ -1,4 +1,4 @@
-"""``ExceptionInfo``: the ``einfo`` argument of task handlers and signal receivers.
+"""``ExceptionInfo``: the ``einfo`` argument of handlers and signal receivers.
 
 Made in the child when a body raises, in the master when a task's child died. Its attributes have the names that
 billiard's class of the same name uses.
@@ -14,11 +14,17 @@ if TYPE_CHECKING:
 
 
 class UnpicklableError(Exception):
-    """Replaces an exception that cannot be pickled. Its text is the repr of the original."""
+    """Replaces an exception that cannot be pickled.
+
+    Its text is the repr of the original.
+    """
 
 
 class ExceptionInfo:
-    """An exception with its traceback, as objects and as text. Its ``str`` is the text."""
+    """An exception with its traceback, as objects and as text.
+
+    Its ``str`` is the text.
+    """
 
     #: The exception and its class.
     exception: Any
@@ -29,7 +35,10 @@ class ExceptionInfo:
     traceback: str
 
     def __init__(self, error: BaseException, trace: str | None = None, *, internal: bool = False) -> None:
-        """``trace`` is the traceback text (default: from ``error``); ``internal``: the task did not cause the error."""
+        """``trace`` is the traceback text (default: that of ``error``).
+
+        ``internal`` means that the task did not cause the error.
+        """
         self.exception = error
         self.type = type(error)
         self.tb = error.__traceback__

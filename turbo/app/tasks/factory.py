@@ -71,7 +71,10 @@ def make_task(
 
 
 def _models(app: AppLike, fun: Callable[..., Any], name: str, options: dict[str, Any]) -> Models | None:
-    """Remove the pydantic options from ``options``; return the models, or None without ``pydantic=True``."""
+    """Remove the pydantic options from ``options``.
+
+    Returns the models, or None without ``pydantic=True``.
+    """
     wanted = options.pop("pydantic", False)
     strict = bool(options.pop("pydantic_strict", False))
     context = options.pop("pydantic_context", None)

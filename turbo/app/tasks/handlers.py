@@ -12,9 +12,10 @@ _REQUEST = "turbo.native.request:Request"
 
 
 class Handlers:
-    """Methods that a task class may override. Return values are ignored, errors are logged.
+    """Methods that a task class may override.
 
-    Handlers that follow the body are called when its outcome has been stored, or at once if nothing is stored.
+    Return values are ignored, errors are logged. Handlers that follow the body are called when its outcome has been
+    stored, or at once if nothing is stored.
     """
 
     #: The class (or its dotted name) of the request object in the worker's master, see ``turbo.native.request``.
@@ -27,7 +28,10 @@ class Handlers:
         """Called after the body has returned ``retval``."""
 
     def on_retry(self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
-        """Called when the run ended in a retry. ``einfo`` describes the Retry, ``exc`` is its cause."""
+        """Called when the run ended in a retry.
+
+        ``einfo`` describes the Retry, ``exc`` is its cause.
+        """
 
     def on_failure(self, exc: BaseException, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
         """Called when the body raised; called in the master when the task's child died.

@@ -1,4 +1,4 @@
-"""``pydantic=True``: validates arguments as pydantic models and dumps returned models.
+"""``pydantic=True``: validates arguments as models and dumps returned models.
 
 Made once per task from the signature of its body; used in the child around the body, and in clients before a call is
 sent. None is passed unchanged to optional parameters. Unions of several types and generics (``list[Model]``) are not

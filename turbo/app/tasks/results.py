@@ -1,4 +1,4 @@
-"""The result methods of a task: its store, custom states and the calls that it made.
+"""The result methods of a task: its store, custom states and trail.
 
 A base class of ``app.task.Task``. In a child, states are sent to the master, which stores them in order; elsewhere the
 app's own backend stores them. A store is opened only when it is first used.
@@ -36,7 +36,10 @@ class TaskResults:
 
     @property
     def has_own_backend(self) -> bool:
-        """Whether ``backend`` was set on this task. Clients and the task itself use that store; workers do not."""
+        """Whether ``backend`` was set on this task.
+
+        Clients and the task itself use that store; workers do not.
+        """
         return self._backend is not None
 
     def update_state(self, task_id: str | None = None, state: str | None = None, meta: Any = None) -> None:
@@ -56,7 +59,10 @@ class TaskResults:
             store(task_id, state, meta, request)
 
     def add_trail(self, result: Any) -> Any:
-        """Add ``result`` to the children of the current request, unless ``trail`` is off; return it."""
+        """Add ``result`` to the children of the current request, unless ``trail`` is off.
+
+        Returns it.
+        """
         if self._owner.trail:
             self._owner.request.children.append(result)
         return result

@@ -1,4 +1,4 @@
-"""Implements ``Task.retry``: sends the current call again, or raises when no retry is left.
+"""Implements ``Task.retry``: sends the current call again, or raises.
 
 Runs in children, called by task bodies. The message is published before ``Retry`` is raised, so every run that ends in
 ``Retry`` has a next attempt in the queue.
@@ -101,7 +101,10 @@ def repeat(task: TaskLike, request: Context, args: Any, kwargs: Any, options: di
 
 
 def _raise_from_current(exc: Any) -> NoReturn:
-    """Raise ``exc`` with the exception that is being handled, if it is a different one, as its cause."""
+    """Raise ``exc`` with the exception that is being handled as its cause.
+
+    If that is ``exc`` itself, it is raised again.
+    """
     active = sys.exc_info()[1]
     if exc is active:
         raise

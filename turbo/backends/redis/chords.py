@@ -1,4 +1,4 @@
-"""Counts chords in Redis: the size of a chord, the results of its parts, and which part sends the body.
+"""Counts chords in Redis: their sizes, results, and who sends the body.
 
 A part is a task of the header. Called by clients, which set the size, and by the process in which a part ends: a child,
 or the master for parts that it ends itself. The keys are Celery's, so that workers of both kinds can count the parts of
@@ -98,7 +98,10 @@ class Part:
 
     @property
     def name(self) -> str:
-        """The name under which the part is counted and claims the body: id and index, since ids may repeat."""
+        """The name under which the part is counted and claims the body.
+
+        It contains id and index, since ids may repeat.
+        """
         return f"{self.task_id}:{'+inf' if self.index is None else self.index}"
 
 
@@ -125,7 +128,10 @@ class RedisChords:
     # -- called by the sender of a chord ---------------------------------------------------------------------
 
     def set_size(self, group_id: str, size: int) -> None:
-        """Set the number of parts of a chord. Also resets the claim, so that a chord can be sent again."""
+        """Set the number of parts of a chord.
+
+        Also resets the claim, so that a chord can be sent again.
+        """
         key, claim = self._key(group_id, ".s"), self._key(group_id, ".c")
 
         def write(client: redis.Redis) -> None:
@@ -168,13 +174,17 @@ class RedisChords:
     # -- called when a part has ended ------------------------------------------------------------------------
 
     def encode(self, part: Part, state: str, result: object) -> bytes:
-        """Encode a part's result for :meth:`count`; an exception must be its document. Raises EncodeError."""
+        """Encode a part's result for :meth:`count`; an exception must be its document.
+
+        Raises EncodeError.
+        """
         return encode([1, part.task_id, state, result], self._settings.serializer)[0]
 
     def count(self, part: Part, result: bytes) -> Standing:
-        """Count an ended part unless it is counted already. One of the parts that complete the chord gets ``OURS``.
+        """Count an ended part unless it is counted already.
 
-        If that part asks again, it gets ``OURS`` again, because its process may have died before it sent the body.
+        One of the parts that complete the chord gets ``OURS``. If that part asks again, it gets ``OURS`` again,
+        because its process may have died before it sent the body.
         """
         keys = [self._key(part.group_id, end) for end in (".j", ".t", ".s", ".d", "", ".c")]
         place = ("+inf" if part.index is None else str(part.index)) if self._settings.chord_ordered else ""

@@ -1,4 +1,4 @@
-"""Reads results from Redis in a client: one GET, and a subscription while waiting.
+"""Reads results from Redis in a client, by GET and by subscription.
 
 Before it: documents stored and published by a worker (see ``redis.wire``). After it: ``result.async_result``. Runs in
 clients, and in a child whose task waits for another. Waiting first subscribes to the key and then reads it, so that a
@@ -45,7 +45,10 @@ _LOOK_AGAIN = 5.0
 
 
 class _Subscriptions(threading.local):
-    """The thread's subscribing connection; kept open, since programs wait for one result after another."""
+    """The thread's subscribing connection.
+
+    Kept open, since programs wait for one result after another.
+    """
 
     pubsub: PubSub | None = None
     pid: int = 0
@@ -68,7 +71,10 @@ class RedisReader:
     # -- the Protocol ----------------------------------------------------------------------------------------
 
     def get_task_meta(self, task_id: str) -> Meta:
-        """Return the stored document, or a PENDING one if there is none. Raises ``OperationalError``."""
+        """Return the stored document, or a PENDING one if there is none.
+
+        Raises ``OperationalError``.
+        """
         stored = self._ask(lambda client: client.get(self._key(task_id)))
         return pending() if stored is None else self._decode(stored)
 
@@ -191,7 +197,10 @@ class RedisReader:
         on_interval: Callable[[], object] | None,
         on_message: Callable[[Meta], object] | None,
     ) -> Meta:
-        """Subscribe, read the document, then wait for messages until the state is final or the deadline has passed."""
+        """Subscribe, read the document, then wait for messages.
+
+        Ends when the state is final or the deadline has passed.
+        """
         key = self._key(task_id)
         pubsub = self._ask(lambda client: self._subscribe(client, key))
         looked = time.monotonic()

@@ -109,14 +109,20 @@ class RedisConnection(asyncio.Protocol):
             self._asked = None
 
     async def login(self, address: RedisAddress) -> None:
-        """Log in and load the script. Raises ``OperationalError`` with the server's error."""
+        """Log in and load the script.
+
+        Raises ``OperationalError`` with the server's error.
+        """
         commands = handshake(address.username, address.password, address.db, address.client_name)
         for reply in await self._ask(commands):
             if isinstance(reply, self.reply_error):
                 raise OperationalError(f"Redis refused the login or the script: {reply}")
 
     def write(self, data: bytes) -> None:
-        """Pass bytes to the transport, which never blocks. Does nothing on a closed connection."""
+        """Pass bytes to the transport, which never blocks.
+
+        Does nothing on a closed connection.
+        """
         if self._transport is not None and self.lost is None:
             self._transport.write(data)
 

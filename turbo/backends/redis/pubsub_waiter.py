@@ -78,7 +78,10 @@ class PubsubWaiter:
             thread.join()
 
     def watch(self, key: bytes, found: Callable[[Meta], object]) -> Callable[[], None]:
-        """Call ``found`` once, in the thread, with the final document of ``key``; return a cancelling function."""
+        """Call ``found`` once, in the thread, with the final document of ``key``.
+
+        Returns a cancelling function.
+        """
         if self._pid != os.getpid():
             self.reset()
         with self._lock:
@@ -113,9 +116,9 @@ class PubsubWaiter:
                 time.sleep(reconnect_delay(failures, random.random()))
 
     def _listen(self) -> bool:
-        """Use one connection until no key is watched for ``_LINGER`` seconds; return True.
+        """Use one connection until no key is watched for ``_LINGER`` seconds.
 
-        Raises OperationalError when the connection is lost.
+        Returns True. Raises OperationalError when the connection is lost.
         """
         with self._lock:
             self._new.update(self._watched)

@@ -1,4 +1,4 @@
-"""The Redis store: sends documents in batches and keeps each until Redis has replied.
+"""The Redis store: sends documents in batches until Redis has replied to each.
 
 Before it: the master passes a document that a child has encoded. After it: ``redis.connection``. Runs in the master, on
 its loop. ``redis.writes`` decides what is sent, repeated and given up; this module has the connection, reconnecting,
@@ -41,7 +41,10 @@ _NAMED = 20
 
 
 class RedisStore:
-    """Stores documents under ``celery-task-meta-<id>`` and publishes them on the channel of the same name."""
+    """Stores documents under ``celery-task-meta-<id>`` and publishes them.
+
+    The channel has the name of the key.
+    """
 
     def __init__(
         self,
@@ -101,14 +104,20 @@ class RedisStore:
             self._congested = True
 
     async def start(self) -> None:
-        """Start to connect; return at once, whether or not Redis is up. Raises only for a bad certificate file."""
+        """Start to connect; return at once, whether or not Redis is up.
+
+        Raises only for a bad certificate file.
+        """
         if self._runner is None and not self._stopped:
             if self._address.tls is not None:
                 self._tls = self._address.tls.context()
             self._runner = asyncio.get_running_loop().create_task(self._run(), name="turbo-redis-results")
 
     async def drain(self, deadline: float) -> bool:
-        """Wait until the backlog is empty or until ``deadline`` (``time.monotonic``); return whether it is empty."""
+        """Wait until the backlog is empty or until ``deadline`` (``time.monotonic``).
+
+        Returns whether it is empty.
+        """
         while self._writes and (left := deadline - time.monotonic()) > 0:
             self._idle.clear()
             try:
@@ -118,7 +127,10 @@ class RedisStore:
         return not self._writes
 
     async def stop(self, deadline: float) -> None:
-        """Drain, then close. Writes that are left at the deadline end as FAILED, and their tasks are logged."""
+        """Drain, then close.
+
+        Writes that are left at the deadline end as FAILED, and their tasks are logged.
+        """
         if not self._stopped and self._runner is not None:
             await self.drain(deadline)
         self._stopped = True
@@ -154,7 +166,10 @@ class RedisStore:
             connection.write(writes.take())
 
     def _on_replies(self, replies: list[object]) -> None:
-        """Process a batch of replies, then report the finished writes. Their ``done`` may call ``store`` again."""
+        """Process a batch of replies, then report the finished writes.
+
+        Their ``done`` may call ``store`` again.
+        """
         self._last_heard = time.monotonic()
         answers = self._writes.answer(replies, self._last_heard)
         for task_id, message in answers.given_up:
@@ -173,7 +188,10 @@ class RedisStore:
         self._relieve()
 
     def _repeat_later(self) -> None:
-        """Move refused writes to the front of the queue; after a pause, one of them is sent as a probe."""
+        """Move refused writes to the front of the queue.
+
+        After a pause, one of them is sent as a probe.
+        """
         self._writes.recover()
         self._refusals += 1
         if self._retry_timer is None:

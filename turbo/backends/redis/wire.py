@@ -1,4 +1,4 @@
-"""The bytes of the Redis store: one script call per result, the handshake, and error replies.
+"""The bytes of the Redis store: script calls, the handshake, error replies.
 
 Used by ``redis.writes`` (commands and replies) and ``redis.connection`` (the handshake), in the master. Pure: opens
 nothing, does not wait, does not log and reads no clock.
@@ -58,7 +58,10 @@ _TAIL: Final = (b"\r\n$1\r\n0\r\n", b"\r\n$1\r\n1\r\n")
 
 
 def joined(global_keyprefix: str) -> str:
-    """Return the prefix of every key; like Celery, adds an underscore unless the prefix ends in a separator."""
+    """Return the prefix of every key.
+
+    Like Celery, adds an underscore unless the prefix ends in a separator.
+    """
     if global_keyprefix and global_keyprefix[-1] not in ":_-.":
         global_keyprefix += "_"
     return global_keyprefix
@@ -70,7 +73,10 @@ def task_key_prefix(global_keyprefix: str) -> bytes:
 
 
 def lifetime(seconds: float | None) -> bytes:
-    """Return the script's argument for a lifetime in whole seconds; 0 (no expiry) for None, 0 and less."""
+    """Return the script's argument for a lifetime in whole seconds.
+
+    0 (no expiry) for None, 0 and less.
+    """
     return b"%d" % max(0, int(seconds or 0))
 
 
@@ -80,7 +86,10 @@ def command(*parts: bytes) -> bytes:
 
 
 def store_frame(key: bytes, payload: bytes, seconds: bytes, guard: bool) -> bytes:
-    """Encode one write, a call of ``STORE_SCRIPT``. Does not use ``command``, for speed: it is made for every task."""
+    """Encode one write, a call of ``STORE_SCRIPT``.
+
+    Does not use ``command``, for speed: it is made for every task.
+    """
     return b"%b%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b%b" % (
         _HEAD, len(key), key, len(payload), payload, len(seconds), seconds, _TAIL[guard],
     )  # fmt: skip

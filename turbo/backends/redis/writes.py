@@ -107,7 +107,10 @@ class WriteQueue:
         return frames[0] if len(frames) == 1 else b"".join(frames)
 
     def answer(self, replies: list[object], now: float) -> Answers:
-        """Match replies to the sent writes in order. ``now`` is the monotonic time in seconds."""
+        """Match replies to the sent writes in order.
+
+        ``now`` is the monotonic time in seconds.
+        """
         answers = Answers()
         for reply in replies:
             if not self._sent:

@@ -1,4 +1,4 @@
-"""Reads rpc results in a client: keeps the replies that arrive on this process's queues.
+"""Reads rpc results in a client: keeps the replies that arrive.
 
 Before it: ``amqp.client.reply_consumer``, whose thread passes on every reply. After it: ``result.async_result``. Runs
 in clients, and in a child whose task waits for another. Only the process that sent a task can read its result. The
@@ -41,7 +41,10 @@ _LARGEST: Final = 512 * 1024 * 1024
 
 
 class RpcReader:
-    """Reads results that arrive as messages. Thread-safe; a forked process starts empty."""
+    """Reads results that arrive as messages.
+
+    Thread-safe; a forked process starts empty.
+    """
 
     #: Chords are not supported: replies go to the sender of each task, so no process could count them.
     chords = None
@@ -54,7 +57,10 @@ class RpcReader:
         *,
         tls: TlsOptions | None = None,
     ) -> None:
-        """``addresses`` are the brokers to try; ``reply_to`` returns the name of the calling thread's queue."""
+        """``addresses`` are the brokers to try.
+
+        ``reply_to`` returns the name of the calling thread's queue.
+        """
         self._addresses = addresses
         self._tls = tls
         self._reply_to = reply_to
@@ -162,7 +168,10 @@ class RpcReader:
         raise ImproperlyConfigured("with rpc results, only the running task can set its state")
 
     def reply_queue(self, name: str) -> Queue:
-        """Return the queue to declare before a task with this ``reply_to`` is sent; it is consumed from then on."""
+        """Return the queue to declare before a task with this ``reply_to`` is sent.
+
+        It is consumed from then on.
+        """
         queue = self._queues.get(name)
         if queue is None:
             expires = self._settings.expires
@@ -250,7 +259,10 @@ _living: weakref.WeakSet[RpcReader] = weakref.WeakSet()
 
 
 def _forget_after_fork() -> None:
-    """Reset all readers in a forked child: it has no consumer thread, and copied locks may be held for ever."""
+    """Reset all readers in a forked child.
+
+    The child has no consumer thread, and copied locks may be held for ever.
+    """
     for reader in list(_living):
         reader.reset()
 

@@ -1,4 +1,4 @@
-"""The rpc store: publishes each result to the reply queue of the client that sent the task.
+"""The rpc store: publishes each result to the client's reply queue.
 
 Before it: the master passes a document that a child has encoded, with the ``reply_to`` of the task's message. After it:
 ``amqp.publish.publisher``, the publishing connection, which batches, confirms and repeats. Runs in the master. The
@@ -55,7 +55,10 @@ class ReplyPublisher(Protocol):
 
 
 class RpcStore:
-    """Publishes documents as replies. The publisher belongs to the master, which starts, drains and stops it."""
+    """Publishes documents as replies.
+
+    The publisher belongs to the master, which starts, drains and stops it.
+    """
 
     def __init__(
         self,
@@ -110,7 +113,10 @@ class RpcStore:
         self._publish(write, self._header(write, correlation_id), done, 1)
 
     def _header(self, write: ResultWrite, correlation_id: bytes) -> bytes:
-        """Return the content header. Everything but size and correlation id is cached per content type."""
+        """Return the content header.
+
+        Everything but size and correlation id is cached per content type.
+        """
         kind = (write.content_type, write.content_encoding)
         middle = self._middles.get(kind)
         if middle is None:
@@ -179,7 +185,10 @@ class RpcStore:
         """Do nothing: the master starts the publisher."""
 
     async def drain(self, deadline: float) -> bool:
-        """Wait until every reply is confirmed or until ``deadline`` (``time.monotonic``); return whether all are."""
+        """Wait until every reply is confirmed or until ``deadline`` (``time.monotonic``).
+
+        Returns whether all are.
+        """
         while self._backlog and (left := deadline - time.monotonic()) > 0:
             self._idle.clear()
             try:
@@ -189,6 +198,9 @@ class RpcStore:
         return not self._backlog
 
     async def stop(self, deadline: float) -> None:
-        """Drain, then refuse further writes. The publisher, which the master stops next, reports the remaining ones."""
+        """Drain, then refuse further writes.
+
+        The publisher, which the master stops next, reports the remaining ones.
+        """
         await self.drain(deadline)
         self._stopped = True
