@@ -32,7 +32,7 @@ def open_document(stored: bytes, limit: int) -> bytes:
     return decompress(body, mime.decode("ascii", "replace"), limit)
 
 
-def says_success(stored: bytes) -> bool:
+def is_success(stored: bytes) -> bool:
     """Return whether the state in a compressed document is SUCCESS.
 
     False if it cannot be decompressed.

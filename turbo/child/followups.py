@@ -13,7 +13,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from turbo.app.tasks.call_options import takes_the_exception
+from turbo.app.tasks.call_options import accepts_exception
 from turbo.canvas import Signature, group, maybe_signature
 from turbo.exceptions import InvalidTaskError
 
@@ -68,7 +68,7 @@ def after_failure(
     sent = []
     for signature in errbacks or ():
         task = app.registered(_name(signature))
-        if task is None or signature.get("subtask_type") or not takes_the_exception(task, signature):
+        if task is None or signature.get("subtask_type") or not accepts_exception(task, signature):
             sent.append(signature)
             continue
         try:

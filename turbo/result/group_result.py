@@ -89,10 +89,10 @@ class _Members:
             else:
                 yield result
 
-    def gathered(self, values: dict[str, Any]) -> list[Any]:
+    def arranged(self, values: dict[str, Any]) -> list[Any]:
         """Arrange ``values`` (by task id) in the order and nesting of the members."""
         return [
-            result.gathered(values) if isinstance(result, _Members) else values.get(result.id)
+            result.arranged(values) if isinstance(result, _Members) else values.get(result.id)
             for result in self.results
         ]
 
@@ -238,7 +238,7 @@ class ResultSet(_Members):
                 values[task_id] = value
             else:
                 callback(task_id, value)
-        return None if callback is not None else self.gathered(values)
+        return None if callback is not None else self.arranged(values)
 
     def iter_native(
         self,

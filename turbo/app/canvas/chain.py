@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from turbo import states
 from turbo.app.canvas.call_form import several
-from turbo.app.canvas.chord import chord, first_of
+from turbo.app.canvas.chord import chord, first_ancestor
 from turbo.app.canvas.group import group
 from turbo.app.canvas.signature import Signature, folded_chain, maybe_signature
 from turbo.app.publish.options import held_options
@@ -226,7 +226,7 @@ class chain(Signature):
         for step in reversed(steps):
             if results:
                 result = step.freeze(root_id=root_id)
-                after = first_of(results[-1])
+                after = first_ancestor(results[-1])
                 if after is not result:
                     after.parent = result
             else:

@@ -198,7 +198,7 @@ class chord(Signature):
         if self.body is None:
             return None
         result = self.body.freeze(_id, root_id=root_id, chord=chord, group_id=group_id, group_index=group_index)
-        first = first_of(result)
+        first = first_ancestor(result)
         if first is not header:
             first.parent = header
         return result
@@ -256,7 +256,7 @@ class chord(Signature):
         return f"<chord without body: {self.tasks!r}>" if self.body is None else "%" + self.body.reprcall(self.tasks)
 
 
-def first_of(result: Any) -> Any:
+def first_ancestor(result: Any) -> Any:
     """Return the first ancestor of a result, or the result itself if it has no parent."""
     while result.parent is not None:
         result = result.parent

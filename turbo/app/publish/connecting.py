@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from turbo.amqp.client.pipeline import WINDOW
-from turbo.app.publish.connections import Connection, Pool, Producer, given_or
+from turbo.app.publish.connections import Connection, Pool, Producer, use_or_make
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -69,11 +69,11 @@ class Connecting:
 
         With ``pool=False`` it is a new connection instead of one of the pool.
         """
-        return given_or(connection, self._pooled if pool else self.connection)
+        return use_or_make(connection, self._pooled if pool else self.connection)
 
     def producer_or_acquire(self, producer: Producer | None = None) -> AbstractContextManager[Producer]:
         """Return a context manager for ``producer``, or for one of the pool."""
-        return given_or(producer, lambda: Producer(self._pooled()))
+        return use_or_make(producer, lambda: Producer(self._pooled()))
 
     default_connection = connection_or_acquire
     default_producer = producer_or_acquire

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from turbo.amqp.client.publisher import ClientPublisher
 
 
-class Released(ABC):
+class Releasable(ABC):
     """A resource with ``release()``.
 
     As a context manager it is released at the end of the block.
@@ -44,7 +44,7 @@ class Released(ABC):
         self.release()
 
 
-class Connection(Released):
+class Connection(Releasable):
     """A connection to a broker.
 
     Connects when a message is published or on request; a context manager closes it. A connection of the app's pool
@@ -108,7 +108,7 @@ class Connection(Released):
         return f"<Connection: {self.as_uri()}>"
 
 
-class Producer(Released):
+class Producer(Releasable):
     """The value of a call's ``producer=``: a wrapper of a connection, as in Celery."""
 
     def __init__(self, connection: Connection) -> None:
@@ -162,7 +162,7 @@ def publisher_of(given: object) -> ClientPublisher | None:
 
 
 @contextmanager
-def given_or(given: Any, make: Callable[[], Any]) -> Iterator[Any]:
+def use_or_make(given: Any, make: Callable[[], Any]) -> Iterator[Any]:
     """Yield ``given``, which stays open, or a new resource that is released at the end of the block."""
     if given is not None:
         yield given

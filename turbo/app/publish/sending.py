@@ -19,7 +19,7 @@ from turbo.app.publish.options import LONGEST_LIFE, milliseconds, put_properties
 from turbo.app.publish.publishing import Publishing
 from turbo.app.publish.routes import Destination, TaskRouter
 from turbo.app.tasks import eager
-from turbo.app.tasks.call_options import check_arguments, check_seconds, message_fields, moment, seconds_until
+from turbo.app.tasks.call_options import as_time, check_arguments, check_seconds, message_fields, seconds_until
 from turbo.exceptions import AlwaysEagerIgnored, TurboWarning
 from turbo.policy.publish_retry import ONCE, PublishRetry
 from turbo.protocol import compression, content, message, properties
@@ -135,7 +135,7 @@ class Sender:
         defaults = self.defaults
         if defaults.always_eager:
             if task is not None:
-                return eager.instead_of_sending(task, args, kwargs, task_id, options)
+                return eager.run_instead_of_sending(task, args, kwargs, task_id, options)
             warnings.warn(AlwaysEagerIgnored("task_always_eager has no effect on send_task"), stacklevel=3)
         ignore_result = options.pop("ignore_result", None)
         add_to_parent = options.pop("add_to_parent", True)
@@ -167,7 +167,7 @@ class Sender:
         if queue is None or not uses_cascade(queue) or current.in_worker_child():
             return to
         now = self._app.now()
-        due = moment(options.get("countdown") or options.get("eta"), now, "countdown or eta")
+        due = as_time(options.get("countdown") or options.get("eta"), now, "countdown or eta")
         return to if due is None else defaults.router.delayed(to, queue, seconds_until(due, now))
 
     def _with_task_options(self, name: str, task: TaskLike | None, options: dict[str, Any]) -> dict[str, Any]:
@@ -259,7 +259,7 @@ class Sender:
             eta = now + timedelta(seconds=check_seconds(countdown, "countdown"))
         if expires is None:
             return eta, None, None
-        expires = moment(expires, now, "expires")
+        expires = as_time(expires, now, "expires")
         if expires is None:
             return eta, None, None
         left = seconds_until(expires, now)

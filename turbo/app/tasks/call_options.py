@@ -128,7 +128,7 @@ def check_seconds(seconds: float, what: str) -> float:
     return seconds
 
 
-def moment(value: Any, now: datetime, what: str) -> datetime | str | None:
+def as_time(value: Any, now: datetime, what: str) -> datetime | str | None:
     """Convert seconds from ``now`` to a datetime.
 
     Returns datetimes, texts and None unchanged ("" as None). ``what`` names the option in the TypeError for any
@@ -186,7 +186,7 @@ def _links(value: Any) -> list[Any] | None:
     return [plain(each) for each in found] if found else found
 
 
-def takes_the_exception(task: TaskLike, signature: Mapping[str, Any]) -> bool:
+def accepts_exception(task: TaskLike, signature: Mapping[str, Any]) -> bool:
     """Return whether an error callback accepts more arguments than a task id.
 
     Always False for a bound task, because it may call ``self.retry`` and so must run as a task of its own.

@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from turbo import current, signals, states
 from turbo.app.canvas.signature import Signature, maybe_signature
-from turbo.app.tasks.call_options import listed, takes_the_exception
+from turbo.app.tasks.call_options import accepts_exception, listed
 from turbo.app.tasks.context import Context
 from turbo.app.tasks.einfo import ExceptionInfo
 from turbo.exceptions import EncodeError, Ignore, OperationalError, Reject, Retry
@@ -36,7 +36,9 @@ logger = logging.getLogger("celery.app.trace")
 _HOST = socket.gethostname()
 
 
-def instead_of_sending(task: TaskLike, args: Any, kwargs: Any, task_id: str, options: dict[str, Any]) -> EagerResult:
+def run_instead_of_sending(
+    task: TaskLike, args: Any, kwargs: Any, task_id: str, options: dict[str, Any]
+) -> EagerResult:
     """Run a call instead of sending it, with arguments that were serialized and deserialized.
 
     Raises EncodeError as sending would. As in a worker, the task may not wait for other tasks' results.
@@ -199,7 +201,7 @@ class _EagerRun:
         """Call an error callback that accepts the exception; send any other with this task's id."""
         sig = maybe_signature(errback, self._task.app)
         task = self._task.app.registered(sig.task)
-        if task is None or not takes_the_exception(task, sig):
+        if task is None or not accepts_exception(task, sig):
             self._follow(sig, self._request.id)
             return
         try:

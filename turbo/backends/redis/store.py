@@ -180,7 +180,7 @@ class RedisStore:
             self._refusals = 0
         if answers.reconnect is not None and self._connection is not None:
             self._connection.abort(answers.reconnect)
-        if self._writes.refused_and_quiet:
+        if self._writes.can_repeat_refused:
             self._repeat_later()
         elif self._writes.sendable and not self._flush_due:
             self._schedule_flush()

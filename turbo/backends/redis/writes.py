@@ -13,7 +13,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from turbo.backends.compressed import says_success
+from turbo.backends.compressed import is_success
 from turbo.backends.redis.wire import Fault, classify, lifetime, store_frame, task_key_prefix
 from turbo.backends.store import Done, ResultWrite, StoreOutcome, StoreSettings
 
@@ -147,7 +147,7 @@ class WriteQueue:
 
         A stored SUCCESS is kept; otherwise the write is repeated without the guard.
         """
-        if says_success(stored):
+        if is_success(stored):
             self._settle(pending, StoreOutcome.KEPT, answers)
             return
         frame = self._frame(pending.write, guard=False)
@@ -171,7 +171,7 @@ class WriteQueue:
             answers.reconnect = message
 
     @property
-    def refused_and_quiet(self) -> bool:
+    def can_repeat_refused(self) -> bool:
         """Whether refused writes wait and no write is unanswered, so that the store can schedule their repetition."""
         return bool(self._refused) and not self._sent
 

@@ -8,9 +8,9 @@ import pytest
 from turbo.app.tasks.call_options import (
     adapt_arguments,
     argument_check,
+    as_time,
     check_arguments,
     check_seconds,
-    moment,
     seconds_until,
 )
 
@@ -90,11 +90,11 @@ class TestAdaptArguments:
 
 @pytest.mark.row("CA6", "CA8")
 def test_moments() -> None:
-    assert moment(60, NOW, "expires") == NOW + timedelta(minutes=1)
-    assert moment(NOW, NOW, "expires") is NOW
-    assert moment("2030-01-01", NOW, "expires") == "2030-01-01"
+    assert as_time(60, NOW, "expires") == NOW + timedelta(minutes=1)
+    assert as_time(NOW, NOW, "expires") is NOW
+    assert as_time("2030-01-01", NOW, "expires") == "2030-01-01"
     with pytest.raises(TypeError, match="expires"):
-        moment(object(), NOW, "expires")
+        as_time(object(), NOW, "expires")
     with pytest.raises(ValueError, match="countdown"):
         check_seconds(-(2**31) - 1, "countdown")
 

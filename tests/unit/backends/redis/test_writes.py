@@ -126,7 +126,7 @@ def test_refused_writes_wait_and_one_of_them_asks() -> None:
     queue.take()
     answers = queue.answer([error("OOM x"), error("OOM x"), 1], 1)
     assert answers.refusal is not None
-    assert queue.refused_and_quiet
+    assert queue.can_repeat_refused
     assert not queue.sendable
     queue.recover()
     # the third was accepted, so the server is well again
