@@ -53,7 +53,7 @@ def holder(*paths: Path) -> subprocess.Popen[bytes]:
 def test_shared_memory_of_the_watched_is_found_and_that_of_others_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(oracle, "_SHARED", tmp_path)
+    monkeypatch.setattr(oracle, "SHARED_MEMORY", tmp_path)
     mine, named, foreign = (tmp_path / name for name in ("psm_mine", "turbo-ring", "psm_foreign"))
     left = Leftovers()
     held, other = holder(mine, named), holder(foreign)
