@@ -150,7 +150,7 @@ class InspectCommands:
         total = sum(done)
         return {
             "implementation": "turbo.master.children.pool:Pool",
-            "max-concurrency": options.concurrency,
+            "max-concurrency": self._parts.resizing.size.limit,
             "processes": [child.pid for child in children if child.pid],
             "max-tasks-per-child": options.max_tasks_per_child or "N/A",
             "put-guarded-by-semaphore": False,

@@ -19,6 +19,7 @@ from turbo.amqp.mailbox import Mailbox
 from turbo.amqp.topology import Exchange
 from turbo.control.events import Events
 from turbo.control.inspect_commands import InspectCommands
+from turbo.control.pool_commands import PoolCommands
 from turbo.control.registry import NO_REPLY, Registry
 from turbo.control.task_commands import TaskCommands
 from turbo.control.view import View
@@ -91,6 +92,7 @@ class RemoteControl:
                 InspectCommands(blueprint, parts, view, self.clock).table(),
                 TaskCommands(parts.revoking, self._report_to_app).table(),
                 WorkerCommands(master.shut_down, self._events).table(),
+                PoolCommands(parts.resizing).table(),
             ),
             app,
         )

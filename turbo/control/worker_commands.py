@@ -23,8 +23,6 @@ logger = logging.getLogger("celery.worker.control")
 _NOT_YET: Final = {
     "rate_limit": "rates are not limited yet",
     "time_limit": "limits cannot be changed while the worker runs; use --time-limit or the task's own",
-    "pool_grow": "the number of children cannot be changed while the worker runs; use -c",
-    "pool_shrink": "the number of children cannot be changed while the worker runs; use -c",
     "add_consumer": "queues cannot be changed while the worker runs; use -Q",
     "cancel_consumer": "queues cannot be changed while the worker runs; use -Q",
 }
@@ -45,8 +43,6 @@ class WorkerCommands:
             "enable_events": self.enable_events,
             "disable_events": self.disable_events,
             "election": self.election,
-            "pool_restart": self.pool_restart,
-            "autoscale": self.autoscale,
             **{name: _refusal(name, why) for name, why in _NOT_YET.items()},
         }
 
@@ -78,14 +74,6 @@ class WorkerCommands:
 
     def election(self, **_: Any) -> None:
         """Ignore elections, as a Celery worker without gossip does."""
-
-    def pool_restart(self, **_: Any) -> None:
-        """Reply as Celery does with default settings."""
-        raise ValueError("Pool restarts not enabled")
-
-    def autoscale(self, **_: Any) -> None:
-        """Reply as Celery does without --autoscale."""
-        raise ValueError("Autoscale not enabled")
 
 
 def _refusal(name: str, why: str) -> Callable[..., Any]:

@@ -19,7 +19,9 @@ from turbo.amqp.publish.publisher import Publisher
 from turbo.backends.open_store import open_store
 from turbo.master.children.dead_child import DeadChild
 from turbo.master.children.pool import Pool
+from turbo.master.children.pool_size import PoolSize
 from turbo.master.children.recycling import Recycling
+from turbo.master.children.resizing import Resizing
 from turbo.master.children.time_limits import HardLimits
 from turbo.master.delivery.dispatcher import Dispatcher
 from turbo.master.delivery.eta import EtaShelf
@@ -95,6 +97,7 @@ class Parts:
     window: Window
     pool: Pool
     recycling: Recycling
+    resizing: Resizing
     dead_child: DeadChild
     poison: Poison
     hooks: OutcomeHooks
@@ -118,12 +121,13 @@ class _Broker:
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """Where deliveries wait for a child or for their time."""
+    """Where deliveries wait for a child or for their time, and how many children there are."""
 
     ledger: Ledger
     copies: LeaseCopies
     dispatcher: Dispatcher
     shelf: EtaShelf
+    size: PoolSize
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +162,7 @@ class _Children:
     dead_child: DeadChild
     pool: Pool
     recycling: Recycling
+    resizing: Resizing
     revoking: Revoking
 
 
@@ -191,6 +196,7 @@ def assemble(
         window=delivery.window,
         pool=children.pool,
         recycling=children.recycling,
+        resizing=children.resizing,
         dead_child=children.dead_child,
         poison=outcome.poison,
         hooks=outcome.hooks,
@@ -239,7 +245,7 @@ def _waiting(blueprint: Blueprint, loop: asyncio.AbstractEventLoop, broker: _Bro
         charges=copies,
         max_deliveries=options.task_max_deliveries,
     )
-    return _Waiting(ledger, copies, dispatcher, EtaShelf(loop))
+    return _Waiting(ledger, copies, dispatcher, EtaShelf(loop), PoolSize(options.concurrency))
 
 
 def _outcome(blueprint: Blueprint, loop: asyncio.AbstractEventLoop, broker: _Broker, waiting: _Waiting) -> _Outcome:
@@ -267,7 +273,7 @@ def _delivery(
     redelivery_guard = RedeliveryGuard(dispatcher, settlement, documents)
     returns = Returns(ledger, publisher, queues, link, broker.lease_ends)
     parking = Parking(loop, ledger, publisher, shelf, queues, link, settlement, after=options.eta_park_after)
-    window = Window(link, ledger, dispatcher, shelf, copies, options)
+    window = Window(link, ledger, dispatcher, shelf, copies, waiting.size, options)
     leases = Leases(loop, ledger, queues, link, copies, window.make_room, timeouts=_timeouts(blueprint))
     intake = Intake(
         ledger, dispatcher, settlement, documents, outcome.hooks, redelivery_guard,
@@ -297,13 +303,13 @@ def _children(
         dispatcher,
         outcomes,
         dead_child,
-        concurrency=options.concurrency,
+        waiting.size,
         proc_alive_timeout=options.proc_alive_timeout,
     )
     recycling = Recycling(
         pool,
         outcomes.on_ended,
-        concurrency=options.concurrency,
+        waiting.size,
         max_tasks=options.max_tasks_per_child,
         limit_kib=options.max_memory_per_child,
         hard_kib=options.max_memory_per_child_hard,
@@ -312,7 +318,7 @@ def _children(
     revoking = Revoking(
         loop, revoked_tasks, waiting.ledger, dispatcher, waiting.shelf, delivery.redelivery_guard, pool, settlement
     )
-    return _Children(dead_child, pool, recycling, revoking)
+    return _Children(dead_child, pool, recycling, Resizing(pool, waiting.size), revoking)
 
 
 def _failure_documents(blueprint: Blueprint) -> FailureDocuments:

@@ -17,6 +17,7 @@ from turbo.policy import prefetch
 
 if TYPE_CHECKING:
     from turbo.amqp.consume.link import BrokerLink
+    from turbo.master.children.pool_size import PoolSize
     from turbo.master.delivery.dispatcher import Dispatcher
     from turbo.master.delivery.eta import EtaShelf
     from turbo.master.delivery.lease_copies import LeaseCopies
@@ -40,6 +41,7 @@ class Window:
         dispatcher: Dispatcher,
         shelf: EtaShelf,
         copies: LeaseCopies,
+        size: PoolSize,
         options: WorkerOptions,
     ) -> None:
         self._link = link
@@ -47,9 +49,11 @@ class Window:
         self._dispatcher = dispatcher
         self._shelf = shelf
         self._copies = copies
+        self._size = size
         self._options = options
-        self.floor = options.concurrency * options.prefetch_multiplier
         self._first = True
+        #: The number of children for which the window was last set.
+        self._sized_for = size.limit
         self._swapped = 0.0
         self._wanted = 0.0
         #: The whole window, and its part for leased messages.
@@ -61,7 +65,7 @@ class Window:
 
     async def run(self) -> None:
         """Measure and adjust until cancelled. A multiplier of 0 means no window."""
-        if self.floor == 0:
+        if self._options.prefetch_multiplier == 0:
             return
         loop = asyncio.get_running_loop()
         self._running = True
@@ -82,6 +86,8 @@ class Window:
         facts = self._facts(now)
         if prefetch.goal(facts) >= facts.current:
             self._wanted = now
+            if prefetch.goal(facts) == facts.current:
+                self._sized_for = self._size.limit
         count = prefetch.next_window(facts)
         taken = self._copies.count
         if not self._link.ready or (count == facts.current and taken == self._taken):
@@ -89,6 +95,8 @@ class Window:
         if count == facts.current and facts.since_swap < facts.pause:
             return
         self._first = False
+        if count != facts.current:
+            self._sized_for = self._size.limit
         self._swapped = now
         logger.debug("Prefetch window from %d to %d, %d of it leased", facts.current, count, taken)
         await self._apply(count, taken)
@@ -111,12 +119,13 @@ class Window:
         quorum = self._link.refusals.is_quorum(*self._link.consumed)
         ceiling = prefetch.CEILING_QUORUM if quorum else prefetch.CEILING_CLASSIC
         adaptive = self._options.adaptive_prefetch
+        floor = self._size.limit * self._options.prefetch_multiplier
         return prefetch.WindowFacts(
             current=self._total,
-            floor=self.floor,
-            ceiling=(self._options.prefetch_ceiling or ceiling) if adaptive else self.floor,
+            floor=floor,
+            ceiling=(self._options.prefetch_ceiling or ceiling) if adaptive else floor,
             runtime=self._dispatcher.estimate_ns / 1e9,
-            concurrency=self._options.concurrency,
+            concurrency=self._size.limit,
             held=min(len(self._shelf), self._options.eta_task_limit),
             message_size=self._ledger.bytes_held // waiting if waiting else 0,
             byte_budget=_BYTE_BUDGET,
@@ -124,4 +133,5 @@ class Window:
             since_wanted=now - self._wanted,
             pause=prefetch.PAUSE_QUORUM if quorum else prefetch.PAUSE_CLASSIC,
             first=self._first,
+            resized=self._sized_for != self._size.limit,
         )

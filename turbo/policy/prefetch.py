@@ -45,6 +45,8 @@ class WindowFacts:
     pause: float
     #: True before the first swap: the window may then jump to its goal at once.
     first: bool
+    #: The number of children has changed since the window was set for it: the window may jump to its goal.
+    resized: bool = False
 
 
 def goal(facts: WindowFacts) -> int:
@@ -64,7 +66,8 @@ def next_window(facts: WindowFacts) -> int:
     """Return the window to use now; ``facts.current`` means no change.
 
     The window grows by doubling, except that the first step may reach the goal at once. It shrinks directly to the
-    goal, after a hold-off. Room for held messages is made at once.
+    goal, after a hold-off. Room for held messages is made at once. After a change of the number of children, it goes to
+    the goal at once in both directions.
     """
     wanted = goal(facts)
     if wanted == facts.current:
@@ -72,9 +75,11 @@ def next_window(facts: WindowFacts) -> int:
     if not facts.first and facts.since_swap < facts.pause:
         return facts.current
     if wanted > facts.current:
-        if facts.first or facts.held:
+        if facts.first or facts.held or facts.resized:
             return wanted
         return min(wanted, facts.current * 2)
+    if facts.resized:
+        return wanted
     # A window that is only a little too wide is not worth a swap.
     if wanted * 2 > facts.current or facts.since_wanted < HOLD_OFF:
         return facts.current

@@ -266,7 +266,7 @@ def test_without_heartbeat_nothing_is_sent() -> None:
     assert (loop.timers, mailbox.sent) == ([], [])
 
 
-@pytest.mark.row("RC21", "RC22", "RC25", "RC26", "RC27")
+@pytest.mark.row("RC21", "RC22", "RC27")
 def test_commands_for_the_worker() -> None:
     asked: list[bool] = []
     events, _loop, mailbox = _events(2.0)
@@ -277,10 +277,7 @@ def test_commands_for_the_worker() -> None:
     assert events.task_events
     table["heartbeat"]()
     assert mailbox.sent == ["worker.heartbeat"]
-    for name, text in (("pool_restart", "Pool restarts not enabled"), ("autoscale", "Autoscale not enabled")):
-        with pytest.raises(ValueError, match=text):
-            table[name]()
-    for name in ("rate_limit", "time_limit", "pool_grow", "pool_shrink", "add_consumer", "cancel_consumer"):
+    for name in ("rate_limit", "time_limit", "add_consumer", "cancel_consumer"):
         with pytest.raises(NoSuchCommandError, match=name):
             table[name](whatever=1)
 

@@ -40,6 +40,7 @@ facts_of_any_kind = st.builds(
     since_wanted=st.floats(0, 100),
     pause=st.floats(0, 10),
     first=st.booleans(),
+    resized=st.booleans(),
 )
 
 
@@ -78,6 +79,10 @@ def test_goal(changed: dict[str, float], window: int) -> None:
         ({"current": 256, "runtime": 1.0, "since_wanted": HOLD_OFF - 0.1}, 256),
         ({"current": 256, "runtime": 1.0, "since_wanted": HOLD_OFF}, 8),
         ({"current": 15, "runtime": 1.0, "since_wanted": 100.0}, 15),
+        # After a change of the number of children the window follows in both directions, but not between two swaps.
+        ({"current": 4, "floor": 32, "resized": True}, 32),
+        ({"current": 10, "resized": True}, 8),
+        ({"current": 10, "resized": True, "since_swap": 0.5}, 10),
         ({"current": 16, "runtime": 1.0, "since_wanted": 100.0}, 8),
     ],
 )

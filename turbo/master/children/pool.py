@@ -1,11 +1,11 @@
-"""Starts, replaces, retires and kills the N children, and notices when one ends.
+"""Starts, replaces, retires and kills the children, and notices when one ends.
 
 Runs in the master. It asks the spawner for processes, hears of them through the spawner's socket, and watches each
 child through its pidfd. ``policy.child_lifecycle`` is the table of a child's states. ``master.children.dead_child``
 decides about the deliveries of a dead child; ``master.children.recycling`` watches memory and task counts. It must
 never reuse a child's links.
 
-A slot is one of the N places; an incarnation is one child in it.
+A slot is one of the places of ``master.children.pool_size``; an incarnation is one child in it.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from turbo.master.children.dead_child import DeadChild
+    from turbo.master.children.pool_size import PoolSize
     from turbo.master.delivery.dispatcher import Dispatcher
     from turbo.master.outcome.outcomes import Outcomes
     from turbo.spawner.handle import Spawner
@@ -63,8 +64,8 @@ class Pool:
         dispatcher: Dispatcher,
         outcomes: Outcomes,
         dead_child: DeadChild,
+        size: PoolSize,
         *,
-        concurrency: int,
         proc_alive_timeout: float,
     ) -> None:
         self._loop = loop
@@ -73,7 +74,7 @@ class Pool:
         self._dispatcher = dispatcher
         self._outcomes = outcomes
         self._dead_child = dead_child
-        self._concurrency = concurrency
+        self._size = size
         self._boot = Boot(loop, self, alive_timeout=proc_alive_timeout)
         self._epochs = 0
         self._body_files = BodyFiles()
@@ -89,7 +90,7 @@ class Pool:
     def start(self) -> None:
         """Request all children and start listening to the spawner."""
         self._loop.add_reader(self._spawner.fileno(), self._from_spawner)
-        for index in range(1, self._concurrency + 1):
+        for index in self._size.slots:
             self.spawn(index)
 
     # -- spawning ----------------------------------------------------------------------------------------
@@ -118,8 +119,10 @@ class Pool:
         return child
 
     def spawn_again(self, index: int) -> None:
-        """Retry after a failure, unless the slot has a child again or still has its old one."""
-        if not any(c.index == index and c.state <= ChildState.SERVING for c in self.children.values()):
+        """Retry after a failure, unless the slot was removed, has a child again or still has its old one."""
+        if index in self._size and not any(
+            c.index == index and c.state <= ChildState.SERVING for c in self.children.values()
+        ):
             self.spawn(index)
 
     def cannot_start(self, error: BaseException) -> None:
@@ -264,9 +267,9 @@ class Pool:
             self._fill(child, was)
 
     def _fill(self, child: ChildProcess, was: ChildState) -> None:
-        """Report the end of a child and start another in its slot."""
+        """Report the end of a child and start another in its slot, if that still exists."""
         self.on_gone(child)
-        if not self._closing and not child.replaced:
+        if not self._closing and not child.replaced and child.index in self._size:
             if was is ChildState.STARTING or child.kill_reason == "boot":
                 self._boot.failed(child.index)
             else:

@@ -20,6 +20,7 @@ from turbo.policy.recycling import MemoryAction
 if TYPE_CHECKING:
     from turbo.master.children.child_process import ChildProcess
     from turbo.master.children.pool import Pool
+    from turbo.master.children.pool_size import PoolSize
     from turbo.observers import Observers
 
 logger = logging.getLogger(__name__)
@@ -34,15 +35,15 @@ class Recycling:
         self,
         pool: Pool,
         ended: Observers[ChildProcess, int],
+        size: PoolSize,
         *,
-        concurrency: int,
         max_tasks: int | None,
         limit_kib: int | None,
         hard_kib: int | None,
     ) -> None:
         """``ended``: called with a child and the number of its tasks that have just ended."""
         self._pool = pool
-        self._at_once = recycling.at_once(concurrency)
+        self._size = size
         self._max_tasks = max_tasks
         self._limit = limit_kib
         self._hard = hard_kib
@@ -153,7 +154,7 @@ class Recycling:
 
     def _advance(self) -> None:
         """Start as many replacements as may run at once."""
-        while self._waiting and len(self._replacing) < self._at_once:
+        while self._waiting and len(self._replacing) < recycling.at_once(self._size.count):
             child = self._waiting.pop(0)
             if not child.serving:
                 child.replaced = False

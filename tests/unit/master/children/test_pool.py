@@ -10,6 +10,7 @@ import pytest
 from tests.unit.master.fakes import Ring, nobody
 from turbo.master.children.child_process import ChildProcess
 from turbo.master.children.pool import Pool
+from turbo.master.children.pool_size import PoolSize
 from turbo.master.delivery.dispatcher import Dispatcher
 from turbo.master.delivery.ledger import Delivery
 from turbo.policy.child_lifecycle import ChildState
@@ -34,7 +35,7 @@ def dispatcher() -> Dispatcher:
 def pool(dispatcher: Dispatcher) -> Pool:
     nothing: Any = None
     loop: Any = Loop()
-    return Pool(loop, nothing, nothing, dispatcher, nothing, nothing, concurrency=1, proc_alive_timeout=1.0)
+    return Pool(loop, nothing, nothing, dispatcher, nothing, nothing, PoolSize(1), proc_alive_timeout=1.0)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 
 from tests.unit.master.fakes import nobody
 from turbo.master.children.child_process import ChildProcess
+from turbo.master.children.pool_size import PoolSize
 from turbo.master.children.recycling import Recycling
 from turbo.observers import Observers
 from turbo.policy.child_lifecycle import ChildState
@@ -51,7 +52,7 @@ class Pool:
 def _make(count: int, **options: Any) -> tuple[Recycling, Pool]:
     pool = Pool(count)
     settings = {"max_tasks": None, "limit_kib": None, "hard_kib": None, **options}
-    return Recycling(pool, Observers(), concurrency=count, **settings), pool  # type: ignore[arg-type]
+    return Recycling(pool, Observers(), PoolSize(count), **settings), pool  # type: ignore[arg-type]
 
 
 def _spend(recycling: Recycling, child: ChildProcess, tasks: int) -> None:
