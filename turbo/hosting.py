@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from turbo.amqp.topology import Queue
     from turbo.app.conf.conf import Settings
     from turbo.backends.store import StoreSettings
+    from turbo.beat.options import BeatOptions
+    from turbo.beat.stop_request import StopRequest
     from turbo.child.main import ExecutorMaker
     from turbo.child.options import ChildOptions
     from turbo.control.app_commands import AppCommands
@@ -120,6 +122,13 @@ class HostedApp(ABC):
     @abstractmethod
     def commands(self, options: WorkerOptions) -> AppCommands:
         """Return the remote control commands that depend on the app."""
+
+    @abstractmethod
+    def run_beat(self, options: BeatOptions, stop: StopRequest) -> None:
+        """Send the app's periodic tasks until beat is asked to end; nothing else runs in this process.
+
+        Raises ImproperlyConfigured for a schedule that cannot be used.
+        """
 
     @abstractmethod
     def freeze(self) -> None:

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
     from turbo.amqp.topology import Queue
     from turbo.backends.store import StoreSettings
+    from turbo.beat.options import BeatOptions
+    from turbo.beat.stop_request import StopRequest
     from turbo.child.main import ExecutorMaker
     from turbo.child.options import ChildOptions
     from turbo.control.app_commands import AppCommands
@@ -158,6 +160,10 @@ class AdoptedApp(HostedApp):
     def commands(self, options: WorkerOptions) -> AppCommands:
         """Return Celery's own commands about the app and those that the app has added."""
         return AdoptedCommands(self.celery, self.worker.consumer, options.hostname)
+
+    def run_beat(self, options: BeatOptions, stop: StopRequest) -> None:
+        """Raise ImproperlyConfigured: the beat of a Celery app is Celery's own."""
+        raise ImproperlyConfigured("this is a Celery app: run `celery beat`, with the same options")
 
     def freeze(self) -> None:
         """Do nothing: Celery lets an app's settings change at any time."""

@@ -12,8 +12,8 @@ import threading
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
 
 from turbo import current, signals
-from turbo.app.conf.configured import Configured
 from turbo.app.conf.loading import import_module, import_related, resolve
+from turbo.app.periodic import Periodic
 from turbo.app.registry import TaskRegistry
 from turbo.app.task import Task as TaskBase
 from turbo.app.tasks import builtin_tasks
@@ -36,7 +36,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class TaskKeeper(Configured):
+class TaskKeeper(Periodic):
     """Task registration of an app. ``main`` replaces ``__main__`` in automatic names."""
 
     task_cls: ClassVar[Any] = TaskBase
@@ -194,6 +194,7 @@ class TaskKeeper(Configured):
             for task in tuple(self._registry.values()):
                 task.bind(self._app)
             self._settled = True
+            self.on_after_finalize.send(sender=self)
 
     def annotations_of(self, task: TaskBase) -> list[tuple[str, Any]]:
         """Return the attributes that the setting ``task_annotations`` gives to ``task``."""

@@ -12,13 +12,14 @@ import click
 
 from turbo import __version__
 from turbo.cli import last_threads, standard_streams
+from turbo.cli.beat import beat_command
 from turbo.cli.demo import demo_command
 from turbo.cli.global_options import global_params, take_globals
 from turbo.cli.report import report_command
 from turbo.cli.worker import worker_command
 
 _NOT_YET = (
-    "amqp beat call control events graph inspect list logtool migrate multi purge result shell status upgrade"
+    "amqp call control events graph inspect list logtool migrate multi purge result shell status upgrade"
 ).split()
 
 
@@ -47,7 +48,7 @@ turbo = _Commands(
     params=[*global_params()],
     callback=_group,
     help="A fast worker for Celery's messages on RabbitMQ.",
-    commands={"demo": demo_command, "report": report_command, "worker": worker_command},
+    commands={"beat": beat_command, "demo": demo_command, "report": report_command, "worker": worker_command},
 )
 turbo = click.version_option(__version__, "--version", prog_name="turbo", message="%(prog)s %(version)s")(turbo)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _NOT_YET: Final = "is not supported yet"
-_BEAT: Final = "is not supported: run `celery beat` beside the worker, which runs the tasks that it sends"
+_BEAT: Final = "is not supported: run `turbo beat` (for a Celery app `celery beat`) beside the worker"
 _DAEMON: Final = "is not supported: let systemd, a container or supervisord run the worker"
 #: Options of Celery that turbo does not support: their names, whether they are flags, and the error text.
 _REFUSED: Final[tuple[tuple[tuple[str, ...], bool, str], ...]] = (

@@ -15,6 +15,7 @@ from turbo.app.publish.queues import direct_queue
 from turbo.backends.open_store import store_settings
 from turbo.hosting import HostedApp
 from turbo.log_format.redirection import redirected
+from turbo.native import beat
 from turbo.native.commands import NativeCommands
 from turbo.native.executor import native
 from turbo.native.facade import Worker
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from turbo.amqp.topology import Queue
     from turbo.app.base import Turbo
     from turbo.backends.store import StoreSettings
+    from turbo.beat.options import BeatOptions
+    from turbo.beat.stop_request import StopRequest
     from turbo.child.main import ExecutorMaker
     from turbo.child.options import ChildOptions
     from turbo.control.app_commands import AppCommands
@@ -110,6 +113,10 @@ class NativeApp(HostedApp):
     def commands(self, options: WorkerOptions) -> AppCommands:
         """Those about the app's tasks and settings, and those that the program has added."""
         return NativeCommands(self.turbo, options.hostname, self.worker.consumer)
+
+    def run_beat(self, options: BeatOptions, stop: StopRequest) -> None:
+        """Send the entries of ``beat_schedule`` by turbo's own beat."""
+        beat.run_beat(self.turbo, options, stop)
 
     def freeze(self) -> None:
         """Refuse every change of a setting from now on."""

@@ -9,6 +9,7 @@ import pytest
 
 from turbo.app.conf.conf import Settings
 from turbo.app.conf.settings import SETTINGS
+from turbo.cli.beat import beat_params
 from turbo.cli.global_options import global_params
 from turbo.cli.worker_params import worker_params
 from turbo.cli.worker_settings import log_setup, worker_options, write_into
@@ -136,7 +137,11 @@ def test_included_modules_are_added() -> None:
 
 
 def test_a_setting_s_option_is_one_of_the_command() -> None:
-    known = {name for param in (*worker_params(), *global_params()) for name in (*param.opts, *param.secondary_opts)}
+    known = {
+        name
+        for param in (*worker_params(), *beat_params(), *global_params())
+        for name in (*param.opts, *param.secondary_opts)
+    }
     declared = {setting.cli for setting in SETTINGS.values() if setting.cli}
     assert declared <= known and {"--concurrency", "--log-json", "--broker"} <= declared
 

@@ -36,6 +36,7 @@ _OWN: Final = frozenset(
         "_cache",
         "_defaults",
         "_on_load",
+        "_on_loaded",
         "_loading",
         "_frozen",
         "version",
@@ -86,7 +87,9 @@ class Settings(MutableMapping[str, Any]):
         namespace: str | None = None,
         silent: bool = False,
         on_load: Callable[[], object] | None = None,
+        on_loaded: Callable[[], object] | None = None,
     ) -> None:
+        """``on_load`` is called before the configuration object is imported, ``on_loaded`` after it."""
         put = object.__setattr__
         put(self, "_changes", {canonical(k): v for k, v in (changes or {}).items()})
         put(self, "_layers", [])
@@ -94,6 +97,7 @@ class Settings(MutableMapping[str, Any]):
         put(self, "_cache", {})
         put(self, "_defaults", {})
         put(self, "_on_load", on_load)
+        put(self, "_on_loaded", on_loaded)
         put(self, "version", 0)
         put(self, "_loading", threading.local())
         put(self, "_frozen", False)
@@ -202,6 +206,18 @@ class Settings(MutableMapping[str, Any]):
             mine.now = False
             # Look-ups during the import saw an empty object; drop what they cached.
             object.__setattr__(self, "_cache", {})
+        if self._on_loaded is not None:
+            self._on_loaded()
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the configuration object has been imported."""
+        return bool(self._object.loaded)
+
+    def load(self) -> None:
+        """Import the configuration object now, unless that has happened."""
+        if not self.loaded:
+            self._load()
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -298,24 +314,31 @@ class Settings(MutableMapping[str, Any]):
         Called when a worker starts. Raises one ImproperlyConfigured that names every refused setting and every
         value of the wrong type.
         """
-        warnings, errors = [], []
-        for name, setting in SETTINGS.items():
-            if not self.is_set(name):
-                continue
-            try:
-                value = self[name]
-            except ImproperlyConfigured as exc:
-                errors.append(str(exc))
-                continue
-            if setting.status is Status.WORKS or not setting.is_unsupported(value):
-                continue
-            if setting.status is Status.ACCEPTED:
-                warnings.append(f"{name} has no effect: {setting.reason}")
-            else:
-                errors.append(f"{name}={_censor(name, value)!r} is not supported: {setting.reason}")
+        warnings, errors = _unsupported(self)
         if errors:
             raise ImproperlyConfigured("; ".join(errors))
         return warnings
+
+
+def _unsupported(conf: Settings) -> tuple[list[str], list[str]]:
+    """Return a warning for each setting without effect, and an error for each refused or invalid one."""
+    warnings: list[str] = []
+    errors: list[str] = []
+    for name, setting in SETTINGS.items():
+        if not conf.is_set(name):
+            continue
+        try:
+            value = conf[name]
+        except ImproperlyConfigured as exc:
+            errors.append(str(exc))
+            continue
+        if setting.status is Status.WORKS or not setting.is_unsupported(value):
+            continue
+        if setting.status is Status.ACCEPTED:
+            warnings.append(f"{name} has no effect: {setting.reason}")
+        else:
+            errors.append(f"{name}={_censor(name, value)!r} is not supported: {setting.reason}")
+    return warnings, errors
 
 
 def _censor(name: str, value: Any) -> Any:

@@ -21,13 +21,23 @@ class Configured:
     """Configuration methods of an app; the settings are in ``conf``."""
 
     def __init__(self, changes: Mapping[str, Any], source: object, namespace: str | None, silent: bool) -> None:
-        self.conf = Settings(changes, source=source, namespace=namespace, silent=silent, on_load=self.on_configure)
+        self.conf = Settings(
+            changes,
+            source=source,
+            namespace=namespace,
+            silent=silent,
+            on_load=self.on_configure,
+            on_loaded=self.on_configured,
+        )
 
     def on_configure(self) -> None:
         """Called just before the configuration object is imported.
 
         Does nothing unless overridden.
         """
+
+    def on_configured(self) -> None:
+        """Called after the configuration object was imported."""
 
     def config_from_object(
         self, obj: object, silent: bool = False, force: bool = False, namespace: str | None = None

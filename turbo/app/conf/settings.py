@@ -22,7 +22,7 @@ _TASK_LOG: Final = "[%(asctime)s: %(levelname)s/%(processName)s] %(task_name)s[%
 _EVENTS: Final = "turbo sends no task events yet"
 _CONTROL: Final = "turbo's remote control does not support it yet"
 _MONITORS: Final = "only monitors read it"
-_BEAT: Final = "a separate program, celery beat, sends periodic tasks"
+_BEAT: Final = "turbo's beat answers no remote control"
 _PARTS: Final = "turbo's worker has no replaceable part of this kind"
 _POLICY: Final[Mapping[str, float]] = {
     "max_retries": 3,
@@ -233,13 +233,25 @@ _EVENT_CONTROL_BEAT: Final = (
     works("control_queue_exclusive", "bool", True,
           "The mailbox belongs to one connection. False has no effect and is named at start: RabbitMQ may refuse it."),
     works("control_queue_durable", "bool", False, "The mailbox survives a restart of the broker."),
-    *(accepted(f"beat_{name}", kind, default, "Periodic tasks.", _BEAT, old=f"CELERYBEAT_{name.upper()}")
+    works("beat_schedule", "dict", {},
+          "Periodic tasks: a dict by name of ``task``, ``schedule``, ``args``, ``kwargs``, ``options``, ``relative``.",
+          old="CELERYBEAT_SCHEDULE"),
+    works("beat_scheduler", "string", "celery.beat:PersistentScheduler",
+          "Scheduler class of beat; Celery's own names mean turbo's of the same name.", old="CELERYBEAT_SCHEDULER",
+          cli="--scheduler"),
+    works("beat_schedule_filename", "string", "celerybeat-schedule", "File of the last runs of periodic tasks.",
+          old="CELERYBEAT_SCHEDULE_FILENAME", cli="--schedule"),
+    works("beat_max_loop_interval", "float", 0,
+          "Longest sleep of beat between two looks at the schedule, in seconds; 0: 300.",
+          old="CELERYBEAT_MAX_LOOP_INTERVAL", cli="--max-interval"),
+    works("beat_cron_starting_deadline", "int", None,
+          "A run of a crontab that is overdue by more seconds than this is left out; None: it is sent late.",
+          old="CELERYBEAT_CRON_STARTING_DEADLINE"),
+    accepted("beat_sync_every", "int", 0, "Runs after which the file is written.",
+             "the file is written before each run is sent", old="CELERYBEAT_SYNC_EVERY"),
+    *(accepted(f"beat_{name}", kind, default, "Remote control of beat.", _BEAT, old=f"CELERYBEAT_{name.upper()}")
       for name, kind, default in (
-        ("enable_remote_control", "bool", False), ("remote_control_max_tick_age", "float", None),
-        ("max_loop_interval", "float", 0), ("schedule", "dict", {}),
-        ("scheduler", "string", "celery.beat:PersistentScheduler"),
-        ("schedule_filename", "string", "celerybeat-schedule"), ("sync_every", "int", 0),
-        ("cron_starting_deadline", "int", None))),
+        ("enable_remote_control", "bool", False), ("remote_control_max_tick_age", "float", None))),
 )
 
 _TURBO: Final = (

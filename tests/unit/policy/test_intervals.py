@@ -1,0 +1,52 @@
+"""When intervals are due; Celery's answers are in tests/compat."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from turbo.policy.intervals import due_at, round_down
+
+BERLIN = ZoneInfo("Europe/Berlin")
+DAY = timedelta(days=1)
+
+
+def test_an_interval_counts_real_seconds() -> None:
+    last = datetime(2025, 3, 29, 12, tzinfo=BERLIN)
+    assert due_at(last, DAY, relative=False) == last.astimezone(UTC) + DAY
+
+
+@pytest.mark.parametrize(
+    ("every", "due"),
+    [
+        (DAY, datetime(2025, 1, 2, tzinfo=UTC)),
+        (timedelta(hours=2), datetime(2025, 1, 1, 12, tzinfo=UTC)),
+        (timedelta(minutes=3), datetime(2025, 1, 1, 10, 36, tzinfo=UTC)),
+        (timedelta(seconds=10), datetime(2025, 1, 1, 10, 34, 5, tzinfo=UTC)),
+    ],
+)
+def test_a_relative_one_is_due_on_the_clock(every: timedelta, due: datetime) -> None:
+    assert due_at(datetime(2025, 1, 1, 10, 33, 55, 500_000, tzinfo=UTC), every, relative=True) == due
+
+
+def test_a_relative_day_is_one_of_the_calendar() -> None:
+    """The day on which clocks are put forward has 23 hours."""
+    found = due_at(datetime(2025, 3, 30, 0, 30, tzinfo=BERLIN), DAY, relative=True)
+    assert found.astimezone(BERLIN) == datetime(2025, 3, 31, tzinfo=BERLIN)
+
+
+def test_it_is_never_due_before_the_last_run_when_clocks_are_put_back() -> None:
+    """On Lord Howe Island by half an hour: the hour of the rounded time has begun before the last run."""
+    zone = ZoneInfo("Australia/Lord_Howe")
+    last = datetime(2025, 4, 5, 14, 50, tzinfo=UTC)
+    for minutes in range(0, 120, 7):
+        start = last + timedelta(minutes=minutes)
+        assert due_at(start.astimezone(zone), timedelta(hours=1), relative=True) > start
+
+
+def test_rounding_keeps_which_of_two_times_it_is() -> None:
+    second = datetime(2025, 10, 26, 2, 30, tzinfo=BERLIN, fold=1)
+    assert round_down(second, timedelta(hours=1)).fold == 1
+    assert round_down(second, timedelta(seconds=1)) == second
