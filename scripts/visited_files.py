@@ -1,6 +1,7 @@
-"""Counts the files of turbo whose code runs for one no-op task in a child, from its record to the report of its end.
+"""Counts the files of turbo whose code runs for one no-op task: in a child, and in the master.
 
-A reader who follows a task through a child opens these. The child's loop and the master are not counted.
+A reader who follows a task through one of them opens these. In a child it is the way from the task's record to the
+report of its end; in the master the way from the delivery to the acknowledgement. The child's loop is not counted.
 
 Usage: ``python -m scripts.visited_files``.
 """
@@ -9,21 +10,33 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import select
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from bench.apps import trace_turbo
-from turbo.protocol.properties import Properties, encode_header
+from turbo import Turbo
+from turbo.embedded_broker.launch import run_in_subprocess
+from turbo.protocol.building import build
+from turbo.protocol.properties import encode_header
 
 if TYPE_CHECKING:
     from types import FrameType
 
-PACKAGE = Path(__file__).resolve().parent.parent / "turbo"
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "turbo"
 _ID = "6a1d7c4e-2f0b-4c57-9a4e-0d6a3b1e5f70"
 _BODY = '[[], {}, {"callbacks": null, "errbacks": null, "chain": null, "chord": null}]'
 #: Batches that run before: what happens at a first task alone is no part of the way.
 _WARM_UP = 2
+#: Messages for the master, and seconds to wait for one.
+_MESSAGES = 150
+_PATIENCE_S = 30.0
 
 
 def in_a_child() -> list[str]:
@@ -54,15 +67,37 @@ def in_a_child() -> list[str]:
     return sorted(visited)
 
 
+def in_the_master() -> list[str]:
+    """Send no-op messages to a worker, each when the one before is acknowledged; return the files of its master."""
+    acked, told = os.pipe()
+    with run_in_subprocess() as broker, Turbo("sender", broker=broker.url, set_as_current=False) as app:
+        command = [sys.executable, "-m", "scripts.visited_worker", broker.url, str(told)]
+        worker = subprocess.Popen(command, cwd=ROOT, pass_fds=[told], stdout=subprocess.PIPE, text=True)
+        os.close(told)
+        try:
+            for _ in range(_MESSAGES):
+                app.send_task("noop", ignore_result=True)
+                if not select.select([acked], [], [], _PATIENCE_S)[0] or not os.read(acked, 1):
+                    sys.exit("the worker does not acknowledge its messages")
+            worker.send_signal(signal.SIGTERM)
+            printed, _ = worker.communicate(timeout=_PATIENCE_S)
+        finally:
+            worker.kill()
+            os.close(acked)
+    files: list[str] = json.loads(printed.splitlines()[-1])
+    return files
+
+
 def _header() -> str:
-    headers = {"lang": "py", "task": "noop", "id": _ID, "root_id": _ID, "parent_id": None, "retries": 0, "eta": None,
-               "expires": None, "group": None, "timelimit": [None, None], "argsrepr": "()", "kwargsrepr": "{}",
-               "origin": "gen1@here", "ignore_result": True}  # fmt: skip
-    properties = Properties(content_type="application/json", content_encoding="utf-8", correlation_id=_ID,
-                            reply_to=_ID, delivery_mode=2, priority=0, headers=headers)  # fmt: skip
+    """A call of the task as turbo and Celery send it."""
+    headers, _body, properties = build(_ID, "noop", origin="gen1@here", reply_to=str(uuid4()), ignore_result=True)
+    properties.headers = headers
+    properties.content_type, properties.content_encoding = "application/json", "utf-8"
     return encode_header(properties, len(_BODY)).hex()
 
 
 if __name__ == "__main__":
-    files = in_a_child()
-    print(f"{len(files)} files in a child:", *files, sep="\n")
+    # The child's bench installs a publisher in this process, so it comes last.
+    for place, folder, files in (("the master", "master/", in_the_master()), ("a child", "child/", in_a_child())):
+        own = sum(file.startswith(folder) for file in files)
+        print(f"{len(files)} files in {place}, {own} of them in {folder}:", *files, sep="\n")

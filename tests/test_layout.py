@@ -37,7 +37,7 @@ TESTED_ELSEWHERE = {
         "one state machine over the real parts of a delivery's way",
         "master/delivery/intake "
         "master/delivery/lease_ends master/delivery/leases master/delivery/redelivery_guard"
-        " master/delivery/revoked_tasks master/outcome/failure_documents master/outcome/final_steps"
+        " master/delivery/revoked_tasks master/outcome/failure_documents"
         " master/outcome/hooks master/outcome/poison",
     ),
     "unit/master/outcome/test_settlement.py": ("documents are stored where they are settled", "master/outcome/storing"),
@@ -59,7 +59,7 @@ TESTED_ELSEWHERE = {
     ),
     "unit/child/test_task_hooks.py": (
         "one executor over real rings",
-        "child/acceptance child/documents child/done child/intake child/refusals child/time_limits",
+        "child/documents child/intake child/refusals child/time_limits",
     ),
     "unit/child/test_endings.py": ("one executor over real rings", "child/duplicates"),
     "unit/app/test_own_sending.py": ("follow-ups are sent as calls are", "child/followups"),

@@ -29,7 +29,6 @@ from turbo.adopted.contents import own_contents
 from turbo.adopted.request_fields import RequestFields
 from turbo.adopted.requests import has_own_class
 from turbo.adopted.result_handoff import ResultHandoff, is_untouched
-from turbo.child.acceptance import Acceptance
 from turbo.child.intake import Intake
 from turbo.child.leaving import EXIT_REPLACED, end_process, exit_code
 from turbo.child.refusals import log_unreadable
@@ -112,11 +111,9 @@ class AdoptedExecutor(Intake[Plan]):
         soft: SoftLimit,
         handover: ResultHandoff | None,
     ) -> None:
-        super().__init__(options, link, app.timezone, app.tasks.get, task_options, self._decode_own)
+        super().__init__(options, link, soft, app.timezone, app.tasks.get, task_options, self._decode_own)
         self._app = app
         self._handover = handover
-        self._soft = soft
-        self._acceptance = Acceptance(options, link, soft)
         self._fields = RequestFields(options.hostname)
         self._own = own_contents()
 
@@ -201,7 +198,7 @@ class AdoptedExecutor(Intake[Plan]):
         request = self._fields.of(properties, deliver, decoded)
         if plan.enters:
             request[tracing.ENTERED] = 1
-        self._acceptance.announce(seq, began, message.timelimit, plan.options, early=plan.early)
+        self._announce(seq, began, message.timelimit, plan.options, early=plan.early)
         self._link.signal()
         if failpoint.ENABLED:
             failpoint.hit("child.started_sent")

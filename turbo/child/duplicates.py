@@ -20,8 +20,7 @@ from turbo.policy.settling import Ending, Verb
 if TYPE_CHECKING:
     from turbo.app.base import Turbo
     from turbo.child.chords import Chords
-    from turbo.child.done import DoneRecords
-    from turbo.child.reporting import Run
+    from turbo.child.reporting import Reporter, Run
 
 logger = logging.getLogger("celery.app.trace")
 
@@ -29,9 +28,9 @@ logger = logging.getLogger("celery.app.trace")
 class Duplicates:
     """Ends redelivered messages of tasks that have succeeded before."""
 
-    def __init__(self, app: Turbo, done: DoneRecords, chords: Chords) -> None:
+    def __init__(self, app: Turbo, reporter: Reporter, chords: Chords) -> None:
         self._app = app
-        self._done = done
+        self._reporter = reporter
         self._chords = chords
 
     def is_done(self, run: Run) -> bool:
@@ -52,5 +51,5 @@ class Duplicates:
             )
             return False
         logger.info("Task %s has succeeded before its message was redelivered; it is not run again", message.label)
-        self._done.write(run.seq, run.began, Verb.ACK, Ending.SUCCESS)
+        self._reporter.done(run.seq, run.began, Verb.ACK, Ending.SUCCESS)
         return True

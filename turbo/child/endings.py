@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from turbo.app.base import Turbo
     from turbo.child.chords import Chords
     from turbo.child.documents import Documents
-    from turbo.child.done import DoneRecords
     from turbo.child.options import ChildOptions
     from turbo.child.questions import Questions
     from turbo.child.reporting import Reporter, Run
@@ -51,7 +50,6 @@ class Endings:
         reporter: Reporter,
         documents: Documents,
         questions: Questions,
-        done: DoneRecords,
         chords: Chords,
     ) -> None:
         self._app = app
@@ -60,7 +58,6 @@ class Endings:
         self._reporter = reporter
         self._documents = documents
         self._questions = questions
-        self._done = done
         self._chords = chords
 
     # -- tasks that ran ----------------------------------------------------------------------------------
@@ -77,7 +74,7 @@ class Endings:
             then = partial(self._finish_success, run, result, runtime)
             ask = self._ask if chord is None else self._count
             return ask(run, plan.success_verb, store, then)
-        self._done.write(run.seq, run.began, plan.success_verb, Ending.SUCCESS, store=store)
+        self._reporter.done(run.seq, run.began, plan.success_verb, Ending.SUCCESS, store=store)
         if self._options.verbose:
             self._log_success(run, result, (monotonic_ns() - run.began) / 1e9)
         return None
@@ -251,7 +248,7 @@ class Endings:
         payload = b""
         if run.plan.own_request:
             payload = task_hooks.success_payload(saferepr(result, run.plan.task.resultrepr_maxsize), runtime)
-        self._done.write(run.seq, run.began, run.plan.success_verb, Ending.SUCCESS, payload=payload)
+        self._reporter.done(run.seq, run.began, run.plan.success_verb, Ending.SUCCESS, payload=payload)
 
     def _finish_failure(self, run: Run, error: BaseException, einfo: ExceptionInfo, stored: bool) -> None:
         if stored:
@@ -285,7 +282,7 @@ class Endings:
 
     def _end(self, run: Run, ending: Ending, store: bytes = b"", payload: bytes = b"") -> None:
         """Write the DONE record of a task that ran, with the verb of the ack table."""
-        self._done.write(run.seq, run.began, _verb(run, ending), ending, store=store, payload=payload)
+        self._reporter.done(run.seq, run.began, _verb(run, ending), ending, store=store, payload=payload)
 
 
 def _left(link: ChildLink, run: Run, error: BaseException) -> NoReturn:

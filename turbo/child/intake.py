@@ -1,8 +1,10 @@
-"""A message before its body: decoded, its task found, its times looked at. The part that every executor has.
+"""A message before its body: decoded, its task found, its times looked at, its start reported.
 
-Runs in a child, called by ``child.loop`` with each claimed record. ``native.executor`` and ``adopted.executor`` derive
-from it: they run what was taken on, and say how it ended. Whatever a message is, it ends in exactly one DONE, unless
-the process ends. It must never run code of a task's.
+The part that every executor has. Runs in a child, called by ``child.loop`` with each claimed record. It is the base of
+``native.executor`` and ``adopted.executor``, which run what was taken on and say how it ended. The start of a body is
+written to the control page, which the master reads when a limit is due, and as a STARTED record, on which the master
+acknowledges early and arms limits. Whatever a message is, it ends in exactly one DONE, unless the process ends. It must
+never run code of a task's, nor report a body that does not follow.
 """
 
 from __future__ import annotations
@@ -13,11 +15,11 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from turbo.exceptions import InvalidTaskError, SerializationError
-from turbo.policy import poison
+from turbo.policy import poison, time_limits
 from turbo.policy.admission import Admission, admit
 from turbo.policy.settling import Ending, Verb
 from turbo.protocol import body as bodies
-from turbo.protocol import content
+from turbo.protocol import content, tagged_json
 from turbo.protocol.header_cache import HeaderCache
 from turbo.protocol.message import TaskMessage, parse
 from turbo.protocol.own_headers import REJECTED
@@ -25,10 +27,11 @@ from turbo.protocol.table import TableError
 from turbo.ring import frames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import tzinfo
 
     from turbo.child.options import ChildOptions
+    from turbo.child.time_limits import SoftLimit
     from turbo.policy.task_options import TaskOptions
     from turbo.protocol.properties import Properties
     from turbo.ring.link import ChildLink
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 
 #: Bodies above this size may take long to decode.
 _LARGE: Final = 65_536
+_NO_LIMITS: Final = (None, None)
 
 #: A task with what does not change from message to message.
 P = TypeVar("P")
@@ -50,6 +54,7 @@ class Intake(ABC, Generic[P]):
         self,
         options: ChildOptions,
         link: ChildLink,
+        soft: SoftLimit,
         zone: tzinfo,
         registered: Callable[[str], Any],
         task_options: Callable[[], dict[str, TaskOptions]],
@@ -58,11 +63,15 @@ class Intake(ABC, Generic[P]):
         """``registered`` finds a task by its name; ``decode`` turns an unpacked body into what it means."""
         self._options = options
         self._link = link
+        self._soft = soft
         self._zone = zone
         self._registered = registered
         self._task_options = task_options
         self._settings = task_options()
         self._decode = decode
+        #: Decodes JSON without a look at what is accepted; None where JSON is not, or somebody else decodes it.
+        plain = decode is content.decode and content.JSON in options.accept_content
+        self._decode_json = tagged_json.loads if plain else None
         self._headers = HeaderCache()
         self._plans: dict[str, P] = {}
 
@@ -80,7 +89,12 @@ class Intake(ABC, Generic[P]):
                 self._link.signal()
             large = packed or len(body) > options.max_body_size
             plain = bodies.unpacked(properties, body, options.max_body_size) if large else body
-            decoded = self._decode(plain, properties.content_type, properties.content_encoding, options.accept_content)
+            if self._decode_json is not None and properties.content_type == content.JSON:
+                decoded = self._decode_json(plain)
+            else:
+                decoded = self._decode(
+                    plain, properties.content_type, properties.content_encoding, options.accept_content
+                )
             message = parse(properties, decoded, self._zone)
         except (TableError, SerializationError, InvalidTaskError) as error:
             self._unreadable(seq, began, properties, body, error)
@@ -94,6 +108,76 @@ class Intake(ABC, Generic[P]):
             seq, began, message, plan, deliver, properties, decoded
         ):
             self._run(seq, began, message, plan, deliver, properties, decoded)
+
+    # -- the start of a body, reported
+
+    def _announce(  # hot: bench drain
+        self,
+        seq: int,
+        began: int,
+        timelimit: Sequence[float | None] | None,
+        limits: TaskOptions,
+        *,
+        early: bool,
+        to_hooks: bool = False,
+    ) -> None:
+        """Write the control page and the STARTED record; the caller signals.
+
+        ``timelimit`` is the message's [hard, soft] in seconds, ``began`` the ``time.monotonic_ns`` of the claim.
+        ``early``: the message is acknowledged now. ``to_hooks``: the master passes the record to its outcome hooks.
+        """
+        options = self._options
+        hard_given, soft_given = timelimit or _NO_LIMITS
+        if (
+            hard_given
+            or soft_given
+            or limits.time_limit
+            or limits.soft_time_limit
+            or options.time_limit
+            or options.soft_time_limit
+        ):
+            hard = time_limits.effective(hard_given, limits.time_limit, options.time_limit)
+            soft = time_limits.effective(soft_given, limits.soft_time_limit, options.soft_time_limit)
+            now = monotonic_ns()
+            soft_ns = now + int(soft * 1e9) if soft else 0
+            hard_ns = now + int(hard * 1e9) if hard else 0
+            self._soft.install()
+            self._link.page.enter_body(seq, soft_ns, hard_ns, now)
+            flags = frames.HAS_LIMITS | (frames.EARLY_ACK if early else 0) | (frames.START_FOR_HOOKS if to_hooks else 0)
+            started = frames.pack_started(flags, soft_ns, hard_ns, hard or 0.0)
+        else:
+            self._link.page.enter_body(seq, 0, 0, began)
+            started = frames.STARTED_EARLY if early else frames.STARTED_LATE
+            if to_hooks:
+                started = frames.pack_started(frames.START_FOR_HOOKS | (frames.EARLY_ACK if early else 0), 0, 0, 0.0)
+        self._link.emit(frames.STARTED, seq, (started,))
+
+    def _admit(
+        self,
+        seq: int,
+        timelimit: Sequence[float | None] | None,
+        limits: TaskOptions,
+        *,
+        early: bool,
+        to_hooks: bool = False,
+    ) -> float | None:
+        """Write the ADMITTED record of a coroutine; the caller signals. Returns its soft limit in seconds, if any.
+
+        The control page names no coroutine, since several run at once. The child raises their soft limits itself. The
+        master enforces the hard limits. While either exists, it also measures time in which the worker is stopped.
+        """
+        options = self._options
+        hard_given, soft_given = timelimit or _NO_LIMITS
+        hard = time_limits.effective(hard_given, limits.time_limit, options.time_limit)
+        soft = time_limits.effective(soft_given, limits.soft_time_limit, options.soft_time_limit)
+        flags = (frames.EARLY_ACK if early else 0) | (frames.HAS_LIMITS if hard or soft else 0)
+        if to_hooks:
+            flags |= frames.START_FOR_HOOKS
+        now = monotonic_ns()
+        soft_ns = now + int(soft * 1e9) if soft else 0
+        hard_ns = now + int(hard * 1e9) if hard else 0
+        self._link.emit(frames.ADMITTED, seq, (frames.pack_started(flags, soft_ns, hard_ns, hard or 0.0),))
+        return soft or None
 
     # -- what each kind of app does in its own way -------------------------------------------------------
 

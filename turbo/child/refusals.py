@@ -22,9 +22,9 @@ from turbo.ring import frames
 if TYPE_CHECKING:
     from turbo.child.chords import Chords
     from turbo.child.documents import Documents
-    from turbo.child.done import DoneRecords
     from turbo.child.plan import Plan
     from turbo.child.questions import Questions
+    from turbo.child.reporting import Reporter
     from turbo.protocol.message import TaskMessage
     from turbo.protocol.properties import Properties
     from turbo.ring.link import ChildLink
@@ -35,11 +35,11 @@ class Refusals:
     """Ends the messages that one child does not run."""
 
     def __init__(
-        self, link: ChildLink, documents: Documents, done: DoneRecords, chords: Chords, questions: Questions
+        self, link: ChildLink, documents: Documents, reporter: Reporter, chords: Chords, questions: Questions
     ) -> None:
         self._link = link
         self._documents = documents
-        self._done = done
+        self._reporter = reporter
         self._chords = chords
         self._questions = questions
 
@@ -94,11 +94,11 @@ class Refusals:
         self, seq: int, began: int, verb: Verb, ending: Ending, store: bytes, signal: Signal, why: str
     ) -> None:  # fmt: skip
         if not signal.receivers:
-            self._done.write(seq, began, verb, ending, store=store)
+            self._reporter.done(seq, began, verb, ending, store=store)
             return
         if store:
             self._link.emit(frames.STORE, seq, (store,))
-        self._done.write(seq, began, verb, ending, payload=pickle.dumps(why))
+        self._reporter.done(seq, began, verb, ending, payload=pickle.dumps(why))
 
 
 def log_unreadable(error: Exception, which: str) -> None:

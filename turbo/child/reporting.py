@@ -1,17 +1,20 @@
-"""Sends what a running task publishes, and states that it stores, to the master.
+"""Sends what a running task publishes, the states that it stores and its end to the master.
 
 Runs in a child; installed in ``turbo.current``, so that ``delay``, ``retry`` and ``update_state`` inside a task go
 through the outcome ring to the master instead of a broker connection of the child's own. The master settles the task
-only after the broker has confirmed what it published here. It must never lose a message that ``publish`` has accepted.
+only after the broker has confirmed what it published here. ``child.endings`` (tasks that ran) and ``child.refusals``
+(messages that did not) report ends: each TASK record gets exactly one DONE record, unless the process ends. It must
+never lose a message that ``publish`` has accepted.
 """
 
 from __future__ import annotations
 
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Protocol
 
-from turbo import states
+from turbo import failpoint, states
 from turbo.amqp.publish.frames import publish_method
 from turbo.current import Publisher
 from turbo.protocol import content, result_meta
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from turbo.app.tasks.context import Context
     from turbo.child.plan import Plan
     from turbo.child.time_limits import SoftLimit
+    from turbo.policy.settling import Ending, Verb
     from turbo.protocol.message import TaskMessage
     from turbo.ring.link import ChildLink
 
@@ -78,7 +82,7 @@ _coroutine: ContextVar[Share | None] = ContextVar("turbo_share", default=None)
 
 
 class Reporter:
-    """The publisher and the state store of a child."""
+    """The publisher and the state store of a child, and the writer of its DONE records."""
 
     def __init__(
         self,
@@ -171,6 +175,34 @@ class Reporter:
         for request in share.held:
             self._link.emit(frames.PUBLISH, share.seq, frames.pack_publish(request))
         share.held.clear()
+
+    def done(  # hot: bench drain
+        self,
+        seq: int,
+        began: int,
+        verb: Verb,
+        ending: Ending,
+        *,
+        store: bytes = b"",
+        due_ns: int = 0,
+        payload: bytes = b"",
+    ) -> None:
+        """Write one DONE record and end the task's share. It is signalled with the next claim, or when none is left.
+
+        ``began`` is the ``time.monotonic_ns`` of the claim; ``due_ns`` goes with the verb HOLD. ``payload`` is for the
+        master's outcome hooks, which may call the app and override the verb; ``store`` must then be empty.
+        """
+        share = self.share if self.concurrent else self._own
+        if share.held:
+            self.release()
+        flags = frames.FOR_HOOKS if payload else 0
+        runtime = monotonic_ns() - began
+        done = frames.pack_done(verb, ending, flags, share.published, runtime, due_ns, store or payload)
+        share.seq = share.published = 0
+        share.task_id = ""
+        self._link.emit(frames.DONE, seq, (done,))
+        if failpoint.ENABLED:
+            failpoint.hit("child.result_written")
 
     def store_state(self, task_id: str, state: str | None, meta: Any, request: Any) -> None:
         """Store a state that the task sets itself (``update_state``)."""

@@ -14,11 +14,9 @@ from turbo import current, failpoint, log_format, signals
 from turbo.app.tasks.context import Context
 from turbo.child import followups, leaving
 from turbo.child import task_hooks as task_hooks
-from turbo.child.acceptance import Acceptance
 from turbo.child.chords import Chords
 from turbo.child.coroutines import Coroutines
 from turbo.child.documents import Documents, ignored
-from turbo.child.done import DoneRecords
 from turbo.child.duplicates import Duplicates
 from turbo.child.endings import Endings
 from turbo.child.intake import Intake
@@ -75,20 +73,17 @@ class NativeExecutor(Intake[Plan]):
     """Runs the tasks of a :class:`turbo.Turbo` app."""
 
     def __init__(self, app: Turbo, options: ChildOptions, link: ChildLink, soft: SoftLimit, reporter: Reporter) -> None:
-        super().__init__(options, link, app.timezone, app.registered, app.task_options)
+        super().__init__(options, link, soft, app.timezone, app.registered, app.task_options)
         self._app = app
-        self._soft = soft
         self._reporter = reporter
         self._documents = Documents(options, reporter, os.getpid())
         self._questions = Questions(link)
-        self._done = DoneRecords(link, reporter)
         self._chords = Chords(app)
-        self._duplicates = Duplicates(app, self._done, self._chords)
-        self._refusals = Refusals(link, self._documents, self._done, self._chords, self._questions)
+        self._duplicates = Duplicates(app, reporter, self._chords)
+        self._refusals = Refusals(link, self._documents, reporter, self._chords, self._questions)
         self._endings = Endings(
-            app, options, link, reporter, self._documents, self._questions, self._done, self._chords
+            app, options, link, reporter, self._documents, self._questions, self._chords
         )  # fmt: skip
-        self._acceptance = Acceptance(options, link, soft)
         self._coroutines = Coroutines(link, reporter, self._outcome_of, options.async_concurrency)
 
     @property
@@ -129,7 +124,7 @@ class NativeExecutor(Intake[Plan]):
         self._refusals.expired(seq, began, message, plan)
 
     def _answer(self, seq: int, began: int, verb: Verb, ending: Ending, due_ns: int = 0) -> None:
-        self._done.write(seq, began, verb, ending, due_ns=due_ns)
+        self._reporter.done(seq, began, verb, ending, due_ns=due_ns)
 
     def _admitted(
         self,
@@ -166,9 +161,7 @@ class NativeExecutor(Intake[Plan]):
         if plan.is_coroutine:
             self._begin_coroutine(Run(seq, began, message, plan, request))
             return
-        self._acceptance.announce(
-            seq, began, message.timelimit, plan.options, early=plan.early, to_hooks=plan.own_request
-        )
+        self._announce(seq, began, message.timelimit, plan.options, early=plan.early, to_hooks=plan.own_request)
         run = Run(seq, began, message, plan, request)
         token = current.push(plan.task, request)
         try:
@@ -209,9 +202,7 @@ class NativeExecutor(Intake[Plan]):
     def _begin_coroutine(self, run: Run) -> None:
         """Take a task on that runs beside others, and go on."""
         message, plan = run.message, run.plan
-        soft = self._acceptance.admit(
-            run.seq, message.timelimit, plan.options, early=plan.early, to_hooks=plan.own_request
-        )
+        soft = self._admit(run.seq, message.timelimit, plan.options, early=plan.early, to_hooks=plan.own_request)
         self._link.signal()
         if failpoint.ENABLED:
             failpoint.hit("child.admitted_sent")

@@ -61,7 +61,7 @@ class Facts(Generic[D]):
     #: Whether broker or store would refuse another run as well. Written by ``master.outcome.settlement``.
     permanent: bool = False
     #: Whether the task failed and its callbacks, handlers and receivers have been called or are about to be. Written by
-    #: ``master.outcome.settlement``, ``master.outcome.final_steps``.
+    #: ``master.outcome.settlement``.
     failed: bool = False
     #: The verb to carry out; None until the outcome is known. Written by ``master.outcome.settlement``.
     verb: Verb | None = None

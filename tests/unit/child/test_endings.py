@@ -120,7 +120,7 @@ def test_one_that_was_done_before_its_message_came_again_is_counted_again(
     before: Any = SimpleNamespace(state=states.SUCCESS, result=5, children=[])
     app: Any = SimpleNamespace(backend=store, AsyncResult=lambda _id: before)
     ended: list[Any] = []
-    done: Any = SimpleNamespace(write=lambda *words: ended.append(words[2:]))
-    assert Duplicates(app, done, Chords(app)).is_done(run)  # type: ignore[arg-type]
+    reporter: Any = SimpleNamespace(done=lambda *words: ended.append(words[2:]))
+    assert Duplicates(app, reporter, Chords(app)).is_done(run)  # type: ignore[arg-type]
     assert bench.happened == (["counted", "body sent"] if counted else [])
     assert ended == [(Verb.ACK, Ending.SUCCESS)]

@@ -1,19 +1,31 @@
 """The unsettled delivery tags of one channel, and the fewest frames that settle the others.
 
 The session adds the tags of every batch of deliveries and asks for frames once per pass of the event loop; the master
-marks tags as settled. Runs in the master; pure: no I/O, no clock, no frames. It must never let a ``multiple``
+marks tags as settled. Runs in the master; pure: no I/O, no clock. It must never let a ``multiple``
 acknowledgement cover an unsettled tag, nor settle a tag twice.
 
-The prefetch window bounds the memory: only unsettled tags and unsent settlements are kept.
+The prefetch window bounds the memory: only unsettled tags and unsent settlements are kept. The frames are those of
+AMQP 0-9-1 (Basic.Ack 60.80, Basic.Reject 60.90) and RabbitMQ's Basic.Nack (60.120).
 """
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+#: type, channel, size, class, method, delivery tag, bits, end: all three methods have this shape.
+_FRAME = struct.Struct(">BHIHHQBB").pack
+
+_BASIC = 60
+_ACK = 80
+_REJECT = 90
+_NACK = 120
+_SIZE = 13
+_END = 0xCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,3 +155,19 @@ class AckLedger:
             tag += 1
         self._floor = tag - 1
         return highest
+
+
+def settle_frames(channel: int, settlement: Settlement) -> tuple[bytes, int]:
+    """Return the joined frames of one settlement, and their number."""
+    frames = [_given_back(channel, *item) for item in settlement.returned]
+    if settlement.upto:
+        frames.append(_FRAME(1, channel, _SIZE, _BASIC, _ACK, settlement.upto, 1, _END))
+    frames += [_FRAME(1, channel, _SIZE, _BASIC, _ACK, tag, 0, _END) for tag in settlement.singles]
+    return b"".join(frames), len(frames)
+
+
+def _given_back(channel: int, tag: int, requeue: bool, penalty: bool) -> bytes:
+    if penalty:
+        return _FRAME(1, channel, _SIZE, _BASIC, _REJECT, tag, 1 if requeue else 0, _END)
+    # Bits of Basic.Nack: 1 multiple, 2 requeue.
+    return _FRAME(1, channel, _SIZE, _BASIC, _NACK, tag, 2 if requeue else 0, _END)

@@ -9,9 +9,8 @@ order. It must never wait for an answer.
 from __future__ import annotations
 
 import logging
+import struct
 from typing import TYPE_CHECKING
-
-from turbo.amqp.consume.settle_frames import cancel_frame
 
 if TYPE_CHECKING:
     import asyncio
@@ -22,6 +21,12 @@ logger = logging.getLogger("turbo.amqp.consume.session")
 
 #: Seconds in which deliveries already on their way may arrive for a cancelled consumer.
 LAST_DELIVERIES = 5.0
+
+#: type, channel, size, class, method: the front of any method's frame.
+_METHOD = struct.Struct(">BHIHH").pack
+_BASIC = 60
+_CANCEL = 30
+_END = 0xCE
 
 
 class EndedConsumers:
@@ -54,3 +59,9 @@ class EndedConsumers:
             self.end(tag)
         elif self._loop.time() - since > LAST_DELIVERIES:
             self._connection.abandon(f"the broker keeps delivering to the cancelled consumer {tag!r}")
+
+
+def cancel_frame(channel: int, consumer_tag: bytes) -> bytes:
+    """Return the frame that ends a consumer without an answer (Basic.Cancel 60.30, no-wait)."""
+    arguments = bytes((len(consumer_tag),)) + consumer_tag + b"\x01"
+    return _METHOD(1, channel, 4 + len(arguments), _BASIC, _CANCEL) + arguments + bytes((_END,))

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from turbo import failpoint
 from turbo.amqp.channel_calls import ChannelCalls, ChannelGone
-from turbo.amqp.consume.ack_ledger import AckLedger
+from turbo.amqp.consume.ack_ledger import AckLedger, settle_frames
 from turbo.amqp.consume.ended_consumers import EndedConsumers
-from turbo.amqp.consume.settle_frames import settle_frames
 from turbo.amqp.declarer import Declared
 from turbo.amqp.delayed_delivery import uses_cascade
 from turbo.amqp.write_coalescer import REST, WriteCoalescer

@@ -1,15 +1,22 @@
-"""Outcome records that are well formed and make no sense: they cost their child, and nobody else."""
+"""Outcome records that are well formed and make no sense cost their child alone; started tasks are counted by name."""
 
 from __future__ import annotations
 
-import pytest
+from collections import Counter
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.master.fakes import header_of
 from turbo.master.children.child_process import ChildProcess
 from turbo.master.delivery.ledger import Delivery
-from turbo.master.outcome.outcomes import Outcomes
+from turbo.master.outcome.outcomes import Outcomes, TaskCounts
 from turbo.policy.child_lifecycle import ChildState
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.settling import Ending, Verb
+from turbo.protocol.building import build
+from turbo.protocol.properties import encode_header
 from turbo.ring import frames
 
 
@@ -55,3 +62,39 @@ def test_the_child_is_condemned_and_nothing_is_raised(records: list[tuple[int, i
     child.assigned[1] = delivery
     outcomes.take(child, records)
     assert len(condemned.reasons) == 1
+
+
+NAMES = ["t", "proj.tasks.add", "näme", "x" * 255, "x" * 256, "x" * 300, "y" * 512, ""]
+
+
+def _other(identifier: str, name: str) -> bytes:
+    """Headers that do not begin as Celery's: by another content type."""
+    headers, _body, properties = build(identifier, name)
+    properties.headers, properties.content_type, properties.content_encoding = headers, "text/plain", "utf-8"
+    return encode_header(properties, 3)
+
+
+@given(st.lists(st.tuples(st.sampled_from(NAMES), st.booleans())))
+def test_each_name_has_its_count(sent: list[tuple[str, bool]]) -> None:
+    task_counts = TaskCounts()
+    for number, (name, plain) in enumerate(sent):
+        task_counts.count((header_of if plain else _other)(f"id-{number}", name))
+    assert task_counts.by_name() == dict(Counter(name or "?" for name, _ in sent))
+
+
+@given(st.lists(st.binary(max_size=120), max_size=20))
+def test_nonsense_is_counted_somewhere(headers: list[bytes]) -> None:
+    task_counts = TaskCounts()
+    for header in headers:
+        task_counts.count(header)
+        task_counts.count(header)
+    assert sum(task_counts.by_name().values()) == 2 * len(headers)
+
+
+def test_names_are_bounded() -> None:
+    task_counts = TaskCounts()
+    for number in range(10_050):
+        task_counts.count(header_of("i", f"name-{number}"))
+    assert len(task_counts.by_name()) == 10_000
+    task_counts.count(header_of("i", "name-3"))
+    assert task_counts.by_name()["name-3"] == 2
