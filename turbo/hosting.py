@@ -8,7 +8,7 @@ called in the command, before anything is forked. This module must never import 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,10 +23,29 @@ if TYPE_CHECKING:
     from turbo.child.main import ExecutorMaker
     from turbo.child.options import ChildOptions
     from turbo.control.app_commands import AppCommands
+    from turbo.control.panel import CommandInfo
     from turbo.log_format import LogSetup
     from turbo.master.outcome.hooks import HooksMaker
     from turbo.policy.task_options import TaskOptions
     from turbo.policy.worker_options import WorkerOptions
+
+
+class Client(Protocol):
+    """An app of either library, as the commands that ask workers use it. Both have these under Celery's names."""
+
+    @property
+    def amqp(self) -> Any:
+        """The queues that the app knows."""
+
+    @property
+    def control(self) -> Any:
+        """Remote control."""
+
+    def send_task(self, name: str, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        """Send a message for the task ``name``; return its handle."""
+
+    def AsyncResult(self, task_id: str) -> Any:
+        """Return the handle of the call ``task_id``."""
 
 
 class HostedApp(ABC):
@@ -39,6 +58,15 @@ class HostedApp(ABC):
     stores_results: ClassVar[bool]
     #: The app's configuration under turbo's names; changes are also made in the app.
     conf: Settings
+    #: The app itself.
+    client: Client
+    #: What :attr:`client` raises if the broker cannot be reached.
+    broker_errors: ClassVar[tuple[type[Exception], ...]]
+
+    @property
+    @abstractmethod
+    def added_commands(self) -> Mapping[str, CommandInfo]:
+        """The remote-control commands that programs have added, by name, as command lines describe them."""
 
     @property
     @abstractmethod

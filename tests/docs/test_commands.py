@@ -138,7 +138,7 @@ def test_the_demo(tmp_path: Path) -> None:
 
 def test_the_demo_lists_only_options_that_work_and_refuses_others(tmp_path: Path) -> None:
     shown = turbo_demo(tmp_path, "--help").stdout
-    assert re.findall(r"^  (-.*?)  ", shown, re.MULTILINE) == ["--help"]
+    assert re.findall(r"^  (-.*?)  ", shown, re.MULTILINE) == ["-h, --help"]
     refused = subprocess.run(
         [sys.executable, "-m", "turbo", "-A", "proj", "demo"],
         cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,

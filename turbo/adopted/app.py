@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from celery.app import trace
 from celery.exceptions import ImproperlyConfigured as CeleryImproperlyConfigured
 from celery.utils.nodenames import worker_direct
+from celery.worker.control import Panel
+from kombu.exceptions import OperationalError as KombuOperationalError
 
 from turbo.adopted import logs
 from turbo.adopted.commands import AdoptedCommands
@@ -28,6 +30,7 @@ from turbo.adopted.settings import AdoptedSettings
 from turbo.amqp.url import parse_broker_urls
 from turbo.app.publish.queues import queue_from
 from turbo.backends.open_store import store_settings
+from turbo.control.panel import CommandInfo
 from turbo.exceptions import ImproperlyConfigured
 from turbo.hosting import HostedApp
 from turbo.policy.task_options import TaskOptions
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
     from turbo.child.main import ExecutorMaker
     from turbo.child.options import ChildOptions
     from turbo.control.app_commands import AppCommands
+    from turbo.hosting import Client
     from turbo.log_format import LogSetup
     from turbo.master.outcome.hooks import HooksMaker
     from turbo.policy.worker_options import WorkerOptions
@@ -56,13 +60,20 @@ class AdoptedApp(HostedApp):
 
     has_loader: ClassVar[bool] = True
     stores_results: ClassVar[bool] = False
+    broker_errors: ClassVar[tuple[type[Exception], ...]] = (KombuOperationalError, OSError)
 
     def __init__(self, app: Celery) -> None:
         self.celery = app
+        self.client: Client = app
         self.worker = AdoptedWorker(app)
         self.conf = AdoptedSettings(app)
         #: Children leave results to the master where no one can observe the difference.
         self.hands_results = False
+
+    @property
+    def added_commands(self) -> Mapping[str, CommandInfo]:
+        """Celery's own, and those that programs have added to them."""
+        return {name: CommandInfo(*info[: len(CommandInfo._fields)]) for name, info in Panel.meta.items()}
 
     @property
     def tasks(self) -> Mapping[str, Any]:

@@ -13,6 +13,8 @@ from celery.app.control import Control
 from celery.worker import strategy
 from kombu.utils.imports import symbol_by_name
 
+from turbo.app.conf.misspelt import misspelt
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -22,7 +24,7 @@ _NAMED = 5
 
 def without_effect(app: Celery) -> list[str]:
     """Return one phrase for each kind of thing that has no effect here."""
-    return [*_steps(app), *_options(app), *_rates(app), *_receivers(), *_parts(app)]
+    return [*_steps(app), *_options(app), *_rates(app), *_receivers(), *_parts(app), *_misspelt(app)]
 
 
 def refused(app: Celery) -> list[str]:
@@ -50,6 +52,15 @@ def _shown(task: Any) -> str:
     if type(task).start_strategy is not Task.start_strategy:
         own = type(task).start_strategy
     return own if isinstance(own, str) else f"{own.__module__}.{own.__qualname__}"
+
+
+def _misspelt(app: Celery) -> Iterator[str]:
+    """Yield a line for each name in the configuration, beside Celery's own, that is like a setting's name."""
+    app.conf.finalize()
+    *layers, defaults = app.conf.maps
+    names = {name for layer in layers if isinstance(layer, dict) for name in layer if isinstance(name, str)}
+    for name, near in misspelt(names - set(defaults)):
+        yield f"{name} (there is no such setting; did you mean {near}?)"
 
 
 def _parts(app: Celery) -> Iterator[str]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from turbo.app.base import Turbo
 from turbo.app.conf.loading import working_directory
+from turbo.cli import suggestions
 from turbo.exceptions import ImproperlyConfigured
 from turbo.native.app import NativeApp
 
@@ -135,7 +136,8 @@ def _attribute(owner: Any, path: str, hint: _Hint) -> Any:
     for part in path.split("."):
         name = part.removesuffix("()")
         if not hasattr(found, name):
-            raise AppNotFoundError(f"{hint.spec} ({hint.because}): {_name_of(found)} has no attribute {name!r}")
+            like = suggestions.hint(name, [each for each in dir(found) if not each.startswith("_")])
+            raise AppNotFoundError(f"{hint.spec} ({hint.because}): {_name_of(found)} has no attribute {name!r}{like}")
         found = getattr(found, name)
         if name != part:
             found = found()
@@ -167,7 +169,17 @@ def _import(name: str, hint: _Hint) -> Any:
                 return getattr(module, attribute)
         raise AppNotFoundError(
             f"{hint.spec} ({hint.because}): no module {error.name!r} in {working_directory()} or on the import path"
+            f"{_like_module(error.name)}"
         ) from None
+
+
+def _like_module(name: str) -> str:
+    """Suggest a module of the working directory, for the first part of a module's name."""
+    directory = working_directory()
+    if directory is None:
+        return ""
+    there = [path.stem for path in directory.glob("*.py")] + [path.parent.name for path in directory.glob("*/*.py")]
+    return suggestions.hint(name.partition(".")[0], [each for each in there if each.isidentifier()])
 
 
 def _candidates(module: ModuleType) -> Iterator[tuple[str, str, Any]]:

@@ -6,35 +6,47 @@ master.
 
 from __future__ import annotations
 
-from typing import Any
+import importlib
+from typing import Any, Final
 
 import click
 
 from turbo import __version__
 from turbo.cli import last_threads, standard_streams
-from turbo.cli.beat import beat_command
-from turbo.cli.demo import demo_command
 from turbo.cli.global_options import global_params, take_globals
-from turbo.cli.report import report_command
-from turbo.cli.worker import worker_command
+from turbo.cli.suggestions import hint
 
-_NOT_YET = (
-    "amqp call control events graph inspect list logtool migrate multi purge result shell status upgrade"
-).split()
+#: Each command ``x`` is ``x_command`` of the module ``turbo.cli.x``.
+COMMANDS: Final = (
+    "amqp", "beat", "call", "control", "demo", "events", "inspect", "list", "purge", "report", "result", "shell",
+    "status", "worker",
+)  # fmt: skip
+_NOT_YET: Final = ("graph", "logtool", "migrate", "multi", "upgrade")
 
 
 class _Commands(click.Group):
-    """The group of subcommands.
+    """The group of subcommands. Imports a command's module when the command is used: a probe shall start quickly."""
 
-    Names of Celery's other subcommands get an error that says so.
-    """
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, for the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; None if there is none of this name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"turbo.cli.{cmd_name}"), f"{cmd_name}_command")
+        return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the subcommand. Raises click.UsageError for an unknown or unsupported one."""
-        if args and args[0] in _NOT_YET and args[0] not in self.commands:
-            ctx.fail(f"turbo {args[0]} is not supported yet; use `celery {args[0]}` with the same broker")
+        name = args[0] if args else ""
+        if name in _NOT_YET:
+            ctx.fail(f"turbo {name} is not supported yet; use `celery {name}` with the same broker")
+        if name and not name.startswith("-") and name not in COMMANDS:
+            ctx.fail(f"no command {name!r}{hint(name, COMMANDS)}")
         return super().resolve_command(ctx, args)
 
 
@@ -48,7 +60,7 @@ turbo = _Commands(
     params=[*global_params()],
     callback=_group,
     help="A fast worker for Celery's messages on RabbitMQ.",
-    commands={"beat": beat_command, "demo": demo_command, "report": report_command, "worker": worker_command},
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 turbo = click.version_option(__version__, "--version", prog_name="turbo", message="%(prog)s %(version)s")(turbo)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from turbo.app.conf.settings import SETTINGS
 from turbo.cli.quantities import children, kib, usable_cpus
+from turbo.cli.suggestions import hint
 from turbo.exceptions import ImproperlyConfigured
 from turbo.log_format import LogSetup, level_number
 from turbo.policy.revoked import MOST, SPAN
@@ -51,7 +52,7 @@ def write_into(conf: Settings, given: Mapping[str, Any]) -> None:
         space, dot, key = name.partition(".")
         setting = f"{space}_{key}" if dot else f"worker_{name}"
         if setting not in SETTINGS:
-            raise ImproperlyConfigured(f"{override!r}: unknown setting {setting}")
+            raise ImproperlyConfigured(f"{override!r}: unknown setting {setting}{hint(setting, SETTINGS)}")
         conf[setting] = value
     for option, setting in _SETTING_OF.items():
         # Global options such as --broker are not in ``given``: they are already in the environment.

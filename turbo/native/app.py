@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from turbo.app.conf import unsupported
 from turbo.app.publish.queues import direct_queue
 from turbo.backends.open_store import store_settings
+from turbo.control.panel import Panel
+from turbo.exceptions import OperationalError
 from turbo.hosting import HostedApp
 from turbo.log_format.redirection import redirected
 from turbo.native import beat
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from turbo.child.main import ExecutorMaker
     from turbo.child.options import ChildOptions
     from turbo.control.app_commands import AppCommands
+    from turbo.control.panel import CommandInfo
+    from turbo.hosting import Client
     from turbo.log_format import LogSetup
     from turbo.master.outcome.hooks import HooksMaker
     from turbo.policy.task_options import TaskOptions
@@ -45,12 +49,19 @@ class NativeApp(HostedApp):
 
     has_loader: ClassVar[bool] = False
     stores_results: ClassVar[bool] = True
+    broker_errors: ClassVar[tuple[type[Exception], ...]] = (OperationalError,)
 
     def __init__(self, app: Turbo) -> None:
         self.turbo = app
+        self.client: Client = app
         #: What receivers of the worker's signals are given.
         self.worker = Worker(app)
         self.conf = app.conf
+
+    @property
+    def added_commands(self) -> Mapping[str, CommandInfo]:
+        """Those of ``turbo.worker.control``."""
+        return Panel.meta
 
     @property
     def tasks(self) -> Mapping[str, Any]:

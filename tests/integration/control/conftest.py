@@ -34,7 +34,7 @@ class Post:
         self.directory = directory
         self.client = Celery("client", broker=vhost, backend=redis_db, set_as_current=False)
         self.client.conf.broker_connection_retry_on_startup = True
-        self._env = {
+        self.environment = {
             "KIND": kind,
             "CONTROLLED_BROKER": vhost,
             "CONTROLLED_BACKEND": redis_db,
@@ -47,7 +47,7 @@ class Post:
         return WorkerProcess(
             *("-A", "tests.integration.control.controlled", "-n", name, "-l", "info", *options),
             directory=self.directory,
-            env={**self._env, **(env or {})},
+            env={**self.environment, **(env or {})},
         )
 
     def fifo(self) -> Path:
@@ -102,7 +102,7 @@ class Post:
 
     def celery(self, *commands: Sequence[str]) -> list[str]:
         """Run several Celery commands at the same time, all of which must succeed; return their output."""
-        env = {**os.environ, **self._env, "KIND": "celery"}
+        env = {**os.environ, **self.environment, "KIND": "celery"}
         runs = [
             subprocess.Popen(
                 [sys.executable, "-m", "celery", "-A", "tests.integration.control.controlled", *arguments],

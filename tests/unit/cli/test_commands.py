@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from turbo import __version__
+from turbo.cli.main import COMMANDS
 from turbo.cli.main import turbo as command
 from turbo.cli.worker_params import worker_params
 from turbo.native import facade
@@ -159,9 +160,28 @@ def test_what_is_not_supported_is_refused_by_name(module: str, ran: Ran, argumen
 
 @pytest.mark.row("CL27")
 def test_a_command_of_celerys_is_refused_by_name() -> None:
-    result = turbo("inspect", "ping")
+    result = turbo("graph", "workers")
     assert result.exit_code == 2
-    assert "turbo inspect is not supported yet" in result.output
+    assert "turbo graph is not supported yet" in result.output
+
+
+@pytest.mark.row("CL27")
+def test_a_misspelt_name_gets_a_suggestion(module: str, ran: Ran) -> None:
+    assert "did you mean 'inspect'?" in turbo("ispect", "ping").output
+    assert f"did you mean '{module}'?" in turbo("-A", module[:-1], "status").output
+    assert "did you mean 'app'?" in turbo("-A", f"{module}:ap", "status").output
+    assert (
+        "did you mean 'worker_prefetch_multiplier'?"
+        in turbo("-A", module, "worker", "--", "worker.prefetch_multiplyer=1").output
+    )
+    assert "did you mean 'active'?" in turbo("-A", module, "inspect", "actve").output
+    assert "--concurrency" in turbo("-A", module, "worker", "--concurency", "3").output
+
+
+def test_every_command_has_short_and_long_help() -> None:
+    for name in COMMANDS:
+        assert turbo(name, "-h").output == turbo(name, "--help").output
+        assert turbo(name, "-h").output.startswith(f"Usage: turbo {name} [OPTIONS]")
 
 
 @pytest.mark.row("CL25")

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from turbo import signals
+from turbo.app.conf.misspelt import misspelt
 from turbo.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def unsupported_features(app: Turbo) -> list[str]:
 
 
 def _of_settings(app: Turbo) -> Iterator[str]:
+    for name, near in misspelt(app.conf):
+        yield f"{name} has no effect: there is no such setting; did you mean {near}?"
     for setting, known in _ENTRIES.items():
         for name in sorted(str(name) for name in set(app.conf[setting] or ()) - known):
             yield f"{setting}[{name!r}] has no effect: turbo does not read it"

@@ -1,0 +1,178 @@
+"""``turbo inspect``, ``control``, ``status`` and the other clients' commands, for apps of both kinds."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.harness.processes import free_port, wait_until
+from tests.integration.control.conftest import NODE, PATIENCE, Post
+
+pytestmark = pytest.mark.timeout(180)
+
+APP = "tests.integration.control.controlled"
+#: Runs turbo as if Celery were not installed.
+WITHOUT_CELERY = "import sys; sys.modules['celery'] = None; from turbo.cli.main import main; main()"
+
+
+class Ended:
+    """How a command ended."""
+
+    def __init__(self, run: subprocess.CompletedProcess[str]) -> None:
+        self.code = run.returncode
+        self.out = run.stdout
+        self.err = run.stderr
+
+    def done(self) -> str:
+        """Its output, if it succeeded."""
+        assert self.code == 0, self.out + self.err
+        return self.out
+
+
+def turbo(post: Post, *arguments: str, app: str | None = APP, typed: str = "") -> Ended:
+    """Run turbo; for turbo's own app in a process that cannot import Celery."""
+    program = ["-c", WITHOUT_CELERY] if post.kind == "turbo" else ["-m", "turbo"]
+    named = ["-A", app] if app else []
+    return Ended(
+        subprocess.run(
+            [sys.executable, *program, *named, *arguments],
+            cwd=Path(__file__).parents[3],
+            env={**os.environ, **post.environment},
+            input=typed,
+            capture_output=True,
+            text=True,
+            timeout=90,
+        )
+    )
+
+
+def patient(*nodes: str) -> list[str]:
+    return ["-t", str(PATIENCE), "-d", ",".join(nodes or [NODE])]
+
+
+@pytest.mark.row("CL27", "CL25", "RC2")
+def test_status_says_who_is_there(post: Post) -> None:
+    assert turbo(post, "status", *patient()).done() == f"->  {NODE}: OK\n\n1 node online.\n"
+    assert json.loads(turbo(post, "status", *patient(), "--json").done()) == {NODE: {"ok": "pong"}}
+    assert turbo(post, "-q", "status", *patient()).done() == f" {NODE}: OK\n"
+    nobody = turbo(post, "status", "-t", "0.2", "-d", "nobody@here")
+    assert (nobody.code, nobody.err) == (69, "Error: No nodes replied within time constraint\n")
+
+
+@pytest.mark.row("CL27", "CL25")
+def test_a_broker_that_is_away_is_exit_code_69(post: Post) -> None:
+    for command in (["status"], ["inspect", "ping"], ["control", "heartbeat"], ["purge", "-f"]):
+        ended = turbo(post, "-b", f"amqp://127.0.0.1:{free_port()}//", *command)
+        assert ended.code == 69, (command, ended.out, ended.err)
+        assert "cannot be used" in ended.err
+
+
+@pytest.mark.row("CL27", "EC10")
+def test_a_probe_needs_no_app(post: Post) -> None:
+    ended = turbo(post, "-b", post.vhost, "inspect", "ping", *patient(), "-j", app=None)
+    assert json.loads(ended.done()) == {NODE: {"ok": "pong"}}
+
+
+@pytest.mark.row("CL27", "RC4", "RC12", "RC16")
+def test_a_task_from_call_to_result(post: Post) -> None:
+    fifo = post.fifo()
+    called = turbo(post, "call", "controlled.wait", "-a", json.dumps([str(fifo)])).done().strip()
+    post.wait_active(called)
+    assert re.search(rf"^ +{called}  controlled\.wait ", turbo(post, "inspect", "active", *patient()).done(), re.M)
+    (row,) = json.loads(turbo(post, "inspect", "active", *patient(), "-j").done())[NODE]
+    assert (row["id"], row["name"], row["args"]) == (called, "controlled.wait", [str(fifo)])
+    asked = json.loads(turbo(post, "inspect", "query_task", called, *patient(), "-j").done())
+    assert asked[NODE][called][0] == "active"
+    fifo.write_text("done")
+    assert turbo(post, "result", called, "--timeout", "30").done() == "done\n"
+    ended = turbo(post, "result", called, "--json", "--timeout", "30").done()
+    assert json.loads(ended) == {"id": called, "state": "SUCCESS", "result": "done"}
+    later = turbo(post, "call", "controlled.wait", "-a", '["/nonexistent"]', "--countdown", "3600").done().strip()
+    wait_until("it is scheduled", lambda: later in turbo(post, "inspect", "scheduled", *patient()).done(), PATIENCE)
+    revoked = turbo(post, "control", "revoke", later, *patient(), "-j").done()
+    assert json.loads(revoked) == [{NODE: {"ok": f"tasks {{{later!r}}} flagged as revoked"}}]
+    assert later in turbo(post, "inspect", "revoked", *patient()).done()
+
+
+@pytest.mark.row("CL27")
+def test_a_failed_task_is_exit_code_1(post: Post) -> None:
+    called = turbo(post, "call", "controlled.wait", "-a", '["/nonexistent"]').done().strip()
+    ended = turbo(post, "result", called, "--timeout", "30")
+    assert ended.code == 1
+    assert "FAILURE" in ended.err and "No such file" in ended.err
+    assert "FileNotFoundError" in turbo(post, "result", called, "--traceback").done()
+    never = turbo(post, "result", "no-such-id", "--timeout", "0.1")
+    assert (never.code, "no result of no-such-id" in never.err) == (1, True)
+
+
+@pytest.mark.row("CL27", "RC31")
+def test_commands_of_the_programs_own(post: Post) -> None:
+    assert "greet" in turbo(post, "inspect", "--list").done()
+    assert f"nobody greets {NODE} of controlled" in turbo(post, "inspect", "greet", *patient()).done()
+    assert NODE in turbo(post, "control", "tell", "something", *patient()).done()
+    assert turbo(post, "inspect", "shutdown").code == 2
+
+
+@pytest.mark.row("CL27")
+def test_a_misspelt_task_is_sent_with_a_suggestion(post: Post) -> None:
+    ended = turbo(post, "call", "controlled.nop", "--queue", "elsewhere")
+    assert ended.done().strip()
+    assert "did you mean 'controlled.noop'?" in ended.err
+
+
+@pytest.mark.row("CL27", "CL16")
+def test_purge_asks_and_deletes(post: Post) -> None:
+    for _ in range(3):
+        turbo(post, "call", "controlled.noop", "--queue", "heap").done()
+    refused = turbo(post, "purge", "-Q", "heap", typed="n\n")
+    assert (refused.code, "heap" in refused.out) == (1, True)
+    assert (
+        turbo(post, "purge", "-Q", "heap,missing", typed="y\n")
+        .done()
+        .endswith("Purged 3 messages from 2 known task queues.\n")
+    )
+    assert turbo(post, "purge", "-f", "-Q", "heap,elsewhere", "-X", "elsewhere").done() == (
+        "No messages purged from 1 queue.\n"
+    )
+
+
+@pytest.mark.row("CL27")
+def test_single_operations_of_amqp(post: Post) -> None:
+    assert "queue:tray messages:0 consumers:0" in turbo(post, "amqp", "queue.declare", "tray", "no", "yes").done()
+    turbo(post, "amqp", "basic.publish", "hello", "", "tray").done()
+    lines = "basic.get tray\nbasic.ack 1\nbasic.get nowhere\nbasic.get tray\nqueue.delete tray\n"
+    ended = turbo(post, "amqp", typed=lines)
+    assert "'body': 'hello'" in ended.done()
+    assert "404 NOT_FOUND" in ended.err
+    assert "No messages in queue" in ended.out and "0 messages deleted." in ended.out
+
+
+@pytest.mark.row("CL27")
+def test_the_shell_knows_app_and_tasks(post: Post) -> None:
+    ended = turbo(post, "shell", "--python", typed="print(app.main, noop.name, chain.__name__)\n")
+    assert "controlled controlled.noop chain" in ended.done().replace("_chain", "chain")
+
+
+@pytest.mark.row("EV19", "CL27")
+def test_events_are_printed_as_they_arrive(post: Post) -> None:
+    program = ["-c", WITHOUT_CELERY] if post.kind == "turbo" else ["-m", "turbo"]
+    with subprocess.Popen(
+        [sys.executable, *program, "-A", APP, "events", "--dump"],
+        cwd=Path(__file__).parents[3],
+        env={**os.environ, **post.environment},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as monitor:
+        assert monitor.stdout is not None
+        try:
+            assert monitor.stdout.readline() == "-> evdump: starting capture...\n"
+            line = monitor.stdout.readline()
+        finally:
+            monitor.kill()
+    assert line.startswith(f"{NODE} [") and " heartbeat: active=" in line
