@@ -1,7 +1,8 @@
 """Makes the store for ``result_backend`` that the master writes to.
 
-``open_reader`` makes the reading side. Called once, by the wiring of the worker. An unknown scheme is refused at start,
-before any result could be lost. Opens no connection.
+``backends.url.KINDS`` lists the URL schemes, ``backends.store`` defines what a store must do, and
+``backends.open_reader`` makes the reading side. Called once, by the wiring of the worker. An unknown scheme is refused
+at start, before any result could be lost. Opens no connection.
 """
 
 from __future__ import annotations

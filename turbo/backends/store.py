@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 class StoreOutcome(enum.Enum):
     """The outcome of one write.
 
-    After ``FAILED`` the delivery is not settled; ``REFUSED`` settles it as a failure.
+    ``policy.finishing`` says what follows: after ``FAILED`` the task may run again, after ``REFUSED`` it fails.
     """
 
     #: The store has confirmed that it holds the document.

@@ -1,8 +1,7 @@
 """The child's loop: claims records, runs them through the executor, sleeps when there is none.
 
-Runs in a child. Before it: ``child.main``. After it: the executor, for every TASK record. The loop ends with a STOP or
-MAKE_ROOM record, which the master sends when the worker stops or the child is replaced. It must never decode a record's
-payload.
+Runs in a child. Before it: ``child.main``. After it: the executor, for every TASK record. The loop ends with a STOP
+record (the worker stops) or a MAKE_ROOM record (the child is being replaced). It must never decode a record's payload.
 """
 
 from __future__ import annotations
@@ -34,13 +33,16 @@ class Executor(Protocol):
         """Finish the tasks under way before the child exits. ``replaced``: the worker goes on without it."""
 
 
-def run(link: ChildLink, executor: Executor, put_back_signals: Callable[[], None]) -> None:
-    """Serve until a STOP or MAKE_ROOM record. ``put_back_signals`` is called before each rest."""
+def run(link: ChildLink, executor: Executor, restore_signals: Callable[[], None]) -> None:
+    """Serve until a STOP or MAKE_ROOM record.
+
+    ``restore_signals`` is called before each rest: a task may have changed them (see ``child.own_signals``).
+    """
     claim, execute, rest = link.claim, executor.execute, executor.rest
     while True:
         record = claim() if executor.has_room else None
         if record is None:
-            put_back_signals()
+            restore_signals()
             rest()
             continue
         kind, seq, payload = record

@@ -50,7 +50,7 @@ def child_main(hostname: str, make_executor: ExecutorMaker) -> Callable[[ChildBo
         UsualSignals().register()
         executor = make_executor(boot, link, soft)
         link.page.hello(os.getpid())
-        loop.run(link, executor, OwnSignals().put_back)
+        loop.run(link, executor, OwnSignals().restore)
 
     return main
 

@@ -2,7 +2,7 @@
 
 Runs in a child, under ``child.loop``, whenever nothing can be claimed. A body may block signals or set handlers and
 leave them so. Then the limits of later tasks would have no effect, and TERM to the whole group would end tasks. Before
-each task with a limit ``child.time_limits`` restores its own signal. It must never run while a task does.
+each task with a limit ``child.time_limits`` restores its own signal. It must never be called while a task runs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class OwnSignals:
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self._handlers = tuple((number, signal.getsignal(number)) for number in _HANDLED)
 
-    def put_back(self) -> None:
+    def restore(self) -> None:
         """Undo what a task has changed. Pending signals are delivered now, while no task runs.
 
         A check costs as much as a short task, so there are no two within :data:`_PAUSE_NS`.

@@ -1,7 +1,9 @@
 """Finds the command that a request names.
 
-Between ``control.service`` and the commands, in the master. The commands are in the ``table()`` of
-``control.inspect_commands``, ``task_commands`` and ``worker_commands``. Pure: it must never call a command.
+Between ``control.service`` and the commands, in the master. The worker's own commands are in the ``table()`` of
+``control.inspect_commands``, ``task_commands``, ``worker_commands`` and ``pool_commands``. Users add commands with
+``control.panel``; they and the commands that need the app are found through ``control.app_commands``. Pure: it must
+never call a command.
 """
 
 from __future__ import annotations

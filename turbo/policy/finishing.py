@@ -1,9 +1,10 @@
 """Decides how a delivery is finished once its task has ended: facts in, the next step out, as two tables.
 
 Pure: no clock, no I/O. Before it: ``policy.settling`` gives the verb for the ending. After it:
-``master.outcome.settlement`` and ``master.children.dead_child`` carry out the steps, record the results in
-:class:`Facts`, and ask again. The order of the tables is a promise to users: a message must never be acknowledged
-before the broker has confirmed everything that its task sent and the store has its result.
+``master.outcome.settlement`` carries out the steps, records their results in :class:`Facts` and asks again;
+``master.children.dead_child`` carries out the fate of a message whose child died. The order of the tables is a promise
+to users: a late-acked message must never be acknowledged before the broker has confirmed everything that its task sent
+and the store has its result.
 
 :func:`next_step` walks ``FINISHING`` (what must still happen before the message is settled) and returns the first row
 that holds. :func:`after_child_death` does the same for ``CHILD_DEATH`` (what becomes of a message whose child died).
@@ -48,17 +49,18 @@ class Question(Generic[D]):
 
 @dataclass(slots=True)
 class Facts(Generic[D]):
-    """The facts that the end of one delivery depends on. Each field names its only writer."""
+    """The facts that the end of one delivery depends on. Each field names the modules that write it."""
 
     #: Number of the task's publishes that the broker has not confirmed. Written by ``master.outcome.settlement``.
     unconfirmed: int = 0
-    #: Number of the task's states (STARTED, RETRY, custom ones) that the store has not answered; the next attempt waits
+    #: Number of the task's state writes (STARTED, RETRY, custom states) not yet answered by the store; a retry waits
     #: for them. Written by ``master.outcome.settlement``.
     unstored: int = 0
-    #: Why the broker refused one of the task's publishes; empty if it refused none. Written by
+    #: Why one of the task's messages was refused or could not be sent; empty if there is none. Written by
     #: ``master.outcome.settlement``.
     unsent: str = ""
-    #: Whether broker or store would refuse another run as well. Written by ``master.outcome.settlement``.
+    #: Whether the broker or the store refused for good: another run would be refused too. Written by
+    #: ``master.outcome.settlement``.
     permanent: bool = False
     #: Whether the task failed and its callbacks, handlers and receivers have been called or are about to be. Written by
     #: ``master.outcome.settlement``.
@@ -69,13 +71,13 @@ class Facts(Generic[D]):
     document: D | None = None
     #: The document that the task itself waits for. Written by ``master.outcome.settlement``.
     question: Question[D] | None = None
-    #: The verb if the child dies from now on: its outcome is stored, or its next attempt is on its way, and the child
-    #: runs the task's handlers. Written by ``master.outcome.settlement``.
+    #: The verb to use if the child dies now. Set once the outcome is stored or the retry is on its way, while handlers
+    #: run. Written by ``master.outcome.settlement``.
     stored_verb: Verb | None = None
-    #: Whether the store refused the outcome's document. Written by ``master.outcome.settlement``.
-    store_failed: bool = False
-    #: The reason for the refusal of the document; empty when unknown. Written by
+    #: Whether the store could not store the outcome's document, or refused it. Written by
     #: ``master.outcome.settlement``.
+    store_failed: bool = False
+    #: Why the document was not stored; empty when unknown. Written by ``master.outcome.settlement``.
     store_refusal: str = ""
 
     def own(self) -> Facts[D]:
@@ -114,8 +116,9 @@ class Step(Enum):
     ANSWER_NOT_STORED = "answer not stored"
     #: Store the document that the task waits for, then ask again.
     STORE_QUESTION = "store what the task waits for"
-    #: The task counts as failed because a message that it sent was refused: tell the app, store FAILURE, settle.
-    FAIL_UNSENT = "fail: a message was refused"
+    #: The task counts as failed because the broker did not take a message that it sent: tell the app, store FAILURE,
+    #: settle.
+    FAIL_UNSENT = "fail: a message was not taken"
     #: The task counts as failed because its result was refused: tell the app, store FAILURE, settle.
     FAIL_UNSTORED = "fail: its result was refused"
     #: Store the result document, then ask again.
@@ -163,8 +166,8 @@ FINISHING: Final[tuple[Row, ...]] = (
             facts.verb is None and facts.unsent != "" and not (_answers_failure(facts) and (acked or facts.permanent))
         ),
         Step.ANSWER_NOT_STORED,
-        "A message was refused, and a stored outcome would claim that everything was sent. Only a failure that no "
-        "other run can replace is stored.",
+        "A message was refused or could not be sent, and a stored outcome would claim that everything was sent. Only a "
+        "failure that no other run can replace is stored.",
     ),
     Row(
         lambda facts, acked: facts.verb is None and facts.question is not None and facts.question.document is None,
@@ -176,7 +179,7 @@ FINISHING: Final[tuple[Row, ...]] = (
         Step.STORE_QUESTION,
         "Everything that the task sent is confirmed, so its outcome may become visible.",
     ),
-    # The outcome is known, and the broker refused a message of the task.
+    # The outcome is known, and the broker did not take a message of the task.
     Row(
         lambda facts, acked: (
             facts.unsent != "" and (acked or facts.permanent) and not facts.failed and not _is_failure(facts.document)
@@ -191,7 +194,7 @@ FINISHING: Final[tuple[Row, ...]] = (
         "The message could not be sent this time, but another run can send it. A stored result would claim that "
         "everything is done.",
     ),
-    # The outcome is known, and the store did not take its document.
+    # The outcome is known, and its document is not stored.
     Row(
         lambda facts, acked: facts.store_failed and (facts.verb is not Verb.ACK or facts.failed),
         Step.SETTLE,
@@ -222,7 +225,7 @@ def next_step(facts: Facts[Any], *, acked: bool) -> Step:
     for row in FINISHING:
         if row.holds(facts, acked):
             return row.step
-    raise AssertionError("the last row holds always")
+    raise AssertionError("the last row always holds")
 
 
 # -- the child died ------------------------------------------------------------------------------------------
@@ -232,11 +235,11 @@ def next_step(facts: Facts[Any], *, acked: bool) -> Step:
 class Death:
     """What is known of a delivery that a child held when it died."""
 
-    #: The child had entered the task's body, or its control page cannot tell.
+    #: The child had entered the task's body, or a handler before the body had raised.
     begun: bool
-    #: The child was killed because of this very task: its hard limit, or its termination.
+    #: The child was killed because of this task: for its hard limit, or because it was terminated.
     aimed: bool
-    #: The outcome's verb where that outcome is stored, or the next attempt is on its way.
+    #: The outcome's verb if that outcome is stored or the retry is on its way.
     stored_verb: Verb | None
     #: The message was acknowledged when its task started.
     acked: bool
@@ -244,7 +247,8 @@ class Death:
     terminated: bool
     #: The worker kills its children: a cold shutdown.
     terminating: bool
-    #: Children that died with the message before they entered its body have reached ``task_max_deliveries``.
+    #: The number of children that died with the message before they entered its body has reached
+    #: ``task_max_deliveries``.
     exhausted: bool
 
 
@@ -260,7 +264,7 @@ class Fate(Enum):
     PUBLISH_AGAIN = "publish again"
     #: Give it back to the broker, uncounted.
     REQUEUE = "requeue"
-    #: Give it to another child, unless it was revoked meanwhile.
+    #: Give it to another child, unless it has been revoked in the meantime.
     HAND_ON = "hand on"
     #: The task ended with its child: retry, or WorkerLostError, TimeLimitExceeded, MemoryLimitExceeded.
     FAIL = "fail"
@@ -279,7 +283,7 @@ CHILD_DEATH: Final[tuple[DeathRow, ...]] = (
     DeathRow(
         lambda death: death.stored_verb is not None,
         Fate.SETTLE_STORED,
-        "The outcome is stored or the next attempt sent; the child died in the task's handlers.",
+        "The outcome is stored or the retry is on its way; the child died in the task's handlers.",
     ),
     DeathRow(
         lambda death: death.terminated and death.aimed,
@@ -311,15 +315,15 @@ def after_child_death(death: Death) -> Fate:
     for row in CHILD_DEATH:
         if row.holds(death):
             return row.fate
-    raise AssertionError("the last row holds always")
+    raise AssertionError("the last row always holds")
 
 
 def verb_of_lost_task(verb: Verb, *, accepted: bool) -> Verb:
-    """Return the verb for a task that ended with its child, from what the ack table or the app's hooks decided.
+    """Adjust the verb that the ack table or the app's hooks chose for a task that died with its child.
 
-    One that was never ``accepted`` is not acknowledged: its message kills whoever decodes it, so it is rejected and a
-    dead-letter queue keeps it. Requeueing is ``master.outcome.poison``'s, which counts: a message that kills a child at
-    every start must not come back for ever.
+    A message that was never ``accepted`` is not acknowledged but rejected, so a dead-letter queue keeps it: decoding it
+    may kill any child. REQUEUE is carried out by ``master.outcome.poison``, which counts deaths, so a message that
+    kills its child at every start does not come back for ever.
     """
     if verb is Verb.ACK and not accepted:
         return Verb.REJECT
@@ -327,5 +331,5 @@ def verb_of_lost_task(verb: Verb, *, accepted: bool) -> Verb:
 
 
 def overridden(verb: Verb, verb_override: Verb | None) -> Verb:
-    """Return the verb of the ack table, or the one that the task's own ``Request`` asked for, which outranks it."""
+    """Return the verb that the task's own ``Request`` asked for, or else that of the ack table."""
     return verb if verb_override is None else verb_override

@@ -67,8 +67,8 @@ class AckOptions:
 def settle(ending: Ending, options: AckOptions) -> Verb:
     """Return the verb for one ended delivery.
 
-    An early-acked message was acknowledged when its child accepted it: the verb is then ``ACK`` whatever
-    happened, and the master, finding the tag settled, does nothing.
+    For an early-acked message whose task began, the verb says ``ACK``, but the master sends nothing: it acknowledged
+    the message when the task started.
     """
     fixed = _FIXED.get(ending)
     if fixed is not None:

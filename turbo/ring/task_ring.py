@@ -1,11 +1,11 @@
 """The task ring: carries records from the master to one child.
 
-It consists of two handles on the same memory: ``TaskProducer`` in the master, between the dispatcher and the ring, and
-``TaskConsumer`` in the child, beneath its loop. Neither handle may block, log or interpret a record.
+Two handles share one memory: ``TaskProducer`` in the master, between the dispatcher and the ring, and ``TaskConsumer``
+in the child, called by its loop. Neither handle may block, log or interpret a record.
 
-Each record ends up with exactly one of the two. The child claims a record by reading a token from the ring's eventfd
-(in semaphore mode, non-blocking for both sides). The master takes a record back by reading a token itself. The classes
-explain why this is correct.
+Each record is taken by exactly one side, child or master. The child claims a record by reading a token from the ring's
+eventfd (in semaphore mode, non-blocking for both sides). The master takes a record back by reading a token itself. The
+classes explain why this is correct.
 """
 
 from __future__ import annotations
@@ -40,18 +40,22 @@ _PADDING_HIGH = PADDING << 32
 class TaskProducer:
     """The master's end of a task ring.
 
-    Why this is correct. *Writers:* only this object writes the ring's bytes and ``W_TASK_TAIL``; only the child writes
-    ``W_TASK_HEAD`` and ``W_STARTED``. *Ownership* of records is decided by the kernel: the eventfd's count equals the
-    number of unclaimed records while the master is outside this class, and is lower while it is in ``stage`` or
-    ``take_back``; each read takes one token atomically. The child's tokens stand for the oldest records and the
-    master's for the newest, so two tokens never stand for the same record. A take-back removes the entry from the
-    private deque only after it has the token, and undoes the padding too, since ``start`` lies before it; nothing is
-    ever read back from the shared bytes. *Ordering:* payload and header are stored before the write to the eventfd,
-    which takes the same kernel lock as the child's read. *Space* is free only up to ``W_TASK_HEAD``, which the child
-    stores after checking its copy, so no record is overwritten while it is being copied. *Killed at any line:* the
-    child's death leaves either an unread token (the record is unclaimed) or one record without a token (it was
-    claimed); ``post_mortem`` counts which. The master's death needs no recovery: the broker has every message, and the
-    child dies with its master.
+    Why this is correct:
+
+    - *Writers:* only this object writes the ring's bytes and ``W_TASK_TAIL``; only the child writes ``W_TASK_HEAD`` and
+      ``W_STARTED``.
+    - *Ownership:* the kernel decides it, since each read of the eventfd takes one token atomically. The eventfd's count
+      equals the number of committed, unclaimed records, except inside ``commit`` and ``take_back``. The child's tokens
+      stand for the oldest records and the master's for the newest, so two tokens never stand for the same record.
+    - *Taking back:* the entry leaves the private deque only after the token was read. Resetting the tail to ``start``,
+      which is before any padding, removes the padding too. Nothing is ever read back from the shared bytes.
+    - *Ordering:* payload and header are stored before the write to the eventfd, which takes the same kernel lock as the
+      child's read.
+    - *Space:* it is free only up to ``W_TASK_HEAD``, which the child stores after checking its copy, so no record is
+      overwritten while it is being copied.
+    - *The child killed at any line:* its death leaves either an unread token (the record is unclaimed) or one record
+      without a token (it was claimed); ``collect_dead`` counts them.
+    - *The master killed:* nothing needs recovery; the broker has every message, and the child dies with its master.
     """
 
     __slots__ = (
@@ -88,7 +92,7 @@ class TaskProducer:
         position = start + room if size > room else start
         end = position + size
         if end - self._head > self._capacity:
-            # Full by the last known head; the child may have moved it since.
+            # Full according to the last known head; the child may have moved it since.
             self._read_head()
             if end - self._head > self._capacity:
                 return False
@@ -205,13 +209,18 @@ class TaskProducer:
 class TaskConsumer:
     """The child's end of a task ring.
 
-    Why this is correct. The token is read first. Nothing after the last claimed record is read before that, not even
-    padding, because the master may take the record back and write another there. The header is copied once, and only
-    the copy is checked and used. ``W_TASK_HEAD`` is stored after the CRC of the copy has been checked; that allows the
-    master to overwrite the bytes. ``W_STARTED`` is stored after that and before anything is decoded. *Killed between*
-    token and ``W_STARTED``: one record has lost its token and is not named as started. *Killed after* that: the record
-    counts as started. In both cases it may go to another child, unless ``W_BEGUN``, which is written before the body,
-    names it.
+    Why this is correct:
+
+    - *Token first:* nothing after the last claimed record is read before its token, not even padding, because the
+      master may take the record back and write another there.
+    - *One copy:* the header is copied once, and only the copy is checked and used.
+    - *Space:* ``W_TASK_HEAD`` is stored after the CRC of the copy has been checked; that allows the master to overwrite
+      the bytes. ``W_STARTED`` is stored after that and before anything is decoded.
+    - *Killed between token and* ``W_STARTED``: one record has no token and is not marked as started.
+    - *Killed after* ``W_STARTED``: the record counts as started.
+
+    In both cases it may go to another child, unless ``W_BEGUN`` or ``W_COROUTINE_BEGUN``, which are written before the
+    body, names it.
     """
 
     __slots__ = ("_capacity", "_epoch", "_last", "_longest", "_mapping", "_mask", "_page", "_position",

@@ -119,7 +119,7 @@ class DeadChild:
         claimed = sorted(child.assigned)
         for seq in claimed:
             self._claimed(child, child.assigned.pop(seq), seq, begun=seq <= remains.begun)
-        self._hand_on([delivery for delivery in unclaimed if self._settlement.still_ours(delivery)])
+        self._hand_on([delivery for delivery in unclaimed if self._settlement.keep_or_void(delivery)])
         if not orderly or claimed or parked:
             self._log(child, bool(claimed or parked))
 
@@ -155,7 +155,7 @@ class DeadChild:
         )
         fate = after_child_death(death)
         if fate is Fate.HAND_ON:
-            if self._settlement.still_ours(delivery):
+            if self._settlement.keep_or_void(delivery):
                 self._hand_on([delivery])
             return
         if fate is Fate.PUBLISH_AGAIN:

@@ -2,9 +2,11 @@
 
 Runs in the master, beside the dispatcher. A child that has not claimed a waiting record for about half a second gets no
 more work; its unclaimed records go to others. It gets one PROBE record, and claiming it shows that the child works
-again. (A child that hangs in a task is not stalled: ``master.children.time_limits`` ends it, and ``control.view`` shows
-it.) No task may ever run twice: a record moves only when its token was taken back, and claimed records stay with the
+again. No task may ever run twice: a record moves only when its token was taken back, and claimed records stay with the
 child.
+
+A child that hangs in a task is not stalled. Only a hard limit ends it (``master.children.time_limits``). ``celery
+inspect active`` shows the task and its child's pid (``control.view``), and ``py-spy dump --pid`` where it hangs.
 
 A check costs one failed read per child with a long task. No checks run while no child holds anything.
 """

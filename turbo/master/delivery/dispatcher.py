@@ -1,11 +1,13 @@
 """Assigns ready deliveries to children. A free child is served before a busy child's look-ahead.
 
 Runs in the master. Before it: ``master.delivery.intake`` and ``master.delivery.eta`` submit deliveries. After it: the
-task rings. ``policy.look_ahead`` limits how many records a busy child may hold ahead. Unstarted records are taken back
-as soon as another child is idle or the running task takes long. It must never block or decode a message.
+task rings. The child that has been free longest comes first; without a free child, busy ones with room take turns.
+``policy.look_ahead`` limits how many records a busy child may hold ahead. Unstarted records are taken back as soon as
+another child is idle or the running task takes long. It must never block or decode a message.
 
 The cost per message does not grow with the number of children: free children and children with room wait in two
-queues. All children are searched only when one is free and the ready queue is empty.
+queues. All children are searched only when one is free and the ready queue is empty, and every 5 ms while any child
+holds look-ahead.
 """
 
 from __future__ import annotations

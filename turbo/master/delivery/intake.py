@@ -2,9 +2,10 @@
 
 Runs in the master. Before it: ``amqp.consume.link`` with batches of raw deliveries. After it:
 ``master.delivery.dispatcher`` for nearly all of them, ``master.delivery.eta`` for those that are not due,
-``master.outcome.settlement`` for those that have expired. ``protocol.peek`` looks at each header; only a header with
-one of a few fields set is decoded here. The child decodes every message and makes the final decision. It must never
-block the loop, and never settle what belongs to an older session.
+``master.outcome.settlement`` for those that have expired. ``protocol.peek`` looks at each header. Only a header with
+one of a few fields set is decoded here, that of a redelivered message, and every header if each message is logged or
+has to be compared with something. The child decodes every message and makes the final decision. It must never block
+the loop, and never settle what belongs to an older session.
 
 A lost connection voids its tags. What no child has claimed is dropped here, because the broker delivers it again; what
 runs goes on. A redelivered copy of a task that still runs here is held until that run ends
@@ -82,17 +83,17 @@ class Intake:
         self._redelivery_guard = redelivery_guard
         self._outcomes = outcomes
         self._verbose = verbose
-        self._received_hook = ReceivedHook(hooks, failure_documents, self._told)
+        self._received_hook = ReceivedHook(hooks, failure_documents, self._after_received_hook)
         self._shelf = shelf
         shelf.on_due.add(self.due)
         self._parking = parking
         self._revoked_tasks = revoked_tasks
         self._revoked = revoked_tasks.revoked
-        #: Whether to ignore deliveries: they stay unacknowledged, and the broker has them again at the close.
+        #: Whether to ignore deliveries: they stay unacknowledged and return to the broker when the connection closes.
         self.closed = False
         self.bytes_received = 0
 
-    # -- amqp.session.DeliverySink -----------------------------------------------------------------------
+    # -- amqp.consume.session.DeliverySink ---------------------------------------------------------------
 
     def on_deliveries(self, epoch: int, queue: str, batch: list[RawDelivery]) -> None:  # hot: bench drain
         """Take in a batch."""
@@ -101,17 +102,18 @@ class Intake:
         ledger, dispatcher = self._ledger, self._dispatcher
         slow = self._verbose or self._redelivery_guard.watching or self._revoked.any or self._received_hook.wanted
         counted = self._returns.counted(queue)
-        # One consumer has brought all of them, so the redelivered bit is at the same place in each.
+        # All came through one consumer, so the redelivered bit is at the same place in each: after the length of the
+        # consumer tag (one byte), the consumer tag and the delivery tag (eight bytes).
         bits = batch[0][1][0] + 9 if batch else 0
         for tag, deliver, header, body in batch:
             delivery = Delivery(epoch, queue, tag, deliver, header, body)
             ledger.add(delivery)
             if counted and self._returns.is_near_limit(delivery):
-                # The copy starts its delivery count anew, but still counts as delivered before.
+                # `renew` publishes a copy, whose count restarts; mark it as delivered before.
                 recognise(delivery, self._failure_documents)
                 self._returns.renew(delivery)
                 continue
-            if (slow or deliver[bits]) and self._looked_at(delivery):
+            if (slow or deliver[bits]) and self._handled(delivery):
                 continue
             if peek(header) & _LOOK:
                 self._admit(delivery)
@@ -131,7 +133,7 @@ class Intake:
         if epoch != self._ledger.epoch:
             return
         unstarted = self._dispatcher.withdraw()
-        # It was acknowledged, and its first child died before the body began: only this worker has it.
+        # Already acknowledged, and its first child died before the body began: only this worker still has it.
         kept = [delivery for delivery in unstarted if delivery.acked]
         dropped = [delivery for delivery in unstarted if not delivery.acked]
         dropped += self._shelf.withdraw()
@@ -148,15 +150,18 @@ class Intake:
         self._redelivery_guard.watch(running)
         if lost:
             logger.warning(
-                "Session %d lost with %d unsettled messages; %d of them run on here", epoch, len(lost), len(running)
+                "Session %d lost with %d unsettled messages; %d of them are still running here",
+                epoch,
+                len(lost),
+                len(running),
             )
         if kept:
             self._dispatcher.pump()
 
     def on_consumer_cancelled(self, epoch: int, queue: str, consumer_tag: str) -> list[int]:
-        """Void the tags of one consumer, as a lost session does with all of them; what runs goes on.
+        """Void the tags of one consumer, as a lost session voids all tags; running tasks go on.
 
-        Return those tags. Redelivered copies of what runs are held.
+        Return those tags. Redelivered copies of running tasks are held.
         """
         if epoch != self._ledger.epoch:
             return []
@@ -173,13 +178,15 @@ class Intake:
         """Take in lease copies of deliveries that this worker holds."""
         self._leases.copies.take(epoch, batch)
 
-    # -- inside ------------------------------------------------------------------------------------------
+    # -- called by master.delivery.eta -------------------------------------------------------------------
 
     def due(self, delivery: Delivery) -> None:
         """Check the expiry of a held delivery that is now due, then hand it to the dispatcher."""
         delivery.move(delivery.waits_as)
         self._admit(delivery)
         self._dispatcher.balance()
+
+    # -- inside ------------------------------------------------------------------------------------------
 
     def _take_out(self, wanted: set[Delivery]) -> list[Delivery]:
         """Take these deliveries from wherever they wait and return them; what a child has claimed stays with it."""
@@ -198,8 +205,8 @@ class Intake:
             taken += self._parking.take_out(wanted)
         return taken
 
-    def _looked_at(self, delivery: Delivery) -> bool:
-        """Do the checks that few deliveries need; return True when nothing is left to do for this one."""
+    def _handled(self, delivery: Delivery) -> bool:
+        """Do the checks that few deliveries need; return True if the delivery has been dealt with."""
         if self._verbose:
             message = self._failure_documents.message(delivery)
             if message is not None:
@@ -221,8 +228,8 @@ class Intake:
                 return True
         return self._received_hook.wanted and self._received_hook.hold(delivery)
 
-    def _told(self, delivery: Delivery) -> None:
-        """Go on with a delivery of which the app has been told. During a stop it stays unacknowledged."""
+    def _after_received_hook(self, delivery: Delivery) -> None:
+        """Continue after the app's received hook has run. During a stop the delivery stays unacknowledged."""
         if not self.closed:
             self._admit(delivery)
             self._dispatcher.balance()
@@ -230,7 +237,7 @@ class Intake:
     def _admit(self, delivery: Delivery) -> None:
         """Decode the headers and decide: run, hold or expire. The child refuses what cannot be decoded."""
         if self._revoked.any and self._revoked_tasks.refuses(delivery):
-            return  # it was revoked while it was held, or while the app was told of it
+            return  # it was revoked while it was held, or while the received hook ran
         message = self._failure_documents.message(delivery)
         headers = (message.properties.headers if message is not None else None) or {}
         if LEASE in headers:
@@ -261,7 +268,7 @@ class Intake:
 
 
 def _came_by(delivery: Delivery, queue: str, consumer_tag: str) -> bool:
-    """Return whether this consumer delivered the delivery's current tag, of its message or of its lease copy."""
+    """Return whether the current tag (the message's or its lease copy's) came from this consumer."""
     if delivery.lease:
         return delivery.lease == queue
     return delivery.queue == queue and parse_deliver(delivery.deliver).consumer_tag == consumer_tag

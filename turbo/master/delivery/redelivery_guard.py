@@ -5,6 +5,8 @@ without the guard every running ``acks_late`` task would run twice at once. A co
 redelivered flag. If the first run succeeds, the copy is acknowledged without running; otherwise the copy runs. A run
 may end before its copy arrives, so ends are remembered for some minutes by id and number of retries (a retry has the
 id of its task). It must never hold a first delivery.
+
+All causes of a redelivery: docs/architecture.md, "Why a task is delivered or run again".
 """
 
 from __future__ import annotations

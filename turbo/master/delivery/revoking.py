@@ -188,7 +188,7 @@ class Revoking:
                 yield SLICE
             self.discarding.discard(delivery)
             # It waited only in this sweep: if its connection was lost meanwhile, this is the place to end it.
-            if self._settlement.still_ours(delivery):
+            if self._settlement.keep_or_void(delivery):
                 self._revoked_tasks.discard(delivery)
 
     def _hold(self) -> None:

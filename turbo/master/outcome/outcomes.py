@@ -261,7 +261,7 @@ class Outcomes:
             self._settlement.finish(delivery, _VERBS[verb], store)
 
     def _hold(self, delivery: Delivery, due_ns: int) -> None:
-        if not self._settlement.still_ours(delivery):
+        if not self._settlement.keep_or_void(delivery):
             return
         delivery.move(State.HELD)
         delivery.due = due_ns / 1e9

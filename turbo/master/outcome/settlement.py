@@ -3,10 +3,11 @@
 Runs in the master. Before it: ``master.outcome.outcomes`` (what a child reported) and ``master.outcome.hooks`` (what
 was decided in the master). After it: ``amqp.consume.link``, which carries out the verb. The table ``policy.finishing``
 says what comes next for a delivery, and why; this module carries out the steps and notes their results. It must never
-acknowledge anything before the table says so.
+acknowledge a late-acked message before the table says so. Only an early ack (``ack_early``, called by
+``master.outcome.outcomes`` when the child reports STARTED) comes before that.
 
-A task's own next attempt is sent only after the store has answered for the states of this attempt: the next attempt
-could run elsewhere at once, and end before those states are stored.
+A retry is sent only after the store has answered every state write of this attempt; otherwise the retry could run
+elsewhere and end first.
 """
 
 from __future__ import annotations
@@ -117,9 +118,9 @@ class Settlement:
         self._store = store
         self._ledger = ledger
         self._link = link
-        #: Next attempts that wait until the states of the attempt before are stored.
+        #: Retries that wait until the store has answered every state write of the attempt before.
         self._waiting: dict[Delivery, list[tuple[PublishRequest, bool]]] = {}
-        #: Called when a delivery of a lost connection has ended, with it and its verb (None: it never ran).
+        #: Called with a delivery and its verb (None: it never ran) when a delivery of a lost connection has ended.
         self.on_void_ended: Observers[Delivery, Verb | None] = Observers()
         self._final_steps = FinalSteps(store, ledger, hooks, link, lease_ends, self.on_void_ended)
         self._hold = PublishingHold(publisher, dispatcher)
@@ -151,7 +152,7 @@ class Settlement:
         facts = delivery.own_facts()
         facts.unconfirmed += 1
         if request.after_states:
-            # The task ends as retried, also when its child dies in a handler before it reports that.
+            # Counts as retried even if the child dies in a handler before it reports the end of the task.
             facts.stored_verb = Verb.ACK
         if request.after_states and facts.unstored:
             self._waiting.setdefault(delivery, []).append((request, essential))
@@ -176,9 +177,9 @@ class Settlement:
     def state(
         self, delivery: Delivery | None, request: StoreRequest, answer: Callable[[bool], None] | None = None
     ) -> None:
-        """Store a state of a task that has not ended; its next attempt waits until the store has answered.
+        """Store a state of a task that has not ended; its retry waits until the store has answered.
 
-        ``answer`` is called then, with whether the state is stored.
+        ``answer`` is then called with True if the state was stored.
         """
         if delivery is None:
             self._store(request, None)
@@ -187,7 +188,7 @@ class Settlement:
         facts.unstored += 1
 
         def stored(outcome: StoreOutcome) -> None:
-            # When the state was not stored, the store has logged that; the next attempt is sent all the same.
+            # If the state was not stored, the store has logged that; the retry is sent all the same.
             facts.unstored -= 1
             if not facts.unstored:
                 self._send_waiting(delivery)
@@ -197,7 +198,7 @@ class Settlement:
         self._store(request, stored)
 
     def outcome(self, delivery: Delivery, asked: Asked, answer: Callable[[bool], None]) -> None:
-        """Store the document that a task waits for; ``answer`` is called once, with whether it is stored.
+        """Store the document that a task waits for; ``answer`` is then called once, with True if it was stored.
 
         An outcome is stored when the broker has confirmed everything that the task has sent. Its verb comes later, with
         the DONE record, after the task's handlers. An outcome may have no document, or one that is stored already.
@@ -211,14 +212,14 @@ class Settlement:
         self._proceed(delivery)
 
     def send_all_waiting(self) -> None:
-        """Send next attempts whose states are not stored: the worker ends now, and they would be lost."""
+        """Send the retries that wait for the store: the worker is about to exit; unsent, they would be lost."""
         for delivery in list(self._waiting):
             self._send_waiting(delivery)
 
     def finish(self, delivery: Delivery, verb: Verb, store: StoreRequest | None) -> None:
         """Settle a delivery by ``verb`` once its publishes are confirmed and the document ``store`` is stored."""
         delivery.move(State.FINISHING)
-        # hot: bench drain. Most tasks have published and stored nothing: the table's last row.
+        # hot: bench drain. Most tasks have published and stored nothing, so the table's last row (SETTLE) applies.
         if store is None and delivery.facts is NO_FACTS:
             self._final_steps.settle(delivery, verb)
             return
@@ -226,11 +227,11 @@ class Settlement:
         facts.verb, facts.document, facts.question = verb, store, None
         self._proceed(delivery)
 
-    def still_ours(self, delivery: Delivery) -> bool:
-        """Return whether an unstarted delivery that no child holds may wait here for another child.
+    def keep_or_void(self, delivery: Delivery) -> bool:
+        """Return True if an unstarted delivery may wait here for another child; otherwise end it.
 
-        A delivery of a lost connection may not, because the broker has it again: it ends here, and its copies may run.
-        An acknowledged delivery always may: the broker has deleted it.
+        A delivery of a lost connection ends here, because the broker has it again; its copies may run. An acknowledged
+        delivery is always kept, because the broker has deleted it.
         """
         if delivery.acked or delivery.epoch == self._ledger.epoch:
             return True
@@ -254,7 +255,7 @@ class Settlement:
             if not facts.unsent:
                 # Only the first is logged: a task may send any number of messages.
                 logger.error(why)
-            # A task may publish to a key without a queue; its own next attempt must reach a queue.
+            # A task may publish to a key without a queue; its retry must reach a queue.
             if essential or result is not Published.RETURNED:
                 facts.unsent = why
                 facts.permanent |= result is not Published.FAILED
