@@ -203,4 +203,5 @@ def options_of(task: Any) -> TaskOptions:
         store_errors_even_if_ignored=bool(task.store_errors_even_if_ignored),
         time_limit=task.time_limit,
         soft_time_limit=task.soft_time_limit,
+        rate_limit=task.rate_limit,
     )

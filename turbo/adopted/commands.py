@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from celery.worker import control
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from celery import Celery
 
@@ -46,6 +46,11 @@ class AdoptedCommands:
             return command(self._state, **arguments)
 
         return call
+
+    def limited(self, task_name: str, attributes: Mapping[str, Any]) -> None:
+        """Set the attributes as Celery's own commands do; ``registered`` and the app's commands read them."""
+        for name, value in attributes.items():
+            setattr(self._state.app.tasks[task_name], name, value)
 
     def revoked(self, task_ids: Sequence[str]) -> None:
         """Let the installed Celery mark these as revoked in the result backend, as its worker does since 5.6.

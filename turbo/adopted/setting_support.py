@@ -44,7 +44,8 @@ _TURBOS: Final = frozenset(
         "task_default_exchange_type", "task_default_routing_key", "task_create_missing_queues",
         "task_create_missing_queue_type", "task_create_missing_queue_exchange_type", "task_queue_max_priority",
         "task_acks_late", "task_acks_on_failure_or_timeout", "task_acks_on_failure", "task_acks_on_timeout",
-        "task_reject_on_worker_lost", "task_time_limit", "task_soft_time_limit", "timezone", "enable_utc",
+        "task_reject_on_worker_lost", "task_time_limit", "task_soft_time_limit", "task_default_rate_limit", "timezone",
+        "enable_utc",
     }
 )  # fmt: skip
 
@@ -66,7 +67,6 @@ _DIFFERENT: Final[dict[str, Support]] = {
     "worker_deduplicate_successful_tasks": Support(By.CELERY),
     "worker_pool": Support(By.NOBODY, "children are always processes"),
     "worker_consumer": Support(By.NOBODY, "turbo has no replaceable consumer"),
-    "task_default_rate_limit": Support(By.NOBODY, "rates are not limited yet"),
 }
 
 

@@ -24,7 +24,7 @@ _NAMED = 5
 
 def without_effect(app: Celery) -> list[str]:
     """Return one phrase for each kind of thing that has no effect here."""
-    return [*_steps(app), *_options(app), *_rates(app), *_receivers(), *_parts(app), *_misspelt(app)]
+    return [*_steps(app), *_options(app), *_receivers(), *_parts(app), *_misspelt(app)]
 
 
 def refused(app: Celery) -> list[str]:
@@ -84,16 +84,6 @@ def _options(app: Celery) -> Iterator[str]:
         names = sorted(str(getattr(option, "name", option)) for option in app.user_options.get(command, ()))
         if names:
             yield f"app.user_options[{command!r}] {_listed(names)} (turbo's commands take their own options only)"
-
-
-def _rates(app: Celery) -> Iterator[str]:
-    limited = sorted(
-        name
-        for name, task in app.tasks.items()
-        if task.rate_limit and task.rate_limit != app.conf.task_default_rate_limit
-    )
-    if limited:
-        yield f"rate_limit of {_listed(limited)} (rates are not limited yet)"
 
 
 def _receivers() -> Iterator[str]:

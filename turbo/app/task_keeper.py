@@ -250,6 +250,7 @@ class TaskKeeper(Periodic):
                 store_errors_even_if_ignored=bool(task.store_errors_even_if_ignored),
                 time_limit=task.time_limit,
                 soft_time_limit=task.soft_time_limit,
+                rate_limit=task.rate_limit,
             )
             for name, task in self.tasks.items()
         }

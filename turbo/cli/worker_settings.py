@@ -94,8 +94,6 @@ def worker_options(
     adaptive, multiplier = _window(conf, given, concurrency)
     soft, hard = _limits(conf)
     at_start = conf["broker_connection_retry_on_startup"]
-    # Celery gives up after a hundred attempts, but a broker may be away for longer: give up only if configured.
-    attempts = _if_set(conf, "broker_connection_max_retries")
     eta_limit = conf["worker_eta_task_limit"]
     return WorkerOptions(
         hostname=hostname,
@@ -114,6 +112,7 @@ def worker_options(
         shutdown_timeout=conf["worker_shutdown_timeout"],
         soft_shutdown_timeout=conf["worker_soft_shutdown_timeout"] or 0.0,
         eta_task_limit=_DEFAULT_ETA_LIMIT if eta_limit is None else eta_limit,
+        disable_rate_limits=bool(conf["worker_disable_rate_limits"]),
         delivery_lease=_lease(conf),
         eta_park_after=_park_after(conf),
         broker_heartbeat=conf["broker_heartbeat"] or 0.0,
@@ -121,7 +120,8 @@ def worker_options(
         broker_connection_retry_on_startup=conf["broker_connection_retry"] if at_start is None else at_start,
         wait_when_refused=bool(at_start),
         broker_connection_retry=conf["broker_connection_retry"],
-        broker_connection_max_retries=attempts or None,
+        # Celery gives up after a hundred attempts, but a broker may be away for longer: give up only if configured.
+        broker_connection_max_retries=_if_set(conf, "broker_connection_max_retries") or None,
         delay_queue_type=_one_of(conf, "broker_native_delayed_delivery_queue_type", ("quorum", "classic")),
         track_started=conf["task_track_started"],
         heartbeat_interval=None if given["without_heartbeat"] else float(given["heartbeat_interval"] or _HEARTBEAT),

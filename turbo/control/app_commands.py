@@ -6,7 +6,7 @@ commands read the user's objects, so they must never run on the master's loop: a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from turbo.exceptions import TurboError
@@ -26,6 +26,9 @@ class AppCommands(Protocol):
 
     def revoked(self, task_ids: Sequence[str]) -> None:
         """Note revoked tasks that neither run nor wait here; called on the thread, before the reply."""
+
+    def limited(self, task_name: str, attributes: Mapping[str, Any]) -> None:
+        """Set attributes of a known task whose limits have changed; called on the thread, before the reply."""
 
 
 class NoSuchCommandError(TurboError):

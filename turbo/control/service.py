@@ -19,6 +19,7 @@ from turbo.amqp.mailbox import Mailbox
 from turbo.amqp.topology import Exchange
 from turbo.control.events import Events
 from turbo.control.inspect_commands import InspectCommands
+from turbo.control.limit_commands import LimitCommands
 from turbo.control.pool_commands import PoolCommands
 from turbo.control.registry import NO_REPLY, Registry
 from turbo.control.task_commands import TaskCommands
@@ -35,7 +36,7 @@ from turbo.protocol.properties import decode_header
 from turbo.protocol.table import TableError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from turbo.control.app_commands import AppCommands
     from turbo.control.options import ControlOptions
@@ -91,6 +92,7 @@ class RemoteControl:
             (
                 InspectCommands(blueprint, parts, view, self.clock).table(),
                 TaskCommands(parts.revoking, self._report_to_app).table(),
+                LimitCommands(blueprint.tasks, parts.rate_limits, self._show_in_app).table(),
                 WorkerCommands(master.shut_down, self._events).table(),
                 PoolCommands(parts.resizing).table(),
             ),
@@ -212,16 +214,21 @@ class RemoteControl:
         self._later(request, answered)
 
     def _report_to_app(self, task_ids: Sequence[str]) -> Awaitable[None] | None:
-        if not task_ids:
-            return None
-        reported: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        return self._in_app(lambda: self._app.revoked(task_ids)) if task_ids else None
+
+    def _show_in_app(self, task_name: str, attributes: Mapping[str, Any]) -> Awaitable[None]:
+        return self._in_app(lambda: self._app.limited(task_name, attributes))
+
+    def _in_app(self, call: Callable[[], None]) -> Awaitable[None]:
+        """Call the app on the thread; the result is there when the call has ended."""
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def then(_value: None) -> None:
-            if not reported.done():
-                reported.set_result(None)
+            if not ended.done():
+                ended.set_result(None)
 
-        self._threads.submit("The app", lambda: self._app.revoked(task_ids), then)
-        return reported
+        self._threads.submit("The app", call, then)
+        return ended
 
     # -- replies -----------------------------------------------------------------------------------------
 

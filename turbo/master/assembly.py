@@ -31,6 +31,7 @@ from turbo.master.delivery.lease_ends import LeaseEnds
 from turbo.master.delivery.leases import Leases
 from turbo.master.delivery.ledger import Ledger
 from turbo.master.delivery.parking import Parking
+from turbo.master.delivery.rate_limits import RateLimits
 from turbo.master.delivery.redelivery_guard import RedeliveryGuard
 from turbo.master.delivery.returning import Returns
 from turbo.master.delivery.revoked_tasks import RevokedTasks
@@ -91,6 +92,7 @@ class Parts:
     store: ResultStore
     intake: Intake
     shelf: EtaShelf
+    rate_limits: RateLimits
     redelivery_guard: RedeliveryGuard
     outcomes: Outcomes
     link: BrokerLink
@@ -147,6 +149,7 @@ class _Outcome:
 class _Delivery:
     """What decides about a delivery on receipt, and while it waits."""
 
+    rate_limits: RateLimits
     redelivery_guard: RedeliveryGuard
     returns: Returns
     parking: Parking
@@ -190,6 +193,7 @@ def assemble(
         store=outcome.store,
         intake=delivery.intake,
         shelf=waiting.shelf,
+        rate_limits=delivery.rate_limits,
         redelivery_guard=delivery.redelivery_guard,
         outcomes=outcome.outcomes,
         link=broker.link,
@@ -270,17 +274,18 @@ def _delivery(
     options, queues, link, publisher = blueprint.options, blueprint.queues, broker.link, broker.publisher
     ledger, dispatcher, shelf, copies = waiting.ledger, waiting.dispatcher, waiting.shelf, waiting.copies
     settlement, documents = outcome.settlement, outcome.failure_documents
-    redelivery_guard = RedeliveryGuard(dispatcher, settlement, documents)
+    rate_limits = RateLimits(loop, dispatcher, documents, blueprint.tasks, disabled=options.disable_rate_limits)
+    redelivery_guard = RedeliveryGuard(dispatcher, rate_limits, settlement, documents)
     returns = Returns(ledger, publisher, queues, link, broker.lease_ends)
     parking = Parking(loop, ledger, publisher, shelf, queues, link, settlement, after=options.eta_park_after)
-    window = Window(link, ledger, dispatcher, shelf, copies, waiting.size, options)
+    window = Window(link, ledger, dispatcher, shelf, rate_limits, copies, waiting.size, options)
     leases = Leases(loop, ledger, queues, link, copies, window.make_room, timeouts=_timeouts(blueprint))
     intake = Intake(
         ledger, dispatcher, settlement, documents, outcome.hooks, redelivery_guard,
-        outcome.outcomes, leases, returns, shelf, outcome.revoked_tasks, parking=parking,
+        outcome.outcomes, leases, returns, shelf, rate_limits, outcome.revoked_tasks, parking=parking,
         verbose=options.loglevel <= logging.INFO,
     )  # fmt: skip
-    return _Delivery(redelivery_guard, returns, parking, intake, window, leases)
+    return _Delivery(rate_limits, redelivery_guard, returns, parking, intake, window, leases)
 
 
 def _children(
@@ -316,7 +321,15 @@ def _children(
     )
     HardLimits(loop, hooks, pool, outcomes.on_limits)
     revoking = Revoking(
-        loop, revoked_tasks, waiting.ledger, dispatcher, waiting.shelf, delivery.redelivery_guard, pool, settlement
+        loop,
+        revoked_tasks,
+        waiting.ledger,
+        dispatcher,
+        waiting.shelf,
+        delivery.rate_limits,
+        delivery.redelivery_guard,
+        pool,
+        settlement,
     )
     return _Children(dead_child, pool, recycling, Resizing(pool, waiting.size), revoking)
 

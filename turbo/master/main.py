@@ -231,8 +231,8 @@ class Master:
         except TimeoutError:
             logger.warning("The broker does not answer the cancelling of consumers; going on")
         self.intake.closed = True
-        held = [*self.shelf.withdraw(), *self.parts.parking.withdraw(lost=False), *self.redelivery_guard.withdraw()]
-        held += self._returns.withdraw(lost=False)
+        held = [*self.shelf.withdraw(), *self.parts.rate_limits.withdraw(), *self.redelivery_guard.withdraw()]
+        held += [*self.parts.parking.withdraw(lost=False), *self._returns.withdraw(lost=False)]
         for delivery in (*self.dispatcher.withdraw(), *held):
             self._hand_back(delivery)
         self.pool.close()

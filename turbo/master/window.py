@@ -1,10 +1,10 @@
 """Adjusts the prefetch window to the workload.
 
 Runs in the master. It measures, asks ``policy.prefetch``, and has the link swap its consumers. A fixed window
-(``--prefetch fixed``, or a multiplier set by hand) is widened only for messages held for their ETA, which fill it
-without being work. It is narrowed by messages in a lease queue, which are work without filling it: otherwise each long
-task would admit one more message to wait behind it. A window reduced to nothing is a pause. It must never settle a
-delivery.
+(``--prefetch fixed``, or a multiplier set by hand) is widened only for messages held for their ETA or a rate limit,
+which fill it without being work. It is narrowed by messages in a lease queue, which are work without filling it:
+otherwise each long task would admit one more message to wait behind it. A window reduced to nothing is a pause. It must
+never settle a delivery.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from turbo.master.delivery.eta import EtaShelf
     from turbo.master.delivery.lease_copies import LeaseCopies
     from turbo.master.delivery.ledger import Ledger
+    from turbo.master.delivery.rate_limits import RateLimits
     from turbo.policy.worker_options import WorkerOptions
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class Window:
         ledger: Ledger,
         dispatcher: Dispatcher,
         shelf: EtaShelf,
+        rate_limits: RateLimits,
         copies: LeaseCopies,
         size: PoolSize,
         options: WorkerOptions,
@@ -48,6 +50,7 @@ class Window:
         self._ledger = ledger
         self._dispatcher = dispatcher
         self._shelf = shelf
+        self._rate_limits = rate_limits
         self._copies = copies
         self._size = size
         self._options = options
@@ -115,6 +118,7 @@ class Window:
 
     def _facts(self, now: float) -> prefetch.WindowFacts:
         waiting = len(self._ledger)
+        held = len(self._shelf) + len(self._rate_limits)
         # Computed each time: a queue's type is known only once it is declared.
         quorum = self._link.refusals.is_quorum(*self._link.consumed)
         ceiling = prefetch.CEILING_QUORUM if quorum else prefetch.CEILING_CLASSIC
@@ -126,7 +130,9 @@ class Window:
             ceiling=(self._options.prefetch_ceiling or ceiling) if adaptive else floor,
             runtime=self._dispatcher.estimate_ns / 1e9,
             concurrency=self._size.limit,
-            held=min(len(self._shelf), self._options.eta_task_limit),
+            held=held,
+            most_held=self._options.eta_task_limit,
+            others=waiting - held,
             message_size=self._ledger.bytes_held // waiting if waiting else 0,
             byte_budget=_BYTE_BUDGET,
             since_swap=now - self._swapped,

@@ -49,6 +49,11 @@ class NativeCommands:
     def revoked(self, task_ids: Sequence[str]) -> None:
         """REVOKED is stored when the message of such a task is met."""
 
+    def limited(self, task_name: str, attributes: Mapping[str, Any]) -> None:
+        """Set the attributes, which ``registered`` shows and commands of the program's may read."""
+        for name, value in attributes.items():
+            setattr(self._app.tasks[task_name], name, value)
+
     def _registered(self, taskinfoitems: Sequence[str] | None = None, builtins: bool = False, **_: Any) -> list[str]:
         items = [name for name in taskinfoitems or _TASK_ITEMS if isinstance(name, str) and not name.startswith("_")]
         tasks: Mapping[str, Any] = self._app.tasks

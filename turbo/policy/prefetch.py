@@ -34,8 +34,11 @@ class WindowFacts:
     #: Moving estimate of a task's run time; 0 when unknown.
     runtime: float
     concurrency: int
-    #: Messages held for their ETA, which fill the window without being work.
+    #: Messages held for their ETA or a rate limit, which fill the window without being work; the most of them for which
+    #: it is widened; and all other messages here.
     held: int
+    most_held: int
+    others: int
     #: Mean bytes of a message, and the most bytes that all of them may take.
     message_size: int
     byte_budget: int
@@ -56,10 +59,21 @@ def goal(facts: WindowFacts) -> int:
     else:
         # Bounded before rounding: a tiny run time gives infinity.
         wanted = int(min(facts.concurrency * (COVER / facts.runtime), _MOST)) + facts.concurrency
-    wanted = max(facts.floor, min(wanted, max(facts.ceiling, facts.floor)))
+    most = max(facts.ceiling, facts.floor)
     if facts.message_size > 0:
-        wanted = max(facts.floor, min(wanted, facts.byte_budget // facts.message_size))
-    return min(wanted + facts.held, _MOST)
+        most = max(facts.floor, min(most, facts.byte_budget // facts.message_size))
+    wanted = max(facts.floor, min(wanted, most))
+    room = most if _is_blocked(facts, wanted) else wanted
+    return min(room + min(facts.held, facts.most_held), _MOST)
+
+
+def _is_blocked(facts: WindowFacts, wanted: int) -> bool:
+    """Return whether held messages fill the window, so that there is little work in it.
+
+    More held ones may be next in the queue, with work behind them. Then the window grows by as much as it may.
+    """
+    full = facts.held + facts.others >= facts.current
+    return full and 0 < facts.held < facts.most_held and facts.others * 2 < wanted
 
 
 def next_window(facts: WindowFacts) -> int:

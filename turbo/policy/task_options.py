@@ -28,6 +28,8 @@ class TaskOptions:
     store_errors_even_if_ignored: bool = False
     time_limit: float | None = None
     soft_time_limit: float | None = None
+    #: As the task has it; ``policy.rate_limit`` reads it.
+    rate_limit: str | float | None = None
 
     def ack_options(self, *, acked: bool = False) -> AckOptions:
         """Return the options of the ack table; ``acked``: the message was acknowledged already."""

@@ -40,8 +40,9 @@ class WorkerOptions:
     #: Warm shutdown: how long running tasks may go on; None waits for ever, as Celery does.
     shutdown_timeout: float | None = None
     soft_shutdown_timeout: float = 0.0
-    #: How many messages with a future ETA the worker holds besides its window.
+    #: How many messages the worker holds besides its window, for their ETA or a rate limit.
     eta_task_limit: int = 20_000
+    disable_rate_limits: bool = False
     #: How long the broker lets a message stay unsettled where no queue says it, in seconds; None: no leases.
     delivery_lease: float | None = 1500.0
     #: Messages due in more than so many seconds are parked in the broker; None: all are held.

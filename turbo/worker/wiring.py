@@ -25,9 +25,11 @@ from turbo.child.main import child_main
 from turbo.child.options import ChildOptions
 from turbo.control.options import control_options
 from turbo.control.service import RemoteControl
+from turbo.exceptions import ImproperlyConfigured
 from turbo.log_format.saying import say
 from turbo.master.assembly import Blueprint
 from turbo.master.main import Master
+from turbo.policy import rate_limit
 from turbo.spawner.handle import start_spawner
 
 if TYPE_CHECKING:
@@ -112,8 +114,11 @@ def restart() -> int:
 
 
 def plan(app: HostedApp, options: WorkerOptions) -> Blueprint:
-    """Return the master's options and collaborators, from the app's configuration."""
-    conf = app.conf
+    """Return the master's options and collaborators, from the app's configuration. Raises ImproperlyConfigured."""
+    conf, tasks = app.conf, app.task_options()
+    faults = rate_limit.faults((name, options.rate_limit) for name, options in tasks.items())
+    if faults:
+        raise ImproperlyConfigured("; ".join(faults))
     tls = bool(conf["broker_use_ssl"])
     backend, settings = app.result_store()
     return Blueprint(
@@ -122,7 +127,7 @@ def plan(app: HostedApp, options: WorkerOptions) -> Blueprint:
         write_addresses=parse_broker_urls(conf["broker_write_url"], tls=tls),
         tls=tls_options(conf["broker_use_ssl"]),
         queues=app.worker_queues(options),
-        tasks=app.task_options(),
+        tasks=tasks,
         result_backend=backend,
         store_settings=settings,
         stores=app.stores_results and store_kind(backend) != "disabled",

@@ -236,9 +236,9 @@ def test_a_task_that_takes_messages_on_by_itself_stops_it(tmp_path: Path, vhost:
 
 @pytest.mark.row("TM15", "TD18")
 @pytest.mark.parametrize("library", ["turbo", "celery"])
-def test_a_task_with_a_rate_limit_is_named(tmp_path: Path, vhost: str, library: str) -> None:
+def test_a_rate_limit_that_cannot_be_read_stops_it(tmp_path: Path, vhost: str, library: str) -> None:
     text = BATCHES.format(library=library).replace('Strategy = "tasks:collecting"', "pass")
-    (tmp_path / "tasks.py").write_text(text)
+    (tmp_path / "tasks.py").write_text(text.replace("1/s", "1/d"))
     with worker(tmp_path, vhost) as process:
-        process.wait_for_line(r"WARNING.* rate_limit.* of .*slow.*not limited yet")
-        process.wait_for_line(READY)
+        process.wait_for_line(r"rate_limit='1/d' of task slow: unknown unit 'd'")
+        assert process.wait() == 1

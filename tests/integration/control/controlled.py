@@ -74,6 +74,18 @@ def noop(*_args: Any) -> None:
     """Do nothing."""
 
 
+@app.task(name="controlled.when")
+def when() -> float:
+    """Return the time of its start, in seconds of this machine's clock."""
+    return time.monotonic()
+
+
+@app.task(name="controlled.also")
+def also() -> float:
+    """The same under another name."""
+    return time.monotonic()
+
+
 @app.task(name="controlled.brief", ignore_result=True)
 def brief() -> None:
     """Run for two milliseconds."""

@@ -73,7 +73,9 @@ def test_what_workers_say_of_themselves(app: Turbo, post: Post) -> None:
     assert inspect.clock()["clock"] > 0
     assert app.control.heartbeat([NODE]) is None
     answer = app.control.rate_limit("controlled.noop", "10/s", [NODE], reply=True, timeout=PATIENCE)
-    assert answer is not None and set(answer[0]) == {NODE}
+    assert answer == [{NODE: {"ok": "new rate limit set successfully"}}]
+    answer = app.control.rate_limit("controlled.noop", 0, [NODE], reply=True, timeout=PATIENCE)
+    assert answer == [{NODE: {"ok": "rate limit disabled successfully"}}]
 
 
 def test_replies_are_waited_for_as_long_as_asked(app: Turbo, post: Post) -> None:

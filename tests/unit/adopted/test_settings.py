@@ -22,7 +22,6 @@ WITHOUT_EFFECT: dict[str, Any] = {
     "broker_channel_error_retry": True,
     "broker_failover_strategy": "shuffle",
     "broker_heartbeat_checkrate": 5.0,
-    "task_default_rate_limit": "10/m",
     "worker_agent": "proj.agent:Agent",
     "worker_autoscaler": "proj.scale:Mine",
     "worker_cancel_long_running_tasks_on_connection_loss": True,
@@ -38,7 +37,6 @@ WITHOUT_EFFECT: dict[str, Any] = {
 }
 #: They ask for nothing that is not so anyway.
 NOTHING_ASKED: dict[str, Any] = {
-    "worker_disable_rate_limits": True,
     "worker_enable_prefetch_count_reduction": False,
     "worker_pool_putlocks": False,
 }
@@ -120,10 +118,6 @@ def test_one_warning_names_everything() -> None:
     celery.steps["consumer"].add(Probe)
     celery.user_options["worker"].add(Option(["--tenant"]))
 
-    @celery.task(name="proj.slow", rate_limit="1/s")
-    def slow() -> None:
-        """SoftLimitedCoroutine."""
-
     def heard(**_: Any) -> None:
         """Never called."""
 
@@ -140,7 +134,6 @@ def test_one_warning_names_everything() -> None:
         "worker_agent",
         "Probe",
         "tenant",
-        "rate_limit of proj.slow",
         "worker_before_create",
         "heartbeat_sent",
     ):

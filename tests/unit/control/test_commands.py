@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,6 +33,9 @@ class App:
         return (lambda: "app's") if method in ("own", "ping") else None
 
     def revoked(self, task_ids: Sequence[str]) -> None:
+        raise AssertionError
+
+    def limited(self, task_name: str, attributes: Mapping[str, Any]) -> None:
         raise AssertionError
 
 
@@ -277,7 +280,7 @@ def test_commands_for_the_worker() -> None:
     assert events.task_events
     table["heartbeat"]()
     assert mailbox.sent == ["worker.heartbeat"]
-    for name in ("rate_limit", "time_limit", "add_consumer", "cancel_consumer"):
+    for name in ("time_limit", "add_consumer", "cancel_consumer"):
         with pytest.raises(NoSuchCommandError, match=name):
             table[name](whatever=1)
 

@@ -299,6 +299,17 @@ class Shelf:
         return taken
 
 
+@dataclass(frozen=True)
+class Timer:
+    """A timer of the loop below."""
+
+    loop: Loop
+    timer: tuple[Callable[..., None], tuple[Any, ...]]
+
+    def cancel(self) -> None:
+        self.loop.timers = [timer for timer in self.loop.timers if timer is not self.timer]
+
+
 class Loop:
     """A loop whose timers, tasks and clock the test controls."""
 
@@ -331,9 +342,10 @@ class Loop:
     def time(self) -> float:
         return self.now
 
-    def call_later(self, delay: float, callback: Callable[..., None], *args: Any) -> object:
-        self.timers.append((callback, args))
-        return object()
+    def call_later(self, delay: float, callback: Callable[..., None], *args: Any) -> Timer:
+        timer = (callback, args)
+        self.timers.append(timer)
+        return Timer(self, timer)
 
 
 def stored(identifier: str) -> frames.StoreRequest:

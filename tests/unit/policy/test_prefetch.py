@@ -18,6 +18,8 @@ FACTS = WindowFacts(
     runtime=0.0,
     concurrency=2,
     held=0,
+    most_held=100_000,
+    others=8,
     message_size=0,
     byte_budget=64 * 2**20,
     since_swap=1000.0,
@@ -34,6 +36,8 @@ facts_of_any_kind = st.builds(
     runtime=st.floats(0, 10_000),
     concurrency=st.integers(1, 500),
     held=st.integers(0, 100_000),
+    most_held=st.integers(0, 100_000),
+    others=st.integers(0, 70_000),
     message_size=st.integers(0, 2**27),
     byte_budget=st.just(64 * 2**20),
     since_swap=st.floats(0, 100),
@@ -57,6 +61,15 @@ facts_of_any_kind = st.builds(
         ({"runtime": 0.00001, "message_size": 2**27}, 8),
         ({"held": 100}, 108),
         ({"held": 100_000}, 65_535),
+        ({"held": 100, "most_held": 60}, 68),
+        # Held messages fill the window: all of the room that it may have is made for what comes after them.
+        ({"held": 5, "others": 3, "current": 8}, 256 + 5),
+        ({"held": 5, "others": 3, "current": 8, "ceiling": 8}, 8 + 5),
+        ({"held": 5, "others": 3, "current": 8, "message_size": 2**20}, 64 + 5),
+        ({"held": 60, "others": 3, "current": 63, "most_held": 60}, 68),
+        # There is work besides them, or the queue is empty.
+        ({"held": 5, "others": 4, "current": 9}, 13),
+        ({"held": 5, "others": 3, "current": 9}, 13),
     ],
 )
 def test_goal(changed: dict[str, float], window: int) -> None:
@@ -94,7 +107,7 @@ def test_next_window(changed: dict[str, float], window: int) -> None:
 def test_never_without_a_window_never_more_than_the_protocol_has(facts: WindowFacts) -> None:
     window = next_window(facts)
     assert 1 <= window <= 65_535
-    assert min(facts.floor + facts.held, 65_535) <= goal(facts) <= 65_535
+    assert min(facts.floor + min(facts.held, facts.most_held), 65_535) <= goal(facts) <= 65_535
     low, high = sorted((facts.current, goal(facts)))
     assert low <= window <= high
 

@@ -81,14 +81,8 @@ def _of_the_app(app: Turbo) -> Iterator[str]:
 
 
 def _of_tasks(app: Turbo) -> Iterator[str]:
-    default = app.conf["task_default_rate_limit"]
     kinds: set[type[Any]] = set()
     for name, task in sorted(app.tasks.items()):
-        if task.rate_limit and task.rate_limit != default:
-            yield (
-                f"rate_limit={task.rate_limit!r} of task {name} has no effect: rates are not limited yet, see "
-                "docs/compatibility.md; until then, a queue of its own and a worker with few children limit it"
-            )
         if task.has_own_backend:
             yield f"backend of task {name} has no effect in a worker: results are stored in result_backend"
         for kind in type(task).__mro__:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from turbo.master.delivery.leases import Leases
     from turbo.master.delivery.ledger import Ledger
     from turbo.master.delivery.parking import Parking
+    from turbo.master.delivery.rate_limits import RateLimits
     from turbo.master.delivery.redelivery_guard import RedeliveryGuard
     from turbo.master.delivery.returning import Returns
     from turbo.master.delivery.revoked_tasks import RevokedTasks
@@ -67,6 +68,7 @@ class Intake:
         leases: Leases,
         returns: Returns,
         shelf: EtaShelf,
+        rate_limits: RateLimits,
         revoked_tasks: RevokedTasks,
         *,
         parking: Parking | None = None,
@@ -86,6 +88,8 @@ class Intake:
         self._received_hook = ReceivedHook(hooks, failure_documents, self._after_received_hook)
         self._shelf = shelf
         shelf.on_due.add(self.due)
+        self._rate_limits = rate_limits
+        rate_limits.on_ready.add(self._ready)
         self._parking = parking
         self._revoked_tasks = revoked_tasks
         self._revoked = revoked_tasks.revoked
@@ -100,6 +104,8 @@ class Intake:
         if self.closed:
             return
         ledger, dispatcher = self._ledger, self._dispatcher
+        # While no task has a rate limit, the limits cost nothing.
+        submit = self._rate_limits.submit if self._rate_limits.any else dispatcher.submit
         slow = self._verbose or self._redelivery_guard.watching or self._revoked.any or self._received_hook.wanted
         counted = self._returns.counted(queue)
         # All came through one consumer, so the redelivered bit is at the same place in each: after the length of the
@@ -118,7 +124,7 @@ class Intake:
             if peek(header) & _LOOK:
                 self._admit(delivery)
             else:
-                dispatcher.submit(delivery)
+                submit(delivery)
         if failpoint.ENABLED:
             failpoint.hit("master.got")
         dispatcher.balance()
@@ -136,7 +142,7 @@ class Intake:
         # Already acknowledged, and its first child died before the body began: only this worker still has it.
         kept = [delivery for delivery in unstarted if delivery.acked]
         dropped = [delivery for delivery in unstarted if not delivery.acked]
-        dropped += self._shelf.withdraw()
+        dropped += self._shelf.withdraw() + self._rate_limits.withdraw()
         if self._parking is not None:
             dropped += self._parking.withdraw(lost=True)
         dropped += self._returns.withdraw(lost=True) + self._redelivery_guard.withdraw()
@@ -188,6 +194,12 @@ class Intake:
 
     # -- inside ------------------------------------------------------------------------------------------
 
+    def _ready(self, delivery: Delivery) -> None:
+        """Hand a delivery that waited for its rate limit to the dispatcher, unless it has expired or is revoked."""
+        if self._may_run(delivery):
+            self._dispatcher.submit(delivery)
+            self._dispatcher.balance()
+
     def _take_out(self, wanted: set[Delivery]) -> list[Delivery]:
         """Take these deliveries from wherever they wait and return them; what a child has claimed stays with it."""
         taken = (
@@ -200,7 +212,7 @@ class Intake:
             self._dispatcher.resubmit([delivery for delivery in others if delivery not in wanted])
             self._dispatcher.balance()
             taken += [delivery for delivery in others if delivery in wanted]
-        taken += self._shelf.take_out(wanted)
+        taken += self._shelf.take_out(wanted) + self._rate_limits.take_out(wanted)
         if self._parking is not None:
             taken += self._parking.take_out(wanted)
         return taken
@@ -235,9 +247,14 @@ class Intake:
             self._dispatcher.balance()
 
     def _admit(self, delivery: Delivery) -> None:
-        """Decode the headers and decide: run, hold or expire. The child refuses what cannot be decoded."""
+        """Look at the headers, then hand the delivery to the dispatcher, at once or when its rate limit allows it."""
+        if self._may_run(delivery):
+            self._rate_limits.submit(delivery)
+
+    def _may_run(self, delivery: Delivery) -> bool:
+        """Decode the headers and decide: run (True), hold or expire. The child refuses what cannot be decoded."""
         if self._revoked.any and self._revoked_tasks.refuses(delivery):
-            return  # it was revoked while it was held, or while the received hook ran
+            return False  # it was revoked while it was held, or while the received hook ran
         message = self._failure_documents.message(delivery)
         headers = (message.properties.headers if message is not None else None) or {}
         if LEASE in headers:
@@ -246,12 +263,10 @@ class Intake:
             restore(delivery)
         message = self._failure_documents.message(delivery)
         if message is None or not (message.eta or message.expires):
-            self._dispatcher.submit(delivery)
-            return
+            return True
         if message.utc is False:
             # The times of a message without UTC are in the app's time zone, which only the child knows.
-            self._dispatcher.submit(delivery)
-            return
+            return True
         eta = message.eta
         decision = admit(datetime.now(UTC), eta=eta, expires=message.expires)
         if decision is Admission.EXPIRED:
@@ -264,7 +279,8 @@ class Intake:
             if self._parking is None or not self._parking.park(delivery):
                 self._shelf.hold(delivery)
         else:
-            self._dispatcher.submit(delivery)
+            return True
+        return False
 
 
 def _came_by(delivery: Delivery, queue: str, consumer_tag: str) -> bool:

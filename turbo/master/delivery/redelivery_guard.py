@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from turbo.master.delivery.dispatcher import Dispatcher
     from turbo.master.delivery.ledger import Delivery
+    from turbo.master.delivery.rate_limits import RateLimits
     from turbo.master.outcome.failure_documents import FailureDocuments
     from turbo.master.outcome.settlement import Settlement
     from turbo.protocol.message import TaskMessage
@@ -38,6 +39,7 @@ class RedeliveryGuard:
     def __init__(
         self,
         dispatcher: Dispatcher,
+        rate_limits: RateLimits,
         settlement: Settlement,
         failure_documents: FailureDocuments,
         clock: Callable[[], float] = time.monotonic,
@@ -45,6 +47,7 @@ class RedeliveryGuard:
         """``clock`` gives seconds."""
         self._clock = clock
         self._dispatcher = dispatcher
+        self._rate_limits = rate_limits
         self._settlement = settlement
         self._failure_documents = failure_documents
         self._running: dict[str, Delivery] = {}
@@ -104,7 +107,7 @@ class RedeliveryGuard:
                 self._settlement.finish(copy, Verb.ACK, None)
             else:
                 copy.move(copy.waits_as)
-                self._dispatcher.submit(copy)
+                self._rate_limits.submit(copy)
         self._dispatcher.balance()
 
     def _has_ended(self, delivery: Delivery, message: TaskMessage) -> bool:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from turbo.master.delivery.dispatcher import Dispatcher
     from turbo.master.delivery.eta import EtaShelf
     from turbo.master.delivery.ledger import Delivery, Ledger
+    from turbo.master.delivery.rate_limits import RateLimits
     from turbo.master.delivery.redelivery_guard import RedeliveryGuard
     from turbo.master.delivery.revoked_tasks import RevokedTasks
     from turbo.master.outcome.settlement import Settlement
@@ -87,6 +88,7 @@ class Revoking:
         ledger: Ledger,
         dispatcher: Dispatcher,
         shelf: EtaShelf,
+        rate_limits: RateLimits,
         redelivery_guard: RedeliveryGuard,
         pool: Pool,
         settlement: Settlement,
@@ -99,6 +101,7 @@ class Revoking:
         self._ledger = ledger
         self._dispatcher = dispatcher
         self._shelf = shelf
+        self._rate_limits = rate_limits
         self._redelivery_guard = redelivery_guard
         self._pool = pool
         self._settlement = settlement
@@ -206,7 +209,7 @@ class Revoking:
         """Take these deliveries from wherever they wait and return them; what a child has claimed stays with it."""
         if not hits:
             return []
-        picked = self._shelf.take_out(hits) + self._redelivery_guard.take_out(hits)
+        picked = self._shelf.take_out(hits) + self._rate_limits.take_out(hits) + self._redelivery_guard.take_out(hits)
         if any(delivery.state is not State.HELD for delivery in hits):
             others = self._dispatcher.withdraw()
             self._dispatcher.resubmit(delivery for delivery in others if delivery not in hits)

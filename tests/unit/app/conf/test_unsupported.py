@@ -35,16 +35,17 @@ def test_a_task_with_a_strategy_of_its_own_stops_the_start(attribute: str) -> No
     assert "proj.plain" not in str(raised.value)
 
 
-@pytest.mark.row("TD18")
-def test_each_limited_task_is_named() -> None:
-    app = make_app(task_default_rate_limit="100/s")
+@pytest.mark.row("TD18", "TM18")
+def test_rate_limits_are_supported() -> None:
+    app = make_app(task_default_rate_limit="100/s", worker_disable_rate_limits=True)
     app.task(name="proj.slow", rate_limit="1/s")(lambda: None)
-    app.task(name="proj.slower", rate_limit="1/h")(lambda: None)
     app.task(name="proj.usual")(lambda: None)
-    first, second = unsupported_features(app)
-    assert first.startswith("rate_limit='1/s' of task proj.slow has no effect: rates are not limited yet")
-    assert second.startswith("rate_limit='1/h' of task proj.slower has no effect")
-    assert app.conf.check_supported() == ["task_default_rate_limit has no effect: rates are not limited yet"]
+    assert unsupported_features(app) == []
+    assert app.conf.check_supported() == []
+    assert {name: app.task_options()[name].rate_limit for name in ("proj.slow", "proj.usual")} == {
+        "proj.slow": "1/s",
+        "proj.usual": "100/s",
+    }
 
 
 def test_parts_and_methods_that_nobody_calls_are_named() -> None:

@@ -46,6 +46,7 @@ from turbo.master.delivery.lease_copies import LeaseCopies
 from turbo.master.delivery.lease_ends import LeaseEnds
 from turbo.master.delivery.leases import Leases
 from turbo.master.delivery.ledger import Delivery, Ledger
+from turbo.master.delivery.rate_limits import RateLimits
 from turbo.master.delivery.redelivery_guard import RedeliveryGuard
 from turbo.master.delivery.returning import Returns
 from turbo.master.delivery.revoked_tasks import RevokedTasks
@@ -76,6 +77,7 @@ TASKS = {
     "counted": TaskOptions(
         "counted", acks_late=True, retry_on_worker_lost=True, max_retries=ATTEMPTS - 1, default_retry_delay=0
     ),
+    "limited": TaskOptions("limited", acks_late=True, rate_limit="2/s"),
 }
 CHILDREN = 3
 
@@ -113,13 +115,14 @@ class LedgerMachine(RuleBasedStateMachine):
         settlement = Settlement(
             publisher, DocumentStore(store, self.dispatcher), self.ledger, self.dispatcher, hooks, broker, ends
         )
-        self.redelivery_guard = RedeliveryGuard(self.dispatcher, settlement, failure_documents)
+        self.rate_limits = RateLimits(loop, self.dispatcher, failure_documents, TASKS, clock=loop.time)
+        self.redelivery_guard = RedeliveryGuard(self.dispatcher, self.rate_limits, settlement, failure_documents)
         self.outcomes = Outcomes(self.dispatcher, settlement, hooks, shelf)
         self.revoked_tasks = RevokedTasks(Revoked(), settlement, self.outcomes, failure_documents, hooks)
         returns = Returns(self.ledger, publisher, queues, broker, ends)
         self.intake = Intake(
             self.ledger, self.dispatcher, settlement, failure_documents, hooks, self.redelivery_guard,
-            self.outcomes, self.leases, returns, shelf, self.revoked_tasks, verbose=False,
+            self.outcomes, self.leases, returns, shelf, self.rate_limits, self.revoked_tasks, verbose=False,
         )  # fmt: skip
         poison = Poison(settlement, failure_documents, max_deliveries=MOST)
         retries = LostRetries(settlement, failure_documents, hooks)
@@ -448,6 +451,18 @@ class LedgerMachine(RuleBasedStateMachine):
         if delivery.state is State.HELD:
             self.intake.due(delivery)
 
+    @precondition(lambda self: len(self.rate_limits))
+    @rule(times=COUNT)
+    def wait_for_tokens(self, times: int) -> None:
+        """Half a second, which is one token, several times."""
+        for _ in range(times):
+            self.loop.now += 0.5
+            self.loop.fire(self.rate_limits)
+
+    @rule(rate=st.sampled_from([0.0, 0.5, 2.0]))
+    def change_the_rate(self, rate: float) -> None:
+        self.rate_limits.change("limited", rate)
+
     # -- what must hold ----------------------------------------------------------------------------------
 
     def __init__(self) -> None:
@@ -477,6 +492,7 @@ class LedgerMachine(RuleBasedStateMachine):
         waiting = Counter(id(d) for d in queued if d.state in (State.READY, State.SUSPECT))
         assert all(count == 1 for count in (held + waiting).values()), "a delivery is in two places"
         held_back = {id(d) for d in self.shelf.held}
+        held_back |= {id(d) for line in self.rate_limits._lines for d in line.waiting}
         copies = {id(d) for held_copies in self.redelivery_guard._copies.values() for d in held_copies}
         for delivery in self.ledger:
             places = {
@@ -507,6 +523,14 @@ class LedgerMachine(RuleBasedStateMachine):
             assert delivery.lease, "a suspect runs uncounted"
             headers: Any = decode_header(self.broker.unacked[delivery.tag].header)[0].headers
             assert headers[DELIVERIES] == deaths + 1
+
+    @invariant()
+    def what_waits_for_a_token_is_counted(self) -> None:
+        if not hasattr(self, "ledger"):
+            return
+        lines = list(self.rate_limits._lines)
+        assert len(self.rate_limits) == sum(len(line.waiting) for line in lines)
+        assert all(line.timer is not None for line in lines if line.waiting), "it would wait for ever"
 
     @invariant()
     def the_last_chance_runs_alone(self) -> None:
@@ -566,6 +590,8 @@ class LedgerMachine(RuleBasedStateMachine):
             self.bury()
         while self.shelf.held:
             self.come_due()
+        for _ in range(10):
+            self.wait_for_tokens(4)
         for index in range(CHILDREN):
             self.claim(index)
             self.start(index)

@@ -1,0 +1,69 @@
+"""The commands that change the limits of tasks while the worker runs: rate_limit.
+
+Run on the master's loop for ``control.service``; ``master.delivery.rate_limits`` carries them out. Replies are those of
+Celery, word for word, because tools read them. They must never store anything: a restarted worker has the limits of its
+app again.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from turbo.log_format import printable
+from turbo.policy import rate_limit as rates
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from turbo.master.delivery.rate_limits import RateLimits
+    from turbo.policy.task_options import TaskOptions
+
+    Reply = dict[str, str]
+
+logger = logging.getLogger("celery.worker.control")
+
+
+class LimitCommands:
+    """Answers the commands about limits, for one worker."""
+
+    def __init__(
+        self,
+        tasks: Mapping[str, TaskOptions],
+        rate_limits: RateLimits,
+        show_in_app: Callable[[str, Mapping[str, Any]], Awaitable[None]],
+    ) -> None:
+        """``show_in_app`` sets attributes of the app's task, which ``registered`` shows; the reply waits for it."""
+        self._tasks = tasks
+        self._rate_limits = rate_limits
+        self._show_in_app = show_in_app
+
+    def table(self) -> Mapping[str, Callable[..., Any]]:
+        """Return the commands by name."""
+        return {"rate_limit": self.rate_limit}
+
+    def rate_limit(self, task_name: str, rate_limit: Any, **_: Any) -> Reply | Awaitable[Reply]:
+        """Limit how often a task starts: "100/m", "10/s", a number per second; 0 or None lifts the limit."""
+        try:
+            rate = rates.per_second(rate_limit)
+        except ValueError as error:
+            return {"error": f"Invalid rate limit string: {error!r}"}
+        if task_name not in self._tasks:
+            return _unknown(task_name)
+        self._rate_limits.change(task_name, rate)
+        if rate_limit:
+            logger.info("Remote control has set the rate limit of task %s to %.100s", task_name, rate_limit)
+            reply = {"ok": "new rate limit set successfully"}
+        else:
+            logger.info("Remote control has lifted the rate limit of task %s", task_name)
+            reply = {"ok": "rate limit disabled successfully"}
+        return self._after(task_name, {"rate_limit": rate_limit}, reply)
+
+    async def _after(self, task_name: str, attributes: Mapping[str, Any], reply: Reply) -> Reply:
+        await self._show_in_app(task_name, attributes)
+        return reply
+
+
+def _unknown(task_name: object) -> Reply:
+    logger.error("Remote control asked for a limit of task %s, which this worker does not know", printable(task_name))
+    return {"error": "unknown task"}
