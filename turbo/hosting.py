@@ -152,6 +152,10 @@ class HostedApp(ABC):
         """Return the remote control commands that depend on the app."""
 
     @abstractmethod
+    def import_for_beat(self) -> None:
+        """Import the app's modules in a process that is no worker, before its logging is set up."""
+
+    @abstractmethod
     def run_beat(self, options: BeatOptions, stop: StopRequest) -> None:
         """Send the app's periodic tasks until beat is asked to end; nothing else runs in this process.
 

@@ -284,13 +284,14 @@ worker_process_shutdown = _signal("worker_process_shutdown", "pid", "exitcode")
 # -- beat, in its process; the sender is the service ------------------------------------------------------
 
 beat_init = _signal("beat_init")
+#: Beside a worker only, after ``beat_init``.
+beat_embedded_init = _signal("beat_embedded_init")
 
 # -- never sent by turbo; defined because programs import them ----------------------------------------------
 
 #: Not sent, because the process that forks children runs none of the program's code.
 worker_before_create_process = _signal("worker_before_create_process")
 heartbeat_sent = _signal("heartbeat_sent")
-beat_embedded_init = _signal("beat_embedded_init")
 eventlet_pool_started = _signal("eventlet_pool_started")
 eventlet_pool_preshutdown = _signal("eventlet_pool_preshutdown")
 eventlet_pool_postshutdown = _signal("eventlet_pool_postshutdown")

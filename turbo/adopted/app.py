@@ -21,6 +21,7 @@ from celery.worker.control import Panel
 from kombu.exceptions import OperationalError as KombuOperationalError
 
 from turbo.adopted import logs
+from turbo.adopted.beat import run_beat
 from turbo.adopted.commands import AdoptedCommands
 from turbo.adopted.executor import adopted
 from turbo.adopted.facade import AdoptedWorker
@@ -96,6 +97,12 @@ class AdoptedApp(HostedApp):
             parse_broker_urls(self.conf["broker_read_url"])
         except ValueError as error:
             raise ImproperlyConfigured(str(error)) from error
+
+    def import_for_beat(self) -> None:
+        """Import the app's modules as ``celery beat`` does."""
+        excuse_libraries()
+        self.celery.loader.init_worker()
+        self.conf.read_again()
 
     def import_modules(self) -> None:
         """Import ``-I`` modules; :meth:`name_worker` has imported those of the configuration."""
@@ -173,8 +180,8 @@ class AdoptedApp(HostedApp):
         return AdoptedCommands(self.celery, self.worker.consumer, options.hostname)
 
     def run_beat(self, options: BeatOptions, stop: StopRequest) -> None:
-        """Raise ImproperlyConfigured: the beat of a Celery app is Celery's own."""
-        raise ImproperlyConfigured("this is a Celery app: run `celery beat`, with the same options")
+        """Send the app's periodic tasks by Celery's own beat."""
+        run_beat(self.celery, options, stop)
 
     def freeze(self) -> None:
         """Do nothing: Celery lets an app's settings change at any time."""

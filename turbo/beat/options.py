@@ -14,3 +14,5 @@ class BeatOptions:
     scheduler: str | None = None
     #: Seconds.
     max_interval: float | None = None
+    #: Whether a worker has started this process.
+    beside_worker: bool = False

@@ -61,12 +61,17 @@ class Service:
         """The scheduler, made at first use."""
         return self.get_scheduler()
 
-    def start(self) -> None:
-        """Send what is due until beat is asked to end. Raises ImproperlyConfigured for an unusable schedule."""
+    def start(self, embedded_process: bool = False) -> None:
+        """Send what is due until beat is asked to end; ``embedded_process``: beside a worker.
+
+        Raises ImproperlyConfigured for an unusable schedule.
+        """
         scheduler = self.scheduler
         logger.info("beat: Starting...")
         logger.debug("beat: Ticking with max interval->%s", human_seconds(scheduler.max_interval))
         signals.beat_init.send(sender=self)
+        if embedded_process:
+            signals.beat_embedded_init.send(sender=self)
         try:
             while not self._stop.wait(0):
                 seconds = scheduler.tick()

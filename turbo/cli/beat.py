@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 from typing import Any, Final
 
 import click
@@ -17,7 +18,8 @@ from turbo import __version__
 from turbo.beat.options import BeatOptions
 from turbo.beat.stop_request import StopRequest
 from turbo.cli.app_option import FoundApp, find_app
-from turbo.cli.global_options import EnvOption, GlobalOptions, check_loader, command
+from turbo.cli.beat_beside_worker import BESIDE_WORKER
+from turbo.cli.global_options import EnvOption, GlobalOptions, SilentOption, check_loader, command
 from turbo.cli.nodename import expand, file_name, host_codes
 from turbo.cli.pidfile import Pidfile, PidfileTakenError
 from turbo.cli.quantities import Positive
@@ -58,6 +60,9 @@ def beat_params() -> list[click.Parameter]:
         EnvOption(["--log-json"], is_flag=True, help="Write each log line as a JSON object."),
         EnvOption(["--pidfile"], metavar="PATH", help="Write the pid here; do not start if another beat holds it."),
         EnvOption(["-n", "--hostname"], help="Name of the node in %n. [default: celerybeat@%h]"),
+        SilentOption(
+            [BESIDE_WORKER], is_flag=True, hidden=True, help="End at the end of standard input, which a worker holds."
+        ),
         click.Argument(["overrides"], nargs=-1, metavar="[-- SETTING=VALUE]..."),
     ]
 
@@ -81,7 +86,7 @@ def beat_command(ctx: click.Context, options: GlobalOptions, given: dict[str, An
 
 def _run(given_globals: GlobalOptions, given: dict[str, Any], cleanup: contextlib.ExitStack) -> None:
     """Set the app up and run its beat until it is asked to end."""
-    stop = StopRequest()
+    stop = StopRequest(sys.stdin.fileno() if given["beside_worker"] else None)
     stop.listen()
     found = find_app(given_globals.app)
     app = found.app
@@ -89,8 +94,8 @@ def _run(given_globals: GlobalOptions, given: dict[str, Any], cleanup: contextli
     host = socket.gethostname()
     hostname = expand(given["hostname"] or "celerybeat@%h", host_codes(host))
     conf = app.conf
+    app.import_for_beat()
     write_into(conf, {**given, "include": ()})
-    app.import_modules()
     level = level_number(given["loglevel"] or "WARNING")
     logfile = file_name(given["logfile"], hostname) if given["logfile"] else None
     try:
@@ -105,7 +110,9 @@ def _run(given_globals: GlobalOptions, given: dict[str, Any], cleanup: contextli
     if not given_globals.quiet:
         _greet(found)
     with app.redirecting(setup.redirect_level):
-        app.run_beat(BeatOptions(given["schedule"], given["scheduler"], given["max_interval"]), stop)
+        app.run_beat(
+            BeatOptions(given["schedule"], given["scheduler"], given["max_interval"], given["beside_worker"]), stop
+        )
 
 
 def _greet(found: FoundApp) -> None:

@@ -18,6 +18,7 @@ import click
 from turbo.app.conf.extras import check as check_extras
 from turbo.cli.app_option import FoundApp, find_app
 from turbo.cli.banner import banner
+from turbo.cli.beat_beside_worker import command_beside_worker
 from turbo.cli.cgroup import memory_limit
 from turbo.cli.global_options import GlobalOptions, check_loader, command
 from turbo.cli.green_threads import refuse_patched
@@ -109,7 +110,14 @@ def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: context
     for warning in warnings:
         logger.warning("%s", warning)
     with app.redirecting(setup.redirect_level):
-        return wiring.run(app, options)
+        return wiring.run(app, options, _beat(found, given, options, given_globals.quiet))
+
+
+def _beat(found: FoundApp, given: dict[str, Any], options: WorkerOptions, quiet: bool) -> list[str]:
+    """Return the command of the beat beside this worker; an empty list without ``-B``."""
+    if not given["beat"]:
+        return []
+    return command_beside_worker(found.where, given, level=options.loglevel, logfile=options.logfile, quiet=quiet)
 
 
 def _guard_memory(options: WorkerOptions, conf: Settings) -> WorkerOptions:

@@ -17,14 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _NOT_YET: Final = "is not supported yet"
-_BEAT: Final = "is not supported: run `turbo beat` (for a Celery app `celery beat`) beside the worker"
 _DAEMON: Final = "is not supported: let systemd, a container or supervisord run the worker"
 #: Options of Celery that turbo does not support: their names, whether they are flags, and the error text.
 _REFUSED: Final[tuple[tuple[tuple[str, ...], bool, str], ...]] = (
     (("--autoscale",), False, f"{_NOT_YET}: give the number of children with -c"),
-    (("-B", "--beat"), True, _BEAT),
-    (("-s", "--schedule", "--schedule-filename"), False, _BEAT),
-    (("--scheduler",), False, _BEAT),
     (("-S", "--statedb"), False, f"{_NOT_YET}: revoked ids are forgotten when the worker ends"),
     (("-D", "--detach"), True, _DAEMON),
     (("--uid",), False, _DAEMON),
@@ -69,7 +65,8 @@ def _accepted(name: str, **attributes: Any) -> click.Parameter:
 
 def worker_params() -> list[click.Parameter]:
     """Return new click parameters for ``turbo worker``."""
-    return [*_node(), *_children(), *_limits(), *_queues(), *_running(), *_events(), *_accepted_only(), *_refused()]
+    offered = [*_node(), *_children(), *_limits(), *_queues(), *_running(), *_beat(), *_events()]
+    return [*offered, *_accepted_only(), *_refused()]
 
 
 def _node() -> list[click.Parameter]:
@@ -171,6 +168,14 @@ def _running() -> list[click.Parameter]:
             is_flag=True,
             help="Run a small in-memory broker on this machine, for trying things out.",
         ),
+    ]
+
+
+def _beat() -> list[click.Parameter]:
+    return [
+        SilentOption(["-B", "--beat"], is_flag=True, help="Run beat, which sends periodic tasks, beside the worker."),
+        EnvOption(["-s", "--schedule", "--schedule-filename"], metavar="PATH", help="Beat's file of the last runs."),
+        EnvOption(["--scheduler"], metavar="CLASS", help="Beat's scheduler class."),
     ]
 
 

@@ -72,6 +72,10 @@ class NativeApp(HostedApp):
         """Send ``celeryd_init``, whose receivers may still change the configuration."""
         self.worker.name_worker(hostname, given)
 
+    def import_for_beat(self) -> None:
+        """Import the same modules as a worker."""
+        self.turbo.import_modules()
+
     def import_modules(self) -> None:
         """Import the modules of ``imports`` and ``include``, and those of ``autodiscover_tasks``."""
         self.turbo.import_modules()

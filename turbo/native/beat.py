@@ -31,5 +31,5 @@ def run_beat(app: Turbo, options: BeatOptions, stop: StopRequest) -> None:
     )
     if not service.scheduler.schedule:
         logger.warning("beat: beat_schedule is empty, and no task was added with add_periodic_task: nothing is sent")
-    service.start()
+    service.start(embedded_process=options.beside_worker)
     app.close()

@@ -31,8 +31,11 @@ from turbo.master.assembly import Blueprint
 from turbo.master.main import Master
 from turbo.policy import rate_limit
 from turbo.spawner.handle import start_spawner
+from turbo.worker.beat_process import BeatProcess
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from turbo.control.app_commands import AppCommands
     from turbo.control.options import ControlOptions
     from turbo.hosting import HostedApp
@@ -47,8 +50,8 @@ _STABLE: Final = 5.0
 RESTART: Final = -1
 
 
-def run(app: HostedApp, options: WorkerOptions) -> int:
-    """Run a worker for ``app`` until it is asked to stop.
+def run(app: HostedApp, options: WorkerOptions, beat: Sequence[str] = ()) -> int:
+    """Run a worker for ``app`` until it is asked to stop; ``beat`` is the command of a beat beside it.
 
     Returns its exit code, or :data:`RESTART`. Raises ImproperlyConfigured for invalid settings before it starts
     anything.
@@ -68,7 +71,7 @@ def run(app: HostedApp, options: WorkerOptions) -> int:
     began = time.monotonic()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            master, code = runner.run(_main(blueprint, spawner, commands, control))
+            master, code = runner.run(_main(blueprint, spawner, commands, control, beat))
     finally:
         spawner.close()
     if master.restarting:
@@ -78,11 +81,13 @@ def run(app: HostedApp, options: WorkerOptions) -> int:
 
 
 async def _main(
-    blueprint: Blueprint, spawner: Spawner, commands: AppCommands, control: ControlOptions
+    blueprint: Blueprint, spawner: Spawner, commands: AppCommands, control: ControlOptions, beat: Sequence[str]
 ) -> tuple[Master, int]:
     master = Master(blueprint, spawner, asyncio.get_running_loop())
     loop = asyncio.get_running_loop()
     master.accompany(RemoteControl(master, commands, control, loop))
+    if beat:
+        master.accompany(BeatProcess(beat, lambda: master.asked_to_stop))
     return master, await master.run()
 
 

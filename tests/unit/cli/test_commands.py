@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,11 @@ class Ran:
     def __init__(self) -> None:
         self.calls: list[tuple[Any, Any]] = []
         self.code = 0
+        self.beat: list[str] = []
 
-    def __call__(self, app: Any, options: Any) -> int:
+    def __call__(self, app: Any, options: Any, beat: Sequence[str]) -> int:
         self.calls.append((app, options))
+        self.beat = list(beat)
         return self.code
 
 
@@ -140,11 +142,11 @@ def test_the_environment_stands_behind_the_command_line(module: str, ran: Ran, m
     assert ran.calls[0][1].loglevel == logging.ERROR
 
 
-@pytest.mark.row("CL8", "CL15", "CL19", "CL20", "CL21", "CL23")
+@pytest.mark.row("CL8", "CL15", "CL20", "CL21", "CL23")
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["--autoscale", "4,1"], ["-B"], ["-s", "file"], ["-S", "state"], ["-D"], ["--uid", "nobody"],
+        ["--autoscale", "4,1"], ["-S", "state"], ["-D"], ["--uid", "nobody"],
         ["--gid", "x"], ["--umask", "0"], ["--executable", "x"], ["-P", "gevent"],
         ["--pool-start-method", "spawn"],
     ],
@@ -156,6 +158,18 @@ def test_what_is_not_supported_is_refused_by_name(module: str, ran: Ran, argumen
     assert arguments[0] in result.output or arguments[0].lstrip("-") in result.output
     assert "not supported" in result.output
     assert not ran.calls
+
+
+@pytest.mark.row("CL19")
+def test_the_command_of_the_beat_beside_the_worker(module: str, ran: Ran) -> None:
+    options = ["-l", "INFO", "-f", "log.txt", "-s", "runs", "--scheduler", "mine:Own", "--", "beat.max_loop_interval=5"]
+    assert turbo("-A", module, "worker", "-B", *options).exit_code == 0
+    where = ["-m", "turbo", "-A", f"{module}:app", "beat", "--beside-worker"]
+    assert ran.beat[1:] == [
+        *where, "-l", "INFO", "-f", "log.txt", "-s", "runs", "-S", "mine:Own", "--", "beat.max_loop_interval=5",
+    ]  # fmt: skip
+    turbo("-A", module, "worker")
+    assert ran.beat == []
 
 
 @pytest.mark.row("CL27")

@@ -26,7 +26,7 @@ _PARTS: Final = ("amqp_cls", "backend_cls", "control_cls", "events_cls", "loader
 _NEVER_CALLED: Final = ("annotate", "request_stack", "send_event")
 #: Signals that turbo's worker never sends.
 _NEVER_SENT: Final = (
-    "beat_embedded_init", "eventlet_pool_apply", "eventlet_pool_postshutdown", "eventlet_pool_preshutdown",
+    "eventlet_pool_apply", "eventlet_pool_postshutdown", "eventlet_pool_preshutdown",
     "eventlet_pool_started", "heartbeat_sent", "task_sent", "user_preload_options", "worker_before_create_process",
 )  # fmt: skip
 #: The supported entries of settings that are mappings.
