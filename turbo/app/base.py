@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from turbo import current
 from turbo.app.amqp import Amqp
 from turbo.app.canvas.signature import Signature, signature
+from turbo.app.celery_view import user_options
 from turbo.app.control import Control
 from turbo.app.log import Log
 from turbo.app.publish.connecting import Connecting
@@ -172,6 +173,11 @@ class Turbo(TaskKeeper, Connecting):
                 self._reader_place = place
             self._reader_version = version
             return self._reader
+
+    @property
+    def user_options(self) -> dict[str, list[Any]]:
+        """The options that this app adds to the commands of Celery's own command line."""
+        return user_options(self)
 
     @property
     def log(self) -> Log:

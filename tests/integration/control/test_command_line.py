@@ -7,12 +7,14 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.harness.processes import free_port, wait_until
-from tests.integration.control.conftest import NODE, PATIENCE, Post
+from tests.harness.worker import WorkerProcess
+from tests.integration.control.conftest import NODE, PATIENCE, READY, Post
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -176,3 +178,50 @@ def test_events_are_printed_as_they_arrive(post: Post) -> None:
         finally:
             monitor.kill()
     assert line.startswith(f"{NODE} [") and " heartbeat: active=" in line
+
+
+@pytest.fixture(scope="module")
+def native(make_post: Callable[[str], Post]) -> Iterator[Post]:
+    """A worker of turbo's own app, whatever the kind of the other tests."""
+    found = make_post("turbo")
+    with found.worker("-c", "1") as worker:
+        worker.wait_for_line(READY, 60)
+        yield found
+
+
+def celery(post: Post, *arguments: str, typed: str = "") -> Ended:
+    """Run Celery's own command line with turbo's app."""
+    return Ended(
+        subprocess.run(
+            [sys.executable, "-m", "celery", "-A", APP, *arguments],
+            cwd=Path(__file__).parents[3],
+            env={**os.environ, **post.environment},
+            input=typed,
+            capture_output=True,
+            text=True,
+            timeout=90,
+        )
+    )
+
+
+@pytest.mark.row("RC32", "CL27")
+def test_celerys_command_line_takes_an_app_of_turbos(native: Post) -> None:
+    assert f"->  {NODE}: OK" in celery(native, "status", *patient()).done()
+    assert json.loads(celery(native, "inspect", "ping", *patient(), "-j").done()) == {NODE: {"ok": "pong"}}
+    changed = celery(native, "control", "revoke", "an-id", *patient(), "-j").done()
+    assert json.loads(changed) == [{NODE: {"ok": "tasks {'an-id'} flagged as revoked"}}]
+    called = celery(native, "call", "controlled.wait", "-a", '["/nonexistent"]').done().strip()
+    assert "FileNotFoundError" in turbo(native, "result", called, "--timeout", "30", "--json").out
+    turbo(native, "call", "controlled.noop", "--queue", "heap").done()
+    assert celery(native, "purge", "-f", "-Q", "heap").done() == "Purged 1 message from 1 known task queue.\n"
+    assert "results:redis" in celery(native, "report").done()
+
+
+@pytest.mark.row("RC32", "CL27")
+def test_celery_worker_with_an_app_of_turbos_is_turbos_worker(native: Post) -> None:
+    command = [sys.executable, "-m", "celery", "-A", APP, "worker", "-c", "1", "-n", "two@here", "-l", "info"]
+    with WorkerProcess(directory=native.directory, env=native.environment, command=command) as worker:
+        worker.wait_for_line(r"^turbo .* two@here$", 60)
+        worker.wait_for_line(READY, 60)
+        worker.terminate()
+        assert worker.wait() == 0

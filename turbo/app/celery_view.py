@@ -1,0 +1,85 @@
+"""What Celery's own command line and Flower see of an app of turbo's: an app of Celery's class.
+
+Used in the process of ``celery -A proj …``, where Celery is installed. Its commands work with kombu's connections,
+which an app of turbo's does not have. Celery asks an app for further options of its commands first (``user_options``);
+the option given here replaces the app by its view before the command runs. ``worker`` and ``beat`` become turbo's. It
+must never be used by a worker.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from turbo.amqp.topology import Queue
+    from turbo.app.conf.conf import Settings
+
+#: Commands that turbo runs itself.
+_TURBOS: Final = ("worker", "beat")
+#: Settings that are about tasks: the view has none.
+_OF_TASKS: Final = frozenset({"beat_schedule", "imports", "include", "task_annotations", "task_queues"})
+
+
+class Viewed(Protocol):
+    """The part of an app that its view needs."""
+
+    main: str | None
+    conf: Settings
+
+    def worker_queues(self) -> list[Queue]:
+        """Return the queues that a worker of this app consumes from."""
+
+
+def user_options(app: Viewed) -> dict[str, list[Any]]:
+    """Return the options that Celery's command line adds to each of its commands."""
+    import click  # programs that send tasks do not need it
+
+    def replace_app(ctx: click.Context, param: click.Parameter, value: object) -> None:
+        if ctx.info_name in _TURBOS:
+            _run_turbo()
+        if ctx.obj.app is app:
+            ctx.obj.app = celery_view(app)
+
+    option = click.Option(
+        ["--turbo-app"], is_flag=True, is_eager=True, hidden=True, expose_value=False, callback=replace_app
+    )
+    return {"preload": [option]}
+
+
+def _run_turbo() -> None:
+    """Replace this process by turbo with the same command line."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "turbo", *sys.argv[1:]])
+
+
+def celery_view(app: Viewed) -> Any:
+    """Return an app of Celery's class with the settings of ``app``, and with no task."""
+    celery: Any = importlib.import_module("celery")  # need not be installed
+    defaults: Any = importlib.import_module("celery.app.defaults")
+    view = celery.Celery(app.main, set_as_current=True)
+    known = {name for name, _ in defaults.flatten(defaults.NAMESPACES)} - _OF_TASKS
+    view.conf.update({name: value for name, value in app.conf.without_defaults().items() if name in known})
+    if app.conf["task_queues"]:
+        view.conf.task_queues = list(_kombu_queues(app.worker_queues()))
+    return view
+
+
+def _kombu_queues(queues: Iterable[Queue]) -> Iterable[Any]:
+    kombu: Any = importlib.import_module("kombu")
+    for queue in queues:
+        exchange = kombu.Exchange(queue.exchange.name, queue.exchange.type, durable=queue.exchange.durable)
+        yield kombu.Queue(
+            queue.name,
+            exchange,
+            queue.routing_key,
+            durable=queue.durable,
+            exclusive=queue.exclusive,
+            auto_delete=queue.auto_delete,
+            queue_arguments=dict(queue.queue_arguments) or None,
+        )
