@@ -1,7 +1,7 @@
 """Counts the files of turbo whose code runs for one no-op task: in a child, and in the master.
 
-A reader who follows a task through one of them opens these. In a child it is the way from the task's record to the
-report of its end; in the master the way from the delivery to the acknowledgement. The child's loop is not counted.
+These are the files that a reader of the task's path opens. In a child the path goes from the task's record to its
+DONE record, without the child's loop; in the master it goes from the delivery to the acknowledgement.
 
 Usage: ``python -m scripts.visited_files``.
 """

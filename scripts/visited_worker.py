@@ -1,4 +1,4 @@
-"""The worker whose master ``scripts.visited_files`` watches: a no-op task, and a profile of the master's loop.
+"""Runs a worker with a no-op task and records which files its master visits, for ``scripts.visited_files``.
 
 Usage: ``python -m scripts.visited_worker URL DESCRIPTOR``. It writes a byte to the descriptor for each acknowledgement
 and, when it ends, the files that were visited for every one of the last messages, as JSON on standard output.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 PACKAGE = Path(__file__).resolve().parent.parent / "turbo"
-#: Messages whose files are compared: what runs for each of them is no timer's.
+#: Number of messages whose files are compared. A file that runs for each of them runs for the message, not for a timer.
 LAST = 100
 
 app = Turbo("visited", broker=os.environ.get("VISITED_BROKER"), worker_enable_remote_control=False)

@@ -1,7 +1,7 @@
 """What the parts of an app ask of the app and of its tasks, as Protocols.
 
-``app.base.Turbo`` and ``app.task.Task`` keep them. Signatures, sending and what a task does beside its body know these
-alone, so that their modules do not import the two classes that are built of them. It must never hold code.
+``app.base.Turbo`` and ``app.task.Task`` implement them. Signatures, sending and the parts of a task use only these, so
+that their modules do not import the two classes that are built of them. It must never hold code.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class Intake(ABC, Generic[P]):
         self._task_options = task_options
         self._settings = task_options()
         self._decode = decode
-        #: Decodes JSON without a look at what is accepted; None where JSON is not, or somebody else decodes it.
+        #: Decodes JSON directly, which saves a call per task; None if JSON is not accepted or the app decodes it.
         plain = decode is content.decode and content.JSON in options.accept_content
         self._decode_json = tagged_json.loads if plain else None
         self._headers = HeaderCache()

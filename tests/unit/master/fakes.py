@@ -275,7 +275,7 @@ def no_hooks(failure_documents: FailureDocuments) -> NoHooks:
 
 
 def nobody(_child: ChildProcess, reason: str) -> None:
-    """Whom no corrupt ring is reported to."""
+    """The callback of a child whose rings stay sound: fails the test."""
     raise AssertionError(f"no ring is corrupt here: {reason}")
 
 
