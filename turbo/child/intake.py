@@ -1,10 +1,10 @@
-"""A message before its body: decoded, its task found, its times looked at, its start reported.
+"""Decodes a message, finds its task, checks its times and reports its start.
 
-The part that every executor has. Runs in a child, called by ``child.loop`` with each claimed record. It is the base of
-``native.executor`` and ``adopted.executor``, which run what was taken on and say how it ended. The start of a body is
-written to the control page, which the master reads when a limit is due, and as a STARTED record, on which the master
-acknowledges early and arms limits. Whatever a message is, it ends in exactly one DONE, unless the process ends. It must
-never run code of a task's, nor report a body that does not follow.
+Runs in a child, called by ``child.loop`` with each claimed record. It is the base of ``native.executor`` and
+``adopted.executor``, which run the task and report its end. The start of a body is written to the control page, which
+the master reads when a limit is due, and as a STARTED record, on which the master acknowledges early and arms limits.
+Every message ends in exactly one DONE, unless the process ends. It must never run a task's code, nor report the start
+of a body that is not run.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ P = TypeVar("P")
 
 
 class Intake(ABC, Generic[P]):
-    """Takes messages on, for one child."""
+    """Accepts the messages of one child, or ends those that must not run."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Intake(ABC, Generic[P]):
         task_options: Callable[[], dict[str, TaskOptions]],
         decode: Decoder = content.decode,
     ) -> None:
-        """``registered`` finds a task by its name; ``decode`` turns an unpacked body into what it means."""
+        """``registered`` finds a task by its name; ``decode`` returns the value of an unpacked body."""
         self._options = options
         self._link = link
         self._soft = soft
@@ -76,7 +76,7 @@ class Intake(ABC, Generic[P]):
         self._plans: dict[str, P] = {}
 
     def execute(self, seq: int, payload: bytes) -> None:  # hot: bench drain, trace
-        """Handle one TASK record to its DONE."""
+        """Handle one TASK record up to its DONE record."""
         began = monotonic_ns()
         _flags, deliver, header, body = frames.unpack_task(payload)
         properties: Properties | None = None
@@ -85,7 +85,7 @@ class Intake(ABC, Generic[P]):
             properties, _size = self._headers.decode(header)
             packed = properties.headers and properties.headers.get("compression") is not None
             if packed or len(body) > _LARGE or properties.content_type != content.JSON:
-                # Decoding may take long, or never end: the outcome of the task before must not wait for it.
+                # Decoding may take long or never end: the outcome of the previous task must not wait for it.
                 self._link.signal()
             large = packed or len(body) > options.max_body_size
             plain = bodies.unpacked(properties, body, options.max_body_size) if large else body
@@ -179,7 +179,7 @@ class Intake(ABC, Generic[P]):
         self._link.emit(frames.ADMITTED, seq, (frames.pack_started(flags, soft_ns, hard_ns, hard or 0.0),))
         return soft or None
 
-    # -- what each kind of app does in its own way -------------------------------------------------------
+    # -- different for each kind of app ------------------------------------------------------------------
 
     @abstractmethod
     def _plan(self, task: Any, options: TaskOptions) -> P:
@@ -189,7 +189,7 @@ class Intake(ABC, Generic[P]):
     def _run(
         self, seq: int, began: int, message: TaskMessage, plan: P, deliver: bytes, properties: Properties, decoded: Any
     ) -> None:
-        """Run a message that was taken on, and write its DONE. ``began`` is the ``time.monotonic_ns`` of the claim."""
+        """Run the message's task and write its DONE. ``began`` is the ``time.monotonic_ns`` of the claim."""
 
     @abstractmethod
     def _unreadable(self, seq: int, began: int, properties: Properties | None, body: bytes, error: Exception) -> None:
@@ -201,7 +201,7 @@ class Intake(ABC, Generic[P]):
 
     @abstractmethod
     def _expired(self, seq: int, began: int, message: TaskMessage, plan: P) -> None:
-        """End a message whose time to run is over."""
+        """End a message that has expired."""
 
     @abstractmethod
     def _answer(self, seq: int, began: int, verb: Verb, ending: Ending, due_ns: int = 0) -> None:
@@ -231,7 +231,7 @@ class Intake(ABC, Generic[P]):
         _properties: Properties,
         _decoded: Any,
     ) -> bool:
-        """Look at a message's times, and whether it is to be rejected; False when it is answered already."""
+        """Check a message's times and its mark for rejection; return False if its DONE has been written."""
         if message.headers and REJECTED in message.headers:
             self._answer(seq, began, Verb.REJECT, Ending.REJECT)
             return False

@@ -1,4 +1,4 @@
-"""How a child ends: in order, with a bound on what its last receivers may take, or by what its task raised.
+"""Ends a child's process: exit codes, the exit itself, and a time limit for its last receivers.
 
 Runs in a child, for both executors, and in processes that tasks fork. It must never wait for anything.
 """
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final, NoReturn
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: What receivers of a child's last signal are told as the exit code of a child that another has replaced; billiard's
-#: pool processes exit with it.
+#: The exit code that receivers of ``worker_process_shutdown`` get in a child that another has replaced. It is that of
+#: billiard's pool processes.
 EXIT_REPLACED: Final = 0x9B
 #: Seconds that these receivers may take.
 SHUTDOWN_HOOK_TIMEOUT_S = 30.0
@@ -38,7 +38,7 @@ def exit_code(error: BaseException) -> int:
 
 
 def end_process(code: int) -> NoReturn:
-    """End this process at once, with what it has printed written out: no handler of the program's runs."""
+    """Flush the output and end this process at once; no exit handler of the program runs."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -48,10 +48,10 @@ def end_process(code: int) -> NoReturn:
 
 @contextlib.contextmanager
 def bounded() -> Iterator[None]:
-    """Within this, receivers of a child's last signal run.
+    """Limit the time of receivers of ``worker_process_shutdown``, which run inside this context.
 
-    If they do not return in time, the process ends with all stacks on standard error. Nobody else would end it: the
-    master sees a child that has nothing left to do and is about to leave.
+    If they do not return in time, the process prints all stacks to standard error and ends. Nobody else would end it:
+    the master sees a child that has nothing left to do and is about to leave.
     """
     faulthandler.dump_traceback_later(SHUTDOWN_HOOK_TIMEOUT_S, exit=True, file=_STDERR)
     yield

@@ -56,7 +56,7 @@ def child_main(hostname: str, make_executor: ExecutorMaker) -> Callable[[ChildBo
 
 
 def _ignore_group_signals(page: ChildPage) -> None:
-    """Let TERM, INT, HUP and QUIT pass: only the master acts on them, also when the whole group gets them.
+    """Ignore TERM, INT, HUP and QUIT: only the master acts on them, even if the whole process group gets them.
 
     This installs handlers that do nothing instead of SIG_IGN, which programs that a task starts would inherit. When the
     master terminates the task that runs here, the signal has its default effect.

@@ -68,7 +68,7 @@ class Plan:
         self.after_return = _overridden(task, "after_return")
         #: The task has a request class of its own. Its requests live in the master, so every end is reported there.
         self.own_request = has_own_request(task)
-        #: The task has a handler or request that is called for such an end, once it is stored.
+        #: The next three: the task has a handler or a request to call after this kind of end is stored.
         self.has_success_hooks = bool(self.own_request or self.on_success or self.after_return)
         self.has_failure_hooks = bool(self.own_request or self.on_failure or self.after_return)
         self.has_retry_hooks = bool(self.own_request or self.on_retry)

@@ -139,9 +139,9 @@ class Reporter:
     ) -> None:
         """Hand one message to the master, which publishes it with a confirm.
 
-        The task's own next attempt waits here until this attempt ends, and in the master until this attempt's RETRY is
-        stored. Otherwise the next attempt could run elsewhere and store its result first; RETRY would then overwrite
-        it, and a caller that waits for the result would wait for ever.
+        The task's own next attempt waits here until this attempt ends, and in the master until the store has answered
+        for this attempt's RETRY. Otherwise the next attempt could run elsewhere and store its result first; RETRY would
+        then overwrite it, and a caller that waits for the result would wait for ever.
 
         Raises ValueError for a name over 255 bytes, in the task, as clients do.
         """
@@ -170,7 +170,7 @@ class Reporter:
             self._soft.unmask()
 
     def release(self) -> None:
-        """Send the next attempt of a task that has stored its state. Signalled with the next record."""
+        """Send the task's next attempt, after its RETRY state. It is signalled with the next record."""
         share = self.share
         for request in share.held:
             self._link.emit(frames.PUBLISH, share.seq, frames.pack_publish(request))

@@ -1,9 +1,8 @@
 """Finds the command that a request names.
 
-Between ``control.service`` and the commands, in the master. The worker's own commands are in the ``table()`` of
-``control.inspect_commands``, ``task_commands``, ``worker_commands`` and ``pool_commands``. Users add commands with
-``control.panel``; they and the commands that need the app are found through ``control.app_commands``. Pure: it must
-never call a command.
+Between ``control.service`` and the commands, in the master. The worker's own commands are in the modules of this
+package that have a ``table()``. Commands that need the app are found through ``control.app_commands``, and so are
+users' own, which turbo's apps add with ``control.panel``. Pure: it must never call a command.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ NO_REPLY: Final = object()
 
 
 class Registry:
-    """The worker's own commands, then the app's: an app cannot replace ``ping`` or ``revoke``."""
+    """Finds commands by name: the worker's own first, so that an app cannot replace ``ping`` or ``revoke``."""
 
     def __init__(self, tables: Iterable[Mapping[str, Callable[..., Any]]], app: AppCommands) -> None:
         """Merge the tables. Raises ValueError for a name that two tables have."""
@@ -33,11 +32,11 @@ class Registry:
         self._app = app
 
     def own(self, method: str) -> Callable[..., Any] | None:
-        """Return a command to call on the loop."""
+        """Return the worker's own command of this name, to call on the loop; None if it has none."""
         return self._own.get(method)
 
     def apps(self, method: str) -> Command:
-        """Return a command to call on the thread. Raises KeyError, as Celery does, if there is none."""
+        """Return the app's command of this name, to call on the thread. Raises KeyError if there is none, as Celery."""
         found = self._app.find(method)
         if found is None:
             raise KeyError(method)

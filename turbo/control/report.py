@@ -18,7 +18,7 @@ _PACKAGES: Final = (
 
 
 def describe() -> list[str]:
-    """Return one line for each."""
+    """Return one line for each version, and one for the platform."""
     return [
         f"turbo {__version__}",
         f"python {platform.python_version()} ({sys.executable})",

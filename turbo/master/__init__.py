@@ -1,1 +1,1 @@
-"""What runs in the master process, on uvloop. Knows no app and never blocks; code of an app runs on a thread beside."""
+"""What runs in the master process, on uvloop. It never blocks; an app's code runs on threads beside its loop."""

@@ -2,8 +2,8 @@
 
 Runs in the master, once, before anything is started. Every part gets what it needs by its constructor. Where two parts
 call each other, the earlier one has ``Observers``, and the later one adds itself to them in its constructor. The
-consume connection, which the intake settles through, gets the intake when it is started. The parts are made room by
-room; ``master.main`` starts and stops them. It must never open or start anything.
+consume connection, which the intake settles through, gets the intake when it is started. The parts are made group
+by group; ``master.main`` starts and stops them. It must never open or start anything.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Blueprint:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts that others start, stop or ask. These hold the others."""
+    """The parts that ``master.main``, the wiring and remote control use; they hold the other parts."""
 
     ledger: Ledger
     dispatcher: Dispatcher
@@ -113,7 +113,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class _Broker:
-    """Both connections, and who settles through them."""
+    """Both connections, and what settles through them."""
 
     outages: Outages
     publisher: Publisher
@@ -340,7 +340,7 @@ def _failure_documents(blueprint: Blueprint) -> FailureDocuments:
 
 
 def _timeouts(blueprint: Blueprint) -> ConsumerTimeouts:
-    """What the hard limits of all tasks need; one task without a limit may run for ever."""
+    """Return the consumer timeouts for the hard limits of all tasks; one task without a limit may run for ever."""
     limits = [task.time_limit or blueprint.options.time_limit for task in blueprint.tasks.values()]
     longest = max(limit or 0.0 for limit in limits) if limits and all(limits) else None
     return ConsumerTimeouts(blueprint.options.delivery_lease or 0.0, longest)

@@ -3,8 +3,9 @@
 Part of ``master.main``, in the master's loop. ``amqp.dialer`` reports failed attempts of either side,
 ``amqp.consume.link`` refused queues; this module asks the master to end. At start, a broker that refuses the login, the
 virtual host, TLS or every queue ends the worker with exit code 69, so that a supervisor sees it;
-``broker_connection_retry_on_startup=True`` makes it wait. A worker is not ready before it can publish, and if it
-publishes to another broker, it does not consume before. It must never connect by itself.
+``broker_connection_retry_on_startup=True`` makes it wait. A worker is not ready before it can publish; if it
+publishes to another broker than it consumes from, it does not consume before that either. It must never connect by
+itself.
 """
 
 from __future__ import annotations

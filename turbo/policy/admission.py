@@ -1,4 +1,8 @@
-"""What becomes of a message on receipt and again before it is handed to a child: run, hold, or expired."""
+"""Decides by a message's times whether it runs, is held for its ETA, or has expired.
+
+Pure; the time is an argument. ``master.delivery.intake`` asks on receipt and when a held message is due,
+``child.intake`` before the body. It must never look at anything but the times.
+"""
 
 from __future__ import annotations
 

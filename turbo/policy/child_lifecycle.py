@@ -1,7 +1,7 @@
 """The life of one child as the master sees it, as a table.
 
-STARTING  asked of the spawner; no hello yet
-SERVING   said hello; gets work
+STARTING  requested from the spawner; not ready yet
+SERVING   reported ready; gets work
 RETIRING  gets no more work; leaves after the task it runs
 KILLED    a fatal signal was sent; its pidfd has not fired yet
 GONE      its pidfd fired

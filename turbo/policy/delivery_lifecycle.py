@@ -4,7 +4,7 @@
 master and raises. The table is what the property tests walk.
 
     READY      waiting in the master for a child
-    HELD       waiting in the master for its ETA
+    HELD       waiting in the master: for its ETA, for the end of an earlier run, or to be published again
     DISPATCHED in a child's ring, not known to have started
     STARTED    the child reported that it accepted the task and is about to enter its body (it may have died since)
     FINISHING  the outcome is known; its publishes or its result are not confirmed yet
@@ -42,7 +42,7 @@ TRANSITIONS: Final[tuple[frozenset[State], ...]] = (
     # READY: given to a child, held, answered without running (expired), handed back, or lost with its connection;
     # seen to have been delivered before
     frozenset({State.HELD, State.DISPATCHED, State.FINISHING, State.SETTLED, State.VOID, State.SUSPECT}),
-    # HELD: due, expired or revoked meanwhile, handed back at shutdown, or lost
+    # HELD: due, expired or revoked in the meantime, handed back at shutdown, or lost
     frozenset({State.READY, State.FINISHING, State.SETTLED, State.VOID, State.SUSPECT}),
     # DISPATCHED: taken back, started, answered at once by the child (not a task it knows), lost
     frozenset({State.READY, State.STARTED, State.FINISHING, State.HELD, State.VOID}),

@@ -1,7 +1,7 @@
 """Decides how often, and how long apart, a message is published again after a lost connection.
 
-Used by the client publisher. Pure: it returns the waits and must never sleep. The setting is
-``task_publish_retry_policy``, whose names these are.
+Used by the client publisher. Pure: it returns the waits and must never sleep. The names are those of the setting
+``task_publish_retry_policy``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Decides when a child must be replaced, and how many may be replaced at once."""
+"""Decides when a child must be replaced, and how many may be replaced at once.
+
+Pure. ``master.children.recycling`` measures the children and acts on the decisions, in the master. It must never
+measure anything itself.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +36,8 @@ def memory_action(rss_kib: int, *, limit: int | None, hard_limit: int | None) ->
 def default_hard_limit(group_limit: int) -> int | None:
     """Return the default hard limit of one child in KiB, from the group's memory limit in bytes.
 
-    A fifth of the group's memory, and at least 128 MiB, is left to the rest of the worker. None when that is more than
-    half of it: children would then be killed for what any program uses.
+    A fifth of the group's memory, and at least 128 MiB, is left to the rest of the worker. None if that rest would be
+    more than half of the group's memory: children would then be killed for what any program uses.
     """
     rest = max(group_limit // 5, _LEAST_REST)
     return (group_limit - rest) // 1024 if rest <= group_limit // 2 else None

@@ -104,7 +104,7 @@ class Revoked:
 
 
 class _Values:
-    """The values revoked of one stamp: found by a look, whatever their number, but for those that have no hash."""
+    """The revoked values of one stamp. Only values without a hash take longer to find the more there are."""
 
     __slots__ = ("_found", "_others", "_size")
 

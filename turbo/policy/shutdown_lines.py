@@ -1,6 +1,6 @@
-"""The lines that Celery's worker prints when it is asked to stop, by what was asked and in which phase.
+"""The lines that Celery's worker prints when it is asked to stop, for each request and phase.
 
-Asked by the master for each request to stop; ``log_format.saying`` prints them. Alerts and Celery's own smoke tests
+The master asks for them at each request to stop; ``log_format.saying`` prints them. Alerts and Celery's own smoke tests
 look for them, so the texts are Celery's. It must never decide anything: ``policy.worker_lifecycle`` does.
 """
 

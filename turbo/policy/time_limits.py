@@ -31,11 +31,11 @@ def effective(header: object, task: float | None, worker: float | None) -> float
 
 
 def not_run(asked: int, elapsed: int, *, late_before: bool) -> int:
-    """Of the ``elapsed`` nanoseconds since a timer was asked for, those that count for no limit.
+    """Return how many of the ``elapsed`` nanoseconds since a timer was set count for no limit.
 
-    The timer was asked for after ``asked`` nanoseconds. When in that time a stop began cannot be known, so none of it
-    counts: a task may have run for a part of it only. ``late_before`` says that the timer before this one was late,
-    too: then the wait counts, so that limits still act on a machine on which every timer is late.
+    The timer was set for ``asked`` nanoseconds. If it is late, the worker was stopped, nobody knows since when, so none
+    of the time counts. ``late_before``: the timer before it was late too. Then only the lateness is left out, so that
+    limits still act on a machine on which every timer is late.
     """
     if elapsed - asked <= GRACE_NS:
         return 0

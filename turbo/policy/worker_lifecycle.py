@@ -66,9 +66,9 @@ def on_request(phase: Phase, request: Request, *, soft_timeout: float, remap_ter
 
 
 def restarts(phase: Phase, request: Request, *, restarting: bool) -> bool:
-    """Whether the command shall run anew after the shutdown that ``request`` asks for in ``phase``.
+    """Whether the command runs again after the shutdown that ``request`` asks for in ``phase``.
 
-    HUP asks for it while the worker works. Whatever asks for an end after that gets one.
+    HUP asks for it while the worker works. Any later request to stop cancels that: the worker ends.
     """
     if request is Request.HUP:
         return restarting or phase in (Phase.STARTING, Phase.RUNNING)

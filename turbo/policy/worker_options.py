@@ -17,15 +17,15 @@ class WorkerOptions:
     #: Node name, ``celery@host`` by default; ``request.hostname`` and titles use it.
     hostname: str
     concurrency: int
-    #: Messages reserved per child at the least; with ``adaptive_prefetch`` the floor of the window.
+    #: Messages reserved per child; with ``adaptive_prefetch`` the fewest.
     prefetch_multiplier: int = 4
     adaptive_prefetch: bool = True
-    #: Ceiling of the adaptive window; 0 means by queue kind (256 classic, 512 quorum).
+    #: Most messages in the adaptive window; 0 means by queue kind (256 classic, 512 quorum).
     prefetch_ceiling: int = 0
     time_limit: float | None = None
     soft_time_limit: float | None = None
     max_tasks_per_child: int | None = None
-    #: Tasks that are coroutines, at once in each child.
+    #: Most coroutines that run at once in each child.
     async_concurrency: int = 100
     #: KiB of resident memory after which a child is replaced once its task is done.
     max_memory_per_child: int | None = None
@@ -33,9 +33,9 @@ class WorkerOptions:
     max_memory_per_child_hard: int | None = None
     #: How often one message may be handed to children that die with it.
     task_max_deliveries: int = 5
-    #: A child must say hello within this time after its fork.
+    #: Time after its fork within which a child must report ready.
     proc_alive_timeout: float = 60.0
-    #: What the app's own code may take in the master before the rest of it goes on without it.
+    #: Time that one call of the app's code in the master may take; then the master goes on without it.
     hook_timeout: float = 10.0
     #: Warm shutdown: how long running tasks may go on; None waits for ever, as Celery does.
     shutdown_timeout: float | None = None
@@ -43,16 +43,16 @@ class WorkerOptions:
     #: How many messages the worker holds besides its window, for their ETA or a rate limit.
     eta_task_limit: int = 20_000
     disable_rate_limits: bool = False
-    #: How long the broker lets a message stay unsettled where no queue says it, in seconds; None: no leases.
+    #: How long the broker leaves a message unsettled if the queue does not say it, in seconds; None: no leases.
     delivery_lease: float | None = 1500.0
-    #: Messages due in more than so many seconds are parked in the broker; None: all are held.
+    #: Messages due in more than this many seconds are parked in the broker; None: all are held.
     eta_park_after: float | None = 300.0
     broker_heartbeat: float = 120.0
     broker_connection_timeout: float = 4.0
     broker_connection_retry_on_startup: bool = True
-    #: A start goes on while the broker answers and refuses the login, the virtual host or every queue.
+    #: At start, keep trying if the broker refuses the login, the virtual host or every queue.
     wait_when_refused: bool = False
-    #: A lost broker is waited for; otherwise the worker ends.
+    #: Reconnect when the broker is lost; otherwise the worker ends.
     broker_connection_retry: bool = True
     #: Failed attempts in a row after which the worker ends; None: it tries for ever.
     broker_connection_max_retries: int | None = None
@@ -66,11 +66,11 @@ class WorkerOptions:
     revoke_expires: float = 10_800.0
     #: Content types (MIME) that a body may have.
     accept_content: frozenset[str] = field(default_factory=lambda: frozenset({"application/json"}))
-    #: Cap of a body after decompression, in bytes.
+    #: Largest body after decompression, in bytes.
     max_body_size: int = 134_217_728
     result_expires: float | None = 86400.0
     loglevel: int = 30
-    #: Task the child's logs through this file; None is stderr.
+    #: File for the log; None is standard error.
     logfile: str | None = None
     purge: bool = False
     #: Queues to consume from by name (-Q); empty means the configured ones.

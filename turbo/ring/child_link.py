@@ -1,7 +1,8 @@
 """The child's end of its link to the master: claims records, emits outcomes, and waits.
 
-It is beneath the child's loop and runs in the child only, one per process. A process that a task forked must never use
-it (``detached``). No signal handler may call it or raise inside it: handlers raise only in a task's body.
+Runs in the child only, one per process. Before it: ``child.loop``, which claims and waits, and ``child.reporting``,
+which emits. After it: the rings, the control page and the channel for large bodies. A process that a task forked must
+never use it (``detached``). No signal handler may call it or raise inside it: handlers raise only in a task's body.
 """
 
 from __future__ import annotations
@@ -51,10 +52,7 @@ _attached: weakref.WeakSet[ChildLink] = weakref.WeakSet()
 
 
 def leave(code: int, why: str) -> NoReturn:
-    """End this process at once with a line on stderr.
-
-    A task's body could catch an exception.
-    """
+    """End this process at once with a line on stderr. A task's body could catch an exception instead."""
     os.write(2, f"turbo child {os.getpid()}: {why}; exiting with {code}\n".encode())
     os._exit(code)
 

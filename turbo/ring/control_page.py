@@ -1,8 +1,8 @@
 """The control page: shared words for the state of master and child between records.
 
-It has a handle for each side and belongs to a link, beside the two rings. The master's scan for time limits reads it;
-the child's loop writes it before and after each body. It must never block, and a reader must never take a half-written
-group of words for a complete one.
+It has a handle for each side and belongs to a link, beside the two rings. The child writes it before and after each
+body; the master reads it for time limits, for monitors and after the child's death, and writes answers and signals for
+the child. It must never block, and a reader must never take a half-written group of words for a complete one.
 """
 
 from __future__ import annotations

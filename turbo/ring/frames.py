@@ -1,9 +1,9 @@
-"""Packs and unpacks the records of the rings: task, started, done, publish and store.
+"""Packs and unpacks the records of the rings, such as TASK, STARTED, PUBLISH, STORE and DONE.
 
-Before this module: ``master.delivery.dispatcher`` and ``child.loop``, which build the records. After it: the rings,
-which move kinds and bytes without interpreting them. Pure. Both ends are the same version of turbo (children are forked
-from the command that runs the master), so the layouts carry no version. It must never trust a length: a task's body may
-have overwritten its ring.
+The dispatcher and the child's reporting pack them, the child's intake and ``master.outcome.outcomes`` unpack them. In
+between, the rings move kinds and bytes without interpreting them. Pure. Both ends are the same version of turbo
+(children are forked from the command that runs the master), so the layouts carry no version. It must never trust a
+length: a task's body may have overwritten its ring.
 """
 
 from __future__ import annotations
@@ -209,7 +209,7 @@ class PublishRequest:
     header: bytes
     body: bytes
     mandatory: bool
-    #: Send it only after all states of its task are stored; set for the task's own next attempt.
+    #: Send it only after the store has answered every state write of its task; set for the task's retry.
     after_states: bool = False
 
 

@@ -80,7 +80,7 @@ W_SOFT_NAMED: Final = 48
 W_CONDEMNED: Final = 49
 #: Written by the master, read by the child: nanoseconds in which the whole worker did not run, as far as known.
 W_STOPPED: Final = 50
-#: Written by the master, read by the child: oversize bodies with a lower ticket were taken back.
+#: Written by the master, read by the child: oversize bodies with a lower ticket were read or taken back.
 W_LIVE_TICKET: Final = 64
 #: Written by the child, read by the master: end of the last record that was copied and checked.
 W_TASK_HEAD: Final = 128

@@ -1,8 +1,8 @@
 """The outcome ring: carries records from one child to the master, with an exact count.
 
-It consists of two handles on the same memory: ``OutcomeProducer`` in the child, beneath its loop, and
-``OutcomeConsumer`` in the master, before the outcomes are settled. Neither handle may block, log or interpret a record;
-the link waits for room.
+Two handles share one memory: ``OutcomeProducer`` in the child, called by ``ring.child_link``, and ``OutcomeConsumer``
+in the master, called by ``ring.master_link`` for ``master.outcome.outcomes``. Neither handle may block, log or
+interpret a record; the link waits for room.
 """
 
 from __future__ import annotations
@@ -39,13 +39,17 @@ Record = tuple[int, int, bytes]
 class OutcomeProducer:
     """The child's end of an outcome ring.
 
-    Why this is correct. *Writers:* only the child writes the ring's bytes and ``W_OUTCOME_TAIL``; only the master
-    writes ``W_OUTCOME_HEAD``. A record exists from the single store of the tail on, after all its bytes. The eventfd
-    then always gets exactly the number of new records; there is no sleeping flag whose store and load could be
-    reordered. *Killed before* the tail is stored: the record does not exist. *Killed between* tail and eventfd: the
-    master drains up to the tail once the pidfd shows that the child is gone. *A full ring:* nothing is overwritten,
-    since ``W_OUTCOME_HEAD`` moves only past records that the master has copied. *Threads of a task* write one at a time
-    under a lock of this process, which dies with it; no signal handler takes it, and none may raise while it is held.
+    Why this is correct:
+
+    - *Writers:* only the child writes the ring's bytes and ``W_OUTCOME_TAIL``; only the master writes
+      ``W_OUTCOME_HEAD``.
+    - *Ordering:* a record exists once the tail is stored, with a single store after all its bytes. The eventfd then
+      gets exactly the number of new records; there is no sleeping flag whose store and load could be reordered.
+    - *Space:* nothing is overwritten, since ``W_OUTCOME_HEAD`` moves only past records that the master has copied.
+    - *Threads of a task* write one at a time under a lock of this process, which dies with it; no signal handler takes
+      it, and none may raise while it is held.
+    - *Killed before the tail is stored:* the record does not exist.
+    - *Killed between tail and eventfd:* the master drains up to the tail once the pidfd shows that the child is gone.
     """
 
     __slots__ = ("_capacity", "_epoch", "_event_fd", "_head", "_lock", "_mapping", "_mask", "_page", "_tail",
@@ -141,13 +145,17 @@ class OutcomeProducer:
 class OutcomeConsumer:
     """The master's end of an outcome ring.
 
-    Why this is correct. One read of the eventfd returns and clears the count of complete records. Exactly that many are
-    consumed, and the kernel's lock around the count orders their bytes, on ARM too. ``W_OUTCOME_TAIL`` is read after
-    the count and only limits the walk: a record beyond it is corruption. Headers are copied once, and the copy is
-    checked as if the child were hostile; the mapping is read-only. ``W_OUTCOME_HEAD`` is stored once per batch, after
-    the last copy. *A corrupt record* raises RingCorrupt; the records before it in the batch go to ``salvaged`` for the
-    post-mortem, since those tasks did finish. *The child killed at any line:* see the producer; ``drain_dead`` walks to
-    the tail word.
+    Why this is correct:
+
+    - *Count:* one read of the eventfd returns and clears the count of complete records. Exactly that many are consumed.
+      ``W_OUTCOME_TAIL`` is read after the count and only limits the walk: a record beyond it is corruption.
+    - *Ordering:* the kernel's lock around the count orders the bytes of the records, on ARM too.
+    - *One copy:* headers are copied once, and the copy is checked as if the child were hostile; the mapping is
+      read-only.
+    - *Space:* ``W_OUTCOME_HEAD`` is stored once per batch, after the last copy.
+    - *A corrupt record* raises RingCorrupt. The records before it in the batch go to ``salvaged`` for the post-mortem,
+      since they were complete.
+    - *The child killed at any line:* see the producer; ``drain_dead`` walks to the tail word.
     """
 
     __slots__ = ("_capacity", "_epoch", "_event_fd", "_longest", "_mapping", "_mask", "_page", "_position",
@@ -183,10 +191,7 @@ class OutcomeConsumer:
         return self._walk(-1)
 
     def behind(self) -> int:
-        """Return the bytes between the drained records and the child's tail.
-
-        Shows lost wake-ups.
-        """
+        """Return the bytes between the drained records and the child's tail; a poll drains only if there are any."""
         return self._page[W_OUTCOME_TAIL] - self._position
 
     def close(self) -> None:
@@ -199,10 +204,7 @@ class OutcomeConsumer:
         return RingCorrupt(why)
 
     def _walk(self, count: int) -> list[Record]:
-        """Return copies of the next ``count`` records.
-
-        If it is negative, of all up to the tail word.
-        """
+        """Return copies of the next ``count`` records; a negative count means all up to the tail word."""
         # hot: bench/rings.py
         if self.corrupt is not None:
             raise RingCorrupt(self.corrupt)

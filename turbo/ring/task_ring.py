@@ -1,7 +1,8 @@
 """The task ring: carries records from the master to one child.
 
-Two handles share one memory: ``TaskProducer`` in the master, between the dispatcher and the ring, and ``TaskConsumer``
-in the child, called by its loop. Neither handle may block, log or interpret a record.
+Two handles share one memory: ``TaskProducer`` in the master, called by ``ring.master_link`` for the dispatcher, and
+``TaskConsumer`` in the child, called by ``ring.child_link`` for its loop. Neither handle may block, log or interpret a
+record.
 
 Each record is taken by exactly one side, child or master. The child claims a record by reading a token from the ring's
 eventfd (in semaphore mode, non-blocking for both sides). The master takes a record back by reading a token itself. The

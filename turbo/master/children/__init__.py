@@ -1,1 +1,1 @@
-"""The children: started, watched, limited, recycled; what their death does."""
+"""The children: their start, supervision, limits, replacement and death."""

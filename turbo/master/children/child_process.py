@@ -67,7 +67,7 @@ class ChildProcess:
         self.assigned: dict[int, Delivery] = {}
         #: seq -> delivery of the tasks running as coroutines, any number at once.
         self.parked: dict[int, Delivery] = {}
-        #: The task whose hard limit killed the child while it ran others too; 0 for none.
+        #: Sequence of the task for whose hard limit or termination the child was killed; 0 for none.
         self.limited = 0
         #: Number of tasks ended by this incarnation.
         self.done = 0
@@ -75,7 +75,7 @@ class ChildProcess:
         self.peak_rss_kib = 0
         #: ``time.monotonic_ns`` of the last sign of progress: a started or done record.
         self.moved_ns = 0
-        #: Whether the child is in each of the dispatcher's two lists.
+        #: Whether the child is in the dispatcher's list of free children, and in that of busy ones with room.
         self.free_listed = False
         self.partial_listed = False
         #: Whether and when a STOP record was staged, by ``time.monotonic_ns`` less the time the worker was stopped.

@@ -2,8 +2,8 @@
 
 Runs in the master. Before it: ``master.children.pool``, when the pidfd of a child fires. After it:
 ``master.outcome.settlement`` for the task that ran, the dispatcher for everything unstarted. The outcomes in the
-child's ring are read first: a task that ended just before its child died has ended. It must never lose a delivery,
-whatever fails here.
+child's ring are read first: a task that ended just before its child died has ended. It must never lose an
+unacknowledged delivery, whatever fails here.
 
 Unclaimed records go back to the ready queue unchanged. The table ``policy.finishing.CHILD_DEATH`` decides about a
 claimed one. Where a task has failed with its child, WorkerLostError, TimeLimitExceeded or MemoryLimitExceeded is stored
@@ -56,7 +56,7 @@ class PoisonGuard(Protocol):
 
 
 class SecondAttempts(Protocol):
-    """Sends the next attempt of a lost task that counts its attempts."""
+    """Retries a task that was lost with its child, if the task asks for that."""
 
     def retry(self, delivery: Delivery, error: BaseException, pid: int) -> bool:
         """Store RETRY, send the next attempt, settle the message; return False when the task has no attempt left."""

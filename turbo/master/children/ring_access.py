@@ -1,4 +1,4 @@
-"""Access to the children's task rings that turns every ring error into a decision.
+"""Takes records back from the children's task rings and stages records, and handles every ring error.
 
 Runs in the master, between the dispatcher (with ``master.children.stalled_children`` and ``master.children.pool``) and
 the rings. A corrupt ring condemns its child: the child is replaced. Nothing is lost, since the ledger has the

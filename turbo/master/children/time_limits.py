@@ -1,14 +1,17 @@
-"""Soft and hard time limits, the master's half: wakes when one is due and acts on the child.
+"""Enforces time limits from the master: wakes when one is due, signals or kills the child.
 
 Runs in the master. ``policy.time_limits`` says which limits apply, ``child.time_limits`` raises the soft one in the
-body. Armed by a STARTED record that carries deadlines; disarmed by nothing: when a deadline passes, the control
-page says whether the same task still runs, and a stale entry is dropped.
+body. A STARTED record with deadlines arms them. The end of a task does not disarm them: when a deadline passes, the
+control page says whether the same task still runs, and a stale entry is dropped. It must never hit another task.
 
-Why the right task is hit. The child names the running sequence number in its control page before the body and
-clears it after the outcome is written. Soft: the master writes the number it means into the page, then sends
-SIGUSR1; the handler raises only if that number is the one running. Hard: the master first takes back every
-unstarted record, so that the child can only sleep after the current task, then reads the number again, and kills
-through the pidfd only if it is unchanged. A task that ends in between has its outcome in the ring, and wins.
+Why the right task is hit. The child names the running sequence number in its control page before the body and clears
+it after the outcome is written.
+
+- *Soft:* the master writes that number into the page, then sends SIGUSR1; the handler raises only if that number is
+  the one running.
+- *Hard:* the master first takes back every unstarted record, so that the child can only sleep after the current task.
+  Then it reads the number again, and kills through the pidfd only if it is unchanged. A task that ends in between has
+  its outcome in the ring, which counts.
 
 Only time counts during which the master ran (``policy.time_limits.RunningClock``). While limits are armed the timer
 comes every second; when it comes much too late, everything was stopped, and all deadlines move by the time lost. The

@@ -40,7 +40,7 @@ class Delivery:
     acked = False
     #: Its record's number in the child's task ring while DISPATCHED or STARTED.
     seq = 0
-    #: Children that died after claiming it and before starting it, as when decoding it kills the process.
+    #: Children that died after they claimed it and before its body began, as when decoding it kills the process.
     deaths = 0
     #: No child has decoded it and survived, so the master decodes only plain JSON.
     undecodable = False

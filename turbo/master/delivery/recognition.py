@@ -1,8 +1,8 @@
 """Recognises redelivered messages and undoes what a worker has changed in them.
 
 Runs in the master. Before it: ``master.delivery.intake``, for the few messages that the broker marked as redelivered or
-a worker published again (``protocol.peek.AGAIN``). After it: ``master.delivery.suspects``, for which late-acknowledged
-ones wait. It must never see a first delivery, because it decodes headers.
+a worker published again (``protocol.peek.AGAIN``). After it: ``master.delivery.suspects``, which holds
+late-acknowledged ones. It must never see a first delivery, because it decodes headers.
 
 All causes of a redelivery: docs/architecture.md, "Why a task is delivered or run again".
 """

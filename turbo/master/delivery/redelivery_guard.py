@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from turbo.protocol.message import TaskMessage
 
 
-#: Seconds for which an ended run is remembered whose copy has not arrived, and the most such runs.
+#: Seconds for which a run that ended before its copy arrived is remembered, and the most such runs.
 _REMEMBERED = 300.0
 _MOST_ENDED = 10_000
 
@@ -90,7 +90,7 @@ class RedeliveryGuard:
         return [copy for copy in taken if copy.state is State.HELD]
 
     def ended(self, delivery: Delivery, verb: Verb | None) -> None:
-        """Settle the copies of a run without connection that ended with ``verb`` (None: it never began)."""
+        """Settle the held copies of a lost connection's run, which ended with ``verb`` (None: it never began)."""
         message = self._failure_documents.message(delivery)
         if message is None or self._running.get(message.id) is not delivery:
             return

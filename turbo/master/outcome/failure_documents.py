@@ -1,7 +1,7 @@
 """Builds the verb and the failure document of a delivery whose outcome the master decides itself.
 
-Runs in the master. Before it: ``master.children.dead_child`` (hard limit, memory limit, death),
-``master.delivery.intake`` (expired, malformed). After it: ``master.outcome.settlement``. It knows tasks only as
+Runs in the master. Before it: the outcome hooks (hard limit, memory limit, death, expired, revoked), and
+``master.outcome.poison`` and ``lost_retries``. After it: ``master.outcome.settlement``. It knows tasks only as
 ``policy.task_options``. The documents equal those of Celery's own master. It must never decode a body, only headers.
 """
 

@@ -1,10 +1,10 @@
 """Runs the app's hooks in the master on a thread of their own, one after another.
 
-Runs in the master, for the outcome hooks. This thread is the only place in the master that runs user code, for apps
-and tasks that ask for it. An exception is logged. A call that takes longer than :data:`PATIENCE` is logged with its
-stack and abandoned: it keeps its thread, and a new thread takes over the queue. Time in which the worker was stopped
-does not count, as with time limits. The loop must never wait for a call, and no thread may start before the process's
-last fork.
+Runs in the master, for the outcome hooks; ``control.service`` has another one for the app's commands. Apart from log
+handlers, user code runs nowhere else in the master. An exception is logged. A call that takes longer than
+:data:`PATIENCE` is logged with its stack and abandoned: it keeps its thread, and a new thread takes over the queue.
+Time in which the worker was stopped does not count, as with time limits. The loop must never wait for a call, and no
+thread may start before the process's last fork.
 """
 
 from __future__ import annotations

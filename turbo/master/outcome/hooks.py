@@ -102,7 +102,7 @@ class NoHooks:
         then(*self._failure_documents.revoked(delivery, reason))
 
     def reported(self, delivery: Delivery, verb: Verb, ending: Ending, payload: bytes, then: Then) -> None:
-        """Raise ``ValueError``: a child of a native app never reports here."""
+        """Raise ``ValueError``: a child reports here only if its app has hooks in the master."""
         raise ValueError("a record for the outcome hooks of another kind of app")
 
     def soft_limit(self, delivery: Delivery) -> None:

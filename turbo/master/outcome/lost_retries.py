@@ -3,7 +3,7 @@
 Runs in the master. Before it: ``master.children.dead_child``, for tasks with ``retry_on_worker_lost`` that have
 attempts left (``master.outcome.failure_documents`` counts). After it: ``master.outcome.settlement``. As in a retry,
 RETRY is stored and reported to the app, the next attempt is sent to the queue of this one, and the message is settled.
-``master.outcome.poison`` instead returns a message unchanged until it has killed too many children; a retry here counts
+``master.outcome.poison`` instead returns the message with a higher count of deaths, up to a limit; a retry here counts
 as an attempt, waits the task's delay and may store a document. It must never decode a body.
 """
 

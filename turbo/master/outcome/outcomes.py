@@ -142,7 +142,7 @@ class Outcomes:
     # order the memory: a poll reads the same eventfd.
 
     def _is_thick(self) -> bool:
-        """Measure the rate once every step; False in between."""
+        """Whether the rate calls for polling; measured once every ``_STEP`` seconds, False in between."""
         assert self._loop is not None
         now = self._loop.time()
         if now - self._counted_since < _STEP:

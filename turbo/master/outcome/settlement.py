@@ -55,7 +55,7 @@ class FinalSteps:
         lease_ends: LeaseEnds,
         on_void_ended: Observers[Delivery, Verb | None],
     ) -> None:
-        """``on_void_ended``: called when a delivery of a lost connection has ended, with its verb (None: never ran)."""
+        """``on_void_ended``: called with a delivery of a lost connection that ended, and its verb (None: never ran)."""
         self._store = store
         self._ledger = ledger
         self._hooks = hooks
