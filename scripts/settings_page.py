@@ -97,13 +97,13 @@ These variables have Celery's names. The variables in the tables above work too.
 | `CELERY_APP` | | The app, if `TURBO_APP` is not set. |
 | `CELERY_WORKER_REVOKES_MAX` | `50000` | Maximum revoked ids that a worker remembers. |
 | `CELERY_WORKER_REVOKE_EXPIRES` | `10800` | Seconds for which it remembers them. |
+| `AUTOSCALE_KEEPALIVE` | `30` | Seconds for which an autoscaled worker keeps a child that it does not need. |
 | `REMAP_SIGTERM` | | `SIGQUIT`: TERM starts a cold shutdown. |
 | `C_FORCE_ROOT` | | If set, a worker that runs as root may accept pickle. |
 | `NO_COLOR` | | If set, no colours, unless `worker_log_color` is on. |
 
 Celery's other variables have no effect: `CELERY_WORKER_SUCCESSFUL_MAX` and `CELERY_WORKER_SUCCESSFUL_EXPIRES`, because
-turbo looks up completed tasks in the result store; `AUTOSCALE_KEEPALIVE`, because turbo does not autoscale; and
-`CELERY_RDBSIG`, because turbo has no remote debugger.
+turbo looks up completed tasks in the result store; and `CELERY_RDBSIG`, because turbo has no remote debugger.
 """
 
 

@@ -35,6 +35,7 @@ SAME = (
     "Task %(name)s[%(id)s]", "Discarding revoked task: %s[%s]", "Soft time limit (%ss) exceeded for %s[%s]",
     "Hard time limit (%ss) exceeded for %s[%s]", "Task handler raised error: %r", "Task %s[%s] retry: %s",
     "Terminating %s (%s)", "Tasks flagged as revoked: %s", "Events of group {task} enabled by remote.",
+    "Scaling up %s processes.", "Scaling down %s processes.",
     "Events of group {task} disabled by remote.", "Got shutdown from remote", "purge: ",
 )  # fmt: skip
 #: Lines of occasions that this worker has not, or on which it says something else; and why.
@@ -45,8 +46,7 @@ OTHER = {
     "Trying again": "as above",
     "Will retry using next failover": "as above",
     "Please run `celery upgrade settings": "old names of settings are named one by one",
-    "Scaling ": "no autoscaler",
-    "Autoscaler": "no autoscaler",
+    "Autoscaler": "busy children stay without a line",
     "Timer error": "no timers of Celery's",
     "The worker_pool": "one pool",
     "worker_concurrency": "concurrency is a number",

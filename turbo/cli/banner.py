@@ -28,7 +28,7 @@ def banner(found: FoundApp, options: WorkerOptions, queues: Sequence[Queue], *, 
         f"  app       {found.where} ({found.because})",
         f"  broker    {brokers(found)}",
         f"  results   {results(found)}",
-        f"  children  {options.concurrency}",
+        f"  children  {_children(options)}",
         f"  limits    {'; '.join(_limits(options)) or 'none'}",
         f"  prefetch  {_prefetch(options)}",
         "  queues    " + "\n            ".join(_queue(queue) for queue in queues),
@@ -49,6 +49,11 @@ def results(found: FoundApp) -> str:
     """Return the result store's URL without its password."""
     given = found.app.conf["result_backend"]
     return redact_backend_url(str(given)) if given else "disabled"
+
+
+def _children(options: WorkerOptions) -> str:
+    least = options.autoscale_least
+    return str(options.concurrency) if least is None else f"autoscaled, {least} to {options.concurrency}"
 
 
 def _limits(options: WorkerOptions) -> Iterator[str]:

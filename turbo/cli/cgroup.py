@@ -1,7 +1,7 @@
-"""Reads the memory limit of this process's control group (version 1 or 2).
+"""Reads the memory and CPU limits of this process's control group (cgroups version 1 or 2).
 
-Called once by the command, for the default of a child's hard memory limit. An unreadable file counts as no limit.
-Changes nothing.
+Called once by the command, for the default of a child's hard memory limit and for the default number of children. An
+unreadable file counts as no limit. Changes nothing.
 """
 
 from __future__ import annotations
@@ -20,38 +20,67 @@ _NO_LIMIT: Final = 1 << 60
 
 def memory_limit(membership: Path = _MEMBERSHIP, root: Path = _ROOT) -> int | None:
     """Return the lowest memory limit of this process's group and its parents in bytes, or None."""
-    try:
-        lines = membership.read_text().splitlines()
-    except OSError:
-        return None
-    limits = [limit for line in lines for limit in _limits(line, root)]
+    limits = [
+        limit
+        for version, group in _groups("memory", membership, root)
+        if (limit := _bytes(group / ("memory.max" if version == 2 else "memory.limit_in_bytes"))) is not None
+    ]
     return min(limits, default=None)
 
 
-def _limits(line: str, root: Path) -> Iterator[int]:
-    """Yield the limits for one line of ``/proc/self/cgroup``, ``number:controllers:path``."""
-    number, _, rest = line.partition(":")
-    controllers, _, path = rest.partition(":")
-    if "memory" in controllers.split(","):
-        top, name = root / "memory", "memory.limit_in_bytes"
-    elif number == "0" and not controllers:
-        top, name = root, "memory.max"
-    else:
-        return
-    # In a container the path may be the host's, while the container's own group is mounted as the root.
-    group = top / path.lstrip("/")
-    for directory in {top, group, *(each for each in group.parents if top in each.parents)}:
-        limit = _read(directory / name)
-        if limit is not None:
-            yield limit
+def cpu_limit(membership: Path = _MEMBERSHIP, root: Path = _ROOT) -> float | None:
+    """Return the lowest CPU quota of this process's group and its parents as a number of CPUs, or None."""
+    limits = [
+        limit for version, group in _groups("cpu", membership, root) if (limit := _cpus(version, group)) is not None
+    ]
+    return min(limits, default=None)
 
 
-def _read(path: Path) -> int | None:
+def _groups(controller: str, membership: Path, root: Path) -> Iterator[tuple[int, Path]]:
+    """Yield cgroups version and folder of each group that may limit this process."""
     try:
-        text = path.read_text().strip()
+        lines = membership.read_text().splitlines()
     except OSError:
-        return None
+        return
+    for line in lines:
+        # ``number:controllers:path``
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controller in controllers.split(","):
+            # Controllers that are mounted together have a link for each.
+            version, top = 1, root / controller
+        elif number == "0" and not controllers:
+            version, top = 2, root
+        else:
+            continue
+        # In a container the path may be the host's, while the container's own group is mounted as the root.
+        group = top / path.lstrip("/")
+        for directory in {top, group, *(each for each in group.parents if top in each.parents)}:
+            yield version, directory
+
+
+def _bytes(path: Path) -> int | None:
+    text = _read(path)
     if not text.isdigit():
         return None  # "max"
     limit = int(text)
     return limit if limit < _NO_LIMIT else None
+
+
+def _cpus(version: int, group: Path) -> float | None:
+    if version == 2:
+        quota, _, period = _read(group / "cpu.max").partition(" ")
+    else:
+        quota, period = _read(group / "cpu.cfs_quota_us"), _read(group / "cpu.cfs_period_us")
+    # "max" in version 2, -1 in version 1: no limit.
+    if not quota.isdigit() or not period.isdigit() or not int(quota) or not int(period):
+        return None
+    return int(quota) / int(period)
+
+
+def _read(path: Path) -> str:
+    """Return the text of a file; empty if it cannot be read."""
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

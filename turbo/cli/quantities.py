@@ -5,16 +5,18 @@ Used by the command line's option types and when settings are merged. Reads the 
 
 from __future__ import annotations
 
+import math
 import os
 import re
-from pathlib import Path
 from typing import Final
 
 import click
 
+from turbo.cli.cgroup import cpu_limit
+from turbo.policy.autoscaling import checked
+
 _SIZE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b?)\s*", re.IGNORECASE)
 _KIB: Final = {"k": 1, "m": 1024, "g": 1024**2, "t": 1024**3}
-_CPU_MAX: Final = "/sys/fs/cgroup/cpu.max"
 
 
 def kib(value: object) -> int | None:
@@ -46,19 +48,13 @@ def shown_kib(value: int) -> str:
     return f"{value} KiB"
 
 
-def usable_cpus(cpu_max: Path = Path(_CPU_MAX)) -> int:
+def usable_cpus() -> int:
     """Return the number of CPUs that this process may use.
 
-    This is its CPU affinity, limited by the container's CPU quota.
+    This is its CPU affinity, limited by the quota of its control group. A part of a CPU counts as a whole one.
     """
-    allowed = len(os.sched_getaffinity(0))
-    try:
-        quota, period = cpu_max.read_text().split()
-    except (OSError, ValueError):
-        return allowed
-    if quota == "max":
-        return allowed
-    return max(1, min(allowed, -(-int(quota) // int(period))))
+    allowed, quota = len(os.sched_getaffinity(0)), cpu_limit()
+    return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))
 
 
 def children(value: object) -> int | None:
@@ -101,6 +97,26 @@ class Concurrency(click.ParamType[int]):
         """Parse."""
         try:
             return children(value) or 0
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Autoscale(click.ParamType[tuple[int, int]]):
+    """Option type: the most and the least children, in any order; one number is the most, and the least is 0."""
+
+    name = "max,min"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Parse; return the larger number first."""
+        parts = [str(part) for part in value] if isinstance(value, tuple) else str(value).split(",")
+        try:
+            least, most = sorted((int(parts[0]), int(parts[1]) if len(parts) > 1 else 0))
+        except ValueError:
+            self.fail(f"{value!r} is not a number of children, nor two with a comma", param, ctx)
+        if len(parts) > 2:
+            self.fail(f"{value!r}: expected one or two numbers", param, ctx)
+        try:
+            return checked(most, least)
         except ValueError as error:
             self.fail(str(error), param, ctx)
 

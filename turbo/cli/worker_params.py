@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from turbo.cli.global_options import EnvOption, SilentOption
-from turbo.cli.quantities import Concurrency, Memory, Positive
+from turbo.cli.quantities import Autoscale, Concurrency, Memory, Positive
 from turbo.log_format import LEVELS
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ _NOT_YET: Final = "is not supported yet"
 _DAEMON: Final = "is not supported: let systemd, a container or supervisord run the worker"
 #: Options of Celery that turbo does not support: their names, whether they are flags, and the error text.
 _REFUSED: Final[tuple[tuple[tuple[str, ...], bool, str], ...]] = (
-    (("--autoscale",), False, f"{_NOT_YET}: give the number of children with -c"),
     (("-S", "--statedb"), False, f"{_NOT_YET}: revoked ids are forgotten when the worker ends"),
     (("-D", "--detach"), True, _DAEMON),
     (("--uid",), False, _DAEMON),
@@ -94,6 +93,12 @@ def _children() -> list[click.Parameter]:
             ["-c", "--concurrency"],
             type=Concurrency(),
             help="Number of children; auto: one per CPU that this process may use. [default: auto]",
+        ),
+        EnvOption(
+            ["--autoscale"],
+            type=Autoscale(),
+            metavar="MAX,MIN",
+            help="Start and end children with the work: at most MAX, at least MIN (0 if not given).",
         ),
         EnvOption(["-P", "--pool"], expose_value=False, callback=_pool, help="prefork, the only supported pool."),
         EnvOption(

@@ -14,6 +14,7 @@ from turbo.cli.quantities import children, kib, usable_cpus
 from turbo.cli.suggestions import hint
 from turbo.exceptions import ImproperlyConfigured
 from turbo.log_format import LogSetup, level_number
+from turbo.policy.autoscaling import KEEPALIVE
 from turbo.policy.revoked import MOST, SPAN
 from turbo.policy.worker_options import WorkerOptions
 from turbo.protocol.content import accept_set
@@ -90,16 +91,12 @@ def worker_options(
     conf: Settings, given: Mapping[str, Any], *, hostname: str, level: int, logfile: str | None
 ) -> WorkerOptions:
     """Return the merged options (after ``write_into``). Raises ImproperlyConfigured."""
-    concurrency = _checked("worker_concurrency", children, conf) or usable_cpus()
-    adaptive, multiplier = _window(conf, given, concurrency)
     soft, hard = _limits(conf)
     at_start = conf["broker_connection_retry_on_startup"]
     eta_limit = conf["worker_eta_task_limit"]
     return WorkerOptions(
         hostname=hostname,
-        concurrency=concurrency,
-        prefetch_multiplier=multiplier,
-        adaptive_prefetch=adaptive,
+        **_children(conf, given),
         time_limit=hard,
         soft_time_limit=soft,
         max_tasks_per_child=conf["worker_max_tasks_per_child"] or None,
@@ -136,6 +133,19 @@ def worker_options(
         queues=given["queues"],
         exclude_queues=given["exclude_queues"],
     )
+
+
+def _children(conf: Settings, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options about the number of children, and about the prefetch window, which depends on it."""
+    most, least = given["autoscale"] or (_checked("worker_concurrency", children, conf) or usable_cpus(), None)
+    adaptive, multiplier = _window(conf, given, most)
+    return {
+        "concurrency": most,
+        "autoscale_least": least,
+        "autoscale_keepalive": _keepalive(),
+        "prefetch_multiplier": multiplier,
+        "adaptive_prefetch": adaptive,
+    }
 
 
 def _if_set(conf: Settings, setting: str) -> Any:
@@ -190,6 +200,14 @@ def _environment(name: str, default: _N, convert: Callable[[str], _N]) -> _N:
         return convert(text)
     except ValueError:
         raise ImproperlyConfigured(f"{name}={text!r} is not a number") from None
+
+
+def _keepalive() -> float:
+    """Return AUTOSCALE_KEEPALIVE in seconds. Raises ImproperlyConfigured unless it is a positive number."""
+    seconds = _environment("AUTOSCALE_KEEPALIVE", KEEPALIVE, float)
+    if not 0 < seconds < float("inf"):
+        raise ImproperlyConfigured(f"AUTOSCALE_KEEPALIVE={seconds:g} must be above zero")
+    return seconds
 
 
 def _one_of(conf: Settings, setting: str, values: tuple[str, ...]) -> str:

@@ -126,12 +126,14 @@ class InspectCommands:
     def stats(self, **_: Any) -> dict[str, Any]:
         """Return the figures of this worker since its start."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
+        scaler = self._parts.autoscaler
         return {
             "total": self._parts.outcomes.task_counts.by_name(),
             "pid": os.getpid(),
             "clock": str(self._clock.value),
             "uptime": round(time.monotonic() - self._began),
             "pool": self._pool(),
+            **({} if scaler is None else {"autoscaler": scaler.info()}),
             "broker": self._broker(),
             "prefetch_count": self._parts.link.window,
             "rusage": {name.removeprefix("ru_"): getattr(usage, name) for name in dir(usage) if name.startswith("ru_")},

@@ -1,31 +1,36 @@
 """The commands that change the number of children, and those that restart them.
 
-Run on the master's loop for ``control.service``; ``master.children.resizing`` carries them out. Replies are Celery's,
-word for word, because tools read them. They must never interrupt a task.
+Run on the master's loop for ``control.service``; ``master.children.resizing`` and ``autoscaler`` carry them out.
+Replies are Celery's, word for word, because tools read them. They must never interrupt a task.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from turbo.master.children.resizing import MOST_CHILDREN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from turbo.master.children.autoscaler import Autoscaler
     from turbo.master.children.resizing import Resizing
 
     Reply = dict[str, str]
 
 logger = logging.getLogger("celery.worker.control")
 
+_AUTOSCALED: Final = "{} is not supported with autoscale. Adjust autoscale range instead."
+
 
 class PoolCommands:
     """Answers the commands about the children of one worker."""
 
-    def __init__(self, resizing: Resizing) -> None:
+    def __init__(self, resizing: Resizing, autoscaler: Autoscaler | None) -> None:
+        """``autoscaler``: None unless the worker is autoscaled."""
         self._resizing = resizing
+        self._autoscaler = autoscaler
         self._size = resizing.size
 
     def table(self) -> Mapping[str, Callable[..., Any]]:
@@ -39,6 +44,8 @@ class PoolCommands:
 
     def pool_grow(self, n: int = 1, **_: Any) -> Reply:
         """Start ``n`` more children. Raises ValueError for a wrong number."""
+        if self._autoscaler is not None:
+            return {"error": _AUTOSCALED.format("pool_grow")}
         count = _number(n)
         if self._size.count + count > MOST_CHILDREN:
             raise ValueError(f"a pool of {self._size.count + count} children is larger than {MOST_CHILDREN}")
@@ -49,6 +56,8 @@ class PoolCommands:
 
     def pool_shrink(self, n: int = 1, **_: Any) -> Reply:
         """Remove ``n`` children; a busy one leaves after its task. Raises ValueError unless at least one stays."""
+        if self._autoscaler is not None:
+            return {"error": _AUTOSCALED.format("pool_shrink")}
         count = _number(n)
         if count >= self._size.count:
             raise ValueError(f"Can't shrink pool. It has {self._size.count} children, and one must stay")
@@ -61,13 +70,20 @@ class PoolCommands:
         """Reply as Celery does with default settings."""
         raise ValueError("Pool restarts not enabled")
 
-    def autoscale(self, **_: Any) -> None:
-        """Reply as Celery does without --autoscale."""
-        raise ValueError("Autoscale not enabled")
+    def autoscale(self, max: int | None = None, min: int | None = None) -> Reply:
+        """Change the limits of an autoscaled worker; None leaves one as it is. Raises ValueError."""
+        if self._autoscaler is None:
+            raise ValueError("Autoscale not enabled")
+        for limit in (max, min):
+            if limit is not None and limit != 0:
+                _number(limit)
+        most, least = self._autoscaler.update(max, min)
+        logger.info("Autoscale now max=%d min=%d by remote.", most, least)
+        return {"ok": f"autoscale now max={most} min={least}"}
 
 
 def _number(value: object) -> int:
-    """Return a number of children. Raises ValueError for anything but a positive integer."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    """Return a number of children. Raises ValueError for anything but an integer from 1 to the most allowed."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_CHILDREN:
         raise ValueError(f"{value!r:.100} is not a number of children")
     return value

@@ -94,7 +94,7 @@ class RemoteControl:
                 TaskCommands(parts.revoking, self._report_to_app).table(),
                 LimitCommands(blueprint.tasks, parts.rate_limits, self._show_in_app).table(),
                 WorkerCommands(master.shut_down, self._events).table(),
-                PoolCommands(parts.resizing).table(),
+                PoolCommands(parts.resizing, parts.autoscaler).table(),
             ),
             app,
         )

@@ -17,6 +17,7 @@ from turbo.amqp.consume.link import BrokerLink
 from turbo.amqp.outages import Outages
 from turbo.amqp.publish.publisher import Publisher
 from turbo.backends.open_store import open_store
+from turbo.master.children.autoscaler import Autoscaler
 from turbo.master.children.dead_child import DeadChild
 from turbo.master.children.pool import Pool
 from turbo.master.children.pool_size import PoolSize
@@ -44,11 +45,12 @@ from turbo.master.outcome.poison import Poison
 from turbo.master.outcome.settlement import Settlement
 from turbo.master.outcome.storing import DocumentStore
 from turbo.master.window import Window
+from turbo.policy.autoscaling import Autoscaling
 from turbo.policy.revoked import Revoked
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from turbo.amqp.tls import TlsOptions
     from turbo.amqp.topology import Queue
@@ -100,6 +102,8 @@ class Parts:
     pool: Pool
     recycling: Recycling
     resizing: Resizing
+    #: None unless the worker is autoscaled.
+    autoscaler: Autoscaler | None
     dead_child: DeadChild
     poison: Poison
     hooks: OutcomeHooks
@@ -109,6 +113,16 @@ class Parts:
     leases: Leases
     returns: Returns
     parking: Parking
+
+    def loops(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """Return, by name, what runs until the worker is asked to stop."""
+        loops: dict[str, Callable[[], Awaitable[None]]] = {
+            "prefetch window": self.window.run,
+            "recycling": self.recycling.run,
+        }
+        if self.autoscaler is not None:
+            loops["autoscaler"] = self.autoscaler.run
+        return loops
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +180,7 @@ class _Children:
     pool: Pool
     recycling: Recycling
     resizing: Resizing
+    autoscaler: Autoscaler | None
     revoking: Revoking
 
 
@@ -201,6 +216,7 @@ def assemble(
         pool=children.pool,
         recycling=children.recycling,
         resizing=children.resizing,
+        autoscaler=children.autoscaler,
         dead_child=children.dead_child,
         poison=outcome.poison,
         hooks=outcome.hooks,
@@ -249,7 +265,7 @@ def _waiting(blueprint: Blueprint, loop: asyncio.AbstractEventLoop, broker: _Bro
         charges=copies,
         max_deliveries=options.task_max_deliveries,
     )
-    return _Waiting(ledger, copies, dispatcher, EtaShelf(loop), PoolSize(options.concurrency))
+    return _Waiting(ledger, copies, dispatcher, EtaShelf(loop), PoolSize(options.concurrency, options.autoscale_least))
 
 
 def _outcome(blueprint: Blueprint, loop: asyncio.AbstractEventLoop, broker: _Broker, waiting: _Waiting) -> _Outcome:
@@ -331,7 +347,16 @@ def _children(
         pool,
         settlement,
     )
-    return _Children(dead_child, pool, recycling, Resizing(pool, waiting.size), revoking)
+    resizing = Resizing(pool, waiting.size)
+    autoscaler = _autoscaler(options, resizing, pool, dispatcher)
+    return _Children(dead_child, pool, recycling, resizing, autoscaler, revoking)
+
+
+def _autoscaler(options: WorkerOptions, resizing: Resizing, pool: Pool, dispatcher: Dispatcher) -> Autoscaler | None:
+    if options.autoscale_least is None:
+        return None
+    policy = Autoscaling(options.concurrency, options.autoscale_least, options.autoscale_keepalive)
+    return Autoscaler(policy, resizing, pool, dispatcher)
 
 
 def _failure_documents(blueprint: Blueprint) -> FailureDocuments:

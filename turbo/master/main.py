@@ -79,7 +79,7 @@ class Master:
         self.link, self.publisher, self.store = parts.link, parts.publisher, parts.store
         self.shelf, self.redelivery_guard, self.dead_child = parts.shelf, parts.redelivery_guard, parts.dead_child
         self._returns, self._leases = parts.returns, parts.leases
-        self.pool, self.window, self.recycling = parts.pool, parts.window, parts.recycling
+        self.pool = parts.pool
         self._purge = self._options.purge
         self._companions: list[Companion] = []
 
@@ -102,10 +102,10 @@ class Master:
         # This runs until the last task has ended: running tasks keep their leases while the worker stops.
         self._renewing = self._loop.create_task(supervision.keep_running("leases", self._leases.run), name="leases")
         self._tasks = [
-            self._loop.create_task(supervision.keep_running("prefetch window", self.window.run), name="window"),
-            self._loop.create_task(supervision.keep_running("recycling", self.recycling.run), name="recycling"),
-            self._loop.create_task(supervision.or_die(self._announce, self.die), name="announce"),
+            self._loop.create_task(supervision.keep_running(name, run), name=name)
+            for name, run in self.parts.loops().items()
         ]
+        self._tasks.append(self._loop.create_task(supervision.or_die(self._announce, self.die), name="announce"))
         await self._stop_wanted.wait()
         await self._stop()
         os_signals.remove(self._loop, restarting=self.restarting)
@@ -120,7 +120,8 @@ class Master:
             logger.warning("purge: Erased %d message%s from the queues.", count, "" if count == 1 else "s")
             if not self._stop_wanted.is_set():
                 await self.link.resume_consumers()
-        while not self.pool.serving and self._fatal is None:
+        # An autoscaled worker may begin without children.
+        while self.parts.resizing.size.count and not self.pool.serving and self._fatal is None:
             await asyncio.sleep(_DRAIN_STEP)
         for companion in self._companions:
             await companion.start()

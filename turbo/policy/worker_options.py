@@ -16,7 +16,12 @@ class WorkerOptions:
 
     #: Node name, ``celery@host`` by default; ``request.hostname`` and titles use it.
     hostname: str
+    #: Number of children; with ``autoscale_least`` the most of them.
     concurrency: int
+    #: The least children of an autoscaled worker; None: there are always ``concurrency``.
+    autoscale_least: int | None = None
+    #: Seconds for which an autoscaled worker keeps a child that it does not need.
+    autoscale_keepalive: float = 30.0
     #: Messages reserved per child; with ``adaptive_prefetch`` the fewest.
     prefetch_multiplier: int = 4
     adaptive_prefetch: bool = True

@@ -1,4 +1,4 @@
-"""The memory limit of a control group, and the default of a child's hard limit that follows from it."""
+"""The memory and CPU limits of a control group, and the default of a child's hard limit that follows from them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from turbo.cli.cgroup import memory_limit
+from turbo.cli.cgroup import cpu_limit, memory_limit
 from turbo.policy.recycling import default_hard_limit
 
 MIB = 1024 * 1024
@@ -42,8 +42,38 @@ def test_the_lowest_limit_around_the_process_counts(
     assert memory_limit(said, root) == (None if expected is None else expected * MIB)
 
 
+CPU_CASES = [
+    (V2, {"system.slice/worker.service/cpu.max": "150000 100000"}, 1.5),
+    (V2, {"system.slice/worker.service/cpu.max": "max 100000", "system.slice/cpu.max": "400000 100000"}, 4),
+    (V2, {"system.slice/worker.service/cpu.max": "400000 100000", "cpu.max": "50000 100000"}, 0.5),
+    ("0::/\n", {"cpu.max": "200000 100000"}, 2),
+    (V2, {"system.slice/worker.service/cpu.max": "max 100000"}, None),
+    (V2, {"system.slice/worker.service/cpu.max": "nonsense"}, None),
+    (V2, {}, None),
+    (V1, {"cpu/x/cpu.cfs_quota_us": "300000", "cpu/x/cpu.cfs_period_us": "100000"}, 3),
+    (V1, {"cpu/x/cpu.cfs_quota_us": "-1", "cpu/x/cpu.cfs_period_us": "100000"}, None),
+    (V1, {"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "50000"}, 1),
+    (V1, {"cpu/x/cpu.cfs_quota_us": "100000"}, None),
+]
+
+
+@pytest.mark.row("PL1")
+@pytest.mark.parametrize(("membership", "files", "expected"), CPU_CASES)
+def test_the_lowest_cpu_quota_around_the_process_counts(
+    membership: str, files: dict[str, str], expected: float | None, tmp_path: Path
+) -> None:
+    said, root = tmp_path / "cgroup", tmp_path / "fs"
+    said.write_text(membership)
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content + "\n")
+    assert cpu_limit(said, root) == expected
+
+
 def test_no_list_of_groups_is_no_limit(tmp_path: Path) -> None:
     assert memory_limit(tmp_path / "missing", tmp_path) is None
+    assert cpu_limit(tmp_path / "missing", tmp_path) is None
 
 
 @pytest.mark.parametrize(

@@ -142,11 +142,11 @@ def test_the_environment_stands_behind_the_command_line(module: str, ran: Ran, m
     assert ran.calls[0][1].loglevel == logging.ERROR
 
 
-@pytest.mark.row("CL8", "CL15", "CL20", "CL21", "CL23")
+@pytest.mark.row("CL8", "CL20", "CL21", "CL23")
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["--autoscale", "4,1"], ["-S", "state"], ["-D"], ["--uid", "nobody"],
+        ["-S", "state"], ["-D"], ["--uid", "nobody"],
         ["--gid", "x"], ["--umask", "0"], ["--executable", "x"], ["-P", "gevent"],
         ["--pool-start-method", "spawn"],
     ],
@@ -170,6 +170,41 @@ def test_the_command_of_the_beat_beside_the_worker(module: str, ran: Ran) -> Non
     ]  # fmt: skip
     turbo("-A", module, "worker")
     assert ran.beat == []
+
+
+@pytest.mark.row("CL15", "PL20")
+@pytest.mark.parametrize(
+    ("given", "most", "least"), [("10,3", 10, 3), ("3,10", 10, 3), ("8", 8, 0), ("4,4", 4, 4), ("2, 1", 2, 1)]
+)
+def test_autoscale_takes_two_numbers_in_any_order(module: str, ran: Ran, given: str, most: int, least: int) -> None:
+    result = turbo("-A", module, "worker", "--autoscale", given, "-c", "99")
+    assert result.exit_code == 0, result.output
+    options = ran.calls[0][1]
+    assert (options.concurrency, options.autoscale_least, options.autoscale_keepalive) == (most, least, 30.0)
+    assert f"autoscaled, {least} to {most}" in result.output
+
+
+@pytest.mark.row("CL15")
+@pytest.mark.parametrize("given", ["", "0", "-1", "3,-1", "many", "1,2,3", "1;2"])
+def test_what_is_no_range_of_children_is_refused(module: str, ran: Ran, given: str) -> None:
+    result = turbo("-A", module, "worker", f"--autoscale={given}")
+    assert result.exit_code == 2
+    assert "--autoscale" in result.output
+    assert not ran.calls
+
+
+@pytest.mark.row("CF28", "PL20")
+def test_the_keepalive_of_the_autoscaler_comes_from_the_environment(
+    module: str, ran: Ran, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTOSCALE_KEEPALIVE", "2.5")
+    assert turbo("-A", module, "worker", "--autoscale", "3").exit_code == 0
+    assert ran.calls[0][1].autoscale_keepalive == 2.5
+    for wrong in ("0", "soon", "-3", "inf"):
+        monkeypatch.setenv("AUTOSCALE_KEEPALIVE", wrong)
+        result = turbo("-A", module, "worker", "--autoscale", "3")
+        assert result.exit_code == 1
+        assert "AUTOSCALE_KEEPALIVE" in result.output
 
 
 @pytest.mark.row("CL27")

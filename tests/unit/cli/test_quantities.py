@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from turbo.cli.cgroup import cpu_limit
 from turbo.cli.quantities import children, kib, shown_kib, usable_cpus
 
 
@@ -62,6 +63,7 @@ def test_cpus_are_those_of_the_affinity_and_the_quota(
     text: str, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(6)))
-    quota = tmp_path / "cpu.max"
-    quota.write_text(text)
-    assert usable_cpus(quota) == expected
+    (tmp_path / "cgroup").write_text("0::/\n")
+    (tmp_path / "cpu.max").write_text(text)
+    monkeypatch.setattr("turbo.cli.quantities.cpu_limit", lambda: cpu_limit(tmp_path / "cgroup", tmp_path))
+    assert usable_cpus() == expected

@@ -18,6 +18,7 @@ from turbo.policy.worker_options import WorkerOptions
 
 NOTHING_GIVEN: dict[str, Any] = {
     "concurrency": None,
+    "autoscale": None,
     "prefetch_multiplier": None,
     "prefetch": None,
     "disable_prefetch": False,

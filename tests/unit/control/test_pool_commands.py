@@ -11,6 +11,13 @@ from turbo.master.children.pool_size import PoolSize
 from turbo.master.children.resizing import MOST_CHILDREN
 
 
+class Autoscaler:
+    """Keeps the limits."""
+
+    def update(self, most: int | None, least: int | None) -> tuple[int, int]:
+        return 8 if most is None else most, 2 if least is None else least
+
+
 class Resizing:
     """Changes the slots alone."""
 
@@ -34,7 +41,7 @@ def size() -> PoolSize:
 @pytest.fixture
 def table(size: PoolSize) -> Any:
     resizing: Any = Resizing(size)
-    return PoolCommands(resizing).table()
+    return PoolCommands(resizing, None).table()
 
 
 @pytest.mark.row("RC24", "PL21")
@@ -68,3 +75,18 @@ def test_what_was_not_enabled_is_refused_as_by_celery(table: Any) -> None:
     for name, text in (("pool_restart", "Pool restarts not enabled"), ("autoscale", "Autoscale not enabled")):
         with pytest.raises(ValueError, match=text):
             table[name]()
+
+
+@pytest.mark.row("RC26", "RC24")
+def test_an_autoscaled_pool_is_changed_by_its_limits_alone(size: PoolSize) -> None:
+    resizing, autoscaler = Resizing(size), Autoscaler()
+    table = PoolCommands(resizing, autoscaler).table()  # type: ignore[arg-type]
+    for name in ("pool_grow", "pool_shrink"):
+        text = f"{name} is not supported with autoscale. Adjust autoscale range instead."
+        assert table[name](n=1) == {"error": text}
+    assert table["autoscale"](max=4) == {"ok": "autoscale now max=4 min=2"}
+    assert table["autoscale"](min=0) == {"ok": "autoscale now max=8 min=0"}
+    assert table["autoscale"](max=5, min=1) == {"ok": "autoscale now max=5 min=1"}
+    for wrong in ({"max": "3"}, {"min": -1}, {"max": True}, {"max": MOST_CHILDREN + 1}):
+        with pytest.raises(ValueError, match="not a number of children"):
+            table["autoscale"](**wrong)

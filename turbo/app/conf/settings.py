@@ -217,7 +217,7 @@ _WORKER: Final = (
           old="CELERY_REDIRECT_STDOUTS_LEVEL"),
     accepted("worker_agent", "string", None, "Agent class.", _PARTS),
     accepted("worker_autoscaler", "string", "celery.worker.autoscale:Autoscaler", "Autoscaler class.",
-        _PARTS),
+        "--autoscale uses turbo's own autoscaler"),
     refused("worker_consumer", "string", "celery.worker.consumer:Consumer", "Consumer class.", _PARTS),
     accepted("worker_timer", "string", None, "Timer class.", _PARTS),
     accepted("worker_timer_precision", "float", 1.0, "Seconds a timer may sleep.", _PARTS),
