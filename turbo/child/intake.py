@@ -10,9 +10,10 @@ of a body that is not run.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from datetime import UTC, datetime
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from turbo.exceptions import InvalidTaskError, SerializationError
 from turbo.policy import poison, time_limits
@@ -43,8 +44,15 @@ if TYPE_CHECKING:
 _LARGE: Final = 65_536
 _NO_LIMITS: Final = (None, None)
 
-#: A task with what does not change from message to message.
-P = TypeVar("P")
+
+class TaskPlan(Protocol):
+    """A task with what does not change from message to message."""
+
+    #: They change only with the task's limits.
+    options: TaskOptions
+
+
+P = TypeVar("P", bound=TaskPlan)
 
 
 class Intake(ABC, Generic[P]):
@@ -78,7 +86,7 @@ class Intake(ABC, Generic[P]):
     def execute(self, seq: int, payload: bytes) -> None:  # hot: bench drain, trace
         """Handle one TASK record up to its DONE record."""
         began = monotonic_ns()
-        _flags, deliver, header, body = frames.unpack_task(payload)
+        flags, deliver, header, body = frames.unpack_task(payload)
         properties: Properties | None = None
         options = self._options
         try:
@@ -103,6 +111,8 @@ class Intake(ABC, Generic[P]):
         if plan is None:
             self._unknown(seq, began, message)
             return
+        if flags & frames.NEW_LIMITS:
+            _set_limits(plan, *frames.unpack_limits(payload))
         doubtful = message.headers is not None and poison.needs_look(message.headers)
         if not (message.eta or message.expires or doubtful) or self._admitted(
             seq, began, message, plan, deliver, properties, decoded
@@ -244,3 +254,10 @@ class Intake(ABC, Generic[P]):
             return False
         self._expired(seq, began, message, plan)
         return False
+
+
+def _set_limits(plan: TaskPlan, hard: float | None, soft: float | None) -> None:
+    """Use these limits of a task, in seconds, for this message and all later ones."""
+    options = plan.options
+    if (options.time_limit, options.soft_time_limit) != (hard, soft):
+        plan.options = replace(options, time_limit=hard, soft_time_limit=soft)

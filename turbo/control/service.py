@@ -92,7 +92,7 @@ class RemoteControl:
             (
                 InspectCommands(blueprint, parts, view, self.clock).table(),
                 TaskCommands(parts.revoking, self._report_to_app).table(),
-                LimitCommands(blueprint.tasks, parts.rate_limits, self._show_in_app).table(),
+                LimitCommands(parts.rate_limits, parts.time_limits, parts.dispatcher, self._show_in_app).table(),
                 WorkerCommands(master.shut_down, self._events).table(),
                 PoolCommands(parts.resizing, parts.autoscaler).table(),
             ),

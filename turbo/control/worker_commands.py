@@ -21,7 +21,6 @@ logger = logging.getLogger("celery.worker.control")
 
 #: Celery's commands that this worker does not have, and what to do instead.
 _NOT_YET: Final = {
-    "time_limit": "limits cannot be changed while the worker runs; use --time-limit or the task's own",
     "add_consumer": "queues cannot be changed while the worker runs; use -Q",
     "cancel_consumer": "queues cannot be changed while the worker runs; use -Q",
 }

@@ -37,6 +37,7 @@ from turbo.master.delivery.redelivery_guard import RedeliveryGuard
 from turbo.master.delivery.returning import Returns
 from turbo.master.delivery.revoked_tasks import RevokedTasks
 from turbo.master.delivery.revoking import Revoking
+from turbo.master.delivery.time_limit_changes import TimeLimitChanges
 from turbo.master.outcome.failure_documents import FailureDocuments
 from turbo.master.outcome.hooks import NoHooks
 from turbo.master.outcome.lost_retries import LostRetries
@@ -95,6 +96,7 @@ class Parts:
     intake: Intake
     shelf: EtaShelf
     rate_limits: RateLimits
+    time_limits: TimeLimitChanges
     redelivery_guard: RedeliveryGuard
     outcomes: Outcomes
     link: BrokerLink
@@ -140,6 +142,7 @@ class _Waiting:
     """Where deliveries wait for a child or for their time, and how many children there are."""
 
     ledger: Ledger
+    time_limits: TimeLimitChanges
     copies: LeaseCopies
     dispatcher: Dispatcher
     shelf: EtaShelf
@@ -209,6 +212,7 @@ def assemble(
         intake=delivery.intake,
         shelf=waiting.shelf,
         rate_limits=delivery.rate_limits,
+        time_limits=waiting.time_limits,
         redelivery_guard=delivery.redelivery_guard,
         outcomes=outcome.outcomes,
         link=broker.link,
@@ -247,7 +251,7 @@ def _broker(blueprint: Blueprint, patience: BrokerPatience) -> _Broker:
 
 
 def _waiting(blueprint: Blueprint, loop: asyncio.AbstractEventLoop, broker: _Broker) -> _Waiting:
-    options, ledger = blueprint.options, Ledger()
+    options, ledger, time_limits = blueprint.options, Ledger(), TimeLimitChanges(blueprint.tasks)
     copies = LeaseCopies(
         loop,
         ledger,
@@ -264,14 +268,16 @@ def _waiting(blueprint: Blueprint, loop: asyncio.AbstractEventLoop, broker: _Bro
         async_concurrency=options.async_concurrency,
         charges=copies,
         max_deliveries=options.task_max_deliveries,
+        time_limits=time_limits,
     )
-    return _Waiting(ledger, copies, dispatcher, EtaShelf(loop), PoolSize(options.concurrency, options.autoscale_least))
+    size = PoolSize(options.concurrency, options.autoscale_least)
+    return _Waiting(ledger, time_limits, copies, dispatcher, EtaShelf(loop), size)
 
 
 def _outcome(blueprint: Blueprint, loop: asyncio.AbstractEventLoop, broker: _Broker, waiting: _Waiting) -> _Outcome:
     options, dispatcher = blueprint.options, waiting.dispatcher
     store = _store(blueprint, broker.publisher, dispatcher)
-    documents = _failure_documents(blueprint)
+    documents = _failure_documents(blueprint, waiting)
     storing = DocumentStore(store, dispatcher)
     hooks = NoHooks(documents) if blueprint.hooks is None else blueprint.hooks(loop, documents, storing)
     settlement = Settlement(
@@ -359,9 +365,9 @@ def _autoscaler(options: WorkerOptions, resizing: Resizing, pool: Pool, dispatch
     return Autoscaler(policy, resizing, pool, dispatcher)
 
 
-def _failure_documents(blueprint: Blueprint) -> FailureDocuments:
+def _failure_documents(blueprint: Blueprint, waiting: _Waiting) -> FailureDocuments:
     extended_by = blueprint.options.hostname if blueprint.result_extended else ""
-    return FailureDocuments(blueprint.tasks, stores=blueprint.stores, extended_by=extended_by)
+    return FailureDocuments(waiting.time_limits.tasks, stores=blueprint.stores, extended_by=extended_by)
 
 
 def _timeouts(blueprint: Blueprint) -> ConsumerTimeouts:

@@ -38,7 +38,12 @@ START_FOR_HOOKS: Final = 4
 # Flag of a DONE record: a payload for the outcome hooks follows its head, instead of a document.
 FOR_HOOKS: Final = 1
 
+# Flag of a TASK record: hard and soft limit of its task follow the head, since they were changed while the worker runs.
+NEW_LIMITS: Final = 1
+
 _TASK_HEAD = struct.Struct("<III")
+#: Seconds; 0 for none.
+_LIMITS = struct.Struct("<dd")
 _STARTED = struct.Struct("<BQQd")
 #: verb, ending, flags, publishes, runtime in ns, due in ns since the epoch (HOLD only)
 _DONE = struct.Struct("<BBHIQQ")
@@ -64,14 +69,29 @@ def pack_task(flags: int, deliver: bytes, header: bytes, body: bytes) -> tuple[b
     return (_TASK_HEAD.pack(flags, len(deliver), len(header)), deliver, header, body)
 
 
+def pack_limited_task(
+    hard: float | None, soft: float | None, deliver: bytes, header: bytes, body: bytes
+) -> tuple[bytes, ...]:
+    """Return the parts of a TASK record that tells the child new limits of its task, in seconds."""
+    head = _TASK_HEAD.pack(NEW_LIMITS, len(deliver), len(header))
+    return (head, _LIMITS.pack(hard or 0.0, soft or 0.0), deliver, header, body)
+
+
 def unpack_task(payload: bytes) -> tuple[int, bytes, bytes, bytes]:
     """Return (flags, deliver arguments, content header, body)."""
     flags, deliver_size, header_size = _TASK_HEAD.unpack_from(payload)
-    header_at = 12 + deliver_size
+    deliver_at = 28 if flags & NEW_LIMITS else 12
+    header_at = deliver_at + deliver_size
     body_at = header_at + header_size
     if body_at > len(payload):
         raise FrameError("task record shorter than its parts")
-    return flags, payload[12:header_at], payload[header_at:body_at], payload[body_at:]
+    return flags, payload[deliver_at:header_at], payload[header_at:body_at], payload[body_at:]
+
+
+def unpack_limits(payload: bytes) -> tuple[float | None, float | None]:
+    """Return hard and soft limit of a TASK record with :data:`NEW_LIMITS`."""
+    hard, soft = _LIMITS.unpack_from(payload, _TASK_HEAD.size)
+    return hard or None, soft or None
 
 
 def pack_started(flags: int, soft_deadline_ns: int, hard_deadline_ns: int, time_limit: float) -> bytes:

@@ -280,7 +280,7 @@ def test_commands_for_the_worker() -> None:
     assert events.task_events
     table["heartbeat"]()
     assert mailbox.sent == ["worker.heartbeat"]
-    for name in ("time_limit", "add_consumer", "cancel_consumer"):
+    for name in ("add_consumer", "cancel_consumer"):
         with pytest.raises(NoSuchCommandError, match=name):
             table[name](whatever=1)
 

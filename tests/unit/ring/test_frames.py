@@ -17,10 +17,19 @@ PUBLISHES = st.builds(frames.PublishRequest, NAMES, NAMES, BYTES, BYTES, st.bool
 U64 = st.integers(0, 2**64 - 1)
 
 
-@given(st.integers(0, 2**32 - 1), BYTES, BYTES, BYTES)
+@given(st.integers(0, 2**31 - 1).map(lambda number: number * 2), BYTES, BYTES, BYTES)
 def test_a_task_comes_out_as_it_went_in(flags: int, deliver: bytes, header: bytes, body: bytes) -> None:
     record = b"".join(frames.pack_task(flags, deliver, header, body))
     assert frames.unpack_task(record) == (flags, deliver, header, body)
+
+
+@given(st.none() | st.floats(0.1, 1e6), st.none() | st.floats(0.1, 1e6), BYTES, BYTES, BYTES)
+def test_a_task_with_new_limits_comes_out_as_it_went_in(
+    hard: float | None, soft: float | None, deliver: bytes, header: bytes, body: bytes
+) -> None:
+    record = b"".join(frames.pack_limited_task(hard, soft, deliver, header, body))
+    assert frames.unpack_task(record) == (frames.NEW_LIMITS, deliver, header, body)
+    assert frames.unpack_limits(record) == (hard, soft)
 
 
 @given(st.integers(0, 255), U64, U64, st.floats(allow_nan=False))

@@ -21,6 +21,7 @@ from turbo import failpoint
 from turbo.master.children.ring_access import RingAccess
 from turbo.master.children.stalled_children import StalledChildren
 from turbo.master.delivery.suspects import Suspects
+from turbo.master.delivery.time_limit_changes import TimeLimitChanges
 from turbo.policy import look_ahead, recycling
 from turbo.policy.delivery_lifecycle import State
 from turbo.ring import frames
@@ -53,8 +54,9 @@ class Dispatcher:
         async_concurrency: int = 1,
         charges: Charges | None = None,
         max_deliveries: int = 1,
+        time_limits: TimeLimitChanges | None = None,
     ) -> None:
-        """``async_concurrency``: coroutines per child. The last two are for ``master.delivery.suspects``."""
+        """``async_concurrency``: coroutines per child. The next two are for ``master.delivery.suspects``."""
         self._loop = loop
         self._max_tasks = max_tasks_per_child
         self._async_limit = async_concurrency
@@ -65,6 +67,7 @@ class Dispatcher:
         self.rings = RingAccess(loop, self._have_another_go)
         self._stalled_children = StalledChildren(loop, self, self.rings, self._children)
         self._suspects = Suspects(loop, self, charges, max_deliveries)
+        self._time_limits = time_limits or TimeLimitChanges({})
         #: Records that children hold beyond their first, summed over all children.
         self._ahead = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -179,8 +182,7 @@ class Dispatcher:
             return
         ready, free, partial = self._ready, self._free, self._partial
         touched: dict[int, ChildProcess] = {}
-        depth = self._depth
-        now = 0
+        depth, now, limits = self._depth, 0, self._time_limits
         while ready:
             delivery = ready[0]
             if delivery.state is not State.READY:
@@ -201,6 +203,8 @@ class Dispatcher:
                 continue
             held = len(child.assigned)
             record = frames.pack_task(0, delivery.deliver, delivery.header, delivery.body)
+            if limits.any:
+                record = limits.pack(delivery)
             try:
                 seq = child.link.stage(frames.TASK, record)
             except RingCorrupt as error:
@@ -281,11 +285,8 @@ class Dispatcher:
         limit = time.monotonic_ns() - look_ahead.STALL_NS
         for child in list(self._children):
             if len(child.assigned) > 1 and child.moved_ns < limit:
-                taken = self.reclaim(child)
-                if child.partial_listed:
-                    child.partial_listed = False
-                    self._partial.remove(child)
-                self.resubmit(taken)
+                self.resubmit(self.reclaim(child))
+                self.set_aside(child)
                 if not child.assigned:
                     # It had claimed nothing (not scheduled, or stopped), so it is still free.
                     self.take_up(child)

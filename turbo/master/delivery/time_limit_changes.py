@@ -1,0 +1,48 @@
+"""Tells children of time limits that were changed while the worker runs, with every record of such a task.
+
+Runs in the master. Before it: ``control.limit_commands``. After it: the dispatcher, which lets it pack the records
+while any limit is changed, and ``child.intake``, which uses the limits from then on. So a child needs no message of its
+own for them, whenever it was forked. It must never change the limits of a task that has started.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from turbo.protocol.task_lookup import TaskLookup
+from turbo.ring import frames
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from turbo.master.delivery.ledger import Delivery
+    from turbo.policy.task_options import TaskOptions
+
+
+class TimeLimitChanges:
+    """The tasks' options with today's limits, and which of the limits were changed."""
+
+    def __init__(self, tasks: Mapping[str, TaskOptions]) -> None:
+        """``tasks``: the options with which the worker has started."""
+        #: Today's options by task name; only :meth:`change` writes them.
+        self.tasks = dict(tasks)
+        #: Whether any limit was changed; if not, records need not be packed here.
+        self.any = False
+        self._changed: TaskLookup[tuple[float | None, float | None]] = TaskLookup()
+
+    def change(self, task: str, hard: float | None, soft: float | None) -> None:
+        """Set the limits of a known task, in seconds; None: those of the worker."""
+        self.tasks[task] = replace(self.tasks[task], time_limit=hard, soft_time_limit=soft)
+        self._changed.put(task, (hard, soft))
+        self.any = True
+
+    def pack(self, delivery: Delivery) -> tuple[bytes, ...]:
+        """Return the parts of a delivery's TASK record, with its task's limits if they were changed."""
+        if delivery.message is not None:
+            limits = self._changed.named(delivery.message.task)
+        else:
+            limits = self._changed.find(delivery.header)
+        if limits is None:
+            return frames.pack_task(0, delivery.deliver, delivery.header, delivery.body)
+        return frames.pack_limited_task(*limits, delivery.deliver, delivery.header, delivery.body)
