@@ -46,8 +46,9 @@ TRANSITIONS: Final[tuple[frozenset[State], ...]] = (
     frozenset({State.READY, State.FINISHING, State.SETTLED, State.VOID, State.SUSPECT}),
     # DISPATCHED: taken back, started, answered at once by the child (not a task it knows), lost
     frozenset({State.READY, State.STARTED, State.FINISHING, State.HELD, State.VOID}),
-    # STARTED: reported or lost with its child; READY again if the child died before it entered the body
-    frozenset({State.READY, State.FINISHING}),
+    # STARTED: reported or lost with its child; where the child died before it entered the body, READY again, or VOID if
+    # the connection was lost in the meantime: the broker has it again
+    frozenset({State.READY, State.FINISHING, State.VOID}),
     # FINISHING: settled, or found void when its result was stored
     frozenset({State.SETTLED, State.VOID}),
     frozenset(),

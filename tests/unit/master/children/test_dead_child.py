@@ -107,6 +107,18 @@ def test_a_late_task_returns_to_its_queue_when_a_hook_raises(caplog: pytest.LogC
     assert "the hook is broken" in caplog.text
 
 
+def test_a_child_that_dies_before_a_body_whose_connection_is_lost_ends_both(caplog: pytest.LogCaptureFixture) -> None:
+    world = World(early=False)
+    ring: Any = world.child.link
+    ring.entered = False
+    world.broker.close()
+    world.ledger.void_epoch()
+    world.ledger.begin_epoch(world.broker.open())
+    world.lost.settle(world.child, orderly=False)
+    assert [delivery.state for delivery in world.deliveries] == [State.VOID, State.VOID]
+    assert not [record.getMessage() for record in caplog.records if record.levelno == logging.CRITICAL]
+
+
 def test_an_early_task_is_only_logged_when_a_hook_raises(caplog: pytest.LogCaptureFixture) -> None:
     world = World(early=True)
     world.lost.settle(world.child, orderly=False)

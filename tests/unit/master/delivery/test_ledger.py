@@ -90,6 +90,13 @@ one_child = st.integers(0, CHILDREN - 1)
 COUNT = st.integers(1, 4)
 
 
+class StrictDeadChild(DeadChild):
+    """Raises the error instead of putting everything back because of it: here it is always a fault of the master."""
+
+    def _give_back(self, _delivery: Delivery) -> None:
+        raise
+
+
 class LedgerMachine(RuleBasedStateMachine):
     shelf_type = Shelf
 
@@ -126,7 +133,7 @@ class LedgerMachine(RuleBasedStateMachine):
         )  # fmt: skip
         poison = Poison(settlement, failure_documents, max_deliveries=MOST)
         retries = LostRetries(settlement, failure_documents, hooks)
-        self.lost = DeadChild(
+        self.lost = StrictDeadChild(
             self.dispatcher, self.outcomes, settlement, failure_documents, hooks, poison, retries, self.revoked_tasks
         )
         self.sent: list[Message] = []
@@ -139,6 +146,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ended: set[str] = set()
         #: Ids whose store or publish failed, so that they may run again.
         self.faulted: set[str] = set()
+        #: Ids whose result was refused for good.
+        self.refused: set[str] = set()
         #: Ids whose count could not be written down.
         self.uncounted: set[str] = set()
         self.incarnations = 0
@@ -209,8 +218,11 @@ class LedgerMachine(RuleBasedStateMachine):
     def lose_patience(self) -> None:
         """The round takes too long."""
         self.uncounted.update(self._facts(delivery)[0] for delivery in self.suspects._unanswered)
+        waiting = [delivery for delivery in self.ledger if delivery.state is State.SUSPECT]
         self.loop.fire(self.suspects)
-        # Those that would run uncounted for some seconds after it are not what is tested here.
+        # Those that are given out for some seconds after it run uncounted too.
+        charged = self.suspects._charged
+        self.uncounted.update(self._facts(d)[0] for d in waiting if d.state is State.DISPATCHED and d not in charged)
         self.suspects._paused_until = 0.0
         self.dispatcher.balance()
 
@@ -436,11 +448,14 @@ class LedgerMachine(RuleBasedStateMachine):
         write, done = self.store.waiting.pop(number % len(self.store.waiting))
         if not answer.ok:
             self.faulted.add(write.task_id)
+        if answer is StoreOutcome.REFUSED:
+            self.refused.add(write.task_id)
         before = len(self.broker.acked)
         done(answer)
         # An early one that has started is acknowledged whatever comes of it, and so is its copy after a lost session.
-        # One that will never be stored ends as failed, by the table of acknowledgements.
-        if answer is StoreOutcome.FAILED and not (write.task_id.startswith("early") and write.task_id in self.accepted):
+        # One that will never be stored ends as failed, by the table of acknowledgements, also if that is not stored.
+        early = write.task_id.startswith("early") and write.task_id in self.accepted
+        if answer is StoreOutcome.FAILED and not early and write.task_id not in self.refused:
             assert write.task_id not in [m.id for m in self.broker.acked[before:]], "acknowledged, and not stored"
         self.dispatcher.balance()
 
