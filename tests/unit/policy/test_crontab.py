@@ -30,6 +30,9 @@ def fields(**spec: object) -> Fields:
         ("jan,Dec", 12, 1, {1, 12}),
         ("*/3", 31, 1, {1, 4, 7, 10, 13, 16, 19, 22, 25, 28, 31}),
         ("1, 2", 60, 0, {1, 2}),
+        ("*/1", 7, 0, {0, 1, 2, 3, 4, 5, 6}),
+        ("January,december", 12, 1, {1, 12}),
+        ("Wednesday", 7, 0, {3}),
     ],
 )
 def test_expressions(text: str, size: int, lowest: int, values: set[int]) -> None:
@@ -46,6 +49,17 @@ def test_no_expression(text: str) -> None:
 def test_out_of_range(spec: object) -> None:
     with pytest.raises(ValueError, match=r"."):
         expand(spec, 60)
+
+
+@pytest.mark.parametrize("text", ["0", "13", "0-3", "11-13"])
+def test_the_parser_itself_refuses_what_the_field_has_not(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is not between 1 and 12$"):
+        crontab_parser(12, 1).parse(text)
+
+
+def test_the_error_names_the_range_and_the_value() -> None:
+    with pytest.raises(ValueError, match=r"Valid range is 1-31\. '32' was found\."):
+        expand(32, 31, 1)
 
 
 def test_a_field_of_another_type() -> None:
@@ -67,6 +81,11 @@ def test_days_that_no_month_has() -> None:
         ({"minute": 0, "hour": 0, "day_of_week": "sun"}, (2025, 1, 5, 0, 0), (2025, 1, 12, 0, 0)),
         ({"minute": 0, "hour": 0, "day_of_month": 31}, (2025, 4, 1, 0, 0), (2025, 5, 31, 0, 0)),
         ({"minute": 0, "hour": 0, "day_of_month": 29, "month_of_year": 2}, (2025, 3, 1), (2028, 2, 29)),
+        ({"minute": 0, "hour": 0, "day_of_month": 29, "month_of_year": 2}, (1997, 1, 1), (2000, 2, 29)),
+        ({"minute": 0, "hour": 0, "day_of_month": 29, "month_of_year": 2}, (2097, 1, 1), (2104, 2, 29)),
+        ({"minute": 0, "hour": 0, "day_of_month": 30}, (2025, 1, 31), (2025, 3, 30)),
+        ({"minute": 0, "hour": 0, "day_of_month": 31}, (2025, 5, 31), (2025, 7, 31)),
+        ({"minute": 0, "hour": 0, "day_of_month": 1, "month_of_year": 1}, (9998, 6, 1), (9999, 1, 1)),
         ({"minute": 0, "hour": 0, "day_of_month": 13, "day_of_week": 5}, (2025, 1, 1), (2025, 6, 13)),
     ],
 )

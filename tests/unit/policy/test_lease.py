@@ -24,6 +24,11 @@ ARGUMENT = {"x-consumer-timeout": 60_000}
         # A consumer's own timeout is new in 4.3, for quorum queues.
         ({}, ARGUMENT, True, (4, 2, 9), 1500.0),
         ({}, ARGUMENT, False, (4, 3, 0), 1500.0),
+        # The first versions that read it.
+        (ARGUMENT, {}, False, (3, 12), 60.0),
+        ({}, ARGUMENT, True, (4, 3), 60.0),
+        ({"x-consumer-timeout": 1}, {}, True, (4, 0, 5), 0.001),
+        ({"x-consumer-timeout": 0}, {}, True, (4, 0, 5), 1500.0),
         ({"x-consumer-timeout": "soon"}, {}, True, (4, 0, 5), 1500.0),
         ({"x-consumer-timeout": True}, {}, True, (4, 0, 5), 1500.0),
         # It is not known which broker this is.
@@ -44,6 +49,8 @@ def test_the_length_is_the_brokers_to_say_where_it_can(
         (7200.0, False, (4, 3), None),
         (7200.0, True, (4, 2), None),
         (30.0, True, (4, 3), None),
+        (690.0, True, (4, 3), None),
+        (690.001, True, (4, 3), 1_500_002),
     ],
 )
 def test_a_timeout_is_asked_for_where_the_hard_limit_needs_more(
@@ -92,3 +99,14 @@ def test_a_young_delivery_is_left_alone() -> None:
     assert marks.newest_of_age(30.0, 120.0) == 0
     assert marks.most_age(2, 120.0) == 20.0
     assert marks.newest_of_age(30.0, 131.0) == 3
+
+
+def test_an_age_is_that_of_the_last_mark_before_the_delivery() -> None:
+    marks = AgeMarks(0.0, keep=30.0)
+    marks.note(3, 101.0)
+    marks.note(5, 110.0)
+    assert [marks.most_age(tag, 120.0) for tag in (1, 3, 4, 5, 6)] == [120.0, 120.0, 19.0, 19.0, 10.0]
+
+
+def test_without_deliveries_none_is_old() -> None:
+    assert AgeMarks(0.0, keep=30.0).newest_of_age(30.0, 50.0) == 0

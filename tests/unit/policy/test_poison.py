@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turbo.policy.poison import DELIVERIES, REASON, deaths, exhausted
+from turbo.policy.poison import DELIVERIES, REASON, deaths, exhausted, needs_look
+from turbo.protocol.own_headers import REJECTED
 
 
 @pytest.mark.parametrize(
@@ -17,6 +18,7 @@ from turbo.policy.poison import DELIVERIES, REASON, deaths, exhausted
         (None, 0),
         ({}, 0),
         ({DELIVERIES: 3}, 3),
+        ({DELIVERIES: 1}, 1),
         ({DELIVERIES: -3}, 0),
         ({DELIVERIES: True}, 0),
         ({DELIVERIES: "3"}, 0),
@@ -36,3 +38,11 @@ def test_no_header_makes_a_count_that_is_none(value: Any) -> None:
 def test_the_error_says_how_often_and_how_last() -> None:
     assert "5 deliveries" in str(exhausted({DELIVERIES: 5, REASON: "signal 9 (SIGKILL)"}))
     assert "signal 9 (SIGKILL)" in str(exhausted({DELIVERIES: 5, REASON: "signal 9 (SIGKILL)"}))
+
+
+@pytest.mark.parametrize(
+    ("headers", "marked"),
+    [({}, False), ({REASON: "signal 9"}, False), ({DELIVERIES: 1}, True), ({REJECTED: "x"}, True)],
+)
+def test_a_message_without_a_mark_is_not_looked_at(headers: dict[str, object], marked: bool) -> None:
+    assert needs_look(headers) is marked

@@ -59,9 +59,11 @@ facts_of_any_kind = st.builds(
         ({"runtime": 0.00001, "ceiling": 4}, 8),
         ({"runtime": 0.00001, "message_size": 2**20}, 64),
         ({"runtime": 0.00001, "message_size": 2**27}, 8),
+        ({"runtime": 0.00001, "message_size": 1, "byte_budget": 100}, 100),
         ({"held": 100}, 108),
         ({"held": 100_000}, 65_535),
         ({"held": 100, "most_held": 60}, 68),
+        ({"held": 1, "others": 3, "current": 4}, 256 + 1),
         # Held messages fill the window: all of the room that it may have is made for what comes after them.
         ({"held": 5, "others": 3, "current": 8}, 256 + 5),
         ({"held": 5, "others": 3, "current": 8, "ceiling": 8}, 8 + 5),
@@ -84,6 +86,7 @@ def test_goal(changed: dict[str, float], window: int) -> None:
         ({"runtime": 1e-5, "first": True, "since_swap": 0.0}, 256),
         ({"runtime": 1e-5}, 16),
         ({"runtime": 1e-5, "since_swap": 0.9}, 8),
+        ({"runtime": 1e-5, "since_swap": 1.0}, 16),
         ({"runtime": 1e-3, "current": 32}, 42),
         # Room for held messages is made at once, but not between two swaps.
         ({"held": 100}, 108),

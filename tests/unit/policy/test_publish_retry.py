@@ -20,6 +20,12 @@ def test_from_the_setting() -> None:
     assert PublishRetry.from_setting({"interval_step": None}) == PublishRetry()
 
 
+def test_zero_is_a_number_of_times_and_of_seconds() -> None:
+    made = PublishRetry.from_setting({"max_retries": 2, "interval_start": 0.5, "interval_step": 0, "interval_max": 0.7})
+    assert list(made.waits()) == [0.5, 0.5]
+    assert PublishRetry.from_setting({"max_retries": 0}) == ONCE
+
+
 def test_for_ever() -> None:
     made = PublishRetry.from_setting({"max_retries": None})
     assert list(islice(made.waits(), 8))[-1] == 1

@@ -26,3 +26,10 @@ def test_it_is_congested_from_half_of_either_bound_to_a_quarter_of_both(messages
     assert room.shrunk(2, 25)
     assert not room.congested
     assert not room.shrunk(0, 0), "said once"
+
+
+def test_exactly_a_quarter_of_both_bounds_ends_the_congestion() -> None:
+    room = PublisherRoom(8, 100)
+    room.grown(4, 50)
+    assert room.congested
+    assert room.shrunk(2, 25)

@@ -54,5 +54,9 @@ def test_exactly_the_limit_is_ever_given(limit: int, choices: list[bool]) -> Non
     assert done + outstanding == limit
 
 
+def test_a_child_that_has_too_many_gets_none() -> None:
+    assert may_take(3, 2, 4) == 0
+
+
 def test_no_limit() -> None:
     assert may_take(10**6, 100, None) > 10**6

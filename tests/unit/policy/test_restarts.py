@@ -24,6 +24,26 @@ def test_it_grows_until_the_cap_and_spreads_over_half(failures: int, one: float,
     assert reconnect_delay(failures + 2, other, backoff) >= reconnect_delay(failures, one, backoff) or whole * 4 > 30
 
 
+@pytest.mark.parametrize(
+    ("failures", "spread", "seconds"),
+    [
+        (1, 0.0, 0.25),
+        (1, 0.5, 0.375),
+        (2, 0.0, 0.5),
+        (2, 1.0, 1.0),
+        (4, 0.5, 3.0),
+        (50, 0.0, 15.0),
+        # Whatever the random number is, the wait stays between half and all.
+        (2, -1.0, 0.5),
+        (2, 9.0, 1.0),
+    ],
+)
+def test_the_random_number_chooses_between_half_and_all_of_the_wait(
+    failures: int, spread: float, seconds: float
+) -> None:
+    assert reconnect_delay(failures, spread, Backoff(first=0.5, factor=2, cap=30)) == pytest.approx(seconds)
+
+
 def test_the_first_attempt_does_not_wait() -> None:
     assert reconnect_delay(0, 0.9) == 0
 
@@ -36,3 +56,8 @@ def test_the_default_leaves_time_to_resume_within_five_seconds() -> None:
 def test_useless_settings_are_refused(values: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="backoff"):
         Backoff(**values)
+
+
+@pytest.mark.parametrize("values", [{"factor": 1}, {"factor": 1.5}, {"first": 3, "cap": 3}, {"first": 0.001}])
+def test_a_constant_and_a_slow_backoff_are_possible(values: dict[str, float]) -> None:
+    assert reconnect_delay(1, 1.0, Backoff(**values)) == values.get("first", 0.1)

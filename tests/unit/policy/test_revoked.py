@@ -23,6 +23,7 @@ def test_nothing_is_looked_for_before_anything_is_revoked() -> None:
 @pytest.mark.row("TM12")
 def test_ids_are_forgotten_when_they_are_old_or_too_many() -> None:
     revoked = Revoked(most=3, span=10.0)
+    assert revoked.most == 3
     revoked.add(["a"], 0.0)
     revoked.add(["b", "c"], 5.0)
     revoked.add(["d"], 6.0)
@@ -66,6 +67,7 @@ def test_stamps() -> None:
     assert not revoked.has_stamps
     revoked.add_stamps({"batch": ["b1", "b2"], "tenant": "t1"})
     assert revoked.any
+    assert revoked.has_stamps
     assert revoked.stamp_of(["batch"], {"batch": "b2"}) == {"batch": "b2"}
     assert revoked.stamp_of(["batch"], {"batch": ["b0", "b1"]}) == {"batch": "b1"}
     assert revoked.stamp_of(["other", "tenant"], {"other": "b1", "tenant": "t1"}) == {"tenant": "t1"}
@@ -118,6 +120,8 @@ def test_stamps_of_any_number_and_kind_are_found_by_one_look() -> None:
 
 def test_stamps_are_bounded() -> None:
     revoked = Revoked()
-    revoked.add_stamps({"batch": list(range(MOST_STAMPS))})
+    revoked.add_stamps({"batch": list(range(MOST_STAMPS - 1))})
+    revoked.add_stamps({"last": "x"})
+    assert revoked.stamp_of(["last"], {"last": "x"}) == {"last": "x"}
     with pytest.raises(ValueError, match="stamps"):
         revoked.add_stamps({"more": "x"})

@@ -95,6 +95,10 @@ def test_a_timer_that_comes_a_little_early_is_in_time() -> None:
     assert clock.look(10 * SECOND - 500_000) == 0
     clock.ask(10 * SECOND, SECOND)
     assert clock.look(19 * SECOND) == 9 * SECOND
+    clock.ask(19 * SECOND, SECOND)
+    assert clock.look(20 * SECOND - 2_000_000) == 0
+    clock.ask(20 * SECOND, SECOND)
+    assert clock.look(29 * SECOND) == 9 * SECOND
 
 
 @given(late=st.lists(st.integers(0, 10 * SECOND), min_size=60, max_size=60))
