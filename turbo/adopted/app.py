@@ -211,4 +211,5 @@ def options_of(task: Any) -> TaskOptions:
         time_limit=task.time_limit,
         soft_time_limit=task.soft_time_limit,
         rate_limit=task.rate_limit,
+        send_events=bool(task.send_events),
     )

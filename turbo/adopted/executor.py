@@ -29,6 +29,7 @@ from turbo.adopted.contents import own_contents
 from turbo.adopted.request_fields import RequestFields
 from turbo.adopted.requests import has_own_class
 from turbo.adopted.result_handoff import ResultHandoff, is_untouched
+from turbo.child import event_texts
 from turbo.child.intake import Intake
 from turbo.child.leaving import EXIT_REPLACED, end_process, exit_code
 from turbo.child.refusals import log_unreadable
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from turbo.policy.task_options import TaskOptions
     from turbo.protocol.message import TaskMessage
     from turbo.protocol.properties import Properties
+    from turbo.ring.control_page import ChildPage
     from turbo.ring.link import ChildLink
     from turbo.spawner.messages import ChildBoot
 
@@ -180,7 +182,9 @@ class AdoptedExecutor(Intake[Plan]):
         why = poison.exhausted(message.headers or {})
         logger.error("Task %s is rejected: %s", message.label, why)
         payload = failing.fail(plan.task, message.id, request, WorkerLostError(str(why)))
-        self._done(seq, began, Verb.REJECT, Ending.FAILURE, payload=(1, payload, 0.0) if plan.own_request else None)
+        texts = event_texts.of_error(self._link.page, payload.exception, None)
+        reported = (1, payload, 0.0) if plan.own_request else None
+        self._done(seq, began, Verb.REJECT, Ending.FAILURE, payload=reported, texts=texts)
 
     # -- the body ----------------------------------------------------------------------------------------
 
@@ -230,7 +234,8 @@ class AdoptedExecutor(Intake[Plan]):
         payload: object = None
         if plan.own_request or ending is Ending.REJECT:
             payload = (1, outcome, seconds) if info is not None else (0, text, seconds)
-        self._done(seq, began, plan.verbs[ending], ending, payload=payload, store=store)
+        texts = _event_texts(self._link.page, outcome, info, text) if self._link.page.sends_events() else b""
+        self._done(seq, began, plan.verbs[ending], ending, payload=payload, store=store, texts=texts)
         self._link.page.finished()
 
     def _escaped(self, message: TaskMessage, plan: Plan, error: Exception) -> tuple[Any, Any, float, None]:
@@ -256,7 +261,8 @@ class AdoptedExecutor(Intake[Plan]):
         except Exception:  # noqa: BLE001 - objects of the user's may refuse in any way
             einfo.exception = get_pickleable_exception(error)
             einfo.type = type(einfo.exception)
-        self._done(seq, began, plan.verbs[Ending.FAILURE], Ending.FAILURE, payload=einfo)
+        texts = event_texts.of_error(self._link.page, error, einfo.traceback)
+        self._done(seq, began, plan.verbs[Ending.FAILURE], Ending.FAILURE, payload=einfo, texts=texts)
 
     def _left(self, message: TaskMessage, plan: Plan, error: BaseException) -> NoReturn:
         """The body asked the process to end: the master sees a lost child, as it should."""
@@ -279,21 +285,31 @@ class AdoptedExecutor(Intake[Plan]):
         detail: str | None = None,
         payload: object = None,
         store: bytes = b"",
+        texts: bytes = b"",
     ) -> None:
         """Write the DONE record, with what the master's hooks need beyond it, or what the master has to store.
 
         ``detail`` says why a message did not run; ``payload`` is what Celery's pool would have handed to the request;
-        ``store`` is a packed store request, where there is neither.
+        ``store`` is a packed store request, where there is neither; ``texts`` are for the event of the end.
         """
         if detail is None and payload is None:
             flags, tail = 0, store
         else:
             flags, tail = frames.FOR_HOOKS, _pickled(detail if payload is None else payload)
-        self._link.emit(
-            frames.DONE, seq, (frames.pack_done(verb, ending, flags, 0, monotonic_ns() - began, due_ns, tail),)
-        )
+        done = frames.pack_done(verb, ending, flags, 0, monotonic_ns() - began, due_ns, tail, texts)
+        self._link.emit(frames.DONE, seq, (done,))
         if failpoint.ENABLED:
             failpoint.hit("child.result_written")
+
+
+def _event_texts(page: ChildPage, outcome: Any, info: Any, text: str | None) -> bytes:
+    """Return the texts of the event of an end that Celery's tracer reports; ``text`` is the repr of a result."""
+    if info is None:
+        return frames.pack_texts(text or "")
+    error = info.retval
+    if info.state == states.RETRY:
+        error = error.exc
+    return event_texts.of_error(page, error, getattr(outcome, "traceback", None))
 
 
 def ends_the_process(error: BaseException, *, reports_all: bool = _REPORTS_ALL) -> bool:

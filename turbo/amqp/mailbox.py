@@ -2,8 +2,8 @@
 
 Owned by the master, for ``control.service``. Requests come from the worker's mailbox queue. It is separate from the
 task connections so that neither delays the other: a full window of tasks, a publisher that waits for confirms, or a
-queue that the broker refuses. Replies and events are useful only now, so none is sent later or twice: a message is
-dropped and counted when there is no connection or when too many wait. It must never carry a task.
+queue that the broker refuses. Replies and the worker's own events are useful only now, so none is sent later or twice:
+a message is dropped and counted when there is no connection or when too many wait. It must never carry a task.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import asyncio
 import logging
 import random
 import time
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +19,7 @@ from turbo.amqp.channel_calls import ChannelCalls, ChannelGone
 from turbo.amqp.dialer import STABLE, Dialer, endpoints_for
 from turbo.amqp.fast_connection import PublishConnection
 from turbo.amqp.mailbox_claim import TAKEN, MailboxClaim
+from turbo.amqp.mailbox_unsent import Message, Unsent
 from turbo.amqp.publish.frames import publish_frames, publish_method
 from turbo.policy.restarts import BROKER_BACKOFF, Backoff, reconnect_delay
 
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("turbo.amqp.mailbox")
 
-#: Messages that may wait to be sent.
-_LIMIT: Final = 1000
 #: Bytes that may wait for the socket. More wait only if the broker reads slowly or not at all.
 _LIMIT_BYTES: Final = 32 * 1024 * 1024
 #: Most exchanges to remember as declared.
@@ -44,16 +42,6 @@ _TAG: Final = "mailbox"
 _PURPOSE: Final = "remote control"
 _READING: Final = "remote control, requests"
 _SENDING: Final = "remote control, replies"
-
-
-@dataclass(frozen=True, slots=True)
-class _Message:
-    """A reply or an event that waits to be sent."""
-
-    exchange: Exchange
-    routing_key: str
-    header: bytes
-    body: bytes
 
 
 class Mailbox:
@@ -94,12 +82,10 @@ class Mailbox:
         self._on_up = on_up
         self._runner: asyncio.Task[None] | None = None
         self._connection: PublishConnection | None = None
-        self._unsent: asyncio.Queue[_Message] = asyncio.Queue(_LIMIT)
+        self._unsent = Unsent()
         self._sending = False
         self._ready = asyncio.Event()
         self._stopped = False
-        #: Number of messages that were dropped instead of sent.
-        self.dropped = 0
 
     # -- life
 
@@ -129,9 +115,9 @@ class Mailbox:
         if self._sending:
             try:
                 async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                    await self._unsent.join()
+                    await self._unsent.wait_sent()
             except TimeoutError:
-                logger.warning("Remote control stops with %d unsent replies and events", self._unsent.qsize())
+                logger.warning("Remote control stops with %d unsent replies and events", len(self._unsent))
         if self._connection is not None:
             await self._connection.close_within(max(0.2, deadline - time.monotonic()))
         runner.cancel()
@@ -139,28 +125,39 @@ class Mailbox:
 
     # -- sending
 
-    def send(self, exchange: Exchange, routing_key: str, header: bytes, body: bytes) -> None:
-        """Publish one message, declaring its exchange first.
+    @property
+    def dropped(self) -> int:
+        """Number of messages that were dropped instead of sent."""
+        return self._unsent.dropped
 
-        ``header`` is the payload of the content-header frame, its body size included. Never raises.
+    @property
+    def can_send(self) -> bool:
+        """Whether a message would be sent now."""
+        connection = self._connection
+        return (
+            self._sending
+            and connection is not None
+            and connection.unsent_bytes <= _LIMIT_BYTES
+            and not self._unsent.full
+        )
+
+    def send(self, exchange: Exchange, routing_key: str, header: bytes, body: bytes, *, keep: bool = False) -> bool:
+        """Publish one message, declaring its exchange first; return False if it is dropped instead.
+
+        ``header`` is the payload of the content-header frame, its body size included. ``keep``: a message that waits
+        when the connection is lost is sent over the next one. Never raises.
         """
         connection = self._connection
         if not self._sending or connection is None or connection.unsent_bytes > _LIMIT_BYTES:
-            self.dropped += 1
-            return
-        try:
-            self._unsent.put_nowait(_Message(exchange, routing_key, header, body))
-        except asyncio.QueueFull:
-            self.dropped += 1
-            if self.dropped & (self.dropped - 1) == 0:
-                # Log at powers of two only: the broker may be slow for hours.
-                logger.warning("%d replies and events dropped: too many wait for the broker", self.dropped)
+            self._unsent.dropped += 1
+            return False
+        return self._unsent.add(Message(exchange, routing_key, header, body, keep))
 
     async def _send_all(self, connection: PublishConnection, calls: ChannelCalls) -> None:
         """Send the waiting messages until cancelled; the channel is open."""
         declared: set[str] = set()
         while True:
-            message = await self._unsent.get()
+            message = await self._unsent.next()
             try:
                 name = message.exchange.name
                 if name not in declared and message.exchange.declarable:
@@ -175,7 +172,7 @@ class Mailbox:
             except ValueError as error:
                 logger.warning("Dropping a reply or event that cannot be sent: %s", error)
             finally:
-                self._unsent.task_done()
+                self._unsent.sent()
 
     # -- connection and channels
 
@@ -252,18 +249,11 @@ class Mailbox:
             self._sending = False
             sender.cancel()
             await asyncio.wait([sender])
-            self._drop_unsent()
+            self._unsent.lose_connection()
         if calls.closed.done():
             return calls.closed.result()
         error = None if sender.cancelled() else sender.exception()
         raise error or ChannelGone(0, "sending has ended")
-
-    def _drop_unsent(self) -> None:
-        """Drop the messages that waited for the lost channel: they are useless later."""
-        while not self._unsent.empty():
-            self._unsent.get_nowait()
-            self._unsent.task_done()
-            self.dropped += 1
 
     async def _read_over_channel(self, connection: PublishConnection) -> ChannelGone:
         assert self._queue is not None

@@ -251,6 +251,7 @@ class TaskKeeper(Periodic):
                 time_limit=task.time_limit,
                 soft_time_limit=task.soft_time_limit,
                 rate_limit=task.rate_limit,
+                send_events=bool(task.send_events),
             )
             for name, task in self.tasks.items()
         }

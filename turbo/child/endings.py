@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from turbo import states
 from turbo.app.tasks.einfo import ExceptionInfo
-from turbo.child import followups, task_hooks
+from turbo.child import event_texts, followups, task_hooks
 from turbo.child.leaving import end_process, exit_code
 from turbo.child.questions import Asked
 from turbo.exceptions import EncodeError, Ignore, OperationalError, Reject, Retry, TurboError
@@ -74,9 +74,10 @@ class Endings:
             then = partial(self._finish_success, run, result, runtime)
             ask = self._ask if chord is None else self._count
             return ask(run, plan.success_verb, store, then)
-        self._reporter.done(run.seq, run.began, plan.success_verb, Ending.SUCCESS, store=store)
+        texts = event_texts.of_result(self._link.page, result, plan.task.resultrepr_maxsize)
+        self._reporter.done(run.seq, run.began, plan.success_verb, Ending.SUCCESS, store=store, texts=texts)
         if self._options.verbose:
-            self._log_success(run, result, (monotonic_ns() - run.began) / 1e9)
+            _log_success(run, result, (monotonic_ns() - run.began) / 1e9)
         return None
 
     def raised(self, run: Run, error: BaseException) -> Asked | None:
@@ -125,7 +126,7 @@ class Endings:
             then = partial(self._finish_failure, run, error, einfo)
             ask = partial(self._count, error=error) if in_chord else self._ask
             return ask(run, _verb(run, Ending.FAILURE), store, then)
-        self._end(run, Ending.FAILURE, store)
+        self._end(run, Ending.FAILURE, store, error=error, trace=einfo.traceback)
         traceback.clear_frames(error.__traceback__)
         return None
 
@@ -154,7 +155,7 @@ class Endings:
         if store:
             # Emit this before the next attempt is sent: that attempt may store its end before this record is settled.
             self._link.emit(frames.STORE, run.seq, (store,))
-        self._end(run, Ending.RETRY)
+        self._end(run, Ending.RETRY, error=retry.exc, trace=trace)
         traceback.clear_frames(retry.__traceback__)
         return None
 
@@ -177,7 +178,7 @@ class Endings:
             then = partial(self._finish_reject, run, reject, ending)
             ask = partial(self._count, error=cause) if in_chord else self._ask
             return ask(run, _verb(run, ending), store, then)
-        self._end(run, ending, store)
+        self._end(run, ending, store, error=reject, trace=_trace_of(reject))
         traceback.clear_frames(reject.__traceback__)
         return None
 
@@ -237,18 +238,20 @@ class Endings:
         return Asked(run.seq, stored)
 
     def _finish_success(self, run: Run, result: object, runtime: float, stored: bool) -> None:
+        plan = run.plan
         if stored:
             task_hooks.success(run, result, runtime)
             if self._options.verbose:
-                self._log_success(run, result, runtime)
+                _log_success(run, result, runtime)
             task_hooks.after_return(run, states.SUCCESS, result)
         else:
             _log_hooks_skipped(run)
         task_hooks.postrun(run, result, states.SUCCESS)
         payload = b""
-        if run.plan.own_request:
-            payload = task_hooks.success_payload(saferepr(result, run.plan.task.resultrepr_maxsize), runtime)
-        self._reporter.done(run.seq, run.began, run.plan.success_verb, Ending.SUCCESS, payload=payload)
+        if plan.own_request:
+            payload = task_hooks.success_payload(saferepr(result, plan.task.resultrepr_maxsize), runtime)
+        texts = event_texts.of_result(self._link.page, result, plan.task.resultrepr_maxsize)
+        self._reporter.done(run.seq, run.began, plan.success_verb, Ending.SUCCESS, payload=payload, texts=texts)
 
     def _finish_failure(self, run: Run, error: BaseException, einfo: ExceptionInfo, stored: bool) -> None:
         if stored:
@@ -258,31 +261,30 @@ class Endings:
             _log_hooks_skipped(run)
         if not run.given_up:
             task_hooks.postrun(run, error, states.FAILURE)
-        self._end(run, Ending.FAILURE, payload=_payload(run, error, einfo))
+        self._end(run, Ending.FAILURE, payload=_payload(run, error, einfo), error=error, trace=einfo.traceback)
         traceback.clear_frames(error.__traceback__)
 
     def _finish_retry(self, run: Run, retry: Retry, einfo: ExceptionInfo, _stored: bool) -> None:
         # The task is tried again even if its state could not be stored. The store has logged that.
         task_hooks.retry(run, retry, einfo)
         task_hooks.postrun(run, retry, states.RETRY)
-        self._end(run, Ending.RETRY, payload=_payload(run, retry, einfo))
+        self._end(run, Ending.RETRY, payload=_payload(run, retry, einfo), error=retry.exc, trace=einfo.traceback)
         traceback.clear_frames(retry.__traceback__)
 
     def _finish_reject(self, run: Run, reject: Reject, ending: Ending, stored: bool) -> None:
         if stored and not reject.requeue:
             task_hooks.failed(run, reject, ExceptionInfo(reject, _trace_of(reject)))
         task_hooks.postrun(run, reject, states.REJECTED)
-        self._end(run, ending, payload=_payload(run, reject))
+        self._end(run, ending, payload=_payload(run, reject), error=reject, trace=_trace_of(reject))
         traceback.clear_frames(reject.__traceback__)
 
-    def _log_success(self, run: Run, result: object, runtime: float) -> None:
-        text = saferepr(result, run.plan.task.resultrepr_maxsize)
-        data = _data(run, return_value=text, runtime=runtime)
-        logger.info("Task %s succeeded in %ss: %s", run.message.label, runtime, text, extra={"data": data})
-
-    def _end(self, run: Run, ending: Ending, store: bytes = b"", payload: bytes = b"") -> None:
-        """Write the DONE record of a task that ran, with the verb of the ack table."""
-        self._reporter.done(run.seq, run.began, _verb(run, ending), ending, store=store, payload=payload)
+    def _end(
+        self, run: Run, ending: Ending, store: bytes = b"", payload: bytes = b"", *,
+        error: BaseException | None = None, trace: str | None = None,
+    ) -> None:  # fmt: skip
+        """Write the DONE record of a task that ran, with the verb of the ack table. ``error``: for its event."""
+        texts = event_texts.of_error(self._link.page, error, trace)
+        self._reporter.done(run.seq, run.began, _verb(run, ending), ending, store=store, payload=payload, texts=texts)
 
 
 def _left(link: ChildLink, run: Run, error: BaseException) -> NoReturn:
@@ -321,6 +323,12 @@ def _failure_data(run: Run, einfo: ExceptionInfo, description: str) -> dict[str,
     exc, trace = saferepr(einfo.exception), einfo.traceback
     return _data(run, exc=exc, traceback=trace, description=description, internal=einfo.internal,
                  hostname=run.request.hostname)  # fmt: skip
+
+
+def _log_success(run: Run, result: object, runtime: float) -> None:
+    text = saferepr(result, run.plan.task.resultrepr_maxsize)
+    data = _data(run, return_value=text, runtime=runtime)
+    logger.info("Task %s succeeded in %ss: %s", run.message.label, runtime, text, extra={"data": data})
 
 
 def _log_hooks_skipped(run: Run) -> None:

@@ -186,18 +186,20 @@ class Reporter:
         store: bytes = b"",
         due_ns: int = 0,
         payload: bytes = b"",
+        texts: bytes = b"",
     ) -> None:
         """Write one DONE record and end the task's share. It is signalled with the next claim, or when none is left.
 
         ``began`` is the ``time.monotonic_ns`` of the claim; ``due_ns`` goes with the verb HOLD. ``payload`` is for the
-        master's outcome hooks, which may call the app and override the verb; ``store`` must then be empty.
+        master's outcome hooks, which may call the app and override the verb; ``store`` must then be empty. ``texts``
+        are for the event of the end.
         """
         share = self.share if self.concurrent else self._own
         if share.held:
             self.release()
         flags = frames.FOR_HOOKS if payload else 0
         runtime = monotonic_ns() - began
-        done = frames.pack_done(verb, ending, flags, share.published, runtime, due_ns, store or payload)
+        done = frames.pack_done(verb, ending, flags, share.published, runtime, due_ns, store or payload, texts)
         share.seq = share.published = 0
         share.task_id = ""
         self._link.emit(frames.DONE, seq, (done,))

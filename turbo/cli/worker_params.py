@@ -186,7 +186,7 @@ def _beat() -> list[click.Parameter]:
 
 def _events() -> list[click.Parameter]:
     return [
-        SilentOption(["-E", "--task-events", "--events"], is_flag=True, help="Send task events (not supported yet)."),
+        SilentOption(["-E", "--task-events", "--events"], is_flag=True, help="Send task events."),
         EnvOption(["--without-heartbeat"], is_flag=True, help="Send no worker events."),
         EnvOption(
             ["--heartbeat-interval"],

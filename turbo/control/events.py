@@ -1,8 +1,8 @@
 """Sends the worker's events: online, heartbeat, offline.
 
 Runs in the master, for ``control.service``. Before it: counters of the master's parts. After it: ``amqp.mailbox``,
-which drops an event that cannot be sent at once. ``task_events`` is the switch for task events, which this worker does
-not send yet. It must never delay or repeat an event.
+which drops an event that cannot be sent at once. Events of tasks are sent by ``control.event_sender``. It must never
+delay or repeat an event.
 """
 
 from __future__ import annotations
@@ -50,7 +50,6 @@ class Events:
         self._hostname = hostname
         self._interval = interval
         self._timer: asyncio.TimerHandle | None = None
-        self.task_events = options.task_events
 
     def begin(self) -> None:
         """Send worker-online and start the heartbeats, once events can be sent (again)."""
@@ -88,7 +87,7 @@ class Events:
             pid=os.getpid(),
             clock=self._clock.forward(),
             now=time.time(),
-            utcoffset=_hours_west(),
+            utcoffset=hours_west(),
             fields={"freq": freq, **self._facts(), "loadavg": _load(), **_SOFTWARE},
         )
         header, body = event_message(event, self._options.event_serializer)
@@ -99,6 +98,6 @@ def _load() -> list[float]:
     return [math.ceil(figure * 100) / 100 for figure in os.getloadavg()]
 
 
-def _hours_west() -> float:
+def hours_west() -> float:
     """Return the offset of the local zone to UTC, as monitors expect it: positive to the west."""
     return (time.altzone if time.localtime().tm_isdst else time.timezone) / 3600

@@ -34,8 +34,6 @@ class ControlOptions:
     event_serializer: str
     #: A setting that is not followed, with the reason; "" if all are.
     unfollowed: str
-    #: Task events are enabled.
-    task_events: bool
 
 
 def control_options(conf: Settings, options: WorkerOptions) -> ControlOptions:
@@ -63,5 +61,4 @@ def control_options(conf: Settings, options: WorkerOptions) -> ControlOptions:
         event_exchange=Exchange(conf["event_exchange"], "topic"),
         event_serializer=conf["event_serializer"],
         unfollowed="" if durable or conf["control_queue_exclusive"] else _NOT_EXCLUSIVE,
-        task_events=bool(conf["worker_send_task_events"]),
     )

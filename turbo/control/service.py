@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from turbo.amqp.mailbox import Mailbox
 from turbo.amqp.topology import Exchange
+from turbo.control.event_sender import EventSender
 from turbo.control.events import Events
 from turbo.control.inspect_commands import InspectCommands
 from turbo.control.limit_commands import LimitCommands
@@ -61,7 +62,7 @@ class RemoteControl:
         self, master: Master, app: AppCommands, control: ControlOptions, loop: asyncio.AbstractEventLoop
     ) -> None:
         blueprint, parts = master.blueprint, master.parts
-        options = blueprint.options
+        options, task_events = blueprint.options, parts.settlement.events
         self._options = control
         self._hostname = options.hostname
         self._app = app
@@ -83,6 +84,9 @@ class RemoteControl:
             loop, self._mailbox, control, self.clock, lambda: {"active": active(), "processed": parts.outcomes.started},
             hostname=options.hostname, interval=options.heartbeat_interval,
         )  # fmt: skip
+        self._event_sender = EventSender(
+            loop, self._mailbox, control, self.clock, task_events, hostname=options.hostname
+        )
         view = View(parts.ledger, parts.pool, parts.failure_documents, options.hostname)
 
         def active() -> int:
@@ -93,12 +97,12 @@ class RemoteControl:
                 InspectCommands(blueprint, parts, view, self.clock).table(),
                 TaskCommands(parts.revoking, self._report_to_app).table(),
                 LimitCommands(parts.rate_limits, parts.time_limits, parts.dispatcher, self._show_in_app).table(),
-                WorkerCommands(master.shut_down, self._events).table(),
+                WorkerCommands(master.shut_down, self._events, task_events).table(),
                 PoolCommands(parts.resizing, parts.autoscaler).table(),
             ),
             app,
         )
-        self._used = control.mailbox is not None or options.heartbeat_interval is not None
+        self._used = control.mailbox is not None or options.heartbeat_interval is not None or task_events.on
 
     # -- life: a companion of the master -----------------------------------------------------------------
 
@@ -114,6 +118,7 @@ class RemoteControl:
 
     async def stop(self, deadline: float) -> None:
         """Send worker-offline and the last answers, then close."""
+        self._event_sender.flush()
         self._events.end()
         if self._answers:
             await asyncio.wait(self._answers, timeout=max(0.0, deadline - time.monotonic()))
@@ -123,6 +128,7 @@ class RemoteControl:
 
     def _up(self) -> None:
         self._events.begin()
+        self._event_sender.flush()
 
     # -- requests ----------------------------------------------------------------------------------------
 

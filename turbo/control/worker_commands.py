@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from turbo.control.events import Events
+    from turbo.master.outcome.task_events import TaskEvents
 
 logger = logging.getLogger("celery.worker.control")
 
@@ -29,9 +30,10 @@ _NOT_YET: Final = {
 class WorkerCommands:
     """Answers the commands about one worker."""
 
-    def __init__(self, shut_down: Callable[[], None], events: Events) -> None:
+    def __init__(self, shut_down: Callable[[], None], events: Events, task_events: TaskEvents) -> None:
         self._shut_down = shut_down
         self._events = events
+        self._task_events = task_events
 
     def table(self) -> Mapping[str, Callable[..., Any]]:
         """Return the commands by name."""
@@ -56,17 +58,17 @@ class WorkerCommands:
 
     def enable_events(self) -> dict[str, str]:
         """Enable task events."""
-        if self._events.task_events:
+        if self._task_events.on:
             return {"ok": "task events already enabled"}
-        self._events.task_events = True
+        self._task_events.switch(True)
         logger.info("Events of group {task} enabled by remote.")
         return {"ok": "task events enabled"}
 
     def disable_events(self) -> dict[str, str]:
         """Disable task events."""
-        if not self._events.task_events:
+        if not self._task_events.on:
             return {"ok": "task events already disabled"}
-        self._events.task_events = False
+        self._task_events.switch(False)
         logger.info("Events of group {task} disabled by remote.")
         return {"ok": "task events disabled"}
 

@@ -45,6 +45,7 @@ from turbo.master.outcome.outcomes import Outcomes
 from turbo.master.outcome.poison import Poison
 from turbo.master.outcome.settlement import Settlement
 from turbo.master.outcome.storing import DocumentStore
+from turbo.master.outcome.task_events import TaskEvents
 from turbo.master.window import Window
 from turbo.policy.autoscaling import Autoscaling
 from turbo.policy.revoked import Revoked
@@ -80,6 +81,8 @@ class Blueprint:
     stores: bool
     #: Whether result documents also name the task, its arguments and the worker (``result_extended``).
     result_extended: bool = False
+    #: Task events are sent from the start.
+    task_events: bool = False
     #: Makes what decides an outcome when no child can report one; None: the ack table alone decides.
     hooks: HooksMaker | None = None
 
@@ -280,8 +283,9 @@ def _outcome(blueprint: Blueprint, loop: asyncio.AbstractEventLoop, broker: _Bro
     documents = _failure_documents(blueprint, waiting)
     storing = DocumentStore(store, dispatcher)
     hooks = NoHooks(documents) if blueprint.hooks is None else blueprint.hooks(loop, documents, storing)
+    events = TaskEvents(blueprint.tasks, documents, on=blueprint.task_events)
     settlement = Settlement(
-        broker.publisher, storing, waiting.ledger, dispatcher, hooks, broker.link, broker.lease_ends
+        broker.publisher, storing, waiting.ledger, dispatcher, hooks, broker.link, broker.lease_ends, events
     )
     outcomes = Outcomes(dispatcher, settlement, hooks, waiting.shelf)
     poison = Poison(settlement, documents, max_deliveries=options.task_max_deliveries)

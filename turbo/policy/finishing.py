@@ -74,6 +74,8 @@ class Facts(Generic[D]):
     #: The verb to use if the child dies now. Set once the outcome is stored or the retry is on its way, while handlers
     #: run. Written by ``master.outcome.settlement``.
     stored_verb: Verb | None = None
+    #: Whether the task has sent its next attempt. Written by ``master.outcome.settlement``.
+    retried: bool = False
     #: Whether the store could not store the outcome's document, or refused it. Written by
     #: ``master.outcome.settlement``.
     store_failed: bool = False

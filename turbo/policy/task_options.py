@@ -30,6 +30,8 @@ class TaskOptions:
     soft_time_limit: float | None = None
     #: As the task has it; ``policy.rate_limit`` reads it.
     rate_limit: str | float | None = None
+    #: Task events are sent for it, while the worker sends any.
+    send_events: bool = True
 
     def ack_options(self, *, acked: bool = False) -> AckOptions:
         """Return the options of the ack table; ``acked``: the message was acknowledged already."""

@@ -17,6 +17,7 @@ from turbo.ring.layout import (
     W_BEGUN,
     W_CONDEMNED,
     W_COROUTINE_BEGUN,
+    W_EVENTS,
     W_HELLO,
     W_RUN_HARD,
     W_RUN_IN_BODY,
@@ -103,6 +104,10 @@ class MasterPage:
         """Add ``lost_ns`` nanoseconds during which the whole worker did not run."""
         self._words[W_STOPPED] += lost_ns
 
+    def set_events(self, on: bool) -> None:
+        """Set whether the child adds to its outcomes what task events need."""
+        self._words[W_EVENTS] = on
+
     def set_answer(self, ticket: int, yes: bool) -> None:
         """Store the answer to the question with this ticket; the caller then writes the answers' eventfd.
 
@@ -186,6 +191,10 @@ class ChildPage:
     def stopped_ns(self) -> int:
         """Return for how many nanoseconds of this child's life the whole worker did not run."""
         return self._words[W_STOPPED]
+
+    def sends_events(self) -> bool:
+        """Return whether the master sends task events."""
+        return self._words[W_EVENTS] != 0
 
     def answer(self, ticket: int) -> bool | None:
         """Return the answer to the question with this ticket; None while there is none.

@@ -35,8 +35,11 @@ HAS_LIMITS: Final = 2
 #: The master passes this record to its outcome hooks.
 START_FOR_HOOKS: Final = 4
 
-# Flag of a DONE record: a payload for the outcome hooks follows its head, instead of a document.
+# Flags of a DONE record.
+#: A payload for the outcome hooks is at its end, instead of a document.
 FOR_HOOKS: Final = 1
+#: The texts of a task event follow its head: see :func:`pack_texts`.
+WITH_TEXTS: Final = 2
 
 # Flag of a TASK record: hard and soft limit of its task follow the head, since they were changed while the worker runs.
 NEW_LIMITS: Final = 1
@@ -47,6 +50,8 @@ _LIMITS = struct.Struct("<dd")
 _STARTED = struct.Struct("<BQQd")
 #: verb, ending, flags, publishes, runtime in ns, due in ns since the epoch (HOLD only)
 _DONE = struct.Struct("<BBHIQQ")
+#: lengths of both texts
+_TEXTS = struct.Struct("<II")
 #: guard, lengths of id, reply_to, correlation id, content type, content encoding, payload
 _STORE = struct.Struct("<BIIIIII")
 #: flags, lengths of exchange, routing key, header, body
@@ -199,10 +204,37 @@ class Done:
 
 
 def pack_done(
-    verb: int, ending: int, flags: int, publishes: int, runtime_ns: int, due_ns: int = 0, store: bytes = b""
+    verb: int,
+    ending: int,
+    flags: int,
+    publishes: int,
+    runtime_ns: int,
+    due_ns: int = 0,
+    store: bytes = b"",
+    texts: bytes = b"",
 ) -> bytes:
-    """Pack a DONE record; ``store`` is a packed store request or empty."""
+    """Pack a DONE record; ``store`` is a packed store request or empty, ``texts`` from :func:`pack_texts` or empty."""
+    if texts:
+        return _DONE.pack(verb, ending, flags | WITH_TEXTS, publishes, runtime_ns, due_ns) + texts + store
     return _DONE.pack(verb, ending, flags, publishes, runtime_ns, due_ns) + store
+
+
+def pack_texts(first: str, second: str = "") -> bytes:
+    """Pack what the event of a task's end says: the result's repr, or the exception's repr and the traceback."""
+    one, two = first.encode("utf-8", "backslashreplace"), second.encode("utf-8", "backslashreplace")
+    return _TEXTS.pack(len(one), len(two)) + one + two
+
+
+def unpack_texts(payload: bytes, offset: int) -> tuple[str, str, int]:
+    """Undo :func:`pack_texts`; return both texts and the offset behind them."""
+    if len(payload) - offset < _TEXTS.size:
+        raise FrameError("texts of an event shorter than their head")
+    one, two = _TEXTS.unpack_from(payload, offset)
+    middle = offset + _TEXTS.size + one
+    end = middle + two
+    if end > len(payload):
+        raise FrameError("texts of an event longer than their record")
+    return payload[offset + _TEXTS.size : middle].decode(), payload[middle:end].decode(), end
 
 
 #: Size of a DONE record without a document.
@@ -216,7 +248,10 @@ def unpack_done(payload: bytes) -> Done:
     if len(payload) < _DONE.size:
         raise FrameError("done record shorter than its head")
     verb, ending, flags, publishes, runtime_ns, due_ns = _DONE.unpack_from(payload)
-    store = unpack_store(payload, _DONE.size) if len(payload) > _DONE.size else None
+    at = _DONE.size
+    if flags & WITH_TEXTS:
+        *_texts, at = unpack_texts(payload, at)
+    store = unpack_store(payload, at) if len(payload) > at else None
     return Done(verb, ending, flags, publishes, runtime_ns, due_ns, store)
 
 

@@ -80,6 +80,8 @@ W_SOFT_NAMED: Final = 48
 W_CONDEMNED: Final = 49
 #: Written by the master, read by the child: nanoseconds in which the whole worker did not run, as far as known.
 W_STOPPED: Final = 50
+#: Written by the master, read by the child: 1 while task events are sent.
+W_EVENTS: Final = 51
 #: Written by the master, read by the child: oversize bodies with a lower ticket were read or taken back.
 W_LIVE_TICKET: Final = 64
 #: Written by the child, read by the master: end of the last record that was copied and checked.

@@ -137,6 +137,7 @@ def plan(app: HostedApp, options: WorkerOptions) -> Blueprint:
         store_settings=settings,
         stores=app.stores_results and store_kind(backend) != "disabled",
         result_extended=bool(conf["result_extended"]),
+        task_events=bool(conf["worker_send_task_events"]),
         hooks=app.hooks(options),
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 import pika
 import pytest
 
+from tests.harness.monitor import Monitor
 from tests.harness.processes import wait_until
 from tests.harness.worker import WorkerProcess
 from tests.integration.control.conftest import NODE, READY, Post
@@ -20,53 +21,13 @@ from turbo.policy.outage import CALM
 pytestmark = pytest.mark.timeout(150)
 
 
-class Monitor:
-    """Hears events as Flower and ``celery events`` do: through Celery's receiver."""
-
-    def __init__(self, post: Post) -> None:
-        self._post = post
-        self.heard: list[dict[str, Any]] = []
-        self._stop = threading.Event()
-        self._listening = threading.Event()
-        self._thread = threading.Thread(target=self._listen, daemon=True)
-
-    def __enter__(self) -> Monitor:
-        self._thread.start()
-        assert self._listening.wait(30)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(30)
-
-    def _listen(self) -> None:
-        with self._post.client.connection_for_read() as connection:
-            receiver = self._post.client.events.Receiver(connection, handlers={"*": self.heard.append})
-            with receiver.consumer_context() as (its_own, _channel, _consumers):
-                self._listening.set()
-                while not self._stop.is_set():
-                    try:
-                        its_own.drain_events(timeout=0.2)
-                    except TimeoutError:
-                        continue
-
-    def wait(self, kind: str, after: int = 0, node: str = NODE) -> dict[str, Any]:
-        """Wait for an event beyond the first ``after``."""
-
-        def found() -> list[dict[str, Any]]:
-            return [event for event in self.heard[after:] if (event["type"], event["hostname"]) == (kind, node)]
-
-        wait_until(f"{kind} of {node} is heard", lambda: bool(found()), 60)
-        return found()[0]
-
-
 @pytest.fixture(scope="module", params=["turbo", "celery"])
 def life(
     request: pytest.FixtureRequest, make_post: Callable[[str], Post]
 ) -> Iterator[tuple[Post, WorkerProcess, Monitor]]:
     """One worker that the tests of this module use in their order, and a monitor that was there before it."""
     post = make_post(request.param)
-    with Monitor(post) as monitor, post.worker("-c", "2", "-E", "--heartbeat-interval", "1") as worker:
+    with Monitor(post.client) as monitor, post.worker("-c", "2", "-E", "--heartbeat-interval", "1") as worker:
         worker.wait_for_line(READY, 60)
         yield post, worker, monitor
 
@@ -74,8 +35,8 @@ def life(
 @pytest.mark.row("EV1", "EV11", "EV12", "CL12")
 def test_a_worker_says_that_it_is_there_and_lives(life: tuple[Post, WorkerProcess, Monitor]) -> None:
     post, worker, monitor = life
-    online = monitor.wait("worker-online")
-    beat = monitor.wait("worker-heartbeat")
+    online = monitor.wait("worker-online", node=NODE)
+    beat = monitor.wait("worker-heartbeat", node=NODE)
     for event in (online, beat):
         assert set(event) >= {
             "freq", "active", "processed", "loadavg", "sw_ident", "sw_ver", "sw_sys", "pid", "clock", "timestamp",
@@ -232,7 +193,7 @@ def test_a_worker_may_be_left_alone(life: tuple[Post, WorkerProcess, Monitor]) -
         assert post.rabbitmq.queue(f"{NODE}.celery.pidbox", post.vhost) is not None
         other.terminate()
         assert other.wait(60) == 0
-    monitor.wait("worker-heartbeat", after=len(monitor.heard))
+    monitor.wait("worker-heartbeat", after=len(monitor.heard), node=NODE)
     assert not [event for event in monitor.heard if event["hostname"] == "mute@here"]
 
 
@@ -278,5 +239,5 @@ def test_a_draining_worker_answers_until_it_has_gone(life: tuple[Post, WorkerPro
     fifo.write_text("done")
     assert worker.wait(60) == 0
     assert post.state(running) == "SUCCESS"
-    assert monitor.wait("worker-offline")["hostname"] == NODE
+    assert monitor.wait("worker-offline", node=NODE)["hostname"] == NODE
     assert post.left() == 1, held

@@ -21,6 +21,8 @@ from turbo.control.options import ControlOptions, control_options
 from turbo.control.registry import NO_REPLY, Registry
 from turbo.control.task_commands import TaskCommands, signal_number
 from turbo.control.worker_commands import WorkerCommands
+from turbo.master.outcome.failure_documents import FailureDocuments
+from turbo.master.outcome.task_events import TaskEvents
 from turbo.native.commands import NativeCommands
 from turbo.policy.worker_options import WorkerOptions
 from turbo.protocol.clock import LogicalClock
@@ -229,12 +231,12 @@ class Mailbox:
     def __init__(self) -> None:
         self.sent: list[str] = []
 
-    def send(self, exchange: Exchange, routing_key: str, header: bytes, body: bytes) -> None:
+    def send(self, exchange: Exchange, routing_key: str, _header: bytes, _body: bytes) -> None:
         assert exchange == Exchange("celeryev", "topic")
         self.sent.append(routing_key)
 
 
-OPTIONS = ControlOptions(None, frozenset(), "json", Exchange("celeryev", "topic"), "json", "", task_events=False)
+OPTIONS = ControlOptions(None, frozenset(), "json", Exchange("celeryev", "topic"), "json", "")
 
 
 def _events(interval: float | None) -> tuple[Events, Loop, Mailbox]:
@@ -273,11 +275,12 @@ def test_without_heartbeat_nothing_is_sent() -> None:
 def test_commands_for_the_worker() -> None:
     asked: list[bool] = []
     events, _loop, mailbox = _events(2.0)
-    table = WorkerCommands(lambda: asked.append(True), events).table()
+    task_events = TaskEvents({}, FailureDocuments({}, stores=False))
+    table = WorkerCommands(lambda: asked.append(True), events, task_events).table()
     assert table["shutdown"](msg="x" * 10_000) is NO_REPLY
     assert asked == [True]
     assert table["enable_events"]() == {"ok": "task events enabled"}
-    assert events.task_events
+    assert task_events.on
     table["heartbeat"]()
     assert mailbox.sent == ["worker.heartbeat"]
     for name in ("add_consumer", "cancel_consumer"):

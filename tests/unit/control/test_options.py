@@ -33,8 +33,6 @@ def test_the_settings_of_its_queue() -> None:
 def test_what_else_is_set() -> None:
     found = options(
         worker_enable_remote_control=False, task_serializer="yaml", event_exchange="ev", event_serializer="yaml",
-        worker_send_task_events=True,
     )  # fmt: skip
     assert found.mailbox is None
     assert (found.serializer, found.event_exchange.name, found.event_serializer) == ("yaml", "ev", "yaml")
-    assert found.task_events

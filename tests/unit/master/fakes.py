@@ -15,6 +15,7 @@ from turbo.master.children.child_process import ChildProcess
 from turbo.master.delivery.ledger import Delivery
 from turbo.master.outcome.failure_documents import FailureDocuments
 from turbo.master.outcome.hooks import NoHooks
+from turbo.master.outcome.task_events import TaskEvents
 from turbo.observers import Observers
 from turbo.protocol.building import build
 from turbo.protocol.properties import encode_header
@@ -272,6 +273,11 @@ NO_LEASES: Any = NoLeases()
 def no_hooks(failure_documents: FailureDocuments) -> NoHooks:
     """Hooks that hold by the ack table."""
     return NoHooks(failure_documents)
+
+
+def no_events() -> TaskEvents:
+    """Task events that are off."""
+    return TaskEvents({}, FailureDocuments({}, stores=False))
 
 
 def nobody(_child: ChildProcess, reason: str) -> None:

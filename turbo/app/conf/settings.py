@@ -192,7 +192,7 @@ _WORKER: Final = (
         "Seconds after which a child that has not started is killed and replaced; not set: 60."),
     accepted("worker_lost_wait", "float", 10.0, "Seconds to wait for a dead child's result.",
              "a dead child's ring is read to its end at once", old="CELERYD_WORKER_LOST_WAIT"),
-    accepted("worker_send_task_events", "bool", False, "Send task events.", _EVENTS,
+    works("worker_send_task_events", "bool", False, "Send task events, which monitors such as Flower show.",
         old="CELERY_SEND_EVENTS", cli="--task-events"),
     works("worker_enable_remote_control", "bool", True, "Answer remote control.",
           old="CELERY_ENABLE_REMOTE_CONTROL"),

@@ -79,6 +79,7 @@ class DeadChild:
         self._dispatcher = dispatcher
         self._outcomes = outcomes
         self._settlement = settlement
+        self._events = settlement.events
         self._failure_documents = failure_documents
         self._hooks = hooks
         self._poison = poison
@@ -168,12 +169,18 @@ class DeadChild:
         error, ending = self._error(child, seq)
         if fate is Fate.SETTLE_STORED and death.stored_verb is not None:
             logger.error("Child %d ended in the handlers of a task whose outcome is stored: %s", child.index, error)
+            if self._events.on:
+                self._events.stored(delivery)
             self._settlement.finish(delivery, death.stored_verb, None)
         elif fate is Fate.REVOKE and isinstance(child.kill_detail, int):
             self._outcomes.endings[Ending.REVOKED] += 1
+            if self._events.on:
+                self._events.revoked(delivery, signum=child.kill_detail)
             then = functools.partial(self._settlement.finish, delivery)
             self._hooks.revoked(delivery, "terminated", then, child.kill_detail)
         elif fate is Fate.REQUEUE:
+            if self._events.on and accepted:
+                self._events.cancelled(delivery)
             self._settlement.finish(delivery, Verb.REQUEUE, None)
         else:
             self._fail(child, delivery, error, ending, accepted=accepted)
@@ -201,6 +208,8 @@ class DeadChild:
 
         def decided(verb: Verb, store: StoreRequest | None) -> None:
             verb = verb_of_lost_task(verb, accepted=accepted)
+            if self._events.on:
+                self._events.lost(delivery, ending, verb, error)
             if verb is Verb.REQUEUE:
                 # An unacknowledged hard time limit counts as well: the message kills a child at every start.
                 self._poison.return_after_death(delivery, str(error), store)

@@ -80,6 +80,7 @@ class Intake:
         self._ledger = ledger
         self._dispatcher = dispatcher
         self._settlement = settlement
+        self._events = settlement.events
         self._failure_documents = failure_documents
         self._hooks = hooks
         self._redelivery_guard = redelivery_guard
@@ -106,6 +107,7 @@ class Intake:
         ledger, dispatcher = self._ledger, self._dispatcher
         # While no task has a rate limit, the limits cost nothing.
         submit = self._rate_limits.submit if self._rate_limits.any else dispatcher.submit
+        tells = self._events.on
         slow = self._verbose or self._redelivery_guard.watching or self._revoked.any or self._received_hook.wanted
         counted = self._returns.counted(queue)
         # All came through one consumer, so the redelivered bit is at the same place in each: after the length of the
@@ -124,6 +126,8 @@ class Intake:
             if peek(header) & _LOOK:
                 self._admit(delivery)
             else:
+                if tells:
+                    self._events.received(delivery)
                 submit(delivery)
         if failpoint.ENABLED:
             failpoint.hit("master.got")
@@ -249,6 +253,8 @@ class Intake:
     def _admit(self, delivery: Delivery) -> None:
         """Look at the headers, then hand the delivery to the dispatcher, at once or when its rate limit allows it."""
         if self._may_run(delivery):
+            if self._events.on:
+                self._events.received(delivery)
             self._rate_limits.submit(delivery)
 
     def _may_run(self, delivery: Delivery) -> bool:
@@ -272,11 +278,15 @@ class Intake:
         if decision is Admission.EXPIRED:
             logger.info("Discarding revoked task: %s: it has expired", message.label)
             self._outcomes.endings[Ending.REVOKED] += 1
+            if self._events.on:
+                self._events.revoked(delivery, expired=True)
             self._hooks.revoked(delivery, "expired", functools.partial(self._settlement.finish, delivery))
         elif decision is Admission.HOLD and eta is not None:
             delivery.move(State.HELD)
             delivery.due = eta.timestamp()
             if self._parking is None or not self._parking.park(delivery):
+                if self._events.on:
+                    self._events.received(delivery)
                 self._shelf.hold(delivery)
         else:
             return True

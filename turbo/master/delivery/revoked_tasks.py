@@ -68,6 +68,8 @@ class RevokedTasks:
             f" (revoked by header: {stamp!r:.200})" if stamp else "",
         )
         self._outcomes.endings[Ending.REVOKED] += 1
+        if self._settlement.events.on:
+            self._settlement.events.revoked(delivery)
         self._hooks.revoked(delivery, "revoked", functools.partial(self._settlement.finish, delivery))
 
     def id_of(self, delivery: Delivery) -> str:

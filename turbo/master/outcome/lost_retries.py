@@ -58,6 +58,8 @@ class LostRetries:
         else:
             self._settlement.state(delivery, document, report)
         self._settlement.publish(delivery, request, essential=True)
+        if self._settlement.events.on:
+            self._settlement.events.retried(delivery, error)
         self._settlement.finish(delivery, Verb.ACK, None)
         return True
 

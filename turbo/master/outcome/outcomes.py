@@ -91,6 +91,8 @@ class Outcomes:
         self._dispatcher = dispatcher
         self._hooks = hooks
         self._settlement = settlement
+        self._events = settlement.events
+        self._events.on_switched.add(self._switch_events)
         self._shelf = shelf
         #: Called when a task with time limits has started, with its child, the record's number, the soft and the hard
         #: deadline (``time.monotonic_ns``) and the hard limit in seconds.
@@ -111,6 +113,7 @@ class Outcomes:
         """Read this child's outcomes whenever it signals, or at every poll at a high rate."""
         self._loop = loop
         self._watched[child.epoch] = child
+        child.link.page.set_events(self._events.on)
         if not self._polling:
             loop.add_reader(child.link.outcome_fd, self._ready, child)
 
@@ -118,6 +121,10 @@ class Outcomes:
         """Stop reading; the child is gone and its ring was drained."""
         if self._watched.pop(child.epoch, None) is not None and not self._polling:
             loop.remove_reader(child.link.outcome_fd)
+
+    def _switch_events(self, on: bool) -> None:
+        for child in self._watched.values():
+            child.link.page.set_events(on)
 
     def _ready(self, child: ChildProcess) -> None:
         """Handle a child's signal."""
@@ -207,6 +214,8 @@ class Outcomes:
         delivery.move(State.STARTED)
         self.started += 1
         self.task_counts.count(delivery.header)
+        if self._events.on:
+            self._events.started(delivery)
         if payload == frames.STARTED_EARLY:
             self._settlement.ack_early(delivery)
             return
@@ -243,20 +252,25 @@ class Outcomes:
         if len(payload) < frames.DONE_SIZE:
             raise frames.FrameError("done record shorter than its head")
         verb, ending, flags, _publishes, runtime_ns, due_ns = frames.unpack_done_head(payload)
-        store = None
-        if len(payload) > frames.DONE_SIZE and not flags & frames.FOR_HOOKS:
-            store = frames.unpack_store(payload, frames.DONE_SIZE)
+        store, at, texts = None, frames.DONE_SIZE, ("", "")
+        if flags & frames.WITH_TEXTS:
+            first, second, at = frames.unpack_texts(payload, at)
+            texts = (first, second)
+        if len(payload) > at and not flags & frames.FOR_HOOKS:
+            store = frames.unpack_store(payload, at)
         child.done += 1
         if parked:
             self._dispatcher.take_up(child)
         else:
             self._dispatcher.finished(child, runtime_ns)
         self.endings[ending] += 1
+        if self._events.on and verb != Verb.HOLD:
+            self._events.ended(delivery, ending, _VERBS[verb], texts, runtime_ns)
         if verb == Verb.HOLD:
             self._hold(delivery, due_ns)
         elif flags & frames.FOR_HOOKS:
             then = functools.partial(self._settlement.finish, delivery)
-            self._hooks.reported(delivery, _VERBS[verb], Ending(ending), payload[frames.DONE_SIZE :], then)
+            self._hooks.reported(delivery, _VERBS[verb], Ending(ending), payload[at:], then)
         else:
             self._settlement.finish(delivery, _VERBS[verb], store)
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from turbo.master.delivery.lease_ends import LeaseEnds
     from turbo.master.delivery.ledger import Delivery, Ledger
     from turbo.master.outcome.hooks import OutcomeHooks, Storing
+    from turbo.master.outcome.task_events import TaskEvents
     from turbo.policy.finishing import Facts
     from turbo.ring.frames import Asked, PublishRequest, StoreRequest
 
@@ -54,6 +55,7 @@ class FinalSteps:
         link: BrokerLink,
         lease_ends: LeaseEnds,
         on_void_ended: Observers[Delivery, Verb | None],
+        events: TaskEvents,
     ) -> None:
         """``on_void_ended``: called with a delivery of a lost connection that ended, and its verb (None: never ran)."""
         self._store = store
@@ -62,12 +64,15 @@ class FinalSteps:
         self._link = link
         self._lease_ends = lease_ends
         self._on_void_ended = on_void_ended
+        self._events = events
 
     def fail(self, delivery: Delivery, error: BaseException) -> None:
         """End a task that has failed after its child reported its end: ask the hooks, then settle."""
         delivery.own_facts().failed = True
 
         def decided(verb: Verb, store: StoreRequest | None) -> None:
+            if self._events.on:
+                self._events.lost(delivery, Ending.FAILURE, verb, error)
             if store is None:
                 self.settle(delivery, verb)
             else:
@@ -78,6 +83,8 @@ class FinalSteps:
 
     def settle(self, delivery: Delivery, verb: Verb) -> None:
         """Carry out the verb at the broker; of a delivery whose connection is lost, only note its end."""
+        if delivery.end_events:
+            self._events.settled(delivery, verb)
         if delivery.epoch != self._ledger.epoch:
             self.end_void(delivery, verb)
             return
@@ -113,16 +120,19 @@ class Settlement:
         hooks: OutcomeHooks,
         link: BrokerLink,
         lease_ends: LeaseEnds,
+        events: TaskEvents,
     ) -> None:
         self._publisher = publisher
         self._store = store
         self._ledger = ledger
         self._link = link
+        #: What monitors are told of the tasks that are settled here.
+        self.events = events
         #: Retries that wait until the store has answered every state write of the attempt before.
         self._waiting: dict[Delivery, list[tuple[PublishRequest, bool]]] = {}
         #: Called with a delivery and its verb (None: it never ran) when a delivery of a lost connection has ended.
         self.on_void_ended: Observers[Delivery, Verb | None] = Observers()
-        self._final_steps = FinalSteps(store, ledger, hooks, link, lease_ends, self.on_void_ended)
+        self._final_steps = FinalSteps(store, ledger, hooks, link, lease_ends, self.on_void_ended, events)
         self._hold = PublishingHold(publisher, dispatcher)
 
     def ack_early(self, delivery: Delivery) -> None:
@@ -154,6 +164,7 @@ class Settlement:
         if request.after_states:
             # Counts as retried even if the child dies in a handler before it reports the end of the task.
             facts.stored_verb = Verb.ACK
+            facts.retried = True
         if request.after_states and facts.unstored:
             self._waiting.setdefault(delivery, []).append((request, essential))
         else:

@@ -157,9 +157,9 @@ class TestCheckSupported:
         assert Settings().check_supported() == []
 
     def test_settings_without_effect_warn(self) -> None:
-        conf = Settings({"worker_send_task_events": True, "worker_pool_restarts": False, "worker_lost_wait": 3})
+        conf = Settings({"worker_timer": "x", "worker_pool_restarts": False, "worker_lost_wait": 3})
         warnings = conf.check_supported()
-        assert [w.split()[0] for w in warnings] == ["worker_lost_wait", "worker_send_task_events"]
+        assert [w.split()[0] for w in warnings] == ["worker_lost_wait", "worker_timer"]
 
     def test_refused_settings_are_all_named(self) -> None:
         conf = Settings({"worker_pool": "gevent", "task_protocol": 1, "worker_direct": False})

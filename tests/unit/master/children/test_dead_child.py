@@ -19,6 +19,7 @@ from tests.unit.master.fakes import (
     Store,
     deliver_args,
     header_of,
+    no_events,
     nobody,
 )
 from turbo.master.children.child_process import ChildProcess
@@ -62,7 +63,14 @@ class World:
         self.dispatcher = Dispatcher(loop, max_tasks_per_child=None)
         failure_documents = FailureDocuments({"t": TaskOptions("t", acks_late=not early)}, stores=True)
         settlement = Settlement(
-            publisher, DocumentStore(store, self.dispatcher), self.ledger, self.dispatcher, hooks, broker, NO_LEASES
+            publisher,
+            DocumentStore(store, self.dispatcher),
+            self.ledger,
+            self.dispatcher,
+            hooks,
+            broker,
+            NO_LEASES,
+            no_events(),
         )
         outcomes = Outcomes(self.dispatcher, settlement, hooks, nothing)
         revoked_tasks = RevokedTasks(Revoked(), settlement, outcomes, failure_documents, hooks)

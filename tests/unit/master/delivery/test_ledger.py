@@ -30,6 +30,7 @@ from tests.unit.master.fakes import (
     Store,
     done_record,
     header_of,
+    no_events,
     no_hooks,
     nobody,
     stored,
@@ -120,7 +121,14 @@ class LedgerMachine(RuleBasedStateMachine):
         self.suspects = self.dispatcher._suspects
         hooks = no_hooks(failure_documents)
         settlement = Settlement(
-            publisher, DocumentStore(store, self.dispatcher), self.ledger, self.dispatcher, hooks, broker, ends
+            publisher,
+            DocumentStore(store, self.dispatcher),
+            self.ledger,
+            self.dispatcher,
+            hooks,
+            broker,
+            ends,
+            no_events(),
         )
         self.rate_limits = RateLimits(loop, self.dispatcher, failure_documents, TASKS, clock=loop.time)
         self.redelivery_guard = RedeliveryGuard(self.dispatcher, self.rate_limits, settlement, failure_documents)

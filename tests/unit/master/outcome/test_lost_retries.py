@@ -17,6 +17,7 @@ from tests.unit.master.fakes import (
     Publisher,
     Store,
     deliver_args,
+    no_events,
     no_hooks,
 )
 from turbo.amqp.publish.publisher import Published
@@ -74,6 +75,7 @@ class World:
             hooks,
             anything.broker,
             NO_LEASES,
+            no_events(),
         )
         self.retries = LostRetries(settlement, self.failure_documents, anything.hooks)
         self.delivery = Delivery(1, QUEUE, 1, deliver_args(1, False), header, BODY)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.master.fakes import header_of
+from tests.unit.master.fakes import header_of, no_events
 from turbo.master.children.child_process import ChildProcess
 from turbo.master.delivery.ledger import Delivery
 from turbo.master.outcome.outcomes import Outcomes, TaskCounts
@@ -54,7 +55,9 @@ _DONE = frames.pack_done(Verb.ACK, Ending.SUCCESS, 0, 0, 1000, 0, b"")
 )
 def test_the_child_is_condemned_and_nothing_is_raised(records: list[tuple[int, int, bytes]]) -> None:
     condemned = Condemned()
-    outcomes = Outcomes(Nobody(), Nobody(), Nobody(), Nobody())  # type: ignore[arg-type]
+    settlement: Any = Nobody()
+    settlement.events = no_events()
+    outcomes = Outcomes(Nobody(), settlement, Nobody(), Nobody())  # type: ignore[arg-type]
     child = ChildProcess(1, 1, Nobody(), 0.0, condemned.child_corrupt)  # type: ignore[arg-type]
     child.state = ChildState.SERVING
     delivery = Delivery(1, "q", 1, b"", b"", b"")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.master.fakes import NO_LEASES, Broker, Message, Publisher, Store, header_of, no_hooks
+from tests.unit.master.fakes import NO_LEASES, Broker, Message, Publisher, Store, header_of, no_events, no_hooks
 from turbo.amqp.publish.publisher import Published
 from turbo.master.delivery.ledger import Delivery, Ledger
 from turbo.master.outcome.failure_documents import FailureDocuments
@@ -44,6 +44,7 @@ def test_it_waits_in_the_worker_until_the_broker_has_taken_what_waits(caplog: py
         no_hooks(FailureDocuments({"t": TaskOptions("t", acks_late=True)}, stores=True)),
         link,
         NO_LEASES,
+        no_events(),
     ]
     settlement = Settlement(*parts)
     ledger.begin_epoch(broker.open())

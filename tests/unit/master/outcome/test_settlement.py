@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.master.fakes import NO_LEASES, Broker, Message, Publisher, Store, header_of, no_hooks, stored
+from tests.unit.master.fakes import NO_LEASES, Broker, Message, Publisher, Store, header_of, no_events, no_hooks, stored
 from turbo.amqp.publish.publisher import Published
 from turbo.backends.store import StoreOutcome
 from turbo.master.delivery.ledger import Delivery, Ledger
@@ -37,7 +37,7 @@ class World:
         failure_documents = FailureDocuments({"t": TaskOptions("t", acks_late=True)}, stores=True)
         self.hooks: Any = no_hooks(failure_documents)
         self.settlement = Settlement(
-            publisher, DocumentStore(store, nobody), ledger, nobody, self.hooks, broker, NO_LEASES
+            publisher, DocumentStore(store, nobody), ledger, nobody, self.hooks, broker, NO_LEASES, no_events()
         )
         ledger.begin_epoch(self.broker.open())
         self.broker.queue.append(Message("id", "t", header_of("id", "t")))

@@ -1,0 +1,177 @@
+"""The events of one delivery, from its receipt to its settlement."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit.master.fakes import BODY, QUEUE, deliver_args
+from turbo.exceptions import WorkerLostError
+from turbo.master.delivery.ledger import Delivery
+from turbo.master.outcome.failure_documents import FailureDocuments
+from turbo.master.outcome.task_events import TaskEvents
+from turbo.policy.delivery_lifecycle import State
+from turbo.policy.settling import Ending, Verb
+from turbo.policy.task_options import TaskOptions
+from turbo.protocol.building import build
+from turbo.protocol.properties import Properties, encode_header
+
+TASKS = {"t": TaskOptions("t"), "quiet": TaskOptions("quiet", send_events=False)}
+
+
+class Told:
+    """Task events that are on, and what they tell."""
+
+    def __init__(self) -> None:
+        self.events = TaskEvents(TASKS, FailureDocuments(TASKS, stores=False), on=True, clock=lambda: 7.5)
+        self.told: list[dict[str, Any]] = []
+        self.events.on_event.add(self.told.append)
+
+    @property
+    def types(self) -> list[str]:
+        return [event["type"] for event in self.told]
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+def delivery_of(task: str = "t", body: bytes = BODY, **options: Any) -> Delivery:
+    headers, _body, properties = build("id", task, root_id="root", argsrepr="(1,)", kwargsrepr="{}", **options)
+    properties.headers = headers
+    return Delivery(1, QUEUE, 1, deliver_args(1, False), encode_header(properties, len(body)), body)
+
+
+def started(told: Told, delivery: Delivery) -> Delivery:
+    told.events.received(delivery)
+    for state in (State.DISPATCHED, State.STARTED):
+        delivery.move(state)
+    told.events.started(delivery)
+    return delivery
+
+
+@pytest.mark.row("EV2", "EV3", "EV4")
+def test_received_started_succeeded(told: Told) -> None:
+    delivery = started(told, delivery_of())
+    told.events.received(delivery)  # as when an ETA is over: it is told once
+    told.events.ended(delivery, Ending.SUCCESS, Verb.ACK, ("'r'", ""), 1_500_000_000)
+    assert told.types == ["task-received", "task-started"], "the end waits for the settlement"
+    told.events.settled(delivery, Verb.ACK)
+    received, begun, ended = told.told
+    common = {"uuid": "id", "queue": QUEUE, "timestamp": 7.5}
+    assert received == {
+        **common, "type": "task-received", "name": "t", "args": "(1,)", "kwargs": "{}", "root_id": "root",
+        "parent_id": None, "retries": 0, "eta": None, "expires": None,
+    }  # fmt: skip
+    assert begun == {**common, "type": "task-started"}
+    assert ended == {**common, "type": "task-succeeded", "result": "'r'", "runtime": 1.5}
+
+
+def test_a_task_that_was_received_before_events_were_on_is_told_whole(told: Told) -> None:
+    delivery = delivery_of()
+    for state in (State.DISPATCHED, State.STARTED):
+        delivery.move(state)
+    told.events.started(delivery)
+    assert told.types == ["task-received", "task-started"]
+
+
+@pytest.mark.row("EV15")
+@pytest.mark.parametrize("task", ["quiet", "unknown"])
+def test_a_task_without_events(told: Told, task: str) -> None:
+    delivery = started(told, delivery_of(task))
+    told.events.ended(delivery, Ending.SUCCESS, Verb.ACK)
+    told.events.revoked(delivery)
+    told.events.cancelled(delivery)
+    assert not told.told
+    assert not delivery.end_events
+
+
+@pytest.mark.row("EV5")
+def test_nobody_knows_the_task(told: Told) -> None:
+    delivery = delivery_of("unknown")
+    told.events.received(delivery)
+    told.events.ended(delivery, Ending.UNKNOWN_TASK, Verb.REJECT)
+    told.events.settled(delivery, Verb.REJECT)
+    (event,) = told.told
+    assert (event["type"], event["uuid"], event["exception"]) == ("task-failed", "id", "NotRegistered('unknown')")
+
+
+@pytest.mark.row("EV5", "EV8")
+def test_it_failed_with_its_child(told: Told) -> None:
+    delivery = started(told, delivery_of())
+    told.events.lost(delivery, Ending.WORKER_LOST, Verb.REJECT, WorkerLostError("gone"))
+    told.events.settled(delivery, Verb.REJECT)
+    rejected, failed = told.told[2:]
+    assert (rejected["type"], rejected["requeue"]) == ("task-rejected", False)
+    assert (failed["type"], failed["exception"]) == ("task-failed", "WorkerLostError('gone')")
+    assert failed["traceback"].endswith("WorkerLostError: gone\n")
+
+
+def test_a_next_attempt_is_told_before_it_is_settled(told: Told) -> None:
+    delivery = started(told, delivery_of())
+    told.events.ended(delivery, Ending.RETRY, Verb.ACK, ("KeyError()", "trace"))
+    assert told.types[2:] == ["task-retried"]
+    assert not delivery.end_events
+
+
+def test_a_success_that_cannot_be_carried_out_is_put_back(told: Told) -> None:
+    delivery = started(told, delivery_of())
+    told.events.ended(delivery, Ending.SUCCESS, Verb.ACK, ("1", ""))
+    told.events.settled(delivery, Verb.REQUEUE)
+    assert told.types[2:] == ["task-rejected"]
+    assert told.told[2]["requeue"] is True
+
+
+def test_the_outcome_was_stored_before_the_child_died(told: Told) -> None:
+    for failed, retried, kind in ((False, False, "task-succeeded"), (True, False, "task-failed")):
+        delivery = started(told, delivery_of())
+        delivery.own_facts().failed, delivery.own_facts().retried = failed, retried
+        told.events.stored(delivery)
+        told.events.settled(delivery, Verb.ACK)
+        assert told.types[-1] == kind
+
+
+@pytest.mark.row("EV7", "EV9")
+@pytest.mark.parametrize(
+    ("options", "fields"),
+    [
+        ({}, (False, None, False)),
+        ({"expired": True}, (False, None, True)),
+        ({"signum": 15}, (True, 15, False)),
+    ],
+)
+def test_it_was_revoked(told: Told, options: dict[str, Any], fields: tuple[object, ...]) -> None:
+    delivery = delivery_of()
+    told.events.revoked(delivery, **options)
+    told.events.settled(delivery, Verb.ACK)
+    (event,) = told.told
+    assert (event["terminated"], event["signum"], event["expired"]) == fields
+    cancelled = started(told, delivery_of())
+    told.events.cancelled(cancelled)
+    told.events.settled(cancelled, Verb.REQUEUE)
+    assert told.types[-1] == "task-cancelled"
+
+
+def test_a_message_of_the_old_protocol_names_its_task_in_the_body(told: Told) -> None:
+    body = b'{"id": "old", "task": "t", "args": [1], "kwargs": {}, "retries": 2}'
+    properties = Properties(content_type="application/json", content_encoding="utf-8", headers={})
+    delivery = Delivery(1, QUEUE, 1, deliver_args(1, False), encode_header(properties, len(body)), body)
+    told.events.received(delivery)
+    assert (told.told[0]["uuid"], told.told[0]["name"], told.told[0]["retries"]) == ("old", "t", 2)
+
+
+def test_what_cannot_be_read_is_not_told(told: Told) -> None:
+    for header in (b"", b"\xff" * 40):
+        told.events.received(Delivery(1, QUEUE, 1, deliver_args(1, False), header, b"?"))
+    assert not told.told
+
+
+def test_switching() -> None:
+    events, heard = TaskEvents({}, FailureDocuments({}, stores=False)), []
+    events.on_switched.add(heard.append)
+    assert not events.on
+    events.switch(True)
+    events.switch(False)
+    assert heard == [True, False]
