@@ -56,6 +56,8 @@ class HostedApp(ABC):
     #: Whether turbo stores the results. Otherwise the app's library stores them, in the children and in the master's
     #: hooks, except those that it leaves to the master (:meth:`result_store`).
     stores_results: ClassVar[bool]
+    #: The name of the app itself, if it has one.
+    main: str | None
     #: The app's configuration under turbo's names; changes are also made in the app.
     conf: Settings
     #: The app itself.

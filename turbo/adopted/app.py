@@ -31,6 +31,7 @@ from turbo.adopted.settings import AdoptedSettings
 from turbo.amqp.url import parse_broker_urls
 from turbo.app.publish.queues import queue_from
 from turbo.backends.open_store import store_settings
+from turbo.beat.election import turn_of
 from turbo.control.panel import CommandInfo
 from turbo.exceptions import ImproperlyConfigured
 from turbo.hosting import HostedApp
@@ -68,6 +69,7 @@ class AdoptedApp(HostedApp):
         self.client: Client = app
         self.worker = AdoptedWorker(app)
         self.conf = AdoptedSettings(app)
+        self.main: str | None = app.main
         #: Children leave results to the master where no one can observe the difference.
         self.hands_results = False
 
@@ -181,7 +183,7 @@ class AdoptedApp(HostedApp):
 
     def run_beat(self, options: BeatOptions, stop: StopRequest) -> None:
         """Send the app's periodic tasks by Celery's own beat."""
-        run_beat(self.celery, options, stop)
+        run_beat(self.celery, options, stop, turn_of(self.conf, options, stop))
 
     def freeze(self) -> None:
         """Do nothing: Celery lets an app's settings change at any time."""

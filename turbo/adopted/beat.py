@@ -1,7 +1,7 @@
 """Beat of a Celery app: Celery's own service with the scheduler class that the app names.
 
-Run by ``cli.beat`` through ``adopted.app``, in a process of its own. Only the sleeping between ticks is turbo's, so
-that beat ends as soon as it is asked to. Entries, last runs and messages are the scheduler's.
+Run by ``cli.beat`` through ``adopted.app``, in a process of its own. Entries, last runs and messages are the
+scheduler's. turbo adds the election of one of several beats, and sleeps so that beat ends as soon as it is asked to.
 """
 
 from __future__ import annotations
@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any, Final
 from celery import beat, signals
 from celery.utils.imports import load_extension_class_names, symbol_by_name
 
+from turbo.beat.runs import Run
 from turbo.exceptions import ImproperlyConfigured
+from turbo.policy.wall_time import is_naive
 
 if TYPE_CHECKING:
     from celery import Celery
 
     from turbo.beat.options import BeatOptions
+    from turbo.beat.runs import Runs
     from turbo.beat.stop_request import StopRequest
+    from turbo.beat.turn import Turn
 
 #: Where packages name their schedulers: django-celery-beat's is ``django``.
 _NAMES: Final = "celery.beat_schedulers"
@@ -27,17 +31,20 @@ _NO_SLEEP: Final = 1e-6
 _LONGEST: Final = 1.0
 
 
-def run_beat(app: Celery, options: BeatOptions, stop: StopRequest) -> None:
+def run_beat(app: Celery, options: BeatOptions, stop: StopRequest, turn: Turn) -> None:
     """Run Celery's service until beat is asked to end. Raises ImproperlyConfigured for an unknown scheduler class."""
     service = beat.Service(
         app,
         max_interval=options.max_interval,
         schedule_filename=options.schedule_filename,
-        scheduler_cls=_stoppable(_scheduler_class(options.scheduler or app.conf.beat_scheduler), stop),
+        scheduler_cls=_elected(_scheduler_class(options.scheduler or app.conf.beat_scheduler), stop, turn),
     )
     if options.beside_worker:
         signals.beat_embedded_init.send(sender=service)
-    service.start()
+    try:
+        service.start()
+    finally:
+        turn.close()
 
 
 def _scheduler_class(name: Any) -> Any:
@@ -47,22 +54,62 @@ def _scheduler_class(name: Any) -> Any:
         raise ImproperlyConfigured(f"the scheduler {name!r} cannot be imported: {error}") from error
 
 
-def _stoppable(scheduler: Any, stop: StopRequest) -> Any:
-    """Return a subclass of a scheduler class that sleeps in its ticks and leaves the service when beat is to end."""
+def _elected(scheduler: Any, stop: StopRequest, turn: Turn) -> Any:
+    """Return a subclass of a scheduler class that sends in its turn only, and ends with ``stop``."""
 
-    class Stoppable(scheduler):  # type: ignore[misc]
+    class Elected(scheduler):  # type: ignore[misc]
         _rest = 0.0
 
         def tick(self, *args: Any, **kwargs: Any) -> float:
-            if self._rest <= 0:
+            if not turn.leads:
+                self._begin()
+            elif self._rest <= 0:
                 self._rest = super().tick(*args, **kwargs) or 0.0
             seconds = min(self._rest, _LONGEST)
             self._rest -= seconds
-            if stop.wait(seconds):
+            if turn.rest(seconds) or stop.wait(0):
                 # The service takes this as its end, as it does in Celery's own handler of SIGTERM.
                 raise SystemExit
             return _NO_SLEEP
 
-    Stoppable.__name__, Stoppable.__qualname__ = scheduler.__name__, scheduler.__qualname__
-    Stoppable.__module__ = scheduler.__module__
-    return Stoppable
+        def _begin(self) -> None:
+            self._rest = 0.0
+            found = turn.wait(_LONGEST)
+            if found is not None:
+                take_over(self.schedule, found)
+                self._heap = None
+                turn.claim(runs_of(self.schedule))
+
+        def apply_entry(self, entry: Any, producer: Any = None) -> None:
+            if turn.claim(runs_of(self.schedule)):
+                super().apply_entry(entry, producer=producer)
+            else:
+                # Another beat sends this run.
+                self.schedule[entry.name] = entry
+
+        def close(self) -> None:
+            # The file may be that of the beat that sends.
+            if turn.leads:
+                super().close()
+
+    Elected.__name__, Elected.__qualname__ = scheduler.__name__, scheduler.__qualname__
+    Elected.__module__ = scheduler.__module__
+    return Elected
+
+
+def runs_of(schedule: Any) -> dict[str, Run]:
+    """Return the last runs of Celery's entries; those without a zone are left out: no other beat can read them."""
+    return {
+        name: Run(entry.last_run_at, entry.total_run_count or 0)
+        for name, entry in schedule.items()
+        if not is_naive(entry.last_run_at)
+    }
+
+
+def take_over(schedule: Any, runs: Runs) -> None:
+    """Give Celery's entries their last runs of ``runs``, where they are later than their own."""
+    for name, own in runs_of(schedule).items():
+        found = runs.get(name)
+        if found is not None and (not own.total_run_count or own.last_run_at < found.last_run_at):
+            entry = schedule[name]
+            entry.last_run_at, entry.total_run_count = found.last_run_at, found.total_run_count

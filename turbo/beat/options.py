@@ -16,3 +16,5 @@ class BeatOptions:
     max_interval: float | None = None
     #: Whether a worker has started this process.
     beside_worker: bool = False
+    #: The queue that elects one of several beats; empty: there is no election.
+    leader_queue: str = ""

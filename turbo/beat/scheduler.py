@@ -59,7 +59,8 @@ class Scheduler:
     """The entries of ``beat_schedule``, whose last runs end with the process.
 
     ``max_interval`` is the longest time between two looks in seconds. ``lazy``: set no schedule up. ``pause`` waits so
-    many seconds, and returns True when beat is to end. Subclasses may override every method without an underscore.
+    many seconds, and returns True when beat is to end. ``claim`` stores the last runs for the beat that follows this
+    one; if it returns False, this beat may send nothing. Subclasses may override every method without an underscore.
     """
 
     Entry: ClassVar[type[ScheduleEntry]] = ScheduleEntry
@@ -73,12 +74,14 @@ class Scheduler:
         *,
         lazy: bool = False,
         pause: Callable[[float], bool | None] = time.sleep,
+        claim: Callable[[Runs], bool] | None = None,
         **_: Any,
     ) -> None:
         self.app = app
         self.data: dict[str, Any] = dict(schedule or {})
         self.max_interval = max_interval or app.conf["beat_max_loop_interval"] or self.max_interval
         self._pause = pause
+        self._claim = claim
         self._heap: list[_Due] | None = None
         #: The schedule as it was when the heap was made.
         self._seen: dict[str, ScheduleEntry] = {}
@@ -232,6 +235,10 @@ class Scheduler:
 
     def _run(self, entry: ScheduleEntry) -> ScheduleEntry:
         following = self.reserve(entry)
+        if self._claim is not None and not self._claim(self.runs()):
+            # Another beat sends this run.
+            self.schedule[str(entry.name)] = entry
+            return entry
         self.sync()
         self.apply_entry(entry)
         return following

@@ -16,10 +16,12 @@ from turbo.beat.persistent import PersistentScheduler
 from turbo.beat.scheduler import Scheduler
 from turbo.beat.schedules import human_seconds
 from turbo.beat.stop_request import StopRequest
+from turbo.beat.turn import Alone
 from turbo.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
     from turbo.app.base import Turbo
+    from turbo.beat.turn import Turn
 
 logger = logging.getLogger("celery.beat")
 
@@ -38,12 +40,14 @@ class Service:
         schedule_filename: str | None = None,
         scheduler_cls: Any = None,
         stop_request: StopRequest | None = None,
+        turn: Turn | None = None,
     ) -> None:
         self.app = app
         self.max_interval = max_interval
         self.schedule_filename = schedule_filename or app.conf["beat_schedule_filename"]
         self.scheduler_cls = scheduler_class(scheduler_cls or app.conf["beat_scheduler"])
         self._stop = stop_request or StopRequest()
+        self._turn = turn or Alone(self._stop)
 
     def get_scheduler(self, lazy: bool = False) -> Scheduler:
         """Make a scheduler; a ``lazy`` one has no entries."""
@@ -53,6 +57,7 @@ class Service:
             max_interval=self.max_interval,
             lazy=lazy,
             pause=self._stop.wait,
+            claim=self._turn.claim,
         )
         return made
 
@@ -74,13 +79,28 @@ class Service:
             signals.beat_embedded_init.send(sender=self)
         try:
             while not self._stop.wait(0):
+                if not self._turn.leads and not self._begin(scheduler):
+                    continue
                 seconds = scheduler.tick()
                 if seconds > 0:
                     logger.debug("beat: Waking up in %s.", human_seconds(seconds))
-                    self._stop.wait(seconds)
+                    self._turn.rest(seconds)
         finally:
             logger.info("beat: Shutting down...")
-            self.sync()
+            if self._turn.leads:
+                self.sync()
+            self._turn.close()
+
+    def _begin(self, scheduler: Scheduler) -> bool:
+        """Wait for the turn, and take the last runs over; return whether it has come."""
+        found = self._turn.wait(scheduler.max_interval)
+        if found is None:
+            return False
+        scheduler.take_over(found)
+        if not self._turn.claim(scheduler.runs()):
+            return False
+        scheduler.sync()
+        return True
 
     def sync(self) -> None:
         """Store the last runs."""

@@ -15,6 +15,7 @@ import click
 import setproctitle
 
 from turbo import __version__
+from turbo.beat.election import leader_queue
 from turbo.beat.options import BeatOptions
 from turbo.beat.stop_request import StopRequest
 from turbo.cli.app_option import FoundApp, find_app
@@ -110,9 +111,17 @@ def _run(given_globals: GlobalOptions, given: dict[str, Any], cleanup: contextli
     if not given_globals.quiet:
         _greet(found)
     with app.redirecting(setup.redirect_level):
-        app.run_beat(
-            BeatOptions(given["schedule"], given["scheduler"], given["max_interval"], given["beside_worker"]), stop
-        )
+        app.run_beat(_options(found, given), stop)
+
+
+def _options(found: FoundApp, given: dict[str, Any]) -> BeatOptions:
+    return BeatOptions(
+        given["schedule"],
+        given["scheduler"],
+        given["max_interval"],
+        given["beside_worker"],
+        leader_queue(found.app.conf, found.app.main, found.where),
+    )
 
 
 def _greet(found: FoundApp) -> None:

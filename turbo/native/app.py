@@ -57,6 +57,7 @@ class NativeApp(HostedApp):
         #: What receivers of the worker's signals are given.
         self.worker = Worker(app)
         self.conf = app.conf
+        self.main = app.main
 
     @property
     def added_commands(self) -> Mapping[str, CommandInfo]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from turbo.beat.election import turn_of
 from turbo.beat.service import Service
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def run_beat(app: Turbo, options: BeatOptions, stop: StopRequest) -> None:
         schedule_filename=options.schedule_filename,
         scheduler_cls=options.scheduler,
         stop_request=stop,
+        turn=turn_of(app.conf, options, stop),
     )
     if not service.scheduler.schedule:
         logger.warning("beat: beat_schedule is empty, and no task was added with add_periodic_task: nothing is sent")

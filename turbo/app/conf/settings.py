@@ -261,6 +261,9 @@ _TURBO: Final = (
     own("task_max_deliveries", "int", 5, "Maximum deaths of children or workers per message; then the task fails with "
           "WorkerLostError and the message is dead-lettered. The death of a whole worker at the very first start "
           "is not counted."),
+    own("beat_leader_queue", "string", None,
+        "Durable queue by which the broker elects one of several beats of the app; None: named after the app and its "
+        "default queue; empty: each beat sends."),
     own("worker_prefetch", "any", "adaptive",
         "``adaptive``: more while tasks are short; ``fixed``: ``worker_prefetch_multiplier`` per child; or the number "
         "for all children together.",
