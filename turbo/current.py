@@ -135,6 +135,7 @@ _finalizers: list[Callable[[Any], object]] = []
 _finalized: weakref.WeakSet[Any] = weakref.WeakSet()
 _publisher: Publisher | None = None
 _state_store: StateStore | None = None
+_event_sink: Callable[[dict[str, Any]], None] | None = None
 _lock = threading.RLock()
 
 
@@ -220,6 +221,20 @@ def get_state_store() -> StateStore | None:
     return _state_store
 
 
+def set_event_sink(sink: Callable[[dict[str, Any]], None] | None) -> None:
+    """Send all events of this process through ``sink``, which takes an event without its worker's fields.
+
+    None restores the app's broker connection.
+    """
+    global _event_sink
+    _event_sink = sink
+
+
+def get_event_sink() -> Callable[[dict[str, Any]], None] | None:
+    """Return the function that sends events in this process, or None if the app's own connection is used."""
+    return _event_sink
+
+
 def in_worker_child() -> bool:
     """Return whether this process is a worker's child, whose messages the master publishes."""
     return _publisher is not None
@@ -227,9 +242,10 @@ def in_worker_child() -> bool:
 
 def _forget_after_fork() -> None:
     """Remove the parent's hooks in a forked process: they use the parent's ring."""
-    global _publisher, _state_store, _lock
+    global _publisher, _state_store, _event_sink, _lock
     _publisher = None
     _state_store = None
+    _event_sink = None
     _lock = threading.RLock()
 
 

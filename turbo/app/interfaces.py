@@ -41,6 +41,11 @@ class AppLike(ResultApp, Protocol):
     def send_task(self, name: str, args: Any = None, kwargs: Any = None, **options: Any) -> AsyncResult:
         """Send a message for the task ``name``."""
 
+    def send_event(
+        self, kind: str, fields: Mapping[str, Any], retry: bool = True, retry_policy: Mapping[str, object] | None = None
+    ) -> None:
+        """Send an event to monitors."""
+
     def AsyncResult(self, task_id: str | uuid.UUID, **kwargs: Any) -> AsyncResult:
         """Return the handle of the call ``task_id``."""
 

@@ -206,6 +206,16 @@ class Reporter:
         if failpoint.ENABLED:
             failpoint.hit("child.result_written")
 
+    def send_event(self, event: dict[str, Any]) -> None:
+        """Send an event of the running task. Raises EncodeError."""
+        payload, _kind, _encoding = content.encode(event, "json")
+        self._soft.mask()
+        try:
+            self._link.emit(frames.EVENT, self.share.seq, (payload,))
+            self._link.signal()
+        finally:
+            self._soft.unmask()
+
     def store_state(self, task_id: str, state: str | None, meta: Any, request: Any) -> None:
         """Store a state that the task sets itself (``update_state``)."""
         if not self._stores:

@@ -68,6 +68,8 @@ class EventSender:
         self._pid = os.getpid()
         self._waiting: deque[dict[str, Any]] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        #: Starts a mailbox that nothing else needs; does nothing once it is started.
+        self._starting: asyncio.Task[None] | None = None
         #: Number of events that were dropped since the last that were sent.
         self._dropped_now = 0
         #: Number of events that were dropped.
@@ -81,6 +83,7 @@ class EventSender:
             self._timer = None
         while self._waiting:
             if not self._mailbox.can_send:
+                self._starting = self._loop.create_task(self._mailbox.start(), name="mailbox-start")
                 self._timer = self._loop.call_later(_RETRY, self.flush)
                 return
             self._send_some()
@@ -118,9 +121,11 @@ class EventSender:
         if batch[0]["type"] in _BATCHED:
             while waiting and len(batch) < _BATCH and waiting[0]["type"] in _BATCHED:
                 batch.append(waiting.popleft())
-        forward, fields = self._clock.forward, (self._hostname, hours_west(), self._pid)
+        forward, fields = self._clock.forward, (self._hostname, hours_west())
         for event in batch:
-            event["hostname"], event["utcoffset"], event["pid"] = fields
+            event["hostname"], event["utcoffset"] = fields
+            if "pid" not in event:  # a task's own has that of its child
+                event["pid"] = self._pid
             event["clock"] = forward()
         self._send(batch)
 

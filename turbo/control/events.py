@@ -100,4 +100,4 @@ def _load() -> list[float]:
 
 def hours_west() -> float:
     """Return the offset of the local zone to UTC, as monitors expect it: positive to the west."""
-    return (time.altzone if time.localtime().tm_isdst else time.timezone) / 3600
+    return -time.localtime().tm_gmtoff / 3600

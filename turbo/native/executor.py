@@ -63,6 +63,7 @@ def native(app: Turbo, options: ChildOptions) -> ExecutorMaker:
         )
         current.set_publisher(reporter)
         current.set_state_store(reporter.store_state)
+        current.set_event_sink(reporter.send_event)
         signals.worker_process_init.send(sender=None)
         return NativeExecutor(app, options, link, soft, reporter)
 

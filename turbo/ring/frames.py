@@ -29,6 +29,9 @@ STORE: Final = 6
 #: Child to master: store this document of a task and answer when it is stored.
 ASKED: Final = 9
 
+#: Child to master: an event that a task sends, as JSON.
+EVENT: Final = 10
+
 # Flags of a STARTED record.
 EARLY_ACK: Final = 1
 HAS_LIMITS: Final = 2

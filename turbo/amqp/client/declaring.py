@@ -13,24 +13,29 @@ from turbo.amqp.client import methods
 from turbo.amqp.client.connection import CHANNEL, ClientConnection, Refused
 from turbo.amqp.delayed_delivery import DELIVERY, Delays, cascade, delivery_bindings
 from turbo.amqp.queue_types import without_refused
+from turbo.amqp.topology import Exchange
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from turbo.amqp.topology import Binding, Exchange, Queue
+    from turbo.amqp.topology import Binding, Queue
 
 logger = logging.getLogger("turbo.amqp.client.publisher")
 
 _PRECONDITION_FAILED: Final = 406
 
 
-def declare_all(connection: ClientConnection, queues: Iterable[Queue]) -> None:
-    """Declare queues with exchanges and bindings, except those that this connection has declared.
+def declare_all(connection: ClientConnection, queues: Iterable[Queue | Exchange]) -> None:
+    """Declare queues with exchanges and bindings, or exchanges, except those that this connection has declared.
 
     A queue that exists with other properties is used as it is, with a warning. Raises ConnectionGone, Refused.
     """
     for queue in queues:
-        if queue.name not in connection.declared and not queue.no_declare:
+        if isinstance(queue, Exchange):
+            if (name := f"exchange {queue.name}") not in connection.declared and queue.declarable:
+                _declare_exchange(connection, queue)
+                connection.declared.add(name)
+        elif queue.name not in connection.declared and not queue.no_declare:
             if isinstance(queue, Delays):
                 _declare_delays(connection, queue)
             else:

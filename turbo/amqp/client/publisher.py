@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from turbo.amqp.client.methods import Fault
     from turbo.amqp.tls import TlsOptions
-    from turbo.amqp.topology import Queue
+    from turbo.amqp.topology import Exchange, Queue
     from turbo.amqp.url import BrokerAddress
 
 logger = logging.getLogger("turbo.amqp.client.publisher")
@@ -78,7 +78,7 @@ class ClientPublisher:
         header: bytes,
         body: bytes,
         *,
-        declare: Sequence[Queue] = (),
+        declare: Sequence[Queue | Exchange] = (),
         mandatory: bool = False,
         retry: PublishRetry | None = None,
         confirm_timeout: float | None = None,
@@ -169,7 +169,7 @@ class ClientPublisher:
         routing_key: str,
         header: bytes,
         body: bytes,
-        declare: Sequence[Queue],
+        declare: Sequence[Queue | Exchange],
         mandatory: bool,
         limit: float,
     ) -> None:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _LOG: Final = "[%(asctime)s: %(levelname)s/%(processName)s] %(message)s"
 _TASK_LOG: Final = "[%(asctime)s: %(levelname)s/%(processName)s] %(task_name)s[%(task_id)s]: %(message)s"
-_EVENTS: Final = "turbo sends no task events yet"
 _CONTROL: Final = "turbo's remote control does not support it yet"
 _MONITORS: Final = "only monitors read it"
 _BEAT: Final = "turbo's beat answers no remote control"
@@ -143,8 +142,8 @@ _TASK: Final = (
     works("task_repr_maxlevels", "int", 3, "Maximum nesting depth of arguments in logs and events."),
     works("task_routes", "any", None,
           "Routes: mappings from task names, globs or patterns to destinations, or functions."),
-    accepted("task_send_sent_event", "bool", False, "Send task-sent events.", _EVENTS,
-             old="CELERY_SEND_TASK_SENT_EVENT"),
+    works("task_send_sent_event", "bool", False, "Send a task-sent event for each call that is sent.",
+          old="CELERY_SEND_TASK_SENT_EVENT"),
     works("task_serializer", "string", "json", "Serializer of sent messages.",
         old="CELERY_TASK_SERIALIZER"),
     works("task_soft_time_limit", "float", None, "Seconds after which SoftTimeLimitExceeded is raised.",

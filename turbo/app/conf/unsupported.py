@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _STRATEGIES: Final = ("Strategy", "start_strategy")
 #: Attributes of a Celery app's class that name its parts, and methods of a task's class that only Celery's code calls.
 _PARTS: Final = ("amqp_cls", "backend_cls", "control_cls", "events_cls", "loader_cls", "log_cls", "registry_cls")
-_NEVER_CALLED: Final = ("annotate", "request_stack", "send_event")
+_NEVER_CALLED: Final = ("annotate", "request_stack")
 #: Signals that turbo's worker never sends.
 _NEVER_SENT: Final = (
     "eventlet_pool_apply", "eventlet_pool_postshutdown", "eventlet_pool_preshutdown",

@@ -6,12 +6,13 @@ they are used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from turbo.amqp.client.pipeline import WINDOW
 from turbo.app.publish.connections import Connection, Pool, Producer, use_or_make
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
     from turbo.app.conf.conf import Settings
@@ -33,6 +34,15 @@ class Connecting:
         takes, or that could not be confirmed.
         """
         return self.sending.publishing.pipeline(window)
+
+    def send_event(
+        self, kind: str, fields: Mapping[str, Any], retry: bool = True, retry_policy: Mapping[str, object] | None = None
+    ) -> None:
+        """Send an event of type ``kind`` with ``fields`` to monitors; tasks have ``Task.send_event``.
+
+        Raises EncodeError, and OperationalError when it could not be published.
+        """
+        self.sending.send_event(kind, fields, retry, retry_policy)
 
     @property
     def pipelined(self) -> bool:

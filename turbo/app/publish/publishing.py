@@ -104,7 +104,7 @@ class Publishing:
             declare = (*declare, replies) if replies is not None else declare
         patience = get("connect_timeout")
         for_this = self.publisher(timeout=patience) if patience and named is None else None
-        publisher = for_this or named or self._this_caller().pipeline or self.client()
+        publisher = for_this or named or self.of_thread()
         try:
             publisher.publish(
                 to.exchange,
@@ -119,6 +119,10 @@ class Publishing:
         finally:
             if for_this is not None:
                 for_this.close()
+
+    def of_thread(self) -> ClientPublisher | Pipeline:
+        """Return this thread's pipeline, or else the app's own publisher."""
+        return self._this_caller().pipeline or self.client()
 
     def client(self) -> ClientPublisher:
         """Return the app's own publisher.

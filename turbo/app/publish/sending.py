@@ -15,6 +15,7 @@ from uuid import uuid4
 from turbo import current
 from turbo.amqp.delayed_delivery import uses_cascade
 from turbo.app.publish import signals as publish_signals
+from turbo.app.publish.events import Events
 from turbo.app.publish.options import LONGEST_LIFE, milliseconds, put_properties
 from turbo.app.publish.publishing import Publishing
 from turbo.app.publish.routes import Destination, TaskRouter
@@ -50,6 +51,7 @@ class Defaults:
         "retry",
         "retry_policy",
         "router",
+        "sent_events",
         "serializer",
         "version",
     )
@@ -66,6 +68,7 @@ class Defaults:
         self.delivery_mode = _delivery_mode(conf["task_default_delivery_mode"])
         self.inherit_priority: bool = conf["task_inherit_parent_priority"]
         self.levels: int = conf["task_repr_maxlevels"]
+        self.sent_events: bool = conf["task_send_sent_event"]
         self.retry: bool = conf["task_publish_retry"]
         self.retry_policy: Mapping[str, object] = conf["task_publish_retry_policy"]
         self.publish_retry = PublishRetry.from_setting(self.retry_policy)
@@ -100,6 +103,8 @@ class Sender:
         self._defaults: Defaults | None = None
         #: The publishers of the app.
         self.publishing = Publishing(app)
+        #: The events that the app sends.
+        self.events = Events(app, self.publishing)
 
     @property
     def defaults(self) -> Defaults:
@@ -108,6 +113,12 @@ class Sender:
         if found is None or found.version != self._app.conf.version:
             found = self._defaults = Defaults(self._app)
         return found
+
+    def send_event(
+        self, kind: str, fields: Mapping[str, Any], retry: bool, policy: Mapping[str, object] | None
+    ) -> None:  # fmt: skip
+        """Send an event of the program's own. Raises EncodeError, OperationalError."""
+        self.events.send(kind, fields, _retry({"retry": retry, "retry_policy": policy}, self.defaults))
 
     @property
     def router(self) -> TaskRouter:
@@ -149,9 +160,12 @@ class Sender:
         headers, content_of, header, body = self._encode(
             task_id, name, args, kwargs, ignore_result, to, routed, defaults
         )
-        self.publishing.publish(to, header, body, routed, _retry(routed, defaults), wants_result=not ignore_result)
+        retry = _retry(routed, defaults)
+        self.publishing.publish(to, header, body, routed, retry, wants_result=not ignore_result)
         if publish_signals.after_receivers:
             publish_signals.after(name, to, headers, content_of)
+        if defaults.sent_events:
+            self.events.sent(name, headers, to, routed, retry)
         result = (self._app if task is None else task).AsyncResult(task_id)
         result.ignored = bool(ignore_result)
         if add_to_parent and frame is not None:

@@ -17,7 +17,7 @@ from turbo.log_format import get_task_logger
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from turbo.app.interfaces import TaskLike
     from turbo.app.tasks.context import Context
@@ -112,6 +112,17 @@ class TaskCalls:
         Exists for programs written for Celery 2; the arguments are ignored.
         """
         return get_task_logger(self._task.name or "")
+
+    def send_event(
+        self, type_: str, retry: bool = True, retry_policy: Mapping[str, object] | None = None, **fields: Any
+    ) -> None:
+        """Send an event about the running task to monitors, such as ``self.send_event("task-progress", done=3)``.
+
+        In a worker it goes through the worker's connection for events. Elsewhere it is published here; ``retry`` and
+        ``retry_policy`` then say how often. Raises EncodeError for fields that are no JSON, and OperationalError.
+        """
+        task = self._task
+        task.app.send_event(type_, {"uuid": task.request.id, **fields}, retry, retry_policy)
 
     def apply(
         self,

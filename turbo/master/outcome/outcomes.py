@@ -200,6 +200,8 @@ class Outcomes:
                     self._settlement.state(child.holding(seq), frames.unpack_store(payload))
                 elif kind == frames.ADMITTED:
                     self._admitted(child, seq, payload)
+                elif kind == frames.EVENT:
+                    self._events.add(child.holding(seq), payload)
                 elif kind == frames.ASKED:
                     self._asked(child, seq, payload)
                 else:

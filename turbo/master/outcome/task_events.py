@@ -14,12 +14,14 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any, Final
 
+from turbo.exceptions import DecodeError
 from turbo.observers import Observers
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.settling import Ending, Verb
 from turbo.policy.task_events import FAILED, REJECTED, RETRIED, REVOKED, SUCCEEDED, types_of_end
 from turbo.protocol.header_cache import HeaderCache
 from turbo.protocol.table import TableError
+from turbo.protocol.tagged_json import loads_untagged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -100,9 +102,17 @@ class TaskEvents:
         if delivery.event_id:
             self.on_event(self._event("task-started", delivery))
 
-    def add(self, delivery: Delivery | None, fields: Event) -> None:
-        """A task sends an event of its own."""
-        self.on_event({"timestamp": self._clock(), **fields, **({"queue": delivery.queue} if delivery else {})})
+    def add(self, delivery: Delivery | None, payload: bytes) -> None:
+        """A task sends an event of its own, also while the worker's are off. Raises ValueError for nonsense."""
+        try:
+            event = loads_untagged(payload)
+        except DecodeError as error:
+            raise ValueError(f"an event that cannot be read: {error}") from error
+        if not isinstance(event, dict) or not isinstance(event.get("type"), str):
+            raise ValueError("an event without a type")
+        if delivery is not None:
+            event.setdefault("queue", delivery.queue)
+        self.on_event(event)
 
     # -- the end -----------------------------------------------------------------------------------------
 

@@ -50,8 +50,19 @@ _DONE = frames.pack_done(Verb.ACK, Ending.SUCCESS, 0, 0, 1000, 0, b"")
         [(frames.DONE, 1, b"")],
         [(99, 1, b"")],
         [(frames.STARTED, 1, b"\xff")],
+        [(frames.EVENT, 1, b"{")],
+        [(frames.EVENT, 1, b'{"uuid": "no type"}')],
     ],
-    ids=["started twice", "never given", "done twice", "empty", "unknown kind", "short"],
+    ids=[
+        "started twice",
+        "never given",
+        "done twice",
+        "empty",
+        "unknown kind",
+        "short",
+        "event that is no JSON",
+        "event of no type",
+    ],
 )
 def test_the_child_is_condemned_and_nothing_is_raised(records: list[tuple[int, int, bytes]]) -> None:
     condemned = Condemned()

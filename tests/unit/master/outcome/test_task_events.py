@@ -168,6 +168,17 @@ def test_what_cannot_be_read_is_not_told(told: Told) -> None:
     assert not told.told
 
 
+@pytest.mark.row("EV16")
+def test_a_task_tells_something_itself(told: Told) -> None:
+    told.events.on = False
+    told.events.add(delivery_of(), b'{"type": "task-half", "uuid": "id", "done": {"__type__": "x", "__value__": 1}}')
+    told.events.add(None, b'{"type": "task-sent", "uuid": "next", "queue": "other"}')
+    assert told.told == [
+        {"type": "task-half", "uuid": "id", "done": {"__type__": "x", "__value__": 1}, "queue": QUEUE},
+        {"type": "task-sent", "uuid": "next", "queue": "other"},
+    ]
+
+
 def test_switching() -> None:
     events, heard = TaskEvents({}, FailureDocuments({}, stores=False)), []
     events.on_switched.add(heard.append)
