@@ -29,10 +29,8 @@ TESTED_ELSEWHERE = {
     "integration/control/test_serializers.py": ("needs kombu", "protocol/kombu_registry"),
     "unit/ring/test_ring_model.py": (
         "both ends of both rings against one model",
-        "ring/child_link ring/layout ring/link ring/master_link ring/memory ring/outcome_ring ring/task_ring",
+        "ring/layout ring/link ring/master_link ring/memory ring/outcome_ring ring/task_ring",
     ),
-    "unit/ring/test_ring_corruption.py": ("any bytes in shared memory", "ring/oversize"),
-    "process/ring/test_ring_flow.py": ("a page that two processes share", "ring/control_page"),
     "unit/master/delivery/test_ledger.py": (
         "one state machine over the real parts of a delivery's way",
         "master/delivery/intake "

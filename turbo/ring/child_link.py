@@ -223,8 +223,14 @@ class ChildLink:
             raise RingDetached("this process was forked by a task; its parent owns the outcome ring")
         if sum(map(len, parts)) > self._inline_limit:
             self._emit_oversize(kind, seq, parts)
-        elif not self._outcomes.emit(kind, seq, payload := b"".join(parts)):
-            self._emit_slowly(kind, seq, payload)
+            return
+        payload = b"".join(parts)
+        try:
+            while not self._outcomes.emit(kind, seq, payload):
+                self._make_room()
+        except RingCorrupt as error:
+            # Not raised: a task's body could catch it.
+            self._abort(EXIT_RING_CORRUPT, str(error))
 
     def signal(self) -> None:
         """Notify the master of all records emitted since the last call, with one write."""
@@ -247,14 +253,6 @@ class ChildLink:
         for fd in self._fds:
             os.close(fd)
 
-    def _emit_slowly(self, kind: int, seq: int, payload: bytes) -> None:
-        """Store a record in a ring that was full, waiting for room."""
-        try:
-            while not self._outcomes.emit(kind, seq, payload):
-                self._make_room()
-        except RingCorrupt as error:
-            self._abort(EXIT_RING_CORRUPT, str(error))
-
     def _emit_oversize(self, kind: int, seq: int, parts: Sequence[bytes]) -> None:
         """Send a body, then emit the record that names it."""
         size = sum(map(len, parts))
@@ -270,7 +268,7 @@ class ChildLink:
                 os.close(fd)
             if failpoint.ENABLED:
                 failpoint.hit("ring.oversize.sent")
-            self._emit_slowly(kind | OVERSIZE, seq, OVERSIZE_NOTE.pack(ticket, size))
+            self.emit(kind | OVERSIZE, seq, (OVERSIZE_NOTE.pack(ticket, size),))
 
     def _make_room(self) -> None:
         """Wait a moment for the master to drain the ring; end the process if the master is gone."""

@@ -171,6 +171,30 @@ def test_an_impossible_head_is_found_before_anything_is_overwritten(head):
             rings.task_in.stage(1, 9, b"x" * 100)
 
 
+def test_a_ring_takes_exactly_its_capacity_and_more_when_the_child_has_read():
+    largest = b"x" * 104
+    with Rings() as rings:
+        assert [rings.task_in.stage(1, seq, largest) for seq in range(1, 10)] == [True] * 8 + [False]
+        rings.task_in.commit()
+        rings.task_out.claim()
+        assert rings.task_in.stage(1, 9, largest), "the head is at the end of a record that is not released"
+        assert not rings.task_in.stage(1, 10, largest)
+        assert [rings.outcome_in.emit(1, seq, largest) for seq in range(1, 10)] == [True] * 8 + [False]
+        rings.outcome_in.signal()
+        assert len(rings.outcome_out.drain()) == 8
+        assert [rings.outcome_in.emit(1, seq, largest) for seq in range(1, 10)] == [True] * 8 + [False]
+
+
+def test_a_head_at_the_end_of_a_released_record_is_possible():
+    largest = b"x" * 104
+    with Rings() as rings:
+        rings.task_in.stage(1, 1, largest)
+        rings.task_in.commit()
+        rings.task_out.claim()
+        rings.task_in.release(1)
+        assert [rings.task_in.stage(1, seq, largest) for seq in range(2, 11)] == [True] * 8 + [False]
+
+
 def memfd(content: bytes, seals: int) -> int:
     fd = os.memfd_create("test", os.MFD_ALLOW_SEALING)
     os.write(fd, content)
