@@ -178,7 +178,11 @@ def _like_module(name: str) -> str:
     directory = working_directory()
     if directory is None:
         return ""
-    there = [path.stem for path in directory.glob("*.py")] + [path.parent.name for path in directory.glob("*/*.py")]
+    try:
+        there = [path.stem for path in (*directory.glob("*.py"), *(path.parent for path in directory.glob("*/*.py")))]
+    except PermissionError:
+        # There is nothing to suggest. The error of the import says more.
+        return ""
     return suggestions.hint(name.partition(".")[0], [each for each in there if each.isidentifier()])
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from turbo.app.conf.loading import working_directory
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -49,6 +51,8 @@ class GlobalOptions:
     no_color: bool = False
     quiet: bool = False
     skip_checks: bool = False
+    #: The directory before ``--workdir``; None if it is gone.
+    started_in: str | None = None
 
 
 def global_params() -> list[click.Parameter]:
@@ -120,7 +124,8 @@ def command(
     def decorate(run: Callable[[click.Context, GlobalOptions, dict[str, Any]], None]) -> click.Command:
         @click.pass_context
         def callback(ctx: click.Context, /, **values: Any) -> None:
-            options = take_globals(ctx, values)
+            directory = working_directory()
+            options = replace(take_globals(ctx, values), started_in=str(directory) if directory else None)
             apply_globals(options)
             run(ctx, options, values)
 

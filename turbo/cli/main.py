@@ -18,10 +18,10 @@ from turbo.cli.suggestions import hint
 
 #: Each command ``x`` is ``x_command`` of the module ``turbo.cli.x``.
 COMMANDS: Final = (
-    "amqp", "beat", "call", "control", "demo", "events", "inspect", "list", "purge", "report", "result", "shell",
-    "status", "worker",
+    "amqp", "beat", "call", "control", "demo", "events", "inspect", "list", "multi", "purge", "report", "result",
+    "shell", "status", "worker",
 )  # fmt: skip
-_NOT_YET: Final = ("graph", "logtool", "migrate", "multi", "upgrade")
+_NOT_YET: Final = ("graph", "logtool", "migrate", "upgrade")
 
 
 class _Commands(click.Group):

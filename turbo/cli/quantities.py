@@ -125,6 +125,10 @@ class Positive(click.ParamType[float]):
     """Option type: a positive number of seconds."""
 
     name = "seconds"
+    _lowest = "must be above zero"
+
+    def _allows(self, seconds: float) -> bool:
+        return 0 < seconds < float("inf")
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Parse."""
@@ -132,6 +136,15 @@ class Positive(click.ParamType[float]):
             seconds = float(str(value))
         except ValueError:
             self.fail(f"{value!r} is not a number of seconds", param, ctx)
-        if not 0 < seconds < float("inf"):
-            self.fail(f"{value!r}: must be above zero", param, ctx)
+        if not self._allows(seconds):
+            self.fail(f"{value!r}: {self._lowest}", param, ctx)
         return int(seconds) if seconds.is_integer() else seconds
+
+
+class Limit(Positive):
+    """Option type: a number of seconds, or 0 for no limit."""
+
+    _lowest = "must not be below zero"
+
+    def _allows(self, seconds: float) -> bool:
+        return 0 <= seconds < float("inf")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from turbo.app.conf.extras import check as check_extras
+from turbo.cli import detached, privileges
 from turbo.cli.app_option import FoundApp, find_app
 from turbo.cli.banner import banner
 from turbo.cli.beat_beside_worker import command_beside_worker
@@ -57,6 +58,8 @@ turbo -A proj worker -Q hipri,lopri   consume from these queues only
 @command("worker", worker_params(), _HELP)
 def worker_command(ctx: click.Context, options: GlobalOptions, given: dict[str, Any]) -> None:
     """Run a worker and exit with its exit code."""
+    if detached.is_wanted(given["detach"]):
+        ctx.exit(detached.start(options.started_in, given["executable"], has_logfile=bool(given["logfile"])))
     os_signals.unblock()
     with contextlib.ExitStack() as cleanup:
         try:
@@ -77,6 +80,7 @@ def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: context
 
     ``cleanup`` gets the callbacks for the end.
     """
+    privileges.take(given)
     found = find_app(given_globals.app)
     app = found.app
     check_loader(given_globals, has_loader=app.has_loader)
@@ -109,6 +113,7 @@ def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: context
     _print_banner(found, options, given_globals.quiet)
     for warning in warnings:
         logger.warning("%s", warning)
+    detached.let_go()
     with app.redirecting(setup.redirect_level):
         return wiring.run(app, options, _beat(found, given, options, given_globals.quiet))
 

@@ -10,22 +10,16 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from turbo.cli.global_options import EnvOption, SilentOption
-from turbo.cli.quantities import Autoscale, Concurrency, Memory, Positive
+from turbo.cli.quantities import Autoscale, Concurrency, Limit, Memory, Positive
 from turbo.log_format import LEVELS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _NOT_YET: Final = "is not supported yet"
-_DAEMON: Final = "is not supported: let systemd, a container or supervisord run the worker"
 #: Options of Celery that turbo does not support: their names, whether they are flags, and the error text.
 _REFUSED: Final[tuple[tuple[tuple[str, ...], bool, str], ...]] = (
     (("-S", "--statedb"), False, f"{_NOT_YET}: revoked ids are forgotten when the worker ends"),
-    (("-D", "--detach"), True, _DAEMON),
-    (("--uid",), False, _DAEMON),
-    (("--gid",), False, _DAEMON),
-    (("--umask",), False, _DAEMON),
-    (("--executable",), False, _DAEMON),
 )
 
 
@@ -64,7 +58,7 @@ def _accepted(name: str, **attributes: Any) -> click.Parameter:
 
 def worker_params() -> list[click.Parameter]:
     """Return new click parameters for ``turbo worker``."""
-    offered = [*_node(), *_children(), *_limits(), *_queues(), *_running(), *_beat(), *_events()]
+    offered = [*_node(), *_children(), *_limits(), *_queues(), *_running(), *_daemon(), *_beat(), *_events()]
     return [*offered, *_accepted_only(), *_refused()]
 
 
@@ -128,14 +122,19 @@ def _children() -> list[click.Parameter]:
 
 def _limits() -> list[click.Parameter]:
     return [
-        EnvOption(["--time-limit"], type=Positive(), metavar="SECONDS", help="Kill a task that runs longer than this."),
+        EnvOption(
+            ["--time-limit"],
+            type=Limit(),
+            metavar="SECONDS",
+            help="Kill a task that runs longer than this. 0: no limit.",
+        ),
         EnvOption(
             ["--soft-time-limit"],
-            type=Positive(),
+            type=Limit(),
             metavar="SECONDS",
             help="Raise SoftTimeLimitExceeded in a task that runs longer than this.",
         ),
-        EnvOption(["--max-tasks-per-child"], type=click.IntRange(min=1), help="Replace a child after this many tasks."),
+        EnvOption(["--max-tasks-per-child"], type=click.IntRange(min=0), help="Replace a child after this many tasks."),
         EnvOption(
             ["--max-memory-per-child"],
             type=Memory(),
@@ -181,6 +180,16 @@ def _beat() -> list[click.Parameter]:
         SilentOption(["-B", "--beat"], is_flag=True, help="Run beat, which sends periodic tasks, beside the worker."),
         EnvOption(["-s", "--schedule", "--schedule-filename"], metavar="PATH", help="Beat's file of the last runs."),
         EnvOption(["--scheduler"], metavar="CLASS", help="Beat's scheduler class."),
+    ]
+
+
+def _daemon() -> list[click.Parameter]:
+    return [
+        SilentOption(["-D", "--detach"], is_flag=True, help="Run in the background; give --logfile and --pidfile too."),
+        EnvOption(["--uid"], metavar="USER", help="Run as this user."),
+        EnvOption(["--gid"], metavar="GROUP", help="Run as this group. [default: that of the user]"),
+        EnvOption(["--umask"], metavar="OCTAL", help="Mask of the permissions of new files."),
+        EnvOption(["--executable"], metavar="PATH", help="Python for a worker in the background, instead of this one."),
     ]
 
 

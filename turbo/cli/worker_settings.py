@@ -6,11 +6,14 @@ written into the app's configuration, so that tasks and libraries read the worke
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from turbo.app.conf.settings import SETTINGS
 from turbo.cli.quantities import children, kib, usable_cpus
+from turbo.cli.remote_commands import truth
 from turbo.cli.suggestions import hint
 from turbo.exceptions import ImproperlyConfigured
 from turbo.log_format import LogSetup, level_number
@@ -39,6 +42,13 @@ _HEARTBEAT: Final = 2.0
 #: Seconds. Celery kills a child that has not started after 4 s, repeatedly if imports take longer.
 _DEFAULT_ALIVE_TIMEOUT: Final = 60.0
 
+_TYPED: Final = re.compile(r"\((\w+)\)")
+#: The types that a trailing setting=value may name. Celery reads lists and mappings as JSON too.
+_TYPES: Final[Mapping[str, Callable[[str], Any]]] = {
+    "bool": truth, "dict": json.loads, "float": float, "int": int, "json": json.loads, "list": json.loads,
+    "str": str, "string": str, "tuple": json.loads,
+}  # fmt: skip
+
 
 def write_into(conf: Settings, given: Mapping[str, Any]) -> None:
     """Write the command line's values into the configuration.
@@ -47,13 +57,7 @@ def write_into(conf: Settings, given: Mapping[str, Any]) -> None:
     unknown setting.
     """
     for override in given["overrides"]:
-        name, equals, value = override.partition("=")
-        if not equals:
-            raise ImproperlyConfigured(f"{override!r} must be setting=value, such as worker.prefetch_multiplier=1")
-        space, dot, key = name.partition(".")
-        setting = f"{space}_{key}" if dot else f"worker_{name}"
-        if setting not in SETTINGS:
-            raise ImproperlyConfigured(f"{override!r}: unknown setting {setting}{hint(setting, SETTINGS)}")
+        setting, value = _override(override)
         conf[setting] = value
     for option, setting in _SETTING_OF.items():
         # Global options such as --broker are not in ``given``: they are already in the environment.
@@ -62,6 +66,33 @@ def write_into(conf: Settings, given: Mapping[str, Any]) -> None:
             conf[setting] = value
     if given["include"]:
         conf["include"] = (*conf["include"], *given["include"])
+
+
+def _override(text: str) -> tuple[str, Any]:
+    """Return setting and value of a trailing ``setting=value``.
+
+    As in Celery, ``worker.x``, ``worker_x`` and ``_x`` are the same, in any case, and ``(json)`` before the value says
+    its type. ``x`` is short for ``worker_x``. Raises ImproperlyConfigured.
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip("._"):
+        raise ImproperlyConfigured(f"{text!r} must be setting=value, such as worker.prefetch_multiplier=1")
+    setting = name.lower().replace(".", "_")
+    short = setting not in SETTINGS and ("_" not in setting or f"worker_{setting}" in SETTINGS)
+    if short or setting.startswith("_"):
+        setting = f"worker_{setting.lstrip('_')}"
+    if setting not in SETTINGS:
+        raise ImproperlyConfigured(f"{text!r}: unknown setting {setting}{hint(setting, SETTINGS)}")
+    typed = _TYPED.match(value)
+    if typed is None:
+        return setting, value
+    convert = _TYPES.get(typed[1])
+    try:
+        if convert is None:
+            raise ValueError(f"unknown type ({typed[1]}); there are {', '.join(_TYPES)}")
+        return setting, convert(value[typed.end() :])
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{text!r}: {error}") from None
 
 
 def log_setup(conf: Settings, level: int, logfile: str | None) -> LogSetup:
@@ -158,7 +189,7 @@ def _limits(conf: Settings) -> tuple[float | None, float | None]:
 
     Raises ImproperlyConfigured unless the soft one is lower.
     """
-    soft, hard = conf["task_soft_time_limit"], conf["task_time_limit"]
+    soft, hard = conf["task_soft_time_limit"] or None, conf["task_time_limit"] or None
     if soft and hard and soft >= hard:
         raise ImproperlyConfigured(f"the soft time limit ({soft} s) must be below the hard one ({hard} s)")
     return soft, hard

@@ -142,12 +142,11 @@ def test_the_environment_stands_behind_the_command_line(module: str, ran: Ran, m
     assert ran.calls[0][1].loglevel == logging.ERROR
 
 
-@pytest.mark.row("CL8", "CL20", "CL21", "CL23")
+@pytest.mark.row("CL8", "CL20", "CL23")
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["-S", "state"], ["-D"], ["--uid", "nobody"],
-        ["--gid", "x"], ["--umask", "0"], ["--executable", "x"], ["-P", "gevent"],
+        ["-S", "state"], ["-P", "gevent"],
         ["--pool-start-method", "spawn"],
     ],
     ids=" ".join,
@@ -228,7 +227,7 @@ def test_a_misspelt_name_gets_a_suggestion(module: str, ran: Ran) -> None:
 
 
 def test_every_command_has_short_and_long_help() -> None:
-    for name in COMMANDS:
+    for name in set(COMMANDS) - {"multi"}:
         assert turbo(name, "-h").output == turbo(name, "--help").output
         assert turbo(name, "-h").output.startswith(f"Usage: turbo {name} [OPTIONS]")
 

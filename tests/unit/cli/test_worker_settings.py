@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 import pytest
+from celery import Celery
 
 from turbo.app.conf.conf import Settings
 from turbo.app.conf.settings import SETTINGS
@@ -128,6 +129,32 @@ def test_settings_after_two_dashes() -> None:
         merged(overrides=("nonsense=1",))
     with pytest.raises(ImproperlyConfigured, match="setting=value"):
         merged(overrides=("nonsense",))
+
+
+@pytest.mark.row("CL22")
+@pytest.mark.parametrize("name", ["worker.concurrency", "worker_concurrency", "_concurrency", "WORKER.CONCURRENCY"])
+def test_a_settings_name_as_celery_reads_it(name: str) -> None:
+    assert merged(overrides=(f"{name}=5",)).concurrency == 5
+    theirs = Celery(set_as_current=False).loader.cmdline_config_parser([f"{name}=5"], namespace="worker")
+    assert list(theirs) == ["worker_concurrency"]
+
+
+@pytest.mark.row("CL22")
+def test_a_settings_value_may_name_its_type() -> None:
+    settings = Settings()
+    given = ('task.queues=(json)[{"name": "a"}]', "worker.concurrency=(int)5", "task_acks_late=(bool)yes")
+    write_into(settings, {**NOTHING_GIVEN, "overrides": given})
+    assert settings["task_queues"] == [{"name": "a"}]
+    assert (settings["worker_concurrency"], settings["task_acks_late"]) == (5, True)
+    for wrong in ("worker.concurrency=(int)five", "worker.concurrency=(thing)5"):
+        with pytest.raises(ImproperlyConfigured, match="worker.concurrency"):
+            write_into(settings, {**NOTHING_GIVEN, "overrides": (wrong,)})
+
+
+@pytest.mark.row("CL13")
+def test_a_limit_of_zero_is_no_limit() -> None:
+    limits = merged(time_limit=0, soft_time_limit=0)
+    assert (limits.time_limit, limits.soft_time_limit) == (None, None)
 
 
 @pytest.mark.row("CL17")

@@ -1,0 +1,208 @@
+"""Workers in the background: ``-D``, ``turbo multi``, and the unit files of Celery's documentation."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.harness.processes import wait_until
+from tests.integration.control.conftest import PATIENCE
+
+pytestmark = pytest.mark.timeout(180)
+
+APP = """
+from turbo import Turbo
+app = Turbo("proj", set_as_current=False)
+
+@app.task
+def add(x, y):
+    return x + y
+"""
+#: As Celery's documentation has it, with the places of the files left to the environment.
+UNIT = r"""
+[Service]
+Type=forking
+ExecStart=/bin/sh -c '${CELERY_BIN} -A $CELERY_APP multi start $CELERYD_NODES --pidfile=${CELERYD_PID_FILE} --logfile=${CELERYD_LOG_FILE} --loglevel="${CELERYD_LOG_LEVEL}" $CELERYD_OPTS'
+ExecStop=/bin/sh -c '${CELERY_BIN} multi stopwait $CELERYD_NODES --pidfile=${CELERYD_PID_FILE} --logfile=${CELERYD_LOG_FILE} --loglevel="${CELERYD_LOG_LEVEL}"'
+ExecReload=/bin/sh -c '${CELERY_BIN} -A $CELERY_APP multi restart $CELERYD_NODES --pidfile=${CELERYD_PID_FILE} --logfile=${CELERYD_LOG_FILE} --loglevel="${CELERYD_LOG_LEVEL}" $CELERYD_OPTS'
+"""  # noqa: E501 - the lines of the unit file
+#: As in the generic init script, which adds the user and the directory.
+INIT = (
+    "$CELERY_BIN multi {} $CELERYD_NODES --uid=$CELERYD_USER --workdir=$CELERYD_CHDIR "
+    '--pidfile="$CELERYD_PID_FILE" --logfile="$CELERYD_LOG_FILE" --loglevel="$CELERYD_LOG_LEVEL" '
+    "--app=$CELERY_APP $CELERYD_OPTS"
+)
+
+
+class Site:
+    """A directory with an app, and the environment of its service."""
+
+    def __init__(self, directory: Path, vhost: str) -> None:
+        self.directory = directory
+        (directory / "proj.py").write_text(APP)
+        self.run = directory / "run"
+        self.run.mkdir()
+        self.environment = {
+            **os.environ,
+            "CELERY_BROKER_URL": vhost,
+            "C_FORCE_ROOT": "1",
+            "CELERY_BIN": f"{sys.executable} -m turbo",
+            "CELERY_APP": "proj",
+            "CELERYD_NODES": "w1 w2",
+            "CELERYD_OPTS": "--time-limit=300 --concurrency=1 --concurrency:w2=2",
+            "CELERYD_PID_FILE": f"{self.run}/%n.pid",
+            "CELERYD_LOG_FILE": f"{self.run}/%n%I.log",
+            "CELERYD_LOG_LEVEL": "INFO",
+            "CELERYD_USER": pwd.getpwuid(os.getuid()).pw_name,
+            "CELERYD_CHDIR": str(directory),
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")]),
+        }
+
+    def do(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command as the service's manager would. Its output ends though its workers go on."""
+        return subprocess.run(
+            command, cwd=self.directory, env=self.environment, capture_output=True, text=True, timeout=120
+        )
+
+    def turbo(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.do(sys.executable, "-m", "turbo", *arguments)
+
+    def pid(self, node: str) -> int:
+        return int((self.run / f"{node}.pid").read_text())
+
+    def wait_ready(self, node: str, times: int = 1) -> None:
+        log = self.run / f"{node}.log"
+        wait_until(f"{node} is ready", lambda: log.exists() and log.read_text().count("ready.") >= times, 60)
+
+    def wait_gone(self, *nodes: str) -> None:
+        wait_until("they are gone", lambda: not [node for node in nodes if (self.run / f"{node}.pid").exists()], 60)
+
+    def close(self) -> None:
+        """Kill what is left."""
+        for file in self.run.glob("*.pid"):
+            text = file.read_text().strip()
+            if text and psutil.pid_exists(int(text)):
+                os.kill(int(text), signal.SIGKILL)
+
+
+@pytest.fixture
+def site(tmp_path: Path, vhost: str) -> Iterator[Site]:
+    made = Site(tmp_path, vhost)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def open_site(vhost: str) -> Iterator[Site]:
+    """A site in a directory that every user may enter."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        made = Site(directory, vhost)
+        made.run.chmod(0o777)
+        yield made
+        made.close()
+
+
+@pytest.mark.row("CL21", "CL7")
+def test_a_worker_in_the_background(site: Site) -> None:
+    command = ["-A", "proj", "worker", "-D", "-c", "1", "-n", "w1@here", "-l", "INFO", "--umask", "027"]
+    files = ["--pidfile", str(site.run / "%n.pid"), "--logfile", str(site.run / "%n.log")]
+    started = site.turbo(*command, *files)
+    assert (started.returncode, started.stdout, started.stderr) == (0, "", "")
+    process = psutil.Process(site.pid("w1"))
+    assert os.getsid(process.pid) == process.pid, "it leads a session of its own"
+    assert (site.run / "w1.log").stat().st_mode & 0o777 == 0o640
+    site.wait_ready("w1")
+    assert site.turbo("-A", "proj", "status", "-d", "w1@here", "-t", str(PATIENCE)).returncode == 0
+    again = site.turbo(*command, *files)
+    assert (again.returncode, f"pid {process.pid}" in again.stderr) == (73, True)
+    process.send_signal(signal.SIGHUP)
+    site.wait_ready("w1", times=2)
+    assert site.pid("w1") == process.pid, "it restarts in the background, in the same process"
+    process.terminate()
+    site.wait_gone("w1")
+
+
+@pytest.mark.row("CL21", "CL25")
+def test_a_worker_that_cannot_start_says_so_before_it_is_in_the_background(site: Site) -> None:
+    ended = site.turbo("-A", "poj", "worker", "--detach", "--logfile", str(site.run / "w.log"))
+    assert (ended.returncode, "did you mean 'proj'?" in ended.stderr) == (1, True)
+    site.environment["C_FAKEFORK"] = "1"
+    ended = site.turbo("-A", "proj", "worker", "-D", "-X", "celery")
+    assert (ended.returncode, "no queue" in ended.stderr) == (1, True)
+
+
+@pytest.mark.row("CL21")
+@pytest.mark.skipif(os.getuid() != 0, reason="only root becomes another user")
+def test_a_worker_as_another_user(open_site: Site) -> None:
+    nobody, site = pwd.getpwnam("nobody"), open_site
+    log, pidfile = site.run / "w1.log", site.run / "w1.pid"
+    command = ["-A", "proj", "worker", "-D", "-c", "1", "-n", "w1@here", "-l", "INFO", "--uid", "nobody"]
+    started = site.turbo(*command, "--pidfile", str(pidfile), "--logfile", str(log))
+    assert started.returncode == 0, started.stderr
+    site.wait_ready("w1")
+    family = [psutil.Process(site.pid("w1")), *psutil.Process(site.pid("w1")).children(recursive=True)]
+    assert {(each.uids().effective, each.gids().effective) for each in family} == {(nobody.pw_uid, nobody.pw_gid)}
+    assert log.stat().st_uid == nobody.pw_uid
+    assert "running as root" not in log.read_text()
+    os.kill(site.pid("w1"), signal.SIGTERM)
+    site.wait_gone("w1")
+
+
+@pytest.mark.row("EC12", "EC11", "CL27")
+def test_the_unit_file_of_celerys_documentation(site: Site) -> None:
+    unit = configparser.RawConfigParser(strict=False)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read_string(UNIT)
+    lines = {name: line.split("-c ", 1)[1][1:-1] for name, line in unit["Service"].items() if name.startswith("Exec")}
+    started = site.do("/bin/sh", "-c", lines["ExecStart"])
+    assert started.returncode == 0, started.stdout + started.stderr
+    assert started.stdout.count(": OK") == 2
+    first = [site.pid("w1"), site.pid("w2")]
+    for node, children in (("w1", 1), ("w2", 2)):
+        site.wait_ready(node)
+        assert len(list(site.run.glob(f"{node}-*.log"))) == children, "options of one node"
+    reloaded = site.do("/bin/sh", "-c", lines["ExecReload"])
+    assert reloaded.returncode == 0, reloaded.stdout + reloaded.stderr
+    second = [site.pid("w1"), site.pid("w2")]
+    assert not set(first) & set(second)
+    for node in ("w1", "w2"):
+        site.wait_ready(node, times=2)
+    stopped = site.do("/bin/sh", "-c", lines["ExecStop"])
+    assert (stopped.returncode, stopped.stdout.count(": OK")) == (0, 2)
+    assert not [pid for pid in second if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
+    assert not list(site.run.glob("*.pid"))
+    down = site.do("/bin/sh", "-c", lines["ExecStop"])
+    assert (down.returncode, down.stdout.count("DOWN")) == (0, 2)
+
+
+@pytest.mark.row("EC12", "CL21")
+@pytest.mark.skipif(shutil.which("sh") is None, reason="the init script is one of the shell")
+def test_the_way_of_the_generic_init_script(site: Site) -> None:
+    started = site.do("/bin/sh", "-c", INIT.format("start"))
+    assert started.returncode == 0, started.stdout + started.stderr
+    pids = [site.pid("w1"), site.pid("w2")]
+    site.wait_ready("w1")
+    site.wait_ready("w2")
+    signalled = site.do("/bin/sh", "-c", INIT.format("stop"))
+    assert [
+        f"w{number + 1}" in signalled.stdout and f"TERM -> {pid}" in signalled.stdout for number, pid in enumerate(pids)
+    ]
+    site.wait_gone("w1", "w2")
+    site.do("/bin/sh", "-c", INIT.format("start"))
+    killed = site.do("/bin/sh", "-c", INIT.format("kill"))
+    assert killed.stdout.count("Sending SIGKILL") == 2
+    failed = site.do("/bin/sh", "-c", INIT.format("start") + " --no-such-option=1")
+    assert (failed.returncode, failed.stdout.count("FAILED")) == (1, 2)
