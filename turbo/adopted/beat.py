@@ -32,17 +32,26 @@ _LONGEST: Final = 1.0
 
 
 def run_beat(app: Celery, options: BeatOptions, stop: StopRequest, turn: Turn) -> None:
-    """Run Celery's service until beat is asked to end. Raises ImproperlyConfigured for an unknown scheduler class."""
-    service = beat.Service(
-        app,
-        max_interval=options.max_interval,
-        schedule_filename=options.schedule_filename,
-        scheduler_cls=_elected(_scheduler_class(options.scheduler or app.conf.beat_scheduler), stop, turn),
-    )
-    if options.beside_worker:
-        signals.beat_embedded_init.send(sender=service)
+    """Run Celery's service whenever this beat leads, until it is asked to end.
+
+    The service and its scheduler exist only while it leads: another beat on this machine may use the same file. Raises
+    ImproperlyConfigured for an unknown scheduler class.
+    """
+    scheduler = _scheduler_class(options.scheduler or app.conf.beat_scheduler)
     try:
-        service.start()
+        while not stop.wait(0):
+            found = turn.wait(_LONGEST)
+            if found is None:
+                continue
+            service = beat.Service(
+                app,
+                max_interval=options.max_interval,
+                schedule_filename=options.schedule_filename,
+                scheduler_cls=_elected(scheduler, turn, found),
+            )
+            if options.beside_worker:
+                signals.beat_embedded_init.send(sender=service)
+            service.start()
     finally:
         turn.close()
 
@@ -54,31 +63,26 @@ def _scheduler_class(name: Any) -> Any:
         raise ImproperlyConfigured(f"the scheduler {name!r} cannot be imported: {error}") from error
 
 
-def _elected(scheduler: Any, stop: StopRequest, turn: Turn) -> Any:
-    """Return a subclass of a scheduler class that sends in its turn only, and ends with ``stop``."""
+def _elected(scheduler: Any, turn: Turn, found: Runs) -> Any:
+    """Return a subclass of a scheduler class that goes on after the runs ``found``, and ends with this beat's turn."""
 
     class Elected(scheduler):  # type: ignore[misc]
         _rest = 0.0
 
+        def setup_schedule(self) -> None:
+            super().setup_schedule()
+            take_over(self.schedule, found)
+            turn.claim(runs_of(self.schedule))
+
         def tick(self, *args: Any, **kwargs: Any) -> float:
-            if not turn.leads:
-                self._begin()
-            elif self._rest <= 0:
+            if self._rest <= 0 and turn.leads:
                 self._rest = super().tick(*args, **kwargs) or 0.0
             seconds = min(self._rest, _LONGEST)
             self._rest -= seconds
-            if turn.rest(seconds) or stop.wait(0):
+            if turn.rest(seconds) or not turn.leads:
                 # The service takes this as its end, as it does in Celery's own handler of SIGTERM.
                 raise SystemExit
             return _NO_SLEEP
-
-        def _begin(self) -> None:
-            self._rest = 0.0
-            found = turn.wait(_LONGEST)
-            if found is not None:
-                take_over(self.schedule, found)
-                self._heap = None
-                turn.claim(runs_of(self.schedule))
 
         def apply_entry(self, entry: Any, producer: Any = None) -> None:
             if turn.claim(runs_of(self.schedule)):
@@ -86,11 +90,6 @@ def _elected(scheduler: Any, stop: StopRequest, turn: Turn) -> Any:
             else:
                 # Another beat sends this run.
                 self.schedule[entry.name] = entry
-
-        def close(self) -> None:
-            # The file may be that of the beat that sends.
-            if turn.leads:
-                super().close()
 
     Elected.__name__, Elected.__qualname__ = scheduler.__name__, scheduler.__qualname__
     Elected.__module__ = scheduler.__module__

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Seconds after which a write also waits for the disk.
 _LASTING_EVERY: Final = 180.0
+#: Seconds between two writes where the next beat gets the last runs from the broker.
+_SHARED_EVERY: Final = 1.0
 
 
 class PersistentScheduler(Scheduler):
@@ -26,6 +28,7 @@ class PersistentScheduler(Scheduler):
         self.schedule_filename: str = schedule_filename or app.conf["beat_schedule_filename"]
         self._file = RunFile(self.schedule_filename)
         self._last_lasting: float | None = None
+        self._last_write = float("-inf")
         super().__init__(app, *args, **kwargs)
 
     def setup_schedule(self) -> None:
@@ -36,8 +39,21 @@ class PersistentScheduler(Scheduler):
         self.sync()
 
     def sync(self) -> None:
-        """Write the last runs; every three minutes wait until they are on the disk."""
+        """Write the last runs; every three minutes wait until they are on the disk.
+
+        Where the broker has them too, there is one write a second at most.
+        """
         now = time.monotonic()
+        if self.shares_runs and now - self._last_write < _SHARED_EVERY:
+            return
+        self._write(now)
+
+    def close(self) -> None:
+        """Write the last runs."""
+        self._write(time.monotonic())
+
+    def _write(self, now: float) -> None:
+        self._last_write = now
         lasting = self._last_lasting is None or now - self._last_lasting >= _LASTING_EVERY
         self._file.write(self.runs(), lasting=lasting)
         if lasting:

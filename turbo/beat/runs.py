@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 _VERSION: Final = 1
 
@@ -26,13 +26,13 @@ class Run:
 Runs = Mapping[str, Run]
 
 
-def encode(runs: Runs, **more: Any) -> bytes:
-    """Return runs, and ``more`` fields beside them, as JSON."""
+def encode(runs: Runs) -> bytes:
+    """Return runs as JSON."""
     rows = {
         name: {"last_run_at": run.last_run_at.astimezone(UTC).isoformat(), "total_run_count": run.total_run_count}
         for name, run in runs.items()
     }
-    return json.dumps({"version": _VERSION, **more, "runs": rows}, indent=1).encode()
+    return json.dumps({"version": _VERSION, "runs": rows}).encode()
 
 
 def decode(data: bytes) -> dict[str, Run]:

@@ -141,10 +141,15 @@ class Scheduler:
 
     def runs(self) -> dict[str, Run]:
         """Return the last run of each entry."""
+        zone = self.app.timezone
         return {
-            name: Run(aware(entry.last_run_at, self.app.timezone), entry.total_run_count)
-            for name, entry in self.schedule.items()
+            name: Run(aware(entry.last_run_at, zone), entry.total_run_count) for name, entry in self.schedule.items()
         }
+
+    @property
+    def shares_runs(self) -> bool:
+        """Whether the last runs are also left to the beat that follows this one."""
+        return self._claim is not None
 
     def take_over(self, runs: Runs) -> None:
         """Give each entry its last run of ``runs``, unless it has run later itself."""
@@ -212,7 +217,7 @@ class Scheduler:
 
     def schedules_equal(self, old: Mapping[str, ScheduleEntry], new: Mapping[str, ScheduleEntry]) -> bool:
         """Return whether two schedules send the same tasks at the same times."""
-        return old.keys() == new.keys() and all(new[name] == entry for name, entry in old.items())
+        return old.keys() == new.keys() and all(new[name] is entry or new[name] == entry for name, entry in old.items())
 
     def reserve(self, entry: ScheduleEntry) -> ScheduleEntry:
         """Record that a run of ``entry`` begins now; return the entry that follows."""
@@ -234,7 +239,7 @@ class Scheduler:
     # -- sending ---------------------------------------------------------------------------------------------
 
     def _run(self, entry: ScheduleEntry) -> ScheduleEntry:
-        following = self.reserve(entry)
+        following = self._seen[str(entry.name)] = self.reserve(entry)
         if self._claim is not None and not self._claim(self.runs()):
             # Another beat sends this run.
             self.schedule[str(entry.name)] = entry

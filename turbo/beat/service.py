@@ -57,7 +57,7 @@ class Service:
             max_interval=self.max_interval,
             lazy=lazy,
             pause=self._stop.wait,
-            claim=self._turn.claim,
+            claim=None if isinstance(self._turn, Alone) else self._turn.claim,
         )
         return made
 

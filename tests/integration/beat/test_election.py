@@ -55,7 +55,7 @@ class Beats:
 
     def start(self, *options: str, command: tuple[str, ...] = BEAT) -> WorkerProcess:
         self._count += 1
-        arguments = ("-b", self._vhost, "-l", "info", "-s", f"runs{self._count}", *options)
+        arguments = ("-b", self._vhost, "-l", "info", *(options or ("-s", f"runs{self._count}")))
         beat = self._stack.enter_context(WorkerProcess(*arguments, directory=self.home, command=command))
         self.running.append(beat)
         return beat
@@ -169,7 +169,7 @@ def test_a_queue_that_cannot_be_used_is_an_error(beats: Beats) -> None:
 
 @pytest.mark.row("CL19")
 def test_beats_beside_all_workers(beats: Beats) -> None:
-    """``-B`` on every worker is safe."""
+    """``-B`` on every worker is safe, also where they use one file."""
     workers = [beats.start("-B", "-c", "1", "-n", f"w{i}@%h", command=(*BEAT[:-1], "worker")) for i in range(3)]
     leader = beats.leader()
     beats.wait(3)

@@ -259,3 +259,13 @@ def test_it_ends_when_it_is_asked_to(sent: Recorder, caplog: pytest.LogCaptureFi
     assert [record.message for record in caplog.records if "beat:" in record.message] == [
         "beat: Starting...", "beat: Shutting down...",
     ]  # fmt: skip
+
+
+def test_where_the_broker_has_the_last_runs_the_file_follows_within_a_second(sent: Recorder, file: Path) -> None:
+    app = app_with(**{f"tick{i}": due() for i in range(3)})
+    scheduler = PersistentScheduler(app, schedule_filename=str(file), claim=lambda _runs: True)
+    for _ in range(3):
+        scheduler.tick()
+    assert sum(run.total_run_count for run in decode(file.read_bytes()).values()) == 0
+    scheduler.close()
+    assert sum(run.total_run_count for run in decode(file.read_bytes()).values()) == 3

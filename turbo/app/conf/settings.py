@@ -249,7 +249,7 @@ _EVENT_CONTROL_BEAT: Final = (
           "A run of a crontab that is overdue by more seconds than this is left out; None: it is sent late.",
           old="CELERYBEAT_CRON_STARTING_DEADLINE"),
     accepted("beat_sync_every", "int", 0, "Runs after which the file is written.",
-             "the file is written before each run is sent", old="CELERYBEAT_SYNC_EVERY"),
+             "the last runs are stored before each run is sent", old="CELERYBEAT_SYNC_EVERY"),
     *(accepted(f"beat_{name}", kind, default, "Remote control of beat.", _BEAT, old=f"CELERYBEAT_{name.upper()}")
       for name, kind, default in (
         ("enable_remote_control", "bool", False), ("remote_control_max_tick_age", "float", None))),
