@@ -65,7 +65,6 @@ _DIFFERENT: Final[dict[str, Support]] = {
     ),
     "worker_direct": Support(By.TURBO),
     "worker_deduplicate_successful_tasks": Support(By.CELERY),
-    "worker_pool": Support(By.NOBODY, "children are always processes"),
     "worker_consumer": Support(By.NOBODY, "turbo has no replaceable consumer"),
 }
 

@@ -25,6 +25,7 @@ from turbo.cli.global_options import GlobalOptions, check_loader, command
 from turbo.cli.green_threads import refuse_patched
 from turbo.cli.nodename import file_name, node_name
 from turbo.cli.pidfile import Pidfile, PidfileTakenError
+from turbo.cli.pools import without_effect
 from turbo.cli.quantities import shown_kib
 from turbo.cli.worker_broker import start_embedded
 from turbo.cli.worker_params import worker_params
@@ -109,6 +110,7 @@ def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: context
     options = _guard_memory(options, conf)
     warnings += _root_guard(options)
     app.prepare(options)
+    warnings += without_effect(conf["worker_pool"], concurrency=given["concurrency"], autoscale=given["autoscale"])
     warnings += about_broker
     _print_banner(found, options, given_globals.quiet)
     for warning in warnings:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from turbo.cli.global_options import EnvOption, SilentOption
+from turbo.cli.pools import is_single
 from turbo.cli.quantities import Autoscale, Concurrency, Limit, Memory, Positive
 from turbo.log_format import LEVELS
 
@@ -38,9 +39,12 @@ def _refused() -> list[click.Parameter]:
     ]
 
 
-def _pool(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
-    if value not in (None, "prefork", "processes"):
-        raise click.UsageError(f"-P {value} is not supported: children are always processes (prefork)", ctx)
+def _pool(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    try:
+        is_single(value)
+    except ValueError as error:
+        raise click.UsageError(f"-P {error}", ctx) from None
+    return value
 
 
 def _start_method(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
@@ -94,7 +98,7 @@ def _children() -> list[click.Parameter]:
             metavar="MAX,MIN",
             help="Start and end children with the work: at most MAX, at least MIN (0 if not given).",
         ),
-        EnvOption(["-P", "--pool"], expose_value=False, callback=_pool, help="prefork, the only supported pool."),
+        EnvOption(["-P", "--pool"], callback=_pool, help="prefork, or solo for one child. [default: prefork]"),
         EnvOption(
             ["-O", "--optimization"],
             type=click.Choice(["default", "fair"]),

@@ -12,6 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from turbo.app.conf.settings import SETTINGS
+from turbo.cli.pools import is_single
 from turbo.cli.quantities import children, kib, usable_cpus
 from turbo.cli.remote_commands import truth
 from turbo.cli.suggestions import hint
@@ -168,7 +169,10 @@ def worker_options(
 
 def _children(conf: Settings, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options about the number of children, and about the prefetch window, which depends on it."""
-    most, least = given["autoscale"] or (_checked("worker_concurrency", children, conf) or usable_cpus(), None)
+    if _is_single(conf):
+        most, least = 1, None
+    else:
+        most, least = given["autoscale"] or (_checked("worker_concurrency", children, conf) or usable_cpus(), None)
     adaptive, multiplier = _window(conf, given, most)
     return {
         "concurrency": most,
@@ -177,6 +181,14 @@ def _children(conf: Settings, given: Mapping[str, Any]) -> dict[str, Any]:
         "prefetch_multiplier": multiplier,
         "adaptive_prefetch": adaptive,
     }
+
+
+def _is_single(conf: Settings) -> bool:
+    """Return whether the pool is one child. Raises ImproperlyConfigured for a pool that is not supported."""
+    try:
+        return is_single(conf["worker_pool"])
+    except ValueError as error:
+        raise ImproperlyConfigured(f"worker_pool={error}") from None
 
 
 def _if_set(conf: Settings, setting: str) -> Any:

@@ -33,7 +33,6 @@ app.conf.update(
     timezone="Asia/Tokyo",
     worker_concurrency=3,
     worker_direct=True,
-    worker_pool="solo",
     worker_timer="proj:Timer",
     task_time_limit=50,
     task_soft_time_limit=40,
@@ -86,7 +85,6 @@ def test_what_the_app_says_holds(place: Place) -> None:
             assert worker.wait() == 0
     finally:
         unregister("rot")
-    assert "worker_pool" in warning
     assert "worker_timer" in warning
     assert worker.output.count("without effect in this worker") == 1
     assert place.rabbitmq.queue("unused", place.vhost) is None

@@ -185,6 +185,16 @@ def test_a_setting_that_must_not_be_ignored_stops_it(project: Path, vhost: str) 
 
 
 @pytest.mark.row("PL24")
+def test_solo_is_one_child_and_says_so(project: Path, vhost: str) -> None:
+    with worker(project, vhost, "-P", "solo", "-c", "4") as process:
+        process.wait_for_line(r"-c 4 without effect: -P solo is one child")
+        process.wait_for_line(r"ready")
+        process.terminate()
+        assert process.wait() == 0
+    process.wait_for_line(r"children +1$")
+
+
+@pytest.mark.row("PL24")
 def test_an_app_with_green_threads_is_refused_by_name(project: Path, vhost: str) -> None:
     """A stand-in for gevent: all that is looked at is what its module says that it has patched."""
     package = project / "gevent"

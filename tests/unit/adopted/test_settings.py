@@ -29,7 +29,6 @@ WITHOUT_EFFECT: dict[str, Any] = {
     "worker_detect_quorum_queues": False,
     "worker_enable_soft_shutdown_on_idle": True,
     "worker_lost_wait": 3.0,
-    "worker_pool": "gevent",
     "worker_pool_restarts": True,
     "worker_pool_start_method": "spawn",
     "worker_timer": "proj.timer:Mine",
@@ -92,7 +91,12 @@ def test_a_setting_with_effect_is_not_named(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("worker_detect_quorum_queues", None), ("worker_lost_wait", 0), ("worker_autoscaler", ""), ("worker_pool", None)],
+    [
+        ("worker_detect_quorum_queues", None),
+        ("worker_lost_wait", 0),
+        ("worker_autoscaler", ""),
+        ("worker_consumer", None),
+    ],
 )
 def test_a_setting_without_effect_is_named_also_when_it_is_off(name: str, value: object) -> None:
     assert f"{name} (" in warned(**{name: value})
@@ -110,7 +114,7 @@ def test_a_way_to_log_in_that_turbo_has_not_is_refused() -> None:
 
 
 def test_one_warning_names_everything() -> None:
-    celery = app(worker_pool="threads", worker_agent="proj:Agent")
+    celery = app(worker_consumer="proj:Consumer", worker_agent="proj:Agent")
 
     class Probe(bootsteps.StartStopStep):  # type: ignore[misc]
         """A step of the user's."""
@@ -130,7 +134,7 @@ def test_one_warning_names_everything() -> None:
         signals.worker_before_create_process.disconnect(heard)
         signals.heartbeat_sent.disconnect(heard)
     for part in (
-        "worker_pool",
+        "worker_consumer",
         "worker_agent",
         "Probe",
         "tenant",

@@ -146,7 +146,7 @@ def test_the_environment_stands_behind_the_command_line(module: str, ran: Ran, m
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["-S", "state"], ["-P", "gevent"],
+        ["-S", "state"], ["-P", "gevent"], ["-P", "threads"],
         ["--pool-start-method", "spawn"],
     ],
     ids=" ".join,

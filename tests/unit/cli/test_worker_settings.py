@@ -18,6 +18,7 @@ from turbo.exceptions import ImproperlyConfigured
 from turbo.policy.worker_options import WorkerOptions
 
 NOTHING_GIVEN: dict[str, Any] = {
+    "pool": None,
     "concurrency": None,
     "autoscale": None,
     "prefetch_multiplier": None,
@@ -47,6 +48,19 @@ def merged(conf: dict[str, Any] | None = None, **given: Any) -> WorkerOptions:
     values = {**NOTHING_GIVEN, **given}
     write_into(settings, values)
     return worker_options(settings, values, hostname="celery@box", level=30, logfile=None)
+
+
+@pytest.mark.row("PL24")
+def test_solo_is_one_child_whatever_the_concurrency() -> None:
+    assert merged(pool="solo", concurrency=4).concurrency == 1
+    assert merged({"worker_pool": "solo"}, autoscale=(8, 2)).autoscale_least is None
+    assert merged({"worker_pool": "gevent"}, pool="prefork", concurrency=3).concurrency == 3
+
+
+@pytest.mark.row("PL24")
+def test_a_pool_that_turbo_has_not_is_refused() -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"^worker_pool=gevent is not supported.*use -c N with `async def`"):
+        merged({"worker_pool": "gevent"})
 
 
 @pytest.mark.row("CL1", "CL13", "CL14")

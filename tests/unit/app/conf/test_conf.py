@@ -162,8 +162,8 @@ class TestCheckSupported:
         assert [w.split()[0] for w in warnings] == ["worker_lost_wait", "worker_timer"]
 
     def test_refused_settings_are_all_named(self) -> None:
-        conf = Settings({"worker_pool": "gevent", "task_protocol": 1, "worker_direct": False})
-        with pytest.raises(ImproperlyConfigured, match=r"task_protocol=1.*worker_pool='gevent'"):
+        conf = Settings({"worker_consumer": "proj:Mine", "task_protocol": 1, "worker_direct": False})
+        with pytest.raises(ImproperlyConfigured, match=r"task_protocol=1.*worker_consumer='proj:Mine'"):
             conf.check_supported()
 
     @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ class TestCheckSupported:
         (warning,) = Settings({name: value}).check_supported()
         assert warning.startswith(f"{name} has no effect: ")
 
-    @pytest.mark.parametrize(("name", "value"), [("task_protocol", 0), ("worker_pool", None), ("worker_consumer", "")])
+    @pytest.mark.parametrize(("name", "value"), [("task_protocol", 0), ("worker_consumer", "")])
     def test_settings_are_refused_also_when_they_are_off(self, name: str, value: object) -> None:
         with pytest.raises(ImproperlyConfigured, match=f"^{name}={value!r} is not supported: "):
             Settings({name: value}).check_supported()
