@@ -684,3 +684,45 @@ def test_a_copy_waits_for_the_run_that_goes_on_and_is_not_run_after_it() -> None
     assert [m.id for m in machine.broker.acked] == ["late-0"]
     assert machine.starts == {"late-0": 1}
     machine.teardown()
+
+
+def test_the_ledger_counts_what_it_holds() -> None:
+    ledger = Ledger()
+    ledger.begin_epoch(1)
+    first, second, third = (Delivery(1, "q", tag, b"", b"head", b"body") for tag in (1, 2, 3))
+    for delivery in (first, second, third):
+        ledger.add(delivery)
+    assert (len(ledger), ledger.received, ledger.settled, ledger.bytes_held, ledger.newest) == (3, 3, 0, 24, 3)
+    ledger.remove(first)
+    ledger.remove(first)
+    assert (len(ledger), ledger.received, ledger.settled, ledger.bytes_held, ledger.newest) == (2, 3, 1, 16, 3)
+    for tag in (4, 5):
+        ledger.replace_tag(second, tag, "lease")
+    assert (ledger.leased, ledger.newest, [delivery.tag for delivery in ledger]) == (1, 5, [3, 5])
+    assert ledger.up_to(4) == [third]
+    assert ledger.up_to(5) == [third, second]
+    ledger.remove(second)
+    assert (ledger.leased, ledger.settled, ledger.bytes_held) == (0, 2, 8)
+
+
+def test_the_ledger_keeps_what_runs_beyond_its_connection() -> None:
+    ledger = Ledger()
+    ledger.begin_epoch(1)
+    running, waiting, cancelled, other = (Delivery(1, "q", tag, b"", b"head", b"") for tag in (1, 2, 3, 4))
+    for delivery in (running, waiting, cancelled, other):
+        ledger.add(delivery)
+    ledger.replace_tag(cancelled, 9, "lease")
+    cancelled.state = running.state = State.STARTED
+    ledger.void([cancelled, cancelled])
+    assert (len(ledger), ledger.leased, ledger.bytes_held, ledger.running_void) == (3, 0, 12, 1)
+    with pytest.raises(RuntimeError, match="3 deliveries of epoch 1"):
+        ledger.begin_epoch(2)
+    waiting.state = other.state = State.VOID
+    ledger.replace_tag(other, 10, "lease")
+    assert ledger.void_epoch() == [running, waiting, other]
+    assert (len(ledger), ledger.epoch, ledger.bytes_held, ledger.leased, ledger.running_void) == (0, 0, 0, 0, 2)
+    ledger.begin_epoch(2)
+    assert ledger.newest == 0
+    ledger.remove(running)
+    ledger.remove(cancelled)
+    assert (ledger.running_void, ledger.settled) == (0, 0)

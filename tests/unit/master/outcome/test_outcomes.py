@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.master.fakes import header_of, no_events
+from tests.unit.master.fakes import header_of, no_events, stored
 from turbo.master.children.child_process import ChildProcess
 from turbo.master.delivery.ledger import Delivery
 from turbo.master.outcome.outcomes import Outcomes, TaskCounts
@@ -19,6 +19,7 @@ from turbo.policy.settling import Ending, Verb
 from turbo.protocol.building import build
 from turbo.protocol.properties import encode_header
 from turbo.ring import frames
+from turbo.ring.layout import RingCorrupt
 
 
 class Nobody:
@@ -112,3 +113,250 @@ def test_names_are_bounded() -> None:
     assert len(task_counts.by_name()) == 10_000
     task_counts.count(header_of("i", "name-3"))
     assert task_counts.by_name()["name-3"] == 2
+
+
+class Link(Nobody):
+    """An outcome ring whose records the test gives."""
+
+    def __init__(self, number: int) -> None:
+        self.outcome_fd = number
+        self.page = Nobody()
+        self.records: list[tuple[int, int, bytes]] = []
+        self.released: list[int] = []
+        self.drains = 0
+        self.corrupt = False
+
+    def behind(self) -> int:
+        return len(self.records)
+
+    def drain(self) -> list[tuple[int, int, bytes]]:
+        self.drains += 1
+        if self.corrupt:
+            raise RingCorrupt("garbage")
+        records, self.records = self.records, []
+        return records
+
+    def release(self, seq: int) -> None:
+        self.released.append(seq)
+
+
+class World:
+    """Outcomes over a loop whose clock, readers and timers the test moves; neighbours note their calls."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.readers: dict[int, tuple[Any, ...]] = {}
+        self.timers: list[Any] = []
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+        self.condemned = Condemned()
+        neighbour: Any = self
+        self.events = no_events()
+        self.outcomes = Outcomes(neighbour, neighbour, neighbour, neighbour)
+        self.outcomes.on_ended.add(lambda _child, count: self.calls.append(("ended", (count,))))
+        self.outcomes.on_limits.add(lambda _child, *limits: self.calls.append(("limits", limits)))
+
+    # -- the loop ----------------------------------------------------------------------------------------
+
+    def add_reader(self, fd: int, *callback: Any) -> None:
+        assert fd not in self.readers
+        self.readers[fd] = callback
+
+    def remove_reader(self, fd: int) -> None:
+        del self.readers[fd]
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, _delay: float, callback: Any) -> None:
+        self.timers.append(callback)
+
+    # -- the neighbours ----------------------------------------------------------------------------------
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args, **_options: self.calls.append((name, args))
+
+    def keep_or_void(self, delivery: Delivery) -> bool:
+        return delivery.epoch == 1
+
+    # -- the test ----------------------------------------------------------------------------------------
+
+    def named(self, *names: str) -> list[tuple[Any, ...]]:
+        return [(name, *args) for name, args in self.calls if name in names]
+
+    def child(self, number: int = 1) -> tuple[ChildProcess, Link]:
+        link: Any = Link(number)
+        child = ChildProcess(number, number, link, 0.0, self.condemned.child_corrupt)
+        child.state = ChildState.SERVING
+        loop: Any = self
+        self.outcomes.watch(loop, child)
+        return child, link
+
+    def give(self, child: ChildProcess, seq: int, epoch: int = 1) -> Delivery:
+        delivery = Delivery(epoch, "q", seq, b"", header_of(f"id-{seq}", "t"), b"")
+        delivery.move(State.DISPATCHED)
+        child.assigned[seq] = delivery
+        return delivery
+
+    def run_tasks(self, child: ChildProcess, link: Any, count: int) -> None:
+        """Let a child end tasks, of two records each."""
+        for _ in range(count):
+            self.seq = self.__dict__.get("seq", 0) + 1
+            self.give(child, self.seq)
+            link.records += [(frames.STARTED, self.seq, frames.STARTED_LATE), (frames.DONE, self.seq, _DONE)]
+
+    def signal(self, link: Link) -> None:
+        callback, *args = self.readers[link.outcome_fd]
+        callback(*args)
+
+    def poll(self) -> None:
+        (callback,), self.timers = self.timers, []
+        callback()
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_what_a_task_reports_is_carried_out_and_counted(world: World) -> None:
+    child, link = world.child()
+    delivery = world.give(child, 1)
+    world.outcomes.take(
+        child, [(frames.STARTED, 1, frames.pack_started(frames.EARLY_ACK | frames.HAS_LIMITS, 5, 6, 7.5))]
+    )
+    assert (delivery.state, world.outcomes.started) == (State.STARTED, 1)
+    assert world.named("ack_early", "limits") == [("ack_early", delivery), ("limits", 1, 5, 6, 7.5)]
+    assert world.named("ended") == []
+    done = frames.pack_done(Verb.REJECT, Ending.FAILURE, 0, 0, 1000, 0, b"")
+    world.outcomes.take(child, [(frames.DONE, 1, done)])
+    assert world.named("finish", "finished", "ended") == [
+        ("finished", child, 1000), ("finish", delivery, Verb.REJECT, None), ("ended", 1),
+    ]  # fmt: skip
+    assert world.outcomes.endings[Ending.FAILURE] == 1
+    assert sum(world.outcomes.endings.values()) == 1
+    assert world.outcomes.task_counts.by_name() == {"t": 1}
+    assert (link.released, child.done, child.assigned) == ([1], 1, {})
+
+
+def test_a_coroutine_makes_room_when_it_starts_and_ends_later(world: World) -> None:
+    child, link = world.child()
+    delivery = world.give(child, 1)
+    world.outcomes.take(child, [(frames.ADMITTED, 1, frames.STARTED_LATE)])
+    assert (child.assigned, child.parked, link.released) == ({}, {1: delivery}, [1])
+    assert world.named("ack_early") == []
+    assert [name for name, *_ in world.named("finished", "take_up")] == ["finished"]
+    world.outcomes.take(child, [(frames.DONE, 1, _DONE)])
+    assert (child.parked, child.done, link.released) == ({}, 1, [1])
+    assert [name for name, *_ in world.named("finished", "take_up")] == ["finished", "take_up"]
+    assert world.named("finish") == [("finish", delivery, Verb.ACK, None)]
+
+
+def test_a_document_is_stored_unless_it_is_for_the_hooks(world: World) -> None:
+    child, _ = world.child()
+    document = frames.pack_store(stored("id"))
+    first, second = world.give(child, 1), world.give(child, 2)
+    for seq, flags in ((1, 0), (2, frames.FOR_HOOKS)):
+        done = frames.pack_done(Verb.ACK, Ending.SUCCESS, flags, 0, 1000, 0, document)
+        world.outcomes.take(child, [(frames.STARTED, seq, frames.STARTED_LATE), (frames.DONE, seq, done)])
+    assert world.named("finish") == [("finish", first, Verb.ACK, stored("id"))]
+    ((_, *reported, _then),) = world.named("reported")
+    assert reported == [second, Verb.ACK, Ending.SUCCESS, document]
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_task_that_is_not_due_is_held_unless_its_connection_is_lost(world: World, epoch: int) -> None:
+    child, _ = world.child()
+    delivery = world.give(child, 1, epoch)
+    done = frames.pack_done(Verb.HOLD, Ending.SUCCESS, 0, 0, 1000, 2_500_000_000, b"")
+    world.outcomes.take(child, [(frames.DONE, 1, done)])
+    if epoch == 1:
+        assert world.named("hold", "finish") == [("hold", delivery)]
+        assert (delivery.state, delivery.due) == (State.HELD, 2.5)
+    else:
+        assert world.named("hold", "finish") == []
+
+
+def test_a_child_is_read_when_it_signals_until_it_is_unwatched(world: World) -> None:
+    loop: Any = world
+    child, link = world.child()
+    world.signal(link)
+    assert world.named("balance") == []
+    world.run_tasks(child, link, 1)
+    world.signal(link)
+    assert len(world.named("balance")) == 1
+    assert world.outcomes.started == 1
+    world.outcomes.unwatch(loop, child)
+    world.outcomes.unwatch(loop, child)
+    assert world.readers == {}
+
+
+def test_a_ring_that_cannot_be_read_costs_its_child(world: World) -> None:
+    _child, link = world.child()
+    link.corrupt = True
+    world.signal(link)
+    assert world.condemned.reasons == ["garbage"]
+    assert world.named("balance") == []
+
+
+@pytest.mark.parametrize(("tasks", "seconds", "polled"), [
+    (110, 0.051, True), (90, 0.051, False), (110, 0.049, False), (390, 0.19, True), (1000, 0.201, False),
+])  # fmt: skip
+def test_rings_are_polled_from_four_thousand_records_a_second_on(
+    world: World, tasks: int, seconds: float, polled: bool
+) -> None:
+    """A wake-up for each record costs more then. The rate is measured over at least 50 ms and less than 200 ms."""
+    child, link = world.child()
+    world.run_tasks(child, link, 1)
+    world.signal(link)
+    world.now += seconds
+    world.run_tasks(child, link, tasks)
+    world.signal(link)
+    assert (world.readers == {}) is polled
+    assert len(world.timers) == polled
+
+
+def polling(world: World) -> tuple[ChildProcess, Link]:
+    child, link = world.child()
+    world.run_tasks(child, link, 1)
+    world.signal(link)
+    world.now += 0.051
+    world.run_tasks(child, link, 300)
+    world.signal(link)
+    assert world.readers == {}
+    return child, link
+
+
+def test_a_poll_reads_only_rings_with_records(world: World) -> None:
+    child, link = polling(world)
+    _other, idle = world.child(2)
+    assert world.readers == {}, "a new child is polled as well"
+    before, balanced = link.drains, len(world.named("balance"))
+    world.now += 0.001
+    world.poll()
+    assert (link.drains, idle.drains) == (before, 0)
+    assert len(world.named("balance")) == balanced
+    world.run_tasks(child, link, 2)
+    world.poll()
+    assert (link.drains, idle.drains) == (before + 1, 0)
+    assert len(world.named("balance")) == balanced + 1
+    assert world.outcomes.started == 303
+
+
+def test_polling_goes_on_while_there_is_much_and_then_wake_ups_do(world: World) -> None:
+    loop: Any = world
+    child, link = polling(world)
+    for _ in range(5):
+        world.now += 0.051
+        world.run_tasks(child, link, 300)
+        world.poll()
+        assert world.readers == {}
+    gone, _ = world.child(2)
+    world.outcomes.unwatch(loop, gone)
+    world.now += 0.051
+    world.run_tasks(child, link, 50)
+    world.poll()
+    assert list(world.readers) == [1]
+    assert world.timers == []
+    world.run_tasks(child, link, 1)
+    world.signal(link)
+    assert world.outcomes.started == 301 + 5 * 300 + 51
