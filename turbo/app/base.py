@@ -20,6 +20,7 @@ from turbo.app.log import Log
 from turbo.app.publish.connecting import Connecting
 from turbo.app.publish.options import check_options
 from turbo.app.publish.sending import Sender
+from turbo.app.running import Running
 from turbo.app.task_keeper import TaskKeeper
 from turbo.backends.open_reader import open_reader
 from turbo.result.async_result import AsyncResult
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 _PARTS = frozenset({"amqp", "control", "events", "fixups", "loader", "log", "tasks"})
 
 
-class Turbo(TaskKeeper, Connecting):
+class Turbo(TaskKeeper, Connecting, Running):
     """An application, as ``celery.Celery`` is one.
 
     ``main`` replaces ``__main__`` in the names of tasks. ``broker``, ``backend`` and ``include`` are the

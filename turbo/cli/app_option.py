@@ -59,7 +59,7 @@ class _Hint:
     because: str
 
 
-def find_app(given: str | None, environ: Mapping[str, str] = os.environ, here: Path | None = None) -> FoundApp:
+def find_app(given: Any, environ: Mapping[str, str] = os.environ, here: Path | None = None) -> FoundApp:
     """Find and import the app.
 
     ``here`` (default: the current directory) is added to ``sys.path``. ``given`` is the value of ``-A``. Raises
@@ -68,9 +68,21 @@ def find_app(given: str | None, environ: Mapping[str, str] = os.environ, here: P
     directory = working_directory() if here is None else here
     if directory is not None and str(directory) not in sys.path:
         sys.path.insert(0, str(directory))
+    if given is not None and not isinstance(given, str):
+        hint = _Hint(_name_in_modules(given), "of this program")
+        return FoundApp(_checked(given, hint.spec, hint), hint.spec, hint.because)
     hint = _hint(given, environ, directory)
     app, where = _load(hint)
     return FoundApp(app, where, hint.because)
+
+
+def _name_in_modules(app: object) -> str:
+    """Return an app as ``module:attribute`` if an imported module has it, else its description."""
+    for name, module in list(sys.modules.items()):
+        for attribute, value in list(vars(module).items()) if isinstance(module, ModuleType) else ():
+            if value is app and name not in ("__main__", "__mp_main__") and not attribute.startswith("_"):
+                return f"{name}:{attribute}"
+    return repr(app)
 
 
 def _hint(given: str | None, environ: Mapping[str, str], directory: Path | None) -> _Hint:

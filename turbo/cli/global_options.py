@@ -42,7 +42,8 @@ class SilentOption(click.Option):
 class GlobalOptions:
     """The values of the global options; None and False mean that an option was not given."""
 
-    app: str | None = None
+    #: A name, or the app itself where a program has it.
+    app: Any = None
     broker: str | None = None
     result_backend: str | None = None
     config: str | None = None

@@ -7,19 +7,22 @@ master.
 from __future__ import annotations
 
 import importlib
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from turbo import __version__
 from turbo.cli import last_threads, standard_streams
-from turbo.cli.global_options import global_params, take_globals
+from turbo.cli.global_options import GlobalOptions, global_params, take_globals
 from turbo.cli.suggestions import hint
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 #: Each command ``x`` is ``x_command`` of the module ``turbo.cli.x``.
 COMMANDS: Final = (
-    "amqp", "beat", "call", "control", "demo", "events", "inspect", "list", "multi", "purge", "report", "result",
-    "shell", "status", "worker",
+    "amqp", "beat", "call", "control", "demo", "events", "exec", "inspect", "list", "multi", "purge", "report",
+    "result", "shell", "status", "worker",
 )  # fmt: skip
 _NOT_YET: Final = ("graph", "logtool", "migrate", "upgrade")
 
@@ -63,6 +66,17 @@ turbo = _Commands(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 turbo = click.version_option(__version__, "--version", prog_name="turbo", message="%(prog)s %(version)s")(turbo)
+
+
+def run(app: Any, arguments: Sequence[str], *, quiet: bool = False, no_color: bool = False) -> int:
+    """Run a command in a program that has the app already; return its exit code.
+
+    Raises click's exceptions for a wrong command line.
+    """
+    standard_streams.make_usable()
+    options = GlobalOptions(app=app, quiet=quiet, no_color=no_color)
+    code = turbo.main(list(arguments), prog_name="turbo", standalone_mode=False, obj=options)
+    return code if isinstance(code, int) else 0
 
 
 def main() -> None:
