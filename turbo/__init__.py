@@ -6,7 +6,8 @@ this package loads no broker library and no result-store library.
 
 from __future__ import annotations
 
-from turbo.app.base import Turbo
+from turbo.app.base import Celery, Turbo
+from turbo.app.new_id import uuid
 from turbo.app.publish.entities import Broadcast, Exchange, Queue, binding
 from turbo.app.shared import current_app, current_task, shared_task
 from turbo.app.task import Task
@@ -15,7 +16,6 @@ from turbo.canvas import Signature, chain, chord, chunks, group, maybe_signature
 from turbo.result.async_result import AsyncResult
 from turbo.result.group_result import GroupResult, ResultSet
 
-Celery = Turbo
 subtask = signature
 
 __version__ = "0.1.0"
@@ -43,6 +43,7 @@ __all__ = [
     "shared_task",
     "signature",
     "subtask",
+    "uuid",
     "xmap",
     "xstarmap",
 ]

@@ -20,6 +20,11 @@ class TurboWarning(UserWarning):
     """Root of the warnings that turbo issues."""
 
 
+#: Celery's names of the two roots, for programs that catch them.
+CeleryError = TurboError
+CeleryWarning = TurboWarning
+
+
 class AlwaysEagerIgnored(TurboWarning):
     """``send_task`` was called with ``task_always_eager`` set.
 

@@ -28,9 +28,9 @@ ALL_STATES: Final = frozenset({PENDING, RECEIVED, STARTED, SUCCESS, FAILURE, RET
 PRECEDENCE: Final = (SUCCESS, FAILURE, None, REVOKED, STARTED, RECEIVED, REJECTED, RETRY, PENDING)
 
 
-def precedence(name: str) -> int:
+def precedence(state: str) -> int:
     """Return the rank of a state; 0 is the highest."""
-    return PRECEDENCE.index(name if name in PRECEDENCE else None)
+    return PRECEDENCE.index(state if state in PRECEDENCE else None)
 
 
 class state(str):

@@ -237,6 +237,10 @@ class Turbo(TaskKeeper, Connecting, Running):
         return f"<{type(self).__name__} {self.main or '__main__'}:{id(self):#x}>"
 
 
+#: The name of this class in programs written for Celery.
+Celery = Turbo
+
+
 def _after_fork() -> None:
     for app in tuple(_apps):
         app.after_fork()

@@ -10,6 +10,17 @@ import logging
 import sys
 
 from turbo import log_format
+from turbo.log_format import formats
+
+
+class TaskFormatter(formats.TaskFormatter):
+    """A format with ``%(task_name)s`` and ``%(task_id)s``, for handlers that a program adds itself.
+
+    ``???`` stands for both outside a task. ``use_color`` colours whole lines by their level.
+    """
+
+    def __init__(self, fmt: str | None = None, use_color: bool = True, datefmt: str | None = None) -> None:
+        super().__init__(fmt or "%(message)s", datefmt, use_color)
 
 
 class Log:

@@ -256,6 +256,15 @@ class AsyncResult(StoredResult, ResultTree, Generic[T]):
             self.id, connection=connection, terminate=terminate, signal=signal, reply=wait, timeout=timeout
         )
 
+    def revoke_by_stamped_headers(
+        self, headers: dict[str, Any], connection: Any = None, terminate: bool = False, signal: str | None = None,
+        wait: bool = False, timeout: float | None = None,
+    ) -> None:  # fmt: skip
+        """Revoke every task with these stamps, of whatever call, on all workers."""
+        self.app.control.revoke_by_stamped_headers(
+            headers, connection=connection, terminate=terminate, signal=signal or "SIGTERM", reply=wait, timeout=timeout
+        )
+
     def as_tuple(self) -> tuple[tuple[str, Any], None]:
         """Return the serializable form of the result, ``((id, parent), None)``."""
         return (self.id, None if self.parent is None else self.parent.as_tuple()), None
@@ -284,18 +293,18 @@ class AsyncResult(StoredResult, ResultTree, Generic[T]):
         return type(self), (self.id, None, None, None, self.parent)
 
 
-def result_from_tuple(value: Any, app: ResultApp | None = None) -> Any:
+def result_from_tuple(r: Any, app: ResultApp | None = None) -> Any:
     """Rebuild a result or group from its ``as_tuple``; a result is returned unchanged.
 
     Raises ValueError for anything else.
     """
-    if hasattr(value, "as_tuple"):
-        return value
+    if hasattr(r, "as_tuple"):
+        return r
     try:
-        head, members = value
+        head, members = r
         id, parent = head if isinstance(head, (list, tuple)) else (head, None)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"not a result: {value!r}") from error
+        raise ValueError(f"not a result: {r!r}") from error
     above = None if parent is None else result_from_tuple(parent, app)
     if members is not None:
         home: Any = current.current_app() if app is None else app

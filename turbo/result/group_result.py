@@ -16,7 +16,7 @@ from turbo.exceptions import ImproperlyConfigured, TimeoutError
 from turbo.protocol.ids import text_id
 from turbo.result.async_result import AsyncResult, result_from_tuple
 from turbo.result.joining import assert_will_not_block
-from turbo.result.result_tree import ResultTree
+from turbo.result.result_tree import ResultBase, ResultTree
 
 if TYPE_CHECKING:
     import uuid
@@ -107,7 +107,7 @@ class _Members:
         return f"<{type(self).__name__}: [{', '.join(str(result.id) for result in self.results)}]>"
 
 
-class ResultSet(_Members):
+class ResultSet(_Members, ResultBase):
     """A collection of results. A member is the result of a call or of a nested group."""
 
     TimeoutError: ClassVar[type[Exception]] = TimeoutError

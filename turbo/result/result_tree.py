@@ -70,7 +70,14 @@ class DependencyGraph:
         return len(self._sent)
 
 
-class ResultTree(Handle):
+class ResultBase:
+    """What every handle on results is an instance of, as in Celery."""
+
+    #: The result of the step before this one in a chain.
+    parent: Any = None
+
+
+class ResultTree(Handle, ResultBase):
     """Walks from a handle to the results of the tasks that its task sent."""
 
     def iterdeps(self, intermediate: bool = False) -> Iterator[tuple[Any, Any]]:
@@ -94,6 +101,10 @@ class ResultTree(Handle):
         """
         for _, node in self.iterdeps(intermediate=intermediate):
             yield node, node.get(**options)
+
+    def get_leaf(self) -> Any:
+        """Wait for this result and its descendants; return the value of the last one."""
+        return deque((value for _, value in self.collect()), maxlen=1).pop()
 
     def build_graph(self, intermediate: bool = False) -> DependencyGraph:
         """Return the graph of this result and its descendants; raises as :meth:`iterdeps`."""

@@ -1,11 +1,7 @@
 """Celery's import paths for things that live elsewhere here."""
 
-from uuid import uuid4
-
-
-def uuid() -> str:
-    """Return a new id, as tasks have one."""
-    return str(uuid4())
-
+from turbo.app.new_id import uuid
 
 gen_unique_id = uuid
+
+__all__ = ["gen_unique_id", "uuid"]

@@ -1,3 +1,7 @@
-"""Celery's import path of ``get_task_logger``."""
+"""Celery's import path of the functions that programs use for logging."""
 
-from turbo.log_format import get_task_logger as get_task_logger
+from logging import getLogger as get_logger
+
+from turbo.log_format import get_task_logger
+
+__all__ = ["get_logger", "get_task_logger"]

@@ -23,7 +23,7 @@ NAMES = {
     "turbo.signals": "before_task_publish setup_logging task_postrun task_prerun worker_ready",
     "turbo.states": "FAILURE PENDING READY_STATES SUCCESS",
     "turbo.utils": "gen_unique_id uuid",
-    "turbo.utils.log": "get_task_logger",
+    "turbo.utils.log": "get_logger get_task_logger",
     "turbo.worker.request": "Request",
 }
 

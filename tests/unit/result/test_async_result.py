@@ -16,8 +16,9 @@ from turbo.backends.open_reader import DisabledReader
 from turbo.backends.reader import Meta, pending
 from turbo.exceptions import TaskError, TimeoutError
 from turbo.result.async_result import AsyncResult, result_from_tuple
-from turbo.result.group_result import GroupResult
+from turbo.result.group_result import GroupResult, ResultSet
 from turbo.result.joining import allow_join_result, denied_join_result
+from turbo.result.result_tree import ResultBase
 
 
 class MemoryReader:
@@ -268,6 +269,32 @@ def test_revoke_goes_through_control() -> None:
     app.control = Control()
     AsyncResult("t", app=app).revoke(terminate=True, wait=True)
     assert calls == [("t", True, True)]
+
+
+def test_revoke_by_stamps_goes_through_control() -> None:
+    calls: list[tuple[Any, ...]] = []
+
+    class Control:
+        def revoke_by_stamped_headers(self, headers: dict[str, Any], **options: Any) -> None:
+            calls.append((headers, options["terminate"], options["signal"], options["reply"]))
+
+    app = App(MemoryReader())
+    app.control = Control()
+    AsyncResult("t", app=app).revoke_by_stamped_headers({"order": "7"}, terminate=True)
+    assert calls == [({"order": "7"}, True, "SIGTERM", False)]
+
+
+def test_the_leaf_is_the_last_descendant() -> None:
+    documents = {"t": success(1, children=[[["c", None], None]]), "c": success(2)}
+    app = App(MemoryReader(**documents))
+    app.GroupResult = GroupResult
+    assert AsyncResult("t", app=app).get_leaf() == 2
+
+
+def test_every_handle_is_a_result() -> None:
+    app = App(MemoryReader())
+    handles = [AsyncResult("t", app=app), ResultSet([], app=app), GroupResult("g", [], app=app)]
+    assert all(isinstance(handle, ResultBase) and handle.parent is None for handle in handles)
 
 
 def test_a_failure_with_no_exception_carries_what_there_is() -> None:

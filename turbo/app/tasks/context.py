@@ -277,9 +277,9 @@ class Context:
         """Remove every attribute that was set on the request."""
         self.__dict__.clear()
 
-    def get(self, name: str, default: Any = None) -> Any:
+    def get(self, key: str, default: Any = None) -> Any:
         """Return an attribute or custom header, or ``default``."""
-        return getattr(self, name, default)
+        return getattr(self, key, default)
 
     def claim_call(self) -> bool:
         """Return True the first time for a worker's request, then False.
