@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -22,6 +23,9 @@ class Pool:
         self.spawned: list[int] = []
         self.retired: list[int] = []
         self.can_spawn = True
+        self.dismissed: list[int] = []
+        self.killed: list[tuple[int, int, str]] = []
+        self.still_runs = True
         self.on_serving: Observers[ChildProcess] = Observers()
         self.on_gone: Observers[ChildProcess] = Observers()
         for index in range(1, count + 1):
@@ -43,6 +47,13 @@ class Pool:
     def retire(self, child: ChildProcess) -> None:
         child.state = ChildState.RETIRING
         self.retired.append(child.epoch)
+
+    def dismiss(self, child: ChildProcess) -> None:
+        self.dismissed.append(child.epoch)
+
+    def kill_running(self, child: ChildProcess, seq: int, reason: str, _detail: object) -> bool:
+        self.killed.append((child.epoch, seq, reason))
+        return self.still_runs
 
     @property
     def serving(self) -> list[ChildProcess]:
@@ -124,3 +135,94 @@ def test_a_slot_for_which_nothing_can_be_spawned_keeps_its_child() -> None:
     pool.can_spawn = True
     recycling.child_reported(spent, 0)
     assert pool.spawned == [1]
+
+
+def _measured(**options: Any) -> tuple[Recycling, Pool, ChildProcess]:
+    """One child, which is this process: its memory is above 1 KiB and below 1 TiB."""
+    recycling, pool = _make(1, **options)
+    child = pool.children[1]
+    child.pid = os.getpid()
+    child.done = 1
+    return recycling, pool, child
+
+
+def test_a_child_that_uses_more_than_its_memory_is_replaced() -> None:
+    recycling, pool, child = _measured(limit_kib=1)
+    recycling.sample()
+    recycling.sample()
+    assert (pool.spawned, recycling.replaced, pool.killed) == ([1], 1, [])
+    assert child.peak_rss_kib >= child.rss_kib > 1_000
+    assert pool.dismissed == [1, 1]
+
+
+def test_a_child_within_its_memory_stays() -> None:
+    recycling, pool, child = _measured(limit_kib=1 << 30, hard_kib=1 << 30)
+    child.peak_rss_kib = 1 << 29
+    recycling.sample()
+    assert (pool.spawned, pool.killed, recycling.replaced) == ([], [], 0)
+    assert child.peak_rss_kib == 1 << 29
+
+
+def test_a_child_that_starts_above_its_memory_is_named_once_and_kept(caplog: pytest.LogCaptureFixture) -> None:
+    recycling, pool, child = _measured(limit_kib=1)
+    child.done = 0
+    recycling.sample()
+    recycling.sample()
+    assert pool.spawned == []
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    delivery: Any = None
+    child.assigned[7] = delivery
+    recycling.sample()
+    assert pool.spawned == [1], "it runs a task"
+
+
+@pytest.mark.parametrize(("runs", "still", "killed", "spawned"), [
+    (True, True, [(1, 7, "memory")], []), (True, False, [(1, 7, "memory")], [1]), (False, True, [], [1]),
+])  # fmt: skip
+def test_the_hard_limit_kills_in_the_task_or_replaces(
+    runs: bool, still: bool, killed: list[tuple[int, int, str]], spawned: list[int]
+) -> None:
+    recycling, pool, child = _measured(hard_kib=1)
+    pool.still_runs = still
+    delivery: Any = None
+    if runs:
+        child.assigned[7] = delivery
+    recycling.sample()
+    assert (pool.killed, pool.spawned) == (killed, spawned)
+
+
+def test_a_child_without_a_process_is_not_measured() -> None:
+    recycling, pool, child = _measured(limit_kib=1)
+    for state, pid in ((ChildState.STARTING, 0), (ChildState.KILLED, os.getpid()), (ChildState.GONE, os.getpid())):
+        child.state, child.pid = state, pid
+        recycling.sample()
+    assert pool.dismissed == []
+    child.state, child.pid = ChildState.SERVING, 1 << 30
+    recycling.sample()
+    assert (pool.dismissed, pool.spawned, child.rss_kib) == ([1], [], 0)
+
+
+def test_a_sample_requests_the_replacement_that_could_not_be_had() -> None:
+    recycling, pool, spent = _measured(max_tasks=2)
+    pool.can_spawn = False
+    _spend(recycling, spent, 1)
+    recycling.sample()
+    assert not spent.replaced
+    _spend(recycling, spent, 2)
+    pool.can_spawn = True
+    recycling.sample()
+    assert (pool.spawned, recycling.replaced) == ([1], 1)
+
+
+def test_when_a_child_is_gone_the_next_is_replaced() -> None:
+    recycling, pool = _make(2, max_tasks=1)
+    first, second = list(pool.children.values())
+    _spend(recycling, first, 1)
+    _spend(recycling, second, 1)
+    assert pool.spawned == [1]
+    del pool.children[first.epoch]
+    first.state = ChildState.GONE
+    recycling.child_gone(first)
+    assert pool.spawned == [1, 2]
+    _come_up(recycling, next(c for c in pool.children.values() if c.state is ChildState.STARTING))
+    assert pool.retired == [], "the one that it replaces is gone"

@@ -160,6 +160,63 @@ def test_the_timer_rests_once_no_limited_task_runs(limits: HardLimits, world: Wo
     assert not world.timers
 
 
+@pytest.mark.parametrize(("running", "acts_at"), [("this", 1065.0), ("another", None), ("none", None)])
+def test_a_soft_limit_that_is_heard_of_after_a_stop_counts_from_then(
+    limits: HardLimits, world: World, running: str, acts_at: float | None
+) -> None:
+    world.now = 1060
+    if running != "this":
+        world.running = None if running == "none" else SimpleNamespace(seq=8, in_body=True, started_ns=0)
+    arm(limits, world, 5, 0)
+    world.run(1064.9)
+    assert not world.acted
+    world.run(1065.1)
+    assert [(kind, pytest.approx(at)) for kind, at in world.acted] == ([] if acts_at is None else [("soft", acts_at)])
+
+
+def test_a_soft_signal_is_repeated_while_the_body_runs_and_told_once(world: World) -> None:
+    told: list[object] = []
+    fake: Any = world
+    hooks: Any = SimpleNamespace(soft_limit=told.append)
+    arm(HardLimits(fake, hooks, fake, Observers()), world, 2.5, 0)
+    world.run(1005.6)
+    assert [at for _, at in world.acted] == [pytest.approx(at) for at in (1002.5, 1003.5, 1004.5, 1005.5)]
+    assert told == [None]
+    world.running.in_body = False
+    world.run(1009)
+    assert len(world.acted) == 4
+    assert not world.timers
+
+
+def test_a_nearer_limit_moves_the_timer(limits: HardLimits, world: World) -> None:
+    arm(limits, world, 0, 300)
+    world.child.assigned[8] = None
+    limits.arm(world.child, 8, 0, world.ns(1000.5), 0.5)
+    assert [timer.due for timer in world.timers] == [pytest.approx(1000.5)]
+    limits.arm(world.child, 8, 0, world.ns(1000.7), 0.7)
+    assert [timer.due for timer in world.timers] == [pytest.approx(1000.5)]
+
+
+@pytest.mark.parametrize(("tasks", "ended", "kept"), [
+    (2000, 1990, 11), (2000, 1400, 2001), (1023, 1023, 1024), (1024, 1024, 1),
+])  # fmt: skip
+def test_entries_of_ended_tasks_do_not_accumulate(
+    limits: HardLimits, world: World, tasks: int, ended: int, kept: int
+) -> None:
+    """Below the deadline of one that still runs; it is not worth the search while they are few, or most still run."""
+    arm(limits, world, 0, 300)
+    for seq in range(100, 100 + tasks):
+        world.child.assigned[seq] = None
+        limits.arm(world.child, seq, 0, world.ns(1400), 400.0)
+    for seq in range(100, 100 + ended):
+        del world.child.assigned[seq]
+    world.wake()
+    assert len(limits._heap) == kept
+    assert not world.acted
+    world.run(1300)
+    assert world.acted == [("hard", pytest.approx(1300))]
+
+
 @pytest.mark.parametrize(("stop", "killed"), [(0.0, 1010.0), (60.0, 1070.0)])
 def test_a_stop_is_no_part_of_a_child_s_time_to_start(world: World, stop: float, killed: float) -> None:
     at: list[float] = []
