@@ -72,6 +72,10 @@ def test_a_wait_ends_with_a_record_and_signals_what_was_emitted(pair: Pair) -> N
     pair.child.wait()
     assert pair.drained() == 1
     assert pair.child.claim() == (1, seq, b"task")
+    assert pair.master.unreleased() == 1
+    assert seq is not None
+    pair.master.release(seq)
+    assert pair.master.unreleased() == 0
 
 
 def test_a_look_signals_and_does_not_sleep(pair: Pair) -> None:
@@ -125,6 +129,22 @@ def test_every_wait_ends_with_the_master(pair: Pair) -> None:
         with pytest.raises(Ended) as ended:
             wait()
         assert ended.value.args[0] == EXIT_MASTER_GONE
+
+
+def test_a_full_ring_is_signalled_before_the_wait_for_room(pair: Pair) -> None:
+    """The master drains only what was signalled."""
+    pair.fill()
+    pair.lose_master()
+    with pytest.raises(Ended):
+        pair.child.emit(2, 1, [LARGEST])
+    assert pair.drained() == CAPACITY // 128
+
+
+def test_a_corrupt_message_ends_an_idle_child(pair: Pair) -> None:
+    pair.master._channel.send(b"?")
+    with pytest.raises(Ended, match="message of 1 bytes") as ended:
+        pair.child.look()
+    assert ended.value.args[0] == EXIT_RING_CORRUPT
 
 
 def test_a_lifeline_that_is_named_later_replaces_the_first(pair: Pair) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from turbo.ring.layout import check_capacity
+from turbo.ring import oversize
+from turbo.ring.layout import RingCorrupt, check_capacity
 from turbo.ring.link import ChildLink, MasterLink
 
 BIG = b"x" * 100_000
@@ -99,10 +100,33 @@ def test_a_body_that_cannot_be_sent_keeps_no_descriptor(links: tuple[MasterLink,
     while master.stage(1, [BIG]) is not None:
         master.take_back()
     before = descriptors()
-    for size in (100_000, 200_000, 400_000, 5_000_000):
+    for size in (100_000, 5_000_000, 100_000, 5_000_000):
         assert master.stage(1, [b"x" * size]) is None
-    # The file of the largest is not kept.
-    assert descriptors() <= before + 2 * 2
+    assert descriptors() == before
+
+
+def test_a_body_may_fill_its_file_exactly(links: tuple[MasterLink, ChildLink]) -> None:
+    master, child = links
+    body = b"x" * 2 * 64 * 1024
+    assert child.claim() is None
+    seq = give(master, body)
+    assert os.fstat(master._bodies[seq].fd).st_size == len(body)
+    assert child.claim() == (1, seq, body)
+
+
+def test_a_ticket_that_comes_twice_is_corrupt_and_keeps_no_descriptor() -> None:
+    before = descriptors()
+    ours, theirs = oversize.make_pair()
+    inbox = oversize.Inbox(theirs, oversize.SEALS_FROM_MASTER)
+    fd = oversize.create([BIG], oversize.SEALS_FROM_MASTER)
+    assert oversize.send(ours, 5, len(BIG), fd) and oversize.send(ours, 5, len(BIG), fd)
+    with pytest.raises(RingCorrupt, match="ticket 5 came twice"):
+        inbox.collect(1)
+    inbox.close()
+    os.close(fd)
+    ours.close()
+    theirs.close()
+    assert descriptors() == before
 
 
 @pytest.mark.parametrize(("capacity", "possible"), [

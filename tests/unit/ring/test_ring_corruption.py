@@ -185,6 +185,29 @@ def test_a_ring_takes_exactly_its_capacity_and_more_when_the_child_has_read():
         assert [rings.outcome_in.emit(1, seq, largest) for seq in range(1, 10)] == [True] * 8 + [False]
 
 
+def test_a_ring_whose_records_were_all_claimed_is_empty():
+    largest = b"x" * 104
+    with Rings() as rings:
+        for first in (1, 9):
+            assert all(rings.task_in.stage(1, seq, largest) for seq in range(first, first + 8))
+            rings.task_in.commit()
+            for _ in range(8):
+                rings.task_out.claim()
+
+
+@pytest.mark.parametrize(("seq", "epoch"), [(4, 1), (5, 1), (6, 2)])
+def test_a_whole_record_of_another_time_is_corrupt(seq, epoch):
+    with Rings() as rings:
+        rings.task_in.stage(1, 5, BODY)
+        rings.task_in.commit()
+        rings.task_out.claim()
+        rings.task_in._epoch = epoch
+        rings.task_in.stage(1, seq, BODY)
+        rings.task_in.commit()
+        with pytest.raises(RingCorrupt, match="after 5 of 1"):
+            rings.task_out.claim()
+
+
 def test_a_head_at_the_end_of_a_released_record_is_possible():
     largest = b"x" * 104
     with Rings() as rings:

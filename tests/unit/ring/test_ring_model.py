@@ -390,6 +390,8 @@ def test_links_refuse_impossible_arguments():
             MasterLink(1, **wrong)
     with pytest.raises(ValueError):
         MasterLink(2**32)
+    with pytest.raises(ValueError):
+        MasterLink(-1)
 
 
 def test_attaching_to_another_epoch_is_refused(links):
@@ -402,6 +404,12 @@ def test_the_childs_mapping_of_its_tasks_is_read_only(links):
     _, child = links
     with pytest.raises(TypeError):
         child._mappings[0][0] = 1
+
+
+def test_the_masters_mapping_of_outcomes_is_read_only(links):
+    master, _ = links
+    with pytest.raises(TypeError):
+        master._outcomes._mapping[0] = 1
 
 
 def test_the_page_adds_up_for_how_long_the_worker_was_stopped(links):

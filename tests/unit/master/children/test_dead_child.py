@@ -18,12 +18,13 @@ from tests.unit.master.fakes import (
     Ring,
     Store,
     deliver_args,
+    done_record,
     header_of,
     no_events,
     nobody,
 )
 from turbo.master.children.child_process import ChildProcess
-from turbo.master.children.dead_child import DeadChild
+from turbo.master.children.dead_child import DeadChild, describe_exit
 from turbo.master.children.pool import Pool
 from turbo.master.children.pool_size import PoolSize
 from turbo.master.delivery.dispatcher import Dispatcher
@@ -38,6 +39,7 @@ from turbo.master.outcome.storing import DocumentStore
 from turbo.policy.child_lifecycle import ChildState
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.revoked import Revoked
+from turbo.policy.settling import Ending, Verb
 from turbo.policy.task_options import TaskOptions
 from turbo.ring import frames
 
@@ -52,13 +54,13 @@ class RaisingHooks:
 class World:
     """One child, the task that it runs, and one that it has not claimed."""
 
-    def __init__(self, *, early: bool) -> None:
+    def __init__(self, *, early: bool, hooks: Any = None) -> None:
         self.broker, self.ledger = Broker(), Ledger()
         broker: Any = self.broker
         publisher: Any = Publisher()
         store: Any = Store()
         loop: Any = Loop()
-        hooks: Any = RaisingHooks()
+        hooks = hooks or RaisingHooks()
         nothing: Any = None
         self.dispatcher = Dispatcher(loop, max_tasks_per_child=None)
         failure_documents = FailureDocuments({"t": TaskOptions("t", acks_late=not early)}, stores=True)
@@ -72,8 +74,9 @@ class World:
             NO_LEASES,
             no_events(),
         )
-        outcomes = Outcomes(self.dispatcher, settlement, hooks, nothing)
-        revoked_tasks = RevokedTasks(Revoked(), settlement, outcomes, failure_documents, hooks)
+        outcomes = self.outcomes = Outcomes(self.dispatcher, settlement, hooks, nothing)
+        self.revoked = Revoked()
+        revoked_tasks = RevokedTasks(self.revoked, settlement, outcomes, failure_documents, hooks)
         retries = LostRetries(settlement, failure_documents, hooks)
         poison = Poison(settlement, failure_documents, max_deliveries=5)
         self.lost = DeadChild(
@@ -134,6 +137,118 @@ def test_an_early_task_is_only_logged_when_a_hook_raises(caplog: pytest.LogCaptu
     assert [message.id for message in world.broker.queue] == ["unclaimed"]
     assert len(world.ledger) == 0
     assert "t[running] is lost" in caplog.text
+
+
+class Hooks:
+    """Notes the errors of lost tasks, and acknowledges."""
+
+    def __init__(self) -> None:
+        self.errors: list[tuple[Ending, BaseException]] = []
+        self.terminated: list[int] = []
+
+    def lost(self, _delivery: Delivery, ending: Ending, error: BaseException, _pid: int, decided: Any) -> None:
+        self.errors.append((ending, error))
+        decided(Verb.ACK, None)
+
+    def revoked(self, _delivery: Delivery, reason: str, then: Any, signum: int = 0) -> None:
+        self.terminated.append(signum)
+        then(Verb.ACK, None)
+
+
+def _die(world: World, reason: str = "", detail: object = None, status: int | None = -9) -> None:
+    child = world.child
+    child.kill_reason, child.kill_detail, child.exit_status = reason, detail, status
+    world.lost.settle(child, orderly=False)
+
+
+@pytest.mark.parametrize(("reason", "detail", "status", "ending", "error"), [
+    ("", None, -9, Ending.WORKER_LOST, "WorkerLostError: Worker exited prematurely: signal 9 (SIGKILL)."),
+    ("", None, 3, Ending.WORKER_LOST, "WorkerLostError: Worker exited prematurely: exitcode 3."),
+    ("", None, None, Ending.WORKER_LOST, "WorkerLostError: Worker exited prematurely: exit status unknown."),
+    ("time_limit", 5, -9, Ending.TIMEOUT, "TimeLimitExceeded: TimeLimitExceeded(5,)"),
+    ("memory", "too much", -9, Ending.WORKER_LOST, "MemoryLimitExceeded: too much"),
+])  # fmt: skip
+def test_a_task_fails_with_its_child_and_says_why(
+    reason: str, detail: object, status: int | None, ending: Ending, error: str
+) -> None:
+    hooks = Hooks()
+    world = World(early=False, hooks=hooks)
+    _die(world, reason, detail, status)
+    assert [(each, f"{type(found).__name__}: {found}") for each, found in hooks.errors] == [(ending, error)]
+    assert world.outcomes.endings[ending] == 1
+    assert [message.id for message in world.broker.acked] == ["running"]
+    running, unclaimed = world.deliveries
+    assert (running.state, unclaimed.state) == (State.SETTLED, State.READY)
+    assert world.dispatcher.waiting == 1, "another child may run it"
+    assert (running.deaths, unclaimed.deaths) == (0, 0)
+
+
+def test_a_terminated_task_is_revoked(caplog: pytest.LogCaptureFixture) -> None:
+    hooks = Hooks()
+    world = World(early=False, hooks=hooks)
+    with caplog.at_level(logging.INFO):
+        _die(world, "terminated", 15)
+    assert (hooks.terminated, hooks.errors) == ([15], [])
+    assert world.outcomes.endings[Ending.REVOKED] == 1
+    (said,) = (record for record in caplog.records if "died" in record.getMessage())
+    assert said.levelno == logging.INFO, "nothing is wrong"
+
+
+def test_a_task_that_had_not_begun_goes_to_other_children_until_too_many_have_died() -> None:
+    hooks = Hooks()
+    world = World(early=False, hooks=hooks)
+    running, _ = world.deliveries
+    ring: Any = world.child.link
+    ring.entered = False
+    running.deaths = 3
+    _die(world)
+    assert (running.state, running.deaths, hooks.errors) == (State.READY, 4, [])
+    assert world.dispatcher.waiting == 2
+    world = World(early=False, hooks=hooks)
+    running, _ = world.deliveries
+    ring = world.child.link
+    ring.entered = False
+    running.deaths = 4
+    _die(world)
+    assert (running.state, running.deaths) == (State.SETTLED, 5)
+    assert [ending for ending, _ in hooks.errors] == [Ending.WORKER_LOST]
+
+
+def test_what_was_revoked_meanwhile_is_not_handed_on() -> None:
+    world = World(early=False, hooks=Hooks())
+    world.revoked.add(["unclaimed"], 0.0)
+    _die(world)
+    assert world.dispatcher.waiting == 0
+    assert sorted(message.id for message in world.broker.acked) == ["running", "unclaimed"]
+
+
+def test_a_cold_shutdown_gives_the_tasks_back_uncounted() -> None:
+    hooks = Hooks()
+    world = World(early=False, hooks=hooks)
+    world.lost.terminating = True
+    _die(world, "shutdown")
+    assert [message.id for message in world.broker.queue] == ["running"]
+    assert (hooks.errors, world.deliveries[0].deaths) == ([], 0)
+
+
+def test_a_child_that_leaves_with_nothing_is_not_mentioned(caplog: pytest.LogCaptureFixture) -> None:
+    world = World(early=False, hooks=Hooks())
+    ring: Any = world.child.link
+    world.dispatcher.resubmit(world.dispatcher.reclaim(world.child))
+    world.outcomes.take(world.child, [(frames.DONE, ring.claimed, done_record(Verb.ACK, Ending.SUCCESS, b""))])
+    ring.claimed = None
+    with caplog.at_level(logging.INFO):
+        world.lost.settle(world.child, orderly=True)
+        assert not [record for record in caplog.records if "died" in record.getMessage()]
+        _die(world)
+    assert [record.getMessage() for record in caplog.records if "died" in record.getMessage()] == [
+        "Child 1 (pid 0) died: signal 9 (SIGKILL); was it out of memory? (peak memory 0 KiB)"
+    ]
+
+
+def test_an_unknown_signal_is_named_by_its_number() -> None:
+    assert describe_exit(-99) == "signal 99 (unknown)"
+    assert describe_exit(0) == "exitcode 0"
 
 
 class Spawner:
