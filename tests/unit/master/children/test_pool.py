@@ -1,7 +1,10 @@
-"""Killing a child in its task and nowhere else, over a ring that only remembers."""
+"""The life of children without processes; killing a child in its task and nowhere else."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +18,8 @@ from turbo.master.delivery.dispatcher import Dispatcher
 from turbo.master.delivery.ledger import Delivery
 from turbo.policy.child_lifecycle import ChildState
 from turbo.policy.delivery_lifecycle import State
+from turbo.ring.control_page import ChildPage
+from turbo.spawner.messages import Exited, Report, Spawned, SpawnFailed
 
 
 class Loop:
@@ -68,3 +73,270 @@ def test_a_retiring_child_that_still_has_work_gets_STOP_again(pool: Pool, child:
     assert len(ring.unclaimed) == 1
     assert not pool.kill_running(child, 99, "time_limit", 1)
     assert len(ring.unclaimed) == 1, "its STOP record is gone and it never leaves"
+
+
+class Spawner:
+    """The spawner's socket as the pool sees it: the test gives the reports."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, int]] = []
+        self.reports: list[Report] = []
+        self.gone = False
+        self.full = False
+
+    def fileno(self) -> int:
+        return 1_000_000
+
+    def spawn(self, epoch: int, index: int, fds: tuple[int, ...]) -> None:
+        if self.full:
+            raise BlockingIOError
+        assert len(fds) == 7
+        self.asked.append((epoch, index))
+
+    def receive(self) -> list[Report]:
+        reports, self.reports = self.reports, []
+        return reports
+
+
+class World:
+    """A pool over real rings, a loop that the test turns, and a spawner without processes."""
+
+    def __init__(self, children: int = 1) -> None:
+        self.now = 0.0
+        self.readers: dict[int, tuple[Any, ...]] = {}
+        self.timers: list[Any] = []
+        self.spawner = Spawner()
+        self.ends: list[str] = []
+        self.said: list[tuple[Any, ...]] = []
+        self.size = PoolSize(children)
+        parts: Any = self
+        spawner: Any = self.spawner
+        dead: Any = SimpleNamespace(settle=lambda child, orderly: self.said.append(("dead", child.index, orderly)))
+        outcomes: Any = SimpleNamespace(
+            watch=lambda _loop, child: self.said.append(("watched", child.index)),
+            unwatch=lambda _loop, child: self.said.append(("unwatched", child.index)),
+        )
+        self.dispatcher = Dispatcher(parts, max_tasks_per_child=None)
+        self.pool = Pool(parts, spawner, parts, self.dispatcher, outcomes, dead, self.size, proc_alive_timeout=10.0)
+        self.pool.on_serving.add(lambda child: self.said.append(("serving", child.index)))
+        self.pool.on_gone.add(lambda child: self.said.append(("gone", child.index)))
+        self.pool.start()
+
+    # -- the loop, and who ends the worker ---------------------------------------------------------------
+
+    def add_reader(self, fd: int, *callback: Any) -> None:
+        self.readers[fd] = callback
+
+    def remove_reader(self, fd: int) -> None:
+        del self.readers[fd]
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, _delay: float, callback: Any, *args: Any) -> Any:
+        timer = SimpleNamespace(run=lambda: callback(*args))
+        timer.cancel = lambda: self.timers.remove(timer)
+        self.timers.append(timer)
+        return timer
+
+    def die(self, _error: BaseException) -> None:
+        self.ends.append("die")
+
+    def spawner_gone(self) -> None:
+        self.ends.append("spawner gone")
+
+    # -- the test ----------------------------------------------------------------------------------------
+
+    def fire(self) -> None:
+        """Call the timers that exist now."""
+        timers, self.timers = self.timers, []
+        for timer in timers:
+            timer.run()
+
+    def report(self, *reports: Report) -> None:
+        self.spawner.reports += reports
+        callback, *args = self.readers[self.spawner.fileno()]
+        callback(*args)
+
+    def fork(self, epoch: int) -> ChildProcess:
+        """Report a process; a pipe takes the part of its pidfd."""
+        read_fd, write_fd = os.pipe()
+        os.close(write_fd)
+        self.report(Spawned(epoch, 100 + epoch, read_fd))
+        return self.pool.children[epoch]
+
+    def serve(self, epoch: int) -> ChildProcess:
+        """Have a child come up."""
+        child = self.fork(epoch)
+        ChildPage(child.link._words).hello(child.pid)
+        self.fire()
+        assert child.serving
+        return child
+
+    def end(self, child: ChildProcess) -> None:
+        """Its pidfd fires."""
+        callback, *args = self.readers[child.pidfd]
+        callback(*args)
+
+    def close(self) -> None:
+        for child in self.pool.children.values():
+            if child.pidfd >= 0:
+                os.close(child.pidfd)
+                child.pidfd = -1
+            child.link.close()
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with contextlib.closing(World()) as made:
+        yield made
+
+
+def test_a_child_of_each_slot_is_requested_and_serves_when_it_is_ready() -> None:
+    with contextlib.closing(World(children=3)) as world:
+        assert world.spawner.asked == [(1, 1), (2, 2), (3, 3)]
+        child = world.serve(2)
+        assert world.said == [("watched", 2), ("serving", 2)]
+        assert world.pool.serving == [child]
+        world.serve(1)
+        assert [each.index for each in world.pool.serving] == [1, 2]
+
+
+@pytest.mark.parametrize("status_first", [True, False])
+def test_a_child_that_ends_is_settled_and_its_slot_filled(world: World, status_first: bool) -> None:
+    child = world.serve(1)
+    world.said.clear()
+    timers = len(world.timers)
+    if status_first:
+        world.report(Exited(1, child.pid, -9))
+        assert world.said == [], "its pidfd says when it is gone"
+        world.end(child)
+    else:
+        world.end(child)
+        assert world.said == [], "the spawner tells how it ended"
+        world.report(Exited(1, child.pid, -9))
+    assert world.said == [("unwatched", 1), ("dead", 1, False), ("gone", 1)]
+    assert (child.state, child.exit_status, child.pidfd) == (ChildState.GONE, -9, -1)
+    assert world.spawner.asked == [(1, 1), (2, 1)]
+    assert world.pool.deaths == 1
+    assert len(world.timers) == timers, "nothing is waited for"
+    world.report(Exited(1, child.pid, -9))
+    assert world.pool.deaths == 1
+
+
+def test_a_child_whose_status_nobody_reports_is_settled_all_the_same(world: World) -> None:
+    child = world.serve(1)
+    world.end(child)
+    world.fire()
+    assert child.state is ChildState.GONE
+    assert world.spawner.asked == [(1, 1), (2, 1)]
+
+
+def test_a_child_that_cannot_be_forked_is_requested_again(world: World) -> None:
+    world.report(SpawnFailed(1, 12), SpawnFailed(99, 12))
+    assert world.said == [("gone", 1)]
+    assert world.pool.children == {}
+    assert world.spawner.asked == [(1, 1)]
+    world.fire()
+    assert world.spawner.asked == [(1, 1), (2, 1)]
+    world.pool.spawn_again(1)
+    assert world.spawner.asked == [(1, 1), (2, 1)], "the slot has a child"
+    world.pool.spawn_again(2)
+    assert world.spawner.asked == [(1, 1), (2, 1)], "there is no such slot"
+
+
+def test_the_worker_ends_when_no_child_ever_comes_up(world: World) -> None:
+    for epoch in (1, 2, 3):
+        assert world.ends == []
+        world.report(SpawnFailed(epoch, 12))
+        world.fire()
+    assert world.ends == ["die"]
+
+
+def test_a_spawner_that_takes_no_request_now_is_asked_again(world: World) -> None:
+    world.report(SpawnFailed(1, 12))
+    world.spawner.full = True
+    world.fire()
+    assert world.pool.children == {}
+    world.spawner.full = False
+    world.fire()
+    assert world.spawner.asked == [(1, 1), (3, 1)]
+
+
+def test_without_a_spawner_no_child_is_replaced_and_the_worker_ends(world: World) -> None:
+    child = world.serve(1)
+    world.spawner.gone = True
+    world.report()
+    assert world.ends == ["spawner gone"]
+    assert world.spawner.fileno() not in world.readers
+    world.end(child)
+    world.fire()
+    assert world.spawner.asked == [(1, 1)]
+
+
+def test_a_child_that_comes_up_during_a_stop_is_told_to_leave(world: World) -> None:
+    child = world.fork(1)
+    world.pool._closing = True
+    ChildPage(child.link._words).hello(child.pid)
+    world.fire()
+    assert child.state is ChildState.RETIRING
+    assert child.stopping
+    assert world.pool.serving == []
+    world.report(Exited(1, child.pid, 0))
+    world.end(child)
+    assert world.said[-2:] == [("dead", 1, True), ("gone", 1)]
+    assert world.pool.deaths == 0, "it left as it was told"
+    assert world.spawner.asked == [(1, 1)]
+
+
+def test_a_slot_that_was_removed_is_not_filled(world: World) -> None:
+    child = world.serve(1)
+    world.size.drop(1)
+    world.report(Exited(1, child.pid, 0))
+    world.end(child)
+    assert world.spawner.asked == [(1, 1)]
+
+
+def test_a_child_that_has_a_replacement_gets_no_second(world: World) -> None:
+    child = world.serve(1)
+    child.replaced = True
+    world.pool.retire(child)
+    world.report(Exited(1, child.pid, 0))
+    world.end(child)
+    assert world.spawner.asked == [(1, 1)]
+
+
+def test_what_a_retiring_child_had_not_begun_is_given_to_others() -> None:
+    with contextlib.closing(World(children=2)) as world:
+        first, second = world.serve(1), world.serve(2)
+        made = [Delivery(1, "q", tag, b"", b"", b"") for tag in (1, 2)]
+        for delivery in made:
+            world.dispatcher.submit(delivery)
+        world.dispatcher.pump()
+        assert list(first.assigned.values()) == made[:1]
+        world.pool.retire(first)
+        world.pool.retire(first)
+        assert (first.state, first.assigned) == (ChildState.RETIRING, {})
+        assert made[0].state is State.READY
+        assert world.dispatcher.waiting == 1
+        assert list(second.assigned.values()) == made[1:]
+
+
+def test_kill_all_kills_all_but_some() -> None:
+    with contextlib.closing(World(children=2)) as world:
+        for child in world.pool.children.values():
+            child.state = ChildState.SERVING
+        first, second = world.pool.children.values()
+        world.pool.kill_all("shutdown", but=lambda child: child is second)
+        assert (first.state, first.kill_reason) == (ChildState.KILLED, "shutdown")
+        assert second.serving
+        world.pool.kill(first, "other", 7)
+        assert (first.kill_reason, first.kill_detail) == ("shutdown", None), "the first reason counts"
+        assert world.pool.spawn(1) is None
+
+
+def test_a_corrupt_ring_kills_its_child() -> None:
+    with contextlib.closing(World()) as world:
+        (child,) = world.pool.children.values()
+        child.condemn("garbage")
+        assert (child.state, child.kill_reason, child.kill_detail) == (ChildState.KILLED, "corrupt", "garbage")
