@@ -52,7 +52,8 @@ TESTED_ELSEWHERE = {
     ),
     "integration/worker/test_whole_worker.py": (
         "the wiring of a whole process",
-        "master/assembly master/main child/forked child/leaving child/loop child/main child/options child/plan",
+        "master/assembly master/blueprint master/main"
+        " child/forked child/leaving child/loop child/main child/options child/plan",
     ),
     "unit/child/test_task_hooks.py": (
         "one executor over real rings",

@@ -35,7 +35,7 @@ SAME = (
     "Task %(name)s[%(id)s]", "Discarding revoked task: %s[%s]", "Soft time limit (%ss) exceeded for %s[%s]",
     "Hard time limit (%ss) exceeded for %s[%s]", "Task handler raised error: %r", "Task %s[%s] retry: %s",
     "Terminating %s (%s)", "Tasks flagged as revoked: %s", "Events of group {task} enabled by remote.",
-    "Scaling up %s processes.", "Scaling down %s processes.",
+    "Started consuming from %s", "Canceling queue %s", "Scaling up %s processes.", "Scaling down %s processes.",
     "Events of group {task} disabled by remote.", "Got shutdown from remote", "purge: ",
 )  # fmt: skip
 #: Lines of occasions that this worker has not, or on which it says something else; and why.
@@ -73,8 +73,6 @@ OTHER = {
     "Failed to cancel active request": "running tasks run on after a lost connection",
     "Task %s cannot be acknowledged after": "as above",
     "In Celery 5.1": "as above",
-    "Started consuming from": "queues are not changed by remote control",
-    "Canceling queue": "queues are not changed by remote control",
     "Global QoS is disabled": "the window is always the consumer's own, and not static",
     "worker_disable_prefetch": "named when the worker starts",
     "I won the election": "no gossip", "node %s elected": "no gossip", "missed heartbeat": "no gossip",

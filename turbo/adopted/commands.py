@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from celery.worker import control
 
+from turbo.app.publish.queues import queue_from
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from celery import Celery
 
     from turbo.adopted.facade import AdoptedConsumer
+    from turbo.amqp.topology import Queue
     from turbo.control.app_commands import Command
 
 logger = logging.getLogger("celery.worker.control")
@@ -51,6 +54,15 @@ class AdoptedCommands:
         """Set the attributes as Celery's own commands do; ``registered`` and the app's commands read them."""
         for name, value in attributes.items():
             setattr(self._state.app.tasks[task_name], name, value)
+
+    def queue_to_add(self, name: str, options: dict[str, Any]) -> Queue:
+        """A queue that the app knows, or one that Celery's own code makes; the app then selects it."""
+        queues = self._state.app.amqp.queues
+        return queue_from(queues.select_add(queues[name]) if name in queues else queues.select_add(name, **options))
+
+    def queue_cancelled(self, name: str) -> None:
+        """Deselect it in the app's queues."""
+        self._state.app.amqp.queues.deselect(name)
 
     def revoked(self, task_ids: Sequence[str]) -> None:
         """Let the installed Celery mark these as revoked in the result backend, as its worker does since 5.6.

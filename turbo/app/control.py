@@ -197,6 +197,14 @@ class Control:
         """Have workers no longer consume from a queue."""
         return self.broadcast("cancel_consumer", {"queue": queue}, destination, **options)
 
+    def pause(self, queue: str, destination: Sequence[str] | None = None, **options: Any) -> Any:
+        """Have workers start no tasks of a queue until it is resumed; Celery's workers have no such command."""
+        return self.broadcast("pause", {"queue": queue}, destination, **options)
+
+    def resume(self, queue: str, destination: Sequence[str] | None = None, **options: Any) -> Any:
+        """Have workers consume from a paused queue again."""
+        return self.broadcast("resume", {"queue": queue}, destination, **options)
+
     def enable_events(self, destination: Sequence[str] | None = None, **options: Any) -> Any:
         """Have workers send events."""
         return self.broadcast("enable_events", {}, destination, **options)

@@ -80,6 +80,7 @@ COMMANDS: Final[Mapping[str, CommandInfo]] = {
     "disable_events": _control("Send no task events."),
     "enable_events": _control("Send task events."),
     "heartbeat": _control("Send a heartbeat event now."),
+    "pause": _control("Start no tasks of a queue until it is resumed.", "<queue>", [("queue", str)]),
     "pool_grow": _control("Add children.", "[N=1]", [("n", int)]),
     "pool_restart": _control("Replace all children."),
     "pool_shrink": _control("Remove children.", "[N=1]", [("n", int)]),
@@ -88,6 +89,7 @@ COMMANDS: Final[Mapping[str, CommandInfo]] = {
         "<task_name> <rate_limit (e.g., 5/s | 5/m | 5/h)>",
         [("task_name", str), ("rate_limit", str)],
     ),
+    "resume": _control("Consume from a paused queue again.", "<queue>", [("queue", str)]),
     "revoke": _control("Prevent tasks from starting.", _IDS, variadic="task_id"),
     "revoke_by_stamped_headers": _control(
         "Prevent tasks with these stamps from starting.",

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from turbo.exceptions import TurboError
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from turbo.amqp.topology import Queue
 
 #: Takes the arguments of a request by name; returns the reply.
 Command = Callable[..., Any]
@@ -30,6 +30,11 @@ class AppCommands(Protocol):
     def limited(self, task_name: str, attributes: Mapping[str, Any]) -> None:
         """Set attributes of a known task whose limits have changed; called on the thread, before the reply."""
 
+    def queue_to_add(self, name: str, options: dict[str, Any]) -> Queue:
+        """Return the app's queue of this name, or make it from the options of ``add_consumer``; called on the thread.
 
-class NoSuchCommandError(TurboError):
-    """Reply for a command of Celery's that this worker does not have."""
+        May raise anything: the options are a stranger's.
+        """
+
+    def queue_cancelled(self, name: str) -> None:
+        """Note that the worker no longer consumes from a queue; called on the thread, before the reply."""

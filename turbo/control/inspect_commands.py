@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from turbo.amqp.topology import Queue
     from turbo.amqp.url import BrokerAddress
     from turbo.control.view import View
-    from turbo.master.assembly import Blueprint, Parts
+    from turbo.master.assembly import Parts
+    from turbo.master.blueprint import Blueprint
     from turbo.policy.revoked import Revoked
     from turbo.protocol.clock import LogicalClock
 
@@ -119,9 +120,10 @@ class InspectCommands:
         return found
 
     def active_queues(self, **_: Any) -> list[dict[str, Any]]:
-        """Return the consumed queues."""
-        consumed = frozenset(self._parts.link.consumed)
-        return [_queue(queue) for queue in self._blueprint.queues if queue.name in consumed]
+        """Return the consumed queues, and those that are paused, which say so."""
+        link = self._parts.link
+        consumed = [_queue(link.wanted[name]) for name in link.consumed]
+        return consumed + [{**_queue(link.wanted[name]), "paused": True} for name in link.wanted.paused]
 
     def stats(self, **_: Any) -> dict[str, Any]:
         """Return the figures of this worker since its start."""

@@ -22,6 +22,7 @@ from turbo.control.events import Events
 from turbo.control.inspect_commands import InspectCommands
 from turbo.control.limit_commands import LimitCommands
 from turbo.control.pool_commands import PoolCommands
+from turbo.control.queue_commands import QueueCommands
 from turbo.control.registry import NO_REPLY, Registry
 from turbo.control.task_commands import TaskCommands
 from turbo.control.view import View
@@ -39,6 +40,7 @@ from turbo.protocol.table import TableError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from turbo.amqp.topology import Queue
     from turbo.control.app_commands import AppCommands
     from turbo.control.options import ControlOptions
     from turbo.master.main import Master
@@ -99,6 +101,7 @@ class RemoteControl:
                 LimitCommands(parts.rate_limits, parts.time_limits, parts.dispatcher, self._show_in_app).table(),
                 WorkerCommands(master.shut_down, self._events, task_events).table(),
                 PoolCommands(parts.resizing, parts.autoscaler).table(),
+                QueueCommands(parts.queue_changes, self._queue_of, self._cancelled_in_app).table(),
             ),
             app,
         )
@@ -197,12 +200,15 @@ class RemoteControl:
 
     def _on_thread(self, request: Request, command: Callable[..., Any]) -> None:
         """Run an app's command on the thread beside the loop."""
-        loop = asyncio.get_running_loop()
-        answered: asyncio.Future[Any] = loop.create_future()
+        self._later(request, self._called(request.method, lambda: command(**request.arguments)))
 
-        def call() -> tuple[Any, Exception | None]:
+    def _called(self, name: str, call: Callable[[], Any]) -> asyncio.Future[Any]:
+        """Call the app on the thread beside the loop; the future has its result or its error."""
+        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def guarded() -> tuple[Any, Exception | None]:
             try:
-                return command(**request.arguments), None
+                return call(), None
             except Exception as error:  # noqa: BLE001 - the app's own code
                 return None, error
 
@@ -216,14 +222,20 @@ class RemoteControl:
             else:
                 answered.set_result(outcome[0])
 
-        self._threads.submit(f"The remote control command {request.method:.100}", call, then)
-        self._later(request, answered)
+        self._threads.submit(f"The remote control command {name:.100}", guarded, then)
+        return answered
 
     def _report_to_app(self, task_ids: Sequence[str]) -> Awaitable[None] | None:
         return self._in_app(lambda: self._app.revoked(task_ids)) if task_ids else None
 
     def _show_in_app(self, task_name: str, attributes: Mapping[str, Any]) -> Awaitable[None]:
         return self._in_app(lambda: self._app.limited(task_name, attributes))
+
+    def _cancelled_in_app(self, queue: str) -> Awaitable[None]:
+        return self._in_app(lambda: self._app.queue_cancelled(queue))
+
+    def _queue_of(self, name: str, options: dict[str, Any]) -> Awaitable[Queue]:
+        return self._called("add_consumer", lambda: self._app.queue_to_add(name, options))
 
     def _in_app(self, call: Callable[[], None]) -> Awaitable[None]:
         """Call the app on the thread; the result is there when the call has ended."""

@@ -6,9 +6,8 @@ Run on the master's loop for ``control.service``. They must never block it.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from turbo.control.app_commands import NoSuchCommandError
 from turbo.control.registry import NO_REPLY
 from turbo.log_format import printable
 
@@ -19,12 +18,6 @@ if TYPE_CHECKING:
     from turbo.master.outcome.task_events import TaskEvents
 
 logger = logging.getLogger("celery.worker.control")
-
-#: Celery's commands that this worker does not have, and what to do instead.
-_NOT_YET: Final = {
-    "add_consumer": "queues cannot be changed while the worker runs; use -Q",
-    "cancel_consumer": "queues cannot be changed while the worker runs; use -Q",
-}
 
 
 class WorkerCommands:
@@ -43,7 +36,6 @@ class WorkerCommands:
             "enable_events": self.enable_events,
             "disable_events": self.disable_events,
             "election": self.election,
-            **{name: _refusal(name, why) for name, why in _NOT_YET.items()},
         }
 
     def shutdown(self, msg: str = "Got shutdown from remote", **_: Any) -> Any:
@@ -74,10 +66,3 @@ class WorkerCommands:
 
     def election(self, **_: Any) -> None:
         """Ignore elections, as a Celery worker without gossip does."""
-
-
-def _refusal(name: str, why: str) -> Callable[..., Any]:
-    def refuse(**_: Any) -> None:
-        raise NoSuchCommandError(f"{name} is not supported: {why}")
-
-    return refuse

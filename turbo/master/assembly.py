@@ -32,6 +32,7 @@ from turbo.master.delivery.lease_ends import LeaseEnds
 from turbo.master.delivery.leases import Leases
 from turbo.master.delivery.ledger import Ledger
 from turbo.master.delivery.parking import Parking
+from turbo.master.delivery.queue_changes import QueueChanges
 from turbo.master.delivery.rate_limits import RateLimits
 from turbo.master.delivery.redelivery_guard import RedeliveryGuard
 from turbo.master.delivery.returning import Returns
@@ -52,39 +53,16 @@ from turbo.policy.revoked import Revoked
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable
 
-    from turbo.amqp.tls import TlsOptions
     from turbo.amqp.topology import Queue
-    from turbo.amqp.url import BrokerAddress
-    from turbo.backends.store import ResultStore, StoreSettings
+    from turbo.backends.store import ResultStore
+    from turbo.master.blueprint import Blueprint
     from turbo.master.broker_patience import BrokerPatience
     from turbo.master.children.pool import WorkerEnds
-    from turbo.master.outcome.hooks import HooksMaker, OutcomeHooks
-    from turbo.policy.task_options import TaskOptions
+    from turbo.master.outcome.hooks import OutcomeHooks
     from turbo.policy.worker_options import WorkerOptions
     from turbo.spawner.handle import Spawner
-
-
-@dataclass(frozen=True, slots=True)
-class Blueprint:
-    """What the command decided before the loop runs: plain values."""
-
-    options: WorkerOptions
-    read_addresses: Sequence[BrokerAddress]
-    write_addresses: Sequence[BrokerAddress]
-    tls: TlsOptions | None
-    queues: Sequence[Queue]
-    tasks: Mapping[str, TaskOptions]
-    result_backend: str | None
-    store_settings: StoreSettings
-    stores: bool
-    #: Whether result documents also name the task, its arguments and the worker (``result_extended``).
-    result_extended: bool = False
-    #: Task events are sent from the start.
-    task_events: bool = False
-    #: Makes what decides an outcome when no child can report one; None: the ack table alone decides.
-    hooks: HooksMaker | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +96,7 @@ class Parts:
     leases: Leases
     returns: Returns
     parking: Parking
+    queue_changes: QueueChanges
 
     def loops(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """Return, by name, what runs until the worker is asked to stop."""
@@ -138,6 +117,8 @@ class _Broker:
     publisher: Publisher
     link: BrokerLink
     lease_ends: LeaseEnds
+    #: Every queue whose messages may be here, by name. ``delivery.queue_changes`` adds to it.
+    queues: dict[str, Queue]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +157,7 @@ class _Delivery:
     intake: Intake
     window: Window
     leases: Leases
+    queue_changes: QueueChanges
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +215,7 @@ def assemble(
         leases=delivery.leases,
         returns=delivery.returns,
         parking=delivery.parking,
+        queue_changes=delivery.queue_changes,
     )
 
 
@@ -250,7 +233,8 @@ def _broker(blueprint: Blueprint, patience: BrokerPatience) -> _Broker:
         on_lost=patience.consuming_lost,
         **network,
     )
-    return _Broker(outages, publisher, link, LeaseEnds(link, publisher))
+    queues = {queue.name: queue for queue in blueprint.queues}
+    return _Broker(outages, publisher, link, LeaseEnds(link, publisher), queues)
 
 
 def _waiting(blueprint: Blueprint, loop: asyncio.AbstractEventLoop, broker: _Broker) -> _Waiting:
@@ -259,7 +243,7 @@ def _waiting(blueprint: Blueprint, loop: asyncio.AbstractEventLoop, broker: _Bro
         loop,
         ledger,
         broker.publisher,
-        blueprint.queues,
+        broker.queues,
         broker.link,
         broker.lease_ends,
         hostname=options.hostname,
@@ -297,7 +281,7 @@ def _outcome(blueprint: Blueprint, loop: asyncio.AbstractEventLoop, broker: _Bro
 def _delivery(
     blueprint: Blueprint, loop: asyncio.AbstractEventLoop, broker: _Broker, waiting: _Waiting, outcome: _Outcome
 ) -> _Delivery:
-    options, queues, link, publisher = blueprint.options, blueprint.queues, broker.link, broker.publisher
+    options, queues, link, publisher = blueprint.options, broker.queues, broker.link, broker.publisher
     ledger, dispatcher, shelf, copies = waiting.ledger, waiting.dispatcher, waiting.shelf, waiting.copies
     settlement, documents = outcome.settlement, outcome.failure_documents
     rate_limits = RateLimits(loop, dispatcher, documents, blueprint.tasks, disabled=options.disable_rate_limits)
@@ -311,7 +295,8 @@ def _delivery(
         outcome.outcomes, leases, returns, shelf, rate_limits, outcome.revoked_tasks, parking=parking,
         verbose=options.loglevel <= logging.INFO,
     )  # fmt: skip
-    return _Delivery(rate_limits, redelivery_guard, returns, parking, intake, window, leases)
+    changes = QueueChanges(link, queues, intake.return_unstarted)
+    return _Delivery(rate_limits, redelivery_guard, returns, parking, intake, window, leases, changes)
 
 
 def _children(

@@ -29,7 +29,7 @@ from turbo.policy.worker_lifecycle import Phase, Request, on_request, restarts
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from turbo.master.assembly import Blueprint
+    from turbo.master.blueprint import Blueprint
     from turbo.master.delivery.ledger import Delivery
     from turbo.spawner.handle import Spawner
 

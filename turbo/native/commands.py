@@ -16,6 +16,7 @@ from turbo.control.report import describe
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from turbo.amqp.topology import Queue
     from turbo.app.base import Turbo
     from turbo.control.app_commands import Command
 
@@ -53,6 +54,15 @@ class NativeCommands:
         """Set the attributes, which ``registered`` shows and commands of the program's may read."""
         for name, value in attributes.items():
             setattr(self._app.tasks[task_name], name, value)
+
+    def queue_to_add(self, name: str, options: dict[str, Any]) -> Queue:
+        """A queue that the app knows, or one with Celery's defaults for a new one."""
+        queues = self._app.amqp.queues
+        return queues[name] if name in queues else queues.select_add(name, **options)
+
+    def queue_cancelled(self, name: str) -> None:
+        """Deselect it in the app's queues."""
+        self._app.amqp.queues.deselect(name)
 
     def _registered(self, taskinfoitems: Sequence[str] | None = None, builtins: bool = False, **_: Any) -> list[str]:
         items = [name for name in taskinfoitems or _TASK_ITEMS if isinstance(name, str) and not name.startswith("_")]

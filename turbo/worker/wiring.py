@@ -27,7 +27,7 @@ from turbo.control.options import control_options
 from turbo.control.service import RemoteControl
 from turbo.exceptions import ImproperlyConfigured
 from turbo.log_format.saying import say
-from turbo.master.assembly import Blueprint
+from turbo.master.blueprint import Blueprint
 from turbo.master.main import Master
 from turbo.policy import rate_limit
 from turbo.spawner.handle import start_spawner

@@ -123,15 +123,19 @@ def test_queues_come_and_go_at_run_time(vhost: str, rabbitmq: RabbitMQ) -> None:
     async def scenario() -> None:
         sink = Collector()
         async with linked(vhost, ["one"], sink) as link:
-            await link.add_queue(task_queue("two"))
+            link.wanted["two"] = task_queue("two")
+            await link.apply("two")
             publish(vhost, "two", [b"2"])
             await sink.until(lambda: sink.bodies == [b"2"], "a message of the new queue")
-            await link.remove_queue("one")
+            del link.wanted["one"]
+            await link.apply("one")
             await asyncio.to_thread(rabbitmq.wait_queue, "one", vhost, consumers=0)
             publish(vhost, "one", numbered(3))
-            await link.remove_queue("two")
+            del link.wanted["two"]
+            await link.apply("two")
             publish(vhost, "two", numbered(4))
-            await link.add_queue(task_queue("one"))
+            link.wanted["one"] = task_queue("one")
+            await link.apply("one")
             await sink.until(lambda: len(sink.bodies) == 4, "what waited in the queue that came back")
 
     run(scenario())

@@ -14,7 +14,7 @@ from turbo import Turbo
 from turbo.amqp.topology import Exchange, Queue
 from turbo.app.conf.conf import Settings
 from turbo.control import task_commands
-from turbo.control.app_commands import Command, NoSuchCommandError
+from turbo.control.app_commands import Command
 from turbo.control.events import Events
 from turbo.control.jsonable import plain
 from turbo.control.options import ControlOptions, control_options
@@ -283,9 +283,6 @@ def test_commands_for_the_worker() -> None:
     assert task_events.on
     table["heartbeat"]()
     assert mailbox.sent == ["worker.heartbeat"]
-    for name in ("add_consumer", "cancel_consumer"):
-        with pytest.raises(NoSuchCommandError, match=name):
-            table[name](whatever=1)
 
 
 @pytest.mark.row("RC3", "RC10", "RC11")

@@ -17,6 +17,7 @@ from turbo.amqp.channel_calls import ChannelGone
 from turbo.amqp.consume.consumer import ConsumerTable
 from turbo.amqp.consume.session import DeliverySink, Session
 from turbo.amqp.consume.settler import Settler
+from turbo.amqp.consume.wanted_queues import WantedQueues
 from turbo.amqp.declarer import Declarer
 from turbo.amqp.dialer import STABLE, Dialer, endpoints_for
 from turbo.amqp.fast_connection import FastConnection
@@ -24,7 +25,7 @@ from turbo.amqp.refusals import Refusals
 from turbo.policy.restarts import BROKER_BACKOFF, Backoff, reconnect_delay
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from turbo.amqp.consume.consumer_timeouts import ConsumerTimeouts
     from turbo.amqp.dialer import FailureObserver
@@ -66,9 +67,8 @@ class BrokerLink(Settler):
         """
         super().__init__()
         self._timeouts = timeouts
-        endpoints = endpoints_for(
-            addresses, heartbeat=heartbeat, tls=tls, name=f"{name} consumer", timeout=connection_timeout
-        )
+        where = f"{name} consumer"
+        endpoints = endpoints_for(addresses, heartbeat=heartbeat, tls=tls, name=where, timeout=connection_timeout)
         #: Opens the connections.
         self.dialer: Dialer[FastConnection] = Dialer(
             endpoints, FastConnection.open, purpose="consuming", outages=outages, backoff=backoff,
@@ -77,7 +77,8 @@ class BrokerLink(Settler):
         self._outages = self.dialer.outages
         self._backoff = backoff
         self._delay_queue_type = delay_queue_type
-        self._queues = {queue.name: queue for queue in queues}
+        #: The queues to consume, paused and refused ones included; call :meth:`apply` after a change.
+        self.wanted = WantedQueues(queues)
         self._window = prefetch_count
         self._fixed_window = prefetch_count
         self._paused = False
@@ -118,7 +119,7 @@ class BrokerLink(Settler):
     def consumed(self) -> list[str]:
         """The consumed queues, paused ones included, in the order of configuration."""
         names = self._session.consumed if self._session is not None else ()
-        return [name for name in self._queues if name in names]
+        return [name for name in self.wanted if name in names]
 
     @property
     def last_error(self) -> str | None:
@@ -191,7 +192,9 @@ class BrokerLink(Settler):
         self._session = session
         reason = "the worker is stopping"
         try:
-            await session.open(list(self._queues.values()), paused=lambda: self._paused)
+            opened = self.wanted.unpaused()
+            await session.open(opened.values(), paused=lambda: self._paused)
+            await self._catch_up(session, opened)
             self._outages.connected("consuming")
             self._opened = True
             self._look_at_queues()
@@ -215,7 +218,7 @@ class BrokerLink(Settler):
 
     def _look_at_queues(self) -> None:
         """Update readiness after the set of consumed queues has changed."""
-        if self._opened and (self.consumed or not self._queues):
+        if self._opened and (self.consumed or not self.wanted.unpaused()):
             self._ready.set()
         else:
             self._ready.clear()
@@ -246,19 +249,22 @@ class BrokerLink(Settler):
                 return await self._session.swap_window(count)
             except ChannelGone as gone:
                 logger.warning("The session was lost while its window was changed: %s", gone)
-        return not any(queue.window_is_fixed for queue in self._queues.values())
+        return not any(queue.window_is_fixed for queue in self.wanted.values())
 
-    async def add_queue(self, queue: Queue) -> None:
-        """Consume one more queue, in this session and later ones."""
-        self._queues[queue.name] = queue
+    async def apply(self, name: str) -> None:
+        """Consume a queue or stop that, as :attr:`wanted` now says. Its deliveries can still be settled."""
         if self._session is not None and self._session.alive:
-            await self._calmly(self._session.add(queue))
+            queue = self.wanted.unpaused().get(name)
+            await self._calmly(self._session.remove(name) if queue is None else self._session.add(queue))
+            self._look_at_queues()
 
-    async def remove_queue(self, name: str) -> None:
-        """Stop consuming a queue. Its deliveries can still be settled."""
-        self._queues.pop(name, None)
-        if self._session is not None and self._session.alive:
-            await self._calmly(self._session.remove(name))
+    async def _catch_up(self, session: Session, opened: Mapping[str, Queue]) -> None:
+        """Make the changes that were asked for while the session opened its queues. Raises ``ChannelGone``."""
+        for name in opened.keys() - self.wanted.unpaused().keys():
+            await session.remove(name)
+        for name, queue in self.wanted.unpaused().items():
+            if name not in opened:
+                await session.add(queue)
 
     @property
     def session(self) -> Session | None:
@@ -274,7 +280,7 @@ class BrokerLink(Settler):
         """Delete the ready messages of every queue and return their number; 0 without a session."""
         if self._session is None or not self._session.alive:
             return 0
-        return await self._session.purge([queue.name for queue in self._queues.values() if not queue.no_ack])
+        return await self._session.purge([queue.name for queue in self.wanted.values() if not queue.no_ack])
 
     async def _calmly(self, change: Awaitable[None]) -> None:
         """Make a change to the session. If the session is lost meanwhile, the next one includes the change."""

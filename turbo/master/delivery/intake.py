@@ -51,6 +51,7 @@ logger = logging.getLogger("celery.worker.strategy")
 _LOOK = ETA | EXPIRES | UNKNOWN | AGAIN
 _LEASE = LEASE.encode()
 _UNCLAIMED = frozenset({State.READY, State.SUSPECT, State.DISPATCHED})
+_WAITING = _UNCLAIMED | {State.HELD}
 
 
 class Intake:
@@ -195,6 +196,14 @@ class Intake:
         delivery.move(delivery.waits_as)
         self._admit(delivery)
         self._dispatcher.balance()
+
+    def return_unstarted(self, queue: str) -> int:
+        """Give the unstarted messages of a queue back to it; return how many."""
+        here = {d for d in self._ledger if d.queue == queue and not d.acked and d.state in _WAITING}
+        taken = self._take_out(here)
+        for delivery in taken:
+            self._returns.give_back(delivery)
+        return len(taken)
 
     # -- inside ------------------------------------------------------------------------------------------
 

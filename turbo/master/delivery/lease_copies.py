@@ -85,7 +85,7 @@ class LeaseCopies:
         loop: asyncio.AbstractEventLoop,
         ledger: Ledger,
         publisher: Publisher,
-        queues: Sequence[Queue],
+        queues: Mapping[str, Queue],
         link: BrokerLink,
         ends: LeaseEnds,
         *,
@@ -95,7 +95,7 @@ class LeaseCopies:
         self._loop = loop
         self._ledger = ledger
         self._publisher = publisher
-        self._queues = {queue.name: queue for queue in queues}
+        self._queues = queues
         self._link = link
         self._own = OwnQueues(link)
         self._ends = ends

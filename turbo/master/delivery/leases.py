@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from turbo.policy import lease
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping
 
     from turbo.amqp.consume.consumer_timeouts import ConsumerTimeouts
     from turbo.amqp.consume.link import BrokerLink
@@ -34,7 +34,7 @@ class Leases:
         self,
         loop: asyncio.AbstractEventLoop,
         ledger: Ledger,
-        queues: Sequence[Queue],
+        queues: Mapping[str, Queue],
         link: BrokerLink,
         copies: LeaseCopies,
         make_room: Callable[[], Awaitable[None]],
@@ -44,13 +44,11 @@ class Leases:
         """``make_room`` narrows the prefetch window by what is about to be leased."""
         self._loop = loop
         self._ledger = ledger
-        self._queues = {queue.name: queue for queue in queues}
+        self._queues = queues
         self._link = link
         self.copies = copies
         self._make_room = make_room
         self._timeouts = timeouts
-        #: The longest lease of this worker, in seconds.
-        self._longest = max([timeouts.configured, *(timeouts.longest_of(queue) for queue in queues)])
         self._ages: dict[str, float] = {}
         self._marks = lease.AgeMarks(0.0, keep=0.0)
 
@@ -58,7 +56,8 @@ class Leases:
 
     def begin_session(self) -> None:
         """Start with no leases: every tag and lease queue of the previous session is gone."""
-        self._marks = lease.AgeMarks(self._loop.time(), keep=self._longest)
+        longest = max([self._timeouts.configured, *map(self._timeouts.longest_of, self._queues.values())])
+        self._marks = lease.AgeMarks(self._loop.time(), keep=longest)
         self.copies.forget()
 
     def end_session(self) -> None:

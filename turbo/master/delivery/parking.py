@@ -27,7 +27,7 @@ from turbo.protocol.table import TableError
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping
 
     from turbo.amqp.consume.link import BrokerLink
     from turbo.amqp.publish.publisher import Publisher
@@ -51,7 +51,7 @@ class Parking:
         ledger: Ledger,
         publisher: Publisher,
         shelf: EtaShelf,
-        queues: Sequence[Queue],
+        queues: Mapping[str, Queue],
         link: BrokerLink,
         settlement: Settlement,
         *,
@@ -65,7 +65,7 @@ class Parking:
         self._own = OwnQueues(link)
         self._settlement = settlement
         self._after = after
-        self._queues = {queue.name: queue for queue in queues if queue.durable and not queue.temporary}
+        self._queues = queues
         #: Queues of this session that the delay queues route to, and those for which the broker refused that.
         self._open: set[str] = set()
         self._refused: set[str] = set()
@@ -81,7 +81,8 @@ class Parking:
         name = delivery.queue
         if self._after is None or delivery.due - time.time() <= self._after + _EARLY:
             return False
-        if name in self._refused or name not in self._queues:
+        queue = self._queues[name]
+        if name in self._refused or queue.temporary or not queue.durable:
             return False
         if name in self._open:
             self._leave(delivery)

@@ -19,7 +19,7 @@ from turbo.protocol.properties import decode_header, encode_header
 from turbo.protocol.table import TableError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping
 
     from turbo.amqp.consume.link import BrokerLink
     from turbo.amqp.publish.publisher import Publisher
@@ -42,7 +42,7 @@ class Returns:
         self,
         ledger: Ledger,
         publisher: Publisher,
-        queues: Sequence[Queue],
+        queues: Mapping[str, Queue],
         link: BrokerLink,
         lease_ends: LeaseEnds,
     ) -> None:
@@ -50,7 +50,7 @@ class Returns:
         self._publisher = publisher
         self._link = link
         self._lease_ends = lease_ends
-        self._queues = {queue.name: queue for queue in queues}
+        self._queues = queues
         #: Messages to publish again as soon as publishing is possible.
         self._waiting: list[Delivery] = []
         publisher.on_ready.add(self._renew_waiting)

@@ -112,7 +112,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger = Ledger()
         failure_documents = FailureDocuments(TASKS, stores=True)
         self.loop = loop
-        queues = [task_queue(QUEUE)]
+        queues = {QUEUE: task_queue(QUEUE)}
         ends = self.ends = LeaseEnds(broker, publisher)
         copies = LeaseCopies(loop, self.ledger, publisher, queues, broker, ends, hostname="w", enabled=True)
         timeouts = ConsumerTimeouts(LEASE_S)
