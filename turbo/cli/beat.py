@@ -18,6 +18,7 @@ from turbo import __version__
 from turbo.beat.election import leader_queue
 from turbo.beat.options import BeatOptions
 from turbo.beat.stop_request import StopRequest
+from turbo.cli import detached, privileges
 from turbo.cli.app_option import FoundApp, find_app
 from turbo.cli.beat_beside_worker import BESIDE_WORKER
 from turbo.cli.global_options import EnvOption, GlobalOptions, SilentOption, check_loader, command
@@ -26,7 +27,7 @@ from turbo.cli.pidfile import Pidfile, PidfileTakenError
 from turbo.cli.quantities import Positive
 from turbo.cli.worker import EX_CANTCREAT, EX_FAILURE
 from turbo.cli.worker_settings import log_setup, write_into
-from turbo.exceptions import ImproperlyConfigured, OperationalError
+from turbo.exceptions import ImproperlyConfigured, OperationalError, SecurityError
 from turbo.log_format import LEVELS, level_number
 from turbo.master import os_signals
 
@@ -61,6 +62,7 @@ def beat_params() -> list[click.Parameter]:
         EnvOption(["--log-json"], is_flag=True, help="Write each log line as a JSON object."),
         EnvOption(["--pidfile"], metavar="PATH", help="Write the pid here; do not start if another beat holds it."),
         EnvOption(["-n", "--hostname"], help="Name of the node in %n. [default: celerybeat@%h]"),
+        *detached.daemon_params(),
         SilentOption(
             [BESIDE_WORKER], is_flag=True, hidden=True, help="End at the end of standard input, which a worker holds."
         ),
@@ -71,12 +73,14 @@ def beat_params() -> list[click.Parameter]:
 @command("beat", beat_params(), _HELP)
 def beat_command(ctx: click.Context, options: GlobalOptions, given: dict[str, Any]) -> None:
     """Run beat and exit with its exit code."""
+    if detached.is_wanted(given["detach"]):
+        ctx.exit(detached.start(options.started_in, given["executable"], has_logfile=bool(given["logfile"])))
     os_signals.unblock()
     code = 0
     with contextlib.ExitStack() as cleanup:
         try:
             _run(options, given, cleanup)
-        except (ImproperlyConfigured, OperationalError) as error:
+        except (ImproperlyConfigured, OperationalError, SecurityError) as error:
             click.echo(f"turbo beat: {error}", err=True)
             code = EX_FAILURE
         except PidfileTakenError as error:
@@ -87,6 +91,7 @@ def beat_command(ctx: click.Context, options: GlobalOptions, given: dict[str, An
 
 def _run(given_globals: GlobalOptions, given: dict[str, Any], cleanup: contextlib.ExitStack) -> None:
     """Set the app up and run its beat until it is asked to end."""
+    privileges.take(given)
     stop = StopRequest(sys.stdin.fileno() if given["beside_worker"] else None)
     stop.listen()
     found = find_app(given_globals.app)
@@ -110,6 +115,7 @@ def _run(given_globals: GlobalOptions, given: dict[str, Any], cleanup: contextli
     setproctitle.setproctitle(f"[turbo: {hostname}:Beat]")
     if not given_globals.quiet:
         _greet(found)
+    detached.let_go()
     with app.redirecting(setup.redirect_level):
         app.run_beat(_options(found, given), stop)
 

@@ -2,7 +2,7 @@
 
 The first process starts the same command again, waits until that one is set up, and ends; the second one knows by the
 environment that it is the one in the background. Until then the second writes to a pipe that the first reads, so a
-worker that cannot start says why and gives its exit code. Runs in the command, before the app is imported.
+process that cannot start says why and gives its exit code. Runs in the command, before the app is imported.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Final
 
 import click
 
+from turbo.cli.global_options import EnvOption, SilentOption
+
 #: Set for the process in the background; it then writes its own pid there, which it keeps when it starts over.
 _VARIABLE: Final = "TURBO_DETACHED"
 _NEW: Final = "new"
@@ -22,6 +24,17 @@ _FAKE: Final = "C_FAKEFORK"
 #: The last output of a process in the background that is set up.
 _SET_UP: Final = b"\0set up\n"
 _CHUNK: Final = 65536
+
+
+def daemon_params() -> list[click.Parameter]:
+    """Return new click parameters for a command that can run in the background or as another user."""
+    return [
+        SilentOption(["-D", "--detach"], is_flag=True, help="Run in the background; give --logfile and --pidfile too."),
+        EnvOption(["--uid"], metavar="USER", help="Run as this user."),
+        EnvOption(["--gid"], metavar="GROUP", help="Run as this group. [default: that of the user]"),
+        EnvOption(["--umask"], metavar="OCTAL", help="Mask of the permissions of new files."),
+        EnvOption(["--executable"], metavar="PATH", help="Python for the background, instead of this one."),
+    ]
 
 
 def is_wanted(given: bool) -> bool:
@@ -44,7 +57,7 @@ def start(started_in: str | None, executable: str | None, *, has_logfile: bool) 
     ``executable`` is a Python to use instead of this one.
     """
     if not has_logfile:
-        click.echo("turbo worker: -D without --logfile: the worker's log is not written anywhere", err=True)
+        click.echo("turbo: -D without --logfile: the log is not written anywhere", err=True)
     command = [executable or sys.executable, *sys.orig_argv[1:]]
     try:
         process = subprocess.Popen(
@@ -57,7 +70,7 @@ def start(started_in: str | None, executable: str | None, *, has_logfile: bool) 
             start_new_session=True,
         )
     except OSError as error:
-        click.echo(f"turbo worker: cannot run {command[0]}: {error}", err=True)
+        click.echo(f"turbo: cannot run {command[0]}: {error}", err=True)
         return 1
     said = _output(process)
     if said.endswith(_SET_UP):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from turbo.cli.detached import daemon_params
 from turbo.cli.global_options import EnvOption, SilentOption
 from turbo.cli.pools import is_single
 from turbo.cli.quantities import Autoscale, Concurrency, Limit, Memory, Positive
@@ -62,7 +63,7 @@ def _accepted(name: str, **attributes: Any) -> click.Parameter:
 
 def worker_params() -> list[click.Parameter]:
     """Return new click parameters for ``turbo worker``."""
-    offered = [*_node(), *_children(), *_limits(), *_queues(), *_running(), *_daemon(), *_beat(), *_events()]
+    offered = [*_node(), *_children(), *_limits(), *_queues(), *_running(), *daemon_params(), *_beat(), *_events()]
     return [*offered, *_accepted_only(), *_refused()]
 
 
@@ -184,16 +185,6 @@ def _beat() -> list[click.Parameter]:
         SilentOption(["-B", "--beat"], is_flag=True, help="Run beat, which sends periodic tasks, beside the worker."),
         EnvOption(["-s", "--schedule", "--schedule-filename"], metavar="PATH", help="Beat's file of the last runs."),
         EnvOption(["--scheduler"], metavar="CLASS", help="Beat's scheduler class."),
-    ]
-
-
-def _daemon() -> list[click.Parameter]:
-    return [
-        SilentOption(["-D", "--detach"], is_flag=True, help="Run in the background; give --logfile and --pidfile too."),
-        EnvOption(["--uid"], metavar="USER", help="Run as this user."),
-        EnvOption(["--gid"], metavar="GROUP", help="Run as this group. [default: that of the user]"),
-        EnvOption(["--umask"], metavar="OCTAL", help="Mask of the permissions of new files."),
-        EnvOption(["--executable"], metavar="PATH", help="Python for a worker in the background, instead of this one."),
     ]
 
 

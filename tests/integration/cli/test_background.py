@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from tests.harness.processes import wait_until
+from tests.harness.worker import WorkerProcess
 from tests.integration.control.conftest import PATIENCE
 
 pytestmark = pytest.mark.timeout(180)
@@ -37,6 +38,11 @@ ExecStart=/bin/sh -c '${CELERY_BIN} -A $CELERY_APP multi start $CELERYD_NODES --
 ExecStop=/bin/sh -c '${CELERY_BIN} multi stopwait $CELERYD_NODES --pidfile=${CELERYD_PID_FILE} --logfile=${CELERYD_LOG_FILE} --loglevel="${CELERYD_LOG_LEVEL}"'
 ExecReload=/bin/sh -c '${CELERY_BIN} -A $CELERY_APP multi restart $CELERYD_NODES --pidfile=${CELERYD_PID_FILE} --logfile=${CELERYD_LOG_FILE} --loglevel="${CELERYD_LOG_LEVEL}" $CELERYD_OPTS'
 """  # noqa: E501 - the lines of the unit file
+#: The command of celerybeat.service. With --detach it is that of the init script.
+BEAT = (
+    "exec ${CELERY_BIN} -A ${CELERY_APP} beat --pidfile=${CELERYBEAT_PID_FILE} "
+    "--logfile=${CELERYBEAT_LOG_FILE} --loglevel=${CELERYD_LOG_LEVEL}"
+)
 #: As in the generic init script, which adds the user and the directory.
 INIT = (
     "$CELERY_BIN multi {} $CELERYD_NODES --uid=$CELERYD_USER --workdir=$CELERYD_CHDIR "
@@ -186,6 +192,23 @@ def test_the_unit_file_of_celerys_documentation(site: Site) -> None:
     assert not list(site.run.glob("*.pid"))
     down = site.do("/bin/sh", "-c", lines["ExecStop"])
     assert (down.returncode, down.stdout.count("DOWN")) == (0, 2)
+
+
+@pytest.mark.row("EC11", "CL19")
+def test_beat_of_celerys_documentation(site: Site) -> None:
+    site.environment.update(
+        CELERYBEAT_PID_FILE=str(site.run / "beat.pid"), CELERYBEAT_LOG_FILE=str(site.run / "beat.log")
+    )
+    with WorkerProcess(directory=site.directory, env=site.environment, command=["/bin/sh", "-c", BEAT]) as service:
+        wait_until("beat runs", lambda: (site.run / "beat.pid").exists(), 60)
+        again = site.do("/bin/sh", "-c", BEAT)
+        assert again.returncode == 73, "one beat for a pidfile"
+        os.kill(site.pid("beat"), signal.SIGTERM)
+        assert service.wait() == 0
+    in_background = site.do("/bin/sh", "-c", f"{BEAT} --detach --schedule={site.run}/schedule")
+    assert (in_background.returncode, in_background.stderr) == (0, "")
+    os.kill(site.pid("beat"), signal.SIGTERM)
+    site.wait_gone("beat")
 
 
 @pytest.mark.row("EC12", "CL21")
