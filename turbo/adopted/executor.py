@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+from dataclasses import dataclass
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -26,10 +27,12 @@ from kombu.serialization import loads as kombu_loads
 from turbo import failpoint
 from turbo.adopted import failing, process, tracing
 from turbo.adopted.contents import own_contents
+from turbo.adopted.coroutine_tracing import TracedCoroutine, is_coroutine
 from turbo.adopted.request_fields import RequestFields
 from turbo.adopted.requests import has_own_class
 from turbo.adopted.result_handoff import ResultHandoff, is_untouched
 from turbo.child import event_texts
+from turbo.child.coroutines import Coroutines
 from turbo.child.intake import Intake
 from turbo.child.leaving import EXIT_REPLACED, end_process, exit_code
 from turbo.child.refusals import log_unreadable
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
+    from turbo.child.coroutines import Limited
     from turbo.child.main import ExecutorMaker
     from turbo.child.options import ChildOptions
     from turbo.child.time_limits import SoftLimit
@@ -83,13 +87,14 @@ def adopted(
 class Plan:
     """A task with what does not change from message to message."""
 
-    __slots__ = ("early", "enters", "handover", "options", "own_request", "task", "trace", "verbs")
+    __slots__ = ("early", "enters", "handover", "is_coroutine", "options", "own_request", "task", "trace", "verbs")
 
     def __init__(self, task: Any, options: TaskOptions, own_request: bool, handover: ResultHandoff | None) -> None:
         self.task = task
         self.trace = task.__trace__
         self.options = options
         self.early = not options.acks_late
+        self.is_coroutine = is_coroutine(task)
         #: The tracer calls the task's ``run`` and not the task; its request has to say so.
         self.enters = tracing.calls_run(task)
         #: What becomes of the message, by how the task ends.
@@ -99,6 +104,17 @@ class Plan:
         self.own_request = own_request
         #: Takes what the task leaves to the master to store; None: nothing.
         self.handover = handover if handover is not None and not own_request and handover.suits(task) else None
+
+
+@dataclass(slots=True, eq=False)
+class Coroutine:
+    """One message whose task is a coroutine."""
+
+    seq: int
+    began: int
+    message: TaskMessage
+    plan: Plan
+    request: dict[str, Any]
 
 
 class AdoptedExecutor(Intake[Plan]):
@@ -118,18 +134,23 @@ class AdoptedExecutor(Intake[Plan]):
         self._handover = handover
         self._fields = RequestFields(options.hostname)
         self._own = own_contents()
+        self._coroutines = Coroutines[Coroutine](link, soft, self._outcome_of, options.async_concurrency)
 
     @property
     def has_room(self) -> bool:
-        """Celery's tracer runs one task at a time, and the loop claims after its end."""
-        return True
+        """Whether another record may be claimed now."""
+        return self._coroutines.has_room
 
     def rest(self) -> None:
-        """Sleep until there may be a record."""
-        self._link.wait()
+        """Run coroutines until a record may be there, or sleep."""
+        if self._coroutines.busy:
+            self._coroutines.serve()
+        else:
+            self._link.wait()
 
     def leave(self, *, replaced: bool) -> None:
-        """The child ends in order."""
+        """The child ends in order, after its coroutines."""
+        self._coroutines.finish()
         process.leave(EXIT_REPLACED if replaced else 0)
 
     # -- before the body ---------------------------------------------------------------------------------
@@ -202,6 +223,9 @@ class AdoptedExecutor(Intake[Plan]):
         request = self._fields.of(properties, deliver, decoded)
         if plan.enters:
             request[tracing.ENTERED] = 1
+        if plan.is_coroutine:
+            self._begin_coroutine(Coroutine(seq, began, message, plan, request))
+            return
         self._announce(seq, began, message.timelimit, plan.options, early=plan.early)
         self._link.signal()
         if failpoint.ENABLED:
@@ -222,6 +246,42 @@ class AdoptedExecutor(Intake[Plan]):
             outcome, info, seconds, text = self._escaped(message, plan, error)
         self._soft.running = 0
         self._link.page.leave_body()
+        self._traced(seq, began, plan, outcome, info, seconds, text)
+        self._link.page.finished()
+
+    def _begin_coroutine(self, run: Coroutine) -> None:
+        """Take a task on that runs beside others, and go on."""
+        soft = self._admit(run.seq, run.message.timelimit, run.plan.options, early=run.plan.early)
+        self._link.signal()
+        if failpoint.ENABLED:
+            failpoint.hit("child.admitted_sent")
+        self._coroutines.begin(run, soft)
+
+    async def _outcome_of(self, run: Coroutine, limited: Limited) -> None:
+        """Run a coroutine by Celery's tracer and report how it ended; ``limited`` puts its soft limit around it."""
+        message, plan, request = run.message, run.plan, run.request
+
+        def ended() -> None:
+            # From here to the end of the tracer nothing waits, so this is the only task that stores.
+            if plan.handover is not None:
+                plan.handover.open(message.id, in_chord=message.chord is not None)
+
+        traced = TracedCoroutine(plan.task, limited, ended)
+        try:
+            outcome, info, seconds, text = await traced.outcome(message.id, request["args"], request["kwargs"], request)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the outcome
+            if ends_the_process(error):
+                self._left(message, plan, error)
+            if not isinstance(error, Exception):
+                self._raised(run.seq, run.began, plan, error)
+                return
+            outcome, info, seconds, text = self._escaped(message, plan, error)
+        self._traced(run.seq, run.began, plan, outcome, info, seconds, text)
+
+    def _traced(
+        self, seq: int, began: int, plan: Plan, outcome: Any, info: Any, seconds: float, text: str | None
+    ) -> None:
+        """Report what Celery's tracer returned."""
         if failpoint.ENABLED:
             failpoint.hit("child.body_done")
         if info is None:
@@ -230,13 +290,12 @@ class AdoptedExecutor(Intake[Plan]):
             ending = Ending.REJECT_REQUEUE if info.retval.requeue else Ending.REJECT
         else:
             ending = _ENDINGS[info.state]
-        store = b"" if handover is None else handover.close(succeeded=info is None)
+        store = b"" if plan.handover is None else plan.handover.close(succeeded=info is None)
         payload: object = None
         if plan.own_request or ending is Ending.REJECT:
             payload = (1, outcome, seconds) if info is not None else (0, text, seconds)
         texts = _event_texts(self._link.page, outcome, info, text) if self._link.page.sends_events() else b""
         self._done(seq, began, plan.verbs[ending], ending, payload=payload, store=store, texts=texts)
-        self._link.page.finished()
 
     def _escaped(self, message: TaskMessage, plan: Plan, error: Exception) -> tuple[Any, Any, float, None]:
         """Something came through the tracer, which keeps everything but a late ``Reject``: it is the outcome."""

@@ -13,6 +13,8 @@ A worker replaces ``Task.__call__`` by a function that distinguishes the tracer'
 override ``__call__`` and call ``super()``. Celery's tracer then takes every task for such a class and calls that
 replacement. Tasks that do not override it are traced here without the replacement: their ``run`` is called. What the
 replacement would note on the request of such a task, :data:`ENTERED` notes.
+
+Tasks that are coroutines get their tracer from ``adopted.coroutine_tracing``.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from celery.app import trace
 from celery.app.task import Task
 
+from turbo.adopted import coroutine_tracing
 from turbo.child.time_limits import SoftLimit
 
 if TYPE_CHECKING:
@@ -37,6 +40,10 @@ ENTERED = "_protected"
 
 def build_trace(app: Celery, task: Any, hostname: str, soft: SoftLimit) -> None:
     """Give the task the tracer that Celery's pool would give it, with a body that the soft limit may interrupt."""
+    if coroutine_tracing.is_coroutine(task):
+        with _without_replacement() if calls_run(task) else contextlib.nullcontext():
+            task.__trace__ = coroutine_tracing.build(app, task, hostname)
+        return
     if not calls_run(task):
         _build_around_call(app, task, hostname, soft)
         return

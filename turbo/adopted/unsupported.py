@@ -13,6 +13,7 @@ from celery.app.control import Control
 from celery.worker import strategy
 from kombu.utils.imports import symbol_by_name
 
+from turbo.adopted import coroutine_tracing
 from turbo.app.conf.misspelt import misspelt
 
 if TYPE_CHECKING:
@@ -28,7 +29,14 @@ def without_effect(app: Celery) -> list[str]:
 
 
 def refused(app: Celery) -> list[str]:
-    """Return one phrase for each task that must not run here, because its Strategy would be ignored."""
+    """Return one phrase for each task that must not run here: its Strategy is ignored, or it cannot be awaited."""
+    return [
+        *coroutine_tracing.refused(app),
+        *_with_strategies(app),
+    ]
+
+
+def _with_strategies(app: Celery) -> list[str]:
     return [
         f"task {name} defines Strategy ({_shown(task)}), which turbo's worker does not call: the task would get "
         "single messages. Run it with Celery's worker, on a queue and from an app of its own"

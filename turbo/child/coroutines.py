@@ -1,6 +1,6 @@
 """Runs tasks that are coroutines, any number at once, on one event loop in the child.
 
-Runs in a child, beside ``native.executor``, which decodes each message and accepts it (ADMITTED), and under
+Runs in a child, beside ``native.executor`` or ``adopted.executor``, which accept each message (ADMITTED), and under
 ``child.loop``, which claims records only while there is room. The loop runs whenever nothing can be claimed. It stops
 as soon as that may have changed: a token in the ring, a body in the channel, the master gone, a coroutine ended. So
 records are claimed, and tasks that are functions run, while the loop is stopped, one at a time, as in a child without
@@ -20,29 +20,46 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import uvloop
 
-from turbo import current
 from turbo.child.soft_limited_coroutine import SoftLimitedCoroutine, SoftTimer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-    from turbo.child.reporting import Reporter, Run
+    from turbo.child.time_limits import SoftLimit
     from turbo.ring.link import ChildLink
 
-    #: Runs one body. Takes the run and a function that wraps the body with its soft limit; raises nothing.
-    OutcomeOf = Callable[[Run, Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]]], Coroutine[Any, Any, None]]
+    #: Wraps a body with its soft limit.
+    Limited = Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]]
 
 
-class Coroutines:
+class Numbered(Protocol):
+    """One task under way; only its sequence number matters here."""
+
+    @property
+    def seq(self) -> int:
+        """The sequence number of its record."""
+
+
+R = TypeVar("R", bound=Numbered)
+
+
+class Coroutines(Generic[R]):
     """The event loop of one child and its coroutines. The loop is opened with the first coroutine."""
 
-    def __init__(self, link: ChildLink, reporter: Reporter, outcome_of: OutcomeOf, limit: int) -> None:
+    def __init__(
+        self,
+        link: ChildLink,
+        soft: SoftLimit,
+        outcome_of: Callable[[R, Limited], Coroutine[Any, Any, None]],
+        limit: int,
+    ) -> None:
+        """``outcome_of`` runs one task, in a context of its own, and reports its outcome; it raises nothing."""
         self._link = link
-        self._reporter = reporter
+        self._soft = soft
         self._outcome_of = outcome_of
         self._limit = limit
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -60,7 +77,7 @@ class Coroutines:
         """Whether any coroutine has not ended."""
         return bool(self._running)
 
-    def begin(self, run: Run, soft_limit: float | None) -> None:
+    def begin(self, run: R, soft_limit: float | None) -> None:
         """Start a coroutine, in a context of its own. ``soft_limit`` in seconds, None for none."""
         loop = self._loop or self._open()
         task = loop.create_task(self._drive(run, soft_limit), context=contextvars.copy_context())
@@ -97,16 +114,14 @@ class Coroutines:
         asyncio.set_event_loop(loop)
         return loop
 
-    async def _drive(self, run: Run, soft_limit: float | None) -> None:
+    async def _drive(self, run: R, soft_limit: float | None) -> None:
         loop = asyncio.get_running_loop()
-        self._reporter.begin_coroutine(run.seq, run.message.id)
-        current.push(run.plan.task, run.request)
         timer: SoftTimer | None = None
 
         def limited(body: Coroutine[Any, Any, Any]) -> Awaitable[Any]:
             nonlocal timer
             self._link.page.begin_coroutine(run.seq)
-            guarded = SoftLimitedCoroutine(body)
+            guarded = SoftLimitedCoroutine(body, self._soft.error)
             task = asyncio.current_task()
             if soft_limit is not None and task is not None:
                 timer = SoftTimer(loop, self._link.page, soft_limit, functools.partial(guarded.expire, task))

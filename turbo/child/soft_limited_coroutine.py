@@ -14,7 +14,6 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from turbo.exceptions import SoftTimeLimitExceeded
 from turbo.policy.time_limits import GRACE_NS
 
 if TYPE_CHECKING:
@@ -29,10 +28,12 @@ _PATIENCE = 0.5
 class SoftLimitedCoroutine:
     """One body, awaited once."""
 
-    __slots__ = ("_body", "_due", "_over")
+    __slots__ = ("_body", "_due", "_error", "_over")
 
-    def __init__(self, body: Coroutine[Any, Any, Any]) -> None:
+    def __init__(self, body: Coroutine[Any, Any, Any], error: type[BaseException]) -> None:
+        """``error`` is raised for the limit."""
         self._body = body
+        self._error = error
         self._due = False
         self._over = False
 
@@ -69,7 +70,7 @@ class SoftLimitedCoroutine:
                 error = cancelled
                 if self._due:
                     self._due = False
-                    error = SoftTimeLimitExceeded()
+                    error = self._error()
                     task = asyncio.current_task()
                     if task is not None:
                         # Clear the cancellation request: a timeout inside the body must not see it.

@@ -85,7 +85,7 @@ class NativeExecutor(Intake[Plan]):
         self._endings = Endings(
             app, options, link, reporter, self._documents, self._questions, self._chords
         )  # fmt: skip
-        self._coroutines = Coroutines(link, reporter, self._outcome_of, options.async_concurrency)
+        self._coroutines = Coroutines(link, soft, self._outcome_of, options.async_concurrency)
 
     @property
     def has_room(self) -> bool:
@@ -235,6 +235,8 @@ class NativeExecutor(Intake[Plan]):
     async def _outcome_of(self, run: Run, limited: Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]]) -> None:
         """Run a body that is a coroutine and report how it ended; ``limited`` puts its soft limit around it."""
         message, plan = run.message, run.plan
+        self._reporter.begin_coroutine(run.seq, message.id)
+        current.push(plan.task, run.request)
         if plan.deduplicates and self._is_done(run):
             return
         self._begin(run)

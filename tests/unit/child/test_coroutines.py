@@ -43,26 +43,24 @@ def gate() -> asyncio.Event:
 
 
 @pytest.fixture
-def coroutines(link: Link, gate: asyncio.Event) -> Iterator[Coroutines]:
+def coroutines(link: Link, gate: asyncio.Event) -> Iterator[Coroutines[Any]]:
     async def outcome_of(_run: Any, _limited: Any) -> None:
         await gate.wait()
 
-    reporter: Any = SimpleNamespace(begin_coroutine=lambda *_: None)
-    coroutines = Coroutines(link, reporter, outcome_of, 3)  # type: ignore[arg-type]
+    soft: Any = SimpleNamespace()
+    coroutines: Coroutines[Any] = Coroutines(link, soft, outcome_of, 3)  # type: ignore[arg-type]
     yield coroutines
     assert coroutines._loop is not None
     coroutines._loop.close()
     asyncio.set_event_loop(None)
 
 
-def begin(coroutines: Coroutines, number: int) -> None:
-    run: Any = SimpleNamespace(seq=number, message=SimpleNamespace(id=str(number)), plan=SimpleNamespace(task=None),
-                               request=None)  # fmt: skip
-    coroutines.begin(run, None)
+def begin(coroutines: Coroutines[Any], number: int) -> None:
+    coroutines.begin(SimpleNamespace(seq=number), None)
 
 
 def test_there_is_room_whenever_nothing_runs_however_early_the_loop_stops(
-    coroutines: Coroutines, gate: asyncio.Event
+    coroutines: Coroutines[Any], gate: asyncio.Event
 ) -> None:
     """A child with nothing to run that is not allowed to claim would spin for ever."""
     for number in range(3):
@@ -90,7 +88,7 @@ def test_who_leaves_claims_nothing_more(coroutines: Coroutines, gate: asyncio.Ev
 
 
 def test_libraries_that_ask_for_the_loop_get_it_before_a_coroutine_runs(
-    coroutines: Coroutines, gate: asyncio.Event
+    coroutines: Coroutines[Any], gate: asyncio.Event
 ) -> None:
     begin(coroutines, 1)
     assert asyncio.get_event_loop() is coroutines._loop

@@ -27,9 +27,9 @@ def test_a_body_returns_and_raises_as_it_is() -> None:
         await asyncio.sleep(0)
         raise KeyError("k")
 
-    assert asyncio.run(drive(SoftLimitedCoroutine(fine()))) == "done"
+    assert asyncio.run(drive(SoftLimitedCoroutine(fine(), SoftTimeLimitExceeded))) == "done"
     with pytest.raises(KeyError, match="k"):
-        asyncio.run(drive(SoftLimitedCoroutine(bad())))
+        asyncio.run(drive(SoftLimitedCoroutine(bad(), SoftTimeLimitExceeded)))
 
 
 def test_what_is_awaited_may_raise_into_the_body() -> None:
@@ -42,7 +42,7 @@ def test_what_is_awaited_may_raise_into_the_body() -> None:
             return str(error)
         return "no"
 
-    assert asyncio.run(drive(SoftLimitedCoroutine(body()))) == "gone"
+    assert asyncio.run(drive(SoftLimitedCoroutine(body(), SoftTimeLimitExceeded))) == "gone"
 
 
 @pytest.mark.parametrize("caught", [True, False])
@@ -60,7 +60,7 @@ def test_the_limit_is_raised_where_the_body_waits(caught: bool) -> None:
         return "went on"
 
     async def scenario() -> Any:
-        limited = SoftLimitedCoroutine(body())
+        limited = SoftLimitedCoroutine(body(), SoftTimeLimitExceeded)
         task = asyncio.ensure_future(drive(limited))
         await asyncio.sleep(0)
         limited.expire(task)
@@ -83,7 +83,7 @@ def test_a_timeout_around_the_wait_still_ends_as_one() -> None:
             await asyncio.Event().wait()
 
     async def scenario() -> None:
-        limited = SoftLimitedCoroutine(body())
+        limited = SoftLimitedCoroutine(body(), SoftTimeLimitExceeded)
         task = asyncio.ensure_future(drive(limited))
         await asyncio.sleep(0)
         limited.expire(task)
@@ -98,7 +98,7 @@ def test_another_cancellation_stays_one() -> None:
         await asyncio.Event().wait()
 
     async def scenario() -> None:
-        task = asyncio.ensure_future(drive(SoftLimitedCoroutine(body())))
+        task = asyncio.ensure_future(drive(SoftLimitedCoroutine(body(), SoftTimeLimitExceeded)))
         await asyncio.sleep(0)
         task.cancel()
         await task
@@ -122,7 +122,7 @@ def test_a_group_inside_the_body_is_cancelled_with_it() -> None:
             group.create_task(part("b"))
 
     async def scenario() -> None:
-        limited = SoftLimitedCoroutine(body())
+        limited = SoftLimitedCoroutine(body(), SoftTimeLimitExceeded)
         task = asyncio.ensure_future(drive(limited))
         for _ in range(3):
             await asyncio.sleep(0)
@@ -139,7 +139,7 @@ def test_after_the_body_nothing_is_cut_short() -> None:
         return "done"
 
     async def scenario() -> tuple[str, bool]:
-        limited = SoftLimitedCoroutine(body())
+        limited = SoftLimitedCoroutine(body(), SoftTimeLimitExceeded)
 
         async def outcome() -> str:
             found: str = await limited
