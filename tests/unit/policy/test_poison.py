@@ -38,6 +38,7 @@ def test_no_header_makes_a_count_that_is_none(value: Any) -> None:
 def test_the_error_says_how_often_and_how_last() -> None:
     assert "5 deliveries" in str(exhausted({DELIVERIES: 5, REASON: "signal 9 (SIGKILL)"}))
     assert "signal 9 (SIGKILL)" in str(exhausted({DELIVERIES: 5, REASON: "signal 9 (SIGKILL)"}))
+    assert str(exhausted({DELIVERIES: 5, REASON: "x" * 500})).endswith(f": {'x' * 400}...")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turbo.policy.recycling import MemoryAction, at_once, may_take, memory_action
+from turbo.policy.recycling import MemoryAction, at_once, default_hard_limit, may_take, memory_action
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,22 @@ from turbo.policy.recycling import MemoryAction, at_once, may_take, memory_actio
 )
 def test_memory(rss: int, limit: int | None, hard: int | None, action: MemoryAction) -> None:
     assert memory_action(rss, limit=limit, hard_limit=hard) is action
+
+
+@pytest.mark.parametrize(
+    ("group", "kib"),
+    [
+        (10 * 2**30, 8 * 2**20),
+        (2**30, 838_860),
+        (640 * 2**20, 512 * 1024),
+        (300 * 2**20, 172 * 1024),
+        (256 * 2**20, 128 * 1024),
+        (256 * 2**20 - 1, None),
+        (0, None),
+    ],
+)
+def test_a_fifth_of_the_group_and_at_least_128_mib_are_left_to_the_others(group: int, kib: int | None) -> None:
+    assert default_hard_limit(group) == kib
 
 
 LIMIT = st.none() | st.integers(1, 1000)

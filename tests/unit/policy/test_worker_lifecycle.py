@@ -21,6 +21,7 @@ R, P = Request, Phase
         (P.RUNNING, R.INT, 0, False, (P.WARM, 1)),
         (P.RUNNING, R.QUIT, 0, False, (P.COLD, 1)),
         (P.RUNNING, R.QUIT, 5, False, (P.SOFT, 1)),
+        (P.RUNNING, R.QUIT, 0.5, False, (P.SOFT, 1)),
         (P.WARM, R.TERM, 0, False, (P.WARM, 0)),
         (P.WARM, R.INT, 0, False, (P.COLD, 1)),
         (P.WARM, R.QUIT, 0, False, (P.COLD, 1)),
