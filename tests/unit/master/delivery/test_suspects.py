@@ -116,6 +116,26 @@ def test_nothing_is_charged_while_no_child_is_free(world: World) -> None:
     assert one.state is State.SUSPECT and not world.asked and list(world.ready) == [one]
 
 
+def test_a_child_that_no_longer_serves_is_passed_over(world: World) -> None:
+    leaving, serving = world.free
+    leaving.serving = False
+    (one,) = world.submit(0)
+    assert not leaving.free_listed and not serving.free_listed
+    assert not world.free
+    world.loop.turn()
+    world.answer(one, True)
+    world.loop.turn()
+    assert list(world.free) == [serving], "it was kept for this one"
+
+
+def test_a_round_that_was_given_up_before_it_began_charges_nothing(world: World) -> None:
+    (one,) = world.submit(0)
+    assert world.lane.withdraw() == [one]
+    world.loop.turn()
+    assert world.asked == []
+    assert not world.loop.timers
+
+
 def test_where_nothing_can_be_written_down_it_runs_uncounted(world: World) -> None:
     world.possible = False
     (one,) = world.submit(0)

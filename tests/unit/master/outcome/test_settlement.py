@@ -33,7 +33,7 @@ class World:
         store: Any = self.store
         broker: Any = self.broker
         nobody: Any = None
-        ledger = Ledger()
+        ledger = self.ledger = Ledger()
         failure_documents = FailureDocuments({"t": TaskOptions("t", acks_late=True)}, stores=True)
         self.hooks: Any = no_hooks(failure_documents)
         self.settlement = Settlement(
@@ -120,6 +120,35 @@ def test_a_worker_that_ends_sends_what_waits_for_a_store_that_is_away() -> None:
     assert world.sent() == [b"next"]
     world.answer(StoreOutcome.FAILED)
     assert world.sent() == [b"next"], "and not twice"
+
+
+def test_what_a_task_leaves_behind_is_sent_and_stored_although_nothing_waits_for_it() -> None:
+    """As from a thread of a task that has ended."""
+    world = World()
+    world.settlement.publish(None, OTHER)
+    assert world.sent() == [b"other"]
+    world.settlement.state(None, state())
+    assert len(world.store.waiting) == 1
+    world.settlement.finish(world.delivery, Verb.ACK, None)
+    assert [message.id for message in world.broker.acked] == ["id"], "its own settlement does not wait"
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_a_run_of_a_lost_connection_is_settled_by_nobody(early: bool) -> None:
+    world = World()
+    ended: list[tuple[Delivery, Verb | None]] = []
+    world.settlement.on_void_ended.add(lambda delivery, verb: ended.append((delivery, verb)))
+    world.ledger.void_epoch()
+    world.broker.close()
+    if early:
+        world.settlement.ack_early(world.delivery)
+        world.settlement.ack_early(world.delivery)
+    assert world.settlement.keep_or_void(world.delivery) is early, "only this worker has what was acknowledged"
+    if early:
+        world.settlement.finish(world.delivery, Verb.ACK, None)
+    assert ended == [(world.delivery, Verb.ACK if early else None)]
+    assert world.delivery.state is State.VOID
+    assert (world.broker.acked, world.ledger.running_void) == ([], 0)
 
 
 @pytest.mark.parametrize(("outcome", "runs_again"), [(StoreOutcome.FAILED, True), (StoreOutcome.REFUSED, False)])
