@@ -33,7 +33,7 @@ TESTED_ELSEWHERE = {
     ),
     "unit/master/delivery/test_ledger.py": (
         "one state machine over the real parts of a delivery's way",
-        "master/delivery/intake master/delivery/lease_ends"
+        "master/delivery/lease_ends"
         " master/delivery/revoked_tasks master/outcome/failure_documents"
         " master/outcome/hooks master/outcome/poison",
     ),

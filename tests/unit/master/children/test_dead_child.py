@@ -57,7 +57,8 @@ class World:
     def __init__(self, *, early: bool, hooks: Any = None) -> None:
         self.broker, self.ledger = Broker(), Ledger()
         broker: Any = self.broker
-        publisher: Any = Publisher()
+        self.publisher = Publisher()
+        publisher: Any = self.publisher
         store: Any = Store()
         loop: Any = Loop()
         hooks = hooks or RaisingHooks()
@@ -212,6 +213,58 @@ def test_a_task_that_had_not_begun_goes_to_other_children_until_too_many_have_di
     _die(world)
     assert (running.state, running.deaths) == (State.SETTLED, 5)
     assert [ending for ending, _ in hooks.errors] == [Ending.WORKER_LOST]
+
+
+@pytest.mark.parametrize(("reason", "text"), [
+    ("time_limit", "its child was killed for the hard time limit of another task"),
+    ("terminated", "its child was ended by the termination of another task"),
+])  # fmt: skip
+def test_a_task_beside_the_one_that_was_meant_is_lost(reason: str, text: str) -> None:
+    hooks = Hooks()
+    world = World(early=False, hooks=hooks)
+    world.child.limited = 99
+    _die(world, reason, 15)
+    assert [(ending, str(error)) for ending, error in hooks.errors] == [
+        (Ending.WORKER_LOST, f"Worker exited prematurely: {text}.")
+    ]
+    assert hooks.terminated == []
+
+
+def test_a_task_whose_outcome_is_stored_is_settled_by_it(caplog: pytest.LogCaptureFixture) -> None:
+    hooks = Hooks()
+    world = World(early=False, hooks=hooks)
+    world.deliveries[0].own_facts().stored_verb = Verb.REJECT
+    _die(world)
+    assert [message.id for message in world.broker.dead] == ["running"]
+    assert hooks.errors == []
+    assert "whose outcome is stored" in caplog.text
+    assert "Child 1 (pid 0) died with a task: signal 9 (SIGKILL)" in caplog.text
+
+
+def test_a_cold_shutdown_publishes_again_what_was_acknowledged_and_never_began() -> None:
+    hooks = Hooks()
+    world = World(early=True, hooks=hooks)
+    ring: Any = world.child.link
+    ring.entered = False
+    world.lost.terminating = True
+    _die(world, "shutdown")
+    assert [key for key, _header, _body, _done in world.publisher.waiting] == ["q"]
+    assert hooks.errors == []
+
+
+def test_of_coroutines_that_had_not_begun_only_the_next_can_have_killed_the_child() -> None:
+    world = World(early=False, hooks=Hooks())
+    child, (first, second) = world.child, world.deliveries
+    ring: Any = child.link
+    ring.unclaimed.clear()
+    ring.claimed = None
+    second.move(State.STARTED)
+    child.parked.update(child.assigned)
+    child.assigned.clear()
+    _die(world)
+    assert (first.deaths, second.deaths) == (1, 0)
+    assert (first.state, second.state) == (State.READY, State.READY)
+    assert child.parked == {}
 
 
 def test_what_was_revoked_meanwhile_is_not_handed_on() -> None:

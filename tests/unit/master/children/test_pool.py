@@ -322,6 +322,42 @@ def test_what_a_retiring_child_had_not_begun_is_given_to_others() -> None:
         assert list(second.assigned.values()) == made[1:]
 
 
+def test_before_a_child_is_killed_what_it_had_not_begun_is_taken_back(pool: Pool, child: ChildProcess) -> None:
+    """So it can only sleep after the task for which it is killed."""
+    ring: Any = child.link
+    pool._dispatcher._depth = 2
+    pool._dispatcher.take_up(child)
+    unstarted = Delivery(1, "q", 2, b"", b"", b"")
+    pool._dispatcher.submit(unstarted)
+    pool._dispatcher.pump()
+    assert unstarted.state is State.DISPATCHED
+    assert pool.kill_running(child, ring.claimed, "time_limit", 1)
+    assert (unstarted.state, pool._dispatcher.waiting) == (State.READY, 1)
+    assert list(child.assigned) == [ring.claimed]
+
+
+def test_a_retiring_child_gets_no_more_work(pool: Pool, child: ChildProcess) -> None:
+    pool.dismiss(child)
+    assert not child.stopping, "nobody told it to leave"
+    pool.retire(child)
+    assert child.stopping
+    later = Delivery(1, "q", 2, b"", b"", b"")
+    pool._dispatcher.submit(later)
+    pool._dispatcher.pump()
+    assert later.state is State.READY
+    assert child not in pool._dispatcher._children
+
+
+def test_a_pool_that_closes_lets_each_child_leave(world: World) -> None:
+    child = world.serve(1)
+    world.pool.close()
+    assert child.state is ChildState.RETIRING
+    world.report(Exited(1, child.pid, 0))
+    world.end(child)
+    assert world.spawner.asked == [(1, 1)]
+    assert child.pidfd not in world.readers
+
+
 def test_kill_all_kills_all_but_some() -> None:
     with contextlib.closing(World(children=2)) as world:
         for child in world.pool.children.values():

@@ -376,8 +376,10 @@ def test_a_task_that_runs_for_a_moment_keeps_what_is_behind_it() -> None:
     dispatcher.pump()
     _claim(child)
     child.moved_ns += 10**15  # it reports while the machine is slow
-    loop.fire()
+    loop.fire(dispatcher)
     assert len(child.assigned) == 5
+    checks = [timer for timer in loop.timers if getattr(timer[0], "__self__", None) is dispatcher]
+    assert len(checks) == 1, "it is looked at again"
 
 
 def test_a_full_ring_of_an_idle_child_is_tried_again() -> None:

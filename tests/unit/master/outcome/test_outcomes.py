@@ -286,8 +286,8 @@ def test_a_child_is_read_when_it_signals_until_it_is_unwatched(world: World) -> 
     assert len(world.named("balance")) == 1
     assert world.outcomes.started == 1
     world.outcomes.unwatch(loop, child)
-    world.outcomes.unwatch(loop, child)
     assert world.readers == {}
+    world.outcomes.unwatch(loop, child)
 
 
 def test_a_ring_that_cannot_be_read_costs_its_child(world: World) -> None:
