@@ -18,11 +18,8 @@ from turbo.log_format import LEVELS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_NOT_YET: Final = "is not supported yet"
 #: Options of Celery that turbo does not support: their names, whether they are flags, and the error text.
-_REFUSED: Final[tuple[tuple[tuple[str, ...], bool, str], ...]] = (
-    (("-S", "--statedb"), False, f"{_NOT_YET}: revoked ids are forgotten when the worker ends"),
-)
+_REFUSED: Final[tuple[tuple[tuple[str, ...], bool, str], ...]] = ()
 
 
 def _refuse(why: str) -> Callable[[click.Context, click.Parameter, Any], None]:
@@ -82,6 +79,11 @@ def _node() -> list[click.Parameter]:
             help="Log here instead of standard error. %n name, %h host, %i and %I the child's index.",
         ),
         EnvOption(["--log-json"], is_flag=True, help="Write each log line as a JSON object."),
+        EnvOption(
+            ["-S", "--statedb"],
+            metavar="PATH",
+            help="Keep revoked ids and the logical clock here (in PATH.turbo) for the next start. %n name, %h host.",
+        ),
         EnvOption(["--pidfile"], metavar="PATH", help="Write the pid here; do not start if another worker holds it."),
     ]
 

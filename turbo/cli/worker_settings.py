@@ -12,6 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from turbo.app.conf.settings import SETTINGS
+from turbo.cli.nodename import file_name
 from turbo.cli.pools import is_single
 from turbo.cli.quantities import children, kib, usable_cpus
 from turbo.cli.remote_commands import truth
@@ -154,6 +155,7 @@ def worker_options(
         delay_queue_type=_one_of(conf, "broker_native_delayed_delivery_queue_type", ("quorum", "classic")),
         track_started=conf["task_track_started"],
         heartbeat_interval=None if given["without_heartbeat"] else float(given["heartbeat_interval"] or _HEARTBEAT),
+        state_db=file_name(conf["worker_state_db"], hostname) if conf["worker_state_db"] else None,
         revokes_max=_environment("CELERY_WORKER_REVOKES_MAX", MOST, int),
         revoke_expires=_environment("CELERY_WORKER_REVOKE_EXPIRES", SPAN, float),
         accept_content=accept_set(conf["accept_content"]),

@@ -25,6 +25,7 @@ from turbo.child.main import child_main
 from turbo.child.options import ChildOptions
 from turbo.control.options import control_options
 from turbo.control.service import RemoteControl
+from turbo.control.state_file import StateFile
 from turbo.exceptions import ImproperlyConfigured
 from turbo.log_format.saying import say
 from turbo.master.blueprint import Blueprint
@@ -85,7 +86,13 @@ async def _main(
 ) -> tuple[Master, int]:
     master = Master(blueprint, spawner, asyncio.get_running_loop())
     loop = asyncio.get_running_loop()
-    master.accompany(RemoteControl(master, commands, control, loop))
+    remote = RemoteControl(master, commands, control, loop)
+    master.accompany(remote)
+    if blueprint.options.state_db:
+        state = StateFile(blueprint.options.state_db, master.parts.revoking.revoked, remote.clock)
+        state.take_up()
+        # After remote control, whose last requests it is to write.
+        master.accompany(state)
     if beat:
         master.accompany(BeatProcess(beat, lambda: master.asked_to_stop))
     return master, await master.run()

@@ -88,11 +88,11 @@ def test_the_environment_stands_behind_the_command_line(module: str, ran: Ran, m
     assert ran.calls[0][1].loglevel == logging.ERROR
 
 
-@pytest.mark.row("CL8", "CL20", "CL23")
+@pytest.mark.row("CL8", "CL23")
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["-S", "state"], ["-P", "gevent"], ["-P", "threads"],
+        ["-P", "gevent"], ["-P", "threads"],
         ["--pool-start-method", "spawn"],
     ],
     ids=" ".join,
