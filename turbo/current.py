@@ -13,11 +13,12 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 
 class Publisher(Protocol):
@@ -173,6 +174,17 @@ def current_app() -> Any:
                 raise RuntimeError("there is no app yet: create a turbo.Turbo first")
             _default_app = _factory()
         return _default_app
+
+
+@contextmanager
+def isolated_apps() -> Iterator[None]:
+    """Undo at the end of the block which apps it made current, and which tasks it shared with later apps."""
+    global _default_app
+    before = _apps.app, _default_app, list(_finalizers)
+    try:
+        yield
+    finally:
+        _apps.app, _default_app, _finalizers[:] = before
 
 
 def connect_on_app_finalize(callback: Callable[[Any], object]) -> None:

@@ -1,6 +1,6 @@
 """Compares the public names of Celery's package with turbo's, and with the list in docs/compatibility.md.
 
-A name of a module is public if its ``__all__`` has it, or if it is a function or class that the module itself defines.
+A name of a module is public if its ``__all__`` has it, or if it is a function, class or fixture of the module's own.
 An attribute of a class is public if it has no underscore; instances are compared, so that attributes which constructors
 set count.
 """
@@ -40,13 +40,7 @@ def listed() -> list[Listed]:
 def missing_from_module(name: str) -> set[str]:
     """The public names of Celery's module that turbo's module does not have, or ``*`` where it does not exist."""
     celerys = importlib.import_module(name)
-    own = {
-        key
-        for key, value in vars(celerys).items()
-        if not key.startswith("_")
-        and (inspect.isfunction(value) or inspect.isclass(value))
-        and value.__module__ == name
-    }
+    own = {key for key, value in vars(celerys).items() if not key.startswith("_") and _belongs_to(value, name)}
     public = own | set(getattr(celerys, "__all__", ()))
     turbos = "turbo" + name.removeprefix("celery")
     try:
@@ -61,6 +55,13 @@ def missing_from_module(name: str) -> set[str]:
         if inspect.isfunction(getattr(celerys, key)) and inspect.isfunction(getattr(ours, key, None))
         for fault in refused_arguments(getattr(celerys, key), getattr(ours, key))
     }
+
+
+def _belongs_to(value: object, module: str) -> bool:
+    """Whether this is a function, class or fixture of the module's own. Fixtures do not tell their module."""
+    if type(value).__module__ == "_pytest.fixtures":
+        return True
+    return (inspect.isfunction(value) or inspect.isclass(value)) and value.__module__ == module
 
 
 def missing_from_class(celerys: Any, ours: Any) -> set[str]:

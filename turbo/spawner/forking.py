@@ -1,7 +1,8 @@
 """Contains the package's only ``os.fork``.
 
 The command uses it to start the spawner, and the spawner to start children. Call it only in a process with one thread
-and no event loop.
+and no event loop. One caller cannot promise that: ``contrib.testing.worker``, in a process that runs tests; no thread
+of that process is used in the new one.
 """
 
 from __future__ import annotations

@@ -1,0 +1,79 @@
+"""docs/testing.md: its examples, as the tests of a program."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import ROOT, examples
+
+
+def run_tests(directory: Path, **environment: str) -> str:
+    """Write the page's examples to the files that they name, and run pytest there; return its output."""
+    for example in examples("testing.md"):
+        path = directory / example.splitlines()[0].removeprefix("# ")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(example)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-W", "error", "-ra", "--strict-markers"],
+        cwd=directory, capture_output=True, text=True, timeout=110, check=False,
+        env={**os.environ, "PYTHONPATH": f"{directory}:{ROOT}", "PYTEST_ADDOPTS": "", **environment},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.row("EC9")
+@pytest.mark.timeout(120)
+def test_the_examples_pass(tmp_path: Path) -> None:
+    assert "4 passed" in run_tests(tmp_path)
+
+
+@pytest.mark.timeout(120)
+def test_workers_are_skipped_by_the_environment(tmp_path: Path) -> None:
+    printed = run_tests(tmp_path, NO_WORKER="1")
+    assert "1 passed, 3 skipped" in printed
+    assert "the environment has NO_WORKER" in printed
+
+
+_LOGGING = """
+import logging
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def celery_enable_logging():
+    return True
+
+
+def test_it(celery_session_app, celery_session_worker):
+    @celery_session_app.task(name="shop.greet")
+    def greet():
+        logging.getLogger("shop").info("good morning")
+        return 1
+
+    celery_session_worker.reload()
+    assert greet.delay().get(timeout=10) == 1
+
+"""
+
+
+@pytest.mark.timeout(120)
+def test_a_session_worker_and_its_log(tmp_path: Path) -> None:
+    for example in examples("testing.md"):
+        if example.startswith("# conftest.py"):
+            (tmp_path / "conftest.py").write_text(example.replace('"shop.tasks"', ""))
+    (tmp_path / "test_log.py").write_text(_LOGGING)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-s"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=110, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": ""},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "good morning" in done.stderr
+    assert "Task shop.greet" in done.stderr

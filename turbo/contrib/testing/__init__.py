@@ -1,0 +1,1 @@
+"""Apps and workers for the tests of programs, by the names of Celery's package ``celery.contrib.testing``."""
