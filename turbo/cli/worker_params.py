@@ -174,6 +174,11 @@ def _running() -> list[click.Parameter]:
             metavar="SECONDS",
             help="Longest that a warm shutdown waits for running tasks. [default: no limit]",
         ),
+        EnvOption(
+            ["--heartbeat-file"],
+            metavar="PATH",
+            help="Touch this file every 2 seconds while the worker consumes. %n name, %h host.",
+        ),
         SilentOption(
             ["--embedded-broker"],
             is_flag=True,

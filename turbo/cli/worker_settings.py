@@ -23,6 +23,7 @@ from turbo.policy.autoscaling import KEEPALIVE
 from turbo.policy.revoked import MOST, SPAN
 from turbo.policy.worker_options import WorkerOptions
 from turbo.protocol.content import accept_set
+from turbo.worker import heartbeat_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -156,6 +157,7 @@ def worker_options(
         track_started=conf["task_track_started"],
         heartbeat_interval=None if given["without_heartbeat"] else float(given["heartbeat_interval"] or _HEARTBEAT),
         state_db=file_name(conf["worker_state_db"], hostname) if conf["worker_state_db"] else None,
+        heartbeat_file=_heartbeat_file(conf, hostname),
         revokes_max=_environment("CELERY_WORKER_REVOKES_MAX", MOST, int),
         revoke_expires=_environment("CELERY_WORKER_REVOKE_EXPIRES", SPAN, float),
         accept_content=accept_set(conf["accept_content"]),
@@ -191,6 +193,15 @@ def _is_single(conf: Settings) -> bool:
         return is_single(conf["worker_pool"])
     except ValueError as error:
         raise ImproperlyConfigured(f"worker_pool={error}") from None
+
+
+def _heartbeat_file(conf: Settings, hostname: str) -> str | None:
+    """Return the path of the heartbeat file, or None. Raises ImproperlyConfigured if it cannot be written."""
+    if not conf["worker_heartbeat_file"]:
+        return None
+    path = file_name(conf["worker_heartbeat_file"], hostname)
+    heartbeat_file.check(path)
+    return path
 
 
 def _if_set(conf: Settings, setting: str) -> Any:

@@ -68,6 +68,8 @@ class WorkerOptions:
     heartbeat_interval: float | None = 2.0
     #: File of revoked ids and the clock, without its suffix; None: they are forgotten with the worker.
     state_db: str | None = None
+    #: File that is touched while the worker consumes; None: none is.
+    heartbeat_file: str | None = None
     #: Revoked ids that are remembered, and for how many seconds.
     revokes_max: int = 50_000
     revoke_expires: float = 10_800.0

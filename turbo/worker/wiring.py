@@ -33,6 +33,7 @@ from turbo.master.main import Master
 from turbo.policy import rate_limit
 from turbo.spawner.handle import start_spawner
 from turbo.worker.beat_process import BeatProcess
+from turbo.worker.heartbeat_file import HeartbeatFile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,6 +94,10 @@ async def _main(
         state.take_up()
         # After remote control, whose last requests it is to write.
         master.accompany(state)
+    if blueprint.options.heartbeat_file is not None:
+        # A worker that finishes its last tasks is alive, though it consumes nothing.
+        alive = HeartbeatFile(blueprint.options.heartbeat_file, lambda: master.link.ready or master.asked_to_stop)
+        master.accompany(alive)
     if beat:
         master.accompany(BeatProcess(beat, lambda: master.asked_to_stop))
     return master, await master.run()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.harness.processes import free_port
+from tests.harness.processes import free_port, wait_until
 from tests.harness.worker import WorkerProcess
 from turbo import Turbo
 
@@ -251,4 +251,23 @@ def test_a_rate_limit_that_cannot_be_read_stops_it(tmp_path: Path, vhost: str, l
     (tmp_path / "tasks.py").write_text(text.replace("1/s", "1/d"))
     with worker(tmp_path, vhost) as process:
         process.wait_for_line(r"rate_limit='1/d' of task slow: unknown unit 'd'")
+        assert process.wait() == 1
+
+
+@pytest.mark.row("EC10")
+def test_the_heartbeat_file_is_touched_while_the_worker_consumes(project: Path, vhost: str) -> None:
+    file = project / "alive.alive"
+    with worker(project, vhost, "-n", "alive@here", "--heartbeat-file", "%n.alive") as process:
+        process.wait_for_line(READY)
+        for _ in range(2):
+            before = file.stat().st_mtime_ns
+            wait_until("the file is touched", lambda before=before: file.stat().st_mtime_ns > before, 30)
+        process.terminate()
+        assert process.wait() == 0
+    assert not file.exists()
+
+
+def test_a_heartbeat_file_that_cannot_be_written_stops_it(project: Path, vhost: str) -> None:
+    with worker(project, vhost, "--heartbeat-file", "/nonexistent/alive") as process:
+        process.wait_for_line(r"turbo worker: --heartbeat-file: .*No such file or directory")
         assert process.wait() == 1

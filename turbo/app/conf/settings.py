@@ -281,6 +281,8 @@ _TURBO: Final = (
         "Seconds after which the master no longer waits for a signal's receiver or a request's method."),
     own("worker_async_concurrency", "int", 100, "Maximum coroutine tasks that a child runs at once.",
           cli="--async-concurrency"),
+    own("worker_heartbeat_file", "string", None,
+        "File that the worker touches every 2 seconds while it consumes, for liveness probes.", cli="--heartbeat-file"),
     own("worker_log_json", "bool", False, "Write each log line as a JSON object.", cli="--log-json"),
     own("worker_max_memory_per_child_hard", "any", None,
         "KiB, or a text such as ``1GB``; a child that uses more is killed during its task; 0: never. The default in a "
