@@ -53,10 +53,10 @@ class World:
         self.link = SimpleNamespace(
             server_version=(4, 0, 5), refusals=SimpleNamespace(is_quorum=lambda _name: True), session=object()
         )
-        queues = [
-            Queue("long"),
-            Queue("short", queue_arguments={"x-consumer-timeout": 100_000}),
-        ]
+        queues = {
+            "long": Queue("long"),
+            "short": Queue("short", queue_arguments={"x-consumer-timeout": 100_000}),
+        }
         fakes: Any = (SimpleNamespace(time=lambda: self.now), self.link, self.copies)
         loop, link, copies = fakes
 
