@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from celery.worker import control
 
+from turbo import __version__
 from turbo.app.publish.queues import queue_from
 
 if TYPE_CHECKING:
@@ -46,7 +47,11 @@ class AdoptedCommands:
             return None
 
         def call(**arguments: Any) -> Any:
-            return command(self._state, **arguments)
+            reply = command(self._state, **arguments)
+            if method == "report" and isinstance(reply, dict):
+                # Celery's text names Celery alone.
+                reply = {name: f"turbo {__version__}\n{text}" for name, text in reply.items()}
+            return reply
 
         return call
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 from turbo.control.jsonable import plain
+from turbo.control.memory import MemorySamples
 from turbo.control.panel import Panel
 from turbo.control.report import describe
 
@@ -32,16 +33,19 @@ class NativeCommands:
         self._app = app
         #: What a command of the program's is given first, with Celery's names.
         self._state = SimpleNamespace(app=app, hostname=hostname, consumer=consumer, tset=set)
+        self._memory = MemorySamples()
         self._commands: dict[str, Command] = {
             "registered": self._registered,
             "dump_tasks": self._registered,
             "conf": self._conf,
             "dump_conf": self._conf,
             "report": self._report,
+            "memsample": self._memsample,
+            "memdump": self._memdump,
         }
 
     def find(self, method: str) -> Command | None:
-        """One of the three, one of them by its old name, or one of the program's."""
+        """One of these, or one of the program's."""
         found = self._commands.get(method)
         if found is None and method in Panel.data:
             return partial(Panel.data[method], self._state)
@@ -74,6 +78,12 @@ class NativeCommands:
         conf = self._app.conf
         # A key of Celery's table that is no setting.
         return plain({**conf.table(with_defaults=with_defaults), "deprecated_settings": conf.old_names() or None})
+
+    def _memsample(self, **_: Any) -> str:
+        return self._memory.sample()
+
+    def _memdump(self, samples: int = 10, **_: Any) -> str:
+        return self._memory.dump(int(samples))
 
     def _report(self) -> dict[str, str]:
         return {"ok": "\n".join([*describe(), "", self._app.conf.humanize()])}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 import uuid
 from datetime import datetime
@@ -13,6 +14,7 @@ import pytest
 
 from tests.harness.processes import wait_until
 from tests.integration.control.conftest import NODE, Post
+from turbo import __version__
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -158,6 +160,14 @@ def test_configuration_and_report_hide_secrets(post: Post) -> None:
     for text in (conf["broker_url"], report):
         assert f":{password}@" not in text
     assert "celery" in report
+    assert f"turbo {__version__}\n" in report
+
+
+@pytest.mark.row("RC15")
+def test_memory_is_sampled(post: Post) -> None:
+    sample = post.ask("memsample")
+    assert re.fullmatch(r"[\d.]+MB", sample)
+    assert sample in post.ask("memdump", samples=5)
 
 
 @pytest.mark.row("RC29", "RC30")
