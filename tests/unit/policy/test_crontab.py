@@ -70,6 +70,10 @@ def test_a_field_of_another_type() -> None:
 def test_days_that_no_month_has() -> None:
     assert not fields(day_of_month=30, month_of_year=2).possible
     assert fields(day_of_month=29, month_of_year=2).possible
+    for month, days in enumerate((31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31), 1):
+        assert fields(day_of_month=days, month_of_year=month).possible
+        assert days == 31 or not fields(day_of_month=days + 1, month_of_year=month).possible
+    assert crontab_parser().parse("*") == set(range(60))
 
 
 @pytest.mark.parametrize(

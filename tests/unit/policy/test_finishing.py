@@ -37,6 +37,12 @@ class Document:
 DOCUMENTS = (None, Document(guard=False), Document(guard=True))
 
 
+def test_a_delivery_has_no_facts_at_first() -> None:
+    new: Facts[Any] = Facts()
+    assert all(not getattr(new, field.name) for field in fields(Facts))
+    assert all(getattr(NO_FACTS, field.name) == getattr(new, field.name) for field in fields(Facts))
+
+
 def _answer(_stored: bool) -> None:
     raise AssertionError("a table answers nobody")
 

@@ -70,6 +70,16 @@ def test_a_relative_one_below_a_second_is_due_at_once() -> None:
     assert due_at(last, timedelta(seconds=0.3), relative=True) == last.replace(microsecond=0)
 
 
+def test_times_are_rounded_down_to_the_unit() -> None:
+    when = datetime(2025, 1, 1, 10, 33, 55, 500_000, tzinfo=UTC)
+    found = [round_down(when, every) for every in (DAY, timedelta(hours=1), timedelta(minutes=1))]
+    assert found == [
+        datetime(2025, 1, 1, tzinfo=UTC),
+        datetime(2025, 1, 1, 10, tzinfo=UTC),
+        datetime(2025, 1, 1, 10, 33, tzinfo=UTC),
+    ]
+
+
 def test_rounding_keeps_which_of_two_times_it_is() -> None:
     second = datetime(2025, 10, 26, 2, 30, tzinfo=BERLIN, fold=1)
     assert round_down(second, timedelta(hours=1)).fold == 1

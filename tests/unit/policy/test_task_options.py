@@ -6,6 +6,12 @@ from turbo.policy.settling import AckOptions
 from turbo.policy.task_options import TaskOptions
 
 
+def test_a_task_without_options_has_celerys() -> None:
+    task = TaskOptions("t")
+    assert (task.max_retries, task.default_retry_delay, task.time_limit) == (3, 180, None)
+    assert task.ack_options() == AckOptions(False, True, True, False)
+
+
 def test_they_are_handed_to_the_ack_table() -> None:
     task = TaskOptions("t", acks_late=True, acks_on_failure=False, acks_on_timeout=False, reject_on_worker_lost=True)
     assert task.ack_options() == AckOptions(True, False, False, True)
