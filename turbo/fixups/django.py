@@ -100,6 +100,21 @@ class DjangoProject:
         kept.before_fork()
 
 
+def drop_inherited() -> TaskConnections | None:
+    """Drop the connections of the program that this process is a fork of; they stay open in the program.
+
+    Returns what keeps them from being closed by the garbage collector here, or None if the program uses no Django.
+    """
+    if "django.db" not in sys.modules:
+        return None
+    from django.core.cache import close_caches
+    from django.db import connections
+
+    inherited = TaskConnections(connections, close_caches)
+    inherited.after_fork()
+    return inherited
+
+
 def _task_backends() -> list[str]:
     """Return the backend classes in Django's ``TASKS`` setting."""
     from django.conf import settings

@@ -60,6 +60,9 @@ class TaskConnections:
                 continue
             if pool is None and _is_off_its_socket(connection):
                 _close(connection)
+                if connection.in_atomic_block:
+                    # Django would not reopen it here: the transaction is the parent's.
+                    del self._handler[connection.alias]
             else:
                 self._inherited += [connection, pool]
                 del self._handler[connection.alias]

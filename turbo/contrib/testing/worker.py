@@ -23,6 +23,7 @@ import click
 
 from turbo.app.running import command_line
 from turbo.cli.main import run
+from turbo.fixups.django import drop_inherited
 from turbo.signals import Signal
 from turbo.spawner.forking import fork
 from turbo.spawner.kernel import arm_lifeline
@@ -141,6 +142,7 @@ def _run_worker(app: Any, arguments: list[str], lifeline: int, tell: int, output
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     arm_lifeline(lifeline, os.getpid(), signal.SIGTERM)
+    inherited = drop_inherited()
     library = type(app).__module__.partition(".")[0]
     for module in (importlib.import_module(f"{name}.signals") for name in {"turbo", library} if name in sys.modules):
         if hasattr(module, "worker_ready"):
@@ -149,6 +151,7 @@ def _run_worker(app: Any, arguments: list[str], lifeline: int, tell: int, output
         run(app, arguments, quiet=True)
     except click.ClickException as error:
         error.show()
+    del inherited
 
 
 @contextmanager
