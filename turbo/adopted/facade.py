@@ -7,9 +7,10 @@ hook thread. The two objects carry the attributes that receivers read. They must
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from celery import signals
+from celery.utils.timer2 import Timer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from celery import Celery
 
     from turbo.policy.worker_options import WorkerOptions
+
+#: Longest sleep of the timer's thread in seconds, for which the worker's end may have to wait.
+_TIMER_STEP: Final = 0.2
 
 
 class AdoptedConsumer:
@@ -51,6 +55,22 @@ class AdoptedWorker:
         self.logfile: str | None = None
         self.pool_cls = "prefork"
         self.exitcode: int | None = None
+        #: The bootsteps that have included themselves.
+        self.steps: list[Any] = []
+        self._timer: Timer | None = None
+
+    @property
+    def timer(self) -> Timer:
+        """Celery's timer for workers without its event loop; its thread starts with the first call."""
+        if self._timer is None:
+            self._timer = Timer(max_interval=_TIMER_STEP)
+        return self._timer
+
+    def end_timer(self) -> None:
+        """Wait for the timer's running call, if any, and end it."""
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer = None
 
     @property
     def pid(self) -> int:

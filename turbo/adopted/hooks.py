@@ -22,6 +22,7 @@ from celery.exceptions import InvalidTaskError, NotRegistered
 from kombu.exceptions import OperationalError
 
 from turbo.adopted import requests
+from turbo.adopted.steps import WorkerSteps
 from turbo.exceptions import TimeLimitExceeded
 from turbo.master.outcome.hook_thread import HookThread, WaitedReceivers
 from turbo.policy import time_limits
@@ -59,6 +60,7 @@ class AdoptedHooks:
         self._celery = app
         self._worker = worker
         self._options = options
+        self._steps = WorkerSteps(app, worker)
         self._hooks = HookThread(loop, options.hook_timeout)
         self._received = WaitedReceivers(self._hooks, "task_received")
         self._failure_documents = failure_documents
@@ -202,7 +204,9 @@ class AdoptedHooks:
     # -- the worker --------------------------------------------------------------------------------------
 
     def ready(self) -> None:
-        """Send ``worker_ready``."""
+        """Start the app's bootsteps, then send ``worker_ready``."""
+        if self._celery.steps.get("worker"):
+            self._hooks.submit("A bootstep", self._steps.start)
         self._hooks.submit("A receiver of worker_ready", self._worker.announce_ready)
 
     def shutting_down(self, signal: str, how: str, exit_code: int) -> None:
@@ -213,7 +217,9 @@ class AdoptedHooks:
         )
 
     async def stop(self, deadline: float) -> None:
-        """Finish the submitted calls, then send ``worker_shutdown``."""
+        """Finish the submitted calls and stop the bootsteps, then send ``worker_shutdown``."""
+        if self._worker.steps:
+            self._hooks.submit("A bootstep", self._steps.stop)
         self._hooks.submit("A receiver of worker_shutdown", self._worker.announce_shutdown)
         if not await self._hooks.drain(deadline):
             logger.error("The app's handlers and receivers do not return; the worker stops without them")

@@ -13,7 +13,7 @@ from celery.app.control import Control
 from celery.worker import strategy
 from kombu.utils.imports import symbol_by_name
 
-from turbo.adopted import coroutine_tracing
+from turbo.adopted import coroutine_tracing, steps
 from turbo.app.conf.misspelt import misspelt
 
 if TYPE_CHECKING:
@@ -81,10 +81,12 @@ def _parts(app: Celery) -> Iterator[str]:
 
 
 def _steps(app: Celery) -> Iterator[str]:
-    for blueprint in ("worker", "consumer"):
-        names = sorted(map(_name_of, app.steps.get(blueprint, ())))
-        if names:
-            yield f"app.steps[{blueprint!r}] {_listed(names)} (there is no blueprint to put bootsteps into)"
+    names = sorted(map(_name_of, steps.idle(app)))
+    if names:
+        yield f"app.steps['worker'] {_listed(names)} (of Celery's worker, bootsteps can require its Timer only)"
+    names = sorted(map(_name_of, app.steps.get("consumer", ())))
+    if names:
+        yield f"app.steps['consumer'] {_listed(names)} (there is no blueprint to put bootsteps into)"
 
 
 def _options(app: Celery) -> Iterator[str]:
