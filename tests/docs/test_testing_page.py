@@ -45,6 +45,8 @@ import logging
 
 import pytest
 
+import turbo
+
 
 @pytest.fixture(scope="session")
 def celery_enable_logging():
@@ -60,11 +62,41 @@ def test_it(celery_session_app, celery_session_worker):
     celery_session_worker.reload()
     assert greet.delay().get(timeout=10) == 1
 
+
+class Own(turbo.Task):
+    name = "shop.own"
+
+    def run(self):
+        return "own"
+
+
+@pytest.fixture(scope="session")
+def celery_class_tasks():
+    return [Own]
+
+
+def test_workers_do_not_take_each_others_messages(celery_session_app, celery_session_worker, celery_app, celery_worker):
+    @celery_app.task(name="shop.mine")
+    def mine():
+        return "mine"
+
+    celery_worker.reload()
+    assert [mine.delay().get(timeout=10) for _ in range(20)] == ["mine"] * 20
+    assert [app.send_task("shop.own").get(timeout=10) for app in (celery_app, celery_session_app)] == ["own"] * 2
+
+
+@pytest.mark.celery(task_always_eager=True)
+def test_eager(celery_app):
+    @celery_app.task
+    def two():
+        return 2
+
+    assert two.delay().get() == 2
 """
 
 
 @pytest.mark.timeout(120)
-def test_a_session_worker_and_its_log(tmp_path: Path) -> None:
+def test_session_workers_and_the_log(tmp_path: Path) -> None:
     for example in examples("testing.md"):
         if example.startswith("# conftest.py"):
             (tmp_path / "conftest.py").write_text(example.replace('"shop.tasks"', ""))
@@ -75,5 +107,6 @@ def test_a_session_worker_and_its_log(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": ""},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 passed" in done.stdout
     assert "good morning" in done.stderr
     assert "Task shop.greet" in done.stderr
