@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -30,6 +30,11 @@ class Loop:
         self.timer = callback
         return self
 
+    def create_task(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        assert name == "mailbox-start"
+        with pytest.raises(StopIteration):
+            work.send(None)
+
     def cancel(self) -> None:
         self.timer = None
 
@@ -45,6 +50,10 @@ class Mailbox:
     def __init__(self) -> None:
         self.can_send = True
         self.sent: list[tuple[str, Any]] = []
+        self.starts = 0
+
+    async def start(self) -> None:
+        self.starts += 1
 
     def send(self, exchange: Exchange, key: str, _header: bytes, body: bytes, *, keep: bool) -> bool:
         assert exchange == OPTIONS.event_exchange
@@ -114,6 +123,7 @@ def test_they_wait_for_the_broker(caplog: pytest.LogCaptureFixture) -> None:
     post.tell(150)
     post.loop.fire()
     assert not post.mailbox.sent
+    assert post.mailbox.starts == 1, "nothing else may need the connection"
     post.mailbox.can_send = True
     post.sender.flush()
     assert post.uuids == [str(number) for number in range(150)]
