@@ -46,6 +46,8 @@ def _drain(args: argparse.Namespace, stage: Stage) -> Callable[[Contender], Metr
     # The same for all unless asked otherwise: a classic queue costs the broker more a message the longer it is.
     tasks = args.tasks or 30_000
     load = Load(task, (), tasks, args.fast_tasks or tasks)
+    if args.events:
+        stage.keep_events()
     return lambda each: drain(stage, load, each)
 
 
@@ -159,6 +161,7 @@ def _options(command: argparse.ArgumentParser, measure: Measure) -> None:
     add("--results", choices=("none", "redis", "rpc"), default="none", help="where results go (drain)")
     add("--app", choices=("turbo", "celery"), default="turbo",
         help="what turbo's worker's app is written with; with celery both workers run the same module")  # fmt: skip
+    add("--events", action="store_true", help="each worker without and with -E, and a queue of events (drain)")
     add("--rates", type=lambda text: [int(part) for part in text.split(",")], default=[200, 1000],
         help="messages a second (latency; default: 200,1000)")  # fmt: skip
     add("--seconds", type=float, default=10, help="seconds at each rate (latency; default: %(default)s)")
@@ -191,6 +194,9 @@ def _contenders(args: argparse.Namespace) -> list[Contender]:
         listed.append(contender(name, args.concurrency, extra, args.app))
     if args.measure == "enqueue":
         return senders(listed)
+    if args.events:
+        workers = [each for each in listed if each.peer in ("turbo", "celery")]
+        return workers + [replace(each, label=f"{each.label} -E", extra=(*each.extra, "-E")) for each in workers]
     if args.measure == "waiting":
         return [replace(each, label=f"{each.label} {kind}") for kind in (COROUTINES, "functions") for each in listed]
     if args.measure == "scale":
@@ -203,7 +209,7 @@ def _contenders(args: argparse.Namespace) -> list[Contender]:
 def _variant(args: argparse.Namespace) -> str:
     ours = "" if args.app == "turbo" else f"-{args.app}-app"
     if args.measure in ("drain", "trace-less"):
-        return f"{args.results}-{args.queue}-c{args.concurrency}{ours}"
+        return f"{args.results}-{args.queue}-c{args.concurrency}{ours}{'-events' if args.events else ''}"
     return args.queue + ours if args.measure != "rings" else "shared-memory"
 
 

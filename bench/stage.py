@@ -7,6 +7,8 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import pika
+
 from bench.amqp import Wire
 from bench.messages import Template, capture
 from bench.processes import BenchError, wait_until
@@ -65,6 +67,14 @@ class Stage:
         depth = wire.depth(contender.queue)
         if depth != count:
             raise BenchError(f"{contender.queue} holds {depth} of {count} messages")
+
+    def keep_events(self) -> None:
+        """Have the broker put workers' events into a queue, as for a monitor; it keeps only the newest."""
+        with pika.BlockingConnection(pika.URLParameters(self.servers.rabbitmq.url)) as connection:
+            channel = connection.channel()
+            channel.exchange_declare("celeryev", "topic", durable=True)
+            channel.queue_declare("bench_events", arguments={"x-max-length": 1})
+            channel.queue_bind("bench_events", "celeryev", "#")
 
     def worker(self, contender: Contender, marks: Marks) -> Worker:
         """The contender's worker, not started yet."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from turbo.control.events import hours_west
 from turbo.exceptions import EncodeError
+from turbo.policy.task_events import RETRIED
 from turbo.protocol.event import BATCH_KEY, batch_message, event_message, routing_key
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ _BATCHED: Final = frozenset(
     )
 )  # fmt: skip
 #: Seconds that an event waits for others to travel with.
-_DELAY: Final = 0.02
+_DELAY: Final = 0.005
 #: The most events in one message.
 _BATCH: Final = 100
 #: The most events that wait for the broker.
@@ -98,7 +99,8 @@ class EventSender:
         waiting.append(event)
         if self._timer is None:
             self._timer = self._loop.call_later(_DELAY, self.flush)
-        elif len(waiting) >= _BATCH:
+        # A monitor that hears of a retry after the next attempt, which another worker may run at once, shows a retry.
+        if len(waiting) >= _BATCH or event["type"] == RETRIED:
             if self._mailbox.can_send:
                 self.flush()
             elif len(waiting) > self._limit:

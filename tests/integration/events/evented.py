@@ -127,3 +127,27 @@ def chain(value: Any) -> str:
     """Send another task."""
     sent: str = give.delay(value).id
     return sent
+
+
+def _record(request: Any, how: str) -> None:
+    """Write down for which worker a run is counted, and how it ends."""
+    with Path(os.environ["EVENTED_RECORD"]).open("a") as record:
+        record.write(f"{request.hostname} {how}\n")
+
+
+@app.task(name="evented.work", bind=True)
+def work(self: Any, how: str) -> str:
+    """End in the asked way."""
+    _record(self.request, how)
+    if how == "fail":
+        raise ValueError(how)
+    return how
+
+
+@app.task(name="evented.again", bind=True, max_retries=1, default_retry_delay=1)
+def again(self: Any, how: str) -> str:
+    """Ask for one more attempt."""
+    _record(self.request, how if self.request.retries else "retried")
+    if not self.request.retries:
+        raise self.retry(exc=ValueError(how))
+    return how

@@ -116,6 +116,13 @@ def test_a_type_of_the_apps_own_keeps_its_place_and_its_routing_key() -> None:
     ]  # fmt: skip
 
 
+def test_a_retry_is_told_at_once() -> None:
+    post = Post()
+    post.tell(2)
+    post.tell(1, "task-retried")
+    assert len(post.uuids) == 3
+
+
 @pytest.mark.row("EV14")
 def test_they_wait_for_the_broker(caplog: pytest.LogCaptureFixture) -> None:
     post = Post()
