@@ -1,16 +1,14 @@
 """Explains in one line why a connection to a broker could not be opened, with a hint.
 
-Between pika's errors and ``amqp.dialer``, in the master. Pika wraps a reason up to three times; here it is unwrapped,
-classified, and given a hint. Pure: no I/O, no clock. It must never put a password into its text.
+Between pika's errors and ``amqp.dialer`` in the master, and ``amqp.client`` in commands. Pika wraps a reason up to
+three times; here it is unwrapped, classified, and given a hint. Pure: no I/O, no clock. It
+must never put a password into its text.
 """
 
 from __future__ import annotations
 
 import re
 from typing import Final
-
-import pika.exceptions
-from pika.adapters.utils import connection_workflow
 
 from turbo.exceptions import OperationalError
 
@@ -72,6 +70,10 @@ def _found(table: tuple[tuple[str, str], ...], reason: str) -> str | None:
 
 def reason_of(error: BaseException | str) -> str:
     """Return the reason inside pika's wrappings as one line."""
+    # Programs that only send tasks import this module, and pika would cost them 60 ms of start-up.
+    import pika.exceptions
+    from pika.adapters.utils import connection_workflow
+
     if isinstance(error, str):
         return " ".join(error.split())
     if isinstance(error, connection_workflow.AMQPConnectionWorkflowFailed) and error.exceptions:
@@ -87,3 +89,9 @@ def reason_of(error: BaseException | str) -> str:
         return reason_of(inner)
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def explain(error: BaseException) -> str:
+    """Return why a connection could not be opened or was lost, and what to do where that is known."""
+    failed = ConnectFailed(reason_of(error))
+    return f"{failed.reason} ({failed.hint})" if failed.hint else failed.reason

@@ -112,6 +112,14 @@ def arguments_of(name: str, words: Sequence[str]) -> list[Any]:
     return values
 
 
+def words_of(line: str) -> list[str]:
+    """Return the words of a line as a shell would. Raises UsageError for a quote without its end."""
+    try:
+        return shlex.split(line)
+    except ValueError as error:
+        raise click.UsageError(f"{line.strip()}: {error}; to write a quote itself, put a backslash before it") from None
+
+
 @command(
     "amqp",
     [
@@ -148,7 +156,11 @@ def _read(conf: Settings) -> None:
         while True:
             click.echo("amqp> " if at_terminal else "", nl=False)
             line = sys.stdin.readline()
-            words = shlex.split(line)
+            try:
+                words = words_of(line)
+            except click.UsageError as error:
+                click.echo(f"ERROR: {error.message}", err=True)
+                continue
             if not line or (words and words[0] in _ENDS):
                 return
             if not words:

@@ -17,6 +17,7 @@ from turbo.amqp.url import BrokerAddress, parse_broker_urls
 from turbo.app.base import Turbo
 from turbo.cli.app_option import AppNotFoundError, find_app
 from turbo.cli.global_options import EnvOption, GlobalOptions, check_loader
+from turbo.cli.quantities import Limit
 from turbo.exceptions import ImproperlyConfigured, OperationalError
 from turbo.native.app import NativeApp
 
@@ -81,7 +82,9 @@ def comma_separated(ctx: click.Context, param: click.Parameter, value: str | Non
 def asking_params() -> list[click.Parameter]:
     """Return new click parameters for a command that asks workers."""
     return [
-        EnvOption(["-t", "--timeout"], type=float, default=1.0, show_default=True, help="Seconds to wait for replies."),
+        EnvOption(
+            ["-t", "--timeout"], type=Limit(), default=1.0, show_default=True, help="Seconds to wait for replies."
+        ),
         EnvOption(["-d", "--destination"], callback=comma_separated, metavar="NAMES", help="Ask these workers only."),
         json_option(),
     ]

@@ -6,14 +6,20 @@ A client's command. It sends any name, since the task may be a worker's that thi
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from turbo.cli.asking import broker_needed, find_client, json_option
 from turbo.cli.global_options import EnvOption, GlobalOptions, command
 from turbo.cli.suggestions import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_UNENCODED: Final = ("EncodeError", "SerializerNotInstalled")
 
 
 class Json(click.ParamType[Any]):
@@ -64,6 +70,18 @@ def _is_number(text: str) -> bool:
     return True
 
 
+@contextmanager
+def _values_checked(task: str) -> Iterator[None]:
+    """Turn errors of the values of a call into UsageError: a serializer or a time that cannot be used."""
+    try:
+        yield
+    except Exception as error:
+        # Both libraries have errors of these names, and this module may not import Celery.
+        if not isinstance(error, (TypeError, ValueError, OverflowError)) and type(error).__name__ not in _UNENCODED:
+            raise
+        raise click.UsageError(f"{task} cannot be sent: {error}") from error
+
+
 @command(
     "call",
     [
@@ -90,7 +108,7 @@ def call_command(ctx: click.Context, options: GlobalOptions, given: dict[str, An
     near = None if name in app.tasks else nearest(name, app.tasks)
     if near is not None:
         click.echo(f"turbo call: this app has no task {name}; did you mean {near!r}? It is sent as it is", err=True)
-    with broker_needed(app):
+    with broker_needed(app), _values_checked(name):
         sent = app.client.send_task(
             name, args=args, kwargs=kwargs, **{key: value for key, value in given.items() if value is not None}
         )

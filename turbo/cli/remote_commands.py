@@ -126,8 +126,10 @@ def find_command(kind: str, name: str, added: Mapping[str, CommandInfo]) -> Comm
 
 
 def parse_arguments(name: str, info: CommandInfo, words: Sequence[str]) -> dict[str, Any]:
-    """Return a command's arguments by name. Raises UsageError for too many, and for one of the wrong type."""
+    """Return a command's arguments by name. Raises UsageError for too few or many, or a wrong type."""
     declared: Sequence[_Argument] = info.args or ()
+    if info is COMMANDS.get(name) and len(words) < (info.signature or "").count("<"):
+        raise click.UsageError(f"usage: {name} {info.signature}")
     found: dict[str, Any] = {}
     for (argument, convert), word in zip(declared, words, strict=False):
         try:

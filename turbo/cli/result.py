@@ -12,6 +12,7 @@ import click
 
 from turbo.cli.asking import broker_needed, find_client, json_option
 from turbo.cli.global_options import EnvOption, GlobalOptions, SilentOption, command
+from turbo.cli.quantities import Limit
 from turbo.cli.suggestions import hint
 
 
@@ -20,7 +21,7 @@ from turbo.cli.suggestions import hint
     [
         click.Argument(["task_id"], metavar="ID"),
         EnvOption(["-t", "--task"], help="Name of the task, if it has a result store of its own."),
-        EnvOption(["--timeout"], type=float, metavar="SECONDS", help="Wait no longer. [default: no limit]"),
+        EnvOption(["--timeout"], type=Limit(), metavar="SECONDS", help="Wait no longer. [default: no limit]"),
         SilentOption(["--traceback"], is_flag=True, help="Print the traceback instead; do not wait."),
         json_option(),
     ],

@@ -8,7 +8,7 @@ import click
 import pytest
 from celery.bin.amqp import amqp as celerys
 
-from turbo.cli.amqp import OPERATIONS, arguments_of, usage
+from turbo.cli.amqp import OPERATIONS, arguments_of, usage, words_of
 
 #: RabbitMQ knows no immediate.
 NOT_OURS = {"immediate"}
@@ -42,3 +42,8 @@ def test_wrong_lines(line: list[str]) -> None:
 
 def test_usage_names_the_defaults() -> None:
     assert usage("basic.get") == "basic.get queue [no_ack=False]"
+
+
+def test_a_quote_without_its_end_is_a_wrong_line() -> None:
+    with pytest.raises(click.UsageError, match="No closing quotation"):
+        words_of("queue.declare 'q\n")

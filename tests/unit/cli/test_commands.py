@@ -238,3 +238,32 @@ def test_report_shows_versions_and_settings_without_passwords(module: str, ran: 
     assert f"turbo {__version__}" in output
     assert "broker_url" in output
     assert "secret" not in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["call", "proj.add", "--serializer", "foo"], "proj.add cannot be sent: No encoder installed for foo"),
+        (["call", "proj.add", "--countdown", "1e300"], "countdown is out of range"),
+        (["call", "proj.add", "--expires", "nan"], "expires is out of range"),
+        (["inspect", "ping", "--timeout", "nan"], "must not be below zero"),
+        (["inspect", "ping", "--timeout", "-1"], "must not be below zero"),
+        (["result", "x", "--timeout", "nan"], "must not be below zero"),
+    ],
+)
+def test_a_wrong_value_of_a_client_command_is_a_wrong_command_line(
+    module: str, arguments: list[str], said: str
+) -> None:
+    result = turbo("-A", module, *arguments)
+    assert (result.exit_code, said in result.output) == (2, True), result.output
+
+
+@pytest.mark.parametrize(
+    "arguments", [["status"], ["purge", "--force"], ["amqp", "queue.purge", "q"], ["inspect", "ping"]]
+)
+def test_a_broker_that_is_not_there_is_named_with_what_to_do(module: str, arguments: list[str]) -> None:
+    result = turbo("-A", module, "-b", "amqp://guest:secret@127.0.0.1:1//", *arguments)
+    assert result.exit_code == 69, result.output
+    assert "ConnectionRefusedError" in result.output
+    assert "nothing listens there: start the broker, or correct host and port" in result.output
+    assert "secret" not in result.output

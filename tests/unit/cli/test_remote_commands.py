@@ -52,6 +52,10 @@ def test_arguments_by_name(kind: str, name: str, words: list[str], arguments: di
         (INSPECT, "ping", ["x"], "takes arguments: none"),
         (CONTROL, "pool_grow", ["many"], "pool_grow: n"),
         (INSPECT, "conf", ["perhaps"], "neither true nor false"),
+        (CONTROL, "rate_limit", ["proj.add"], "usage: rate_limit <task_name> <rate_limit"),
+        (CONTROL, "time_limit", [], "usage: time_limit <task_name> <soft_secs>"),
+        (CONTROL, "terminate", [], "usage: terminate <signal>"),
+        (CONTROL, "add_consumer", [], "usage: add_consumer <queue>"),
     ],
 )
 def test_what_is_refused(kind: str, name: str, words: list[str], said: str) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from turbo.amqp.client.connection import Refused
 from turbo.amqp.client.methods import Fault
+from turbo.amqp.connect_errors import explain
 from turbo.amqp.url import parameters
 from turbo.exceptions import OperationalError
 
@@ -77,7 +78,7 @@ class Administration:
         try:
             self._connection = pika.BlockingConnection(candidates)
         except (AMQPError, OSError) as error:
-            raise OperationalError(f"cannot connect to {self.label}: {str(error) or type(error).__name__}") from error
+            raise OperationalError(f"cannot connect to {self.label}: {explain(error)}") from error
         return self
 
     def __exit__(
@@ -98,7 +99,7 @@ class Administration:
         except ChannelClosedByBroker as closed:
             raise Refused(Fault(closed.reply_code, closed.reply_text)) from closed
         except (AMQPError, OSError) as error:
-            raise OperationalError(f"{self.label}: {str(error) or type(error).__name__}") from error
+            raise OperationalError(f"{self.label}: {explain(error)}") from error
 
     def declare_exchange(self, name: str, type: str, *, passive: bool, durable: bool, auto_delete: bool) -> None:
         """Declare an exchange; with ``passive``, only check that it exists."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from turbo.amqp.client.mailbox import Packet
+from turbo.amqp.connect_errors import explain
 from turbo.amqp.url import parameters
 from turbo.exceptions import OperationalError
 
@@ -55,4 +56,4 @@ def receive(
             if connection.is_open:
                 connection.close()
     except (AMQPError, OSError) as error:
-        raise OperationalError(f"events: {str(error) or type(error).__name__}") from error
+        raise OperationalError(f"events: {explain(error)}") from error

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from turbo.amqp.connect_errors import explain
 from turbo.amqp.url import parameters
 from turbo.exceptions import ImproperlyConfigured, OperationalError
 
@@ -173,4 +174,4 @@ class _Translated:
         if isinstance(error, ChannelClosedByBroker) and error.reply_code in _HOPELESS:
             raise ImproperlyConfigured(f"the queue {self._queue} cannot be used: {error.reply_text}") from error
         if isinstance(error, (AMQPError, OSError)):
-            raise OperationalError(str(error) or type(error).__name__) from error
+            raise OperationalError(explain(error)) from error

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from turbo.amqp.connect_errors import explain
 from turbo.amqp.url import parameters
 from turbo.exceptions import OperationalError
 
@@ -86,7 +87,7 @@ class Mailbox:
                 if connection.is_open:
                     connection.close()
         except (AMQPError, OSError) as error:
-            raise OperationalError(f"remote control: {str(error) or type(error).__name__}") from error
+            raise OperationalError(f"remote control: {explain(error)}") from error
 
     def _reply_queue(self, channel: BlockingChannel, key: str | None) -> str | None:
         if key is None:

@@ -18,6 +18,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from turbo.amqp.connect_errors import explain
 from turbo.amqp.url import parameters
 from turbo.exceptions import OperationalError
 from turbo.policy.restarts import reconnect_delay
@@ -140,7 +141,7 @@ class ReplyConsumer:
                 self._session()
             except (AMQPError, OSError) as error:
                 failures = 0 if time.monotonic() - began > _MAX_WAIT else failures + 1
-                self.last_error = str(error) or type(error).__name__
+                self.last_error = explain(error)
                 logger.warning("connection for task replies lost or refused: %s", self.last_error)
                 self._closing.wait(reconnect_delay(max(failures, 1), random.random()))
             except Exception as error:

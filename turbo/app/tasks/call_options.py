@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: The lowest countdown in seconds that is accepted. Celery has the same bound.
 LEAST_SECONDS = -2147483648
+#: The highest: a time must stay before the year 10000.
+MOST_SECONDS = 200_000_000_000
 
 #: Options of a call that are fields of its message under the same name.
 _FIELDS = (
@@ -121,9 +123,9 @@ def check_arguments(args: Any, kwargs: Any) -> tuple[Any, Any]:
 def check_seconds(seconds: float, what: str) -> float:
     """Return ``seconds``.
 
-    Raises ValueError below ``LEAST_SECONDS``; ``what`` names the option in the error.
+    Raises ValueError below ``LEAST_SECONDS``, above ``MOST_SECONDS`` and for NaN; ``what`` names the option.
     """
-    if seconds < LEAST_SECONDS:
+    if not LEAST_SECONDS <= seconds <= MOST_SECONDS:
         raise ValueError(f"{what} is out of range: {seconds!r}")
     return seconds
 

@@ -97,6 +97,9 @@ def test_moments() -> None:
         as_time(object(), NOW, "expires")
     with pytest.raises(ValueError, match="countdown"):
         check_seconds(-(2**31) - 1, "countdown")
+    for seconds in (1e300, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="countdown is out of range"):
+            check_seconds(seconds, "countdown")
 
 
 def test_seconds_until() -> None:
