@@ -30,6 +30,8 @@ class AdoptedConsumer:
         self.controller = worker
         self.app = worker.app
         self.event_dispatcher = None
+        #: kombu's connection, while consumer bootsteps run. Written by their thread.
+        self.connection: Any = None
 
     @property
     def hostname(self) -> str:

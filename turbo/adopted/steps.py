@@ -2,7 +2,8 @@
 
 Runs in the master, on the hook thread: ``adopted.hooks`` starts them before ``worker_ready`` and stops them after the
 last task. What their timer calls runs on a thread of the timer's. Steps that require other parts of Celery's worker
-have nothing to start after, so they do not run; ``adopted.unsupported`` names them. A step that raises is logged, and
+have nothing to start after, so they do not run; ``adopted.unsupported`` names them. ``adopted.consumer_steps`` runs the
+steps of the consumer. A step that raises is logged, and
 the worker goes on.
 """
 
@@ -12,7 +13,9 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from celery.bootsteps import ConsumerStep, Step
 from celery.worker import components
+from celery.worker.consumer import Connection
 from kombu.utils.imports import symbol_by_name
 
 if TYPE_CHECKING:
@@ -24,25 +27,33 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("celery.bootsteps")
 
-#: What a step may require of Celery's worker.
-_THERE: Final = frozenset({components.Timer})
+WORKER: Final = "worker"
+CONSUMER: Final = "consumer"
+#: What steps may require of Celery's worker, by blueprint, and the classes of which they have to be.
+_THERE: Final[dict[str, frozenset[Any]]] = {
+    WORKER: frozenset({components.Timer}),
+    CONSUMER: frozenset({Connection}),
+}
+_KIND: Final = {WORKER: Step, CONSUMER: ConsumerStep}
 
 
-def runnable(app: Celery) -> list[Any]:
-    """Return the classes of the worker steps that run here, each after those that it requires."""
-    own = sorted({_class_of(step) for step in app.steps.get("worker", ())}, key=lambda step: str(step.name))
+def runnable(app: Celery, blueprint: str = WORKER) -> list[Any]:
+    """Return the classes of the steps of a blueprint that run here, each after those that it requires."""
+    given = {symbol_by_name(step) for step in app.steps.get(blueprint, ())}
+    own = sorted((step for step in given if issubclass(step, _KIND[blueprint])), key=lambda step: str(step.name))
     ordered: list[Any] = []
     while True:
-        found = [step for step in own if step not in ordered and _required(step) <= _THERE | set(ordered)]
+        there = _THERE[blueprint] | set(ordered)
+        found = [step for step in own if step not in ordered and _required(step) <= there]
         if not found:
             return ordered
         ordered += found
 
 
-def idle(app: Celery) -> list[Any]:
-    """Return the worker steps that do not run here, as the app names them."""
-    ran = runnable(app)
-    return [step for step in app.steps.get("worker", ()) if _class_of(step) not in ran]
+def idle(app: Celery, blueprint: str) -> list[Any]:
+    """Return the steps of a blueprint that do not run here, as the app names them."""
+    ran = runnable(app, blueprint)
+    return [step for step in app.steps.get(blueprint, ()) if symbol_by_name(step) not in ran]
 
 
 class WorkerSteps:
@@ -78,10 +89,6 @@ def _guarded(step: Any, doing: str, call: Callable[[], Any]) -> None:
         call()
     except Exception:
         logger.exception("The bootstep %s raised while %s; the worker goes on", step, doing)
-
-
-def _class_of(step: Any) -> Any:
-    return symbol_by_name(step)
 
 
 def _required(step: Any) -> set[Any]:

@@ -81,12 +81,12 @@ def _parts(app: Celery) -> Iterator[str]:
 
 
 def _steps(app: Celery) -> Iterator[str]:
-    names = sorted(map(_name_of, steps.idle(app)))
+    names = sorted(map(_name_of, steps.idle(app, steps.WORKER)))
     if names:
         yield f"app.steps['worker'] {_listed(names)} (of Celery's worker, bootsteps can require its Timer only)"
-    names = sorted(map(_name_of, app.steps.get("consumer", ())))
+    names = sorted(map(_name_of, steps.idle(app, steps.CONSUMER)))
     if names:
-        yield f"app.steps['consumer'] {_listed(names)} (there is no blueprint to put bootsteps into)"
+        yield f"app.steps['consumer'] {_listed(names)} (only a ConsumerStep runs, on a connection of its own)"
 
 
 def _options(app: Celery) -> Iterator[str]:
@@ -104,7 +104,7 @@ def _receivers() -> Iterator[str]:
 
 
 def _name_of(step: Any) -> str:
-    return step if isinstance(step, str) else f"{step.__module__}.{step.__qualname__}"
+    return step if isinstance(step, str) else str(step.name)
 
 
 def _listed(names: list[str]) -> str:

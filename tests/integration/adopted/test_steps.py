@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from kombu import Exchange, Queue
+
 from tests.harness.processes import wait_until
 from tests.integration.adopted.place import READY, Place
 
@@ -68,3 +70,54 @@ def test_a_step_with_a_timer_runs_from_the_start_to_the_end(place: Place) -> Non
     found = [event for _, event, _ in place.recorded()]
     assert found == ["step-start", "after-start", "ready", "step-stop"]
     assert place.recorded()[0][2] == {"hostname": "w1@here", "by": "proj"}
+
+
+CONSUMER = """
+from celery import bootsteps
+from kombu import Consumer, Exchange, Queue
+
+class Watch(bootsteps.ConsumerStep):
+    def get_consumers(self, channel):
+        record("consumers")
+        queue = Queue("watched", Exchange("watched"), "watched")
+        return [Consumer(channel, queues=[queue], callbacks=[self.handle], accept=["json"])]
+
+    def handle(self, body, message):
+        body = body["say"]
+        record("message", body=body)
+        if body == "fail" and not message.delivery_info["redelivered"]:
+            raise KeyError("fail")
+        message.ack()
+
+class Other(bootsteps.StartStopStep):
+    def start(self, c):
+        record("other")
+
+app.steps["consumer"].update({Watch, Other})
+
+@app.task(name="proj.add")
+def add(x, y):
+    return x + y
+"""
+
+
+def test_a_consumer_step_gets_messages_beside_the_tasks(place: Place) -> None:
+    place.write(CONSUMER)
+    with place.worker("-c", "1") as worker:
+        warning = worker.wait_for_line(r"without effect in this worker: (.*)")[1]
+        assert "proj.Other" in warning and "Watch" not in warning
+        worker.wait_for_line(READY)
+        place.wait_recorded("consumers")
+        with place.client.producer_pool.acquire() as producer:
+            queue = Queue("watched", Exchange("watched"), "watched")
+            for body in ("one", "fail", "two"):
+                producer.publish({"say": body}, exchange="watched", routing_key="watched", declare=[queue])
+        place.wait_recorded("message", where=lambda details: details["body"] == "two")
+        wait_until("the failed one comes again", lambda: _bodies(place).count("fail") == 2, 30)
+        assert place.client.send_task("proj.add", (1, 2)).get(timeout=30) == 3
+        worker.terminate()
+        assert worker.wait(30) == 0
+
+
+def _bodies(place: Place) -> list[str]:
+    return [details["body"] for _, event, details in place.recorded() if event == "message"]
