@@ -59,6 +59,6 @@ def test_no_queue_of_ours_is_transient_and_shared(settings: dict[str, Any]) -> N
     assert all(map(lasting_or_ours, queues))
 
 
-def test_the_queue_for_replies_to_remote_control_is_exclusive() -> None:
+def test_the_queues_for_replies_and_events_are_exclusive() -> None:
     declared = [call for call in calls("queue_declare") if given(call, "auto_delete") is True]
-    assert [given(call, "exclusive") for call in declared] == [True]
+    assert [given(call, "exclusive") for call in declared] == [True, True]
