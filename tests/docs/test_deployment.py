@@ -222,12 +222,11 @@ def test_the_look_before_it(site: Site) -> None:
     assert "proj.hold" in done.stdout or "proj.celery:app" in done.stdout
 
 
-def test_options_that_are_said_to_be_refused_are() -> None:
-    (row,) = [line for line in PAGE.read_text().splitlines() if line.startswith("| `-B`")]
-    options = re.findall(r"`(-[^`]+)`", row.split("|")[1])
-    assert options
-    for option in options:
-        value = () if option in ("-B", "--detach") else ("x",)
-        answer = CliRunner().invoke(main.turbo, ["worker", option, *value])
+def test_pools_that_are_said_to_be_refused_are() -> None:
+    (row,) = [line for line in PAGE.read_text().splitlines() if line.startswith("| pools")]
+    found = re.search(r"(\w+), (\w+) and (\w+) are refused", row)
+    assert found is not None
+    for pool in found.groups():
+        answer = CliRunner().invoke(main.turbo, ["worker", "-P", pool])
         assert answer.exit_code == 2
-        assert option in answer.output
+        assert pool in answer.output
