@@ -179,8 +179,9 @@ def _import(name: str, hint: _Hint) -> Any:
             module = importlib.import_module(parent)
             if hasattr(module, attribute):
                 return getattr(module, attribute)
+        where = working_directory() or "the working directory (which no longer exists: change to another one)"
         raise AppNotFoundError(
-            f"{hint.spec} ({hint.because}): no module {error.name!r} in {working_directory()} or on the import path"
+            f"{hint.spec} ({hint.because}): no module {error.name!r} in {where} or on the import path"
             f"{_like_module(error.name)}"
         ) from None
 

@@ -106,6 +106,16 @@ def ask(app: HostedApp, command: str, arguments: dict[str, Any], given: dict[str
             timeout=given["timeout"],
         )
     if not replies:
-        raise UnavailableError("No nodes replied within time constraint")
+        raise UnavailableError(f"No nodes replied within time constraint\n{_why_silent(command, given)}")
     for reply in replies:
         yield from reply.items()
+
+
+def _why_silent(command: str, given: dict[str, Any]) -> str:
+    """Return the possible reasons why nobody replied, and what to do."""
+    if command == "shutdown":
+        return "A worker sends no reply to shutdown; `turbo status` lists those that still run"
+    asked = ", ".join(given["destination"])
+    if asked:
+        return f"Asked: {asked}. `turbo status` lists the workers; --timeout waits longer than {given['timeout']:g} s"
+    return f"No worker uses this broker, or none could reply in {given['timeout']:g} s; --timeout waits longer"

@@ -87,3 +87,9 @@ def main() -> None:
     except SystemExit as end:
         last_threads.limit(end.code if isinstance(end.code, int) else int(end.code is not None))
         raise
+    except OSError as error:
+        if not standard_streams.is_full(error):
+            raise
+        click.echo(f"turbo: the output cannot be written: {error}", err=True)
+        standard_streams.drop_output()
+        raise SystemExit(1) from error

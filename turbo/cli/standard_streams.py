@@ -6,6 +6,7 @@ socket would get its number, and output for standard error would be written into
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import os
@@ -33,6 +34,18 @@ def make_usable() -> None:
         sys.stderr = sys.__stderr__ = stderr  # type: ignore[misc]
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def is_full(error: OSError) -> bool:
+    """Return whether a write to standard output may have failed with this error, as on a full disk."""
+    return error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def drop_output() -> None:
+    """Send what standard output still holds to /dev/null, so that the interpreter can end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
 
 
 def _is_open(number: int) -> bool:

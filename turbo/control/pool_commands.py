@@ -85,5 +85,5 @@ class PoolCommands:
 def _number(value: object) -> int:
     """Return a number of children. Raises ValueError for anything but an integer from 1 to the most allowed."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_CHILDREN:
-        raise ValueError(f"{value!r:.100} is not a number of children")
+        raise ValueError(f"{value!r:.100} is not a number of children: give one from 1 to {MOST_CHILDREN}")
     return value
