@@ -20,7 +20,7 @@ from turbo.amqp.client.connection import ConnectionGone
 from turbo.beat.entry import ScheduleEntry
 from turbo.beat.runs import Run
 from turbo.beat.schedules import human_seconds
-from turbo.exceptions import TurboError
+from turbo.exceptions import ImproperlyConfigured, TurboError
 from turbo.policy.restarts import Backoff, reconnect_delay
 from turbo.policy.wall_time import aware
 
@@ -137,7 +137,7 @@ class Scheduler:
         if isinstance(entry, self.Entry):
             entry.app = self.app
             return entry
-        return self.Entry(**{**dict(entry), "name": name, "app": self.app})
+        return _made(self.Entry, name, entry, self.app)
 
     def runs(self) -> dict[str, Run]:
         """Return the last run of each entry."""
@@ -308,3 +308,14 @@ class Scheduler:
 def _look_at(now: float, seconds: float) -> float:
     """Return the Unix time at which an entry is to be looked at that is due in ``seconds``."""
     return now + (seconds - _AHEAD if seconds > _AHEAD else seconds)
+
+
+def _made(kind: type[ScheduleEntry], name: str, given: Any, app: Turbo) -> ScheduleEntry:
+    """Make an entry of what ``beat_schedule`` gives. Raises ImproperlyConfigured with the entry's name."""
+    try:
+        return kind(**{**dict(given), "name": name, "app": app})
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ImproperlyConfigured(
+            f"beat_schedule: the entry {name!r} cannot be used: {error}; it needs task and schedule, as in "
+            '{"task": "proj.tick", "schedule": 30.0}'
+        ) from error

@@ -251,11 +251,16 @@ class crontab(BaseSchedule):
 
 
 def maybe_schedule(s: Any, relative: bool = False, app: Turbo | None = None) -> Any:
-    """Return a schedule for seconds or a timedelta; a schedule itself gets ``app``, and None stays None."""
+    """Return a schedule for seconds or a timedelta; a schedule itself gets ``app``, and None stays None.
+
+    Raises TypeError for anything else.
+    """
     if s is None:
         return None
     if isinstance(s, (int, float, timedelta)):
         return schedule(s, relative, app=app)
+    if not hasattr(s, "is_due"):
+        raise TypeError(f"the schedule {s!r} must be seconds, a timedelta, a crontab or another schedule")
     s.app = app
     return s
 

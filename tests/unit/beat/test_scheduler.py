@@ -269,3 +269,18 @@ def test_where_the_broker_has_the_last_runs_the_file_follows_within_a_second(sen
     assert sum(run.total_run_count for run in decode(file.read_bytes()).values()) == 0
     scheduler.close()
     assert sum(run.total_run_count for run in decode(file.read_bytes()).values()) == 3
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"task": "proj.tick", "schedule": "soon"}, "'soon' must be seconds"),
+        ({"task": "proj.tick"}, "it needs task and schedule"),
+        ({"task": "proj.tick", "schedule": 3, "arg": (1,)}, "'arg'"),
+        ("proj.tick", "it needs task and schedule"),
+    ],
+)
+def test_an_entry_that_cannot_be_used_is_named(entry: Any, said: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match="the entry 'tick' cannot be used") as caught:
+        Scheduler(app_with(tick=entry))
+    assert said in str(caught.value)
