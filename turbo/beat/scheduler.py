@@ -313,7 +313,14 @@ def _look_at(now: float, seconds: float) -> float:
 def _made(kind: type[ScheduleEntry], name: str, given: Any, app: Turbo) -> ScheduleEntry:
     """Make an entry of what ``beat_schedule`` gives. Raises ImproperlyConfigured with the entry's name."""
     try:
-        return kind(**{**dict(given), "name": name, "app": app})
+        entry = kind(**{**dict(given), "name": name, "app": app})
+        every = getattr(entry.schedule, "run_every", None)
+        if isinstance(every, timedelta) and every <= timedelta(0):
+            # It would be due again at once, without a pause between two messages.
+            raise ValueError(f"a schedule of {every.total_seconds():g} seconds is always due")
+        if entry.task is None:
+            raise ValueError("no task")
+        return entry
     except (AttributeError, TypeError, ValueError) as error:
         raise ImproperlyConfigured(
             f"beat_schedule: the entry {name!r} cannot be used: {error}; it needs task and schedule, as in "

@@ -278,6 +278,9 @@ def test_where_the_broker_has_the_last_runs_the_file_follows_within_a_second(sen
         ({"task": "proj.tick"}, "it needs task and schedule"),
         ({"task": "proj.tick", "schedule": 3, "arg": (1,)}, "'arg'"),
         ("proj.tick", "it needs task and schedule"),
+        ({"schedule": 3.0}, "no task"),
+        ({"task": "proj.tick", "schedule": -3}, "a schedule of -3 seconds is always due"),
+        ({"task": "proj.tick", "schedule": 0}, "a schedule of 0 seconds is always due"),
     ],
 )
 def test_an_entry_that_cannot_be_used_is_named(entry: Any, said: str) -> None:
