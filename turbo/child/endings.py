@@ -74,7 +74,8 @@ class Endings:
             then = partial(self._finish_success, run, result, runtime)
             ask = self._ask if chord is None else self._count
             return ask(run, plan.success_verb, store, then)
-        texts = event_texts.of_result(self._link.page, result, plan.task.resultrepr_maxsize)
+        page = self._link.page
+        texts = event_texts.of_result(page, result, plan.task.resultrepr_maxsize) if page.sends_events() else b""
         self._reporter.done(run.seq, run.began, plan.success_verb, Ending.SUCCESS, store=store, texts=texts)
         if self._options.verbose:
             _log_success(run, result, (monotonic_ns() - run.began) / 1e9)
