@@ -6,6 +6,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -121,7 +122,14 @@ def test_flowers_list_of_tasks(fleet: Fleet) -> None:
 
 @pytest.mark.row("EC3")
 def test_flowers_pages(fleet: Fleet) -> None:
-    workers = fleet.flower.json("/api/workers", refresh="true")
+    workers: dict[str, Any] = {}
+
+    def all_answered() -> bool:
+        workers.update(fleet.flower.json("/api/workers", refresh="true"))
+        parts = ("stats", "active_queues", "registered", "conf")
+        return all(part in workers.get(node, {}) for node in NODES.values() for part in parts)
+
+    wait_until("all workers have answered Flower", all_answered, 60)
     assert workers.keys() == set(NODES.values())
     rows = {row["hostname"]: row for row in fleet.flower.json("/workers", json="true")["data"]}
     for node in NODES.values():
@@ -159,7 +167,7 @@ def test_an_exporters_metrics_are_what_ran(fleet: Fleet) -> None:
 @pytest.mark.parametrize("node", OURS)
 def test_flowers_controls(fleet: Fleet, node: str) -> None:
     post = fleet.flower.post
-    fleet.flower.json("/api/workers", refresh="true")
+    wait_until("Flower knows the worker", lambda: node in fleet.flower.json("/api/workers", refresh="true"), 60)
     assert "rate limit" in post(f"/api/task/rate-limit/{NAME}", workername=node, ratelimit="100/s")
     assert "time limit" in post(f"/api/task/timeout/{NAME}", workername=node, hard="60")
     assert "Growing" in post(f"/api/worker/pool/grow/{node}", n="1")

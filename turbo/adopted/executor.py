@@ -364,7 +364,7 @@ class AdoptedExecutor(Intake[Plan]):
 def _event_texts(page: ChildPage, outcome: Any, info: Any, text: str | None) -> bytes:
     """Return the texts of the event of an end that Celery's tracer reports; ``text`` is the repr of a result."""
     if info is None:
-        return frames.pack_texts(text or "")
+        return event_texts.of_text(text or "")
     error = info.retval
     if info.state == states.RETRY:
         error = error.exc

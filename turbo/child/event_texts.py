@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from turbo.protocol.event import quoted
 from turbo.protocol.saferepr import saferepr, shown
 from turbo.ring import frames
 
@@ -23,11 +24,22 @@ _LONGEST_TRACEBACK: Final = 20_000
 
 def of_result(page: ChildPage, result: object, longest: int) -> bytes:
     """Return the packed text of a result, of about ``longest`` characters at most; empty if no event is sent."""
-    return frames.pack_texts(saferepr(result, longest)) if page.sends_events() else b""
+    if not page.sends_events():
+        return b""
+    return _NONE if result is None else of_text(saferepr(result, longest))
+
+
+def of_text(text: str) -> bytes:
+    """Return the packed text of a result that is text already."""
+    return frames.pack_texts(quoted(text))
 
 
 def of_error(page: ChildPage, error: BaseException | None, trace: str | None) -> bytes:
     """Return the packed texts of an exception and its traceback; empty if no event is sent."""
     if not page.sends_events():
         return b""
-    return frames.pack_texts(shown(error)[:_LONGEST_REPR], (trace or "")[-_LONGEST_TRACEBACK:])
+    return frames.pack_texts(quoted(shown(error)[:_LONGEST_REPR]), quoted((trace or "")[-_LONGEST_TRACEBACK:]))
+
+
+#: What most tasks return.
+_NONE: Final = of_text("None")

@@ -18,6 +18,7 @@ from turbo import failpoint, states
 from turbo.amqp.publish.frames import publish_method
 from turbo.current import Publisher
 from turbo.protocol import content, result_meta
+from turbo.protocol.event import members
 from turbo.protocol.faults import to_wire
 from turbo.protocol.properties import header_table_span
 from turbo.ring import frames
@@ -208,10 +209,10 @@ class Reporter:
 
     def send_event(self, event: dict[str, Any]) -> None:
         """Send an event of the running task. Raises EncodeError."""
-        payload, _kind, _encoding = content.encode(event, "json")
+        parts = frames.pack_event(event["type"], members(event), names_queue="queue" in event)
         self._soft.mask()
         try:
-            self._link.emit(frames.EVENT, self.share.seq, (payload,))
+            self._link.emit(frames.EVENT, self.share.seq, parts)
             self._link.signal()
         finally:
             self._soft.unmask()

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
+
+from turbo.protocol import tagged_json
 from turbo.protocol.content import encode
 from turbo.protocol.properties import Properties, encode_header
 
@@ -42,23 +45,45 @@ def routing_key(kind: str) -> str:
     return kind.replace("-", ".")
 
 
+def quoted(text: str) -> bytes:
+    """Return a text as JSON."""
+    try:
+        return orjson.dumps(text)
+    except orjson.JSONEncodeError:  # lone surrogates
+        return tagged_json.dumps(text)
+
+
+def members(fields: Mapping[str, Any]) -> bytes:
+    """Return the members of a JSON object, without its braces. Raises ``EncodeError``."""
+    return tagged_json.dumps(fields)[1:-1]
+
+
 def event_message(event: Mapping[str, Any], serializer: str) -> tuple[bytes, bytes]:
     """Return content header and body of one event. Raises ``EncodeError``."""
     return _message(dict(event), event["hostname"], serializer)
 
 
-def batch_message(events: Sequence[Mapping[str, Any]], node: str, serializer: str) -> tuple[bytes, bytes]:
-    """Return content header and body of several events of ``node``. Raises ``EncodeError``."""
-    return _message(events, node, serializer)
+def packed_message(events: Sequence[bytes], node: str, serializer: str, *, alone: bool) -> tuple[bytes, bytes]:
+    """Return content header and body of events of ``node`` that are JSON objects: a list, or one ``alone``.
+
+    Raises ``EncodeError``.
+    """
+    body = events[0] if alone else b"[" + b",".join(events) + b"]"
+    if serializer != "json":
+        return _message(tagged_json.loads_untagged(body), node, serializer)
+    return encode_header(_properties("application/json", "utf-8", node), len(body)), body
 
 
 def _message(content: object, node: str, serializer: str) -> tuple[bytes, bytes]:
     body, content_type, encoding = encode(content, serializer)
-    properties = Properties(
+    return encode_header(_properties(content_type, encoding, node), len(body)), body
+
+
+def _properties(content_type: str, encoding: str, node: str) -> Properties:
+    return Properties(
         content_type=content_type,
         content_encoding=encoding,
         headers={"hostname": node},
         delivery_mode=_TRANSIENT,
         priority=0,
     )
-    return encode_header(properties, len(body)), body

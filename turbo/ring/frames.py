@@ -29,7 +29,7 @@ STORE: Final = 6
 #: Child to master: store this document of a task and answer when it is stored.
 ASKED: Final = 9
 
-#: Child to master: an event that a task sends, as JSON.
+#: Child to master: an event that a task sends.
 EVENT: Final = 10
 
 # Flags of a STARTED record.
@@ -55,6 +55,8 @@ _STARTED = struct.Struct("<BQQd")
 _DONE = struct.Struct("<BBHIQQ")
 #: lengths of both texts
 _TEXTS = struct.Struct("<II")
+#: whether the members name a queue, length of the type
+_EVENT = struct.Struct("<BI")
 #: guard, lengths of id, reply_to, correlation id, content type, content encoding, payload
 _STORE = struct.Struct("<BIIIIII")
 #: flags, lengths of exchange, routing key, header, body
@@ -222,13 +224,12 @@ def pack_done(
     return _DONE.pack(verb, ending, flags, publishes, runtime_ns, due_ns) + store
 
 
-def pack_texts(first: str, second: str = "") -> bytes:
-    """Pack what the event of a task's end says: the result's repr, or the exception's repr and the traceback."""
-    one, two = first.encode("utf-8", "backslashreplace"), second.encode("utf-8", "backslashreplace")
-    return _TEXTS.pack(len(one), len(two)) + one + two
+def pack_texts(first: bytes, second: bytes = b'""') -> bytes:
+    """Pack what the event of a task's end says, as JSON: the result's repr, or the exception's and the traceback."""
+    return _TEXTS.pack(len(first), len(second)) + first + second
 
 
-def unpack_texts(payload: bytes, offset: int) -> tuple[str, str, int]:
+def unpack_texts(payload: bytes, offset: int) -> tuple[bytes, bytes, int]:
     """Undo :func:`pack_texts`; return both texts and the offset behind them."""
     if len(payload) - offset < _TEXTS.size:
         raise FrameError("texts of an event shorter than their head")
@@ -237,7 +238,24 @@ def unpack_texts(payload: bytes, offset: int) -> tuple[str, str, int]:
     end = middle + two
     if end > len(payload):
         raise FrameError("texts of an event longer than their record")
-    return payload[offset + _TEXTS.size : middle].decode(), payload[middle:end].decode(), end
+    return payload[offset + _TEXTS.size : middle], payload[middle:end], end
+
+
+def pack_event(kind: str, members: bytes, *, names_queue: bool) -> tuple[bytes, ...]:
+    """Return the parts of an EVENT record: the event's type, and the members of its JSON object."""
+    raw = kind.encode("utf-8", "surrogatepass")
+    return (_EVENT.pack(names_queue, len(raw)), raw, members)
+
+
+def unpack_event(payload: bytes) -> tuple[str, bytes, bool]:
+    """Return (type, members, whether they name a queue)."""
+    if len(payload) < _EVENT.size:
+        raise FrameError("event record shorter than its head")
+    names_queue, size = _EVENT.unpack_from(payload)
+    end = _EVENT.size + size
+    if end > len(payload):
+        raise FrameError("event record shorter than its type")
+    return payload[_EVENT.size : end].decode("utf-8", "surrogatepass"), payload[end:], bool(names_queue)
 
 
 #: Size of a DONE record without a document.

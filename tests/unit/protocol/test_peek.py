@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.unit.protocol.goldens import GOLDENS, Golden, golden
 from turbo.protocol.building import build
-from turbo.protocol.peek import ETA, EXPIRES, LIMITS, UNKNOWN, peek, task_id, task_name
+from turbo.protocol.peek import ETA, EXPIRES, LIMITS, UNKNOWN, peek, plain_texts, task_id, task_name
 from turbo.protocol.properties import Properties, decode_header, encode_header
 
 SPOOF = "\x06shadowV\x03etaV\x07expiresV\x05groupV\x0bgroup_indexV\x07retriesI\0\0\0\0\ttimelimitA\0\0\0\x02VV"
@@ -138,3 +138,37 @@ def test_nothing_is_found_in_nonsense_without_a_fuss(nonsense: bytes) -> None:
 def test_a_text_within_another_is_no_id() -> None:
     spoofed = payload(content_type="text/plain", name="\x02idS\x00\x00\x00\x01x", task_id="real")
     assert task_id(spoofed) == b"real"
+
+
+def _plain(**options: Any) -> tuple[bytes, bytes, bytes, bytes | None, bytes, bytes] | None:
+    identifier = "5b1d7a40-8d0e-4c3e-9b0e-0123456789ab"
+    headers, body, properties = build(identifier, "some.task", (1,), root_id=identifier, **options)
+    properties.headers, properties.content_type, properties.content_encoding = headers, "application/json", "utf-8"
+    return plain_texts(encode_header(properties, len(body)))
+
+
+@pytest.mark.row("EV2")
+def test_the_texts_of_a_plain_message() -> None:
+    identifier = b"5b1d7a40-8d0e-4c3e-9b0e-0123456789ab"
+    assert _plain() == (b"some.task", identifier, identifier, None, b"(1,)", b"{}")
+    parent = "a" * 36
+    assert _plain(parent_id=parent, argsrepr="a", kwargsrepr="") == (
+        b"some.task", identifier, identifier, parent.encode(), b"a", b"",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"retries": 1}, {"eta": "2030-01-01"}, {"shadow": "x"}, {"group_id": "g"}, {"time_limit": 1.0},
+        {"argsrepr": '"'}, {"argsrepr": "\\"}, {"argsrepr": "ü"}, {"kwargsrepr": "\n"}, {"parent_id": "short"},
+        {"argsrepr": "\nkwargsreprS\0\0\0\2{}"},
+    ],
+)  # fmt: skip
+def test_a_message_that_is_less_plain_has_to_be_decoded(options: dict[str, Any]) -> None:
+    assert _plain(**options) is None
+
+
+def test_texts_of_nonsense() -> None:
+    for header in (b"", b"\0" * 100, b"\xff" * 500):
+        assert plain_texts(header) is None

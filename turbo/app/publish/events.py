@@ -42,7 +42,7 @@ class Events:
         sink = current.get_event_sink()
         now = time.time()
         if sink is not None:
-            sink({**fields, "pid": os.getpid(), "timestamp": now, "type": kind})
+            sink({"pid": os.getpid(), **fields, "timestamp": now, "type": kind})
             return
         conf = self._app.conf
         event = build_event(

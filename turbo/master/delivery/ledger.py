@@ -11,7 +11,7 @@ A delivery tag is valid only within its epoch (one life of the consume connectio
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from turbo.policy.delivery_lifecycle import TRANSITIONS, IllegalTransition, State
 from turbo.policy.finishing import NO_FACTS
@@ -44,10 +44,10 @@ class Delivery:
     deaths = 0
     #: No child has decoded it and survived, so the master decodes only plain JSON.
     undecodable = False
-    #: The task's id in events; empty when its task sends none, None before its first event.
-    event_id: str | None = None
-    #: The events of its end, sent when it is settled.
-    end_events: Sequence[dict[str, Any]] = ()
+    #: What all its events say, as members of JSON; empty when its task sends none, None before its first event.
+    event_head: bytes | None = None
+    #: The types and members of the events of its end, sent when it is settled.
+    end_events: Sequence[tuple[str, bytes]] = ()
     #: The facts that its end depends on; most deliveries share the empty ones.
     facts: Facts[StoreRequest] = NO_FACTS
     #: The lease queue that holds the message; empty while its own queue does.

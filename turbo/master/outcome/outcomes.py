@@ -12,6 +12,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from turbo.master.outcome.task_events import NO_TEXTS
 from turbo.observers import Observers
 from turbo.policy.delivery_lifecycle import IllegalTransition, State
 from turbo.policy.settling import Ending, Verb
@@ -201,7 +202,7 @@ class Outcomes:
                 elif kind == frames.ADMITTED:
                     self._admitted(child, seq, payload)
                 elif kind == frames.EVENT:
-                    self._events.add(child.holding(seq), payload)
+                    self._events.add(child.holding(seq), *frames.unpack_event(payload))
                 elif kind == frames.ASKED:
                     self._asked(child, seq, payload)
                 else:
@@ -254,7 +255,7 @@ class Outcomes:
         if len(payload) < frames.DONE_SIZE:
             raise frames.FrameError("done record shorter than its head")
         verb, ending, flags, _publishes, runtime_ns, due_ns = frames.unpack_done_head(payload)
-        store, at, texts = None, frames.DONE_SIZE, ("", "")
+        store, at, texts = None, frames.DONE_SIZE, NO_TEXTS
         if flags & frames.WITH_TEXTS:
             first, second, at = frames.unpack_texts(payload, at)
             texts = (first, second)

@@ -14,14 +14,14 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any, Final
 
-from turbo.exceptions import DecodeError
 from turbo.observers import Observers
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.settling import Ending, Verb
 from turbo.policy.task_events import FAILED, REJECTED, RETRIED, REVOKED, SUCCEEDED, types_of_end
-from turbo.protocol.header_cache import HeaderCache
+from turbo.protocol.event import members, quoted
+from turbo.protocol.peek import plain_texts
+from turbo.protocol.properties import decode_header
 from turbo.protocol.table import TableError
-from turbo.protocol.tagged_json import loads_untagged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,15 +30,20 @@ if TYPE_CHECKING:
     from turbo.master.outcome.failure_documents import FailureDocuments
     from turbo.policy.task_options import TaskOptions
 
-    #: An event without the fields of its worker.
-    Event = dict[str, Any]
-
 #: The longest repr of an exception in an event, in characters.
 LONGEST_EXCEPTION: Final = 4_000
+#: The texts of an end of which the child has said nothing.
+NO_TEXTS: Final = (b'""', b'""')
+
+#: A plain number: comparing with the enum's member takes longer.
+_SUCCESS: Final = Ending.SUCCESS.value
 
 
 class TaskEvents:
-    """The task events of one worker."""
+    """The task events of one worker.
+
+    An event is its type and the members of its JSON object, without those that all events of the worker share.
+    """
 
     def __init__(
         self,
@@ -53,12 +58,14 @@ class TaskEvents:
         self.on = on
         #: Called when events are switched on or off.
         self.on_switched: Observers[bool] = Observers()
-        #: Called with each event that is to be sent.
-        self.on_event: Observers[Event] = Observers()
-        self._tasks = tasks
+        #: Called with the type and the members of each event that is to be sent.
+        self.on_event: Observers[str, bytes] = Observers()
+        self._senders = {name for name, options in tasks.items() if options.send_events}
+        self._raw_senders = {name.encode("utf-8", "surrogatepass") for name in self._senders}
         self._failure_documents = failure_documents
         self._clock = clock
-        self._headers = HeaderCache()
+        #: The names of the queues, as JSON.
+        self._queues: dict[str, bytes] = {}
 
     def switch(self, on: bool) -> None:
         """Switch events on or off."""
@@ -69,84 +76,60 @@ class TaskEvents:
 
     def received(self, delivery: Delivery) -> None:  # hot: bench drain --events
         """The worker accepts a message; called once or more for each."""
-        if delivery.event_id is not None:
+        if delivery.event_head is not None:
             return
-        headers = self._headers_of(delivery)
-        task_id, name = headers.get("id"), headers.get("task")
-        options = self._tasks.get(name) if isinstance(name, str) else None
-        if options is None or not options.send_events or not isinstance(task_id, str):
-            delivery.event_id = ""
+        texts = plain_texts(delivery.header)
+        if texts is None:
+            self._received_otherwise(delivery)
             return
-        delivery.event_id = task_id
-        self.on_event(
-            {
-                "uuid": task_id,
-                "name": headers.get("shadow") or name,
-                "args": headers.get("argsrepr") or "",
-                "kwargs": headers.get("kwargsrepr") or "",
-                "root_id": headers.get("root_id"),
-                "parent_id": headers.get("parent_id"),
-                "retries": headers.get("retries") or 0,
-                "eta": headers.get("eta"),
-                "expires": headers.get("expires"),
-                "queue": delivery.queue,
-                "timestamp": self._clock(),
-                "type": "task-received",
-            }
-        )
+        name, task_id, root, parent, args, kwargs = texts
+        if name not in self._raw_senders:
+            delivery.event_head = b""
+            return
+        head = delivery.event_head = b'"uuid":"%b","queue":%b,' % (task_id, self._quoted_queue(delivery.queue))
+        event = (
+            b'%b"name":"%b","args":"%b","kwargs":"%b","root_id":"%b","parent_id":%b,"retries":0,"eta":null,'
+            b'"expires":null,"timestamp":%r,"type":"task-received"'
+        ) % (head, name, args, kwargs, root, b"null" if parent is None else b'"%b"' % parent, self._clock())
+        self.on_event("task-received", event)
 
-    def started(self, delivery: Delivery) -> None:
+    def started(self, delivery: Delivery) -> None:  # hot: bench drain --events
         """A child has accepted a task."""
-        if delivery.event_id is None:
+        if delivery.event_head is None:
             self.received(delivery)
-        if delivery.event_id:
-            self.on_event(self._event("task-started", delivery))
+        if delivery.event_head:
+            event = b'%b"timestamp":%r,"type":"task-started"' % (delivery.event_head, self._clock())
+            self.on_event("task-started", event)
 
-    def add(self, delivery: Delivery | None, payload: bytes) -> None:
-        """A task sends an event of its own, also while the worker's are off. Raises ValueError for nonsense."""
-        try:
-            event = loads_untagged(payload)
-        except DecodeError as error:
-            raise ValueError(f"an event that cannot be read: {error}") from error
-        if not isinstance(event, dict) or not isinstance(event.get("type"), str):
-            raise ValueError("an event without a type")
-        if delivery is not None:
-            event.setdefault("queue", delivery.queue)
-        self.on_event(event)
+    def add(self, delivery: Delivery | None, kind: str, event: bytes, names_queue: bool) -> None:
+        """A task sends an event of its own, also while the worker's are off."""
+        if delivery is not None and not names_queue:
+            event += b',"queue":%b' % self._quoted_queue(delivery.queue)
+        self.on_event(kind, event)
 
     # -- the end -----------------------------------------------------------------------------------------
 
-    def ended(
-        self, delivery: Delivery, ending: int, verb: Verb, texts: tuple[str, str] = ("", ""), runtime_ns: int = 0
+    def ended(  # hot: bench drain --events
+        self, delivery: Delivery, ending: int, verb: Verb, texts: tuple[bytes, bytes] = NO_TEXTS, runtime_ns: int = 0
     ) -> None:
         """A task has ended and its message will be settled by ``verb``.
 
-        ``texts``: the result's repr, or the exception's repr and the traceback. ``runtime_ns`` in nanoseconds.
+        ``texts``: as JSON, the result's repr, or the exception's repr and the traceback. ``runtime_ns`` in nanoseconds.
         """
-        if ending == Ending.UNKNOWN_TASK:
+        head = delivery.event_head
+        if head is None:
+            head = self._head(delivery)
+        if ending == _SUCCESS:
+            if head:
+                event = b'%b"result":%b,"runtime":%r,"timestamp":%r,"type":"task-succeeded"' % (
+                    head, texts[0], runtime_ns / 1e9, self._clock(),
+                )  # fmt: skip
+                delivery.end_events = ((SUCCEEDED, event),)
+        elif ending == Ending.UNKNOWN_TASK:
             self._unknown(delivery)
-            return
-        if not self._id(delivery) or (ending == Ending.REJECT and delivery.state is not State.STARTED):
-            return  # a message that is rejected unstarted has had its events when its task ended
-        first, second = texts
-        events = []
-        for kind in types_of_end(Ending(ending), verb, acked=delivery.acked):
-            event = self._event(kind, delivery)
-            if kind == SUCCEEDED:
-                event.update(result=first, runtime=runtime_ns / 1e9)
-            elif kind == REJECTED:
-                event["requeue"] = verb is Verb.REQUEUE
-            elif kind == REVOKED:
-                event.update(terminated=False, signum=None, expired=True)
-            else:
-                event.update(exception=first, traceback=second)
-            events.append(event)
-        if ending == Ending.RETRY or verb is Verb.REQUEUE:
-            # At once: the next attempt is on its way and may be received before this one is settled.
-            for event in events:
-                self.on_event(event)
-            events = []
-        delivery.end_events = events
+        elif head and not (ending == Ending.REJECT and delivery.state is not State.STARTED):
+            # A message that is rejected unstarted has had its events when its task ended.
+            self._ended_otherwise(delivery, Ending(ending), verb, texts)
 
     def lost(self, delivery: Delivery, ending: Ending, verb: Verb, error: BaseException) -> None:
         """A task has failed with its child, or its outcome could not be carried out."""
@@ -164,34 +147,73 @@ class TaskEvents:
 
     def revoked(self, delivery: Delivery, *, signum: int | None = None, expired: bool = False) -> None:
         """A task must not run, or was terminated by ``signum``."""
-        if self._id(delivery):
-            event = self._event(REVOKED, delivery)
-            event.update(terminated=signum is not None, signum=signum, expired=expired)
+        if self._head(delivery):
+            event = self._event(REVOKED, delivery, terminated=signum is not None, signum=signum, expired=expired)
             delivery.end_events = [event]
 
     def cancelled(self, delivery: Delivery) -> None:
         """A cold shutdown has ended a task."""
-        if self._id(delivery):
+        if self._head(delivery):
             delivery.end_events = [self._event("task-cancelled", delivery)]
 
     def settled(self, delivery: Delivery, verb: Verb) -> None:
         """Send the events of an end: ``verb`` is carried out."""
         events, delivery.end_events = delivery.end_events, ()
-        if verb is Verb.REQUEUE and events[0]["type"] in (SUCCEEDED, RETRIED, FAILED) and not delivery.acked:
+        if verb is Verb.REQUEUE and events[0][0] in (SUCCEEDED, RETRIED, FAILED) and not delivery.acked:
             # What the task has sent could not be sent: it runs again.
-            events = [{**self._event(REJECTED, delivery), "requeue": True}]
-        for event in events:
-            self.on_event(event)
+            events = [self._event(REJECTED, delivery, requeue=True)]
+        for kind, event in events:
+            self.on_event(kind, event)
 
     # -- inside ------------------------------------------------------------------------------------------
 
-    def _event(self, kind: str, delivery: Delivery) -> Event:
-        return {"uuid": delivery.event_id, "queue": delivery.queue, "timestamp": self._clock(), "type": kind}
+    def _event(self, kind: str, delivery: Delivery, **fields: Any) -> tuple[str, bytes]:
+        return kind, (delivery.event_head or b"") + members({**fields, "timestamp": self._clock(), "type": kind})
+
+    def _received_otherwise(self, delivery: Delivery) -> None:
+        """Read the headers of a message that is less plain."""
+        headers = self._headers_of(delivery)
+        task_id, name = headers.get("id"), headers.get("task")
+        if name not in self._senders or not isinstance(task_id, str):
+            delivery.event_head = b""
+            return
+        delivery.event_head = self._head_of(delivery, task_id)
+        event = self._event(
+            "task-received",
+            delivery,
+            name=headers.get("shadow") or name,
+            args=headers.get("argsrepr") or "",
+            kwargs=headers.get("kwargsrepr") or "",
+            root_id=headers.get("root_id"),
+            parent_id=headers.get("parent_id"),
+            retries=headers.get("retries") or 0,
+            eta=headers.get("eta"),
+            expires=headers.get("expires"),
+        )
+        self.on_event(*event)
+
+    def _ended_otherwise(self, delivery: Delivery, ending: Ending, verb: Verb, texts: tuple[bytes, bytes]) -> None:
+        """Make the events of an end without success."""
+        events = []
+        for kind in types_of_end(ending, verb, acked=delivery.acked):
+            if kind == REJECTED:
+                events.append(self._event(kind, delivery, requeue=verb is Verb.REQUEUE))
+            elif kind == REVOKED:
+                events.append(self._event(kind, delivery, terminated=False, signum=None, expired=True))
+            else:
+                _kind, event = self._event(kind, delivery)
+                events.append((kind, b'"exception":%b,"traceback":%b,%b' % (*texts, event)))
+        if ending == Ending.RETRY or verb is Verb.REQUEUE:
+            # At once: the next attempt is on its way and may be received before this one is settled.
+            for told in events:
+                self.on_event(*told)
+            events = []
+        delivery.end_events = events
 
     def _headers_of(self, delivery: Delivery) -> Mapping[str, Any]:
         """Return the headers as Celery names them; empty if they cannot be read."""
         try:
-            headers = self._headers.decode(delivery.header)[0].headers
+            headers = decode_header(delivery.header)[0].headers
             if headers is not None and "task" in headers and "id" in headers:
                 return headers
         except TableError:
@@ -205,23 +227,31 @@ class TaskEvents:
             "eta": message.eta and message.eta.isoformat(), "expires": message.expires and message.expires.isoformat(),
         }  # fmt: skip
 
-    def _id(self, delivery: Delivery) -> str:
-        """Return the task's id in events; empty if the task sends none or is not known here."""
-        if delivery.event_id is None:
+    def _head(self, delivery: Delivery) -> bytes:
+        """Return what the events of a delivery have in common; empty if its task sends none or is not known here."""
+        if delivery.event_head is None:
             message = self._failure_documents.message(delivery)
-            options = None if message is None else self._tasks.get(message.task)
-            sends = message is not None and options is not None and options.send_events
-            delivery.event_id = message.id if message is not None and sends else ""
-        return delivery.event_id
+            sends = message is not None and message.task in self._senders
+            delivery.event_head = self._head_of(delivery, message.id) if message is not None and sends else b""
+        return delivery.event_head
+
+    def _head_of(self, delivery: Delivery, task_id: str) -> bytes:
+        return b'"uuid":%b,"queue":%b,' % (quoted(task_id), self._quoted_queue(delivery.queue))
+
+    def _quoted_queue(self, name: str) -> bytes:
+        found = self._queues.get(name)
+        if found is None:
+            found = self._queues[name] = quoted(name)
+        return found
 
     def _unknown(self, delivery: Delivery) -> None:
         """A message names a task that no child knows: as in Celery, the event says so and the traceback is left out."""
         message = self._failure_documents.message(delivery)
         if message is not None:
-            event = self._event(FAILED, delivery)
-            event.update(uuid=message.id, exception=f"NotRegistered({message.task!r})"[:LONGEST_EXCEPTION])
-            delivery.end_events = [event]
+            delivery.event_head = self._head_of(delivery, message.id)
+            why = f"NotRegistered({message.task!r})"[:LONGEST_EXCEPTION]
+            delivery.end_events = [self._event(FAILED, delivery, exception=why)]
 
 
-def _texts(error: BaseException) -> tuple[str, str]:
-    return repr(error)[:LONGEST_EXCEPTION], "".join(traceback.format_exception_only(error))
+def _texts(error: BaseException) -> tuple[bytes, bytes]:
+    return quoted(repr(error)[:LONGEST_EXCEPTION]), quoted("".join(traceback.format_exception_only(error)))

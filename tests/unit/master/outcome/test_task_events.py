@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -26,7 +27,12 @@ class Told:
     def __init__(self) -> None:
         self.events = TaskEvents(TASKS, FailureDocuments(TASKS, stores=False), on=True, clock=lambda: 7.5)
         self.told: list[dict[str, Any]] = []
-        self.events.on_event.add(self.told.append)
+        self.events.on_event.add(self.hear)
+
+    def hear(self, kind: str, members: bytes) -> None:
+        event = json.loads(b"{%b}" % members)
+        assert event["type"] == kind
+        self.told.append(event)
 
     @property
     def types(self) -> list[str]:
@@ -56,7 +62,7 @@ def started(told: Told, delivery: Delivery) -> Delivery:
 def test_received_started_succeeded(told: Told) -> None:
     delivery = started(told, delivery_of())
     told.events.received(delivery)  # as when an ETA is over: it is told once
-    told.events.ended(delivery, Ending.SUCCESS, Verb.ACK, ("'r'", ""), 1_500_000_000)
+    told.events.ended(delivery, Ending.SUCCESS, Verb.ACK, (b"\"'r'\"", b'""'), 1_500_000_000)
     assert told.types == ["task-received", "task-started"], "the end waits for the settlement"
     told.events.settled(delivery, Verb.ACK)
     received, begun, ended = told.told
@@ -111,14 +117,14 @@ def test_it_failed_with_its_child(told: Told) -> None:
 
 def test_a_next_attempt_is_told_before_it_is_settled(told: Told) -> None:
     delivery = started(told, delivery_of())
-    told.events.ended(delivery, Ending.RETRY, Verb.ACK, ("KeyError()", "trace"))
+    told.events.ended(delivery, Ending.RETRY, Verb.ACK, (b'"KeyError()"', b'"trace"'))
     assert told.types[2:] == ["task-retried"]
     assert not delivery.end_events
 
 
 def test_a_success_that_cannot_be_carried_out_is_put_back(told: Told) -> None:
     delivery = started(told, delivery_of())
-    told.events.ended(delivery, Ending.SUCCESS, Verb.ACK, ("1", ""))
+    told.events.ended(delivery, Ending.SUCCESS, Verb.ACK, (b'"1"', b'""'))
     told.events.settled(delivery, Verb.REQUEUE)
     assert told.types[2:] == ["task-rejected"]
     assert told.told[2]["requeue"] is True
@@ -171,12 +177,31 @@ def test_what_cannot_be_read_is_not_told(told: Told) -> None:
 @pytest.mark.row("EV16")
 def test_a_task_tells_something_itself(told: Told) -> None:
     told.events.on = False
-    told.events.add(delivery_of(), b'{"type": "task-half", "uuid": "id", "done": {"__type__": "x", "__value__": 1}}')
-    told.events.add(None, b'{"type": "task-sent", "uuid": "next", "queue": "other"}')
+    half = b'"type":"task-half","uuid":"id","done":{"__type__":"x","__value__":1}'
+    told.events.add(delivery_of(), "task-half", half, False)
+    told.events.add(delivery_of(), "task-sent", b'"type":"task-sent","uuid":"next","queue":"other"', True)
+    told.events.add(None, "task-late", b'"type":"task-late","uuid":"id"', False)
     assert told.told == [
         {"type": "task-half", "uuid": "id", "done": {"__type__": "x", "__value__": 1}, "queue": QUEUE},
         {"type": "task-sent", "uuid": "next", "queue": "other"},
+        {"type": "task-late", "uuid": "id"},
     ]
+
+
+@pytest.mark.row("EV2")
+@pytest.mark.parametrize("options", [{}, {"parent_id": "5" * 36}, {"argsrepr": "('\"\\\\ü\\n',)"}, {"shadow": "other"}])
+def test_any_message_is_told_as_its_headers_say(told: Told, options: dict[str, Any]) -> None:
+    for identifier in ("0" * 36, "short", 'a"b', "é" * 20):
+        headers, _body, properties = build(identifier, "t", **{"argsrepr": "()", "kwargsrepr": "{}", **options})
+        properties.headers, properties.content_type, properties.content_encoding = headers, "application/json", "utf-8"
+        header = encode_header(properties, len(BODY))
+        told.events.received(Delivery(1, QUEUE, 1, deliver_args(1, False), header, BODY))
+        event = told.told.pop()
+        expected = {name: headers[name] for name in ("root_id", "parent_id", "retries", "eta", "expires")}
+        assert event == {
+            **expected, "uuid": identifier, "name": headers["shadow"] or "t", "args": headers["argsrepr"],
+            "kwargs": "{}", "queue": QUEUE, "timestamp": 7.5, "type": "task-received",
+        }  # fmt: skip
 
 
 def test_switching() -> None:
