@@ -107,9 +107,12 @@ def drop_inherited() -> TaskConnections | None:
     """
     if "django.db" not in sys.modules:
         return None
+    from django.conf import settings
     from django.core.cache import close_caches
     from django.db import connections
 
+    if not settings.configured:
+        return None  # something has imported Django, but nothing can have connected
     inherited = TaskConnections(connections, close_caches)
     inherited.after_fork()
     return inherited

@@ -93,7 +93,7 @@ def test_it_waits_no_longer_when_beat_is_to_end() -> None:
 
 
 def test_what_is_not_claimed_is_not_sent() -> None:
-    app = make_app(beat_schedule={"tick": {"task": "t", "schedule": 3600, "last_run_at": LONG_AGO}})
+    app = make_app(beat_schedule={"tick": {"task": "shop.tick", "schedule": 3600, "last_run_at": LONG_AGO}})
     allowed: list[bool] = [False]
     scheduler = Scheduler(app, claim=lambda _runs: allowed[0])
     with recording() as sent:
