@@ -123,12 +123,19 @@ def test_a_fixed_window_moves_for_held_messages_only(facts: WindowFacts) -> None
 
 @given(facts=facts_of_any_kind)
 def test_it_reaches_its_goal_and_stays_there(facts: WindowFacts) -> None:
-    """Time passes and nothing else changes: no oscillation, and at most twice too wide in the end."""
+    """Time passes and nothing else changes: no oscillation, and at most twice too wide in the end.
+
+    One that held messages fill is widened to look for work behind them, and narrows again where there is none.
+    """
     windows = [facts.current]
     for _ in range(40):
-        now = replace(facts, current=windows[-1], since_swap=1000.0, since_wanted=1000.0, first=False)
+        # A change of the number of children is answered once.
+        resized = facts.resized and len(windows) == 1
+        now = replace(facts, current=windows[-1], since_swap=1000.0, since_wanted=1000.0, first=False, resized=resized)
         windows.append(next_window(now))
     assert windows[-1] == windows[-2]
-    assert goal(facts) <= windows[-1] < 2 * goal(facts) or windows[-1] == goal(facts)
+    in_the_end = goal(replace(facts, current=windows[-1]))
+    assert in_the_end <= windows[-1] < 2 * in_the_end or windows[-1] == in_the_end
     steps = [later - earlier for earlier, later in itertools.pairwise(windows) if later != earlier]
-    assert all(step > 0 for step in steps) or all(step < 0 for step in steps)
+    turns = sum((before > 0) != (after > 0) for before, after in itertools.pairwise(steps))
+    assert turns <= (1 if facts.held else 0)
