@@ -111,7 +111,10 @@ class StateFile:
                 "The state file %s is damaged (%s): it is renamed to %s, and its revoked ids are forgotten",
                 self._path, error, aside.name,
             )  # fmt: skip
-            self._path.replace(aside)
+            try:
+                self._path.replace(aside)
+            except OSError as failure:
+                raise ImproperlyConfigured(f"worker_state_db: cannot rename {self._path}: {failure}") from failure
             return WorkerState()
 
     def _read_celerys(self) -> WorkerState:

@@ -62,6 +62,13 @@ def test_a_damaged_file_is_named_and_set_aside(tmp_path: Path, damage: bytes, ca
     assert load((tmp_path / "state.turbo").read_bytes()).revoked == ()
 
 
+def test_a_damaged_file_that_cannot_be_renamed_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "state.turbo").write_bytes(b"{")
+    (tmp_path / "state.turbo.damaged").mkdir()
+    with pytest.raises(ImproperlyConfigured, match=r"worker_state_db: cannot rename .*state\.turbo"):
+        _start(tmp_path / "state")
+
+
 def test_a_place_that_cannot_be_written_prevents_the_start(tmp_path: Path) -> None:
     with pytest.raises(ImproperlyConfigured, match=r"worker_state_db: cannot write .*nosuch"):
         _start(tmp_path / "nosuch" / "state")
