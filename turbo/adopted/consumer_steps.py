@@ -8,6 +8,7 @@ are stopped, and started again on the next connection. It must never touch the w
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import threading
@@ -81,11 +82,14 @@ class ConsumerSteps:
             for step in self._steps:
                 step.start(self._consumer)
                 started.append(step)
+            checked = time.monotonic()
             while not self._stopping.is_set():
-                try:
+                with contextlib.suppress(TimeoutError):
                     connection.drain_events(timeout=_STEP)
-                except TimeoutError:
+                # Also while messages come without a pause: a consumer that acknowledges nothing sends nothing else.
+                if time.monotonic() - checked >= _STEP:
                     connection.heartbeat_check()
+                    checked = time.monotonic()
         finally:
             for step in reversed(started):
                 step.stop(self._consumer)
