@@ -5,7 +5,6 @@ from __future__ import annotations
 import configparser
 import os
 import pwd
-import shutil
 import signal
 import subprocess
 import sys
@@ -212,7 +211,6 @@ def test_beat_of_celerys_documentation(site: Site) -> None:
 
 
 @pytest.mark.row("EC12", "CL21")
-@pytest.mark.skipif(shutil.which("sh") is None, reason="the init script is one of the shell")
 def test_the_way_of_the_generic_init_script(site: Site) -> None:
     started = site.do("/bin/sh", "-c", INIT.format("start"))
     assert started.returncode == 0, started.stdout + started.stderr
