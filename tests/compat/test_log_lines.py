@@ -37,6 +37,7 @@ SAME = (
     "Terminating %s (%s)", "Tasks flagged as revoked: %s", "Events of group {task} enabled by remote.",
     "Started consuming from %s", "Canceling queue %s", "Scaling up %s processes.", "Scaling down %s processes.",
     "Events of group {task} disabled by remote.", "Got shutdown from remote", "purge: ",
+    "Dumping graph for type %",
 )  # fmt: skip
 #: Lines of occasions that this worker has not, or on which it says something else; and why.
 OTHER = {
@@ -57,7 +58,6 @@ OTHER = {
     "New time limits": "limits are not changed by remote control",
     "sync with %s": "no mingle",
     "mingle": "no mingle",
-    "Dumping graph": "a file of objgraph's, for Celery apps by Celery's own code",
     "No such control command": "kombu answers first: pidbox command error",
     "Control command error": "kombu answers first: pidbox command error",
     "pidbox: Connected": "one connection serves remote control, and says Connected",

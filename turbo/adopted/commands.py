@@ -15,6 +15,7 @@ from celery.worker import control
 
 from turbo import __version__
 from turbo.app.publish.queues import queue_from
+from turbo.control.object_graph import draw
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,9 +29,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("celery.worker.control")
 
 #: Celery's commands that read only the app and this process.
-_ABOUT_THE_APP: Final = frozenset(
-    {"registered", "dump_tasks", "conf", "dump_conf", "report", "memsample", "memdump", "objgraph"}
-)
+_ABOUT_THE_APP: Final = frozenset({"registered", "dump_tasks", "conf", "dump_conf", "report", "memsample", "memdump"})
 
 
 class AdoptedCommands:
@@ -42,6 +41,8 @@ class AdoptedCommands:
 
     def find(self, method: str) -> Command | None:
         """Return a command about the app, or one that is not Celery's; None for all others."""
+        if method == "objgraph":
+            return draw
         command = control.Panel.data.get(method)
         if command is None or (command.__module__ == control.__name__ and method not in _ABOUT_THE_APP):
             return None

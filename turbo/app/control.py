@@ -225,6 +225,25 @@ class Control:
         """Have workers remove ``n`` children."""
         return self.broadcast("pool_shrink", {"n": n}, destination, **options)
 
+    def pool_restart(
+        self,
+        modules: Sequence[str] | None = None,
+        reload: bool = False,
+        reloader: Any = None,
+        destination: Sequence[str] | None = None,
+        **options: Any,
+    ) -> Any:
+        """Have workers with ``worker_pool_restarts`` import their code anew and replace their children.
+
+        ``modules`` are imported besides those of the app.
+        """
+        arguments = {"modules": modules, "reload": reload, "reloader": reloader}
+        return self.broadcast("pool_restart", arguments, destination, **options)
+
+    def autoscale(self, max: int, min: int, destination: Sequence[str] | None = None, **options: Any) -> Any:
+        """Change the limits of autoscaled workers."""
+        return self.broadcast("autoscale", {"max": max, "min": min}, destination, **options)
+
     def purge(self, connection: Any = None) -> int:
         """Delete every message that waits in the configured queues; return their number."""
         self._refuse(connection)

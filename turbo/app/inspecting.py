@@ -129,3 +129,14 @@ class Inspect:
     def memsample(self) -> Any:
         """Return the memory that workers use."""
         return self._ask("memsample")
+
+    def memdump(self, samples: int = 10) -> Any:
+        """Return the samples of :meth:`memsample`, which are forgotten."""
+        return self._ask("memdump", samples=samples)
+
+    def objgraph(self, type: str = "Request", n: int = 200, max_depth: int = 10) -> Any:
+        """Draw what refers to ``n`` objects of a class in the workers; return the pictures' files, on their machines.
+
+        Workers need the package objgraph and Graphviz.
+        """
+        return self._ask("objgraph", num=n, max_depth=max_depth, type=type)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from turbo.control.jsonable import plain
 from turbo.control.memory import MemorySamples
+from turbo.control.object_graph import draw
 from turbo.control.panel import Panel
 from turbo.control.report import describe
 
@@ -42,6 +43,7 @@ class NativeCommands:
             "report": self._report,
             "memsample": self._memsample,
             "memdump": self._memdump,
+            "objgraph": draw,
         }
 
     def find(self, method: str) -> Command | None:

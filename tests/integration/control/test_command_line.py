@@ -219,6 +219,22 @@ def test_celerys_command_line_takes_an_app_of_turbos(native: Post) -> None:
     assert "results:redis" in celery(native, "report").done()
 
 
+@pytest.mark.row("CL27", "RC30", "RC19", "RC25")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("pool_restart",),
+        ("rate_limit", "no.such", "10/s"),
+        ("time_limit", "no.such", "1", "2"),
+    ],
+    ids=" ".join,
+)
+def test_a_workers_error_reply_is_printed_and_ends_as_by_celery(native: Post, command: tuple[str, ...]) -> None:
+    ours, theirs = (run(native, "control", *patient(), *command) for run in (turbo, celery))
+    assert f"->  {NODE}: ERROR" in ours.done()
+    assert (ours.code, ours.out, ours.err) == (theirs.code, theirs.out, theirs.err)
+
+
 @pytest.mark.row("RC32", "CL27")
 def test_celery_worker_with_an_app_of_turbos_is_turbos_worker(native: Post) -> None:
     command = [sys.executable, "-m", "celery", "-A", APP, "worker", "-c", "1", "-n", "two@here", "-l", "info"]

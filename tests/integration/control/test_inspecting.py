@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
+import shutil
 import time
 import uuid
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -168,6 +171,19 @@ def test_memory_is_sampled(post: Post) -> None:
     sample = post.ask("memsample")
     assert re.fullmatch(r"[\d.]+MB", sample)
     assert sample in post.ask("memdump", samples=5)
+
+
+@pytest.mark.row("RC15")
+def test_objects_are_drawn_where_the_machine_can_draw(post: Post) -> None:
+    reply = post.ask("objgraph", type="ChildProcess" if post.kind == "turbo" else "Request", num=5, max_depth=3)
+    if importlib.util.find_spec("objgraph") is None:
+        assert reply == {"error": "ImportError('Requires the objgraph library')"}
+    elif shutil.which("dot") is None:
+        assert reply == {"error": "RuntimeError('Requires dot, a program of Graphviz')"}
+    else:
+        picture = Path(reply["filename"])
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        picture.unlink()
 
 
 @pytest.mark.row("RC29", "RC30")
