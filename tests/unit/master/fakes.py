@@ -182,6 +182,8 @@ class Ring:
     def __init__(self) -> None:
         self.seq = 0
         self.staged: list[int] = []
+        #: The kinds of all records that were staged.
+        self.kinds: list[int] = []
         self.unclaimed: deque[int] = deque()
         self.claimed: int | None = None
         #: It has reported STARTED; it has entered the body.
@@ -190,6 +192,7 @@ class Ring:
 
     def stage(self, kind: int, parts: Sequence[bytes]) -> int:
         self.seq += 1
+        self.kinds.append(kind)
         self.staged.append(self.seq)
         return self.seq
 
@@ -221,6 +224,8 @@ class Publisher:
     """A publisher whose messages wait for their confirm."""
 
     waiting: list[tuple[str, bytes, bytes, Callable[[Published], None] | None]] = field(default_factory=list)
+    #: Bodies of the messages that are sent again when a queue refuses them for now.
+    patient: list[bytes] = field(default_factory=list)
     refusal: str = ""
     congested: bool = False
     backlog: int = 0
@@ -241,6 +246,8 @@ class Publisher:
         done: Callable[[Published], None] | None = None,
     ) -> None:
         self.waiting.append((routing_key, header, body, done))
+        if patient:
+            self.patient.append(body)
 
 
 class NoLeases:

@@ -68,7 +68,6 @@ class FinalSteps:
 
     def fail(self, delivery: Delivery, error: BaseException) -> None:
         """End a task that has failed after its child reported its end: ask the hooks, then settle."""
-        delivery.own_facts().failed = True
 
         def decided(verb: Verb, store: StoreRequest | None) -> None:
             if self._events.on:

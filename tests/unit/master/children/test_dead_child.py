@@ -23,6 +23,7 @@ from tests.unit.master.fakes import (
     no_events,
     nobody,
 )
+from turbo.exceptions import Retry
 from turbo.master.children.child_process import ChildProcess
 from turbo.master.children.dead_child import DeadChild, describe_exit
 from turbo.master.children.pool import Pool
@@ -54,7 +55,8 @@ class RaisingHooks:
 class World:
     """One child, the task that it runs, and one that it has not claimed."""
 
-    def __init__(self, *, early: bool, hooks: Any = None) -> None:
+    def __init__(self, *, early: bool, hooks: Any = None, **options: Any) -> None:
+        """``options``: further options of the task."""
         self.broker, self.ledger = Broker(), Ledger()
         broker: Any = self.broker
         self.publisher = Publisher()
@@ -64,7 +66,7 @@ class World:
         hooks = hooks or RaisingHooks()
         nothing: Any = None
         self.dispatcher = Dispatcher(loop, max_tasks_per_child=None)
-        failure_documents = FailureDocuments({"t": TaskOptions("t", acks_late=not early)}, stores=True)
+        failure_documents = FailureDocuments({"t": TaskOptions("t", acks_late=not early, **options)}, stores=True)
         settlement = Settlement(
             publisher,
             DocumentStore(store, self.dispatcher),
@@ -151,6 +153,9 @@ class Hooks:
         self.errors.append((ending, error))
         decided(Verb.ACK, None)
 
+    def retried(self, _delivery: Delivery, _reason: Retry, _pid: int) -> None:
+        """The next attempt is sent."""
+
     def revoked(self, _delivery: Delivery, reason: str, then: Any, signum: int = 0) -> None:
         self.terminated.append(signum)
         then(Verb.ACK, None)
@@ -182,6 +187,14 @@ def test_a_task_fails_with_its_child_and_says_why(
     assert (running.state, unclaimed.state) == (State.SETTLED, State.READY)
     assert world.dispatcher.waiting == 1, "another child may run it"
     assert (running.deaths, unclaimed.deaths) == (0, 0)
+
+
+def test_a_task_that_is_retried_because_its_child_died_counts_as_a_retry_and_not_as_a_failure() -> None:
+    hooks = Hooks()
+    world = World(early=False, hooks=hooks, retry_on_worker_lost=True)
+    _die(world)
+    assert hooks.errors == []
+    assert {ending: count for ending, count in world.outcomes.endings.items() if count} == {Ending.RETRY: 1}
 
 
 def test_a_terminated_task_is_revoked(caplog: pytest.LogCaptureFixture) -> None:

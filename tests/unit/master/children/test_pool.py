@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,9 @@ from turbo.master.delivery.dispatcher import Dispatcher
 from turbo.master.delivery.ledger import Delivery
 from turbo.policy.child_lifecycle import ChildState
 from turbo.policy.delivery_lifecycle import State
+from turbo.ring import frames
 from turbo.ring.control_page import ChildPage
+from turbo.spawner.handle import SpawnerGone
 from turbo.spawner.messages import Exited, Report, Spawned, SpawnFailed
 
 
@@ -90,6 +93,8 @@ class Spawner:
     def spawn(self, epoch: int, index: int, fds: tuple[int, ...]) -> None:
         if self.full:
             raise BlockingIOError
+        if self.gone:
+            raise SpawnerGone
         assert len(fds) == 7
         self.asked.append((epoch, index))
 
@@ -376,3 +381,122 @@ def test_a_corrupt_ring_kills_its_child() -> None:
         (child,) = world.pool.children.values()
         child.condemn("garbage")
         assert (child.state, child.kill_reason, child.kill_detail) == (ChildState.KILLED, "corrupt", "garbage")
+
+
+@pytest.fixture
+def signals(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """The signals that are sent, each with its pidfd."""
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr("signal.pidfd_send_signal", lambda pidfd, number: sent.append((pidfd, number)))
+    return sent
+
+
+def test_a_child_that_is_killed_before_it_is_forked_is_killed_when_it_is(
+    world: World, signals: list[tuple[int, int]]
+) -> None:
+    (child,) = world.pool.children.values()
+    world.pool.retire(child)
+    assert (child.state, child.kill_reason, signals) == (ChildState.KILLED, "retired", [])
+    world.fork(1)
+    assert signals == [(child.pidfd, signal.SIGKILL)]
+    assert world.timers == [], "it is not expected to come up"
+
+
+def test_a_soft_limit_signals_the_child_and_names_its_task(world: World, signals: list[tuple[int, int]]) -> None:
+    child = world.serve(1)
+    world.pool.interrupt(child, 7)
+    assert signals == [(child.pidfd, signal.SIGUSR1)]
+    assert ChildPage(child.link._words).soft_named() == 7
+
+
+def test_a_child_that_has_ended_already_is_not_signalled(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended(_pidfd: int, _number: int) -> None:
+        raise ProcessLookupError
+
+    child = world.serve(1)
+    monkeypatch.setattr("signal.pidfd_send_signal", ended)
+    world.pool.kill(child, "memory", None)
+    world.end(child)
+    world.pool.kill(child, "memory", None)
+    assert child.state is ChildState.KILLED
+    world.fire()
+    assert world.spawner.asked == [(1, 1), (2, 1)]
+
+
+def test_a_child_that_did_not_come_up_in_time_is_a_failed_start(world: World, signals: list[tuple[int, int]]) -> None:
+    child = world.fork(1)
+    world.now = 10.1
+    world.fire()
+    assert (child.kill_reason, signals) == ("boot", [(child.pidfd, signal.SIGKILL)])
+    world.report(Exited(1, child.pid, -9))
+    world.end(child)
+    assert world.spawner.asked == [(1, 1)], "it is requested again after a pause"
+    world.fire()
+    assert world.spawner.asked == [(1, 1), (2, 1)]
+
+
+def test_a_child_without_memory_for_its_rings_is_requested_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_memory(*_: object, **__: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    child = world.serve(1)
+    with monkeypatch.context() as patched:
+        patched.setattr("turbo.master.children.pool.MasterLink", no_memory)
+        world.report(Exited(1, child.pid, 0))
+        world.end(child)
+    assert "Too many open files" in caplog.text
+    assert world.spawner.asked == [(1, 1)]
+    world.fire()
+    assert world.spawner.asked == [(1, 1), (3, 1)]
+
+
+def test_a_spawner_that_has_ended_is_not_asked_again(world: World) -> None:
+    world.report(SpawnFailed(1, 12))
+    world.spawner.gone = True
+    world.fire()
+    assert (world.pool.children, world.timers) == ({}, [])
+
+
+def test_the_master_closes_the_child_s_end_of_the_socket_for_large_bodies(world: World) -> None:
+    (child,) = world.pool.children.values()
+    assert child.link._child_channel.fileno() == -1
+
+
+def test_the_rings_of_a_child_that_was_not_forked_are_freed(world: World) -> None:
+    (child,) = world.pool.children.values()
+    world.report(SpawnFailed(1, 12))
+    assert child.state is ChildState.GONE
+    assert child.link._closed
+
+
+@pytest.mark.parametrize(("replaced", "kind"), [(False, frames.STOP), (True, frames.MAKE_ROOM)])
+def test_a_retiring_child_is_told_whether_another_takes_its_place(
+    pool: Pool, child: ChildProcess, replaced: bool, kind: int
+) -> None:
+    child.replaced = replaced
+    pool.retire(child)
+    ring: Any = child.link
+    assert ring.kinds[-1] == kind
+
+
+def test_what_a_retiring_child_had_not_begun_is_given_to_a_free_one_at_once() -> None:
+    with contextlib.closing(World(children=2)) as world:
+        first = world.serve(1)
+        world.dispatcher._depth = 2
+        world.dispatcher.take_up(first)
+        made = [Delivery(1, "q", tag, b"", b"", b"") for tag in (1, 2)]
+        for delivery in made:
+            world.dispatcher.submit(delivery)
+        world.dispatcher.pump()
+        assert list(first.assigned.values()) == made
+        second = world.serve(2)
+        world.pool.retire(first)
+        assert list(second.assigned.values()) == made
+
+
+def test_a_coroutine_that_still_runs_is_killed_at_its_limit(pool: Pool, child: ChildProcess) -> None:
+    child.parked[9] = child.assigned[1]
+    assert pool.kill_running(child, 9, "time_limit", 1)
+    assert child.state is ChildState.KILLED

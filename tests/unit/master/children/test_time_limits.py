@@ -100,6 +100,17 @@ def test_a_limit_acts_when_it_is_due(limits: HardLimits, world: World, soft: flo
     assert world.acted == [(acted, pytest.approx(1000 + (soft or hard)))]
 
 
+def test_a_start_that_a_child_reports_arms_its_limits(world: World) -> None:
+    fake: Any = world
+    started: Observers[Any, int, int, int, float] = Observers()
+    HardLimits(fake, SimpleNamespace(soft_limit=lambda _delivery: None), fake, started)  # type: ignore[arg-type]
+    started(world.child, 7, world.ns(1002), world.ns(1004), 4.0)
+    world.run(1002.5)
+    world.running = None
+    world.run(1005)
+    assert [(kind, pytest.approx(at)) for kind, at in world.acted] == [("soft", 1002), ("hard", 1004)]
+
+
 @pytest.mark.parametrize(("soft", "hard", "acted"), [(0, 5.5, "hard"), (5.5, 0, "soft"), (0, 2.2, "hard")])
 def test_a_stop_moves_the_limit(
     limits: HardLimits, world: World, soft: float, hard: float, acted: str, caplog: pytest.LogCaptureFixture

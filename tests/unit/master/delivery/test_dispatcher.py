@@ -9,13 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.master.fakes import Timers, nobody
+from tests.unit.master.fakes import Timers, header_of, nobody
 from turbo.master.children.child_process import ChildProcess
 from turbo.master.delivery.dispatcher import Dispatcher
 from turbo.master.delivery.ledger import Delivery
+from turbo.master.delivery.time_limit_changes import TimeLimitChanges
 from turbo.policy.child_lifecycle import ChildState
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.look_ahead import depth
+from turbo.policy.task_options import TaskOptions
 from turbo.ring import frames
 
 if TYPE_CHECKING:
@@ -30,10 +32,12 @@ class Link:
         self.seq = 0
         self.staged: list[int] = []
         self.unclaimed: deque[int] = deque()
+        self.records: list[bytes] = []
 
     def stage(self, kind: int, parts: Sequence[bytes]) -> int | None:
         if len(self.unclaimed) + len(self.staged) >= self.room:
             return None
+        self.records.append(b"".join(parts))
         self.seq += 1
         self.staged.append(self.seq)
         return self.seq
@@ -392,3 +396,23 @@ def test_a_full_ring_of_an_idle_child_is_tried_again() -> None:
     child.link.room = 1  # type: ignore[attr-defined]
     loop.fire()
     assert list(child.assigned.values()) == made
+
+
+@pytest.mark.row("RC20")
+def test_a_child_gets_the_limits_that_were_changed_with_the_task() -> None:
+    changes = TimeLimitChanges({"slow": TaskOptions("slow"), "quick": TaskOptions("quick")})
+    loop: Any = Timers()
+    dispatcher = Dispatcher(loop, max_tasks_per_child=None, time_limits=changes)
+    child = _child(dispatcher, 1)
+
+    def given(task: str) -> tuple[float | None, float | None] | None:
+        dispatcher.submit(Delivery(1, "q", 1, b"", header_of("id", task), b""))
+        dispatcher.pump()
+        record = child.link.records[-1]  # type: ignore[attr-defined]
+        _finish(dispatcher, child, 10_000)
+        return frames.unpack_limits(record) if frames.unpack_task(record)[0] & frames.NEW_LIMITS else None
+
+    assert given("slow") is None
+    changes.change("slow", 5.0, 2.0)
+    assert given("slow") == (5.0, 2.0)
+    assert given("quick") is None

@@ -154,6 +154,51 @@ def test_moves_are_forgotten_with_their_session_and_ages_begin_again() -> None:
     assert world.check(1051.0) == [delivery]
 
 
+class Ended(Exception):
+    """The time of a test is over."""
+
+
+def run(world: World, monkeypatch: pytest.MonkeyPatch, until: float) -> dict[Delivery, float]:
+    """Run the leases until this time; return when each delivery was moved. No time passes but in their waits."""
+    moved: dict[Delivery, float] = {}
+
+    async def sleep(seconds: float) -> None:
+        for delivery in world.copies.moved:
+            moved.setdefault(delivery, world.now)
+        world.copies.moving.update(moved)
+        assert seconds > 0, "it takes all of the processor"
+        if world.now >= until:
+            raise Ended
+        world.now += seconds
+
+    monkeypatch.setattr("turbo.master.delivery.leases.asyncio", SimpleNamespace(sleep=sleep))
+    with pytest.raises(Ended):
+        asyncio.run(world.leases.run())
+    return moved
+
+
+def test_each_delivery_is_moved_between_half_and_three_quarters_of_its_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    short, long = world.receive("short"), world.receive("long")
+    moved = run(world, monkeypatch, 2000.0)
+    assert 50 <= moved[short] <= 75
+    assert 900 <= moved[long] <= 1350
+
+
+def test_ages_are_checked_several_times_per_lease_and_not_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    run(world, monkeypatch, 1000.0)
+    checks = world.copies.steps.count("drop overdue")
+    assert 40 <= checks <= 120, "the shortest lease is 100 s"
+
+
+def test_leases_begin_soon_after_a_session_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.link.session = None  # type: ignore[assignment]
+    run(world, monkeypatch, 30.0)
+    assert world.copies.steps.count("drop overdue") >= 15
+
+
 @pytest.mark.parametrize("configured", [0.0, -1.0])
 def test_leases_can_be_turned_off(configured: float) -> None:
     asyncio.run(World(configured).leases.run())

@@ -142,6 +142,15 @@ def test_where_nothing_can_be_written_down_it_runs_uncounted(world: World) -> No
     assert one.state is State.READY and list(world.ready) == [one] and not world.asked
 
 
+def test_a_message_whose_headers_cannot_be_read_is_charged_as_one_that_has_ended_no_worker(world: World) -> None:
+    unreadable, other = Delivery(1, QUEUE, 1, deliver_args(1, True), b"\0", BODY), suspect(2, 0)
+    unreadable.move(State.SUSPECT)
+    world.ready.extend([unreadable, other])
+    world.pump()
+    world.loop.turn()
+    assert world.asked == [unreadable, other], "neither has to run alone"
+
+
 def test_what_is_given_up_is_not_charged_again(world: World) -> None:
     (one,) = world.submit(MOST)
     assert one.state is State.READY and not world.asked

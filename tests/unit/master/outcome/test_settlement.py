@@ -133,6 +133,14 @@ def test_what_a_task_leaves_behind_is_sent_and_stored_although_nothing_waits_for
     assert [message.id for message in world.broker.acked] == ["id"], "its own settlement does not wait"
 
 
+@pytest.mark.parametrize("request_", [NEXT, OTHER])
+def test_what_a_task_sends_is_sent_again_while_a_queue_refuses_it(request_: PublishRequest) -> None:
+    world = World()
+    world.settlement.publish(world.delivery, request_)
+    world.settlement.publish(None, request_)
+    assert world.publisher.patient == [request_.body] * 2
+
+
 @pytest.mark.parametrize("early", [True, False])
 def test_a_run_of_a_lost_connection_is_settled_by_nobody(early: bool) -> None:
     world = World()
