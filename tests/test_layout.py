@@ -50,6 +50,9 @@ TESTED_ELSEWHERE = {
     "adversity/lifecycle/test_shutdown.py": (
         "a whole worker that ends", "master/drain_report master/os_signals master/window",
     ),
+    "integration/adopted/test_steps.py": (
+        "steps run in a whole worker", "master/bootsteps master/consumer_steps master/worker_steps",
+    ),
     "integration/worker/test_whole_worker.py": (
         "the wiring of a whole process",
         "master/assembly master/blueprint master/main"

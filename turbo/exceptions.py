@@ -60,6 +60,10 @@ class ContentDisallowed(SerializationError):
     """The content type of a message is not among ``accept_content``."""
 
 
+class MessageStateError(TurboError):
+    """A message of a program's own consumer was settled twice."""
+
+
 class TaskError(TurboError):
     """Root of the errors about one task."""
 

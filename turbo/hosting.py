@@ -41,6 +41,10 @@ class Client(Protocol):
     def control(self) -> Any:
         """Remote control."""
 
+    @property
+    def user_options(self) -> Any:
+        """The options that the app adds to commands, by the command's name."""
+
     def send_task(self, name: str, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
         """Send a message for the task ``name``; return its handle."""
 
@@ -78,8 +82,12 @@ class HostedApp(ABC):
     # -- the start, in the order of the calls ------------------------------------------------------------
 
     @abstractmethod
+    def take_preload_options(self, options: Mapping[str, Any]) -> None:
+        """Send ``user_preload_options`` with the values of the options that the app adds to all commands."""
+
+    @abstractmethod
     def name_worker(self, hostname: str, given: Mapping[str, Any]) -> None:
-        """Tell the app the worker's node name; the first call of all.
+        """Tell the app the worker's node name; the first call of all but that about the app's own options.
 
         ``given``: the command line's options.
         """

@@ -32,6 +32,7 @@ MODULES = (
     "celery.app.control",
     "celery.app.log",
     "celery.app.task",
+    "celery.bootsteps",
     "celery.canvas",
     "celery.contrib.abortable",
     "celery.contrib.pytest",

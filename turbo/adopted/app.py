@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from celery import signals
 from celery.app import trace
 from celery.exceptions import ImproperlyConfigured as CeleryImproperlyConfigured
 from celery.utils.nodenames import worker_direct
@@ -83,6 +84,10 @@ class AdoptedApp(HostedApp):
         """The app's tasks by name."""
         tasks: Mapping[str, Any] = self.celery.tasks
         return tasks
+
+    def take_preload_options(self, options: Mapping[str, Any]) -> None:
+        """Send ``user_preload_options``."""
+        signals.user_preload_options.send(sender=self.celery, app=self.celery, options=dict(options))
 
     def name_worker(self, hostname: str, given: Mapping[str, Any]) -> None:
         """Import the app's modules and send ``celeryd_init``, whose receivers may still change the configuration.

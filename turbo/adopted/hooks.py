@@ -22,8 +22,7 @@ from celery.exceptions import InvalidTaskError, NotRegistered
 from kombu.exceptions import OperationalError
 
 from turbo.adopted import requests
-from turbo.adopted.consumer_steps import ConsumerSteps
-from turbo.adopted.steps import WorkerSteps
+from turbo.adopted.steps import bootsteps
 from turbo.exceptions import TimeLimitExceeded
 from turbo.master.outcome.hook_thread import HookThread, WaitedReceivers
 from turbo.policy import time_limits
@@ -61,9 +60,8 @@ class AdoptedHooks:
         self._celery = app
         self._worker = worker
         self._options = options
-        self._steps = WorkerSteps(app, worker)
-        self._consumer_steps = ConsumerSteps(app, worker.consumer)
         self._hooks = HookThread(loop, options.hook_timeout)
+        self._bootsteps = bootsteps(app, worker, self._hooks)
         self._received = WaitedReceivers(self._hooks, "task_received")
         self._failure_documents = failure_documents
 
@@ -207,10 +205,7 @@ class AdoptedHooks:
 
     def ready(self) -> None:
         """Start the app's bootsteps, then send ``worker_ready``."""
-        if self._celery.steps.get("worker"):
-            self._hooks.submit("A bootstep", self._steps.start)
-        if self._celery.steps.get("consumer"):
-            self._hooks.submit("A bootstep of the consumer", self._consumer_steps.start)
+        self._bootsteps.start()
         self._hooks.submit("A receiver of worker_ready", self._worker.announce_ready)
 
     def shutting_down(self, signal: str, how: str, exit_code: int) -> None:
@@ -219,13 +214,11 @@ class AdoptedHooks:
             "A receiver of worker_shutting_down",
             lambda: self._worker.announce_shutting_down(signal, how, exit_code),
         )
-        if self._celery.steps.get("consumer"):
-            self._hooks.submit("A bootstep of the consumer", self._consumer_steps.stop)
+        self._bootsteps.end_consuming()
 
     async def stop(self, deadline: float) -> None:
         """Finish the submitted calls and stop the bootsteps, then send ``worker_shutdown``."""
-        if self._worker.steps:
-            self._hooks.submit("A bootstep", self._steps.stop)
+        self._bootsteps.stop()
         self._hooks.submit("A receiver of worker_shutdown", self._worker.announce_shutdown)
         if not await self._hooks.drain(deadline):
             logger.error("The app's handlers and receivers do not return; the worker stops without them")

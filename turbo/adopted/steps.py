@@ -1,16 +1,14 @@
-"""Runs the worker bootsteps of a Celery app that need nothing of Celery's worker but its timer.
+"""The bootsteps of a Celery app that run in turbo's worker, and the connection of those that consume.
 
-Runs in the master, on the hook thread: ``adopted.hooks`` starts them before ``worker_ready`` and stops them after the
-last task. What their timer calls runs on a thread of the timer's. Steps that require other parts of Celery's worker
-have nothing to start after, so they do not run; ``adopted.unsupported`` names them. ``adopted.consumer_steps`` runs the
-steps of the consumer. A step that raises is logged, and
-the worker goes on.
+Called in the command, to name the steps that do not run, and in the master by ``adopted.hooks``. A worker step may
+require nothing of Celery's worker but its timer; of the consumer's, a ``ConsumerStep`` runs. Others have nothing to
+start after; ``adopted.unsupported`` names them.
 """
 
 from __future__ import annotations
 
-import logging
-from functools import partial
+import contextlib
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from celery.bootsteps import ConsumerStep, Step
@@ -18,14 +16,18 @@ from celery.worker import components
 from celery.worker.consumer import Connection
 from kombu.utils.imports import symbol_by_name
 
+from turbo.master.bootsteps import Bootsteps
+from turbo.master.consumer_steps import ConsumerSteps
+from turbo.master.worker_steps import WorkerSteps
+from turbo.policy.step_order import in_order
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterator
 
     from celery import Celery
 
     from turbo.adopted.facade import AdoptedWorker
-
-logger = logging.getLogger("celery.bootsteps")
+    from turbo.master.outcome.hook_thread import HookThread
 
 WORKER: Final = "worker"
 CONSUMER: Final = "consumer"
@@ -41,13 +43,7 @@ def runnable(app: Celery, blueprint: str = WORKER) -> list[Any]:
     """Return the classes of the steps of a blueprint that run here, each after those that it requires."""
     given = {symbol_by_name(step) for step in app.steps.get(blueprint, ())}
     own = sorted((step for step in given if issubclass(step, _KIND[blueprint])), key=lambda step: str(step.name))
-    ordered: list[Any] = []
-    while True:
-        there = _THERE[blueprint] | set(ordered)
-        found = [step for step in own if step not in ordered and _required(step) <= there]
-        if not found:
-            return ordered
-        ordered += found
+    return in_order(own, lambda step: step, _required, _THERE[blueprint])
 
 
 def idle(app: Celery, blueprint: str) -> list[Any]:
@@ -56,41 +52,41 @@ def idle(app: Celery, blueprint: str) -> list[Any]:
     return [step for step in app.steps.get(blueprint, ()) if symbol_by_name(step) not in ran]
 
 
-class WorkerSteps:
-    """The worker steps of one app, from :meth:`start` to :meth:`stop`."""
-
-    def __init__(self, app: Celery, worker: AdoptedWorker) -> None:
-        self._app = app
-        self._worker = worker
-
-    def start(self) -> None:
-        """Make the steps and start those that want to be included."""
-        for kind in runnable(self._app):
-            _guarded(kind, "starting", partial(self._include, kind))
-        for step in self._worker.steps:
-            _guarded(step, "starting", partial(step.start, self._worker))
-
-    def stop(self) -> None:
-        """Stop the steps, the last one first, and then their timer."""
-        started = self._worker.steps[::-1]
-        self._worker.steps.clear()
-        for step in started:
-            _guarded(step, "closing", partial(step.close, self._worker))
-        for step in started:
-            _guarded(step, "stopping", partial(step.stop, self._worker))
-        self._worker.end_timer()
-
-    def _include(self, kind: Any) -> None:
-        kind(self._worker, **self._worker.options).include(self._worker)
-
-
-def _guarded(step: Any, doing: str, call: Callable[[], Any]) -> None:
-    try:
-        call()
-    except Exception:
-        logger.exception("The bootstep %s raised while %s; the worker goes on", step, doing)
+def bootsteps(app: Celery, worker: AdoptedWorker, hooks: HookThread) -> Bootsteps:
+    """Return the bootsteps of an app."""
+    of_worker = runnable(app)
+    of_consumer = runnable(app, CONSUMER)
+    return Bootsteps(
+        hooks,
+        WorkerSteps(of_worker, worker) if of_worker else None,
+        ConsumerSteps(of_consumer, worker.consumer, lambda: worker.options, lambda: _connected(app))
+        if of_consumer
+        else None,
+    )
 
 
 def _required(step: Any) -> set[Any]:
-    required: Iterable[Any] = step.requires
-    return {symbol_by_name(name) for name in required}
+    return {symbol_by_name(name) for name in step.requires}
+
+
+class _Connected:
+    """kombu's connection, with its heartbeats."""
+
+    def __init__(self, connection: Any) -> None:
+        self.handle = connection
+
+    def serve(self, seconds: float) -> None:
+        """Call the consumers for what arrives, for about so long, and send heartbeats."""
+        deadline = time.monotonic() + seconds
+        with contextlib.suppress(TimeoutError):
+            while (left := deadline - time.monotonic()) > 0:
+                self.handle.drain_events(timeout=left)
+        # Also while messages come without a pause: a consumer that acknowledges nothing sends nothing else.
+        self.handle.heartbeat_check()
+
+
+@contextlib.contextmanager
+def _connected(app: Celery) -> Iterator[_Connected]:
+    with app.connection_for_read(heartbeat=app.conf.broker_heartbeat) as connection:
+        connection.connect()
+        yield _Connected(connection)

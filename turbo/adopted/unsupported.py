@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: How many names a phrase lists; the rest are counted.
 _NAMED = 5
+#: The keys of ``user_options`` that are read; ``preload`` is for both commands.
+_EXTENDED = frozenset({"worker", "beat", "preload"})
 
 
 def without_effect(app: Celery) -> list[str]:
@@ -90,10 +92,10 @@ def _steps(app: Celery) -> Iterator[str]:
 
 
 def _options(app: Celery) -> Iterator[str]:
-    for command in ("worker", "preload"):
-        names = sorted(str(getattr(option, "name", option)) for option in app.user_options.get(command, ()))
+    for command in sorted(set(app.user_options) - _EXTENDED):
+        names = sorted(str(getattr(option, "name", option)) for option in app.user_options[command])
         if names:
-            yield f"app.user_options[{command!r}] {_listed(names)} (turbo's commands take their own options only)"
+            yield f"app.user_options[{command!r}] {_listed(names)} (only turbo worker and turbo beat take an app's)"
 
 
 def _receivers() -> Iterator[str]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Self
 
 from turbo import current
 from turbo.app.amqp import Amqp
 from turbo.app.canvas.signature import Signature, signature
-from turbo.app.celery_view import user_options
+from turbo.app.celery_view import UserOptions
 from turbo.app.control import Control
 from turbo.app.log import Log
 from turbo.app.publish.connecting import Connecting
@@ -82,6 +83,11 @@ class Turbo(TaskKeeper, Connecting, Running):
         self._reader_lock = threading.RLock()
         self.sending = Sender(self)
         self.amqp = Amqp(lambda: self.sending.router)
+        #: Bootsteps to run in this app's worker (``turbo.bootsteps``), in sets named ``worker`` and ``consumer``.
+        self.steps: defaultdict[str, set[Any]] = defaultdict(set)
+        #: Options (``click.Option``) that this app adds to commands, in sets named ``worker``, ``beat`` and
+        #: ``preload``, which stands for both.
+        self.user_options = UserOptions(self)
         _apps.add(self)
         if set_as_current:
             self.set_current()
@@ -174,11 +180,6 @@ class Turbo(TaskKeeper, Connecting, Running):
                 self._reader_place = place
             self._reader_version = version
             return self._reader
-
-    @property
-    def user_options(self) -> dict[str, list[Any]]:
-        """The options that this app adds to the commands of Celery's own command line."""
-        return user_options(self)
 
     @property
     def log(self) -> Log:

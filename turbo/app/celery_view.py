@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
@@ -35,8 +36,22 @@ class Viewed(Protocol):
         """Return the queues that a worker of this app consumes from."""
 
 
-def user_options(app: Viewed) -> dict[str, list[Any]]:
-    """Return the options that Celery's command line adds to each of its commands."""
+class UserOptions(defaultdict[str, set[Any]]):
+    """The options that an app adds to commands. Celery's command line gets them by ``get``, with one that is hidden."""
+
+    def __init__(self, app: Viewed) -> None:
+        super().__init__(set)
+        self._app = app
+
+    def get(self, command: str, default: Any = None) -> Any:
+        """Return what Celery's command line adds to a command."""
+        if command == "preload":
+            return [*super().get(command, ()), _replacing(self._app)]
+        return super().get(command, default)
+
+
+def _replacing(app: Viewed) -> Any:
+    """Return the option that replaces ``app`` by its view, before a command of Celery's runs."""
     import click  # programs that send tasks do not need it
 
     def replace_app(ctx: click.Context, param: click.Parameter, value: object) -> None:
@@ -45,10 +60,9 @@ def user_options(app: Viewed) -> dict[str, list[Any]]:
         if ctx.obj.app is app:
             ctx.obj.app = celery_view(app)
 
-    option = click.Option(
+    return click.Option(
         ["--turbo-app"], is_flag=True, is_eager=True, hidden=True, expose_value=False, callback=replace_app
     )
-    return {"preload": [option]}
 
 
 def _run_turbo() -> None:

@@ -18,7 +18,7 @@ from turbo import __version__
 from turbo.beat.election import leader_queue
 from turbo.beat.options import BeatOptions
 from turbo.beat.stop_request import StopRequest
-from turbo.cli import detached, privileges
+from turbo.cli import detached, privileges, user_options
 from turbo.cli.app_option import FoundApp, find_app
 from turbo.cli.beat_beside_worker import BESIDE_WORKER
 from turbo.cli.global_options import EnvOption, GlobalOptions, SilentOption, check_loader, command
@@ -70,7 +70,7 @@ def beat_params() -> list[click.Parameter]:
     ]
 
 
-@command("beat", beat_params(), _HELP)
+@command("beat", beat_params(), _HELP, user_options.of_app)
 def beat_command(ctx: click.Context, options: GlobalOptions, given: dict[str, Any]) -> None:
     """Run beat and exit with its exit code."""
     if detached.is_wanted(given["detach"]):
@@ -100,6 +100,7 @@ def _run(given_globals: GlobalOptions, given: dict[str, Any], cleanup: contextli
     host = socket.gethostname()
     hostname = expand(given["hostname"] or "celerybeat@%h", host_codes(host))
     conf = app.conf
+    user_options.complete(app, given)
     app.import_for_beat()
     write_into(conf, {**given, "include": ()})
     level = level_number(given["loglevel"] or "WARNING")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -16,6 +16,11 @@ from turbo.app.conf.loading import working_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+#: Where a click context keeps the directory before ``--workdir``, and the options that the app has added.
+_SETTLED: Final = "turbo.started_in"
+_ADDED: Final = "turbo.added_options"
 
 
 class EnvOption(click.Option):
@@ -114,22 +119,66 @@ def check_loader(options: GlobalOptions, *, has_loader: bool) -> None:
         raise click.UsageError(f"--loader {options.loader}: only Celery's apps have loaders; turbo's have none")
 
 
+def settle_globals(ctx: click.Context, values: dict[str, Any]) -> GlobalOptions:
+    """Take the global options out of ``values`` and apply them; again, only the former.
+
+    Raises click.UsageError if the directory cannot be changed.
+    """
+    options = take_globals(ctx, values)
+    if _SETTLED not in ctx.meta:
+        directory = working_directory()
+        apply_globals(options)
+        ctx.meta[_SETTLED] = str(directory) if directory else None
+    return replace(options, started_in=ctx.meta[_SETTLED])
+
+
+class Command(click.Command):
+    """A command of turbo's. ``added`` returns the options that the app adds to it, from the global options."""
+
+    def __init__(
+        self, *args: Any, added: Callable[[GlobalOptions, click.Command], list[click.Parameter]] | None, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._added = added
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the options of the command, and those that the app has added by now."""
+        return [*super().get_params(ctx), *ctx.meta.get(_ADDED, ())]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command line; if it has an option that turbo does not know, ask the app for its options first."""
+        if self._added is None:
+            return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, list(args))
+        except click.NoSuchOption:
+            parser = self.make_parser(ctx)
+            parser.ignore_unknown_options = True
+            found, _, _ = parser.parse_args(list(args))
+            options = settle_globals(ctx, {name: value for name, value in found.items() if isinstance(value, str)})
+            added = self._added(options, self)
+            if not added:
+                raise
+            ctx.meta[_ADDED] = added
+        return super().parse_args(ctx, args)
+
+
 def command(
-    name: str, params: list[click.Parameter], help_text: str
+    name: str,
+    params: list[click.Parameter],
+    help_text: str,
+    added: Callable[[GlobalOptions, click.Command], list[click.Parameter]] | None = None,
 ) -> Callable[[Callable[[click.Context, GlobalOptions, dict[str, Any]], None]], click.Command]:
     """Return a decorator that makes a click command of a function.
 
-    The function is called as ``run(ctx, global options, values)``.
+    The function is called as ``run(ctx, global options, values)``. ``added`` returns the options that the app adds.
     """
 
     def decorate(run: Callable[[click.Context, GlobalOptions, dict[str, Any]], None]) -> click.Command:
         @click.pass_context
         def callback(ctx: click.Context, /, **values: Any) -> None:
-            directory = working_directory()
-            options = replace(take_globals(ctx, values), started_in=str(directory) if directory else None)
-            apply_globals(options)
-            run(ctx, options, values)
+            run(ctx, settle_globals(ctx, values), values)
 
-        return click.Command(name, params=[*params, *global_params()], callback=callback, help=help_text)
+        return Command(name, params=[*params, *global_params()], callback=callback, help=help_text, added=added)
 
     return decorate

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from turbo.app.conf.extras import check as check_extras
-from turbo.cli import detached, privileges
+from turbo.cli import detached, privileges, user_options
 from turbo.cli.app_option import FoundApp, find_app
 from turbo.cli.banner import banner
 from turbo.cli.beat_beside_worker import command_beside_worker
@@ -56,7 +56,7 @@ turbo -A proj worker -Q hipri,lopri   consume from these queues only
 """
 
 
-@command("worker", worker_params(), _HELP)
+@command("worker", worker_params(), _HELP, user_options.of_app)
 def worker_command(ctx: click.Context, options: GlobalOptions, given: dict[str, Any]) -> None:
     """Run a worker and exit with its exit code."""
     if detached.is_wanted(given["detach"]):
@@ -88,6 +88,7 @@ def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: context
     conf = app.conf
     about_broker = [start_embedded(conf, cleanup)] if given["embedded_broker"] else []
     hostname = node_name(given["hostname"], socket.gethostname())
+    user_options.complete(app, given)
     app.name_worker(hostname, given)
     write_into(conf, given)
     # Import before logging is set up: receivers of its signals may be in these modules.

@@ -10,6 +10,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from turbo import signals
 from turbo.app.conf import unsupported
 from turbo.app.publish.queues import direct_queue
 from turbo.backends.open_store import store_settings
@@ -17,7 +18,7 @@ from turbo.control.panel import Panel
 from turbo.exceptions import OperationalError
 from turbo.hosting import HostedApp
 from turbo.log_format.redirection import redirected
-from turbo.native import beat
+from turbo.native import beat, steps
 from turbo.native.commands import NativeCommands
 from turbo.native.executor import native
 from turbo.native.facade import Worker
@@ -69,6 +70,10 @@ class NativeApp(HostedApp):
         """The app's tasks by name."""
         return self.turbo.tasks
 
+    def take_preload_options(self, options: Mapping[str, Any]) -> None:
+        """Send ``user_preload_options``."""
+        signals.user_preload_options.send(sender=self.turbo, app=self.turbo, options=dict(options))
+
     def name_worker(self, hostname: str, given: Mapping[str, Any]) -> None:
         """Send ``celeryd_init``, whose receivers may still change the configuration."""
         self.worker.name_worker(hostname, given)
@@ -90,8 +95,8 @@ class NativeApp(HostedApp):
         self.turbo.finalize()
 
     def unsupported_features(self) -> list[str]:
-        """One line for each part, signal or entry that nobody reads here. Raises ImproperlyConfigured."""
-        return unsupported.unsupported_features(self.turbo)
+        """One line for each part, signal, entry or bootstep without effect here. Raises ImproperlyConfigured."""
+        return [*unsupported.unsupported_features(self.turbo), *steps.idle(self.turbo)]
 
     def prepare(self, options: WorkerOptions) -> None:
         """Send ``worker_init`` and ``celeryd_after_setup``, whose receivers may still change the queues."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from turbo import signals
 from turbo.log_format import TASK_LOGGER, install
+from turbo.native.timer import Timer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +28,9 @@ class Consumer:
     def __init__(self, controller: Worker) -> None:
         self.controller = controller
         self.app = controller.app
+        #: The connection of bootsteps that consume, while there is one. Written by their thread.
+        self.connection: Any = None
+        self.steps: list[Any] = []
 
     @property
     def hostname(self) -> str:
@@ -50,6 +54,22 @@ class Worker:
         self.concurrency = 0
         self.loglevel = 0
         self.logfile: str | None = None
+        #: The bootsteps that have included themselves.
+        self.steps: list[Any] = []
+        self._timer: Timer | None = None
+
+    @property
+    def timer(self) -> Timer:
+        """A timer for bootsteps; its thread starts with the first call."""
+        if self._timer is None:
+            self._timer = Timer()
+        return self._timer
+
+    def end_timer(self) -> None:
+        """Wait for the timer's running call, if any, and end it."""
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer = None
 
     @property
     def pid(self) -> int:

@@ -24,6 +24,7 @@ from turbo.master.outcome.hook_thread import HookThread, WaitedReceivers
 from turbo.master.outcome.hooks import NoHooks
 from turbo.native import lost_task_hooks
 from turbo.native.message_decoder import MessageDecoder
+from turbo.native.steps import bootsteps
 from turbo.policy import time_limits
 from turbo.policy.finishing import overridden
 from turbo.policy.settling import Ending, Verb
@@ -65,6 +66,7 @@ class NativeHooks(NoHooks):
         self._store = store
         self._hooks = HookThread(loop, options.hook_timeout, app.after_hook())
         self._received = WaitedReceivers(self._hooks, "task_received")
+        self._bootsteps = bootsteps(app, worker, self._hooks)
 
     # -- messages ----------------------------------------------------------------------------------------
 
@@ -187,16 +189,19 @@ class NativeHooks(NoHooks):
     # -- the worker --------------------------------------------------------------------------------------
 
     def ready(self) -> None:
-        """Send ``worker_ready``."""
+        """Start the app's bootsteps, then send ``worker_ready``."""
+        self._bootsteps.start()
         self._send_signal(signals.worker_ready, self._worker.announce_ready)
 
     def shutting_down(self, signal: str, how: str, exit_code: int) -> None:
-        """Send ``worker_shutting_down``."""
+        """Send ``worker_shutting_down``, and stop the consumers of bootsteps."""
         announce = partial(self._worker.announce_shutting_down, signal, how, exit_code)
         self._send_signal(signals.worker_shutting_down, announce)
+        self._bootsteps.end_consuming()
 
     async def stop(self, deadline: float) -> None:
-        """Finish the submitted calls, then send ``worker_shutdown``."""
+        """Finish the submitted calls and stop the bootsteps, then send ``worker_shutdown``."""
+        self._bootsteps.stop()
         self._send_signal(signals.worker_shutdown, self._worker.announce_shutdown)
         if not await self._hooks.drain(deadline):
             logger.error("The app's handlers and receivers do not return; the worker stops without them")
@@ -215,13 +220,9 @@ class NativeHooks(NoHooks):
         return request
 
     def _run_when_stored(
-        self,
-        delivery: Delivery,
-        name: str,
-        document: StoreRequest | None,
-        report: Callable[[], Any],
-        then: Callable[[Any, StoreRequest | None], None],
-    ) -> None:
+        self, delivery: Delivery, name: str, document: StoreRequest | None,
+        report: Callable[[], Any], then: Callable[[Any, StoreRequest | None], None],
+    ) -> None:  # fmt: skip
         """Store the document of an end, call ``report`` on the hook thread, then pass its return value to ``then``."""
 
         def stored(outcome: StoreOutcome | None) -> None:

@@ -120,7 +120,8 @@ def test_one_warning_names_everything() -> None:
         """A step of the user's."""
 
     celery.steps["consumer"].add(Probe)
-    celery.user_options["worker"].add(Option(["--tenant"]))
+    celery.user_options["worker"].add(Option(["--site"]))
+    celery.user_options["events"].add(Option(["--tenant"]))
 
     def heard(**_: Any) -> None:
         """Never called."""
@@ -142,6 +143,7 @@ def test_one_warning_names_everything() -> None:
         "heartbeat_sent",
     ):
         assert part in text
+    assert "site" not in text
 
 
 @pytest.mark.row("CF1")

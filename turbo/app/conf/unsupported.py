@@ -27,7 +27,7 @@ _NEVER_CALLED: Final = ("annotate", "request_stack")
 #: Signals that turbo's worker never sends.
 _NEVER_SENT: Final = (
     "eventlet_pool_apply", "eventlet_pool_postshutdown", "eventlet_pool_preshutdown",
-    "eventlet_pool_started", "heartbeat_sent", "task_sent", "user_preload_options", "worker_before_create_process",
+    "eventlet_pool_started", "heartbeat_sent", "task_sent", "worker_before_create_process",
 )  # fmt: skip
 #: The supported entries of settings that are mappings.
 _ENTRIES: Final = {

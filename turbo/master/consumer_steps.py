@@ -1,27 +1,24 @@
-"""Runs the consumer bootsteps of a Celery app that open consumers of their own.
+"""Runs the consumer bootsteps of a program, which open consumers of their own.
 
-Runs in the master, on a thread with a connection of its own by kombu; ``adopted.hooks`` starts it before
-``worker_ready`` and stops it when the worker is asked to stop. What such a step consumes is the app's own business: its
-callbacks run on the thread and acknowledge by themselves. When the connection is lost, or a callback raises, the steps
-are stopped, and started again on the next connection. It must never touch the worker's own connections.
+Runs in the master, on a thread with a connection of its own; ``master.bootsteps`` starts it before ``worker_ready`` and
+stops it when the worker is asked to stop. What such a step consumes is the program's own business: its callbacks run on
+the thread and acknowledge by themselves. When the connection is lost, or a callback raises, the steps are stopped, and
+started again on the next connection. It must never touch the worker's own connections.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import random
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from turbo.adopted.steps import CONSUMER, runnable
 from turbo.policy.restarts import Backoff, reconnect_delay
 
 if TYPE_CHECKING:
-    from celery import Celery
-
-    from turbo.adopted.facade import AdoptedConsumer
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
 logger = logging.getLogger("celery.bootsteps")
 
@@ -34,20 +31,49 @@ _STEP: Final = 0.5
 _PATIENCE: Final = 5.0
 
 
-class ConsumerSteps:
-    """The consumer steps of one app, from :meth:`start` to :meth:`stop`."""
+class Connected(Protocol):
+    """An open connection."""
 
-    def __init__(self, app: Celery, consumer: AdoptedConsumer) -> None:
-        self._app = app
+    @property
+    def handle(self) -> Any:
+        """The connection as steps see it."""
+
+    def serve(self, seconds: float) -> None:
+        """Call the consumers for what arrives, for about so long, and keep the connection alive."""
+
+
+class Consuming(Protocol):
+    """The consumer object, as steps of the program's see it."""
+
+    #: The connection, while there is one. Written by the thread of the steps.
+    connection: Any
+
+
+class ConsumerSteps:
+    """The consumer steps of one app, from :meth:`start` to :meth:`stop`.
+
+    ``kinds`` are their classes, ``options`` those of the command line; ``connect`` opens a connection.
+    """
+
+    def __init__(
+        self,
+        kinds: Sequence[Any],
+        consumer: Consuming,
+        options: Callable[[], dict[str, Any]],
+        connect: Callable[[], AbstractContextManager[Connected]],
+    ) -> None:
+        self._kinds = kinds
         self._consumer = consumer
+        self._options = options
+        self._connect = connect
         self._steps: list[Any] = []
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Make the steps and start the thread that runs them, if there are any."""
-        for kind in runnable(self._app, CONSUMER):
-            step = kind(self._consumer, **self._consumer.controller.options)
+        for kind in self._kinds:
+            step = kind(self._consumer, **self._options())
             if step.include_if(self._consumer):
                 self._steps.append(step)
         if self._steps:
@@ -66,8 +92,7 @@ class ConsumerSteps:
         while not self._stopping.is_set():
             began = time.monotonic()
             try:
-                with self._app.connection_for_read(heartbeat=self._app.conf.broker_heartbeat) as connection:
-                    connection.connect()
+                with self._connect() as connection:
                     self._consume(connection)
             except Exception as error:
                 failures = 1 if time.monotonic() - began > _STABLE else failures + 1
@@ -75,21 +100,15 @@ class ConsumerSteps:
                 logger.exception("Consumer bootsteps stopped: %r; starting them again in %.1f s", error, seconds)
                 self._stopping.wait(seconds)
 
-    def _consume(self, connection: Any) -> None:
-        self._consumer.connection = connection
+    def _consume(self, connection: Connected) -> None:
+        self._consumer.connection = connection.handle
         started: list[Any] = []
         try:
             for step in self._steps:
                 step.start(self._consumer)
                 started.append(step)
-            checked = time.monotonic()
             while not self._stopping.is_set():
-                with contextlib.suppress(TimeoutError):
-                    connection.drain_events(timeout=_STEP)
-                # Also while messages come without a pause: a consumer that acknowledges nothing sends nothing else.
-                if time.monotonic() - checked >= _STEP:
-                    connection.heartbeat_check()
-                    checked = time.monotonic()
+                connection.serve(_STEP)
         finally:
             for step in reversed(started):
                 step.stop(self._consumer)
