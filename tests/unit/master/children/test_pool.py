@@ -459,9 +459,11 @@ def test_a_spawner_that_has_ended_is_not_asked_again(world: World) -> None:
     assert (world.pool.children, world.timers) == ({}, [])
 
 
-def test_the_master_closes_the_child_s_end_of_the_socket_for_large_bodies(world: World) -> None:
+def test_the_master_keeps_none_of_the_descriptors_that_only_a_child_needs(world: World) -> None:
     (child,) = world.pool.children.values()
-    assert child.link._child_channel.fileno() == -1
+    tasks, outcomes, page, token, outcome, channel, answer = child.link.child_fds()
+    assert [os.path.exists(f"/proc/self/fd/{fd}") for fd in (token, outcome, answer)] == [True] * 3
+    assert not any(os.path.exists(f"/proc/self/fd/{fd}") for fd in (tasks, outcomes, page, channel))
 
 
 def test_the_rings_of_a_child_that_was_not_forked_are_freed(world: World) -> None:
