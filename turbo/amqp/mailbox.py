@@ -19,8 +19,8 @@ from turbo.amqp.channel_calls import ChannelCalls, ChannelGone
 from turbo.amqp.dialer import STABLE, Dialer, endpoints_for
 from turbo.amqp.fast_connection import PublishConnection
 from turbo.amqp.mailbox_claim import TAKEN, MailboxClaim
+from turbo.amqp.mailbox_probe import MailboxProbe
 from turbo.amqp.mailbox_unsent import Message, Unsent
-from turbo.amqp.publish.frames import publish_frames, publish_method
 from turbo.policy.restarts import BROKER_BACKOFF, Backoff, reconnect_delay
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Mailbox:
         queue: Queue | None,
         on_message: Callable[[bytes, bytes], None],
         on_up: Callable[[], None],
+        on_reading: Callable[[bool], None],
         *,
         heartbeat: float = 120.0,
         tls: TlsOptions | None = None,
@@ -63,10 +64,12 @@ class Mailbox:
         connection_timeout: float = 5.0,
         backoff: Backoff = BROKER_BACKOFF,
         outages: Outages | None = None,
+        probe: tuple[bytes, bytes] | None = None,
     ) -> None:
         """``queue`` is the queue to read; None to only send. ``on_message`` gets header and body.
 
-        ``on_up`` is called whenever messages can be sent again.
+        ``on_up`` is called whenever messages can be sent again; ``on_reading`` whenever requests are read again, with
+        whether there are other mailboxes (``probe``: see ``MailboxProbe``).
         """
         endpoints = endpoints_for(
             addresses, heartbeat=heartbeat, tls=tls, name=f"{name} control", timeout=connection_timeout
@@ -80,6 +83,8 @@ class Mailbox:
         self._queue = queue
         self._on_message = on_message
         self._on_up = on_up
+        self._probe = MailboxProbe(probe, self._outages)
+        self._on_reading = on_reading
         self._runner: asyncio.Task[None] | None = None
         self._connection: PublishConnection | None = None
         self._unsent = Unsent()
@@ -165,10 +170,7 @@ class Mailbox:
                     if len(declared) >= _LIMIT_DECLARED:
                         declared.clear()
                     declared.add(name)
-                method = publish_method(name, message.routing_key, mandatory=False)
-                frame_max = int(connection.params.frame_max or 0)
-                pieces = publish_frames(calls.number, method, message.header, message.body, frame_max)
-                connection.emit_frames(b"".join(pieces), 3)
+                message.send(connection, calls.number)
             except ValueError as error:
                 logger.warning("Dropping a reply or event that cannot be sent: %s", error)
             finally:
@@ -191,15 +193,13 @@ class Mailbox:
         self._connection = connection
         self._outages.connected(_PURPOSE)
         connection.watch_blocking(partial(self._outages.set_blocked, _PURPOSE))
-        loop = asyncio.get_running_loop()
-        uses = [
-            (_SENDING, self._send_over_channel),
-            *([] if self._queue is None else [(_READING, self._read_over_channel)]),
-        ]
-        halves = [loop.create_task(self._keep_channel_open(connection, half, use), name=half) for half, use in uses]
+        uses = [(_SENDING, self._send_over_channel)]
+        if self._queue is not None:
+            uses.append((_READING, self._read_over_channel))
+        keep, loop = self._keep_channel_open, asyncio.get_running_loop()
+        halves = [loop.create_task(keep(connection, half, use), name=half) for half, use in uses]
         try:
-            watched: list[asyncio.Future[Any]] = [*halves, connection.lost]
-            await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            await _first_of(*halves, connection.lost)
             if not self._stopped:
                 reason = connection.lost.result() if connection.lost.done() else "its channels are gone"
                 self._outages.lost(_PURPOSE, reason)
@@ -243,8 +243,7 @@ class Mailbox:
             self._ready.set()
         self._on_up()
         try:
-            watched: list[asyncio.Future[Any]] = [sender, calls.closed]
-            await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            await _first_of(sender, calls.closed)
         finally:
             self._sending = False
             sender.cancel()
@@ -261,21 +260,24 @@ class Mailbox:
         cancelled = asyncio.get_running_loop().create_future()
         calls.channel.add_on_cancel_callback(lambda _frame: None if cancelled.done() else cancelled.set_result(None))
         try:
-            await calls.declare_exchange(self._queue.exchange)
+            for binding in self._queue.all_bindings():
+                await calls.declare_exchange(binding.exchange)
             try:
                 consumers = await calls.declare_queue(self._queue)
             except ChannelGone as gone:
                 self._claim.refused(gone)
                 raise
             self._claim.declared(consumers)
+            others = await self._probe.others_read(connection, calls, self._queue.exchange)
             for binding in self._queue.all_bindings():
                 await calls.bind_queue(self._queue.name, binding)
             connection.watch_channel(calls.number, self._take)
             await calls.consume(self._queue.name, _TAG, {}, exclusive=False, no_ack=True)
             self._claim.was_read = True
             self._outages.connected(_READING)
+            self._on_reading(others)
             self._ready.set()
-            await asyncio.wait([calls.closed, cancelled], return_when=asyncio.FIRST_COMPLETED)
+            await _first_of(calls.closed, cancelled)
         finally:
             self._ready.clear()
             if connection.watched_channel == calls.number:
@@ -292,3 +294,7 @@ class Mailbox:
             except Exception:  # anybody may send anything
                 # One bad message must not end the connection and lose all other requests and replies.
                 logger.exception("Dropping a remote-control message that raised an error")
+
+
+async def _first_of(*ends: asyncio.Future[Any]) -> None:
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)

@@ -11,7 +11,10 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from turbo.amqp.publish.frames import publish_frames, publish_method
+
 if TYPE_CHECKING:
+    from turbo.amqp.fast_connection import PublishConnection
     from turbo.amqp.topology import Exchange
 
 logger = logging.getLogger("turbo.amqp.mailbox")
@@ -30,6 +33,13 @@ class Message:
     body: bytes
     #: Sent over the next connection if this one is lost before.
     keep: bool
+
+    def send(self, connection: PublishConnection, channel: int, *, mandatory: bool = False) -> None:
+        """Send it over an open channel. Raises ValueError if it cannot be sent."""
+        method = publish_method(self.exchange.name, self.routing_key, mandatory=mandatory)
+        frame_max = int(connection.params.frame_max or 0)
+        pieces = publish_frames(channel, method, self.header, self.body, frame_max)
+        connection.emit_frames(b"".join(pieces), 3)
 
 
 class Unsent:

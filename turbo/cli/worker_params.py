@@ -200,6 +200,11 @@ def _events() -> list[click.Parameter]:
         SilentOption(["-E", "--task-events", "--events"], is_flag=True, help="Send task events."),
         EnvOption(["--without-heartbeat"], is_flag=True, help="Send no worker events."),
         EnvOption(
+            ["--without-mingle"],
+            is_flag=True,
+            help="Do not ask the other workers for revoked tasks and the logical clock at start.",
+        ),
+        EnvOption(
             ["--heartbeat-interval"],
             type=click.IntRange(min=0),
             metavar="SECONDS",
@@ -211,7 +216,6 @@ def _events() -> list[click.Parameter]:
 def _accepted_only() -> list[click.Parameter]:
     return [
         _accepted("--without-gossip", is_flag=True),
-        _accepted("--without-mingle", is_flag=True),
         SilentOption(["--pool-start-method"], expose_value=False, hidden=True, callback=_start_method),
         click.Argument(["overrides"], nargs=-1, metavar="[-- SETTING=VALUE]..."),
     ]

@@ -156,6 +156,7 @@ def worker_options(
         delay_queue_type=_one_of(conf, "broker_native_delayed_delivery_queue_type", ("quorum", "classic")),
         track_started=conf["task_track_started"],
         heartbeat_interval=None if given["without_heartbeat"] else float(given["heartbeat_interval"] or _HEARTBEAT),
+        mingle=not given["without_mingle"],
         state_db=file_name(conf["worker_state_db"], hostname) if conf["worker_state_db"] else None,
         heartbeat_file=_heartbeat_file(conf, hostname),
         revokes_max=_environment("CELERY_WORKER_REVOKES_MAX", MOST, int),

@@ -8,12 +8,15 @@ the worker.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import resource
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 from turbo.control.registry import NO_REPLY
+from turbo.log_format import printable
+from turbo.protocol.hello import revoked_ids
 from turbo.protocol.ids import text_ids
 
 if TYPE_CHECKING:
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from turbo.master.blueprint import Blueprint
     from turbo.policy.revoked import Revoked
     from turbo.protocol.clock import LogicalClock
+
+logger = logging.getLogger("celery.worker.control")
 
 #: Messages examined before the loop runs again.
 _SLICE: Final = 200
@@ -77,7 +82,8 @@ class InspectCommands:
         """
         if from_node == self._options.hostname:
             return None
-        ids = [task_id for task_id in revoked or () if isinstance(task_id, str)]
+        logger.info("sync with %s", printable(from_node))
+        ids = revoked_ids(revoked).ids
         if ids:
             self._parts.revoking.revoke(ids)
         known = self._revoked

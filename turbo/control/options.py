@@ -5,10 +5,11 @@ Made in the command, before anything runs; read in the master. It must hold plai
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from turbo.amqp.topology import Exchange, Queue, queue_arguments
+from turbo.amqp.topology import Binding, Exchange, Queue, queue_arguments
 
 if TYPE_CHECKING:
     from turbo.app.conf.conf import Settings
@@ -34,6 +35,8 @@ class ControlOptions:
     event_serializer: str
     #: A setting that is not followed, with the reason; "" if all are.
     unfollowed: str
+    #: Where other workers' answers arrive, besides requests; None: the worker does not mingle.
+    replies: Binding | None = None
 
 
 def control_options(conf: Settings, options: WorkerOptions) -> ControlOptions:
@@ -54,11 +57,14 @@ def control_options(conf: Settings, options: WorkerOptions) -> ControlOptions:
             expires=conf["control_queue_expires"] or None, message_ttl=conf["control_queue_ttl"] or None
         ),
     )
+    reachable = bool(conf["worker_enable_remote_control"])
+    replies = Binding(Exchange(f"reply.{exchange.name}", "direct", durable=False), str(uuid.uuid4()))
     return ControlOptions(
-        mailbox=mailbox if conf["worker_enable_remote_control"] else None,
+        mailbox=mailbox if reachable else None,
         accept=options.accept_content,
         serializer=conf["task_serializer"],
         event_exchange=Exchange(conf["event_exchange"], "topic"),
         event_serializer=conf["event_serializer"],
         unfollowed="" if durable or conf["control_queue_exclusive"] else _NOT_EXCLUSIVE,
+        replies=replies if reachable and options.mingle else None,
     )

@@ -13,6 +13,7 @@ import asyncio
 import inspect
 import logging
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from turbo.amqp.mailbox import Mailbox
@@ -21,19 +22,20 @@ from turbo.control.event_sender import EventSender
 from turbo.control.events import Events
 from turbo.control.inspect_commands import InspectCommands
 from turbo.control.limit_commands import LimitCommands
+from turbo.control.mingle import Mingle
 from turbo.control.pool_commands import PoolCommands
 from turbo.control.queue_commands import QueueCommands
 from turbo.control.registry import NO_REPLY, Registry
 from turbo.control.task_commands import TaskCommands
 from turbo.control.view import View
 from turbo.control.worker_commands import WorkerCommands
-from turbo.exceptions import TurboError
+from turbo.exceptions import EncodeError, TurboError
 from turbo.log_format import printable
 from turbo.master.outcome.hook_thread import HookThread
 from turbo.protocol.clock import LogicalClock
 from turbo.protocol.compression import decompress
 from turbo.protocol.content import decode
-from turbo.protocol.pidbox import Request, concerns, parse_request, reply_message
+from turbo.protocol.pidbox import Request, concerns, parse_reply, parse_request, reply_message, request_message
 from turbo.protocol.properties import decode_header
 from turbo.protocol.table import TableError
 
@@ -73,27 +75,29 @@ class RemoteControl:
         self.clock = LogicalClock()
         self._mailbox = Mailbox(
             blueprint.write_addresses,
-            control.mailbox,
+            _read_mailbox(control),
             self._receive,
             self._up,
+            lambda others: self._mingle.reading(others),
             heartbeat=options.broker_heartbeat,
             tls=blueprint.tls,
             name=options.hostname,
             connection_timeout=options.broker_connection_timeout,
             outages=parts.outages,
+            probe=_probe(control, options.hostname),
         )
+        self._mingle = Mingle(
+            loop, self._mailbox, control, self.clock, parts.revoking, parts.dispatcher, hostname=options.hostname
+        )
+        view = View(parts.ledger, parts.pool, parts.failure_documents, options.hostname)
         self._events = Events(
-            loop, self._mailbox, control, self.clock, lambda: {"active": active(), "processed": parts.outcomes.started},
+            loop, self._mailbox, control, self.clock,
+            lambda: {"active": len(view.running()), "processed": parts.outcomes.started},
             hostname=options.hostname, interval=options.heartbeat_interval,
         )  # fmt: skip
         self._event_sender = EventSender(
             loop, self._mailbox, control, self.clock, task_events, hostname=options.hostname
         )
-        view = View(parts.ledger, parts.pool, parts.failure_documents, options.hostname)
-
-        def active() -> int:
-            return len(view.running())
-
         self._commands = Registry(
             (
                 InspectCommands(blueprint, parts, view, self.clock).table(),
@@ -118,6 +122,9 @@ class RemoteControl:
         await self._mailbox.start()
         if not await self._mailbox.wait_ready(_PATIENCE):
             logger.warning("Remote control is not reachable yet; the worker starts without it and keeps trying")
+            self._mingle.release()
+            return
+        await self._mingle.wait()
 
     async def stop(self, deadline: float) -> None:
         """Send worker-offline and the last answers, then close."""
@@ -131,6 +138,7 @@ class RemoteControl:
 
     def _up(self) -> None:
         self._events.begin()
+        self._mingle.sending()
         self._event_sender.flush()
 
     # -- requests ----------------------------------------------------------------------------------------
@@ -150,18 +158,23 @@ class RemoteControl:
             self._dispatch(request)
 
     def _understand(self, header: bytes, body: bytes) -> Request | None:
-        """Return the request, or None if it is for other workers."""
+        """Return the request, or None if it is for other workers, or an answer to this one."""
         if len(body) > _LARGEST:
             raise TurboError(f"{len(body)} bytes are more than {_LARGEST}")
         properties, _size = decode_header(header)
         headers = properties.headers or {}
         self.clock.adjust(headers.get("clock"))
+        is_reply = "ticket" in headers
+        if is_reply and not self._mingle.expects(headers["ticket"]):
+            return None
         compression = headers.get("compression")
         if isinstance(compression, str):
             body = decompress(body, compression, _LARGEST)
-        request = parse_request(
-            decode(body, properties.content_type, properties.content_encoding, self._options.accept)
-        )
+        value = decode(body, properties.content_type, properties.content_encoding, self._options.accept)
+        if is_reply:
+            self._mingle.take(*parse_reply(value))
+            return None
+        request = parse_request(value)
         return request if concerns(request, self._hostname) else None
 
     def _dispatch(self, request: Request) -> None:
@@ -279,4 +292,21 @@ class RemoteControl:
                 if failed is None:
                     failed = error
                     logger.error("The reply to %.100r cannot be encoded: %.300s", request.method, error)
+        return None
+
+
+def _read_mailbox(control: ControlOptions) -> Queue | None:
+    """Return the mailbox with all that it is bound to."""
+    if control.mailbox is None or control.replies is None:
+        return control.mailbox
+    return replace(control.mailbox, bindings=(control.replies,))
+
+
+def _probe(control: ControlOptions, hostname: str) -> tuple[bytes, bytes] | None:
+    """Return a request for this worker alone: others ignore it, and this one sends it before it reads any."""
+    if control.replies is None:
+        return None
+    try:
+        return request_message(Request("ping", destination=(hostname,)), 0, control.serializer)
+    except EncodeError:
         return None

@@ -66,6 +66,8 @@ class WorkerOptions:
     track_started: bool = False
     #: Seconds between worker-heartbeat events; None: no events of the worker.
     heartbeat_interval: float | None = 2.0
+    #: Ask the other workers for revoked ids and the clock at start.
+    mingle: bool = True
     #: File of revoked ids and the clock, without its suffix; None: they are forgotten with the worker.
     state_db: str | None = None
     #: File that is touched while the worker consumes; None: none is.

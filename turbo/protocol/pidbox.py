@@ -1,8 +1,9 @@
-"""Parses remote-control requests and builds the replies.
+"""Parses and builds remote-control requests and replies.
 
-Before it: ``content``, which decoded the body. After it: ``control.service``, which runs the command. Runs in the
-master. Pure. The format is that of kombu's mailboxes, which Celery's command line and all monitors use. It must never
-trust the sender: any other format raises :class:`PidboxError`, which says what is wrong.
+Before it: ``content``, which decoded the body. After it: ``control.service``, which runs the command, and
+``control.mingle``, which asks other workers. Runs in the master. Pure. The format is that of kombu's mailboxes, which
+Celery's command line and all monitors use. It must never trust the sender: any other format raises
+:class:`PidboxError`, which says what is wrong.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _TRANSIENT: Final = 1
 
 
 class PidboxError(TurboError, ValueError):
-    """The message is not a remote-control request."""
+    """The message is neither a remote-control request nor a reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +114,48 @@ def concerns(request: Request, node: str) -> bool:
     raise PidboxError("the matcher must be glob or pcre")
 
 
+def parse_reply(body: object) -> tuple[str, object]:
+    """Return the node that replied and its answer. Raises :class:`PidboxError`."""
+    if not isinstance(body, dict) or len(body) != 1:
+        raise PidboxError("a reply must be a mapping of one node")
+    ((node, answer),) = body.items()
+    if not isinstance(node, str) or len(node.encode(errors="surrogatepass")) > _LONGEST:
+        raise PidboxError(f"the node of a reply must be text of at most {_LONGEST} bytes")
+    return node, answer
+
+
+def request_message(request: Request, clock: int, serializer: str) -> tuple[bytes, bytes]:
+    """Return content header and body of a request without a pattern.
+
+    Raises ``EncodeError`` if its arguments cannot be encoded.
+    """
+    value: dict[str, Any] = {
+        "method": request.method,
+        "arguments": request.arguments,
+        "destination": list(request.destination) or None,
+        "pattern": None,
+        "matcher": None,
+    }
+    if request.reply_to is not None:
+        where = {"exchange": request.reply_to.exchange, "routing_key": request.reply_to.routing_key}
+        value |= {"ticket": request.ticket, "reply_to": where}
+    return _message(value, {"clock": clock, "expires": 0}, serializer)
+
+
 def reply_message(node: str, reply: object, ticket: str | None, clock: int, serializer: str) -> tuple[bytes, bytes]:
     """Return content header and body of a reply.
 
     Raises ``EncodeError`` if the reply cannot be encoded.
     """
-    body, content_type, encoding = encode({node: reply}, serializer)
+    return _message({node: reply}, {"ticket": ticket, "clock": clock}, serializer)
+
+
+def _message(value: object, headers: dict[str, object], serializer: str) -> tuple[bytes, bytes]:
+    body, content_type, encoding = encode(value, serializer)
     properties = Properties(
         content_type=content_type,
         content_encoding=encoding,
-        headers={"ticket": ticket, "clock": clock},
+        headers=headers,
         delivery_mode=_TRANSIENT,
         priority=0,
     )

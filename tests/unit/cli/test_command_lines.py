@@ -103,8 +103,10 @@ ACCEPTED: list[tuple[str, dict[str, Any]]] = [
     ("celery -A proj worker -E -l info", {"loglevel": logging.INFO}),
     ("celery -A proj worker --task-events", {}),
     ("celery -A proj worker --events --loglevel=info", {}),
-    ("celery -A proj worker --without-gossip --without-mingle --without-heartbeat", {"heartbeat_interval": None}),
-    ("celery -A proj worker -l debug --without-gossip --without-mingle", {"heartbeat_interval": 2.0}),
+    ("celery -A proj worker --without-gossip --without-mingle --without-heartbeat",
+     {"heartbeat_interval": None, "mingle": False}),
+    ("celery -A proj worker -l debug --without-gossip --without-mingle", {"heartbeat_interval": 2.0, "mingle": False}),
+    ("celery -A proj worker -l debug --without-gossip", {"mingle": True}),
     ("celery -A proj worker --heartbeat-interval=10", {"heartbeat_interval": 10.0}),
     # -- beat beside the worker ----------------------------------------------------------------------------------
     ("celery -A proj worker -B -l info", {"beat": True}),

@@ -27,6 +27,7 @@ NOTHING_GIVEN: dict[str, Any] = {
     "log_json": False,
     "task_events": False,
     "without_heartbeat": False,
+    "without_mingle": False,
     "heartbeat_interval": None,
     "time_limit": None,
     "soft_time_limit": None,

@@ -36,3 +36,12 @@ def test_what_else_is_set() -> None:
     )  # fmt: skip
     assert found.mailbox is None
     assert (found.serializer, found.event_exchange.name, found.event_serializer) == ("yaml", "ev", "yaml")
+
+
+@pytest.mark.row("TM14")
+def test_a_worker_mingles_unless_it_is_told_not_to() -> None:
+    found = options(control_exchange="mine").replies
+    assert found is not None and options().replies not in (None, found), "each worker has a key of its own"
+    assert (found.exchange.name, found.exchange.type, found.exchange.durable) == ("reply.mine.pidbox", "direct", False)
+    assert options(worker_enable_remote_control=False).replies is None
+    assert control_options(Settings(), WorkerOptions("one@here", 1, mingle=False)).replies is None

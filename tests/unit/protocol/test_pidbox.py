@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from turbo.protocol.clock import LogicalClock
 from turbo.protocol.event import build_event, event_message, routing_key
-from turbo.protocol.pidbox import PidboxError, ReplyTo, Request, concerns, parse_request, reply_message
+from turbo.protocol.pidbox import (
+    PidboxError,
+    ReplyTo,
+    Request,
+    concerns,
+    parse_reply,
+    parse_request,
+    reply_message,
+    request_message,
+)
 from turbo.protocol.properties import decode_header
 
 #: As kombu's mailbox writes it.
@@ -141,3 +150,25 @@ def test_the_clock_is_never_behind_a_received_value() -> None:
     for nonsense in (None, "99", -1, True, 2**63, 1e300, [1]):
         before = clock.value
         assert clock.adjust(nonsense) == before + 1
+
+
+def test_a_request_is_read_as_it_was_written() -> None:
+    for request in (
+        Request("hello", {"from_node": "a@b", "revoked": ["x"]}, reply_to=ReplyTo("reply", "key"), ticket="t"),
+        Request("ping", destination=("a@b",)),
+    ):
+        header, body = request_message(request, 7, "json")
+        assert parse_request(json.loads(body)) == request
+        properties, size = decode_header(header)
+        assert (size, properties.headers) == (len(body), {"clock": 7, "expires": 0})
+
+
+def test_a_reply_is_read_as_it_was_written() -> None:
+    _header, body = reply_message("one@here", {"ok": "pong"}, "t", 3, "json")
+    assert parse_reply(json.loads(body)) == ("one@here", {"ok": "pong"})
+
+
+@pytest.mark.parametrize("body", [None, [], "x", {}, {"a": 1, "b": 2}, {3: "x"}, {"n" * 256: "x"}])
+def test_what_is_no_reply(body: Any) -> None:
+    with pytest.raises(PidboxError):
+        parse_reply(body)
