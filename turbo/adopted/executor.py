@@ -355,7 +355,7 @@ class AdoptedExecutor(Intake[Plan]):
             flags, tail = 0, store
         else:
             flags, tail = frames.FOR_HOOKS, _pickled(detail if payload is None else payload)
-        done = frames.pack_done(verb, ending, flags, 0, monotonic_ns() - began, due_ns, tail, texts)
+        done = frames.pack_done(verb, ending, flags, monotonic_ns() - began, due_ns, tail, texts)
         self._link.emit(frames.DONE, seq, (done,))
         if failpoint.ENABLED:
             failpoint.hit("child.result_written")

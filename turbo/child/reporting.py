@@ -65,13 +65,11 @@ class Run:
 class Share:
     """The messages that one running task has sent so far."""
 
-    __slots__ = ("held", "published", "seq", "task_id")
+    __slots__ = ("held", "seq", "task_id")
 
     def __init__(self) -> None:
         #: The task's sequence number; 0 between tasks.
         self.seq = 0
-        #: Messages that it has published through the ring.
-        self.published = 0
         #: Its id; empty between tasks.
         self.task_id = ""
         #: Messages that it has sent under its own id: its next attempt.
@@ -120,7 +118,6 @@ class Reporter:
         share = self.share if self.concurrent else self._own
         share.seq = seq
         share.task_id = task_id
-        share.published = 0
 
     def begin_coroutine(self, seq: int, task_id: str) -> None:
         """Start the share of a coroutine; called in its context."""
@@ -156,7 +153,6 @@ class Reporter:
                     self._declaring().declare(unknown)
                     self._known.update(queue.name for queue in unknown)
                 share.held.append(frames.PublishRequest(exchange, routing_key, header, body, mandatory, True))
-                share.published += 1
                 return
             if unknown:
                 # This worker has not declared the queue yet: declare it once, over the app's own connection.
@@ -166,7 +162,6 @@ class Reporter:
             request = frames.PublishRequest(exchange, routing_key, header, body, mandatory)
             self._link.emit(frames.PUBLISH, share.seq, frames.pack_publish(request))
             self._link.signal()
-            share.published += 1
         finally:
             self._soft.unmask()
 
@@ -200,8 +195,8 @@ class Reporter:
             self.release()
         flags = frames.FOR_HOOKS if payload else 0
         runtime = monotonic_ns() - began
-        done = frames.pack_done(verb, ending, flags, share.published, runtime, due_ns, store or payload, texts)
-        share.seq = share.published = 0
+        done = frames.pack_done(verb, ending, flags, runtime, due_ns, store or payload, texts)
+        share.seq = 0
         share.task_id = ""
         self._link.emit(frames.DONE, seq, (done,))
         if failpoint.ENABLED:

@@ -51,8 +51,8 @@ _TASK_HEAD = struct.Struct("<III")
 #: Seconds; 0 for none.
 _LIMITS = struct.Struct("<dd")
 _STARTED = struct.Struct("<BQQd")
-#: verb, ending, flags, publishes, runtime in ns, due in ns since the epoch (HOLD only)
-_DONE = struct.Struct("<BBHIQQ")
+#: verb, ending, flags, runtime in ns, due in ns since the epoch (HOLD only)
+_DONE = struct.Struct("<BBHQQ")
 #: lengths of both texts
 _TEXTS = struct.Struct("<II")
 #: whether the members name a queue, length of the type
@@ -200,8 +200,6 @@ class Done:
     verb: int
     ending: int
     flags: int
-    #: Number of earlier PUBLISH records of this task; the message is settled after their confirms.
-    publishes: int
     runtime_ns: int
     #: HOLD only: when the task is due, in nanoseconds since the epoch.
     due_ns: int
@@ -212,7 +210,6 @@ def pack_done(
     verb: int,
     ending: int,
     flags: int,
-    publishes: int,
     runtime_ns: int,
     due_ns: int = 0,
     store: bytes = b"",
@@ -220,8 +217,8 @@ def pack_done(
 ) -> bytes:
     """Pack a DONE record; ``store`` is a packed store request or empty, ``texts`` from :func:`pack_texts` or empty."""
     if texts:
-        return _DONE.pack(verb, ending, flags | WITH_TEXTS, publishes, runtime_ns, due_ns) + texts + store
-    return _DONE.pack(verb, ending, flags, publishes, runtime_ns, due_ns) + store
+        return _DONE.pack(verb, ending, flags | WITH_TEXTS, runtime_ns, due_ns) + texts + store
+    return _DONE.pack(verb, ending, flags, runtime_ns, due_ns) + store
 
 
 def pack_texts(first: bytes, second: bytes = b'""') -> bytes:
@@ -260,7 +257,7 @@ def unpack_event(payload: bytes) -> tuple[str, bytes, bool]:
 
 #: Size of a DONE record without a document.
 DONE_SIZE: Final = _DONE.size
-#: Its fields: verb, ending, flags, publishes, runtime in ns, due in ns. For the hot path, once per task.
+#: Its fields: verb, ending, flags, runtime in ns, due in ns. For the hot path, once per task.
 unpack_done_head = _DONE.unpack_from
 
 
@@ -268,12 +265,12 @@ def unpack_done(payload: bytes) -> Done:
     """Undo :func:`pack_done`."""
     if len(payload) < _DONE.size:
         raise FrameError("done record shorter than its head")
-    verb, ending, flags, publishes, runtime_ns, due_ns = _DONE.unpack_from(payload)
+    verb, ending, flags, runtime_ns, due_ns = _DONE.unpack_from(payload)
     at = _DONE.size
     if flags & WITH_TEXTS:
         *_texts, at = unpack_texts(payload, at)
     store = unpack_store(payload, at) if len(payload) > at else None
-    return Done(verb, ending, flags, publishes, runtime_ns, due_ns, store)
+    return Done(verb, ending, flags, runtime_ns, due_ns, store)
 
 
 @dataclass(slots=True)

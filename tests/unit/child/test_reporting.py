@@ -85,7 +85,7 @@ def test_other_messages_leave_at_once() -> None:
     it = reporter(link)
     it.begin(7, OWN)
     it.publish("", "q", header(OTHER), b"body")
-    assert (link.written, link.signalled, it.share.published) == ([(frames.PUBLISH, 7)], 1, 1)
+    assert (link.written, link.signalled) == ([(frames.PUBLISH, 7)], 1)
 
 
 @pytest.mark.parametrize("more", [{}, {"priority": None}, {"delivery_mode": None, "priority": None}, {"reply_to": "r"}])
@@ -94,7 +94,7 @@ def test_the_next_attempt_waits_for_the_end_of_this_one(more: dict[str, Any]) ->
     it = reporter(link)
     it.begin(7, OWN)
     it.publish("", "q", header(OWN, **more), b"body")
-    assert (link.written, it.share.published) == ([], 1)
+    assert link.written == []
     it.release()
     assert link.written == [(frames.PUBLISH, 7)]
     it.release()
@@ -144,5 +144,5 @@ def test_a_next_attempt_to_a_new_queue_waits_too_and_only_the_queue_is_declared(
     it.begin(7, OWN)
     it.publish("", "elsewhere", header(OWN), b"body", declare=[queue])
     it.publish("", "elsewhere", header(OWN), b"body", declare=[queue])
-    assert (link.written, declared, it.share.published) == ([], [queue], 2)
+    assert (link.written, declared, len(it.share.held)) == ([], [queue], 2)
     assert all(request.after_states for request in it.share.held)

@@ -368,4 +368,4 @@ def stored(identifier: str) -> frames.StoreRequest:
 
 def done_record(verb: int, ending: int, document: bytes) -> bytes:
     """Return the payload of a DONE record."""
-    return frames.pack_done(verb, ending, 0, 0, 20_000, 0, document)  # type: ignore[arg-type]
+    return frames.pack_done(verb, ending, 0, 20_000, 0, document)  # type: ignore[arg-type]

@@ -46,11 +46,11 @@ SOFT_AGAIN = 2
 #: masked the first signal. The handler raises at most once per task.
 _SOFT_REPEAT = 1.0
 #: Nanoseconds between log lines about a stopped worker.
-_TOLD_EVERY = 60_000_000_000
+_WARN_EVERY_NS = 60_000_000_000
 
 
-class Executioner(Protocol):
-    """Interrupts and kills children safely."""
+class Interrupter(Protocol):
+    """The part of the pool that interrupts and kills children for their limits."""
 
     @property
     def children(self) -> Mapping[int, ChildProcess]:
@@ -70,15 +70,15 @@ class HardLimits:
         self,
         loop: asyncio.AbstractEventLoop,
         hooks: OutcomeHooks,
-        executioner: Executioner,
+        interrupter: Interrupter,
         started: Observers[ChildProcess, int, int, int, float],
     ) -> None:
-        """``executioner`` carries the limits out. ``started`` is called with the arguments of :meth:`arm`."""
+        """``interrupter`` carries the limits out. ``started`` is called with the arguments of :meth:`arm`."""
         self._loop = loop
         self._hooks = hooks
-        self._executioner = executioner
+        self._interrupter = interrupter
         self._clock = RunningClock()
-        self._told_ns = 0
+        self._warned_ns = 0
         #: (due on the running clock, order, kind, seq, hard limit in seconds, child)
         self._heap: list[tuple[int, int, int, int, float, ChildProcess]] = []
         self._order = itertools.count()
@@ -110,10 +110,10 @@ class HardLimits:
         lost = self._clock.look(now)
         if not lost:
             return
-        for child in self._executioner.children.values():
+        for child in self._interrupter.children.values():
             child.link.page.add_stopped(lost)
-        if now - self._told_ns > _TOLD_EVERY or not self._told_ns:
-            self._told_ns = now
+        if now - self._warned_ns > _WARN_EVERY_NS or not self._warned_ns:
+            self._warned_ns = now
             logger.warning("The worker did not run for %.1f s; it does not count this for time limits", lost / 1e9)
 
     def _arm(self, now: int) -> None:
@@ -157,7 +157,7 @@ class HardLimits:
         running = child.link.page.running()
         if running is None or running.seq != seq or not running.in_body:
             return
-        self._executioner.interrupt(child, seq)
+        self._interrupter.interrupt(child, seq)
         if first:
             self._hooks.soft_limit(child.assigned[seq])
         again = ran + int(_SOFT_REPEAT * 1e9)
@@ -166,4 +166,4 @@ class HardLimits:
     def _hard(self, child: ChildProcess, seq: int, limit: float) -> None:
         if seq in child.parked:
             child.limited = seq
-        self._executioner.kill_running(child, seq, "time_limit", int(limit) if limit.is_integer() else limit)
+        self._interrupter.kill_running(child, seq, "time_limit", int(limit) if limit.is_integer() else limit)

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 #: Seconds between polls of the rings at a high rate of outcomes. Children hold work for twice as long.
 _POLL = 0.001
 #: Rate of outcome records, per second over all children, above which polling is cheaper than wake-ups.
-_THICK = 4_000
+_POLL_ABOVE = 4_000
 _STEP = 0.05
 #: Nanoseconds for which starting a coroutine keeps a child from its ring; the look-ahead uses it as run time.
 _ADMISSION_NS = 50_000
@@ -131,7 +131,7 @@ class Outcomes:
         """Handle a child's signal."""
         if self._drain(child):
             self._dispatcher.balance()
-            if self._is_thick():
+            if self._calls_for_polling():
                 self._begin_polling()
 
     def _drain(self, child: ChildProcess) -> int:
@@ -149,16 +149,16 @@ class Outcomes:
     # removed from the loop and the rings are polled every millisecond until the rate drops. The eventfds still
     # order the memory: a poll reads the same eventfd.
 
-    def _is_thick(self) -> bool:
-        """Whether the rate calls for polling; measured once every ``_STEP`` seconds, False in between."""
+    def _calls_for_polling(self) -> bool:
+        """Whether the rate of outcomes calls for polling; measured once every ``_STEP`` seconds, False in between."""
         assert self._loop is not None
         now = self._loop.time()
         if now - self._counted_since < _STEP:
             return False
-        thick = self._counted > _THICK * (now - self._counted_since)
+        many = self._counted > _POLL_ABOVE * (now - self._counted_since)
         recent = now - self._counted_since < 4 * _STEP
         self._counted, self._counted_since = 0, now
-        return thick and recent
+        return many and recent
 
     def _begin_polling(self) -> None:
         assert self._loop is not None
@@ -176,7 +176,7 @@ class Outcomes:
                 found += self._drain(child)
         if found:
             self._dispatcher.balance()
-        if self._loop.time() - self._counted_since < _STEP or self._is_thick():
+        if self._loop.time() - self._counted_since < _STEP or self._calls_for_polling():
             self._loop.call_later(_POLL, self._poll)
             return
         self._polling = False
@@ -254,7 +254,7 @@ class Outcomes:
             child.link.release(seq)
         if len(payload) < frames.DONE_SIZE:
             raise frames.FrameError("done record shorter than its head")
-        verb, ending, flags, _publishes, runtime_ns, due_ns = frames.unpack_done_head(payload)
+        verb, ending, flags, runtime_ns, due_ns = frames.unpack_done_head(payload)
         store, at, texts = None, frames.DONE_SIZE, NO_TEXTS
         if flags & frames.WITH_TEXTS:
             first, second, at = frames.unpack_texts(payload, at)

@@ -39,7 +39,7 @@ class Condemned(Nobody):
         self.reasons.append(reason)
 
 
-_DONE = frames.pack_done(Verb.ACK, Ending.SUCCESS, 0, 0, 1000, 0, b"")
+_DONE = frames.pack_done(Verb.ACK, Ending.SUCCESS, 0, 1000, 0, b"")
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_what_a_task_reports_is_carried_out_and_counted(world: World) -> None:
     assert (delivery.state, world.outcomes.started) == (State.STARTED, 1)
     assert world.named("ack_early", "limits") == [("ack_early", delivery), ("limits", 1, 5, 6, 7.5)]
     assert world.named("ended") == []
-    done = frames.pack_done(Verb.REJECT, Ending.FAILURE, 0, 0, 1000, 0, b"")
+    done = frames.pack_done(Verb.REJECT, Ending.FAILURE, 0, 1000, 0, b"")
     world.outcomes.take(child, [(frames.DONE, 1, done)])
     assert world.named("finish", "finished", "ended") == [
         ("finished", child, 1000), ("finish", delivery, Verb.REJECT, None), ("ended", 1),
@@ -256,7 +256,7 @@ def test_a_document_is_stored_unless_it_is_for_the_hooks(world: World) -> None:
     document = frames.pack_store(stored("id"))
     first, second = world.give(child, 1), world.give(child, 2)
     for seq, flags in ((1, 0), (2, frames.FOR_HOOKS)):
-        done = frames.pack_done(Verb.ACK, Ending.SUCCESS, flags, 0, 1000, 0, document)
+        done = frames.pack_done(Verb.ACK, Ending.SUCCESS, flags, 1000, 0, document)
         world.outcomes.take(child, [(frames.STARTED, seq, frames.STARTED_LATE), (frames.DONE, seq, done)])
     assert world.named("finish") == [("finish", first, Verb.ACK, stored("id"))]
     ((_, *reported, _then),) = world.named("reported")
@@ -267,7 +267,7 @@ def test_a_document_is_stored_unless_it_is_for_the_hooks(world: World) -> None:
 def test_a_task_that_is_not_due_is_held_unless_its_connection_is_lost(world: World, epoch: int) -> None:
     child, _ = world.child()
     delivery = world.give(child, 1, epoch)
-    done = frames.pack_done(Verb.HOLD, Ending.SUCCESS, 0, 0, 1000, 2_500_000_000, b"")
+    done = frames.pack_done(Verb.HOLD, Ending.SUCCESS, 0, 1000, 2_500_000_000, b"")
     world.outcomes.take(child, [(frames.DONE, 1, done)])
     if epoch == 1:
         assert world.named("hold", "finish") == [("hold", delivery)]
