@@ -30,6 +30,7 @@ _SERVERS = {
     "redis_server": "redis-server",
     "postgres": "postgresql",
     "systemd_analyze": "systemd",
+    "chromedriver": "chromium-driver",
 }
 
 

@@ -1,4 +1,4 @@
-"""Flower and an exporter for Prometheus beside a fleet, and what they say by HTTP."""
+"""Flower and exporters for Prometheus beside a fleet, and what they say by HTTP."""
 
 from __future__ import annotations
 
@@ -9,15 +9,32 @@ import sys
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import pytest
+
+from tests.harness.celery_env import EXPORTER, celery_python
 from tests.harness.processes import free_port, wait_until
 from tests.harness.worker import WorkerProcess
 from tests.integration.events.conftest import Site
 
+APP = "tests.integration.events.evented"
 _SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+
+class Metrics:
+    """What a program shows to Prometheus at one moment."""
+
+    def __init__(self, page: str) -> None:
+        found = [sample for line in page.splitlines() if (sample := _SAMPLE.match(line)) is not None]
+        self._samples = [(one[1], set(_LABEL.findall(one[2] or "")), float(one[3])) for one in found]
+
+    def sample(self, name: str, /, **labels: str) -> float:
+        """Return the sum of the samples of a metric with these labels; 0 if there are none."""
+        wanted = set(labels.items())
+        return sum(value for metric, found, value in self._samples if metric == name and wanted <= found)
 
 
 class Web:
@@ -25,11 +42,11 @@ class Web:
 
     def __init__(self, process: WorkerProcess, port: int) -> None:
         self.process = process
-        self._root = f"http://127.0.0.1:{port}"
+        self.root = f"http://127.0.0.1:{port}"
 
     def get(self, path: str, **query: Any) -> str:
         """Return a page."""
-        with urllib.request.urlopen(f"{self._root}{path}?{urllib.parse.urlencode(query)}", timeout=30) as answer:
+        with urllib.request.urlopen(f"{self.root}{path}?{urllib.parse.urlencode(query)}", timeout=30) as answer:
             text: str = answer.read().decode()
             return text
 
@@ -39,70 +56,92 @@ class Web:
 
     def post(self, path: str, **form: Any) -> str:
         """Post a form; return the message of the answer."""
-        body = urllib.parse.urlencode(form).encode()
+        message: str = self._post(path, urllib.parse.urlencode(form).encode())["message"]
+        return message
+
+    def post_json(self, path: str, **body: Any) -> Any:
+        """Post JSON; return the answer."""
+        return self._post(path, json.dumps(body).encode())
+
+    def _post(self, path: str, body: bytes) -> Any:
         try:
-            with urllib.request.urlopen(f"{self._root}{path}", body, timeout=60) as answer:
-                message: str = json.loads(answer.read())["message"]
-                return message
+            with urllib.request.urlopen(f"{self.root}{path}", body, timeout=60) as answer:
+                return json.loads(answer.read())
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{path}: {error.code} {error.read().decode()}") from error
 
-    def samples(self, name: str) -> dict[frozenset[tuple[str, str]], float]:
-        """Return the samples of a metric by their labels."""
-        found = {}
-        for line in self.get("/metrics").splitlines():
-            sample = _SAMPLE.match(line)
-            if sample is not None and sample.group(1) == name:
-                found[frozenset(_LABEL.findall(sample.group(2) or ""))] = float(sample.group(3))
-        return found
+    def refused(self, path: str, **form: Any) -> str:
+        """Post a form that the server refuses; return why."""
+        with pytest.raises(AssertionError) as caught:
+            self.post(path, **form)
+        return str(caught.value)
+
+    def metrics(self) -> Metrics:
+        """Return what the program shows to Prometheus."""
+        return Metrics(self.get("/metrics"))
 
     def sample(self, name: str, /, **labels: str) -> float:
-        """Return the sum of the samples with these labels; 0 if there are none."""
-        wanted = set(labels.items())
-        return sum(value for found, value in self.samples(name).items() if wanted <= found)
+        """Return the sum of the samples of a metric with these labels; 0 if there are none."""
+        return self.metrics().sample(name, **labels)
 
-    def answers(self) -> bool:
+    def answers(self, path: str) -> bool:
         """Whether the server answers."""
         try:
-            self.get("/metrics")
+            self.get(path)
         except OSError:
             return False
         return True
 
 
 @contextlib.contextmanager
-def _web(site: Site, *arguments: str, port: int) -> Iterator[Web]:
-    env = {**site.env, "KIND": "celery", "FLOWER_UNAUTHENTICATED_API": "true"}
-    with WorkerProcess(*arguments, directory=site.directory, env=env, command=(sys.executable,)) as process:
+def _web(
+    site: Site, name: str, arguments: Callable[[int], tuple[str, ...]], *, app: str = "celery", path: str = "/metrics",
+    python: str = sys.executable,
+) -> Iterator[Web]:  # fmt: skip
+    """Run a monitor on a port; yield it when it answers and hears events."""
+    port, before = free_port(), _listening(site)
+    env = {**site.env, "KIND": app, "FLOWER_UNAUTHENTICATED_API": "true"}
+    with WorkerProcess(*arguments(port), directory=site.directory, env=env, command=(python,)) as process:
         web = Web(process, port)
-        wait_until(f"{arguments[1]} answers", web.answers, 60)
+        wait_until(f"{name} answers", lambda: web.answers(path), 60)
+        wait_until(f"{name} hears events", lambda: _listening(site) > before, 60)
         yield web
 
 
 @contextlib.contextmanager
-def flower(site: Site) -> Iterator[Web]:
-    """Flower for the broker of a site, once it hears events."""
-    port = free_port()
-    address = (f"--port={port}", "--address=127.0.0.1", "--inspect_timeout=10000")
-    with _web(site, "-m", "celery", "-A", "tests.integration.events.evented", "flower", *address, port=port) as web:
-        _wait_bound(site)
+def flower(site: Site, app: str, *options: str) -> Iterator[Web]:
+    """Flower for the broker of a site, with an app of ``turbo``'s or of ``celery``'s."""
+
+    def arguments(port: int) -> tuple[str, ...]:
+        own = (f"--port={port}", "--address=127.0.0.1", "--inspect_timeout=10000", *options)
+        return ("-m", "celery", "-A", APP, "flower", *own)
+
+    with _web(site, "Flower", arguments, app=app) as web:
         yield web
 
 
 @contextlib.contextmanager
 def exporter(site: Site) -> Iterator[Web]:
-    """celery-prometheus-exporter for the broker of a site, once it hears events."""
-    port = free_port()
-    before = _listening(site)
-    arguments = ("-m", "celery_prometheus_exporter", "--broker", site.vhost, "--addr", f"127.0.0.1:{port}")
-    with _web(site, *arguments, port=port) as web:
-        wait_until("the exporter hears events", lambda: _listening(site) > before, 60)
+    """celery-prometheus-exporter for the broker of a site."""
+
+    def arguments(port: int) -> tuple[str, ...]:
+        return ("-m", "celery_prometheus_exporter", "--broker", site.vhost, "--addr", f"127.0.0.1:{port}")
+
+    with _web(site, "the exporter", arguments) as web:
+        yield web
+
+
+@contextlib.contextmanager
+def queue_exporter(site: Site) -> Iterator[Web]:
+    """celery-exporter for the broker of a site, which labels by queue."""
+    program = "from src.cli import cli; cli(auto_envvar_prefix='CE')"
+
+    def arguments(port: int) -> tuple[str, ...]:
+        return ("-c", program, "--broker-url", site.vhost, "--host", "127.0.0.1", "--port", str(port))
+
+    with _web(site, "celery-exporter", arguments, path="/health", python=str(celery_python(EXPORTER))) as web:
         yield web
 
 
 def _listening(site: Site) -> int:
     return sum(name.startswith("celeryev.") for name in site.rabbitmq.queues(site.vhost))
-
-
-def _wait_bound(site: Site) -> None:
-    wait_until("Flower hears events", lambda: _listening(site) >= 1, 60)

@@ -1,4 +1,4 @@
-"""Real Celery in several versions: from the test environment, or from cached environments.
+"""Real Celery in several versions, and a monitor: from the test environment, or from cached environments.
 
 A cached environment is built by pip at first use, under the user's cache directory, and reused by later runs. It
 contains everything it needs: PYTHONPATH and pip's settings are removed when it is built and when a program runs in it.
@@ -29,6 +29,8 @@ _OLD = ("celery[redis]==5.3.6", "pyyaml", "msgpack", "zstandard", "setuptools<81
 CURRENT = "current"
 #: Celery 5.3 with what turbo needs beside it; turbo itself is found where the tests find it.
 OLD_WITH_TURBO = "5.3 with turbo"
+#: The exporter for Prometheus that labels by queue. It needs older libraries, and its package is called ``src``.
+EXPORTER = "exporter"
 
 
 def _requirements() -> tuple[str, ...]:
@@ -52,7 +54,12 @@ import celery
 #: Settings of the caller's Python and pip that would put packages elsewhere, or take them from there.
 _FOREIGN = ("PYTHON", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_CONSTRAINT", "__PYVENV")
 
-_PINS = {"5.3": _OLD, OLD_WITH_TURBO: (*_OLD, *_requirements())}
+_PINS = {
+    "5.3": _OLD,
+    OLD_WITH_TURBO: (*_OLD, *_requirements()),
+    # Its newest version is for Python up to 3.12.
+    **({EXPORTER: ("prometheus-exporter-celery==0.11.2",)} if sys.version_info < (3, 13) else {}),
+}
 
 
 def prepare() -> None:
@@ -68,7 +75,7 @@ def prepare() -> None:
 
 
 def celery_python(version: str) -> Path:
-    """Return the Python interpreter that imports this version of Celery ("5.3" or "current")."""
+    """Return the Python interpreter of the environment ("5.3", "current", ...)."""
     if version == CURRENT:
         return Path(sys.executable)
     return _cached(version)

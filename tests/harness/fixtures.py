@@ -140,6 +140,12 @@ def any_broker(request: pytest.FixtureRequest) -> BrokerUnderTest:
 
 
 @pytest.fixture(scope="session")
+def chromedriver() -> Path:
+    """The program that drives Chromium, which is installed with it."""
+    return require("chromium-driver")
+
+
+@pytest.fixture(scope="session")
 def systemd_analyze() -> Path:
     """The program that checks systemd units; systemd need not run."""
     return require("systemd")

@@ -54,9 +54,12 @@ class RabbitMQ:
     `programs` selects the RabbitMQ (default: the installed one). Nodes of several versions can run at the same time.
     """
 
-    def __init__(self, directory: Path, programs: Lane | None = None, config: str = "") -> None:
-        """``config`` holds further lines of rabbitmq.conf."""
+    def __init__(
+        self, directory: Path, programs: Lane | None = None, config: str = "", plugins: tuple[str, ...] = ()
+    ) -> None:
+        """``config`` holds further lines of rabbitmq.conf; ``plugins`` are enabled."""
         self._config = config
+        self._plugins = plugins
         self.lane = programs or lane()
         #: Major and minor version; set when the node has started.
         self.version = (0, 0)
@@ -268,7 +271,7 @@ class RabbitMQ:
         cookie = home / ".erlang.cookie"
         cookie.write_text(secrets.token_hex(16))
         cookie.chmod(0o400)
-        (self.directory / "enabled_plugins").write_text("[].\n")
+        (self.directory / "enabled_plugins").write_text(f"[{','.join(self._plugins)}].\n")
         config = _CONFIG.format(port=self.port, limit=_LARGEST) + self._config
         (self.directory / "rabbitmq.conf").write_text(config)
         (self.directory / "env.conf").write_text("")

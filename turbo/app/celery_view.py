@@ -2,8 +2,9 @@
 
 Used in the process of ``celery -A proj …``, where Celery is installed. Its commands work with kombu's connections,
 which an app of turbo's does not have. Celery asks an app for further options of its commands first (``user_options``);
-the option given here replaces the app by its view before the command runs. ``worker`` and ``beat`` become turbo's. It
-must never be used by a worker.
+the option given here replaces the app by its view before the command runs. ``worker`` and ``beat`` become turbo's. The
+view has stand-ins for the app's tasks, since Flower changes limits of the tasks that it knows, and sends them. It must
+never be used by a worker.
 """
 
 from __future__ import annotations
@@ -15,15 +16,22 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from turbo.amqp.topology import Queue
     from turbo.app.conf.conf import Settings
 
 #: Commands that turbo runs itself.
 _TURBOS: Final = ("worker", "beat")
-#: Settings that are about tasks: the view has none.
+#: Settings by which the app finds its tasks and describes them: the view takes them from the app.
 _OF_TASKS: Final = frozenset({"beat_schedule", "imports", "include", "task_annotations", "task_queues"})
+
+
+class ViewedTask(Protocol):
+    """The part of a task that its stand-in needs."""
+
+    def send_options(self) -> dict[str, Any]:
+        """The options of every message of this task."""
 
 
 class Viewed(Protocol):
@@ -31,6 +39,13 @@ class Viewed(Protocol):
 
     main: str | None
     conf: Settings
+
+    @property
+    def tasks(self) -> Mapping[str, ViewedTask]:
+        """All tasks by name."""
+
+    def import_modules(self) -> Any:
+        """Import the modules with tasks."""
 
     def worker_queues(self) -> list[Queue]:
         """Return the queues that a worker of this app consumes from."""
@@ -73,7 +88,7 @@ def _run_turbo() -> None:
 
 
 def celery_view(app: Viewed) -> Any:
-    """Return an app of Celery's class with the settings of ``app``, and with no task."""
+    """Return an app of Celery's class with the settings of ``app`` and stand-ins for its tasks."""
     celery: Any = importlib.import_module("celery")  # need not be installed
     defaults: Any = importlib.import_module("celery.app.defaults")
     view = celery.Celery(app.main, set_as_current=True)
@@ -81,7 +96,26 @@ def celery_view(app: Viewed) -> Any:
     view.conf.update({name: value for name, value in app.conf.without_defaults().items() if name in known})
     if app.conf["task_queues"]:
         view.conf.task_queues = list(_kombu_queues(app.worker_queues()))
+    _follow_tasks(view, app)
     return view
+
+
+def _follow_tasks(view: Any, app: Viewed) -> None:
+    """Give the view the tasks of ``app`` when somebody asks for them, and import their modules when Celery would."""
+    celery: Any = importlib.import_module("celery")
+
+    def add_tasks(**_: Any) -> None:
+        for name in app.tasks.keys() - view.tasks.keys():
+            options = {key: value for key, value in app.tasks[name].send_options().items() if value is not None}
+            # The worker checks the arguments.
+            view.register_task(type("StandIn", (celery.Task,), {"name": name, "typing": False, **options}))
+
+    def import_modules(**_: Any) -> None:
+        app.import_modules()
+        add_tasks()
+
+    view.on_after_finalize.connect(add_tasks, weak=False)
+    celery.signals.import_modules.connect(import_modules, sender=view, weak=False)
 
 
 def _kombu_queues(queues: Iterable[Queue]) -> Iterable[Any]:

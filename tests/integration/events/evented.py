@@ -130,9 +130,9 @@ def chain(value: Any) -> str:
 
 
 def _record(request: Any, how: str) -> None:
-    """Write down for which worker a run is counted, and how it ends."""
+    """Write down for which worker and queue a run is counted, and how it ends."""
     with Path(os.environ["EVENTED_RECORD"]).open("a") as record:
-        record.write(f"{request.hostname} {how}\n")
+        record.write(f"{request.hostname} {request.delivery_info['routing_key']} {how}\n")
 
 
 @app.task(name="evented.work", bind=True)
