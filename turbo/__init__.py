@@ -11,8 +11,10 @@ from turbo.app.new_id import uuid
 from turbo.app.publish.entities import Broadcast, Exchange, Queue, binding
 from turbo.app.shared import current_app, current_task, shared_task
 from turbo.app.task import Task
+from turbo.app.tasks.batches import BatchRequest
 from turbo.app.tasks.context import Context
 from turbo.canvas import Signature, chain, chord, chunks, group, maybe_signature, signature, xmap, xstarmap
+from turbo.policy.batching import Batch
 from turbo.result.async_result import AsyncResult
 from turbo.result.group_result import GroupResult, ResultSet
 
@@ -22,6 +24,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AsyncResult",
+    "Batch",
+    "BatchRequest",
     "Broadcast",
     "Celery",
     "Context",

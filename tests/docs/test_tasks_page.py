@@ -14,7 +14,7 @@ from tests.harness.worker import WorkerProcess
 def test_the_examples_run(tmp_path: Path, vhost: str, redis_db: str) -> None:
     shown = examples("tasks.md", broker=vhost, results=redis_db)
     defined, calls = shown[::2], shown[1::2]
-    assert len(calls) == 3
+    assert len(calls) == 4
     assert all("assert" in call for call in calls)
     (tmp_path / "bank_tasks.py").write_text("\n\n".join(defined))
     with WorkerProcess("-A", "bank_tasks", "-c", "2", "-l", "info", directory=tmp_path) as worker:

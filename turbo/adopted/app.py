@@ -22,6 +22,7 @@ from celery.worker.control import Panel
 from kombu.exceptions import OperationalError as KombuOperationalError
 
 from turbo.adopted import logs
+from turbo.adopted.batches import batch_of
 from turbo.adopted.beat import run_beat
 from turbo.adopted.commands import AdoptedCommands
 from turbo.adopted.executor import adopted
@@ -219,4 +220,5 @@ def options_of(task: Any) -> TaskOptions:
         soft_time_limit=task.soft_time_limit,
         rate_limit=task.rate_limit,
         send_events=bool(task.send_events),
+        batch=batch_of(task),
     )

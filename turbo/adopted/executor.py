@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import logging
 import pickle
-from dataclasses import dataclass
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import billiard
 from billiard.einfo import ExceptionInfo
 from billiard.exceptions import WorkerLostError
 from celery import states
@@ -26,19 +24,22 @@ from kombu.serialization import loads as kombu_loads
 
 from turbo import failpoint
 from turbo.adopted import failing, process, tracing
+from turbo.adopted.batch_runs import BatchRuns
+from turbo.adopted.batches import BatchBody
 from turbo.adopted.contents import own_contents
-from turbo.adopted.coroutine_tracing import TracedCoroutine, is_coroutine
+from turbo.adopted.coroutine_tracing import TracedCoroutine
+from turbo.adopted.failing import ends_the_process
+from turbo.adopted.plan import Coroutine, Plan
 from turbo.adopted.request_fields import RequestFields
 from turbo.adopted.requests import has_own_class
 from turbo.adopted.result_handoff import ResultHandoff, is_untouched
 from turbo.child import event_texts
 from turbo.child.coroutines import Coroutines
-from turbo.child.intake import Intake
 from turbo.child.leaving import EXIT_REPLACED, end_process, exit_code
 from turbo.child.refusals import log_unreadable
 from turbo.exceptions import SerializationError
 from turbo.policy import poison
-from turbo.policy.settling import Ending, Verb, settle
+from turbo.policy.settling import Ending, Verb
 from turbo.protocol import content
 from turbo.ring import frames
 
@@ -60,9 +61,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("celery.worker.strategy")
 
-#: Whether the installed billiard's pool reports whatever a body raises. An older one reports subclasses of Exception;
-#: its processes end by all else.
-_REPORTS_ALL = billiard.VERSION[:2] >= (4, 3)
 _ENDINGS = {
     states.SUCCESS: Ending.SUCCESS,
     states.FAILURE: Ending.FAILURE,
@@ -84,40 +82,7 @@ def adopted(
     return make
 
 
-class Plan:
-    """A task with what does not change from message to message."""
-
-    __slots__ = ("early", "enters", "handover", "is_coroutine", "options", "own_request", "task", "trace", "verbs")
-
-    def __init__(self, task: Any, options: TaskOptions, own_request: bool, handover: ResultHandoff | None) -> None:
-        self.task = task
-        self.trace = task.__trace__
-        self.options = options
-        self.early = not options.acks_late
-        self.is_coroutine = is_coroutine(task)
-        #: The tracer calls the task's ``run`` and not the task; its request has to say so.
-        self.enters = tracing.calls_run(task)
-        #: What becomes of the message, by how the task ends.
-        acks = options.ack_options()
-        self.verbs = {ending: settle(ending, acks) for ending in Ending}
-        #: The task has a request class of its own, which the master calls at every end.
-        self.own_request = own_request
-        #: Takes what the task leaves to the master to store; None: nothing.
-        self.handover = handover if handover is not None and not own_request and handover.suits(task) else None
-
-
-@dataclass(slots=True, eq=False)
-class Coroutine:
-    """One message whose task is a coroutine."""
-
-    seq: int
-    began: int
-    message: TaskMessage
-    plan: Plan
-    request: dict[str, Any]
-
-
-class AdoptedExecutor(Intake[Plan]):
+class AdoptedExecutor(BatchRuns):
     """Runs the tasks of a ``celery.Celery`` app."""
 
     def __init__(
@@ -164,7 +129,10 @@ class AdoptedExecutor(Intake[Plan]):
     def _plan(self, task: Any, options: TaskOptions) -> Plan:
         if task.__trace__ is None:
             tracing.build_trace(self._app, task, self._options.hostname, self._soft)
-        return Plan(task, options, has_own_class(task), self._handover)
+        plan = Plan(task, options, has_own_class(task), self._handover)
+        if options.batch is not None:
+            plan.batch = BatchBody(task, self._link.page, self._soft)
+        return plan
 
     def _unreadable(self, seq: int, began: int, properties: Properties | None, body: bytes, error: Exception) -> None:
         log_unreadable(error, "")
@@ -221,6 +189,9 @@ class AdoptedExecutor(Intake[Plan]):
     ) -> None:
         """Run one message by Celery's tracer and report how it ended."""
         request = self._fields.of(properties, deliver, decoded)
+        if plan.batch is not None:
+            self._collect(Coroutine(seq, began, message, plan, request))
+            return
         if plan.enters:
             request[tracing.ENTERED] = 1
         if plan.is_coroutine:
@@ -369,13 +340,6 @@ def _event_texts(page: ChildPage, outcome: Any, info: Any, text: str | None) -> 
     if info.state == states.RETRY:
         error = error.exc
     return event_texts.of_error(page, error, getattr(outcome, "traceback", None))
-
-
-def ends_the_process(error: BaseException, *, reports_all: bool = _REPORTS_ALL) -> bool:
-    """Whether a process of the installed billiard's pool ends by this; else it is reported as the task's failure."""
-    if isinstance(error, SystemExit | KeyboardInterrupt):
-        return True
-    return not (reports_all or isinstance(error, Exception))
 
 
 def _pickled(value: object) -> bytes:

@@ -2,7 +2,8 @@
 
 Runs in a child, called by ``adopted.executor`` for a message that is given up. FAILURE is stored, error callbacks are
 sent, a chord and a chain learn of it, ``on_failure`` and ``after_return`` are called and ``task_failure`` is sent, with
-the task's request current. It must never raise: exceptions from Celery's code or the app's are logged.
+the task's request current. It must never raise: exceptions from Celery's code or the app's are logged. Which exceptions
+of a body end the process instead is said here too.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+import billiard
 from billiard.einfo import ExceptionInfo
 from billiard.exceptions import WorkerLostError
 from celery import states
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 logger = logging.getLogger("celery.app.trace")
+
+#: Whether the installed billiard's pool reports whatever a body raises. An older one reports subclasses of Exception;
+#: its processes end by all else.
+_REPORTS_ALL = billiard.VERSION[:2] >= (4, 3)
 
 
 def fail(task: Any, task_id: str, request: Mapping[str, Any], error: WorkerLostError) -> ExceptionInfo:
@@ -42,3 +48,10 @@ def fail(task: Any, task_id: str, request: Mapping[str, Any], error: WorkerLostE
         task.request_stack.pop()
         _task_stack.pop()
     return einfo
+
+
+def ends_the_process(error: BaseException, *, reports_all: bool = _REPORTS_ALL) -> bool:
+    """Whether a process of the installed billiard's pool ends by this; else it is reported as the task's failure."""
+    if isinstance(error, SystemExit | KeyboardInterrupt):
+        return True
+    return not (reports_all or isinstance(error, Exception))

@@ -48,7 +48,7 @@ def build_trace(app: Celery, task: Any, hostname: str, soft: SoftLimit) -> None:
         _build_around_call(app, task, hostname, soft)
         return
     own = task.__dict__.get("run")
-    task.run = _guarded(task.run, soft)
+    task.run = guarded(task.run, soft)
     try:
         with _without_replacement():
             task.__trace__ = trace.build_tracer(task.name, task, app.loader, hostname, app=app)
@@ -96,7 +96,7 @@ def _build_around_call(app: Celery, task: Any, hostname: str, soft: SoftLimit) -
     task.__trace__ = trace.build_tracer(task.name, task, app.loader, hostname, app=app)
 
 
-def _guarded(body: Callable[..., Any], soft: SoftLimit) -> Callable[..., Any]:
+def guarded(body: Callable[..., Any], soft: SoftLimit) -> Callable[..., Any]:
     """Wrap ``body`` so that the limit is armed for its call."""
     call = soft.call
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from turbo.app.conf.conf import Settings
     from turbo.app.tasks.context import Context
     from turbo.exceptions import Retry
+    from turbo.policy.batching import Batch
     from turbo.result.async_result import AsyncResult
     from turbo.result.eager import EagerResult
     from turbo.result.group_result import GroupResult
@@ -83,6 +84,7 @@ class TaskLike(Protocol):
     time_limit: float | None
     soft_time_limit: float | None
     trail: bool
+    batch: Batch | None
 
     @property
     def app(self) -> AppLike:

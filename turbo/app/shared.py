@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from turbo.app.task import Task
+    from turbo.policy.batching import Batch
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -81,6 +82,12 @@ class Proxy:
 
 @overload
 def shared_task(fun: Callable[P, R], /) -> Task[P, R]: ...
+
+
+@overload
+def shared_task(
+    *, batch: Batch | tuple[int, float], **options: Any
+) -> Callable[[Callable[..., Any]], Task[..., Any]]: ...
 
 
 @overload

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from turbo.app.base import Turbo
     from turbo.app.tasks.models import Models
     from turbo.exceptions import Retry
+    from turbo.policy.batching import Batch
     from turbo.result.async_result import AsyncResult
 
 
@@ -136,6 +137,8 @@ class Task(Handlers, TaskCalls, TaskResults, AsyncCalls[P, R]):
     expires: Any = None
     priority: int | None = _from_conf("task_default_priority")
     resultrepr_maxsize: int = 1024
+    #: The body takes a list of requests, which are collected by this size and interval.
+    batch: Batch | None = None
 
     # -- belonging to an app ---------------------------------------------------------------------------------
 

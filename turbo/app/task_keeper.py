@@ -22,6 +22,7 @@ from turbo.app.tasks.autoretry import add_autoretry
 from turbo.app.tasks.factory import make_task, task_name
 from turbo.exceptions import AlreadyRegistered
 from turbo.fixups import django
+from turbo.policy.batching import batch_of
 from turbo.policy.task_options import TaskOptions
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from turbo.app.base import Turbo
+    from turbo.policy.batching import Batch
 
 logger = logging.getLogger("turbo.app")
 
@@ -69,6 +71,11 @@ class TaskKeeper(Periodic):
 
     @overload
     def task(
+        self, /, *, batch: Batch | tuple[int, float], **options: Any
+    ) -> Callable[[Callable[..., Any]], TaskBase[..., Any]]: ...
+
+    @overload
+    def task(
         self, /, *, bind: Literal[True], **options: Any
     ) -> Callable[[Callable[Concatenate[Any, P], R]], TaskBase[P, R]]: ...
 
@@ -79,7 +86,8 @@ class TaskKeeper(Periodic):
         """Make a task of a function: ``@app.task`` or ``@app.task(name=…, bind=True, …)``.
 
         Every option becomes an attribute of the task. ``bind`` passes the task as the first argument,
-        ``base`` is its class, ``shared=False`` keeps it from other apps of the process.
+        ``base`` is its class, ``shared=False`` keeps it from other apps of the process. With ``batch``, a Batch or a
+        pair of size and interval, the body takes a list of ``BatchRequest`` and returns None or a list of outcomes.
         """
         shared = options.pop("shared", True)
         transform = options.pop("filter", None)
@@ -252,6 +260,7 @@ class TaskKeeper(Periodic):
                 soft_time_limit=task.soft_time_limit,
                 rate_limit=task.rate_limit,
                 send_events=bool(task.send_events),
+                batch=batch_of(task.batch),
             )
             for name, task in self.tasks.items()
         }

@@ -83,7 +83,7 @@ class Endings:
 
     def raised(self, run: Run, error: BaseException) -> Asked | None:
         """The body raised an exception; its type decides the outcome."""
-        self._link.page.end_body(run.seq, coroutine=run.plan.is_coroutine)
+        self._link.page.end_body(run.entered, coroutine=run.plan.is_coroutine)
         if isinstance(error, Retry):
             return self._retried(run, error)
         if isinstance(error, Ignore):

@@ -82,6 +82,8 @@ class Intake(ABC, Generic[P]):
         self._decode_json = tagged_json.loads if plain else None
         self._headers = HeaderCache()
         self._plans: dict[str, P] = {}
+        #: The messages of the BATCH record that is being read; None outside of one.
+        self._batch: list[Any] | None = None
 
     def execute(self, seq: int, payload: bytes) -> None:  # hot: bench drain, trace
         """Handle one TASK record up to its DONE record."""
@@ -118,6 +120,22 @@ class Intake(ABC, Generic[P]):
             seq, began, message, plan, deliver, properties, decoded
         ):
             self._run(seq, began, message, plan, deliver, properties, decoded)
+
+    def execute_batch(self, seq: int, payload: bytes) -> None:
+        """Handle one BATCH record: each message as that of a TASK record, but those that may run, together."""
+        batch = self._batch = []
+        for number, part in enumerate(frames.unpack_batch(payload), seq):
+            self.execute(number, part)
+        self._batch = None
+        if batch:
+            self._run_batch(batch)
+
+    def _collect(self, run: Any) -> None:
+        """Take a message of a task with batches: to the others of its record, or alone."""
+        if self._batch is None:
+            self._run_batch([run])
+        else:
+            self._batch.append(run)
 
     # -- the start of a body, reported
 
@@ -189,6 +207,18 @@ class Intake(ABC, Generic[P]):
         self._link.emit(frames.ADMITTED, seq, (frames.pack_started(flags, soft_ns, hard_ns, hard or 0.0),))
         return soft or None
 
+    def _join(self, seq: int, *, early: bool, to_hooks: bool = False, flags: int = 0) -> None:
+        """Write the ADMITTED record of a message that runs in the batch of another, whose limits apply to it."""
+        flags |= (frames.EARLY_ACK if early else 0) | (frames.START_FOR_HOOKS if to_hooks else 0)
+        self._link.emit(frames.ADMITTED, seq, (frames.pack_started(flags, 0, 0, 0.0),))
+
+    def _tightest(self, messages: Sequence[TaskMessage], limits: TaskOptions) -> list[float | None]:
+        """Return the lowest hard and the lowest soft limit of these messages, in seconds; None for none."""
+        options, given = self._options, [message.timelimit or _NO_LIMITS for message in messages]
+        hard = [time_limits.effective(each[0], limits.time_limit, options.time_limit) for each in given]
+        soft = [time_limits.effective(each[1], limits.soft_time_limit, options.soft_time_limit) for each in given]
+        return [min(filter(None, hard), default=None), min(filter(None, soft), default=None)]
+
     # -- different for each kind of app ------------------------------------------------------------------
 
     @abstractmethod
@@ -200,6 +230,10 @@ class Intake(ABC, Generic[P]):
         self, seq: int, began: int, message: TaskMessage, plan: P, deliver: bytes, properties: Properties, decoded: Any
     ) -> None:
         """Run the message's task and write its DONE. ``began`` is the ``time.monotonic_ns`` of the claim."""
+
+    @abstractmethod
+    def _run_batch(self, batch: list[Any]) -> None:
+        """Run messages of one task together, as ``_run`` has collected them, and write a DONE for each."""
 
     @abstractmethod
     def _unreadable(self, seq: int, began: int, properties: Properties | None, body: bytes, error: Exception) -> None:

@@ -22,6 +22,9 @@ class Executor(Protocol):
     def execute(self, seq: int, payload: bytes) -> None:
         """Handle one TASK record up to its DONE record; raise nothing."""
 
+    def execute_batch(self, seq: int, payload: bytes) -> None:
+        """Handle one BATCH record up to the DONE record of each of its messages; raise nothing."""
+
     @property
     def has_room(self) -> bool:
         """Whether another record may be claimed now."""
@@ -48,6 +51,8 @@ def run(link: ChildLink, executor: Executor, restore_signals: Callable[[], None]
         kind, seq, payload = record
         if kind == frames.TASK:
             execute(seq, payload)
+        elif kind == frames.BATCH:
+            executor.execute_batch(seq, payload)
         elif kind in (frames.STOP, frames.MAKE_ROOM):
             link.signal()
             executor.leave(replaced=kind == frames.MAKE_ROOM)

@@ -23,6 +23,7 @@ class Plan:
 
     __slots__ = (
         "after_return",
+        "batches",
         "before_start",
         "body",
         "deduplicates",
@@ -61,6 +62,8 @@ class Plan:
         self.body: Callable[..., Any] = task.own_body
         #: The body is ``async def``; it runs beside others on the child's event loop.
         self.is_coroutine = inspect.iscoroutinefunction(self.body) or inspect.iscoroutinefunction(kind.__call__)
+        #: The body takes a list of requests.
+        self.batches = options.batch is not None
         self.before_start = _overridden(task, "before_start")
         self.on_success = _overridden(task, "on_success")
         self.on_failure = _overridden(task, "on_failure")

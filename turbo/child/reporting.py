@@ -44,7 +44,7 @@ class Declaring(Publisher, Protocol):
 class Run:
     """One task being run. ``gave`` is set when a part of a chord has returned."""
 
-    __slots__ = ("began", "gave", "given_up", "message", "plan", "request", "returned", "seq")
+    __slots__ = ("batch", "began", "gave", "given_up", "message", "plan", "request", "returned", "seq")
 
     #: The part's result, encoded for counting.
     gave: bytes
@@ -58,8 +58,15 @@ class Run:
         self.request = request
         #: The body has returned: an exception raised from here on is not the body's.
         self.returned = False
+        #: The runs of its batch, itself included, in the order of their numbers; empty without one.
+        self.batch: Sequence[Run] = ()
         #: The task was not started here, because too many children died with its message.
         self.given_up = False
+
+    @property
+    def entered(self) -> int:
+        """The last sequence number whose body begins with this one's."""
+        return self.batch[-1].seq if self.batch else self.seq
 
 
 class Share:

@@ -24,6 +24,7 @@ from turbo.master.children.pool_size import PoolSize
 from turbo.master.children.recycling import Recycling
 from turbo.master.children.resizing import Resizing
 from turbo.master.children.time_limits import HardLimits
+from turbo.master.delivery.batches import Batches
 from turbo.master.delivery.dispatcher import Dispatcher
 from turbo.master.delivery.eta import EtaShelf
 from turbo.master.delivery.intake import Intake
@@ -77,6 +78,7 @@ class Parts:
     intake: Intake
     shelf: EtaShelf
     rate_limits: RateLimits
+    batches: Batches
     time_limits: TimeLimitChanges
     redelivery_guard: RedeliveryGuard
     outcomes: Outcomes
@@ -151,6 +153,7 @@ class _Delivery:
     """What decides about a delivery on receipt, and while it waits."""
 
     rate_limits: RateLimits
+    batches: Batches
     redelivery_guard: RedeliveryGuard
     returns: Returns
     parking: Parking
@@ -197,6 +200,7 @@ def assemble(
         intake=delivery.intake,
         shelf=waiting.shelf,
         rate_limits=delivery.rate_limits,
+        batches=delivery.batches,
         time_limits=waiting.time_limits,
         redelivery_guard=delivery.redelivery_guard,
         outcomes=outcome.outcomes,
@@ -284,19 +288,21 @@ def _delivery(
     options, queues, link, publisher = blueprint.options, broker.queues, broker.link, broker.publisher
     ledger, dispatcher, shelf, copies = waiting.ledger, waiting.dispatcher, waiting.shelf, waiting.copies
     settlement, documents = outcome.settlement, outcome.failure_documents
-    rate_limits = RateLimits(loop, dispatcher, documents, blueprint.tasks, disabled=options.disable_rate_limits)
+    batches = Batches(loop, ledger, dispatcher, blueprint.tasks)
+    receiver = batches if batches.any else dispatcher
+    rate_limits = RateLimits(loop, receiver, documents, blueprint.tasks, disabled=options.disable_rate_limits)
     redelivery_guard = RedeliveryGuard(dispatcher, rate_limits, settlement, documents)
     returns = Returns(ledger, publisher, queues, link, broker.lease_ends)
     parking = Parking(loop, ledger, publisher, shelf, queues, link, settlement, after=options.eta_park_after)
-    window = Window(link, ledger, dispatcher, shelf, rate_limits, copies, waiting.size, options)
+    window = Window(link, ledger, dispatcher, shelf, rate_limits, batches, copies, waiting.size, options)
     leases = Leases(loop, ledger, queues, link, copies, window.make_room, timeouts=_timeouts(blueprint))
     intake = Intake(
         ledger, dispatcher, settlement, documents, outcome.hooks, redelivery_guard,
-        outcome.outcomes, leases, returns, shelf, rate_limits, outcome.revoked_tasks, parking=parking,
+        outcome.outcomes, leases, returns, shelf, rate_limits, batches, outcome.revoked_tasks, parking=parking,
         verbose=options.loglevel <= logging.INFO,
     )  # fmt: skip
     changes = QueueChanges(link, queues, intake.return_unstarted)
-    return _Delivery(rate_limits, redelivery_guard, returns, parking, intake, window, leases, changes)
+    return _Delivery(rate_limits, batches, redelivery_guard, returns, parking, intake, window, leases, changes)
 
 
 def _children(
@@ -338,6 +344,7 @@ def _children(
         dispatcher,
         waiting.shelf,
         delivery.rate_limits,
+        delivery.batches,
         delivery.redelivery_guard,
         pool,
         settlement,

@@ -22,6 +22,7 @@ from turbo.log_format.saying import say
 from turbo.master import os_signals, supervision
 from turbo.master.assembly import assemble
 from turbo.master.broker_patience import BrokerPatience
+from turbo.master.delivery import units
 from turbo.master.drain_report import DrainReport
 from turbo.policy import shutdown_lines
 from turbo.policy.worker_lifecycle import Phase, Request, on_request, restarts
@@ -208,6 +209,8 @@ class Master:
         for task in self._tasks:
             task.cancel()
         await asyncio.wait(self._tasks)
+        if self.phase is not Phase.COLD:
+            self.parts.batches.flush()  # for free children; what none of them claims goes back
         await self._stop_consuming()
         if self.phase is Phase.SOFT:
             await self._wait_for_tasks(self._options.soft_shutdown_timeout)
@@ -234,18 +237,17 @@ class Master:
         self.intake.closed = True
         held = [*self.shelf.withdraw(), *self.parts.rate_limits.withdraw(), *self.redelivery_guard.withdraw()]
         held += [*self.parts.parking.withdraw(lost=False), *self._returns.withdraw(lost=False)]
-        for delivery in (*self.dispatcher.withdraw(), *held):
-            self._hand_back(delivery)
+        self._hand_back([*self.dispatcher.withdraw(), *held, *self.parts.batches.withdraw()])
         self.pool.close()
-        for delivery in self.dispatcher.withdraw():
-            self._hand_back(delivery)
+        self._hand_back(self.dispatcher.withdraw())
 
-    def _hand_back(self, delivery: Delivery) -> None:
-        """Return an unstarted message to its queue without counting a death."""
-        if delivery.acked:
-            self.parts.poison.return_unrun(delivery)
-        else:
-            self._returns.give_back(delivery)
+    def _hand_back(self, unstarted: list[Delivery]) -> None:
+        """Return unstarted messages, some of them in batches, to their queues without counting a death."""
+        for delivery in units.flat(unstarted):
+            if delivery.acked:
+                self.parts.poison.return_unrun(delivery)
+            else:
+                self._returns.give_back(delivery)
 
     async def _wait_for_tasks(self, timeout: float | None) -> bool:
         """Wait until every child is gone; return False when the time is over or the phase changes first."""
@@ -270,8 +272,7 @@ class Master:
                 return False
             if give_up is not None and give_up():
                 return False
-            for delivery in self.dispatcher.withdraw():
-                self._hand_back(delivery)
+            self._hand_back(self.dispatcher.withdraw())
             for child in list(self.pool.children.values()):
                 self.pool.dismiss(child)
             await asyncio.sleep(_DRAIN_STEP)
@@ -279,8 +280,7 @@ class Master:
 
     async def _close(self) -> None:
         """Store and confirm what is left, settle it, and close the connections."""
-        for delivery in self.dispatcher.withdraw():
-            self._hand_back(delivery)
+        self._hand_back(self.dispatcher.withdraw())
         # Receivers of the worker's last signals have as long as any other receiver; then the worker goes on without.
         await self.parts.hooks.stop(time.monotonic() + self._options.hook_timeout + _CLOSING)
         self._renewing.cancel()

@@ -2,9 +2,9 @@
 
 Runs in the master. It measures, asks ``policy.prefetch``, and has the link swap its consumers. A fixed window
 (``--prefetch fixed``, or a multiplier set by hand) is widened only for messages held for their ETA or a rate limit,
-which fill it without being work. It is narrowed by messages in a lease queue, which are work without filling it:
-otherwise each long task would admit one more message to wait behind it. A window reduced to nothing is a pause. It must
-never settle a delivery.
+which fill it without being work, and for batches, each of which is one unit of work. It is narrowed by messages in a
+lease queue, which are work without filling it: otherwise each long task would admit one more message to wait behind it.
+A window reduced to nothing is a pause. It must never settle a delivery.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from turbo.policy import prefetch
 if TYPE_CHECKING:
     from turbo.amqp.consume.link import BrokerLink
     from turbo.master.children.pool_size import PoolSize
+    from turbo.master.delivery.batches import Batches
     from turbo.master.delivery.dispatcher import Dispatcher
     from turbo.master.delivery.eta import EtaShelf
     from turbo.master.delivery.lease_copies import LeaseCopies
@@ -42,6 +43,7 @@ class Window:
         dispatcher: Dispatcher,
         shelf: EtaShelf,
         rate_limits: RateLimits,
+        batches: Batches,
         copies: LeaseCopies,
         size: PoolSize,
         options: WorkerOptions,
@@ -51,6 +53,7 @@ class Window:
         self._dispatcher = dispatcher
         self._shelf = shelf
         self._rate_limits = rate_limits
+        self._batches = batches
         self._copies = copies
         self._size = size
         self._options = options
@@ -119,6 +122,7 @@ class Window:
     def _facts(self, now: float) -> prefetch.WindowFacts:
         waiting = len(self._ledger)
         held = len(self._shelf) + len(self._rate_limits)
+        room = self._batches.room
         # Computed each time: a queue's type is known only once it is declared.
         quorum = self._link.refusals.is_quorum(*self._link.consumed)
         ceiling = prefetch.CEILING_QUORUM if quorum else prefetch.CEILING_CLASSIC
@@ -132,7 +136,8 @@ class Window:
             concurrency=self._size.limit,
             held=held,
             most_held=self._options.eta_task_limit,
-            others=waiting - held,
+            others=max(0, waiting - held - room),
+            batch_room=room,
             message_size=self._ledger.bytes_held // waiting if waiting else 0,
             byte_budget=_BYTE_BUDGET,
             since_swap=now - self._swapped,

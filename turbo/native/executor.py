@@ -19,12 +19,12 @@ from turbo.child.coroutines import Coroutines
 from turbo.child.documents import Documents, ignored
 from turbo.child.duplicates import Duplicates
 from turbo.child.endings import Endings
-from turbo.child.intake import Intake
 from turbo.child.plan import Plan
 from turbo.child.questions import Questions
 from turbo.child.refusals import Refusals
 from turbo.child.reporting import Reporter, Run
 from turbo.exceptions import EncodeError
+from turbo.native.batch_runs import BatchRuns
 from turbo.policy import poison
 from turbo.protocol.own_headers import REJECTED
 from turbo.protocol.result_meta import Handle
@@ -70,7 +70,7 @@ def native(app: Turbo, options: ChildOptions) -> ExecutorMaker:
     return make
 
 
-class NativeExecutor(Intake[Plan]):
+class NativeExecutor(BatchRuns):
     """Runs the tasks of a :class:`turbo.Turbo` app."""
 
     def __init__(self, app: Turbo, options: ChildOptions, link: ChildLink, soft: SoftLimit, reporter: Reporter) -> None:
@@ -159,6 +159,9 @@ class NativeExecutor(Intake[Plan]):
         """Run one message, or take it on as a coroutine."""
         self._reporter.begin(seq, message.id)
         request = Context.from_message(message, deliver, self._options.hostname)
+        if plan.batches:
+            self._collect(Run(seq, began, message, plan, request))
+            return
         if plan.is_coroutine:
             self._begin_coroutine(Run(seq, began, message, plan, request))
             return
@@ -234,6 +237,9 @@ class NativeExecutor(Intake[Plan]):
 
     async def _outcome_of(self, run: Run, limited: Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]]) -> None:
         """Run a body that is a coroutine and report how it ended; ``limited`` puts its soft limit around it."""
+        if run.batch:
+            await self._await_batch(run.batch, limited)
+            return
         message, plan = run.message, run.plan
         self._reporter.begin_coroutine(run.seq, message.id)
         current.push(plan.task, run.request)

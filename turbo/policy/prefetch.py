@@ -50,6 +50,8 @@ class WindowFacts:
     first: bool
     #: The number of children has changed since the window was set for it: the window may jump to its goal.
     resized: bool = False
+    #: Places for the messages of batches beside the first of each, and for batches that are being collected.
+    batch_room: int = 0
 
 
 def goal(facts: WindowFacts) -> int:
@@ -64,7 +66,7 @@ def goal(facts: WindowFacts) -> int:
         most = max(facts.floor, min(most, facts.byte_budget // facts.message_size))
     wanted = max(facts.floor, min(wanted, most))
     room = most if _is_blocked(facts, wanted) else wanted
-    return min(room + min(facts.held, facts.most_held), _MOST)
+    return min(room + min(facts.held, facts.most_held) + facts.batch_room, _MOST)
 
 
 def _is_blocked(facts: WindowFacts, wanted: int) -> bool:
@@ -89,7 +91,7 @@ def next_window(facts: WindowFacts) -> int:
     if not facts.first and facts.since_swap < facts.pause:
         return facts.current
     if wanted > facts.current:
-        if facts.first or facts.held or facts.resized:
+        if facts.first or facts.held or facts.batch_room or facts.resized:
             return wanted
         return min(wanted, facts.current * 2)
     if facts.resized:

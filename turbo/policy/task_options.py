@@ -7,8 +7,12 @@ messages of tasks that were killed, and so must know their ack options, but it m
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from turbo.policy.settling import AckOptions
+
+if TYPE_CHECKING:
+    from turbo.policy.batching import Batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,8 @@ class TaskOptions:
     rate_limit: str | float | None = None
     #: Task events are sent for it, while the worker sends any.
     send_events: bool = True
+    #: Its messages are collected and run in batches.
+    batch: Batch | None = None
 
     def ack_options(self, *, acked: bool = False) -> AckOptions:
         """Return the options of the ack table; ``acked``: the message was acknowledged already."""

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # Record kinds. 0 is not used, so that a zeroed page is not a record.
 TASK: Final = 1
@@ -20,6 +23,9 @@ STOP: Final = 2
 MAKE_ROOM: Final = 8
 #: Master to child: do nothing. Claiming a PROBE is itself the reply.
 PROBE: Final = 7
+#: Master to child: several TASK records in one, whose messages are run as one batch. The sequences of the others follow
+#: that of the record, which is the first message's.
+BATCH: Final = 11
 STARTED: Final = 3
 DONE: Final = 4
 PUBLISH: Final = 5
@@ -37,6 +43,8 @@ EARLY_ACK: Final = 1
 HAS_LIMITS: Final = 2
 #: The master passes this record to its outcome hooks.
 START_FOR_HOOKS: Final = 4
+#: Of an ADMITTED record: its task runs in a batch whose body is a function.
+IN_FUNCTION: Final = 8
 
 # Flags of a DONE record.
 #: A payload for the outcome hooks is at its end, instead of a document.
@@ -48,6 +56,8 @@ WITH_TEXTS: Final = 2
 NEW_LIMITS: Final = 1
 
 _TASK_HEAD = struct.Struct("<III")
+#: The number of TASK records in a BATCH record; their lengths follow.
+_COUNT = struct.Struct("<I")
 #: Seconds; 0 for none.
 _LIMITS = struct.Struct("<dd")
 _STARTED = struct.Struct("<BQQd")
@@ -96,6 +106,29 @@ def unpack_task(payload: bytes) -> tuple[int, bytes, bytes, bytes]:
     if body_at > len(payload):
         raise FrameError("task record shorter than its parts")
     return flags, payload[deliver_at:header_at], payload[header_at:body_at], payload[body_at:]
+
+
+def pack_batch(records: Sequence[Sequence[bytes]]) -> tuple[bytes, ...]:
+    """Return the parts of a BATCH record, from the parts of its TASK records."""
+    sizes = [sum(map(len, parts)) for parts in records]
+    head = _COUNT.pack(len(sizes)) + struct.pack(f"<{len(sizes)}I", *sizes)
+    return (head, *(part for parts in records for part in parts))
+
+
+def unpack_batch(payload: bytes) -> list[bytes]:
+    """Return the payloads of the TASK records in a BATCH record. Raises FrameError if the lengths do not add up."""
+    count = _COUNT.unpack_from(payload)[0] if len(payload) >= _COUNT.size else 0
+    at = _COUNT.size * (1 + count)
+    if at > len(payload):
+        raise FrameError("batch record shorter than its head")
+    sizes = struct.unpack_from(f"<{count}I", payload, _COUNT.size)
+    if at + sum(sizes) != len(payload):
+        raise FrameError("batch record's lengths do not add up")
+    records = []
+    for size in sizes:
+        records.append(payload[at : at + size])
+        at += size
+    return records
 
 
 def unpack_limits(payload: bytes) -> tuple[float | None, float | None]:

@@ -171,19 +171,20 @@ class MasterLink:
         """Close the descriptors that only the child needs, once they were sent to it."""
         self._child_channel.close()
 
-    def stage(self, kind: int, parts: Sequence[bytes]) -> int | None:
+    def stage(self, kind: int, parts: Sequence[bytes], span: int = 1) -> int | None:
         """Write a record for the child without publishing it; return its sequence, or None if full.
 
-        ``kind`` is below 2**31. The link is also full if too many oversize bodies are unread. Raises RingCorrupt, and
-        OSError if there is no memory for an oversize body.
+        ``kind`` is below 2**31. The record takes ``span`` sequences, of which its own is the first. The link is also
+        full if too many oversize bodies are unread. Raises RingCorrupt, and OSError if there is no memory for an
+        oversize body.
         """
         seq = self._next_seq
         size = sum(map(len, parts))
         if size > self._inline_limit:
-            return self._stage_oversize(kind, seq, parts, size)
+            return self._stage_oversize(kind, seq, parts, size, span)
         if not self._tasks.stage(kind, seq, b"".join(parts)):
             return None
-        self._next_seq = seq + 1
+        self._next_seq = seq + span
         return seq
 
     def commit(self) -> None:
@@ -270,7 +271,7 @@ class MasterLink:
         self._bodies.clear()
         self._stack.close()
 
-    def _stage_oversize(self, kind: int, seq: int, parts: Sequence[bytes], size: int) -> int | None:
+    def _stage_oversize(self, kind: int, seq: int, parts: Sequence[bytes], size: int, span: int) -> int | None:
         """Send the body and stage the record that names it; the sequence is the ticket."""
         # Staged first, since that is easy to undo; published by ``commit``, after the body was sent.
         note = OVERSIZE_NOTE.pack(seq, size)
@@ -291,7 +292,7 @@ class MasterLink:
         if failpoint.ENABLED:
             failpoint.hit("ring.oversize.sent")
         self._bodies[seq] = file
-        self._next_seq = seq + 1
+        self._next_seq = seq + span
         return seq
 
     def _drop_body(self, seq: int, *, taken_back: bool) -> None:

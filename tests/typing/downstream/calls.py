@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, assert_type
 
-from turbo import AsyncResult, Task, Turbo, shared_task
+from turbo import AsyncResult, Batch, BatchRequest, Task, Turbo, shared_task
 
 app = Turbo("typed")
 
@@ -35,6 +35,11 @@ def shared_bound(self: Task, x: int) -> bytes:
     return b""
 
 
+@app.task(batch=Batch(size=10, interval=1))
+def batched(requests: list[BatchRequest]) -> list[int]:
+    return [len(request.args) for request in requests]
+
+
 class Mine(Task):
     def run(self, x: int) -> int:
         return x
@@ -47,6 +52,7 @@ assert_type(add(1, 2), int)
 assert_type(named.delay("a", loud=True), AsyncResult[str])
 assert_type(bound.delay(3).get(), list[int])
 assert_type(shared.delay(1), AsyncResult[None])
+assert_type(batched.delay(1, x=2), AsyncResult[Any])
 assert_type(shared_bound.delay(1).get(), bytes)
 assert_type(app.send_task("elsewhere").get(), Any)
 result: AsyncResult = add.delay(1)

@@ -190,11 +190,11 @@ class Ring:
         self.begun = self.entered = False
         self.outcomes: list[tuple[int, int, bytes]] = []
 
-    def stage(self, kind: int, parts: Sequence[bytes]) -> int:
-        self.seq += 1
+    def stage(self, kind: int, parts: Sequence[bytes], span: int = 1) -> int:
+        self.seq += span
         self.kinds.append(kind)
-        self.staged.append(self.seq)
-        return self.seq
+        self.staged.append(self.seq - span + 1)
+        return self.staged[-1]
 
     def commit(self) -> None:
         self.unclaimed.extend(self.staged)

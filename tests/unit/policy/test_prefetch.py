@@ -45,6 +45,7 @@ facts_of_any_kind = st.builds(
     pause=st.floats(0, 10),
     first=st.booleans(),
     resized=st.booleans(),
+    batch_room=st.integers(0, 100_000),
 )
 
 
@@ -91,6 +92,10 @@ def test_goal(changed: dict[str, float], window: int) -> None:
         # Room for held messages is made at once, but not between two swaps.
         ({"held": 100}, 108),
         ({"held": 100, "since_swap": 0.5}, 8),
+        # So is room for batches.
+        ({"batch_room": 100}, 108),
+        ({"batch_room": 100, "since_swap": 0.5}, 8),
+        ({"batch_room": 100_000}, 65_535),
         # Narrowing waits, and is not done for little.
         ({"current": 256, "runtime": 1.0, "since_wanted": HOLD_OFF - 0.1}, 256),
         ({"current": 256, "runtime": 1.0, "since_wanted": HOLD_OFF}, 8),
@@ -116,8 +121,8 @@ def test_never_without_a_window_never_more_than_the_protocol_has(facts: WindowFa
 
 
 @given(facts=facts_of_any_kind)
-def test_a_fixed_window_moves_for_held_messages_only(facts: WindowFacts) -> None:
-    fixed = replace(facts, ceiling=facts.floor, held=0)
+def test_a_fixed_window_moves_for_held_messages_and_batches_only(facts: WindowFacts) -> None:
+    fixed = replace(facts, ceiling=facts.floor, held=0, batch_room=0)
     assert goal(fixed) == fixed.floor
 
 

@@ -67,6 +67,7 @@ _WHOLE: dict[str, tuple[Any, bytes]] = {
         frames.unpack_publish,
         b"".join(frames.pack_publish(frames.PublishRequest("e", "k", b"header", b"body", True))),
     ),
+    "batch": (frames.unpack_batch, b"".join(frames.pack_batch([(b"one", b""), (b"", b"two", b"more")]))),
     "done": (frames.unpack_done, frames.pack_done(1, 1, 0, 1, 0, _STORE)),
 }
 
@@ -82,6 +83,12 @@ def test_a_record_that_was_cut_or_grew_is_refused(kind: str) -> None:
             unpack(record[:size])
     with pytest.raises(frames.FrameError):
         unpack(record + b"x")
+
+
+@given(records=st.lists(st.lists(st.binary(), max_size=3), max_size=5))
+def test_a_batch_comes_out_as_it_went_in(records: list[list[bytes]]) -> None:
+    record = b"".join(frames.pack_batch(records))
+    assert frames.unpack_batch(record) == [b"".join(parts) for parts in records]
 
 
 def test_a_task_that_was_cut_in_its_parts_is_refused() -> None:

@@ -15,6 +15,8 @@ from turbo.exceptions import Ignore, Reject, Retry
 from turbo.policy.retry_delay import backoff
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from turbo.app.interfaces import TaskLike
 
 
@@ -26,24 +28,10 @@ def add_autoretry(task: TaskLike) -> None:
     True or a factor in seconds), ``retry_backoff_max`` (seconds, default 600) and ``retry_jitter`` (default True).
     """
     wanted = tuple(getattr(task, "autoretry_for", ()))
-    if not wanted or "run" in task.__dict__:
+    if not wanted or "run" in task.__dict__ or "retry_if_wanted" in task.__dict__:
         return
     unwanted = tuple(getattr(task, "dont_autoretry_for", ()))
-    retry_kwargs: dict[str, Any] = getattr(task, "retry_kwargs", {})
-    factor = float(getattr(task, "retry_backoff", False))
-    longest = int(getattr(task, "retry_backoff_max", 600))
-    jitter = random.randrange if getattr(task, "retry_jitter", True) else None
-    body = task.run
-
-    def again(exc: BaseException) -> Retry:
-        options = dict(retry_kwargs)
-        if factor:
-            options["countdown"] = backoff(int(max(1.0, factor)), task.request.retries, longest, jitter)
-        limit = task.override_max_retries
-        if limit is not None:
-            # The body called retry with its own max_retries and exceeded it.
-            options["max_retries"] = limit
-        return task.retry(exc=exc, **options)
+    body, again = task.run, _repeater(task)
 
     @functools.wraps(body)
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -65,5 +53,34 @@ def add_autoretry(task: TaskLike) -> None:
         except wanted as exc:
             raise again(exc) from exc
 
+    def retry_if_wanted(error: BaseException) -> None:
+        task.override_max_retries = None
+        if isinstance(error, wanted) and not isinstance(error, unwanted):
+            raise again(error) from error
+
+    if getattr(task, "batch", None) is not None:
+        # Each message of a batch ends, and is retried, by its own outcome.
+        task.__dict__["retry_if_wanted"] = retry_if_wanted
+        return
     # Set on the instance only, because the class may be the base of other tasks.
     task.__dict__["run"] = run_coroutine if inspect.iscoroutinefunction(body) else run
+
+
+def _repeater(task: TaskLike) -> Callable[[BaseException], Retry]:
+    """Return what retries the task's current call for an exception, as its options say."""
+    retry_kwargs: dict[str, Any] = getattr(task, "retry_kwargs", {})
+    factor = float(getattr(task, "retry_backoff", False))
+    longest = int(getattr(task, "retry_backoff_max", 600))
+    jitter = random.randrange if getattr(task, "retry_jitter", True) else None
+
+    def again(exc: BaseException) -> Retry:
+        options = dict(retry_kwargs)
+        if factor:
+            options["countdown"] = backoff(int(max(1.0, factor)), task.request.retries, longest, jitter)
+        limit = task.override_max_retries
+        if limit is not None:
+            # The body called retry with its own max_retries and exceeded it.
+            options["max_retries"] = limit
+        return task.retry(exc=exc, **options)
+
+    return again

@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from turbo import current, signals, states
 from turbo.app.canvas.signature import Signature, maybe_signature
+from turbo.app.tasks.batches import BatchRequest, ended, outcomes_of
 from turbo.app.tasks.call_options import accepts_exception, listed
 from turbo.app.tasks.context import Context
 from turbo.app.tasks.einfo import ExceptionInfo
@@ -143,9 +144,7 @@ class _EagerRun:
         task = self._task
         try:
             task.before_start(*self._call)
-            value = task.own_body(*self._request.args, **self._request.kwargs)
-            if inspect.iscoroutine(value):
-                value = _awaited(value)
+            value = self._returned() if task.batch is None else self._of_batch()
         except (Reject, Ignore) as error:
             return (states.REJECTED if isinstance(error, Reject) else states.IGNORED), error, None
         except Retry as error:
@@ -161,6 +160,22 @@ class _EagerRun:
         task.on_success(value, *self._call)
         signals.task_success.send(sender=task, result=value, runtime=time.monotonic() - began)
         return states.SUCCESS, value, None
+
+    def _returned(self, *batch: Any) -> Any:
+        """Call the body, with the request's own arguments or with ``batch``."""
+        request = self._request
+        value = self._task.own_body(*batch) if batch else self._task.own_body(*request.args, **request.kwargs)
+        return _awaited(value) if inspect.iscoroutine(value) else value
+
+    def _of_batch(self) -> Any:
+        """Run a task with batches for this call alone."""
+        try:
+            outcome = outcomes_of(self._returned([BatchRequest(self._request)]), 1)[0]
+        except Exception as error:  # noqa: BLE001 - whatever a body raises is its outcome
+            outcome = error
+        if isinstance(outcome, BaseException):
+            raise ended(self._task, outcome)
+        return outcome
 
     def _retried(self, retry: Retry) -> tuple[str, Any, str | None]:
         if self._throw:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from turbo.app.tasks.autoretry import add_autoretry
 from turbo.app.tasks.call_options import argument_check
 from turbo.app.tasks.models import Models
+from turbo.policy.batching import batch_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +47,11 @@ def make_task(
     """
     options = dict(options)
     models = _models(app, fun, name, options)
-    check = argument_check(fun, bind)
+    batch = options["batch"] = batch_of(options.get("batch", base.batch))
+    if batch is not None and models is not None:
+        raise TypeError(f"task {name} takes batches, so pydantic=True cannot apply to its body's arguments")
+    # The body of a task with batches takes a list of requests, whatever their arguments are.
+    check = argument_check(fun, bind) if batch is None else None
     body: Any = fun if models is None else models.wrap()
     attributes = {
         "name": name,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from turbo.app.canvas.signature import Signature
 from turbo.app.interfaces import TaskLike
+from turbo.app.tasks.batches import BatchContext
 from turbo.app.tasks.call_options import adapt_arguments
 from turbo.exceptions import Reject, Retry
 
@@ -48,6 +49,9 @@ def retry(
     limit = task.max_retries if max_retries is None else max_retries
     if max_retries is not None:
         task.override_max_retries = max_retries
+    if isinstance(request, BatchContext):
+        # The executor sends the next attempt of each message of the batch.
+        raise Retry(exc=exc, when=datetime.fromisoformat(eta) if isinstance(eta, str) else eta or countdown)
     if request.called_directly:
         _raise_from_current(exc or Retry("Task can be retried", None))
     if not eta and countdown is None:

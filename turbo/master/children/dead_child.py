@@ -19,6 +19,7 @@ import signal
 from typing import TYPE_CHECKING, Protocol
 
 from turbo.exceptions import MemoryLimitExceeded, TimeLimitExceeded, WorkerLostError
+from turbo.master.delivery import units
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.finishing import Death, Fate, after_child_death, verb_of_lost_task
 from turbo.policy.settling import Ending, Verb
@@ -110,17 +111,23 @@ class DeadChild:
         if remains.corrupt is not None:
             logger.critical("The rings of child %d (pid %d) are corrupt: %s", child.index, child.pid, remains.corrupt)
         self._outcomes.take(child, remains.outcomes)
+        unclaimed = [child.assigned.pop(seq) for seq in remains.unclaimed if seq in child.assigned]
+        for delivery in unclaimed:
+            if delivery.followers:
+                units.recall(child, delivery)
         parked = list(child.parked.items())
         child.parked.clear()
         # Of the coroutines that had not begun, only the next one can have killed the child.
         suspect = min((seq for seq, _ in parked if seq > remains.coroutines_begun), default=0)
         for seq, delivery in parked:
-            self._claimed(child, delivery, seq, begun=seq <= remains.coroutines_begun, suspect=seq == suspect)
-        unclaimed = [child.assigned.pop(seq) for seq in remains.unclaimed if seq in child.assigned]
+            begun = remains.begun if delivery.in_function else remains.coroutines_begun
+            self._claimed(child, delivery, seq, begun=seq <= begun, suspect=seq == suspect)
         claimed = sorted(child.assigned)
         for seq in claimed:
             self._claimed(child, child.assigned.pop(seq), seq, begun=seq <= remains.begun)
-        self._hand_on([delivery for delivery in unclaimed if self._settlement.keep_or_void(delivery)])
+        members = [delivery for first in unclaimed for delivery in (first, *first.followers)]
+        void = {delivery for delivery in members if not self._settlement.keep_or_void(delivery)}
+        self._hand_on(units.split(unclaimed, void)[1])
         if not orderly or claimed or parked:
             self._log(child, bool(claimed or parked))
 
@@ -142,7 +149,8 @@ class DeadChild:
         ``begun``: its body has begun to run. ``suspect``: it may have killed the child.
         """
         # A kill without a sequence number is aimed at everything that the child held.
-        mine = child.limited in (0, seq)
+        mine = child.limited in (0, seq) or _is_limit_of_batch(child, delivery)
+        units.dissolve(delivery)
         if not begun and not self.terminating:
             delivery.deaths += suspect
         death = Death(
@@ -166,7 +174,7 @@ class DeadChild:
         if not accepted:
             delivery.move(State.STARTED)
             delivery.undecodable = True
-        error, ending = self._error(child, seq)
+        error, ending = self._error(child, mine=mine)
         if fate is Fate.SETTLE_STORED and death.stored_verb is not None:
             logger.error("Child %d ended in the handlers of a task whose outcome is stored: %s", child.index, error)
             if self._events.on:
@@ -185,11 +193,14 @@ class DeadChild:
         else:
             self._fail(child, delivery, error, ending, accepted=accepted)
 
-    def _hand_on(self, deliveries: list[Delivery]) -> None:
+    def _hand_on(self, unstarted: list[Delivery]) -> None:
         """Queue for other children what this child never began; discard what was revoked meanwhile."""
-        for delivery in deliveries:
-            delivery.move(State.READY)
-        self._dispatcher.resubmit([d for d in deliveries if not self._revoked_tasks.refuses(d)])
+        members = [delivery for first in unstarted for delivery in (first, *first.followers)]
+        for delivery in members:
+            if delivery.state is not State.READY:
+                delivery.move(State.READY)
+        revoked = {delivery for delivery in members if self._revoked_tasks.refuses(delivery)}
+        self._dispatcher.resubmit(units.split(unstarted, revoked)[1])
 
     def _fail(
         self, child: ChildProcess, delivery: Delivery, error: BaseException, ending: Ending, *, accepted: bool
@@ -218,8 +229,9 @@ class DeadChild:
 
         self._hooks.lost(delivery, ending, error, child.pid, decided)
 
-    def _error(self, child: ChildProcess, seq: int) -> tuple[BaseException, Ending]:
-        if child.limited and child.limited != seq:
+    def _error(self, child: ChildProcess, *, mine: bool) -> tuple[BaseException, Ending]:
+        """Return how a task ended with its child; ``mine``: the child was not killed for another task."""
+        if not mine:
             why = "its child was killed for the hard time limit of another task"
             if child.kill_reason == "terminated":
                 why = "its child was ended by the termination of another task"
@@ -244,6 +256,11 @@ class DeadChild:
             hint,
             child.peak_rss_kib,
         )
+
+
+def _is_limit_of_batch(child: ChildProcess, delivery: Delivery) -> bool:
+    """Whether the child was killed for the time limit of this delivery's batch."""
+    return child.kill_reason == "time_limit" and any(member.seq == child.limited for member in delivery.together)
 
 
 def describe_exit(status: int | None) -> str:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from turbo import failpoint
 from turbo.master.children.ring_access import RingAccess
 from turbo.master.children.stalled_children import StalledChildren
+from turbo.master.delivery import units
 from turbo.master.delivery.suspects import Suspects
 from turbo.master.delivery.time_limit_changes import TimeLimitChanges
 from turbo.policy import look_ahead, recycling
@@ -39,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 #: Seconds between checks for long-running tasks while a child holds look-ahead.
 _STALL_CHECK = 0.005
-#: Seconds after which a full ring is tried again when no child reports anything.
+#: Seconds after which the full ring of a child is tried again that runs nothing whose end would wake the dispatcher.
 _RETRY = 0.005
 
 
@@ -132,6 +133,8 @@ class Dispatcher:
                 child.stopping = False  # a STOP record, which may have to be given again, or a PROBE
                 continue
             delivery.move(State.READY)
+            if delivery.followers:
+                units.recall(child, delivery)
             taken.append(delivery)
         if child.probe:
             child.link.release(child.probe)
@@ -168,7 +171,7 @@ class Dispatcher:
         self._ready.extendleft(reversed(list(deliveries)))
 
     def withdraw(self) -> list[Delivery]:
-        """Take every unstarted delivery out of the ready queue and the rings (shutdown, lost connection)."""
+        """Take every unstarted delivery, or batch of them, out of the ready queue and the rings."""
         taken = [*self._suspects.withdraw(), *self._ready, *self.rings.withdraw()]
         self._ready.clear()
         for child in list(self._children):
@@ -202,11 +205,14 @@ class Dispatcher:
             if not child.serving:
                 continue
             held = len(child.assigned)
-            record = frames.pack_task(0, delivery.deliver, delivery.header, delivery.body)
-            if limits.any:
-                record = limits.pack(delivery)
             try:
-                seq = child.link.stage(frames.TASK, record)
+                if delivery.followers:
+                    seq = units.stage(child, delivery, limits)
+                elif limits.any:
+                    seq = child.link.stage(frames.TASK, limits.pack(delivery))
+                else:
+                    record = frames.pack_task(0, delivery.deliver, delivery.header, delivery.body)
+                    seq = child.link.stage(frames.TASK, record)
             except RingCorrupt as error:
                 self.rings.condemn(child, error)
                 continue
@@ -215,7 +221,8 @@ class Dispatcher:
                 self.take_up(child)
                 continue
             if seq is None:
-                self._full(child, held)
+                if not held:
+                    self._loop.call_later(_RETRY, self._retry, child)
                 continue
             ready.popleft()
             delivery.seq = seq
@@ -263,12 +270,6 @@ class Dispatcher:
             self.pump()
 
     # -- inside ------------------------------------------------------------------------------------------
-
-    def _full(self, child: ChildProcess, held: int) -> None:
-        """Handle a full ring: the child is listed again when one of its tasks ends."""
-        if held == 0:
-            # It runs nothing whose end would wake the dispatcher, so retry soon.
-            self._loop.call_later(_RETRY, self._retry, child)
 
     def _retry(self, child: ChildProcess) -> None:
         if child.serving:

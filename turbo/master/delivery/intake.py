@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from turbo import failpoint
+from turbo.master.delivery import units
 from turbo.master.delivery.ledger import Delivery
 from turbo.master.delivery.received_hook import ReceivedHook
 from turbo.master.delivery.recognition import is_redelivered, recognise, restore
@@ -32,6 +33,7 @@ from turbo.protocol.peek import AGAIN, ETA, EXPIRES, UNKNOWN, peek
 
 if TYPE_CHECKING:
     from turbo.amqp.frame_splitter import RawDelivery
+    from turbo.master.delivery.batches import Batches
     from turbo.master.delivery.dispatcher import Dispatcher
     from turbo.master.delivery.eta import EtaShelf
     from turbo.master.delivery.leases import Leases
@@ -70,6 +72,7 @@ class Intake:
         returns: Returns,
         shelf: EtaShelf,
         rate_limits: RateLimits,
+        batches: Batches,
         revoked_tasks: RevokedTasks,
         *,
         parking: Parking | None = None,
@@ -90,6 +93,9 @@ class Intake:
         self._received_hook = ReceivedHook(hooks, failure_documents, self._after_received_hook)
         self._shelf = shelf
         shelf.on_due.add(self.due)
+        self._batches = batches
+        #: Takes what may run now. Without tasks that run in batches, deliveries skip those.
+        self._receiver = batches if batches.any else dispatcher
         self._rate_limits = rate_limits
         rate_limits.on_ready.add(self._ready)
         self._parking = parking
@@ -107,7 +113,7 @@ class Intake:
             return
         ledger, dispatcher = self._ledger, self._dispatcher
         # While no task has a rate limit, the limits cost nothing.
-        submit = self._rate_limits.submit if self._rate_limits.any else dispatcher.submit
+        submit = self._rate_limits.submit if self._rate_limits.any else self._receiver.submit
         tells = self._events.on
         slow = self._verbose or self._redelivery_guard.watching or self._revoked.any or self._received_hook.wanted
         counted = self._returns.counted(queue)
@@ -143,11 +149,11 @@ class Intake:
         """Void every tag of the session."""
         if epoch != self._ledger.epoch:
             return
-        unstarted = self._dispatcher.withdraw()
+        unstarted = units.flat(self._dispatcher.withdraw())
         # Already acknowledged, and its first child died before the body began: only this worker still has it.
         kept = [delivery for delivery in unstarted if delivery.acked]
         dropped = [delivery for delivery in unstarted if not delivery.acked]
-        dropped += self._shelf.withdraw() + self._rate_limits.withdraw()
+        dropped += self._shelf.withdraw() + self._rate_limits.withdraw() + self._batches.withdraw()
         if self._parking is not None:
             dropped += self._parking.withdraw(lost=True)
         dropped += self._returns.withdraw(lost=True) + self._redelivery_guard.withdraw()
@@ -210,7 +216,7 @@ class Intake:
     def _ready(self, delivery: Delivery) -> None:
         """Hand a delivery that waited for its rate limit to the dispatcher, unless it has expired or is revoked."""
         if self._may_run(delivery):
-            self._dispatcher.submit(delivery)
+            self._receiver.submit(delivery)
             self._dispatcher.balance()
 
     def _take_out(self, wanted: set[Delivery]) -> list[Delivery]:
@@ -221,11 +227,11 @@ class Intake:
             + self._received_hook.take_out(wanted)
         )
         if any(delivery.state in _UNCLAIMED for delivery in wanted):
-            others = self._dispatcher.withdraw()
-            self._dispatcher.resubmit([delivery for delivery in others if delivery not in wanted])
+            found, others = units.split(self._dispatcher.withdraw(), wanted)
+            self._dispatcher.resubmit(others)
             self._dispatcher.balance()
-            taken += [delivery for delivery in others if delivery in wanted]
-        taken += self._shelf.take_out(wanted) + self._rate_limits.take_out(wanted)
+            taken += found
+        taken += self._shelf.take_out(wanted) + self._rate_limits.take_out(wanted) + self._batches.take_out(wanted)
         if self._parking is not None:
             taken += self._parking.take_out(wanted)
         return taken

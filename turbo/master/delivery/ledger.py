@@ -54,6 +54,14 @@ class Delivery:
     lease = ""
     #: Wall-clock seconds since the epoch at which a held delivery is due.
     due = 0.0
+    #: Of the first delivery of a batch that is ready or with a child: the others (``master.delivery.units``).
+    followers: Sequence[Delivery] = ()
+    #: It is one of those others.
+    follows = False
+    #: All deliveries of its batch, itself included, while a child has that.
+    together: Sequence[Delivery] = ()
+    #: A child runs it in a batch whose body is a function.
+    in_function = False
     #: Decoded headers; filled only when something other than a plain run needs them.
     message: TaskMessage | None = None
 

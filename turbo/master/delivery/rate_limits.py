@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from turbo.observers import Observers
 from turbo.policy import rate_limit
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Collection, Mapping
 
-    from turbo.master.delivery.dispatcher import Dispatcher
     from turbo.master.delivery.ledger import Delivery
     from turbo.master.outcome.failure_documents import FailureDocuments
     from turbo.policy.task_options import TaskOptions
@@ -37,6 +36,13 @@ _SHORTEST_WAIT: Final = 0.001
 _LONGEST_WAIT: Final = 3600.0
 #: Deliveries that leave one line per pass of the loop.
 _AT_ONCE: Final = 100
+
+
+class Receiver(Protocol):
+    """Takes the deliveries that may run now: the dispatcher, or ``master.delivery.batches`` before it."""
+
+    def submit(self, delivery: Delivery) -> None:
+        """Take a READY or SUSPECT delivery."""
 
 
 class _Line:
@@ -57,19 +63,20 @@ class RateLimits:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        dispatcher: Dispatcher,
+        receiver: Receiver,
         failure_documents: FailureDocuments,
         tasks: Mapping[str, TaskOptions],
         *,
         disabled: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``disabled``: limit nothing, whatever the tasks and remote control ask for. ``clock`` gives seconds.
+        """``receiver`` takes what may start; ``clock`` gives seconds.
 
-        Raises ValueError for a limit that cannot be read.
+        ``disabled``: limit nothing, whatever the tasks and remote control ask for. Raises ValueError for a limit
+        that cannot be read.
         """
         self._loop = loop
-        self._dispatcher = dispatcher
+        self._receiver = receiver
         self._failure_documents = failure_documents
         self._disabled = disabled
         self._clock = clock
@@ -86,10 +93,10 @@ class RateLimits:
         return self._waiting
 
     def submit(self, delivery: Delivery) -> None:
-        """Give a READY or SUSPECT delivery to the dispatcher, or hold it until its task may start again."""
+        """Pass a READY or SUSPECT delivery on, or hold it until its task may start again."""
         line = self._line_of(delivery)
         if line is None or (not line.waiting and (line.bucket is None or line.bucket.take(self._clock()))):
-            self._dispatcher.submit(delivery)
+            self._receiver.submit(delivery)
             return
         delivery.move(State.HELD)
         line.waiting.append(delivery)

@@ -19,6 +19,7 @@ import signal
 from typing import TYPE_CHECKING, Final
 
 from turbo.log_format import printable
+from turbo.master.delivery import units
 from turbo.master.delivery.slices import SLICE, Slices
 from turbo.policy.delivery_lifecycle import State
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from turbo.master.children.child_process import ChildProcess
     from turbo.master.children.pool import Pool
+    from turbo.master.delivery.batches import Batches
     from turbo.master.delivery.dispatcher import Dispatcher
     from turbo.master.delivery.eta import EtaShelf
     from turbo.master.delivery.ledger import Delivery, Ledger
@@ -89,6 +91,7 @@ class Revoking:
         dispatcher: Dispatcher,
         shelf: EtaShelf,
         rate_limits: RateLimits,
+        batches: Batches,
         redelivery_guard: RedeliveryGuard,
         pool: Pool,
         settlement: Settlement,
@@ -102,6 +105,7 @@ class Revoking:
         self._dispatcher = dispatcher
         self._shelf = shelf
         self._rate_limits = rate_limits
+        self._batches = batches
         self._redelivery_guard = redelivery_guard
         self._pool = pool
         self._settlement = settlement
@@ -210,10 +214,11 @@ class Revoking:
         if not hits:
             return []
         picked = self._shelf.take_out(hits) + self._rate_limits.take_out(hits) + self._redelivery_guard.take_out(hits)
+        picked += self._batches.take_out(hits)
         if any(delivery.state is not State.HELD for delivery in hits):
-            others = self._dispatcher.withdraw()
-            self._dispatcher.resubmit(delivery for delivery in others if delivery not in hits)
-            picked += [delivery for delivery in others if delivery in hits]
+            found, others = units.split(self._dispatcher.withdraw(), hits)
+            self._dispatcher.resubmit(others)
+            picked += found
             self._dispatcher.balance()
         return picked
 
@@ -240,7 +245,8 @@ class Revoking:
             # As in Celery's pool, this is the signal of the soft limit: it raises SoftTimeLimitExceeded in the task.
             self._pool.interrupt(child, seq)
             return
-        if seq in child.parked:
+        running = child.holding(seq)
+        if seq in child.parked or (running is not None and running.together):
             child.limited = seq
         child.link.page.condemn(True)
         if self._pool.kill_running(child, seq, "terminated", number, number):

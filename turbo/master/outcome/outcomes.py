@@ -12,6 +12,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from turbo.master.delivery import units
 from turbo.master.outcome.task_events import NO_TEXTS
 from turbo.observers import Observers
 from turbo.policy.delivery_lifecycle import IllegalTransition, State
@@ -231,11 +232,16 @@ class Outcomes:
             self.on_limits(child, seq, soft_ns, hard_ns, limit)
 
     def _admitted(self, child: ChildProcess, seq: int, payload: bytes) -> None:
-        """Note that the child runs this task as a coroutine and has room again."""
+        """Note that the child runs this task as a coroutine, and has room again, or in a batch."""
+        follows = seq in child.parked
+        if follows:
+            child.assigned[seq] = child.parked.pop(seq)
         self._started(child, seq, payload)
-        child.parked[seq] = child.assigned.pop(seq)
-        child.link.release(seq)
-        self._dispatcher.finished(child, _ADMISSION_NS)
+        child.parked[seq] = delivery = child.assigned.pop(seq)
+        delivery.in_function = frames.unpack_started(payload)[0] & frames.IN_FUNCTION != 0
+        if not follows:
+            child.link.release(seq)
+            self._dispatcher.finished(child, _ADMISSION_NS)
 
     def _asked(self, child: ChildProcess, seq: int, payload: bytes) -> None:
         """Store the document that a task waits for."""
@@ -252,6 +258,9 @@ class Outcomes:
             delivery = child.parked.pop(seq)
         else:
             child.link.release(seq)
+            if delivery.followers:
+                # The child is busy with those of the batch that have not ended, as before.
+                parked = units.promote(child, delivery)
         if len(payload) < frames.DONE_SIZE:
             raise frames.FrameError("done record shorter than its head")
         verb, ending, flags, runtime_ns, due_ns = frames.unpack_done_head(payload)

@@ -26,7 +26,7 @@ from turbo.policy.finishing import NO_FACTS, Question, Step, next_step
 from turbo.policy.settling import Ending, Verb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from turbo.amqp.consume.link import BrokerLink
     from turbo.amqp.publish.publisher import Publisher
@@ -160,6 +160,10 @@ class Settlement:
             return
         facts = delivery.own_facts()
         facts.unconfirmed += 1
+        # What the body of a batch sends is sent for all its messages.
+        others = [other for other in delivery.followers if other.state is State.STARTED] if delivery.followers else ()
+        for follower in others:
+            follower.own_facts().unconfirmed += 1
         if request.after_states:
             # Counts as retried even if the child dies in a handler before it reports the end of the task.
             facts.stored_verb = Verb.ACK
@@ -167,11 +171,15 @@ class Settlement:
         if request.after_states and facts.unstored:
             self._waiting.setdefault(delivery, []).append((request, essential))
         else:
-            self._send(delivery, request, essential)
+            self._send(delivery, request, essential, others)
 
-    def _send(self, delivery: Delivery, request: PublishRequest, essential: bool) -> None:
+    def _send(
+        self, delivery: Delivery, request: PublishRequest, essential: bool, others: Sequence[Delivery] = ()
+    ) -> None:
         def confirmed(result: Published) -> None:
             self._confirmed(delivery, request, result, essential)
+            for follower in others:
+                self._confirmed(follower, request, result, essential)
 
         self._publisher.publish(
             request.exchange,

@@ -68,6 +68,7 @@ class World:
             ),
             "shelf": self.shelf,
             "rate_limits": self.limits,
+            "batches": SimpleNamespace(any=False, **none),
             "revoked_tasks": SimpleNamespace(revoked=self.revoked, refuses=self._refuses),
             "parking": SimpleNamespace(park=self._park, **none) if parking else None,
         }  # fmt: skip

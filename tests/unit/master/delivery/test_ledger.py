@@ -41,6 +41,7 @@ from turbo.amqp.topology import task_queue
 from turbo.backends.store import StoreOutcome
 from turbo.master.children.child_process import ChildProcess
 from turbo.master.children.dead_child import DeadChild
+from turbo.master.delivery.batches import Batches
 from turbo.master.delivery.dispatcher import Dispatcher
 from turbo.master.delivery.intake import Intake
 from turbo.master.delivery.lease_copies import LeaseCopies
@@ -131,13 +132,15 @@ class LedgerMachine(RuleBasedStateMachine):
             no_events(),
         )
         self.rate_limits = RateLimits(loop, self.dispatcher, failure_documents, TASKS, clock=loop.time)
+        self.batches = Batches(loop, self.ledger, self.dispatcher, TASKS)
         self.redelivery_guard = RedeliveryGuard(self.dispatcher, self.rate_limits, settlement, failure_documents)
         self.outcomes = Outcomes(self.dispatcher, settlement, hooks, shelf)
         self.revoked_tasks = RevokedTasks(Revoked(), settlement, self.outcomes, failure_documents, hooks)
         returns = Returns(self.ledger, publisher, queues, broker, ends)
         self.intake = Intake(
             self.ledger, self.dispatcher, settlement, failure_documents, hooks, self.redelivery_guard,
-            self.outcomes, self.leases, returns, shelf, self.rate_limits, self.revoked_tasks, verbose=False,
+            self.outcomes, self.leases, returns, shelf, self.rate_limits, self.batches, self.revoked_tasks,
+            verbose=False,
         )  # fmt: skip
         poison = Poison(settlement, failure_documents, max_deliveries=MOST)
         retries = LostRetries(settlement, failure_documents, hooks)
