@@ -29,6 +29,8 @@ _OLD = ("celery[redis]==5.3.6", "pyyaml", "msgpack", "zstandard", "setuptools<81
 CURRENT = "current"
 #: Celery 5.3 with what turbo needs beside it; turbo itself is found where the tests find it.
 OLD_WITH_TURBO = "5.3 with turbo"
+#: The newest Celery that celery-batches allows, with what turbo needs beside it.
+BATCHES_WITH_TURBO = "5.6 with celery-batches and turbo"
 #: The exporter for Prometheus that labels by queue. It needs older libraries, and its package is called ``src``.
 EXPORTER = "exporter"
 
@@ -57,6 +59,7 @@ _FOREIGN = ("PYTHON", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_C
 _PINS = {
     "5.3": _OLD,
     OLD_WITH_TURBO: (*_OLD, *_requirements()),
+    BATCHES_WITH_TURBO: ("celery[redis]==5.6.*", "celery-batches==0.11", *_requirements()),
     # Its newest version is for Python up to 3.12.
     **({EXPORTER: ("prometheus-exporter-celery==0.11.2",)} if sys.version_info < (3, 13) else {}),
 }

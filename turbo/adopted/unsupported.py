@@ -13,7 +13,7 @@ from celery.app.control import Control
 from celery.worker import strategy
 from kombu.utils.imports import symbol_by_name
 
-from turbo.adopted import coroutine_tracing, steps
+from turbo.adopted import batches, coroutine_tracing, steps
 from turbo.app.conf.misspelt import misspelt
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def _with_strategies(app: Celery) -> list[str]:
 def _has_own_strategy(task: Any) -> bool:
     if type(task).start_strategy is not Task.start_strategy:
         return True
+    if batches.runs_batches(task):
+        return False
     try:
         return symbol_by_name(task.Strategy) is not strategy.default
     except (ImportError, AttributeError):

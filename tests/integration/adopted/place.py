@@ -59,15 +59,15 @@ class Place:
         by: str = "turbo",
         app: str = "proj",
         env: dict[str, str] | None = None,
+        python: str = sys.executable,
     ) -> WorkerProcess:
         """Return ``turbo worker`` or ``celery worker`` for the app, not started; each records to its own file."""
-        python = (sys.executable, "-m", "celery") if by == "celery" else TURBO[:-1]
         quiet = ("--without-gossip", "--without-mingle") if by == "celery" else ()
         return WorkerProcess(
             *("-A", app, "worker", "-l", "info", *quiet, *options),
             directory=self.directory,
             env={**self._env, "RECORD": str(self.record(by)), **(env or {})},
-            command=python,
+            command=(python, "-m", by),
         )
 
     @property

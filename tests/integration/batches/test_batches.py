@@ -185,11 +185,13 @@ def worker(place: Place) -> Iterator[WorkerProcess]:
         yield worker
 
 
+@pytest.mark.row("TD26")
 def test_a_full_batch_runs_at_once_and_each_message_has_its_outcome(place: Place, worker: WorkerProcess) -> None:
     results = [place.send("four", number) for number in range(8)]
     assert [result.get(timeout=30) for result in results] == [[2 * number, 4] for number in range(8)]
 
 
+@pytest.mark.row("TD26")
 def test_a_batch_that_is_not_full_runs_when_its_interval_is_over(place: Place, worker: WorkerProcess) -> None:
     results = [place.send("timed") for _ in range(3)]
     assert [result.get(timeout=30) for result in results] == [3, 3, 3]
@@ -207,6 +209,7 @@ def test_without_outcomes_all_have_succeeded(place: Place, worker: WorkerProcess
     assert {result.state for result in results} == {"SUCCESS"}
 
 
+@pytest.mark.row("TD26")
 def test_outcomes_are_values_errors_retries_and_rejections(place: Place, worker: WorkerProcess) -> None:
     kinds = ("value", "retry", "fail", "ignore", "reject")
     results = {what: place.send("mixed", kwargs={"what": what}) for what in kinds}

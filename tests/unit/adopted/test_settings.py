@@ -184,8 +184,8 @@ def test_what_a_receiver_changed_is_read_again() -> None:
     assert settings["worker_concurrency"] == 4
 
 
-class Batches(Task):  # type: ignore[misc]
-    """As celery-batches' class takes messages on."""
+class Collecting(Task):  # type: ignore[misc]
+    """One that takes messages on by itself."""
 
     abstract = True
     Strategy = "tests.unit.adopted.test_settings:collecting"
@@ -215,7 +215,7 @@ def test_a_task_with_a_strategy_of_its_own_stops_the_start() -> None:
     celery.task(shared=False, name="proj.same", Strategy=staticmethod(strategy.default))(task_body)
     celery.finalize()
     AdoptedSettings(celery).check_supported()
-    celery.task(shared=False, name="proj.count", base=Batches)(task_body)
+    celery.task(shared=False, name="proj.count", base=Collecting)(task_body)
     celery.task(shared=False, name="proj.start", base=Starting)(task_body)
     celery.task(shared=False, name="proj.lost", Strategy="no.such:strategy")(task_body)
     with pytest.raises(ImproperlyConfigured) as raised:
