@@ -24,6 +24,8 @@ CLASS_LINES = 250
 FUNCTION_LINES = 50
 HOT_FUNCTION_LINES = 120
 HOT = "# hot:"
+#: Characters of the first line of a docstring, which says what the thing does or is.
+DOCSTRING_LINE = 80
 #: Where a forgotten leftover would go. ``app/base.py`` and what is in ``utils`` are Celery's public paths.
 BANNED_NAMES = frozenset({"base", "common", "core", "helper", "helpers", "misc", "tools", "util", "utils"})
 CELERY_PATHS = frozenset({"app/base.py", "utils/__init__.py", "utils/log.py", "utils/nodenames.py"})
@@ -102,6 +104,16 @@ def test_there_is_something_to_check() -> None:
 def has_a_docstring(path: Path) -> list[str]:
     doc = ast.get_docstring(tree_of(path))
     return [] if doc and len(doc) > 15 else ["say what it is, where it stands in the data's way, and who runs it"]
+
+
+def begins_its_docstrings_with_a_short_line(path: Path) -> list[str]:
+    return [
+        f"{getattr(node, 'name', 'the module')}: the first line of its docstring has {len(first)} characters"
+        for node in nodes_of(path)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        for first in (ast.get_docstring(node) or "").splitlines()[:1]
+        if len(first) > DOCSTRING_LINE
+    ]
 
 
 def is_not_too_long(path: Path) -> list[str]:
@@ -184,6 +196,7 @@ def assigns_no_foreign_private_field(path: Path) -> list[str]:
 #: What holds for each module: a rule names what is wrong with one.
 RULES = (
     has_a_docstring,
+    begins_its_docstrings_with_a_short_line,
     is_not_too_long,
     has_a_name_of_its_own,
     keeps_its_budgets,

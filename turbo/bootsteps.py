@@ -1,4 +1,4 @@
-"""``turbo.bootsteps``: what a program adds to its worker by ``app.steps``, by the names of Celery's module.
+"""``turbo.bootsteps``: steps for ``app.steps``, by the names of Celery's module.
 
 Written by programs, for turbo's own apps. Their steps are made and run in the master, on threads beside its loop: see
 ``master.worker_steps`` and ``master.consumer_steps``. A :class:`ConsumerStep` gets a channel on a connection of its
@@ -87,7 +87,10 @@ class Step(metaclass=StepType):
 
 
 class StartStopStep(Step):
-    """A step that is started with the worker and stopped with it. ``obj`` is what :meth:`create` returned."""
+    """A step that is started with the worker and stopped with it.
+
+    ``obj`` is what :meth:`create` returned.
+    """
 
     obj: Any = None
 
@@ -107,7 +110,10 @@ class StartStopStep(Step):
         return getattr(self.obj, "terminate", self.obj.stop)() if self.obj else None
 
     def include(self, parent: Stepped) -> bool:
-        """Create the step and add it to those that are started, if it runs; return whether it does."""
+        """Create the step and add it to those that are started, if it runs.
+
+        Return whether it does.
+        """
         included, self.obj = self._created(parent)
         if included:
             parent.steps.append(self)

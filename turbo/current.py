@@ -141,13 +141,16 @@ _lock = threading.RLock()
 
 
 def register_app_factory(factory: Callable[[], Any]) -> None:
-    """Set the function that creates the default app when an app is needed and none exists."""
+    """Set the function that creates the default app when one is needed."""
     global _factory
     _factory = factory
 
 
 def set_current_app(app: Any) -> None:
-    """Make ``app`` the current app of this thread, and of all threads that have not set another."""
+    """Make ``app`` the current app of all threads that have not set another.
+
+    It becomes that of this thread in any case.
+    """
     global _default_app
     _apps.app = app
     _default_app = app
@@ -178,7 +181,7 @@ def current_app() -> Any:
 
 @contextmanager
 def isolated_apps() -> Iterator[None]:
-    """Undo at the end of the block which apps it made current, and which tasks it shared with later apps."""
+    """Undo at the end of the block its current apps and its shared tasks."""
     global _default_app
     before = _apps.app, _default_app, list(_finalizers)
     try:
@@ -193,7 +196,10 @@ def connect_on_app_finalize(callback: Callable[[Any], object]) -> None:
 
 
 def finalized_apps() -> list[Any]:
-    """Return the apps that are already finalized; new shared tasks are added to them at once."""
+    """Return the apps that are already finalized.
+
+    New shared tasks are added to them at once.
+    """
     return list(_finalized)
 
 
@@ -215,7 +221,7 @@ def set_publisher(publisher: Publisher | None) -> None:
 
 
 def get_publisher() -> Publisher | None:
-    """Return the publisher of this process, or None if the app's own connection is used."""
+    """Return this process's publisher; None: the app's own connection is used."""
     return _publisher
 
 
@@ -229,12 +235,12 @@ def set_state_store(store: StateStore | None) -> None:
 
 
 def get_state_store() -> StateStore | None:
-    """Return the function that stores states in this process, or None if the app's result store is used."""
+    """Return this process's function that stores states; None: the app's store."""
     return _state_store
 
 
 def set_event_sink(sink: Callable[[dict[str, Any]], None] | None) -> None:
-    """Send all events of this process through ``sink``, which takes an event without its worker's fields.
+    """Send this process's events through ``sink``, without the worker's fields.
 
     None restores the app's broker connection.
     """
@@ -243,12 +249,12 @@ def set_event_sink(sink: Callable[[dict[str, Any]], None] | None) -> None:
 
 
 def get_event_sink() -> Callable[[dict[str, Any]], None] | None:
-    """Return the function that sends events in this process, or None if the app's own connection is used."""
+    """Return the function that sends events; None: the app's own connection."""
     return _event_sink
 
 
 def in_worker_child() -> bool:
-    """Return whether this process is a worker's child, whose messages the master publishes."""
+    """Return whether this is a worker's child, whose messages the master sends."""
     return _publisher is not None
 
 

@@ -109,7 +109,10 @@ class ChordError(TaskError):
 
 
 class IncompleteStream(TaskError):
-    """The tree of results is incomplete: a task's children are known only after it has ended."""
+    """The tree of results is incomplete: a task that has not ended is in it.
+
+    A task's children are known only after it has ended.
+    """
 
 
 class TimeoutError(TaskError):
@@ -168,7 +171,7 @@ class Ignore(TaskPredicate):
 
 
 class Reject(TaskPredicate):
-    """The message is rejected: to its dead-letter exchange, or back to its queue with ``requeue``."""
+    """The message is rejected: dead-lettered, or requeued with ``requeue``."""
 
     def __init__(self, reason: object = None, requeue: bool = False) -> None:
         self.reason = reason

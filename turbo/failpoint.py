@@ -56,7 +56,9 @@ _state = _State()
 
 
 def configure(text: str) -> None:
-    """Replace this process's failpoints by those in ``text``; the empty string removes all.
+    """Replace this process's failpoints by those in ``text``.
+
+    The empty string removes all.
 
     Raises ValueError with the part that is not ``site=action[@nth][:role]``.
     """
@@ -73,7 +75,7 @@ def configure(text: str) -> None:
 
 
 def set_role(role: str) -> None:
-    """Set the role of this process (``master``, ``spawner``, ``child``) and reset its counts.
+    """Set this process's role (``master``, ``spawner``, ``child``); reset counts.
 
     Call after a fork.
     """

@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 
 class Client(Protocol):
-    """An app of either library, as the commands that ask workers use it. Both have these under Celery's names."""
+    """An app of either library, as the commands that ask workers use it.
+
+    Both have these under Celery's names.
+    """
 
     @property
     def amqp(self) -> Any:
@@ -72,7 +75,7 @@ class HostedApp(ABC):
     @property
     @abstractmethod
     def added_commands(self) -> Mapping[str, CommandInfo]:
-        """The remote-control commands that programs have added, by name, as command lines describe them."""
+        """The commands that programs have added, by name, as command lines show them."""
 
     @property
     @abstractmethod
@@ -83,11 +86,16 @@ class HostedApp(ABC):
 
     @abstractmethod
     def take_preload_options(self, options: Mapping[str, Any]) -> None:
-        """Send ``user_preload_options`` with the values of the options that the app adds to all commands."""
+        """Send ``user_preload_options`` with the values of the app's options.
+
+        These are the options that it adds to all commands.
+        """
 
     @abstractmethod
     def name_worker(self, hostname: str, given: Mapping[str, Any]) -> None:
-        """Tell the app the worker's node name; the first call of all but that about the app's own options.
+        """Tell the app the worker's node name.
+
+        The first call of all but that about the app's own options.
 
         ``given``: the command line's options.
         """
@@ -106,7 +114,9 @@ class HostedApp(ABC):
 
     @abstractmethod
     def unsupported_features(self) -> list[str]:
-        """Return a warning (str) for each feature, other than settings, that the app uses and turbo does not support.
+        """Return a warning for each feature that turbo does not support.
+
+        Settings have warnings of their own.
 
         Raises ImproperlyConfigured for tasks that this worker cannot run correctly.
         """
@@ -124,7 +134,7 @@ class HostedApp(ABC):
 
     @abstractmethod
     def redirecting(self, level: int | None) -> AbstractContextManager[None]:
-        """Return the context in which the worker runs: output that the app's code prints in the master is logged.
+        """Return the worker's context: what code prints in the master is logged.
 
         ``level`` is the level of the log records; None: nothing is redirected.
         """
@@ -133,7 +143,7 @@ class HostedApp(ABC):
 
     @abstractmethod
     def worker_queues(self, options: WorkerOptions) -> list[Queue]:
-        """Return the queues to consume from, with the worker's own one if ``worker_direct`` is set.
+        """Return the queues to consume from, with ``worker_direct``'s if set.
 
         Raises ImproperlyConfigured for an unknown queue if ``task_create_missing_queues`` is off.
         """
@@ -151,7 +161,10 @@ class HostedApp(ABC):
 
     @abstractmethod
     def hooks(self, options: WorkerOptions) -> HooksMaker:
-        """Return what makes the hooks that decide, in the master, about tasks whose child reported no outcome."""
+        """Return the maker of the hooks that decide about unreported tasks.
+
+        They decide in the master.
+        """
 
     @abstractmethod
     def executor(self, options: ChildOptions) -> ExecutorMaker:
@@ -163,11 +176,16 @@ class HostedApp(ABC):
 
     @abstractmethod
     def import_for_beat(self) -> None:
-        """Import the app's modules in a process that is no worker, before its logging is set up."""
+        """Import the app's modules in a process that is no worker.
+
+        Logging is set up afterwards.
+        """
 
     @abstractmethod
     def run_beat(self, options: BeatOptions, stop: StopRequest) -> None:
-        """Send the app's periodic tasks until beat is asked to end; nothing else runs in this process.
+        """Send the app's periodic tasks until beat is asked to end.
+
+        Nothing else runs in this process.
 
         Raises ImproperlyConfigured for a schedule that cannot be used.
         """

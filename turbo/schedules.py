@@ -1,4 +1,7 @@
-"""``turbo.schedules``: when periodic tasks are due, by the names of Celery's module. See ``beat.schedules``."""
+"""``turbo.schedules``: when periodic tasks are due, by Celery's names.
+
+See ``beat.schedules``.
+"""
 
 from __future__ import annotations
 

@@ -98,7 +98,9 @@ class Signal:
     def disconnect(
         self, receiver: Receiver | None = None, sender: Any = None, weak: Any = None, dispatch_uid: Hashable = None
     ) -> bool:
-        """Disconnect the receiver with the same function or ``dispatch_uid`` and the same sender.
+        """Disconnect the receiver with the same function or uid, and sender.
+
+        The uid is ``dispatch_uid``.
 
         Returns whether it was connected. ``weak`` has no effect.
         """

@@ -1,4 +1,6 @@
-"""A ``celery.Celery`` as a worker's app: answers the command and the wiring by Celery's own code.
+"""A ``celery.Celery`` as a worker's app, for the command and the wiring.
+
+Celery's own code gives the answers.
 
 Made by ``cli.app_option`` around the app that it found; runs in the command, before anything is forked. It gives the
 children their executor and the master its outcome hooks. It must never change what Celery's own code would do with the
@@ -91,7 +93,9 @@ class AdoptedApp(HostedApp):
         signals.user_preload_options.send(sender=self.celery, app=self.celery, options=dict(options))
 
     def name_worker(self, hostname: str, given: Mapping[str, Any]) -> None:
-        """Import the app's modules and send ``celeryd_init``, whose receivers may still change the configuration.
+        """Import the app's modules and send ``celeryd_init``.
+
+        Its receivers may still change the configuration.
 
         Raises ImproperlyConfigured for a broker that is not AMQP.
         """
@@ -113,7 +117,10 @@ class AdoptedApp(HostedApp):
         self.conf.read_again()
 
     def import_modules(self) -> None:
-        """Import ``-I`` modules; :meth:`name_worker` has imported those of the configuration."""
+        """Import ``-I`` modules.
+
+        :meth:`name_worker` has imported those of the configuration.
+        """
         for module in self.conf["include"] or ():
             self.celery.loader.import_task_module(module)
 
@@ -122,7 +129,10 @@ class AdoptedApp(HostedApp):
         self.celery.finalize()
 
     def set_up_logging(self, setup: LogSetup, hostname: str) -> None:
-        """Set logging up as ``celery worker`` does, with the signals by which an app can replace it."""
+        """Set logging up as ``celery worker`` does.
+
+        That sends the signals by which an app can replace it.
+        """
         logs.set_up(self.celery, setup, hostname)
 
     def unsupported_features(self) -> list[str]:
@@ -130,7 +140,10 @@ class AdoptedApp(HostedApp):
         return []
 
     def prepare(self, options: WorkerOptions) -> None:
-        """Choose the queues, then send ``worker_init`` and ``celeryd_after_setup``, whose receivers may change them."""
+        """Choose the queues, then send ``worker_init`` and ``celeryd_after_setup``.
+
+        Their receivers may change the queues.
+        """
         queues = self.celery.amqp.queues
         try:
             queues.select(list(options.queues))
@@ -145,7 +158,10 @@ class AdoptedApp(HostedApp):
         self.worker.announce_setup(options)
 
     def banner_stream(self) -> TextIO | None:
-        """Return the process's own stream: the app's logging may have redirected ``sys.stdout`` by now."""
+        """Return the process's own standard output.
+
+        The app's logging may have redirected ``sys.stdout`` by now.
+        """
         return sys.__stdout__
 
     def redirecting(self, level: int | None) -> AbstractContextManager[None]:
@@ -157,11 +173,13 @@ class AdoptedApp(HostedApp):
         return [queue_from(queue) for queue in self.celery.amqp.queues.consume_from.values()]
 
     def task_options(self) -> dict[str, TaskOptions]:
-        """Return the options of every task, with Celery's own defaults from the configuration."""
+        """Return the options of every task, with the defaults of Celery's configuration."""
         return {name: options_of(task) for name, task in self.celery.tasks.items()}
 
     def result_store(self) -> tuple[str | None, StoreSettings]:
-        """Return where the master stores results for the children; Celery stores everything else.
+        """Return where the master stores results for the children.
+
+        Celery stores everything else.
 
         Raises ImproperlyConfigured for a backend that Celery does not know or cannot load.
         """
@@ -196,7 +214,9 @@ class AdoptedApp(HostedApp):
 
 
 def excuse_libraries() -> None:
-    """Ignore deprecation warnings in Celery and its libraries, which ``PYTHONWARNINGS=error`` turns into errors.
+    """Ignore deprecation warnings in Celery and its libraries.
+
+    ``PYTHONWARNINGS=error`` turns them into errors.
 
     The master too stores by Celery's code, whose call of redis-py's ``setex`` is deprecated: such an error would lose
     the result. Warnings in the app's own code are not touched.

@@ -1,4 +1,6 @@
-"""Tasks of the package celery-batches: recognises them, and runs their batches by that package's own code.
+"""Recognises tasks of celery-batches, and runs their batches.
+
+That package's own code runs them.
 
 Celery's worker collects for such a task in a ``Strategy`` of the task's own, which needs Celery's consumer. Here
 ``master.delivery.batches`` collects by the task's ``flush_every`` and ``flush_interval``, and a child calls the
@@ -28,7 +30,10 @@ _COLLECTING = ("Strategy", "flush", "_do_flush")
 
 
 def runs_batches(task: Any) -> bool:
-    """Whether turbo can collect for this task: its class is celery-batches', with the collecting unchanged."""
+    """Whether turbo can collect for this task.
+
+    Its class is celery-batches', with the collecting unchanged.
+    """
     base = getattr(sys.modules.get(_PACKAGE), "Batches", None)
     return (
         base is not None
@@ -39,7 +44,7 @@ def runs_batches(task: Any) -> bool:
 
 
 def batch_of(task: Any) -> Batch | None:
-    """Return the size and the interval of a task's batches; None for a task of any other class."""
+    """Return the size and interval of a task's batches; None for other tasks."""
     if not runs_batches(task):
         return None
     return Batch(int(task.flush_every), float(task.flush_interval))
@@ -68,7 +73,9 @@ class BatchBody:
         task.run = tracing.guarded(noted, soft)
 
     def run(self, requests: Sequence[dict[str, Any]], first: int, last: int) -> BaseException | None:
-        """Call the body with these requests, as ``adopted.request_fields`` makes them; return what it raised.
+        """Call the body with these requests; return what it raised.
+
+        ``adopted.request_fields`` makes the requests.
 
         ``first`` and ``last`` are the numbers of their records. Raises what celery-batches lets pass.
         """

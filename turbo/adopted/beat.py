@@ -1,4 +1,4 @@
-"""Beat of a Celery app: Celery's own service with the scheduler class that the app names.
+"""Beat of a Celery app: Celery's own service, with the app's scheduler class.
 
 Run by ``cli.beat`` through ``adopted.app``, in a process of its own. Entries, last runs and messages are the
 scheduler's. turbo adds the election of one of several beats, and sleeps so that beat ends as soon as it is asked to.
@@ -64,7 +64,10 @@ def _scheduler_class(name: Any) -> Any:
 
 
 def _elected(scheduler: Any, turn: Turn, found: Runs) -> Any:
-    """Return a subclass of a scheduler class that goes on after the runs ``found``, and ends with this beat's turn."""
+    """Return a subclass of a scheduler class for an elected beat.
+
+    It goes on after the runs ``found``, and ends with this beat's turn.
+    """
 
     class Elected(scheduler):  # type: ignore[misc]
         _rest = 0.0
@@ -97,7 +100,10 @@ def _elected(scheduler: Any, turn: Turn, found: Runs) -> Any:
 
 
 def runs_of(schedule: Any) -> dict[str, Run]:
-    """Return the last runs of Celery's entries; those without a zone are left out: no other beat can read them."""
+    """Return the last runs of Celery's entries.
+
+    Those without a zone are left out: no other beat can read them.
+    """
     return {
         name: Run(entry.last_run_at, entry.total_run_count or 0)
         for name, entry in schedule.items()
@@ -106,7 +112,7 @@ def runs_of(schedule: Any) -> dict[str, Run]:
 
 
 def take_over(schedule: Any, runs: Runs) -> None:
-    """Give Celery's entries their last runs of ``runs``, where they are later than their own."""
+    """Give Celery's entries those runs of ``runs`` that are later than their own."""
     for name, own in runs_of(schedule).items():
         found = runs.get(name)
         if found is not None and (not own.total_run_count or own.last_run_at < found.last_run_at):

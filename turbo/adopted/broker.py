@@ -1,4 +1,4 @@
-"""Translates a Celery app's TLS options for the broker into those of turbo's AMQP client.
+"""Translates a Celery app's TLS options for the broker into turbo's.
 
 Runs in the command, for ``adopted.settings``. The options mean what they mean to py-amqp. It must never open a
 connection.
@@ -19,7 +19,9 @@ _WRAPPING = frozenset(
 
 
 def tls(given: Any, urls: Iterable[str]) -> Any:
-    """Return ``broker_use_ssl`` for turbo's client, which verifies the peer's certificate as py-amqp does.
+    """Return ``broker_use_ssl`` for turbo's client.
+
+    The client verifies the peer's certificate as py-amqp does.
 
     py-amqp compares the host's name with the certificate only if ``server_hostname`` is among the options (None stands
     for the host of the URL). A deployment that relies on that must keep working.

@@ -1,4 +1,6 @@
-"""Remote control commands that Celery's own code answers about its app, and commands that the app has registered.
+"""Remote control commands of Celery apps.
+
+Celery's own code answers those about its app; the app has registered others.
 
 Runs on remote control's thread in the master, for ``control.service``. It must never call Celery's commands about the
 worker (running tasks, revoked ids, queues, the pool): they would describe a Celery worker, and there is none.
@@ -40,7 +42,10 @@ class AdoptedCommands:
         self._state = SimpleNamespace(app=app, hostname=hostname, consumer=consumer, tset=functools.partial(set))
 
     def find(self, method: str) -> Command | None:
-        """Return a command about the app, or one that is not Celery's; None for all others."""
+        """Return a command about the app, or one that is not Celery's.
+
+        None for all others.
+        """
         if method == "objgraph":
             return draw
         command = control.Panel.data.get(method)
@@ -57,12 +62,18 @@ class AdoptedCommands:
         return call
 
     def limited(self, task_name: str, attributes: Mapping[str, Any]) -> None:
-        """Set the attributes as Celery's own commands do; ``registered`` and the app's commands read them."""
+        """Set the attributes as Celery's own commands do.
+
+        ``registered`` and the app's commands read them.
+        """
         for name, value in attributes.items():
             setattr(self._state.app.tasks[task_name], name, value)
 
     def queue_to_add(self, name: str, options: dict[str, Any]) -> Queue:
-        """A queue that the app knows, or one that Celery's own code makes; the app then selects it."""
+        """A queue that the app knows, or one that Celery's own code makes.
+
+        The app then selects it.
+        """
         queues = self._state.app.amqp.queues
         return queue_from(queues.select_add(queues[name]) if name in queues else queues.select_add(name, **options))
 
@@ -71,7 +82,9 @@ class AdoptedCommands:
         self._state.app.amqp.queues.deselect(name)
 
     def revoked(self, task_ids: Sequence[str]) -> None:
-        """Let the installed Celery mark these as revoked in the result backend, as its worker does since 5.6.
+        """Have the installed Celery mark these as revoked in the result backend.
+
+        Its own worker does so since 5.6.
 
         It also adds them to Celery's own set of revoked ids, which turbo does not read.
         """

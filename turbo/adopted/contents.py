@@ -1,4 +1,4 @@
-"""Finds the content types whose decoder an app has registered or replaced in kombu.
+"""Finds the content types whose decoder an app has set or replaced in kombu.
 
 Called in each child, whose executor leaves bodies of these types to kombu. It must never decode anything.
 """

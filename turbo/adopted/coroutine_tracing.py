@@ -1,4 +1,6 @@
-"""Celery's tracer for tasks whose body is a coroutine: its own code, with an await where it calls the body.
+"""Celery's tracer for tasks whose body is a coroutine.
+
+It is Celery's own code, with an await where it calls the body.
 
 Runs in a child, called by ``adopted.tracing`` for each such task, and by ``adopted.executor`` for each message. Celery
 has no tasks that are coroutines. Its tracer is one function, which calls the body in its middle, so it cannot be used
@@ -42,7 +44,10 @@ _CALL: Final = "_turbo_call"
 
 
 class TracedCoroutine:
-    """One message whose body is a coroutine, while its tracer runs; also the identity of its stacks."""
+    """One message whose body is a coroutine, while its tracer runs.
+
+    Also the identity of its stacks.
+    """
 
     __slots__ = ("ended", "limited", "loop", "task")
 
@@ -52,14 +57,20 @@ class TracedCoroutine:
         limited: Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]],
         ended: Callable[[], None],
     ) -> None:
-        """``limited`` puts the soft limit around the body; ``ended`` is called when the body has returned."""
+        """``limited`` puts the soft limit around the body.
+
+        ``ended`` is called when the body has returned.
+        """
         self.task = task
         self.limited = limited
         self.ended = ended
         self.loop = asyncio.get_running_loop()
 
     async def outcome(self, *arguments: Any) -> Any:
-        """Run the task's tracer with these arguments; return what it returns. Called in a context of its own."""
+        """Run the task's tracer with these arguments; return what it returns.
+
+        Called in a context of its own.
+        """
         _running.set(self)
         asyncio._set_running_loop(None)
         try:
@@ -72,13 +83,16 @@ _running: ContextVar[TracedCoroutine | None] = ContextVar("turbo_traced_coroutin
 
 
 def is_coroutine(task: Any) -> bool:
-    """Whether the task's body is ``async def``, also under decorators that keep ``__wrapped__``."""
+    """Whether the body is ``async def``, also under decorators with ``__wrapped__``."""
     bodies = (task.run, type(task).__call__)
     return any(inspect.iscoroutinefunction(inspect.unwrap(body)) for body in bodies)
 
 
 def refused(app: Celery) -> list[str]:
-    """Return at most one phrase: why the app's coroutines cannot run with the installed Celery."""
+    """Return at most one phrase: why the app's coroutines cannot run here.
+
+    The reason is the installed Celery.
+    """
     name = min((name for name, task in app.tasks.items() if is_coroutine(task)), default=None)
     if name is None:
         return []
@@ -94,7 +108,10 @@ def refused(app: Celery) -> list[str]:
 
 
 def build(app: Celery, task: Any, hostname: str) -> Callable[..., Coroutine[Any, Any, Any]]:
-    """Return the tracer of a task that is a coroutine. The task gets stacks that tell coroutines apart."""
+    """Return the tracer of a task that is a coroutine.
+
+    The task gets stacks that tell coroutines apart.
+    """
     for stack in (_task_stack, task.request_stack):
         stack.__ident_func__ = _identity
     tracer: Callable[..., Coroutine[Any, Any, Any]] = _builder()(
@@ -104,12 +121,15 @@ def build(app: Celery, task: Any, hostname: str) -> Callable[..., Coroutine[Any,
 
 
 def _identity() -> object:
-    """Return whose stacks are meant: those of the running coroutine, or else of the thread."""
+    """Return whose stacks are meant: the running coroutine's, or else the thread's."""
     return _running.get() or get_ident()
 
 
 async def _call_body(dump: Callable[[Any], Any] | None, body: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    """Call the body and await what it returns, with the soft limit around it; ``dump`` turns a model into JSON."""
+    """Call the body and await what it returns, with the soft limit around it.
+
+    ``dump`` turns a model into JSON.
+    """
     run = _running.get()
     assert run is not None
     asyncio._set_running_loop(run.loop)
@@ -139,7 +159,9 @@ async def _awaited(run: TracedCoroutine, body: Any, args: Any, kwargs: Any) -> A
 
 
 def _autoretry(task: Any, error: Exception, args: Any, kwargs: Any) -> None:
-    """Have Celery's ``autoretry_for`` look at an error of a coroutine, which its wrapper has returned unawaited.
+    """Have Celery's ``autoretry_for`` look at an error of a coroutine.
+
+    Celery's wrapper has returned the coroutine unawaited.
 
     Raises Retry, or the error. The wrapper calls the attribute that is replaced here for one call without a wait.
     """
@@ -156,7 +178,9 @@ def _autoretry(task: Any, error: Exception, args: Any, kwargs: Any) -> None:
 
 
 def _dump_of(app: Celery, task: Any) -> Callable[[Any], Any] | None:
-    """Return what Celery does with the result of a task with ``pydantic=True``; None for other tasks.
+    """Return what Celery does with the result of a task with ``pydantic=True``.
+
+    None for other tasks.
 
     Its wrapper sees the coroutine, not the result. So the same wrapper is put around a function that returns the
     result, with the same annotation and options.
@@ -241,7 +265,10 @@ _OURS: Final = {
 
 
 def _leave_no_frame(error: BaseException) -> None:
-    """Remove turbo's frames from the head of an error's traceback; a bare ``raise`` afterwards adds none."""
+    """Remove turbo's frames from the head of an error's traceback.
+
+    A bare ``raise`` afterwards adds none.
+    """
     found = error.__traceback__
     while found is not None and found.tb_frame.f_code in _OURS:
         found = found.tb_next

@@ -1,4 +1,6 @@
-"""One message to one outcome, through Celery's own tracer: the adopted app's side of the executor's seam.
+"""Runs one message to one outcome through Celery's own tracer.
+
+This is the executor of adopted apps.
 
 Runs in a child, called by ``child.loop``; ``child.intake`` has decoded what is run here. The request is built as
 Celery's prefork pool builds it, and ``task.__trace__`` does everything that depends on the task: handlers, signals,
@@ -72,7 +74,7 @@ _ENDINGS = {
 def adopted(
     app: Celery, options: ChildOptions, task_options: Callable[[], dict[str, TaskOptions]], *, hands_results: bool
 ) -> ExecutorMaker:
-    """Run the tasks of an adopted app. ``hands_results``: the master stores results for it."""
+    """Run an adopted app's tasks. ``hands_results``: the master stores for it."""
 
     def make(boot: ChildBoot, link: ChildLink, soft: SoftLimit) -> AdoptedExecutor:
         process.enter(app, boot.index, options.hostname, soft)
@@ -167,7 +169,7 @@ class AdoptedExecutor(BatchRuns):
         return True
 
     def _give_up(self, seq: int, began: int, message: TaskMessage, plan: Plan, request: dict[str, Any]) -> None:
-        """Fail a task that has ended too many children, without running it; its message is rejected."""
+        """Fail a task that has ended too many children, unrun; reject its message."""
         why = poison.exhausted(message.headers or {})
         logger.error("Task %s is rejected: %s", message.label, why)
         payload = failing.fail(plan.task, message.id, request, WorkerLostError(str(why)))
@@ -229,7 +231,7 @@ class AdoptedExecutor(BatchRuns):
         self._coroutines.begin(run, soft)
 
     async def _outcome_of(self, run: Coroutine, limited: Limited) -> None:
-        """Run a coroutine by Celery's tracer and report how it ended; ``limited`` puts its soft limit around it."""
+        """Run a coroutine by Celery's tracer. ``limited`` puts its limit around it."""
         message, plan, request = run.message, run.plan, run.request
 
         def ended() -> None:
@@ -269,7 +271,7 @@ class AdoptedExecutor(BatchRuns):
         self._done(seq, began, plan.verbs[ending], ending, payload=payload, store=store, texts=texts)
 
     def _escaped(self, message: TaskMessage, plan: Plan, error: Exception) -> tuple[Any, Any, float, None]:
-        """Something came through the tracer, which keeps everything but a late ``Reject``: it is the outcome."""
+        """Report what came through the tracer, which keeps all but a late ``Reject``."""
         if not isinstance(error, Reject):
             logger.error("Task %s failed outside of its body: %r", message.label, error, exc_info=True)
             plan.task.backend.mark_as_failure(message.id, error)
@@ -277,9 +279,10 @@ class AdoptedExecutor(BatchRuns):
         return ExceptionInfo(), trace.TraceInfo(states.REJECTED, error), 0.0, None
 
     def _raised(self, seq: int, began: int, plan: Plan, error: BaseException) -> None:
-        """The body raised what is no Exception, which Celery's tracer lets pass and its pool reports.
+        """The body raised something that is no Exception.
 
-        The master calls the task's request, as Celery's pool does; it stores the failure and calls back.
+        Celery's tracer lets it pass, and its pool reports it. The master calls the task's request, as Celery's pool
+        does; it stores the failure and calls back.
         """
         self._soft.running = 0
         self._link.page.leave_body()
@@ -317,7 +320,7 @@ class AdoptedExecutor(BatchRuns):
         store: bytes = b"",
         texts: bytes = b"",
     ) -> None:
-        """Write the DONE record, with what the master's hooks need beyond it, or what the master has to store.
+        """Write the DONE record, with what the master's hooks or its store need.
 
         ``detail`` says why a message did not run; ``payload`` is what Celery's pool would have handed to the request;
         ``store`` is a packed store request, where there is neither; ``texts`` are for the event of the end.
@@ -333,7 +336,7 @@ class AdoptedExecutor(BatchRuns):
 
 
 def _event_texts(page: ChildPage, outcome: Any, info: Any, text: str | None) -> bytes:
-    """Return the texts of the event of an end that Celery's tracer reports; ``text`` is the repr of a result."""
+    """Return the texts of an end's event. ``text`` is the repr of a result."""
     if info is None:
         return event_texts.of_text(text or "")
     error = info.retval

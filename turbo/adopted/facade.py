@@ -1,4 +1,6 @@
-"""The worker and consumer objects that receivers of Celery's worker signals get, and the sending of these signals.
+"""The worker and consumer objects of Celery's worker signals.
+
+Receivers get them. This module also sends these signals.
 
 ``announce_init`` and ``announce_setup`` run in the command, before anything is forked; the others run on the master's
 hook thread. The two objects carry the attributes that receivers read. They must never control the worker.
@@ -45,7 +47,10 @@ class AdoptedConsumer:
 
 
 class AdoptedWorker:
-    """The sender of ``worker_init`` and ``worker_shutdown``, and ``instance`` of the set-up signals."""
+    """The sender of ``worker_init`` and ``worker_shutdown``.
+
+    It is also ``instance`` of the set-up signals.
+    """
 
     def __init__(self, app: Celery) -> None:
         self.app = app
@@ -63,7 +68,10 @@ class AdoptedWorker:
 
     @property
     def timer(self) -> Timer:
-        """Celery's timer for workers without its event loop; its thread starts with the first call."""
+        """Celery's timer for workers without its event loop.
+
+        Its thread starts with the first call.
+        """
         if self._timer is None:
             self._timer = Timer(max_interval=_TIMER_STEP)
         return self._timer
@@ -80,7 +88,10 @@ class AdoptedWorker:
         return os.getpid()
 
     def announce_init(self, given: Mapping[str, Any]) -> None:
-        """Send ``celeryd_init``, the first signal; receivers may still change the configuration."""
+        """Send ``celeryd_init``, the first signal.
+
+        Receivers may still change the configuration.
+        """
         self.options = dict(given)
         signals.celeryd_init.send(sender=self.hostname, instance=self, conf=self.app.conf, options=self.options)
 

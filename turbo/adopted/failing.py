@@ -1,4 +1,6 @@
-"""Fails a task that did not run, by Celery's own code, with everything that a failure of its body would cause.
+"""Fails a task that did not run, by Celery's own code.
+
+Everything happens that a failure of its body would cause.
 
 Runs in a child, called by ``adopted.executor`` for a message that is given up. FAILURE is stored, error callbacks are
 sent, a chord and a chain learn of it, ``on_failure`` and ``after_return`` are called and ``task_failure`` is sent, with
@@ -51,7 +53,7 @@ def fail(task: Any, task_id: str, request: Mapping[str, Any], error: WorkerLostE
 
 
 def ends_the_process(error: BaseException, *, reports_all: bool = _REPORTS_ALL) -> bool:
-    """Whether a process of the installed billiard's pool ends by this; else it is reported as the task's failure."""
+    """Whether billiard's processes end by this; else the task has failed."""
     if isinstance(error, SystemExit | KeyboardInterrupt):
         return True
     return not (reports_all or isinstance(error, Exception))

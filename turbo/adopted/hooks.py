@@ -1,4 +1,6 @@
-"""The outcome hooks of a Celery app: Celery's own requests handle tasks whose child could not report the end.
+"""The outcome hooks of a Celery app.
+
+Celery's own requests handle tasks whose child could not report the end.
 
 Runs in the master. The app's code (handlers, error callbacks, receivers, the result store) runs on
 ``master.outcome.hook_thread``. A request is made of the delivery, its method for the event is called, and it may ask
@@ -120,7 +122,10 @@ class AdoptedHooks:
         self._ask(delivery, Verb.ACK, report, then)
 
     def reported(self, delivery: Delivery, verb: Verb, ending: Ending, payload: bytes, then: Then) -> None:
-        """Handle a child's report: a message that cannot run or was rejected, or a task with its own request."""
+        """Handle a child's report that needs the app.
+
+        It is about a message that cannot run or was rejected, or a task with its own request.
+        """
         if ending is Ending.REVOKED:
             self.revoked(delivery, "expired", then)
         elif ending in (Ending.UNKNOWN_TASK, Ending.INVALID, Ending.UNDECODABLE):
@@ -155,7 +160,10 @@ class AdoptedHooks:
         self._ask(delivery, Verb.ACK, report, None)
 
     def _ask(self, delivery: Delivery, verb: Verb, report: Callable[[Any], None], then: Then | None) -> None:
-        """Make the request, pass it to ``report``, and give ``then`` the verb that it asked for, or else ``verb``."""
+        """Make the request, pass it to ``report``, and call ``then`` with its verb.
+
+        The verb is that which the request asked for, or else ``verb``.
+        """
         verb_override = requests.VerbOverride()
 
         def call() -> None:
@@ -217,7 +225,7 @@ class AdoptedHooks:
         self._bootsteps.end_consuming()
 
     async def stop(self, deadline: float) -> None:
-        """Finish the submitted calls and stop the bootsteps, then send ``worker_shutdown``."""
+        """Finish the submitted calls, stop the bootsteps, send ``worker_shutdown``."""
         self._bootsteps.stop()
         self._hooks.submit("A receiver of worker_shutdown", self._worker.announce_shutdown)
         if not await self._hooks.drain(deadline):

@@ -1,4 +1,6 @@
-"""Sets logging up for a Celery app: Celery's own set-up, with its signals, formats and redirection.
+"""Sets logging up for a Celery app by Celery's own code.
+
+So its signals, formats and redirection are Celery's.
 
 ``set_up`` runs in the command, before anything is forked; children inherit the handlers. ``enter_child`` runs in each
 child, where it opens a log file whose name holds the child's index. It must never touch the logging of an app that
@@ -35,7 +37,9 @@ _json = False
 
 
 class Unforged(logging.Filter):
-    """Escapes line breaks in names and ids from messages, which Celery's loggers log unchanged.
+    """Escapes line breaks in names and ids that come from messages.
+
+    Celery's loggers log them unchanged.
 
     The ``data`` of a record, which programs read, is not changed.
     """
@@ -96,7 +100,10 @@ def set_up(app: Celery, setup: LogSetup, hostname: str) -> None:
 
 
 def enter_child(app: Celery, hostname: str) -> None:
-    """Set logging up again if this child has its own file, from the environment that ``set_up`` has left."""
+    """Set logging up again if this child has its own file.
+
+    It takes the settings from the environment that ``set_up`` has left.
+    """
     logfile = os.environ.get("CELERY_LOG_FILE") or None
     if logfile and "%i" in logfile.lower():
         app.log.already_setup = False

@@ -1,4 +1,6 @@
-"""A Celery app's task with what running it needs, and one of its messages, which runs beside others.
+"""A Celery app's task with what running it needs, and one of its messages.
+
+It runs beside others.
 
 Used in a child by ``adopted.executor`` and its parts. A plan must hold nothing of a single message.
 """

@@ -1,4 +1,6 @@
-"""Makes a child a Celery pool process: Celery's state after the fork, its signals, its tracers.
+"""Makes a child a Celery pool process.
+
+It sets Celery's state after the fork, its signals and its tracers.
 
 Runs in a child, called by ``adopted.executor`` before the first task and at the end. The steps are those of a new
 process of Celery's prefork pool, in the same order, without those that turbo's child has already done (signals, title,
@@ -60,7 +62,7 @@ def enter(app: Celery, index: int, hostname: str, soft: SoftLimit) -> None:
 
 
 def _publish_with_confirms(app: Celery) -> None:
-    """Have the broker confirm what tasks send, unless the app sets ``confirm_publish``.
+    """Have the broker confirm what tasks send, unless ``confirm_publish`` is set.
 
     Without a confirm, a message is lost silently if the broker stops before it has accepted it, and the message of a
     late-acked task would still be acknowledged.
@@ -92,7 +94,10 @@ class _Leaving(billiard.pool.Worker):  # type: ignore[misc]  # billiard has no t
 
 
 def leave(exit_code: int) -> None:
-    """Send ``worker_process_shutdown`` before the process ends; Celery logs a receiver's error."""
+    """Send ``worker_process_shutdown`` before the process ends.
+
+    Celery logs a receiver's error.
+    """
     with leaving.bounded():
         try:
             _Leaving(exit_code).workloop()
@@ -104,7 +109,10 @@ def leave(exit_code: int) -> None:
 
 
 def _take_identity(index: int) -> None:
-    """Set the index of this pool process for Celery (billiard) and for log records (multiprocessing)."""
+    """Set the index of this pool process for billiard and for log records.
+
+    Log records read that of multiprocessing.
+    """
     both: tuple[Any, Any] = (billiard.process.current_process(), billiard.process._mproc.current_process())
     for process in both:
         process._name = f"ForkPoolWorker-{index}"

@@ -1,4 +1,6 @@
-"""Builds what ``task.request`` holds: a message's headers and properties under the names that Celery's pool gives them.
+"""Builds what ``task.request`` holds of a message.
+
+That is its headers and properties, under the names that Celery's pool gives them.
 
 Runs in a child, called by ``adopted.executor`` between the decoding of a message and the tracer, and in the master for
 a message that ended without its child. It must never omit a field that Celery's prefork pool sets, nor share a mutable
@@ -38,7 +40,9 @@ class RequestFields:
         self._places: dict[bytes, Deliver] = {}
 
     def of(self, properties: Properties, deliver: bytes, decoded: Any) -> dict[str, Any]:  # hot: bench drain
-        """Return the mapping for Celery's tracer. ``deliver``: the arguments of the Deliver; ``decoded``: the body.
+        """Return the mapping for Celery's tracer.
+
+        ``deliver``: the arguments of the Deliver; ``decoded``: the body.
 
         The message has passed ``protocol.message.parse``. Raises TableError for a Deliver that is cut short.
         """
@@ -90,7 +94,7 @@ def forget_deaths(headers: dict[str, Any]) -> None:
 
 
 def _by_celery(properties: Properties, decoded: Any) -> tuple[tuple[Any, Any, Any], dict[str, Any]]:
-    """Return body and fields of a message in an older or mixed form, as Celery converts it."""
+    """Return body and fields of a message in an older or mixed form, as Celery does."""
     headers = properties.headers or {}
     if identify(properties, decoded) is Form.V2:
         return tuple(decoded), dict(headers)
@@ -99,7 +103,10 @@ def _by_celery(properties: Properties, decoded: Any) -> tuple[tuple[Any, Any, An
 
 
 def conversion_of(payload: Any) -> Callable[..., tuple[Any, Any, Any, Any]]:
-    """Return the conversion that Celery's worker uses for a body that is a mapping; ``args`` decides."""
+    """Return the conversion that Celery's worker uses for a body that is a mapping.
+
+    ``args`` decides.
+    """
     convert: Callable[..., tuple[Any, Any, Any, Any]] = hybrid_to_proto2 if "args" in payload else proto1_to_proto2
     return convert
 
@@ -132,7 +139,9 @@ _RARE: Final = ("expiration", "message_id", "timestamp", "type", "user_id", "app
 
 
 def remember_custom_headers() -> None:
-    """Cache which header names Celery's ``Context`` takes for custom headers, per set of header names.
+    """Cache which header names Celery's ``Context`` takes for custom headers.
+
+    There is one entry for each set of header names.
 
     Computing it for every message costs a fifth of tracing an empty task. The result depends on the names alone, so it
     is computed once for each set.

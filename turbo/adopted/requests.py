@@ -1,4 +1,4 @@
-"""Builds kombu's message and Celery's request from a delivery, as Celery's worker would.
+"""Builds kombu's message and Celery's request from a delivery.
 
 Runs on the master's hook thread, for ``adopted.hooks``. A request that acknowledges or rejects only sets a verb; the
 outcome hooks carry it out. It must never settle a message itself.
@@ -27,7 +27,10 @@ _DEFAULT_REQUEST = "celery.worker.request:Request"
 
 
 class VerbOverride:
-    """The verb that a request asks for by acknowledging or rejecting; None leaves it to the ack table."""
+    """The verb that a request asks for by acknowledging or rejecting.
+
+    None leaves it to the ack table.
+    """
 
     def __init__(self) -> None:
         self.verb: Verb | None = None
@@ -47,7 +50,10 @@ def has_own_class(task: Any) -> bool:
 
 
 def message_of(app: Celery, delivery: Delivery, *, packed: bool = False) -> Message:
-    """Build kombu's message from a delivery; ``packed`` leaves a compressed body compressed."""
+    """Build kombu's message from a delivery.
+
+    ``packed`` leaves a compressed body compressed.
+    """
     properties, _size = decode_header(delivery.header)
     found_at = parse_deliver(delivery.deliver)
     headers = dict(properties.headers or {})
@@ -74,7 +80,7 @@ def message_of(app: Celery, delivery: Delivery, *, packed: bool = False) -> Mess
 
 
 def request_of(app: Celery, message: Message, hostname: str, verb_override: VerbOverride) -> Any:
-    """Build the request that Celery's worker would make, of the task's own class if it has one."""
+    """Build the request that Celery's worker would make, of the task's own class."""
     payload = message.payload
     if "task" not in message.headers or "args" in payload:
         body, headers, decoded, utc = conversion_of(payload)(message, payload)

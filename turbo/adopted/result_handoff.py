@@ -1,4 +1,6 @@
-"""Leaves results to the master, which stores those of all children together, instead of storing them in the child.
+"""Leaves results to the master instead of storing them in the child.
+
+The master stores those of all children together.
 
 Celery's Redis backend asks, writes and publishes for every result, in two round trips that the child waits for: several
 times the cost of tracing a small task. Where nothing can observe the difference, the document that Celery has encoded
@@ -42,7 +44,10 @@ _PATIENCE: Final = 2.0
 
 
 def can_be_handed(app: Celery) -> str | None:
-    """Return the URL of the Redis where the master may store this app's results; None if Celery has to."""
+    """Return the URL of the Redis where the master may store this app's results.
+
+    None if Celery has to.
+    """
     backend = app.backend
     if not is_untouched(backend):
         return None
@@ -65,7 +70,9 @@ def can_be_handed(app: Celery) -> str | None:
 
 
 def is_untouched(backend: Any) -> bool:
-    """Whether this is Celery's own backend for one Redis, and no library has wrapped its methods or its client's.
+    """Whether this is Celery's own, unwrapped backend for one Redis.
+
+    No library has wrapped its methods or its client's.
 
     Tracing libraries wrap them, some in ``worker_process_init``.
     """
@@ -83,7 +90,10 @@ def is_untouched(backend: Any) -> bool:
 
 
 def _runs_scripts(backend: Any) -> bool:
-    """Whether the server loads the script that stores a result; asks over a separate connection."""
+    """Whether the server loads the script that stores a result.
+
+    Asks over a separate connection.
+    """
     patience = {"socket_timeout": _PATIENCE, "socket_connect_timeout": _PATIENCE}
     client = backend._create_client(**{**backend.connparams, **patience})
     try:
@@ -113,12 +123,15 @@ class ResultHandoff:
         backend._store_result = self._take
 
     def suits(self, task: Any) -> bool:
-        """Whether nothing of this task's own runs between the storing of its result and its end."""
+        """Whether nothing of this task's own runs between storing its result and its end."""
         handlers = ("on_success", "after_return")
         return task.backend is self._store.__self__ and not any(trace.task_has_custom(task, name) for name in handlers)
 
     def open(self, task_id: str, *, in_chord: bool) -> None:
-        """Prepare for a message that the tracer runs next. Results of parts of chords are not handed off."""
+        """Prepare for a message that the tracer runs next.
+
+        Results of parts of chords are not handed off.
+        """
         if not (in_chord or signals.task_success.receivers or signals.task_postrun.receivers):
             self._awaited = task_id
 
@@ -148,7 +161,10 @@ class ResultHandoff:
             self._store(*self._stored_by)
 
     def close(self, *, succeeded: bool) -> bytes:
-        """Return the packed document for the master after the tracer; empty if Celery has stored everything."""
+        """Return the packed document for the master after the tracer.
+
+        Empty if Celery has stored everything.
+        """
         if not succeeded:
             self.store_now()
         document, self._awaited = self._given, ""

@@ -1,4 +1,6 @@
-"""Which code carries out each of Celery's settings when its app runs under turbo; used by warnings and docs.
+"""Which code carries out each of Celery's settings when its app runs under turbo.
+
+Used by warnings and docs.
 
 Read in the command by ``adopted.settings`` at start-up, and by the script that writes the settings page, so it must
 never import Celery. Three kinds of code read an app's settings: turbo's own (connections, queues, limits, processes),
@@ -70,7 +72,10 @@ _DIFFERENT: Final[dict[str, Support]] = {
 
 
 def support(name: str) -> Support:
-    """Return the support for the setting ``name``. Raises KeyError for an unknown setting."""
+    """Return the support for the setting ``name``.
+
+    Raises KeyError for an unknown setting.
+    """
     setting = SETTINGS[name]
     found = _DIFFERENT.get(name)
     if found is not None:
@@ -83,5 +88,8 @@ def support(name: str) -> Support:
 
 
 def celerys() -> list[str]:
-    """Return the names of all settings that Celery has, sorted; the others are turbo's own."""
+    """Return the names of all settings that Celery has, sorted.
+
+    The others are turbo's own.
+    """
     return sorted(name for name, setting in SETTINGS.items() if setting.old_names)

@@ -34,7 +34,7 @@ class AdoptedSettings(Settings):
         self.use(_explicit(self.__dict__["_app"]))
 
     def check_supported(self) -> list[str]:
-        """Return at most one warning, which names everything that has no effect in this worker.
+        """Return at most one warning, about everything that has no effect in this worker.
 
         Raises ImproperlyConfigured, naming all of them, for settings and tasks that must not be ignored.
         """
@@ -55,7 +55,10 @@ class AdoptedSettings(Settings):
 
 
 def _explicit(app: Celery) -> dict[str, Any]:
-    """Return the explicit settings under today's names, whatever name and prefix they were set by."""
+    """Return the explicit settings under today's names.
+
+    They may be set by any name and prefix that Celery knows.
+    """
     conf = app.conf
     conf.finalize()
     layers = conf.maps[:-1]

@@ -1,4 +1,6 @@
-"""The bootsteps of a Celery app that run in turbo's worker, and the connection of those that consume.
+"""The bootsteps of a Celery app that run in turbo's worker.
+
+Those that consume share one connection.
 
 Called in the command, to name the steps that do not run, and in the master by ``adopted.hooks``. A worker step may
 require nothing of Celery's worker but its timer; of the consumer's, a ``ConsumerStep`` runs. Others have nothing to
@@ -40,7 +42,10 @@ _KIND: Final = {WORKER: Step, CONSUMER: ConsumerStep}
 
 
 def runnable(app: Celery, blueprint: str = WORKER) -> list[Any]:
-    """Return the classes of the steps of a blueprint that run here, each after those that it requires."""
+    """Return the classes of the steps of a blueprint that run here.
+
+    Each comes after those that it requires.
+    """
     given = {symbol_by_name(step) for step in app.steps.get(blueprint, ())}
     own = sorted((step for step in given if issubclass(step, _KIND[blueprint])), key=lambda step: str(step.name))
     return in_order(own, lambda step: step, _required, _THERE[blueprint])

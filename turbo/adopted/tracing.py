@@ -1,4 +1,4 @@
-"""Builds a task's tracer: Celery's own, around a body that the soft limit may interrupt.
+"""Builds a task's tracer: Celery's own, with a body that a soft limit interrupts.
 
 Runs in a child, called by ``adopted.process`` for every task before the first message, and by ``adopted.executor`` for
 tasks that are registered later. The executor calls the tracer once per message. It must never change what the tracer
@@ -39,7 +39,10 @@ ENTERED = "_protected"
 
 
 def build_trace(app: Celery, task: Any, hostname: str, soft: SoftLimit) -> None:
-    """Give the task the tracer that Celery's pool would give it, with a body that the soft limit may interrupt."""
+    """Give the task the tracer that Celery's pool would give it.
+
+    The soft limit may interrupt its body.
+    """
     if coroutine_tracing.is_coroutine(task):
         with _without_replacement() if calls_run(task) else contextlib.nullcontext():
             task.__trace__ = coroutine_tracing.build(app, task, hostname)
@@ -60,7 +63,10 @@ def build_trace(app: Celery, task: Any, hostname: str, soft: SoftLimit) -> None:
 
 
 def calls_run(task: Any) -> bool:
-    """Whether ``task()`` only calls ``run``: no class or library but Celery's worker defines ``__call__``."""
+    """Whether ``task()`` only calls ``run``.
+
+    Then no class or library but Celery's worker defines ``__call__``.
+    """
     for kind in type(task).__mro__:
         if kind is Task:
             break
@@ -71,13 +77,19 @@ def calls_run(task: Any) -> bool:
 
 
 def _is_replacement(call: Any) -> bool:
-    """Whether this is the worker's own ``__call__``. Compares globals: a wrapper may have copied its names."""
+    """Whether this is the worker's own ``__call__``.
+
+    Compares globals: a wrapper may have copied its names.
+    """
     return getattr(call, "__globals__", None) is vars(trace)
 
 
 @contextlib.contextmanager
 def _without_replacement() -> Iterator[None]:
-    """Make ``Task.__call__`` look unreplaced to Celery's tracer, which tests the function's module."""
+    """Make ``Task.__call__`` look unreplaced to Celery's tracer.
+
+    The tracer tests the function's module.
+    """
     call = Task.__dict__["__call__"]
     module = call.__module__
     call.__module__ = Task.__module__
@@ -88,7 +100,10 @@ def _without_replacement() -> Iterator[None]:
 
 
 def _build_around_call(app: Celery, task: Any, hostname: str, soft: SoftLimit) -> None:
-    """Build a tracer that calls the task; arm the limit around the class's own ``__call__``."""
+    """Build a tracer that calls the task.
+
+    Arm the limit around the class's own ``__call__``.
+    """
     kind = type(task)
     if "__turbo_call__" not in kind.__dict__:
         kind.__turbo_call__ = kind.__call__
@@ -112,7 +127,7 @@ def guarded(body: Callable[..., Any], soft: SoftLimit) -> Callable[..., Any]:
 
 
 def _guarded_method(method: Callable[..., Any], soft: SoftLimit) -> Callable[..., Any]:
-    """Wrap an unbound ``__call__`` so that the limit is armed for the tracer's call only."""
+    """Wrap an unbound ``__call__`` to arm the limit for the tracer's call only."""
     call = soft.call
 
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:

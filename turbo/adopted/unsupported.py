@@ -1,4 +1,4 @@
-"""Finds what a Celery app uses, beyond its settings, that has no effect in turbo's worker.
+"""Finds what a Celery app uses that has no effect here, beyond its settings.
 
 Called once by ``adopted.settings``, in the command, when the app is complete. It must never change the app.
 """
@@ -31,7 +31,10 @@ def without_effect(app: Celery) -> list[str]:
 
 
 def refused(app: Celery) -> list[str]:
-    """Return one phrase for each task that must not run here: its Strategy is ignored, or it cannot be awaited."""
+    """Return one phrase for each task that must not run here.
+
+    Its Strategy is ignored, or it cannot be awaited.
+    """
     return [
         *coroutine_tracing.refused(app),
         *_with_strategies(app),
@@ -67,7 +70,10 @@ def _shown(task: Any) -> str:
 
 
 def _misspelt(app: Celery) -> Iterator[str]:
-    """Yield a line for each name in the configuration, beside Celery's own, that is like a setting's name."""
+    """Yield a line for each name that looks like a misspelt setting.
+
+    Celery's own names are left out.
+    """
     app.conf.finalize()
     *layers, defaults = app.conf.maps
     names = {name for layer in layers if isinstance(layer, dict) for name in layer if isinstance(name, str)}

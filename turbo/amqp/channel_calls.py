@@ -1,4 +1,4 @@
-"""Sends requests on one channel and awaits the broker's answers, each with a time limit.
+"""Sends requests on one channel and awaits the answers, each with a time limit.
 
 Used by the session, the declarer and the publisher in the master. pika answers through callbacks and, when a channel
 dies, not at all. Here every request ends: with the answer, with ``ChannelGone`` and the reason, or by dropping a
@@ -125,7 +125,10 @@ class ChannelCalls:
         )
 
     async def declare_queue(self, queue: Queue) -> int:
-        """Declare one queue as given, without its exchange; return its number of consumers."""
+        """Declare one queue as given, without its exchange.
+
+        Return its number of consumers.
+        """
         frame = await self._ask(
             "queue.declare",
             self.channel.queue_declare,
@@ -138,7 +141,10 @@ class ChannelCalls:
         return int(frame.method.consumer_count)
 
     async def inspect_queue(self, name: str) -> tuple[int, int]:
-        """Return the numbers of ready messages and consumers of an existing queue (a passive declaration)."""
+        """Return how many messages are ready and how many consumers a queue has.
+
+        It is a passive declaration of an existing queue.
+        """
         frame = await self._ask("queue.declare", self.channel.queue_declare, queue=name, passive=True)
         return int(frame.method.message_count), int(frame.method.consumer_count)
 
@@ -173,15 +179,16 @@ class ChannelCalls:
         return int(frame.method.message_count)
 
     async def limit(self, count: int) -> None:
-        """Set the window of the consumers that start after this (per consumer, never for the whole
-        channel).
-        """
+        """Set the window of each consumer that starts after this, not the channel's."""
         await self._ask("basic.qos", self.channel.basic_qos, prefetch_count=count, global_qos=False)
 
     async def consume(
         self, queue: str, tag: str, arguments: Mapping[str, object], *, exclusive: bool, no_ack: bool = False
     ) -> None:
-        """Start a consumer. Its deliveries arrive through ``FastConnection.watch_channel``."""
+        """Start a consumer.
+
+        Its deliveries arrive through ``FastConnection.watch_channel``.
+        """
         await self._ask(
             "basic.consume",
             self.channel.basic_consume,
@@ -207,7 +214,10 @@ class ChannelCalls:
         await self._answer(answered, "confirm.select")
 
     async def close(self) -> None:
-        """Close the channel and wait for the answer; does nothing when it is already closed."""
+        """Close the channel and wait for the answer.
+
+        Does nothing when it is already closed.
+        """
         if self.channel.is_open:
             self.channel.close()
         if not self.closed.done():

@@ -1,4 +1,4 @@
-"""Explains in one line why a connection to a broker could not be opened, with a hint.
+"""Explains in one line why a connection could not be opened, with a hint.
 
 Between pika's errors and ``amqp.dialer`` in the master, and ``amqp.client`` in commands. Pika wraps a reason up to
 three times; here it is unwrapped, classified, and given a hint. Pure: no I/O, no clock. It
@@ -92,6 +92,6 @@ def reason_of(error: BaseException | str) -> str:
 
 
 def explain(error: BaseException) -> str:
-    """Return why a connection could not be opened or was lost, and what to do where that is known."""
+    """Return why a connection could not be opened or was lost, with a hint if known."""
     failed = ConnectFailed(reason_of(error))
     return f"{failed.reason} ({failed.hint})" if failed.hint else failed.reason

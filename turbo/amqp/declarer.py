@@ -91,7 +91,9 @@ class Declarer:
             return Declared.AS_ASKED if differs is None else Declared.DIFFERENT
 
     async def _declare_queue(self, queue: Queue) -> ChannelGone | None:
-        """Declare the queue without its bindings; drop arguments that a quorum queue cannot have.
+        """Declare the queue without its bindings.
+
+        Drop arguments that a quorum queue cannot have.
 
         Returns the refusal if the queue exists with other properties.
         """
@@ -130,7 +132,7 @@ class Declarer:
             known[queue.name] = gone is not None and is_quorum_by(gone.text)
 
     async def declare_delays(self, queues: Iterable[Queue]) -> bool:
-        """Declare the cascade in which producers delay messages, and route its end to ``queues``.
+        """Declare the cascade that delays messages, and route its end to ``queues``.
 
         Returns False if the broker refuses any of it: then delayed messages may not arrive, but all others do.
         """
@@ -172,7 +174,10 @@ class Declarer:
         return True
 
     async def inspect(self, name: str) -> tuple[int, int] | None:
-        """Return ready messages and consumers of a queue; None when the broker refuses access."""
+        """Return ready messages and consumers of a queue.
+
+        None when the broker refuses access.
+        """
         async with self._lock:
             try:
                 return await (await self._channel()).inspect_queue(name)
@@ -182,7 +187,10 @@ class Declarer:
                 return None
 
     async def purge(self, name: str) -> int:
-        """Delete a queue's ready messages and return their number; 0 when it does not exist."""
+        """Delete a queue's ready messages and return their number.
+
+        0 when it does not exist.
+        """
         async with self._lock:
             try:
                 return await (await self._channel()).purge_queue(name)
@@ -198,7 +206,10 @@ class Declarer:
             return await self._try(partial(ChannelCalls.delete_queue, name=name)) is None
 
     async def _accept_as_is(self, queue: Queue, why: ChannelGone | None = None) -> Declared:
-        """Check whether the queue can be used although it was not declared, for the reason ``why``."""
+        """Check whether the queue can be used although it was not declared.
+
+        ``why`` is the reason that it was not.
+        """
         try:
             await (await self._channel()).inspect_queue(queue.name)
         except ChannelGone as gone:

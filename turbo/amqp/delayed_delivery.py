@@ -37,7 +37,10 @@ DELIVERY: Final = Exchange("celery_delayed_delivery", "topic")
 
 @dataclass(frozen=True, slots=True)
 class ExchangeBinding:
-    """A binding by which ``destination`` gets the messages that ``source`` routes by ``routing_key``."""
+    """A binding that routes messages from ``source`` to ``destination``.
+
+    It takes those with ``routing_key``.
+    """
 
     destination: str
     source: str
@@ -50,7 +53,10 @@ def level_name(level: int) -> str:
 
 
 def cascade(queue_type: str = "quorum") -> tuple[list[Queue], list[ExchangeBinding]]:
-    """Return the queue of every level, with exchange and binding, and the bindings between exchanges."""
+    """Return the queues of all levels with their exchanges and bindings.
+
+    The bindings between the exchanges are included.
+    """
     queues: list[Queue] = []
     bindings: list[ExchangeBinding] = []
     for level in range(LEVELS - 1, -1, -1):
@@ -83,12 +89,15 @@ class Delays(Queue):
 
 
 def delays_for(queue: Queue, queue_type: str) -> Delays:
-    """Return what to declare before a message for ``queue`` can be delayed, in queues of ``queue_type``."""
+    """Return what to declare before a message for ``queue`` can be delayed.
+
+    The delay queues are of ``queue_type``.
+    """
     return Delays(f"{queue.name} (delayed)", queue=queue, queue_type=queue_type)
 
 
 def delayed_key(seconds: float, key: str) -> str | None:
-    """Return the routing key that delays a message by whole ``seconds``, then routes it by ``key``.
+    """Return the key that delays a message by ``seconds``, then routes it by ``key``.
 
     The message goes to :func:`first_level`. Returns None if the delay is below a second or too long, or if the key
     becomes too long.
@@ -101,7 +110,7 @@ def delayed_key(seconds: float, key: str) -> str | None:
 
 
 def parking_key(seconds: float, queue: str) -> str | None:
-    """Return the routing key for a message that returns to ``queue`` after whole ``seconds``.
+    """Return the key of a message that returns to ``queue`` after ``seconds``.
 
     The message goes to :func:`first_level`. Returns None where :func:`delayed_key` does. The word in front of the
     queue's name distinguishes parked messages from those that producers delay with a routing key equal to the queue's
@@ -129,7 +138,7 @@ def uses_cascade(queue: Queue) -> bool:
 
 
 def delivery_bindings(queue: Queue) -> tuple[list[ExchangeBinding], list[Binding]]:
-    """Return the bindings from the cascade's end to the queue's exchanges, and from those to the queue."""
+    """Return the bindings from the cascade's end to the queue's exchanges and queue."""
     outer: list[ExchangeBinding] = []
     inner: list[Binding] = []
     for binding in _delayable(queue):

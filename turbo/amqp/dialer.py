@@ -183,7 +183,7 @@ class Dialer(Generic[C]):
         pending[task] = endpoint
 
     async def _first_of(self, pending: dict[asyncio.Task[C], Endpoint], timeout: float) -> tuple[Endpoint, C] | None:
-        """Return the first connection that opens, or None at the timeout or after a failed attempt."""
+        """Return the first connection that opens; None at the timeout or on failure."""
         if not pending:
             await asyncio.sleep(timeout)
             return None
@@ -215,7 +215,10 @@ def _unexpected(error: BaseException) -> ConnectFailed:
 
 
 async def _drop(pending: dict[asyncio.Task[C], Endpoint]) -> None:
-    """End the attempts that are not needed, including one that succeeded at the same time."""
+    """End the attempts that are not needed.
+
+    One of them may have succeeded at the same time.
+    """
     for task in pending:
         task.cancel()
     for outcome in await asyncio.gather(*pending, return_exceptions=True):

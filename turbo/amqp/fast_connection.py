@@ -100,7 +100,10 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
         self._opened_or_failed.set_result(None)
 
     def _on_connection_workflow_done(self, conn_or_exc: Any) -> None:
-        """Work around pika, which passes a class instead of an error when a handshake is abandoned, and logs that."""
+        """Work around pika's error when a handshake is abandoned.
+
+        It passes a class instead of an error, and logs that.
+        """
         super()._on_connection_workflow_done(conn_or_exc() if isinstance(conn_or_exc, type) else conn_or_exc)
 
     def _when_open_failed(self, _connection: object, error: BaseException | str) -> None:
@@ -131,7 +134,10 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
             self.close(320, reason)
 
     async def close_within(self, seconds: float) -> None:
-        """Close with Connection.Close, then drop the connection after ``seconds``. Idempotent."""
+        """Close with Connection.Close, then drop the connection after ``seconds``.
+
+        Idempotent.
+        """
         if self.is_open:
             self.close()
         if not self.lost.done() and seconds > 0:
@@ -281,7 +287,10 @@ class PublishConnection(FastConnection):
         self.add_on_connection_unblocked_callback(lambda _connection, _frame: self._set_blocked(None))
 
     def watch_answers(self, channel: int, reader: AnswerReader | None) -> None:
-        """Pass confirms and returned messages of ``channel`` to ``reader``; None stops that."""
+        """Pass confirms and returned messages of ``channel`` to ``reader``.
+
+        None stops that.
+        """
         self._answers = reader
         self.watch_channel(channel if reader is not None else 0)
 
@@ -292,7 +301,7 @@ class PublishConnection(FastConnection):
             super()._take_frame(data)
 
     def watch_blocking(self, on_change: Callable[[bool, str], None] | None) -> None:
-        """Call ``on_change`` when the broker stops (True, its reason) and resumes (False, "") reading.
+        """Call ``on_change(blocked, reason)`` when the broker stops or resumes reading.
 
         Calls it at once if the broker has already stopped.
         """

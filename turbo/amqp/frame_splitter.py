@@ -43,7 +43,7 @@ class FrameError(ValueError):
 
 
 class FrameSplitter:
-    """The state of one connection's stream: the watched channel and its unfinished content."""
+    """The state of a connection's stream: its channel and unfinished content."""
 
     __slots__ = (
         "_args",
@@ -62,7 +62,10 @@ class FrameSplitter:
         on_batch: Callable[[bytes, list[RawDelivery]], None],
         on_frame: Callable[[bytes], None],
     ) -> None:
-        """It calls ``on_batch(consumer_tag, deliveries)`` and ``on_frame(frame)`` in stream order."""
+        """It calls ``on_batch`` with deliveries and ``on_frame``, in stream order.
+
+        ``on_batch`` gets the consumer tag and the deliveries.
+        """
         self._on_batch = on_batch
         self._on_frame = on_frame
         #: Channel whose deliveries are taken; 0 for none: every frame goes to ``on_frame``.
@@ -88,7 +91,10 @@ class FrameSplitter:
 
     @property
     def busy(self) -> bool:
-        """Whether the next bytes must come here: a channel is watched, or a frame was taken in part."""
+        """Whether the next bytes must come here.
+
+        A channel is watched, or a frame was taken in part.
+        """
         return self.channel != 0 or self._inside != 0
 
     def _drop_content(self) -> None:
@@ -103,7 +109,9 @@ class FrameSplitter:
 
     # hot: bench/amqp_drain.py (about 1 us a message); one loop so that the state stays in local variables.
     def feed(self, data: bytes) -> int:
-        """Consume all complete frames in ``data``; return the number of bytes used. Raises ``FrameError``.
+        """Consume all complete frames in ``data``; return the number of bytes used.
+
+        Raises ``FrameError``.
 
         The caller keeps the rest and passes it again in front of the next bytes.
         """
@@ -221,7 +229,7 @@ class FrameSplitter:
         return piece + 1
 
     def _finish(self) -> tuple[bytes, RawDelivery]:
-        """Return the finished content whose last frame came in parts, with its consumer tag."""
+        """Return the content whose last frame came in parts, with its consumer tag."""
         assert self._whole is not None
         args, length = self._args, self._args[0]
         delivery = (_U64(args, 1 + length)[0], args, self._header, self._whole.getvalue())

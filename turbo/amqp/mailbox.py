@@ -1,4 +1,4 @@
-"""The worker's connection for remote control: reads requests, sends replies and events.
+"""The worker's connection for remote control and events.
 
 Owned by the master, for ``control.service``. Requests come from the worker's mailbox queue. It is separate from the
 task connections so that neither delays the other: a full window of tasks, a publisher that waits for confirms, or a
@@ -45,9 +45,10 @@ _SENDING: Final = "remote control, replies"
 
 
 class Mailbox:
-    """The connection, its two channels (one reads, one sends), and the messages that wait to be sent.
+    """The connection, its channels, and the messages that wait to be sent.
 
-    Create it before the loop is busy: the constructor reads TLS files. ``start`` needs the loop.
+    One channel reads, the other sends. Create it before the loop is busy: the constructor reads TLS files. ``start``
+    needs the loop.
     """
 
     def __init__(
@@ -66,10 +67,10 @@ class Mailbox:
         outages: Outages | None = None,
         probe: tuple[bytes, bytes] | None = None,
     ) -> None:
-        """``queue`` is the queue to read; None to only send. ``on_message`` gets header and body.
+        """``queue`` is the queue to read; None to only send.
 
-        ``on_up`` is called whenever messages can be sent again; ``on_reading`` whenever requests are read again, with
-        whether there are other mailboxes (``probe``: see ``MailboxProbe``).
+        ``on_message`` gets header and body. ``on_up`` is called whenever messages can be sent again; ``on_reading``
+        whenever requests are read again, with whether there are other mailboxes (``probe``: see ``MailboxProbe``).
         """
         endpoints = endpoints_for(
             addresses, heartbeat=heartbeat, tls=tls, name=f"{name} control", timeout=connection_timeout
@@ -100,10 +101,7 @@ class Mailbox:
             self._runner = asyncio.get_running_loop().create_task(self._run(), name="mailbox")
 
     async def wait_ready(self, timeout: float) -> bool:
-        """Wait until the mailbox is consumed; False after ``timeout`` seconds.
-
-        Without a mailbox, wait until messages can be sent.
-        """
+        """Wait ``timeout`` seconds until it is consumed, or until it can send."""
         try:
             async with asyncio.timeout(timeout):
                 await self._ready.wait()
@@ -112,7 +110,7 @@ class Mailbox:
         return True
 
     async def stop(self, deadline: float) -> None:
-        """Send the waiting messages and close, by ``deadline`` (``time.monotonic``). Idempotent."""
+        """Send what waits and close, by ``deadline`` (monotonic). Idempotent."""
         self._stopped = True
         runner, self._runner = self._runner, None
         if runner is None:
@@ -147,10 +145,10 @@ class Mailbox:
         )
 
     def send(self, exchange: Exchange, routing_key: str, header: bytes, body: bytes, *, keep: bool = False) -> bool:
-        """Publish one message, declaring its exchange first; return False if it is dropped instead.
+        """Publish one message, declaring its exchange first.
 
-        ``header`` is the payload of the content-header frame, its body size included. ``keep``: a message that waits
-        when the connection is lost is sent over the next one. Never raises.
+        Return False if it is dropped instead. ``header`` is the payload of the content-header frame, its body size
+        included. ``keep``: a message that waits when the connection is lost is sent over the next one. Never raises.
         """
         connection = self._connection
         if not self._sending or connection is None or connection.unsent_bytes > _LIMIT_BYTES:
@@ -216,7 +214,7 @@ class Mailbox:
     async def _keep_channel_open(
         self, connection: PublishConnection, half: str, use: Callable[[PublishConnection], Awaitable[ChannelGone]]
     ) -> None:
-        """Keep a channel open for one half, reading or sending, while the connection lives.
+        """Keep a channel open for reading or sending, while the connection lives.
 
         Each half has its own channel, so that a refusal of one does not end the other.
         """

@@ -1,4 +1,6 @@
-"""Detects and logs that another worker with the same node name uses this worker's mailbox.
+"""Detects another worker with the same node name on this worker's mailbox.
+
+It logs that.
 
 Part of ``amqp.mailbox``, in the master, which passes it the broker's answer to each declaration of the mailbox. It must
 never talk to the broker.
@@ -42,7 +44,7 @@ class MailboxClaim:
             self._note(str(gone))
 
     def declared(self, consumers: int) -> None:
-        """Record that the mailbox exists, with ``consumers`` consumers besides this worker."""
+        """Record that the mailbox exists and has ``consumers`` other consumers."""
         if consumers:
             self._note(f"the mailbox has {consumers} consumer(s) already")
         else:

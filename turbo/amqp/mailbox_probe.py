@@ -1,4 +1,4 @@
-"""Finds out whether any other worker's mailbox is bound to the exchange for requests.
+"""Finds out whether another mailbox is bound to the exchange for requests.
 
 Part of ``amqp.mailbox``, in the master, used before this worker's own mailbox is bound: the broker returns a mandatory
 message that reaches no queue. It must never send what a worker carries out.
@@ -21,7 +21,10 @@ class MailboxProbe:
     """Asks the broker for other mailboxes."""
 
     def __init__(self, message: tuple[bytes, bytes] | None, outages: Outages) -> None:
-        """``message``: header and body of a request that no worker carries out; None: others are assumed."""
+        """``message``: header and body of a request that no worker carries out.
+
+        None: others are assumed.
+        """
         self._message = message
         self._outages = outages
 

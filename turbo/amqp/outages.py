@@ -22,7 +22,7 @@ logger = logging.getLogger("turbo.amqp.outages")
 
 
 class Outages:
-    """The outages of one worker: lost connections, and broker alarms that block connections."""
+    """The outages of one worker: lost connections, and alarms that block them."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """``clock`` returns seconds."""
@@ -72,7 +72,10 @@ class Outages:
             logger.warning("The connection to the broker is established again, after %.1f s", took)
 
     def set_blocked(self, link: str, blocked: bool, reason: str = "") -> None:
-        """Record that the broker stopped reading from ``link`` because of an alarm, or reads again."""
+        """Record that the broker stopped reading from ``link``, or reads again.
+
+        An alarm stops it.
+        """
         now = self._clock()
         if not blocked:
             if self._alarm.end(link, now) is not None:

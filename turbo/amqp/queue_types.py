@@ -1,4 +1,6 @@
-"""Reads a queue's type from the broker's refusal of a declaration. Pure: texts in, facts out.
+"""Reads a queue's type from the broker's refusal of a declaration.
+
+Pure: texts in, facts out.
 
 Used by ``amqp.declarer`` in the master and by ``amqp.client.declaring`` in clients. AMQP has no request for the type of
 a queue; RabbitMQ names it only when it refuses a declaration. It must never talk to the broker.

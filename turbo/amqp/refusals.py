@@ -1,4 +1,4 @@
-"""Records which of a link's queues the broker refuses, since when, and which are quorum queues.
+"""Records which queues the broker refuses, since when, and which are quorum.
 
 Part of ``amqp.consume.link``, in the master; it outlives sessions and connections. ``amqp.declarer`` and
 ``amqp.consume.session`` report to it. It logs each refusal once and repeats the line at growing intervals. It must

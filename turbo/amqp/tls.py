@@ -52,7 +52,7 @@ class TlsOptions:
 
 
 def tls_options(value: object) -> TlsOptions | None:
-    """Read ``broker_use_ssl``: a false value gives None, True the defaults, a mapping its options.
+    """Read ``broker_use_ssl``: false is None, True the defaults, else a mapping.
 
     The options are those of py-amqp, with or without the prefix ``ssl_``. Raises ``ImproperlyConfigured``, which names
     an unknown option.

@@ -36,7 +36,7 @@ class Exchange:
 
     @property
     def declarable(self) -> bool:
-        """Whether it may be declared: the broker's own exchanges ("" and ``amq.*``) may not."""
+        """Whether it may be declared: the broker's own ("" and ``amq.*``) may not."""
         return bool(self.name) and not self.name.startswith("amq.") and not self.no_declare
 
 
@@ -51,7 +51,10 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A queue. ``queue_arguments`` go on the wire as they are, see :func:`queue_arguments`."""
+    """A queue.
+
+    ``queue_arguments`` go on the wire as they are, see :func:`queue_arguments`.
+    """
 
     name: str
     exchange: Exchange = Exchange()
@@ -114,7 +117,7 @@ def queue_arguments(
     max_length_bytes: int | None = None,
     max_priority: int | None = None,
 ) -> dict[str, object]:
-    """Return the argument table of a queue: ``arguments`` plus the named options in RabbitMQ's form.
+    """Return a queue's arguments, with the named options in RabbitMQ's form.
 
     Times are in seconds.
     """

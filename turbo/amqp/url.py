@@ -125,7 +125,9 @@ def _redact_one(url: str) -> str:
 
 
 def negotiate_heartbeat(wanted: float, offered: int) -> int:
-    """Return the smaller of both heartbeats in seconds; 0 means that a side wants none.
+    """Return the smaller of both heartbeats in seconds.
+
+    0 means that a side wants none.
 
     pika by itself would use the client's value.
     """

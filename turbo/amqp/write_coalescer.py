@@ -20,7 +20,7 @@ REST = 0.001
 
 
 class WriteCoalescer:
-    """Calls ``flush(False)`` once after each loop iteration in which ``mark`` was called.
+    """Calls ``flush(False)`` after each iteration of the loop with a ``mark``.
 
     ``flush(last)`` returns whether it held something back; then ``flush(True)`` follows after ``linger`` seconds. With
     ``rest``, output that is not urgent and is marked less than ``rest`` seconds after a flush waits another ``rest``.
@@ -46,7 +46,7 @@ class WriteCoalescer:
         self._timer: asyncio.TimerHandle | None = None
 
     def mark(self, *, urgent: bool = False) -> None:
-        """Request a flush: after this loop iteration, or after the rest if it is not urgent."""
+        """Request a flush after this iteration, or, if not urgent, after the rest."""
         if self._marked is not None:
             if not (urgent and self._resting):
                 return

@@ -1,4 +1,4 @@
-"""``app.amqp``: the queues that an app knows and those that its worker consumes from, under Celery's names.
+"""``app.amqp``: the queues that an app knows and its worker's, as in Celery.
 
 Used in the command: receivers of the worker's first signals change the selection here, after -Q and -X and before the
 worker is planned. It must never talk to a broker.
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 class AppQueues(Mapping[str, "Queue"]):
-    """The queues by name. Looking up an unknown name creates that queue, if the settings allow it."""
+    """The queues by name.
+
+    Looking up an unknown name creates that queue, if the settings allow it.
+    """
 
     def __init__(self, router: Callable[[], TaskRouter]) -> None:
         self._router = router
@@ -44,7 +47,7 @@ class AppQueues(Mapping[str, "Queue"]):
         return name in self._router().queues
 
     def add(self, queue: Any, **options: Any) -> Queue:
-        """Add a queue, given as a queue or by name with the options of an entry of ``task_queues``."""
+        """Add a queue, given as one or by name with options as in ``task_queues``."""
         if isinstance(queue, str):
             queue = queue_from_options(queue, options)
         added = self._router().queues.add(queue)
@@ -76,7 +79,7 @@ class AppQueues(Mapping[str, "Queue"]):
         return {queue.name: queue for queue in self.chosen(None, None)}
 
     def chosen(self, include: Iterable[str] | None, exclude: Iterable[str] | None) -> list[Queue]:
-        """Return the queues that a worker with ``include`` (-Q) and ``exclude`` (-X) consumes from.
+        """Return the queues of a worker with ``include`` (-Q) and ``exclude`` (-X).
 
         Raises ImproperlyConfigured for a name that is unknown and may not be made up.
         """

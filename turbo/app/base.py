@@ -1,4 +1,6 @@
-"""``Turbo``: the application. Its configuration, its tasks, and the ways to send them.
+"""``Turbo``: the application.
+
+Its configuration, its tasks, and the ways to send them.
 
 Made by the program's own module, in clients and workers alike. It must never open a connection before
 something is sent or read, nor start a thread: a worker imports the app before it forks.
@@ -99,9 +101,7 @@ class Turbo(TaskKeeper, Connecting, Running):
     # -- for the worker ---------------------------------------------------------------------------------------
 
     def worker_queues(self, include: Iterable[str] | None = None, exclude: Iterable[str] | None = None) -> list[Queue]:
-        """Return the queues to consume from: ``include`` (-Q) or the configured ones, less ``exclude``
-        (-X).
-        """
+        """Return the queues to consume from, by ``include`` (-Q) and ``exclude`` (-X)."""
         return self.amqp.queues.chosen(include, exclude)
 
     # -- calling ---------------------------------------------------------------------------------------------
@@ -136,17 +136,23 @@ class Turbo(TaskKeeper, Connecting, Running):
 
     @property
     def sends_itself(self) -> bool:
-        """Whether the program overrides ``send_task``; every call of a task then goes through it."""
+        """Whether the program overrides ``send_task``.
+
+        Every call of a task then goes through it.
+        """
         return type(self).send_task is not _SEND_TASK or "send_task" in self.__dict__
 
     async def asend_task(self, name: str, args: Any = None, kwargs: Any = None, **options: Any) -> AsyncResult:
-        """:meth:`send_task` for programs on asyncio: the event loop goes on while the broker confirms."""
+        """:meth:`send_task` for programs on asyncio: it does not block the loop."""
         import asyncio  # most callers are not on asyncio, and it is large
 
         return await asyncio.to_thread(self.send_task, name, args, kwargs, **options)
 
     def signature(self, varies: Any, *args: Any, **kwargs: Any) -> Signature:
-        """Return a call of a task, or of a task's name, as a value; see ``app.canvas.signature``."""
+        """Return a call of a task, or of a task's name, as a value.
+
+        See ``app.canvas.signature``.
+        """
         kwargs["app"] = self
         return signature(varies, *args, **kwargs)
 
@@ -213,7 +219,10 @@ class Turbo(TaskKeeper, Connecting, Running):
         return task
 
     def close(self) -> None:
-        """Close the connections this app has opened. It can be used again, and then opens new ones."""
+        """Close the connections this app has opened.
+
+        It can be used again, and then opens new ones.
+        """
         self.sending.publishing.close()
         with self._reader_lock:
             reader, self._reader = self._reader, None
@@ -229,7 +238,10 @@ class Turbo(TaskKeeper, Connecting, Running):
         self.close()
 
     def after_fork(self) -> None:
-        """Replace the locks in a forked process: a thread of the parent may have held them."""
+        """Replace the locks in a forked process.
+
+        A thread of the parent may have held them.
+        """
         self._finalize_lock = threading.RLock()
         self._reader_lock = threading.RLock()
         self.sending.publishing.after_fork()

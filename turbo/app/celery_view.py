@@ -1,4 +1,6 @@
-"""What Celery's own command line and Flower see of an app of turbo's: an app of Celery's class.
+"""The view of an app that Celery's command line and Flower see.
+
+It is an app of Celery's class.
 
 Used in the process of ``celery -A proj …``, where Celery is installed. Its commands work with kombu's connections,
 which an app of turbo's does not have. Celery asks an app for further options of its commands first (``user_options``);
@@ -52,7 +54,10 @@ class Viewed(Protocol):
 
 
 class UserOptions(defaultdict[str, set[Any]]):
-    """The options that an app adds to commands. Celery's command line gets them by ``get``, with one that is hidden."""
+    """The options that an app adds to commands.
+
+    Celery's command line gets them by ``get``, with one that is hidden.
+    """
 
     def __init__(self, app: Viewed) -> None:
         super().__init__(set)
@@ -66,7 +71,7 @@ class UserOptions(defaultdict[str, set[Any]]):
 
 
 def _replacing(app: Viewed) -> Any:
-    """Return the option that replaces ``app`` by its view, before a command of Celery's runs."""
+    """Return the option that replaces ``app`` by its view for Celery's commands."""
     import click  # programs that send tasks do not need it
 
     def replace_app(ctx: click.Context, param: click.Parameter, value: object) -> None:
@@ -88,7 +93,10 @@ def _run_turbo() -> None:
 
 
 def celery_view(app: Viewed) -> Any:
-    """Return an app of Celery's class with the settings of ``app`` and stand-ins for its tasks."""
+    """Return an app of Celery's class with ``app``'s settings and tasks.
+
+    The tasks are stand-ins.
+    """
     celery: Any = importlib.import_module("celery")  # need not be installed
     defaults: Any = importlib.import_module("celery.app.defaults")
     view = celery.Celery(app.main, set_as_current=True)
@@ -101,7 +109,10 @@ def celery_view(app: Viewed) -> Any:
 
 
 def _follow_tasks(view: Any, app: Viewed) -> None:
-    """Give the view the tasks of ``app`` when somebody asks for them, and import their modules when Celery would."""
+    """Give the view ``app``'s tasks when they are asked for.
+
+    Import their modules when Celery would.
+    """
     celery: Any = importlib.import_module("celery")
 
     def add_tasks(**_: Any) -> None:

@@ -83,7 +83,10 @@ class Message:
         return self._decoded[0]
 
     def decode(self) -> Any:
-        """Decode the body. Raises ContentDisallowed for a content type that is not accepted, DecodeError."""
+        """Decode the body.
+
+        Raises ContentDisallowed for a content type that is not accepted, DecodeError.
+        """
         packing = self.headers.get("compression")
         body = self.body if packing is None else compression.decompress(self.body, str(packing), _LARGEST)
         return content.decode(body, self.content_type, self.content_encoding, self.accept)
@@ -178,7 +181,10 @@ class Consumer:
         return queue
 
     def qos(self, prefetch_size: int = 0, prefetch_count: int = 0, apply_global: bool = False) -> None:
-        """Limit the unsettled messages to ``prefetch_count``; for consumers that begin from now on."""
+        """Limit the unsettled messages to ``prefetch_count``.
+
+        For consumers that begin from now on.
+        """
         self.channel.qos(prefetch_count)
 
     def __enter__(self) -> Consumer:

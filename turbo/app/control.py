@@ -38,7 +38,10 @@ class ControllingApp(AppLike, Protocol):
 
 
 class Control:
-    """Sends commands to workers. Every method takes the keywords of :meth:`broadcast` besides its own arguments."""
+    """Sends commands to workers.
+
+    Every method takes the keywords of :meth:`broadcast` besides its own arguments.
+    """
 
     def __init__(self, app: ControllingApp) -> None:
         self.app = app
@@ -57,9 +60,9 @@ class Control:
         matcher: str | None = None,
         **more: Any,
     ) -> list[dict[str, Any]] | None:
-        """Send a command to all workers, to those named in ``destination``, or to those whose name fits ``pattern``
-        (``matcher`` is glob or pcre).
+        """Send a command to all workers, or those in ``destination`` or ``pattern``.
 
+        ``pattern`` is compared with their names (``matcher`` is glob or pcre).
         With ``reply``, return one mapping from node to reply for each that answers within ``timeout`` seconds,
         ``limit`` at most (by default as many as are named), and call ``callback`` with each. Without, None at once.
         ``more`` are arguments too. Requests are written by ``task_serializer``, replies read if ``accept_content``
@@ -160,7 +163,10 @@ class Control:
     def rate_limit(
         self, task_name: str, rate_limit: Any, destination: Sequence[str] | None = None, **options: Any
     ) -> Any:
-        """Set how often a task may start: ``"10/s"``, ``"100/m"``, or a number of times a second; 0: without limit."""
+        """Set how often a task may start: ``"10/s"``, ``"100/m"``, or per second.
+
+        0 lifts the limit.
+        """
         arguments = {"task_name": task_name, "rate_limit": rate_limit}
         return self.broadcast("rate_limit", arguments, destination, **options)
 
@@ -198,7 +204,10 @@ class Control:
         return self.broadcast("cancel_consumer", {"queue": queue}, destination, **options)
 
     def pause(self, queue: str, destination: Sequence[str] | None = None, **options: Any) -> Any:
-        """Have workers start no tasks of a queue until it is resumed; Celery's workers have no such command."""
+        """Have workers start no tasks of a queue until it is resumed.
+
+        Celery's workers have no such command.
+        """
         return self.broadcast("pause", {"queue": queue}, destination, **options)
 
     def resume(self, queue: str, destination: Sequence[str] | None = None, **options: Any) -> Any:
@@ -233,7 +242,9 @@ class Control:
         destination: Sequence[str] | None = None,
         **options: Any,
     ) -> Any:
-        """Have workers with ``worker_pool_restarts`` import their code anew and replace their children.
+        """Have workers import their code anew and replace their children.
+
+        They must have ``worker_pool_restarts``.
 
         ``modules`` are imported besides those of the app.
         """

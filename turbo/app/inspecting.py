@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 class Inspect:
-    """Sends read-only commands. ``destination`` is a node or a list of nodes; ``timeout`` is in seconds."""
+    """Sends read-only commands.
+
+    ``destination`` is a node or a list of nodes; ``timeout`` is in seconds.
+    """
 
     def __init__(
         self,
@@ -135,7 +138,9 @@ class Inspect:
         return self._ask("memdump", samples=samples)
 
     def objgraph(self, type: str = "Request", n: int = 200, max_depth: int = 10) -> Any:
-        """Draw what refers to ``n`` objects of a class in the workers; return the pictures' files, on their machines.
+        """Draw what refers to ``n`` objects of a class in the workers.
+
+        Return the pictures' files, on their machines.
 
         Workers need the package objgraph and Graphviz.
         """

@@ -56,7 +56,7 @@ class AppLike(ResultApp, Protocol):
         """Return the handle of the group ``id``, whose members have ``results``."""
 
     def pipeline(self) -> AbstractContextManager[None]:
-        """Send what this thread sends inside the block without waiting for each message by itself."""
+        """Send this thread's messages without waiting for each by itself."""
 
     @property
     def pipelined(self) -> bool:

@@ -14,7 +14,7 @@ from turbo.log_format import formats
 
 
 class TaskFormatter(formats.TaskFormatter):
-    """A format with ``%(task_name)s`` and ``%(task_id)s``, for handlers that a program adds itself.
+    """A format with ``%(task_name)s`` and ``%(task_id)s``, for own handlers.
 
     ``???`` stands for both outside a task. ``use_color`` colours whole lines by their level.
     """
@@ -29,7 +29,7 @@ class Log:
     def redirect_stdouts_to_logger(
         self, logger: logging.Logger, loglevel: str | int | None = None, stdout: bool = True, stderr: bool = True
     ) -> log_format.RedirectedStream:
-        """Log every line printed from now on to ``logger``, at ``loglevel`` (WARNING by default).
+        """Log every line printed from now on to ``logger``, at ``loglevel``.
 
         ``stdout`` and ``stderr`` say which of the two streams are replaced; restore them by assigning the former ones
         to ``sys.stdout`` and ``sys.stderr``. Returns the stream that stands in.

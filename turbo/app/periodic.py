@@ -1,4 +1,4 @@
-"""The part of an app that collects periodic tasks, and the app's own signals by which programs add them.
+"""The periodic tasks of an app, and the signals by which programs add them.
 
 A base class of ``Turbo``. The entries are in the setting ``beat_schedule``, which ``turbo.beat`` reads; here nothing is
 sent.
@@ -21,7 +21,10 @@ logger = logging.getLogger("turbo.app")
 
 
 class OnceSignal(Signal):
-    """A signal that is sent once. A receiver that connects later is called at once, which Celery never does."""
+    """A signal that is sent once.
+
+    A receiver that connects later is called at once, which Celery never does.
+    """
 
     _sent: tuple[Any, dict[str, Any]] | None = None
 
@@ -87,7 +90,7 @@ class Periodic(Configured):
         return key
 
     def on_configured(self) -> None:
-        """Add the entries that waited for the configuration, and send ``on_after_configure``."""
+        """Add the waiting entries, and send ``on_after_configure``."""
         with self._pending_lock:
             pending, self._pending = self._pending, []
         for key, entry, named in pending:

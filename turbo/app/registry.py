@@ -33,7 +33,10 @@ class TaskRegistry(dict[str, T]):
         self[task.name] = task
 
     def unregister(self, name: str | T) -> None:
-        """Remove a task, given as the task or its name; raises NotRegistered if it is not registered."""
+        """Remove a task, given as the task or its name.
+
+        Raises NotRegistered if it is not registered.
+        """
         key = name if isinstance(name, str) else str(name.name)
         try:
             del self[key]

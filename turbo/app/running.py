@@ -1,4 +1,4 @@
-"""``app.worker_main()``, ``app.start()`` and ``app.Worker``: for programs that start a worker themselves.
+"""``app.worker_main()``, ``app.start()``, ``app.Worker``: start a worker.
 
 A base class of ``Turbo``. The worker runs in the program's process, which becomes the master: it forks, so the program
 must not have threads by then. ``turbo.cli`` is above this layer and is imported by name when one of these is called.
@@ -34,7 +34,9 @@ class Running:
     """The methods of an app that run commands of turbo's in the program's own process."""
 
     def start(self, argv: Sequence[str] | None = None) -> int:
-        """Run a command of turbo's with this app, such as ``["worker", "-c", "4"]``; return its exit code.
+        """Run a command of turbo's with this app, such as ``["worker", "-c", "4"]``.
+
+        Return its exit code.
 
         ``argv`` is by default the program's own command line. Raises click's exceptions for a wrong command line.
         """
@@ -42,14 +44,20 @@ class Running:
         return code
 
     def worker_main(self, argv: Sequence[str] | None = None) -> int:
-        """:meth:`start` for a command line with ``worker`` in it. Raises ValueError for any other."""
+        """:meth:`start` for a command line with ``worker`` in it.
+
+        Raises ValueError for any other.
+        """
         argv = sys.argv[1:] if argv is None else argv
         if "worker" not in argv:
             raise ValueError('argv must name the command: worker_main(["worker", "-l", "INFO"])')
         return self.start(argv)
 
     def Worker(self, **options: Any) -> Worker:
-        """Return a worker of this app. ``options`` are those of Celery's class, or of ``turbo worker``."""
+        """Return a worker of this app.
+
+        ``options`` are those of Celery's class, or of ``turbo worker``.
+        """
         return Worker(self, options)
 
 
@@ -68,7 +76,10 @@ class Worker:
 
 
 def command_line(options: dict[str, Any]) -> list[str]:
-    """Return ``turbo worker``'s command line for keyword arguments; None and False mean not given."""
+    """Return ``turbo worker``'s command line for keyword arguments.
+
+    None and False mean not given.
+    """
     before: list[str] = []
     after: list[str] = []
     for name, value in options.items():

@@ -1,4 +1,4 @@
-"""Tasks and names that belong to the current app: ``shared_task``, ``current_app``, ``current_task``.
+"""What belongs to the current app: ``shared_task``, ``current_task``, ….
 
 For modules that are written before their app is known; runs wherever such modules are imported. It must never create an
 app by being imported.
@@ -26,7 +26,7 @@ class Proxy:
     __slots__ = ("__dict__", "_find")
 
     def __init__(self, find: Callable[[], Any], fun: Callable[..., Any] | None = None) -> None:
-        """``fun`` is the function behind the object, whose docstring and module the proxy shows."""
+        """``fun`` is the function whose docstring and module the proxy shows."""
         object.__setattr__(self, "_find", find)
         if fun is not None:
             for name in ("__doc__", "__module__"):
@@ -99,7 +99,7 @@ def shared_task(**options: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
 
 def shared_task(fun: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-    """Make a task of every app of this process: ``@shared_task`` or ``@shared_task(name=…, bind=True, …)``.
+    """Make a task of every app: ``@shared_task``, ``@shared_task(name=…)``.
 
     What it returns is the current app's copy of the task. Options are those of ``Turbo.task``.
     """

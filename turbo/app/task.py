@@ -157,7 +157,9 @@ class Task(Handlers, TaskCalls, TaskResults, AsyncCalls[P, R]):
         self.__dict__.setdefault("__name__", type(self).__name__)
 
     def bind(self, app: Turbo) -> None:
-        """Give the task to ``app`` and fill the options left open with its settings. Repeating it changes
+        """Give the task to ``app`` and fill the options left open with its settings.
+
+        Repeating it changes
         nothing.
 
         Before this, open options are looked up in the settings each time they are read.
@@ -191,7 +193,7 @@ class Task(Handlers, TaskCalls, TaskResults, AsyncCalls[P, R]):
         raise NotImplementedError("Tasks must define the run method.")
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run the body in this process, as a function. ``request.called_directly`` is then true."""
+        """Run the body here, as a function: ``request.called_directly`` is true."""
         frame = current.top()
         if (
             frame is not None
@@ -212,7 +214,7 @@ class Task(Handlers, TaskCalls, TaskResults, AsyncCalls[P, R]):
 
     @property
     def own_body(self) -> Callable[..., Any]:
-        """The callable that a worker calls: ``run``, or the task if its class overrides ``__call__``."""
+        """What a worker calls: ``run``, or the task if it overrides ``__call__``."""
         return self.run if type(self).__call__ is Task.__call__ else self
 
     @property
@@ -226,7 +228,7 @@ class Task(Handlers, TaskCalls, TaskResults, AsyncCalls[P, R]):
         return request
 
     def push_request(self, *args: Any, **kwargs: Any) -> None:
-        """Make ``Context(*args, **kwargs)`` the current request, as tests of bound tasks need."""
+        """Make ``Context(*args, **kwargs)`` the current request, as in tests."""
         current.push(self, Context(*args, **kwargs))
 
     def pop_request(self) -> None:
@@ -268,9 +270,7 @@ class Task(Handlers, TaskCalls, TaskResults, AsyncCalls[P, R]):
 
     @property
     def sends_itself(self) -> bool:
-        """Whether code of the program's takes part in sending: its own ``apply_async``, ``shadow_name`` or
-        ``send_task``.
-        """
+        """Whether code of the program takes part in sending, as its ``apply_async``."""
         kind = type(self)
         return (
             kind.apply_async is not _APPLY_ASYNC

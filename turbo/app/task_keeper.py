@@ -1,4 +1,4 @@
-"""The half of an app that is its tasks: how they are made, named, found, imported and settled.
+"""The tasks of an app: how they are made, found, imported and settled.
 
 Part of ``Turbo``. Filled while the program's modules are imported, read by the child for every message. It must
 never send anything.
@@ -114,7 +114,9 @@ class TaskKeeper(Periodic):
         bind: bool = False,
         **options: Any,
     ) -> TaskBase:
-        """Return the task called ``name`` (by default after the function), made from ``fun`` if it is new.
+        """Return the task called ``name``, made from ``fun`` if it is new.
+
+        The default name is made of the function's.
 
         Raises TypeError for a callable without a name of its own, as ``functools.partial`` makes them.
         """
@@ -145,7 +147,9 @@ class TaskKeeper(Periodic):
             task.bind(self._app)
 
     def register_task(self, task: TaskBase | type[TaskBase], **options: Any) -> TaskBase:
-        """Register a task written as a class, given as the class or an instance; ``options`` become
+        """Register a task written as a class, given as the class or an instance.
+
+        ``options`` become
         attributes.
 
         Raises AlreadyRegistered when another task has its name.
@@ -163,7 +167,10 @@ class TaskKeeper(Periodic):
         return instance
 
     def gen_task_name(self, name: str, module: str) -> str:
-        """Return the automatic name of a task; subclasses may override it, and must not depend on state."""
+        """Return the automatic name of a task.
+
+        Subclasses may override it, and must not depend on state.
+        """
         return task_name(self.main, name, module)
 
     @property
@@ -186,7 +193,7 @@ class TaskKeeper(Periodic):
         return self._registry.get(name)
 
     def finalize(self, auto: bool = False) -> None:
-        """Finalize the tasks: take over shared ones and fill open options from the configuration.
+        """Finalize the tasks: take shared ones, fill open options from settings.
         Idempotent.
         """
         if self._settled:
@@ -209,7 +216,9 @@ class TaskKeeper(Periodic):
         return annotations_for(self.conf["task_annotations"], task)
 
     def autodiscover_tasks(self, packages: Any = None, related_name: str | None = "tasks", force: bool = False) -> None:
-        """Import ``<package>.tasks`` of each of ``packages`` (a list, or a function returning one) at start.
+        """Import ``<package>.tasks`` of each of ``packages`` at start.
+
+        ``packages`` is a list, or a function that returns one.
 
         None stands for the applications of the Django project, if there is one.
         """
@@ -226,7 +235,7 @@ class TaskKeeper(Periodic):
         return found
 
     def import_modules(self) -> list[ModuleType]:
-        """Import the modules with tasks: ``imports``, ``include``, and the packages to discover.
+        """Import the modules with tasks: ``imports``, ``include``, discovered ones.
 
         Sets a Django project up and sends ``import_modules`` first. Raises what any of them raises.
         """
@@ -239,11 +248,11 @@ class TaskKeeper(Periodic):
         return modules + self._import_discovered()
 
     def after_hook(self) -> Callable[[], None] | None:
-        """Return what the master calls on its hook thread after each call of the program's code."""
+        """Return what the hook thread calls after each call of the program's code."""
         return None if self._django is None else self._django.tidy
 
     def task_options(self) -> dict[str, TaskOptions]:
-        """Return, by task name, the options that the master needs, completed from the settings."""
+        """Return, by task name, the completed options that the master needs."""
         return {
             name: TaskOptions(
                 name,

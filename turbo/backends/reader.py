@@ -38,7 +38,9 @@ class ResultReader(Protocol):
         """
 
     def get_task_meta(self, task_id: str) -> Meta:
-        """Return the latest document; ``{"status": "PENDING", "result": None}`` if there is none.
+        """Return the latest document.
+
+        ``{"status": "PENDING", "result": None}`` if there is none.
 
         Raises ``OperationalError`` when the store cannot be reached.
         """

@@ -119,7 +119,10 @@ class ResultStore(Protocol):
 
     @property
     def congested(self) -> bool:
-        """True from the high water mark (writes or bytes) until the backlog is down to half of it."""
+        """True from the high water mark until the backlog is down to half of it.
+
+        Writes and bytes have one each.
+        """
 
     def store(self, write: ResultWrite, done: Done) -> None:
         """Accept a write; never refuses.

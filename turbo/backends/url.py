@@ -73,7 +73,7 @@ class TlsOptions:
     check_hostname: bool = True
 
     def context(self) -> ssl.SSLContext:
-        """Return a context for TLS 1.2 or newer that verifies certificates as ``cert_reqs`` says."""
+        """Return a TLS context (1.2 or newer) that verifies as ``cert_reqs`` says."""
         context = ssl.create_default_context(cafile=self.ca_certs)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.check_hostname = self.check_hostname and self.cert_reqs is ssl.CERT_REQUIRED

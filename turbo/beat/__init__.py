@@ -1,4 +1,7 @@
-"""Periodic tasks: schedules, and the process that sends what is due. Names are those of ``celery.beat``."""
+"""Periodic tasks: schedules, and the process that sends what is due.
+
+Names are those of ``celery.beat``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""From an app's settings to its beat's turn; called by ``native.beat`` and ``adopted.beat``."""
+"""From an app's settings to its beat's turn.
+
+Called by ``native.beat`` and ``adopted.beat``.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,9 @@ _MAIN: Final = "__main__"
 
 
 def leader_queue(conf: Mapping[str, Any], main: str | None, where: str) -> str:
-    """Return the name of the queue that elects the app's beat; empty text for no election.
+    """Return the name of the queue that elects the app's beat.
+
+    Empty text for no election.
 
     By default it is named after the app (``main``, or the module in ``where``) and its default queue.
     """
@@ -33,7 +38,10 @@ def leader_queue(conf: Mapping[str, Any], main: str | None, where: str) -> str:
 
 
 def turn_of(conf: Mapping[str, Any], options: BeatOptions, stop: StopRequest) -> Turn:
-    """Return the turn of a beat. Raises ImproperlyConfigured for a broker URL that cannot be used."""
+    """Return the turn of a beat.
+
+    Raises ImproperlyConfigured for a broker URL that cannot be used.
+    """
     if not options.leader_queue:
         return Alone(stop)
     ssl = conf["broker_use_ssl"]

@@ -23,7 +23,7 @@ _EDITABLE = ("task", "args", "kwargs", "options", "schedule")
 
 
 class BeatLazyFunc:
-    """An argument of an entry that is computed at each run: ``BeatLazyFunc(datetime.now)``."""
+    """An argument that is computed at each run: ``BeatLazyFunc(datetime.now)``."""
 
     def __init__(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         self._func = func
@@ -41,7 +41,9 @@ class BeatLazyFunc:
 
 @total_ordering
 class ScheduleEntry:
-    """An entry. ``schedule`` may be seconds, a timedelta or a schedule; ``options`` are those of ``apply_async``.
+    """An entry.
+
+    ``schedule`` may be seconds, a timedelta or a schedule; ``options`` are those of ``apply_async``.
 
     Without ``last_run_at`` it counts from now.
     """

@@ -51,7 +51,10 @@ class Leadership:
         return self._queue.leads
 
     def wait(self, seconds: float) -> Runs | None:
-        """Wait at most so long to become the leader; return the last runs that the one before has left."""
+        """Wait at most so long to become the leader.
+
+        Return the last runs that the one before has left.
+        """
         deadline = time.monotonic() + seconds
         while not self._serve(max(0.0, min(_STEP, deadline - time.monotonic()))) and not self._stop.wait(0):
             if self._queue.leads:
@@ -79,7 +82,10 @@ class Leadership:
         return self._found
 
     def rest(self, seconds: float) -> bool:
-        """Wait so long, or until the lead is lost or beat is to end; return whether it is to end."""
+        """Wait so long, or until the lead is lost or beat is to end.
+
+        Return whether it is to end.
+        """
         deadline = time.monotonic() + seconds
         while self._queue.leads:
             left = deadline - time.monotonic()
@@ -108,7 +114,10 @@ class Leadership:
         return True
 
     def _serve(self, seconds: float) -> bool:
-        """Serve the connection for so long, after opening it if there is none; return whether it was lost."""
+        """Serve the connection for so long, after opening it if there is none.
+
+        Return whether it was lost.
+        """
         try:
             if not self._queue.connected:
                 if self._stop.wait(reconnect_delay(self._failures, random.random(), _BACKOFF)):

@@ -1,4 +1,7 @@
-"""What the command line tells beat; made by ``cli.beat``, passed on by ``hosting``."""
+"""What the command line tells beat.
+
+Made by ``cli.beat``, passed on by ``hosting``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The scheduler that keeps the last runs in a file; the default of ``beat_scheduler``.
+"""The scheduler that keeps the last runs in a file.
+
+The default of ``beat_scheduler``.
 
 Made by ``beat.service``. A beat that was killed or restarted goes on where it was: a run that became due meanwhile is
 sent at once, and none is repeated.
@@ -22,7 +24,10 @@ _SHARED_EVERY: Final = 1.0
 
 
 class PersistentScheduler(Scheduler):
-    """The entries of ``beat_schedule``, with their last runs in the file ``schedule_filename``."""
+    """The entries of ``beat_schedule``, with their last runs in a file.
+
+    The file is ``schedule_filename``.
+    """
 
     def __init__(self, app: Turbo, *args: Any, schedule_filename: str | None = None, **kwargs: Any) -> None:
         self.schedule_filename: str = schedule_filename or app.conf["beat_schedule_filename"]
@@ -32,7 +37,10 @@ class PersistentScheduler(Scheduler):
         super().__init__(app, *args, **kwargs)
 
     def setup_schedule(self) -> None:
-        """Make the entries of ``beat_schedule`` and give them their last runs. Raises ImproperlyConfigured."""
+        """Make the entries of ``beat_schedule`` and give them their last runs.
+
+        Raises ImproperlyConfigured.
+        """
         self._file.check()
         super().setup_schedule()
         self.take_over(self._file.read())

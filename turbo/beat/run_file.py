@@ -63,7 +63,9 @@ class RunFile:
             raise ImproperlyConfigured(f"the schedule file {self.path} cannot be written: {error}") from error
 
     def write(self, found: runs.Runs, *, lasting: bool = False) -> None:
-        """Replace the file. ``lasting``: return when the content is on the disk, so that a power cut keeps it.
+        """Replace the file.
+
+        ``lasting``: return when the content is on the disk, so that a power cut keeps it.
 
         A failure is logged once; beat goes on with the last runs in memory.
         """

@@ -203,7 +203,7 @@ class Scheduler:
         return entry.is_due()
 
     def _state(self, entry: ScheduleEntry) -> tuple[bool, float]:
-        """As :meth:`is_due`; an entry whose schedule raises is looked at again later and does not stop the others."""
+        """As :meth:`is_due`, but an entry that raises is looked at again later."""
         try:
             is_due, until_next = self.is_due(entry)
         except Exception:
@@ -249,7 +249,7 @@ class Scheduler:
         return following
 
     def apply_entry(self, entry: ScheduleEntry) -> None:
-        """Send the task of an entry; a failure is logged, and the entry's next run comes in its time."""
+        """Send an entry's task; a failure is logged and does not stop its next run."""
         logger.info("Scheduler: Sending due task %s (%s)", entry.name, entry.task)
         try:
             result = self.apply_async(entry, advance=False)
@@ -261,10 +261,10 @@ class Scheduler:
             logger.debug("%s sent. id->%s", entry.task, getattr(result, "id", None))
 
     def apply_async(self, entry: ScheduleEntry, advance: bool = True, **more: Any) -> Any:
-        """Send the task of an entry and return its result's handle; ``advance`` records the run first.
+        """Send the task of an entry and return its result's handle.
 
-        While the broker cannot be reached, it tries again, ``broker_connection_max_retries`` times. Raises
-        SchedulingError.
+        ``advance`` records the run first. While the broker cannot be reached, it tries again,
+        ``broker_connection_max_retries`` times. Raises SchedulingError.
         """
         if advance:
             entry = self.reserve(entry)
@@ -306,12 +306,15 @@ class Scheduler:
 
 
 def _look_at(now: float, seconds: float) -> float:
-    """Return the Unix time at which an entry is to be looked at that is due in ``seconds``."""
+    """Return when to look at an entry that is due in ``seconds``, as Unix time."""
     return now + (seconds - _AHEAD if seconds > _AHEAD else seconds)
 
 
 def _made(kind: type[ScheduleEntry], name: str, given: Any, app: Turbo) -> ScheduleEntry:
-    """Make an entry of what ``beat_schedule`` gives. Raises ImproperlyConfigured with the entry's name."""
+    """Make an entry of what ``beat_schedule`` gives.
+
+    Raises ImproperlyConfigured with the entry's name.
+    """
     try:
         entry = kind(**{**dict(given), "name": name, "app": app})
         every = getattr(entry.schedule, "run_every", None)

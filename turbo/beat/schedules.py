@@ -1,4 +1,4 @@
-"""When a periodic task is due: ``schedule`` for intervals, ``crontab`` for times of the clock.
+"""When a periodic task is due: ``schedule`` by intervals, ``crontab`` by clock.
 
 Made by the program, in ``beat_schedule`` and ``add_periodic_task``, where Celery's names are; asked by
 ``beat.scheduler``. The arithmetic is in ``policy.intervals`` and ``policy.crontab``. A schedule never sends anything.
@@ -36,7 +36,10 @@ class schedstate(NamedTuple):
 
 
 class BaseSchedule:
-    """A schedule of the app's: its clock and its zone. ``nowfun`` replaces the app's clock."""
+    """A schedule of the app's: its clock and its zone.
+
+    ``nowfun`` replaces the app's clock.
+    """
 
     def __init__(self, nowfun: Callable[[], datetime] | None = None, app: Turbo | None = None) -> None:
         self.nowfun = nowfun
@@ -71,17 +74,23 @@ class BaseSchedule:
         return dt if self.utc_enabled else dt.astimezone()
 
     def maybe_make_aware(self, dt: datetime, naive_as_utc: bool = True) -> datetime:
-        """Return a naive time in the schedule's zone; it is UTC, or else the zone's own. An aware one is unchanged."""
+        """Return a naive time in the schedule's zone; it is UTC, or else the zone's own.
+
+        An aware one is unchanged.
+        """
         if naive_as_utc or not is_naive(dt):
             return aware(dt, self.tz)
         return in_zone(dt, self.tz)
 
     def remaining_estimate(self, last_run_at: datetime) -> timedelta:
-        """Return the time until the run after ``last_run_at`` is due; negative when it is overdue."""
+        """Return the time until the run after ``last_run_at`` is due.
+
+        Negative when it is overdue.
+        """
         raise NotImplementedError
 
     def is_due(self, last_run_at: datetime) -> schedstate:
-        """Return whether the run after ``last_run_at`` is due, and the seconds until the next look."""
+        """Return whether the next run is due, and the seconds until the next look."""
         raise NotImplementedError
 
     def __eq__(self, other: object) -> bool:
@@ -114,12 +123,15 @@ class schedule(BaseSchedule):
         super().__init__(nowfun=nowfun, app=app)
 
     def remaining_estimate(self, last_run_at: datetime) -> timedelta:
-        """Return the time until the run after ``last_run_at`` is due; negative when it is overdue."""
+        """Return the time until the run after ``last_run_at`` is due.
+
+        Negative when it is overdue.
+        """
         last = self.maybe_make_aware(last_run_at)
         return self._left(intervals.due_at(last, self.run_every, relative=self.relative))
 
     def is_due(self, last_run_at: datetime) -> schedstate:
-        """Return whether the run after ``last_run_at`` is due, and the seconds until the next look."""
+        """Return whether the next run is due, and the seconds until the next look."""
         last = self.maybe_make_aware(last_run_at)
         left = self.remaining_estimate(last).total_seconds()
         if left > 0:
@@ -154,7 +166,9 @@ class schedule(BaseSchedule):
 
 
 class crontab(BaseSchedule):
-    """Times of the clock, as crontab(5) names them: ``crontab(minute="*/15", hour="8-17", day_of_week="mon-fri")``.
+    """Times of the clock, as in crontab(5): ``crontab(minute="*/15")``.
+
+    Further fields: ``crontab(hour="8-17", day_of_week="mon-fri")``.
 
     All of the five fields must match. Each is a number, numbers, or an expression; Sunday is day 0 of the week. Raises
     ParseException, and ValueError for values out of range and for days that no month has.
@@ -183,7 +197,10 @@ class crontab(BaseSchedule):
 
     @classmethod
     def from_string(cls, crontab: str) -> crontab:
-        """Make one of a line of crontab(5): minute, hour, day of the month, month, day of the week."""
+        """Make one of a line of crontab(5), which has five fields.
+
+        They are minute, hour, day of the month, month, day of the week.
+        """
         minute, hour, day_of_month, month_of_year, day_of_week = crontab.split()
         return cls(minute, hour, day_of_week, day_of_month, month_of_year)
 
@@ -200,18 +217,24 @@ class crontab(BaseSchedule):
     def remaining_delta(
         self, last_run_at: datetime, tz: str | tzinfo | None = None
     ) -> tuple[datetime, timedelta, datetime]:
-        """Return the last run, the time on the clock's face from it to the next one, and now, all in the zone."""
+        """Return the last run, the time from it to the next one, and now.
+
+        The time is that on the clock's face; all are in the zone.
+        """
         zone = ZoneInfo(tz) if isinstance(tz, str) else tz or self.tz
         last = self.maybe_make_aware(last_run_at).astimezone(zone)
         now = self.maybe_make_aware(self.now()).astimezone(zone)
         return last, self._fields.next_after(last) - last, now
 
     def remaining_estimate(self, last_run_at: datetime) -> timedelta:
-        """Return the time until the run after ``last_run_at`` is due; negative when it is overdue."""
+        """Return the time until the run after ``last_run_at`` is due.
+
+        Negative when it is overdue.
+        """
         return self._left(self._fields.next_after(self.maybe_make_aware(last_run_at).astimezone(self.tz)))
 
     def is_due(self, last_run_at: datetime) -> schedstate:
-        """Return whether the run after ``last_run_at`` is due, and the seconds until the next look.
+        """Return whether the next run is due, and the seconds until the next look.
 
         A run that was due more than ``beat_cron_starting_deadline`` seconds ago is left out.
         """
@@ -251,7 +274,9 @@ class crontab(BaseSchedule):
 
 
 def maybe_schedule(s: Any, relative: bool = False, app: Turbo | None = None) -> Any:
-    """Return a schedule for seconds or a timedelta; a schedule itself gets ``app``, and None stays None.
+    """Return a schedule for seconds or a timedelta.
+
+    A schedule itself gets ``app``, and None stays None.
 
     Raises TypeError for anything else.
     """

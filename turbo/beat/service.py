@@ -1,4 +1,4 @@
-"""The loop of the beat process: ticks, sleeps until the next one, ends when it is asked to.
+"""The loop of the beat process: ticks, then sleeps until the next tick.
 
 Run by ``native.beat`` in the process of ``turbo beat``, with the scheduler that ``beat_scheduler`` names. It must never
 start a thread.
@@ -67,7 +67,9 @@ class Service:
         return self.get_scheduler()
 
     def start(self, embedded_process: bool = False) -> None:
-        """Send what is due until beat is asked to end; ``embedded_process``: beside a worker.
+        """Send what is due until beat is asked to end.
+
+        ``embedded_process``: beside a worker.
 
         Raises ImproperlyConfigured for an unusable schedule.
         """
@@ -112,7 +114,9 @@ class Service:
 
 
 def scheduler_class(given: Any) -> Any:
-    """Return the class that ``beat_scheduler`` names; Celery's own names stand for turbo's.
+    """Return the class that ``beat_scheduler`` names.
+
+    Celery's own names stand for turbo's.
 
     Raises ImproperlyConfigured for a class that cannot be imported.
     """

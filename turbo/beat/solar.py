@@ -30,7 +30,9 @@ _DAYS: Final = 366
 
 
 class solar(BaseSchedule):
-    """An event of the sun at a latitude and longitude in degrees: ``solar("sunset", 48.2, 16.4)``.
+    """An event of the sun at a place: ``solar("sunset", 48.2, 16.4)``.
+
+    Latitude and longitude are in degrees.
 
     Events: dawn_astronomical, dawn_nautical, dawn_civil, sunrise, solar_noon, sunset, dusk_civil, dusk_nautical,
     dusk_astronomical. Raises ValueError for an unknown event or place, ImproperlyConfigured without ``ephem``.
@@ -57,7 +59,9 @@ class solar(BaseSchedule):
         super().__init__(**kwargs)
 
     def remaining_estimate(self, last_run_at: datetime) -> timedelta:
-        """Return the time until the first event after ``last_run_at``; negative when it has passed.
+        """Return the time until the first event after ``last_run_at``.
+
+        Negative when it has passed.
 
         If there is none within a year, return the time until the schedule is to be asked again.
         """
@@ -77,7 +81,7 @@ class solar(BaseSchedule):
         return start
 
     def is_due(self, last_run_at: datetime) -> schedstate:
-        """Return whether the event after ``last_run_at`` has come, and the seconds until the next look."""
+        """Return whether the next event has come, and the seconds until the next look."""
         left = self.remaining_estimate(last_run_at).total_seconds()
         if left > 0:
             return schedstate(is_due=False, next=left)

@@ -19,7 +19,10 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequest:
-    """Whether beat is to end. ``lifeline`` is a descriptor whose end of file asks for that too."""
+    """Whether beat is to end.
+
+    ``lifeline`` is a descriptor whose end of file asks for that too.
+    """
 
     def __init__(self, lifeline: int | None = None) -> None:
         self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)

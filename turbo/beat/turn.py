@@ -1,4 +1,6 @@
-"""Whether this beat may send: what ``beat.service`` and a Celery app's scheduler ask before each tick.
+"""Whether this beat may send; every scheduler asks before each tick.
+
+``beat.service`` asks, and a Celery app's scheduler.
 
 ``beat.leadership`` answers for one of several beats; :class:`Alone` for a beat that takes part in no election.
 """
@@ -20,16 +22,24 @@ class Turn(Protocol):
         """Whether this beat sends, as far as it knows."""
 
     def wait(self, seconds: float) -> Runs | None:
-        """Wait at most so long for the right to send; with it comes what the beat before this one has left.
+        """Wait at most so long for the right to send.
+
+        With it comes what the beat before this one has left.
 
         Returns None if it did not come, or if beat is to end.
         """
 
     def rest(self, seconds: float) -> bool:
-        """Wait so long, or until the right is lost or beat is to end; return whether it is to end."""
+        """Wait so long, or until the right is lost or beat is to end.
+
+        Return whether it is to end.
+        """
 
     def claim(self, runs: Runs) -> bool:
-        """Leave ``runs`` to the beat that follows; False if the right was lost, and nothing may be sent."""
+        """Leave ``runs`` to the beat that follows.
+
+        False if the right was lost, and nothing may be sent.
+        """
 
     def close(self) -> None:
         """Give the right up."""

@@ -1,1 +1,4 @@
-"""What runs in a child: claim, decode, run, report. No event loop and no broker connection of the master."""
+"""What runs in a child: claim, decode, run, report.
+
+No event loop and no broker connection of the master.
+"""

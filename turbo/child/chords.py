@@ -1,4 +1,6 @@
-"""Counts ended parts of chords in the store; the part that ends last sends the chord's body.
+"""Counts ended parts of chords in the store.
+
+The part that ends last sends the chord's body.
 
 Runs where a task ends: in its child, after ``child.endings``, or on the master's hook thread, for ``native.hooks``.
 ``backends.redis.chords`` does the counting, over the app's own connection; the body is sent like any follow-up. Where
@@ -54,7 +56,7 @@ _HEARD = "turbo_errbacks_heard"
 
 
 class _BrokenError(Exception):
-    """A part did not succeed. Holds the chord's error and the error callbacks already called for it."""
+    """A part failed: the chord's error, and the error callbacks already called."""
 
     def __init__(self, error: ChordError, heard: Sequence[Any]) -> None:
         super().__init__(error, heard)
@@ -69,17 +71,17 @@ class Chords:
         self._app = app
 
     def encoded(self, message: TaskMessage, result: object) -> bytes:
-        """Encode a part's result for counting. Raises EncodeError, which makes the task a failure."""
+        """Encode a part's result for counting. EncodeError fails the task."""
         counter, part = self._app.backend.chords, _part_of(message)
         return counter.encode(part, states.SUCCESS, result) if counter is not None and part is not None else b""
 
     def succeeded(self, message: TaskMessage, gave: bytes) -> list[Close]:
-        """Count a part that returned. Returns the calls to make once the body, if sent, is confirmed."""
+        """Count a part that returned; return the calls to make after the confirm."""
         counter, part = self._app.backend.chords, _part_of(message)
         return self._ended(counter, part, message.chord, gave) if counter is not None and part is not None else []
 
     def failed(self, message: TaskMessage, error: BaseException, state: str = states.FAILURE) -> list[Close]:
-        """Count a part that failed or was revoked. After a failure, count the parts in the rest of its chain too."""
+        """Count a part that failed or was revoked, and those in its chain's rest."""
         counter, part = self._app.backend.chords, _part_of(message)
         if counter is None:
             return []
@@ -97,7 +99,7 @@ class Chords:
     # -- inside ------------------------------------------------------------------------------------------
 
     def _ended(self, counter: RedisChords, part: Part, body: Mapping[str, Any], gave: bytes) -> list[Close]:
-        """Count one part and continue the chord if it is complete. Raises nothing: signatures are not validated."""
+        """Count one part and continue a complete chord. Raises nothing."""
         try:
             standing = _patiently(partial(counter.count, part, gave))
             while standing is Standing.THEIRS:
@@ -135,7 +137,7 @@ class Chords:
         return [partial(self._answered, counter, part, body)]
 
     def _answered(self, counter: RedisChords, part: Part, body: Mapping[str, Any], taken: bool) -> None:
-        """Handle the broker's answer for the body. It refuses a body that is larger than a message may be."""
+        """Handle the broker's answer for the body, which may be too large for it."""
         if taken:
             if failpoint.ENABLED:
                 failpoint.hit("child.chord_confirmed")
@@ -148,7 +150,9 @@ class Chords:
             close(True)
 
     def _collected(self, counter: RedisChords, group_id: str) -> list[Any] | None:
-        """Return the parts' results, arranged like the header. Raises _BrokenError for the first failed part.
+        """Return the parts' results, arranged like the header.
+
+        Raises _BrokenError for the first failed part.
 
         Returns None if the results are gone: a second run of the same part, or a Celery worker, has sent the body.
         """
@@ -165,7 +169,7 @@ class Chords:
         return [self._arranged(each, given) for each in structure[1] or ()]
 
     def _arranged(self, place: Any, given: Mapping[str, Any]) -> Any:
-        """Return the value for one place of a header: a result, or a list of results for a group."""
+        """Return the value of a header's place: a result, or a list for a group."""
         (task_id, _parent), inner = place
         if inner is not None:
             return [self._arranged(each, given) for each in inner]
@@ -188,7 +192,7 @@ class Chords:
         error: ChordError,
         heard: Sequence[Any] = (),
     ) -> list[Close]:
-        """Fail the body, which will never run. Error callbacks in ``heard`` are not called again."""
+        """Fail the body, which will never run. ``heard``: callbacks called already."""
         # Members of a group fail with the cause, not with the ChordError: they are no parts of the chord.
         cause = error.__cause__ or error if body.get("subtask_type") == "group" else error
         trace = "".join(traceback.format_exception(type(cause), cause, error.__traceback__))
@@ -204,7 +208,7 @@ class Chords:
         errbacks: Iterable[Any] = (),
         heard: Sequence[Any] = (),
     ) -> list[Close]:
-        """Store FAILURE and run error callbacks for a call that will not be made, and for the calls inside it."""
+        """Store FAILURE and run error callbacks for an unmade call and its parts."""
         options = signature.get("options") or {}
         inner = (signature.get("kwargs") or {}).get("tasks") or ()
         kind = signature.get("subtask_type")
@@ -260,7 +264,7 @@ class Chords:
         store: bool = False,
         heard: Sequence[Any] = (),
     ) -> list[Close]:
-        """Count as failed the calls that will not be made and are parts of chords; ``store``: their documents too."""
+        """Count as failed the unmade calls in chords; ``store``: documents too."""
         left = []
         for signature in signatures:
             options = signature.get("options") or {}
@@ -302,7 +306,7 @@ def _given(
 
 
 def _broken(task_id: str, document: Any) -> _BrokenError:
-    """Build the error of a chord from the part that failed, with the error callbacks already called."""
+    """Build a chord's error from its failed part, whose callbacks were called."""
     heard = document.get(_HEARD) if isinstance(document, dict) else None
     return _BrokenError(_chord_error(task_id, document), heard if isinstance(heard, list) else [])
 
@@ -338,7 +342,7 @@ def _tidy(call: Callable[[], None]) -> None:
 
 
 def _patiently(call: Callable[[], _Answer]) -> _Answer:
-    """Call until the store answers: no part may be settled uncounted. Raises OperationalError for a refusal."""
+    """Call until the store answers. Raises OperationalError for a refusal."""
     failures = 0
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Runs tasks that are coroutines, any number at once, on one event loop in the child.
+"""Runs coroutine tasks, any number at once, on one event loop in the child.
 
 Runs in a child, beside ``native.executor`` or ``adopted.executor``, which accept each message (ADMITTED), and under
 ``child.loop``, which claims records only while there is room. The loop runs whenever nothing can be claimed. It stops
@@ -48,7 +48,10 @@ R = TypeVar("R", bound=Numbered)
 
 
 class Coroutines(Generic[R]):
-    """The event loop of one child and its coroutines. The loop is opened with the first coroutine."""
+    """The event loop of one child and its coroutines.
+
+    The loop is opened with the first coroutine.
+    """
 
     def __init__(
         self,
@@ -57,7 +60,10 @@ class Coroutines(Generic[R]):
         outcome_of: Callable[[R, Limited], Coroutine[Any, Any, None]],
         limit: int,
     ) -> None:
-        """``outcome_of`` runs one task, in a context of its own, and reports its outcome; it raises nothing."""
+        """``outcome_of`` runs one task, in a context of its own, and reports its outcome.
+
+        It raises nothing.
+        """
         self._link = link
         self._soft = soft
         self._outcome_of = outcome_of
@@ -78,7 +84,10 @@ class Coroutines(Generic[R]):
         return bool(self._running)
 
     def begin(self, run: R, soft_limit: float | None) -> None:
-        """Start a coroutine, in a context of its own. ``soft_limit`` in seconds, None for none."""
+        """Start a coroutine, in a context of its own.
+
+        ``soft_limit`` in seconds, None for none.
+        """
         loop = self._loop or self._open()
         task = loop.create_task(self._drive(run, soft_limit), context=contextvars.copy_context())
         self._running.add(task)
@@ -144,7 +153,10 @@ class Coroutines(Generic[R]):
             task.result()  # an outcome that could not be written is an error of ours, and goes to the loop's handler
 
     def _signal(self) -> None:
-        """Signal the outcomes to the master, once per loop iteration; let a child that was full claim again."""
+        """Signal the outcomes to the master, once per loop iteration.
+
+        Let a child that was full claim again.
+        """
         assert self._loop is not None
         self._signal_due = False
         self._link.signal()

@@ -29,7 +29,10 @@ logger = logging.getLogger(__name__)
 
 
 def ignored(message: TaskMessage, plan: Plan) -> bool:
-    """Whether the result is discarded. The message's option takes precedence over the task's."""
+    """Whether the result is discarded.
+
+    The message's option takes precedence over the task's.
+    """
     return plan.ignore_result if message.ignore_result is None else message.ignore_result
 
 
@@ -56,7 +59,10 @@ class Documents:
         return self._packed(document, message)
 
     def success(self, message: TaskMessage, request: Context, result: object) -> bytes:  # hot: bench drain --results
-        """Return the document of a task that returned. Raises EncodeError, which makes the task a failure."""
+        """Return the document of a task that returned.
+
+        Raises EncodeError, which makes the task a failure.
+        """
         if not self._plain or request.has_children:
             return self._packed(self._document(message, states.SUCCESS, result, None, request), message)
         document = result_meta.build_meta(
@@ -89,7 +95,10 @@ class Documents:
         trace: str | None,
         request: Context | None = None,
     ) -> bytes:
-        """Return the document of a state with an exception; empty when nothing is to be stored."""
+        """Return the document of a state with an exception.
+
+        Empty when nothing is to be stored.
+        """
         if not self._options.stores:
             return b""
         if plan is not None and ignored(message, plan) and not plan.keep_errors:
@@ -104,7 +113,10 @@ class Documents:
             return self._packed(document, message)
 
     def chain_failures(self, message: TaskMessage, error: BaseException, trace: str | None) -> list[bytes]:
-        """Return FAILURE documents for a chain's later steps: a caller that waits for the last must not hang."""
+        """Return FAILURE documents for a chain's later steps.
+
+        A caller that waits for the last must not hang.
+        """
         packed = []
         for signature in steps_left(message.chain):
             options = signature.get("options") or {}

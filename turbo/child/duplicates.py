@@ -1,4 +1,4 @@
-"""Recognises redelivered messages whose task has already succeeded, and ends them without a run.
+"""Recognises redelivered messages of succeeded tasks, and ends them unrun.
 
 Runs in a child, between the acceptance of a task and its body, if ``worker_deduplicate_successful_tasks`` is set: a
 broker that lost an acknowledgement delivers the message again. The child reads the store itself, over a connection of
@@ -34,7 +34,10 @@ class Duplicates:
         self._chords = chords
 
     def is_done(self, run: Run) -> bool:
-        """Whether the task has succeeded before; if so, end its message. False if the store cannot be read."""
+        """Whether the task has succeeded before; if so, end its message.
+
+        False if the store cannot be read.
+        """
         message = run.message
         result = self._app.AsyncResult(message.id)
         try:

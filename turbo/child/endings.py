@@ -1,4 +1,6 @@
-"""Ends every task that ran: logs how it ended, encodes its document and writes its DONE record.
+"""Ends every task that ran: logs its end and writes its DONE record.
+
+The record holds the encoded document.
 
 Runs in a child, called by ``native.executor`` with the run that ended. ``policy.settling`` decides what becomes of the
 message; the master carries it out. Follow-ups of a failure are sent before its document is written. If the task has
@@ -113,13 +115,13 @@ class Endings:
         return self._conclude(run, error, einfo)
 
     def given_up(self, run: Run, error: BaseException) -> Asked | None:
-        """The message has ended too many children: the task fails without having run, and its message is rejected."""
+        """Fail a task, unrun, whose message has ended too many children; reject it."""
         run.given_up = True
         logger.error("Task %s is rejected: %s", run.message.label, error)
         return self._conclude(run, error, ExceptionInfo(error))
 
     def _conclude(self, run: Run, error: BaseException, einfo: ExceptionInfo) -> Asked | None:
-        """Finish a failed task: send error callbacks, have its document stored, run its hooks."""
+        """Finish a failed task: error callbacks, document, hooks."""
         plan, message = run.plan, run.message
         store = self._fail(run, error, None if run.given_up else einfo.traceback)
         in_chord = self._chords.concerns(message)
@@ -186,10 +188,10 @@ class Endings:
     # -- tasks with handlers, receivers or a chord -------------------------------------------------------
 
     def _ask(self, run: Run, verb: Verb | None, store: bytes, then: Callable[[bool], None]) -> Asked | None:
-        """Have the document stored, then call ``then``; call it at once if there is no document.
+        """Have the document stored, then call ``then``.
 
-        ``verb`` is None for a state that is not final. Such a state is stored before the task's next attempt is sent;
-        a final one is stored after everything that the task has sent.
+        Call it at once if there is no document. ``verb`` is None for a state that is not final. Such a state is stored
+        before the task's next attempt is sent; a final one is stored after everything that the task has sent.
         """
         if not store:
             self._reporter.release()
@@ -205,9 +207,10 @@ class Endings:
     def _count(
         self, run: Run, verb: Verb, store: bytes, then: Callable[[bool], None], error: BaseException | None = None
     ) -> Asked | None:
-        """Do the same for a part of a chord, which is counted when its document is stored and before it is settled.
+        """Do the same for a part of a chord.
 
-        If it completes the chord, the counters are deleted when the body is confirmed, and ``then`` is called last.
+        It is counted when its document is stored and before it is settled. If it completes the chord, the counters are
+        deleted when the body is confirmed, and ``then`` is called last.
         """
 
         def stored(kept: bool) -> Asked | None:
@@ -283,13 +286,16 @@ class Endings:
         self, run: Run, ending: Ending, store: bytes = b"", payload: bytes = b"", *,
         error: BaseException | None = None, trace: str | None = None,
     ) -> None:  # fmt: skip
-        """Write the DONE record of a task that ran, with the verb of the ack table. ``error``: for its event."""
+        """Write a task's DONE record with the table's verb; ``error``: for its event."""
         texts = event_texts.of_error(self._link.page, error, trace)
         self._reporter.done(run.seq, run.began, _verb(run, ending), ending, store=store, payload=payload, texts=texts)
 
 
 def _left(link: ChildLink, run: Run, error: BaseException) -> NoReturn:
-    """Exit, because the body raised SystemExit or KeyboardInterrupt. The master sees a lost child."""
+    """Exit, because the body raised SystemExit or KeyboardInterrupt.
+
+    The master sees a lost child.
+    """
     logger.error("Task %s ended its child: %r", run.message.label, error)
     task_hooks.postrun(run, None, None)
     link.signal()

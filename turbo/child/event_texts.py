@@ -23,7 +23,10 @@ _LONGEST_TRACEBACK: Final = 20_000
 
 
 def of_result(page: ChildPage, result: object, longest: int) -> bytes:
-    """Return the packed text of a result, of about ``longest`` characters at most; empty if no event is sent."""
+    """Return the packed text of a result, of about ``longest`` characters at most.
+
+    Empty if no event is sent.
+    """
     if not page.sends_events():
         return b""
     return _NONE if result is None else of_text(saferepr(result, longest))
@@ -35,7 +38,10 @@ def of_text(text: str) -> bytes:
 
 
 def of_error(page: ChildPage, error: BaseException | None, trace: str | None) -> bytes:
-    """Return the packed texts of an exception and its traceback; empty if no event is sent."""
+    """Return the packed texts of an exception and its traceback.
+
+    Empty if no event is sent.
+    """
     if not page.sends_events():
         return b""
     return frames.pack_texts(quoted(shown(error)[:_LONGEST_REPR]), quoted((trace or "")[-_LONGEST_TRACEBACK:]))

@@ -1,4 +1,4 @@
-"""Sends what a task's message names to run after it: callbacks, the rest of a chain, error callbacks.
+"""Sends what runs after a task: callbacks, its chain, error callbacks.
 
 Runs in a child, between the body and the storing of its result, so that the result's ``children`` is complete. For
 tasks that ended with their child it runs in the master, on its hook thread. Follow-ups are sent through the app: from a
@@ -32,7 +32,9 @@ _RENAMED = {"group": "group_id"}
 
 
 def after_success(app: Turbo, message: TaskMessage, result: object) -> None:
-    """Send the callbacks, then the next step of the chain, each with the result before its own arguments.
+    """Send the callbacks, then the next step of the chain.
+
+    Each gets the result before its own arguments.
 
     Several callbacks are sent as one group and have its id; callbacks that are groups are sent separately.
     """
@@ -59,7 +61,7 @@ def after_failure(
     error: BaseException,
     trace: str | None,
 ) -> GroupResult | None:
-    """Run the error callbacks of the failed ``request``, in either of Celery's two styles.
+    """Run the failed ``request``'s error callbacks, in either style of Celery.
 
     A task of this app that takes more than one argument is called here with the request, the exception and its
     traceback; its exceptions are logged. The others are sent as a group, with the failed task's id. Returns the handle
@@ -80,7 +82,7 @@ def after_failure(
 
 
 def steps_left(chain: Iterable[Any] | None) -> Iterator[Mapping[str, Any]]:
-    """Yield the later steps of a chain that will never run, so that their results can be failed.
+    """Yield a chain's later steps, which never run, so their results can fail.
 
     A chord ends when its body ends, so its body is among them.
     """
@@ -94,7 +96,10 @@ def steps_left(chain: Iterable[Any] | None) -> Iterator[Mapping[str, Any]]:
 
 
 def send(app: Turbo, signature: Mapping[str, Any], first: tuple[Any, ...], **more: Any) -> None:
-    """Send one call with ``first`` before its arguments; ``more`` are options over its own."""
+    """Send one call with ``first`` before its arguments.
+
+    ``more`` are options over its own.
+    """
     if signature.get("subtask_type"):
         maybe_signature(dict(signature), app=app).apply_async(first, **more)
         return

@@ -35,7 +35,10 @@ _USUAL: dict[int, Callable[..., Any] | int] = {
 
 
 class UsualSignals:
-    """Resets signals in processes forked by tasks. One per child; remembers the handlers set when it is made."""
+    """Resets signals in processes forked by tasks.
+
+    One per child; remembers the handlers set when it is made.
+    """
 
     def __init__(self) -> None:
         self._ours = {number: signal.getsignal(number) for number in _USUAL}
@@ -62,7 +65,9 @@ class UsualSignals:
 
 
 def leave(error: BaseException | None) -> NoReturn:
-    """End a process that a task forked and that has left the task's body, as any Python program ends.
+    """End a process that a task forked and that left the task's body.
+
+    It ends as any Python program does.
 
     ``error`` is the exception that left the body, None if it returned. The exit code is that of a SystemExit, 1 after
     another error, else 0.

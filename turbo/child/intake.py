@@ -68,7 +68,10 @@ class Intake(ABC, Generic[P]):
         task_options: Callable[[], dict[str, TaskOptions]],
         decode: Decoder = content.decode,
     ) -> None:
-        """``registered`` finds a task by its name; ``decode`` returns the value of an unpacked body."""
+        """``registered`` finds a task by its name.
+
+        ``decode`` returns the value of an unpacked body.
+        """
         self._options = options
         self._link = link
         self._soft = soft
@@ -122,7 +125,7 @@ class Intake(ABC, Generic[P]):
             self._run(seq, began, message, plan, deliver, properties, decoded)
 
     def execute_batch(self, seq: int, payload: bytes) -> None:
-        """Handle one BATCH record: each message as that of a TASK record, but those that may run, together."""
+        """Handle a BATCH record as many TASK records, but run what may run together."""
         batch = self._batch = []
         for number, part in enumerate(frames.unpack_batch(payload), seq):
             self.execute(number, part)
@@ -189,7 +192,9 @@ class Intake(ABC, Generic[P]):
         early: bool,
         to_hooks: bool = False,
     ) -> float | None:
-        """Write the ADMITTED record of a coroutine; the caller signals. Returns its soft limit in seconds, if any.
+        """Write the ADMITTED record of a coroutine; the caller signals.
+
+        Returns its soft limit in seconds, if any.
 
         The control page names no coroutine, since several run at once. The child raises their soft limits itself. The
         master enforces the hard limits. While either exists, it also measures time in which the worker is stopped.
@@ -208,12 +213,15 @@ class Intake(ABC, Generic[P]):
         return soft or None
 
     def _join(self, seq: int, *, early: bool, to_hooks: bool = False, flags: int = 0) -> None:
-        """Write the ADMITTED record of a message that runs in the batch of another, whose limits apply to it."""
+        """Write ADMITTED for a message in the batch of another, whose limits apply."""
         flags |= (frames.EARLY_ACK if early else 0) | (frames.START_FOR_HOOKS if to_hooks else 0)
         self._link.emit(frames.ADMITTED, seq, (frames.pack_started(flags, 0, 0, 0.0),))
 
     def _tightest(self, messages: Sequence[TaskMessage], limits: TaskOptions) -> list[float | None]:
-        """Return the lowest hard and the lowest soft limit of these messages, in seconds; None for none."""
+        """Return the lowest hard and soft limit of these messages, or None.
+
+        They are in seconds.
+        """
         options, given = self._options, [message.timelimit or _NO_LIMITS for message in messages]
         hard = [time_limits.effective(each[0], limits.time_limit, options.time_limit) for each in given]
         soft = [time_limits.effective(each[1], limits.soft_time_limit, options.soft_time_limit) for each in given]
@@ -229,11 +237,17 @@ class Intake(ABC, Generic[P]):
     def _run(
         self, seq: int, began: int, message: TaskMessage, plan: P, deliver: bytes, properties: Properties, decoded: Any
     ) -> None:
-        """Run the message's task and write its DONE. ``began`` is the ``time.monotonic_ns`` of the claim."""
+        """Run the message's task and write its DONE.
+
+        ``began`` is the ``time.monotonic_ns`` of the claim.
+        """
 
     @abstractmethod
     def _run_batch(self, batch: list[Any]) -> None:
-        """Run messages of one task together, as ``_run`` has collected them, and write a DONE for each."""
+        """Run messages of one task together, and write a DONE for each.
+
+        ``_run`` has collected them.
+        """
 
     @abstractmethod
     def _unreadable(self, seq: int, began: int, properties: Properties | None, body: bytes, error: Exception) -> None:
@@ -275,7 +289,10 @@ class Intake(ABC, Generic[P]):
         _properties: Properties,
         _decoded: Any,
     ) -> bool:
-        """Check a message's times and its mark for rejection; return False if its DONE has been written."""
+        """Check a message's times and its mark for rejection.
+
+        Return False if its DONE has been written.
+        """
         if message.headers and REJECTED in message.headers:
             self._answer(seq, began, Verb.REJECT, Ending.REJECT)
             return False

@@ -1,4 +1,4 @@
-"""Ends a child's process: exit codes, the exit itself, and a time limit for its last receivers.
+"""Ends a child's process: exit codes, the exit, its last receivers' limit.
 
 Runs in a child, for both executors, and in processes that tasks fork. It must never wait for anything.
 """
@@ -26,7 +26,10 @@ _INTERRUPTED: Final = 130
 
 
 def exit_code(error: BaseException) -> int:
-    """Return the code, 0 to 255: of a SystemExit by Python's rules (None 0, text 1), 130 for KeyboardInterrupt."""
+    """Return an exit code, 0 to 255, by Python's rules for SystemExit.
+
+    None is 0 and text 1; KeyboardInterrupt is 130.
+    """
     if isinstance(error, KeyboardInterrupt):
         return _INTERRUPTED
     if not isinstance(error, SystemExit):
@@ -38,7 +41,10 @@ def exit_code(error: BaseException) -> int:
 
 
 def end_process(code: int) -> NoReturn:
-    """Flush the output and end this process at once; no exit handler of the program runs."""
+    """Flush the output and end this process at once.
+
+    No exit handler of the program runs.
+    """
     try:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -48,7 +54,7 @@ def end_process(code: int) -> NoReturn:
 
 @contextlib.contextmanager
 def bounded() -> Iterator[None]:
-    """Limit the time of receivers of ``worker_process_shutdown``, which run inside this context.
+    """Limit the time of receivers of ``worker_process_shutdown`` in this context.
 
     If they do not return in time, the process prints all stacks to standard error and ends. Nobody else would end it:
     the master sees a child that has nothing left to do and is about to leave.

@@ -1,4 +1,4 @@
-"""The child's loop: claims records, runs them through the executor, sleeps when there is none.
+"""The child's loop: claims records, runs them, sleeps when there is none.
 
 Runs in a child. Before it: ``child.main``. After it: the executor, for every TASK record. The loop ends with a STOP
 record (the worker stops) or a MAKE_ROOM record (the child is being replaced). It must never decode a record's payload.
@@ -17,13 +17,16 @@ if TYPE_CHECKING:
 
 
 class Executor(Protocol):
-    """Runs the records of one kind of app; the interface between the loop and both kinds."""
+    """Runs the records of one kind of app.
+
+    The interface between the loop and both kinds.
+    """
 
     def execute(self, seq: int, payload: bytes) -> None:
         """Handle one TASK record up to its DONE record; raise nothing."""
 
     def execute_batch(self, seq: int, payload: bytes) -> None:
-        """Handle one BATCH record up to the DONE record of each of its messages; raise nothing."""
+        """Handle one BATCH record up to its messages' DONE records; raise nothing."""
 
     @property
     def has_room(self) -> bool:
@@ -33,7 +36,10 @@ class Executor(Protocol):
         """Run the coroutines under way, or sleep, until a record may be claimed."""
 
     def leave(self, *, replaced: bool) -> None:
-        """Finish the tasks under way before the child exits. ``replaced``: the worker goes on without it."""
+        """Finish the tasks under way before the child exits.
+
+        ``replaced``: the worker goes on without it.
+        """
 
 
 def run(link: ChildLink, executor: Executor, restore_signals: Callable[[], None]) -> None:

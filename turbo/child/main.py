@@ -1,4 +1,4 @@
-"""Runs a child: attaches the rings, sets signals, makes the executor, serves, exits.
+"""Runs a child: attaches the rings, sets signals, serves, exits.
 
 Runs in a child, called by the spawner with a ``ChildBoot``; returning means an orderly exit. It must never use anything
 of the master's: no loop, no broker connection, no descriptor but the child's own.
@@ -36,7 +36,10 @@ logger = logging.getLogger(__name__)
 
 
 def child_main(hostname: str, make_executor: ExecutorMaker) -> Callable[[ChildBoot], None]:
-    """Bind the worker's name and its kind of app to the function that the spawner runs in each child."""
+    """Bind the worker's name and kind of app to the function of a child.
+
+    The spawner runs it in each child.
+    """
 
     def main(boot: ChildBoot) -> None:
         name = f"ForkPoolWorker-{boot.index}"
@@ -56,7 +59,9 @@ def child_main(hostname: str, make_executor: ExecutorMaker) -> Callable[[ChildBo
 
 
 def _ignore_group_signals(page: ChildPage) -> None:
-    """Ignore TERM, INT, HUP and QUIT: only the master acts on them, even if the whole process group gets them.
+    """Ignore TERM, INT, HUP and QUIT: only the master acts on them.
+
+    The whole process group may get them.
 
     This installs handlers that do nothing instead of SIG_IGN, which programs that a task starts would inherit. When the
     master terminates the task that runs here, the signal has its default effect.

@@ -1,4 +1,4 @@
-"""Restores the child's signal handlers and mask after a task that has changed them.
+"""Restores signal handlers and mask after a task that has changed them.
 
 Runs in a child, under ``child.loop``, whenever nothing can be claimed. A body may block signals or set handlers and
 leave them so. Then the limits of later tasks would have no effect, and TERM to the whole group would end tasks. Before
@@ -18,7 +18,10 @@ _PAUSE_NS: Final = 2_000_000
 
 
 class OwnSignals:
-    """Signal mask and handlers as set when it is made, after the app's receivers of ``worker_process_init``."""
+    """Signal mask and handlers as they are when this is made.
+
+    The receivers of ``worker_process_init`` have run by then.
+    """
 
     __slots__ = ("_handlers", "_looked_ns", "_mask")
 
@@ -28,7 +31,9 @@ class OwnSignals:
         self._handlers = tuple((number, signal.getsignal(number)) for number in _HANDLED)
 
     def restore(self) -> None:
-        """Undo what a task has changed. Pending signals are delivered now, while no task runs.
+        """Undo what a task has changed.
+
+        Pending signals are delivered now, while no task runs.
 
         A check costs as much as a short task, so there are no two within :data:`_PAUSE_NS`.
         """

@@ -1,4 +1,4 @@
-"""The properties of a task that running it needs, computed once per task and child.
+"""What running a task needs to know, computed once per task and child.
 
 Used in a child by the executor and its parts, for every message of the task. It must hold nothing of a single message.
 """
@@ -78,7 +78,10 @@ class Plan:
 
 
 def _deduplicates(task: Task, options: TaskOptions) -> bool:
-    """Whether redelivered messages are looked up before they run: acknowledged late, and the store is readable."""
+    """Whether redelivered messages are looked up before they run.
+
+    That needs late acks, and a store that can be read.
+    """
     conf = task.app.conf
     backend = str(conf["result_backend"] or "")
     return bool(

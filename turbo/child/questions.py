@@ -1,4 +1,4 @@
-"""Waits until the master has stored a document, for tasks whose hooks run after that.
+"""Waits until the master has stored a document, before a task's hooks.
 
 Runs in a child. ``child.endings`` asks, with the document; the master stores it and answers on the control page, in the
 place that follows from the question's ticket. A task that is a function waits here; a task that is a coroutine lets the
@@ -47,7 +47,9 @@ class Questions:
         self._sleepers: dict[int, asyncio.Future[None]] = {}
 
     def ask(self, seq: int, verb: Verb | None, store: bytes) -> None:
-        """Ask the master to store a packed document; ``verb`` as in ``frames.Asked``. The waiting method signals.
+        """Ask the master to store a packed document; ``verb`` as in ``frames.Asked``.
+
+        The waiting method signals.
 
         Without a document, the master answers when the broker has confirmed or refused everything that the task sent.
         """
@@ -70,7 +72,10 @@ class Questions:
             self._link.await_answer()
 
     async def arrival(self, seq: int) -> bool:
-        """Await the answer while other coroutines run; return whether the document is stored."""
+        """Await the answer while other coroutines run.
+
+        Return whether the document is stored.
+        """
         loop = asyncio.get_running_loop()
         self._link.signal()
         self._collect()

@@ -1,4 +1,6 @@
-"""Ends messages that do not run: unknown, unreadable or expired. Logs each and stores FAILURE or REVOKED.
+"""Ends messages that do not run: unknown, unreadable or expired.
+
+Logs each and stores FAILURE or REVOKED.
 
 Runs in a child, called by ``native.executor``. If the signal of such a message has receivers, the document is sent
 first, and the DONE record goes to the master's outcome hooks, which call them: these receivers live in the master. It
@@ -76,7 +78,10 @@ class Refusals:
     def _counted(
         self, seq: int, message: TaskMessage, store: bytes, verb: Verb, error: BaseException, state: str
     ) -> bytes:
-        """Store the document of a part of a chord and count it. Returns the document if it is still to be stored."""
+        """Store the document of a part of a chord and count it.
+
+        Returns the document if it is still to be stored.
+        """
         if not self._chords.concerns(message):
             return store
         if store:

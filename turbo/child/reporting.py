@@ -1,4 +1,4 @@
-"""Sends what a running task publishes, the states that it stores and its end to the master.
+"""Sends a running task's messages, states and end to the master.
 
 Runs in a child; installed in ``turbo.current``, so that ``delay``, ``retry`` and ``update_state`` inside a task go
 through the outcome ring to the master instead of a broker connection of the child's own. The master settles the task
@@ -38,7 +38,10 @@ class Declaring(Publisher, Protocol):
     """A publisher that can also declare queues."""
 
     def declare(self, queues: Sequence[Any]) -> None:
-        """Declare queues (``amqp.topology.Queue``). Raises ``turbo.exceptions.OperationalError``."""
+        """Declare queues (``amqp.topology.Queue``).
+
+        Raises ``turbo.exceptions.OperationalError``.
+        """
 
 
 class Run:
@@ -88,7 +91,7 @@ _coroutine: ContextVar[Share | None] = ContextVar("turbo_share", default=None)
 
 
 class Reporter:
-    """The publisher and the state store of a child, and the writer of its DONE records."""
+    """The publisher and state store of a child, and the writer of DONE records."""
 
     def __init__(
         self,
@@ -101,7 +104,10 @@ class Reporter:
         stores: bool,
         result_extended: bool = False,
     ) -> None:
-        """``known_queues`` are declared already; the first message to any other queue goes through ``declaring``."""
+        """``known_queues`` are declared already.
+
+        The first message to any other queue goes through ``declaring``.
+        """
         self._link = link
         self._soft = soft
         self._known = set(known_queues)
@@ -173,7 +179,10 @@ class Reporter:
             self._soft.unmask()
 
     def release(self) -> None:
-        """Send the task's next attempt, after its RETRY state. It is signalled with the next record."""
+        """Send the task's next attempt, after its RETRY state.
+
+        It is signalled with the next record.
+        """
         share = self.share
         for request in share.held:
             self._link.emit(frames.PUBLISH, share.seq, frames.pack_publish(request))
@@ -191,7 +200,9 @@ class Reporter:
         payload: bytes = b"",
         texts: bytes = b"",
     ) -> None:
-        """Write one DONE record and end the task's share. It is signalled with the next claim, or when none is left.
+        """Write one DONE record and end the task's share.
+
+        It is signalled with the next claim, or when none is left.
 
         ``began`` is the ``time.monotonic_ns`` of the claim; ``due_ns`` goes with the verb HOLD. ``payload`` is for the
         master's outcome hooks, which may call the app and override the verb; ``store`` must then be empty. ``texts``

@@ -1,4 +1,4 @@
-"""Calls the task's own handlers and the receivers of task signals, in Celery's order.
+"""Calls a task's handlers and signal receivers, in Celery's order.
 
 Runs in a child, called by ``native.executor`` before the body and by ``child.endings`` when its outcome is stored; the
 run's request is current meanwhile. An exception from a handler or receiver is logged and must never change the outcome.
@@ -39,7 +39,10 @@ def prerun(run: Run) -> None:
 
 
 def postrun(run: Run, value: object, state: str | None) -> None:
-    """Send ``task_postrun``, last of all; ``value`` is what the body returned or raised."""
+    """Send ``task_postrun``, last of all.
+
+    ``value`` is what the body returned or raised.
+    """
     if not postrun_receivers:
         return
     task, message = run.plan.task, run.message
@@ -55,7 +58,10 @@ def postrun(run: Run, value: object, state: str | None) -> None:
 
 
 def success(run: Run, result: object, runtime: float) -> None:
-    """Call ``on_success`` and send ``task_success``, after SUCCESS is stored. ``runtime`` in seconds."""
+    """Call ``on_success`` and send ``task_success``, after SUCCESS is stored.
+
+    ``runtime`` in seconds.
+    """
     plan, message = run.plan, run.message
     if plan.on_success is not None:
         _call(plan.on_success, result, message.id, message.args, message.kwargs)
@@ -87,14 +93,20 @@ def failed(run: Run, error: BaseException, einfo: ExceptionInfo) -> None:
 
 
 def after_return(run: Run, state: str, value: object) -> None:
-    """Call ``after_return``, after ``on_success`` or ``on_failure``. Celery passes no einfo here."""
+    """Call ``after_return``, after ``on_success`` or ``on_failure``.
+
+    Celery passes no einfo here.
+    """
     handler, message = run.plan.after_return, run.message
     if handler is not None:
         _call(handler, state, value, message.id, message.args, message.kwargs, None)
 
 
 def retry(run: Run, reason: Retry, einfo: ExceptionInfo) -> None:
-    """Call ``on_retry`` and send ``task_retry``, after RETRY is stored and the next attempt sent."""
+    """Call ``on_retry`` and send ``task_retry``, after RETRY and the attempt.
+
+    RETRY is stored and the next attempt sent by then.
+    """
     plan, message = run.plan, run.message
     if plan.on_retry is not None:
         _call(plan.on_retry, reason.exc, message.id, message.args, message.kwargs, einfo)
@@ -103,7 +115,7 @@ def retry(run: Run, reason: Retry, einfo: ExceptionInfo) -> None:
 
 
 def internal_error(run: Run, error: BaseException, einfo: ExceptionInfo) -> None:
-    """Warn and send ``task_internal_error``: the body returned and a later step raised."""
+    """Warn and send ``task_internal_error``: a step after the body raised."""
     task, message = run.plan.task, run.message
     warnings.warn(RuntimeWarning(f"Exception raised outside body: {error!r}:\n{einfo}"), stacklevel=2)
     if internal_error_receivers:
@@ -120,7 +132,7 @@ def internal_error(run: Run, error: BaseException, einfo: ExceptionInfo) -> None
 
 
 def success_payload(text: str, runtime: float) -> bytes:
-    """Encode a result for the task's own request in the master: its text and the seconds it took."""
+    """Encode a result for the task's request in the master: text and seconds."""
     return pickle.dumps((False, text, runtime))
 
 

@@ -1,4 +1,4 @@
-"""The soft time limit: raises SoftTimeLimitExceeded in the body it is meant for, and nowhere else.
+"""The soft time limit: raises SoftTimeLimitExceeded in one body only.
 
 Runs in a child. ``master.children.time_limits`` decides when: it writes a sequence number into the control page and
 then sends SIGUSR1. The argument, step by step:
@@ -56,7 +56,10 @@ class SoftLimit:
         return bool(self._armed)
 
     def install(self) -> None:
-        """Handle SIGUSR1. Called again before each limited task: a body may have changed the handler or blocked it."""
+        """Handle SIGUSR1.
+
+        Called again before each limited task: a body may have changed the handler or blocked it.
+        """
         if signal.getsignal(signal.SIGUSR1) != self._handle:
             signal.signal(signal.SIGUSR1, self._handle)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SOFT)
@@ -72,7 +75,10 @@ class SoftLimit:
         raise self.error
 
     def call(self, seq: int, body: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Run a body that the soft limit of ``seq`` may interrupt, and record in the control page that it began."""
+        """Run a body that ``seq``'s soft limit may interrupt; record that it began.
+
+        The record is in the control page.
+        """
         self._masked = self._deferred = 0
         try:
             self._armed = seq

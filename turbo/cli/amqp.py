@@ -1,4 +1,4 @@
-"""``turbo amqp``: declares, deletes and reads single queues, exchanges and messages.
+"""``turbo amqp``: declares, deletes and reads queues, exchanges, messages.
 
 A client's command. With an operation it runs that one and ends; without, it reads operations from standard input, one a
 line. The operations and their arguments are those of ``celery amqp``.
@@ -33,7 +33,10 @@ _NEEDED: Final = object()
 
 @dataclass(frozen=True, slots=True)
 class _Operation:
-    """An operation: its arguments (name, converter, default), and what it does; the result is printed."""
+    """An operation: its arguments (name, converter, default), and what it does.
+
+    The result is printed.
+    """
 
     arguments: Sequence[tuple[str, Callable[[str], Any], Any]]
     run: Callable[..., str | None]
@@ -94,7 +97,10 @@ def usage(name: str) -> str:
 
 
 def arguments_of(name: str, words: Sequence[str]) -> list[Any]:
-    """Return an operation's arguments. Raises UsageError for an unknown operation and for wrong arguments."""
+    """Return an operation's arguments.
+
+    Raises UsageError for an unknown operation and for wrong arguments.
+    """
     if name not in OPERATIONS:
         raise click.UsageError(
             f"no operation {name!r}{hint(name, OPERATIONS) or '.'} There are: {', '.join(OPERATIONS)}"
@@ -113,7 +119,10 @@ def arguments_of(name: str, words: Sequence[str]) -> list[Any]:
 
 
 def words_of(line: str) -> list[str]:
-    """Return the words of a line as a shell would. Raises UsageError for a quote without its end."""
+    """Return the words of a line as a shell would.
+
+    Raises UsageError for a quote without its end.
+    """
     try:
         return shlex.split(line)
     except ValueError as error:

@@ -44,7 +44,7 @@ class AppNotFoundError(ImproperlyConfigured):
 
 @dataclass(frozen=True, slots=True)
 class FoundApp:
-    """The app, its location as ``module:attribute``, and how it was found, for the banner."""
+    """The app, its location as ``module:attribute``, and how it was found."""
 
     app: HostedApp
     where: str
@@ -77,7 +77,7 @@ def find_app(given: Any, environ: Mapping[str, str] = os.environ, here: Path | N
 
 
 def _name_in_modules(app: object) -> str:
-    """Return an app as ``module:attribute`` if an imported module has it, else its description."""
+    """Return an app's ``module:attribute`` if it has one, else its description."""
     for name, module in list(sys.modules.items()):
         for attribute, value in list(vars(module).items()) if isinstance(module, ModuleType) else ():
             if value is app and name not in ("__main__", "__mp_main__") and not attribute.startswith("_"):
@@ -123,7 +123,9 @@ def _in_pyproject(path: Path) -> tuple[str | None, str]:
 
 
 def _load(hint: _Hint) -> tuple[HostedApp, str]:
-    """Import the app for a hint: ``module:attribute``, ``module.attribute``, a module or a package.
+    """Import the app for a hint: ``module:attribute``, a module or a package.
+
+    ``module.attribute`` works too.
 
     An attribute followed by ``()`` is a factory, which is called. Returns the app and its ``module:attribute``.
     """
@@ -143,7 +145,7 @@ def _load(hint: _Hint) -> tuple[HostedApp, str]:
 
 
 def _attribute(owner: Any, path: str, hint: _Hint) -> Any:
-    """Return the object at ``path`` (``app``, ``site.app``, ``create_app()``) of ``owner``."""
+    """Return the object at ``path`` of ``owner``: ``app`` or ``create_app()``."""
     found = owner
     for part in path.split("."):
         name = part.removesuffix("()")
@@ -187,7 +189,7 @@ def _import(name: str, hint: _Hint) -> Any:
 
 
 def _like_module(name: str) -> str:
-    """Suggest a module of the working directory, for the first part of a module's name."""
+    """Suggest a module of the working directory for a module's first part."""
     directory = working_directory()
     if directory is None:
         return ""
@@ -200,7 +202,7 @@ def _like_module(name: str) -> str:
 
 
 def _candidates(module: ModuleType) -> Iterator[tuple[str, str, Any]]:
-    """Yield the apps of a module, each after its module's and its own name, in Celery's order.
+    """Yield a module's apps with their names, in Celery's order.
 
     The usual names come first, then the ``celery`` submodule of a package, then everything else.
     """

@@ -1,4 +1,4 @@
-"""What the commands that ask workers or the broker have in common: the app, options, exit codes.
+"""What commands that ask workers or the broker share: app, options, codes.
 
 Used by ``turbo inspect``, ``control``, ``status`` and the other commands that are clients. Runs in the command's
 process. It must never import the app's task modules: a probe shall be quick.
@@ -55,7 +55,7 @@ def find_client(options: GlobalOptions) -> HostedApp:
 
 @contextmanager
 def broker_needed(app: HostedApp) -> Iterator[None]:
-    """Turn errors of the broker's connection into exit code 69, and those of the configuration into 1."""
+    """Turn connection errors into exit code 69, configuration errors into 1."""
     lost: tuple[type[Exception], ...] = (OperationalError, *app.broker_errors)
     try:
         yield
@@ -96,7 +96,10 @@ def json_option() -> click.Parameter:
 
 
 def ask(app: HostedApp, command: str, arguments: dict[str, Any], given: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Send a command to workers; yield each one's name and answer. Raises UnavailableError if nobody replies."""
+    """Send a command to workers; yield each one's name and answer.
+
+    Raises UnavailableError if nobody replies.
+    """
     with broker_needed(app):
         replies = app.client.control.broadcast(
             command,

@@ -19,7 +19,7 @@ BESIDE_WORKER: Final = "--beside-worker"
 def command_beside_worker(
     where: str, given: Mapping[str, Any], *, level: int, logfile: str | None, quiet: bool
 ) -> list[str]:
-    """Return the command of ``turbo beat`` for the app of a worker with the command line ``given``.
+    """Return the ``turbo beat`` command for a worker's command line ``given``.
 
     The global options are in the environment.
     """

@@ -43,7 +43,7 @@ class Json(click.ParamType[Any]):
 
 
 class Moment(click.ParamType[Any]):
-    """Option type: a time in ISO 8601, or, with ``or_seconds``, a number of seconds from now."""
+    """Option type: a time in ISO 8601, or seconds from now with ``or_seconds``."""
 
     name = "time"
 
@@ -72,7 +72,7 @@ def _is_number(text: str) -> bool:
 
 @contextmanager
 def _values_checked(task: str) -> Iterator[None]:
-    """Turn errors of the values of a call into UsageError: a serializer or a time that cannot be used."""
+    """Turn errors of a call's values into UsageError, as of a wrong serializer."""
     try:
         yield
     except Exception as error:

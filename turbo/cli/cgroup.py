@@ -1,4 +1,4 @@
-"""Reads the memory and CPU limits of this process's control group (cgroups version 1 or 2).
+"""Reads the memory and CPU limits of this control group (cgroups v1, v2).
 
 Called once by the command, for the default of a child's hard memory limit and for the default number of children. An
 unreadable file counts as no limit. Changes nothing.
@@ -19,7 +19,10 @@ _NO_LIMIT: Final = 1 << 60
 
 
 def memory_limit(membership: Path = _MEMBERSHIP, root: Path = _ROOT) -> int | None:
-    """Return the lowest memory limit of this process's group and its parents in bytes, or None."""
+    """Return the lowest memory limit of this group and its parents, or None.
+
+    It is in bytes.
+    """
     limits = [
         limit
         for version, group in _groups("memory", membership, root)
@@ -29,7 +32,10 @@ def memory_limit(membership: Path = _MEMBERSHIP, root: Path = _ROOT) -> int | No
 
 
 def cpu_limit(membership: Path = _MEMBERSHIP, root: Path = _ROOT) -> float | None:
-    """Return the lowest CPU quota of this process's group and its parents as a number of CPUs, or None."""
+    """Return the lowest CPU quota of this group and its parents, or None.
+
+    It is a number of CPUs.
+    """
     limits = [
         limit for version, group in _groups("cpu", membership, root) if (limit := _cpus(version, group)) is not None
     ]

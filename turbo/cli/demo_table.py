@@ -68,7 +68,7 @@ class Progress:
         self._since = 0.0
 
     def stalled(self, counts: tuple[int, ...], now: float) -> bool:
-        """Return whether ``counts`` have been the same for ``patience`` seconds at the monotonic time ``now``."""
+        """Return whether ``counts`` stayed the same for ``patience`` seconds at ``now``."""
         if counts != self._seen:
             self._seen, self._since = counts, now
         return now - self._since >= self._patience

@@ -27,7 +27,7 @@ _CHUNK: Final = 65536
 
 
 def daemon_params() -> list[click.Parameter]:
-    """Return new click parameters for a command that can run in the background or as another user."""
+    """Return new parameters for commands in the background or as another user."""
     return [
         SilentOption(["-D", "--detach"], is_flag=True, help="Run in the background; give --logfile and --pidfile too."),
         EnvOption(["--uid"], metavar="USER", help="Run as this user."),
@@ -38,7 +38,7 @@ def daemon_params() -> list[click.Parameter]:
 
 
 def is_wanted(given: bool) -> bool:
-    """Return whether to call :func:`start`: ``-D`` was given, and this is not yet the process in the background."""
+    """Return whether to call :func:`start`: ``-D`` in the foreground process."""
     if not given or os.environ.get(_FAKE):
         return False
     if os.environ.get(_VARIABLE) == _NEW:
@@ -47,12 +47,17 @@ def is_wanted(given: bool) -> bool:
 
 
 def in_background() -> bool:
-    """Return whether this process was started by :func:`start`. Its own subprocesses were not."""
+    """Return whether this process was started by :func:`start`.
+
+    Its own subprocesses were not.
+    """
     return os.environ.get(_VARIABLE) == str(os.getpid())
 
 
 def start(started_in: str | None, executable: str | None, *, has_logfile: bool) -> int:
-    """Start this command in the background, from the directory ``started_in``; return the exit code.
+    """Start this command in the background, from the directory ``started_in``.
+
+    Return the exit code.
 
     ``executable`` is a Python to use instead of this one.
     """
@@ -81,7 +86,10 @@ def start(started_in: str | None, executable: str | None, *, has_logfile: bool) 
 
 
 def _output(process: subprocess.Popen[bytes]) -> bytes:
-    """Return what the process writes until it is set up or ends. Its own children may hold the pipe for longer."""
+    """Return what the process writes until it is set up or ends.
+
+    Its own children may hold the pipe for longer.
+    """
     said = b""
     if process.stdout is not None:
         with process.stdout as pipe:
@@ -91,7 +99,10 @@ def _output(process: subprocess.Popen[bytes]) -> bytes:
 
 
 def let_go() -> None:
-    """Write to /dev/null from now on, which lets the first process end. Does nothing in the foreground."""
+    """Write to /dev/null from now on, which lets the first process end.
+
+    Does nothing in the foreground.
+    """
     if not in_background():
         return
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""``turbo events``: prints the events that workers and clients send to monitors, as they arrive.
+"""``turbo events``: prints the events of workers and clients as they come.
 
 A client's command, which runs until it is interrupted. The lines are those of ``celery events --dump``.
 """
@@ -35,7 +35,10 @@ _CALLED: Final = {"worker-offline": "shutdown", "worker-online": "started", "wor
 
 
 class Dump:
-    """Formats events as lines. Remembers each task's description, since most events have only its id."""
+    """Formats events as lines.
+
+    Remembers each task's description, since most events have only its id.
+    """
 
     def __init__(self) -> None:
         self._tasks: dict[str, str] = {}
@@ -94,7 +97,10 @@ def _to_stderr(text: str) -> None:
 
 
 def _events(conf: Settings, say: Callable[[str], object]) -> Iterator[dict[str, Any]]:
-    """Yield events; connect again when the connection is lost. Raises UnavailableError if it stays lost."""
+    """Yield events; connect again when the connection is lost.
+
+    Raises UnavailableError if it stays lost.
+    """
     addresses, tls = broker_of(conf)
     accepted = content.accept_set(conf["accept_content"])
     failures = 0

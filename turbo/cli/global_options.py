@@ -45,7 +45,10 @@ class SilentOption(click.Option):
 
 @dataclass(frozen=True, slots=True)
 class GlobalOptions:
-    """The values of the global options; None and False mean that an option was not given."""
+    """The values of the global options.
+
+    None and False mean that an option was not given.
+    """
 
     #: A name, or the app itself where a program has it.
     app: Any = None
@@ -78,7 +81,7 @@ def global_params() -> list[click.Parameter]:
 
 
 def take_globals(ctx: click.Context, values: dict[str, Any]) -> GlobalOptions:
-    """Remove the global options from a command's ``values`` and merge them with those before the command's name.
+    """Take a command's global options and merge them with those before its name.
 
     Options after the name take precedence.
     """
@@ -90,7 +93,9 @@ def take_globals(ctx: click.Context, values: dict[str, Any]) -> GlobalOptions:
 
 
 def apply_globals(options: GlobalOptions) -> None:
-    """Change directory and set environment variables; called before the app is imported.
+    """Change directory and set environment variables.
+
+    Called before the app is imported.
 
     Raises click.UsageError if the directory cannot be changed.
     """
@@ -120,7 +125,9 @@ def check_loader(options: GlobalOptions, *, has_loader: bool) -> None:
 
 
 def settle_globals(ctx: click.Context, values: dict[str, Any]) -> GlobalOptions:
-    """Take the global options out of ``values`` and apply them; again, only the former.
+    """Take the global options out of ``values`` and apply them.
+
+    Again, only the former.
 
     Raises click.UsageError if the directory cannot be changed.
     """
@@ -133,7 +140,10 @@ def settle_globals(ctx: click.Context, values: dict[str, Any]) -> GlobalOptions:
 
 
 class Command(click.Command):
-    """A command of turbo's. ``added`` returns the options that the app adds to it, from the global options."""
+    """A command of turbo's.
+
+    ``added`` returns the options that the app adds to it, from the global options.
+    """
 
     def __init__(
         self, *args: Any, added: Callable[[GlobalOptions, click.Command], list[click.Parameter]] | None, **kwargs: Any
@@ -146,7 +156,10 @@ class Command(click.Command):
         return [*super().get_params(ctx), *ctx.meta.get(_ADDED, ())]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the command line; if it has an option that turbo does not know, ask the app for its options first."""
+        """Read the command line.
+
+        If it has an option that turbo does not know, ask the app for its options first.
+        """
         if self._added is None:
             return super().parse_args(ctx, args)
         try:

@@ -22,7 +22,9 @@ _LIBRARIES: Final = (
 
 
 def refuse_patched(modules: Mapping[str, object] = sys.modules) -> None:
-    """Raise ImproperlyConfigured, naming the library, if the standard library is patched.
+    """Raise ImproperlyConfigured if a library has patched the standard library.
+
+    The error names the library.
 
     ``modules`` are the imported modules by name.
     """

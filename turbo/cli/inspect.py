@@ -54,7 +54,10 @@ def inspect_command(ctx: click.Context, options: GlobalOptions, given: dict[str,
 
 
 def ask_by_name(app: HostedApp, kind: str, given: dict[str, Any]) -> dict[str, Any] | None:
-    """Send the command that the command line names; return the answers by worker, or None after ``--list``."""
+    """Send the command that the command line names.
+
+    Return the answers by worker, or None after ``--list``.
+    """
     if given["list"]:
         click.echo(listing(kind, app.added_commands), nl=False)
         return None

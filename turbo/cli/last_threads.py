@@ -20,7 +20,7 @@ PATIENCE: Final = 5.0
 
 
 def limit(code: int, patience: float = PATIENCE) -> None:
-    """End the process with ``code`` if it still waits for threads in ``patience`` seconds.
+    """End the process with ``code`` if threads keep it ``patience`` seconds.
 
     Call it last. Exit handlers have no time limit: they run after the threads have ended.
     """

@@ -28,7 +28,10 @@ _NOT_YET: Final = ("graph", "logtool", "migrate", "upgrade")
 
 
 class _Commands(click.Group):
-    """The group of subcommands. Imports a command's module when the command is used: a probe shall start quickly."""
+    """The group of subcommands.
+
+    Imports a command's module when the command is used: a probe shall start quickly.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names, for the help."""

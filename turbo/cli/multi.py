@@ -53,7 +53,10 @@ _DOT: Final = 10
 
 
 class Multi:
-    """The nodes of one command line, and what is done with them. Methods return exit codes."""
+    """The nodes of one command line, and what is done with them.
+
+    Methods return exit codes.
+    """
 
     def __init__(self, line: CommandLine, said: frozenset[str]) -> None:
         """``said`` are the options of the command itself. Raises ImproperlyConfigured."""
@@ -225,7 +228,7 @@ def _send(pid: int, number: int) -> bool:
 
 
 def _is_zombie(pid: int) -> bool:
-    """Return whether a process has ended and nobody has waited for it yet, as in a container without an init."""
+    """Return whether a process has ended and is a zombie, as without an init."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,6 @@
-"""Reads the command line of ``turbo multi``: names of nodes, options of all of them and of single ones. Pure.
+"""Reads the command line of ``turbo multi``: node names and their options.
+
+Options are of all nodes or of single ones. Pure.
 
 The rules are those of ``celery multi``: ``start 3`` means three nodes; ``-c:2 8`` is for the second node, ``-c:1-3 8``
 for the first three of a number, ``-c:web,db 8`` for two of them by name. ``cli.multi`` starts and stops the nodes.
@@ -41,7 +43,10 @@ class CommandLine:
 
 
 def read(words: Sequence[str]) -> CommandLine:
-    """Read the words. A short option takes the next word as its value unless that begins with a dash."""
+    """Read the words.
+
+    A short option takes the next word as its value unless that begins with a dash.
+    """
     found = CommandLine()
     words = [word for word in words if word]
     position = 0
@@ -78,7 +83,10 @@ class Node:
     rest: tuple[str, ...] = ()
 
     def expand(self, template: str) -> str:
-        """Replace the codes of a template: ``%n`` the name, ``%h`` and ``%p`` the full name, ``%d`` the host."""
+        """Replace the codes of a template, such as ``%n``, the name.
+
+        ``%h`` and ``%p`` are the full name, ``%d`` is the host.
+        """
         name, _, host = self.name.partition("@")
         return expand(template, {"n": name, "N": name, "h": self.name, "p": self.name, "d": host})
 

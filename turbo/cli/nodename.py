@@ -31,7 +31,7 @@ def host_codes(host: str) -> dict[str, str]:
 
 
 def node_name(given: str | None, host: str) -> str:
-    """Return the worker's name: ``given`` with missing parts taken from ``celery@host``.
+    """Return the worker's name: ``given``, completed from ``celery@host``.
 
     As in Celery, a name without ``@`` is the part after it: ``w1`` means ``celery@w1``. ``given`` may contain the codes
     of :func:`host_codes`.

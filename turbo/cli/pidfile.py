@@ -22,7 +22,10 @@ class PidfileTakenError(TurboError):
 
 
 class Pidfile:
-    """A context manager that holds the pidfile; entering raises PidfileTakenError or OSError."""
+    """A context manager that holds the pidfile.
+
+    Entering raises PidfileTakenError or OSError.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)

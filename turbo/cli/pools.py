@@ -1,4 +1,6 @@
-"""Which pool ``-P`` or ``worker_pool`` asks for: processes, one process, or one that turbo does not have.
+"""Which pool ``-P`` or ``worker_pool`` asks for, and whether turbo has it.
+
+turbo has processes and one process.
 
 Used by the command line and when settings are merged. turbo's children are always processes; what Celery's other pools
 are used for is done by more processes or by coroutines, and the errors say by which options. Changes nothing.
@@ -39,7 +41,7 @@ def is_single(pool: str | None) -> bool:
 
 
 def without_effect(pool: str | None, *, concurrency: object, autoscale: object) -> list[str]:
-    """Return one line about options of the command that a pool of one child does not follow."""
+    """Return one line about the options that a pool of one child ignores."""
     if not is_single(pool):
         return []
     idle = [f"-c {concurrency}"] if concurrency not in (None, 1) else []

@@ -1,4 +1,4 @@
-"""Runs the process as another user and group: ``--uid``, ``--gid`` and ``--umask``, as in Celery.
+"""Runs the process as another user: ``--uid``, ``--gid``, ``--umask``.
 
 First step of the worker's command, before any of the app's code runs and before any file is opened.
 """
@@ -20,7 +20,9 @@ _PR_SET_DUMPABLE: Final = 4
 
 
 def take(given: Mapping[str, str | None]) -> None:
-    """Set the process's umask, group and user from the options. The user's groups are the new ones.
+    """Set the process's umask, group and user from the options.
+
+    The user's groups are the new ones.
 
     Without ``gid`` the group is the user's own. Raises ImproperlyConfigured for an unknown name or a wrong mask, and
     SecurityError if the system refuses.

@@ -54,7 +54,10 @@ def purge_command(ctx: click.Context, options: GlobalOptions, given: dict[str, A
 
 
 def _purged(broker: Administration, name: str) -> int:
-    """Purge a queue; return the number of messages. A queue that does not exist has none."""
+    """Purge a queue; return the number of messages.
+
+    A queue that does not exist has none.
+    """
     try:
         return broker.purge_queue(name)
     except Refused as refused:

@@ -102,7 +102,10 @@ class Concurrency(click.ParamType[int]):
 
 
 class Autoscale(click.ParamType[tuple[int, int]]):
-    """Option type: the most and the least children, in any order; one number is the most, and the least is 0."""
+    """Option type: the most and the least children, in any order.
+
+    One number is the most, and the least is 0.
+    """
 
     name = "max,min"
 

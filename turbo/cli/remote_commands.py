@@ -1,4 +1,6 @@
-"""The remote-control commands as command lines take them: their arguments, in Celery's order, and a line of help.
+"""The remote-control commands as command lines take them.
+
+Each has its arguments, in Celery's order, and a line of help.
 
 Read by ``turbo inspect`` and ``turbo control``. A program's own commands come from its app. Pure.
 """
@@ -107,13 +109,19 @@ COMMANDS: Final[Mapping[str, CommandInfo]] = {
 
 
 def commands_of(kind: str, added: Mapping[str, CommandInfo]) -> dict[str, CommandInfo]:
-    """Return the visible commands of a kind by name, sorted; ``added`` are those that programs have added."""
+    """Return the visible commands of a kind by name, sorted.
+
+    ``added`` are those that programs have added.
+    """
     every = {**added, **COMMANDS}
     return {name: every[name] for name in sorted(every) if every[name].type == kind and every[name].visible}
 
 
 def find_command(kind: str, name: str, added: Mapping[str, CommandInfo]) -> CommandInfo:
-    """Return the command ``name`` of a kind. Raises UsageError, with the other kind's command line if it has one."""
+    """Return the command ``name`` of a kind.
+
+    Raises UsageError, with the other kind's command line if it has one.
+    """
     known = commands_of(kind, added)
     if name in known:
         return known[name]
@@ -126,7 +134,10 @@ def find_command(kind: str, name: str, added: Mapping[str, CommandInfo]) -> Comm
 
 
 def parse_arguments(name: str, info: CommandInfo, words: Sequence[str]) -> dict[str, Any]:
-    """Return a command's arguments by name. Raises UsageError for too few or many, or a wrong type."""
+    """Return a command's arguments by name.
+
+    Raises UsageError for too few or many, or a wrong type.
+    """
     declared: Sequence[_Argument] = info.args or ()
     if info is COMMANDS.get(name) and len(words) < (info.signature or "").count("<"):
         raise click.UsageError(f"usage: {name} {info.signature}")

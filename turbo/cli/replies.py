@@ -1,4 +1,4 @@
-"""Formats workers' replies for people: tables where a reply is a list of tasks or of queues.
+"""Formats workers' replies for people, tasks and queues as tables.
 
 Used by ``turbo inspect``, ``control`` and ``status``. The lines that name a worker are Celery's, since scripts search
 for them. Pure: values in, text out.

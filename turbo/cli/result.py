@@ -53,7 +53,10 @@ def result_command(ctx: click.Context, options: GlobalOptions, given: dict[str, 
 
 
 def _wait(result: Any, timeout: float | None) -> Any:
-    """Return the value, or the error of a failed task. Raises ClickException when ``timeout`` has passed."""
+    """Return the value, or the error of a failed task.
+
+    Raises ClickException when ``timeout`` has passed.
+    """
     try:
         return result.get(timeout=timeout, propagate=False)
     except Exception as error:

@@ -37,12 +37,12 @@ def make_usable() -> None:
 
 
 def is_full(error: OSError) -> bool:
-    """Return whether a write to standard output may have failed with this error, as on a full disk."""
+    """Return whether writing to standard output failed, as on a full disk."""
     return error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def drop_output() -> None:
-    """Send what standard output still holds to /dev/null, so that the interpreter can end."""
+    """Send the rest of standard output to /dev/null, so the process can end."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.close(nowhere)

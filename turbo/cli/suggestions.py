@@ -15,7 +15,10 @@ _LIKENESS: Final = 0.6
 
 
 def nearest(name: str, known: Iterable[str], likeness: float = _LIKENESS) -> str | None:
-    """Return the name of ``known`` that is most like ``name``; None if none is like it."""
+    """Return the name of ``known`` that is most like ``name``.
+
+    None if none is like it.
+    """
     near = difflib.get_close_matches(name, list(known), 1, likeness)
     return near[0] if near else None
 

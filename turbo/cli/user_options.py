@@ -1,4 +1,4 @@
-"""The options that an app adds to ``turbo worker`` and ``turbo beat`` (``app.user_options``).
+"""The options that an app adds to turbo's commands (``app.user_options``).
 
 Used by ``cli.global_options`` when a command line has an option that turbo does not know: the app is then imported
 before the command line is read, otherwise after. Their values become options of the worker (``worker.options``, the
@@ -22,7 +22,10 @@ _PRELOAD: Final = "preload"
 
 
 def of_app(options: GlobalOptions, command: click.Command) -> list[click.Parameter]:
-    """Return the options that the app of a command line adds to a command; none if there is no app."""
+    """Return the options that the app of a command line adds to a command.
+
+    None if there is no app.
+    """
     try:
         return added_options(find_app(options.app).app, command)
     except AppNotFoundError:
@@ -31,7 +34,10 @@ def of_app(options: GlobalOptions, command: click.Command) -> list[click.Paramet
 
 
 def added_options(app: HostedApp, command: click.Command) -> list[click.Parameter]:
-    """Return the options that an app adds to a command. Raises click.UsageError for one that turbo has too."""
+    """Return the options that an app adds to a command.
+
+    Raises click.UsageError for one that turbo has too.
+    """
     found = [*_sorted(app, str(command.name)), *_sorted(app, _PRELOAD)]
     own = {name for param in command.params for name in (*param.opts, *param.secondary_opts, param.name)}
     for option in found:
@@ -43,7 +49,7 @@ def added_options(app: HostedApp, command: click.Command) -> list[click.Paramete
 
 
 def complete(app: HostedApp, given: dict[str, Any]) -> None:
-    """Add the values of the app's options that were not given to ``given``, and tell the app those for all commands.
+    """Add the app's options that were not given; tell it those of all commands.
 
     Raises click.UsageError for a required one.
     """

@@ -129,7 +129,7 @@ def _beat(found: FoundApp, given: dict[str, Any], options: WorkerOptions, quiet:
 
 
 def _guard_memory(options: WorkerOptions, conf: Settings) -> WorkerOptions:
-    """Set a child's hard memory limit from that of the worker's control group, unless one is configured."""
+    """Set a child's hard memory limit from the control group, by default."""
     group = memory_limit() if conf["worker_max_memory_per_child_hard"] is None else None
     limit = default_hard_limit(group) if group is not None else None
     if group is None or limit is None:

@@ -173,7 +173,7 @@ def worker_options(
 
 
 def _children(conf: Settings, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options about the number of children, and about the prefetch window, which depends on it."""
+    """Return the options for the number of children and the prefetch window."""
     if _is_single(conf):
         most, least = 1, None
     else:
@@ -189,7 +189,10 @@ def _children(conf: Settings, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_single(conf: Settings) -> bool:
-    """Return whether the pool is one child. Raises ImproperlyConfigured for a pool that is not supported."""
+    """Return whether the pool is one child.
+
+    Raises ImproperlyConfigured for a pool that is not supported.
+    """
     try:
         return is_single(conf["worker_pool"])
     except ValueError as error:
@@ -197,7 +200,10 @@ def _is_single(conf: Settings) -> bool:
 
 
 def _heartbeat_file(conf: Settings, hostname: str) -> str | None:
-    """Return the path of the heartbeat file, or None. Raises ImproperlyConfigured if it cannot be written."""
+    """Return the path of the heartbeat file, or None.
+
+    Raises ImproperlyConfigured if it cannot be written.
+    """
     if not conf["worker_heartbeat_file"]:
         return None
     path = file_name(conf["worker_heartbeat_file"], hostname)
@@ -260,7 +266,10 @@ def _environment(name: str, default: _N, convert: Callable[[str], _N]) -> _N:
 
 
 def _keepalive() -> float:
-    """Return AUTOSCALE_KEEPALIVE in seconds. Raises ImproperlyConfigured unless it is a positive number."""
+    """Return AUTOSCALE_KEEPALIVE in seconds.
+
+    Raises ImproperlyConfigured unless it is a positive number.
+    """
     seconds = _environment("AUTOSCALE_KEEPALIVE", KEEPALIVE, float)
     if not 0 < seconds < float("inf"):
         raise ImproperlyConfigured(f"AUTOSCALE_KEEPALIVE={seconds:g} must be above zero")
@@ -283,7 +292,7 @@ def _checked(setting: str, convert: Any, conf: Settings) -> int | None:
 
 
 def _window(conf: Settings, given: Mapping[str, Any], concurrency: int) -> tuple[bool, int]:
-    """Return whether the prefetch window adapts, and the messages per child that it starts with.
+    """Return whether the window adapts, and its first messages per child.
 
     An explicit multiplier fixes the window unless ``--prefetch adaptive`` is given.
     """

@@ -1,1 +1,4 @@
-"""Additions to the task API that a program imports by name; nothing else imports them."""
+"""Additions to the task API that a program imports by name.
+
+Nothing else imports them.
+"""

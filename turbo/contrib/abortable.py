@@ -1,4 +1,6 @@
-"""Tasks that a client can ask to stop: the client stores the state ABORTED, and the body checks for it.
+"""Tasks that a client can ask to stop.
+
+The client stores the state ABORTED, and the body checks for it.
 
 Used in clients and in a task's body. Both need a result backend that can be read from anywhere. A body that does not
 check is not stopped. It must never end a task by itself.
@@ -23,12 +25,18 @@ class AbortableAsyncResult(AsyncResult[Any]):
         return bool(self.state == ABORTED)
 
     def abort(self) -> None:
-        """Ask the task to stop. Raises ``turbo.exceptions.OperationalError`` when the store cannot be reached."""
+        """Ask the task to stop.
+
+        Raises ``turbo.exceptions.OperationalError`` when the store cannot be reached.
+        """
         self.backend.store_result(self.id, None, ABORTED)
 
 
 class AbortableTask(Task):
-    """Base class of tasks that call :meth:`is_aborted` and return early when it is true. Name it with ``base=``."""
+    """Base class of tasks that return early when :meth:`is_aborted` is true.
+
+    Name it with ``base=``.
+    """
 
     abstract = True
 
@@ -37,7 +45,10 @@ class AbortableTask(Task):
         return AbortableAsyncResult(task_id, app=self.app, **kwargs)
 
     def is_aborted(self, task_id: str | None = None, **_: Any) -> bool:
-        """Whether the call being run, or ``task_id``, was asked to stop. Reads the result backend."""
+        """Whether the call being run, or ``task_id``, was asked to stop.
+
+        Reads the result backend.
+        """
         task_id = task_id or self.request.id
         if task_id is None:
             raise ValueError("is_aborted outside of a task needs a task_id")

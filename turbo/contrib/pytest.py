@@ -1,4 +1,6 @@
-"""A pytest plugin with Celery's fixtures: an app, and a real worker beside an embedded broker.
+"""A pytest plugin with Celery's fixtures: an app and a real worker.
+
+The worker runs beside an embedded broker.
 
 A program's tests choose it by ``pytest_plugins = ("turbo.contrib.pytest",)`` in the conftest.py beside its pytest
 configuration. Every app has a virtual host of its own in one broker process, so no test gets another's messages.
@@ -74,7 +76,7 @@ def celery_parameters() -> Mapping[str, Any]:
 
 @pytest.fixture(scope="session")
 def celery_worker_parameters() -> Mapping[str, Any]:
-    """Arguments of ``turbo.contrib.testing.worker.start_worker``, such as ``{"queues": ["mail"]}``."""
+    """Arguments of ``start_worker``, such as ``{"queues": ["mail"]}``."""
     return {}
 
 
@@ -89,7 +91,10 @@ def celery_class_tasks() -> Sequence[Any]:
 
 @pytest.fixture(scope="session")
 def turbo_broker() -> Iterator[str]:
-    """The URL of an embedded broker that lives as long as the tests; append the name of a virtual host to it."""
+    """The URL of an embedded broker that lives as long as the tests.
+
+    Append the name of a virtual host to it.
+    """
     with run_in_subprocess() as broker:
         yield broker.url.removesuffix("/")
 
@@ -118,7 +123,10 @@ def celery_session_worker(
     celery_worker_parameters: Mapping[str, Any],
     celery_enable_logging: bool,
 ) -> Iterator[TestWorkController]:
-    """One worker for all tests, with the tasks that ``celery_session_app`` has when it starts."""
+    """One worker for all tests, with the tasks that the app has at its start.
+
+    The app is ``celery_session_app``.
+    """
     options = _worker_options(celery_worker_pool, celery_enable_logging, celery_worker_parameters)
     with _worker(celery_session_app, celery_class_tasks, options) as worker:
         yield worker

@@ -1,1 +1,4 @@
-"""The answering side of remote control, and the worker's events. Runs in the master."""
+"""The answering side of remote control, and the worker's events.
+
+Runs in the master.
+"""

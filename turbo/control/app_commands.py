@@ -1,4 +1,6 @@
-"""The interface for commands that need the app: its tasks, its configuration, a report, the program's own commands.
+"""The interface for commands that need the app.
+
+They ask for its tasks, its configuration, a report, or run the program's own commands.
 
 Between ``control.service`` and the app, in the master; ``native.commands`` and ``adopted.commands`` implement it. These
 commands read the user's objects, so they must never run on the master's loop: a thread beside it calls them.
@@ -25,16 +27,27 @@ class AppCommands(Protocol):
         """Return the command of this name; None if the app has none."""
 
     def revoked(self, task_ids: Sequence[str]) -> None:
-        """Note revoked tasks that neither run nor wait here; called on the thread, before the reply."""
+        """Note revoked tasks that neither run nor wait here.
+
+        Called on the thread, before the reply.
+        """
 
     def limited(self, task_name: str, attributes: Mapping[str, Any]) -> None:
-        """Set attributes of a known task whose limits have changed; called on the thread, before the reply."""
+        """Set attributes of a known task whose limits have changed.
+
+        Called on the thread, before the reply.
+        """
 
     def queue_to_add(self, name: str, options: dict[str, Any]) -> Queue:
-        """Return the app's queue of this name, or make it from the options of ``add_consumer``; called on the thread.
+        """Return the app's queue of this name, or make one from the options.
+
+        These are the options of ``add_consumer``. Called on the thread.
 
         May raise anything: the options are a stranger's.
         """
 
     def queue_cancelled(self, name: str) -> None:
-        """Note that the worker no longer consumes from a queue; called on the thread, before the reply."""
+        """Note that the worker no longer consumes from a queue.
+
+        Called on the thread, before the reply.
+        """

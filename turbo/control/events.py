@@ -41,7 +41,10 @@ class Events:
         hostname: str,
         interval: float | None,
     ) -> None:
-        """``interval`` in seconds; None sends no events. ``facts``: how many tasks run and have been begun."""
+        """``interval`` in seconds; None sends no events.
+
+        ``facts``: how many tasks run and have been begun.
+        """
         self._loop = loop
         self._mailbox = mailbox
         self._options = options
@@ -99,5 +102,5 @@ def _load() -> list[float]:
 
 
 def hours_west() -> float:
-    """Return the offset of the local zone to UTC, as monitors expect it: positive to the west."""
+    """Return the local zone's offset to UTC for monitors: positive to the west."""
     return -time.localtime().tm_gmtoff / 3600

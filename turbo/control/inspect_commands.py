@@ -1,4 +1,4 @@
-"""The read-only commands: ``inspect ping``, ``active``, ``stats`` and others, with Celery's reply shapes.
+"""The read-only commands, as ``inspect ping``, with Celery's reply shapes.
 
 Run on the master's loop for ``control.service``. Each is a method that takes a request's arguments by name and returns
 the reply, at once or as a coroutine. Commands that need the app are in ``control.app_commands``. They must never change
@@ -67,7 +67,10 @@ class InspectCommands:
         }
 
     def ping(self, **_: Any) -> Any:
-        """Reply pong if the worker is ready; do not reply while it consumes nothing or the broker blocks it."""
+        """Reply pong if the worker is ready.
+
+        Do not reply while it consumes nothing or the broker blocks it.
+        """
         ready = self._parts.link.ready and not self._parts.outages.blocked
         return {"ok": "pong"} if ready else NO_REPLY
 

@@ -1,4 +1,6 @@
-"""Converts any value to one that every serializer can write, for replies that show users' settings.
+"""Converts any value to one that every serializer can write.
+
+Replies that show users' settings need this.
 
 Runs in the master on a thread beside the loop, because it calls ``repr`` of users' objects. It must never raise for a
 value that cannot be converted.

@@ -1,4 +1,4 @@
-"""The commands that change the limits of tasks while the worker runs: rate_limit and time_limit.
+"""The commands that change tasks' limits: rate_limit and time_limit.
 
 Run on the master's loop for ``control.service``; ``master.delivery.rate_limits`` and ``time_limit_changes`` carry them
 out. Replies are those of Celery, word for word, because tools read them. They must never store anything: a restarted
@@ -36,7 +36,10 @@ class LimitCommands:
         dispatcher: Dispatcher,
         show_in_app: Callable[[str, Mapping[str, Any]], Awaitable[None]],
     ) -> None:
-        """``show_in_app`` sets attributes of the app's task, which ``registered`` shows; the reply waits for it."""
+        """``show_in_app`` sets attributes of the app's task, which ``registered`` shows.
+
+        The reply waits for it.
+        """
         self._rate_limits = rate_limits
         self._time_limits = time_limits
         self._dispatcher = dispatcher
@@ -47,7 +50,10 @@ class LimitCommands:
         return {"rate_limit": self.rate_limit, "time_limit": self.time_limit}
 
     def rate_limit(self, task_name: str, rate_limit: Any, **_: Any) -> Reply | Awaitable[Reply]:
-        """Limit how often a task starts: "100/m", "10/s", a number per second; 0 or None lifts the limit."""
+        """Limit how often a task starts: "100/m", "10/s", a number per second.
+
+        0 or None lifts the limit.
+        """
         try:
             rate = rates.per_second(rate_limit)
         except ValueError as error:
@@ -66,7 +72,10 @@ class LimitCommands:
     def time_limit(
         self, task_name: str, hard: float | None = None, soft: float | None = None, **_: Any
     ) -> Reply | Awaitable[Reply]:
-        """Set a task's limits in seconds, for runs that begin from now on; None: those of the worker."""
+        """Set a task's limits in seconds, for runs that begin from now on.
+
+        None: those of the worker.
+        """
         if task_name not in self._time_limits.tasks:
             return _unknown(task_name)
         for seconds in (hard, soft):

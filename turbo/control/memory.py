@@ -31,7 +31,10 @@ class MemorySamples:
         return now
 
     def dump(self, most: int) -> str:
-        """Forget all samples and return ``most`` of them, by chance if there are more, and what is used now."""
+        """Forget all samples; return ``most`` of them and what is used now.
+
+        If there are more, they are chosen by chance.
+        """
         samples = list(self._samples)
         self._samples.clear()
         if len(samples) > most:

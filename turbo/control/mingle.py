@@ -1,4 +1,6 @@
-"""Asks the other workers for their revoked ids and logical clock, at start and after each reconnect.
+"""Asks other workers for their revoked ids and logical clock.
+
+It asks at start and after each reconnect.
 
 Runs in the master, for ``control.service``. Before it: ``amqp.mailbox``, which says when requests are read and whether
 there are other mailboxes. After it: ``master.delivery.revoking`` and the logical clock. The answers arrive in the
@@ -74,7 +76,10 @@ class Mingle:
             dispatcher.pause(_REASON)
 
     async def wait(self) -> None:
-        """Wait for the answers of the first exchange, a second at most; from then on tasks may begin."""
+        """Wait for the answers of the first exchange, a second at most.
+
+        From then on tasks may begin.
+        """
         if self._options.replies is None:
             return
         try:
@@ -91,7 +96,10 @@ class Mingle:
     # -- asking ------------------------------------------------------------------------------------------
 
     def reading(self, others: bool) -> None:
-        """Begin an exchange: this worker's mailbox is read again; ``others``: there may be other mailboxes."""
+        """Begin an exchange: this worker's mailbox is read again.
+
+        ``others``: there may be other mailboxes.
+        """
         if self._options.replies is None:
             return
         logger.info("mingle: searching for neighbors")
@@ -105,7 +113,10 @@ class Mingle:
         self.sending()
 
     def sending(self) -> None:
-        """Send the request if there is one to send; call this when messages can be sent again."""
+        """Send the request if there is one to send.
+
+        Call this when messages can be sent again.
+        """
         replies = self._options.replies
         if replies is None or not self._unsent or not self._mailbox.can_send:
             return

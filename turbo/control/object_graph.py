@@ -1,4 +1,6 @@
-"""Draws what refers to the master's objects of one type, for ``objgraph``; for finding memory leaks.
+"""Draws what refers to the master's objects of one type, for ``objgraph``.
+
+For finding memory leaks.
 
 Used by ``native.commands`` and ``adopted.commands`` on remote control's thread. It needs the package objgraph and the
 program ``dot`` of Graphviz, neither of which turbo installs. Reply and error are Celery's. It must never keep a
@@ -17,7 +19,9 @@ logger = logging.getLogger("celery.worker.control")
 
 
 def draw(num: int = 200, max_depth: int = 10, type: str = "Request") -> dict[str, str]:
-    """Draw at most ``num`` objects of the class named ``type`` and what refers to them; return the picture's file.
+    """Draw ``num`` objects of class ``type`` and what refers to them.
+
+    Return the picture's file.
 
     Raises ImportError without objgraph, and RuntimeError without ``dot``, for which Celery names an empty file.
     """

@@ -40,7 +40,9 @@ class ControlOptions:
 
 
 def control_options(conf: Settings, options: WorkerOptions) -> ControlOptions:
-    """Read the settings. Every declaration is as Celery's, which declares the same exchanges and queues.
+    """Read the settings.
+
+    Every declaration is as Celery's, which declares the same exchanges and queues.
 
     But for a mailbox that would be neither durable nor exclusive: RabbitMQ 4.3 and later may forbid it, by closing the
     connection, so it is made exclusive, and ``unfollowed`` says so.

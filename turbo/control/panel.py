@@ -1,4 +1,4 @@
-"""``Panel``: the remote control commands that programs add, under the names of ``turbo.worker.control``.
+"""``Panel``: the commands that programs add, as in ``turbo.worker.control``.
 
 Filled while the program's modules are imported; read in the master by ``native.commands`` for a request that names
 none of the worker's own commands. It must never import anything of the worker: tasks' modules are imported in web
@@ -17,7 +17,10 @@ Command = TypeVar("Command", bound="Callable[..., Any]")
 
 
 class CommandInfo(NamedTuple):
-    """The description of a command for command lines; with Celery's fields in their order."""
+    """The description of a command for command lines.
+
+    With Celery's fields in their order.
+    """
 
     alias: str | None
     type: str
@@ -50,7 +53,9 @@ class Panel:
         args: Any = None,
         variadic: str | None = None,
     ) -> Any:
-        """Add ``fun`` as the command ``name`` (its own by default) and ``alias``, or return a decorator that does.
+        """Add ``fun`` as the command ``name`` and ``alias``, or return a decorator.
+
+        The default name is the function's own.
 
         The rest is for command lines: ``default_timeout`` in seconds, ``args`` pairs of names and converters,
         ``variadic`` the argument that takes all values, ``help`` the docstring's first line unless given.
@@ -69,10 +74,16 @@ class Panel:
 
 
 def control_command(**options: Any) -> Any:
-    """Return a decorator that adds a command which changes something; options are those of ``Panel.register``."""
+    """Return a decorator that adds a command which changes something.
+
+    Options are those of ``Panel.register``.
+    """
     return Panel.register(type="control", **options)
 
 
 def inspect_command(**options: Any) -> Any:
-    """Return a decorator that adds a read-only command; options are those of ``Panel.register``."""
+    """Return a decorator that adds a read-only command.
+
+    Options are those of ``Panel.register``.
+    """
     return Panel.register(type="inspect", **options)

@@ -55,7 +55,10 @@ class PoolCommands:
         return {"ok": "pool will grow"}
 
     def pool_shrink(self, n: int = 1, **_: Any) -> Reply:
-        """Remove ``n`` children; a busy one leaves after its task. Raises ValueError unless at least one stays."""
+        """Remove ``n`` children; a busy one leaves after its task.
+
+        Raises ValueError unless at least one stays.
+        """
         if self._autoscaler is not None:
             return {"error": _AUTOSCALED.format("pool_shrink")}
         count = _number(n)
@@ -71,7 +74,10 @@ class PoolCommands:
         raise ValueError("Pool restarts not enabled")
 
     def autoscale(self, max: int | None = None, min: int | None = None) -> Reply:
-        """Change the limits of an autoscaled worker; None leaves one as it is. Raises ValueError."""
+        """Change the limits of an autoscaled worker; None leaves one as it is.
+
+        Raises ValueError.
+        """
         if self._autoscaler is None:
             raise ValueError("Autoscale not enabled")
         for limit in (max, min):
@@ -83,7 +89,10 @@ class PoolCommands:
 
 
 def _number(value: object) -> int:
-    """Return a number of children. Raises ValueError for anything but an integer from 1 to the most allowed."""
+    """Return a number of children.
+
+    Raises ValueError for anything but an integer from 1 to the most allowed.
+    """
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_CHILDREN:
         raise ValueError(f"{value!r:.100} is not a number of children: give one from 1 to {MOST_CHILDREN}")
     return value

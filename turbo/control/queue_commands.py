@@ -32,7 +32,10 @@ class QueueCommands:
         queue_of: Callable[[str, dict[str, Any]], Awaitable[Queue]],
         deselect: Callable[[str], Awaitable[None]],
     ) -> None:
-        """``queue_of`` returns the app's queue of a name, or makes it from options; ``deselect`` tells the app."""
+        """``queue_of`` returns the app's queue of a name, or makes it from options.
+
+        ``deselect`` tells the app.
+        """
         self._changes = changes
         self._queue_of = queue_of
         self._deselect = deselect
@@ -54,7 +57,10 @@ class QueueCommands:
         routing_key: str | None = None,
         **options: Any,
     ) -> Reply:
-        """Consume from one more queue; the options are for one that the app does not know. Raises ValueError."""
+        """Consume from one more queue; the options are for one that the app does not know.
+
+        Raises ValueError.
+        """
         name = _name(queue)
         options |= {
             "exchange": name if exchange is None else exchange,
@@ -72,7 +78,10 @@ class QueueCommands:
         return {"ok": f"no longer consuming from {name}"}
 
     async def pause(self, queue: str, **_: Any) -> Reply:
-        """Start no more tasks of a queue until it is resumed, and return its unstarted messages. Raises ValueError."""
+        """Pause a queue and return its unstarted messages. Raises ValueError.
+
+        None of its tasks starts until it is resumed.
+        """
         name = _name(queue)
         return {"ok": f"queue {name} is paused"} if await self._changes.pause(name) else _unknown(name)
 

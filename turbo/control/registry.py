@@ -19,7 +19,10 @@ NO_REPLY: Final = object()
 
 
 class Registry:
-    """Finds commands by name: the worker's own first, so that an app cannot replace ``ping`` or ``revoke``."""
+    """Finds commands by name: the worker's own first.
+
+    So an app cannot replace ``ping`` or ``revoke``.
+    """
 
     def __init__(self, tables: Iterable[Mapping[str, Callable[..., Any]]], app: AppCommands) -> None:
         """Merge the tables. Raises ValueError for a name that two tables have."""
@@ -32,11 +35,17 @@ class Registry:
         self._app = app
 
     def own(self, method: str) -> Callable[..., Any] | None:
-        """Return the worker's own command of this name, to call on the loop; None if it has none."""
+        """Return the worker's own command of this name, to call on the loop.
+
+        None if it has none.
+        """
         return self._own.get(method)
 
     def apps(self, method: str) -> Command:
-        """Return the app's command of this name, to call on the thread. Raises KeyError if there is none, as Celery."""
+        """Return the app's command of this name, to call on the thread.
+
+        Raises KeyError if there is none, as Celery.
+        """
         found = self._app.find(method)
         if found is None:
             raise KeyError(method)

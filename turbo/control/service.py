@@ -1,4 +1,4 @@
-"""Remote control: passes requests from the mailbox to their commands, and sends the replies.
+"""Remote control: passes requests to their commands, and sends the replies.
 
 Runs in the master beside its parts, from just before the worker is ready until its last task is settled. Before it:
 ``amqp.mailbox``, with header and body of each message. After it: the modules of commands; then the mailbox again. A
@@ -158,7 +158,7 @@ class RemoteControl:
             self._dispatch(request)
 
     def _understand(self, header: bytes, body: bytes) -> Request | None:
-        """Return the request, or None if it is for other workers, or an answer to this one."""
+        """Return the request; None if it is for others, or an answer to this worker."""
         if len(body) > _LARGEST:
             raise TurboError(f"{len(body)} bytes are more than {_LARGEST}")
         properties, _size = decode_header(header)
@@ -178,7 +178,7 @@ class RemoteControl:
         return request if concerns(request, self._hostname) else None
 
     def _dispatch(self, request: Request) -> None:
-        """Call the command. As with Celery, the reply to an error or an unknown command is the error."""
+        """Call the command. As with Celery, the reply to an error is that error."""
         try:
             command = self._commands.own(request.method)
             if command is None:
@@ -216,7 +216,7 @@ class RemoteControl:
         self._later(request, self._called(request.method, lambda: command(**request.arguments)))
 
     def _called(self, name: str, call: Callable[[], Any]) -> asyncio.Future[Any]:
-        """Call the app on the thread beside the loop; the future has its result or its error."""
+        """Call the app on the thread; the future has its result or its error."""
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
         def guarded() -> tuple[Any, Exception | None]:
@@ -278,7 +278,9 @@ class RemoteControl:
         self._mailbox.send(Exchange(where.exchange, durable=False), where.routing_key, header, body)
 
     def _encoded(self, request: Request, reply: object) -> tuple[bytes, bytes] | None:
-        """Return header and body of a reply, or of the encoding error; None if neither can be sent.
+        """Return header and body of a reply, or of the encoding error.
+
+        None if neither can be sent.
 
         If the app's serializer cannot encode it at all, it is sent as JSON, which most clients accept.
         """
@@ -303,7 +305,10 @@ def _read_mailbox(control: ControlOptions) -> Queue | None:
 
 
 def _probe(control: ControlOptions, hostname: str) -> tuple[bytes, bytes] | None:
-    """Return a request for this worker alone: others ignore it, and this one sends it before it reads any."""
+    """Return a request for this worker alone, which others ignore.
+
+    This worker sends it before it reads any.
+    """
     if control.replies is None:
         return None
     try:

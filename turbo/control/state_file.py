@@ -1,4 +1,6 @@
-"""Keeps revoked ids and the logical clock in a file, so that a restart does not forget them (``worker_state_db``).
+"""Keeps revoked ids and the logical clock in a file over a restart.
+
+The file is ``worker_state_db``.
 
 Runs in the master: reads before the loop starts, writes every few seconds when something has changed, and when the
 worker ends. A file is replaced as a whole, so a kill leaves the old or the new one. The file has the suffix ``.turbo``:
@@ -42,7 +44,9 @@ class StateFile:
         self._saving: asyncio.Task[None] | None = None
 
     def take_up(self) -> None:
-        """Read the file and write it again, before anything runs. Raises ImproperlyConfigured if it cannot be written.
+        """Read the file and write it again, before anything runs.
+
+        Raises ImproperlyConfigured if it cannot be written.
 
         Ids count from now on, as in Celery: nobody knows how long the worker was away.
         """
@@ -118,7 +122,10 @@ class StateFile:
             return WorkerState()
 
     def _read_celerys(self) -> WorkerState:
-        """Read the file that a Celery worker has left, if there is one; a damaged one is left as it is."""
+        """Read the file that a Celery worker has left, if there is one.
+
+        A damaged one is left as it is.
+        """
         if not dbm.whichdb(self._celerys):
             return WorkerState()
         try:

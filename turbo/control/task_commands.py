@@ -38,7 +38,9 @@ class TaskCommands:
     """Answers the commands about tasks, for one worker."""
 
     def __init__(self, revoking: Revoking, report_to_app: Callable[[Sequence[str]], Awaitable[None] | None]) -> None:
-        """``report_to_app`` gets revoked tasks that neither run nor wait here; the reply waits for its result.
+        """``report_to_app`` gets revoked tasks that neither run nor wait here.
+
+        The reply waits for its result.
 
         So a client that has the reply can send such a task again, and no late state overwrites its result.
         """
@@ -56,7 +58,10 @@ class TaskCommands:
     def revoke(
         self, task_id: str | Iterable[str], terminate: bool = False, signal: str | int | None = None, **_: Any
     ) -> Reply | Awaitable[Reply]:
-        """Prevent these tasks from starting; with ``terminate``, end running ones with ``signal`` (TERM)."""
+        """Prevent these tasks from starting.
+
+        With ``terminate``, end running ones with ``signal`` (TERM).
+        """
         signum = signal_number(signal)
         number = signum if terminate else None
         given = [task_id] if isinstance(task_id, (str, uuid.UUID)) else list(task_id)
@@ -112,7 +117,10 @@ class TaskCommands:
         signal: str | int | None = None,
         **_: Any,
     ) -> Reply | Awaitable[Reply]:
-        """Prevent tasks with one of these stamps from starting; a mapping or ``name=value``."""
+        """Prevent tasks with one of these stamps from starting.
+
+        A mapping or ``name=value``.
+        """
         number = signal_number(signal)
         if not isinstance(headers, dict):
             headers = {part.split("=")[0]: part.split("=")[1] for part in headers}
@@ -152,7 +160,10 @@ def _reply(ids: set[str], found: Sequence[str], number: int | None) -> Reply:
 
 
 def signal_number(name: str | int | None) -> int:
-    """Return a signal's number, by number or name with or without SIG; TERM for None. Raises ValueError."""
+    """Return a signal's number, by number or name with or without SIG; TERM for None.
+
+    Raises ValueError.
+    """
     if name is None or name == "":
         return signals.SIGTERM
     if isinstance(name, str) and not name.isdigit():

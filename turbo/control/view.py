@@ -76,7 +76,10 @@ class View:
         return await _sliced(self.reserved(), self.row)
 
     async def scheduled_rows(self) -> list[Row]:
-        """Return the rows of tasks that wait for their ETA, soonest first; with Celery's timer priority."""
+        """Return the rows of tasks that wait for their ETA, soonest first.
+
+        With Celery's timer priority.
+        """
 
         def entry(delivery: Delivery) -> Row | None:
             row = self.row(delivery)

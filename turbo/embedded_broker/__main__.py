@@ -1,4 +1,4 @@
-"""Runs the embedded broker in this process: `python -m turbo.embedded_broker --port N`.
+"""Runs the embedded broker here: `python -m turbo.embedded_broker --port N`.
 
 Started by `process.run_in_subprocess`, or by hand. Prints one line when it serves.
 """

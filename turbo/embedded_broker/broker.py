@@ -55,7 +55,10 @@ class EmbeddedBroker:
         return bound
 
     async def stop(self, deadline: float) -> None:
-        """Close every connection and the listener, by `deadline` (time.monotonic()). Idempotent."""
+        """Close every connection and the listener, by `deadline` (time.monotonic()).
+
+        Idempotent.
+        """
         server, self._server = self._server, None
         if server is None or self._loop is None:
             return
@@ -91,7 +94,10 @@ class EmbeddedBroker:
 
 
 def _require_loopback(host: str) -> None:
-    """Refuse addresses that other machines can reach; a name must resolve to loopback only."""
+    """Refuse addresses that other machines can reach.
+
+    A name must resolve to loopback only.
+    """
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM) if host else []
     addresses = [str(info[4][0]).partition("%")[0] for info in found]
     if not addresses or not all(ipaddress.ip_address(address).is_loopback for address in addresses):

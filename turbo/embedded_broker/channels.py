@@ -1,4 +1,4 @@
-"""A channel of the embedded broker: its consumers, unacknowledged messages, and publishes.
+"""A channel of the embedded broker: consumers, unacked messages, publishes.
 
 A connection owns it and feeds it frames. It calls the virtual host and its queues, and writes frames through `Wire`.
 The AMQP methods are in `methods.py`.
@@ -102,7 +102,7 @@ class Consumer:
         channel.write_content(method, entry, self.queue)
 
     def cancelled(self) -> None:
-        """Handle the queue's deletion: send basic.cancel if the client has announced that it accepts it."""
+        """Handle the queue's deletion: send basic.cancel if the client accepts it."""
         del self.channel.consumers[self.tag]
         if self.channel.wire.cancel_notify:
             self.channel.send(spec.Basic.Cancel(self.tag, nowait=True))

@@ -1,4 +1,4 @@
-"""One client's connection to the embedded broker: handshake, heartbeats, channels, faults.
+"""One client's connection: handshake, heartbeats, channels, faults.
 
 An asyncio protocol on the broker's loop. It splits received bytes into frames and passes them to channels; the
 channels' output is sent once per loop iteration. It must never let a client's mistake raise out of it: a fault closes a
@@ -101,7 +101,7 @@ class Connection(asyncio.Protocol):
         self._output.resume()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Called by the loop: requeue this connection's messages and delete its exclusive queues."""
+        """Requeue this connection's messages, delete its exclusive queues."""
         if self._timer is not None:
             self._timer.cancel()
         self._drop_channels()
@@ -254,7 +254,7 @@ class Connection(asyncio.Protocol):
     # -- ends -----------------------------------------------------------------------------------------
 
     def _close_for(self, fault: AmqpFault, index: int) -> None:
-        """Send connection.close; the transport is closed at the answer or after a time limit."""
+        """Send connection.close; the transport closes at the answer or soon after."""
         if self._closing:
             return
         logger.info("the embedded broker closes a connection: %s", fault.text)

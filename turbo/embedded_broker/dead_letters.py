@@ -62,7 +62,7 @@ def dead_letter(
 
 
 def with_delivery_count(message: Message, count: int) -> bytes:
-    """Return the content header with `x-delivery-count`, as quorum queues add it to redeliveries."""
+    """Return the content header with `x-delivery-count`, as quorum queues do."""
     table = put_headers(split_table(message.table), {"x-delivery-count": count})
     return rebuild(message.header, message.layout, table, keep_expiration=True)
 
@@ -91,7 +91,10 @@ def split_table(encoded: bytes) -> dict[str, bytes]:
 
 
 def put_headers(entries: Mapping[str, bytes], added: Mapping[str, object]) -> bytes:
-    """Return an encoded table of the entries with `added` in front, replacing those of the same name."""
+    """Return an encoded table with the entries `added` in front.
+
+    They replace those of the same name.
+    """
     pieces = [encode_table(added)[4:]]
     for name, value in entries.items():
         if name not in added:

@@ -1,4 +1,4 @@
-"""The exchanges of the embedded broker: route a message by its routing key or its headers.
+"""The exchanges of the embedded broker: route by routing key or headers.
 
 Takes a routing key and, for headers exchanges, the message's header table; returns destinations. Owned by the virtual
 host; only that adds and removes bindings. Pure.
@@ -112,7 +112,10 @@ def _words(key: str) -> list[str]:
 
 
 def topic_matches(pattern: list[str], words: list[str]) -> bool:
-    """Whether a routing key's words match a pattern: `*` is one word, `#` any number of words."""
+    """Whether a routing key's words match a pattern of `*` and `#`.
+
+    `*` is one word, `#` any number of words.
+    """
     reachable = {0}  # numbers of words that the pattern so far can match
     for part in pattern:
         if part == "#":
@@ -125,7 +128,7 @@ def topic_matches(pattern: list[str], words: list[str]) -> bool:
 
 
 def headers_match(arguments: Mapping[str, object], headers: Mapping[str, object]) -> bool:
-    """Whether a message's headers match the binding's arguments under its `x-match` rule."""
+    """Whether headers match a binding's arguments under its `x-match` rule."""
     rule = arguments.get("x-match", "all")
     with_x = rule in ("all-with-x", "any-with-x")
     wanted = {

@@ -36,7 +36,10 @@ class BrokerProcess:
         self._process = process
 
     def stop(self, timeout: float = 5.0) -> int:
-        """End the process, by force after `timeout` seconds; return its exit status. Idempotent."""
+        """End the process, by force after `timeout` seconds; return its exit status.
+
+        Idempotent.
+        """
         if self._process.stdin is not None:
             self._process.stdin.close()
         with contextlib.suppress(ProcessLookupError):

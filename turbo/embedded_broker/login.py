@@ -75,7 +75,9 @@ class Handshake:
         self._greeted = False
 
     def greet(self, data: bytes) -> tuple[bytes, bytes] | None:
-        """Read bytes up to the end of the protocol header; return the answer and the bytes after it.
+        """Read bytes up to the end of the protocol header.
+
+        Return the answer and the bytes after it.
 
         Returns None if the client speaks another protocol.
         """

@@ -46,7 +46,10 @@ class Output:
         self._size += len(data)
 
     def has_room(self) -> bool:
-        """Whether more may be written; after False, `on_room` is called when there is room."""
+        """Whether more may be written.
+
+        After False, `on_room` is called when there is room.
+        """
         if self._paused or self._ended or self._size >= LIMIT:
             self._refused = True
             return False

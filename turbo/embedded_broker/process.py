@@ -1,4 +1,4 @@
-"""The main program of the embedded broker's own process: `python -m turbo.embedded_broker`.
+"""The main program of the embedded broker: `python -m turbo.embedded_broker`.
 
 Started by `launch.run_in_subprocess`, or by hand. It ends on SIGTERM or SIGINT, and with `--lifeline` when its standard
 input ends.
@@ -30,7 +30,10 @@ def _watch_lifeline(over: asyncio.Event) -> None:
 
 
 async def serve(port: int, *, lifeline: bool) -> None:
-    """Run a broker until SIGTERM or SIGINT, or with `lifeline` until standard input ends."""
+    """Run a broker until a signal, or with `lifeline` until stdin ends.
+
+    The signals are SIGTERM and SIGINT.
+    """
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,4 +1,4 @@
-"""Reads and validates the arguments of a queue declaration for the embedded broker.
+"""Reads and validates the arguments of an embedded broker's queue.
 
 Called by the virtual host at each declaration. Unknown arguments are stored and ignored, as in RabbitMQ; streams, which
 need a disk, are refused. Pure.

@@ -1,4 +1,4 @@
-"""A queue of the embedded broker: messages in order of priority and age, and its consumers.
+"""A queue of the embedded broker: messages by priority and age; consumers.
 
 The virtual host adds messages; the queue delivers them to consumers (`Receiver`) or returns them for basic.get. Time
 comes from its `Timers`. It must never write to a socket, and it does not depend on channels.
@@ -45,7 +45,10 @@ class Receiver(Protocol):
         """Whether its prefetch window and its connection have room."""
 
     def deliver(self, entry: Entry) -> None:
-        """Take a message; it is unacknowledged from now on, unless the consumer uses no_ack."""
+        """Take a message.
+
+        It is unacknowledged from now on, unless the consumer uses no_ack.
+        """
 
     def cancelled(self) -> None:
         """Handle the deletion of the queue."""
@@ -62,7 +65,10 @@ class Owner(Protocol):
 
 
 class Queue:
-    """One queue. `owner_connection` is the connection of an exclusive queue, else None."""
+    """One queue.
+
+    `owner_connection` is the connection of an exclusive queue, else None.
+    """
 
     def __init__(
         self,
@@ -119,7 +125,7 @@ class Queue:
         return True
 
     def requeue(self, entries: list[Entry], *, counted: bool = True) -> None:
-        """Return delivered messages to their places, marked as redelivered, and deliver what is possible.
+        """Return delivered messages to their places, redelivered, and deliver.
 
         `counted` False: the delivery did not fail, the consumer only returned it. This matters only for
         `x-delivery-limit`.
@@ -152,7 +158,10 @@ class Queue:
             receiver.deliver(entry)
 
     def pop(self) -> Entry | None:
-        """Remove and return the next message, unacknowledged from now on; None if there is none."""
+        """Remove and return the next message, unacknowledged from now on.
+
+        None if there is none.
+        """
         now = self._timers.time()
         for level in reversed(self._levels):
             while level:
@@ -191,7 +200,10 @@ class Queue:
             self.dispatch()  # on a single-active-consumer queue the next consumer is active now
 
     def touch(self) -> None:
-        """Restart x-expires after a use of the queue; it does not run while there are consumers."""
+        """Restart x-expires after a use of the queue.
+
+        It does not run while there are consumers.
+        """
         if self._unused_timer is not None:
             self._unused_timer.cancel()
             self._unused_timer = None

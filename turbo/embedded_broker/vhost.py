@@ -1,4 +1,4 @@
-"""A virtual host of the embedded broker: its exchanges and queues, and the rules for changing them.
+"""A virtual host of the embedded broker: exchanges, queues, their rules.
 
 Channels call it with decoded arguments; it raises AmqpFault where RabbitMQ would refuse. It routes published messages
 to queues, and messages from queues to dead-letter exchanges. It must never write to a connection.
@@ -161,7 +161,10 @@ class VirtualHost:
         return made
 
     def delete_queue(self, queue: Queue) -> int:
-        """Delete a queue with its bindings and ready messages; return the number of messages."""
+        """Delete a queue with its bindings and ready messages.
+
+        Return the number of messages.
+        """
         if queue.deleted:
             return 0
         del self.queues[queue.name]
@@ -185,7 +188,10 @@ class VirtualHost:
     # -- messages -------------------------------------------------------------------------------------
 
     def publish(self, exchange: Exchange, message: Message) -> tuple[int, bool]:
-        """Route a message; return the number of matching queues, and whether none refused it as full."""
+        """Route a message.
+
+        Return the number of matching queues, and whether none refused it as full.
+        """
         if exchange.name == "":
             queue = self.queues.get(message.routing_key)
             targets = [queue] if queue is not None else []

@@ -1,4 +1,4 @@
-"""Encodes and decodes AMQP 0-9-1 frames and method arguments for the server's side.
+"""Encodes and decodes AMQP 0-9-1 frames and arguments for the server.
 
 The first and last step of all bytes in the embedded broker's process. Framing constants, method numbers and the
 encoding of replies are pika's. Requests are decoded here, because pika's decoder of field tables truncates floats and
@@ -73,7 +73,7 @@ def method_index(payload: bytes) -> int:
 
 
 def decode_arguments(layout: str, payload: bytes) -> list[Any]:
-    """Return the arguments of a method frame, which follow its class and method number.
+    """Return a method frame's arguments, which follow its class and method.
 
     `layout` has one letter for each argument: `H` `I` `Q` unsigned integers, `b` a bit (adjacent bits share octets),
     `s` a short string, `S` a long string as bytes, `t` a table. Raises AmqpFault 502 if the payload does not fit.
@@ -139,7 +139,7 @@ def short_string(text: str) -> bytes:
 
 
 def encode_content(channel: int, method: bytes, header: bytes, body: bytes, frame_max: int) -> bytes:
-    """Return the frames of a method with content: method, header, and the body in parts that fit."""
+    """Return a method's frames: method, header, the body in parts that fit."""
     pieces = [
         _HEAD.pack(METHOD, channel, len(method)),
         method,
@@ -165,5 +165,5 @@ def deliver_arguments(consumer: bytes, tag: int, redelivered: bool, routing: byt
 
 
 def content_method(index: int, parts: Sequence[bytes]) -> bytes:
-    """Return the payload of another method with content (get-ok, return) from encoded arguments."""
+    """Return the payload of get-ok or return from encoded arguments."""
     return index.to_bytes(4, "big") + b"".join(parts)

@@ -1,1 +1,1 @@
-"""Automatic integration of an app with the framework that its program is written with."""
+"""Automatic integration of an app with the framework of its program."""

@@ -1,4 +1,6 @@
-"""Integrates a Django project: found by its environment variable, set up before a worker imports its tasks.
+"""Integrates a Django project, found by its environment variable.
+
+It is set up before a worker imports its tasks.
 
 Made with the app, in clients and workers. In a client, only the class of the tasks is chosen here; the program sets
 Django up itself. A worker's command sets the project up before it imports tasks, and ``fixups.django_connections``
@@ -35,7 +37,10 @@ _SKIP_CHECKS: Final = "CELERY_SKIP_CHECKS"
 
 
 def project_of(app: Any) -> DjangoProject | None:
-    """Return the Django project that the environment names, or None. Warns when there is one but no Django."""
+    """Return the Django project that the environment names, or None.
+
+    Warns when there is one but no Django.
+    """
     if not os.environ.get(_SETTINGS):
         return None
     if importlib.util.find_spec("django") is None:
@@ -45,7 +50,10 @@ def project_of(app: Any) -> DjangoProject | None:
 
 
 class DjangoProject:
-    """The project around one app; ``app`` is a ``turbo.Turbo``, of which only ``conf`` is read."""
+    """The project around one app.
+
+    ``app`` is a ``turbo.Turbo``, of which only ``conf`` is read.
+    """
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -58,7 +66,9 @@ class DjangoProject:
         signals.worker_init.connect(self._worker_begins)
 
     def set_up(self) -> None:
-        """Load Django's applications and check them, unless CELERY_SKIP_CHECKS is set; for workers.
+        """Load Django's applications and check them, unless CELERY_SKIP_CHECKS is set.
+
+        For workers.
 
         Errors that the checks find are logged; what they raise passes. Idempotent.
         """
@@ -76,18 +86,24 @@ class DjangoProject:
             import_string(name)
 
     def packages(self) -> list[str]:
-        """The names of the installed applications. Raises AppRegistryNotReady before the project is set up."""
+        """The names of the installed applications.
+
+        Raises AppRegistryNotReady before the project is set up.
+        """
         from django.apps import apps
 
         return [config.name for config in apps.get_app_configs()]
 
     def tidy(self) -> None:
-        """Close this thread's connections that are due, after a call of the program's code in the master."""
+        """Close this thread's connections that are due, after a call in the master.
+
+        The call is one of the program's code.
+        """
         if self._connections is not None:
             self._connections.after_hook()
 
     def _worker_begins(self, sender: Any, **_: object) -> None:
-        """Connect the receivers for the children, after the program's own, before the worker forks."""
+        """Connect the children's receivers, after the program's, before the fork."""
         if sender.app is not self._app:
             return
         from django.core.cache import close_caches
@@ -101,7 +117,9 @@ class DjangoProject:
 
 
 def drop_inherited() -> TaskConnections | None:
-    """Drop the connections of the program that this process is a fork of; they stay open in the program.
+    """Drop the connections of the program that this process is a fork of.
+
+    They stay open in the program.
 
     Returns what keeps them from being closed by the garbage collector here, or None if the program uses no Django.
     """

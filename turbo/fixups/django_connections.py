@@ -1,4 +1,6 @@
-"""Manages Django's database and cache connections around a worker's tasks: none is inherited or kept too long.
+"""Manages Django's database and cache connections around a worker's tasks.
+
+None is inherited or kept too long.
 
 Called through signals: before the fork in the command, after it and around each task in a child, and in the master
 after each call of the program's code. It gets Django's connection handler as an argument, so it imports nothing of
@@ -53,7 +55,7 @@ class TaskConnections:
         self._close_caches()
 
     def after_fork(self, **_: object) -> None:
-        """Drop connections that were still open at the fork, without sending anything to a server."""
+        """Drop connections that were open at the fork, without sending anything."""
         for connection in self._opened():
             pool = _taken_pool(connection)
             if pool is None and connection.connection is None:
@@ -136,7 +138,9 @@ class TaskConnections:
 
 
 def _taken_pool(connection: Any) -> Any:
-    """Take the pool of an inherited connection away from Django, which keeps pools by alias; None if it has none.
+    """Take an inherited connection's pool from Django; None if it has none.
+
+    Django keeps pools by alias.
 
     Closing it would close its idle connections, all of them the parent's. Its threads are the parent's too.
     """
@@ -145,7 +149,10 @@ def _taken_pool(connection: Any) -> Any:
 
 
 def _is_off_its_socket(connection: Any) -> bool:
-    """Replace an inherited connection's socket by /dev/null; False if its descriptor is unknown."""
+    """Replace an inherited connection's socket by /dev/null.
+
+    False if its descriptor is unknown.
+    """
     try:
         descriptor = connection.connection.fileno()
     except Exception as error:  # noqa: BLE001 - whatever a driver raises, and some have no such method
@@ -166,13 +173,19 @@ def _close(connection: Any) -> None:
 
 
 def _close_pool(connection: Any) -> None:
-    """Close the pool that a connection came from: its threads and idle connections are for threaded servers."""
+    """Close a connection's pool, which is meant for threaded servers.
+
+    Its threads and idle connections would stay.
+    """
     if connection.settings_dict.get("OPTIONS", {}).get("pool") and hasattr(connection, "close_pool"):
         _attempt(connection, connection.close_pool)
 
 
 def _attempt(connection: Any, close: Callable[[], None]) -> None:
-    """Close a connection. If its server has ended it, closing fails, but Django drops it anyway."""
+    """Close a connection.
+
+    If its server has ended it, closing fails, but Django drops it anyway.
+    """
     try:
         close()
     except Exception as error:  # noqa: BLE001 - drivers raise classes of their own

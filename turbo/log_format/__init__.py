@@ -1,4 +1,6 @@
-"""Logging of a worker's processes: set up once by the command, its lines whole and nothing in them forged.
+"""Logging of a worker's processes: lines are whole and cannot be forged.
+
+The command sets it up once.
 
 The command sets logging up before anything is forked (:func:`install`); a child then only says who it is
 (:func:`enter_child`). ``formats`` makes the lines, ``redirection`` makes lines of what is printed. It must never raise
@@ -61,7 +63,10 @@ _PATIENCE_MS: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class LogSetup:
-    """What :func:`install` is told. ``logfile`` may hold ``%i`` and ``%I``, the index of a child."""
+    """What :func:`install` is told.
+
+    ``logfile`` may hold ``%i`` and ``%I``, the index of a child.
+    """
 
     level: int = logging.WARNING
     logfile: str | None = None
@@ -83,7 +88,10 @@ _setup: LogSetup | None = None
 
 
 def level_number(name: str | int) -> int:
-    """The number of a level given by name (any case) or number; raises ValueError for anything else."""
+    """The number of a level given by name (any case) or number.
+
+    Raises ValueError for anything else.
+    """
     if isinstance(name, int):
         return name
     text = name.strip().upper()
@@ -95,7 +103,7 @@ def level_number(name: str | int) -> int:
 
 
 class LineHandler(logging.Handler):
-    """Writes each record with one ``write`` call, so that lines of several processes never mix.
+    """Writes each record with one ``write``, so that processes' lines never mix.
 
     ``path`` None is standard error. A file is opened for appending, and again once it was rotated away.
     """
@@ -128,7 +136,10 @@ class LineHandler(logging.Handler):
         os.close(old)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record; what cannot be written is counted, because there is nowhere to say it."""
+        """Write one record.
+
+        What cannot be written is counted, because there is nowhere to say it.
+        """
         try:
             data = (self.format(record) + "\n").encode("utf-8", "backslashreplace")
             if self._path is not None:
@@ -162,7 +173,10 @@ class LineHandler(logging.Handler):
 
 
 def with_index(logfile: str, index: int) -> str:
-    """Fill in ``%i`` (the child's index; 0 for the master) and ``%I`` (``-index``; the master: nothing)."""
+    """Fill in ``%i`` and ``%I``, the child's index.
+
+    For the master, ``%i`` is 0 and ``%I`` nothing; for a child, ``%I`` is ``-index``.
+    """
     return logfile.replace("%i", str(index)).replace("%I", f"-{index}" if index else "")
 
 
@@ -173,7 +187,10 @@ def _wants_colour(setup: LogSetup) -> bool:
 
 
 def install(setup: LogSetup, index: int = 0) -> None:
-    """Send the root logger's records and the tasks' to standard error or the file. May raise OSError."""
+    """Send the root logger's records and the tasks' to standard error or the file.
+
+    May raise OSError.
+    """
     global _setup
     _setup = setup
     path = None if setup.logfile is None else with_index(setup.logfile, index)
@@ -210,7 +227,10 @@ def _remove_handlers(logger: logging.Logger) -> None:
 
 
 def enter_child(index: int, name: str) -> None:
-    """In a new child: its name for log lines, its own file if the file's name has the index, its streams."""
+    """Set up a new child's logging: its name in lines, its file, its streams.
+
+    It has a file of its own if the file's name has the index.
+    """
     name_process(name)
     setup = _setup
     if setup is None:
@@ -222,7 +242,9 @@ def enter_child(index: int, name: str) -> None:
 
 
 def name_tasks() -> None:
-    """From now on every record of this process knows the task in which it was made, whoever formats it.
+    """Have every record know the task in which it was made, in any format.
+
+    This holds for the process from now on.
 
     It has ``task_name`` and ``task_id``, where ``extra`` gives it no others. A program's own factory of records stays.
     """
@@ -231,7 +253,7 @@ def name_tasks() -> None:
 
 
 def get_task_logger(name: str) -> logging.Logger:
-    """The logger for a module of tasks: its lines carry the running task's name and id."""
+    """The logger for a module of tasks: lines carry the task's name and id."""
     if name in ("celery", TASK_LOGGER):
         raise RuntimeError(f"the name {name!r} is reserved")
     logger = logging.getLogger(name)

@@ -29,7 +29,10 @@ _process_name = "MainProcess"
 
 
 def printable(value: object, limit: int = 400) -> str:
-    """Text from outside, fit for a log line: one line, no control characters, at most ``limit`` long."""
+    """Text from outside, fit for a log line.
+
+    It is one line without control characters, at most ``limit`` long.
+    """
     if isinstance(value, bytes | bytearray | memoryview):
         text = bytes(value[: limit + 1]).decode("utf-8", "backslashreplace")
     else:
@@ -56,7 +59,7 @@ def process_name() -> str:
 
 
 class WorkerFormatter(logging.Formatter):
-    """Celery's worker format: this process's name, control characters escaped, colour by level if asked."""
+    """Celery's worker format: process name, escaped text, colour by level."""
 
     def __init__(self, form: str, datefmt: str | None, colour: bool) -> None:
         super().__init__(form, datefmt)
@@ -75,7 +78,7 @@ class WorkerFormatter(logging.Formatter):
 
 
 class TaskRecord(logging.LogRecord):
-    """A record that knows the task in which it was made, by the attributes ``task_name`` and ``task_id``.
+    """A record that knows its task: ``task_name`` and ``task_id``.
 
     They come into being when first looked at, or with the message: what ``extra`` says of them then is there already
     and stays. (A factory that set them would make ``extra`` raise.)
@@ -97,7 +100,10 @@ class TaskRecord(logging.LogRecord):
         return self._task[1]
 
     def getMessage(self) -> str:
-        """Return the message; the two attributes are in ``__dict__`` from now on, where formats look."""
+        """Return the message.
+
+        The two attributes are in ``__dict__`` from now on, where formats look.
+        """
         _ = self.task_name, self.task_id
         return super().getMessage()
 
@@ -107,7 +113,10 @@ def _named(frame: current.Frame) -> tuple[str, str]:
 
 
 class TaskFormatter(WorkerFormatter):
-    """The format of what tasks log: with the running task's name and id. Their own text is left as it is."""
+    """The format of what tasks log: with the running task's name and id.
+
+    Their own text is left as it is.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Format one record."""
@@ -129,9 +138,11 @@ _USUAL: Final = frozenset(vars(logging.makeLogRecord({}))) | {
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line, in ASCII: ``time`` (UTC, ISO 8601), ``level``, ``logger``, ``message``, ``process``,
-    ``pid``; ``task_name`` and ``task_id`` where a task runs or the line is about one; ``exception`` and ``stack`` where
-    there are any; and whatever ``extra`` had.
+    """One JSON object a line, in ASCII.
+
+    It has ``time`` (UTC, ISO 8601), ``level``, ``logger``, ``message``, ``process``, ``pid``; ``task_name`` and
+    ``task_id`` where a task runs or the line is about one; ``exception`` and ``stack`` where there are any; and
+    whatever ``extra`` had.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -160,7 +171,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def _about(record: logging.LogRecord) -> dict[str, str]:
-    """The task that a record is about: that in which it was made, or the one in its ``data``."""
+    """The task that a record is about: that of its making, or in its ``data``."""
     said = vars(record)
     data = said.get("data")
     if isinstance(data, dict) and "id" in data and "name" in data:

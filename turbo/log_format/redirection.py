@@ -1,4 +1,6 @@
-"""What a process prints, made log records: the stream that stands in for ``sys.stdout`` and ``sys.stderr``.
+"""Makes log records of what a process prints.
+
+This stream stands in for ``sys.stdout`` and ``sys.stderr``.
 
 Installed in children as they start, around the master of a native app, and by tasks that ask ``app.log`` for it. It
 must never write to the streams it replaces: what logging itself prints while it logs is dropped.
@@ -23,7 +25,7 @@ _STDERR: Final = 2
 
 
 class RedirectedStream(io.TextIOBase):
-    """Stands in for ``sys.stdout`` or ``sys.stderr``: what is written becomes log records, a line each.
+    """Stands in for ``sys.stdout`` or ``sys.stderr``: logs each line.
 
     It has all that a text stream has; reading and seeking raise io.UnsupportedOperation, as with any output.
     """
@@ -42,7 +44,10 @@ class RedirectedStream(io.TextIOBase):
         self._inside = False
 
     def write(self, text: str) -> int:
-        """Log the lines of ``text``; what logging itself writes while it does so is dropped."""
+        """Log the lines of ``text``.
+
+        What logging itself writes while it does so is dropped.
+        """
         if self._inside:
             return 0
         self._inside = True
@@ -119,7 +124,10 @@ class RedirectedBytes(io.BufferedIOBase):
 
 @contextlib.contextmanager
 def redirected(level: int | None) -> Iterator[None]:
-    """Within this, what the process prints becomes log records of ``level``; None changes nothing."""
+    """Within this, what the process prints becomes log records of ``level``.
+
+    None changes nothing.
+    """
     if level is None:
         yield
         return
@@ -132,7 +140,7 @@ def redirected(level: int | None) -> Iterator[None]:
 
 
 def redirect_stdouts(level: int = logging.WARNING, logger: logging.Logger | None = None) -> None:
-    """Turn what this process prints from now on into log records of ``celery.redirected``."""
+    """Turn what this process prints into records of ``celery.redirected``."""
     stream = RedirectedStream(logger or logging.getLogger(REDIRECTED_LOGGER), level)
     sys.stdout = stream
     sys.stderr = stream

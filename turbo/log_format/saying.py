@@ -1,4 +1,6 @@
-"""Prints a line of the worker's on its standard output, whatever the log level and the log file are.
+"""Prints a worker's line on standard output, whatever the log is.
+
+Log level and log file do not matter.
 
 Called by the master, from its loop. It must never block and never raise: a line that cannot be written at once is
 lost, since the log says the same.
@@ -15,7 +17,7 @@ logger = logging.getLogger("turbo.worker")
 
 
 def say(line: str) -> None:
-    """Write ``line`` in one piece to the standard output that this process was started with."""
+    """Write ``line`` in one piece to the process's first standard output."""
     stream = sys.__stdout__
     if stream is None:
         return

@@ -1,1 +1,4 @@
-"""What runs in the master process, on uvloop. It never blocks; an app's code runs on threads beside its loop."""
+"""What runs in the master process, on uvloop.
+
+It never blocks; an app's code runs on threads beside its loop.
+"""

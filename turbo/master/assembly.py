@@ -68,7 +68,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts that ``master.main``, the wiring and remote control use; they hold the other parts."""
+    """The parts that ``master.main`` and others use; they hold the rest."""
 
     ledger: Ledger
     dispatcher: Dispatcher
@@ -125,7 +125,7 @@ class _Broker:
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """Where deliveries wait for a child or for their time, and how many children there are."""
+    """The children, and where deliveries wait for them or for their time."""
 
     ledger: Ledger
     time_limits: TimeLimitChanges
@@ -367,7 +367,7 @@ def _failure_documents(blueprint: Blueprint, waiting: _Waiting) -> FailureDocume
 
 
 def _timeouts(blueprint: Blueprint) -> ConsumerTimeouts:
-    """Return the consumer timeouts for the hard limits of all tasks; one task without a limit may run for ever."""
+    """Return consumer timeouts for the tasks' limits; none if one may run on."""
     limits = [task.time_limit or blueprint.options.time_limit for task in blueprint.tasks.values()]
     longest = max(limit or 0.0 for limit in limits) if limits and all(limits) else None
     return ConsumerTimeouts(blueprint.options.delivery_lease or 0.0, longest)

@@ -1,4 +1,4 @@
-"""The bootsteps of a program in the course of a worker: when they are started and stopped.
+"""The bootsteps of a program: when a worker starts and stops them.
 
 Called by the hooks of both kinds of app, on the master's loop; the steps run on the hook thread and beside it.
 """

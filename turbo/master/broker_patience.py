@@ -61,7 +61,9 @@ class BrokerPatience:
         self._master = master
 
     async def wait_for_broker(self, link: BrokerLink, publisher: Publisher, sink: DeliverySink) -> bool:
-        """Connect at start; wait until publishing works and a queue is consumed. False when the worker ends.
+        """Connect at start; wait until publishing works and a queue is consumed.
+
+        False when the worker ends.
 
         Both sides connect at once if they use the same broker, which refuses both or none.
         """

@@ -39,7 +39,10 @@ class Connected(Protocol):
         """The connection as steps see it."""
 
     def serve(self, seconds: float) -> None:
-        """Call the consumers for what arrives, for about so long, and keep the connection alive."""
+        """Call the consumers for what arrives, for so long.
+
+        Heartbeats keep the connection alive.
+        """
 
 
 class Consuming(Protocol):

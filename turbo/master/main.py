@@ -1,4 +1,6 @@
-"""Runs one worker's master: makes the parts, starts them, and stops them warm, soft or cold.
+"""Runs one worker's master: makes, starts and stops its parts.
+
+A stop is warm, soft or cold.
 
 Runs in the master. Before it: ``worker``, which calls it with all that was decided before the loop runs. After it:
 the parts of ``master.assembly``. ``policy.worker_lifecycle`` is the table of what a stop request means in each phase;
@@ -43,7 +45,7 @@ _DRAIN_STEP = 0.01
 
 
 class Companion(Protocol):
-    """Something that starts and stops with the worker and is not one of the master's parts."""
+    """Something that starts and stops with the worker, but is no part of it."""
 
     async def start(self) -> None:
         """Start; return within seconds, also when that fails."""
@@ -85,7 +87,7 @@ class Master:
         self._companions: list[Companion] = []
 
     def accompany(self, companion: Companion) -> None:
-        """Start it just before the worker is ready, and stop it after the last task. Call this before :meth:`run`."""
+        """Start it before the worker is ready, stop it last. Call before :meth:`run`."""
         self._companions.append(companion)
 
     # -- running -----------------------------------------------------------------------------------------
@@ -113,7 +115,7 @@ class Master:
         return self.exit_code
 
     async def _announce(self) -> None:
-        """Log that the worker is ready once it is connected and a child serves; return early if it is to give up."""
+        """Log that the worker is ready, when it is; return early if it gives up."""
         if not await self._patience.wait_for_broker(self.link, self.publisher, self.intake):
             return
         if self._purge:
@@ -178,7 +180,7 @@ class Master:
         self._stop_wanted.set()
 
     def spawner_gone(self) -> None:
-        """Finish the running tasks and end, because no child can be made; ``worker`` then runs the command again."""
+        """Finish the tasks and end: no child can be made. The command runs again."""
         logger.critical("The spawner process has died: this worker finishes its running tasks and starts anew")
         self.spawner_died = True
         self.exit_code = 1
@@ -196,7 +198,7 @@ class Master:
         self.exit_code = code
 
     def give_the_broker_up(self, why: str) -> None:
-        """Finish the running tasks and end with code 1, because the settings forbid to wait for the broker."""
+        """Finish the tasks and end with 1: the settings forbid to wait."""
         if self.phase in (Phase.STARTING, Phase.RUNNING):
             logger.critical("The worker does not wait for the broker any longer: %s", why)
             self.exit_code = 1
@@ -242,7 +244,7 @@ class Master:
         self._hand_back(self.dispatcher.withdraw())
 
     def _hand_back(self, unstarted: list[Delivery]) -> None:
-        """Return unstarted messages, some of them in batches, to their queues without counting a death."""
+        """Return unstarted messages to their queues, uncounted; some are batches."""
         for delivery in units.flat(unstarted):
             if delivery.acked:
                 self.parts.poison.return_unrun(delivery)
@@ -250,7 +252,7 @@ class Master:
                 self._returns.give_back(delivery)
 
     async def _wait_for_tasks(self, timeout: float | None) -> bool:
-        """Wait until every child is gone; return False when the time is over or the phase changes first."""
+        """Wait until every child is gone; False: too late, or another phase."""
         self._phase_changed.clear()
         phase = self.phase
         report = DrainReport(self.pool, self.parts.failure_documents, phase, timeout)
@@ -262,9 +264,10 @@ class Master:
         return await self._wait_for_children(timeout, give_up=phase_changed) and self.phase is phase
 
     async def _wait_for_children(self, timeout: float | None, give_up: Callable[[], bool] | None = None) -> bool:
-        """Wait until every child is gone; return False when ``timeout`` seconds pass or ``give_up()`` is true first.
+        """Wait until every child is gone.
 
-        Meanwhile hand back what children return, and ask leaving children to leave.
+        Return False when ``timeout`` seconds pass or ``give_up()`` is true first. Meanwhile hand back what children
+        return, and ask leaving children to leave.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while self.pool.children:

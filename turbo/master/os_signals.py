@@ -1,4 +1,6 @@
-"""Signals to the master: each handler notes a request and wakes the loop, nothing more.
+"""Signals to the master: each handler notes a request and wakes the loop.
+
+It does nothing more.
 
 Runs in the master. uvloop calls these handlers from the loop itself (the C handler only writes a byte to its wake
 pipe), so they may call into the lifecycle; they never raise, wait or kill. What a request means in each phase is
@@ -24,7 +26,9 @@ _REQUESTS = {signal.SIGTERM: Request.TERM, signal.SIGINT: Request.INT, signal.SI
 
 
 def install(loop: asyncio.AbstractEventLoop, requested: Callable[[Request], None]) -> None:
-    """Call ``requested`` for TERM, INT, QUIT and HUP; dump all stacks to stderr for USR1.
+    """Call ``requested`` for TERM, INT, QUIT and HUP.
+
+    Dump all stacks to stderr for USR1.
 
     On a terminal, HUP means that its window was closed. It then counts as TERM, since a new worker would have no user.
     """
@@ -49,7 +53,10 @@ def remove(loop: asyncio.AbstractEventLoop, *, restarting: bool = False) -> None
 
 
 def unblock() -> None:
-    """Unblock all signals; a command that can be stopped calls it first, in case its parent blocked them."""
+    """Unblock all signals.
+
+    A command that can be stopped calls it first, in case its parent blocked them.
+    """
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
 
 

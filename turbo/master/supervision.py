@@ -1,4 +1,6 @@
-"""Handles unexpected errors in the master's own code: logs them as critical, then continues or ends.
+"""Handles unexpected errors in the master's own code, logged as critical.
+
+Then the work continues or the worker ends.
 
 Runs in the master, around its loops and beneath its callbacks. A loop that only tunes or monitors (prefetch window,
 recycling) is restarted after a pause, because the worker still works without it. An error during the start ends the
@@ -25,7 +27,10 @@ _PAUSES: Final = Backoff(first=1.0, cap=60.0)
 
 
 async def keep_running(name: str, work: Callable[[], Awaitable[None]]) -> None:
-    """Run ``work`` until it returns or this is cancelled; restart it ever more slowly when it raises."""
+    """Run ``work`` until it returns or this is cancelled.
+
+    Restart it ever more slowly when it raises.
+    """
     failures = 0
     while True:
         try:
@@ -40,7 +45,10 @@ async def keep_running(name: str, work: Callable[[], Awaitable[None]]) -> None:
 
 
 async def or_die(work: Callable[[], Awaitable[None]], die: Callable[[BaseException], None]) -> None:
-    """Run ``work`` once; when it raises, pass the error to ``die``, which ends the worker."""
+    """Run ``work`` once.
+
+    When it raises, pass the error to ``die``, which ends the worker.
+    """
     try:
         await work()
     except Exception as error:

@@ -84,7 +84,10 @@ class Window:
             self._running = False
 
     async def make_room(self) -> None:
-        """Narrow the window for messages about to be leased, before their originals are acknowledged."""
+        """Narrow the window for messages about to be leased.
+
+        Their originals are acknowledged afterwards.
+        """
         if self._running and (taken := self._copies.count) != self._taken:
             await self._apply(self._total, taken)
 

@@ -1,4 +1,4 @@
-"""Runs the worker bootsteps of a program: those that need nothing of the worker but its timer.
+"""Runs a program's worker bootsteps that need nothing but its timer.
 
 Runs in the master, on the hook thread: ``master.bootsteps`` starts them before ``worker_ready`` and stops them after
 the last task. What their timer calls runs on a thread of the timer's. Which steps run is decided by ``native.steps``
@@ -30,7 +30,10 @@ class Stepped(Protocol):
 
 
 class WorkerSteps:
-    """The worker steps of one app, from :meth:`start` to :meth:`stop`. ``kinds``: their classes, in their order."""
+    """The worker steps of one app, from :meth:`start` to :meth:`stop`.
+
+    ``kinds``: their classes, in their order.
+    """
 
     def __init__(self, kinds: Sequence[Any], worker: Stepped) -> None:
         self._kinds = kinds

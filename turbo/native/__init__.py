@@ -1,1 +1,4 @@
-"""What only an app of turbo's own needs in a worker: its worker-side app, outcome hooks, requests, decoded messages."""
+"""What only turbo's own apps need in a worker.
+
+These are the app itself, outcome hooks, requests and decoded messages.
+"""

@@ -83,7 +83,7 @@ class NativeApp(HostedApp):
         self.turbo.import_modules()
 
     def import_modules(self) -> None:
-        """Import the modules of ``imports`` and ``include``, and those of ``autodiscover_tasks``."""
+        """Import the modules of ``imports``, ``include``, ``autodiscover_tasks``."""
         self.turbo.import_modules()
 
     def set_up_logging(self, setup: LogSetup, hostname: str) -> None:
@@ -95,11 +95,17 @@ class NativeApp(HostedApp):
         self.turbo.finalize()
 
     def unsupported_features(self) -> list[str]:
-        """One line for each part, signal, entry or bootstep without effect here. Raises ImproperlyConfigured."""
+        """One line for each part, signal, entry or bootstep without effect here.
+
+        Raises ImproperlyConfigured.
+        """
         return [*unsupported.unsupported_features(self.turbo), *steps.idle(self.turbo)]
 
     def prepare(self, options: WorkerOptions) -> None:
-        """Send ``worker_init`` and ``celeryd_after_setup``, whose receivers may still change the queues."""
+        """Send ``worker_init`` and ``celeryd_after_setup``.
+
+        Their receivers may still change the queues.
+        """
         self.worker.prepare(options)
 
     def banner_stream(self) -> TextIO | None:
@@ -111,7 +117,10 @@ class NativeApp(HostedApp):
         return redirected(level)
 
     def worker_queues(self, options: WorkerOptions) -> list[Queue]:
-        """The queues of the configuration, by ``-Q`` and ``-X``. Raises ImproperlyConfigured."""
+        """The queues of the configuration, by ``-Q`` and ``-X``.
+
+        Raises ImproperlyConfigured.
+        """
         queues = self.turbo.worker_queues(options.queues or None, options.exclude_queues or None)
         return [*queues, direct_queue(options.hostname)] if self.conf["worker_direct"] else queues
 

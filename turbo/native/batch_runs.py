@@ -1,4 +1,4 @@
-"""Runs the messages of a batch by one call of their task's body, and ends each by its own outcome.
+"""Runs a batch's messages by one call, and ends each by its own outcome.
 
 Runs in a child, as the base of ``native.executor``. ``child.intake`` has decoded the messages, and ended those that
 must not run. The first of the others stands for the batch: it is announced as a running function is, with the tightest
@@ -36,7 +36,7 @@ class BatchRuns(Intake[Plan]):
 
     @abstractmethod
     def _is_done(self, run: Run) -> bool:
-        """Whether the task of a redelivered message has succeeded before; its message is then ended."""
+        """Whether a redelivered message's task has succeeded; then it is ended."""
 
     @abstractmethod
     def _begin(self, run: Run) -> None:
@@ -127,7 +127,7 @@ class BatchRuns(Intake[Plan]):
         self._coroutines.begin(runs[-1], soft)
 
     async def _await_batch(self, runs: Sequence[Run], limited: Limited) -> None:
-        """Run a batch whose body is a coroutine; ``limited`` puts its soft limit around the body."""
+        """Run a batch whose body is a coroutine; ``limited`` limits its time."""
         first, *others = runs
         self._reporter.begin_coroutine(first.seq, "")
         outcomes = self._prepared(runs)
@@ -156,7 +156,10 @@ class BatchRuns(Intake[Plan]):
     # -- both --------------------------------------------------------------------------------------------
 
     def _prepared(self, runs: Sequence[Run]) -> dict[Run, Any]:
-        """Report the start of each message; return the outcomes of those whose ``before_start`` raised."""
+        """Report the start of each message; return outcomes of ``before_start``.
+
+        They are of those that raised.
+        """
         outcomes: dict[Run, Any] = {}
         for run in runs:
             plan, message = run.plan, run.message
@@ -173,7 +176,10 @@ class BatchRuns(Intake[Plan]):
         return outcomes
 
     def _requests(self, runs: Sequence[Run]) -> list[BatchRequest]:
-        """Return what the body is given. From here on it sends for all messages, under no id."""
+        """Return what the body is given.
+
+        From here on it sends for all messages, under no id.
+        """
         self._reporter.begin(runs[0].batch[0].seq)
         return [BatchRequest(run.request) for run in runs]
 

@@ -21,7 +21,10 @@ logger = logging.getLogger("celery.beat")
 
 
 def run_beat(app: Turbo, options: BeatOptions, stop: StopRequest) -> None:
-    """Send the periodic tasks until beat is asked to end. Raises ImproperlyConfigured for an unusable schedule."""
+    """Send the periodic tasks until beat is asked to end.
+
+    Raises ImproperlyConfigured for an unusable schedule.
+    """
     app.conf.load()
     service = Service(
         app,

@@ -1,4 +1,6 @@
-"""Remote control commands about an app of turbo's own, and those that the program has added to the panel.
+"""Remote control commands about an app of turbo's own, or added by it.
+
+Programs add theirs to the panel.
 
 Runs on a thread of remote control's in the master, for ``control.service``. It must never change the app.
 """
@@ -27,10 +29,10 @@ _TASK_ITEMS: Final = ("exchange", "routing_key", "rate_limit")
 
 
 class NativeCommands:
-    """The commands of turbo's own apps, and those that the program has added to the panel."""
+    """The commands of turbo's own apps, and those that programs have added."""
 
     def __init__(self, app: Turbo, hostname: str, consumer: object) -> None:
-        """``hostname`` and ``consumer`` are what commands of the program's are told of the worker."""
+        """``hostname`` and ``consumer``: what the program's commands are told."""
         self._app = app
         #: What a command of the program's is given first, with Celery's names.
         self._state = SimpleNamespace(app=app, hostname=hostname, consumer=consumer, tset=set)
@@ -57,7 +59,7 @@ class NativeCommands:
         """REVOKED is stored when the message of such a task is met."""
 
     def limited(self, task_name: str, attributes: Mapping[str, Any]) -> None:
-        """Set the attributes, which ``registered`` shows and commands of the program's may read."""
+        """Set the attributes that ``registered`` and own commands read."""
         for name, value in attributes.items():
             setattr(self._app.tasks[task_name], name, value)
 

@@ -1,4 +1,6 @@
-"""One message to one outcome, in an app of turbo's own: what ``child.intake`` has taken on is run.
+"""Runs a message to its outcome in an app of turbo's own.
+
+``child.intake`` has taken it on before.
 
 Runs in a child, called by ``child.loop``. It reports STARTED before the body; the ways in
 which a message can end, each with its DONE record, are ``child.endings``. Whatever a message or a task does ends in
@@ -47,7 +49,10 @@ if TYPE_CHECKING:
 
 
 def native(app: Turbo, options: ChildOptions) -> ExecutorMaker:
-    """Run the tasks of turbo's own app: what they send and store goes through the ring to the master."""
+    """Run the tasks of turbo's own app.
+
+    What they send and store goes through the ring to the master.
+    """
 
     def make(_boot: ChildBoot, link: ChildLink, soft: SoftLimit) -> NativeExecutor:
         app.set_current()
@@ -100,7 +105,7 @@ class NativeExecutor(BatchRuns):
             self._link.wait()
 
     def leave(self, *, replaced: bool) -> None:
-        """The child ends in order: the coroutines run to their ends, then receivers hear of it."""
+        """End the child in order: coroutines run to their ends, receivers hear of it."""
         self._coroutines.finish()
         if signals.worker_process_shutdown.receivers:
             exit_code = leaving.EXIT_REPLACED if replaced else 0
@@ -191,7 +196,10 @@ class NativeExecutor(BatchRuns):
         return bool(redelivered) and self._duplicates.is_done(run)
 
     def _begin(self, run: Run) -> None:
-        """The task is accepted; report it to handlers and receivers, in the order of Celery's tracer."""
+        """The task is accepted.
+
+        Report it to handlers and receivers, in the order of Celery's tracer.
+        """
         if task_hooks.prerun_receivers:
             # An early acknowledgement does not wait for receivers.
             self._link.signal()
@@ -236,7 +244,7 @@ class NativeExecutor(BatchRuns):
             asked = asked.then(stored)
 
     async def _outcome_of(self, run: Run, limited: Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]]) -> None:
-        """Run a body that is a coroutine and report how it ended; ``limited`` puts its soft limit around it."""
+        """Run a coroutine body and report its end; ``limited`` limits its time."""
         if run.batch:
             await self._await_batch(run.batch, limited)
             return

@@ -1,4 +1,6 @@
-"""The worker and consumer objects that receivers of worker signals get, and the sending of these signals.
+"""The worker and consumer objects of worker signals.
+
+Receivers get them. This module also sends these signals.
 
 ``name_worker``, ``set_up_logging`` and ``prepare`` run in the command, before anything is forked; the rest runs on the
 master's hook thread. The objects carry the attributes that receivers read. They must never control the worker.
@@ -44,7 +46,10 @@ class Consumer:
 
 
 class Worker:
-    """The sender of ``worker_init`` and ``worker_shutdown``, and ``instance`` of the set-up signals."""
+    """The sender of ``worker_init`` and ``worker_shutdown``.
+
+    It is also ``instance`` of the set-up signals.
+    """
 
     def __init__(self, app: Turbo) -> None:
         self.app = app
@@ -79,7 +84,10 @@ class Worker:
     # -- in the command ----------------------------------------------------------------------------------
 
     def name_worker(self, hostname: str, given: Mapping[str, Any]) -> None:
-        """Send ``celeryd_init``, the first signal; receivers may still change the configuration."""
+        """Send ``celeryd_init``, the first signal.
+
+        Receivers may still change the configuration.
+        """
         self.hostname = hostname
         self.options = dict(given)
         signals.celeryd_init.send(sender=hostname, instance=self, conf=self.app.conf, options=self.options)
@@ -98,7 +106,10 @@ class Worker:
         )
 
     def prepare(self, options: WorkerOptions) -> None:
-        """Send the set-up signals, before anything is forked; receivers may still change the queues."""
+        """Send the set-up signals, before anything is forked.
+
+        Receivers may still change the queues.
+        """
         self.concurrency = options.concurrency
         self.loglevel = options.loglevel
         self.logfile = options.logfile

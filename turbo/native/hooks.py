@@ -125,7 +125,7 @@ class NativeHooks(NoHooks):
         self._submit(delivery, "on_accepted", lambda: self._own(delivery).on_accepted(pid, now))
 
     def soft_limit(self, delivery: Delivery) -> None:
-        """Call ``on_timeout(soft=True)`` of the task's own request, which logs it; log it here for other tasks."""
+        """Call ``on_timeout(soft=True)`` of the task's own request, or log it here."""
         message = self._failure_documents.message(delivery)
         options = self._failure_documents.options(message)
         given = (message.timelimit if message is not None else None) or (None, None)
@@ -140,7 +140,7 @@ class NativeHooks(NoHooks):
     # -- ends --------------------------------------------------------------------------------------------
 
     def lost(self, delivery: Delivery, ending: Ending, error: BaseException, pid: int, then: Then) -> None:
-        """Store FAILURE, then run error callbacks, handlers, receivers and the task's own request."""
+        """Store FAILURE, then run callbacks, handlers, receivers, the request."""
         verb, document = self._failure_documents.failure(delivery, ending, error)
         task = self._task(delivery)
         if task is None or not has_own_request(task):
@@ -169,7 +169,7 @@ class NativeHooks(NoHooks):
         self._run_when_stored(delivery, f"A hook for the end of {task.name}", document, run_hooks, finished)
 
     def reported(self, delivery: Delivery, verb: Verb, ending: Ending, payload: bytes, then: Then) -> None:
-        """Handle a child's report: a message that cannot run, or the end of a task with its own request."""
+        """Handle a report of a message that cannot run, or of a task's request."""
         if ending is Ending.REVOKED:
             self._send_revoked(delivery, "expired", None)
             then(verb, None)
@@ -200,7 +200,7 @@ class NativeHooks(NoHooks):
         self._bootsteps.end_consuming()
 
     async def stop(self, deadline: float) -> None:
-        """Finish the submitted calls and stop the bootsteps, then send ``worker_shutdown``."""
+        """Finish the submitted calls, stop the bootsteps, send ``worker_shutdown``."""
         self._bootsteps.stop()
         self._send_signal(signals.worker_shutdown, self._worker.announce_shutdown)
         if not await self._hooks.drain(deadline):
@@ -223,7 +223,7 @@ class NativeHooks(NoHooks):
         self, delivery: Delivery, name: str, document: StoreRequest | None,
         report: Callable[[], Any], then: Callable[[Any, StoreRequest | None], None],
     ) -> None:  # fmt: skip
-        """Store the document of an end, call ``report`` on the hook thread, then pass its return value to ``then``."""
+        """Store an end's document, call ``report`` on the thread, pass on its value."""
 
         def stored(outcome: StoreOutcome | None) -> None:
             # A document that could not be stored is passed to ``then``, and settles the message.
@@ -242,14 +242,14 @@ class NativeHooks(NoHooks):
         self._hooks.submit(f"{name} ({message.label if message else 'unreadable'})", call, then)
 
     def _send_signal(self, signal: signals.Signal, announce: Callable[[], None]) -> None:
-        """Send a worker signal on the hook thread, which is only started if there are receivers."""
+        """Send a worker signal on the hook thread, if there are receivers."""
         if signal.receivers:
             self._hooks.submit(f"A receiver of {signal.name}", announce)
 
     def _run_lost_hooks(
         self, delivery: Delivery, task: Task, error: BaseException, pid: int, more: list[StoreRequest]
     ) -> Verb | None:
-        """Run the hooks of a lost task; return its request's verb. ``more`` gets the documents of later chain steps."""
+        """Run a lost task's hooks; return its verb. ``more`` gets later documents."""
         found = self._decoder.message(delivery)
         einfo = ExceptionInfo(error)
         context = self._decoder.context(delivery, found)

@@ -1,4 +1,6 @@
-"""Runs the hooks of a task that ended with its child: error callbacks, handlers, receivers.
+"""Runs the hooks of a task that ended with its child.
+
+They are error callbacks, handlers and receivers.
 
 Runs in the master, called by ``native.hooks``; the hooks run on its hook thread. They are those that the child would
 have run, in the same order: error callbacks, ``on_failure``, ``after_return``, receivers of ``task_failure``. This must
@@ -37,7 +39,10 @@ _NOTHING_FOLLOWS = (
 
 
 def has_end_hooks(task: Task, delivery: Delivery) -> bool:
-    """Whether any hook runs at the end of this task. Compares the body's end and decodes nothing."""
+    """Whether any hook runs at the end of this task.
+
+    Compares the body's end and decodes nothing.
+    """
     kind = type(task)
     return (
         bool(signals.task_failure.receivers)
@@ -57,7 +62,10 @@ def log_lost(message: TaskMessage | None, error: BaseException) -> None:
 
 
 def is_counted(message: TaskMessage, delivery: Delivery) -> bool:
-    """Whether a message may be a part of a chord. Reads headers and the body's end; decodes nothing."""
+    """Whether a message may be a part of a chord.
+
+    Reads headers and the body's end; decodes nothing.
+    """
     return bool(message.group) and not delivery.body.endswith(_NOTHING_FOLLOWS)
 
 
@@ -78,7 +86,7 @@ def count(
 def announce(
     app: Turbo, chords: Chords | None, task: Task, message: TaskMessage, context: Context, einfo: ExceptionInfo
 ) -> None:
-    """Count the part of a chord, send the error callbacks, call the handlers, send ``task_failure``.
+    """Count a chord's part, send error callbacks, call handlers and receivers.
 
     Exceptions from any of them are logged.
     """
@@ -136,7 +144,7 @@ def chain_failures(
 
 
 def _close(left: list[Close]) -> None:
-    """Make the calls at once: a message sent from the master is confirmed when the call returns."""
+    """Make the calls at once, confirmed when they return."""
     for close in left:
         close(True)
 

@@ -1,4 +1,4 @@
-"""Decodes deliveries in the master: the message, the task's context, and the request for its run.
+"""Decodes deliveries in the master: the message, its context, its request.
 
 Runs on the master's hook thread, for ``native.hooks``: decoding may take long, and pickled content may run any code. It
 must never run on the master's loop.
@@ -48,14 +48,17 @@ class MessageDecoder:
         self._options = options
 
     def message(self, delivery: Delivery) -> TaskMessage:
-        """Decode header and body. Raises the same exceptions as a child for an unreadable message."""
+        """Decode header and body.
+
+        Raises the same exceptions as a child for an unreadable message.
+        """
         properties, _size = decode_header(delivery.header)
         options = self._options
         content = bodies.decoded(properties, delivery.body, options.accept_content, options.max_body_size)
         return parse(properties, content, self._app.timezone)
 
     def is_undecodable(self, delivery: Delivery) -> bool:
-        """Whether the delivery must not be decoded here, because decoding it may have killed its child.
+        """Whether the delivery must not be decoded here: it may have killed a child.
 
         Uncompressed JSON of a moderate size is decoded: it cannot be what killed the child.
         """
@@ -70,7 +73,10 @@ class MessageDecoder:
         return Context.from_message(found, delivery.deliver, self._options.hostname)
 
     def request(self, delivery: Delivery) -> Request:
-        """Make the request, of the task's own class if it names one. Raises NotRegistered for an unknown task."""
+        """Make the request, of the task's own class if it names one.
+
+        Raises NotRegistered for an unknown task.
+        """
         found = self.message(delivery)
         task = self._app.tasks[found.task]
         kind: type[Request] = resolve(task.Request) or Request

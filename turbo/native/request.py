@@ -1,4 +1,4 @@
-"""``Request``: the object for one run of a task in the master, for tasks that name a class of their own.
+"""``Request``: one run of a task in the master, for tasks with such a class.
 
 A task names a class derived from this one in ``Task.Request``. ``native.hooks`` makes one for each message that a child
 accepts, and calls its methods on the master's hook thread: when the task is accepted, when a limit passes, and when it
@@ -30,7 +30,10 @@ logger = logging.getLogger("celery.worker.request")
 
 
 class Message:
-    """A delivered message, as ``Request.message`` and receivers of ``task_unknown`` and ``task_rejected`` see it."""
+    """A message, as ``Request.message`` and some receivers see it.
+
+    They are those of ``task_unknown`` and ``task_rejected``.
+    """
 
     def __init__(
         self, *, body: bytes, headers: dict[str, Any], properties: dict[str, Any], delivery_info: dict[str, Any]
@@ -48,7 +51,10 @@ class Message:
 
 
 class Request:
-    """One run of a task. Derive from it, and name the class, or its dotted name, as ``Task.Request``."""
+    """One run of a task.
+
+    Derive from it, and name the class, or its dotted name, as ``Task.Request``.
+    """
 
     #: The message has been acknowledged.
     acknowledged = False
@@ -59,7 +65,7 @@ class Request:
     def __init__(
         self, message: Message, *, app: Turbo, task: Task, found: TaskMessage, context: Context, **_: Any
     ) -> None:
-        """``found`` is the decoded message, ``context`` what the task has as ``self.request``."""
+        """``found``: the decoded message. ``context``: the task's ``self.request``."""
         self.message = message
         self.app = app
         self.task = task
@@ -109,7 +115,10 @@ class Request:
         self.time_start = time.time() - (time.monotonic() - time_accepted)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
-        """A limit of ``timeout`` seconds has passed. A hard one has killed the child; FAILURE is stored by then."""
+        """A limit of ``timeout`` seconds has passed.
+
+        A hard one has killed the child; FAILURE is stored by then.
+        """
         if soft:
             logger.warning(
                 "Soft time limit (%ss) exceeded for %s[%s]", timeout, printable(self.name), printable(self.id)
@@ -128,7 +137,10 @@ class Request:
             self.on_failure(value, return_ok=True)
 
     def on_failure(self, exc_info: ExceptionInfo, send_failed_event: bool = True, return_ok: bool = False) -> None:
-        """The task raised, or (``return_ok`` false) its child was lost. Calls :meth:`on_retry` for a retry."""
+        """The task raised, or (``return_ok`` false) its child was lost.
+
+        Calls :meth:`on_retry` for a retry.
+        """
         if isinstance(exc_info.exception, Retry):
             self.on_retry(exc_info)
         elif not return_ok:
@@ -153,7 +165,10 @@ class Request:
         return not self.ignore_result or bool(self.task.store_errors_even_if_ignored)
 
     def info(self, safe: bool = False) -> dict[str, Any]:
-        """Return the fields that monitors show; with ``safe``, the producer's texts instead of the arguments."""
+        """Return the fields that monitors show.
+
+        With ``safe``, the producer's texts instead of the arguments.
+        """
         return {
             "id": self.id,
             "name": self.name,

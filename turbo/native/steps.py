@@ -1,4 +1,6 @@
-"""The bootsteps of an app of turbo's own that run in its worker, and the connection of those that consume.
+"""The worker bootsteps of an app of turbo's own.
+
+Those that consume share one connection.
 
 Called in the command, to name the steps that do not run, and in the master by ``native.hooks``. Steps name what they
 require by class or dotted name. Of the worker there is the timer; of the consumer a connection, for a ``ConsumerStep``.
@@ -43,7 +45,7 @@ _ONLY: Final = {
 
 
 def runnable(app: Turbo, blueprint: str) -> list[type[Step]]:
-    """Return the classes of the steps of a blueprint that run, each after those that it requires.
+    """Return the classes of the steps that run, each after its requirements.
 
     Raises ImproperlyConfigured for a step that cannot be imported.
     """
@@ -87,7 +89,10 @@ def _given(app: Turbo, blueprint: str) -> list[Any]:
 
 
 def _place(step: Any) -> str:
-    """Return the dotted name of a step's class; Celery's names of the worker's own parts stand for turbo's."""
+    """Return the dotted name of a step's class.
+
+    Celery's names of the worker's own parts stand for turbo's.
+    """
     if isinstance(step, str):
         name = step.replace(":", ".")
         return f"turbo.{name.removeprefix('celery.')}" if name.startswith("celery.worker.") else name

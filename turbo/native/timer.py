@@ -1,4 +1,6 @@
-"""The timer of a worker's bootsteps, as ``worker.timer``: calls functions later, or again and again.
+"""The timer of a worker's bootsteps, ``worker.timer``.
+
+It calls functions later, or again and again.
 
 Made by ``native.facade`` in the master, used by the program's bootsteps from any thread. Its one thread starts with the
 first call and runs all of them, one at a time. A call that raises is logged, and a repeated one goes on.
@@ -56,7 +58,10 @@ class Entry:
 
 
 class Timer:
-    """A timer and its thread. Times are seconds; where priorities differ, the higher one is called first."""
+    """A timer and its thread.
+
+    Times are seconds; where priorities differ, the higher one is called first.
+    """
 
     def __init__(self) -> None:
         self._wake = threading.Condition()

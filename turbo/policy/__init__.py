@@ -1,1 +1,4 @@
-"""The rules: facts in, decisions out. No I/O, no clock, no randomness; any process may import them."""
+"""The rules: facts in, decisions out.
+
+No I/O, no clock, no randomness; any process may import them.
+"""

@@ -1,4 +1,4 @@
-"""Decides by a message's times whether it runs, is held for its ETA, or has expired.
+"""Decides by a message's times whether it runs, is held, or has expired.
 
 Pure; the time is an argument. ``master.delivery.intake`` asks on receipt and when a held message is due,
 ``child.intake`` before the body. It must never look at anything but the times.
@@ -23,7 +23,9 @@ class Admission(IntEnum):
 
 
 def admit(now: datetime, *, eta: datetime | None, expires: datetime | None) -> Admission:
-    """Decide for one message; all times aware. Expiry is checked before the ETA, as Celery does.
+    """Decide for one message; all times aware.
+
+    Expiry is checked before the ETA, as Celery does.
 
     No task starts before its ETA, not even by a microsecond.
     """

@@ -29,7 +29,10 @@ class Autoscaling:
         self.most, self.least = checked(most, least)
 
     def wanted(self, children: int, tasks: int, now: float) -> int:
-        """Return how many children there should be; ``tasks`` run or wait for one of the present ``children``."""
+        """Return how many children there should be.
+
+        ``tasks`` run or wait for one of the present ``children``.
+        """
         needed = min(max(tasks, self.least), self.most)
         while self._needed and self._needed[-1][1] <= needed:
             self._needed.pop()

@@ -1,4 +1,4 @@
-"""The size and the interval of a batch: how many messages of a task are collected, and for how long.
+"""The size and the interval of a batch: how many messages, for how long.
 
 Pure. An app gives it as ``@app.task(batch=…)``; ``master.delivery.batches`` collects by it.
 """
@@ -32,7 +32,10 @@ class Batch:
 
 
 def batch_of(given: object) -> Batch | None:
-    """Return what a task's option ``batch`` means: None, a Batch, or a pair of size and interval."""
+    """Return the Batch that a task's option ``batch`` means, or None.
+
+    The option may also be a pair of size and interval.
+    """
     if given is None or isinstance(given, Batch):
         return given
     if isinstance(given, tuple | list) and len(given) == 2:

@@ -1,4 +1,4 @@
-"""Crontab expressions: parses the five fields and computes the next time that they match.
+"""Crontab expressions: parses five fields, computes the next match.
 
 Called by ``turbo.beat.schedules.crontab``. Text and times in, numbers and times out: it must never read a clock.
 """
@@ -35,7 +35,10 @@ class crontab_parser:
         self.min_ = min_
 
     def parse(self, spec: str) -> set[int]:
-        """Return the values that ``spec`` names. Raises ParseException, and ValueError for a value out of range."""
+        """Return the values that ``spec`` names.
+
+        Raises ParseException, and ValueError for a value out of range.
+        """
         return {value for part in spec.split(",") for value in self._part(part.strip())}
 
     def _part(self, part: str) -> list[int]:
@@ -54,14 +57,20 @@ class crontab_parser:
         return values if found["step"] is None else values[:: _step(found["step"])]
 
     def _range(self, low: int, high_text: str | None) -> list[int]:
-        """Return the values from ``low`` on; a range whose end is below its start goes on at the lowest value."""
+        """Return the values from ``low`` on.
+
+        A range whose end is below its start goes on at the lowest value.
+        """
         high = low if high_text is None else self._number(high_text)
         if high < low:
             return [*range(low, self.min_ + self.max_), *range(self.min_, high + 1)]
         return list(range(low, high + 1))
 
     def _number(self, text: str) -> int:
-        """Return a number, or that of the name of a month or weekday. Raises ValueError if it is out of range."""
+        """Return a number, or that of the name of a month or weekday.
+
+        Raises ValueError if it is out of range.
+        """
         short = text[:3].lower()
         if text.isdecimal():
             number = int(text)
@@ -125,7 +134,7 @@ class Fields:
         return any(day <= _DAYS[month - 1] for month in self.month_of_year for day in self.day_of_month)
 
     def next_after(self, last: datetime) -> datetime:
-        """Return the next matching time after the minute of ``last``, both in the schedule's zone.
+        """Return the next match after the minute of ``last``, in the zone.
 
         A time that the clock skips is returned as it is. Of two occurrences of a time the first is returned, unless
         ``last`` is not before it: an hour that occurs twice has one run. Raises ValueError when no date matches.

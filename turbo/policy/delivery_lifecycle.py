@@ -59,7 +59,10 @@ TRANSITIONS: Final[tuple[frozenset[State], ...]] = (
 
 
 def check(old: State, new: State) -> State:
-    """Return ``new`` if the table allows the step; raise :class:`IllegalTransition` otherwise."""
+    """Return ``new`` if the table allows the step.
+
+    Raise :class:`IllegalTransition` otherwise.
+    """
     if new not in TRANSITIONS[old]:
         raise IllegalTransition(f"a delivery cannot go from {old.name} to {new.name}")
     return new

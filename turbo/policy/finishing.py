@@ -1,4 +1,6 @@
-"""Decides how a delivery is finished once its task has ended: facts in, the next step out, as two tables.
+"""Decides how a delivery is finished after its task: two tables.
+
+Facts go in, the next step comes out.
 
 Pure: no clock, no I/O. Before it: ``policy.settling`` gives the verb for the ending. After it:
 ``master.outcome.settlement`` carries out the steps, records their results in :class:`Facts` and asks again;
@@ -29,7 +31,7 @@ class Document(Protocol):
 
     @property
     def guard(self) -> bool:
-        """Whether it reports a failure or a revocation, and so never replaces a stored SUCCESS."""
+        """Whether it is a failure or revocation, which never replaces a SUCCESS."""
 
 
 D = TypeVar("D", bound=Document)
@@ -49,7 +51,10 @@ class Question(Generic[D]):
 
 @dataclass(slots=True)
 class Facts(Generic[D]):
-    """The facts that the end of one delivery depends on. Each field names the modules that write it."""
+    """The facts that the end of one delivery depends on.
+
+    Each field names the modules that write it.
+    """
 
     #: Number of the task's publishes that the broker has not confirmed. Written by ``master.outcome.settlement``.
     unconfirmed: int = 0
@@ -83,7 +88,7 @@ class Facts(Generic[D]):
     store_refusal: str = ""
 
     def own(self) -> Facts[D]:
-        """Return writable facts: these, or new ones instead of the shared :data:`NO_FACTS`."""
+        """Return writable facts: these, or new ones for the shared :data:`NO_FACTS`."""
         return self
 
 
@@ -132,7 +137,10 @@ class Step(Enum):
 
 
 class Row(NamedTuple):
-    """One row of :data:`FINISHING`; the first that holds is taken. ``acked``: the message was acknowledged early."""
+    """One row of :data:`FINISHING`; the first that holds is taken.
+
+    ``acked``: the message was acknowledged early.
+    """
 
     holds: Callable[[Facts[Any], bool], bool]
     step: Step
@@ -223,7 +231,10 @@ FINISHING: Final[tuple[Row, ...]] = (
 
 
 def next_step(facts: Facts[Any], *, acked: bool) -> Step:
-    """Return what is to be done next. ``acked``: the message was acknowledged when its task started."""
+    """Return what is to be done next.
+
+    ``acked``: the message was acknowledged when its task started.
+    """
     for row in FINISHING:
         if row.holds(facts, acked):
             return row.step
@@ -321,7 +332,9 @@ def after_child_death(death: Death) -> Fate:
 
 
 def verb_of_lost_task(verb: Verb, *, accepted: bool) -> Verb:
-    """Adjust the verb that the ack table or the app's hooks chose for a task that died with its child.
+    """Adjust the verb chosen for a task that died with its child.
+
+    The ack table or the app's hooks chose it.
 
     A message that was never ``accepted`` is not acknowledged but rejected, so a dead-letter queue keeps it: decoding it
     may kill any child. REQUEUE is carried out by ``master.outcome.poison``, which counts deaths, so a message that
@@ -333,5 +346,5 @@ def verb_of_lost_task(verb: Verb, *, accepted: bool) -> Verb:
 
 
 def overridden(verb: Verb, verb_override: Verb | None) -> Verb:
-    """Return the verb that the task's own ``Request`` asked for, or else that of the ack table."""
+    """Return the verb that the ``Request`` asked for, or the ack table's."""
     return verb if verb_override is None else verb_override

@@ -37,7 +37,7 @@ def due_at(last: datetime, every: timedelta, *, relative: bool) -> datetime:
 
 
 def _rounded_end(last: datetime, every: timedelta, end_utc: datetime) -> datetime:
-    """Return the last rounded boundary at or before ``end_utc`` that is after ``last``."""
+    """Return the last rounded boundary after ``last``, at most ``end_utc``."""
     last_utc = last.astimezone(UTC)
     end = end_utc.astimezone(last.tzinfo)
     found = _occurrences(end, every)
@@ -58,13 +58,16 @@ def _latest(found: list[datetime], end: datetime) -> datetime:
 
 
 def _occurrences(when: datetime, every: timedelta) -> list[datetime]:
-    """Return ``when`` rounded down, in UTC: both occurrences of a wall-clock time that occurs twice."""
+    """Return ``when`` rounded down, in UTC: both, if it occurs twice."""
     rounded = round_down(when, every).replace(microsecond=0)
     return [max(each, after_gap(each)).astimezone(UTC) for each in (rounded.replace(fold=0), rounded.replace(fold=1))]
 
 
 def round_down(when: datetime, every: timedelta) -> datetime:
-    """Return ``when`` rounded down to the day, hour or minute, by the size of ``every``; below a minute unchanged."""
+    """Return ``when`` rounded down to the day, hour or minute.
+
+    The size of ``every`` decides; below a minute nothing changes.
+    """
     for unit, zeroed in _ZEROED:
         if every >= unit:
             return when.replace(**zeroed)

@@ -36,7 +36,9 @@ def length(
     version: tuple[int, ...],
     configured: float,
 ) -> float:
-    """Return the lease of a queue's deliveries in seconds, from the arguments of queue and consumer.
+    """Return the lease of a queue's deliveries, in seconds, from its arguments.
+
+    Those of the consumer count too.
 
     ``configured`` applies when the broker does not read the arguments, or there are none.
     """
@@ -51,7 +53,7 @@ def length(
 def wanted_timeout(
     longest_hard_limit: float | None, *, quorum: bool, version: tuple[int, ...], configured: float
 ) -> int | None:
-    """Return the consumer timeout to request, in milliseconds, or None when the broker's own suffices.
+    """Return the consumer timeout to request in ms; None: the broker's suffices.
 
     ``longest_hard_limit``: the longest hard limit of any task; None when one has no limit. The timeout is twice that,
     so that a task ends before half of its lease and is never moved.
@@ -73,10 +75,16 @@ def look_interval(shortest_lease: float) -> float:
 
 
 class AgeMarks:
-    """Bounds the ages of deliveries by their tags, with one mark per check instead of a clock reading per message."""
+    """Bounds the ages of deliveries by their tags.
+
+    It needs one mark per check, not a clock reading per message.
+    """
 
     def __init__(self, now: float, *, keep: float) -> None:
-        """Start without deliveries. ``keep``: the largest age that is asked for, in seconds."""
+        """Start without deliveries.
+
+        ``keep``: the largest age that is asked for, in seconds.
+        """
         self._keep = keep
         self._tags = [0]
         self._times = [now]
@@ -93,7 +101,10 @@ class AgeMarks:
             del self._tags[:useless], self._times[:useless]
 
     def newest_of_age(self, age: float, now: float) -> int:
-        """Return the newest tag whose delivery may be ``age`` seconds old or older; 0 when there is none."""
+        """Return the newest tag whose delivery may be ``age`` seconds old or older.
+
+        0 when there is none.
+        """
         later = self._marks_of_age(age, now)
         return 0 if later == 0 else self._tags[min(later, len(self._tags) - 1)]
 

@@ -29,7 +29,9 @@ _LEAST: Final = 1_000
 
 
 def estimate(previous_ns: int, sample_ns: int) -> int:
-    """Fold one run time into the moving estimate (exponential, weight 1/16, samples clipped).
+    """Fold one run time into the moving estimate.
+
+    It is exponential with weight 1/16, and samples are clipped.
 
     ``previous_ns`` is 0 before the first sample.
     """
@@ -41,7 +43,10 @@ def estimate(previous_ns: int, sample_ns: int) -> int:
 
 
 def depth(estimate_ns: int) -> int:
-    """Return how many records a child may hold, the running one included; 1 without an estimate."""
+    """Return how many records a child may hold, the running one included.
+
+    1 without an estimate.
+    """
     if estimate_ns == 0 or estimate_ns > ONE_AHEAD_NS:
         return 1
     ahead = LOOK_AHEAD_NS // estimate_ns

@@ -1,4 +1,4 @@
-"""Decides when a broker outage is logged: at its beginning, then at rising intervals, and at its end.
+"""Decides when a broker outage is logged: begin, rising intervals, end.
 
 A pure rule over all links of a worker: times in, decisions out. ``amqp.outages`` acts on it, in the master. It must
 never read a clock or log.
@@ -18,7 +18,7 @@ CALM: Final = 10.0
 
 
 class Outage:
-    """One kind of error, shared by several links: which links have it, and when to log it again."""
+    """One kind of error of several links: which have it, when to log it again."""
 
     __slots__ = ("_began", "_down", "_ended", "_next", "_pause", "_reported")
 
@@ -50,7 +50,10 @@ class Outage:
         return True
 
     def end(self, link: str, now: float) -> float | None:
-        """Record that a link has recovered; return the outage's seconds when its end is to be logged, else None."""
+        """Record that a link has recovered.
+
+        Return the outage's seconds when its end is to be logged, else None.
+        """
         if link not in self._down:
             return None
         self._down.remove(link)

@@ -22,7 +22,10 @@ REASON: Final = "x-turbo-last-death"
 
 
 def deaths(headers: Mapping[str, object] | None) -> int:
-    """Return the number of children and workers that died with a message; 0 for an invalid header."""
+    """Return the number of children and workers that died with a message.
+
+    0 for an invalid header.
+    """
     value = (headers or {}).get(DELIVERIES)
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 

@@ -1,4 +1,4 @@
-"""The prefetch window: how many unacknowledged messages the broker may have with this worker.
+"""The prefetch window: how many unacknowledged messages to have here.
 
 Pure. ``master.window`` feeds it measurements and carries out what it says by swapping the consumer
 (``amqp.consume.link.BrokerLink.set_prefetch``). Ceilings come from measurements: a classic queue's rate is flat from 64
@@ -70,7 +70,7 @@ def goal(facts: WindowFacts) -> int:
 
 
 def _is_blocked(facts: WindowFacts, wanted: int) -> bool:
-    """Return whether held messages fill the window, so that there is little work in it.
+    """Return whether held messages fill the window and leave little work.
 
     More held ones may be next in the queue, with work behind them. Then the window grows by as much as it may.
     """

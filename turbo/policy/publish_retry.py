@@ -1,4 +1,6 @@
-"""Decides how often, and how long apart, a message is published again after a lost connection.
+"""Decides how often, and when, a message is published again.
+
+It was not confirmed before a connection was lost.
 
 Used by the client publisher. Pure: it returns the waits and must never sleep. The names are those of the setting
 ``task_publish_retry_policy``.
@@ -15,7 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PublishRetry:
-    """A policy. Times are in seconds; ``max_retries=None`` tries for ever, 0 only once."""
+    """A policy.
+
+    Times are in seconds; ``max_retries=None`` tries for ever, 0 only once.
+    """
 
     max_retries: int | None = 3
     interval_start: float = 0.0
@@ -24,7 +29,9 @@ class PublishRetry:
 
     @classmethod
     def from_setting(cls, policy: Mapping[str, object]) -> PublishRetry:
-        """Read the setting; what it leaves out has the default, and names of other kinds are ignored.
+        """Read the setting.
+
+        What it leaves out has the default, and names of other kinds are ignored.
 
         Raises ValueError for a value that is no number.
         """

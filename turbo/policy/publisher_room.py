@@ -1,4 +1,4 @@
-"""Bounds the messages that wait in the publisher, and says when to stop producing more.
+"""Bounds the messages waiting in the publisher; says when to pause.
 
 Used by ``amqp.publish.publisher`` in the master. Pure: counts in, decisions out. It must never hold a message.
 """
@@ -18,7 +18,10 @@ class PublisherRoom:
         self.congested = False
 
     def is_full(self, messages: int, size: int) -> bool:
-        """Whether no further message fits; ``size`` in bytes includes it, ``messages`` does not."""
+        """Whether no further message fits.
+
+        ``size`` in bytes includes it, ``messages`` does not.
+        """
         return messages >= self._limit or size > self._limit_bytes
 
     def grown(self, messages: int, size: int) -> None:

@@ -43,7 +43,10 @@ def per_second(limit: object) -> float:
 
 
 def faults(limits: Iterable[tuple[str, object]]) -> list[str]:
-    """Return one phrase for each task whose rate limit cannot be read, from pairs of task name and limit."""
+    """Return one phrase for each rate limit that cannot be read.
+
+    The limits come as pairs of task name and limit.
+    """
     found = []
     for name, limit in limits:
         try:
@@ -54,7 +57,10 @@ def faults(limits: Iterable[tuple[str, object]]) -> list[str]:
 
 
 class TokenBucket:
-    """A bucket of one token, which refills at a constant rate. Times are in seconds of any steady clock."""
+    """A bucket of one token, which refills at a constant rate.
+
+    Times are in seconds of any steady clock.
+    """
 
     __slots__ = ("_at", "_tokens", "rate")
 

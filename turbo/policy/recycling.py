@@ -34,7 +34,9 @@ def memory_action(rss_kib: int, *, limit: int | None, hard_limit: int | None) ->
 
 
 def default_hard_limit(group_limit: int) -> int | None:
-    """Return the default hard limit of one child in KiB, from the group's memory limit in bytes.
+    """Return the default hard limit of a child in KiB, from the group's limit.
+
+    That is in bytes.
 
     A fifth of the group's memory, and at least 128 MiB, is left to the rest of the worker. None if that rest would be
     more than half of the group's memory: children would then be killed for what any program uses.
@@ -44,7 +46,7 @@ def default_hard_limit(group_limit: int) -> int | None:
 
 
 def at_once(concurrency: int) -> int:
-    """Return how many children may be replaced at one time: a quarter, and at least one."""
+    """Return how many children may be replaced at once: a quarter, at least one."""
     return max(1, concurrency // 4)
 
 

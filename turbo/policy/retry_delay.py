@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 def backoff(factor: int, retries: int, longest: int, jitter: Callable[[int], int] | None = None) -> int:
-    """Return whole seconds before the next attempt: ``factor`` doubled with each retry so far, up to ``longest``.
+    """Return whole seconds before the next attempt, up to ``longest``.
+
+    ``factor`` is doubled with each retry so far.
 
     ``jitter(n)`` returns a random whole number below n; with it, anything from 0 to the delay comes out.
     """

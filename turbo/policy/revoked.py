@@ -69,7 +69,10 @@ class Revoked:
         return list(self._times)
 
     def add_stamps(self, stamps: Mapping[str, Any]) -> None:
-        """Revoke by stamps: values by the name of the header. Raises ValueError when there are too many."""
+        """Revoke by stamps: values by the name of the header.
+
+        Raises ValueError when there are too many.
+        """
         new = {name: value if isinstance(value, list) else [value] for name, value in stamps.items()}
         if sum(map(len, self._stamps.values())) + sum(map(len, new.values())) > MOST_STAMPS:
             raise ValueError(f"more than {MOST_STAMPS} stamps would be revoked")
@@ -88,7 +91,10 @@ class Revoked:
         return bool(self._stamps)
 
     def stamp_of(self, names: Iterable[str] | None, stamps: Mapping[str, Any] | None) -> dict[str, Any] | None:
-        """Return the first revoked stamp of a message, by header name; None when there is none."""
+        """Return the first revoked stamp of a message, by header name.
+
+        None when there is none.
+        """
         for name in names or ():
             revoked = self._stamps.get(name)
             value = (stamps or {}).get(name)
@@ -104,7 +110,10 @@ class Revoked:
 
 
 class _Values:
-    """The revoked values of one stamp. Only values without a hash take longer to find the more there are."""
+    """The revoked values of one stamp.
+
+    Only values without a hash take longer to find the more there are.
+    """
 
     __slots__ = ("_found", "_others", "_size")
 

@@ -1,4 +1,4 @@
-"""Decides what happens to a message when its task has ended: ack, reject or requeue.
+"""Decides how a message is settled after its task: ack, reject, requeue.
 
 The child calls this for outcomes that it reports, the master for the others (hard limit, lost child). The moment is not
 decided here: ``master.outcome.outcomes`` acknowledges an early message when its task starts, and ``policy.finishing``
@@ -52,7 +52,10 @@ _FIXED = {
 
 @dataclass(frozen=True, slots=True)
 class AckOptions:
-    """The options that the verb depends on besides the ending. The defaults are Celery's."""
+    """The options that the verb depends on besides the ending.
+
+    The defaults are Celery's.
+    """
 
     #: Acknowledge when the task has ended, not when it starts.
     acks_late: bool = False

@@ -1,4 +1,6 @@
-"""The lines that Celery's worker prints when it is asked to stop, for each request and phase.
+"""The lines that Celery's worker prints when it is asked to stop.
+
+They depend on request and phase.
 
 The master asks for them at each request to stop; ``log_format.saying`` prints them. Alerts and Celery's own smoke tests
 look for them, so the texts are Celery's. It must never decide anything: ``policy.worker_lifecycle`` does.
@@ -20,7 +22,9 @@ SOFT: Final = "Initiating Soft Shutdown, terminating in %s seconds"
 
 
 def printed(before: Phase, request: Request, after: Phase) -> tuple[str, ...]:
-    """Return the lines to print for a request that moves the worker from ``before`` to ``after``, in order.
+    """Return the lines for a request that moves the worker to ``after``.
+
+    They are in order; ``before`` is the phase so far.
 
     Empty for a request by remote control, and for one that arrives after the worker has stopped.
     """

@@ -18,7 +18,10 @@ Name = TypeVar("Name", bound="Hashable")
 def in_order(
     steps: Iterable[S], name: Callable[[S], Name], required: Callable[[S], Set[Name]], there: Set[Name]
 ) -> list[S]:
-    """Return the steps that can run, each after those that it requires, beside ``there``, which runs anyway."""
+    """Return the steps that can run, each after those that it requires.
+
+    ``there`` are those that run anyway.
+    """
     waiting = list(steps)
     ordered: list[S] = []
     running = set(there)

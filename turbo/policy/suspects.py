@@ -19,5 +19,8 @@ def is_last_chance(deaths: int, most: int) -> bool:
 
 
 def may_begin(last_chance: bool, running: int, last_chance_runs: bool) -> bool:
-    """Whether a suspect may start beside ``running`` others; ``last_chance_runs``: one is at its last chance."""
+    """Whether a suspect may start beside ``running`` others.
+
+    ``last_chance_runs``: one is at its last chance.
+    """
     return not running if last_chance else not last_chance_runs

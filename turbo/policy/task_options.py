@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TaskOptions:
-    """What settling and limiting a task depends on. ``None`` limits mean none; limits and delays are in seconds."""
+    """What settling and limiting a task depends on.
+
+    ``None`` limits mean none; limits and delays are in seconds.
+    """
 
     name: str
     acks_late: bool = False
@@ -40,7 +43,10 @@ class TaskOptions:
     batch: Batch | None = None
 
     def ack_options(self, *, acked: bool = False) -> AckOptions:
-        """Return the options of the ack table; ``acked``: the message was acknowledged already."""
+        """Return the options of the ack table.
+
+        ``acked``: the message was acknowledged already.
+        """
         return AckOptions(
             self.acks_late and not acked,
             self.acks_on_failure,

@@ -23,7 +23,10 @@ _EARLY_NS: Final = 2_000_000
 
 
 def effective(header: object, task: float | None, worker: float | None) -> float | None:
-    """Return one limit from its three sources; values that are not positive numbers count as unset."""
+    """Return one limit from its three sources.
+
+    Values that are not positive numbers count as unset.
+    """
     for value in (header, task, worker):
         if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:
             return min(float(value), LONGEST)
@@ -31,7 +34,9 @@ def effective(header: object, task: float | None, worker: float | None) -> float
 
 
 def not_run(asked: int, elapsed: int, *, late_before: bool) -> int:
-    """Return how many of the ``elapsed`` nanoseconds since a timer was set count for no limit.
+    """Return how many of ``elapsed`` nanoseconds since a timer count for none.
+
+    They count for no limit.
 
     The timer was set for ``asked`` nanoseconds. If it is late, the worker was stopped, nobody knows since when, so none
     of the time counts. ``late_before``: the timer before it was late too. Then only the lateness is left out, so that
@@ -51,7 +56,10 @@ def on_arrival(age: int) -> int:
 
 
 class RunningClock:
-    """The time during which this process ran, inferred from its timers, in ``time.monotonic_ns`` values."""
+    """The time during which this process ran, inferred from its timers.
+
+    All times are ``time.monotonic_ns`` values.
+    """
 
     __slots__ = ("_asked", "_late", "_since", "stopped")
 
@@ -68,7 +76,10 @@ class RunningClock:
         self._since, self._asked = now, wait
 
     def look(self, now: int) -> int:
-        """Return the nanoseconds lost since the last call, usually 0; adds them to ``stopped``."""
+        """Return the nanoseconds lost since the last call, usually 0.
+
+        Adds them to ``stopped``.
+        """
         if self._since is None:
             return 0
         elapsed = now - self._since

@@ -1,4 +1,4 @@
-"""Wall-clock times of a zone: those that do not exist or occur twice, and naive times.
+"""Wall-clock times of a zone: missing, repeated and naive ones.
 
 Used by ``policy.intervals`` and the schedules of ``turbo.beat``, in the beat process. Times in, times out: it must
 never read a clock.
@@ -17,7 +17,7 @@ def is_naive(when: datetime) -> bool:
 
 
 def exists(when: datetime) -> bool:
-    """Return whether an aware wall-clock time exists: clocks that are put forward skip some."""
+    """Return whether an aware wall-clock time exists: clocks skip some."""
     there_and_back = when.astimezone(UTC).astimezone(when.tzinfo)
     return there_and_back.replace(tzinfo=None) == when.replace(tzinfo=None)
 
@@ -33,7 +33,10 @@ def after_gap(when: datetime) -> datetime:
 
 
 def in_zone(when: datetime, zone: tzinfo) -> datetime:
-    """Give a naive wall-clock time its zone: of two occurrences the first; a skipped time moves on by the gap."""
+    """Give a naive wall-clock time its zone: of two occurrences the first.
+
+    A skipped time moves on by the gap.
+    """
     return after_gap(when.replace(tzinfo=zone, fold=0))
 
 

@@ -44,7 +44,9 @@ _EXIT_FAILURE: Final = 1
 
 
 def on_request(phase: Phase, request: Request, *, soft_timeout: float, remap_term: bool = False) -> tuple[Phase, int]:
-    """Return the phase to enter and the exit code it implies; the same phase means that nothing changes.
+    """Return the phase to enter and the exit code it implies.
+
+    The same phase means that nothing changes.
 
     ``remap_term`` is ``REMAP_SIGTERM=SIGQUIT`` in the environment: TERM then asks for a cold shutdown.
     """
@@ -66,7 +68,9 @@ def on_request(phase: Phase, request: Request, *, soft_timeout: float, remap_ter
 
 
 def restarts(phase: Phase, request: Request, *, restarting: bool) -> bool:
-    """Whether the command runs again after the shutdown that ``request`` asks for in ``phase``.
+    """Whether the command runs again after the shutdown of ``request``.
+
+    ``phase`` is that in which it is asked for.
 
     HUP asks for it while the worker works. Any later request to stop cancels that: the worker ends.
     """

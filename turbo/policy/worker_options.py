@@ -1,4 +1,6 @@
-"""All options of a worker, checked and frozen: what the master and the children read at start.
+"""All options of a worker, checked and frozen, read at its start.
+
+The master and the children read them.
 
 ``cli.worker`` merges command line, environment and the app's configuration into one of these; ``worker`` passes it to
 both sides. Times are in seconds, memory in KiB (Celery's unit), as in the settings. It must never change after the

@@ -1,4 +1,6 @@
-"""Builds headers, body and properties of a call in protocol 2, as Celery's producers write them.
+"""Builds a call's headers, body and properties in protocol 2.
+
+Celery's producers write the same.
 
 Before it: the merged options of a call (``app.publish.sending``), or a child that sends a task again. After it:
 ``content`` encodes the body, ``properties`` the rest. Pure: ids, times and the origin are arguments. Order and values

@@ -26,7 +26,10 @@ _NO_CHARSET: Final = frozenset({"binary", "ascii-8bit"})
 
 @dataclass(frozen=True, slots=True)
 class Serializer:
-    """One serializer. ``encode`` or ``decode`` is None if it works in one direction only."""
+    """One serializer.
+
+    ``encode`` or ``decode`` is None if it works in one direction only.
+    """
 
     name: str
     content_type: str

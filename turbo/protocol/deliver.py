@@ -1,4 +1,6 @@
-"""Decodes and encodes the arguments of basic.deliver: consumer, delivery tag, exchange, routing key.
+"""Decodes and encodes the arguments of basic.deliver.
+
+They are consumer, delivery tag, exchange and routing key.
 
 Before it: the method frame of a delivery. After it: the child's executor, for ``request.delivery_info``, and the master
 where it reads or rewrites a message's origin. Pure. It must never raise anything but ``TableError``.
@@ -26,7 +28,7 @@ class Deliver:
 
 
 def parse_deliver(args: bytes) -> Deliver:
-    """Decode the method's arguments, which follow the class and method id in the frame's payload.
+    """Decode the method's arguments, which follow its ids in the payload.
 
     Strings that are not UTF-8 are returned with surrogate escapes. Raises ``TableError`` if the bytes are not these
     arguments.

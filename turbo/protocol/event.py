@@ -41,7 +41,10 @@ def build_event(
 
 
 def routing_key(kind: str) -> str:
-    """Return the routing key of an event type: ``worker.online`` for ``worker-online``."""
+    """Return an event type's routing key: ``worker.online``, for one.
+
+    Its type is ``worker-online``.
+    """
     return kind.replace("-", ".")
 
 
@@ -64,7 +67,7 @@ def event_message(event: Mapping[str, Any], serializer: str) -> tuple[bytes, byt
 
 
 def packed_message(events: Sequence[bytes], node: str, serializer: str, *, alone: bool) -> tuple[bytes, bytes]:
-    """Return content header and body of events of ``node`` that are JSON objects: a list, or one ``alone``.
+    """Return header and body of JSON events of ``node``: a list, or ``alone``.
 
     Raises ``EncodeError``.
     """

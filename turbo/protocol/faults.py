@@ -91,7 +91,9 @@ def _short_repr(value: object) -> str:
 
 
 def from_wire(doc: Mapping[str, Any]) -> BaseException:
-    """Return the exception that a document describes. Never raises, whatever the document contains.
+    """Return the exception that a document describes.
+
+    Never raises, whatever the document contains.
 
     It looks for the class only in loaded modules, and instantiates only a subclass of ``BaseException``. Without
     Celery, its classes become turbo's. For any other name it creates an exception class of that name, as Celery does,
@@ -114,7 +116,10 @@ def from_wire(doc: Mapping[str, Any]) -> BaseException:
 
 
 def _loaded(module: str, name: str) -> type[BaseException] | None:
-    """Find a class by its qualified name without running code: no import, no module or class hooks."""
+    """Find a class by its qualified name without running code.
+
+    Nothing is imported, and no module or class hook runs.
+    """
     found: object = sys.modules.get(module)
     if found is None:
         return _OURS.get((module, name))

@@ -1,4 +1,6 @@
-"""Decodes content headers quickly that differ from an earlier one only in ids and argument texts.
+"""Decodes content headers quickly that are like an earlier one.
+
+They differ only in ids and argument texts.
 
 The child's executor calls it once per task, in place of ``protocol.properties.decode_header``. The headers of one
 task's messages from one producer are equal except for five texts: id, root_id, argsrepr, kwargsrepr and the correlation
@@ -69,7 +71,10 @@ class HeaderCache:
         self._shapes: dict[bytes, _Shape] = {}
 
     def decode(self, payload: bytes) -> tuple[Properties, int]:  # hot: bench trace
-        """Decode a header, as :func:`turbo.protocol.properties.decode_header` does. Raises TableError."""
+        """Decode a header, as :func:`turbo.protocol.properties.decode_header` does.
+
+        Raises TableError.
+        """
         at = payload.find(_ID, _KEYS_AT)
         if at < 0:
             return decode_header(payload)
@@ -149,7 +154,7 @@ def _match(shape: _Shape, payload: bytes, at: int) -> tuple[Properties, int] | N
 
 
 def _shape_of(payload: bytes, at: int, properties: Properties) -> _Shape | None:
-    """Return the shape of a decoded header; None if the header is not in the usual form."""
+    """Return the shape of a decoded header; None if it is not the usual one."""
     headers = properties.headers
     root_at = payload.find(_ROOT, at) + len(_ROOT)
     args_at = payload.find(_ARGS, root_at) + len(_ARGS) + 4

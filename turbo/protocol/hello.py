@@ -1,4 +1,6 @@
-"""What workers tell each other when one of them starts: revoked task ids and their logical clock.
+"""What workers tell each other when one starts.
+
+That is revoked task ids and their logical clock.
 
 The formats of Celery's ``hello`` command, of all its versions. Before it: ``pidbox``. After it: ``control.mingle``,
 which asks, and ``control.inspect_commands``, which answers. Pure. It must never trust the sender: what cannot be a task
@@ -26,7 +28,9 @@ class RevokedIds:
 
 
 def revoked_ids(value: object) -> RevokedIds:
-    """Return the ids in a worker's list, or in the mapping with times that Celery 5.6 and older send.
+    """Return the ids in a worker's list, or in the mapping of an older Celery.
+
+    Celery 5.6 and older send a mapping with times.
 
     The times are ignored, because they are of another clock. Raises PidboxError if it is neither.
     """

@@ -1,4 +1,4 @@
-"""Converts ids of tasks and groups to the plain text that messages and keys contain.
+"""Converts ids of tasks and groups to plain text, as in messages and keys.
 
 Programs also pass ids of other types: a ``uuid.UUID``, or a subclass of str. This is used wherever a program passes an
 id: in calls, results and remote control. Pure. Ids from messages are text already and must never need it.

@@ -45,11 +45,17 @@ def look_up(wanted: str) -> Found | None:
 
 
 def type_encoders() -> Mapping[type[Any], tuple[str | None, Callable[[Any], Any]]] | None:
-    """Return kombu's JSON encoders by type, its own and registered ones; None without kombu."""
+    """Return kombu's JSON encoders by type, its own and registered ones.
+
+    None without kombu.
+    """
     return getattr(sys.modules.get("kombu.utils.json"), "_encoders", None)
 
 
 def type_decoder(tag: str) -> Callable[[Any], Any] | None:
-    """Return kombu's JSON decoder for a type tag; None without kombu, or without such a tag."""
+    """Return kombu's JSON decoder for a type tag.
+
+    None without kombu, or without such a tag.
+    """
     decoders: Mapping[str, Callable[[Any], Any]] = getattr(sys.modules.get("kombu.utils.json"), "_decoders", {})
     return decoders.get(tag)

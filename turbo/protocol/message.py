@@ -177,7 +177,7 @@ def parse_headers(props: Properties, body: bytes, zone: tzinfo = UTC) -> TaskMes
 
 
 def salvage(props: Properties, body: bytes) -> TaskMessage | None:
-    """Return a record with what a reply to an invalid message needs: id, task and reply queue.
+    """Return what a reply to an invalid message needs: id, task, reply queue.
 
     Returns None without an id. Never raises. Ignores all other fields, valid or not.
     """

@@ -1,4 +1,4 @@
-"""Names the headers that a worker adds to the copies of messages that it publishes.
+"""Names the headers that a worker adds to its copies of messages.
 
 Written by ``master.delivery.leases`` and ``master.delivery.parking``; read by the master that receives such a copy and
 by the child that decodes it. Pure.

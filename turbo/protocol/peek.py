@@ -1,4 +1,6 @@
-"""Finds out whether a message has an ETA, an expiry or time limits, without decoding its headers.
+"""Finds a message's ETA, expiry and limits without decoding its headers.
+
+It only says whether there are any.
 
 Before it: the content header as received. After it: ``policy.admission``, which decodes only what is flagged here.
 Runs in the master, once per message. It must never decode a value or raise, and never report "not set" without having
@@ -66,7 +68,7 @@ _WANTED: Final = {b"eta": ETA, b"expires": EXPIRES, b"timelimit": LIMITS, LEASE.
 
 # hot: bench/protocol.py, once a message in the master
 def peek(header_payload: bytes) -> int:
-    """Return the flags of what is set, with UNKNOWN if only decoding the headers can tell."""
+    """Return the flags of what is set; UNKNOWN if only decoding can tell."""
     try:
         if (
             header_payload[12] & 0xE0 == 0xE0
@@ -86,7 +88,9 @@ def peek(header_payload: bytes) -> int:
 
 
 def _no_limits(payload: bytes, at: int) -> bool:
-    """Whether only a group and a retry count stand between ``at`` and limits that are not set.
+    """Whether only a group and a retry count precede limits that are not set.
+
+    ``at`` is where they begin.
 
     This is for members of groups, steps of chains and retries: it is three times as fast as ``_walk``.
     """
@@ -103,7 +107,10 @@ def _no_limits(payload: bytes, at: int) -> bool:
 
 
 def _walk(payload: bytes) -> int:
-    """Scan the table key by key, for messages that have something set or come from other producers."""
+    """Scan the table key by key, for messages with something set.
+
+    Other producers' messages are scanned too.
+    """
     found = seen = 0
     try:
         start, end = header_table_span(payload)
@@ -148,7 +155,10 @@ def task_id(header_payload: bytes) -> bytes | None:
 
 
 def _front_text(payload: bytes, which: int) -> bytes | None:
-    """Return the name (0) or id (1) from a table that begins as Celery writes it; else None."""
+    """Return the name (0) or id (1) from a table that begins as Celery writes it.
+
+    Else None.
+    """
     try:
         if not payload.startswith(_LANG, _LANG_AT) or not payload.startswith(_FRONT, _FRONT_AT):
             return None
@@ -207,7 +217,9 @@ _LENGTH: Final = struct.Struct(">I").pack
 
 # hot: bench drain --events, once a message in the master
 def plain_texts(payload: bytes) -> tuple[bytes, bytes, bytes, bytes | None, bytes, bytes] | None:
-    """Return name, id, root id, parent id, ``argsrepr`` and ``kwargsrepr`` of a plain message; None for any other.
+    """Return name, ids and argument texts of a plain message; None for others.
+
+    These are name, id, root id, parent id, ``argsrepr`` and ``kwargsrepr``.
 
     A plain message is as Celery writes it, has no shadow, time, group, retry or limit, and its texts are the same in
     JSON.

@@ -1,4 +1,4 @@
-"""Encodes and decodes the content header of a message: its AMQP properties, including the headers.
+"""Encodes and decodes a message's content header: properties and headers.
 
 Before it: the payload of a received content-header frame. After it: ``message`` and ``peek``; when encoding, the code
 that publishes. Runs in every process. Pure. It must never raise anything but ``TableError``, for headers that cannot be
@@ -70,7 +70,9 @@ class Properties:
 
 # hot: bench/protocol.py, once a task in the child
 def decode_header(payload: bytes) -> tuple[Properties, int]:
-    """Decode the payload of a content-header frame; return the properties and the body's size in bytes.
+    """Decode the payload of a content-header frame.
+
+    Return the properties and the body's size in bytes.
 
     Short strings that are not UTF-8 are returned with surrogate escapes. Raises ``TableError`` for anything that is
     not exactly one content header of class basic.
@@ -148,7 +150,9 @@ def _short(payload: bytes, at: int) -> tuple[str, int]:
 
 
 def header_table_span(payload: bytes) -> tuple[int, int]:
-    """Return the start (of its 4-byte length) and the end of the header table in a content header.
+    """Return start and end of the header table in a content header.
+
+    The start is that of its 4-byte length.
 
     Both are 0 without a table. Raises ``TableError`` if the payload is shorter than its lengths say.
     """
@@ -243,7 +247,7 @@ def _encode_short(name: str, value: str) -> bytes:
 
 
 def _escaped(value: str) -> bool:
-    """Whether every lone surrogate in the text stands for a byte that could not be decoded."""
+    """Whether each lone surrogate in the text is an undecodable byte."""
     return all(not "\ud800" <= c <= "\udfff" or "\udc80" <= c <= "\udcff" for c in value)
 
 

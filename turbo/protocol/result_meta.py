@@ -1,4 +1,4 @@
-"""Builds result documents: what a result store holds for a task, and the content of an rpc reply.
+"""Builds result documents: what a store holds, and an rpc reply says.
 
 Before it: a task's outcome. After it: ``backends``. Runs in children, in the master for outcomes that it decides, and
 in clients that set states. Pure. Keys and their order are Celery's; readers depend only on the keys.
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Handle:
-    """The base of result objects: what a program holds for a call or group that was sent."""
+    """The base of result objects, which a program holds for what it sent."""
 
     def as_tuple(self) -> tuple[Any, Any]:
         """Return the form of the handle in messages and documents."""

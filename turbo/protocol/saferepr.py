@@ -124,7 +124,10 @@ def _brackets(value: object) -> tuple[str, str]:
 
 
 def shown(value: object) -> str:
-    """Return the value's repr (``str`` for numbers); a repr that raises gives a placeholder."""
+    """Return the value's repr (``str`` for numbers).
+
+    A repr that raises gives a placeholder.
+    """
     try:
         if isinstance(value, Number) and not isinstance(value, Decimal):
             return str(value)
@@ -147,5 +150,5 @@ def _printable(text: str) -> str:
 
 
 def clean(text: str, maxlen: int) -> str:
-    """Return the text for one log line: at most ``maxlen`` characters, control characters escaped."""
+    """Return text for a log line: ``maxlen`` at most, no control characters."""
     return _printable(text if len(text) <= maxlen else text[:maxlen] + "...")

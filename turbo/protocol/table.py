@@ -1,4 +1,4 @@
-"""Encodes and decodes AMQP field tables, the typed mappings for headers and declaration arguments.
+"""Encodes and decodes AMQP field tables, for headers and declarations.
 
 Before it: header payloads from the broker, which anybody may have written. After it: ``properties``, ``message`` and
 ``amqp.client.methods``. Runs in every process. Pure. It must never raise anything but :class:`TableError`, whatever the
@@ -69,7 +69,9 @@ class TableError(ValueError):
 
 
 def decode_table(data: bytes | bytearray | memoryview, offset: int = 0) -> tuple[dict[str, object], int]:
-    """Decode the table whose 4-byte length is at ``offset``; return it and the offset after it.
+    """Decode the table whose 4-byte length is at ``offset``.
+
+    Return it and the offset after it.
 
     Strings that are not UTF-8 are returned as bytes, keys that are not with surrogate escapes. Timestamps become naive
     datetimes in UTC, or stay integers outside datetime's range. The last value of a repeated key wins. Raises
@@ -306,7 +308,10 @@ def _write_other(value: object, depth: int) -> bytes:
 
 
 def _text(value: str) -> bytes:
-    """Encode text; lone surrogates that stand for undecodable bytes become those bytes again."""
+    """Encode text.
+
+    Lone surrogates that stand for undecodable bytes become those bytes again.
+    """
     try:
         return value.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:

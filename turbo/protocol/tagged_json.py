@@ -1,4 +1,6 @@
-"""Encodes and decodes JSON as Celery does: other types become ``{"__type__": …, "__value__": …}``.
+"""Encodes and decodes JSON as Celery does, with tagged types.
+
+Other types become ``{"__type__": …, "__value__": …}``.
 
 Before it: message bodies and stored documents. After it: ``content`` and ``result_meta``. Runs in clients, in children,
 and in the master for documents that it writes itself. Pure. orjson does the work if its result equals that of the
@@ -103,7 +105,7 @@ def _untag(value: dict[str, Any]) -> Any:
 
 
 def loads_untagged(data: bytes) -> Any:
-    """Decode a document but leave tagged objects as they are, so that no registered code runs.
+    """Decode a document, tagged objects as they are: no registered code runs.
 
     Raises ``DecodeError``.
     """
@@ -115,7 +117,10 @@ def loads_untagged(data: bytes) -> Any:
 
 # hot: bench/protocol.py, once a stored result
 def dumps(obj: Any) -> bytes:
-    """Encode a value. Raises ``EncodeError`` for values without a representation, for example sets."""
+    """Encode a value.
+
+    Raises ``EncodeError`` for values without a representation, for example sets.
+    """
     try:
         # marshal accepts only plain types, at any depth, and is fast. It raises for UUIDs, dataclasses, enums, named
         # tuples and other subclasses, some of which orjson would write without a tag.
@@ -178,7 +183,9 @@ _encode = json.JSONEncoder(default=_default).encode
 def register_type(
     kind: type[T], tag: str | None, encoder: Callable[[T], Any], decoder: Callable[[Any], T] | None = None
 ) -> None:
-    """Register a type for JSON: as a tagged value, or untagged and not restored when ``tag`` is None.
+    """Register a type for JSON, tagged, or untagged with ``tag`` None.
+
+    An untagged value is not restored.
 
     Types are searched in the order of registration, so register a subclass before its parent. Types registered with
     kombu, if the program has imported it, come first: a program may have replaced one of kombu's types there.

@@ -1,4 +1,6 @@
-"""Finds the value that belongs to a message's task, by the bytes of its header that name the task.
+"""Finds the value for a message's task by the bytes that name it.
+
+They are in the content header.
 
 Used in the master for every message while a task is limited in some way. It must never decode headers: the bytes up to
 the end of the name are the key, if the header begins as Celery's do; ``protocol.peek`` finds the name in all others.
@@ -50,7 +52,10 @@ class TaskLookup(Generic[T]):
         return self._names.get(task.encode("utf-8", "surrogateescape"))
 
     def find(self, header: bytes) -> T | None:
-        """Return the value of the task that this content header names; None if it has none or names none."""
+        """Return the value of the task that this content header names.
+
+        None if it has none or names none.
+        """
         try:
             return self._pieces[header[NAME_FROM : NAME_AT + header[_LENGTH_AT]]]
         except (KeyError, IndexError):

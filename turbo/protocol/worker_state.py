@@ -1,4 +1,6 @@
-"""Reads and writes what a worker remembers between two runs: revoked ids and the logical clock.
+"""Reads and writes what a worker remembers between two runs.
+
+That is revoked ids and the logical clock.
 
 Used by ``control.state_file``. turbo's own form is JSON. Celery's is pickled; of that only what a Celery worker writes
 is rebuilt, so that no file can run code. Pure.
@@ -50,7 +52,10 @@ def load(data: bytes) -> WorkerState:
 
 
 def load_celerys(entries: Mapping[str, bytes]) -> WorkerState:
-    """Read the entries of the file that Celery keeps by ``shelve``, as bytes. Raises StateError."""
+    """Read the entries of the file that Celery keeps by ``shelve``, as bytes.
+
+    Raises StateError.
+    """
     try:
         clock = _unpickled(entries["clock"]) if "clock" in entries else 0
         ids: Any = ()

@@ -89,7 +89,10 @@ class StoredResult(ABC):
 
     @property
     def name(self) -> str | None:
-        """The task's name. This and the next five properties are None without ``result_extended``."""
+        """The task's name.
+
+        This and the next five properties are None without ``result_extended``.
+        """
         return self._meta().get("name")
 
     @property

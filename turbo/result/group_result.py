@@ -29,7 +29,7 @@ _NO_BACKEND = "Starting chords requires a result backend to be configured."
 
 
 def chords_of(backend: Any) -> Any:
-    """Return the ``chords`` of a result store. Raises NotImplementedError if the store does not support chords."""
+    """Return the ``chords`` of a store, or raise NotImplementedError."""
     found = backend.chords
     if found is None:
         kind = backend.as_uri().partition(":")[0]
@@ -118,7 +118,7 @@ class ResultSet(_Members, ResultBase):
 
     @property
     def app(self) -> Any:
-        """The app of the results: the given one, else the first member's, else the current app."""
+        """The app of the results: the given, the first member's, or the current."""
         if self._app is None:
             return self.results[0].app if self.results else current.current_app()
         return self._app
@@ -151,7 +151,7 @@ class ResultSet(_Members, ResultBase):
         return sum(bool(result.successful()) for result in self.results)
 
     def maybe_throw(self, callback: Callable[[str, Any], object] | None = None, propagate: bool = True) -> None:
-        """Raise the exception of the first task, in order, that failed; do nothing if none has."""
+        """Raise the exception of the first failed task, if any, in their order."""
         for result in self.results:
             result.maybe_throw(callback=callback, propagate=propagate)
 
@@ -175,10 +175,10 @@ class ResultSet(_Members, ResultBase):
         disable_sync_subtasks: bool = True,
         on_interval: Callable[[], object] | None = None,
     ) -> Any:
-        """Wait for all tasks and return their values in order, by :meth:`join_native` or else :meth:`join`.
+        """Wait for all tasks and return their values in order.
 
-        Arguments and errors are those of ``AsyncResult.get``; ``timeout`` applies to all together. With ``callback``,
-        which is called with each id and value, the values are not returned.
+        It uses :meth:`join_native` or else :meth:`join`; see ``AsyncResult.get``. ``timeout`` applies to all together.
+        With ``callback``, which is called with each id and value, the values are not returned.
         """
         join = self.join_native if self.supports_native_join else self.join
         return join(
@@ -197,7 +197,7 @@ class ResultSet(_Members, ResultBase):
         disable_sync_subtasks: bool = True,
         on_interval: Callable[[], object] | None = None,
     ) -> list[Any]:
-        """Wait for the results one after the other, in order; see :meth:`get`. Returns [] with ``callback``."""
+        """Wait for the results in turn; see :meth:`get`. [] with ``callback``."""
         if disable_sync_subtasks:
             assert_will_not_block()
         if on_message is not None:
@@ -227,7 +227,7 @@ class ResultSet(_Members, ResultBase):
         on_interval: Callable[[], object] | None = None,
         disable_sync_subtasks: bool = True,
     ) -> list[Any] | None:
-        """Like :meth:`get`, but raises the first failure that arrives. Returns None with ``callback``."""
+        """Like :meth:`get`, but raises the first failure to arrive."""
         if disable_sync_subtasks:
             assert_will_not_block()
         values: dict[str, Any] = {}
@@ -248,7 +248,7 @@ class ResultSet(_Members, ResultBase):
         on_message: Callable[[Meta], object] | None = None,
         on_interval: Callable[[], object] | None = None,
     ) -> Iterator[tuple[str, Meta]]:
-        """Yield the id and final document of every call, in the order of arrival. Raises TimeoutError."""
+        """Yield each id and final document as they arrive. Raises TimeoutError."""
         until = None if timeout is None else time.monotonic() + timeout
         arrived: queue.SimpleQueue[tuple[AsyncResult, Meta]] = queue.SimpleQueue()
         leaves = {leaf.id: leaf for leaf in self.leaves() if not leaf.ignored}
@@ -316,7 +316,7 @@ class ResultSet(_Members, ResultBase):
 
 
 class GroupResult(ResultSet, ResultTree):
-    """The results of a group. ``id`` is the group's id, ``parent`` the result of the step before it in a chain."""
+    """A group's results. ``id`` is the group's, ``parent`` the step before it."""
 
     def __init__(
         self,
@@ -338,7 +338,7 @@ class GroupResult(ResultSet, ResultTree):
     # -- saving ----------------------------------------------------------------------------------------------
 
     def save(self, backend: Any = None) -> None:
-        """Save the group's structure in the result store for :meth:`restore`; it expires as results do."""
+        """Save the group's structure for :meth:`restore`; it expires as results do."""
         chords_of(backend or self.backend).save_group(str(self.id), self.as_tuple())
 
     def delete(self, backend: Any = None) -> None:
@@ -386,7 +386,7 @@ class GroupResult(ResultSet, ResultTree):
 def _next(
     arrived: queue.SimpleQueue[Any], until: float | None, interval: float | None, on_interval: Any
 ) -> tuple[AsyncResult, Meta]:
-    """Wait for the next document, calling ``on_interval`` every ``interval`` seconds. Raises TimeoutError."""
+    """Wait for a document; ``on_interval`` is called. Raises TimeoutError."""
     while True:
         left = None if until is None else max(until - time.monotonic(), 0.0)
         wait = left if interval is None else min(max(interval, 0.001), left if left is not None else interval)

@@ -19,7 +19,10 @@ _allowed: ContextVar[bool | None] = ContextVar("turbo_joining_allowed", default=
 
 
 def assert_will_not_block() -> None:
-    """Raise RuntimeError inside a task that a worker runs, unless ``allow_join_result`` is in force."""
+    """Raise RuntimeError in a task, unless ``allow_join_result`` is in force.
+
+    Only tasks that a worker runs count.
+    """
     allowed = _allowed.get()
     if allowed if allowed is not None else current.worker_frame() is None:
         return

@@ -48,7 +48,10 @@ class DependencyGraph:
         return iter(self._sent.items())
 
     def to_dot(self, fh: TextIO, label: Callable[[Any], str] = str) -> None:
-        """Write the graph in Graphviz's DOT language; ``label`` returns the label of a result."""
+        """Write the graph in Graphviz's DOT language.
+
+        ``label`` returns the label of a result.
+        """
         fh.write("digraph dependencies {\n")
         for node in self._sent:
             fh.write(f'  "{_quoted(str(node))}" [label="{_quoted(label(node))}"]\n')

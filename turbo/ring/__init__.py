@@ -1,1 +1,1 @@
-"""Shared memory: moves records between the master and one child without interpreting them."""
+"""Shared memory: moves records between the master and one child, unread."""

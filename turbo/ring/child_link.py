@@ -1,4 +1,4 @@
-"""The child's end of its link to the master: claims records, emits outcomes, and waits.
+"""The child's end of its link: claims records, emits outcomes, waits.
 
 Runs in the child only, one per process. Before it: ``child.loop``, which claims and waits, and ``child.reporting``,
 which emits. After it: the rings, the control page and the channel for large bodies. A process that a task forked must
@@ -52,7 +52,10 @@ _attached: weakref.WeakSet[ChildLink] = weakref.WeakSet()
 
 
 def leave(code: int, why: str) -> NoReturn:
-    """End this process at once with a line on stderr. A task's body could catch an exception instead."""
+    """End this process at once with a line on stderr.
+
+    A task's body could catch an exception instead.
+    """
     os.write(2, f"turbo child {os.getpid()}: {why}; exiting with {code}\n".encode())
     os._exit(code)
 
@@ -129,7 +132,7 @@ class ChildLink:
         return cls(epoch, fds, lifeline_fd, abort)
 
     def claim(self) -> tuple[int, int, bytes] | None:
-        """Return the next record as (kind, sequence, payload), or None if there is none now. Never blocks.
+        """Return the next record as (kind, sequence, payload); None: none now.
 
         Any damage ends the process: a task's body may have closed the descriptors, and no later claim could be
         trusted.
@@ -146,9 +149,9 @@ class ChildLink:
         return record
 
     def wait(self, lifeline_fd: int = -1) -> None:
-        """Signal emitted outcomes, then sleep until there may be a record; it may return without one.
+        """Signal emitted outcomes, then sleep until there may be a record.
 
-        ``lifeline_fd`` replaces that of ``attach``. Ends the process if the master is gone.
+        It may return without one. ``lifeline_fd`` replaces that of ``attach``. Ends the process if the master is gone.
         """
         if self.detached:
             self._abort(EXIT_STRAY_FORK, "a process forked by a task came back into the child's loop")
@@ -158,7 +161,7 @@ class ChildLink:
         self._look(None)
 
     def look(self) -> None:
-        """Signal emitted outcomes and handle events, without sleeping; for callers with their own loop."""
+        """Signal emitted outcomes and handle events, without sleeping, for loops."""
         self._look(0)
 
     @property
@@ -169,11 +172,11 @@ class ChildLink:
 
     @property
     def answer_fd(self) -> int:
-        """The descriptor that is readable when the master has answered a question, for a loop."""
+        """The descriptor that is readable when the master has answered."""
         return self._answer_fd
 
     def take_answers(self) -> None:
-        """Clear :attr:`answer_fd`. Call it before reading the page, so that no answer is missed."""
+        """Clear :attr:`answer_fd`, before the page is read: no answer is missed."""
         try:
             os.eventfd_read(self._answer_fd)
         except BlockingIOError:
@@ -182,7 +185,7 @@ class ChildLink:
             self._abort(EXIT_DESCRIPTORS_LOST, f"waiting for an answer: {error}")
 
     def await_answer(self) -> None:
-        """Signal emitted outcomes, then sleep until the master may have answered a question.
+        """Signal emitted outcomes, then sleep until the master may have answered.
 
         Ends the process if the master is gone.
         """
@@ -215,9 +218,10 @@ class ChildLink:
                     self._abort(EXIT_RING_CORRUPT, str(error))
 
     def emit(self, kind: int, seq: int, parts: Sequence[bytes]) -> None:
-        """Store one outcome record; ``signal`` publishes it. Waits for the master while the ring is full.
+        """Store one outcome record; ``signal`` publishes it.
 
-        ``kind`` is below 2**31. Raises RingDetached in a process forked by a task.
+        Waits for the master while the ring is full. ``kind`` is below 2**31. Raises RingDetached in a process forked by
+        a task.
         """
         if self.detached:
             raise RingDetached("this process was forked by a task; its parent owns the outcome ring")
@@ -271,7 +275,7 @@ class ChildLink:
             self.emit(kind | OVERSIZE, seq, (OVERSIZE_NOTE.pack(ticket, size),))
 
     def _make_room(self) -> None:
-        """Wait a moment for the master to drain the ring; end the process if the master is gone."""
+        """Wait for the master to drain the ring; end the process if it is gone."""
         # The master drains only signalled records, so signal them first, or the ring would stay full.
         self.signal()
         poll = select.poll()

@@ -1,4 +1,6 @@
-"""The control page: shared words for the state of master and child between records.
+"""The control page: shared words for the state between records.
+
+They are of the master and the child.
 
 It has a handle for each side and belongs to a link, beside the two rings. The child writes it before and after each
 body; the master reads it for time limits, for monitors and after the child's death, and writes answers and signals for
@@ -61,7 +63,10 @@ class MasterPage:
         self._words = words
 
     def running(self) -> Running | None:
-        """Return the task that the child runs; None if it runs none or is writing these words."""
+        """Return the task that the child runs.
+
+        None if it runs none or is writing these words.
+        """
         words = self._words
         seq = words[W_RUN_SEQ]
         if not seq:
@@ -82,7 +87,9 @@ class MasterPage:
         return self._words[W_STARTED]
 
     def entered(self) -> tuple[int, int]:
-        """Return the last sequences whose function and whose coroutine was entered; 0 for none yet.
+        """Return the last sequences whose function and whose coroutine was entered.
+
+        0 for none yet.
 
         Coroutines are entered in the order of their sequences.
         """
@@ -97,7 +104,7 @@ class MasterPage:
         self._words[W_SOFT_NAMED] = seq
 
     def condemn(self, yes: bool) -> None:
-        """Set whether the child ends on TERM, INT, HUP or QUIT, which it otherwise ignores."""
+        """Set whether the child ends on TERM, INT, HUP or QUIT, else ignored."""
         self._words[W_CONDEMNED] = yes
 
     def add_stopped(self, lost_ns: int) -> None:
@@ -109,7 +116,9 @@ class MasterPage:
         self._words[W_EVENTS] = on
 
     def set_answer(self, ticket: int, yes: bool) -> None:
-        """Store the answer to the question with this ticket; the caller then writes the answers' eventfd.
+        """Store the answer to the question with this ticket.
+
+        The caller then writes the answers' eventfd.
 
         The kernel lock of that write orders both for the child, which reads the eventfd before this word.
         """
@@ -159,7 +168,7 @@ class ChildPage:
         self._words[W_COROUTINE_BEGUN] = seq
 
     def end_body(self, seq: int, *, coroutine: bool) -> None:
-        """Record that the body, or a handler before it, raised, so that the task is not run elsewhere.
+        """Record that the body, or a handler before it, raised: no second run.
 
         Its outcome is being reported and must be reported only once.
         """
@@ -181,15 +190,21 @@ class ChildPage:
         self._words[W_RUN_SEQ] = 0
 
     def soft_named(self) -> int:
-        """Return the sequence whose soft limit the master signals; called by the signal handler."""
+        """Return the sequence whose soft limit the master signals.
+
+        Called by the signal handler.
+        """
         return self._words[W_SOFT_NAMED]
 
     def condemned(self) -> bool:
-        """Whether a group signal is meant to end this child; called by the signal handlers."""
+        """Whether a group signal is meant to end this child.
+
+        Called by the signal handlers.
+        """
         return bool(self._words[W_CONDEMNED])
 
     def stopped_ns(self) -> int:
-        """Return for how many nanoseconds of this child's life the whole worker did not run."""
+        """Return for how many nanoseconds of this child's life no worker ran."""
         return self._words[W_STOPPED]
 
     def sends_events(self) -> bool:

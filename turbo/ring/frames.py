@@ -1,4 +1,4 @@
-"""Packs and unpacks the records of the rings, such as TASK, STARTED, PUBLISH, STORE and DONE.
+"""Packs and unpacks the rings' records: TASK, STARTED, PUBLISH, DONE, ….
 
 The dispatcher and the child's reporting pack them, the child's intake and ``master.outcome.outcomes`` unpack them. In
 between, the rings move kinds and bytes without interpreting them. Pure. Both ends are the same version of turbo
@@ -92,7 +92,7 @@ def pack_task(flags: int, deliver: bytes, header: bytes, body: bytes) -> tuple[b
 def pack_limited_task(
     hard: float | None, soft: float | None, deliver: bytes, header: bytes, body: bytes
 ) -> tuple[bytes, ...]:
-    """Return the parts of a TASK record that tells the child new limits of its task, in seconds."""
+    """Return the parts of a TASK record with new limits, in seconds."""
     head = _TASK_HEAD.pack(NEW_LIMITS, len(deliver), len(header))
     return (head, _LIMITS.pack(hard or 0.0, soft or 0.0), deliver, header, body)
 
@@ -116,7 +116,10 @@ def pack_batch(records: Sequence[Sequence[bytes]]) -> tuple[bytes, ...]:
 
 
 def unpack_batch(payload: bytes) -> list[bytes]:
-    """Return the payloads of the TASK records in a BATCH record. Raises FrameError if the lengths do not add up."""
+    """Return the payloads of the TASK records in a BATCH record.
+
+    Raises FrameError if the lengths do not add up.
+    """
     count = _COUNT.unpack_from(payload)[0] if len(payload) >= _COUNT.size else 0
     at = _COUNT.size * (1 + count)
     if at > len(payload):
@@ -138,7 +141,9 @@ def unpack_limits(payload: bytes) -> tuple[float | None, float | None]:
 
 
 def pack_started(flags: int, soft_deadline_ns: int, hard_deadline_ns: int, time_limit: float) -> bytes:
-    """Return the payload of a STARTED record; deadlines are ``time.monotonic_ns`` values, 0 for none.
+    """Return the payload of a STARTED record.
+
+    Deadlines are ``time.monotonic_ns`` values, 0 for none.
 
     ``time_limit`` is the hard limit in seconds, for the text of the error.
     """
@@ -173,7 +178,7 @@ class StoreRequest:
 
 
 def pack_store(store: StoreRequest) -> bytes:
-    """Pack a store request: the payload of a STORE record, or the tail of a DONE record."""
+    """Pack a store request: a STORE record's payload, or a DONE record's tail."""
     texts = (store.task_id, store.reply_to, store.correlation_id, store.content_type, store.content_encoding)
     raw = [text.encode("utf-8", "surrogatepass") for text in texts]
     head = _STORE.pack(store.guard, *map(len, raw), len(store.payload))
@@ -198,7 +203,10 @@ def unpack_store(payload: bytes, offset: int = 0) -> StoreRequest:
 
 @dataclass(slots=True)
 class Asked:
-    """A question of a waiting task: is its document stored or, without one, are its messages confirmed?"""
+    """A question of a waiting task: is its document stored?
+
+    Without one: are its messages confirmed?
+    """
 
     #: The question's number, unique for the child process; the answer in the control page contains it.
     ticket: int
@@ -210,7 +218,10 @@ class Asked:
 
 
 def pack_asked(ticket: int, verb: int | None, store: bytes) -> tuple[bytes, ...]:
-    """Return the parts of an ASKED record; ``store`` is a packed store request or empty."""
+    """Return the parts of an ASKED record.
+
+    ``store`` is a packed store request or empty.
+    """
     return (_ASKED.pack(ticket, _NO_VERB if verb is None else verb), store)
 
 
@@ -248,14 +259,20 @@ def pack_done(
     store: bytes = b"",
     texts: bytes = b"",
 ) -> bytes:
-    """Pack a DONE record; ``store`` is a packed store request or empty, ``texts`` from :func:`pack_texts` or empty."""
+    """Pack a DONE record.
+
+    ``store`` is a packed store request or empty, ``texts`` from :func:`pack_texts` or empty.
+    """
     if texts:
         return _DONE.pack(verb, ending, flags | WITH_TEXTS, runtime_ns, due_ns) + texts + store
     return _DONE.pack(verb, ending, flags, runtime_ns, due_ns) + store
 
 
 def pack_texts(first: bytes, second: bytes = b'""') -> bytes:
-    """Pack what the event of a task's end says, as JSON: the result's repr, or the exception's and the traceback."""
+    """Pack the texts of an end's event, as JSON.
+
+    They are the result's repr, or the exception's and the traceback.
+    """
     return _TEXTS.pack(len(first), len(second)) + first + second
 
 
@@ -272,7 +289,7 @@ def unpack_texts(payload: bytes, offset: int) -> tuple[bytes, bytes, int]:
 
 
 def pack_event(kind: str, members: bytes, *, names_queue: bool) -> tuple[bytes, ...]:
-    """Return the parts of an EVENT record: the event's type, and the members of its JSON object."""
+    """Return an EVENT record's parts: the type, and a JSON object's members."""
     raw = kind.encode("utf-8", "surrogatepass")
     return (_EVENT.pack(names_queue, len(raw)), raw, members)
 

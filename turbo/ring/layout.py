@@ -1,4 +1,4 @@
-"""Defines the layout of the memory that master and child share, and who writes which word.
+"""Defines the layout of the shared memory, and who writes which word.
 
 Constants and structures only, beneath both rings, the control page and the link; both processes import it. It must
 never read, write, open or wait.
@@ -116,7 +116,7 @@ EXIT_MASTER_GONE: Final = 77
 
 
 def check_capacity(capacity: int) -> int:
-    """Return ``capacity`` (bytes) if a ring can have it: a power of two, 1 KiB or more.
+    """Return ``capacity`` (bytes) if valid: a power of two, 1 KiB or more.
 
     Else ValueError.
     """

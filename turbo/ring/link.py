@@ -1,4 +1,6 @@
-"""Exports the two ends of one child's shared memory: ``MasterLink`` and ``ChildLink``.
+"""Exports both ends of a child's shared memory: its master's and its own.
+
+They are ``MasterLink`` and ``ChildLink``.
 
 Each end combines both rings, the control page and the channel for oversize bodies. Code of the master and of children
 imports this package through this module only. A link belongs to one child process and must never be reset or reused: a

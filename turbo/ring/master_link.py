@@ -172,7 +172,7 @@ class MasterLink:
         self._child_channel.close()
 
     def stage(self, kind: int, parts: Sequence[bytes], span: int = 1) -> int | None:
-        """Write a record for the child without publishing it; return its sequence, or None if full.
+        """Write a record unpublished; return its first sequence, or None if full.
 
         ``kind`` is below 2**31. The record takes ``span`` sequences, of which its own is the first. The link is also
         full if too many oversize bodies are unread. Raises RingCorrupt, and OSError if there is no memory for an
@@ -192,7 +192,7 @@ class MasterLink:
         self._tasks.commit()
 
     def take_back(self) -> int | None:
-        """Take the newest unclaimed record back; return its sequence or None. Raises RingCorrupt."""
+        """Take the newest unclaimed record back, if any. Raises RingCorrupt."""
         seq = self._tasks.take_back()
         if seq is not None and self._bodies:
             self._drop_body(seq, taken_back=True)
@@ -224,11 +224,11 @@ class MasterLink:
             os.eventfd_write(self._answer_fd, 1)
 
     def unreleased(self) -> int:
-        """Return how many records the child holds: staged, unclaimed, or claimed and not released."""
+        """Return how many records the child holds that are not released."""
         return self._tasks.unreleased()
 
     def behind(self) -> int:
-        """Return the bytes of outcomes that are not drained; a hint, not part of the protocol."""
+        """Return the bytes of undrained outcomes; a hint, not part of the protocol."""
         return self._outcomes.behind()
 
     def post_mortem(self, final_kinds: Collection[int] = ()) -> PostMortem:
@@ -296,7 +296,7 @@ class MasterLink:
         return seq
 
     def _drop_body(self, seq: int, *, taken_back: bool) -> None:
-        """Make the file of an oversize body reusable: it was read, or its record can no longer be claimed."""
+        """Make an oversize body's file reusable: no one can read it any more."""
         file = self._bodies.pop(seq, None)
         if file is None:
             return

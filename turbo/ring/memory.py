@@ -20,7 +20,9 @@ _FIXED_SIZE = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 
 
 def create(name: str, size: int) -> int:
-    """Return a memfd of ``size`` bytes; all its pages are allocated and its size is sealed.
+    """Return a memfd of ``size`` bytes.
+
+    All its pages are allocated and its size is sealed.
 
     The pages count as the caller's memory. Raises RingUnavailable if there is no memory or no descriptor.
     """
@@ -61,11 +63,14 @@ def refuse_new_writers(fd: int) -> None:
 
 
 def forget_after_fork(mapping: mmap.mmap) -> None:
-    """Exclude ``mapping`` from processes that this one forks; an access there is a fault."""
+    """Exclude ``mapping`` from processes that this one forks.
+
+    An access there is a fault.
+    """
     mapping.madvise(mmap.MADV_DONTFORK)
 
 
 def check_size(fd: int, size: int) -> None:
-    """Raise RingCorrupt unless the memfd has ``size`` bytes and is sealed against changes of size."""
+    """Raise RingCorrupt unless the memfd has ``size`` bytes and is sealed."""
     if os.fstat(fd).st_size != size or fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _FIXED_SIZE != _FIXED_SIZE:
         raise RingCorrupt(f"a shared memory descriptor does not have the announced size of {size} bytes, sealed")

@@ -1,4 +1,4 @@
-"""The outcome ring: carries records from one child to the master, with an exact count.
+"""The outcome ring: carries records from a child to the master, counted.
 
 Two handles share one memory: ``OutcomeProducer`` in the child, called by ``ring.child_link``, and ``OutcomeConsumer``
 in the master, called by ``ring.master_link`` for ``master.outcome.outcomes``. Neither handle may block, log or
@@ -176,7 +176,10 @@ class OutcomeConsumer:
         self.salvaged: list[Record] = []
 
     def drain(self) -> list[Record]:
-        """Return the records signalled since the last call, oldest first. Raises RingCorrupt."""
+        """Return the records signalled since the last call, oldest first.
+
+        Raises RingCorrupt.
+        """
         try:
             count = int.from_bytes(os.read(self._event_fd, 8), "little")
         except BlockingIOError:
@@ -191,7 +194,10 @@ class OutcomeConsumer:
         return self._walk(-1)
 
     def behind(self) -> int:
-        """Return the bytes between the drained records and the child's tail; a poll drains only if there are any."""
+        """Return the bytes between the drained records and the child's tail.
+
+        A poll drains only if there are any.
+        """
         return self._page[W_OUTCOME_TAIL] - self._position
 
     def close(self) -> None:
@@ -204,7 +210,10 @@ class OutcomeConsumer:
         return RingCorrupt(why)
 
     def _walk(self, count: int) -> list[Record]:
-        """Return copies of the next ``count`` records; a negative count means all up to the tail word."""
+        """Return copies of the next ``count`` records.
+
+        A negative count means all up to the tail word.
+        """
         # hot: bench/rings.py
         if self.corrupt is not None:
             raise RingCorrupt(self.corrupt)

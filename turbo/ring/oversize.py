@@ -35,7 +35,10 @@ _CONTROL_SPACE = socket.CMSG_SPACE(array.array("i").itemsize)
 
 
 def make_pair() -> tuple[socket.socket, socket.socket]:
-    """Return both ends of one child's channel for descriptors, non-blocking and close-on-exec."""
+    """Return both ends of one child's channel for descriptors.
+
+    They are non-blocking and close-on-exec.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
     theirs.setblocking(False)
@@ -61,7 +64,10 @@ def create(parts: Sequence[bytes], seals: int) -> int:
 
 
 def send(channel: socket.socket, ticket: int, size: int, fd: int) -> bool:
-    """Send one descriptor; return False if the other side has too many unread or is gone."""
+    """Send one descriptor.
+
+    Return False if the other side has too many unread or is gone.
+    """
     try:
         socket.send_fds(channel, [OVERSIZE_NOTE.pack(ticket, size)], [fd], socket.MSG_DONTWAIT)
     except (BlockingIOError, BrokenPipeError, ConnectionResetError):
@@ -75,7 +81,9 @@ def send(channel: socket.socket, ticket: int, size: int, fd: int) -> bool:
 
 
 def read_body(fd: int, size: int, seals: int) -> bytes:
-    """Return the bytes of a received body. Raises RingCorrupt unless it is sealed and has ``size`` bytes.
+    """Return the bytes of a received body.
+
+    Raises RingCorrupt unless it is sealed and has ``size`` bytes.
 
     A file that is sealed against shrinking has exactly this size; a file of the master may be larger than its body.
     """
@@ -110,7 +118,10 @@ class Inbox:
         self._waiting: dict[int, tuple[int, int]] = {}
 
     def fetch(self, note: bytes) -> bytes:
-        """Return the body that a record's note names. Raises RingCorrupt if it was not sent."""
+        """Return the body that a record's note names.
+
+        Raises RingCorrupt if it was not sent.
+        """
         if len(note) != OVERSIZE_NOTE.size:
             raise RingCorrupt(f"an oversize note of {len(note)} bytes")
         ticket, size = OVERSIZE_NOTE.unpack(note)

@@ -78,7 +78,9 @@ class TaskProducer:
         self._staged = 0
 
     def stage(self, kind: int, seq: int, payload: bytes) -> bool:
-        """Write one record without publishing it; return False and write nothing if it does not fit.
+        """Write one record without publishing it.
+
+        Return False and write nothing if it does not fit.
 
         ``seq`` must grow with every call, also after a take-back. Raises RingCorrupt if the child's head is
         impossible.
@@ -132,7 +134,10 @@ class TaskProducer:
             failpoint.hit("ring.task.committed")
 
     def take_back(self) -> int | None:
-        """Take the newest unclaimed record back; return its sequence, or None if there is none."""
+        """Take the newest unclaimed record back.
+
+        Return its sequence, or None if there is none.
+        """
         if self._staged:
             # It was not published, so it has no token yet.
             self._staged -= 1
@@ -159,7 +164,7 @@ class TaskProducer:
         return len(self._entries)
 
     def collect_dead(self) -> tuple[list[int], list[int]]:
-        """After the child's death: return the claimed and the unclaimed sequences, oldest first.
+        """Return a dead child's claimed and unclaimed sequences, oldest first.
 
         Released records are in neither list. Reading the remaining tokens takes the unclaimed records back. Raises
         RingCorrupt for more tokens than records.
@@ -190,7 +195,7 @@ class TaskProducer:
         return True
 
     def _read_head(self) -> None:
-        """Read the child's head and check that it is the end of a record that the child may have claimed."""
+        """Read the child's head, checked to be the end of a claimable record."""
         head = self._page[W_TASK_HEAD]
         if head == self._head:
             return
@@ -240,7 +245,7 @@ class TaskConsumer:
         self._last = 0
 
     def claim(self) -> tuple[int, int, bytes] | None:
-        """Return the next record as (kind, sequence, payload), or None if there is none now.
+        """Return the next record as (kind, sequence, payload), or None.
 
         Raises RingCorrupt if the record fails its checks, OSError if the descriptor is closed.
         """

@@ -1,1 +1,1 @@
-"""The spawner: a small process that holds the imported app and only forks children."""
+"""The spawner: a small process with the imported app that only forks."""

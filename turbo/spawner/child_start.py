@@ -1,4 +1,6 @@
-"""Turns a fresh fork of the spawner into a child, before user code or the child's loop runs in it.
+"""Turns a fresh fork of the spawner into a child.
+
+User code and the child's loop run afterwards.
 
 It sets up session, lifeline, descriptors and signals, in that order, between the spawner's fork and ``child_main``. It
 must never return to the spawner's stack: ``forking`` ends the process after it.

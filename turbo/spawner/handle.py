@@ -43,7 +43,9 @@ _CONTROL_SPACE = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
 
 
 def start_spawner(child_main: Callable[[ChildBoot], None], *, title: Callable[[], None] | None = None) -> Spawner:
-    """Fork the spawner. Call it after the app is imported and before any loop, thread or socket exists.
+    """Fork the spawner.
+
+    Call it after the app is imported and before any loop, thread or socket exists.
 
     ``child_main`` runs in each child until the child ends: returning means exit code 0, an exception a traceback on
     stderr and exit code 70. ``title`` is called once in the spawner, to name the process. The caller becomes a
@@ -112,7 +114,7 @@ class Spawner:
         self.gone = False
 
     def fileno(self) -> int:
-        """Return the control socket's descriptor, which is readable when there are reports."""
+        """Return the control socket's descriptor, readable when reports wait."""
         return self._control.fileno()
 
     def spawn(self, epoch: int, index: int, fds: Sequence[int]) -> None:
@@ -128,7 +130,7 @@ class Spawner:
             raise SpawnerGone(str(error)) from error
 
     def kill(self, epoch: int) -> None:
-        """Have the spawner send SIGKILL to a child and its group, unless the child is already reaped.
+        """Have the spawner kill a child and its group, unless it is reaped.
 
         The answer is the child's ``Exited``. Raises SpawnerGone.
         """
@@ -160,7 +162,9 @@ class Spawner:
         return reports
 
     def wait_ready(self, timeout: float) -> bool:
-        """Wait up to ``timeout`` seconds until the spawner runs; return whether it does. For start-up only.
+        """Wait up to ``timeout`` seconds until the spawner runs; return whether it does.
+
+        For start-up only.
 
         Call it before the first ``spawn``, because it drops other reports.
         """
@@ -173,7 +177,7 @@ class Spawner:
         return not self.gone
 
     def orphans(self) -> list[int]:
-        """After the spawner's death: return the pids of its orphans, which are this process's children now.
+        """After the spawner's death: return its orphans' pids, now our children.
 
         The list is empty without a /proc.
         """
@@ -187,7 +191,7 @@ class Spawner:
         return [pid for pid in found if pid != self.pid]
 
     def reap_orphans(self, known: Collection[int]) -> list[Exited]:
-        """After the spawner's death: reap its ended children and kill those that it never reported.
+        """After the spawner's death: reap its children, kill unreported ones.
 
         ``known`` holds the pids of living children that were reported; they continue. Call it again when the pidfd of
         a known child becomes readable. The epoch in the results is -1. The caller must have no other children, since
@@ -206,7 +210,9 @@ class Spawner:
         return ended
 
     def close(self, timeout: float = 5.0) -> int | None:
-        """End the spawner and all remaining children; wait up to ``timeout`` seconds for it. Idempotent.
+        """End the spawner and all remaining children.
+
+        Wait up to ``timeout`` seconds for it. Idempotent.
 
         Returns the exit status, or None if it was closed before or did not end in time. In an orderly stop the children
         have ended before; those that are still alive are killed.

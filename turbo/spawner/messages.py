@@ -64,7 +64,7 @@ Report = Spawned | Exited | SpawnFailed
 
 @dataclass(frozen=True, slots=True)
 class ChildBoot:
-    """What a new child gets: its epoch, its slot, the descriptors of its link, the lifeline."""
+    """What a new child gets: epoch, slot, the link's descriptors, lifeline."""
 
     epoch: int
     index: int

@@ -30,7 +30,10 @@ _STABLE: Final = 60.0
 
 
 class BeatProcess:
-    """One beat at a time, from :meth:`start` to :meth:`stop`. ``worker_stops``: whether to start no other."""
+    """One beat at a time, from :meth:`start` to :meth:`stop`.
+
+    ``worker_stops``: whether to start no other.
+    """
 
     def __init__(self, command: Sequence[str], worker_stops: Callable[[], bool]) -> None:
         self._command = command

@@ -1,4 +1,6 @@
-"""``turbo worker --heartbeat-file``: a file that is touched while the worker is alive, for liveness probes.
+"""``turbo worker --heartbeat-file``: a file for liveness probes.
+
+It is touched while the worker is alive.
 
 A companion of the master, in its process, on its loop; started just before the worker is ready. A probe looks at the
 file's age: a loop that hangs, or a worker that cannot consume, lets it grow. The file is removed when the worker ends.
@@ -33,7 +35,7 @@ def check(path: str) -> None:
 
 
 class HeartbeatFile:
-    """Touches one file from :meth:`start` to :meth:`stop`, whenever ``alive`` returns True."""
+    """Touches a file between start and stop, whenever ``alive`` returns True."""
 
     def __init__(self, path: str, alive: Callable[[], bool]) -> None:
         self._path = Path(path)

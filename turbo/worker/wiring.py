@@ -53,7 +53,9 @@ RESTART: Final = -1
 
 
 def run(app: HostedApp, options: WorkerOptions, beat: Sequence[str] = ()) -> int:
-    """Run a worker for ``app`` until it is asked to stop; ``beat`` is the command of a beat beside it.
+    """Run a worker for ``app`` until it is asked to stop.
+
+    ``beat`` is the command of a beat beside it.
 
     Returns its exit code, or :data:`RESTART`. Raises ImproperlyConfigured for invalid settings before it starts
     anything.
@@ -131,7 +133,10 @@ def restart() -> int:
 
 
 def plan(app: HostedApp, options: WorkerOptions) -> Blueprint:
-    """Return the master's options and collaborators, from the app's configuration. Raises ImproperlyConfigured."""
+    """Return the master's options and collaborators, from the app's configuration.
+
+    Raises ImproperlyConfigured.
+    """
     conf, tasks = app.conf, app.task_options()
     faults = rate_limit.faults((name, options.rate_limit) for name, options in tasks.items())
     if faults:

@@ -1,1 +1,4 @@
-"""The connections of an ordinary process: a blocking publisher, rpc replies, remote control."""
+"""The connections of an ordinary process to the broker.
+
+They are a blocking publisher, rpc replies, and remote control.
+"""

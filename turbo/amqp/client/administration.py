@@ -1,4 +1,4 @@
-"""Single operations on a broker, for the commands ``turbo amqp`` and ``turbo purge``.
+"""Single operations on a broker, for ``turbo amqp`` and ``turbo purge``.
 
 Runs in the command's process. One connection and one channel, opened again after the broker has refused something. It
 must never be used by a worker.
@@ -41,7 +41,10 @@ class QueueState:
 
 @dataclass(frozen=True, slots=True)
 class Got:
-    """One message taken from a queue. ``delivery_info`` and ``properties`` hold what the broker sent."""
+    """One message taken from a queue.
+
+    ``delivery_info`` and ``properties`` hold what the broker sent.
+    """
 
     body: bytes
     delivery_tag: int
@@ -110,7 +113,10 @@ class Administration:
         self._run(lambda channel: channel.exchange_delete(name, if_unused))
 
     def declare_queue(self, name: str, *, passive: bool, durable: bool, auto_delete: bool) -> QueueState:
-        """Declare a queue and return its state; with ``passive``, only check that it exists."""
+        """Declare a queue and return its state.
+
+        With ``passive``, only check that it exists.
+        """
         declared = self._run(lambda channel: channel.queue_declare(name, passive, durable, False, auto_delete)).method
         return QueueState(declared.queue, declared.message_count, declared.consumer_count)
 

@@ -1,4 +1,4 @@
-"""One blocking connection to a broker, for publishing with confirms from an ordinary process.
+"""One blocking connection to a broker, for publishing from an ordinary process.
 
 ``amqp.client.publisher`` keeps a pool of these connections; one thread uses one at a time. The connection speaks AMQP
 over a plain socket: a publisher needs only a dozen methods, and the time of ``delay()`` is part of a web request. It
@@ -49,7 +49,10 @@ _CAPABILITIES: Final[Mapping[str, object]] = {
 
 
 class ConnectionGone(OperationalError):
-    """The connection was lost or closed; messages in transit may or may not have arrived."""
+    """The connection was lost or closed.
+
+    Messages in transit may or may not have arrived.
+    """
 
 
 class Refused(OperationalError):
@@ -64,7 +67,10 @@ class Refused(OperationalError):
 
 
 class Unconfirmed(OperationalError):
-    """The broker did not confirm in time. Publishing again could send the message twice."""
+    """The broker did not confirm in time.
+
+    Publishing again could send the message twice.
+    """
 
 
 @dataclass(slots=True)
@@ -79,7 +85,10 @@ class Returned:
 
 
 def _open_socket(address: BrokerAddress, tls: TlsOptions | None, timeout: float) -> socket.socket:
-    """Connect, with TLS if asked for, and with keep-alives by which the kernel notices a dead peer."""
+    """Connect, with TLS if asked for.
+
+    Keep-alives let the kernel notice a dead peer.
+    """
     sock = socket.create_connection((address.host, address.port), timeout)
     try:
         for level, option, value in (
@@ -169,7 +178,7 @@ class ClientConnection:
     def publish(
         self, exchange: str, routing_key: str, header: bytes, body: bytes, mandatory: bool, timeout: float
     ) -> Fault | None:
-        """Publish one message and, with confirms, wait up to ``timeout`` seconds for its confirm.
+        """Publish one message and, with confirms, wait ``timeout`` seconds for its own.
 
         Returns the reason if the broker returned a mandatory message, else None. Raises ConnectionGone, Refused,
         Unconfirmed, and OperationalError for a negative confirm.
@@ -186,7 +195,9 @@ class ClientConnection:
     def write(
         self, exchange: str, routing_key: str, header: bytes, body: bytes, mandatory: bool, timeout: float
     ) -> int:
-        """Send one message with one write and return its delivery tag; wait for no confirm.
+        """Send one message with one write and return its delivery tag.
+
+        Wait for no confirm.
 
         Raises ConnectionGone, Unconfirmed when the broker does not read it within ``timeout`` seconds, and ValueError
         for names and headers that AMQP cannot carry.
@@ -249,7 +260,7 @@ class ClientConnection:
             raise ConnectionGone(self._why_lost(exc)) from exc
 
     def _why_lost(self, exc: OSError) -> str:
-        """Return the broker's reason if its close is among the unread bytes, else the system's error."""
+        """Return the broker's reason if its close is unread, else the system's error."""
         with contextlib.suppress(ConnectionGone):
             self._receive(0.0)
         for number, arguments in self._inbox:
@@ -298,7 +309,7 @@ class ClientConnection:
             self._inbox.append((number, arguments))
 
     def _refuse_if_closed(self) -> None:
-        """If the broker closed the channel or connection, answer that and raise its reason."""
+        """If the broker closed the channel or connection, answer and raise its reason."""
         for number, arguments in self._inbox:
             if number == methods.CHANNEL_CLOSE:
                 self._inbox.clear()
@@ -312,7 +323,9 @@ class ClientConnection:
                 raise ConnectionGone(f"{self.address.label} closed the connection: {fault.code} {fault.text}")
 
     def ask(self, frame: bytes, answer: int, deadline: float | None = None) -> bytes:
-        """Send a method, wait for ``answer`` until ``deadline`` (monotonic), and return its arguments.
+        """Send a method and return the arguments of its ``answer``.
+
+        It must come before ``deadline`` (monotonic).
 
         Raises ConnectionGone, Refused.
         """
@@ -331,7 +344,7 @@ class ClientConnection:
                 raise ConnectionGone(f"{self.address.label} did not answer in time")
 
     def close(self, timeout: float = 1.0) -> None:
-        """Close the connection in order, waiting up to ``timeout`` seconds for the broker's answer."""
+        """Close the connection, waiting up to ``timeout`` seconds for the answer."""
         try:
             self._timeout = timeout
             self.ask(methods.close(0), methods.CONNECTION_CLOSE_OK, time.monotonic() + timeout)
@@ -340,6 +353,6 @@ class ClientConnection:
         self.abort()
 
     def abort(self) -> None:
-        """Close the socket and send nothing: for a broken connection, or a copy in a forked process."""
+        """Close the socket and send nothing, as a forked process must."""
         with contextlib.suppress(OSError):
             self._socket.close()

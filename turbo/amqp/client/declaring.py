@@ -1,4 +1,4 @@
-"""Declares queues over a client's connection before messages are published to them.
+"""Declares queues over a client's connection before it publishes to them.
 
 Used by ``amqp.client.publisher`` and ``amqp.client.pipeline``, in any process that publishes. It must never delete or
 change what exists: a queue that exists with other properties is used as it is.
@@ -26,7 +26,9 @@ _PRECONDITION_FAILED: Final = 406
 
 
 def declare_all(connection: ClientConnection, queues: Iterable[Queue | Exchange]) -> None:
-    """Declare queues with exchanges and bindings, or exchanges, except those that this connection has declared.
+    """Declare queues and exchanges, except those that this connection has declared.
+
+    Queues are declared with their exchanges and bindings.
 
     A queue that exists with other properties is used as it is, with a warning. Raises ConnectionGone, Refused.
     """
@@ -76,7 +78,7 @@ def _declare_with(connection: ClientConnection, queue: Queue) -> tuple[Queue, st
 
 
 def _declare_delays(connection: ClientConnection, delays: Delays) -> None:
-    """Declare the broker's cascade of delay queues and bind its end to the queue, as the worker does."""
+    """Declare the cascade of delay queues and bind its end to the queue."""
     _declare_exchange(connection, DELIVERY)
     levels, between = cascade(delays.queue_type)
     for level in levels:

@@ -1,4 +1,6 @@
-"""Elects one of several processes by a queue of the broker, and keeps a value that each leader leaves to the next.
+"""Elects one of several processes by a queue of the broker.
+
+The queue keeps a value that each leader leaves to the next.
 
 Used by ``beat.leadership``, in the beat process, with a connection of its own. The queue has a single active consumer:
 the broker delivers to one of its consumers, and to the next as soon as that one's channel or connection is gone. It
@@ -48,7 +50,10 @@ class _Held:
 
 
 class LeaderQueue:
-    """One candidate. :meth:`connect` first; after an OperationalError, :meth:`close` and connect again."""
+    """One candidate. :meth:`connect` first.
+
+    After an OperationalError, :meth:`close` and connect again.
+    """
 
     def __init__(self, addresses: Sequence[BrokerAddress], tls: TlsOptions | None, queue: str, queue_type: str) -> None:
         self.queue = queue
@@ -75,7 +80,10 @@ class LeaderQueue:
         return b"" if self._held is None else self._held.body
 
     def connect(self) -> None:
-        """Become a candidate. Raises OperationalError, and ImproperlyConfigured if the queue cannot be used."""
+        """Become a candidate.
+
+        Raises OperationalError, and ImproperlyConfigured if the queue cannot be used.
+        """
         import pika  # pika costs a program that only sends tasks 60 ms of start-up
 
         candidates = [
@@ -101,7 +109,10 @@ class LeaderQueue:
             channel.basic_consume(self.queue, self._on_value)
 
     def wait(self, seconds: float) -> None:
-        """Serve the connection for so long; ``leads`` may change. Raises OperationalError if the lead can be lost."""
+        """Serve the connection for so long; ``leads`` may change.
+
+        Raises OperationalError if the lead can be lost.
+        """
         with _Translated(self.queue):
             self._connection.process_data_events(time_limit=seconds)
             if self._cancelled:
@@ -113,7 +124,10 @@ class LeaderQueue:
                 self.leads = True
 
     def store(self, value: bytes) -> None:
-        """Replace the value; return when the broker has confirmed it. Raises OperationalError if the lead was lost."""
+        """Replace the value; return when the broker has confirmed it.
+
+        Raises OperationalError if the lead was lost.
+        """
         if self._held is None or not self.leads:
             raise OperationalError(f"this process does not lead by the queue {self.queue}")
         with _Translated(self.queue):

@@ -39,7 +39,7 @@ class Packet:
 
 @dataclass(frozen=True, slots=True)
 class Mailbox:
-    """Where requests go: the brokers, and the exchange names that workers and clients share."""
+    """Where requests go: the brokers, and the exchanges that both sides share."""
 
     addresses: Sequence[BrokerAddress]
     tls: TlsOptions | None
@@ -59,7 +59,9 @@ class Mailbox:
     def ask(
         self, request: Packet, reply_key: str | None, timeout: float, limit: int | None
     ) -> Generator[Packet, None, None]:
-        """Send a request; yield the replies to ``reply_key`` within ``timeout`` seconds, ``limit`` at most.
+        """Send a request.
+
+        Yield the replies to ``reply_key`` within ``timeout`` seconds, ``limit`` at most.
 
         Without a key it waits for nothing. Raises OperationalError.
         """

@@ -190,7 +190,7 @@ def bind_queue(channel: int, queue: str, exchange: str, key: str, arguments: Map
 
 
 def bind_exchange(channel: int, destination: str, source: str, key: str) -> bytes:
-    """Return exchange.bind: ``destination`` gets the messages that ``source`` routes by ``key``."""
+    """Return exchange.bind: messages from ``source`` by ``key`` to ``destination``."""
     names = b"".join(map(short_string, (destination, source, key)))
     return method(channel, EXCHANGE_BIND, b"\0\0" + names + b"\0" + encode_table({}))
 
@@ -218,13 +218,16 @@ def read_short_string(data: bytes, offset: int) -> str:
 
 
 def read_ack(arguments: bytes) -> tuple[int, bool]:
-    """Return the delivery tag of an ack or nack, and whether it covers all earlier tags too."""
+    """Return the delivery tag of an ack or nack, and whether it covers earlier tags."""
     tag, flags = _ACK.unpack_from(arguments)
     return tag, bool(flags & 1)
 
 
 class FrameReader:
-    """Splits a byte stream into frames; an incomplete frame waits for the next ``feed``."""
+    """Splits a byte stream into frames.
+
+    An incomplete frame waits for the next ``feed``.
+    """
 
     __slots__ = ("_pending", "_size_limit")
 

@@ -1,4 +1,6 @@
-"""Publishes many messages of one thread over one connection and reads their confirms together.
+"""Publishes many messages of one thread and reads their confirms together.
+
+It uses one connection.
 
 A confirm costs a round trip and often a disk write of the broker. A program that sends a thousand messages in a loop
 need not wait a thousand times. ``app.publish.publishing`` opens a ``Pipeline`` for a ``with app.pipeline()`` block and
@@ -94,7 +96,9 @@ class Pipeline:
         retry: PublishRetry | None = None,
         confirm_timeout: float | None = None,
     ) -> None:
-        """Send one message; return when it is written and at most ``window`` messages are unconfirmed.
+        """Send one message.
+
+        Return when it is written and at most ``window`` messages are unconfirmed.
 
         After a lost connection, unconfirmed messages are sent again as ``retry`` says: a message may arrive twice but
         is not lost. Raises OperationalError for this message or an earlier one of the pipeline.

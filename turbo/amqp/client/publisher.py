@@ -194,7 +194,7 @@ class ClientPublisher:
     # -- connections -----------------------------------------------------------------------------------------
 
     def acquire(self) -> ClientConnection:
-        """Return a connection for this thread alone: an idle one that still works, or a new one.
+        """Return a connection for this thread alone: a working idle one, or a new one.
 
         The caller returns it with :meth:`release`. Raises ConnectionGone.
         """
@@ -268,7 +268,9 @@ class ClientPublisher:
             connection.close()
 
     def after_fork(self) -> None:
-        """In a forked child: close the copies of the parent's sockets and send nothing to the broker.
+        """Close a forked child's copies of its parent's sockets.
+
+        Nothing is sent to the broker.
 
         If they stayed open, the broker could not notice the parent's death.
         """

@@ -92,7 +92,9 @@ class ReplyConsumer:
         self.last_error: str | None = None
 
     def consume(self, queue: Queue, timeout: float | None) -> bool:
-        """Consume ``queue``; wait up to ``timeout`` seconds for the replies that it already holds.
+        """Consume ``queue``.
+
+        Wait up to ``timeout`` seconds for the replies that it already holds.
 
         Returns whether all of those have arrived. Replies keep coming until ``close``.
         """

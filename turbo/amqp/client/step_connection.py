@@ -33,7 +33,10 @@ _PROPERTIES: Final = (
 
 
 class StepConnection:
-    """An open connection. ``accept`` are the content types of its messages. Raises OperationalError."""
+    """An open connection. ``accept`` are the content types of its messages.
+
+    Raises OperationalError.
+    """
 
     def __init__(
         self, addresses: Sequence[BrokerAddress], tls: TlsOptions | None, heartbeat: float, accept: frozenset[str]
@@ -159,7 +162,10 @@ class StepChannel:
             )
 
     def cancel(self, tag: str) -> None:
-        """End a consumer; what it was given and has not settled goes back to the queue with the channel's end."""
+        """End a consumer.
+
+        What it was given and has not settled goes back to the queue with the channel's end.
+        """
         with _Translated():
             self._channel.basic_cancel(tag)
 

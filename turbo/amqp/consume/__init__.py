@@ -1,1 +1,1 @@
-"""The worker's consuming connection: sessions, consumers, delivery tags, acknowledgements."""
+"""The worker's consuming connection: sessions, consumers, tags, acks."""

@@ -1,4 +1,6 @@
-"""The unsettled delivery tags of one channel, and the fewest frames that settle the others.
+"""The unsettled delivery tags of one channel, and the frames that settle others.
+
+They are as few frames as possible.
 
 The session adds the tags of every batch of deliveries and asks for frames once per pass of the event loop; the master
 marks tags as settled. Runs in the master; pure: no I/O, no clock. It must never let a ``multiple``
@@ -30,7 +32,9 @@ _END = 0xCE
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """Settlements to send: ``returned`` (tag, requeue, penalty), then ``upto`` with multiple, then ``singles``.
+    """The settlements to send, in the order of the fields.
+
+    ``returned`` holds (tag, requeue, penalty); ``upto`` is settled with multiple; then ``singles``.
 
     ``returned`` goes first because an earlier multiple ack would acknowledge those tags too. The tag ``upto`` is always
     itself being acknowledged: the broker refuses a multiple ack of a tag that it no longer knows.
@@ -49,7 +53,10 @@ _NOTHING = Settlement()
 
 
 class AckLedger:
-    """The tags of one channel. They grow by one with each delivery, across all queues of the channel."""
+    """The tags of one channel.
+
+    They grow by one with each delivery, across all queues of the channel.
+    """
 
     __slots__ = ("_acked", "_floor", "_highest", "_open", "_returned")
 
@@ -74,7 +81,10 @@ class AckLedger:
         return bool(self._acked or self._returned)
 
     def received(self, first: int, last: int) -> None:
-        """Record the deliveries ``first`` to ``last``. Raises ``ValueError`` when tags do not grow."""
+        """Record the deliveries ``first`` to ``last``.
+
+        Raises ``ValueError`` when tags do not grow.
+        """
         if not self._highest < first <= last:
             raise ValueError(f"delivery tags {first}..{last} after {self._highest}")
         if first == last:

@@ -1,4 +1,4 @@
-"""The consumers of one channel: the queue and the prefetch window of each consumer tag.
+"""The consumers of one channel, with the queue and prefetch window of each tag.
 
 Part of ``amqp.consume.session``, in the master. Changes are made one at a time, because a qos request sets the window
 of whichever consumer starts next. It must never close the channel or settle a delivery.
@@ -55,7 +55,7 @@ class ConsumerTable:
         timeouts: ConsumerTimeouts | None = None,
         version: tuple[int, ...] = (),
     ) -> None:
-        """``window`` is the current prefetch count, ``fixed_window`` that of queues whose window never changes.
+        """``window``: the current prefetch count. ``fixed_window``: for fixed queues.
 
         ``timeouts``: the timeouts to ask a broker of this ``version`` for; None asks for none.
         """
@@ -81,11 +81,17 @@ class ConsumerTable:
         return frozenset(self._wanted)
 
     def by_tag(self, tag: bytes) -> Consumer | None:
-        """Return the consumer whose deliveries carry ``tag``, which may have been stopped; None: not one of ours."""
+        """Return the consumer whose deliveries carry ``tag``, which may have been stopped.
+
+        None: not one of ours.
+        """
         return self._by_tag.get(tag) or self._stopped.get(tag)
 
     def forget(self, tag: bytes) -> tuple[Consumer | None, bool]:
-        """Forget a consumer that the broker ended; return it, and whether its queue now has none."""
+        """Forget a consumer that the broker ended.
+
+        Return it, and whether its queue now has none.
+        """
         consumer = self._by_tag.pop(tag, None)
         if consumer is None:
             return None, False
@@ -160,20 +166,29 @@ class ConsumerTable:
                 await self._stop(calls, wanted.running)
 
     def drop(self, name: str) -> None:
-        """Forget the consumer of a queue that is about to be deleted, so that its end is not reported."""
+        """Forget the consumer of a queue that is about to be deleted.
+
+        So its end is not reported.
+        """
         wanted = self._wanted.pop(name, None)
         if wanted is not None and wanted.running is not None:
             self._by_tag.pop(wanted.running.tag.encode(), None)
 
     async def catch_up(self, calls: ChannelCalls) -> bool:
-        """Return True when the broker has read everything sent on the channel. Raises ``ChannelGone``."""
+        """Return True when the broker has read everything sent on the channel.
+
+        Raises ``ChannelGone``.
+        """
         async with self._lock:
             # Any request with an answer would do. This one changes nothing: each new consumer sets its window first.
             await calls.limit(0)
         return True
 
     async def pause(self, calls: ChannelCalls) -> None:
-        """Stop all task consumers, including those left by abandoned changes. Raises ``ChannelGone``."""
+        """Stop all task consumers, including those left by abandoned changes.
+
+        Raises ``ChannelGone``.
+        """
         self.paused = True
         async with self._lock:
             for wanted in self._wanted.values():
@@ -192,7 +207,9 @@ class ConsumerTable:
                     await self._start(calls, wanted)
 
     async def swap(self, calls: ChannelCalls, count: int) -> bool:
-        """Change the window; False when a queue had to keep its window. Raises ``ChannelGone``.
+        """Change the window; False when a queue had to keep its window.
+
+        Raises ``ChannelGone``.
 
         The new consumer starts before the old one ends; both windows count until the old consumer's tags are settled.
         """

@@ -1,4 +1,4 @@
-"""The broker's consumer timeout of each queue, and the timeout that the worker asks for.
+"""The broker's consumer timeout of each queue, and that which the worker asks for.
 
 Before it: the queues of a worker and ``policy.lease``. After it: ``amqp.consume.link``, which asks for the timeout
 when it consumes, and ``master.delivery.leases``, which renews in time. Runs in the master; pure. It must never talk to
@@ -26,7 +26,10 @@ class ConsumerTimeouts:
     longest_hard_limit: float | None = None
 
     def asked_for(self, queue: Queue, version: tuple[int, ...], *, quorum: bool) -> Queue:
-        """Return the queue with the timeout argument that its consumer sends to a broker of this version."""
+        """Return the queue with the timeout argument that its consumer sends.
+
+        The argument depends on the broker's version.
+        """
         if lease.TIMEOUT_ARGUMENT in queue.consumer_arguments:
             return queue
         asked = lease.wanted_timeout(

@@ -46,7 +46,9 @@ class EndedConsumers:
         self._connection.emit_frames(cancel_frame(self.channel, tag), 1)
 
     def refuse(self, tag: bytes) -> None:
-        """Cancel the unknown consumer of a delivery once; the caller then gives the deliveries back.
+        """Cancel the unknown consumer of a delivery once.
+
+        The caller then gives the deliveries back.
 
         The connection is closed if the broker keeps delivering to it.
         """
@@ -62,6 +64,6 @@ class EndedConsumers:
 
 
 def cancel_frame(channel: int, consumer_tag: bytes) -> bytes:
-    """Return the frame that ends a consumer without an answer (Basic.Cancel 60.30, no-wait)."""
+    """Return the frame that ends a consumer without an answer (Basic.Cancel)."""
     arguments = bytes((len(consumer_tag),)) + consumer_tag + b"\x01"
     return _METHOD(1, channel, 4 + len(arguments), _BASIC, _CANCEL) + arguments + bytes((_END,))

@@ -1,4 +1,4 @@
-"""The queue that holds copies of deliveries kept longer than the broker's timeout allows.
+"""The queue for copies of deliveries that are kept longer than the broker allows.
 
 Before it: ``master.delivery.leases``, which needs one for a task queue. After it: ``amqp.consume.session``, which
 declares and consumes it. The worker consumes its own copies and leaves them unacknowledged; a consumed copy does not
@@ -25,7 +25,10 @@ _LONGEST_NAME: Final = 255
 
 
 def lease_queue(queue: Queue, worker: str, version: tuple[int, ...], *, quorum: bool) -> Queue:
-    """Return the lease queue of a task queue, of the same type. ``worker`` identifies one run of one worker."""
+    """Return the lease queue of a task queue, of the same type.
+
+    ``worker`` identifies one run of one worker.
+    """
     arguments: dict[str, object] = {
         "x-queue-type": "quorum" if quorum else "classic",
         "x-message-ttl": _TTL,

@@ -1,4 +1,6 @@
-"""The worker's consuming side: connects, consumes, settles, and recovers from any lost connection.
+"""The worker's consuming side: connects, consumes, settles, recovers.
+
+It recovers from any lost connection.
 
 Owned by the master. It dials (``amqp.dialer``) and runs one session after another (``amqp.consume.session``). Epochs
 tell the sessions apart: a settlement for an old epoch is counted, logged and dropped, because the broker has already
@@ -41,7 +43,7 @@ GOODBYE = 2.0
 
 
 class BrokerLink(Settler):
-    """The consuming side of one worker. The constructor reads TLS files; ``start`` needs the event loop."""
+    """The consuming side of one worker. The constructor reads TLS files."""
 
     def __init__(
         self,
@@ -60,10 +62,10 @@ class BrokerLink(Settler):
         on_failure: FailureObserver | None = None,
         on_lost: Callable[[], None] | None = None,
     ) -> None:
-        """``prefetch_count``: messages per queue, 0 for no limit. ``delay_queue_type``: see ``Declarer``.
+        """``prefetch_count``: messages per queue, 0 for no limit.
 
-        ``timeouts``: the consumer timeouts to ask the broker for; None asks for none. Times are in seconds.
-        ``on_failure`` and ``on_lost``: see ``Dialer``.
+        ``delay_queue_type``: see ``Declarer``. ``timeouts``: the consumer timeouts to ask the broker for; None asks for
+        none. Times are in seconds. ``on_failure`` and ``on_lost``: see ``Dialer``.
         """
         super().__init__()
         self._timeouts = timeouts
@@ -102,7 +104,7 @@ class BrokerLink(Settler):
             self._runner = asyncio.get_running_loop().create_task(self._run(sink), name="broker-link")
 
     async def wait_ready(self, timeout: float | None = None) -> bool:
-        """Wait until every usable queue is consumed; False when ``timeout`` seconds pass first."""
+        """Wait until each usable queue is consumed; False after ``timeout`` seconds."""
         try:
             async with asyncio.timeout(timeout):
                 await self._ready.wait()
@@ -182,7 +184,7 @@ class BrokerLink(Settler):
             await connection.close_within(0.0 if self._stopping else GOODBYE)
 
     async def _one_session(self, connection: FastConnection, declarer: Declarer, sink: DeliverySink) -> None:
-        """Consume until the session is lost. When only the channel closed, the next session reuses the connection."""
+        """Consume until the session is lost. The connection is reused if it is open."""
         began = time.monotonic()
         self.epoch += 1
         consumers = ConsumerTable(self._window, self._fixed_window, self._timeouts, connection.server_version)
@@ -226,7 +228,7 @@ class BrokerLink(Settler):
     # -- what to consume
 
     async def cancel_consumers(self) -> None:
-        """Stop consuming, also after a reconnect. Deliveries already here can still be settled."""
+        """Stop consuming, also after a reconnect. Deliveries here can be settled."""
         self._paused = True
         if self._session is not None and self._session.alive:
             await self._calmly(self._session.pause())
@@ -238,7 +240,7 @@ class BrokerLink(Settler):
             await self._calmly(self._session.resume())
 
     async def set_prefetch(self, count: int) -> bool:
-        """Change the window of every queue that allows it, for this session and later ones.
+        """Change the window of every queue that allows it, also for later sessions.
 
         False when a queue keeps its window: single active consumer, exclusive, or not known to be as declared. The old
         and the new window add up until the old deliveries are settled.
@@ -252,14 +254,14 @@ class BrokerLink(Settler):
         return not any(queue.window_is_fixed for queue in self.wanted.values())
 
     async def apply(self, name: str) -> None:
-        """Consume a queue or stop that, as :attr:`wanted` now says. Its deliveries can still be settled."""
+        """Start or stop a queue's consumer as :attr:`wanted` says; settling goes on."""
         if self._session is not None and self._session.alive:
             queue = self.wanted.unpaused().get(name)
             await self._calmly(self._session.remove(name) if queue is None else self._session.add(queue))
             self._look_at_queues()
 
     async def _catch_up(self, session: Session, opened: Mapping[str, Queue]) -> None:
-        """Make the changes that were asked for while the session opened its queues. Raises ``ChannelGone``."""
+        """Make the changes asked for while opening queues. Raises ``ChannelGone``."""
         for name in opened.keys() - self.wanted.unpaused().keys():
             await session.remove(name)
         for name, queue in self.wanted.unpaused().items():
@@ -273,17 +275,17 @@ class BrokerLink(Settler):
 
     @property
     def server_version(self) -> tuple[int, ...]:
-        """The broker's version as numbers; empty without a connection, or when the broker does not report one."""
+        """The broker's version as numbers; empty while it is unknown."""
         return () if self._connection is None else self._connection.server_version
 
     async def purge(self) -> int:
-        """Delete the ready messages of every queue and return their number; 0 without a session."""
+        """Delete every queue's ready messages; return their number (0: no session)."""
         if self._session is None or not self._session.alive:
             return 0
         return await self._session.purge([queue.name for queue in self.wanted.values() if not queue.no_ack])
 
     async def _calmly(self, change: Awaitable[None]) -> None:
-        """Make a change to the session. If the session is lost meanwhile, the next one includes the change."""
+        """Make a change to the session. The next one includes it if this one is lost."""
         try:
             await change
         except ChannelGone as gone:

@@ -29,7 +29,10 @@ class OwnQueues:
         self._link = link
 
     async def open_lease(self, queue: Queue) -> bool:
-        """Declare and consume a lease queue, for this session only; False when the broker refuses."""
+        """Declare and consume a lease queue, for this session only.
+
+        False when the broker refuses.
+        """
         return await self._tried(lambda session: session.start_lease(queue), f"queue {queue.name!r} was set up")
 
     async def delete_lease(self, queue: Queue) -> bool:
@@ -37,7 +40,10 @@ class OwnQueues:
         return await self._tried(lambda session: session.end_lease(queue), f"queue {queue.name!r} was deleted")
 
     async def catch_up(self) -> bool:
-        """Return when the broker has read every settlement; False when the session is lost."""
+        """Return when the broker has read every settlement.
+
+        False when the session is lost.
+        """
         return await self._tried(lambda session: session.catch_up(), "the broker read what was acknowledged")
 
     async def open_parking(self, queue: Queue) -> bool:

@@ -60,17 +60,20 @@ class DeliverySink(Protocol):
         """A session began; deliveries of ``epoch`` follow."""
 
     def on_session_lost(self, epoch: int, reason: str) -> None:
-        """Every unsettled tag of ``epoch`` is void; the broker delivers those messages again, to any worker."""
+        """Every unsettled tag of ``epoch`` is void.
+
+        The broker delivers those messages again, to any worker.
+        """
 
     def on_consumer_cancelled(self, epoch: int, queue: str, consumer_tag: str) -> list[int]:
-        """The broker ended a consumer and took its unsettled messages back: return their delivery tags."""
+        """Return the tags of messages that the broker took back with a consumer's end."""
 
     def on_lease_copies(self, epoch: int, batch: list[RawDelivery]) -> None:
         """Copies of deliveries that this worker holds, from a lease queue."""
 
 
 class Session:
-    """The consuming side of one channel. ``lost`` resolves to the reason when it is over."""
+    """The consuming side of one channel; ``lost`` resolves to why it is over."""
 
     def __init__(
         self,
@@ -107,9 +110,9 @@ class Session:
     # -- life
 
     async def open(self, queues: Iterable[Queue], *, paused: Callable[[], bool]) -> None:
-        """Open the channel, declare, and consume unless ``paused``. Raises ``ChannelGone`` when the channel is lost.
+        """Open the channel, declare, and consume unless ``paused``.
 
-        A queue that cannot be used is retried in the background, as is one whose consumer was refused before.
+        A queue that is unusable or refused its consumer is retried in the background. Raises ``ChannelGone``.
         """
         wanted = list(queues)
         calls = await ChannelCalls.open(self._connection, self._channel_closed)
@@ -137,7 +140,7 @@ class Session:
         self.lose(str(gone))
 
     def lose(self, reason: str) -> None:
-        """End the session: nothing can be settled any more. Idempotent; the sink is told at once."""
+        """End the session and tell the sink: nothing can be settled. Idempotent."""
         if self.lost.done():
             return
         self.lost.set_result(reason)
@@ -219,7 +222,7 @@ class Session:
     # -- consumers
 
     async def add(self, queue: Queue) -> None:
-        """Declare and consume one queue; retry in the background if it fails. Raises ``ChannelGone``."""
+        """Declare and consume a queue, retried if it fails. Raises ``ChannelGone``."""
         if not await self._start(queue, wary=False):
             self._revive_later(queue)
 
@@ -266,7 +269,7 @@ class Session:
                 return
 
     def _cancelled_by_broker(self, frame: Any) -> None:
-        """Handle a Cancel from the broker: the queue was deleted or moved, or the consumer timeout passed."""
+        """Handle a Cancel: the queue is gone or moved, or the consumer timeout passed."""
         tag = str(frame.method.consumer_tag)
         consumer, current = self._consumers.forget(tag.encode())
         if consumer is None or not self.alive:
@@ -282,7 +285,7 @@ class Session:
             self._revive_later(consumer.queue)
 
     async def start_lease(self, queue: Queue) -> bool:
-        """Declare and consume a lease queue; False when the broker refuses it. Raises ``ChannelGone``."""
+        """Open a lease queue; False when it is refused. Raises ``ChannelGone``."""
         return await self._start(queue, wary=False)
 
     async def end_lease(self, queue: Queue) -> bool:
@@ -291,7 +294,7 @@ class Session:
         return await self._declarer.delete(queue.name)
 
     async def start_parking(self, queue: Queue) -> bool:
-        """Route the delay queues back to ``queue``; False when the broker refuses. Raises ``ChannelGone``."""
+        """Route delay queues to ``queue``; False: refused. Raises ``ChannelGone``."""
         return await self._declarer.declare_parking(queue)
 
     async def catch_up(self) -> bool:
@@ -313,7 +316,7 @@ class Session:
         await self._consumers.resume(self._need_calls())
 
     async def swap_window(self, count: int) -> bool:
-        """Change the window; False when a queue had to keep its window. Raises ``ChannelGone``."""
+        """Change the window; False if one had to stay. Raises ``ChannelGone``."""
         return await self._consumers.swap(self._need_calls(), count)
 
     async def purge(self, names: Iterable[str]) -> int:

@@ -1,4 +1,4 @@
-"""Settles deliveries of the current session, and counts settlements for sessions that are over.
+"""Settles deliveries of the current session, and counts those of ended sessions.
 
 The part of ``amqp.consume.link`` that the master calls for every message. A settlement for an old epoch is counted,
 logged and dropped, because the broker has already requeued that message. It must never open or close a session.

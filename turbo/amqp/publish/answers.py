@@ -1,4 +1,4 @@
-"""Reads the broker's answers to publishes: confirms, refusals and returned messages.
+"""Reads the broker's answers to publishes: confirms, refusals, returns.
 
 Used by the publisher's connection, in the master: whole frames in, answers out. Returned messages are read here and not
 by pika, which fails on some headers that task authors send. Pure: no I/O, no clock. It must never look into a returned
@@ -49,7 +49,7 @@ class AnswerReader:
         on_confirm: Callable[[int, bool, bool], None],
         on_return: Callable[[Returned], None],
     ) -> None:
-        """``on_confirm(number, multiple, taken)``: ``taken`` is False when the broker refused the message."""
+        """``on_confirm(number, multiple, taken)``: ``taken`` is False when refused."""
         self._channel = channel
         self._on_confirm = on_confirm
         self._on_return = on_return
@@ -60,7 +60,10 @@ class AnswerReader:
         self._chunks: list[bytes] = []
 
     def take(self, frame: bytes) -> bool:
-        """Read one whole frame, its end byte included; False when it belongs to another reader."""
+        """Read one whole frame, its end byte included.
+
+        False when it belongs to another reader.
+        """
         if _CHANNEL(frame, 1)[0] != self._channel:
             return False
         kind = frame[0]

@@ -1,4 +1,4 @@
-"""A channel in confirm mode: sends messages as joined frames and matches the broker's answers to them.
+"""A channel in confirm mode: sends joined frames and matches the answers.
 
 The publisher makes one in the master on its own connection, and drops it when the channel closes. It must never decide
 what happens to messages in flight at that time: it returns all of them.
@@ -85,7 +85,10 @@ class PublishChannel:
         return len(self._ledger)
 
     def send_from(self, queue: deque[Outgoing]) -> int:
-        """Send messages from the head of ``queue`` as far as the window allows; return the bytes taken off it."""
+        """Send messages from the head of ``queue`` as far as the window allows.
+
+        Return the bytes taken off it.
+        """
         taken = 0
         small: list[bytes] = []
         gathered = 0
@@ -135,7 +138,10 @@ class PublishChannel:
         )
 
     def _send_parts(self) -> bool:
-        """Continue sending a large message as far as the socket accepts it; return whether it is complete."""
+        """Continue sending a large message as far as the socket accepts it.
+
+        Return whether it is complete.
+        """
         parts = self._parts
         while parts is not None and self._connection.unsent_bytes < UNSENT_LIMIT:
             part = next(parts, None)
@@ -185,7 +191,9 @@ class PublishChannel:
             self._look_again()
 
     def abandon(self) -> tuple[list[Outgoing], Outgoing | None]:
-        """Return the messages in flight, in order, to send again; and the one that certainly closed the channel.
+        """Return the messages to send again, and the one that closed the channel.
+
+        The messages in flight keep their order. The other is None unless it is certain.
 
         A broker that closes a channel over a message does not name it. All in flight become suspects and are sent alone
         from then on: one that closes the channel again is the cause.
@@ -208,5 +216,5 @@ class PublishChannel:
 
 
 def _blames_content(gone: asyncio.Future[ChannelGone]) -> bool:
-    """Whether the broker closed the channel, or the connection, because of what was sent."""
+    """Whether what was sent made the broker close the channel or the connection."""
     return gone.done() and not gone.cancelled() and gone.result().blames_us

@@ -110,7 +110,9 @@ class ConfirmLedger:
         return message
 
     def came_back(self, exchange: str, routing_key: str, body: bytes) -> bool:
-        """Mark the oldest mandatory message that equals a returned one; False when there is none.
+        """Mark the oldest mandatory message that equals a returned one.
+
+        False when there is none.
 
         The broker returns messages in publishing order and before their confirm, but without their number.
         """

@@ -26,7 +26,10 @@ _SHORT = 255
 
 
 def publish_method(exchange: str, routing_key: str, mandatory: bool) -> bytes:
-    """The payload of the method frame. Raises ``ValueError`` when a name is longer than 255 bytes."""
+    """The payload of the method frame.
+
+    Raises ``ValueError`` when a name is longer than 255 bytes.
+    """
     name, key = exchange.encode(), routing_key.encode()
     if len(name) > _SHORT or len(key) > _SHORT:
         raise ValueError(f"exchange {exchange[:40]!r} or routing key {routing_key[:40]!r} is over 255 bytes")
@@ -55,7 +58,9 @@ def publish_frames(channel: int, method: bytes, header: bytes, body: bytes, fram
 def publish_in_parts(
     channel: int, method: bytes, header: bytes, body: bytes, frame_max: int, part_bytes: int
 ) -> Iterator[bytes]:
-    """The same bytes in parts of about ``part_bytes``, each made when asked for and ending at a frame's end.
+    """The same bytes in parts of about ``part_bytes`` that end with a frame.
+
+    Each is made when asked for.
 
     For large bodies: between two parts other channels may send. Raises ``ValueError`` as above.
     """

@@ -1,4 +1,6 @@
-"""Holds messages that the broker refused for now, as with a full queue, and sends them again after a pause.
+"""Holds messages that the broker refused for now, and sends them again later.
+
+A full queue refuses, for example.
 
 Part of the publisher, in the master, for its patient messages. It must never hold one for ever: after the last pause
 the message ends as NACKED, and its sender decides.

@@ -1,4 +1,6 @@
-"""Publishes everything that the worker sends: follow-ups, retries, events, replies, results by message.
+"""Publishes everything that the worker sends.
+
+These are follow-ups, retries, events, replies and results by message.
 
 Owned by the master, on a connection of its own: a broker in alarm stops reading from connections that publish, and
 acknowledgements must go on. Every message is confirmed, sent again after a lost connection (so it may arrive twice),
@@ -44,7 +46,7 @@ WINDOW = 100
 
 
 class Publisher:
-    """The publishing side of a worker. The constructor reads TLS files; ``start`` needs the event loop."""
+    """The publishing side of a worker. The constructor reads TLS files."""
 
     def __init__(
         self,
@@ -61,7 +63,7 @@ class Publisher:
         outages: Outages | None = None,
         on_failure: FailureObserver | None = None,
     ) -> None:
-        """``limit`` messages and ``limit_bytes`` bytes may wait here; further ones end as FAILED."""
+        """``limit`` messages, ``limit_bytes`` bytes may wait; more end as FAILED."""
         endpoints = endpoints_for(
             addresses, heartbeat=heartbeat, tls=tls, name=f"{name} publisher", timeout=connection_timeout
         )
@@ -111,10 +113,9 @@ class Publisher:
     ) -> None:
         """Queue one message; ``done`` is called once, later, from the loop.
 
-        ``header`` is the payload of the content-header frame (``protocol.properties.encode_header``), its
-        body size included. A ``patient`` message is sent again for some seconds when the broker does not take it, as
-        for a queue that is full and refuses, before it ends as NACKED. Never raises: what AMQP cannot carry, as a name
-        over 255 bytes, ends as REFUSED.
+        ``header`` is a content header's payload (``protocol.properties``). A ``patient`` message is sent again for some
+        seconds when the broker does not take it, as for a queue that is full and refuses, before it ends as NACKED.
+        Never raises: what AMQP cannot carry, as a name over 255 bytes, ends as REFUSED.
         """
         try:
             method = publish_method(exchange, routing_key, mandatory)
@@ -207,7 +208,7 @@ class Publisher:
             self._runner = loop.create_task(self._run(), name="publisher")
 
     async def drain(self, deadline: float) -> bool:
-        """Wait until every message has ended, or ``deadline`` (``time.monotonic``); return whether all have."""
+        """Wait for the end of all messages; False at ``deadline`` (monotonic)."""
         try:
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                 await self._empty.wait()
@@ -216,7 +217,7 @@ class Publisher:
         return True
 
     async def stop(self, deadline: float) -> None:
-        """Send waiting messages until ``deadline``, then close; the rest ends as FAILED. Idempotent."""
+        """Send until ``deadline``, close; the rest ends as FAILED. Idempotent."""
         runner, self._runner = self._runner, None
         if runner is not None:
             if not await self.drain(deadline):
@@ -286,7 +287,7 @@ class Publisher:
             self._coalescer.mark()
 
     def _take_back(self, channel: PublishChannel) -> None:
-        """Put the messages in flight back at the front, in order; end one that closed the channel twice."""
+        """Requeue the messages in flight; end one that closed the channel twice."""
         messages, culprit = channel.abandon()
         self.resent += len(messages)
         self._queue.extendleft(reversed(messages))

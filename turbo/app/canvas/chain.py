@@ -1,4 +1,4 @@
-"""``chain``: calls that run one after the other, each with the result of the one before.
+"""``chain``: calls in sequence, each with the result of the one before.
 
 A subclass of ``Signature``. Sending a chain sends its first step, whose message contains the remaining steps; a worker
 sends the next step when one returns. A group that is followed by a step becomes a chord. Runs in clients and children.
@@ -29,7 +29,7 @@ _OF_CHAIN = frozenset({"chord", "group_id", "group_index", "link", "link_error",
 
 @Signature.register_type("chain")
 class chain(Signature):
-    """Calls that run in sequence: ``chain(add.s(2, 2), add.s(4))`` is ``add.s(2, 2) | add.s(4)``.
+    """Calls in sequence: ``chain(add.s(2, 2), add.s(4))``, or joined by ``|``.
 
     A single argument that is not a call is an iterable of calls. Like ``|``, the constructor may return another class:
     a group followed by a call becomes a chord. Calling a chain sends it; the result is that of the last step, and its
@@ -85,7 +85,7 @@ class chain(Signature):
         return self._app if self._app is not None or not self.tasks else self.tasks[0].own_app()
 
     def unchain_tasks(self) -> list[Any]:
-        """Return copies of the steps; the chain's callbacks are added to the last, its error callbacks to each."""
+        """Return copies of the steps, with the chain's callbacks and error callbacks."""
         steps = [step.clone() for step in self.tasks]
         for callback in several(self.options.get("link")) if steps else ():
             steps[-1].link(callback)
@@ -185,7 +185,9 @@ class chain(Signature):
         return results[-1]
 
     def _flat(self, *, split: bool) -> list[Any]:
-        """Return the steps with nested chains flattened, groups of one call unwrapped and empty groups removed.
+        """Return the steps with nested chains flattened.
+
+        Groups of one call are unwrapped, and empty groups removed.
 
         ``split`` moves the remaining steps of a chain out of the bodies of chords. A chain that consists only of empty
         groups keeps one of them, so that it has a result.
@@ -239,7 +241,7 @@ class chain(Signature):
         return results[::-1]
 
     def split_bodies(self) -> None:
-        """Move the steps after a chord's body from the body to the chain: each header task has a copy of the body."""
+        """Move the steps after a chord's body into the chain, out of each body."""
         pending, steps = deque(self.tasks), []
         while pending:
             step = pending.popleft()
@@ -282,12 +284,15 @@ def _holds_several(value: Any) -> bool:
 
 
 def _starts_with_call(body: Any) -> bool:
-    """Return whether a chord's body is a chain that starts with a call; its other steps can leave the body."""
+    """Return whether a chord's body is a chain that starts with a call.
+
+    Its other steps can leave the body.
+    """
     return isinstance(body, chain) and bool(body.tasks) and not isinstance(body.tasks[0], group)
 
 
 def _split(step: chord) -> list[Any]:
-    """Return a copy of the chord with only the first step of its body, followed by the other steps."""
+    """Return a chord with only its body's first step, then the other steps."""
     step = step.clone()  # type: ignore[assignment]
     first, *rest = step.body.unchain_tasks()
     step.body = first.clone(**{name: each for name, each in step.body.options.items() if name not in _OF_CHAIN})
@@ -295,7 +300,7 @@ def _split(step: chord) -> list[Any]:
 
 
 def _groups_to_chords(steps: list[Any], root_id: str | None) -> tuple[list[Any], list[tuple[chord, group]]]:
-    """Turn each group that is followed by a step into a chord with that step as its body.
+    """Turn each group before a step into a chord with that step as its body.
 
     Return the new steps, and pairs of each new chord with its group.
     """

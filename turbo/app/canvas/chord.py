@@ -28,7 +28,7 @@ _SENDERS = ("producer", "publisher", "connection", "router", "result_cls")
 
 @Signature.register_type("chord")
 class chord(Signature):
-    """``chord(header, body)``: a list or group of calls, and a call that gets the list of their results.
+    """``chord(header, body)``: calls, and one that gets the list of their results.
 
     The body may be omitted and passed when the chord is sent: ``chord(header)(body)``.
     """
@@ -244,7 +244,7 @@ class chord(Signature):
             self.body.leave_chord()
 
     def strip_headers(self) -> None:
-        """Remove the bodies from the header tasks, and from those of chords in header and body."""
+        """Remove the bodies from the header tasks, also in chords inside the chord."""
         header = self.tasks
         for task in [header] if isinstance(header, group) else header:
             task.leave_chord()

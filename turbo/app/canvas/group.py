@@ -29,7 +29,9 @@ _OF_MEMBERS = ("chord", "group_index", "add_to_parent", "task_id")
 
 @Signature.register_type("group")
 class group(Signature):
-    """Calls that run in parallel: ``group(add.s(2, 2), add.s(4, 4))`` or ``group(add.s(i, i) for i in range(9))``.
+    """Calls that run in parallel: ``group(add.s(2, 2), add.s(4, 4))``.
+
+    An iterable works too: ``group(add.s(i, i) for i in range(9))``.
 
     A generator is consumed at once. ``options`` apply to every member. Calling a group sends it.
     """

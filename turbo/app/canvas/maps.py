@@ -1,4 +1,4 @@
-"""``xmap``, ``xstarmap`` and ``chunks``: many calls of one task in one or a few messages.
+"""``xmap``, ``xstarmap``, ``chunks``: many calls of a task in few messages.
 
 They are sent as calls of built-in tasks (``celery.map`` and others, ``app.tasks.builtin_tasks``), which run the task's
 body once for each item, one after the other. Subclasses of ``Signature``, used in clients and children.

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 def replacement(task: TaskLike, sig: Any) -> Any:
-    """Return ``sig`` with the id, group, chord, callbacks and remaining chain of the current request.
+    """Return ``sig`` with the id, group, chord and callbacks of this request.
+
+    It also gets the remaining chain.
 
     Raises ImproperlyConfigured for an empty chain, or for a signature that is part of a chord.
     """
@@ -54,7 +56,10 @@ def replacement(task: TaskLike, sig: Any) -> Any:
 
 
 def send_replacement(task: TaskLike, sig: Any) -> Any:
-    """Send a replacement and raise Ignore; in an eager call, run it and return its result."""
+    """Send a replacement and raise Ignore.
+
+    In an eager call, run it and return its result.
+    """
     if task.request.is_eager:
         return sig.apply().get(disable_sync_subtasks=False)
     sig.delay()

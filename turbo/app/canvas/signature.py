@@ -147,7 +147,7 @@ class Signature(CallForm, AsyncSignature):
         return self.apply_async(args, kwargs)
 
     def apply_async(self, args: Any = None, kwargs: Any = None, route_name: str | None = None, **options: Any) -> Any:
-        """Send the call; ``args`` are put before the signature's own, ``options`` override its own unless None."""
+        """Send the call, ``args`` before its own and ``options`` over its own."""
         given = {name: value for name, value in options.items() if value is not None}
         args, kwargs, merged = self._merge(args, kwargs, given)
         task: TaskLike | None = self._type or self.app.tasks.get(self.task)
@@ -193,7 +193,7 @@ class Signature(CallForm, AsyncSignature):
     partial = clone
 
     def replace(self, args: Any = None, kwargs: Any = None, options: Any = None) -> Signature:
-        """Return a copy with these arguments or options in place of its own; None keeps its own."""
+        """Return a copy with other arguments or options; None keeps its own."""
         copied = self.clone()
         given = (("args", args), ("kwargs", kwargs), ("options", options))
         copied.update((name, value) for name, value in given if value is not None)
@@ -234,10 +234,11 @@ class Signature(CallForm, AsyncSignature):
         return (self._type or self.app.registered(self.task) or self.app).AsyncResult(task_id)
 
     def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> Self:
-        """Set ``headers``, and those that ``visitor`` returns, on this call, its parts and its callbacks; return self.
+        """Set stamps on this call, its parts and its callbacks; return self.
 
-        ``visitor`` is a ``turbo.canvas.StampingVisitor``. If a stamp has several values, the first is kept;
-        ``append_stamps`` keeps all of them in a list. Running tasks read them from ``self.request.stamps``.
+        They are ``headers``, and those that ``visitor`` returns. ``visitor`` is a ``turbo.canvas.StampingVisitor``. If
+        a stamp has several values, the first is kept; ``append_stamps`` keeps all of them in a list. Running tasks read
+        them from ``self.request.stamps``.
         """
         _stamp(self, visitor, append_stamps, headers)
         return self
@@ -297,7 +298,7 @@ def set_rules(
     fold: Callable[[Iterable[Any]], Any],
     stamp: Callable[[Signature, Any, bool, Mapping[str, Any]], None],
 ) -> None:
-    """Set the implementations of ``first | second``, ``chain(first, …)`` and ``Signature.stamp``."""
+    """Set what ``first | second``, ``chain(…)`` and ``Signature.stamp`` do."""
     global _follow, _fold, _stamp
     _follow, _fold, _stamp = follow, fold, stamp
 
@@ -323,9 +324,9 @@ def signature(varies: Any, *args: Any, **kwargs: Any) -> Signature:
 
 
 def maybe_signature(d: Any, app: AppLike | None = None, clone: bool = False) -> Any:
-    """Return ``d`` as a signature if it is one or the dict form of one; otherwise unchanged.
+    """Return ``d`` as a signature if it is one or the dict form of one.
 
-    ``clone`` copies a signature; ``app`` replaces its app.
+    Otherwise unchanged. ``clone`` copies a signature; ``app`` replaces its app.
     """
     if isinstance(d, Signature):
         found = d.clone() if clone else d

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class StampingVisitor(ABC):
-    """Base class of stamping visitors: each method returns the stamps of one kind of part, as a mapping.
+    """Base class of stamping visitors: a method returns the stamps of a part.
 
     The key ``stamped_headers`` lists which of the returned headers are stamps; without it, all are. Each method
     receives the stamps that the part has so far as ``headers``.
@@ -108,7 +108,7 @@ def _whole(
 
 
 def _links(sig: Signature, visitor: Any, append: bool, stamps: Mapping[str, Any]) -> None:
-    """Stamp the callbacks of a call with ``stamps``, without stamps that the call had before."""
+    """Stamp the callbacks of a call with those of ``stamps`` that are new to it."""
     for name, ask in (("link", "on_callback"), ("link_error", "on_errback")):
         given = deepcopy(dict(stamps))
         links = [maybe_signature(link, sig.given_app) for link in several(sig.options.get(name))]

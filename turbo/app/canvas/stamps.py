@@ -20,7 +20,7 @@ def merged(
     own: Mapping[str, Any] | None,
     append: bool,
 ) -> dict[str, Any]:
-    """Merge ``stamps``, those that a visitor returned (``found``) and those in a call's ``own`` options.
+    """Merge ``stamps``, those ``found`` by a visitor, and a call's ``own``.
 
     If several sources have a value for a stamp, the first is kept; with ``append`` all are kept, as a list.
     """

@@ -32,7 +32,7 @@ def whole_broker_urls(given: str | Iterable[str] | None, conf: Mapping[str, Any]
 
 
 def broker_url(given: Any, conf: Mapping[str, Any]) -> Any:
-    """Return the complete URLs when any ``BROKER_PARTS`` setting is set, otherwise ``given`` unchanged."""
+    """Return the URLs completed by ``BROKER_PARTS`` settings, or ``given``."""
     return whole_broker_urls(given, conf) if any(map(conf.get, BROKER_PARTS)) else given
 
 

@@ -89,7 +89,7 @@ class Settings(MutableMapping[str, Any]):
         on_load: Callable[[], object] | None = None,
         on_loaded: Callable[[], object] | None = None,
     ) -> None:
-        """``on_load`` is called before the configuration object is imported, ``on_loaded`` after it."""
+        """``on_load`` is called before the object's import, ``on_loaded`` after it."""
         put = object.__setattr__
         put(self, "_changes", {canonical(k): v for k, v in (changes or {}).items()})
         put(self, "_layers", [])
@@ -103,11 +103,11 @@ class Settings(MutableMapping[str, Any]):
         put(self, "_frozen", False)
 
     def use(self, source: object, *, namespace: str | None = None, silent: bool = False) -> None:
-        """Use ``source`` (mapping, module, object, or its import path) as the configuration object.
+        """Use ``source``, a mapping, module or object, as the configuration object.
 
-        ``namespace`` is the prefix of its names (None keeps the current one). With ``silent``, a source that cannot be
-        imported counts as empty. The import happens at the first look-up. Raises ImproperlyConfigured after
-        :meth:`freeze`.
+        An import path of one works too. ``namespace`` is the prefix of its names (None keeps the current one). With
+        ``silent``, a source that cannot be imported counts as empty. The import happens at the first look-up. Raises
+        ImproperlyConfigured after :meth:`freeze`.
         """
         if self._frozen:
             raise ImproperlyConfigured(f"the configuration object cannot be replaced: {_STARTED}")
@@ -116,7 +116,7 @@ class Settings(MutableMapping[str, Any]):
         self._changed()
 
     def add_defaults(self, defaults: Mapping[str, Any]) -> None:
-        """Insert ``defaults`` between what was set on the app and the configuration object.
+        """Insert ``defaults`` between the app's own values and those of the object.
 
         After :meth:`freeze`, raises ImproperlyConfigured for a default that would change a setting.
         """
@@ -321,7 +321,10 @@ class Settings(MutableMapping[str, Any]):
 
 
 def _unsupported(conf: Settings) -> tuple[list[str], list[str]]:
-    """Return a warning for each setting without effect, and an error for each refused or invalid one."""
+    """Return a warning per setting without effect, an error per invalid one.
+
+    Refused settings are errors too.
+    """
     warnings: list[str] = []
     errors: list[str] = []
     for name, setting in SETTINGS.items():

@@ -42,7 +42,7 @@ class Configured:
     def config_from_object(
         self, obj: object, silent: bool = False, force: bool = False, namespace: str | None = None
     ) -> None:
-        """Use a mapping, module or object (or its import path) as the configuration object.
+        """Use a mapping, module or object (or its import path) as configuration.
 
         It is imported when a setting is first read, or now with ``force``. ``namespace`` is the prefix of its names.
         With ``silent``, an object that cannot be imported counts as empty.
@@ -76,7 +76,10 @@ class Configured:
 
     @property
     def timezone(self) -> tzinfo:
-        """The setting ``timezone``; if unset UTC, or the machine's zone with ``enable_utc`` off."""
+        """The setting ``timezone``.
+
+        If unset UTC, or the machine's zone with ``enable_utc`` off.
+        """
         name = self.conf["timezone"]
         if isinstance(name, tzinfo):
             return name

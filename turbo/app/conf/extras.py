@@ -27,7 +27,9 @@ _OF_STORES: Final = {"redis": (("redis", "hiredis"), "redis")}
 
 
 def check(conf: Mapping[str, Any], *, stores: bool) -> None:
-    """Raise one ImproperlyConfigured that names everything unknown or missing, and the extra to install.
+    """Raise one ImproperlyConfigured that names everything missing or unknown.
+
+    It also names the extra to install.
 
     ``stores``: the worker stores results itself, so the result store's packages are required too.
     """

@@ -25,7 +25,7 @@ def working_directory() -> Path | None:
 
 
 def import_module(name: str) -> ModuleType:
-    """Import ``name`` with the current directory on ``sys.path``, as ``python -m`` does."""
+    """Import ``name`` with the current directory first, as ``python -m`` does."""
     directory = working_directory()
     here = str(directory)
     if directory is None or here in sys.path or "" in sys.path:

@@ -30,7 +30,9 @@ _FALSE: Final = frozenset({"0", "false", "no", "off", ""})
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting. ``kind`` names its type: bool int float string bytes list tuple dict any.
+    """One setting.
+
+    ``kind`` names its type: bool int float string bytes list tuple dict any.
 
     ``old_names`` are its former upper-case names. ``env`` is an environment variable that overrides every other
     source except ``cli``, the option of the command. ``harmless`` lists values of an unsupported setting that describe
@@ -49,7 +51,7 @@ class Setting:
     cli: str | None = None
 
     def is_unsupported(self, value: object) -> bool:
-        """Return whether ``value`` of an unsupported setting asks for something that turbo does not do.
+        """Whether an unsupported setting asks for what turbo does not do.
 
         All falsy values count as "off", except that a number differs from a default of None: even 0 may be a limit.
         """
@@ -141,7 +143,7 @@ _OLD_PREFIX: Final = (
 
 
 def _old(name: str, old: str | None) -> tuple[str, ...]:
-    """Return the old names of a setting: ``old`` if given, else the name by Celery's old rule.
+    """Return a setting's old names: ``old``, or by default that of Celery's rule.
 
     Before Celery's names were lower-case, settings of tasks and results began with CELERY_ and those of workers with
     CELERYD_. ``old=""`` means that there is no old name.

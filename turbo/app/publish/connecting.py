@@ -26,7 +26,7 @@ class Connecting:
     conf: Settings
 
     def pipeline(self, window: int = WINDOW) -> AbstractContextManager[None]:
-        """Return a context manager in which this thread's calls do not wait for their own confirm.
+        """Return a context in which calls do not wait for their own confirm.
 
         Inside ``with app.pipeline():`` a call returns when its message is written to the connection; up to ``window``
         messages are unconfirmed at a time. The block ends when the broker has confirmed all of them. Raises
@@ -38,7 +38,9 @@ class Connecting:
     def send_event(
         self, kind: str, fields: Mapping[str, Any], retry: bool = True, retry_policy: Mapping[str, object] | None = None
     ) -> None:
-        """Send an event of type ``kind`` with ``fields`` to monitors; tasks have ``Task.send_event``.
+        """Send an event of type ``kind`` with ``fields`` to monitors.
+
+        Tasks have ``Task.send_event``.
 
         Raises EncodeError, and OperationalError when it could not be published.
         """
@@ -50,7 +52,9 @@ class Connecting:
         return self.sending.publishing.pipelined
 
     def connection(self, url: str | None = None, connect_timeout: float | None = None) -> Connection:
-        """Return a new connection to ``url`` (default: ``broker_write_url``), which connects at first use.
+        """Return a new connection to ``url``, which connects at first use.
+
+        The default is ``broker_write_url``.
 
         ``connect_timeout`` is in seconds (default: ``broker_connection_timeout``).
         """
@@ -69,7 +73,7 @@ class Connecting:
 
     @property
     def producer_pool(self) -> Pool[Producer]:
-        """The pool of the app's producers: ``with app.producer_pool.acquire() as producer``."""
+        """The app's producers: ``with app.producer_pool.acquire() as producer``."""
         return Pool(lambda: Producer(self._pooled()), self.conf["broker_pool_limit"], self.sending.publishing.close)
 
     def connection_or_acquire(

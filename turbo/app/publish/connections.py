@@ -123,7 +123,7 @@ Item = TypeVar("Item", bound="Connection | Producer")
 
 
 class Pool(Generic[Item]):
-    """``app.pool`` and ``app.producer_pool``: returns views of the app's publisher, without limit."""
+    """``app.pool``, ``app.producer_pool``: views of the publisher, any number."""
 
     def __init__(self, make: Callable[[], Item], limit: int | None, close: Callable[[], object]) -> None:
         self._make = make
@@ -163,7 +163,7 @@ def publisher_of(given: object) -> ClientPublisher | None:
 
 @contextmanager
 def use_or_make(given: Any, make: Callable[[], Any]) -> Iterator[Any]:
-    """Yield ``given``, which stays open, or a new resource that is released at the end of the block."""
+    """Yield ``given``, left open, or a new resource released at the end."""
     if given is not None:
         yield given
         return

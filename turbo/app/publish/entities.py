@@ -18,7 +18,9 @@ _DELIVERY_MODES = {"transient": 1, "persistent": 2}
 
 
 class Exchange:
-    """An exchange. ``type`` is direct (default), topic, fanout, headers, or one that a plugin of the broker adds.
+    """An exchange.
+
+    ``type`` is direct (default), topic, fanout, headers, or one that a plugin of the broker adds.
 
     A ``durable`` exchange (default True) survives a restart of the broker; an ``auto_delete`` exchange (default False)
     is deleted with its last queue. ``delivery_mode`` (2 or "persistent", 1 or "transient"; default: the setting
@@ -59,7 +61,7 @@ class Exchange:
 
 @dataclass(eq=False)
 class binding:
-    """A binding of a queue to ``exchange``, for messages whose routing key or headers match.
+    """A queue's binding to ``exchange``, by routing key or headers.
 
     ``arguments`` are for headers exchanges: ``{"x-match": "any", "format": "pdf"}``.
     """
@@ -113,7 +115,9 @@ class Queue:
 
 
 class Broadcast(Queue):
-    """A queue per worker on a fanout exchange, so that every worker gets every message sent to ``name``.
+    """A queue per worker: every worker gets all messages sent to ``name``.
+
+    The queues are on a fanout exchange.
 
     ``name`` is the name of the exchange, and the queue's name for -Q and routes. The real name of the queue is
     ``queue``, or generated in each process; ``unique`` appends a generated suffix to ``queue``. Further options are

@@ -1,4 +1,4 @@
-"""Sends events from programs: task-sent, and what tasks and programs tell monitors themselves.
+"""Sends events from programs: task-sent, and those of their own.
 
 Called by ``app.publish.sending`` after a call is sent, and by ``Task.send_event``. Runs in clients and children. In a
 worker's child the master sends the event, beside its own; elsewhere the app's publisher does. It must never make a call
@@ -38,7 +38,10 @@ class Events:
         self._clock = LogicalClock()
 
     def send(self, kind: str, fields: Mapping[str, Any], retry: PublishRetry) -> None:
-        """Send one event. Raises EncodeError; OperationalError when it could not be published."""
+        """Send one event.
+
+        Raises EncodeError; OperationalError when it could not be published.
+        """
         sink = current.get_event_sink()
         now = time.time()
         if sink is not None:

@@ -67,7 +67,9 @@ _held: ContextVar[frozenset[str]] = ContextVar("turbo_held_options", default=fro
 
 
 def held_options(options: Mapping[str, Any]) -> AbstractContextManager[None]:
-    """Return a context manager in which :func:`check_options` accepts the names in a signature's ``options``.
+    """Return a context in which :func:`check_options` accepts a signature's names.
+
+    These are the names in its ``options``.
 
     An unknown option among them has no effect; that is logged once per name.
     """
@@ -141,5 +143,8 @@ def milliseconds(seconds: float) -> str:
 
 
 def _seconds(when: datetime) -> int:
-    """Return a time in AMQP's form, seconds since 1970; a naive time is UTC, as in py-amqp."""
+    """Return a time in AMQP's form, seconds since 1970.
+
+    A naive time is UTC, as in py-amqp.
+    """
     return int((when if when.tzinfo is not None else when.replace(tzinfo=UTC)).timestamp())

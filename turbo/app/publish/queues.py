@@ -181,7 +181,7 @@ class Queues(dict[str, Queue]):
         )
 
     def consumed(self, include: Iterable[str] | None = None, exclude: Iterable[str] | None = None) -> list[Queue]:
-        """Return the queues a worker consumes from: ``include`` or all configured, without ``exclude``.
+        """Return the queues to consume from: ``include`` or all, less ``exclude``.
 
         Raises ImproperlyConfigured for an unknown name if ``task_create_missing_queues`` is off.
         """

@@ -39,7 +39,10 @@ _DELIVERY_MODES = {"persistent": 2, "transient": 1}
 
 
 class Defaults:
-    """The settings that apply to every message; made again after each change of the settings."""
+    """The settings that apply to every message.
+
+    Made again after each change of the settings.
+    """
 
     __slots__ = (
         "always_eager",
@@ -173,7 +176,9 @@ class Sender:
         return result
 
     def _delayed(self, to: Destination, options: Mapping[str, Any], defaults: Defaults) -> Destination:
-        """Return the delay destination of a call that is not yet due, if the broker can delay it; otherwise ``to``.
+        """Return where a call that is not yet due is delayed; otherwise ``to``.
+
+        Only a broker with a cascade can delay it.
 
         In a worker's child, the worker delays the message instead.
         """

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def annotations_for(setting: Any, task: TaskLike) -> list[tuple[str, Any]]:
-    """Return (name, value) pairs of the attributes for ``task``: those under its name first, then those under ``*``.
+    """Return (name, value) pairs of a task's attributes: its own, then ``*``.
 
     The setting is a mapping of task names, an object with ``annotate(task)``, an import path of one, or a list of
     these. A name that begins with ``@`` replaces that method by ``value(method)``.

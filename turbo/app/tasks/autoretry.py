@@ -67,7 +67,7 @@ def add_autoretry(task: TaskLike) -> None:
 
 
 def _repeater(task: TaskLike) -> Callable[[BaseException], Retry]:
-    """Return what retries the task's current call for an exception, as its options say."""
+    """Return what retries the current call for an exception, by its options."""
     retry_kwargs: dict[str, Any] = getattr(task, "retry_kwargs", {})
     factor = float(getattr(task, "retry_backoff", False))
     longest = int(getattr(task, "retry_backoff_max", 600))

@@ -1,4 +1,4 @@
-"""The app's side of tasks that run in batches: what the body is given, and what it may return.
+"""The app's side of tasks with batches: what a body gets and may return.
 
 Used in a child by ``native.batch_runs``, and by ``app.tasks.eager``. ``@app.task(batch=Batch(size=…, interval=…))``
 makes such a task. Its body takes a list of requests and returns None or a list of outcomes, one for each request. It
@@ -84,7 +84,10 @@ class BatchContext(Context):
 
 
 def outcomes_of(returned: object, count: int) -> Sequence[Any]:
-    """Return one outcome for each of ``count`` calls. Raises TypeError or ValueError unless there are as many."""
+    """Return one outcome for each of ``count`` calls.
+
+    Raises TypeError or ValueError unless there are as many.
+    """
     if returned is None:
         return [None] * count
     if not isinstance(returned, list | tuple):
@@ -95,7 +98,9 @@ def outcomes_of(returned: object, count: int) -> Sequence[Any]:
 
 
 def ended(task: TaskLike, outcome: BaseException) -> BaseException:
-    """Return how a call ends whose outcome is this exception; its request is the task's current one.
+    """Return how a call ends whose outcome is this exception.
+
+    Its request is the task's current one.
 
     A Retry sends the next attempt, and so does what ``autoretry_for`` lists.
     """

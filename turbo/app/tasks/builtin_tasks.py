@@ -36,7 +36,7 @@ class TaskMaker(Protocol):
 
 
 def accumulate(*args: Any, index: int | None = None) -> Any:
-    """Return ``args``, the results of a group that replaced a task, or the one at ``index``."""
+    """Return ``args``, results of a replacing group, or the one at ``index``."""
     return args if index is None else args[index]
 
 

@@ -177,7 +177,7 @@ def message_fields(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def listed(value: Any) -> list[Any] | None:
-    """Return the items of a list, tuple or set as a list, any other value as a list of one; None for None."""
+    """Return a collection's items as a list, another value in one; None stays."""
     if value is None:
         return None
     return list(value) if isinstance(value, (list, tuple, set, frozenset)) else [value]

@@ -58,7 +58,7 @@ class TaskCalls:
         return xmap(self.s(), it, app=self._task.app)
 
     def starmap(self, it: Iterable[Any]) -> xstarmap:
-        """Like :meth:`map`, where each item of ``it`` is a sequence of positional arguments."""
+        """Like :meth:`map`, where items of ``it`` are sequences of arguments."""
         return xstarmap(self.s(), it, app=self._task.app)
 
     def chunks(self, it: Iterable[Any], n: int) -> chunks:
@@ -66,7 +66,9 @@ class TaskCalls:
         return chunks(self.s(), it, n, app=self._task.app)
 
     def replace(self, sig: Any) -> Any:
-        """End this run and run ``sig`` in its place, with this task's id, group, chord, callbacks and remaining chain.
+        """End this run and run ``sig`` in its place, with this task's id.
+
+        It keeps the group, chord, callbacks and remaining chain.
 
         Write ``return self.replace(…)``: it raises Ignore in a worker, and returns the result when the task runs in the
         caller's process. Raises ImproperlyConfigured for an empty chain, or for a signature that is part of a chord.
@@ -116,7 +118,9 @@ class TaskCalls:
     def send_event(
         self, type_: str, retry: bool = True, retry_policy: Mapping[str, object] | None = None, **fields: Any
     ) -> None:
-        """Send an event about the running task to monitors, such as ``self.send_event("task-progress", done=3)``.
+        """Send an event about the running task to monitors.
+
+        For example ``self.send_event("task-progress", done=3)``.
 
         In a worker it goes through the worker's connection for events. Elsewhere it is published here; ``retry`` and
         ``retry_policy`` then say how often. Raises EncodeError for fields that are no JSON, and OperationalError.
@@ -135,7 +139,9 @@ class TaskCalls:
         throw: bool | None = None,
         **options: Any,
     ) -> EagerResult:
-        """Run the task in this process as a worker would, with handlers, signals, callbacks and retries.
+        """Run the task in this process as a worker would, with its handlers.
+
+        Signals, callbacks and retries happen too.
 
         Retries run immediately. With ``throw`` (default: ``task_eager_propagates``) the task's exception is raised
         instead of being returned in the result.

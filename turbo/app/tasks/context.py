@@ -120,7 +120,7 @@ class _Limit(_OfMessage):
 
 
 class _DeliveryInfo(_OfMessage):
-    """The origin of the message, as a dict: exchange, routing_key, priority, redelivered."""
+    """The message's exchange, routing_key, priority and redelivered, as a dict."""
 
     __slots__ = ()
 
@@ -314,7 +314,7 @@ class Context:
         return self.ignore_result
 
     def as_execution_options(self) -> dict[str, Any]:
-        """Return the options of ``apply_async`` that send this call again, without its destination."""
+        """Return the options that send this call again, without its destination."""
         hard, soft = self.timelimit or (None, None)
         options: dict[str, Any] = {
             "task_id": self.id,

@@ -40,7 +40,7 @@ _HOST = socket.gethostname()
 def run_instead_of_sending(
     task: TaskLike, args: Any, kwargs: Any, task_id: str, options: dict[str, Any]
 ) -> EagerResult:
-    """Run a call instead of sending it, with arguments that were serialized and deserialized.
+    """Run a call instead of sending it, with arguments that were serialized.
 
     Raises EncodeError as sending would. As in a worker, the task may not wait for other tasks' results.
     """
@@ -122,7 +122,10 @@ class _EagerRun:
         self._stores = bool(task.app.conf["task_store_eager_result"])
 
     def trace(self) -> tuple[str, Any, str | None]:
-        """Run the task; return its state, the value or exception, and the traceback text (or None)."""
+        """Run the task.
+
+        Return its state, the value or exception, and the traceback text (or None).
+        """
         task, request = self._task, self._request
         state, value, trace = "", None, None
         token = current.push(task, request)
@@ -213,7 +216,10 @@ class _EagerRun:
         maybe_signature(callback, self._task.app).apply_async(args, parent_id=request.id, root_id=request.root_id)
 
     def _call_errback(self, errback: Any, error: Exception, einfo: ExceptionInfo) -> None:
-        """Call an error callback that accepts the exception; send any other with this task's id."""
+        """Call an error callback that accepts the exception.
+
+        Send any other with this task's id.
+        """
         sig = maybe_signature(errback, self._task.app)
         task = self._task.app.registered(sig.task)
         if task is None or not accepts_exception(task, sig):

@@ -39,7 +39,7 @@ def task_name(main: str | None, name: str, module: str) -> str:
 def make_task(
     app: AppLike, base: type[T], fun: Callable[..., Any], name: str, bind: bool, options: dict[str, Any]
 ) -> T:
-    """Return a task named ``name`` whose body is ``fun`` and whose attributes are ``options``.
+    """Return a task named ``name`` with body ``fun`` and attributes ``options``.
 
     Each task is the only instance of a new subclass of ``base``, so that with ``bind`` the body is a method and gets
     the task as its first argument. The task's name, annotations and signature are those of ``fun``. ``pydantic`` and

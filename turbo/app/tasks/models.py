@@ -65,7 +65,7 @@ class Models:
                     self._optional.add(parameter.name)
 
     def wrap(self) -> Callable[..., Any]:
-        """Return a function that validates the arguments, calls the body and dumps its result.
+        """Return a function that validates arguments, calls the body, dumps the result.
 
         It raises pydantic's ValidationError for invalid arguments.
         """
@@ -96,7 +96,7 @@ class Models:
         return run
 
     def sendable(self, args: Any, kwargs: Any, *, bound: bool) -> tuple[Any, Any]:
-        """Return the arguments of a call with models dumped, so that any serializer can encode them.
+        """Return a call's arguments with models dumped, for any serializer.
 
         A model is dumped only if validating the dump gives an equal model; any other is left to the serializer, which
         usually refuses it. ``bound``: the body's first parameter is the task itself, which callers do not pass.
@@ -154,7 +154,10 @@ def _base_model(name: str) -> type[BaseModel]:
 
 
 def _hints(fun: Callable[..., Any]) -> dict[str, Any]:
-    """Return the resolved annotations of ``fun``; an empty dict if one cannot be resolved."""
+    """Return the resolved annotations of ``fun``.
+
+    An empty dict if one cannot be resolved.
+    """
     try:
         return typing.get_type_hints(fun)
     except (NameError, AttributeError, TypeError):

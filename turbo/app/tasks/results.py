@@ -43,7 +43,7 @@ class TaskResults:
         return self._backend is not None
 
     def update_state(self, task_id: str | None = None, state: str | None = None, meta: Any = None) -> None:
-        """Store ``state`` with ``meta`` for ``task_id`` (default: the task that is running).
+        """Store ``state`` with ``meta`` for ``task_id`` or the running task.
 
         Raises ValueError without a ``task_id`` outside a task.
         """

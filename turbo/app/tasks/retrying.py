@@ -81,7 +81,7 @@ def retry(
 
 
 def repeat(task: TaskLike, request: Context, args: Any, kwargs: Any, options: dict[str, Any]) -> Signature:
-    """Return the signature that sends ``request`` again, to its own queue unless ``options`` name another.
+    """Return the signature that sends ``request`` again, by default to its queue.
 
     ``args`` and ``kwargs`` default (None) to the request's.
     """

@@ -81,7 +81,10 @@ class Standing(enum.IntEnum):
 
 
 def is_refused(error: OperationalError) -> bool:
-    """Return whether Redis refuses the command permanently, such as for a key of another type."""
+    """Return whether Redis refuses the command permanently.
+
+    It does for a key of another type.
+    """
     import redis  # belongs to the "redis" extra
 
     return type(error.__cause__) is redis.ResponseError
@@ -148,13 +151,16 @@ class RedisChords:
         self._ask(lambda client: client.incr(key, 1))
 
     def save_structure(self, group_id: str, structure: object) -> None:
-        """Save the structure (``GroupResult.as_tuple()``) of a header that contains groups."""
+        """Save the structure of a header with groups (``GroupResult.as_tuple()``)."""
         self._write(group_id, structure, self._lifetime)
 
     # -- saved groups ----------------------------------------------------------------------------------------
 
     def save_group(self, group_id: str, structure: object) -> None:
-        """Save a group's structure for the lifetime of results; called by ``GroupResult.save``."""
+        """Save a group's structure for the lifetime of results.
+
+        Called by ``GroupResult.save``.
+        """
         self._write(group_id, structure, int(lifetime(self._settings.expires)))
 
     def restore_group(self, group_id: str) -> Any | None:
@@ -209,7 +215,7 @@ class RedisChords:
         return found
 
     def close(self, part: Part) -> None:
-        """Delete the counters after the broker has confirmed the body, and mark the chord as done.
+        """Delete the counters of a chord whose body is confirmed; mark it as done.
 
         Parts that end later are then not counted.
         """
@@ -218,7 +224,7 @@ class RedisChords:
         self._ask(lambda client: client.register_script(_CLOSE)(keys, [part.name, memory]))
 
     def give_up(self, part: Part) -> None:
-        """Delete the size after the body has failed, so that no part can complete the chord again."""
+        """Delete the size after the body failed, so that no part completes it again."""
         self._ask(lambda client: client.delete(self._key(part.group_id, ".s")))
 
     # -- inside ----------------------------------------------------------------------------------------------

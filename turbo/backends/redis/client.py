@@ -111,7 +111,10 @@ class RedisReader:
                 time.sleep(delay)
 
     def watch(self, task_id: str, found: Callable[[Meta], object]) -> Callable[[], None]:
-        """Call ``found`` once with the final document, in the thread that waits for all watched results."""
+        """Call ``found`` once with the final document, in the waiting thread.
+
+        That thread waits for all watched results.
+        """
         with self._lock:
             if self._pubsub_waiter is None:
                 self._pubsub_waiter = PubsubWaiter(lambda: self._ask(_subscription), self._ask, self._decode)
@@ -265,7 +268,10 @@ def _subscription(client: redis.Redis) -> PubSub:
 
 
 def _client(address: RedisAddress, settings: ReaderSettings) -> redis.Redis:
-    """Return a redis-py client, which connects at first use, keeps a pool, and reconnects after a fork."""
+    """Return a redis-py client, which connects at first use and keeps a pool.
+
+    It reconnects after a fork.
+    """
     try:
         import redis
         from redis.backoff import ExponentialBackoff

@@ -27,7 +27,10 @@ _NOTHING = object()
 
 
 class RedisConnection(asyncio.Protocol):
-    """A connection to Redis; ``connect`` logs in, selects the database and loads the script."""
+    """A connection to Redis.
+
+    ``connect`` logs in, selects the database and loads the script.
+    """
 
     def __init__(self, on_replies: Callable[[list[object]], None], on_writable: Callable[[], None]) -> None:
         # hiredis belongs to the "redis" extra; clients and rpc users do not need it
@@ -49,7 +52,10 @@ class RedisConnection(asyncio.Protocol):
         self.closed = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Limit the transport's buffer, and turn on TCP keep-alive to detect a vanished peer."""
+        """Limit the transport's buffer, and turn on TCP keep-alive.
+
+        Keep-alive detects a vanished peer.
+        """
         # uvloop's transports are not subclasses of asyncio's
         self._transport = transport = cast("asyncio.Transport", transport)
         transport.set_write_buffer_limits(high=_WRITE_HIGH_WATER)
@@ -127,7 +133,10 @@ class RedisConnection(asyncio.Protocol):
             self._transport.write(data)
 
     def abort(self, reason: str) -> None:
-        """Close at once. Unsent bytes are discarded, so that they cannot arrive after their repetition."""
+        """Close at once.
+
+        Unsent bytes are discarded, so that they cannot arrive after their repetition.
+        """
         if self.lost is None:
             self.lost = reason
         transport = self._transport

@@ -49,7 +49,9 @@ class PubsubWaiter:
         ask: Callable[[Callable[[Any], Any]], Any],
         decode: Callable[[bytes], Meta],
     ) -> None:
-        """Set the functions that access Redis; ``subscribe`` and ``ask`` raise OperationalError.
+        """Set the functions that access Redis.
+
+        ``subscribe`` and ``ask`` raise OperationalError.
 
         ``subscribe`` returns a subscribing connection, ``ask`` calls a function with a client, ``decode`` decodes a
         document.

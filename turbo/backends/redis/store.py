@@ -81,7 +81,10 @@ class RedisStore:
 
     @property
     def congested(self) -> bool:
-        """True from the high water mark (writes or bytes) until the backlog is down to half of it."""
+        """True from the high water mark until the backlog is down to half of it.
+
+        Writes and bytes have one each.
+        """
         return self._congested
 
     @property
@@ -236,7 +239,7 @@ class RedisStore:
             await asyncio.sleep(reconnect_delay(failures, random.random(), _CONNECT_BACKOFF))
 
     async def _attend(self, connection: RedisConnection, failures: int) -> int:
-        """Use a connection until it ends, or until replies are missing for the reply timeout.
+        """Use a connection until it ends or replies are late.
 
         Return the failure count for the next pause: 0, or one more if the connection ended at once, so that the store
         does not reconnect in a tight loop to a server that accepts and closes.

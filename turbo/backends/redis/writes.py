@@ -39,7 +39,7 @@ class Pending:
 
 @dataclass(slots=True)
 class Answers:
-    """The results of a batch of replies: finished writes, and what the store has to do."""
+    """A batch of replies: finished writes, and what the store has to do."""
 
     settled: list[tuple[Done, StoreOutcome]] = field(default_factory=list)
     #: Task id and Redis's error text of each write that is given up.
@@ -77,7 +77,10 @@ class WriteQueue:
 
     @property
     def sendable(self) -> bool:
-        """Whether ``take`` would return bytes; False while refused writes wait to be repeated."""
+        """Whether ``take`` would return bytes.
+
+        False while refused writes wait to be repeated.
+        """
         return bool(self._unsent) and not self._refused and not (self.probing and self._sent)
 
     def add(self, write: ResultWrite, done: Done) -> None:
@@ -91,7 +94,10 @@ class WriteQueue:
         return store_frame(key, write.payload, self._lifetimes[write.failed], guard)
 
     def take(self) -> bytes:
-        """Mark the next writes as sent and return their bytes; empty if there is nothing to send."""
+        """Mark the next writes as sent and return their bytes.
+
+        Empty if there is nothing to send.
+        """
         if not self.sendable:
             return b""
         unsent, sent = self._unsent, self._sent
@@ -143,7 +149,9 @@ class WriteQueue:
             self._settle(pending, StoreOutcome.KEPT, answers)
 
     def _check_compressed(self, pending: Pending, stored: bytes, answers: Answers) -> None:
-        """Decide a guarded write for which the script found a compressed document, which it cannot read.
+        """Decide a guarded write over a compressed document.
+
+        The script found it and cannot read it.
 
         A stored SUCCESS is kept; otherwise the write is repeated without the guard.
         """
@@ -172,7 +180,7 @@ class WriteQueue:
 
     @property
     def can_repeat_refused(self) -> bool:
-        """Whether refused writes wait and no write is unanswered, so that the store can schedule their repetition."""
+        """Whether only refused writes are left, so their repetition can be scheduled."""
         return bool(self._refused) and not self._sent
 
     def recover(self) -> None:

@@ -130,7 +130,10 @@ class RpcReader:
                         del self._watchers[task_id]
 
     def watch(self, task_id: str, found: Callable[[Meta], object]) -> Callable[[], None]:
-        """Call ``found`` once with the final document, in the consumer's thread or before this returns."""
+        """Call ``found`` once with the final document, maybe before this returns.
+
+        Otherwise the consumer's thread calls it.
+        """
         task_id = text_id(task_id)
         told = threading.Event()
 
@@ -164,7 +167,7 @@ class RpcReader:
     def store_result(
         self, task_id: str, result: object, state: str, traceback: str | None = None, request: Any = None
     ) -> None:
-        """Raise ``ImproperlyConfigured``: only the worker that runs the task sends replies."""
+        """Raise ``ImproperlyConfigured``: only a task's worker sends replies."""
         raise ImproperlyConfigured("with rpc results, only the running task can set its state")
 
     def reply_queue(self, name: str) -> Queue:
@@ -200,7 +203,7 @@ class RpcReader:
             return None if meta is None else dict(meta)
 
     def _consume(self, timeout: float) -> None:
-        """Consume from the calling thread's queue and every queue in ``reply_to`` of sent tasks.
+        """Consume from this thread's queue and every ``reply_to`` of sent tasks.
 
         Waits up to ``timeout`` seconds for replies that are already in the queues.
         """

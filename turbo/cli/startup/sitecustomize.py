@@ -1,4 +1,6 @@
-"""Replaces Celery's worker command when a program imports it. Imported by Python itself at its start.
+"""Replaces Celery's worker command when a program imports it.
+
+Imported by Python itself at its start.
 
 Every Python process below ``turbo exec`` imports this module, so it imports nothing of turbo until Celery's command is
 imported. It then imports the ``sitecustomize`` that the environment would have had without it.

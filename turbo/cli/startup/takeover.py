@@ -1,4 +1,4 @@
-"""The command that stands in the place of Celery's ``worker`` in programs below ``turbo exec``.
+"""The command in place of Celery's ``worker`` below ``turbo exec``.
 
 Celery's ``app.worker_main``, ``app.start`` and command line all run it, with the app that the program has. It takes
 turbo's options, which include Celery's.

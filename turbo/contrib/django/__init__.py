@@ -1,1 +1,4 @@
-"""For programs written with Django: the class of their tasks, and a backend for the tasks that Django itself has."""
+"""For programs written with Django: their task class, and a task backend.
+
+The backend is for the tasks that Django itself has.
+"""

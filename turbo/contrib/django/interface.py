@@ -1,4 +1,6 @@
-"""Django's own tasks: ``django.tasks`` of Django 6, or where there is none the package ``django-tasks``, its twin.
+"""Django's own tasks, ``django.tasks`` or the package ``django-tasks``.
+
+Django has them from version 6; the package is the same for older ones.
 
 The one place that knows which of the two it is. Imported by the rest of ``contrib.django`` that is about them.
 """

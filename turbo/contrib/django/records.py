@@ -1,4 +1,4 @@
-"""What is kept of a call of one of Django's tasks, beside the result document that every task of turbo's has.
+"""What is kept of a call of a Django task, beside the result document.
 
 Written by the client when the call is sent and again by the child when it runs; read by clients together with the
 result document, which alone says how the call ended. Values only: nothing here talks to a store.
@@ -31,7 +31,10 @@ def record_id(result_id: str) -> str:
 
 @dataclass(slots=True)
 class Record:
-    """One call. Times are ISO 8601 in UTC; everything is as JSON has it, so that it travels as it is."""
+    """One call.
+
+    Times are ISO 8601 in UTC; everything is as JSON has it, so that it travels as it is.
+    """
 
     #: Where the task is, as module and name.
     path: str
@@ -101,7 +104,10 @@ class Record:
 
 
 def change(result: Any, **fields: Any) -> None:
-    """Change fields of a ``TaskResult``: it is frozen for programs, and backends are meant to go round that."""
+    """Change fields of a ``TaskResult``, which is frozen for programs.
+
+    Backends are meant to do so.
+    """
     for name, value in fields.items():
         object.__setattr__(result, name, value)
 
@@ -121,7 +127,10 @@ def _text(time: datetime | None) -> str | None:
 
 
 def _time(text: str | None) -> datetime | None:
-    """A time as Django's settings want it: aware, or with USE_TZ off in the current zone and naive."""
+    """A time as Django's settings want it: aware, or naive with USE_TZ off.
+
+    A naive one is in the current zone.
+    """
     if text is None:
         return None
     time = datetime.fromisoformat(text)

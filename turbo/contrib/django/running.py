@@ -1,4 +1,4 @@
-"""The two tasks of turbo's that run Django's: one for functions, one for coroutines.
+"""The two tasks of turbo that run Django's: for functions and coroutines.
 
 Known to every app of a process in which ``contrib.django.tasks`` is imported; a worker imports it when the settings
 name its backend. They run in a child. What a message names is imported, and run only if it is one of Django's tasks.
@@ -33,7 +33,10 @@ COROUTINE: Final = "turbo.django.run_coroutine"
 
 @shared_task(name=FUNCTION, bind=True, ignore_result=False)
 def run(self: Task, stored: dict[str, Any]) -> Any:
-    """Run one of Django's tasks that is a function; return what it returned, as JSON has it."""
+    """Run one of Django's tasks that is a function.
+
+    Return what it returned, as JSON has it.
+    """
     result = _begin(self, stored, _earlier(self) if _may_have_run(self) else None)
     sender = type(result.task.get_backend())
     task_started.send(sender=sender, task_result=result)
@@ -52,7 +55,10 @@ def run(self: Task, stored: dict[str, Any]) -> Any:
 
 @shared_task(name=COROUTINE, bind=True, ignore_result=False)
 async def run_coroutine(self: Task, stored: dict[str, Any]) -> Any:
-    """Run one of Django's tasks that is a coroutine; return what it returned, as JSON has it."""
+    """Run one of Django's tasks that is a coroutine.
+
+    Return what it returned, as JSON has it.
+    """
     earlier = await asyncio.to_thread(_earlier, self) if _may_have_run(self) else None
     result = _begin(self, stored, earlier)
     sender = type(result.task.get_backend())

@@ -1,4 +1,4 @@
-"""``DjangoTask``: a task that can be sent when the database transaction is committed.
+"""``DjangoTask``: a task that can be sent on the commit of a transaction.
 
 The class of every task in a Django project, unless the app names another. It only registers with Django's
 transaction; what is sent then, and how, is ``Task``'s.
@@ -25,14 +25,16 @@ class DjangoTask(Task[P, R]):
     abstract = True
 
     def delay_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> None:
-        """Send the call when the transaction is committed, never if it is rolled back; outside of one, at once.
+        """Send the call when the transaction is committed, never if it is rolled back.
+
+        Outside of one, at once.
 
         There is no handle, since nothing is sent yet. What ``delay`` raises is raised by the commit, which holds.
         """
         transaction.on_commit(functools.partial(self.delay, *args, **kwargs))
 
     def apply_async_on_commit(self, args: Any = None, kwargs: Any = None, **options: Any) -> None:
-        """``apply_async`` when the transaction is committed, as :meth:`delay_on_commit` is ``delay``."""
+        """``apply_async`` on commit, as :meth:`delay_on_commit` is ``delay``."""
         transaction.on_commit(functools.partial(self.apply_async, args, kwargs, **options))
 
 
@@ -51,7 +53,7 @@ def shared_task(**options: Any) -> Callable[[Callable[P, R]], DjangoTask[P, R]]:
 
 
 def shared_task(fun: Callable[..., Any] | None = None, /, **options: Any) -> Any:
-    """``turbo.shared_task`` for type checkers: its tasks are known to have ``delay_on_commit``.
+    """``turbo.shared_task`` for type checkers: with ``delay_on_commit``.
 
     Their class is DjangoTask whatever the app's is, unless ``base`` is given.
     """

@@ -1,4 +1,4 @@
-"""``TurboBackend``: sends Django's own tasks to turbo's workers, and reads what became of them.
+"""``TurboBackend``: sends Django's own tasks, and reads their results.
 
 Named in Django's settings: ``TASKS = {"default": {"BACKEND": "turbo.contrib.django.tasks.TurboBackend"}}``. Runs
 in clients, and in children for tasks that send tasks. A call is a message for one of the tasks of
@@ -94,7 +94,10 @@ class TurboBackend(BaseTaskBackend):  # type: ignore[misc]  # Django has no type
         return result
 
     async def aenqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
-        """:meth:`enqueue` for programs on asyncio: from another thread, or within a task by way of the master."""
+        """:meth:`enqueue` for programs on asyncio.
+
+        It sends from another thread; within a task, the master sends.
+        """
         if current.in_worker_child():
             return self.enqueue(task, args, kwargs)
         return await super().aenqueue(task, args, kwargs)

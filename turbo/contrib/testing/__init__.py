@@ -1,1 +1,1 @@
-"""Apps and workers for the tests of programs, by the names of Celery's package ``celery.contrib.testing``."""
+"""Apps and workers for tests, by the names of ``celery.contrib.testing``."""

@@ -43,7 +43,9 @@ def TestApp(
     broker: str | None = None,
     **kwargs: Any,
 ) -> Turbo:
-    """Return an app with the settings ``config``; ``kwargs`` are further arguments of ``Turbo``.
+    """Return an app with the settings ``config``.
+
+    ``kwargs`` are further arguments of ``Turbo``.
 
     ``enable_logging`` and ``log`` have no effect: no app changes the logging of the process that tests run in.
     """
@@ -65,7 +67,10 @@ def set_trap(app: Any) -> Iterator[None]:
 
 @contextmanager
 def setup_default_app(app: Any, use_trap: bool = False) -> Iterator[None]:
-    """Undo at the end of the block what it did to the current app and to shared tasks; then close ``app``."""
+    """Undo at the end of the block what it did to the current app and to shared tasks.
+
+    Then close ``app``.
+    """
     try:
         with current.isolated_apps():
             if use_trap:

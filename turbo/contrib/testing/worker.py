@@ -1,4 +1,4 @@
-"""``start_worker``: a real worker for a test, with the tasks that the test's own process has.
+"""``start_worker``: a real worker for a test, with the process's own tasks.
 
 The worker is a fork of the process that runs the tests; the command ``turbo worker`` then runs in it with the given
 app. Master, spawner and children are those of any other worker. It ends with the block, or when the tests' process is
@@ -46,7 +46,10 @@ _numbers = count(1)
 
 
 class TestWorkController:
-    """A worker in a process of its own. Its processes write into one file, which is shown when it has ended."""
+    """A worker in a process of its own.
+
+    Its processes write into one file, which is shown when it has ended.
+    """
 
     __test__ = False
 
@@ -88,7 +91,10 @@ class TestWorkController:
             raise RuntimeError(f"the worker {self.hostname} {why}. It wrote:\n{self._written()}")
 
     def stop(self) -> None:
-        """Ask the worker to end and wait for it. Raises RuntimeError, and kills it, after the timeout."""
+        """Ask the worker to end and wait for it.
+
+        Raises RuntimeError, and kills it, after the timeout.
+        """
         if self.pid is None:
             return
         os.kill(self.pid, signal.SIGTERM)
@@ -132,7 +138,10 @@ class TestWorkController:
 
 
 def _run_worker(app: Any, arguments: list[str], lifeline: int, tell: int, output: int) -> None:
-    """Run the worker in a fork of the tests' process; write a byte to ``tell`` when it consumes."""
+    """Run the worker in a fork of the tests' process.
+
+    Write a byte to ``tell`` when it consumes.
+    """
     os.setsid()
     for number in (1, 2):
         os.dup2(output, number)
@@ -166,7 +175,7 @@ def start_worker(
     shutdown_timeout: float = 30.0,
     **kwargs: Any,
 ) -> Iterator[TestWorkController]:
-    """Run a worker of ``app``, which may be an app of Celery's, for the length of the block.
+    """Run a worker of ``app``, which may be Celery's, for the block's length.
 
     The worker has the tasks that ``app`` has when it starts; ``reload`` of the yielded object takes later ones.
     ``kwargs`` are options of ``turbo worker``, such as ``queues=["mail"]``. The block begins when the worker consumes;

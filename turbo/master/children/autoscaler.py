@@ -1,4 +1,6 @@
-"""Scales the pool with the work: measures it and carries out what ``policy.autoscaling`` says.
+"""Scales the pool with the work, by ``policy.autoscaling``.
+
+It measures the work and carries out what the policy says.
 
 Runs in the master, if the worker is autoscaled. Before it: the dispatcher's queue and the children's tasks. After it:
 ``master.children.resizing``. Tasks that wait for their ETA need no child. Coroutines that run beside others need no
@@ -50,7 +52,9 @@ class Autoscaler:
             logger.info("Scaling down %s processes.", ended)
 
     def update(self, most: int | None, least: int | None) -> tuple[int, int]:
-        """Change the limits that are given; return both. Raises ValueError for limits that no pool can keep.
+        """Change the limits that are given; return both.
+
+        Raises ValueError for limits that no pool can keep.
 
         What exceeds a lower maximum leaves: idle children at once, busy ones after their task.
         """
@@ -73,6 +77,9 @@ class Autoscaler:
         }
 
     def _tasks(self) -> int:
-        """Return how many tasks run or wait for a child; the coroutines of one child count as one."""
+        """Return how many tasks run or wait for a child.
+
+        The coroutines of one child count as one.
+        """
         held = sum(len(child.assigned) or bool(child.parked) for child in self._pool.children.values())
         return self._dispatcher.waiting + held

@@ -1,4 +1,4 @@
-"""One child as the master sees it: its process, its link, and the deliveries it holds.
+"""One child as the master sees it: process, link, deliveries that it holds.
 
 Runs in the master. ``master.children.pool`` makes and ends these; ``master.delivery.dispatcher`` gives them work;
 ``master.outcome.outcomes`` removes finished work. It must never do I/O beyond the link.
@@ -54,7 +54,7 @@ class ChildProcess:
     def __init__(
         self, index: int, epoch: int, link: MasterLink, now: float, on_corrupt: Callable[[ChildProcess, str], None]
     ) -> None:
-        """``on_corrupt`` is called with this child and the reason when one of its rings is corrupt."""
+        """``on_corrupt``: called with this child and why one of its rings is corrupt."""
         self._on_corrupt = on_corrupt
         self.index = index
         self.epoch = epoch

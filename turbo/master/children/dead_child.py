@@ -50,7 +50,7 @@ class PoisonGuard(Protocol):
     max_deliveries: int
 
     def return_after_death(self, delivery: Delivery, reason: str, store: StoreRequest | None) -> None:
-        """Store the document, if any, and hand the message back to its queue with a higher count."""
+        """Store the document, if any, and requeue the message with a higher count."""
 
     def return_unrun(self, delivery: Delivery) -> None:
         """Publish an acknowledged message that never ran to its queue, as it was."""
@@ -60,7 +60,10 @@ class SecondAttempts(Protocol):
     """Retries a task that was lost with its child, if the task asks for that."""
 
     def retry(self, delivery: Delivery, error: BaseException, pid: int) -> bool:
-        """Store RETRY, send the next attempt, settle the message; return False when the task has no attempt left."""
+        """Store RETRY, send the next attempt, settle the message.
+
+        Return False when the task has no attempt left.
+        """
 
 
 class DeadChild:
@@ -90,7 +93,9 @@ class DeadChild:
         self.terminating = False
 
     def settle(self, child: ChildProcess, *, orderly: bool) -> None:
-        """Settle everything that the dead child held. The caller closes its link afterwards.
+        """Settle everything that the dead child held.
+
+        The caller closes its link afterwards.
 
         When this fails, here or in the app's hooks, the undecided deliveries go back to their queues.
         """
@@ -132,7 +137,10 @@ class DeadChild:
             self._log(child, bool(claimed or parked))
 
     def _give_back(self, delivery: Delivery) -> None:
-        """Requeue a delivery after an error here; one that was acknowledged at its start is only logged."""
+        """Requeue a delivery after an error here.
+
+        One that was acknowledged at its start is only logged.
+        """
         if delivery.state not in (State.DISPATCHED, State.STARTED):
             return
         message = self._failure_documents.message(delivery)
@@ -194,7 +202,7 @@ class DeadChild:
             self._fail(child, delivery, error, ending, accepted=accepted)
 
     def _hand_on(self, unstarted: list[Delivery]) -> None:
-        """Queue for other children what this child never began; discard what was revoked meanwhile."""
+        """Queue for others what this child never began; discard what was revoked."""
         members = [delivery for first in unstarted for delivery in (first, *first.followers)]
         for delivery in members:
             if delivery.state is not State.READY:
@@ -230,7 +238,7 @@ class DeadChild:
         self._hooks.lost(delivery, ending, error, child.pid, decided)
 
     def _error(self, child: ChildProcess, *, mine: bool) -> tuple[BaseException, Ending]:
-        """Return how a task ended with its child; ``mine``: the child was not killed for another task."""
+        """Return how a task ended with its child; ``mine``: killed for no other."""
         if not mine:
             why = "its child was killed for the hard time limit of another task"
             if child.kill_reason == "terminated":
@@ -264,7 +272,7 @@ def _is_limit_of_batch(child: ChildProcess, delivery: Delivery) -> bool:
 
 
 def describe_exit(status: int | None) -> str:
-    """Name an exit status: ``signal 9 (SIGKILL)``, ``exitcode 3``, or that it is unknown."""
+    """Name an exit status, such as ``signal 9 (SIGKILL)`` or ``exitcode 3``."""
     if status is None:
         return "exit status unknown"
     if status < 0:

@@ -119,7 +119,7 @@ class Pool:
         return child
 
     def spawn_again(self, index: int) -> None:
-        """Retry after a failure, unless the slot was removed, has a child again or still has its old one."""
+        """Retry a failed start, unless the slot is gone or has a child."""
         if index in self._size and not any(
             c.index == index and c.state <= ChildState.SERVING for c in self.children.values()
         ):
@@ -174,7 +174,7 @@ class Pool:
     # -- ending ------------------------------------------------------------------------------------------
 
     def retire(self, child: ChildProcess) -> None:
-        """Give this child no more work; it leaves after its running task. Unstarted records go to other children."""
+        """Let this child leave after its task; hand its unstarted records on."""
         if child.state not in (ChildState.STARTING, ChildState.SERVING):
             return
         starting = child.state is ChildState.STARTING
@@ -188,7 +188,7 @@ class Pool:
         self._dispatcher.pump()
 
     def dismiss(self, child: ChildProcess) -> None:
-        """Send a retiring child its STOP record, once; kill an idle one that does not claim it."""
+        """Send a retiring child STOP, once; kill an idle one that does not claim it."""
         if child.state is not ChildState.RETIRING:
             return
         if child.stopping:
@@ -204,7 +204,7 @@ class Pool:
         _signal(child, signal.SIGUSR1)
 
     def kill_running(self, child: ChildProcess, seq: int, reason: str, detail: object, number: int = _KILL) -> bool:
-        """Kill the child only if it still runs ``seq``; ``master.children.time_limits`` explains why this is safe."""
+        """Kill the child if it still runs ``seq``; see ``time_limits`` why it is safe."""
         self._dispatcher.remove_child(child)
         self._dispatcher.resubmit(self._dispatcher.reclaim(child))
         running = child.link.page.running()
@@ -218,7 +218,7 @@ class Pool:
         return True
 
     def kill(self, child: ChildProcess, reason: str, detail: object, number: int = _KILL) -> None:
-        """Send the child a signal that ends it, again if necessary; the spawner ends its process group on reaping."""
+        """Signal the child to end, perhaps again; its group ends when it is reaped."""
         if child.state < ChildState.KILLED:
             child.move(ChildState.KILLED)
             child.kill_reason, child.kill_detail = reason, detail
@@ -230,7 +230,7 @@ class Pool:
         self.kill(child, "corrupt", reason)
 
     def _ended(self, child: ChildProcess) -> None:
-        """Handle the pidfd of an ended child; wait briefly for the exit status, used only in log and error texts."""
+        """Handle an ended child's pidfd; its status, for texts, may come a bit later."""
         self._loop.remove_reader(child.pidfd)
         os.close(child.pidfd)
         child.pidfd = -1

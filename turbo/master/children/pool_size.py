@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class PoolSize:
-    """The slots of the pool: each is a place for one child, and its number is the child's index."""
+    """The slots of the pool: each holds one child and gives it its index."""
 
     def __init__(self, limit: int, count: int | None = None) -> None:
         """``limit``: most children; ``count``: how many there are at first, if fewer."""
@@ -35,7 +35,10 @@ class PoolSize:
         return sorted(self._slots)
 
     def add(self, occupied: Collection[int]) -> int:
-        """Add a slot and return its index: the lowest one that is free and not in ``occupied``."""
+        """Add a slot; return its index, the lowest that is free.
+
+        One in ``occupied`` is not free.
+        """
         index = next(index for index in range(1, self.count + len(occupied) + 2)
                      if index not in self._slots and index not in occupied)  # fmt: skip
         self._slots.add(index)

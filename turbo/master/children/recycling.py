@@ -1,4 +1,6 @@
-"""Replaces children that are spent: by number of tasks, by memory, by a hard memory limit in the middle of a task.
+"""Replaces children that are spent, by tasks or by memory.
+
+A hard memory limit is checked in the middle of a task.
 
 Runs in the master. It samples each child's resident memory twice a second with psutil, from outside, so that a
 task cannot hide it; ``policy.recycling`` decides. A child to be replaced keeps serving until its replacement is
@@ -99,7 +101,10 @@ class Recycling:
         self._advance()
 
     def child_gone(self, child: ChildProcess) -> None:
-        """Handle the end of a child. If it was a replacement, the next sample requests another. Start the next one."""
+        """Handle the end of a child.
+
+        If it was a replacement, the next sample requests another. Start the next one.
+        """
         self._warned.discard(child.epoch)
         leaving = self._replacing.pop(child.epoch, None)
         if leaving is not None:

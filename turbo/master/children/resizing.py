@@ -35,7 +35,7 @@ class Resizing:
             self._pool.spawn(self.size.add(occupied))
 
     def shrink(self, count: int) -> None:
-        """Remove ``count`` slots: of idle children first, then of those that start, then of those that run a task."""
+        """Remove ``count`` slots: of idle, then starting, then working children."""
         children = self._by_slot()
         order = sorted(self.size.slots, key=lambda index: (_rank(children.get(index, [])), -index))
         self._remove(order[:count], children)
@@ -69,7 +69,10 @@ _EMPTY, _IDLE, _STARTING, _BUSY = range(4)
 
 
 def _rank(children: list[ChildProcess]) -> int:
-    """Return what the child of a slot does; a slot waits without a child after its child could not be started."""
+    """Return what the child of a slot does.
+
+    A slot waits without a child after its child could not be started.
+    """
     if not children:
         return _EMPTY
     if any(child.assigned or child.parked for child in children):

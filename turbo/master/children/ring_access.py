@@ -1,4 +1,4 @@
-"""Takes records back from the children's task rings and stages records, and handles every ring error.
+"""Takes records back from task rings and stages some; handles ring errors.
 
 Runs in the master, between the dispatcher (with ``master.children.stalled_children`` and ``master.children.pool``) and
 the rings. A corrupt ring condemns its child: the child is replaced. Nothing is lost, since the ledger has the
@@ -41,7 +41,10 @@ class RingAccess:
         self._said = -_SAY_AGAIN
 
     def take_back(self, child: ChildProcess) -> int | None:
-        """Take back the newest unclaimed record and return its sequence; None when there is none."""
+        """Take back the newest unclaimed record and return its sequence.
+
+        None when there is none.
+        """
         try:
             return child.link.take_back()
         except (RingCorrupt, OSError) as error:
@@ -49,7 +52,10 @@ class RingAccess:
             return None
 
     def stage(self, child: ChildProcess, kind: int) -> int | None:
-        """Stage a record without contents and return its sequence; None when full or condemned."""
+        """Stage a record without contents and return its sequence.
+
+        None when full or condemned.
+        """
         try:
             return child.link.stage(kind, (b"",))
         except (RingCorrupt, OSError) as error:

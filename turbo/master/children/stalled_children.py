@@ -1,4 +1,6 @@
-"""Finds children that claim no records because they are stopped, frozen or starved of CPU time.
+"""Finds children that claim no records.
+
+They are stopped, frozen or starved of CPU time.
 
 Runs in the master, beside the dispatcher. A child that has not claimed a waiting record for about half a second gets no
 more work; its unclaimed records go to others. It gets one PROBE record, and claiming it shows that the child works
@@ -93,7 +95,10 @@ class StalledChildren:
             self.look_soon()
 
     def _rescue(self, child: ChildProcess) -> bool:
-        """Move the unclaimed records of a silent child; set it aside if it holds nothing else."""
+        """Move the unclaimed records of a silent child.
+
+        Set it aside if it holds nothing else.
+        """
         taken = self._rings.reclaim(child)
         if not taken:
             return False
@@ -106,7 +111,10 @@ class StalledChildren:
         return True
 
     def _answered(self, child: ChildProcess) -> bool:
-        """Whether a child that was set aside has claimed its probe; it then gets work again."""
+        """Whether a child that was set aside has claimed its probe.
+
+        It then gets work again.
+        """
         if self._access.take_back(child) is not None:
             self._probe(child)
             return False
@@ -126,13 +134,18 @@ class StalledChildren:
 
 
 def stop_sent(child: ChildProcess, now: int) -> None:
-    """Note that a retiring child was sent its STOP record; ``now`` is ``time.monotonic_ns``."""
+    """Note that a retiring child was sent its STOP record.
+
+    ``now`` is ``time.monotonic_ns``.
+    """
     child.stopping, child.stopping_since = True, now
     child.leaving_clock.ask(now, _ASKED_NS)
 
 
 def ignores_stop(child: ChildProcess, rings: RingAccess, now: int) -> bool:
-    """Whether an idle retiring child has left its STOP record unclaimed too long; takes the record back if so.
+    """Whether an idle retiring child has left its STOP record unclaimed too long.
+
+    Takes the record back if so.
 
     Call it repeatedly, ``now`` being ``time.monotonic_ns``: only time in which this process ran counts.
     """

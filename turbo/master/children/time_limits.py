@@ -1,4 +1,4 @@
-"""Enforces time limits from the master: wakes when one is due, signals or kills the child.
+"""Enforces time limits from the master: signals or kills the child.
 
 Runs in the master. ``policy.time_limits`` says which limits apply, ``child.time_limits`` raises the soft one in the
 body. A STARTED record with deadlines arms them. The end of a task does not disarm them: when a deadline passes, the
@@ -73,7 +73,10 @@ class HardLimits:
         interrupter: Interrupter,
         started: Observers[ChildProcess, int, int, int, float],
     ) -> None:
-        """``interrupter`` carries the limits out. ``started`` is called with the arguments of :meth:`arm`."""
+        """``interrupter`` carries the limits out.
+
+        ``started`` is called with the arguments of :meth:`arm`.
+        """
         self._loop = loop
         self._hooks = hooks
         self._interrupter = interrupter
@@ -87,7 +90,9 @@ class HardLimits:
         started.add(self.arm)
 
     def arm(self, child: ChildProcess, seq: int, soft_ns: int, hard_ns: int, limit: float) -> None:
-        """Record the deadlines of a started task, as ``time.monotonic_ns`` values; 0 is none.
+        """Record the deadlines of a started task, as ``time.monotonic_ns`` values.
+
+        0 is none.
 
         The soft deadline of a coroutine only keeps the clock running: its child raises the limit.
         """

@@ -1,1 +1,1 @@
-"""What becomes of a delivery until a child has ended it: received, held, leased, dispatched, revoked."""
+"""A delivery until a child has ended it: held, leased, dispatched, revoked."""

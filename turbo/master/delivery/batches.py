@@ -57,7 +57,7 @@ class Batches:
         self.any = bool(self._lines)
 
     def submit(self, delivery: Delivery) -> None:
-        """Collect a READY delivery of a task with batches; give any other to the dispatcher.
+        """Collect a READY delivery of a task with batches; pass on any other.
 
         Others are also those that may have ended a child or a worker before.
         """
@@ -102,7 +102,9 @@ class Batches:
 
     @property
     def room(self) -> int:
-        """Number of messages for which the window needs room beside those that a worker without batches would have.
+        """Number of messages for which batches need room in the window.
+
+        A worker without batches would not have it.
 
         A batch that is being collected fills as many places as it may grow to. One that is ready or runs is one unit of
         work, so all but one of its messages count.

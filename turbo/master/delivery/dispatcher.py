@@ -1,4 +1,6 @@
-"""Assigns ready deliveries to children. A free child is served before a busy child's look-ahead.
+"""Assigns ready deliveries to children.
+
+A free child is served before a busy child's look-ahead.
 
 Runs in the master. Before it: ``master.delivery.intake`` and ``master.delivery.eta`` submit deliveries. After it: the
 task rings. The child that has been free longest comes first; without a free child, busy ones with room take turns.
@@ -57,7 +59,7 @@ class Dispatcher:
         max_deliveries: int = 1,
         time_limits: TimeLimitChanges | None = None,
     ) -> None:
-        """``async_concurrency``: coroutines per child. The next two are for ``master.delivery.suspects``."""
+        """``async_concurrency``: coroutines per child. The next two: for suspects."""
         self._loop = loop
         self._max_tasks = max_tasks_per_child
         self._async_limit = async_concurrency
@@ -121,9 +123,9 @@ class Dispatcher:
             self._partial.append(child)
 
     def reclaim(self, child: ChildProcess, most: int | None = None) -> list[Delivery]:
-        """Take back all unstarted records of a child, or the newest ``most``; return them oldest first.
+        """Take back all unstarted records of a child, or the newest ``most``.
 
-        Once all are taken, the child can only finish what it runs and then sleep.
+        Return them oldest first. Once all are taken, the child can only finish what it runs and then sleep.
         """
         taken: list[Delivery] = []
         before, listed = len(child.assigned), child in self._children
@@ -171,7 +173,7 @@ class Dispatcher:
         self._ready.extendleft(reversed(list(deliveries)))
 
     def withdraw(self) -> list[Delivery]:
-        """Take every unstarted delivery, or batch of them, out of the ready queue and the rings."""
+        """Take all unstarted deliveries out of the ready queue and the rings."""
         taken = [*self._suspects.withdraw(), *self._ready, *self.rings.withdraw()]
         self._ready.clear()
         for child in list(self._children):
@@ -245,7 +247,7 @@ class Dispatcher:
             self._stalled_children.look_soon()
 
     def finished(self, child: ChildProcess, runtime_ns: int) -> None:
-        """Record the end of a task, already removed from ``assigned``; the caller pumps afterwards."""
+        """Record the end of a task that was in ``assigned``; the caller pumps."""
         self.estimate_ns = look_ahead.estimate(self.estimate_ns, runtime_ns)
         self._depth = look_ahead.depth(self.estimate_ns)
         if child.assigned and child.serving:
@@ -254,7 +256,7 @@ class Dispatcher:
         self.take_up(child)
 
     def balance(self) -> None:
-        """Hand out after a batch, and let free children take unstarted records from busy ones."""
+        """Hand out after a batch; free children take records from busy ones."""
         self.pump()
         while self._free and self._ahead > 0 and not self._ready and not self._pauses:
             victim = max(self._children, key=_held)

@@ -1,4 +1,6 @@
-"""Takes in received deliveries: gives them to the dispatcher, holds them for their ETA, or settles them at once.
+"""Takes in received deliveries and gives them to the dispatcher.
+
+Some are held for their ETA, others settled at once.
 
 Runs in the master. Before it: ``amqp.consume.link`` with batches of raw deliveries. After it:
 ``master.delivery.dispatcher`` for nearly all of them, ``master.delivery.eta`` for those that are not due,
@@ -78,7 +80,7 @@ class Intake:
         parking: Parking | None = None,
         verbose: bool,
     ) -> None:
-        """``verbose``: log a line for each message received, which costs a decode. ``parking``: None parks nothing."""
+        """``verbose`` logs each message, which costs a decode; ``parking`` may be None."""
         self._leases = leases
         self._returns = returns
         self._ledger = ledger
@@ -176,9 +178,9 @@ class Intake:
             self._dispatcher.pump()
 
     def on_consumer_cancelled(self, epoch: int, queue: str, consumer_tag: str) -> list[int]:
-        """Void the tags of one consumer, as a lost session voids all tags; running tasks go on.
+        """Void the tags of one consumer, as a lost session voids all tags.
 
-        Return those tags. Redelivered copies of running tasks are held.
+        Running tasks go on. Return those tags. Redelivered copies of running tasks are held.
         """
         if epoch != self._ledger.epoch:
             return []
@@ -198,7 +200,7 @@ class Intake:
     # -- called by master.delivery.eta -------------------------------------------------------------------
 
     def due(self, delivery: Delivery) -> None:
-        """Check the expiry of a held delivery that is now due, then hand it to the dispatcher."""
+        """Check a held delivery's expiry when it is due, then hand it on."""
         delivery.move(delivery.waits_as)
         self._admit(delivery)
         self._dispatcher.balance()
@@ -214,13 +216,13 @@ class Intake:
     # -- inside ------------------------------------------------------------------------------------------
 
     def _ready(self, delivery: Delivery) -> None:
-        """Hand a delivery that waited for its rate limit to the dispatcher, unless it has expired or is revoked."""
+        """Hand on a delivery that waited for its rate, if not expired or revoked."""
         if self._may_run(delivery):
             self._receiver.submit(delivery)
             self._dispatcher.balance()
 
     def _take_out(self, wanted: set[Delivery]) -> list[Delivery]:
-        """Take these deliveries from wherever they wait and return them; what a child has claimed stays with it."""
+        """Take these deliveries from wherever they wait, but for claimed ones."""
         taken = (
             self._returns.take_out(wanted)
             + self._redelivery_guard.take_out(wanted)
@@ -237,7 +239,7 @@ class Intake:
         return taken
 
     def _handled(self, delivery: Delivery) -> bool:
-        """Do the checks that few deliveries need; return True if the delivery has been dealt with."""
+        """Do the checks that few deliveries need; True if it has been dealt with."""
         if self._verbose:
             message = self._failure_documents.message(delivery)
             if message is not None:
@@ -260,20 +262,20 @@ class Intake:
         return self._received_hook.wanted and self._received_hook.hold(delivery)
 
     def _after_received_hook(self, delivery: Delivery) -> None:
-        """Continue after the app's received hook has run. During a stop the delivery stays unacknowledged."""
+        """Continue after the app's received hook; during a stop, keep the delivery."""
         if not self.closed:
             self._admit(delivery)
             self._dispatcher.balance()
 
     def _admit(self, delivery: Delivery) -> None:
-        """Look at the headers, then hand the delivery to the dispatcher, at once or when its rate limit allows it."""
+        """Look at the headers, then hand the delivery on, at once or rate-limited."""
         if self._may_run(delivery):
             if self._events.on:
                 self._events.received(delivery)
             self._rate_limits.submit(delivery)
 
     def _may_run(self, delivery: Delivery) -> bool:
-        """Decode the headers and decide: run (True), hold or expire. The child refuses what cannot be decoded."""
+        """Decode and decide: run (True), hold or expire. Children refuse bad ones."""
         if self._revoked.any and self._revoked_tasks.refuses(delivery):
             return False  # it was revoked while it was held, or while the received hook ran
         message = self._failure_documents.message(delivery)
@@ -309,7 +311,10 @@ class Intake:
 
 
 def _came_by(delivery: Delivery, queue: str, consumer_tag: str) -> bool:
-    """Return whether the current tag (the message's or its lease copy's) came from this consumer."""
+    """Return whether the current tag came from this consumer.
+
+    It is the tag of the message, or of its lease copy.
+    """
     if delivery.lease:
         return delivery.lease == queue
     return delivery.queue == queue and parse_deliver(delivery.deliver).consumer_tag == consumer_tag

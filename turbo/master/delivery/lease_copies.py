@@ -1,4 +1,4 @@
-"""Moves deliveries to this worker's lease queues by publishing copies of their messages.
+"""Moves deliveries to this worker's lease queues, as published copies.
 
 Runs in the master. Before it: ``master.delivery.leases``, for deliveries held for long, and
 ``master.delivery.suspects``, for redelivered ones. After it: the publisher, and the session that consumes the lease
@@ -117,7 +117,7 @@ class LeaseCopies:
 
     @property
     def count(self) -> int:
-        """Number of unsettled deliveries on a lease, or about to be, that take room in the window."""
+        """Number of deliveries on a lease, or about to be, that fill the window."""
         epoch, since = self._ledger.epoch, self._loop.time() - _ROOM_AFTER
         self._charged = {
             delivery: at
@@ -169,7 +169,7 @@ class LeaseCopies:
     # -- what was delivered before -----------------------------------------------------------------------
 
     def can_charge(self, delivery: Delivery) -> bool:
-        """Whether a copy of this delivery may be published; the publisher need not be connected yet."""
+        """Whether a copy of this delivery may be published, perhaps later."""
         return (
             self._enabled
             and self._link.session is not None
@@ -179,9 +179,10 @@ class LeaseCopies:
         )
 
     async def charge(self, deliveries: Sequence[Delivery], done: Done) -> None:
-        """Move SUSPECT deliveries to leases whose copies count one more death; report each result to ``done``.
+        """Move SUSPECT deliveries to leases whose copies count one more death.
 
-        They take no room in the window at first: a short task would change the window twice.
+        Report each result to ``done``. They take no room in the window at first: a short task would change the window
+        twice.
         """
         for name in {delivery.queue for delivery in deliveries}:
             await self.ready(name)
@@ -197,14 +198,14 @@ class LeaseCopies:
             done(delivery, False)
 
     async def settle(self) -> None:
-        """Return when the broker knows which originals are acknowledged; a killed worker's last frames may be lost."""
+        """Return when the broker knows the acked originals, even if we are killed."""
         self._link.flush()
         await self._own.catch_up()
 
     # -- a move ------------------------------------------------------------------------------------------
 
     async def ready(self, name: str) -> bool:
-        """Open the lease queue of a task queue, once per session; False when it cannot be used."""
+        """Open a task queue's lease queue, once per session; False: not usable."""
         if name in self._open:
             return True
         if name in self._refused:
@@ -225,7 +226,7 @@ class LeaseCopies:
         return False
 
     def _move(self, delivery: Delivery, *, charge: bool = False, done: Done | None = None) -> bool:
-        """Publish the copy; False for an unreadable message, which a child is about to reject."""
+        """Publish the copy; False for an unreadable message, soon to be rejected."""
         try:
             properties, size = decode_header(delivery.header)
         except TableError:
@@ -312,7 +313,7 @@ class LeaseCopies:
     # -- the end -----------------------------------------------------------------------------------------
 
     async def finish(self, deadline: float) -> None:
-        """Wait until the pending copies have arrived, or until ``deadline`` by the loop's clock.
+        """Wait for the pending copies, until ``deadline`` by the loop's clock.
 
         The original of a delivery returned meanwhile is already in its queue: its copy would be a duplicate.
         """
@@ -320,7 +321,7 @@ class LeaseCopies:
             await asyncio.sleep(_STEP)
 
     async def close(self) -> None:
-        """Delete the lease queues at a clean stop; those that may still hold a message expire later."""
+        """Delete lease queues at a clean stop; those still needed expire later."""
         if self._ledger.leased or self._moves or self._ends.passing_on or self._ends.returning:
             return
         for queue in self._open.values():
@@ -330,7 +331,10 @@ class LeaseCopies:
 def _headers(
     delivery: Delivery, headers: Mapping[str, object] | None, token: str, *, counts: bool
 ) -> dict[str, object]:
-    """Return the headers of a copy: the token first (see ``protocol.own_headers``), and the original route."""
+    """Return a copy's headers: the token first, and the original route.
+
+    See ``protocol.own_headers``.
+    """
     origin = parse_deliver(delivery.deliver)
     own: dict[str, object] = {LEASE: token, ROUTE: [origin.exchange, origin.routing_key]}
     own |= {name: value for name, value in (headers or {}).items() if name != LEASE}

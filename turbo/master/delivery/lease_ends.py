@@ -51,7 +51,10 @@ class LeaseEnds:
         self._link.reject(epoch, tag, requeue=False)
 
     def _return(self, delivery: Delivery, epoch: int, tag: int, marks: dict[str, object]) -> None:
-        """Publish the message unchanged to its task queue, with ``marks``; settle the copy on the confirm."""
+        """Publish the message unchanged to its task queue, with ``marks``.
+
+        Settle the copy on the confirm.
+        """
         properties, size = decode_header(delivery.header)
         # A suspect remains a suspect: see ``protocol.own_headers``.
         again = delivery.waits_as is State.SUSPECT and not marks

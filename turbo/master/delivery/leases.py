@@ -1,4 +1,6 @@
-"""Moves long-held deliveries to a lease of this worker's own before the broker takes them back.
+"""Moves long-held deliveries to a lease before the broker takes them back.
+
+The lease is this worker's own.
 
 Runs in the master, beside the intake. Before it: ``master.delivery.ledger``, whose deliveries it checks several times
 per lease (``policy.lease``). After it: ``master.delivery.lease_copies``, which moves those that are due. It must never
@@ -102,7 +104,10 @@ class Leases:
         ]
 
     def _renewal_ages(self) -> dict[str, float]:
-        """Ages at which deliveries are moved. Computed each time: a queue's type is known only once it is declared."""
+        """Ages at which deliveries are moved.
+
+        Computed each time: a queue's type is known only once it is declared.
+        """
         version, kinds = self._link.server_version, self._link.refusals
         if self._link.session is None:
             return {}
@@ -113,7 +118,10 @@ class Leases:
         return {name: lease.renewal_age(seconds) for name, seconds in lengths.items() if seconds > 0}
 
     def _age_to_move(self, delivery: Delivery) -> float:
-        """The age in seconds at which a delivery is moved. A lease queue sets no timeout of its own."""
+        """The age in seconds at which a delivery is moved.
+
+        A lease queue sets no timeout of its own.
+        """
         if delivery.lease:
             return lease.renewal_age(self._timeouts.configured)
         return self._ages.get(delivery.queue, math.inf)

@@ -88,7 +88,7 @@ class Delivery:
 
 
 class Ledger:
-    """All unsettled deliveries of the current epoch, and those of older epochs that still run."""
+    """All unsettled deliveries of this epoch, and older ones that still run."""
 
     __slots__ = ("_current", "_running_void", "bytes_held", "epoch", "leased", "newest", "received", "settled")
 
@@ -133,7 +133,7 @@ class Ledger:
         return list(itertools.takewhile(lambda delivery: delivery.tag <= tag, self._current.values()))
 
     def replace_tag(self, delivery: Delivery, tag: int, lease: str) -> None:
-        """Give a delivery of the current epoch the ``tag`` of its copy in the queue ``lease``."""
+        """Give a delivery of this epoch the ``tag`` of its copy in ``lease``."""
         del self._current[delivery.tag]
         if not delivery.lease:
             self.leased += 1
@@ -142,7 +142,7 @@ class Ledger:
         self.newest = max(self.newest, tag)
 
     def void(self, deliveries: Iterable[Delivery]) -> None:
-        """Void single deliveries of the current epoch, as :meth:`void_epoch` does with all.
+        """Void single deliveries of this epoch, as :meth:`void_epoch` does all.
 
         A delivery that still runs stays recorded until it ends.
         """

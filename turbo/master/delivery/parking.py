@@ -57,7 +57,10 @@ class Parking:
         *,
         after: float | None,
     ) -> None:
-        """``after``: messages due in more than this many seconds are parked; None parks none."""
+        """``after``: messages due in more than this many seconds are parked.
+
+        None parks none.
+        """
         self._loop = loop
         self._ledger = ledger
         self._publisher = publisher
@@ -96,7 +99,7 @@ class Parking:
         return True
 
     def withdraw(self, *, lost: bool) -> list[Delivery]:
-        """Give up the waiting deliveries, and with a lost session also those already published."""
+        """Give up the waiting deliveries; of a lost session also those published."""
         taken = [delivery for held in self._waiting.values() for delivery in held]
         self._waiting.clear()
         if lost:
@@ -107,7 +110,10 @@ class Parking:
         return [delivery for delivery in taken if delivery.state is State.HELD]
 
     def take_out(self, wanted: Collection[Delivery]) -> list[Delivery]:
-        """Remove and return those of ``wanted`` that wait here. Published ones return when they are due."""
+        """Remove and return those of ``wanted`` that wait here.
+
+        Published ones return when they are due.
+        """
         taken: list[Delivery] = []
         for name, held in self._waiting.items():
             taken += [delivery for delivery in held if delivery in wanted]

@@ -1,4 +1,4 @@
-"""Changes what the worker consumes from while it runs: adds, cancels, pauses and resumes queues.
+"""Changes the queues of a running worker: adds, cancels, pauses, resumes.
 
 Runs in the master. Before it: ``control.queue_commands``. After it: ``amqp.consume.link``, which keeps the changes over
 reconnects. A cancelled queue's messages that are here still run. A paused queue's unstarted messages return to it, so
@@ -32,7 +32,10 @@ class QueueChanges:
         self.known = queues
 
     async def add(self, queue: Queue) -> None:
-        """Consume from a queue, paused ones included. One that is consumed from stays as it is."""
+        """Consume from a queue, paused ones included.
+
+        One that is consumed from stays as it is.
+        """
         wanted = self._link.wanted
         if queue.name not in wanted:
             # Before the first delivery: whoever gets it looks here.
@@ -49,7 +52,10 @@ class QueueChanges:
         await self._link.apply(name)
 
     async def pause(self, name: str) -> bool:
-        """Stop running tasks of a queue until it is resumed; False if this worker does not consume from it."""
+        """Stop running tasks of a queue until it is resumed.
+
+        False if this worker does not consume from it.
+        """
         if name not in self._link.wanted:
             return False
         self._link.wanted.pause(name)
@@ -59,7 +65,10 @@ class QueueChanges:
         return True
 
     async def resume(self, name: str) -> bool:
-        """Consume from a paused queue again; False if this worker does not consume from it."""
+        """Consume from a paused queue again.
+
+        False if this worker does not consume from it.
+        """
         if name not in self._link.wanted:
             return False
         self._link.wanted.resume(name)

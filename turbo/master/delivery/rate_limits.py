@@ -39,14 +39,20 @@ _AT_ONCE: Final = 100
 
 
 class Receiver(Protocol):
-    """Takes the deliveries that may run now: the dispatcher, or ``master.delivery.batches`` before it."""
+    """Takes the deliveries that may run now.
+
+    It is the dispatcher, or ``master.delivery.batches`` before it.
+    """
 
     def submit(self, delivery: Delivery) -> None:
         """Take a READY or SUSPECT delivery."""
 
 
 class _Line:
-    """The waiting deliveries of one task, and its bucket; no bucket once the limit is lifted."""
+    """The waiting deliveries of one task, and its bucket.
+
+    No bucket once the limit is lifted.
+    """
 
     __slots__ = ("bucket", "task", "timer", "waiting")
 
@@ -105,7 +111,10 @@ class RateLimits:
             self._arm(line)
 
     def change(self, task: str, rate: float) -> None:
-        """Limit a task to ``rate`` starts per second from now on, those that wait included; 0 lifts the limit."""
+        """Limit a task to ``rate`` starts per second, waiting ones too.
+
+        0 lifts the limit.
+        """
         if self._disabled:
             return
         line, now = self._lines.named(task), self._clock()
@@ -152,7 +161,10 @@ class RateLimits:
         return self._lines.find(delivery.header)
 
     def _arm(self, line: _Line) -> None:
-        """Set the timer for the first delivery of a line; forget the line when its limit is lifted and it is empty."""
+        """Set the timer for the first delivery of a line.
+
+        Forget the line when its limit is lifted and it is empty.
+        """
         if line.timer is not None:
             line.timer.cancel()
             line.timer = None
@@ -164,7 +176,7 @@ class RateLimits:
             self.any = bool(self._lines)
 
     def _release(self, line: _Line) -> None:
-        """Let the first deliveries of a line go on: those that have expired, and as many others as there are tokens."""
+        """Let the first deliveries of a line go on: expired ones, and one a token."""
         line.timer = None
         ready: list[Delivery] = []
         while line.waiting and len(ready) < _AT_ONCE:

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 
 def is_redelivered(deliver: bytes) -> bool:
-    """Whether the broker marked this message as redelivered; ``deliver`` as in ``protocol.deliver``."""
+    """Whether the broker marked this message as redelivered.
+
+    ``deliver`` as in ``protocol.deliver``.
+    """
     return deliver[deliver[0] + 9] & 1 != 0
 
 
@@ -48,7 +51,10 @@ def recognise(delivery: Delivery, failure_documents: FailureDocuments) -> None:
 
 
 def restore(delivery: Delivery) -> None:
-    """Restore the route of a message that was in the broker's own queues, and remove the header that kept it."""
+    """Restore the route of a message that was in the broker's own queues.
+
+    The header that kept the route is removed.
+    """
     properties, size = decode_header(delivery.header)
     route = route_of(properties.headers)
     if route is None:

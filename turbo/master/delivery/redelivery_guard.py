@@ -67,7 +67,10 @@ class RedeliveryGuard:
         self._look_at_watching()
 
     def hold(self, delivery: Delivery, message: TaskMessage | None) -> bool:
-        """Hold a copy whose first run goes on, or acknowledge it if that succeeded; False: it may run."""
+        """Hold a copy whose first run goes on, or acknowledge it if that succeeded.
+
+        False: it may run.
+        """
         if message is None:
             return False
         if message.id not in self._running:
@@ -90,7 +93,10 @@ class RedeliveryGuard:
         return [copy for copy in taken if copy.state is State.HELD]
 
     def ended(self, delivery: Delivery, verb: Verb | None) -> None:
-        """Settle the held copies of a lost connection's run, which ended with ``verb`` (None: it never began)."""
+        """Settle the held copies of a lost connection's run.
+
+        It ended with ``verb``; None: it never began.
+        """
         message = self._failure_documents.message(delivery)
         if message is None or self._running.get(message.id) is not delivery:
             return

@@ -82,7 +82,10 @@ class Returns:
         return _DEFAULT_LIMIT if self._link.server_version >= _DEFAULT_LIMIT_SINCE else None
 
     def renew(self, delivery: Delivery) -> None:
-        """Publish a READY message again instead of running it; it waits while publishing is impossible."""
+        """Publish a READY message again instead of running it.
+
+        It waits while publishing is impossible.
+        """
         delivery.move(State.HELD)
         self._waiting.append(delivery)
         self._renew_waiting()
@@ -100,7 +103,7 @@ class Returns:
         self._requeue(delivery)
 
     def withdraw(self, *, lost: bool) -> list[Delivery]:
-        """Give up the waiting deliveries, and with a lost session also those with unconfirmed copies."""
+        """Give up the waiting deliveries; of a lost session also unconfirmed ones."""
         taken, self._waiting = self._waiting, []
         if lost:
             taken += self._leaving
@@ -127,7 +130,7 @@ class Returns:
             self._publish_again(delivery)
 
     def _publish_again(self, delivery: Delivery) -> None:
-        """Publish a copy to the delivery's own queue, and acknowledge the original once it is confirmed."""
+        """Publish a copy to the delivery's queue; on its confirm ack the original."""
         try:
             properties, size = decode_header(delivery.header)
         except TableError:

@@ -1,4 +1,4 @@
-"""Discards a message whose task was revoked, wherever in the master that is noticed.
+"""Discards messages of revoked tasks, wherever the master notices them.
 
 Runs in the master. Before it: ``master.delivery.intake`` (on receipt), ``master.children.dead_child`` (before a message
 is given to another child) and ``master.delivery.revoking`` (what waits when a task is revoked). After it:
@@ -28,7 +28,10 @@ logger = logging.getLogger("celery.worker.request")
 
 
 class RevokedTasks:
-    """Recognises the messages of revoked tasks and discards them. ``master.delivery.revoking`` writes ``revoked``."""
+    """Recognises the messages of revoked tasks and discards them.
+
+    ``master.delivery.revoking`` writes ``revoked``.
+    """
 
     def __init__(
         self,
@@ -46,14 +49,17 @@ class RevokedTasks:
         self._hooks = hooks
 
     def refuses(self, delivery: Delivery) -> bool:
-        """Discard a message that no child has, if its task was revoked; return whether it was."""
+        """Discard a message that no child has, if its task was revoked.
+
+        Return whether it was.
+        """
         if not self.revoked.any or not self.includes(delivery):
             return False
         self.discard(delivery)
         return True
 
     def includes(self, delivery: Delivery) -> bool:
-        """Return whether the delivery's task was revoked, by its id or by a stamped header."""
+        """Return whether the task was revoked, by its id or by a stamped header."""
         return self.id_of(delivery) in self.revoked or self.stamp(delivery) is not None
 
     def discard(self, delivery: Delivery) -> None:
@@ -81,7 +87,10 @@ class RevokedTasks:
         return message.id if message is not None else ""
 
     def stamp(self, delivery: Delivery) -> dict[str, object] | None:
-        """Return the stamped headers by which the delivery's task was revoked; None when it was not by any."""
+        """Return the stamped headers by which the delivery's task was revoked.
+
+        None when it was not by any.
+        """
         if not self.revoked.has_stamps:
             return None
         message = self._failure_documents.message(delivery)

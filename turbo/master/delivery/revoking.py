@@ -119,7 +119,10 @@ class Revoking:
     # -- asked by others ---------------------------------------------------------------------------------
 
     def revoke(self, task_ids: Iterable[str]) -> Sweep:
-        """Revoke these ids and discard their waiting deliveries; the sweep finds the ids that waited."""
+        """Revoke these ids and discard their waiting deliveries.
+
+        The sweep finds the ids that waited.
+        """
         wanted = task_ids if isinstance(task_ids, set) else set(task_ids)
         return self._begin(None, wanted)
 
@@ -129,7 +132,10 @@ class Revoking:
         return self._begin(None, set())
 
     def terminate(self, task_ids: Iterable[str], number: int) -> Sweep:
-        """Revoke these ids and send the signal ``number`` to their running tasks; the sweep finds both kinds."""
+        """Revoke these ids and send the signal ``number`` to their running tasks.
+
+        The sweep finds both kinds.
+        """
         wanted = task_ids if isinstance(task_ids, set) else set(task_ids)
         sweep = self._begin(number, wanted)
         for child, seq, delivery in list(self.running()):
@@ -139,7 +145,10 @@ class Revoking:
         return sweep
 
     def terminate_stamped(self, stamps: dict[str, object], number: int) -> dict[str, list[object]]:
-        """End the running tasks that carry a revoked stamp; return the stamps by which they were found."""
+        """End the running tasks that carry a revoked stamp.
+
+        Return the stamps by which they were found.
+        """
         found: dict[str, list[object]] = {}
         for child, seq, delivery in list(self.running()):
             stamp = self._revoked_tasks.stamp(delivery) or {}
@@ -150,7 +159,7 @@ class Revoking:
         return found
 
     def running(self) -> Iterator[tuple[ChildProcess, int, Delivery]]:
-        """Yield every task that a child has begun: the child, the record's number, the delivery."""
+        """Yield every begun task: its child, the record's number, the delivery."""
         for child in self._pool.children.values():
             for seq, delivery in (*child.assigned.items(), *child.parked.items()):
                 if delivery.state is State.STARTED:
@@ -163,7 +172,10 @@ class Revoking:
         return sweep.begin(Slices(self._loop, self._sweep(sweep.found, number, wanted)))
 
     def _sweep(self, found: list[str], number: int | None, wanted: set[str]) -> Iterator[int]:
-        """Revoke ``wanted`` and discard every revoked delivery that waits; note those of ``wanted`` in ``found``."""
+        """Revoke ``wanted`` and discard every revoked delivery that waits.
+
+        Note those of ``wanted`` in ``found``.
+        """
         held = len(self._ledger) > _FEW or len(wanted) > _IDS_AT_ONCE
         if held:
             self._hold()
@@ -199,7 +211,10 @@ class Revoking:
                 self._revoked_tasks.discard(delivery)
 
     def _hold(self) -> None:
-        """Pause the dispatcher until the sweep has checked everything, and take back what no child has claimed."""
+        """Pause the dispatcher until the sweep has checked everything.
+
+        Take back what no child has claimed.
+        """
         self._holding += 1
         self._dispatcher.pause(_REASON)
         self._dispatcher.resubmit(self._dispatcher.withdraw())
@@ -210,7 +225,10 @@ class Revoking:
             self._dispatcher.resume(_REASON)
 
     def _pick(self, hits: set[Delivery]) -> list[Delivery]:
-        """Take these deliveries from wherever they wait and return them; what a child has claimed stays with it."""
+        """Take these deliveries from wherever they wait and return them.
+
+        What a child has claimed stays with it.
+        """
         if not hits:
             return []
         picked = self._shelf.take_out(hits) + self._rate_limits.take_out(hits) + self._redelivery_guard.take_out(hits)
@@ -228,7 +246,10 @@ class Revoking:
         self._claimed[delivery] = number
 
     def _look_again(self) -> None:
-        """Check claimed deliveries again: end a begun task, discard one that came back, keep watching the others."""
+        """Check claimed deliveries again: end begun ones, discard returned ones.
+
+        Keep watching the others.
+        """
         claimed, self._claimed = self._claimed, {}
         for delivery, number in claimed.items():
             if delivery.state is State.DISPATCHED:

@@ -1,4 +1,4 @@
-"""Runs a long piece of work on the master's loop in slices, so that other callbacks run in between.
+"""Runs long work on the master's loop in slices, between other callbacks.
 
 Runs in the master; ``master.delivery.revoking`` searches all waiting deliveries with it. The work is an iterator that
 yields the cost of each step; these costs, not a clock, end a slice. It must never be given work that is inconsistent
@@ -18,7 +18,10 @@ SLICE: Final = 1_000
 
 
 class Slices:
-    """One piece of work. It starts in the constructor and may be finished when that returns."""
+    """One piece of work.
+
+    It starts in the constructor and may be finished when that returns.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, work: Iterator[int]) -> None:
         self._loop = loop

@@ -54,10 +54,13 @@ class Charges(Protocol):
     def charge(
         self, deliveries: Sequence[Delivery], done: Callable[[Delivery, bool], None]
     ) -> Coroutine[object, object, None]:
-        """Count one more death of each; call ``done`` once for each with whether that is safe."""
+        """Count one more death of each.
+
+        Call ``done`` once for each with whether that is safe.
+        """
 
     async def settle(self) -> None:
-        """Return when the broker has everything that would otherwise redeliver what was charged."""
+        """Return when the broker has all that would redeliver what was charged."""
 
 
 class Hands(Protocol):
@@ -77,7 +80,10 @@ class Suspects:
     """The suspects of one worker."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, hands: Hands, charges: Charges | None, most: int) -> None:
-        """``charges``: None records no deaths. ``most``: deaths at which a message is given up."""
+        """``charges``: None records no deaths.
+
+        ``most``: deaths at which a message is given up.
+        """
         self._loop = loop
         self._hands = hands
         self._charges = charges
@@ -98,7 +104,9 @@ class Suspects:
         self._waiting: list[Delivery] = []
 
     def look_at_first(self, ready: deque[Delivery], free: deque[ChildProcess]) -> bool:
-        """Handle the SUSPECT at the front of the ready queue; False when it stays there for now.
+        """Handle the SUSPECT at the front of the ready queue.
+
+        False when it stays there for now.
 
         Otherwise it becomes READY and may run uncounted, or this object holds it.
         """
@@ -128,7 +136,10 @@ class Suspects:
         return True
 
     def withdraw(self) -> list[Delivery]:
-        """Give up everything that waits here. The caller lists the reserved children again."""
+        """Give up everything that waits here.
+
+        The caller lists the reserved children again.
+        """
         taken = [delivery for delivery in (*self._round, *self._waiting) if delivery.state in _WAITS]
         for delivery in self._round:
             if delivery.state is State.SUSPECT:

@@ -1,4 +1,6 @@
-"""Tells children of time limits that were changed while the worker runs, with every record of such a task.
+"""Tells children of changed time limits, with each record of such a task.
+
+Limits can change while the worker runs.
 
 Runs in the master. Before it: ``control.limit_commands``. After it: the dispatcher, which lets it pack the records
 while any limit is changed, and ``child.intake``, which uses the limits from then on. So a child needs no message of its
@@ -38,7 +40,7 @@ class TimeLimitChanges:
         self.any = True
 
     def pack(self, delivery: Delivery) -> tuple[bytes, ...]:
-        """Return the parts of a delivery's TASK record, with its task's limits if they were changed."""
+        """Return the parts of a TASK record, with changed limits if there are any."""
         if delivery.message is not None:
             limits = self._changed.named(delivery.message.task)
         else:

@@ -1,4 +1,6 @@
-"""The batches that the dispatcher hands out: several deliveries in one record, which one child claims as a whole.
+"""The batches that the dispatcher hands out, each in one record.
+
+A batch is several deliveries, which one child claims as a whole.
 
 Runs in the master. ``master.delivery.batches`` makes them; the dispatcher, the outcomes and the death of a child use
 the functions here. In the ready queue a batch is its first delivery, which holds the others as its ``followers``. Its
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
 
 
 def group(deliveries: list[Delivery]) -> Delivery:
-    """Make one batch of these deliveries, at least one, in their order; return its first."""
+    """Make one batch of these deliveries, in their order; return its first.
+
+    There is at least one.
+    """
     first, *followers = deliveries
     first.followers = followers
     first.follows = False
@@ -45,7 +50,10 @@ def flat(batches: Iterable[Delivery]) -> list[Delivery]:
 
 
 def split(batches: Iterable[Delivery], wanted: Collection[Delivery]) -> tuple[list[Delivery], list[Delivery]]:
-    """Take the deliveries in ``wanted`` out of these batches; return them, and the batches without them."""
+    """Take the deliveries in ``wanted`` out of these batches.
+
+    Return them, and the batches without them.
+    """
     taken: list[Delivery] = []
     left: list[Delivery] = []
     for first in batches:
@@ -58,7 +66,10 @@ def split(batches: Iterable[Delivery], wanted: Collection[Delivery]) -> tuple[li
 
 
 def stage(child: ChildProcess, first: Delivery, limits: TimeLimitChanges) -> int | None:
-    """Write a batch into the child's ring; return its number, or None if it does not fit. Raises as the ring does."""
+    """Write a batch into the child's ring; return its number, None if full.
+
+    Raises as the ring does.
+    """
     first.followers = [delivery for delivery in first.followers if delivery.state is State.READY]
     members = [first, *first.followers]
     records = [limits.pack(delivery) for delivery in members]
@@ -75,7 +86,10 @@ def stage(child: ChildProcess, first: Delivery, limits: TimeLimitChanges) -> int
 
 
 def recall(child: ChildProcess, first: Delivery) -> None:
-    """Take the followers of a batch, whose record was taken back, from the child; they are READY again."""
+    """Take a batch's followers back from the child; they are READY again.
+
+    The record of the batch was taken back.
+    """
     first.together = ()
     for delivery in first.followers:
         del child.parked[delivery.seq]
@@ -84,7 +98,10 @@ def recall(child: ChildProcess, first: Delivery) -> None:
 
 
 def promote(child: ChildProcess, first: Delivery) -> bool:
-    """Put the next delivery of the batch in the place of its first, which has ended; False if all have ended."""
+    """Put a batch's next delivery in the place of its first, which has ended.
+
+    Return False if all have ended.
+    """
     left = [delivery for delivery in first.followers if child.parked.get(delivery.seq) is delivery]
     first.followers = ()
     if not left:

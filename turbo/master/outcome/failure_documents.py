@@ -1,4 +1,4 @@
-"""Builds the verb and the failure document of a delivery whose outcome the master decides itself.
+"""Builds the verb and failure document of what the master decides itself.
 
 Runs in the master. Before it: the outcome hooks (hard limit, memory limit, death, expired, revoked), and
 ``master.outcome.poison`` and ``lost_retries``. After it: ``master.outcome.settlement``. It knows tasks only as
@@ -36,7 +36,7 @@ class FailureDocuments:
     """Builds verbs and documents for deliveries that end without a child's report."""
 
     def __init__(self, tasks: Mapping[str, TaskOptions], *, stores: bool, extended_by: str = "") -> None:
-        """``extended_by``: this worker's node name when documents carry the extended fields, else empty."""
+        """``extended_by``: the node name for extended documents, else empty."""
         self._tasks = tasks
         self._stores = stores
         self._extended_by = extended_by
@@ -78,7 +78,7 @@ class FailureDocuments:
         return options.max_retries is None or message.retries < options.max_retries
 
     def revoked(self, delivery: Delivery, reason: str) -> tuple[Verb, StoreRequest | None]:
-        """Return the verb and the document of a delivery that must not run: expired or revoked."""
+        """Return verb and document of an expired or revoked delivery."""
         message = self.message(delivery)
         options = self.options(message)
         store = self.document(message, options, states.REVOKED, TaskRevokedError(reason))
@@ -87,7 +87,10 @@ class FailureDocuments:
     def document(
         self, message: TaskMessage | None, options: TaskOptions, state: str, error: BaseException
     ) -> StoreRequest | None:
-        """Return the document of a state with an exception; None when nothing is to be stored."""
+        """Return the document of a state with an exception.
+
+        None when nothing is to be stored.
+        """
         if message is None or not message.id or not self._stores:
             return None
         ignored = options.ignore_result if message.ignore_result is None else message.ignore_result
@@ -122,7 +125,9 @@ class FailureDocuments:
     def step_failure(
         self, options: Mapping[str, Any], message: TaskMessage, error: BaseException
     ) -> StoreRequest | None:
-        """Return the failure document of a later step of the message's chain; None when none is stored.
+        """Return the failure document of a later step of the message's chain.
+
+        None when none is stored.
 
         That step will never run. ``options`` are those of its signature.
         """

@@ -52,7 +52,10 @@ class HookThread:
         patience: float = PATIENCE,
         tidy: Callable[[], None] | None = None,
     ) -> None:
-        """``patience`` in seconds; ``tidy`` runs on the thread after each call, within the call's time."""
+        """``patience`` in seconds.
+
+        ``tidy`` runs on the thread after each call, within the call's time.
+        """
         self._loop = loop
         self._patience = patience
         self._tidy = tidy
@@ -80,7 +83,10 @@ class HookThread:
         self._queue.put(_Call(name, call, then))
 
     async def drain(self, deadline: float) -> bool:
-        """Wait until every call has been answered; False at the deadline (monotonic seconds)."""
+        """Wait until every call has been answered.
+
+        False at the deadline (monotonic seconds).
+        """
         try:
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                 await self._idle.wait()
@@ -173,7 +179,10 @@ class HookThread:
 
 
 class WaitedReceivers:
-    """Receivers of a signal that messages wait for. After one hangs, none is called again."""
+    """Receivers of a signal that messages wait for.
+
+    After one hangs, none is called again.
+    """
 
     def __init__(self, hooks: HookThread, name: str) -> None:
         """``name``: the signal's name, for the log."""

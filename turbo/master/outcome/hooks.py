@@ -1,4 +1,6 @@
-"""The interface by which the master reports outcomes to the app and asks it for decisions; and its plain version.
+"""The interface for outcomes that the app must hear of or decide about.
+
+``NoHooks`` is its plain version.
 
 Runs in the master. Before it: ``master.children.dead_child`` (a child died with its task), ``master.delivery.intake``
 (expired) and ``master.outcome.outcomes`` (a child's request). After it: ``master.outcome.settlement``, through the
@@ -38,13 +40,16 @@ class OutcomeHooks(Protocol):
         """Whether every message is reported to the app; may change at any time."""
 
     def received(self, delivery: Delivery, then: Callable[[], None]) -> None:
-        """Report a readable, unexpired message to the app; call ``then`` when that is done."""
+        """Report a readable, unexpired message to the app.
+
+        Call ``then`` when that is done.
+        """
 
     def accepted(self, delivery: Delivery, pid: int) -> None:
         """The child ``pid`` started a task whose request class has a handler for that."""
 
     def lost(self, delivery: Delivery, ending: Ending, error: BaseException, pid: int, then: Then) -> None:
-        """Decide about a task whose child ``pid`` died: ``ending`` is TIMEOUT or WORKER_LOST.
+        """Decide about a task whose child ``pid`` died: TIMEOUT or WORKER_LOST.
 
         With ``pid`` 0 and FAILURE no child died: the master could not carry out what the child reported. An undecodable
         delivery may have killed its decoder, so only plain JSON may be decoded here.
@@ -54,10 +59,16 @@ class OutcomeHooks(Protocol):
         """The child ``pid`` died with this task, and the next attempt was sent."""
 
     def revoked(self, delivery: Delivery, reason: str, then: Then, signum: int | None = None) -> None:
-        """End a task that must not run (on): ``expired``, ``revoked``, or ``terminated`` by ``signum``."""
+        """End a task that must not run (on): ``expired``, ``revoked``, ….
+
+        ``terminated`` by ``signum`` is the third reason.
+        """
 
     def reported(self, delivery: Delivery, verb: Verb, ending: Ending, payload: bytes, then: Then) -> None:
-        """A child reported an outcome that the app must see; ``verb`` is the child's choice."""
+        """A child reported an outcome that the app must see.
+
+        ``verb`` is the child's choice.
+        """
 
     def soft_limit(self, delivery: Delivery) -> None:
         """The soft limit of a running task was signalled to its child."""
@@ -73,7 +84,10 @@ class OutcomeHooks(Protocol):
 
 
 class NoHooks:
-    """Decides by the ack table and reports nothing. ``native.hooks`` adds the app's own code to it."""
+    """Decides by the ack table and reports nothing.
+
+    ``native.hooks`` adds the app's own code to it.
+    """
 
     def __init__(self, failure_documents: FailureDocuments) -> None:
         self._failure_documents = failure_documents
@@ -102,7 +116,10 @@ class NoHooks:
         then(*self._failure_documents.revoked(delivery, reason))
 
     def reported(self, delivery: Delivery, verb: Verb, ending: Ending, payload: bytes, then: Then) -> None:
-        """Raise ``ValueError``: a child reports here only if its app has hooks in the master."""
+        """Raise ``ValueError``: a child reports here only if its app has hooks.
+
+        They would be in the master.
+        """
         raise ValueError("a record for the outcome hooks of another kind of app")
 
     def soft_limit(self, delivery: Delivery) -> None:

@@ -38,7 +38,10 @@ class LostRetries:
         self._hooks = hooks
 
     def retry(self, delivery: Delivery, error: BaseException, pid: int) -> bool:
-        """Send the next attempt of a started task that was lost with the child ``pid``; False when none is due."""
+        """Send the next attempt of a started task that was lost with the child ``pid``.
+
+        False when none is due.
+        """
         message = self._failure_documents.message(delivery)
         options = self._failure_documents.options(message)
         if message is None or not self._failure_documents.retries_when_lost(delivery):

@@ -1,4 +1,6 @@
-"""Reads the records that children report and carries them out: started, published, stored, done.
+"""Reads the records of children and carries them out.
+
+They say what is started, published, stored and done.
 
 Runs in the master. Before it: the outcome rings, one eventfd per child. After it: ``master.outcome.settlement``, the
 dispatcher (which has room again), ``master.children.time_limits`` (deadlines), ``master.delivery.eta`` (tasks not yet
@@ -151,7 +153,10 @@ class Outcomes:
     # order the memory: a poll reads the same eventfd.
 
     def _calls_for_polling(self) -> bool:
-        """Whether the rate of outcomes calls for polling; measured once every ``_STEP`` seconds, False in between."""
+        """Whether the rate of outcomes calls for polling.
+
+        Measured once every ``_STEP`` seconds, False in between.
+        """
         assert self._loop is not None
         now = self._loop.time()
         if now - self._counted_since < _STEP:
@@ -232,7 +237,7 @@ class Outcomes:
             self.on_limits(child, seq, soft_ns, hard_ns, limit)
 
     def _admitted(self, child: ChildProcess, seq: int, payload: bytes) -> None:
-        """Note that the child runs this task as a coroutine, and has room again, or in a batch."""
+        """Note that the child runs this as a coroutine, with room, or in a batch."""
         follows = seq in child.parked
         if follows:
             child.assigned[seq] = child.parked.pop(seq)

@@ -41,7 +41,9 @@ class Poison:
         self.max_deliveries = max_deliveries
 
     def return_unrun(self, delivery: Delivery) -> None:
-        """Publish an acknowledged message whose task never ran back to its queue; this worker ends.
+        """Publish an acknowledged message whose task never ran back to its queue.
+
+        This worker ends.
 
         If it cannot be published, FAILURE is stored instead.
         """
@@ -50,7 +52,9 @@ class Poison:
         self._settlement.finish(delivery, Verb.ACK, None)
 
     def return_after_death(self, delivery: Delivery, reason: str, store: StoreRequest | None) -> None:
-        """Publish the message again with a higher count; settle the original once that is confirmed.
+        """Publish the message again with a higher count.
+
+        Settle the original once that is confirmed.
 
         ``store`` is the document of this death, when one is stored although the message returns.
         """
@@ -84,7 +88,10 @@ class Poison:
         self._settlement.finish(delivery, Verb.ACK, store)
 
     def _end_given_up(self, delivery: Delivery, error: BaseException) -> None:
-        """End a message whose child died while it reported the message as given up; do not report again."""
+        """End a message whose child died while it reported the message as given up.
+
+        Do not report again.
+        """
         message = self._failure_documents.message(delivery)
         document = self._failure_documents.document(
             message, self._failure_documents.options(message), states.FAILURE, error

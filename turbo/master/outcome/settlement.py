@@ -1,4 +1,6 @@
-"""Settles a delivery whose outcome is known: after its publishes are confirmed and its result is stored.
+"""Settles a delivery after its confirms and the storing of its result.
+
+Its outcome is known by then.
 
 Runs in the master. Before it: ``master.outcome.outcomes`` (what a child reported) and ``master.outcome.hooks`` (what
 was decided in the master). After it: ``amqp.consume.link``, which carries out the verb. The table ``policy.finishing``
@@ -42,7 +44,9 @@ logger = logging.getLogger(__name__)
 
 
 class FinalSteps:
-    """The last steps of a delivery: a failure found after the end of its task, and the verb at the broker.
+    """The last steps of a delivery: a late failure, and the verb at the broker.
+
+    The failure was found after the end of the task.
 
     It must never acknowledge a tag of another session.
     """
@@ -57,7 +61,10 @@ class FinalSteps:
         on_void_ended: Observers[Delivery, Verb | None],
         events: TaskEvents,
     ) -> None:
-        """``on_void_ended``: called with a delivery of a lost connection that ended, and its verb (None: never ran)."""
+        """``on_void_ended``: called when a delivery of a lost connection ended.
+
+        It gets the delivery and its verb (None: never ran).
+        """
         self._store = store
         self._ledger = ledger
         self._hooks = hooks
@@ -67,7 +74,10 @@ class FinalSteps:
         self._events = events
 
     def fail(self, delivery: Delivery, error: BaseException) -> None:
-        """End a task that has failed after its child reported its end: ask the hooks, then settle."""
+        """End a task that failed after its child reported its end: ask, settle.
+
+        The hooks are asked.
+        """
 
         def decided(verb: Verb, store: StoreRequest | None) -> None:
             if self._events.on:
@@ -81,7 +91,10 @@ class FinalSteps:
         self._hooks.lost(delivery, Ending.FAILURE, error, 0, decided)
 
     def settle(self, delivery: Delivery, verb: Verb) -> None:
-        """Carry out the verb at the broker; of a delivery whose connection is lost, only note its end."""
+        """Carry out the verb at the broker.
+
+        Of a delivery whose connection is lost, only note its end.
+        """
         if delivery.end_events:
             self._events.settled(delivery, verb)
         if delivery.epoch != self._ledger.epoch:
@@ -101,14 +114,17 @@ class FinalSteps:
             self._link.reject(delivery.epoch, delivery.tag, verb is Verb.REQUEUE)
 
     def end_void(self, delivery: Delivery, verb: Verb | None = None) -> None:
-        """Forget a delivery of a lost connection that ended with ``verb`` (None: it never ran); its copies may run."""
+        """Forget a delivery of a lost connection that ended with ``verb``.
+
+        None: it never ran. Its copies may run.
+        """
         delivery.move(State.VOID)
         self._ledger.remove(delivery)
         self._on_void_ended(delivery, verb)
 
 
 class Settlement:
-    """Settles each delivery exactly once, when everything that must come before is done."""
+    """Settles each delivery exactly once, after everything that comes before."""
 
     def __init__(
         self,
@@ -195,7 +211,9 @@ class Settlement:
     def state(
         self, delivery: Delivery | None, request: StoreRequest, answer: Callable[[bool], None] | None = None
     ) -> None:
-        """Store a state of a task that has not ended; its retry waits until the store has answered.
+        """Store a state of a task that has not ended.
+
+        Its retry waits until the store has answered.
 
         ``answer`` is then called with True if the state was stored.
         """
@@ -216,7 +234,9 @@ class Settlement:
         self._store(request, stored)
 
     def outcome(self, delivery: Delivery, asked: Asked, answer: Callable[[bool], None]) -> None:
-        """Store the document that a task waits for; ``answer`` is then called once, with True if it was stored.
+        """Store the document that a task waits for.
+
+        ``answer`` is then called once, with True if it was stored.
 
         An outcome is stored when the broker has confirmed everything that the task has sent. Its verb comes later, with
         the DONE record, after the task's handlers. An outcome may have no document, or one that is stored already.
@@ -230,12 +250,12 @@ class Settlement:
         self._proceed(delivery)
 
     def send_all_waiting(self) -> None:
-        """Send the retries that wait for the store: the worker is about to exit; unsent, they would be lost."""
+        """Send the retries that wait for the store; the worker's exit loses the rest."""
         for delivery in list(self._waiting):
             self._send_waiting(delivery)
 
     def finish(self, delivery: Delivery, verb: Verb, store: StoreRequest | None) -> None:
-        """Settle a delivery by ``verb`` once its publishes are confirmed and the document ``store`` is stored."""
+        """Settle a delivery by ``verb`` after its confirms and its ``store``."""
         delivery.move(State.FINISHING)
         # hot: bench drain. Most tasks have published and stored nothing, so the table's last row (SETTLE) applies.
         if store is None and delivery.facts is NO_FACTS:
@@ -246,7 +266,9 @@ class Settlement:
         self._proceed(delivery)
 
     def keep_or_void(self, delivery: Delivery) -> bool:
-        """Return True if an unstarted delivery may wait here for another child; otherwise end it.
+        """Return True if an unstarted delivery may wait here for another child.
+
+        Otherwise end it.
 
         A delivery of a lost connection ends here, because the broker has it again; its copies may run. An acknowledged
         delivery is always kept, because the broker has deleted it.
@@ -301,7 +323,7 @@ class Settlement:
             self._answer(facts, step)
 
     def _answer(self, facts: Facts[StoreRequest], step: Step) -> None:
-        """Tell the waiting task whether its document is stored, at once or when the store has answered."""
+        """Tell the waiting task whether its document is stored, now or later."""
         question = facts.question
         assert question is not None, "the table answers only where something is asked"
         facts.question = None

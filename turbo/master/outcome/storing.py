@@ -45,4 +45,4 @@ class DocumentStore:
 
 
 def _nothing(_outcome: StoreOutcome) -> None:
-    """Do nothing, for documents that nothing waits for: the store logs a failure itself."""
+    """Do nothing, for documents without a waiter: the store logs failures."""

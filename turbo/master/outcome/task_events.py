@@ -1,4 +1,4 @@
-"""Makes the task events of monitors: received, started, succeeded, failed and the others.
+"""Makes the task events of monitors: received, started, succeeded, ….
 
 Runs in the master, and does something only while task events are on. Before it: ``master.delivery.intake`` (received),
 ``master.outcome.outcomes`` (started, ended), ``master.children.dead_child`` and whoever else ends a task. After it:
@@ -228,7 +228,10 @@ class TaskEvents:
         }  # fmt: skip
 
     def _head(self, delivery: Delivery) -> bytes:
-        """Return what the events of a delivery have in common; empty if its task sends none or is not known here."""
+        """Return what the events of a delivery have in common.
+
+        Empty if its task sends none or is not known here.
+        """
         if delivery.event_head is None:
             message = self._failure_documents.message(delivery)
             sends = message is not None and message.task in self._senders
@@ -245,7 +248,10 @@ class TaskEvents:
         return found
 
     def _unknown(self, delivery: Delivery) -> None:
-        """A message names a task that no child knows: as in Celery, the event says so and the traceback is left out."""
+        """A message names a task that no child knows: as in Celery, no traceback.
+
+        The event says so.
+        """
         message = self._failure_documents.message(delivery)
         if message is not None:
             delivery.event_head = self._head_of(delivery, message.id)
