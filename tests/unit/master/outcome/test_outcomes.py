@@ -238,6 +238,14 @@ def test_what_a_task_reports_is_carried_out_and_counted(world: World) -> None:
     assert (link.released, child.done, child.assigned) == ([1], 1, {})
 
 
+def test_without_events_the_end_of_a_task_leaves_none_to_send(world: World) -> None:
+    child, _ = world.child()
+    delivery = world.give(child, 1)
+    unknown = frames.pack_done(Verb.ACK, Ending.UNKNOWN_TASK, 0, 1000, 0, b"")
+    world.outcomes.take(child, [(frames.STARTED, 1, frames.STARTED_LATE), (frames.DONE, 1, unknown)])
+    assert delivery.end_events == ()
+
+
 def test_a_coroutine_makes_room_when_it_starts_and_ends_later(world: World) -> None:
     child, link = world.child()
     delivery = world.give(child, 1)

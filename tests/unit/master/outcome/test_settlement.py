@@ -77,6 +77,7 @@ def test_with_its_next_attempt_on_its_way_it_is_known_what_becomes_of_a_task_who
     world.settlement.publish(world.delivery, NEXT)
     kept = world.delivery.facts.stored_verb
     assert kept is Verb.ACK
+    assert world.delivery.facts.retried, "monitors are told that it was retried"
     world.settlement.finish(world.delivery, kept, None)
     world.confirm_all()
     assert world.broker.acked == [], "its next attempt has not left yet"
