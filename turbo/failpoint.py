@@ -58,9 +58,7 @@ _state = _State()
 def configure(text: str) -> None:
     """Replace this process's failpoints by those in ``text``.
 
-    The empty string removes all.
-
-    Raises ValueError with the part that is not ``site=action[@nth][:role]``.
+    The empty string removes all. Raises ValueError with the part that is not ``site=action[@nth][:role]``.
     """
     global ENABLED
     points: dict[str, list[_Point]] = {}

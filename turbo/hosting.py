@@ -95,9 +95,7 @@ class HostedApp(ABC):
     def name_worker(self, hostname: str, given: Mapping[str, Any]) -> None:
         """Tell the app the worker's node name.
 
-        The first call of all but that about the app's own options.
-
-        ``given``: the command line's options.
+        The first call of all but that about the app's own options. ``given``: the command line's options.
         """
 
     @abstractmethod
@@ -116,9 +114,8 @@ class HostedApp(ABC):
     def unsupported_features(self) -> list[str]:
         """Return a warning for each feature that turbo does not support.
 
-        Settings have warnings of their own.
-
-        Raises ImproperlyConfigured for tasks that this worker cannot run correctly.
+        Settings have warnings of their own. Raises ImproperlyConfigured for tasks that this worker cannot run
+        correctly.
         """
 
     @abstractmethod
@@ -185,9 +182,7 @@ class HostedApp(ABC):
     def run_beat(self, options: BeatOptions, stop: StopRequest) -> None:
         """Send the app's periodic tasks until beat is asked to end.
 
-        Nothing else runs in this process.
-
-        Raises ImproperlyConfigured for a schedule that cannot be used.
+        Nothing else runs in this process. Raises ImproperlyConfigured for a schedule that cannot be used.
         """
 
     @abstractmethod

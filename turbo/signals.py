@@ -100,9 +100,7 @@ class Signal:
     ) -> bool:
         """Disconnect the receiver with the same function or uid, and sender.
 
-        The uid is ``dispatch_uid``.
-
-        Returns whether it was connected. ``weak`` has no effect.
+        The uid is ``dispatch_uid``. Returns whether it was connected. ``weak`` has no effect.
         """
         key = _key(receiver, sender, dispatch_uid)
         with self._lock:

@@ -95,9 +95,7 @@ class AdoptedApp(HostedApp):
     def name_worker(self, hostname: str, given: Mapping[str, Any]) -> None:
         """Import the app's modules and send ``celeryd_init``.
 
-        Its receivers may still change the configuration.
-
-        Raises ImproperlyConfigured for a broker that is not AMQP.
+        Its receivers may still change the configuration. Raises ImproperlyConfigured for a broker that is not AMQP.
         """
         self.worker.hostname = hostname
         excuse_libraries()
@@ -179,9 +177,8 @@ class AdoptedApp(HostedApp):
     def result_store(self) -> tuple[str | None, StoreSettings]:
         """Return where the master stores results for the children.
 
-        Celery stores everything else.
-
-        Raises ImproperlyConfigured for a backend that Celery does not know or cannot load.
+        Celery stores everything else. Raises ImproperlyConfigured for a backend that Celery does not know or cannot
+        load.
         """
         settings = store_settings(self.conf)
         try:
@@ -216,10 +213,8 @@ class AdoptedApp(HostedApp):
 def excuse_libraries() -> None:
     """Ignore deprecation warnings in Celery and its libraries.
 
-    ``PYTHONWARNINGS=error`` turns them into errors.
-
-    The master too stores by Celery's code, whose call of redis-py's ``setex`` is deprecated: such an error would lose
-    the result. Warnings in the app's own code are not touched.
+    ``PYTHONWARNINGS=error`` turns them into errors. The master too stores by Celery's code, whose call of redis-py's
+    ``setex`` is deprecated: such an error would lose the result. Warnings in the app's own code are not touched.
     """
     for kind in (DeprecationWarning, PendingDeprecationWarning):
         warnings.filterwarnings("ignore", category=kind, module=r"(celery|kombu|billiard|vine|amqp|redis)\b")

@@ -75,9 +75,8 @@ class BatchBody:
     def run(self, requests: Sequence[dict[str, Any]], first: int, last: int) -> BaseException | None:
         """Call the body with these requests; return what it raised.
 
-        ``adopted.request_fields`` makes the requests.
-
-        ``first`` and ``last`` are the numbers of their records. Raises what celery-batches lets pass.
+        ``adopted.request_fields`` makes the requests. ``first`` and ``last`` are the numbers of their records. Raises
+        what celery-batches lets pass.
         """
         package = sys.modules[_PACKAGE]
         self._soft.running, self._last, self._error = first, last, None

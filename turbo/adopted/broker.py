@@ -21,10 +21,9 @@ _WRAPPING = frozenset(
 def tls(given: Any, urls: Iterable[str]) -> Any:
     """Return ``broker_use_ssl`` for turbo's client.
 
-    The client verifies the peer's certificate as py-amqp does.
-
-    py-amqp compares the host's name with the certificate only if ``server_hostname`` is among the options (None stands
-    for the host of the URL). A deployment that relies on that must keep working.
+    The client verifies the peer's certificate as py-amqp does. py-amqp compares the host's name with the certificate
+    only if ``server_hostname`` is among the options (None stands for the host of the URL). A deployment that relies on
+    that must keep working.
     """
     if not given and not all(url.lower().startswith("amqps://") for url in urls):
         return False

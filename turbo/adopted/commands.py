@@ -84,9 +84,8 @@ class AdoptedCommands:
     def revoked(self, task_ids: Sequence[str]) -> None:
         """Have the installed Celery mark these as revoked in the result backend.
 
-        Its own worker does so since 5.6.
-
-        It also adds them to Celery's own set of revoked ids, which turbo does not read.
+        Its own worker does so since 5.6. It also adds them to Celery's own set of revoked ids, which turbo does not
+        read.
         """
         if task_ids:
             # Celery sees no running task here, so it terminates none. With terminate it also logs nothing: turbo has

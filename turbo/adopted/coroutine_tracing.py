@@ -161,9 +161,8 @@ async def _awaited(run: TracedCoroutine, body: Any, args: Any, kwargs: Any) -> A
 def _autoretry(task: Any, error: Exception, args: Any, kwargs: Any) -> None:
     """Have Celery's ``autoretry_for`` look at an error of a coroutine.
 
-    Celery's wrapper has returned the coroutine unawaited.
-
-    Raises Retry, or the error. The wrapper calls the attribute that is replaced here for one call without a wait.
+    Celery's wrapper has returned the coroutine unawaited. Raises Retry, or the error. The wrapper calls the attribute
+    that is replaced here for one call without a wait.
     """
 
     def fail(*_args: Any, **_kwargs: Any) -> None:
@@ -180,10 +179,8 @@ def _autoretry(task: Any, error: Exception, args: Any, kwargs: Any) -> None:
 def _dump_of(app: Celery, task: Any) -> Callable[[Any], Any] | None:
     """Return what Celery does with the result of a task with ``pydantic=True``.
 
-    None for other tasks.
-
-    Its wrapper sees the coroutine, not the result. So the same wrapper is put around a function that returns the
-    result, with the same annotation and options.
+    None for other tasks. Its wrapper sees the coroutine, not the result. So the same wrapper is put around a function
+    that returns the result, with the same annotation and options.
     """
     wrapper = inspect.unwrap(task.run, stop=lambda found: getattr(found, "__globals__", None) is vars(base))
     if getattr(wrapper, "__globals__", None) is not vars(base):

@@ -39,9 +39,7 @@ _json = False
 class Unforged(logging.Filter):
     """Escapes line breaks in names and ids that come from messages.
 
-    Celery's loggers log them unchanged.
-
-    The ``data`` of a record, which programs read, is not changed.
+    Celery's loggers log them unchanged. The ``data`` of a record, which programs read, is not changed.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:

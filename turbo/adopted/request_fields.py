@@ -42,9 +42,8 @@ class RequestFields:
     def of(self, properties: Properties, deliver: bytes, decoded: Any) -> dict[str, Any]:  # hot: bench drain
         """Return the mapping for Celery's tracer.
 
-        ``deliver``: the arguments of the Deliver; ``decoded``: the body.
-
-        The message has passed ``protocol.message.parse``. Raises TableError for a Deliver that is cut short.
+        ``deliver``: the arguments of the Deliver; ``decoded``: the body. The message has passed
+        ``protocol.message.parse``. Raises TableError for a Deliver that is cut short.
         """
         headers = properties.headers
         if type(decoded) is list and headers is not None and "task" in headers:
@@ -141,10 +140,8 @@ _RARE: Final = ("expiration", "message_id", "timestamp", "type", "user_id", "app
 def remember_custom_headers() -> None:
     """Cache which header names Celery's ``Context`` takes for custom headers.
 
-    There is one entry for each set of header names.
-
-    Computing it for every message costs a fifth of tracing an empty task. The result depends on the names alone, so it
-    is computed once for each set.
+    There is one entry for each set of header names. Computing it for every message costs a fifth of tracing an empty
+    task. The result depends on the names alone, so it is computed once for each set.
     """
     original = Context._get_custom_headers
     known: dict[tuple[str, ...], tuple[str, ...]] = {}

@@ -72,9 +72,7 @@ def can_be_handed(app: Celery) -> str | None:
 def is_untouched(backend: Any) -> bool:
     """Whether this is Celery's own, unwrapped backend for one Redis.
 
-    No library has wrapped its methods or its client's.
-
-    Tracing libraries wrap them, some in ``worker_process_init``.
+    No library has wrapped its methods or its client's. Tracing libraries wrap them, some in ``worker_process_init``.
     """
     kind = type(backend)
     if kind.__module__ != "celery.backends.redis" or kind.__name__ != "RedisBackend":

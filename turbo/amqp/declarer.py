@@ -93,9 +93,7 @@ class Declarer:
     async def _declare_queue(self, queue: Queue) -> ChannelGone | None:
         """Declare the queue without its bindings.
 
-        Drop arguments that a quorum queue cannot have.
-
-        Returns the refusal if the queue exists with other properties.
+        Drop arguments that a quorum queue cannot have. Returns the refusal if the queue exists with other properties.
         """
         dropped: list[str] = []
         while True:

@@ -111,9 +111,7 @@ class FrameSplitter:
     def feed(self, data: bytes) -> int:
         """Consume all complete frames in ``data``; return the number of bytes used.
 
-        Raises ``FrameError``.
-
-        The caller keeps the rest and passes it again in front of the next bytes.
+        Raises ``FrameError``. The caller keeps the rest and passes it again in front of the next bytes.
         """
         pos, end = self._continue_part(data) if self._inside else 0, len(data)
         if self._inside:

@@ -127,9 +127,7 @@ def _redact_one(url: str) -> str:
 def negotiate_heartbeat(wanted: float, offered: int) -> int:
     """Return the smaller of both heartbeats in seconds.
 
-    0 means that a side wants none.
-
-    pika by itself would use the client's value.
+    0 means that a side wants none. pika by itself would use the client's value.
     """
     whole = round(wanted)
     if whole <= 0 or offered <= 0:

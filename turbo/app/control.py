@@ -244,9 +244,7 @@ class Control:
     ) -> Any:
         """Have workers import their code anew and replace their children.
 
-        They must have ``worker_pool_restarts``.
-
-        ``modules`` are imported besides those of the app.
+        They must have ``worker_pool_restarts``. ``modules`` are imported besides those of the app.
         """
         arguments = {"modules": modules, "reload": reload, "reloader": reloader}
         return self.broadcast("pool_restart", arguments, destination, **options)

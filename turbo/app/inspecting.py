@@ -140,8 +140,6 @@ class Inspect:
     def objgraph(self, type: str = "Request", n: int = 200, max_depth: int = 10) -> Any:
         """Draw what refers to ``n`` objects of a class in the workers.
 
-        Return the pictures' files, on their machines.
-
-        Workers need the package objgraph and Graphviz.
+        Return the pictures' files, on their machines. Workers need the package objgraph and Graphviz.
         """
         return self._ask("objgraph", num=n, max_depth=max_depth, type=type)

@@ -36,9 +36,8 @@ class Running:
     def start(self, argv: Sequence[str] | None = None) -> int:
         """Run a command of turbo's with this app, such as ``["worker", "-c", "4"]``.
 
-        Return its exit code.
-
-        ``argv`` is by default the program's own command line. Raises click's exceptions for a wrong command line.
+        Return its exit code. ``argv`` is by default the program's own command line. Raises click's exceptions for a
+        wrong command line.
         """
         code: int = importlib.import_module(_COMMAND_LINE).run(self, sys.argv[1:] if argv is None else argv)
         return code

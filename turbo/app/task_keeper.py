@@ -116,9 +116,8 @@ class TaskKeeper(Periodic):
     ) -> TaskBase:
         """Return the task called ``name``, made from ``fun`` if it is new.
 
-        The default name is made of the function's.
-
-        Raises TypeError for a callable without a name of its own, as ``functools.partial`` makes them.
+        The default name is made of the function's. Raises TypeError for a callable without a name of its own, as
+        ``functools.partial`` makes them.
         """
         if not hasattr(fun, "__name__"):
             raise TypeError(
@@ -218,9 +217,8 @@ class TaskKeeper(Periodic):
     def autodiscover_tasks(self, packages: Any = None, related_name: str | None = "tasks", force: bool = False) -> None:
         """Import ``<package>.tasks`` of each of ``packages`` at start.
 
-        ``packages`` is a list, or a function that returns one.
-
-        None stands for the applications of the Django project, if there is one.
+        ``packages`` is a list, or a function that returns one. None stands for the applications of the Django project,
+        if there is one.
         """
         self._autodiscover.append((packages, related_name))
         if force:

@@ -40,9 +40,8 @@ class ResultReader(Protocol):
     def get_task_meta(self, task_id: str) -> Meta:
         """Return the latest document.
 
-        ``{"status": "PENDING", "result": None}`` if there is none.
-
-        Raises ``OperationalError`` when the store cannot be reached.
+        ``{"status": "PENDING", "result": None}`` if there is none. Raises ``OperationalError`` when the store cannot be
+        reached.
         """
 
     def wait_for(

@@ -26,9 +26,8 @@ _MAIN: Final = "__main__"
 def leader_queue(conf: Mapping[str, Any], main: str | None, where: str) -> str:
     """Return the name of the queue that elects the app's beat.
 
-    Empty text for no election.
-
-    By default it is named after the app (``main``, or the module in ``where``) and its default queue.
+    Empty text for no election. By default it is named after the app (``main``, or the module in ``where``) and its
+    default queue.
     """
     named: str | None = conf["beat_leader_queue"]
     if named is not None:

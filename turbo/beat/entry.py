@@ -43,9 +43,8 @@ class BeatLazyFunc:
 class ScheduleEntry:
     """An entry.
 
-    ``schedule`` may be seconds, a timedelta or a schedule; ``options`` are those of ``apply_async``.
-
-    Without ``last_run_at`` it counts from now.
+    ``schedule`` may be seconds, a timedelta or a schedule; ``options`` are those of ``apply_async``. Without
+    ``last_run_at`` it counts from now.
     """
 
     name: str | None = None

@@ -65,9 +65,8 @@ class RunFile:
     def write(self, found: runs.Runs, *, lasting: bool = False) -> None:
         """Replace the file.
 
-        ``lasting``: return when the content is on the disk, so that a power cut keeps it.
-
-        A failure is logged once; beat goes on with the last runs in memory.
+        ``lasting``: return when the content is on the disk, so that a power cut keeps it. A failure is logged once;
+        beat goes on with the last runs in memory.
         """
         beside = self._beside()
         try:

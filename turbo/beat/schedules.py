@@ -168,10 +168,9 @@ class schedule(BaseSchedule):
 class crontab(BaseSchedule):
     """Times of the clock, as in crontab(5): ``crontab(minute="*/15")``.
 
-    Further fields: ``crontab(hour="8-17", day_of_week="mon-fri")``.
-
-    All of the five fields must match. Each is a number, numbers, or an expression; Sunday is day 0 of the week. Raises
-    ParseException, and ValueError for values out of range and for days that no month has.
+    Further fields: ``crontab(hour="8-17", day_of_week="mon-fri")``. All of the five fields must match. Each is a
+    number, numbers, or an expression; Sunday is day 0 of the week. Raises ParseException, and ValueError for values out
+    of range and for days that no month has.
     """
 
     def __init__(
@@ -276,9 +275,7 @@ class crontab(BaseSchedule):
 def maybe_schedule(s: Any, relative: bool = False, app: Turbo | None = None) -> Any:
     """Return a schedule for seconds or a timedelta.
 
-    A schedule itself gets ``app``, and None stays None.
-
-    Raises TypeError for anything else.
+    A schedule itself gets ``app``, and None stays None. Raises TypeError for anything else.
     """
     if s is None:
         return None

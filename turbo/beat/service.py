@@ -69,9 +69,7 @@ class Service:
     def start(self, embedded_process: bool = False) -> None:
         """Send what is due until beat is asked to end.
 
-        ``embedded_process``: beside a worker.
-
-        Raises ImproperlyConfigured for an unusable schedule.
+        ``embedded_process``: beside a worker. Raises ImproperlyConfigured for an unusable schedule.
         """
         scheduler = self.scheduler
         logger.info("beat: Starting...")
@@ -116,9 +114,7 @@ class Service:
 def scheduler_class(given: Any) -> Any:
     """Return the class that ``beat_scheduler`` names.
 
-    Celery's own names stand for turbo's.
-
-    Raises ImproperlyConfigured for a class that cannot be imported.
+    Celery's own names stand for turbo's. Raises ImproperlyConfigured for a class that cannot be imported.
     """
     if isinstance(given, str):
         module, _, name = given.replace(":", ".").rpartition(".")

@@ -32,10 +32,9 @@ _DAYS: Final = 366
 class solar(BaseSchedule):
     """An event of the sun at a place: ``solar("sunset", 48.2, 16.4)``.
 
-    Latitude and longitude are in degrees.
-
-    Events: dawn_astronomical, dawn_nautical, dawn_civil, sunrise, solar_noon, sunset, dusk_civil, dusk_nautical,
-    dusk_astronomical. Raises ValueError for an unknown event or place, ImproperlyConfigured without ``ephem``.
+    Latitude and longitude are in degrees. Events: dawn_astronomical, dawn_nautical, dawn_civil, sunrise, solar_noon,
+    sunset, dusk_civil, dusk_nautical, dusk_astronomical. Raises ValueError for an unknown event or place,
+    ImproperlyConfigured without ``ephem``.
     """
 
     def __init__(self, event: str, lat: float, lon: float, **kwargs: Any) -> None:
@@ -61,9 +60,8 @@ class solar(BaseSchedule):
     def remaining_estimate(self, last_run_at: datetime) -> timedelta:
         """Return the time until the first event after ``last_run_at``.
 
-        Negative when it has passed.
-
-        If there is none within a year, return the time until the schedule is to be asked again.
+        Negative when it has passed. If there is none within a year, return the time until the schedule is to be asked
+        again.
         """
         last = self.maybe_make_aware(last_run_at).astimezone(UTC)
         found = self._next_event(self.ephem.Date(last)).datetime()

@@ -24,9 +24,7 @@ class Turn(Protocol):
     def wait(self, seconds: float) -> Runs | None:
         """Wait at most so long for the right to send.
 
-        With it comes what the beat before this one has left.
-
-        Returns None if it did not come, or if beat is to end.
+        With it comes what the beat before this one has left. Returns None if it did not come, or if beat is to end.
         """
 
     def rest(self, seconds: float) -> bool:

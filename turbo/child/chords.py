@@ -152,9 +152,8 @@ class Chords:
     def _collected(self, counter: RedisChords, group_id: str) -> list[Any] | None:
         """Return the parts' results, arranged like the header.
 
-        Raises _BrokenError for the first failed part.
-
-        Returns None if the results are gone: a second run of the same part, or a Celery worker, has sent the body.
+        Raises _BrokenError for the first failed part. Returns None if the results are gone: a second run of the same
+        part, or a Celery worker, has sent the body.
         """
         results = _patiently(partial(counter.results, group_id))
         if not results:

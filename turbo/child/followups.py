@@ -34,9 +34,8 @@ _RENAMED = {"group": "group_id"}
 def after_success(app: Turbo, message: TaskMessage, result: object) -> None:
     """Send the callbacks, then the next step of the chain.
 
-    Each gets the result before its own arguments.
-
-    Several callbacks are sent as one group and have its id; callbacks that are groups are sent separately.
+    Each gets the result before its own arguments. Several callbacks are sent as one group and have its id; callbacks
+    that are groups are sent separately.
     """
     callbacks = message.callbacks
     if callbacks:

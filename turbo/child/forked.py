@@ -67,10 +67,8 @@ class UsualSignals:
 def leave(error: BaseException | None) -> NoReturn:
     """End a process that a task forked and that left the task's body.
 
-    It ends as any Python program does.
-
-    ``error`` is the exception that left the body, None if it returned. The exit code is that of a SystemExit, 1 after
-    another error, else 0.
+    It ends as any Python program does. ``error`` is the exception that left the body, None if it returned. The exit
+    code is that of a SystemExit, 1 after another error, else 0.
     """
     if isinstance(error, SystemExit) and isinstance(error.code, str):
         sys.stderr.write(f"{error.code}\n")

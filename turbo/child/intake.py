@@ -194,10 +194,9 @@ class Intake(ABC, Generic[P]):
     ) -> float | None:
         """Write the ADMITTED record of a coroutine; the caller signals.
 
-        Returns its soft limit in seconds, if any.
-
-        The control page names no coroutine, since several run at once. The child raises their soft limits itself. The
-        master enforces the hard limits. While either exists, it also measures time in which the worker is stopped.
+        Returns its soft limit in seconds, if any. The control page names no coroutine, since several run at once. The
+        child raises their soft limits itself. The master enforces the hard limits. While either exists, it also
+        measures time in which the worker is stopped.
         """
         options = self._options
         hard_given, soft_given = timelimit or _NO_LIMITS

@@ -61,10 +61,8 @@ def child_main(hostname: str, make_executor: ExecutorMaker) -> Callable[[ChildBo
 def _ignore_group_signals(page: ChildPage) -> None:
     """Ignore TERM, INT, HUP and QUIT: only the master acts on them.
 
-    The whole process group may get them.
-
-    This installs handlers that do nothing instead of SIG_IGN, which programs that a task starts would inherit. When the
-    master terminates the task that runs here, the signal has its default effect.
+    The whole process group may get them. This installs handlers that do nothing instead of SIG_IGN, which programs that
+    a task starts would inherit. When the master terminates the task that runs here, the signal has its default effect.
     """
 
     def handle(number: int, _frame: FrameType | None) -> None:

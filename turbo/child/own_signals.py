@@ -33,9 +33,8 @@ class OwnSignals:
     def restore(self) -> None:
         """Undo what a task has changed.
 
-        Pending signals are delivered now, while no task runs.
-
-        A check costs as much as a short task, so there are no two within :data:`_PAUSE_NS`.
+        Pending signals are delivered now, while no task runs. A check costs as much as a short task, so there are no
+        two within :data:`_PAUSE_NS`.
         """
         now = monotonic_ns()
         if now - self._looked_ns < _PAUSE_NS:

@@ -49,9 +49,8 @@ class Questions:
     def ask(self, seq: int, verb: Verb | None, store: bytes) -> None:
         """Ask the master to store a packed document; ``verb`` as in ``frames.Asked``.
 
-        The waiting method signals.
-
-        Without a document, the master answers when the broker has confirmed or refused everything that the task sent.
+        The waiting method signals. Without a document, the master answers when the broker has confirmed or refused
+        everything that the task sent.
         """
         while len(self._tickets) >= ANSWER_PLACES:
             self._link.await_answer()

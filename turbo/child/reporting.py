@@ -202,11 +202,9 @@ class Reporter:
     ) -> None:
         """Write one DONE record and end the task's share.
 
-        It is signalled with the next claim, or when none is left.
-
-        ``began`` is the ``time.monotonic_ns`` of the claim; ``due_ns`` goes with the verb HOLD. ``payload`` is for the
-        master's outcome hooks, which may call the app and override the verb; ``store`` must then be empty. ``texts``
-        are for the event of the end.
+        It is signalled with the next claim, or when none is left. ``began`` is the ``time.monotonic_ns`` of the claim;
+        ``due_ns`` goes with the verb HOLD. ``payload`` is for the master's outcome hooks, which may call the app and
+        override the verb; ``store`` must then be empty. ``texts`` are for the event of the end.
         """
         share = self.share if self.concurrent else self._own
         if share.held:

@@ -125,9 +125,8 @@ def _in_pyproject(path: Path) -> tuple[str | None, str]:
 def _load(hint: _Hint) -> tuple[HostedApp, str]:
     """Import the app for a hint: ``module:attribute``, a module or a package.
 
-    ``module.attribute`` works too.
-
-    An attribute followed by ``()`` is a factory, which is called. Returns the app and its ``module:attribute``.
+    ``module.attribute`` works too. An attribute followed by ``()`` is a factory, which is called. Returns the app and
+    its ``module:attribute``.
     """
     name, colon, attribute = hint.spec.partition(":")
     found = _import(name, hint)

@@ -244,9 +244,8 @@ def _worker(log: Path, settings: dict[str, str]) -> Iterator[subprocess.Popen[by
 def _watch(record: Path, producer: Producer, worker: subprocess.Popen[bytes]) -> tuple[TaskCounts, bool]:
     """Read the record file until all tasks are done, or something fails.
 
-    Worker and producer can fail, and progress can stop.
-
-    Draws the progress line. Returns the counts, and whether it gave up for lack of progress.
+    Worker and producer can fail, and progress can stop. Draws the progress line. Returns the counts, and whether it
+    gave up for lack of progress.
     """
     tally, progressed = TaskCounts(), Progress(STALLED_SECONDS)
     live = sys.stdout.isatty()

@@ -57,9 +57,7 @@ def in_background() -> bool:
 def start(started_in: str | None, executable: str | None, *, has_logfile: bool) -> int:
     """Start this command in the background, from the directory ``started_in``.
 
-    Return the exit code.
-
-    ``executable`` is a Python to use instead of this one.
+    Return the exit code. ``executable`` is a Python to use instead of this one.
     """
     if not has_logfile:
         click.echo("turbo: -D without --logfile: the log is not written anywhere", err=True)

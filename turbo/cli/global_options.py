@@ -95,9 +95,7 @@ def take_globals(ctx: click.Context, values: dict[str, Any]) -> GlobalOptions:
 def apply_globals(options: GlobalOptions) -> None:
     """Change directory and set environment variables.
 
-    Called before the app is imported.
-
-    Raises click.UsageError if the directory cannot be changed.
+    Called before the app is imported. Raises click.UsageError if the directory cannot be changed.
     """
     if options.workdir:
         try:
@@ -127,9 +125,7 @@ def check_loader(options: GlobalOptions, *, has_loader: bool) -> None:
 def settle_globals(ctx: click.Context, values: dict[str, Any]) -> GlobalOptions:
     """Take the global options out of ``values`` and apply them.
 
-    Again, only the former.
-
-    Raises click.UsageError if the directory cannot be changed.
+    Again, only the former. Raises click.UsageError if the directory cannot be changed.
     """
     options = take_globals(ctx, values)
     if _SETTLED not in ctx.meta:

@@ -24,9 +24,7 @@ _LIBRARIES: Final = (
 def refuse_patched(modules: Mapping[str, object] = sys.modules) -> None:
     """Raise ImproperlyConfigured if a library has patched the standard library.
 
-    The error names the library.
-
-    ``modules`` are the imported modules by name.
+    The error names the library. ``modules`` are the imported modules by name.
     """
     for library, module, attribute, call in _LIBRARIES:
         patched = getattr(modules.get(module), attribute, None)

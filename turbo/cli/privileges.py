@@ -22,10 +22,8 @@ _PR_SET_DUMPABLE: Final = 4
 def take(given: Mapping[str, str | None]) -> None:
     """Set the process's umask, group and user from the options.
 
-    The user's groups are the new ones.
-
-    Without ``gid`` the group is the user's own. Raises ImproperlyConfigured for an unknown name or a wrong mask, and
-    SecurityError if the system refuses.
+    The user's groups are the new ones. Without ``gid`` the group is the user's own. Raises ImproperlyConfigured for an
+    unknown name or a wrong mask, and SecurityError if the system refuses.
     """
     if given["umask"]:
         os.umask(_mask(given["umask"]))

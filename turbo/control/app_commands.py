@@ -41,9 +41,8 @@ class AppCommands(Protocol):
     def queue_to_add(self, name: str, options: dict[str, Any]) -> Queue:
         """Return the app's queue of this name, or make one from the options.
 
-        These are the options of ``add_consumer``. Called on the thread.
-
-        May raise anything: the options are a stranger's.
+        These are the options of ``add_consumer``. Called on the thread. May raise anything: the options are a
+        stranger's.
         """
 
     def queue_cancelled(self, name: str) -> None:

@@ -21,9 +21,8 @@ logger = logging.getLogger("celery.worker.control")
 def draw(num: int = 200, max_depth: int = 10, type: str = "Request") -> dict[str, str]:
     """Draw ``num`` objects of class ``type`` and what refers to them.
 
-    Return the picture's file.
-
-    Raises ImportError without objgraph, and RuntimeError without ``dot``, for which Celery names an empty file.
+    Return the picture's file. Raises ImportError without objgraph, and RuntimeError without ``dot``, for which Celery
+    names an empty file.
     """
     try:
         objgraph: Any = importlib.import_module("objgraph")

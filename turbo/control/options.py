@@ -42,10 +42,9 @@ class ControlOptions:
 def control_options(conf: Settings, options: WorkerOptions) -> ControlOptions:
     """Read the settings.
 
-    Every declaration is as Celery's, which declares the same exchanges and queues.
-
-    But for a mailbox that would be neither durable nor exclusive: RabbitMQ 4.3 and later may forbid it, by closing the
-    connection, so it is made exclusive, and ``unfollowed`` says so.
+    Every declaration is as Celery's, which declares the same exchanges and queues. But for a mailbox that would be
+    neither durable nor exclusive: RabbitMQ 4.3 and later may forbid it, by closing the connection, so it is made
+    exclusive, and ``unfollowed`` says so.
     """
     exchange = Exchange(f"{conf['control_exchange']}.pidbox", "fanout", durable=False)
     durable = bool(conf["control_queue_durable"])

@@ -55,10 +55,9 @@ class Panel:
     ) -> Any:
         """Add ``fun`` as the command ``name`` and ``alias``, or return a decorator.
 
-        The default name is the function's own.
-
-        The rest is for command lines: ``default_timeout`` in seconds, ``args`` pairs of names and converters,
-        ``variadic`` the argument that takes all values, ``help`` the docstring's first line unless given.
+        The default name is the function's own. The rest is for command lines: ``default_timeout`` in seconds, ``args``
+        pairs of names and converters, ``variadic`` the argument that takes all values, ``help`` the docstring's first
+        line unless given.
         """
 
         def add(fun: Command) -> Command:

@@ -280,9 +280,8 @@ class RemoteControl:
     def _encoded(self, request: Request, reply: object) -> tuple[bytes, bytes] | None:
         """Return header and body of a reply, or of the encoding error.
 
-        None if neither can be sent.
-
-        If the app's serializer cannot encode it at all, it is sent as JSON, which most clients accept.
+        None if neither can be sent. If the app's serializer cannot encode it at all, it is sent as JSON, which most
+        clients accept.
         """
         own, clock = self._options.serializer, self.clock.forward()
         failed: Exception | None = None

@@ -46,9 +46,8 @@ class StateFile:
     def take_up(self) -> None:
         """Read the file and write it again, before anything runs.
 
-        Raises ImproperlyConfigured if it cannot be written.
-
-        Ids count from now on, as in Celery: nobody knows how long the worker was away.
+        Raises ImproperlyConfigured if it cannot be written. Ids count from now on, as in Celery: nobody knows how long
+        the worker was away.
         """
         found = self._read()
         self._revoked.add(found.revoked, time.monotonic())

@@ -40,9 +40,8 @@ class TaskCommands:
     def __init__(self, revoking: Revoking, report_to_app: Callable[[Sequence[str]], Awaitable[None] | None]) -> None:
         """``report_to_app`` gets revoked tasks that neither run nor wait here.
 
-        The reply waits for its result.
-
-        So a client that has the reply can send such a task again, and no late state overwrites its result.
+        The reply waits for its result. So a client that has the reply can send such a task again, and no late state
+        overwrites its result.
         """
         self._revoking = revoking
         self._report_to_app = report_to_app

@@ -77,9 +77,7 @@ class Handshake:
     def greet(self, data: bytes) -> tuple[bytes, bytes] | None:
         """Read bytes up to the end of the protocol header.
 
-        Return the answer and the bytes after it.
-
-        Returns None if the client speaks another protocol.
+        Return the answer and the bytes after it. Returns None if the client speaks another protocol.
         """
         if self._greeted:
             return b"", data

@@ -68,9 +68,7 @@ class DjangoProject:
     def set_up(self) -> None:
         """Load Django's applications and check them, unless CELERY_SKIP_CHECKS is set.
 
-        For workers.
-
-        Errors that the checks find are logged; what they raise passes. Idempotent.
+        For workers. Errors that the checks find are logged; what they raise passes. Idempotent.
         """
         import django
         from django.core import checks
@@ -119,9 +117,8 @@ class DjangoProject:
 def drop_inherited() -> TaskConnections | None:
     """Drop the connections of the program that this process is a fork of.
 
-    They stay open in the program.
-
-    Returns what keeps them from being closed by the garbage collector here, or None if the program uses no Django.
+    They stay open in the program. Returns what keeps them from being closed by the garbage collector here, or None if
+    the program uses no Django.
     """
     if "django.db" not in sys.modules:
         return None

@@ -140,9 +140,8 @@ class TaskConnections:
 def _taken_pool(connection: Any) -> Any:
     """Take an inherited connection's pool from Django; None if it has none.
 
-    Django keeps pools by alias.
-
-    Closing it would close its idle connections, all of them the parent's. Its threads are the parent's too.
+    Django keeps pools by alias. Closing it would close its idle connections, all of them the parent's. Its threads are
+    the parent's too.
     """
     pools = getattr(connection, "_connection_pools", None)
     return None if pools is None else pools.pop(connection.alias, None)

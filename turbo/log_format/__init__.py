@@ -244,9 +244,8 @@ def enter_child(index: int, name: str) -> None:
 def name_tasks() -> None:
     """Have every record know the task in which it was made, in any format.
 
-    This holds for the process from now on.
-
-    It has ``task_name`` and ``task_id``, where ``extra`` gives it no others. A program's own factory of records stays.
+    This holds for the process from now on. It has ``task_name`` and ``task_id``, where ``extra`` gives it no others. A
+    program's own factory of records stays.
     """
     if logging.getLogRecordFactory() is logging.LogRecord:
         logging.setLogRecordFactory(TaskRecord)

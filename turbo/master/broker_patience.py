@@ -63,9 +63,7 @@ class BrokerPatience:
     async def wait_for_broker(self, link: BrokerLink, publisher: Publisher, sink: DeliverySink) -> bool:
         """Connect at start; wait until publishing works and a queue is consumed.
 
-        False when the worker ends.
-
-        Both sides connect at once if they use the same broker, which refuses both or none.
+        False when the worker ends. Both sides connect at once if they use the same broker, which refuses both or none.
         """
         if not publisher.dialer.same_brokers(link.dialer) and not await self._can_publish(publisher):
             return False

@@ -28,9 +28,8 @@ _REQUESTS = {signal.SIGTERM: Request.TERM, signal.SIGINT: Request.INT, signal.SI
 def install(loop: asyncio.AbstractEventLoop, requested: Callable[[Request], None]) -> None:
     """Call ``requested`` for TERM, INT, QUIT and HUP.
 
-    Dump all stacks to stderr for USR1.
-
-    On a terminal, HUP means that its window was closed. It then counts as TERM, since a new worker would have no user.
+    Dump all stacks to stderr for USR1. On a terminal, HUP means that its window was closed. It then counts as TERM,
+    since a new worker would have no user.
     """
     for number, request in _REQUESTS.items():
         loop.add_signal_handler(number, requested, request)

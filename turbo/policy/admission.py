@@ -25,9 +25,7 @@ class Admission(IntEnum):
 def admit(now: datetime, *, eta: datetime | None, expires: datetime | None) -> Admission:
     """Decide for one message; all times aware.
 
-    Expiry is checked before the ETA, as Celery does.
-
-    No task starts before its ETA, not even by a microsecond.
+    Expiry is checked before the ETA, as Celery does. No task starts before its ETA, not even by a microsecond.
     """
     if expires is not None and now >= expires:
         return Admission.EXPIRED

@@ -334,11 +334,10 @@ def after_child_death(death: Death) -> Fate:
 def verb_of_lost_task(verb: Verb, *, accepted: bool) -> Verb:
     """Adjust the verb chosen for a task that died with its child.
 
-    The ack table or the app's hooks chose it.
-
-    A message that was never ``accepted`` is not acknowledged but rejected, so a dead-letter queue keeps it: decoding it
-    may kill any child. REQUEUE is carried out by ``master.outcome.poison``, which counts deaths, so a message that
-    kills its child at every start does not come back for ever.
+    The ack table or the app's hooks chose it. A message that was never ``accepted`` is not acknowledged but rejected,
+    so a dead-letter queue keeps it: decoding it may kill any child. REQUEUE is carried out by
+    ``master.outcome.poison``, which counts deaths, so a message that kills its child at every start does not come back
+    for ever.
     """
     if verb is Verb.ACK and not accepted:
         return Verb.REJECT

@@ -38,9 +38,8 @@ def length(
 ) -> float:
     """Return the lease of a queue's deliveries, in seconds, from its arguments.
 
-    Those of the consumer count too.
-
-    ``configured`` applies when the broker does not read the arguments, or there are none.
+    Those of the consumer count too. ``configured`` applies when the broker does not read the arguments, or there are
+    none.
     """
     asked = consumer.get(TIMEOUT_ARGUMENT) if quorum and version >= _OF_CONSUMERS else None
     if asked is None and version >= _OF_QUEUES:

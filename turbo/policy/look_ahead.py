@@ -31,9 +31,7 @@ _LEAST: Final = 1_000
 def estimate(previous_ns: int, sample_ns: int) -> int:
     """Fold one run time into the moving estimate.
 
-    It is exponential with weight 1/16, and samples are clipped.
-
-    ``previous_ns`` is 0 before the first sample.
+    It is exponential with weight 1/16, and samples are clipped. ``previous_ns`` is 0 before the first sample.
     """
     if previous_ns == 0:
         return max(sample_ns, _LEAST)

@@ -31,9 +31,8 @@ class PublishRetry:
     def from_setting(cls, policy: Mapping[str, object]) -> PublishRetry:
         """Read the setting.
 
-        What it leaves out has the default, and names of other kinds are ignored.
-
-        Raises ValueError for a value that is no number.
+        What it leaves out has the default, and names of other kinds are ignored. Raises ValueError for a value that is
+        no number.
         """
         retries = policy.get("max_retries", 3)
         times = {

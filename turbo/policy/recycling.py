@@ -36,10 +36,8 @@ def memory_action(rss_kib: int, *, limit: int | None, hard_limit: int | None) ->
 def default_hard_limit(group_limit: int) -> int | None:
     """Return the default hard limit of a child in KiB, from the group's limit.
 
-    That is in bytes.
-
-    A fifth of the group's memory, and at least 128 MiB, is left to the rest of the worker. None if that rest would be
-    more than half of the group's memory: children would then be killed for what any program uses.
+    That is in bytes. A fifth of the group's memory, and at least 128 MiB, is left to the rest of the worker. None if
+    that rest would be more than half of the group's memory: children would then be killed for what any program uses.
     """
     rest = max(group_limit // 5, _LEAST_REST)
     return (group_limit - rest) // 1024 if rest <= group_limit // 2 else None

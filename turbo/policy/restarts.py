@@ -34,10 +34,8 @@ BROKER_BACKOFF = Backoff()
 def reconnect_delay(failures: int, spread: float, backoff: Backoff = BROKER_BACKOFF) -> float:
     """Seconds to wait after ``failures`` failed attempts in a row.
 
-    0: none failed yet.
-
-    ``spread`` is a random number in [0, 1): the wait is between half and all of the exponential value, so
-    that a fleet which lost one broker does not come back in step. Never negative, never above
+    0: none failed yet. ``spread`` is a random number in [0, 1): the wait is between half and all of the exponential
+    value, so that a fleet which lost one broker does not come back in step. Never negative, never above
     ``backoff.cap``.
     """
     if failures <= 0:

@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 def backoff(factor: int, retries: int, longest: int, jitter: Callable[[int], int] | None = None) -> int:
     """Return whole seconds before the next attempt, up to ``longest``.
 
-    ``factor`` is doubled with each retry so far.
-
-    ``jitter(n)`` returns a random whole number below n; with it, anything from 0 to the delay comes out.
+    ``factor`` is doubled with each retry so far. ``jitter(n)`` returns a random whole number below n; with it, anything
+    from 0 to the delay comes out.
     """
     # Beyond 2**64 seconds every limit has been reached, and larger powers only cost time.
     delay = max(0, min(longest, factor * 2 ** min(retries, 64)))

@@ -24,9 +24,8 @@ SOFT: Final = "Initiating Soft Shutdown, terminating in %s seconds"
 def printed(before: Phase, request: Request, after: Phase) -> tuple[str, ...]:
     """Return the lines for a request that moves the worker to ``after``.
 
-    They are in order; ``before`` is the phase so far.
-
-    Empty for a request by remote control, and for one that arrives after the worker has stopped.
+    They are in order; ``before`` is the phase so far. Empty for a request by remote control, and for one that arrives
+    after the worker has stopped.
     """
     if request is Request.REMOTE or before is Phase.STOPPED:
         return ()

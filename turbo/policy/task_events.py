@@ -37,9 +37,8 @@ _TABLE: Final[dict[Ending, Callable[[tuple[str, ...]], tuple[str, ...]]]] = {
 def types_of_end(ending: Ending, verb: Verb, *, acked: bool) -> tuple[str, ...]:
     """Return the types of the events to send, in order.
 
-    None for endings that Celery does not report.
-
-    ``acked``: the message was acknowledged when its task started, so it is neither rejected nor put back.
+    None for endings that Celery does not report. ``acked``: the message was acknowledged when its task started, so it
+    is neither rejected nor put back.
     """
     put_back = verb is Verb.REQUEUE and not acked
     if ending is Ending.WORKER_LOST and put_back:

@@ -36,11 +36,9 @@ def effective(header: object, task: float | None, worker: float | None) -> float
 def not_run(asked: int, elapsed: int, *, late_before: bool) -> int:
     """Return how many of ``elapsed`` nanoseconds since a timer count for none.
 
-    They count for no limit.
-
-    The timer was set for ``asked`` nanoseconds. If it is late, the worker was stopped, nobody knows since when, so none
-    of the time counts. ``late_before``: the timer before it was late too. Then only the lateness is left out, so that
-    limits still act on a machine on which every timer is late.
+    They count for no limit. The timer was set for ``asked`` nanoseconds. If it is late, the worker was stopped, nobody
+    knows since when, so none of the time counts. ``late_before``: the timer before it was late too. Then only the
+    lateness is left out, so that limits still act on a machine on which every timer is late.
     """
     if elapsed - asked <= GRACE_NS:
         return 0

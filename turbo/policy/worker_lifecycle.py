@@ -46,9 +46,8 @@ _EXIT_FAILURE: Final = 1
 def on_request(phase: Phase, request: Request, *, soft_timeout: float, remap_term: bool = False) -> tuple[Phase, int]:
     """Return the phase to enter and the exit code it implies.
 
-    The same phase means that nothing changes.
-
-    ``remap_term`` is ``REMAP_SIGTERM=SIGQUIT`` in the environment: TERM then asks for a cold shutdown.
+    The same phase means that nothing changes. ``remap_term`` is ``REMAP_SIGTERM=SIGQUIT`` in the environment: TERM then
+    asks for a cold shutdown.
     """
     if request is Request.TERM and remap_term:
         request = Request.QUIT
@@ -70,9 +69,8 @@ def on_request(phase: Phase, request: Request, *, soft_timeout: float, remap_ter
 def restarts(phase: Phase, request: Request, *, restarting: bool) -> bool:
     """Whether the command runs again after the shutdown of ``request``.
 
-    ``phase`` is that in which it is asked for.
-
-    HUP asks for it while the worker works. Any later request to stop cancels that: the worker ends.
+    ``phase`` is that in which it is asked for. HUP asks for it while the worker works. Any later request to stop
+    cancels that: the worker ends.
     """
     if request is Request.HUP:
         return restarting or phase in (Phase.STARTING, Phase.RUNNING)

@@ -93,11 +93,9 @@ def _short_repr(value: object) -> str:
 def from_wire(doc: Mapping[str, Any]) -> BaseException:
     """Return the exception that a document describes.
 
-    Never raises, whatever the document contains.
-
-    It looks for the class only in loaded modules, and instantiates only a subclass of ``BaseException``. Without
-    Celery, its classes become turbo's. For any other name it creates an exception class of that name, as Celery does,
-    so that logs and ``except Exception`` work.
+    Never raises, whatever the document contains. It looks for the class only in loaded modules, and instantiates only a
+    subclass of ``BaseException``. Without Celery, its classes become turbo's. For any other name it creates an
+    exception class of that name, as Celery does, so that logs and ``except Exception`` work.
     """
     name = doc.get("exc_type")
     module = doc.get("exc_module")

@@ -30,9 +30,8 @@ class RevokedIds:
 def revoked_ids(value: object) -> RevokedIds:
     """Return the ids in a worker's list, or in the mapping of an older Celery.
 
-    Celery 5.6 and older send a mapping with times.
-
-    The times are ignored, because they are of another clock. Raises PidboxError if it is neither.
+    Celery 5.6 and older send a mapping with times. The times are ignored, because they are of another clock. Raises
+    PidboxError if it is neither.
     """
     if not value:
         return RevokedIds([], 0)

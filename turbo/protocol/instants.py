@@ -11,10 +11,8 @@ from datetime import UTC, datetime, tzinfo
 def parse_eta(value: object, naive_zone: tzinfo = UTC) -> datetime:
     """Return ``value``, ISO 8601 text or a datetime, as an aware datetime.
 
-    It is in UTC.
-
-    A value without an offset is in ``naive_zone``, which is UTC except for protocol 1 with ``utc`` false. Raises
-    ``ValueError`` for other types and for times outside the years 1 to 9999.
+    It is in UTC. A value without an offset is in ``naive_zone``, which is UTC except for protocol 1 with ``utc`` false.
+    Raises ``ValueError`` for other types and for times outside the years 1 to 9999.
     """
     if isinstance(value, str):
         when = datetime.fromisoformat(value)

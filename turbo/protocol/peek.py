@@ -90,9 +90,8 @@ def peek(header_payload: bytes) -> int:
 def _no_limits(payload: bytes, at: int) -> bool:
     """Whether only a group and a retry count precede limits that are not set.
 
-    ``at`` is where they begin.
-
-    This is for members of groups, steps of chains and retries: it is three times as fast as ``_walk``.
+    ``at`` is where they begin. This is for members of groups, steps of chains and retries: it is three times as fast as
+    ``_walk``.
     """
     if payload[at] == _TEXT:
         at += 4 + _U32(payload, at + 1)[0]
@@ -219,10 +218,8 @@ _LENGTH: Final = struct.Struct(">I").pack
 def plain_texts(payload: bytes) -> tuple[bytes, bytes, bytes, bytes | None, bytes, bytes] | None:
     """Return name, ids and argument texts of a plain message; None for others.
 
-    These are name, id, root id, parent id, ``argsrepr`` and ``kwargsrepr``.
-
-    A plain message is as Celery writes it, has no shadow, time, group, retry or limit, and its texts are the same in
-    JSON.
+    These are name, id, root id, parent id, ``argsrepr`` and ``kwargsrepr``. A plain message is as Celery writes it, has
+    no shadow, time, group, retry or limit, and its texts are the same in JSON.
     """
     found = _plain_message(payload, _FRONT_AT)
     if found is None or payload[12] & 0xE0 != 0xE0:

@@ -72,10 +72,8 @@ class Properties:
 def decode_header(payload: bytes) -> tuple[Properties, int]:
     """Decode the payload of a content-header frame.
 
-    Return the properties and the body's size in bytes.
-
-    Short strings that are not UTF-8 are returned with surrogate escapes. Raises ``TableError`` for anything that is
-    not exactly one content header of class basic.
+    Return the properties and the body's size in bytes. Short strings that are not UTF-8 are returned with surrogate
+    escapes. Raises ``TableError`` for anything that is not exactly one content header of class basic.
     """
     props = Properties()
     try:
@@ -152,9 +150,8 @@ def _short(payload: bytes, at: int) -> tuple[str, int]:
 def header_table_span(payload: bytes) -> tuple[int, int]:
     """Return start and end of the header table in a content header.
 
-    The start is that of its 4-byte length.
-
-    Both are 0 without a table. Raises ``TableError`` if the payload is shorter than its lengths say.
+    The start is that of its 4-byte length. Both are 0 without a table. Raises ``TableError`` if the payload is shorter
+    than its lengths say.
     """
     try:
         class_id, _weight, _size, flags = _HEAD.unpack_from(payload)

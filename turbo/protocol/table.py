@@ -71,11 +71,9 @@ class TableError(ValueError):
 def decode_table(data: bytes | bytearray | memoryview, offset: int = 0) -> tuple[dict[str, object], int]:
     """Decode the table whose 4-byte length is at ``offset``.
 
-    Return it and the offset after it.
-
-    Strings that are not UTF-8 are returned as bytes, keys that are not with surrogate escapes. Timestamps become naive
-    datetimes in UTC, or stay integers outside datetime's range. The last value of a repeated key wins. Raises
-    :class:`TableError` for anything that is not a complete table.
+    Return it and the offset after it. Strings that are not UTF-8 are returned as bytes, keys that are not with
+    surrogate escapes. Timestamps become naive datetimes in UTC, or stay integers outside datetime's range. The last
+    value of a repeated key wins. Raises :class:`TableError` for anything that is not a complete table.
     """
     if type(data) is not bytes:
         data = bytes(data)

@@ -185,10 +185,9 @@ def register_type(
 ) -> None:
     """Register a type for JSON, tagged, or untagged with ``tag`` None.
 
-    An untagged value is not restored.
-
-    Types are searched in the order of registration, so register a subclass before its parent. Types registered with
-    kombu, if the program has imported it, come first: a program may have replaced one of kombu's types there.
+    An untagged value is not restored. Types are searched in the order of registration, so register a subclass before
+    its parent. Types registered with kombu, if the program has imported it, come first: a program may have replaced one
+    of kombu's types there.
     """
     _encoders[kind] = (tag, encoder)
     if tag is not None:

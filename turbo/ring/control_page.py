@@ -89,9 +89,7 @@ class MasterPage:
     def entered(self) -> tuple[int, int]:
         """Return the last sequences whose function and whose coroutine was entered.
 
-        0 for none yet.
-
-        Coroutines are entered in the order of their sequences.
+        0 for none yet. Coroutines are entered in the order of their sequences.
         """
         return self._words[W_BEGUN], self._words[W_COROUTINE_BEGUN]
 
@@ -118,9 +116,8 @@ class MasterPage:
     def set_answer(self, ticket: int, yes: bool) -> None:
         """Store the answer to the question with this ticket.
 
-        The caller then writes the answers' eventfd.
-
-        The kernel lock of that write orders both for the child, which reads the eventfd before this word.
+        The caller then writes the answers' eventfd. The kernel lock of that write orders both for the child, which
+        reads the eventfd before this word.
         """
         self._words[W_ANSWERS + ticket % ANSWER_PLACES] = ticket << 1 | yes
 

@@ -143,9 +143,8 @@ def unpack_limits(payload: bytes) -> tuple[float | None, float | None]:
 def pack_started(flags: int, soft_deadline_ns: int, hard_deadline_ns: int, time_limit: float) -> bytes:
     """Return the payload of a STARTED record.
 
-    Deadlines are ``time.monotonic_ns`` values, 0 for none.
-
-    ``time_limit`` is the hard limit in seconds, for the text of the error.
+    Deadlines are ``time.monotonic_ns`` values, 0 for none. ``time_limit`` is the hard limit in seconds, for the text of
+    the error.
     """
     return _STARTED.pack(flags, soft_deadline_ns, hard_deadline_ns, time_limit)
 

@@ -22,9 +22,8 @@ _FIXED_SIZE = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 def create(name: str, size: int) -> int:
     """Return a memfd of ``size`` bytes.
 
-    All its pages are allocated and its size is sealed.
-
-    The pages count as the caller's memory. Raises RingUnavailable if there is no memory or no descriptor.
+    All its pages are allocated and its size is sealed. The pages count as the caller's memory. Raises RingUnavailable
+    if there is no memory or no descriptor.
     """
     try:
         fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)

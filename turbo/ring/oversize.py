@@ -83,9 +83,8 @@ def send(channel: socket.socket, ticket: int, size: int, fd: int) -> bool:
 def read_body(fd: int, size: int, seals: int) -> bytes:
     """Return the bytes of a received body.
 
-    Raises RingCorrupt unless it is sealed and has ``size`` bytes.
-
-    A file that is sealed against shrinking has exactly this size; a file of the master may be larger than its body.
+    Raises RingCorrupt unless it is sealed and has ``size`` bytes. A file that is sealed against shrinking has exactly
+    this size; a file of the master may be larger than its body.
     """
     try:
         held = fcntl.fcntl(fd, fcntl.F_GET_SEALS)

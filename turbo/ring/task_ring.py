@@ -80,10 +80,8 @@ class TaskProducer:
     def stage(self, kind: int, seq: int, payload: bytes) -> bool:
         """Write one record without publishing it.
 
-        Return False and write nothing if it does not fit.
-
-        ``seq`` must grow with every call, also after a take-back. Raises RingCorrupt if the child's head is
-        impossible.
+        Return False and write nothing if it does not fit. ``seq`` must grow with every call, also after a take-back.
+        Raises RingCorrupt if the child's head is impossible.
         """
         # hot: bench/rings.py
         length = HEADER + len(payload)

@@ -58,10 +58,8 @@ def _run(body: Callable[[], None]) -> None:
 def kill_group(pid: int) -> None:
     """Send SIGKILL to an unreaped child and to the group that it leads.
 
-    It is a child of this process.
-
-    This is safe because the kernel does not reuse an unreaped pid. A child that has not called setsid yet leads no
-    group, so both are signalled.
+    It is a child of this process. This is safe because the kernel does not reuse an unreaped pid. A child that has not
+    called setsid yet leads no group, so both are signalled.
     """
     for kill in (os.killpg, os.kill):
         with contextlib.suppress(ProcessLookupError):

@@ -45,11 +45,9 @@ _CONTROL_SPACE = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
 def start_spawner(child_main: Callable[[ChildBoot], None], *, title: Callable[[], None] | None = None) -> Spawner:
     """Fork the spawner.
 
-    Call it after the app is imported and before any loop, thread or socket exists.
-
-    ``child_main`` runs in each child until the child ends: returning means exit code 0, an exception a traceback on
-    stderr and exit code 70. ``title`` is called once in the spawner, to name the process. The caller becomes a
-    subreaper. Raises OSError.
+    Call it after the app is imported and before any loop, thread or socket exists. ``child_main`` runs in each child
+    until the child ends: returning means exit code 0, an exception a traceback on stderr and exit code 70. ``title`` is
+    called once in the spawner, to name the process. The caller becomes a subreaper. Raises OSError.
     """
     threads = kernel.threads()
     if threads > 1:
@@ -164,9 +162,7 @@ class Spawner:
     def wait_ready(self, timeout: float) -> bool:
         """Wait up to ``timeout`` seconds until the spawner runs; return whether it does.
 
-        For start-up only.
-
-        Call it before the first ``spawn``, because it drops other reports.
+        For start-up only. Call it before the first ``spawn``, because it drops other reports.
         """
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
@@ -212,10 +208,8 @@ class Spawner:
     def close(self, timeout: float = 5.0) -> int | None:
         """End the spawner and all remaining children.
 
-        Wait up to ``timeout`` seconds for it. Idempotent.
-
-        Returns the exit status, or None if it was closed before or did not end in time. In an orderly stop the children
-        have ended before; those that are still alive are killed.
+        Wait up to ``timeout`` seconds for it. Idempotent. Returns the exit status, or None if it was closed before or
+        did not end in time. In an orderly stop the children have ended before; those that are still alive are killed.
         """
         if self.pidfd < 0:
             return None

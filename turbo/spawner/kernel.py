@@ -49,11 +49,9 @@ def become_subreaper() -> None:
 def keep_freed_memory() -> None:
     """Let malloc reuse the memory of large bodies.
 
-    Processes that are forked later inherit the setting.
-
-    By default glibc returns a freed megabyte to the kernel, and the next one is mapped and cleared page by page: in a
-    virtual machine that takes several times as long as copying a body into it. Does nothing if malloc is tuned by the
-    environment, or without glibc.
+    Processes that are forked later inherit the setting. By default glibc returns a freed megabyte to the kernel, and
+    the next one is mapped and cleared page by page: in a virtual machine that takes several times as long as copying a
+    body into it. Does nothing if malloc is tuned by the environment, or without glibc.
     """
     tuned = "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
     if tuned or any(name.startswith("MALLOC_") for name in os.environ):

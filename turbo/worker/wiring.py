@@ -55,10 +55,8 @@ RESTART: Final = -1
 def run(app: HostedApp, options: WorkerOptions, beat: Sequence[str] = ()) -> int:
     """Run a worker for ``app`` until it is asked to stop.
 
-    ``beat`` is the command of a beat beside it.
-
-    Returns its exit code, or :data:`RESTART`. Raises ImproperlyConfigured for invalid settings before it starts
-    anything.
+    ``beat`` is the command of a beat beside it. Returns its exit code, or :data:`RESTART`. Raises ImproperlyConfigured
+    for invalid settings before it starts anything.
     """
     blueprint = plan(app, options)
     executor = app.executor(child_options(app, options, blueprint))

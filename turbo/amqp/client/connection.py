@@ -197,10 +197,8 @@ class ClientConnection:
     ) -> int:
         """Send one message with one write and return its delivery tag.
 
-        Wait for no confirm.
-
-        Raises ConnectionGone, Unconfirmed when the broker does not read it within ``timeout`` seconds, and ValueError
-        for names and headers that AMQP cannot carry.
+        Wait for no confirm. Raises ConnectionGone, Unconfirmed when the broker does not read it within ``timeout``
+        seconds, and ValueError for names and headers that AMQP cannot carry.
         """
         method = publish_method(exchange, routing_key, mandatory)
         self._send(b"".join(publish_frames(CHANNEL, method, header, body, self._frame_max)), timeout)
@@ -325,9 +323,7 @@ class ClientConnection:
     def ask(self, frame: bytes, answer: int, deadline: float | None = None) -> bytes:
         """Send a method and return the arguments of its ``answer``.
 
-        It must come before ``deadline`` (monotonic).
-
-        Raises ConnectionGone, Refused.
+        It must come before ``deadline`` (monotonic). Raises ConnectionGone, Refused.
         """
         self._send(frame)
         return self._await(answer, time.monotonic() + _ANSWER_TIMEOUT if deadline is None else deadline)

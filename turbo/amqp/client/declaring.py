@@ -28,9 +28,8 @@ _PRECONDITION_FAILED: Final = 406
 def declare_all(connection: ClientConnection, queues: Iterable[Queue | Exchange]) -> None:
     """Declare queues and exchanges, except those that this connection has declared.
 
-    Queues are declared with their exchanges and bindings.
-
-    A queue that exists with other properties is used as it is, with a warning. Raises ConnectionGone, Refused.
+    Queues are declared with their exchanges and bindings. A queue that exists with other properties is used as it is,
+    with a warning. Raises ConnectionGone, Refused.
     """
     for queue in queues:
         if isinstance(queue, Exchange):

@@ -61,9 +61,8 @@ class Mailbox:
     ) -> Generator[Packet, None, None]:
         """Send a request.
 
-        Yield the replies to ``reply_key`` within ``timeout`` seconds, ``limit`` at most.
-
-        Without a key it waits for nothing. Raises OperationalError.
+        Yield the replies to ``reply_key`` within ``timeout`` seconds, ``limit`` at most. Without a key it waits for
+        nothing. Raises OperationalError.
         """
         import pika  # pika costs a program that only sends tasks 60 ms of start-up
         from pika.exceptions import AMQPError

@@ -98,10 +98,9 @@ class Pipeline:
     ) -> None:
         """Send one message.
 
-        Return when it is written and at most ``window`` messages are unconfirmed.
-
-        After a lost connection, unconfirmed messages are sent again as ``retry`` says: a message may arrive twice but
-        is not lost. Raises OperationalError for this message or an earlier one of the pipeline.
+        Return when it is written and at most ``window`` messages are unconfirmed. After a lost connection, unconfirmed
+        messages are sent again as ``retry`` says: a message may arrive twice but is not lost. Raises OperationalError
+        for this message or an earlier one of the pipeline.
         """
         if confirm_timeout is not None:
             self._timeout = confirm_timeout

@@ -270,9 +270,7 @@ class ClientPublisher:
     def after_fork(self) -> None:
         """Close a forked child's copies of its parent's sockets.
 
-        Nothing is sent to the broker.
-
-        If they stayed open, the broker could not notice the parent's death.
+        Nothing is sent to the broker. If they stayed open, the broker could not notice the parent's death.
         """
         self._lock = threading.Lock()
         for connection in (*self._idle, *self._busy):

@@ -94,9 +94,8 @@ class ReplyConsumer:
     def consume(self, queue: Queue, timeout: float | None) -> bool:
         """Consume ``queue``.
 
-        Wait up to ``timeout`` seconds for the replies that it already holds.
-
-        Returns whether all of those have arrived. Replies keep coming until ``close``.
+        Wait up to ``timeout`` seconds for the replies that it already holds. Returns whether all of those have arrived.
+        Replies keep coming until ``close``.
         """
         with self._lock:
             if self._closing.is_set():

@@ -34,10 +34,9 @@ _END = 0xCE
 class Settlement:
     """The settlements to send, in the order of the fields.
 
-    ``returned`` holds (tag, requeue, penalty); ``upto`` is settled with multiple; then ``singles``.
-
-    ``returned`` goes first because an earlier multiple ack would acknowledge those tags too. The tag ``upto`` is always
-    itself being acknowledged: the broker refuses a multiple ack of a tag that it no longer knows.
+    ``returned`` holds (tag, requeue, penalty); ``upto`` is settled with multiple; then ``singles``. ``returned`` goes
+    first because an earlier multiple ack would acknowledge those tags too. The tag ``upto`` is always itself being
+    acknowledged: the broker refuses a multiple ack of a tag that it no longer knows.
     """
 
     returned: tuple[tuple[int, bool, bool], ...] = ()

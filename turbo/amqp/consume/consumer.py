@@ -209,9 +209,8 @@ class ConsumerTable:
     async def swap(self, calls: ChannelCalls, count: int) -> bool:
         """Change the window; False when a queue had to keep its window.
 
-        Raises ``ChannelGone``.
-
-        The new consumer starts before the old one ends; both windows count until the old consumer's tags are settled.
+        Raises ``ChannelGone``. The new consumer starts before the old one ends; both windows count until the old
+        consumer's tags are settled.
         """
         self.window = count
         everywhere = True

@@ -48,9 +48,7 @@ class EndedConsumers:
     def refuse(self, tag: bytes) -> None:
         """Cancel the unknown consumer of a delivery once.
 
-        The caller then gives the deliveries back.
-
-        The connection is closed if the broker keeps delivering to it.
+        The caller then gives the deliveries back. The connection is closed if the broker keeps delivering to it.
         """
         since = self._since.get(tag)
         if since is None:

@@ -193,10 +193,9 @@ class PublishChannel:
     def abandon(self) -> tuple[list[Outgoing], Outgoing | None]:
         """Return the messages to send again, and the one that closed the channel.
 
-        The messages in flight keep their order. The other is None unless it is certain.
-
-        A broker that closes a channel over a message does not name it. All in flight become suspects and are sent alone
-        from then on: one that closes the channel again is the cause.
+        The messages in flight keep their order. The other is None unless it is certain. A broker that closes a channel
+        over a message does not name it. All in flight become suspects and are sent alone from then on: one that closes
+        the channel again is the cause.
         """
         self._connection.watch_blocking(None)
         self._connection.watch_answers(self._calls.number, None)

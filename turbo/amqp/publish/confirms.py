@@ -112,9 +112,8 @@ class ConfirmLedger:
     def came_back(self, exchange: str, routing_key: str, body: bytes) -> bool:
         """Mark the oldest mandatory message that equals a returned one.
 
-        False when there is none.
-
-        The broker returns messages in publishing order and before their confirm, but without their number.
+        False when there is none. The broker returns messages in publishing order and before their confirm, but without
+        their number.
         """
         for message in self._mandatory.values():
             if (

@@ -60,9 +60,8 @@ def publish_in_parts(
 ) -> Iterator[bytes]:
     """The same bytes in parts of about ``part_bytes`` that end with a frame.
 
-    Each is made when asked for.
-
-    For large bodies: between two parts other channels may send. Raises ``ValueError`` as above.
+    Each is made when asked for. For large bodies: between two parts other channels may send. Raises ``ValueError`` as
+    above.
     """
     largest = _largest_payload(header, body, frame_max)
     first = publish_frames(channel, method, header, b"", frame_max)

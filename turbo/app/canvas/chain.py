@@ -187,10 +187,8 @@ class chain(Signature):
     def _flat(self, *, split: bool) -> list[Any]:
         """Return the steps with nested chains flattened.
 
-        Groups of one call are unwrapped, and empty groups removed.
-
-        ``split`` moves the remaining steps of a chain out of the bodies of chords. A chain that consists only of empty
-        groups keeps one of them, so that it has a result.
+        Groups of one call are unwrapped, and empty groups removed. ``split`` moves the remaining steps of a chain out
+        of the bodies of chords. A chain that consists only of empty groups keeps one of them, so that it has a result.
         """
         pending, flat, empty = deque(self.tasks), [], []
         while pending:

@@ -31,9 +31,8 @@ _OF_MEMBERS = ("chord", "group_index", "add_to_parent", "task_id")
 class group(Signature):
     """Calls that run in parallel: ``group(add.s(2, 2), add.s(4, 4))``.
 
-    An iterable works too: ``group(add.s(i, i) for i in range(9))``.
-
-    A generator is consumed at once. ``options`` apply to every member. Calling a group sends it.
+    An iterable works too: ``group(add.s(i, i) for i in range(9))``. A generator is consumed at once. ``options`` apply
+    to every member. Calling a group sends it.
     """
 
     def __init__(self, *tasks: Any, app: AppLike | None = None, **options: Any) -> None:

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 def replacement(task: TaskLike, sig: Any) -> Any:
     """Return ``sig`` with the id, group, chord and callbacks of this request.
 
-    It also gets the remaining chain.
-
-    Raises ImproperlyConfigured for an empty chain, or for a signature that is part of a chord.
+    It also gets the remaining chain. Raises ImproperlyConfigured for an empty chain, or for a signature that is part of
+    a chord.
     """
     request, app = task.request, task.app
     if "chord" in sig.options:

@@ -29,9 +29,8 @@ _OF_STORES: Final = {"redis": (("redis", "hiredis"), "redis")}
 def check(conf: Mapping[str, Any], *, stores: bool) -> None:
     """Raise one ImproperlyConfigured that names everything missing or unknown.
 
-    It also names the extra to install.
-
-    ``stores``: the worker stores results itself, so the result store's packages are required too.
+    It also names the extra to install. ``stores``: the worker stores results itself, so the result store's packages are
+    required too.
     """
     problems: list[str] = []
     for setting in ("task_serializer", "result_serializer", "event_serializer"):

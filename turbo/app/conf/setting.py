@@ -32,11 +32,9 @@ _FALSE: Final = frozenset({"0", "false", "no", "off", ""})
 class Setting:
     """One setting.
 
-    ``kind`` names its type: bool int float string bytes list tuple dict any.
-
-    ``old_names`` are its former upper-case names. ``env`` is an environment variable that overrides every other
-    source except ``cli``, the option of the command. ``harmless`` lists values of an unsupported setting that describe
-    what turbo does anyway.
+    ``kind`` names its type: bool int float string bytes list tuple dict any. ``old_names`` are its former upper-case
+    names. ``env`` is an environment variable that overrides every other source except ``cli``, the option of the
+    command. ``harmless`` lists values of an unsupported setting that describe what turbo does anyway.
     """
 
     name: str

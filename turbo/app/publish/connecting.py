@@ -40,9 +40,7 @@ class Connecting:
     ) -> None:
         """Send an event of type ``kind`` with ``fields`` to monitors.
 
-        Tasks have ``Task.send_event``.
-
-        Raises EncodeError, and OperationalError when it could not be published.
+        Tasks have ``Task.send_event``. Raises EncodeError, and OperationalError when it could not be published.
         """
         self.sending.send_event(kind, fields, retry, retry_policy)
 
@@ -54,9 +52,7 @@ class Connecting:
     def connection(self, url: str | None = None, connect_timeout: float | None = None) -> Connection:
         """Return a new connection to ``url``, which connects at first use.
 
-        The default is ``broker_write_url``.
-
-        ``connect_timeout`` is in seconds (default: ``broker_connection_timeout``).
+        The default is ``broker_write_url``. ``connect_timeout`` is in seconds (default: ``broker_connection_timeout``).
         """
         return Connection(lambda: self.sending.publishing.publisher(url, connect_timeout), own=True)
 

@@ -20,10 +20,9 @@ _DELIVERY_MODES = {"transient": 1, "persistent": 2}
 class Exchange:
     """An exchange.
 
-    ``type`` is direct (default), topic, fanout, headers, or one that a plugin of the broker adds.
-
-    A ``durable`` exchange (default True) survives a restart of the broker; an ``auto_delete`` exchange (default False)
-    is deleted with its last queue. ``delivery_mode`` (2 or "persistent", 1 or "transient"; default: the setting
+    ``type`` is direct (default), topic, fanout, headers, or one that a plugin of the broker adds. A ``durable``
+    exchange (default True) survives a restart of the broker; an ``auto_delete`` exchange (default False) is deleted
+    with its last queue. ``delivery_mode`` (2 or "persistent", 1 or "transient"; default: the setting
     ``task_default_delivery_mode``) applies to messages for queues of this exchange. With ``no_declare``, turbo does not
     declare it. Raises ValueError for another delivery mode.
     """
@@ -117,11 +116,9 @@ class Queue:
 class Broadcast(Queue):
     """A queue per worker: every worker gets all messages sent to ``name``.
 
-    The queues are on a fanout exchange.
-
-    ``name`` is the name of the exchange, and the queue's name for -Q and routes. The real name of the queue is
-    ``queue``, or generated in each process; ``unique`` appends a generated suffix to ``queue``. Further options are
-    those of :class:`Queue`. The queue is deleted with its worker (``auto_delete``).
+    The queues are on a fanout exchange. ``name`` is the name of the exchange, and the queue's name for -Q and routes.
+    The real name of the queue is ``queue``, or generated in each process; ``unique`` appends a generated suffix to
+    ``queue``. Further options are those of :class:`Queue`. The queue is deleted with its worker (``auto_delete``).
     """
 
     def __init__(

@@ -69,9 +69,7 @@ _held: ContextVar[frozenset[str]] = ContextVar("turbo_held_options", default=fro
 def held_options(options: Mapping[str, Any]) -> AbstractContextManager[None]:
     """Return a context in which :func:`check_options` accepts a signature's names.
 
-    These are the names in its ``options``.
-
-    An unknown option among them has no effect; that is logged once per name.
+    These are the names in its ``options``. An unknown option among them has no effect; that is logged once per name.
     """
     return nullcontext() if _KNOWN.issuperset(options) else _holding(frozenset(options) - _KNOWN)
 

@@ -71,9 +71,8 @@ def _as_options(route: Any) -> dict[str, Any]:
 def prepare_routes(setting: Any) -> list[Router]:
     """Return the routers in ``task_routes``.
 
-    They are mappings, lists of pairs, callables, or import paths of these.
-
-    Raises ImproperlyConfigured for anything else.
+    They are mappings, lists of pairs, callables, or import paths of these. Raises ImproperlyConfigured for anything
+    else.
     """
     if setting is None:
         return []

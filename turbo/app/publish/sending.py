@@ -178,9 +178,7 @@ class Sender:
     def _delayed(self, to: Destination, options: Mapping[str, Any], defaults: Defaults) -> Destination:
         """Return where a call that is not yet due is delayed; otherwise ``to``.
 
-        Only a broker with a cascade can delay it.
-
-        In a worker's child, the worker delays the message instead.
+        Only a broker with a cascade can delay it. In a worker's child, the worker delays the message instead.
         """
         queue = options.get("queue")
         if queue is None or not uses_cascade(queue) or current.in_worker_child():

@@ -100,9 +100,7 @@ def outcomes_of(returned: object, count: int) -> Sequence[Any]:
 def ended(task: TaskLike, outcome: BaseException) -> BaseException:
     """Return how a call ends whose outcome is this exception.
 
-    Its request is the task's current one.
-
-    A Retry sends the next attempt, and so does what ``autoretry_for`` lists.
+    Its request is the task's current one. A Retry sends the next attempt, and so does what ``autoretry_for`` lists.
     """
     try:
         if isinstance(outcome, Retry):

@@ -68,10 +68,9 @@ class TaskCalls:
     def replace(self, sig: Any) -> Any:
         """End this run and run ``sig`` in its place, with this task's id.
 
-        It keeps the group, chord, callbacks and remaining chain.
-
-        Write ``return self.replace(…)``: it raises Ignore in a worker, and returns the result when the task runs in the
-        caller's process. Raises ImproperlyConfigured for an empty chain, or for a signature that is part of a chord.
+        It keeps the group, chord, callbacks and remaining chain. Write ``return self.replace(…)``: it raises Ignore in
+        a worker, and returns the result when the task runs in the caller's process. Raises ImproperlyConfigured for an
+        empty chain, or for a signature that is part of a chord.
         """
         return self.on_replace(replacing.replacement(self._task, sig))
 
@@ -120,10 +119,9 @@ class TaskCalls:
     ) -> None:
         """Send an event about the running task to monitors.
 
-        For example ``self.send_event("task-progress", done=3)``.
-
-        In a worker it goes through the worker's connection for events. Elsewhere it is published here; ``retry`` and
-        ``retry_policy`` then say how often. Raises EncodeError for fields that are no JSON, and OperationalError.
+        For example ``self.send_event("task-progress", done=3)``. In a worker it goes through the worker's connection
+        for events. Elsewhere it is published here; ``retry`` and ``retry_policy`` then say how often. Raises
+        EncodeError for fields that are no JSON, and OperationalError.
         """
         task = self._task
         task.app.send_event(type_, {"uuid": task.request.id, **fields}, retry, retry_policy)
@@ -141,10 +139,8 @@ class TaskCalls:
     ) -> EagerResult:
         """Run the task in this process as a worker would, with its handlers.
 
-        Signals, callbacks and retries happen too.
-
-        Retries run immediately. With ``throw`` (default: ``task_eager_propagates``) the task's exception is raised
-        instead of being returned in the result.
+        Signals, callbacks and retries happen too. Retries run immediately. With ``throw`` (default:
+        ``task_eager_propagates``) the task's exception is raised instead of being returned in the result.
         """
         args, kwargs = check_arguments(args, kwargs)
         return eager.apply(

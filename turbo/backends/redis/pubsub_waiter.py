@@ -51,10 +51,8 @@ class PubsubWaiter:
     ) -> None:
         """Set the functions that access Redis.
 
-        ``subscribe`` and ``ask`` raise OperationalError.
-
-        ``subscribe`` returns a subscribing connection, ``ask`` calls a function with a client, ``decode`` decodes a
-        document.
+        ``subscribe`` and ``ask`` raise OperationalError. ``subscribe`` returns a subscribing connection, ``ask`` calls
+        a function with a client, ``decode`` decodes a document.
         """
         self._subscribe = subscribe
         self._ask = ask

@@ -151,9 +151,8 @@ class WriteQueue:
     def _check_compressed(self, pending: Pending, stored: bytes, answers: Answers) -> None:
         """Decide a guarded write over a compressed document.
 
-        The script found it and cannot read it.
-
-        A stored SUCCESS is kept; otherwise the write is repeated without the guard.
+        The script found it and cannot read it. A stored SUCCESS is kept; otherwise the write is repeated without the
+        guard.
         """
         if is_success(stored):
             self._settle(pending, StoreOutcome.KEPT, answers)

@@ -27,9 +27,8 @@ class DjangoTask(Task[P, R]):
     def delay_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Send the call when the transaction is committed, never if it is rolled back.
 
-        Outside of one, at once.
-
-        There is no handle, since nothing is sent yet. What ``delay`` raises is raised by the commit, which holds.
+        Outside of one, at once. There is no handle, since nothing is sent yet. What ``delay`` raises is raised by the
+        commit, which holds.
         """
         transaction.on_commit(functools.partial(self.delay, *args, **kwargs))
 

@@ -45,9 +45,8 @@ def TestApp(
 ) -> Turbo:
     """Return an app with the settings ``config``.
 
-    ``kwargs`` are further arguments of ``Turbo``.
-
-    ``enable_logging`` and ``log`` have no effect: no app changes the logging of the process that tests run in.
+    ``kwargs`` are further arguments of ``Turbo``. ``enable_logging`` and ``log`` have no effect: no app changes the
+    logging of the process that tests run in.
     """
     app = Turbo(name or "turbo.tests", set_as_current=set_as_current, broker=broker, backend=backend, **kwargs)
     app.add_defaults({**DEFAULT_TEST_CONFIG, **(config or {})})

@@ -54,9 +54,8 @@ class Autoscaler:
     def update(self, most: int | None, least: int | None) -> tuple[int, int]:
         """Change the limits that are given; return both.
 
-        Raises ValueError for limits that no pool can keep.
-
-        What exceeds a lower maximum leaves: idle children at once, busy ones after their task.
+        Raises ValueError for limits that no pool can keep. What exceeds a lower maximum leaves: idle children at once,
+        busy ones after their task.
         """
         policy, size = self._policy, self._size
         policy.set_limits(policy.most if most is None else most, policy.least if least is None else least)

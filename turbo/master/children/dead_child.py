@@ -95,9 +95,8 @@ class DeadChild:
     def settle(self, child: ChildProcess, *, orderly: bool) -> None:
         """Settle everything that the dead child held.
 
-        The caller closes its link afterwards.
-
-        When this fails, here or in the app's hooks, the undecided deliveries go back to their queues.
+        The caller closes its link afterwards. When this fails, here or in the app's hooks, the undecided deliveries go
+        back to their queues.
         """
         held = [*child.assigned.values(), *child.parked.values()]
         try:

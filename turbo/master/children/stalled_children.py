@@ -145,9 +145,8 @@ def stop_sent(child: ChildProcess, now: int) -> None:
 def ignores_stop(child: ChildProcess, rings: RingAccess, now: int) -> bool:
     """Whether an idle retiring child has left its STOP record unclaimed too long.
 
-    Takes the record back if so.
-
-    Call it repeatedly, ``now`` being ``time.monotonic_ns``: only time in which this process ran counts.
+    Takes the record back if so. Call it repeatedly, ``now`` being ``time.monotonic_ns``: only time in which this
+    process ran counts.
     """
     clock = child.leaving_clock
     clock.look(now)

@@ -92,9 +92,7 @@ class HardLimits:
     def arm(self, child: ChildProcess, seq: int, soft_ns: int, hard_ns: int, limit: float) -> None:
         """Record the deadlines of a started task, as ``time.monotonic_ns`` values.
 
-        0 is none.
-
-        The soft deadline of a coroutine only keeps the clock running: its child raises the limit.
+        0 is none. The soft deadline of a coroutine only keeps the clock running: its child raises the limit.
         """
         now = time.monotonic_ns()
         self._look(now)

@@ -104,10 +104,8 @@ class Batches:
     def room(self) -> int:
         """Number of messages for which batches need room in the window.
 
-        A worker without batches would not have it.
-
-        A batch that is being collected fills as many places as it may grow to. One that is ready or runs is one unit of
-        work, so all but one of its messages count.
+        A worker without batches would not have it. A batch that is being collected fills as many places as it may grow
+        to. One that is ready or runs is one unit of work, so all but one of its messages count.
         """
         if not self.any:
             return 0

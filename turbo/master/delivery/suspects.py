@@ -106,9 +106,7 @@ class Suspects:
     def look_at_first(self, ready: deque[Delivery], free: deque[ChildProcess]) -> bool:
         """Handle the SUSPECT at the front of the ready queue.
 
-        False when it stays there for now.
-
-        Otherwise it becomes READY and may run uncounted, or this object holds it.
+        False when it stays there for now. Otherwise it becomes READY and may run uncounted, or this object holds it.
         """
         delivery = ready[0]
         deaths, charges = self._deaths(delivery), self._charges

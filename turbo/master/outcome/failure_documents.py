@@ -127,9 +127,7 @@ class FailureDocuments:
     ) -> StoreRequest | None:
         """Return the failure document of a later step of the message's chain.
 
-        None when none is stored.
-
-        That step will never run. ``options`` are those of its signature.
+        None when none is stored. That step will never run. ``options`` are those of its signature.
         """
         task_id = options.get("task_id")
         if not self._stores or not isinstance(task_id, str) or not task_id:

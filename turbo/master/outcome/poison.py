@@ -43,9 +43,7 @@ class Poison:
     def return_unrun(self, delivery: Delivery) -> None:
         """Publish an acknowledged message whose task never ran back to its queue.
 
-        This worker ends.
-
-        If it cannot be published, FAILURE is stored instead.
+        This worker ends. If it cannot be published, FAILURE is stored instead.
         """
         again = PublishRequest("", delivery.queue, delivery.header, delivery.body, True)
         self._settlement.publish(delivery, again, essential=True)
@@ -54,9 +52,8 @@ class Poison:
     def return_after_death(self, delivery: Delivery, reason: str, store: StoreRequest | None) -> None:
         """Publish the message again with a higher count.
 
-        Settle the original once that is confirmed.
-
-        ``store`` is the document of this death, when one is stored although the message returns.
+        Settle the original once that is confirmed. ``store`` is the document of this death, when one is stored although
+        the message returns.
         """
         try:
             properties, size = decode_header(delivery.header)

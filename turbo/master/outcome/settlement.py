@@ -46,9 +46,7 @@ logger = logging.getLogger(__name__)
 class FinalSteps:
     """The last steps of a delivery: a late failure, and the verb at the broker.
 
-    The failure was found after the end of the task.
-
-    It must never acknowledge a tag of another session.
+    The failure was found after the end of the task. It must never acknowledge a tag of another session.
     """
 
     def __init__(
@@ -213,9 +211,7 @@ class Settlement:
     ) -> None:
         """Store a state of a task that has not ended.
 
-        Its retry waits until the store has answered.
-
-        ``answer`` is then called with True if the state was stored.
+        Its retry waits until the store has answered. ``answer`` is then called with True if the state was stored.
         """
         if delivery is None:
             self._store(request, None)
@@ -236,10 +232,9 @@ class Settlement:
     def outcome(self, delivery: Delivery, asked: Asked, answer: Callable[[bool], None]) -> None:
         """Store the document that a task waits for.
 
-        ``answer`` is then called once, with True if it was stored.
-
-        An outcome is stored when the broker has confirmed everything that the task has sent. Its verb comes later, with
-        the DONE record, after the task's handlers. An outcome may have no document, or one that is stored already.
+        ``answer`` is then called once, with True if it was stored. An outcome is stored when the broker has confirmed
+        everything that the task has sent. Its verb comes later, with the DONE record, after the task's handlers. An
+        outcome may have no document, or one that is stored already.
         """
         if asked.verb is None:
             assert asked.store is not None
@@ -268,10 +263,8 @@ class Settlement:
     def keep_or_void(self, delivery: Delivery) -> bool:
         """Return True if an unstarted delivery may wait here for another child.
 
-        Otherwise end it.
-
-        A delivery of a lost connection ends here, because the broker has it again; its copies may run. An acknowledged
-        delivery is always kept, because the broker has deleted it.
+        Otherwise end it. A delivery of a lost connection ends here, because the broker has it again; its copies may
+        run. An acknowledged delivery is always kept, because the broker has deleted it.
         """
         if delivery.acked or delivery.epoch == self._ledger.epoch:
             return True
