@@ -135,7 +135,7 @@ class StepChannel:
     def qos(self, prefetch_count: int) -> None:
         """Limit the unsettled messages of each consumer that begins from now on."""
         with _Translated():
-            self._channel.basic_qos(prefetch_count=prefetch_count)
+            self._channel.basic_qos(prefetch_count=prefetch_count, global_qos=False)
 
     def consume(self, queue: Queue, tag: str, on_delivery: OnDelivery, no_ack: bool) -> None:
         """Begin to consume from a queue."""
