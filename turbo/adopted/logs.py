@@ -36,7 +36,7 @@ _LONGEST = 4000
 _json = False
 
 
-class Unforged(logging.Filter):
+class LineBreakEscaper(logging.Filter):
     """Escapes line breaks in names and ids that come from messages.
 
     Celery's loggers log them unchanged. The ``data`` of a record, which programs read, is not changed.
@@ -80,7 +80,7 @@ def set_up(app: Celery, setup: LogSetup, hostname: str) -> None:
     """Do what ``celery worker`` does with ``-l``, ``-f`` and the settings."""
     colour = False if os.environ.get("NO_COLOR") else setup.colour
     for name in _NAMING_TASKS:
-        logging.getLogger(name).addFilter(Unforged())
+        logging.getLogger(name).addFilter(LineBreakEscaper())
     taken_over = app.log.setup(setup.level, setup.logfile, redirect_stdouts=False, colorize=colour, hostname=hostname)
     if taken_over:
         return

@@ -64,9 +64,9 @@ class WriteCoalescer:
         if self._rest:
             self._flushed = monotonic()
         if self._flush(False) and self._timer is None:
-            self._timer = self._loop.call_later(self._linger, self._lingered)
+            self._timer = self._loop.call_later(self._linger, self._flush_late)
 
-    def _lingered(self) -> None:
+    def _flush_late(self) -> None:
         self._timer = None
         self._flush(True)
 

@@ -11,7 +11,7 @@ from turbo.amqp.client.leader_queue import LeaderQueue
 from turbo.amqp.tls import tls_options
 from turbo.amqp.url import parse_broker_urls
 from turbo.beat.leadership import Leadership
-from turbo.beat.turn import Alone
+from turbo.beat.turn import SingleBeat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,7 +42,7 @@ def turn_of(conf: Mapping[str, Any], options: BeatOptions, stop: StopRequest) ->
     Raises ImproperlyConfigured for a broker URL that cannot be used.
     """
     if not options.leader_queue:
-        return Alone(stop)
+        return SingleBeat(stop)
     ssl = conf["broker_use_ssl"]
     queue = LeaderQueue(
         parse_broker_urls(conf["broker_write_url"], tls=bool(ssl)),

@@ -16,7 +16,7 @@ from turbo.beat.persistent import PersistentScheduler
 from turbo.beat.scheduler import Scheduler
 from turbo.beat.schedules import human_seconds
 from turbo.beat.stop_request import StopRequest
-from turbo.beat.turn import Alone
+from turbo.beat.turn import SingleBeat
 from turbo.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Service:
         self.schedule_filename = schedule_filename or app.conf["beat_schedule_filename"]
         self.scheduler_cls = scheduler_class(scheduler_cls or app.conf["beat_scheduler"])
         self._stop = stop_request or StopRequest()
-        self._turn = turn or Alone(self._stop)
+        self._turn = turn or SingleBeat(self._stop)
 
     def get_scheduler(self, lazy: bool = False) -> Scheduler:
         """Make a scheduler; a ``lazy`` one has no entries."""
@@ -57,7 +57,7 @@ class Service:
             max_interval=self.max_interval,
             lazy=lazy,
             pause=self._stop.wait,
-            claim=None if isinstance(self._turn, Alone) else self._turn.claim,
+            claim=None if isinstance(self._turn, SingleBeat) else self._turn.claim,
         )
         return made
 

@@ -2,7 +2,7 @@
 
 ``beat.service`` asks, and a Celery app's scheduler.
 
-``beat.leadership`` answers for one of several beats; :class:`Alone` for a beat that takes part in no election.
+``beat.leadership`` answers for one of several beats; :class:`SingleBeat` for a beat that takes part in no election.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Turn(Protocol):
         """Give the right up."""
 
 
-class Alone:
+class SingleBeat:
     """The turn of a beat that needs no other's leave."""
 
     def __init__(self, stop: StopRequest) -> None:

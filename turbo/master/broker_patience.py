@@ -47,7 +47,7 @@ class Ends(Protocol):
     def end_at_start(self, error: Exception, code: int) -> None:
         """End now with ``code``."""
 
-    def give_the_broker_up(self, why: str) -> None:
+    def give_up_broker(self, why: str) -> None:
         """Finish the running tasks, then end with a failure."""
 
 
@@ -118,12 +118,12 @@ class BrokerPatience:
                 return
         most = options.broker_connection_max_retries
         if most is not None and failures > most:
-            self._master.give_the_broker_up(f"broker_connection_max_retries={most}")
+            self._master.give_up_broker(f"broker_connection_max_retries={most}")
 
     def consuming_lost(self) -> None:
         """Handle the loss of a connection that had consumed."""
         if not self._options.broker_connection_retry:
-            self._master.give_the_broker_up("broker_connection_retry=False")
+            self._master.give_up_broker("broker_connection_retry=False")
 
     def _unreachable(self, dialer: Dialer[Any]) -> None:
         error = ConnectionError(f"no broker could be reached at start: {dialer.last_error}")

@@ -86,7 +86,7 @@ class Master:
         self._purge = self._options.purge
         self._companions: list[Companion] = []
 
-    def accompany(self, companion: Companion) -> None:
+    def add_companion(self, companion: Companion) -> None:
         """Start it before the worker is ready, stop it last. Call before :meth:`run`."""
         self._companions.append(companion)
 
@@ -197,7 +197,7 @@ class Master:
         self.die(error)
         self.exit_code = code
 
-    def give_the_broker_up(self, why: str) -> None:
+    def give_up_broker(self, why: str) -> None:
         """Finish the tasks and end with 1: the settings forbid to wait."""
         if self.phase in (Phase.STARTING, Phase.RUNNING):
             logger.critical("The worker does not wait for the broker any longer: %s", why)

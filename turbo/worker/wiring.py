@@ -88,18 +88,18 @@ async def _main(
     master = Master(blueprint, spawner, asyncio.get_running_loop())
     loop = asyncio.get_running_loop()
     remote = RemoteControl(master, commands, control, loop)
-    master.accompany(remote)
+    master.add_companion(remote)
     if blueprint.options.state_db:
         state = StateFile(blueprint.options.state_db, master.parts.revoking.revoked, remote.clock)
         state.take_up()
         # After remote control, whose last requests it is to write.
-        master.accompany(state)
+        master.add_companion(state)
     if blueprint.options.heartbeat_file is not None:
         # A worker that finishes its last tasks is alive, though it consumes nothing.
         alive = HeartbeatFile(blueprint.options.heartbeat_file, lambda: master.link.ready or master.asked_to_stop)
-        master.accompany(alive)
+        master.add_companion(alive)
     if beat:
-        master.accompany(BeatProcess(beat, lambda: master.asked_to_stop))
+        master.add_companion(BeatProcess(beat, lambda: master.asked_to_stop))
     return master, await master.run()
 
 

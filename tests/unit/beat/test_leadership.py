@@ -13,7 +13,7 @@ from turbo.beat.leadership import Leadership
 from turbo.beat.options import BeatOptions
 from turbo.beat.runs import Run
 from turbo.beat.stop_request import StopRequest
-from turbo.beat.turn import Alone
+from turbo.beat.turn import SingleBeat
 from turbo.exceptions import OperationalError
 
 NOW = datetime.now(UTC)
@@ -122,5 +122,5 @@ def test_the_queue_is_named_after_the_app(setting: str | None, main: str | None,
 
 def test_an_empty_name_means_no_election() -> None:
     found = turn_of(make_app().conf, BeatOptions(leader_queue=""), StopRequest())
-    assert isinstance(found, Alone)
+    assert isinstance(found, SingleBeat)
     assert found.wait(0) == {}

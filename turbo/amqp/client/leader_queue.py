@@ -34,7 +34,7 @@ _HEARTBEAT: Final = 5.0
 #: Seconds that the broker may block publishers before the lead is given up.
 _BLOCKED: Final = 30.0
 #: Reply codes: no permission, other properties. Trying again would not help.
-_HOPELESS: Final = (403, 406)
+_PERMANENT: Final = (403, 406)
 #: The message header with the number of the value: the highest is the latest.
 _NUMBER: Final = "turbo-number"
 _PERSISTENT: Final = 2
@@ -185,7 +185,7 @@ class _Translated:
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         from pika.exceptions import AMQPError, ChannelClosedByBroker
 
-        if isinstance(error, ChannelClosedByBroker) and error.reply_code in _HOPELESS:
+        if isinstance(error, ChannelClosedByBroker) and error.reply_code in _PERMANENT:
             raise ImproperlyConfigured(f"the queue {self._queue} cannot be used: {error.reply_text}") from error
         if isinstance(error, (AMQPError, OSError)):
             raise OperationalError(explain(error)) from error

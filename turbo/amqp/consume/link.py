@@ -231,13 +231,13 @@ class BrokerLink(Settler):
         """Stop consuming, also after a reconnect. Deliveries here can be settled."""
         self._paused = True
         if self._session is not None and self._session.alive:
-            await self._calmly(self._session.pause())
+            await self._change_session(self._session.pause())
 
     async def resume_consumers(self) -> None:
         """Consume again after :meth:`cancel_consumers`."""
         self._paused = False
         if self._session is not None and self._session.alive:
-            await self._calmly(self._session.resume())
+            await self._change_session(self._session.resume())
 
     async def set_prefetch(self, count: int) -> bool:
         """Change the window of every queue that allows it, also for later sessions.
@@ -257,7 +257,7 @@ class BrokerLink(Settler):
         """Start or stop a queue's consumer as :attr:`wanted` says; settling goes on."""
         if self._session is not None and self._session.alive:
             queue = self.wanted.unpaused().get(name)
-            await self._calmly(self._session.remove(name) if queue is None else self._session.add(queue))
+            await self._change_session(self._session.remove(name) if queue is None else self._session.add(queue))
             self._look_at_queues()
 
     async def _catch_up(self, session: Session, opened: Mapping[str, Queue]) -> None:
@@ -284,7 +284,7 @@ class BrokerLink(Settler):
             return 0
         return await self._session.purge([queue.name for queue in self.wanted.values() if not queue.no_ack])
 
-    async def _calmly(self, change: Awaitable[None]) -> None:
+    async def _change_session(self, change: Awaitable[None]) -> None:
         """Make a change to the session. The next one includes it if this one is lost."""
         try:
             await change

@@ -235,9 +235,9 @@ class Pool:
         os.close(child.pidfd)
         child.pidfd = -1
         if child.exit_status is not None:
-            self._bury(child)
+            self._remove_ended(child)
             return
-        timer = self._loop.call_later(_STATUS_WAIT, self._bury, child)
+        timer = self._loop.call_later(_STATUS_WAIT, self._remove_ended, child)
         self._awaiting_status[child.epoch] = (child, timer)
 
     def _exited(self, event: Exited) -> None:
@@ -248,9 +248,9 @@ class Pool:
         waiting = self._awaiting_status.pop(event.epoch, None)
         if waiting is not None:
             waiting[1].cancel()
-            self._bury(child)
+            self._remove_ended(child)
 
-    def _bury(self, child: ChildProcess) -> None:
+    def _remove_ended(self, child: ChildProcess) -> None:
         self._awaiting_status.pop(child.epoch, None)
         del self.children[child.epoch]
         was = child.state

@@ -67,7 +67,7 @@ class Dispatcher:
         self._free: deque[ChildProcess] = deque()
         self._partial: deque[ChildProcess] = deque()
         self._children: list[ChildProcess] = []
-        self.rings = RingAccess(loop, self._have_another_go)
+        self.rings = RingAccess(loop, self._hand_out_again)
         self._stalled_children = StalledChildren(loop, self, self.rings, self._children)
         self._suspects = Suspects(loop, self, charges, max_deliveries)
         self._time_limits = time_limits or TimeLimitChanges({})
@@ -278,7 +278,7 @@ class Dispatcher:
             self.take_up(child)
             self.pump()
 
-    def _have_another_go(self, deliveries: list[Delivery]) -> None:
+    def _hand_out_again(self, deliveries: list[Delivery]) -> None:
         self.resubmit(deliveries)
         self.pump()
 

@@ -63,7 +63,7 @@ class Charges(Protocol):
         """Return when the broker has all that would redeliver what was charged."""
 
 
-class Hands(Protocol):
+class DispatcherPart(Protocol):
     """The part of the dispatcher that this module uses."""
 
     def resubmit(self, deliveries: Iterable[Delivery]) -> None:
@@ -79,13 +79,15 @@ class Hands(Protocol):
 class Suspects:
     """The suspects of one worker."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, hands: Hands, charges: Charges | None, most: int) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, dispatcher: DispatcherPart, charges: Charges | None, most: int
+    ) -> None:
         """``charges``: None records no deaths.
 
         ``most``: deaths at which a message is given up.
         """
         self._loop = loop
-        self._hands = hands
+        self._dispatcher = dispatcher
         self._charges = charges
         self._most = most
         #: Time of the loop's clock until which no deaths are recorded.
@@ -196,10 +198,10 @@ class Suspects:
         """Hand out the deliveries that were charged together."""
         done, self._round = self._round, {}
         self._close_round()
-        self._hands.resubmit(delivery for delivery in done if delivery.state is State.READY)
+        self._dispatcher.resubmit(delivery for delivery in done if delivery.state is State.READY)
         for child in done.values():
-            self._hands.take_up(child)
-        self._hands.pump()
+            self._dispatcher.take_up(child)
+        self._dispatcher.pump()
 
     def _close_round(self) -> None:
         self._number += 1
@@ -220,8 +222,8 @@ class Suspects:
             self._loop.call_later(_LOOK, self._look_again)
             return
         waiting, self._waiting = self._waiting, []
-        self._hands.resubmit(waiting)
-        self._hands.pump()
+        self._dispatcher.resubmit(waiting)
+        self._dispatcher.pump()
 
     def _deaths(self, delivery: Delivery) -> int:
         try:

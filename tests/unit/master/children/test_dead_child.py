@@ -360,7 +360,7 @@ def test_a_slot_is_filled_although_settling_a_dead_child_raises(monkeypatch: pyt
     assert child is not None
     child.state = ChildState.KILLED
     with pytest.raises(RuntimeError, match="a fault of ours"):
-        pool._bury(child)
+        pool._remove_ended(child)
     assert spawner.asked == [3, 3]
     link: Any = child.link
     assert link.closed
