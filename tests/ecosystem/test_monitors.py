@@ -231,6 +231,7 @@ def test_flowers_controls(ran: Fleet, shown: Monitors, kind: str) -> None:
     assert "rate limit" in post(f"/api/task/rate-limit/{NAME}", workername=node, ratelimit="100/s")
     assert any("100/s" in task for task in known("registered") if task.startswith(NAME))
     assert "time limit" in post(f"/api/task/timeout/{NAME}", workername=node, hard="60", soft="30")
+    assert "Restarting" in post(f"/api/worker/pool/restart/{node}")
 
 
 @pytest.mark.row("EC4")

@@ -27,11 +27,19 @@ if TYPE_CHECKING:
     from turbo.adopted.facade import AdoptedConsumer
     from turbo.amqp.topology import Queue
     from turbo.control.app_commands import Command
+    from turbo.policy.task_options import TaskOptions
 
 logger = logging.getLogger("celery.worker.control")
 
 #: Celery's commands that read only the app and this process.
 _ABOUT_THE_APP: Final = frozenset({"registered", "dump_tasks", "conf", "dump_conf", "report", "memsample", "memdump"})
+#: The options that Celery's tasks have too.
+_OF_CELERYS_TASKS: Final = frozenset(
+    {
+        "acks_late", "acks_on_failure", "acks_on_timeout", "reject_on_worker_lost", "ignore_result",
+        "store_errors_even_if_ignored", "time_limit", "soft_time_limit", "rate_limit", "send_events",
+    }
+)  # fmt: skip
 
 
 class AdoptedCommands:
@@ -69,6 +77,19 @@ class AdoptedCommands:
         for name, value in attributes.items():
             setattr(self._state.app.tasks[task_name], name, value)
 
+    def tasks_changed(self, tasks: Mapping[str, TaskOptions]) -> None:
+        """Set the attributes of known tasks, and add the others without their code.
+
+        Requests and ``registered`` read them.
+        """
+        app = self._state.app
+        for name, options in tasks.items():
+            attributes = {key: value for key, value in options.attributes().items() if key in _OF_CELERYS_TASKS}
+            if name in app.tasks:
+                self.limited(name, attributes)
+            else:
+                app.task(name=name, shared=False, lazy=False, **attributes)(_elsewhere)
+
     def queue_to_add(self, name: str, options: dict[str, Any]) -> Queue:
         """A queue that the app knows, or one that Celery's own code makes.
 
@@ -91,3 +112,8 @@ class AdoptedCommands:
             # Celery sees no running task here, so it terminates none. With terminate it also logs nothing: turbo has
             # logged.
             control._revoke(self._state, set(task_ids), terminate=True)
+
+
+def _elsewhere(*_args: Any, **_kwargs: Any) -> None:
+    """Stand for a task that only the children have imported."""
+    raise NotImplementedError("the main process has not imported this task")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from turbo.app.conf.extras import check as check_extras
-from turbo.cli import detached, privileges, user_options
+from turbo.cli import detached, fresh_spawner, privileges, user_options
 from turbo.cli.app_option import FoundApp, find_app
 from turbo.cli.banner import banner
 from turbo.cli.beat_beside_worker import command_beside_worker
@@ -118,7 +118,8 @@ def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: context
         logger.warning("%s", warning)
     detached.let_go()
     with app.redirecting(setup.redirect_level):
-        return wiring.run(app, options, _beat(found, given, options, given_globals.quiet))
+        fresh = fresh_spawner.starter(fresh_spawner.brief(found, given, options))
+        return wiring.run(app, options, _beat(found, given, options, given_globals.quiet), fresh)
 
 
 def _beat(found: FoundApp, given: dict[str, Any], options: WorkerOptions, quiet: bool) -> list[str]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from turbo.amqp.topology import Queue
+    from turbo.policy.task_options import TaskOptions
 
 #: Takes the arguments of a request by name; returns the reply.
 Command = Callable[..., Any]
@@ -49,4 +50,11 @@ class AppCommands(Protocol):
         """Note that the worker no longer consumes from a queue.
 
         Called on the thread, before the reply.
+        """
+
+    def tasks_changed(self, tasks: Mapping[str, TaskOptions]) -> None:
+        """Take up tasks that the children have and this process has not imported.
+
+        Called on the thread. A new task gets its name and options here, without its code: it never runs in this
+        process.
         """

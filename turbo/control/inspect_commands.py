@@ -160,13 +160,14 @@ class InspectCommands:
         options = self._options
         children = sorted(self._parts.pool.children.values(), key=lambda child: child.index)
         done = [child.done for child in children]
-        total = sum(done)
+        total, restart = sum(done), self._parts.pool_restart
         return {
             "implementation": "turbo.master.children.pool:Pool",
             "max-concurrency": self._parts.resizing.size.limit,
             "processes": [child.pid for child in children if child.pid],
             "max-tasks-per-child": options.max_tasks_per_child or "N/A",
             "put-guarded-by-semaphore": False,
+            **({} if restart is None or not restart.state else {"restart": restart.state}),
             "timeouts": [options.soft_time_limit or 0, options.time_limit or 0],
             "writes": {
                 "total": total,

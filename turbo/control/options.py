@@ -37,6 +37,8 @@ class ControlOptions:
     unfollowed: str
     #: Where other workers' answers arrive, besides requests; None: the worker does not mingle.
     replies: Binding | None = None
+    #: Whether pool_restart is allowed.
+    pool_restarts: bool = False
 
 
 def control_options(conf: Settings, options: WorkerOptions) -> ControlOptions:
@@ -66,6 +68,7 @@ def control_options(conf: Settings, options: WorkerOptions) -> ControlOptions:
         serializer=conf["task_serializer"],
         event_exchange=Exchange(conf["event_exchange"], "topic"),
         event_serializer=conf["event_serializer"],
+        pool_restarts=bool(conf["worker_pool_restarts"]),
         unfollowed="" if durable or conf["control_queue_exclusive"] else _NOT_EXCLUSIVE,
         replies=replies if reachable and options.mingle else None,
     )

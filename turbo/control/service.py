@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from turbo.amqp.mailbox import Mailbox
 from turbo.amqp.topology import Exchange
+from turbo.control.app_thread import AppThread
 from turbo.control.event_sender import EventSender
 from turbo.control.events import Events
 from turbo.control.inspect_commands import InspectCommands
@@ -26,12 +27,12 @@ from turbo.control.mingle import Mingle
 from turbo.control.pool_commands import PoolCommands
 from turbo.control.queue_commands import QueueCommands
 from turbo.control.registry import NO_REPLY, Registry
+from turbo.control.slow_reply import SlowReply
 from turbo.control.task_commands import TaskCommands
 from turbo.control.view import View
 from turbo.control.worker_commands import WorkerCommands
 from turbo.exceptions import EncodeError, TurboError
 from turbo.log_format import printable
-from turbo.master.outcome.hook_thread import HookThread
 from turbo.protocol.clock import LogicalClock
 from turbo.protocol.compression import decompress
 from turbo.protocol.content import decode
@@ -40,7 +41,7 @@ from turbo.protocol.properties import decode_header
 from turbo.protocol.table import TableError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable
 
     from turbo.amqp.topology import Queue
     from turbo.control.app_commands import AppCommands
@@ -69,8 +70,7 @@ class RemoteControl:
         options, task_events = blueprint.options, parts.settlement.events
         self._options = control
         self._hostname = options.hostname
-        self._app = app
-        self._threads = HookThread(loop)
+        self._thread = AppThread(loop, app)
         self._answers: set[asyncio.Task[None]] = set()
         self.clock = LogicalClock()
         self._mailbox = Mailbox(
@@ -98,14 +98,17 @@ class RemoteControl:
         self._event_sender = EventSender(
             loop, self._mailbox, control, self.clock, task_events, hostname=options.hostname
         )
+        restart = parts.pool_restart if control.pool_restarts else None
+        if restart is not None:
+            restart.on_tasks_changed.add(self._thread.tasks_changed)
         self._commands = Registry(
             (
                 InspectCommands(blueprint, parts, view, self.clock).table(),
-                TaskCommands(parts.revoking, self._report_to_app).table(),
-                LimitCommands(parts.rate_limits, parts.time_limits, parts.dispatcher, self._show_in_app).table(),
+                TaskCommands(parts.revoking, self._thread.revoked).table(),
+                LimitCommands(parts.rate_limits, parts.time_limits, parts.dispatcher, self._thread.limited).table(),
                 WorkerCommands(master.shut_down, self._events, task_events).table(),
-                PoolCommands(parts.resizing, parts.autoscaler).table(),
-                QueueCommands(parts.queue_changes, self._queue_of, self._cancelled_in_app).table(),
+                PoolCommands(parts.resizing, parts.autoscaler, restart).table(),
+                QueueCommands(parts.queue_changes, self._thread.queue_of, self._thread.queue_cancelled).table(),
             ),
             app,
         )
@@ -174,7 +177,7 @@ class RemoteControl:
         if is_reply:
             self._mingle.take(*parse_reply(value))
             return None
-        request = parse_request(value)
+        request = parse_request(value, headers.get("expires"))
         return request if concerns(request, self._hostname) else None
 
     def _dispatch(self, request: Request) -> None:
@@ -188,7 +191,9 @@ class RemoteControl:
         except Exception as error:  # noqa: BLE001 - commands get whatever arguments were sent
             self._failed(request, error)
             return
-        if inspect.isawaitable(reply):
+        if isinstance(reply, SlowReply):
+            self._later(request, reply.before(request.expires))
+        elif inspect.isawaitable(reply):
             self._later(request, reply)
         else:
             self._reply(request, reply)
@@ -213,53 +218,7 @@ class RemoteControl:
 
     def _on_thread(self, request: Request, command: Callable[..., Any]) -> None:
         """Run an app's command on the thread beside the loop."""
-        self._later(request, self._called(request.method, lambda: command(**request.arguments)))
-
-    def _called(self, name: str, call: Callable[[], Any]) -> asyncio.Future[Any]:
-        """Call the app on the thread; the future has its result or its error."""
-        answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-        def guarded() -> tuple[Any, Exception | None]:
-            try:
-                return call(), None
-            except Exception as error:  # noqa: BLE001 - the app's own code
-                return None, error
-
-        def then(outcome: tuple[Any, Exception | None] | None) -> None:
-            if answered.done():
-                return
-            if outcome is None:
-                answered.set_exception(TimeoutError("the command did not return"))
-            elif outcome[1] is not None:
-                answered.set_exception(outcome[1])
-            else:
-                answered.set_result(outcome[0])
-
-        self._threads.submit(f"The remote control command {name:.100}", guarded, then)
-        return answered
-
-    def _report_to_app(self, task_ids: Sequence[str]) -> Awaitable[None] | None:
-        return self._in_app(lambda: self._app.revoked(task_ids)) if task_ids else None
-
-    def _show_in_app(self, task_name: str, attributes: Mapping[str, Any]) -> Awaitable[None]:
-        return self._in_app(lambda: self._app.limited(task_name, attributes))
-
-    def _cancelled_in_app(self, queue: str) -> Awaitable[None]:
-        return self._in_app(lambda: self._app.queue_cancelled(queue))
-
-    def _queue_of(self, name: str, options: dict[str, Any]) -> Awaitable[Queue]:
-        return self._called("add_consumer", lambda: self._app.queue_to_add(name, options))
-
-    def _in_app(self, call: Callable[[], None]) -> Awaitable[None]:
-        """Call the app on the thread; the result is there when the call has ended."""
-        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def then(_value: None) -> None:
-            if not ended.done():
-                ended.set_result(None)
-
-        self._threads.submit("The app", call, then)
-        return ended
+        self._later(request, self._thread.called(request.method, lambda: command(**request.arguments)))
 
     # -- replies -----------------------------------------------------------------------------------------
 

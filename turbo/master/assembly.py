@@ -19,10 +19,13 @@ from turbo.amqp.publish.publisher import Publisher
 from turbo.backends.open_store import open_store
 from turbo.master.children.autoscaler import Autoscaler
 from turbo.master.children.dead_child import DeadChild
+from turbo.master.children.handover import Handover
 from turbo.master.children.pool import Pool
+from turbo.master.children.pool_restart import PoolRestart
 from turbo.master.children.pool_size import PoolSize
 from turbo.master.children.recycling import Recycling
 from turbo.master.children.resizing import Resizing
+from turbo.master.children.spawners import Spawners
 from turbo.master.children.time_limits import HardLimits
 from turbo.master.delivery.batches import Batches
 from turbo.master.delivery.dispatcher import Dispatcher
@@ -39,6 +42,7 @@ from turbo.master.delivery.redelivery_guard import RedeliveryGuard
 from turbo.master.delivery.returning import Returns
 from turbo.master.delivery.revoked_tasks import RevokedTasks
 from turbo.master.delivery.revoking import Revoking
+from turbo.master.delivery.task_changes import TaskChanges
 from turbo.master.delivery.time_limit_changes import TimeLimitChanges
 from turbo.master.outcome.failure_documents import FailureDocuments
 from turbo.master.outcome.hooks import NoHooks
@@ -87,6 +91,9 @@ class Parts:
     pool: Pool
     recycling: Recycling
     resizing: Resizing
+    spawners: Spawners
+    #: None if no other process can import the app.
+    pool_restart: PoolRestart | None
     #: None unless the worker is autoscaled.
     autoscaler: Autoscaler | None
     dead_child: DeadChild
@@ -171,6 +178,8 @@ class _Children:
     pool: Pool
     recycling: Recycling
     resizing: Resizing
+    spawners: Spawners
+    pool_restart: PoolRestart | None
     autoscaler: Autoscaler | None
     revoking: Revoking
 
@@ -209,6 +218,8 @@ def assemble(
         pool=children.pool,
         recycling=children.recycling,
         resizing=children.resizing,
+        spawners=children.spawners,
+        pool_restart=children.pool_restart,
         autoscaler=children.autoscaler,
         dead_child=children.dead_child,
         poison=outcome.poison,
@@ -318,24 +329,15 @@ def _children(
     settlement, documents, hooks = outcome.settlement, outcome.failure_documents, outcome.hooks
     retries, revoked_tasks = LostRetries(settlement, documents, hooks), outcome.revoked_tasks
     dead_child = DeadChild(dispatcher, outcomes, settlement, documents, hooks, outcome.poison, retries, revoked_tasks)
+    spawners = Spawners(loop, spawner)
     pool = Pool(
-        loop,
-        spawner,
-        ends,
-        dispatcher,
-        outcomes,
-        dead_child,
-        waiting.size,
+        loop, spawners, ends, dispatcher, outcomes, dead_child, waiting.size,
         proc_alive_timeout=options.proc_alive_timeout,
-    )
+    )  # fmt: skip
     recycling = Recycling(
-        pool,
-        outcomes.on_ended,
-        waiting.size,
-        max_tasks=options.max_tasks_per_child,
-        limit_kib=options.max_memory_per_child,
-        hard_kib=options.max_memory_per_child_hard,
-    )
+        pool, outcomes.on_ended, waiting.size, max_tasks=options.max_tasks_per_child,
+        limit_kib=options.max_memory_per_child, hard_kib=options.max_memory_per_child_hard,
+    )  # fmt: skip
     HardLimits(loop, hooks, pool, outcomes.on_limits)
     revoking = Revoking(
         loop,
@@ -351,7 +353,11 @@ def _children(
     )
     resizing = Resizing(pool, waiting.size)
     autoscaler = _autoscaler(options, resizing, pool, dispatcher)
-    return _Children(dead_child, pool, recycling, resizing, autoscaler, revoking)
+    changes = TaskChanges(blueprint.tasks, waiting.time_limits, delivery.rate_limits, settlement.events)
+    handover, restart = Handover(loop, pool, spawners, waiting.size), None
+    if blueprint.import_anew is not None:
+        restart = PoolRestart(loop, pool, spawners, handover, waiting.size, blueprint.import_anew, changes)
+    return _Children(dead_child, pool, recycling, resizing, spawners, restart, autoscaler, revoking)
 
 
 def _autoscaler(options: WorkerOptions, resizing: Resizing, pool: Pool, dispatcher: Dispatcher) -> Autoscaler | None:

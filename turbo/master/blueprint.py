@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from turbo.amqp.topology import Queue
     from turbo.amqp.url import BrokerAddress
     from turbo.backends.store import StoreSettings
+    from turbo.master.children.pool_restart import Starter
     from turbo.master.outcome.hooks import HooksMaker
     from turbo.policy.task_options import TaskOptions
     from turbo.policy.worker_options import WorkerOptions
@@ -40,3 +41,5 @@ class Blueprint:
     task_events: bool = False
     #: Makes what decides an outcome when no child can report one; None: the ack table alone decides.
     hooks: HooksMaker | None = None
+    #: Starts a process that imports the app anew, for a restart of the pool; None: the pool cannot be restarted.
+    import_anew: Starter | None = None

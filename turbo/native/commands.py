@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from turbo.amqp.topology import Queue
     from turbo.app.base import Turbo
     from turbo.control.app_commands import Command
+    from turbo.policy.task_options import TaskOptions
 
 #: Attributes of tasks that ``registered`` names when nobody asks for others.
 _TASK_ITEMS: Final = ("exchange", "routing_key", "rate_limit")
@@ -60,8 +61,18 @@ class NativeCommands:
 
     def limited(self, task_name: str, attributes: Mapping[str, Any]) -> None:
         """Set the attributes that ``registered`` and own commands read."""
+        task = self._app.tasks[task_name]
         for name, value in attributes.items():
-            setattr(self._app.tasks[task_name], name, value)
+            setattr(task, name, value)
+
+    def tasks_changed(self, tasks: Mapping[str, TaskOptions]) -> None:
+        """Set the attributes of known tasks, and add the others without their code."""
+        for name, options in tasks.items():
+            attributes = options.attributes()
+            if name in self._app.tasks:
+                self.limited(name, attributes)
+            else:
+                self._app.task_from_function(_elsewhere, name=name, **attributes)
 
     def queue_to_add(self, name: str, options: dict[str, Any]) -> Queue:
         """A queue that the app knows, or one with Celery's defaults for a new one."""
@@ -91,6 +102,11 @@ class NativeCommands:
 
     def _report(self) -> dict[str, str]:
         return {"ok": "\n".join([*describe(), "", self._app.conf.humanize()])}
+
+
+def _elsewhere(*_args: Any, **_kwargs: Any) -> None:
+    """Stand for a task that only the children have imported."""
+    raise NotImplementedError("the main process has not imported this task")
 
 
 def _described(name: str, task: Any, items: Sequence[str]) -> str:

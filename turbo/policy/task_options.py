@@ -6,8 +6,8 @@ messages of tasks that were killed, and so must know their ack options, but it m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 from turbo.policy.settling import AckOptions
 
@@ -41,6 +41,10 @@ class TaskOptions:
     send_events: bool = True
     #: Its messages are collected and run in batches.
     batch: Batch | None = None
+
+    def attributes(self) -> dict[str, Any]:
+        """Return them as the attributes of a task."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "name"}
 
     def ack_options(self, *, acked: bool = False) -> AckOptions:
         """Return the options of the ack table.

@@ -47,10 +47,15 @@ class Request:
     #: None if the client waits for no reply.
     reply_to: ReplyTo | None = None
     ticket: str | None = None
+    #: Until when the client waits for replies, in seconds since 1970; None: it does not say.
+    expires: float | None = None
 
 
-def parse_request(body: object) -> Request:
-    """Return the request in a decoded body. Raises :class:`PidboxError`."""
+def parse_request(body: object, expires: object = None) -> Request:
+    """Return the request in a decoded body.
+
+    ``expires``: its header of this name. Raises :class:`PidboxError`.
+    """
     if not isinstance(body, dict):
         raise PidboxError(f"a request must be a mapping, not {type(body).__name__}")
     arguments = body.get("arguments") or {}
@@ -72,7 +77,18 @@ def parse_request(body: object) -> Request:
         _text(body, "matcher"),
         _reply_to(body.get("reply_to")),
         _text(body, "ticket") or None,
+        _expiry(expires),
     )
+
+
+def _expiry(value: object) -> float | None:
+    """Return the earliest time that the header may mean.
+
+    turbo's clients round up to whole seconds.
+    """
+    if not isinstance(value, (int, float)) or not value > 0:
+        return None
+    return value - 1.0 if isinstance(value, int) else value
 
 
 def _text(body: dict[Any, Any], name: str) -> str:

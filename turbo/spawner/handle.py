@@ -1,7 +1,8 @@
 """Starts the spawner, and is the master's handle on it.
 
 The command calls ``start_spawner`` before any loop, thread or socket exists. The master then requests children through
-``Spawner``, which reports their exits. Only ``close`` and ``wait_ready`` may block.
+``Spawner``, which reports their exits. Only ``close`` and ``wait_ready`` may block. ``fresh_start`` starts a second
+spawner, which imports the app anew.
 """
 
 from __future__ import annotations
@@ -49,17 +50,7 @@ def start_spawner(child_main: Callable[[ChildBoot], None], *, title: Callable[[]
     until the child ends: returning means exit code 0, an exception a traceback on stderr and exit code 70. ``title`` is
     called once in the spawner, to name the process. The caller becomes a subreaper. Raises OSError.
     """
-    threads = kernel.threads()
-    if threads > 1:
-        _log.warning(
-            "the app started %d thread(s) while it was imported; children do not have these threads, and a lock "
-            "that one of them holds now stays locked in every child",
-            threads - 1,
-        )
-    # Exclude all objects that exist now from garbage collection: collections in master, spawner and children would
-    # write to, and thereby copy, the pages that they share.
-    gc.collect()
-    gc.freeze()
+    threads = freeze_app()
     lifeline_read, lifeline_write = os.pipe2(os.O_CLOEXEC)
     control, spawner_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
@@ -78,7 +69,26 @@ def start_spawner(child_main: Callable[[ChildBoot], None], *, title: Callable[[]
     spawner_end.close()
     os.close(lifeline_read)
     control.setblocking(False)
-    return Spawner(pid, pidfd, control, lifeline_write, threads)
+    return Spawner(pid, pidfd, control, lifeline_write, threads, lambda: os.waitpid(pid, 0)[1])
+
+
+def freeze_app() -> int:
+    """Prepare this process, which has imported the app, for forks.
+
+    Returns its number of threads.
+    """
+    threads = kernel.threads()
+    if threads > 1:
+        _log.warning(
+            "the app started %d thread(s) while it was imported; children do not have these threads, and a lock "
+            "that one of them holds now stays locked in every child",
+            threads - 1,
+        )
+    # Exclude all objects that exist now from garbage collection: collections in master, spawner and children would
+    # write to, and thereby copy, the pages that they share.
+    gc.collect()
+    gc.freeze()
+    return threads
 
 
 class SpawnerGone(TurboError):
@@ -96,10 +106,15 @@ class Spawner:
     reaper, opens a pidfd before it can reap the child, so a pidfd never names another process.
     """
 
-    __slots__ = ("_control", "_lifeline_fd", "gone", "lifeline_armed", "pid", "pidfd", "threads_at_fork")
+    __slots__ = ("_control", "_lifeline_fd", "_reap", "gone", "lifeline_armed", "pid", "pidfd", "threads_at_fork")
 
-    def __init__(self, pid: int, pidfd: int, control: socket.socket, lifeline_fd: int, threads_at_fork: int) -> None:
+    def __init__(
+        self, pid: int, pidfd: int, control: socket.socket, lifeline_fd: int, threads_at_fork: int,
+        reap: Callable[[], int],
+    ) -> None:  # fmt: skip
+        """``reap`` waits for the process and returns its wait status."""
         self.pid = pid
+        self._reap = reap
         #: Readable once the spawner is dead.
         self.pidfd = pidfd
         self._control = control
@@ -205,29 +220,64 @@ class Spawner:
                 ended.append(Exited(-1, pid, os.waitstatus_to_exitcode(status)))
         return ended
 
+    def reap_orphan(self, pid: int) -> int | None:
+        """After the spawner's death: reap a child of its that has ended.
+
+        Kills the rest of its group, as the spawner would. Returns the exit code, or minus the signal; None if the child
+        is not this process's, or has not ended.
+        """
+        try:
+            ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if ended is None:
+                return None
+            if ended.si_code != os.CLD_EXITED or ended.si_status != 0:
+                kill_group(pid)
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        except ChildProcessError:
+            return None
+
+    def release(self) -> None:
+        """End the spawner and all remaining children. Idempotent.
+
+        ``pidfd`` is readable when it has ended. In an orderly stop the children have ended before; those that are still
+        alive are killed.
+        """
+        if self._lifeline_fd < 0:
+            return
+        self.gone = True
+        self._control.close()
+        os.close(self._lifeline_fd)
+        self._lifeline_fd = -1
+
+    def reap(self) -> int | None:
+        """Reap the ended spawner; return its exit code.
+
+        None if somebody else has reaped it.
+        """
+        os.close(self.pidfd)
+        self.pidfd = -1
+        try:
+            return os.waitstatus_to_exitcode(self._reap())
+        except ChildProcessError:
+            return None
+
     def close(self, timeout: float = 5.0) -> int | None:
         """End the spawner and all remaining children.
 
         Wait up to ``timeout`` seconds for it. Idempotent. Returns the exit status, or None if it was closed before or
-        did not end in time. In an orderly stop the children have ended before; those that are still alive are killed.
+        did not end in time.
         """
         if self.pidfd < 0:
             return None
-        self.gone = True
-        self._control.close()
-        os.close(self._lifeline_fd)
+        self.release()
         poll = select.poll()
         poll.register(self.pidfd, select.POLLIN)
-        ended = poll.poll(timeout * 1000)
+        if poll.poll(timeout * 1000):
+            return self.reap()
+        _log.error("the spawner (pid %d) did not end within %.1f s", self.pid, timeout)
         os.close(self.pidfd)
         self.pidfd = -1
-        if not ended:
-            _log.error("the spawner (pid %d) did not end within %.1f s", self.pid, timeout)
-            return None
-        try:
-            return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        except ChildProcessError:
-            return None
+        return None
 
     def _parse(self, data: bytes, fds: list[int], reports: list[Report]) -> None:
         kind, epoch, pid, value = REPORT.unpack(data)

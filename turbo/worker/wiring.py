@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import setproctitle
@@ -36,13 +37,19 @@ from turbo.worker.beat_process import BeatProcess
 from turbo.worker.heartbeat_file import HeartbeatFile
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from turbo.control.app_commands import AppCommands
     from turbo.control.options import ControlOptions
     from turbo.hosting import HostedApp
+    from turbo.master.children.pool_restart import Starter
+    from turbo.policy.task_options import TaskOptions
     from turbo.policy.worker_options import WorkerOptions
     from turbo.spawner.handle import Spawner
+    from turbo.spawner.messages import ChildBoot
+
+    #: Takes the options of the children and the result backend; returns what starts a process that imports the app.
+    FreshStarter = Callable[[ChildOptions, str | None], Starter]
 
 logger = logging.getLogger("turbo.worker")
 
@@ -52,14 +59,18 @@ _STABLE: Final = 5.0
 RESTART: Final = -1
 
 
-def run(app: HostedApp, options: WorkerOptions, beat: Sequence[str] = ()) -> int:
+def run(app: HostedApp, options: WorkerOptions, beat: Sequence[str] = (), fresh: FreshStarter | None = None) -> int:
     """Run a worker for ``app`` until it is asked to stop.
 
-    ``beat`` is the command of a beat beside it. Returns its exit code, or :data:`RESTART`. Raises ImproperlyConfigured
-    for invalid settings before it starts anything.
+    ``beat`` is the command of a beat beside it. ``fresh`` makes what starts a process that imports the app anew; None:
+    the pool cannot be restarted. Returns its exit code, or :data:`RESTART`. Raises ImproperlyConfigured for invalid
+    settings before it starts anything.
     """
     blueprint = plan(app, options)
-    executor = app.executor(child_options(app, options, blueprint))
+    of_children = child_options(app, options, blueprint)
+    executor = app.executor(of_children)
+    if fresh is not None:
+        blueprint = replace(blueprint, import_anew=fresh(of_children, blueprint.result_backend))
     commands = app.commands(options)
     control = control_options(app.conf, options)
     # Master and children have read their settings: later changes would have no effect.
@@ -85,8 +96,8 @@ def run(app: HostedApp, options: WorkerOptions, beat: Sequence[str] = ()) -> int
 async def _main(
     blueprint: Blueprint, spawner: Spawner, commands: AppCommands, control: ControlOptions, beat: Sequence[str]
 ) -> tuple[Master, int]:
-    master = Master(blueprint, spawner, asyncio.get_running_loop())
     loop = asyncio.get_running_loop()
+    master = Master(blueprint, spawner, loop)
     remote = RemoteControl(master, commands, control, loop)
     master.add_companion(remote)
     if blueprint.options.state_db:
@@ -100,7 +111,12 @@ async def _main(
         master.add_companion(alive)
     if beat:
         master.add_companion(BeatProcess(beat, lambda: master.asked_to_stop))
-    return master, await master.run()
+    if master.parts.pool_restart is not None:
+        master.add_companion(master.parts.pool_restart)
+    try:
+        return master, await master.run()
+    finally:
+        master.parts.spawners.close()
 
 
 def restart() -> int:
@@ -136,9 +152,7 @@ def plan(app: HostedApp, options: WorkerOptions) -> Blueprint:
     Raises ImproperlyConfigured.
     """
     conf, tasks = app.conf, app.task_options()
-    faults = rate_limit.faults((name, options.rate_limit) for name, options in tasks.items())
-    if faults:
-        raise ImproperlyConfigured("; ".join(faults))
+    _check_rates(tasks)
     tls = bool(conf["broker_use_ssl"])
     backend, settings = app.result_store()
     return Blueprint(
@@ -155,6 +169,32 @@ def plan(app: HostedApp, options: WorkerOptions) -> Blueprint:
         task_events=bool(conf["worker_send_task_events"]),
         hooks=app.hooks(options),
     )
+
+
+def children(
+    app: HostedApp, options: ChildOptions, result_backend: str | None
+) -> tuple[Callable[[ChildBoot], None], dict[str, TaskOptions]]:
+    """Return what runs in each child of an app that was imported anew.
+
+    Also the options of its tasks. ``options`` and ``result_backend`` are the main process's. Raises
+    ImproperlyConfigured for code that does not fit.
+    """
+    tasks = app.task_options()
+    _check_rates(tasks)
+    backend, _settings = app.result_store()
+    if backend != result_backend:
+        raise ImproperlyConfigured(
+            "the new code has another result_backend, which the main process does not read anew: restart the worker"
+        )
+    executor = app.executor(options)
+    app.freeze()
+    return child_main(options.hostname, executor), tasks
+
+
+def _check_rates(tasks: Mapping[str, TaskOptions]) -> None:
+    faults = rate_limit.faults((name, options.rate_limit) for name, options in tasks.items())
+    if faults:
+        raise ImproperlyConfigured("; ".join(faults))
 
 
 def child_options(app: HostedApp, options: WorkerOptions, blueprint: Blueprint) -> ChildOptions:

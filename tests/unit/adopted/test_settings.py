@@ -29,7 +29,6 @@ WITHOUT_EFFECT: dict[str, Any] = {
     "worker_detect_quorum_queues": False,
     "worker_enable_soft_shutdown_on_idle": True,
     "worker_lost_wait": 3.0,
-    "worker_pool_restarts": True,
     "worker_pool_start_method": "spawn",
     "worker_timer": "proj.timer:Mine",
     "worker_timer_precision": 0.5,

@@ -32,7 +32,7 @@ class Ran:
         self.code = 0
         self.beat: list[str] = []
 
-    def __call__(self, app: Any, options: Any, beat: Sequence[str]) -> int:
+    def __call__(self, app: Any, options: Any, beat: Sequence[str], fresh: Any) -> int:
         self.calls.append((app, options))
         self.beat = list(beat)
         return self.code

@@ -41,7 +41,7 @@ def size() -> PoolSize:
 @pytest.fixture
 def table(size: PoolSize) -> Any:
     resizing: Any = Resizing(size)
-    return PoolCommands(resizing, None).table()
+    return PoolCommands(resizing, None, None).table()
 
 
 @pytest.mark.row("RC24", "PL21")
@@ -80,7 +80,7 @@ def test_what_was_not_enabled_is_refused_as_by_celery(table: Any) -> None:
 @pytest.mark.row("RC26", "RC24")
 def test_an_autoscaled_pool_is_changed_by_its_limits_alone(size: PoolSize) -> None:
     resizing, autoscaler = Resizing(size), Autoscaler()
-    table = PoolCommands(resizing, autoscaler).table()  # type: ignore[arg-type]
+    table = PoolCommands(resizing, autoscaler, None).table()  # type: ignore[arg-type]
     for name in ("pool_grow", "pool_shrink"):
         text = f"{name} is not supported with autoscale. Adjust autoscale range instead."
         assert table[name](n=1) == {"error": text}

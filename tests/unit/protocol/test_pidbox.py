@@ -172,3 +172,11 @@ def test_a_reply_is_read_as_it_was_written() -> None:
 def test_what_is_no_reply(body: Any) -> None:
     with pytest.raises(PidboxError):
         parse_reply(body)
+
+
+@pytest.mark.parametrize(
+    ("header", "until"),
+    [(1000.5, 1000.5), (1001, 1000.0), (0, None), (None, None), ("soon", None), (float("nan"), None), (-1, None)],
+)
+def test_the_time_until_which_the_client_waits(header: object, until: float | None) -> None:
+    assert parse_request({"method": "ping"}, header).expires == until

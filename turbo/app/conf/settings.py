@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _LOG: Final = "[%(asctime)s: %(levelname)s/%(processName)s] %(message)s"
 _TASK_LOG: Final = "[%(asctime)s: %(levelname)s/%(processName)s] %(task_name)s[%(task_id)s]: %(message)s"
-_CONTROL: Final = "turbo's remote control does not support it yet"
 _MONITORS: Final = "only monitors read it"
 _BEAT: Final = "turbo's beat answers no remote control"
 _PARTS: Final = "turbo's worker has no replaceable part of this kind"
@@ -184,7 +183,8 @@ _WORKER: Final = (
           "prefork, or solo for one child, whatever the concurrency; any other pool is refused.", cli="--pool"),
     accepted("worker_pool_putlocks", "bool", True, "Lock around the pool's pipe.", "the children have no pipe to lock",
              harmless=(False, None)),
-    accepted("worker_pool_restarts", "bool", False, "Allow pool_restart.", _CONTROL),
+    works("worker_pool_restarts", "bool", False,
+          "Allow ``pool_restart``, which imports the app anew and replaces the children."),
     accepted("worker_pool_start_method", "string", "fork", "How children start.",
              "a spawner process forks the children"),
     works("worker_proc_alive_timeout", "float", 4.0,

@@ -1,7 +1,7 @@
 """Starts, replaces, retires and kills the children, and notices when one ends.
 
-Runs in the master. It asks the spawner for processes, hears of them through the spawner's socket, and watches each
-child through its pidfd. ``policy.child_lifecycle`` is the table of a child's states. ``master.children.dead_child``
+Runs in the master. It asks ``master.children.spawners`` for processes, hears of them from there, and watches each child
+through its pidfd. ``policy.child_lifecycle`` is the table of a child's states. ``master.children.dead_child``
 decides about the deliveries of a dead child; ``master.children.recycling`` watches memory and task counts. It must
 never reuse a child's links.
 
@@ -24,7 +24,7 @@ from turbo.policy.child_lifecycle import ChildState
 from turbo.ring import frames
 from turbo.ring.link import BodyFiles, MasterLink, RingUnavailable
 from turbo.spawner.handle import SpawnerGone
-from turbo.spawner.messages import Exited, Spawned, SpawnFailed
+from turbo.spawner.messages import Exited, Spawned
 
 if TYPE_CHECKING:
     import asyncio
@@ -32,9 +32,11 @@ if TYPE_CHECKING:
 
     from turbo.master.children.dead_child import DeadChild
     from turbo.master.children.pool_size import PoolSize
+    from turbo.master.children.spawners import Spawners
     from turbo.master.delivery.dispatcher import Dispatcher
     from turbo.master.outcome.outcomes import Outcomes
     from turbo.spawner.handle import Spawner
+    from turbo.spawner.messages import Report
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +61,7 @@ class Pool:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        spawner: Spawner,
+        spawners: Spawners,
         ends: WorkerEnds,
         dispatcher: Dispatcher,
         outcomes: Outcomes,
@@ -69,7 +71,7 @@ class Pool:
         proc_alive_timeout: float,
     ) -> None:
         self._loop = loop
-        self._spawner = spawner
+        self._spawners = spawners
         self._ends = ends
         self._dispatcher = dispatcher
         self._outcomes = outcomes
@@ -80,23 +82,25 @@ class Pool:
         self._body_files = BodyFiles()
         #: Every incarnation whose pidfd has not fired, by epoch.
         self.children: dict[int, ChildProcess] = {}
-        self._awaiting_status: dict[int, tuple[ChildProcess, asyncio.TimerHandle]] = {}
+        self._awaiting_status: dict[int, asyncio.TimerHandle] = {}
         self._closing = False
         #: Called when a child has begun to serve, and when one has ended.
         self.on_serving: Observers[ChildProcess] = Observers()
         self.on_gone: Observers[ChildProcess] = Observers()
         self.deaths = 0
+        spawners.on_report.add(self._reported)
+        spawners.on_lost.add(self._lost)
 
     def start(self) -> None:
         """Request all children and start listening to the spawner."""
-        self._loop.add_reader(self._spawner.fileno(), self._from_spawner)
+        self._spawners.listen(self._spawners.current)
         for index in self._size.slots:
             self.spawn(index)
 
     # -- spawning ----------------------------------------------------------------------------------------
 
-    def spawn(self, index: int) -> ChildProcess | None:
-        """Request a child in slot ``index`` from the spawner."""
+    def spawn(self, index: int, of: Spawner | None = None) -> ChildProcess | None:
+        """Request a child in slot ``index``, of the current spawner or of ``of``."""
         if self._closing:
             return None
         self._epochs += 1
@@ -106,12 +110,12 @@ class Pool:
             logger.error("No memory or descriptors for a child's rings (%s); trying again", error)
             self._boot.failed(index)
             return None
-        child = ChildProcess(index, self._epochs, link, self._loop.time(), self.child_corrupt)
+        child = ChildProcess(index, self._epochs, link, self._loop.time(), self._corrupt)
         try:
-            self._spawner.spawn(child.epoch, index, link.child_fds())
+            self._spawners.request(child.epoch, index, link.child_fds(), of)
         except (BlockingIOError, SpawnerGone):
             link.close()
-            if not self._spawner.gone:
+            if not self._spawners.current.gone:
                 self._boot.failed(index)
             return None
         self.children[child.epoch] = child
@@ -129,28 +133,33 @@ class Pool:
         """Give up: no child can be started."""
         self._ends.die(error)
 
-    def _from_spawner(self) -> None:
-        for event in self._spawner.receive():
-            if isinstance(event, Spawned):
-                self._spawned(event)
-            elif isinstance(event, Exited):
-                self._exited(event)
-            else:
-                self._not_spawned(event)
-        if self._spawner.gone:
-            self._loop.remove_reader(self._spawner.fileno())
+    def _reported(self, event: Report) -> None:
+        if isinstance(event, Spawned):
+            self._spawned(event)
+        elif isinstance(event, Exited):
+            self._exited(event)
+        else:
+            logger.error("Cannot fork a child: %s", os.strerror(event.errno))
+            self._not_spawned(event.epoch)
+
+    def _lost(self, spawner: Spawner, epochs: list[int]) -> None:
+        """Drop the children that a dead spawner has not reported, or end the worker."""
+        if current := spawner is self._spawners.current:
             self._closing = True
+        for epoch in epochs:
+            if self.children[epoch].pidfd < 0 and epoch not in self._awaiting_status:
+                self._not_spawned(epoch)
+        if current:
             self._ends.spawner_gone()
 
-    def _not_spawned(self, event: SpawnFailed) -> None:
-        logger.error("Cannot fork a child: %s", os.strerror(event.errno))
-        child = self.children.pop(event.epoch, None)
-        if child is None:
-            return
-        child.move(ChildState.GONE)
-        child.link.close()
-        self.on_gone(child)
-        self._boot.failed(child.index)
+    def _not_spawned(self, epoch: int) -> None:
+        child = self.children.pop(epoch, None)
+        if child is not None:
+            child.move(ChildState.GONE)
+            child.link.close()
+            self.on_gone(child)
+            self._spawners.forget(epoch)
+            self._boot.failed(child.index)
 
     def _spawned(self, event: Spawned) -> None:
         child = self.children[event.epoch]
@@ -175,12 +184,12 @@ class Pool:
 
     def retire(self, child: ChildProcess) -> None:
         """Let this child leave after its task; hand its unstarted records on."""
-        if child.state not in (ChildState.STARTING, ChildState.SERVING):
-            return
-        starting = child.state is ChildState.STARTING
-        child.move(ChildState.RETIRING)
-        if starting:
+        was = child.state
+        if was <= ChildState.SERVING:
+            child.move(ChildState.RETIRING)
+        if was is ChildState.STARTING:
             self.kill(child, "retired", None)
+        if was is not ChildState.SERVING:
             return
         self._dispatcher.remove_child(child)
         self._dispatcher.resubmit(self._dispatcher.reclaim(child))
@@ -194,7 +203,9 @@ class Pool:
         if child.stopping:
             if ignores_stop(child, self._dispatcher.rings, time.monotonic_ns()):
                 self.kill(child, "did not leave", None)
-        elif self._dispatcher.rings.stage(child, frames.MAKE_ROOM if child.replaced else frames.STOP) is not None:
+            return
+        replaced = child.replaced or (self._spawners.is_former(child.epoch) and not self._closing)
+        if self._dispatcher.rings.stage(child, frames.MAKE_ROOM if replaced else frames.STOP) is not None:
             stop_sent(child, time.monotonic_ns())
             child.link.commit()
 
@@ -225,8 +236,7 @@ class Pool:
             self._dispatcher.remove_child(child)
         _signal(child, number)
 
-    def child_corrupt(self, child: ChildProcess, reason: str) -> None:
-        """Kill a child whose ring is corrupt, and replace it."""
+    def _corrupt(self, child: ChildProcess, reason: str) -> None:
         self.kill(child, "corrupt", reason)
 
     def _ended(self, child: ChildProcess) -> None:
@@ -234,24 +244,22 @@ class Pool:
         self._loop.remove_reader(child.pidfd)
         os.close(child.pidfd)
         child.pidfd = -1
-        if child.exit_status is not None:
+        if child.exit_status is not None or self._spawners.is_lost(child.epoch):
             self._remove_ended(child)
             return
-        timer = self._loop.call_later(_STATUS_WAIT, self._remove_ended, child)
-        self._awaiting_status[child.epoch] = (child, timer)
+        self._awaiting_status[child.epoch] = self._loop.call_later(_STATUS_WAIT, self._remove_ended, child)
 
     def _exited(self, event: Exited) -> None:
-        child = self.children.get(event.epoch)
-        if child is None:
-            return
-        child.exit_status = event.status
-        waiting = self._awaiting_status.pop(event.epoch, None)
-        if waiting is not None:
-            waiting[1].cancel()
-            self._remove_ended(child)
+        if (child := self.children.get(event.epoch)) is not None:
+            child.exit_status = event.status
+            if timer := self._awaiting_status.pop(event.epoch, None):
+                timer.cancel()
+                self._remove_ended(child)
 
     def _remove_ended(self, child: ChildProcess) -> None:
         self._awaiting_status.pop(child.epoch, None)
+        if child.exit_status is None:
+            child.exit_status = self._spawners.reap(child.epoch, child.pid)
         del self.children[child.epoch]
         was = child.state
         child.move(ChildState.GONE)
@@ -269,11 +277,12 @@ class Pool:
     def _fill(self, child: ChildProcess, was: ChildState) -> None:
         """Report the end of a child and start another in its slot, if that still exists."""
         self.on_gone(child)
+        self._spawners.forget(child.epoch)
         if not self._closing and not child.replaced and child.index in self._size:
             if was is ChildState.STARTING or child.kill_reason == "boot":
                 self._boot.failed(child.index)
             else:
-                self.spawn(child.index)
+                self.spawn_again(child.index)
         self._dispatcher.balance()
 
     # -- shutdown ----------------------------------------------------------------------------------------

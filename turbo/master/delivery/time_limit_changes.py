@@ -27,7 +27,7 @@ class TimeLimitChanges:
 
     def __init__(self, tasks: Mapping[str, TaskOptions]) -> None:
         """``tasks``: the options with which the worker has started."""
-        #: Today's options by task name; only :meth:`change` writes them.
+        #: Today's options by task name; only :meth:`change` and :meth:`declare` write them.
         self.tasks = dict(tasks)
         #: Whether any limit was changed; if not, records need not be packed here.
         self.any = False
@@ -38,6 +38,20 @@ class TimeLimitChanges:
         self.tasks[task] = replace(self.tasks[task], time_limit=hard, soft_time_limit=soft)
         self._changed.put(task, (hard, soft))
         self.any = True
+
+    def declare(self, options: TaskOptions, before: TaskOptions | None) -> None:
+        """Use the options with which new code declares a task.
+
+        ``before``: those of the code until now. Limits that were changed stay, if the code has the same ones as before.
+        """
+        today = self.tasks.get(options.name)
+        limits = (options.time_limit, options.soft_time_limit)
+        if today is not None and before is not None and limits == (before.time_limit, before.soft_time_limit):
+            options = replace(options, time_limit=today.time_limit, soft_time_limit=today.soft_time_limit)
+        elif self.any and self._changed.named(options.name) is not None:
+            # Children of the old code have the limits of the change, so they are told of these too.
+            self._changed.put(options.name, limits)
+        self.tasks[options.name] = options
 
     def pack(self, delivery: Delivery) -> tuple[bytes, ...]:
         """Return the parts of a TASK record, with changed limits if there are any."""

@@ -60,12 +60,18 @@ class TaskEvents:
         self.on_switched: Observers[bool] = Observers()
         #: Called with the type and the members of each event that is to be sent.
         self.on_event: Observers[str, bytes] = Observers()
-        self._senders = {name for name, options in tasks.items() if options.send_events}
-        self._raw_senders = {name.encode("utf-8", "surrogatepass") for name in self._senders}
+        self._senders: set[str] = set()
+        self._raw_senders: set[bytes] = set()
+        self.set_senders(tasks)
         self._failure_documents = failure_documents
         self._clock = clock
         #: The names of the queues, as JSON.
         self._queues: dict[str, bytes] = {}
+
+    def set_senders(self, tasks: Mapping[str, TaskOptions]) -> None:
+        """Make events of those of ``tasks`` whose options ask for them."""
+        self._senders = {name for name, options in tasks.items() if options.send_events}
+        self._raw_senders = {name.encode("utf-8", "surrogatepass") for name in self._senders}
 
     def switch(self, on: bool) -> None:
         """Switch events on or off."""

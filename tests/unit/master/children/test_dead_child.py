@@ -28,6 +28,7 @@ from turbo.master.children.child_process import ChildProcess
 from turbo.master.children.dead_child import DeadChild, describe_exit
 from turbo.master.children.pool import Pool
 from turbo.master.children.pool_size import PoolSize
+from turbo.master.children.spawners import Spawners
 from turbo.master.delivery.dispatcher import Dispatcher
 from turbo.master.delivery.ledger import Delivery, Ledger
 from turbo.master.delivery.revoked_tasks import RevokedTasks
@@ -355,7 +356,9 @@ def test_a_slot_is_filled_although_settling_a_dead_child_raises(monkeypatch: pyt
     broken: Any = SimpleNamespace(settle=settle)
     nothing: Any = None
     dispatcher = Dispatcher(loop, max_tasks_per_child=None)
-    pool = Pool(loop, spawner, nothing, dispatcher, outcomes, broken, PoolSize(3), proc_alive_timeout=1.0)
+    pool = Pool(
+        loop, Spawners(loop, spawner), nothing, dispatcher, outcomes, broken, PoolSize(3), proc_alive_timeout=1.0
+    )
     child = pool.spawn(3)
     assert child is not None
     child.state = ChildState.KILLED

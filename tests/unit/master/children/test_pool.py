@@ -15,6 +15,7 @@ from tests.unit.master.fakes import Ring, nobody
 from turbo.master.children.child_process import ChildProcess
 from turbo.master.children.pool import Pool
 from turbo.master.children.pool_size import PoolSize
+from turbo.master.children.spawners import Spawners
 from turbo.master.delivery.dispatcher import Dispatcher
 from turbo.master.delivery.ledger import Delivery
 from turbo.policy.child_lifecycle import ChildState
@@ -43,7 +44,8 @@ def dispatcher() -> Dispatcher:
 def pool(dispatcher: Dispatcher) -> Pool:
     nothing: Any = None
     loop: Any = Loop()
-    return Pool(loop, nothing, nothing, dispatcher, nothing, nothing, PoolSize(1), proc_alive_timeout=1.0)
+    spawners = Spawners(loop, nothing)
+    return Pool(loop, spawners, nothing, dispatcher, nothing, nothing, PoolSize(1), proc_alive_timeout=1.0)
 
 
 @pytest.fixture
@@ -86,6 +88,7 @@ class Spawner:
         self.reports: list[Report] = []
         self.gone = False
         self.full = False
+        self.orphan_status: int | None = None
 
     def fileno(self) -> int:
         return 1_000_000
@@ -97,6 +100,9 @@ class Spawner:
             raise SpawnerGone
         assert len(fds) == 7
         self.asked.append((epoch, index))
+
+    def reap_orphan(self, _pid: int) -> int | None:
+        return self.orphan_status
 
     def receive(self) -> list[Report]:
         reports, self.reports = self.reports, []
@@ -115,14 +121,14 @@ class World:
         self.said: list[tuple[Any, ...]] = []
         self.size = PoolSize(children)
         parts: Any = self
-        spawner: Any = self.spawner
+        spawners: Any = Spawners(parts, self.spawner)  # type: ignore[arg-type]
         dead: Any = SimpleNamespace(settle=lambda child, orderly: self.said.append(("dead", child.index, orderly)))
         outcomes: Any = SimpleNamespace(
             watch=lambda _loop, child: self.said.append(("watched", child.index)),
             unwatch=lambda _loop, child: self.said.append(("unwatched", child.index)),
         )
         self.dispatcher = Dispatcher(parts, max_tasks_per_child=None)
-        self.pool = Pool(parts, spawner, parts, self.dispatcher, outcomes, dead, self.size, proc_alive_timeout=10.0)
+        self.pool = Pool(parts, spawners, parts, self.dispatcher, outcomes, dead, self.size, proc_alive_timeout=10.0)
         self.pool.on_serving.add(lambda child: self.said.append(("serving", child.index)))
         self.pool.on_gone.add(lambda child: self.said.append(("gone", child.index)))
         self.pool.start()
@@ -277,6 +283,24 @@ def test_without_a_spawner_no_child_is_replaced_and_the_worker_ends(world: World
     world.end(child)
     world.fire()
     assert world.spawner.asked == [(1, 1)]
+
+
+def test_a_child_that_a_dead_spawner_has_not_reported_is_not_waited_for(world: World) -> None:
+    (child,) = world.pool.children.values()
+    world.spawner.gone = True
+    world.report()
+    assert (world.pool.children, child.state) == ({}, ChildState.GONE)
+    assert world.said == [("gone", 1)]
+    assert child.link._closed
+
+
+def test_the_master_reaps_a_child_whose_spawner_has_died(world: World) -> None:
+    child = world.serve(1)
+    world.spawner.gone = True
+    world.report()
+    world.spawner.orphan_status = -9
+    world.end(child)
+    assert (child.exit_status, child.state) == (-9, ChildState.GONE)
 
 
 def test_a_child_that_comes_up_during_a_stop_is_told_to_leave(world: World) -> None:
