@@ -19,7 +19,6 @@ from tests.unit.cli.conftest import Ran
 from turbo.cli.main import turbo
 
 CPUS = len(os.sched_getaffinity(0))
-KIB = 1024
 
 #: A command line, and fields of the worker's options (``beat`` is whether there is a beat beside the worker).
 ACCEPTED: list[tuple[str, dict[str, Any]]] = [
