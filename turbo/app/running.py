@@ -7,34 +7,24 @@ must not have threads by then. ``turbo.cli`` is above this layer and is imported
 from __future__ import annotations
 
 import importlib
+import os
+import signal
 import sys
 from typing import TYPE_CHECKING, Any, Final
+
+from turbo.app.worker_arguments import command_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _COMMAND_LINE: Final = "turbo.cli.main"
-#: Arguments of Celery's Worker that have another name on the command line.
-_OPTION_OF: Final = {
-    "O": "optimization",
-    "pool_cls": "pool",
-    "scheduler_cls": "scheduler",
-    "schedule_filename": "schedule",
-    "state_db": "statedb",
-    "task_soft_time_limit": "soft-time-limit",
-    "task_time_limit": "time-limit",
-}
-#: Options that take names with commas between them.
-_LISTS: Final = ("queues", "exclude_queues", "include")
-#: Options of the whole command.
-_GLOBAL: Final = ("no_color", "quiet")
 
 
 class Running:
     """The methods of an app that run commands of turbo's in the program's own process."""
 
-    def start(self, argv: Sequence[str] | None = None) -> int:
-        """Run a command of turbo's with this app, such as ``["worker", "-c", "4"]``.
+    def start(self, argv: Sequence[object] | None = None) -> int:
+        """Run a command of turbo's with this app, such as ``["worker", "-c", 4]``.
 
         Return its exit code. ``argv`` is by default the program's own command line. Raises click's exceptions for a
         wrong command line.
@@ -42,7 +32,7 @@ class Running:
         code: int = importlib.import_module(_COMMAND_LINE).run(self, sys.argv[1:] if argv is None else argv)
         return code
 
-    def worker_main(self, argv: Sequence[str] | None = None) -> int:
+    def worker_main(self, argv: Sequence[object] | None = None) -> int:
         """:meth:`start` for a command line with ``worker`` in it.
 
         Raises ValueError for any other.
@@ -57,41 +47,46 @@ class Running:
 
         ``options`` are those of Celery's class, or of ``turbo worker``.
         """
-        return Worker(self, options)
+        return Worker(self, **options)
 
 
 class Worker:
     """One worker in the program's own process."""
 
-    def __init__(self, app: Running, options: dict[str, Any]) -> None:
-        self._app = app
-        self._argv = command_line(options)
+    #: The app, which a subclass may have.
+    app: Any = None
+
+    def __init__(self, app: Any = None, hostname: str | None = None, **options: Any) -> None:
+        """Raises ImproperlyConfigured for an option that turbo's worker cannot take."""
+        self.app = app or self.app
+        self._argv = command_line({"hostname": hostname, **options})
+        self._runs_in: int | None = None
         #: The worker's exit code; None until it has ended.
         self.exitcode: int | None = None
 
     def start(self) -> None:
-        """Run until the worker is stopped."""
-        self.exitcode = self._app.start(self._argv)
+        """Run until the worker is stopped.
 
+        Call it in the main thread, since it handles signals.
+        """
+        self._runs_in = os.getpid()
+        try:
+            self.exitcode = importlib.import_module(_COMMAND_LINE).run(self.app, self._argv)
+        finally:
+            self._runs_in = None
 
-def command_line(options: dict[str, Any]) -> list[str]:
-    """Return ``turbo worker``'s command line for keyword arguments.
+    def stop(self, in_sighandler: bool = False, exitcode: int | None = None) -> None:
+        """Ask for a warm shutdown, as TERM does.
 
-    None and False mean not given.
-    """
-    before: list[str] = []
-    after: list[str] = []
-    for name, value in options.items():
-        if value is None or value is False:
-            continue
-        words = before if name in _GLOBAL else after
-        option = "--" + _OPTION_OF.get(name, name).replace("_", "-")
-        if value is True:
-            words.append(option)
-            continue
-        if name in _LISTS and not isinstance(value, str):
-            value = ",".join(value)
-        elif name == "autoscale" and not isinstance(value, str):
-            value = ",".join(map(str, value))
-        words += [option, str(value)]
-    return [*before, "worker", *after]
+        A receiver of a signal or another thread may call it. It does not wait, and does nothing unless the worker runs.
+        The worker determines its exit code itself, so both arguments, which Celery has, change nothing.
+        """
+        self._send(signal.SIGTERM)
+
+    def terminate(self, in_sighandler: bool = False) -> None:
+        """Ask for a cold shutdown, as QUIT does; otherwise like :meth:`stop`."""
+        self._send(signal.SIGQUIT)
+
+    def _send(self, number: signal.Signals) -> None:
+        if self._runs_in == os.getpid():
+            os.kill(self._runs_in, number)

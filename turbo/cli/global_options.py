@@ -63,6 +63,11 @@ class GlobalOptions:
     #: The directory before ``--workdir``; None if it is gone.
     started_in: str | None = None
 
+    @property
+    def in_program(self) -> bool:
+        """Whether a program runs the command with its own app and goes on afterwards."""
+        return self.app is not None and not isinstance(self.app, str)
+
 
 def global_params() -> list[click.Parameter]:
     """Return new click parameters for the global options, for one command."""

@@ -15,6 +15,7 @@ from turbo import __version__
 from turbo.cli import last_threads, standard_streams
 from turbo.cli.global_options import GlobalOptions, global_params, take_globals
 from turbo.cli.suggestions import hint
+from turbo.master import os_signals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,8 @@ COMMANDS: Final = (
     "amqp", "beat", "call", "control", "demo", "events", "exec", "inspect", "list", "multi", "purge", "report",
     "result", "shell", "status", "worker",
 )  # fmt: skip
-_NOT_YET: Final = ("graph", "logtool", "migrate", "upgrade")
+#: Celery's commands that turbo does not have.
+_CELERYS: Final = ("graph", "logtool", "migrate", "upgrade")
 
 
 class _Commands(click.Group):
@@ -49,8 +51,8 @@ class _Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the subcommand. Raises click.UsageError for an unknown or unsupported one."""
         name = args[0] if args else ""
-        if name in _NOT_YET:
-            ctx.fail(f"turbo {name} is not supported yet; use `celery {name}` with the same broker")
+        if name in _CELERYS:
+            ctx.fail(f"turbo has no command {name}: run `celery {name}` itself, with the same arguments")
         if name and not name.startswith("-") and name not in COMMANDS:
             ctx.fail(f"no command {name!r}{hint(name, COMMANDS)}")
         return super().resolve_command(ctx, args)
@@ -71,20 +73,35 @@ turbo = _Commands(
 turbo = click.version_option(__version__, "--version", prog_name="turbo", message="%(prog)s %(version)s")(turbo)
 
 
-def run(app: Any, arguments: Sequence[str], *, quiet: bool = False, no_color: bool = False) -> int:
-    """Run a command in a program that has the app already; return its exit code.
+def run(app: Any, arguments: Sequence[object], *, quiet: bool = False, no_color: bool = False) -> int:
+    """Run a command in a program that has the app already.
 
-    Raises click's exceptions for a wrong command line.
+    Return its exit code. As in Celery, values may be numbers, and an option whose value is None is not given. Raises
+    click's exceptions for a wrong command line.
     """
     standard_streams.make_usable()
     options = GlobalOptions(app=app, quiet=quiet, no_color=no_color)
-    code = turbo.main(list(arguments), prog_name="turbo", standalone_mode=False, obj=options)
+    with os_signals.kept():
+        os_signals.dump_on_request()
+        code = turbo.main(_words(arguments), prog_name="turbo", standalone_mode=False, obj=options)
     return code if isinstance(code, int) else 0
+
+
+def _words(arguments: Sequence[object]) -> list[str]:
+    """Return a program's arguments as a command line."""
+    words: list[str] = []
+    for argument in arguments:
+        if argument is not None:
+            words.append(str(argument))
+        elif words:
+            words.pop()
+    return words
 
 
 def main() -> None:
     """Run the command and exit with its exit code."""
     standard_streams.make_usable()
+    os_signals.dump_on_request()
     try:
         turbo(prog_name="turbo")
     except SystemExit as end:

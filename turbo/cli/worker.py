@@ -6,10 +6,12 @@ Runs in the process that becomes the master. Everything here happens before any 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
 import socket
+import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +23,7 @@ from turbo.cli.app_option import FoundApp, find_app
 from turbo.cli.banner import banner
 from turbo.cli.beat_beside_worker import command_beside_worker
 from turbo.cli.cgroup import memory_limit
+from turbo.cli.early_signals import EarlySignals, StopAsked
 from turbo.cli.global_options import GlobalOptions, check_loader, command
 from turbo.cli.green_threads import refuse_patched
 from turbo.cli.nodename import file_name, node_name
@@ -61,22 +64,44 @@ def worker_command(ctx: click.Context, options: GlobalOptions, given: dict[str, 
     """Run a worker and exit with its exit code."""
     if detached.is_wanted(given["detach"]):
         ctx.exit(detached.start(options.started_in, given["executable"], has_logfile=bool(given["logfile"])))
+    if threading.current_thread() is not threading.main_thread():
+        raise click.UsageError("a worker handles signals, so it must be started in the program's main thread", ctx)
+    signals = EarlySignals()
+    signals.importing()
     os_signals.unblock()
-    with contextlib.ExitStack() as cleanup:
-        try:
-            code = _start(options, given, cleanup)
-        except (ImproperlyConfigured, OperationalError, SecurityError) as error:
-            click.echo(f"turbo worker: {error}", err=True)
-            code = EX_FAILURE
-        except PidfileTakenError as error:
-            click.echo(f"turbo worker: {error}", err=True)
-            code = EX_CANTCREAT
-    if code == wiring.RESTART:
+    try:
+        code = _run(options, given, signals)
+    except StopAsked as asked:
+        signals.end_by(asked.number)
+        code = EX_FAILURE
+    if code == wiring.RESTART and options.in_program:
+        # After all that the program does at its end.
+        atexit.register(wiring.restart)
+        code = 0
+    elif code == wiring.RESTART:
         code = wiring.restart()
     ctx.exit(code)
 
 
-def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: contextlib.ExitStack) -> int:
+def _run(options: GlobalOptions, given: dict[str, Any], signals: EarlySignals) -> int:
+    """Run the worker and clean up.
+
+    Return its exit code, or wiring.RESTART.
+    """
+    with contextlib.ExitStack() as cleanup:
+        try:
+            return _start(options, given, cleanup, signals)
+        except (ImproperlyConfigured, OperationalError, SecurityError) as error:
+            click.echo(f"turbo worker: {error}", err=True)
+            return EX_FAILURE
+        except PidfileTakenError as error:
+            click.echo(f"turbo worker: {error}", err=True)
+            return EX_CANTCREAT
+
+
+def _start(
+    given_globals: GlobalOptions, given: dict[str, Any], cleanup: contextlib.ExitStack, signals: EarlySignals
+) -> int:
     """Set up and run the worker; return its exit code.
 
     ``cleanup`` gets the callbacks for the end.
@@ -96,6 +121,7 @@ def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: context
     refuse_patched()
     level = level_number(given["loglevel"] or "WARNING")
     logfile = file_name(given["logfile"], hostname) if given["logfile"] else None
+    signals.setting_up()
     try:
         setup = log_setup(conf, level, logfile)
         app.set_up_logging(setup, hostname)
@@ -119,7 +145,9 @@ def _start(given_globals: GlobalOptions, given: dict[str, Any], cleanup: context
     detached.let_go()
     with app.redirecting(setup.redirect_level):
         fresh = fresh_spawner.starter(fresh_spawner.brief(found, given, options))
-        return wiring.run(app, options, _beat(found, given, options, given_globals.quiet), fresh)
+        beat = _beat(found, given, options, given_globals.quiet)
+        signals.starting()
+        return wiring.run(app, options, beat, fresh, signals.noted)
 
 
 def _beat(found: FoundApp, given: dict[str, Any], options: WorkerOptions, quiet: bool) -> list[str]:

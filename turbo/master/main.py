@@ -30,7 +30,7 @@ from turbo.policy import shutdown_lines
 from turbo.policy.worker_lifecycle import Phase, Request, on_request, restarts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from turbo.master.blueprint import Blueprint
     from turbo.master.delivery.ledger import Delivery
@@ -92,8 +92,8 @@ class Master:
 
     # -- running -----------------------------------------------------------------------------------------
 
-    async def run(self) -> int:
-        """Run until stopped; return the exit code."""
+    async def run(self, earlier: Sequence[Request] = ()) -> int:
+        """Run until stopped; return the exit code. ``earlier`` is carried out first."""
         os_signals.install(self._loop, self._requested)
         self._loop.set_exception_handler(supervision.report)
         self.pool.start()
@@ -109,9 +109,11 @@ class Master:
             for name, run in self.parts.loops().items()
         ]
         self._tasks.append(self._loop.create_task(supervision.or_die(self._announce, self.die), name="announce"))
+        for request in earlier:
+            self._requested(request)
         await self._stop_wanted.wait()
         await self._stop()
-        os_signals.remove(self._loop, restarting=self.restarting)
+        os_signals.remove(restarting=self.restarting)
         return self.exit_code
 
     async def _announce(self) -> None:

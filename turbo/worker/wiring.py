@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from turbo.hosting import HostedApp
     from turbo.master.children.pool_restart import Starter
     from turbo.policy.task_options import TaskOptions
+    from turbo.policy.worker_lifecycle import Request
     from turbo.policy.worker_options import WorkerOptions
     from turbo.spawner.handle import Spawner
     from turbo.spawner.messages import ChildBoot
@@ -59,12 +60,19 @@ _STABLE: Final = 5.0
 RESTART: Final = -1
 
 
-def run(app: HostedApp, options: WorkerOptions, beat: Sequence[str] = (), fresh: FreshStarter | None = None) -> int:
+def run(
+    app: HostedApp,
+    options: WorkerOptions,
+    beat: Sequence[str] = (),
+    fresh: FreshStarter | None = None,
+    earlier: Sequence[Request] = (),
+) -> int:
     """Run a worker for ``app`` until it is asked to stop.
 
     ``beat`` is the command of a beat beside it. ``fresh`` makes what starts a process that imports the app anew; None:
-    the pool cannot be restarted. Returns its exit code, or :data:`RESTART`. Raises ImproperlyConfigured for invalid
-    settings before it starts anything.
+    the pool cannot be restarted. ``earlier`` receives what signals ask for until the loop handles them, which the
+    master then carries out. Returns its exit code, or :data:`RESTART`. Raises ImproperlyConfigured for invalid settings
+    before it starts anything.
     """
     blueprint = plan(app, options)
     of_children = child_options(app, options, blueprint)
@@ -84,7 +92,7 @@ def run(app: HostedApp, options: WorkerOptions, beat: Sequence[str] = (), fresh:
     began = time.monotonic()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            master, code = runner.run(_main(blueprint, spawner, commands, control, beat))
+            master, code = runner.run(_main(blueprint, spawner, commands, control, beat, earlier))
     finally:
         spawner.close()
     if master.restarting:
@@ -94,7 +102,12 @@ def run(app: HostedApp, options: WorkerOptions, beat: Sequence[str] = (), fresh:
 
 
 async def _main(
-    blueprint: Blueprint, spawner: Spawner, commands: AppCommands, control: ControlOptions, beat: Sequence[str]
+    blueprint: Blueprint,
+    spawner: Spawner,
+    commands: AppCommands,
+    control: ControlOptions,
+    beat: Sequence[str],
+    earlier: Sequence[Request],
 ) -> tuple[Master, int]:
     loop = asyncio.get_running_loop()
     master = Master(blueprint, spawner, loop)
@@ -114,7 +127,7 @@ async def _main(
     if master.parts.pool_restart is not None:
         master.add_companion(master.parts.pool_restart)
     try:
-        return master, await master.run()
+        return master, await master.run(earlier)
     finally:
         master.parts.spawners.close()
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from turbo.master import os_signals
 from turbo.native import facade
 from turbo.worker import wiring
 
@@ -32,7 +33,7 @@ class Ran:
         self.code = 0
         self.beat: list[str] = []
 
-    def __call__(self, app: Any, options: Any, beat: Sequence[str], fresh: Any) -> int:
+    def __call__(self, app: Any, options: Any, beat: Sequence[str], fresh: Any, earlier: Sequence[Any]) -> int:
         self.calls.append((app, options))
         self.beat = list(beat)
         return self.code
@@ -40,9 +41,10 @@ class Ran:
 
 @pytest.fixture(autouse=True)
 def environment() -> Iterator[None]:
-    """Put the environment back: a command hands its global options to other processes by it."""
+    """Put environment and signals back: a command hands its global options on by the first, and handles the others."""
     before = dict(os.environ)
-    yield
+    with os_signals.kept():
+        yield
     os.environ.clear()
     os.environ.update(before)
 

@@ -156,7 +156,7 @@ def test_the_keepalive_of_the_autoscaler_comes_from_the_environment(
 def test_a_command_of_celerys_is_refused_by_name() -> None:
     result = turbo("graph", "workers")
     assert result.exit_code == 2
-    assert "turbo graph is not supported yet" in result.output
+    assert "run `celery graph` itself, with the same arguments" in result.output
 
 
 @pytest.mark.row("CL27")

@@ -1,8 +1,8 @@
-"""Replaces Celery's worker command when a program imports it.
+"""Replaces Celery's worker when a program imports it.
 
 Imported by Python itself at its start.
 
-Every Python process below ``turbo exec`` imports this module, so it imports nothing of turbo until Celery's command is
+Every Python process below ``turbo exec`` imports this module, so it imports nothing of turbo until Celery's worker is
 imported. It then imports the ``sitecustomize`` that the environment would have had without it.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import sys
 from importlib.abc import Loader, MetaPathFinder
 from pathlib import Path
@@ -21,15 +20,17 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-_COMMAND: Final = "celery.bin.worker"
+#: What is replaced, by its module.
+_REPLACED: Final = {"celery.bin.worker": "worker", "celery.apps.worker": "Worker"}
 _TAKEOVER: Final = "turbo.cli.startup.takeover"
 
 
 class _AfterImport(Loader):
-    """Loads a module by its own loader, and then replaces its command."""
+    """Loads a module by its own loader, and then replaces one object in it."""
 
-    def __init__(self, loader: Any) -> None:
+    def __init__(self, loader: Any, name: str) -> None:
         self._loader = loader
+        self._name = name
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         """Let the module's own loader make it."""
@@ -37,25 +38,26 @@ class _AfterImport(Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Run the module, then put turbo's command in the place of Celery's."""
+        """Run the module, then put turbo's object in the place of Celery's."""
         self._loader.exec_module(module)
-        vars(module)["worker"] = importlib.import_module(_TAKEOVER).worker
+        vars(module)[self._name] = getattr(importlib.import_module(_TAKEOVER), self._name)
 
 
 class _Finder(MetaPathFinder):
-    """Finds Celery's worker command, and nothing else."""
+    """Finds the modules of Celery's worker command and class, and nothing else."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Return the module's own spec with the other loader."""
-        if fullname != _COMMAND:
+        if fullname not in _REPLACED:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
-        if spec is not None:
-            spec.loader = _AfterImport(spec.loader)
-        return spec
+        for finder in sys.meta_path:
+            spec = None if finder is self else finder.find_spec(fullname, path, target)
+            if spec is not None:
+                spec.loader = _AfterImport(spec.loader, _REPLACED[fullname])
+                return spec
+        return None
 
 
 def _start() -> None:

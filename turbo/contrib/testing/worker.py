@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from turbo.app.running import command_line
+from turbo.app.worker_arguments import command_line
 from turbo.cli.main import run
 from turbo.fixups.django import drop_inherited
 from turbo.signals import Signal
