@@ -219,12 +219,14 @@ def _pid(node: Node) -> int | None:
 
 def _send(pid: int, number: int) -> bool:
     """Send a signal (0: none); return whether the process is there and ours."""
+    if _is_zombie(pid):
+        return False
     try:
         os.kill(pid, number)
     except (ProcessLookupError, PermissionError):
         # The number may have gone to another user's process since.
         return False
-    return not _is_zombie(pid)
+    return True
 
 
 def _is_zombie(pid: int) -> bool:

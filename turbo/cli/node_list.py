@@ -24,6 +24,8 @@ _GLOBAL: Final = (
     "-q", "--quiet",
 )  # fmt: skip
 _RANGE_PREFIX: Final = "celery"
+#: Values of --cmd that mean a worker: the default of Celery, and the same with turbo.
+_WORKERS: Final = ("-m celery worker --detach", "-m turbo worker --detach")
 _NO_SUFFIX: Final = ('""', "''")
 
 #: Options by their names with dashes; None: a flag.
@@ -120,8 +122,10 @@ def nodes(line: CommandLine, host: str, defaults: Mapping[str, tuple[tuple[str, 
     Raises ImproperlyConfigured for an option of a node that is not there.
     """
     options = dict(line.options)
-    if options.pop("--cmd", None):
-        raise ImproperlyConfigured("--cmd is not supported: each node is a `turbo worker`")
+    if "--cmd" in options and options.pop("--cmd") not in _WORKERS:
+        raise ImproperlyConfigured(
+            "--cmd is not supported: each node is a `turbo worker`. Leave it out, or use `celery multi`"
+        )
     appended = options.pop("--append", None) or ""
     prefix = options.pop("--prefix", None) or ""
     range_prefix = options.pop("--range-prefix", None) or _RANGE_PREFIX

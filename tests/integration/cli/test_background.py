@@ -225,5 +225,6 @@ def test_the_way_of_the_generic_init_script(site: Site) -> None:
     site.do("/bin/sh", "-c", INIT.format("start"))
     killed = site.do("/bin/sh", "-c", INIT.format("kill"))
     assert killed.stdout.count("Sending SIGKILL") == 2
+    assert "Could not signal" not in killed.stdout
     failed = site.do("/bin/sh", "-c", INIT.format("start") + " --no-such-option=1")
     assert (failed.returncode, failed.stdout.count("FAILED")) == (1, 2)

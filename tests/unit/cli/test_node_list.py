@@ -57,8 +57,11 @@ def test_the_workers_are_celerys(line: str, tmp_path: Path) -> None:
 def test_options_of_nodes_that_are_not_there() -> None:
     with pytest.raises(ImproperlyConfigured, match="node 3"):
         nodes(read(["foo", "bar", "-c:3", "1"]), socket.gethostname(), {})
-    with pytest.raises(ImproperlyConfigured, match="--cmd"):
-        nodes(read(["foo", "--cmd=x"]), socket.gethostname(), {})
+    for words in (["foo", "--cmd=x"], ["foo", "--cmd", "x"]):
+        with pytest.raises(ImproperlyConfigured, match="--cmd"):
+            nodes(read(words), socket.gethostname(), {})
+    as_celerys = nodes(read(["foo", "--cmd=-m celery worker --detach"]), socket.gethostname(), {})
+    assert "--cmd" not in as_celerys[0].options
 
 
 def test_an_invalid_command_gets_a_suggestion_and_the_usage() -> None:
