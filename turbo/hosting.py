@@ -179,6 +179,13 @@ class HostedApp(ABC):
         """
 
     @abstractmethod
+    def celery_client(self) -> Any:
+        """Return an app of Celery's class, for Celery's own monitors.
+
+        Celery must be installed.
+        """
+
+    @abstractmethod
     def run_beat(self, options: BeatOptions, stop: StopRequest) -> None:
         """Send the app's periodic tasks until beat is asked to end.
 

@@ -202,6 +202,10 @@ class AdoptedApp(HostedApp):
         """Return Celery's own commands about the app and those that the app has added."""
         return AdoptedCommands(self.celery, self.worker.consumer, options.hostname)
 
+    def celery_client(self) -> Any:
+        """The app itself."""
+        return self.celery
+
     def run_beat(self, options: BeatOptions, stop: StopRequest) -> None:
         """Send the app's periodic tasks by Celery's own beat."""
         run_beat(self.celery, options, stop, turn_of(self.conf, options, stop))

@@ -1,12 +1,14 @@
-"""``turbo events``: prints the events of workers and clients as they come.
+"""``turbo events``: shows or prints the events of workers and clients.
 
-A client's command, which runs until it is interrupted. The lines are those of ``celery events --dump``.
+A client's command, which runs until it is interrupted. The lines are those of ``celery events --dump``. The screen and
+cameras are Celery's (``cli.event_monitors``).
 """
 
 from __future__ import annotations
 
 import json
 import random
+import sys
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -15,8 +17,11 @@ import click
 
 from turbo.amqp.client.event_stream import receive
 from turbo.cli.asking import UnavailableError, broker_of, find_client, json_option
+from turbo.cli.event_monitors import Camera, is_celery_installed, show_screen, take_pictures
 from turbo.cli.global_options import EnvOption, GlobalOptions, SilentOption, command
+from turbo.cli.quantities import Positive
 from turbo.exceptions import ContentDisallowed, DecodeError, OperationalError
+from turbo.log_format import LEVELS
 from turbo.policy.restarts import Backoff, reconnect_delay
 from turbo.protocol import content
 
@@ -25,7 +30,13 @@ if TYPE_CHECKING:
 
     from turbo.amqp.client.mailbox import Packet
     from turbo.app.conf.conf import Settings
+    from turbo.hosting import HostedApp
 
+_HELP: Final = """Show the events of workers and tasks as they arrive.
+
+On a terminal, Celery's screen; elsewhere, without Celery or with --dump, one line each. `turbo control enable_events`
+turns the events of tasks on.
+"""
 #: Attempts in a row to connect, as many as a worker of Celery's makes.
 _ATTEMPTS: Final = 100
 _BACKOFF: Final = Backoff(first=0.5, cap=30.0)
@@ -68,20 +79,39 @@ class Dump:
 @command(
     "events",
     [
-        SilentOption(["-d", "--dump"], is_flag=True, help="Print each event; this is what the command does anyway."),
+        SilentOption(["-d", "--dump"], is_flag=True, help="Print each event."),
         json_option(),
-        SilentOption(["-c", "--camera"], hidden=True),
-        SilentOption(["-F", "--frequency", "--freq"], hidden=True, expose_value=False),
-        SilentOption(["-r", "--maxrate"], hidden=True, expose_value=False),
-        EnvOption(["-l", "--loglevel"], hidden=True, expose_value=False),
+        SilentOption(["-c", "--camera"], metavar="CLASS", help="Pass snapshots to this camera of Celery's kind."),
+        SilentOption(
+            ["-F", "--frequency", "--freq"], type=Positive(), default=1.0, metavar="SECONDS",
+            help="Time between two snapshots. [default: 1]",
+        ),
+        SilentOption(["-r", "--maxrate"], metavar="RATE", help="Most snapshots, such as 10/m."),
+        EnvOption(
+            ["-l", "--loglevel"], type=click.Choice(LEVELS, case_sensitive=False), default="WARNING",
+            help="Of a camera. [default: WARNING]",
+        ),
+        EnvOption(["-f", "--logfile"], metavar="PATH", help="Of a camera. [default: standard error]"),
+        EnvOption(["--pidfile"], metavar="PATH", help="Of a camera."),
     ],
-    "Print the events of workers and tasks as they arrive. `turbo control enable_events` turns those of tasks on.",
-)
+    _HELP,
+)  # fmt: skip
 def events_command(ctx: click.Context, options: GlobalOptions, given: dict[str, Any]) -> None:
-    """Print events until interrupted."""
-    if given["camera"]:
-        raise click.UsageError("-c/--camera is not supported: run `celery events -c`, which sees turbo's workers too")
+    """Show or print events until interrupted."""
     app = find_client(options)
+    if given["camera"]:
+        named = (given[name] for name in ("camera", "frequency", "maxrate", "loglevel", "logfile", "pidfile"))
+        take_pictures(app, Camera(*named))
+    elif given["dump"] or given["json"] or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        _print_events(app, given)
+    elif is_celery_installed():
+        show_screen(app)
+    else:
+        _to_stderr("The screen is Celery's, which is not installed; printing the events (--dump).")
+        _print_events(app, given)
+
+
+def _print_events(app: HostedApp, given: dict[str, Any]) -> None:
     dump = Dump()
     say = _to_stderr if given["json"] else click.echo
     say("-> evdump: starting capture...")

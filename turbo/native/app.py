@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from turbo import signals
+from turbo.app.celery_view import celery_view
 from turbo.app.conf import unsupported
 from turbo.app.publish.queues import direct_queue
 from turbo.backends.open_store import store_settings
@@ -143,6 +144,10 @@ class NativeApp(HostedApp):
     def commands(self, options: WorkerOptions) -> AppCommands:
         """Those about the app's tasks and settings, and those that the program has added."""
         return NativeCommands(self.turbo, options.hostname, self.worker.consumer)
+
+    def celery_client(self) -> Any:
+        """What Celery's own command line sees of the app."""
+        return celery_view(self.turbo)
 
     def run_beat(self, options: BeatOptions, stop: StopRequest) -> None:
         """Send the entries of ``beat_schedule`` by turbo's own beat."""

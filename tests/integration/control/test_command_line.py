@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
 import re
+import signal
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -180,6 +186,61 @@ def test_events_are_printed_as_they_arrive(post: Post) -> None:
         finally:
             monitor.kill()
     assert line.startswith(f"{NODE} [") and " heartbeat: active=" in line
+
+
+@pytest.mark.row("EV19", "CL27")
+def test_a_camera_takes_pictures(post: Post) -> None:
+    """With Celery installed also for an app of turbo's own."""
+    camera = "tests.integration.control.camera.Camera"
+    command = [sys.executable, "-m", "turbo", "-A", APP, "events", "-c", camera, "-F", "0.2"]
+    with WorkerProcess(directory=post.directory, env=post.environment, command=command) as process:
+        process.wait_for_line(f"Taking snapshots with {camera}", 60)
+        process.wait_for_line(rf"^picture of {NODE}: alive", 60)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+
+
+@pytest.mark.row("EV19")
+def test_a_camera_that_cannot_be_used(post: Post) -> None:
+    ended = turbo(post, "events", "--camera", "no_such_module.Camera")
+    assert ended.code == 2
+    assert ("needs Celery" if post.kind == "turbo" else "No module named 'no_such_module'") in ended.err
+
+
+def on_terminal(post: Post, program: list[str], *wanted: str) -> None:
+    """Run ``turbo events`` on a terminal until it has shown these texts, and interrupt it."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 140, 0, 0))
+    with subprocess.Popen(
+        [sys.executable, *program, "-A", APP, "events"],
+        cwd=Path(__file__).parents[3],
+        env={**os.environ, **post.environment, "TERM": "xterm"},
+        stdin=slave, stdout=slave, stderr=slave,
+    ) as process:  # fmt: skip
+        os.close(slave)
+        shown = b""
+        try:
+            while not all(text.encode() in shown for text in wanted):
+                shown += os.read(master, 65536)
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(OSError):  # the terminal is closed
+                while os.read(master, 65536):
+                    pass
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+            os.close(master)
+
+
+@pytest.mark.row("EV19", "CL27")
+def test_the_screen_on_a_terminal(post: Post) -> None:
+    on_terminal(post, ["-m", "turbo"], "Workers online", NODE)
+
+
+@pytest.mark.row("EV19")
+def test_without_celery_a_terminal_gets_the_lines(post: Post) -> None:
+    if post.kind == "turbo":
+        on_terminal(post, ["-c", WITHOUT_CELERY], "not installed; printing the events", f"{NODE} [")
 
 
 @pytest.fixture(scope="module")
