@@ -11,10 +11,12 @@ from typing import Any
 
 import billiard.exceptions
 import pytest
+from celery import Celery
 
+from tests.harness.monitor import Monitor
 from tests.harness.oracle import Oracle
 from tests.harness.processes import wait_until
-from tests.harness.rabbitmq import RabbitMQ
+from tests.harness.rabbitmq import RabbitMQ, vhost_of
 from tests.harness.redis_server import RedisServer
 from tests.harness.worker import WorkerProcess
 from turbo import Turbo, chain, chord, exceptions
@@ -370,6 +372,56 @@ def test_a_warm_stop_runs_what_a_free_child_can_take(place: Place) -> None:
     left = place.rabbitmq.queue("free", place.vhost).ready
     assert len(done) + left == 2
     assert all(result.get(timeout=5)[1] == 2 for result in done)
+
+
+def test_each_message_is_reported_to_monitors(place: Place, worker: WorkerProcess) -> None:
+    client = Celery("monitor", broker=place.vhost, set_as_current=False)
+    client.control.enable_events()
+    with Monitor(client) as monitor:
+        sent = [place.send("four", number) for number in range(3)]
+        for result in sent:
+            monitor.wait_types(result.id, "task-received")
+        reserved = place.client.control.inspect(["one@here"]).reserved()
+        assert {row["id"] for row in reserved["one@here"]} == {result.id for result in sent}
+        sent.append(place.send("four", 3))
+        for result in sent:
+            heard = monitor.wait_types(result.id, "task-received", "task-started", "task-succeeded")
+            assert heard[-1]["result"] == str(result.get(timeout=30))
+    client.control.disable_events()
+    client.close()
+
+
+def test_a_lost_connection_neither_loses_nor_repeats_a_message(place: Place) -> None:
+    go = place.directory / f"go-{uuid.uuid4().hex}"
+    with place.worker("-Q", "cut", "-c", "1", "-n", "cut@here") as worker:
+        worker.wait_for_line(r"ready\.$")
+        results = [place.send("held_late", str(go), queue="cut") for _ in range(5)]
+        place.oracle.wait_ids("start", [result.id for result in results[:3]])
+        wait_until("two are collected", lambda: place.waiting("cut") == 5, 30)
+        before = worker.mark()
+        place.rabbitmq.close_all_connections(vhost_of(place.vhost))
+        worker.wait_for_line("Session 1 lost with 5 unsettled messages; 3 of them are still running here", since=before)
+        wait_until("all are here again", lambda: place.waiting("cut") == 5, 60)
+        go.touch()
+        # The last two may have been in the hands of a lost worker, as far as this one knows, so they run alone.
+        assert [result.get(timeout=60) for result in results] == [3, 3, 3, 1, 1]
+        place.rabbitmq.wait_queue("cut", place.vhost, ready=0, unacked=0)
+    assert {place.oracle.ids("start").count(result.id) for result in results} == {1}
+
+
+def test_a_killed_worker_loses_no_late_message(place: Place) -> None:
+    go = place.directory / f"go-{uuid.uuid4().hex}"
+    with place.worker("-Q", "kill", "-c", "1", "-n", "kill@here") as worker:
+        worker.wait_for_line(r"ready\.$")
+        results = [place.send("held_late", str(go), queue="kill") for _ in range(5)]
+        place.oracle.wait_ids("start", [result.id for result in results[:3]])
+        wait_until("two are collected", lambda: place.waiting("kill") == 5, 30)
+        worker.kill()
+    go.touch()
+    with place.worker("-Q", "kill", "-c", "1", "-n", "kill@here") as worker:
+        worker.wait_for_line(r"ready\.$")
+        assert [result.get(timeout=60) for result in results] == [1] * 5
+        place.rabbitmq.wait_queue("kill", place.vhost, ready=0, unacked=0)
 
 
 def _child_of(place: Place, identifier: str) -> int:

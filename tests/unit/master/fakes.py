@@ -186,6 +186,8 @@ class Ring:
         self.kinds: list[int] = []
         self.unclaimed: deque[int] = deque()
         self.claimed: int | None = None
+        #: The numbers of the claimed record whose messages have not ended; several in a batch.
+        self.members: list[int] = []
         #: It has reported STARTED; it has entered the body.
         self.begun = self.entered = False
         self.outcomes: list[tuple[int, int, bytes]] = []
@@ -215,7 +217,7 @@ class Ring:
         claimed = self.claimed if self.claimed not in ended else None
         begun = self.begun and claimed is not None
         left = () if claimed is None else (claimed,)
-        entered = claimed or 0 if self.entered else 0
+        entered = max(self.members, default=claimed or 0) if self.entered else 0
         return PostMortem(self.drain(), list(self.unclaimed), claimed, begun, entered, 0, left, None)
 
 

@@ -92,6 +92,8 @@ class Batches:
             found = [delivery for delivery in line.waiting if delivery in wanted]
             if found:
                 line.waiting = [delivery for delivery in line.waiting if delivery not in wanted]
+                if not line.waiting:
+                    self._empty(line)
                 taken += found
         return [delivery for delivery in taken if delivery.state is State.HELD]
 

@@ -105,6 +105,8 @@ def promote(child: ChildProcess, first: Delivery) -> bool:
     left = [delivery for delivery in first.followers if child.parked.get(delivery.seq) is delivery]
     first.followers = ()
     if not left:
+        for delivery in first.together:
+            delivery.together = ()
         return False
     seq = left[0].seq
     others = dict(child.assigned)

@@ -243,8 +243,9 @@ class Outcomes:
             child.assigned[seq] = child.parked.pop(seq)
         self._started(child, seq, payload)
         child.parked[seq] = delivery = child.assigned.pop(seq)
-        delivery.in_function = frames.unpack_started(payload)[0] & frames.IN_FUNCTION != 0
-        if not follows:
+        if follows:
+            delivery.in_function = frames.unpack_started(payload)[0] & frames.IN_FUNCTION != 0
+        else:
             child.link.release(seq)
             self._dispatcher.finished(child, _ADMISSION_NS)
 
@@ -263,9 +264,9 @@ class Outcomes:
             delivery = child.parked.pop(seq)
         else:
             child.link.release(seq)
-            if delivery.followers:
-                # The child is busy with those of the batch that have not ended, as before.
-                parked = units.promote(child, delivery)
+        if delivery.followers:
+            # The child is busy with those of the batch that have not ended, as before.
+            parked |= units.promote(child, delivery)
         if len(payload) < frames.DONE_SIZE:
             raise frames.FrameError("done record shorter than its head")
         verb, ending, flags, runtime_ns, due_ns = frames.unpack_done_head(payload)
@@ -294,6 +295,7 @@ class Outcomes:
     def _hold(self, delivery: Delivery, due_ns: int) -> None:
         if not self._settlement.keep_or_void(delivery):
             return
+        units.dissolve(delivery)
         delivery.move(State.HELD)
         delivery.due = due_ns / 1e9
         self._shelf.hold(delivery)

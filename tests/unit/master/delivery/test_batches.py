@@ -107,6 +107,13 @@ def test_single_deliveries_are_taken_out() -> None:
     assert place.handed == [[2, 3, 4]]
 
 
+def test_an_interval_ends_with_its_last_delivery() -> None:
+    place = Place()
+    only = place.take_in("three")
+    assert place.batches.take_out({only}) == [only]
+    assert not place.loop.timers
+
+
 def test_all_are_given_up_or_handed_out_at_once() -> None:
     place = Place()
     given_up = [place.take_in("three"), place.take_in("many")]

@@ -58,6 +58,7 @@ from turbo.master.outcome.outcomes import Outcomes
 from turbo.master.outcome.poison import Poison
 from turbo.master.outcome.settlement import Settlement
 from turbo.master.outcome.storing import DocumentStore
+from turbo.policy.batching import Batch
 from turbo.policy.child_lifecycle import ChildState
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.poison import DELIVERIES
@@ -78,6 +79,10 @@ TASKS = {
     ),
     "counted": TaskOptions(
         "counted", acks_late=True, retry_on_worker_lost=True, max_retries=ATTEMPTS - 1, default_retry_delay=0
+    ),
+    "early in batches": TaskOptions("early in batches", batch=Batch(3, 5.0)),
+    "strict in batches": TaskOptions(
+        "strict in batches", acks_late=True, acks_on_failure=False, reject_on_worker_lost=True, batch=Batch(3, 5.0)
     ),
     "limited": TaskOptions("limited", acks_late=True, rate_limit="2/s"),
 }
@@ -300,6 +305,8 @@ class LedgerMachine(RuleBasedStateMachine):
         ring: Any = self.children[index].link
         if ring.claimed is None and ring.unclaimed:
             ring.claimed, ring.begun, ring.entered = ring.unclaimed.popleft(), False, False
+            first = self.children[index].assigned[ring.claimed]
+            ring.members = [delivery.seq for delivery in (first, *first.followers)]
 
     @rule(index=one_child)
     def start(self, index: int) -> None:
@@ -309,15 +316,19 @@ class LedgerMachine(RuleBasedStateMachine):
         if ring.claimed is None or ring.begun:
             return
         ring.begun = True
-        delivery = child.assigned[ring.claimed]
-        identifier, task, deaths = self._facts(delivery)
-        if deaths >= MOST:
-            self._report(child, Verb.REJECT, Ending.INVALID)
-            self.ended.add(identifier)
-            return
-        self.accepted.add(identifier)
-        early = not TASKS[task].acks_late
-        ring.outcomes.append((frames.STARTED, ring.claimed, frames.STARTED_EARLY if early else frames.STARTED_LATE))
+        for seq in list(ring.members):
+            identifier, task, deaths = self._facts(self._held(child, seq))
+            if deaths >= MOST:
+                self._report(child, Verb.REJECT, Ending.INVALID, seq=seq)
+                self.ended.add(identifier)
+                continue
+            self.accepted.add(identifier)
+            early = not TASKS[task].acks_late
+            if seq == ring.members[0]:
+                ring.outcomes.append((frames.STARTED, seq, frames.STARTED_EARLY if early else frames.STARTED_LATE))
+            else:
+                flags = frames.IN_FUNCTION | (frames.EARLY_ACK if early else 0)
+                ring.outcomes.append((frames.ADMITTED, seq, frames.pack_started(flags, 0, 0, 0.0)))
 
     @rule(index=one_child)
     def enter(self, index: int) -> None:
@@ -326,7 +337,8 @@ class LedgerMachine(RuleBasedStateMachine):
         ring: Any = child.link
         if ring.claimed is not None and ring.begun and not ring.entered:
             ring.entered = True
-            self.starts[self._facts(child.assigned[ring.claimed])[0]] += 1
+            for seq in ring.members:
+                self.starts[self._facts(self._held(child, seq))[0]] += 1
 
     @rule(index=one_child)
     def publish(self, index: int) -> None:
@@ -334,7 +346,7 @@ class LedgerMachine(RuleBasedStateMachine):
         ring: Any = child.link
         if self._running(index):
             request = frames.PublishRequest("", "elsewhere", b"h", b"b", False)
-            ring.outcomes.append((frames.PUBLISH, ring.claimed, b"".join(frames.pack_publish(request))))
+            ring.outcomes.append((frames.PUBLISH, ring.members[0], b"".join(frames.pack_publish(request))))
 
     @rule(index=one_child)
     def retry(self, index: int) -> None:
@@ -343,12 +355,13 @@ class LedgerMachine(RuleBasedStateMachine):
         ring: Any = child.link
         if not self._running(index):
             return
-        identifier, task, _ = self._facts(child.assigned[ring.claimed])
+        seq = ring.members[-1]
+        identifier, task, _ = self._facts(self._held(child, seq))
         self.ended.add(identifier)
         after = frames.PublishRequest("", "elsewhere", b"h", identifier.encode(), False, after_states=True)
-        ring.outcomes.append((frames.STORE, ring.claimed, frames.pack_store(stored(identifier))))
-        ring.outcomes.append((frames.PUBLISH, ring.claimed, b"".join(frames.pack_publish(after))))
-        self._report(child, settle(Ending.RETRY, TASKS[task].ack_options()), Ending.RETRY)
+        ring.outcomes.append((frames.STORE, seq, frames.pack_store(stored(identifier))))
+        ring.outcomes.append((frames.PUBLISH, seq, b"".join(frames.pack_publish(after))))
+        self._report(child, settle(Ending.RETRY, TASKS[task].ack_options()), Ending.RETRY, seq=seq)
 
     @rule(index=one_child, ending=st.sampled_from([Ending.SUCCESS, Ending.FAILURE, Ending.REJECT_REQUEUE]))
     def end(self, index: int, ending: Ending) -> None:
@@ -356,19 +369,19 @@ class LedgerMachine(RuleBasedStateMachine):
         ring: Any = child.link
         if not self._running(index):
             return
-        identifier, task, _ = self._facts(child.assigned[ring.claimed])
-        options = TASKS[task]
-        verb = settle(ending, options.ack_options())
-        self.ended.add(identifier)
-        document = frames.pack_store(stored(identifier)) if ending is not Ending.REJECT_REQUEUE else b""
-        self._report(child, verb, ending, document)
+        # The first, which stands for the others, ends last.
+        for seq in reversed(list(ring.members)):
+            identifier, task, _ = self._facts(self._held(child, seq))
+            verb = settle(ending, TASKS[task].ack_options())
+            self.ended.add(identifier)
+            document = frames.pack_store(stored(identifier)) if ending is not Ending.REJECT_REQUEUE else b""
+            self._report(child, verb, ending, document, seq=seq)
 
     @rule(index=one_child)
     def find_it_not_due(self, index: int) -> None:
         child = self.children[index]
         ring: Any = child.link
         if ring.claimed is not None and not ring.begun:
-            ring.begun = True
             self._report(child, Verb.HOLD, Ending.IGNORE)
 
     @rule(index=one_child)
@@ -387,7 +400,8 @@ class LedgerMachine(RuleBasedStateMachine):
         if ring.claimed is not None:
             told = ring.entered or reason == "time_limit"  # a limit ends its task also before the body
             deaths = self.died_started if told else self.died_unstarted
-            deaths[self._facts(child.assigned[ring.claimed])[0]] += 1
+            for seq in ring.members:
+                deaths[self._facts(self._held(child, seq))[0]] += 1
         self.children[index] = self._child(index)
         self.dying.append(child) if reason else self._bury(child)
 
@@ -415,10 +429,19 @@ class LedgerMachine(RuleBasedStateMachine):
         ring: Any = self.children[index].link
         return ring.claimed is not None and bool(ring.entered)
 
-    def _report(self, child: ChildProcess, verb: Verb, ending: Ending, document: bytes = b"") -> None:
+    def _report(self, child: ChildProcess, verb: Verb, ending: Ending, document: bytes = b"", seq: int = 0) -> None:
+        """Report the end of one message, by default the first."""
         ring: Any = child.link
-        ring.outcomes.append((frames.DONE, ring.claimed, done_record(verb, ending, document)))
-        ring.claimed, ring.begun, ring.entered = None, False, False
+        seq = seq or ring.members[0]
+        ring.outcomes.append((frames.DONE, seq, done_record(verb, ending, document)))
+        ring.members.remove(seq)
+        if not ring.members:
+            ring.claimed, ring.begun, ring.entered = None, False, False
+
+    def _held(self, child: ChildProcess, seq: int) -> Delivery:
+        delivery = child.holding(seq)
+        assert delivery is not None
+        return delivery
 
     def _facts(self, delivery: Delivery) -> tuple[str, str, int]:
         headers: Any = decode_header(delivery.header)[0].headers
@@ -485,6 +508,11 @@ class LedgerMachine(RuleBasedStateMachine):
             self.loop.now += 0.5
             self.loop.fire(self.rate_limits)
 
+    @precondition(lambda self: self.batches.collected)
+    @rule()
+    def end_an_interval(self) -> None:
+        self.loop.fire(self.batches)
+
     @rule(rate=st.sampled_from([0.0, 0.5, 2.0]))
     def change_the_rate(self, rate: float) -> None:
         self.rate_limits.change("limited", rate)
@@ -513,12 +541,14 @@ class LedgerMachine(RuleBasedStateMachine):
         if not hasattr(self, "ledger"):
             return
         everyone = [*self.children, *self.dying]
-        held = Counter(id(d) for child in everyone for d in child.assigned.values())
-        queued = [*self.dispatcher._ready, *self.suspects._round, *self.suspects._waiting]
+        held = Counter(id(d) for child in everyone for d in (*child.assigned.values(), *child.parked.values()))
+        ready = [delivery for first in self.dispatcher._ready for delivery in (first, *first.followers)]
+        queued = [*ready, *self.suspects._round, *self.suspects._waiting]
         waiting = Counter(id(d) for d in queued if d.state in (State.READY, State.SUSPECT))
         assert all(count == 1 for count in (held + waiting).values()), "a delivery is in two places"
         held_back = {id(d) for d in self.shelf.held}
         held_back |= {id(d) for line in self.rate_limits._lines for d in line.waiting}
+        held_back |= {id(d) for line in self.batches._lines for d in line.waiting}
         copies = {id(d) for held_copies in self.redelivery_guard._copies.values() for d in held_copies}
         for delivery in self.ledger:
             places = {
@@ -557,6 +587,14 @@ class LedgerMachine(RuleBasedStateMachine):
         lines = list(self.rate_limits._lines)
         assert len(self.rate_limits) == sum(len(line.waiting) for line in lines)
         assert all(line.timer is not None for line in lines if line.waiting), "it would wait for ever"
+
+    @invariant()
+    def a_batch_waits_for_its_interval(self) -> None:
+        if not hasattr(self, "ledger"):
+            return
+        for line in self.batches._lines:
+            assert (line.timer is not None) == bool(line.waiting)
+            assert len(line.waiting) < line.batch.size
 
     @invariant()
     def the_last_chance_runs_alone(self) -> None:
@@ -618,6 +656,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.come_due()
         for _ in range(10):
             self.wait_for_tokens(4)
+        self.end_an_interval()
         for index in range(CHILDREN):
             self.claim(index)
             self.start(index)
@@ -632,7 +671,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.answer_store(0, StoreOutcome.STORED)
 
     def _anything_left(self) -> bool:
-        busy = any(child.assigned or child.link.outcomes for child in self.children)  # type: ignore[attr-defined]
+        busy = any(child.assigned or child.parked or child.link.outcomes for child in self.children)  # type: ignore[attr-defined]
         asked = self.publisher.waiting or self.store.waiting
         return bool(busy or asked or self.broker.queue or self.broker.unacked or self.shelf.held or len(self.ledger))
 

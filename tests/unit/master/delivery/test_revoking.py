@@ -20,7 +20,6 @@ from turbo.master.delivery.ledger import Delivery
 from turbo.master.delivery.revoking import Revoking
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.settling import Ending
-from turbo.protocol.properties import decode_header
 
 
 class OpenShelf(Shelf):
@@ -85,8 +84,7 @@ class RevokingMachine(LedgerMachine):
         for child in (*self.children, *self.dying):
             ring: Any = child.link
             if ring.claimed is not None and not ring.entered:
-                headers: Any = decode_header(child.assigned[ring.claimed].header)[0].headers
-                claimed += headers["id"] == identifier
+                claimed += identifier in [self._facts(self._held(child, seq))[0] for seq in ring.members]
         self.allowed[identifier] = max(self.allowed.get(identifier, 0), self.starts[identifier] + claimed)
         self.ended.add(identifier)
 
@@ -105,9 +103,11 @@ class RevokingMachine(LedgerMachine):
                 continue
             if delivery.state is State.DISPATCHED:
                 rings: Any = [
-                    child.link for child in (*self.children, *self.dying) if delivery in child.assigned.values()
+                    child.link
+                    for child in (*self.children, *self.dying)
+                    if delivery in (*child.assigned.values(), *child.parked.values())
                 ]
-                assert all(ring.claimed == delivery.seq for ring in rings), "a child may still take it"
+                assert all(delivery.seq in ring.members for ring in rings), "a child may still take it"
 
 
 class Turns(Clock):
