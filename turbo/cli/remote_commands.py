@@ -84,7 +84,7 @@ COMMANDS: Final[Mapping[str, CommandInfo]] = {
     "heartbeat": _control("Send a heartbeat event now."),
     "pause": _control("Start no tasks of a queue until it is resumed.", "<queue>", [("queue", str)]),
     "pool_grow": _control("Add children.", "[N=1]", [("n", int)]),
-    "pool_restart": _control("Replace all children."),
+    "pool_restart": _control("Import the app anew and replace all children."),
     "pool_shrink": _control("Remove children.", "[N=1]", [("n", int)]),
     "rate_limit": _control(
         "Limit how often a task starts.",
