@@ -192,14 +192,14 @@ class Spawner:
 
         The list is empty without a /proc.
         """
-        found: list[int] = []
-        tasks = f"/proc/{os.getpid()}/task"
-        if not os.path.isdir(tasks):  # noqa: PTH112
-            return found
-        for task in os.listdir(tasks):  # noqa: PTH208 - a path object has no advantage in /proc
-            with open(f"{tasks}/{task}/children") as listing:  # noqa: PTH123
-                found += map(int, listing.read().split())
-        return [pid for pid in found if pid != self.pid]
+        return [pid for pid in _children_of(os.getpid()) if pid != self.pid]
+
+    def adopted(self) -> list[int]:
+        """Return the pids of the spawner's children.
+
+        Once it has reported the end of all that it forked, these are processes that tasks have started and left.
+        """
+        return _children_of(self.pid)
 
     def reap_orphans(self, known: Collection[int]) -> list[Exited]:
         """After the spawner's death: reap its children, kill unreported ones.
@@ -295,6 +295,18 @@ class Spawner:
             reports.append(SpawnFailed(epoch, value))
         elif kind == READY:
             self.lifeline_armed = bool(value)
+
+
+def _children_of(pid: int) -> list[int]:
+    """Return the pids of a process's children; an empty list without a /proc."""
+    found: list[int] = []
+    tasks = f"/proc/{pid}/task"
+    if not os.path.isdir(tasks):  # noqa: PTH112
+        return found
+    for task in os.listdir(tasks):  # noqa: PTH208 - a path object has no advantage in /proc
+        with open(f"{tasks}/{task}/children") as listing:  # noqa: PTH123
+            found += map(int, listing.read().split())
+    return found
 
 
 def received_fds(controls: list[tuple[int, int, bytes]]) -> list[int]:

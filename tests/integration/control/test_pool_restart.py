@@ -220,3 +220,22 @@ def test_an_autoscaled_pool_restarts_with_no_child_and_with_some(native: Place) 
         assert native.restart() == {"ok": "reload started"}
         native.wait_done(worker, mark)
         assert native.call() == "newer"
+
+
+@pytest.mark.row("RC25")
+def test_what_a_task_has_started_and_left_outlives_the_old_spawner_and_is_reaped(native: Place) -> None:
+    native.write("old", more="""
+        import subprocess
+        @app.task(name="restarted.leave")
+        def leave(): return subprocess.Popen(["sleep", "600"], start_new_session=True).pid
+    """)  # fmt: skip
+    with native.worker() as worker:
+        worker.wait_for_line(READY, 60)
+        left = psutil.Process(native.call("leave"))
+        mark = worker.mark()
+        native.restart()
+        native.wait_done(worker, mark)
+        wait_until("it is the main process's", lambda: left.ppid() == worker.pid, 30)
+        assert left.status() != psutil.STATUS_ZOMBIE
+        left.kill()
+        wait_until("it is reaped", lambda: not left.is_running(), 30)

@@ -7,7 +7,9 @@ module knows which spawner a child comes from. It must never decide what becomes
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 from typing import TYPE_CHECKING
 
 from turbo.observers import Observers
@@ -107,7 +109,27 @@ class Spawners:
     def _end_idle(self) -> None:
         for spawner in [each for each in self._former if each not in self._made_by.values()]:
             self._former.remove(spawner)
+            self._adopt(spawner)
             self.end(spawner)
+
+    def _adopt(self, spawner: Spawner) -> None:
+        """Reap what tasks have started and left, in the place of a spawner that ends."""
+        if spawner.gone:
+            return
+        try:
+            for pid in spawner.adopted():
+                with contextlib.suppress(ProcessLookupError):
+                    pidfd = os.pidfd_open(pid)
+                    self._loop.add_reader(pidfd, self._adopted_ended, pid, pidfd)
+        except OSError as error:
+            # It was killed just now, or no descriptor is free.
+            logger.warning("Processes that tasks have left are not reaped when they end: %s", error)
+
+    def _adopted_ended(self, pid: int, pidfd: int) -> None:
+        self._loop.remove_reader(pidfd)
+        os.close(pidfd)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
 
     def _ended(self, spawner: Spawner) -> None:
         self._loop.remove_reader(spawner.pidfd)

@@ -40,6 +40,9 @@ class Ending(Spawner):
     def fileno(self) -> int:
         return 1_000_000 + self.number
 
+    def adopted(self) -> list[int]:
+        return []
+
     def release(self) -> None:
         self.gone = True
 
