@@ -262,6 +262,21 @@ def test_flower_sends_tasks(shown: Monitors) -> None:
 
 @pytest.mark.row("EC4")
 @pytest.mark.parametrize("kind", OURS)
+def test_flower_restarts_the_pool(ran: Fleet, shown: Monitors, kind: str) -> None:
+    node = NODES[kind]
+
+    def processes() -> set[int]:
+        stats = shown.flower.json("/api/workers", refresh="true", workername=node)[node]["stats"]
+        return set(stats["pool"]["processes"])
+
+    before = processes()
+    # Flower waits a second for the reply, which may take longer to come: the app is imported anew.
+    shown.flower.try_post(f"/api/worker/pool/restart/{node}")
+    wait_until("every child is another", lambda: len(processes() - before) == len(before), 60)
+
+
+@pytest.mark.row("EC4")
+@pytest.mark.parametrize("kind", OURS)
 def test_flowers_autoscale(ran: Fleet, shown: Monitors, kind: str) -> None:
     node, flower = f"scaled@{kind}", shown.flower
     assert "Autoscale not enabled" in flower.refused(f"/api/worker/pool/autoscale/{NODES[kind]}", min="1", max="4")

@@ -19,6 +19,7 @@ app = Celery("evented", broker=os.environ.get("EVENTED_BROKER"), backend=os.envi
 app.conf.broker_connection_retry_on_startup = True
 app.conf.worker_eta_park_after = 86_400.0
 app.conf.worker_pool_restarts = True
+app.conf.worker_pool_restarts = True
 app.conf.task_send_sent_event = os.environ.get("SENT_EVENTS") == "1"
 app.conf.event_serializer = os.environ.get("EVENT_SERIALIZER", "json")
 
