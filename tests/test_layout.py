@@ -34,7 +34,7 @@ TESTED_ELSEWHERE = {
     "unit/master/delivery/test_ledger.py": (
         "one state machine over the real parts of a delivery's way",
         "master/delivery/lease_ends"
-        " master/delivery/revoked_tasks master/outcome/hooks",
+        " master/delivery/revoked_tasks master/delivery/waiting_places master/outcome/hooks",
     ),
     "unit/master/outcome/test_settlement.py": ("documents are stored where they are settled", "master/outcome/storing"),
     "unit/master/delivery/test_suspects.py": ("suspects are who is recognised", "master/delivery/recognition"),

@@ -90,6 +90,14 @@ class Queue:
         return single or self.exclusive or self.exclusive_consumer
 
     @property
+    def keeps_consumer(self) -> bool:
+        """Whether a pause must not cancel its consumer.
+
+        Otherwise its place would go to another worker, or the broker would delete the queue.
+        """
+        return self.window_is_fixed or self.auto_delete
+
+    @property
     def temporary(self) -> bool:
         """Whether the broker deletes the queue with its connection or its last consumer."""
         return self.exclusive or self.auto_delete

@@ -129,10 +129,14 @@ class InspectCommands:
         return found
 
     def active_queues(self, **_: Any) -> list[dict[str, Any]]:
-        """Return the consumed queues, and those that are paused, which say so."""
+        """Return the consumed queues and the paused ones, which say so."""
         link = self._parts.link
-        consumed = [_queue(link.wanted[name]) for name in link.consumed]
-        return consumed + [{**_queue(link.wanted[name]), "paused": True} for name in link.wanted.paused]
+        consumed, paused = link.consumed, link.wanted.paused
+        return [
+            {**_queue(queue), **({"paused": True} if name in paused else {})}
+            for name, queue in link.wanted.items()
+            if name in consumed or name in paused
+        ]
 
     def stats(self, **_: Any) -> dict[str, Any]:
         """Return the figures of this worker since its start."""

@@ -36,6 +36,7 @@ from turbo.master.delivery.lease_ends import LeaseEnds
 from turbo.master.delivery.leases import Leases
 from turbo.master.delivery.ledger import Ledger
 from turbo.master.delivery.parking import Parking
+from turbo.master.delivery.paused_queues import PausedQueues
 from turbo.master.delivery.queue_changes import QueueChanges
 from turbo.master.delivery.rate_limits import RateLimits
 from turbo.master.delivery.redelivery_guard import RedeliveryGuard
@@ -136,6 +137,7 @@ class _Waiting:
 
     ledger: Ledger
     time_limits: TimeLimitChanges
+    paused_queues: PausedQueues
     copies: LeaseCopies
     dispatcher: Dispatcher
     shelf: EtaShelf
@@ -254,16 +256,11 @@ def _broker(blueprint: Blueprint, patience: BrokerPatience) -> _Broker:
 
 def _waiting(blueprint: Blueprint, loop: asyncio.AbstractEventLoop, broker: _Broker) -> _Waiting:
     options, ledger, time_limits = blueprint.options, Ledger(), TimeLimitChanges(blueprint.tasks)
+    paused = PausedQueues()
     copies = LeaseCopies(
-        loop,
-        ledger,
-        broker.publisher,
-        broker.queues,
-        broker.link,
-        broker.lease_ends,
-        hostname=options.hostname,
-        enabled=_timeouts(blueprint).configured > 0,
-    )
+        loop, ledger, broker.publisher, broker.queues, broker.link, broker.lease_ends, paused,
+        hostname=options.hostname, enabled=_timeouts(blueprint).configured > 0,
+    )  # fmt: skip
     dispatcher = Dispatcher(
         loop,
         max_tasks_per_child=options.max_tasks_per_child,
@@ -273,7 +270,7 @@ def _waiting(blueprint: Blueprint, loop: asyncio.AbstractEventLoop, broker: _Bro
         time_limits=time_limits,
     )
     size = PoolSize(options.concurrency, options.autoscale_least)
-    return _Waiting(ledger, time_limits, copies, dispatcher, EtaShelf(loop), size)
+    return _Waiting(ledger, time_limits, paused, copies, dispatcher, EtaShelf(loop), size)
 
 
 def _outcome(blueprint: Blueprint, loop: asyncio.AbstractEventLoop, broker: _Broker, waiting: _Waiting) -> _Outcome:
@@ -298,6 +295,7 @@ def _delivery(
 ) -> _Delivery:
     options, queues, link, publisher = blueprint.options, broker.queues, broker.link, broker.publisher
     ledger, dispatcher, shelf, copies = waiting.ledger, waiting.dispatcher, waiting.shelf, waiting.copies
+    paused = waiting.paused_queues
     settlement, documents = outcome.settlement, outcome.failure_documents
     batches = Batches(loop, ledger, dispatcher, blueprint.tasks)
     receiver = batches if batches.any else dispatcher
@@ -305,14 +303,14 @@ def _delivery(
     redelivery_guard = RedeliveryGuard(dispatcher, rate_limits, settlement, documents)
     returns = Returns(ledger, publisher, queues, link, broker.lease_ends)
     parking = Parking(loop, ledger, publisher, shelf, queues, link, settlement, after=options.eta_park_after)
-    window = Window(link, ledger, dispatcher, shelf, rate_limits, batches, copies, waiting.size, options)
+    window = Window(link, ledger, dispatcher, shelf, rate_limits, batches, copies, paused, waiting.size, options)
     leases = Leases(loop, ledger, queues, link, copies, window.make_room, timeouts=_timeouts(blueprint))
     intake = Intake(
         ledger, dispatcher, settlement, documents, outcome.hooks, redelivery_guard,
-        outcome.outcomes, leases, returns, shelf, rate_limits, batches, outcome.revoked_tasks, parking=parking,
-        verbose=options.loglevel <= logging.INFO,
+        outcome.outcomes, leases, returns, shelf, rate_limits, batches, outcome.revoked_tasks, paused,
+        parking=parking, verbose=options.loglevel <= logging.INFO,
     )  # fmt: skip
-    changes = QueueChanges(link, queues, intake.return_unstarted)
+    changes = QueueChanges(link, queues, intake.places, intake.take_up)
     return _Delivery(rate_limits, batches, redelivery_guard, returns, parking, intake, window, leases, changes)
 
 
@@ -348,6 +346,7 @@ def _children(
         delivery.rate_limits,
         delivery.batches,
         delivery.redelivery_guard,
+        waiting.paused_queues,
         pool,
         settlement,
     )

@@ -81,8 +81,7 @@ class Master:
         self.ledger, self.dispatcher, self.intake = parts.ledger, parts.dispatcher, parts.intake
         self.link, self.publisher, self.store = parts.link, parts.publisher, parts.store
         self.shelf, self.redelivery_guard, self.dead_child = parts.shelf, parts.redelivery_guard, parts.dead_child
-        self._returns, self._leases = parts.returns, parts.leases
-        self.pool = parts.pool
+        self._returns, self._leases, self.pool = parts.returns, parts.leases, parts.pool
         self._purge = self._options.purge
         self._companions: list[Companion] = []
 
@@ -241,6 +240,7 @@ class Master:
         self.intake.closed = True
         held = [*self.shelf.withdraw(), *self.parts.rate_limits.withdraw(), *self.redelivery_guard.withdraw()]
         held += [*self.parts.parking.withdraw(lost=False), *self._returns.withdraw(lost=False)]
+        held += self.intake.take_paused()
         self._hand_back([*self.dispatcher.withdraw(), *held, *self.parts.batches.withdraw()])
         self.pool.close()
         self._hand_back(self.dispatcher.withdraw())

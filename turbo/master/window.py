@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from turbo.master.delivery.eta import EtaShelf
     from turbo.master.delivery.lease_copies import LeaseCopies
     from turbo.master.delivery.ledger import Ledger
+    from turbo.master.delivery.paused_queues import PausedQueues
     from turbo.master.delivery.rate_limits import RateLimits
     from turbo.policy.worker_options import WorkerOptions
 
@@ -45,6 +46,7 @@ class Window:
         rate_limits: RateLimits,
         batches: Batches,
         copies: LeaseCopies,
+        paused_queues: PausedQueues,
         size: PoolSize,
         options: WorkerOptions,
     ) -> None:
@@ -55,6 +57,7 @@ class Window:
         self._rate_limits = rate_limits
         self._batches = batches
         self._copies = copies
+        self._paused_queues = paused_queues
         self._size = size
         self._options = options
         self._first = True
@@ -139,7 +142,7 @@ class Window:
             concurrency=self._size.limit,
             held=held,
             most_held=self._options.eta_task_limit,
-            others=max(0, waiting - held - room),
+            others=max(0, waiting - held - room - len(self._paused_queues)),
             batch_room=room,
             message_size=self._ledger.bytes_held // waiting if waiting else 0,
             byte_budget=_BYTE_BUDGET,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -11,8 +12,9 @@ from typing import Any
 if os.environ.get("KIND") == "celery":
     from celery import Celery
     from celery.worker.control import control_command, inspect_command
+    from kombu import Queue
 else:
-    from turbo import Celery
+    from turbo import Celery, Queue
     from turbo.worker.control import control_command, inspect_command
 
 app = Celery("controlled", broker=os.environ.get("CONTROLLED_BROKER"), backend=os.environ.get("CONTROLLED_BACKEND"))
@@ -20,6 +22,8 @@ app.conf.broker_connection_retry_on_startup = True
 app.conf.worker_redirect_stdouts = False
 # What is due in an hour is held here, where it can be asked for and revoked, and not parked in the broker.
 app.conf.worker_eta_park_after = 86_400.0
+if "QUEUE" in os.environ:
+    app.conf.task_queues = [Queue("celery"), Queue(**json.loads(os.environ["QUEUE"]))]
 told: list[str] = []
 
 

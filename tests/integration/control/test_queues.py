@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from amqp.exceptions import AMQPError
+from kombu import Queue
 
 from tests.harness.processes import wait_until
 from tests.harness.rabbitmq import vhost_of
@@ -15,6 +17,9 @@ from tests.harness.worker import WorkerProcess
 from tests.integration.control.conftest import NODE, READY, Post
 
 pytestmark = pytest.mark.timeout(180)
+
+#: As the client needs it, which declares nothing.
+KEPT = Queue("kept", no_declare=True)
 
 
 @pytest.fixture(params=["turbo", "celery"])
@@ -52,7 +57,7 @@ def _cut(post: Post) -> None:
     wait_until("the worker answers", reached, 60)
 
 
-@pytest.mark.row("RC28", "RC32", "RC9")
+@pytest.mark.row("RC28", "RC32", "RC9", "CN16")
 def test_queues_are_added_and_cancelled_and_survive_a_reconnect(place: tuple[Post, WorkerProcess]) -> None:
     post, worker = place
     (said,) = post.celery(("control", "-t", "20", "-d", NODE, "add_consumer", "extra"))
@@ -111,3 +116,87 @@ def test_a_paused_queue_keeps_its_messages_and_its_place_in_the_worker(place: tu
     assert "paused" not in _queues(post)["other"]
     assert "does not consume" in post.ask("pause", queue="nosuch")["error"]
     assert not re.search("Traceback|CRITICAL", worker.output)
+
+
+@pytest.mark.row("RC28", "RC9")
+@pytest.mark.parametrize("kind", ["single", "auto_delete"])
+def test_a_consumer_that_would_lose_its_place_stays_while_its_queue_is_paused(
+    make_post: Callable[[str], Post], kind: str
+) -> None:
+    """No other worker takes over a queue with a single active consumer, and an auto-delete queue is not deleted."""
+    post = make_post("turbo")
+    arguments = {"x-single-active-consumer": True} if kind == "single" else {}
+    env = {"QUEUE": json.dumps({"name": "kept", "auto_delete": kind == "auto_delete", "queue_arguments": arguments})}
+    options = ("-c", "1", "--prefetch-multiplier", "2")
+    with post.worker(*options, env=env) as worker:
+        worker.wait_for_line(READY, 60)
+        ids = [post.send("late", "/dev/null", queue=KEPT)]
+        post.wait_state(ids[0], "SUCCESS")
+        fifo = post.fifo()
+        ids += [post.send("late", str(fifo), queue=KEPT)]
+        post.wait_active(ids[1])
+        ids += [post.send("late", "/dev/null", queue=KEPT) for _ in range(4)]
+        post.rabbitmq.wait_queue("kept", post.vhost, ready=3, unacked=2)
+        assert post.ask("pause", queue="kept") == {"ok": "queue kept is paused"}
+        fifo.write_text("ran")
+        post.wait_state(ids[1], "SUCCESS")
+        # The window is all that is held here, and it does not end that of the other queue.
+        post.rabbitmq.wait_queue("kept", post.vhost, ready=2, unacked=2)
+        assert [row["id"] for row in post.ask("reserved")] == ids[2:4]
+        assert [(queue["name"], queue.get("paused")) for queue in post.ask("active_queues")] == [
+            ("celery", None), ("kept", True),
+        ]  # fmt: skip
+        assert [_run(post) for _ in range(3)] == ["ran"] * 3
+        assert post.ask("revoke", task_id=[ids[2]])
+        post.wait_state(ids[2], "REVOKED")
+        with post.worker(*options, env=env, name="other@here") as other:
+            other.wait_for_line(READY, 60)
+            if kind == "single":
+                post.rabbitmq.wait_queue("kept", post.vhost, ready=1, unacked=2)
+                since = worker.mark()
+                assert post.ask("resume", queue="kept") == {"ok": "queue kept is resumed"}
+                for each in ids[3:]:
+                    post.wait_state(each, "SUCCESS")
+                lines = worker.output.splitlines()[since:]
+                ran = [line for each in ids[3:] for line in lines if f"{each}] succeeded" in line]
+                assert len(ran) == 3, "in this worker"
+            else:
+                for each in ids[5:]:
+                    post.wait_state(each, "SUCCESS")
+                other.terminate()
+                assert other.wait(30) == 0
+                assert post.rabbitmq.queue("kept", post.vhost) is not None
+                post.ask("resume", queue="kept")
+                for each in ids[3:5]:
+                    post.wait_state(each, "SUCCESS")
+        assert "paused" not in str(post.ask("active_queues"))
+        assert not re.search("Traceback|CRITICAL", worker.output)
+
+
+@pytest.mark.row("RC28")
+def test_what_a_paused_queue_holds_returns_when_it_is_cancelled_or_the_worker_ends(
+    make_post: Callable[[str], Post],
+) -> None:
+    post = make_post("celery")
+    env = {"QUEUE": json.dumps({"name": "kept", "queue_arguments": {"x-single-active-consumer": True}})}
+    with post.worker("-c", "1", "--prefetch-multiplier", "2", env=env) as worker:
+        worker.wait_for_line(READY, 60)
+        post.ask("pause", queue="kept")
+        ids = [post.send("late", "/dev/null", queue=KEPT) for _ in range(3)]
+        post.rabbitmq.wait_queue("kept", post.vhost, ready=1, unacked=2)
+        post.ask("cancel_consumer", queue="kept")
+        post.rabbitmq.wait_queue("kept", post.vhost, ready=3, unacked=0)
+        post.ask("add_consumer", queue="kept")
+        for each in ids:
+            post.wait_state(each, "SUCCESS")
+        post.ask("pause", queue="kept")
+        post.send("late", "/dev/null", queue=KEPT)
+        post.rabbitmq.wait_queue("kept", post.vhost, ready=0, unacked=1)
+        # A lost connection does not end the pause.
+        since = worker.mark()
+        _cut(post)
+        worker.wait_for_line(r"Consuming from celery, kept", 60, since=since)
+        post.rabbitmq.wait_queue("kept", post.vhost, ready=0, unacked=1)
+        worker.terminate()
+        assert worker.wait(30) == 0
+        post.rabbitmq.wait_queue("kept", post.vhost, ready=1, unacked=0)

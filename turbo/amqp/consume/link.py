@@ -194,7 +194,7 @@ class BrokerLink(Settler):
         self._session = session
         reason = "the worker is stopping"
         try:
-            opened = self.wanted.unpaused()
+            opened = self.wanted.to_consume()
             await session.open(opened.values(), paused=lambda: self._paused)
             await self._catch_up(session, opened)
             self._outages.connected("consuming")
@@ -220,7 +220,7 @@ class BrokerLink(Settler):
 
     def _look_at_queues(self) -> None:
         """Update readiness after the set of consumed queues has changed."""
-        if self._opened and (self.consumed or not self.wanted.unpaused()):
+        if self._opened and (self.consumed or not self.wanted.to_consume()):
             self._ready.set()
         else:
             self._ready.clear()
@@ -256,15 +256,15 @@ class BrokerLink(Settler):
     async def apply(self, name: str) -> None:
         """Start or stop a queue's consumer as :attr:`wanted` says; settling goes on."""
         if self._session is not None and self._session.alive:
-            queue = self.wanted.unpaused().get(name)
+            queue = self.wanted.to_consume().get(name)
             await self._change_session(self._session.remove(name) if queue is None else self._session.add(queue))
             self._look_at_queues()
 
     async def _catch_up(self, session: Session, opened: Mapping[str, Queue]) -> None:
         """Make the changes asked for while opening queues. Raises ``ChannelGone``."""
-        for name in opened.keys() - self.wanted.unpaused().keys():
+        for name in opened.keys() - self.wanted.to_consume().keys():
             await session.remove(name)
-        for name, queue in self.wanted.unpaused().items():
+        for name, queue in self.wanted.to_consume().items():
             if name not in opened:
                 await session.add(queue)
 

@@ -27,13 +27,13 @@ class WantedQueues(dict[str, "Queue"]):
         return sorted(self._paused.intersection(self))
 
     def pause(self, name: str) -> None:
-        """Do not consume a queue until :meth:`resume`."""
+        """Do not consume a queue until :meth:`resume`, unless its consumer must stay."""
         self._paused.add(name)
 
     def resume(self, name: str) -> None:
         """Consume a queue again, if it is one of these."""
         self._paused.discard(name)
 
-    def unpaused(self) -> dict[str, Queue]:
-        """Return the queues to consume now."""
-        return {name: queue for name, queue in self.items() if name not in self._paused}
+    def to_consume(self) -> dict[str, Queue]:
+        """Return all queues but the paused ones whose consumer can end."""
+        return {name: queue for name, queue in self.items() if name not in self._paused or queue.keeps_consumer}

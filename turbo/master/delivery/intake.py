@@ -26,6 +26,7 @@ from turbo.master.delivery import units
 from turbo.master.delivery.ledger import Delivery
 from turbo.master.delivery.received_hook import ReceivedHook
 from turbo.master.delivery.recognition import is_redelivered, recognise, restore
+from turbo.master.delivery.waiting_places import WaitingPlaces
 from turbo.policy.admission import Admission, admit
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.settling import Ending
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from turbo.master.delivery.leases import Leases
     from turbo.master.delivery.ledger import Ledger
     from turbo.master.delivery.parking import Parking
+    from turbo.master.delivery.paused_queues import PausedQueues
     from turbo.master.delivery.rate_limits import RateLimits
     from turbo.master.delivery.redelivery_guard import RedeliveryGuard
     from turbo.master.delivery.returning import Returns
@@ -54,8 +56,6 @@ logger = logging.getLogger("celery.worker.strategy")
 
 _LOOK = ETA | EXPIRES | UNKNOWN | AGAIN
 _LEASE = LEASE.encode()
-_UNCLAIMED = frozenset({State.READY, State.SUSPECT, State.DISPATCHED})
-_WAITING = _UNCLAIMED | {State.HELD}
 
 
 class Intake:
@@ -76,17 +76,15 @@ class Intake:
         rate_limits: RateLimits,
         batches: Batches,
         revoked_tasks: RevokedTasks,
+        paused_queues: PausedQueues,
         *,
         parking: Parking | None = None,
         verbose: bool,
     ) -> None:
         """``verbose`` logs each message, which costs a decode; ``parking`` may be None."""
-        self._leases = leases
-        self._returns = returns
-        self._ledger = ledger
-        self._dispatcher = dispatcher
-        self._settlement = settlement
-        self._events = settlement.events
+        self._leases, self._returns = leases, returns
+        self._ledger, self._dispatcher = ledger, dispatcher
+        self._settlement, self._events = settlement, settlement.events
         self._failure_documents = failure_documents
         self._hooks = hooks
         self._redelivery_guard = redelivery_guard
@@ -101,8 +99,10 @@ class Intake:
         self._rate_limits = rate_limits
         rate_limits.on_ready.add(self._ready)
         self._parking = parking
-        self._revoked_tasks = revoked_tasks
-        self._revoked = revoked_tasks.revoked
+        self._paused_queues = paused_queues
+        held_by = (returns, redelivery_guard, self._received_hook, shelf, rate_limits, batches, paused_queues)
+        self.places = WaitingPlaces(ledger, dispatcher, *held_by, parking)
+        self._revoked_tasks, self._revoked = revoked_tasks, revoked_tasks.revoked
         #: Whether to ignore deliveries: they stay unacknowledged and return to the broker when the connection closes.
         self.closed = False
         self.bytes_received = 0
@@ -118,7 +118,7 @@ class Intake:
         submit = self._rate_limits.submit if self._rate_limits.any else self._receiver.submit
         tells = self._events.on
         slow = self._verbose or self._redelivery_guard.watching or self._revoked.any or self._received_hook.wanted
-        counted = self._returns.counted(queue)
+        counted, paused = self._returns.counted(queue), queue in self._paused_queues.names
         # All came through one consumer, so the redelivered bit is at the same place in each: after the length of the
         # consumer tag (one byte), the consumer tag and the delivery tag (eight bytes).
         bits = batch[0][1][0] + 9 if batch else 0
@@ -129,6 +129,9 @@ class Intake:
                 # `renew` publishes a copy, whose count restarts; mark it as delivered before.
                 recognise(delivery, self._failure_documents)
                 self._returns.renew(delivery)
+                continue
+            if paused:
+                self._paused_queues.hold(delivery, told=False)
                 continue
             if (slow or deliver[bits]) and self._handled(delivery):
                 continue
@@ -155,11 +158,7 @@ class Intake:
         # Already acknowledged, and its first child died before the body began: only this worker still has it.
         kept = [delivery for delivery in unstarted if delivery.acked]
         dropped = [delivery for delivery in unstarted if not delivery.acked]
-        dropped += self._shelf.withdraw() + self._rate_limits.withdraw() + self._batches.withdraw()
-        if self._parking is not None:
-            dropped += self._parking.withdraw(lost=True)
-        dropped += self._returns.withdraw(lost=True) + self._redelivery_guard.withdraw()
-        dropped += self._received_hook.withdraw()
+        dropped += self.places.drop_held()
         self._leases.end_session()
         for delivery in dropped:
             delivery.move(State.VOID)
@@ -187,7 +186,7 @@ class Intake:
         self._leases.copies.lost_queue(queue)
         gone = {d for d in self._ledger if not d.acked and _came_by(d, queue, consumer_tag)}
         tags = [delivery.tag for delivery in gone]
-        for delivery in self._take_out(gone):
+        for delivery in self.places.take_out(gone):
             delivery.move(State.VOID)
         self._ledger.void(gone)
         self._redelivery_guard.watch([d for d in gone if d.state is not State.VOID])
@@ -205,13 +204,18 @@ class Intake:
         self._admit(delivery)
         self._dispatcher.balance()
 
-    def return_unstarted(self, queue: str) -> int:
-        """Give the unstarted messages of a queue back to it; return how many."""
-        here = {d for d in self._ledger if d.queue == queue and not d.acked and d.state in _WAITING}
-        taken = self._take_out(here)
-        for delivery in taken:
-            self._returns.give_back(delivery)
-        return len(taken)
+    # -- called by master.delivery.queue_changes ---------------------------------------------------------
+
+    def take_paused(self) -> list[Delivery]:
+        """Return what is held because its queue is paused, and forget it."""
+        return self._paused_queues.withdraw()
+
+    def take_up(self, queue: str) -> None:
+        """Take in what was held of a queue, which is no longer paused."""
+        for delivery, told in self._paused_queues.resume(queue):
+            if not self._handled(delivery, told=told):
+                self._admit(delivery)
+        self._dispatcher.balance()
 
     # -- inside ------------------------------------------------------------------------------------------
 
@@ -221,26 +225,12 @@ class Intake:
             self._receiver.submit(delivery)
             self._dispatcher.balance()
 
-    def _take_out(self, wanted: set[Delivery]) -> list[Delivery]:
-        """Take these deliveries from wherever they wait, but for claimed ones."""
-        taken = (
-            self._returns.take_out(wanted)
-            + self._redelivery_guard.take_out(wanted)
-            + self._received_hook.take_out(wanted)
-        )
-        if any(delivery.state in _UNCLAIMED for delivery in wanted):
-            found, others = units.split(self._dispatcher.withdraw(), wanted)
-            self._dispatcher.resubmit(others)
-            self._dispatcher.balance()
-            taken += found
-        taken += self._shelf.take_out(wanted) + self._rate_limits.take_out(wanted) + self._batches.take_out(wanted)
-        if self._parking is not None:
-            taken += self._parking.take_out(wanted)
-        return taken
+    def _handled(self, delivery: Delivery, *, told: bool = False) -> bool:
+        """Do the checks that few deliveries need; True if it has been dealt with.
 
-    def _handled(self, delivery: Delivery) -> bool:
-        """Do the checks that few deliveries need; True if it has been dealt with."""
-        if self._verbose:
+        ``told``: log and hook have it already.
+        """
+        if self._verbose and not told:
             message = self._failure_documents.message(delivery)
             if message is not None:
                 data = {
@@ -259,7 +249,7 @@ class Intake:
                 delivery, self._failure_documents.message(delivery)
             ):
                 return True
-        return self._received_hook.wanted and self._received_hook.hold(delivery)
+        return not told and self._received_hook.wanted and self._received_hook.hold(delivery)
 
     def _after_received_hook(self, delivery: Delivery) -> None:
         """Continue after the app's received hook; during a stop, keep the delivery."""

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from turbo.amqp.topology import Queue
     from turbo.master.delivery.lease_ends import LeaseEnds
     from turbo.master.delivery.ledger import Delivery, Ledger
+    from turbo.master.delivery.paused_queues import PausedQueues
 
     Done = Callable[[Delivery, bool], None]
 
@@ -88,6 +89,7 @@ class LeaseCopies:
         queues: Mapping[str, Queue],
         link: BrokerLink,
         ends: LeaseEnds,
+        paused_queues: PausedQueues,
         *,
         hostname: str,
         enabled: bool,
@@ -96,9 +98,9 @@ class LeaseCopies:
         self._ledger = ledger
         self._publisher = publisher
         self._queues = queues
-        self._link = link
-        self._own = OwnQueues(link)
+        self._link, self._own = link, OwnQueues(link)
         self._ends = ends
+        self._paused_queues = paused_queues
         self._enabled = enabled
         #: Identifies this run of this worker; no other worker may consume its copies.
         self._worker = f"{hostname}.{secrets.token_hex(4)}"
@@ -124,9 +126,9 @@ class LeaseCopies:
             for delivery, at in self._charged.items()
             if at > since and delivery.epoch == epoch and delivery.state not in _ENDED
         }
-        young = sum(bool(delivery.lease) for delivery in self._charged)
         moving = sum(not delivery.lease for delivery in self._moving if delivery not in self._charged)
-        return self._ledger.leased - young + moving
+        young = sum(bool(delivery.lease) for delivery in self._charged)
+        return self._ledger.leased - young + moving - self._paused_queues.leased(self._moving, self._charged)
 
     def forget(self) -> None:
         """Drop the state of a session that is over; the broker has requeued every copy."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from turbo.master.delivery.dispatcher import Dispatcher
     from turbo.master.delivery.eta import EtaShelf
     from turbo.master.delivery.ledger import Delivery, Ledger
+    from turbo.master.delivery.paused_queues import PausedQueues
     from turbo.master.delivery.rate_limits import RateLimits
     from turbo.master.delivery.redelivery_guard import RedeliveryGuard
     from turbo.master.delivery.revoked_tasks import RevokedTasks
@@ -93,6 +94,7 @@ class Revoking:
         rate_limits: RateLimits,
         batches: Batches,
         redelivery_guard: RedeliveryGuard,
+        paused_queues: PausedQueues,
         pool: Pool,
         settlement: Settlement,
     ) -> None:
@@ -107,6 +109,7 @@ class Revoking:
         self._rate_limits = rate_limits
         self._batches = batches
         self._redelivery_guard = redelivery_guard
+        self._paused_queues = paused_queues
         self._pool = pool
         self._settlement = settlement
         #: Claimed deliveries whose task may have begun, with the signal that is to end it; None: let a begun task run.
@@ -232,7 +235,7 @@ class Revoking:
         if not hits:
             return []
         picked = self._shelf.take_out(hits) + self._rate_limits.take_out(hits) + self._redelivery_guard.take_out(hits)
-        picked += self._batches.take_out(hits)
+        picked += self._batches.take_out(hits) + self._paused_queues.take_out(hits)
         if any(delivery.state is not State.HELD for delivery in hits):
             found, others = units.split(self._dispatcher.withdraw(), hits)
             self._dispatcher.resubmit(others)

@@ -10,10 +10,10 @@ def test_a_pause_belongs_to_a_queue_that_is_there() -> None:
     wanted = WantedQueues(map(task_queue, "abc"))
     wanted.pause("b")
     wanted.pause("nosuch")
-    assert (list(wanted), list(wanted.unpaused()), wanted.paused) == (["a", "b", "c"], ["a", "c"], ["b"])
+    assert (list(wanted), list(wanted.to_consume()), wanted.paused) == (["a", "b", "c"], ["a", "c"], ["b"])
     del wanted["b"]
     assert wanted.paused == []
     wanted["b"] = task_queue("b")
     wanted.resume("b")
     wanted.resume("nosuch")
-    assert (list(wanted.unpaused()), wanted.paused) == (["a", "c", "b"], [])
+    assert (list(wanted.to_consume()), wanted.paused) == (["a", "c", "b"], [])

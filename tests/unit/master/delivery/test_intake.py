@@ -12,6 +12,7 @@ import pytest
 from tests.unit.master.fakes import BODY, QUEUE, Shelf, deliver_args, header_of, no_events
 from turbo.master.delivery.intake import Intake
 from turbo.master.delivery.ledger import Delivery, Ledger
+from turbo.master.delivery.paused_queues import PausedQueues
 from turbo.master.outcome.failure_documents import FailureDocuments
 from turbo.observers import Observers
 from turbo.policy.delivery_lifecycle import State
@@ -70,6 +71,7 @@ class World:
             "rate_limits": self.limits,
             "batches": SimpleNamespace(any=False, **none),
             "revoked_tasks": SimpleNamespace(revoked=self.revoked, refuses=self._refuses),
+            "paused_queues": PausedQueues(),
             "parking": SimpleNamespace(park=self._park, **none) if parking else None,
         }  # fmt: skip
         self.intake = Intake(self.ledger, verbose=verbose, **parts)

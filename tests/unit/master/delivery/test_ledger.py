@@ -48,6 +48,7 @@ from turbo.master.delivery.lease_copies import LeaseCopies
 from turbo.master.delivery.lease_ends import LeaseEnds
 from turbo.master.delivery.leases import Leases
 from turbo.master.delivery.ledger import Delivery, Ledger
+from turbo.master.delivery.paused_queues import PausedQueues
 from turbo.master.delivery.rate_limits import RateLimits
 from turbo.master.delivery.redelivery_guard import RedeliveryGuard
 from turbo.master.delivery.returning import Returns
@@ -120,7 +121,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self.loop = loop
         queues = {QUEUE: task_queue(QUEUE)}
         ends = self.ends = LeaseEnds(broker, publisher)
-        copies = LeaseCopies(loop, self.ledger, publisher, queues, broker, ends, hostname="w", enabled=True)
+        self.paused_queues = PausedQueues()
+        copies = LeaseCopies(
+            loop, self.ledger, publisher, queues, broker, ends, self.paused_queues, hostname="w", enabled=True
+        )
         timeouts = ConsumerTimeouts(LEASE_S)
         self.leases = Leases(loop, self.ledger, queues, broker, copies, no_window, timeouts=timeouts)
         self.dispatcher = Dispatcher(loop, max_tasks_per_child=None, charges=copies, max_deliveries=MOST)
@@ -145,7 +149,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.intake = Intake(
             self.ledger, self.dispatcher, settlement, failure_documents, hooks, self.redelivery_guard,
             self.outcomes, self.leases, returns, shelf, self.rate_limits, self.batches, self.revoked_tasks,
-            verbose=False,
+            self.paused_queues, verbose=False,
         )  # fmt: skip
         poison = Poison(settlement, failure_documents, max_deliveries=MOST)
         retries = LostRetries(settlement, failure_documents, hooks)
@@ -248,6 +252,17 @@ class LedgerMachine(RuleBasedStateMachine):
         self.uncounted.update(self._facts(delivery)[0] for delivery in self.suspects._unanswered)
         self.loop.fire(self.suspects)
         self.suspects._paused_until = 0.0
+
+    @precondition(lambda self: self.broker.up)
+    @rule()
+    def pause_queue(self) -> None:
+        """Its consumer stays: what waits here or still comes is held, and no child gets it."""
+        self.intake.places.hold_unstarted(QUEUE)
+
+    @precondition(lambda self: QUEUE in self.paused_queues.names)
+    @rule()
+    def resume_queue(self) -> None:
+        self.intake.take_up(QUEUE)
 
     @precondition(lambda self: self.broker.up)
     @rule()
@@ -546,7 +561,7 @@ class LedgerMachine(RuleBasedStateMachine):
         queued = [*ready, *self.suspects._round, *self.suspects._waiting]
         waiting = Counter(id(d) for d in queued if d.state in (State.READY, State.SUSPECT))
         assert all(count == 1 for count in (held + waiting).values()), "a delivery is in two places"
-        held_back = {id(d) for d in self.shelf.held}
+        held_back = {id(d) for d in (*self.shelf.held, *self.paused_queues)}
         held_back |= {id(d) for line in self.rate_limits._lines for d in line.waiting}
         held_back |= {id(d) for line in self.batches._lines for d in line.waiting}
         copies = {id(d) for held_copies in self.redelivery_guard._copies.values() for d in held_copies}
@@ -579,6 +594,13 @@ class LedgerMachine(RuleBasedStateMachine):
             assert delivery.lease, "a suspect runs uncounted"
             headers: Any = decode_header(self.broker.unacked[delivery.tag].header)[0].headers
             assert headers[DELIVERIES] == deaths + 1
+
+    @invariant()
+    def no_child_gets_what_waits_in_a_paused_queue(self) -> None:
+        if not hasattr(self, "ledger") or QUEUE not in self.paused_queues.names:
+            return
+        unstarted = [d for d in self.ledger if not d.acked and d.state in (State.READY, State.SUSPECT)]
+        assert not [d for d in unstarted if d in self.dispatcher._ready], "it would run"
 
     @invariant()
     def what_waits_for_a_token_is_counted(self) -> None:
@@ -632,6 +654,7 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         if not self.broker.up:
             self.open()
+        self.resume_queue()
         for _ in range(200):
             self._go_on()
             if not self._anything_left():

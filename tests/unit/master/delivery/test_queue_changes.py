@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from turbo.amqp.consume.wanted_queues import WantedQueues
-from turbo.amqp.topology import task_queue
+from turbo.amqp.topology import Queue, task_queue
 from turbo.master.delivery.queue_changes import QueueChanges
 
 
@@ -20,14 +21,34 @@ class Link:
         self.calls: list[str] = []
 
     async def apply(self, name: str) -> None:
-        self.calls.append(f"{'consume' if name in self.wanted.unpaused() else 'stop'} {name}")
+        self.calls.append(f"{'consume' if name in self.wanted.to_consume() else 'stop'} {name}")
+
+
+class Places:
+    """What is asked about messages that wait here."""
+
+    def __init__(self, calls: list[str]) -> None:
+        self.calls = calls
+
+    def return_unstarted(self, queue: str) -> int:
+        self.calls.append(f"return {queue}")
+        return 3
+
+    def hold_unstarted(self, queue: str) -> int:
+        self.calls.append(f"hold {queue}")
+        return 3
+
+
+def places(calls: list[str]) -> tuple[Any, Callable[[str], None]]:
+    """Return the places, and what takes messages in again."""
+    return Places(calls), lambda queue: calls.append(f"take up {queue}")
 
 
 @pytest.mark.row("RC28")
 def test_the_other_parts_know_a_queue_before_its_first_message_and_after_its_last() -> None:
     link: Any = Link("a")
     known = dict(link.wanted)
-    changes = QueueChanges(link, known, lambda _name: 0)
+    changes = QueueChanges(link, known, *places(link.calls))
 
     async def change() -> None:
         await changes.add(task_queue("b"))
@@ -35,19 +56,14 @@ def test_the_other_parts_know_a_queue_before_its_first_message_and_after_its_las
         await changes.cancel("nosuch")
 
     asyncio.run(change())
-    assert link.calls == ["consume b", "stop b", "stop nosuch"]
+    assert link.calls == ["take up b", "consume b", "stop b", "stop nosuch"]
     assert known == {"a": task_queue("a"), "b": task_queue("b")}
 
 
 @pytest.mark.row("RC28")
 def test_pausing_returns_what_has_not_started_after_the_consumer_has_ended() -> None:
     link: Any = Link("a")
-
-    def return_unstarted(name: str) -> int:
-        link.calls.append(f"return {name}")
-        return 3
-
-    changes = QueueChanges(link, dict(link.wanted), return_unstarted)
+    changes = QueueChanges(link, dict(link.wanted), *places(link.calls))
 
     async def change() -> list[bool]:
         return [
@@ -58,8 +74,34 @@ def test_pausing_returns_what_has_not_started_after_the_consumer_has_ended() -> 
         ]
 
     assert asyncio.run(change()) == [True, False, True, False]
-    assert link.calls == ["stop a", "return a", "consume a"]
+    assert link.calls == ["stop a", "return a", "take up a", "consume a"]
     # Adding a queue that is there ends its pause.
     link.wanted.pause("a")
     asyncio.run(changes.add(task_queue("a")))
-    assert link.calls[3:] == ["consume a"]
+    assert link.calls[4:] == ["take up a", "consume a"]
+
+
+@pytest.mark.row("RC28")
+@pytest.mark.parametrize(
+    "queue",
+    [
+        Queue("q", queue_arguments={"x-single-active-consumer": True}),
+        Queue("q", exclusive_consumer=True),
+        Queue("q", auto_delete=True),
+    ],
+    ids=["single active consumer", "exclusive consumer", "auto-delete"],
+)
+def test_a_consumer_that_would_lose_its_place_stays(queue: Queue) -> None:
+    link: Any = Link()
+    link.wanted["q"] = queue
+    changes = QueueChanges(link, dict(link.wanted), *places(link.calls))
+
+    async def change() -> None:
+        await changes.pause("q")
+        assert list(link.wanted.to_consume()) == link.wanted.paused == ["q"], "also after a reconnect"
+        await changes.resume("q")
+        await changes.pause("q")
+        await changes.cancel("q")
+
+    asyncio.run(change())
+    assert link.calls == ["hold q", "take up q", "consume q", "hold q", "stop q", "return q"]

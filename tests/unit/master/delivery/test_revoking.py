@@ -50,7 +50,7 @@ class RevokingMachine(LedgerMachine):
         outcomes: Any = self.outcomes
         self.revoking = Revoking(
             loop, self.revoked_tasks, self.ledger, self.dispatcher, shelf, self.rate_limits, self.batches,
-            self.redelivery_guard, pool, outcomes._settlement,
+            self.redelivery_guard, self.paused_queues, pool, outcomes._settlement,
         )  # fmt: skip
         #: Starts that a revoked task had, or may still have had, when it was revoked.
         self.allowed: dict[str, int] = {}
