@@ -26,6 +26,7 @@ from turbo.app.publish.sending import Sender
 from turbo.app.running import Running
 from turbo.app.task_keeper import TaskKeeper
 from turbo.backends.open_reader import open_reader
+from turbo.events.of_app import Events
 from turbo.result.async_result import AsyncResult
 from turbo.result.group_result import GroupResult, ResultSet
 
@@ -191,6 +192,11 @@ class Turbo(TaskKeeper, Connecting, Running):
     def log(self) -> Log:
         """Logging functions for tasks at run time."""
         return Log()
+
+    @property
+    def events(self) -> Events:
+        """Receivers and senders of events, and the state that events tell of; see ``turbo.events``."""
+        return Events(self)
 
     @property
     def control(self) -> Control:

@@ -1,7 +1,8 @@
-"""``app.worker_main()``, ``app.start()``, ``app.Worker``: start a worker.
+"""``app.worker_main()``, ``app.start()``, ``app.Worker`` and ``app.bugreport()``: commands, called by programs.
 
 A base class of ``Turbo``. The worker runs in the program's process, which becomes the master: it forks, so the program
-must not have threads by then. ``turbo.cli`` is above this layer and is imported by name when one of these is called.
+must not have threads by then. ``turbo.cli`` and ``turbo.control`` are above this layer, and are
+imported by name when one of these is called.
 """
 
 from __future__ import annotations
@@ -17,11 +18,16 @@ from turbo.app.worker_arguments import command_line
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from turbo.app.conf.conf import Settings
+
 _COMMAND_LINE: Final = "turbo.cli.main"
+_REPORT: Final = "turbo.control.report"
 
 
 class Running:
     """The methods of an app that run commands of turbo's in the program's own process."""
+
+    conf: Settings
 
     def start(self, argv: Sequence[object] | None = None) -> int:
         """Run a command of turbo's with this app, such as ``["worker", "-c", 4]``.
@@ -41,6 +47,11 @@ class Running:
         if "worker" not in argv:
             raise ValueError('argv must name the command: worker_main(["worker", "-l", "INFO"])')
         return self.start(argv)
+
+    def bugreport(self) -> str:
+        """Return versions, the platform and this app's settings, as ``turbo report`` prints them."""
+        lines: list[str] = importlib.import_module(_REPORT).describe()
+        return "\n".join([*lines, "", self.conf.humanize()])
 
     def Worker(self, **options: Any) -> Worker:
         """Return a worker of this app.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from turbo.amqp.tls import tls_options
 from turbo.amqp.url import parse_broker_urls
+from turbo.backends.called import CalledByPrograms
 from turbo.backends.reader_settings import reader_settings
 from turbo.backends.redis.client import RedisReader
 from turbo.backends.rpc.client import RpcReader
@@ -42,7 +43,7 @@ def open_reader(conf: Mapping[str, Any], reply_to: Callable[[], str]) -> ResultR
     return DisabledReader()
 
 
-class DisabledReader:
+class DisabledReader(CalledByPrograms):
     """The reader of an app without a result store.
 
     Reading raises an error that says how to configure one.
@@ -56,7 +57,7 @@ class DisabledReader:
             "No result backend is configured.\nSet result_backend (redis://… or rpc://) to read results"
         )
 
-    def get_task_meta(self, task_id: str) -> Meta:
+    def get_task_meta(self, task_id: str, cache: bool = True) -> Meta:
         """Raise ``NotImplementedError``, as Celery does."""
         raise self._refuse()
 

@@ -37,11 +37,11 @@ class ResultReader(Protocol):
         None if the store does not support that.
         """
 
-    def get_task_meta(self, task_id: str) -> Meta:
+    def get_task_meta(self, task_id: str, cache: bool = True) -> Meta:
         """Return the latest document.
 
-        ``{"status": "PENDING", "result": None}`` if there is none. Raises ``OperationalError`` when the store cannot be
-        reached.
+        ``{"status": "PENDING", "result": None}`` if there is none. Nothing is cached. Raises ``OperationalError`` when
+        the store cannot be reached.
         """
 
     def wait_for(

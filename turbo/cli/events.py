@@ -40,6 +40,8 @@ turns the events of tasks on.
 #: Attempts in a row to connect, as many as a worker of Celery's makes.
 _ATTEMPTS: Final = 100
 _BACKOFF: Final = Backoff(first=0.5, cap=30.0)
+#: Seconds of one wait for an event.
+_STEP: Final = 60.0
 #: Tasks whose description is remembered for the events that only have their id.
 _REMEMBERED: Final = 4096
 _CALLED: Final = {"worker-offline": "shutdown", "worker-online": "started", "worker-heartbeat": "heartbeat"}
@@ -141,8 +143,10 @@ def _events(conf: Settings, say: Callable[[str], object]) -> Iterator[dict[str, 
 
     while True:
         try:
-            for packet in receive(addresses, tls, conf["event_exchange"], conf["event_queue_prefix"], connected):
-                yield from _decoded(packet, accepted, say)
+            exchange, prefix = conf["event_exchange"], conf["event_queue_prefix"]
+            for packet in receive(addresses, tls, exchange, prefix, connected, step=_STEP):
+                if packet is not None:
+                    yield from _decoded(packet, accepted, say)
         except OperationalError as error:
             failures += 1
             if failures >= _ATTEMPTS:

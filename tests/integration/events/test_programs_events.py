@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from tests.harness.monitor import Monitor
 from tests.harness.processes import wait_until
 from tests.integration.events.conftest import NODE, Site
 from turbo import Turbo
-from turbo.exceptions import EncodeError
+from turbo.exceptions import EncodeError, TimeoutError
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -116,3 +117,34 @@ def test_a_call_that_is_sent_does_not_fail_for_its_event(
     with caplog.at_level(logging.WARNING):
         identifier = app.send_task("some.task").id
     assert f"Task some.task[{identifier}] is sent; its task-sent event could not be" in caplog.text
+
+
+def test_a_program_receives_events_and_keeps_their_state(program: tuple[Site, Turbo]) -> None:
+    _, app = program
+    state = app.events.State()
+    heard: list[str] = []
+    handlers = {"custom-mine": lambda event: heard.append(event["note"]), "*": state.event}
+    with app.connection() as connection:
+        receiver = app.events.Receiver(connection, handlers=handlers, node_id="watch")
+    watching = threading.Thread(target=receiver.capture, kwargs={"timeout": 60, "wakeup": False})
+    watching.start()
+    with app.events.default_dispatcher(hostname="me@here") as dispatcher:
+
+        def told() -> bool:
+            dispatcher.send("custom-mine", note="n")
+            return bool(heard)
+
+        wait_until("the receiver is bound", told, 30)
+        dispatcher.send("task-received", uuid="an-id", name="proj.add")
+        dispatcher.send("task-succeeded", uuid="an-id", result="3")
+    wait_until("the end is known", lambda: "an-id" in state.tasks and state.tasks["an-id"].ready, 30)
+    receiver.should_stop = True
+    watching.join(60)
+    task = state.tasks["an-id"]
+    assert (set(heard), task.state, task.name, task.result) == ({"n"}, "SUCCESS", "proj.add", "3")
+    assert task.worker.hostname == "me@here"
+
+
+def test_a_receiver_gives_up_after_its_timeout(program: tuple[Site, Turbo]) -> None:
+    with pytest.raises(TimeoutError, match="no event has come in 1 s"):
+        program[1].events.Receiver().capture(timeout=1, wakeup=False)

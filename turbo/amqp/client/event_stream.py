@@ -1,7 +1,7 @@
 """Receives the events that workers send to monitors.
 
-Used by ``turbo events``, in the command's process. The queue is this connection's own and ends with it. It must never
-decode an event, which anybody may have sent.
+Used by ``events.receiver`` and ``turbo events``, in programs that watch. The queue is this connection's own and ends
+with it. It must never decode an event, which anybody may have sent.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ _PATIENCE: Final = 15.0
 
 
 def receive(
-    addresses: Sequence[BrokerAddress], tls: TlsOptions | None, exchange: str, prefix: str, on_up: Callable[[], object]
-) -> Iterator[Packet]:
-    """Yield every message that is published to the events' ``exchange`` from now on.
+    addresses: Sequence[BrokerAddress], tls: TlsOptions | None, exchange: str, prefix: str,
+    on_up: Callable[[], object], *, routing_key: str = "#", node_id: str | None = None, step: float,
+) -> Iterator[Packet | None]:  # fmt: skip
+    """Yield every message that is published to the events' ``exchange`` from now on; None after ``step`` seconds.
 
-    The queue's name begins with ``prefix``. ``on_up`` is called once the queue is bound. Raises OperationalError when
-    there is no connection or it is lost.
+    The queue's name is ``prefix`` and ``node_id``, by default a new id. ``on_up`` is called once the queue is bound.
+    Raises OperationalError when there is no connection or it is lost.
     """
     import pika  # pika costs a program that only sends tasks 60 ms of start-up
     from pika.exceptions import AMQPError
@@ -41,16 +42,20 @@ def receive(
         try:
             channel = connection.channel()
             channel.exchange_declare(exchange, "topic", durable=True)
-            queue = f"{prefix}.{uuid4()}"
+            queue = f"{prefix}.{node_id or uuid4()}"
             channel.queue_declare(queue, exclusive=True, auto_delete=True)
-            channel.queue_bind(queue, exchange, "#")
+            channel.queue_bind(queue, exchange, routing_key)
             on_up()
-            for _, properties, body in channel.consume(queue, auto_ack=True):
-                yield Packet(
-                    body,
-                    properties.content_type or "",
-                    properties.content_encoding or "",
-                    properties.headers or {},
+            for _, properties, body in channel.consume(queue, auto_ack=True, inactivity_timeout=step):
+                yield (
+                    None
+                    if properties is None
+                    else Packet(
+                        body,
+                        properties.content_type or "",
+                        properties.content_encoding or "",
+                        properties.headers or {},
+                    )
                 )
         finally:
             if connection.is_open:

@@ -58,8 +58,9 @@ class ClientPublisher:
         idle_limit: int = IDLE_LIMIT,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._addresses = list(addresses)
-        self._tls = tls
+        #: The brokers to connect to, and what TLS needs.
+        self.addresses = list(addresses)
+        self.tls = tls
         self._timeout = timeout
         self._confirms = confirms
         self._confirm_timeout = confirm_timeout
@@ -136,7 +137,7 @@ class ClientPublisher:
     @property
     def label(self) -> str:
         """The brokers' addresses, without passwords."""
-        return ", ".join(address.label for address in self._addresses)
+        return ", ".join(address.label for address in self.addresses)
 
     def repeat(
         self,
@@ -238,12 +239,12 @@ class ClientPublisher:
             "connection_name": f"turbo-publisher {os.getpid()}@{socket.gethostname()}",
         }
         failure: ConnectionGone | None = None
-        for turn in range(len(self._addresses)):
-            place = (self._preferred + turn) % len(self._addresses)
+        for turn in range(len(self.addresses)):
+            place = (self._preferred + turn) % len(self.addresses)
             try:
                 connection = ClientConnection(
-                    self._addresses[place],
-                    tls=self._tls,
+                    self.addresses[place],
+                    tls=self.tls,
                     timeout=self._timeout,
                     confirms=self._confirms,
                     properties=properties,

@@ -15,6 +15,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from turbo.backends.called import CalledByPrograms
 from turbo.backends.reader import Meta, decode_meta, pending
 from turbo.backends.redis.chords import RedisChords
 from turbo.backends.redis.pubsub_waiter import PubsubWaiter
@@ -54,7 +55,7 @@ class _Subscriptions(threading.local):
     pid: int = 0
 
 
-class RedisReader:
+class RedisReader(CalledByPrograms):
     """Reads ``celery-task-meta-<id>``. Thread-safe and fork-safe."""
 
     def __init__(self, url: str, settings: ReaderSettings) -> None:
@@ -70,7 +71,7 @@ class RedisReader:
 
     # -- the Protocol ----------------------------------------------------------------------------------------
 
-    def get_task_meta(self, task_id: str) -> Meta:
+    def get_task_meta(self, task_id: str, cache: bool = True) -> Meta:
         """Return the stored document, or a PENDING one if there is none.
 
         Raises ``OperationalError``.

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from turbo.amqp.client.reply_consumer import Reply, ReplyConsumer
 from turbo.amqp.topology import Queue, queue_arguments
+from turbo.backends.called import CalledByPrograms
 from turbo.backends.reader import Meta, decode_meta, pending
 from turbo.exceptions import ImproperlyConfigured, SerializationError, TimeoutError
 from turbo.protocol.compression import decompress
@@ -40,7 +41,7 @@ _SETTLE: Final = 2.0
 _LARGEST: Final = 512 * 1024 * 1024
 
 
-class RpcReader:
+class RpcReader(CalledByPrograms):
     """Reads results that arrive as messages.
 
     Thread-safe; a forked process starts empty.
@@ -80,7 +81,7 @@ class RpcReader:
 
     # -- the Protocol ----------------------------------------------------------------------------------------
 
-    def get_task_meta(self, task_id: str) -> Meta:
+    def get_task_meta(self, task_id: str, cache: bool = True) -> Meta:
         """Return the latest document that has arrived, or a PENDING one if there is none."""
         task_id = text_id(task_id)
         if (meta := self._newest(task_id)) is not None and meta["status"] in READY_STATES:
