@@ -195,7 +195,7 @@ class Turbo(TaskKeeper, Connecting, Running):
 
     @property
     def events(self) -> Events:
-        """Receivers and senders of events, and the state that events tell of; see ``turbo.events``."""
+        """Receivers, senders and states of events; see ``turbo.events``."""
         return Events(self)
 
     @property

@@ -1,5 +1,6 @@
-"""``app.worker_main()``, ``app.start()``, ``app.Worker`` and ``app.bugreport()``: commands, called by programs.
+"""``app.worker_main()``, ``app.start()``, ``app.Worker``: start a worker.
 
+``app.bugreport()`` is here too, since it is a command of turbo's as well.
 A base class of ``Turbo``. The worker runs in the program's process, which becomes the master: it forks, so the program
 must not have threads by then. ``turbo.cli`` and ``turbo.control`` are above this layer, and are
 imported by name when one of these is called.
@@ -49,7 +50,7 @@ class Running:
         return self.start(argv)
 
     def bugreport(self) -> str:
-        """Return versions, the platform and this app's settings, as ``turbo report`` prints them."""
+        """Return what ``turbo report`` prints: versions, platform and settings."""
         lines: list[str] = importlib.import_module(_REPORT).describe()
         return "\n".join([*lines, "", self.conf.humanize()])
 

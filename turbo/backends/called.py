@@ -1,5 +1,6 @@
-"""The methods of ``app.backend`` that programs call, beside those that ``AsyncResult`` needs: Celery's names.
+"""The methods of ``app.backend`` that programs call, by Celery's names.
 
+``AsyncResult`` needs others, see ``backends.reader``.
 A base class of the readers, in clients and children. Each is made of ``get_task_meta`` and ``store_result``.
 """
 
@@ -61,7 +62,7 @@ class CalledByPrograms(ABC):
         return
 
     def wait_for_pending(self, result: Any, **kwargs: Any) -> Any:
-        """Wait for an ``AsyncResult``; return its value. Arguments are those of its ``get``."""
+        """Wait for an ``AsyncResult``; return its value. Arguments as for ``get``."""
         return result.get(disable_sync_subtasks=False, **kwargs)
 
     # -- states that a program sets --------------------------------------------------------------------------
@@ -88,7 +89,10 @@ class CalledByPrograms(ABC):
         call_errbacks: bool = True,
         state: str = states.FAILURE,
     ) -> None:
-        """Store FAILURE. Raises NotImplementedError for a request with a chord, a chain or error callbacks."""
+        """Store FAILURE.
+
+        Raises NotImplementedError for a request with a chord, a chain or error callbacks.
+        """
         _refuse_consequences(request, "chain", *(("errbacks",) if call_errbacks else ()))
         if store_result:
             self.store_result(task_id, exc, state, traceback=traceback, request=request)
@@ -120,7 +124,7 @@ class CalledByPrograms(ABC):
 
 
 def _refuse_consequences(request: Any, *more: str) -> None:
-    """Raise NotImplementedError if the end of a task has consequences that only its worker brings about."""
+    """Raise NotImplementedError for an end that only the worker can handle."""
     for name in ("chord", *more):
         if getattr(request, name, None):
             raise NotImplementedError(

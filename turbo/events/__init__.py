@@ -1,6 +1,7 @@
-"""Events for programs that watch a cluster: receive them, send them, keep their state. Names as in ``celery.events``.
+"""Events for programs that watch a cluster, by the names of ``celery.events``.
 
-``app.events`` gives these classes for an app. Nothing here runs in a worker.
+They are received and sent, and their state is kept. ``app.events`` gives these classes for an app. Nothing here runs in
+a worker.
 """
 
 from __future__ import annotations

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 
 class EventDispatcher:
-    """A sender. ``groups``: the first words of the types to send (``custom``, ``task``); by default all are sent.
+    """A sender of events.
 
-    With ``buffer_while_offline``, events that cannot be published are kept for :meth:`flush`. ``connection`` and
-    ``channel`` are accepted and not used: the app's own connections are.
+    ``groups``: the first words of the types to send (``custom``, ``task``); by default all are sent. With
+    ``buffer_while_offline``, events that cannot be published are kept for :meth:`flush`. ``connection`` and ``channel``
+    are accepted and not used: the app's own connections are.
     """
 
     def __init__(
@@ -64,9 +65,9 @@ class EventDispatcher:
         retry_policy: Mapping[str, object] | None = None,
         **fields: Any,
     ) -> None:
-        """Send one event. ``blind`` is accepted for compatibility. Raises EncodeError, and OperationalError.
+        """Send one event. ``blind`` is accepted for compatibility.
 
-        The latter only without ``buffer_while_offline``.
+        Raises EncodeError, and without ``buffer_while_offline`` OperationalError.
         """
         if not self.enabled or (self.groups and type.partition("-")[0] not in self.groups):
             return

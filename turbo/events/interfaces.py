@@ -1,4 +1,7 @@
-"""What the classes of ``turbo.events`` need of an app. An app of turbo's fits; it must never be imported here."""
+"""What the classes of ``turbo.events`` need of an app.
+
+An app of turbo's fits. It must never be imported here.
+"""
 
 from __future__ import annotations
 

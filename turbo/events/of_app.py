@@ -22,7 +22,7 @@ class Events:
         self.app = app
 
     def Receiver(self, channel: Any = None, *args: Any, **kwargs: Any) -> EventReceiver:
-        """Return a receiver on a connection of its own, to the broker of ``channel`` or of the app."""
+        """Return a receiver with a connection to the broker of ``channel``, or of the app."""
         return EventReceiver(channel, *args, **{"app": self.app, **kwargs})
 
     def Dispatcher(self, *args: Any, **kwargs: Any) -> EventDispatcher:

@@ -1,7 +1,7 @@
 """Receives the events of a cluster and passes them to a program's handlers.
 
-Made by ``app.events``; reads by ``amqp.client.event_stream``, on a connection of its own. It
-must never run in a worker.
+Made by ``app.events``; reads by ``amqp.client.event_stream``, on a connection of its own. It must never run in a
+worker.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ _STEP = 0.5
 
 
 class EventReceiver:
-    """A receiver. ``handlers`` are called with the event, by its type; that of ``*`` for types without one.
+    """A receiver of events.
 
-    ``channel`` is a connection of the app's, whose broker is used; by default the app's broker is. ``accept`` names
-    serializers or content types. Set ``should_stop`` to end a capture.
+    ``handlers`` are called with the event, by its type; that of ``*`` for types without one. ``channel`` is a
+    connection of the app's, whose broker is used; by default the app's broker is. ``accept`` names serializers or
+    content types. Set ``should_stop`` to end a capture.
     """
 
     def __init__(
@@ -60,10 +61,11 @@ class EventReceiver:
         self.should_stop = False
 
     def capture(self, limit: int | None = None, timeout: float | None = None, wakeup: bool = True) -> None:
-        """Call the handlers for each event: for ever, or until ``limit`` messages have come, or ``should_stop``.
+        """Call the handlers for each event, until ``should_stop``.
 
-        ``wakeup`` asks the workers for a heartbeat at once. Raises ``turbo.exceptions.TimeoutError`` after ``timeout``
-        seconds without an event, OperationalError when the connection is lost, and what a handler raises.
+        Also ends when ``limit`` messages have come. ``wakeup`` asks the workers for a heartbeat at once. Raises
+        ``turbo.exceptions.TimeoutError`` after ``timeout`` seconds without an event, OperationalError when the
+        connection is lost, and what a handler raises.
         """
         for _ in self.itercapture(limit, timeout, wakeup):
             pass

@@ -1,4 +1,4 @@
-"""The state of a cluster, made of its events: which workers live, and what has become of each task.
+"""The state of a cluster, made of its events: its workers and its tasks.
 
 Filled by a program that watches: ``EventReceiver(handlers={"*": state.event})``. It is in memory and bounded; what is
 oldest is dropped first. The names are those of ``celery.events.state``. It must never talk to a broker.
@@ -90,7 +90,7 @@ class Worker:
 
     @property
     def heartbeat_expires(self) -> float:
-        """The Unix time from which the worker counts as offline. Raises IndexError without a heartbeat."""
+        """The Unix time from which it is offline; IndexError without a heartbeat."""
         return self.heartbeats[-1] + float(self.freq) * self.expire_window / 100
 
     @property
@@ -114,7 +114,7 @@ class Worker:
 
 
 class Task:
-    """One call of a task, with the fields of its events. ``succeeded``, ``failed`` … are the times of these events."""
+    """One call of a task. ``succeeded``, ``failed`` … are the times of these events."""
 
     state: str = states.PENDING
     clock: int = 0
@@ -237,7 +237,7 @@ class Recent(OrderedDict[str, V]):
 
 
 class State:
-    """The workers and tasks of a cluster. ``callback(state, event)`` is called before each event is taken up."""
+    """The workers and tasks of a cluster. ``callback(state, event)`` is called first."""
 
     Worker: ClassVar[type[Worker]] = Worker
     Task: ClassVar[type[Task]] = Task
@@ -269,7 +269,7 @@ class State:
         self._order: list[tuple[int, float, str, str]] = []
 
     def event(self, event: dict[str, Any]) -> Any:
-        """Take an event up; return ``((worker or task, whether it is new), what happened)``, None for other events."""
+        """Take an event up; return ``((worker or task, whether new), what happened)``."""
         with self._lock:
             self.event_count += 1
             if self.event_callback is not None:
@@ -341,7 +341,7 @@ class State:
         return islice(self.tasks.items(), limit or None)
 
     def tasks_by_time(self, limit: int | None = None, reverse: bool = True) -> Iterator[tuple[str, Any]]:
-        """Yield ids and tasks by the time of their latest event, the latest first; of ``limit`` events at most."""
+        """Yield ids and tasks of the last ``limit`` events, the latest first."""
         order = reversed(self._order) if reverse else iter(self._order)
         seen = dict.fromkeys(identifier for *_, identifier in islice(order, limit))
         return ((identifier, self.tasks[identifier]) for identifier in seen if identifier in self.tasks)
@@ -366,7 +366,7 @@ class State:
         return sorted(self._types)
 
     def freeze_while(self, fun: Callable[..., V], *args: Any, clear_after: bool = False, **kwargs: Any) -> V:
-        """Call a function while no event is taken up; with ``clear_after``, :meth:`clear` then."""
+        """Call a function while no event is taken up; ``clear_after``: then clear."""
         with self._lock:
             try:
                 return fun(*args, **kwargs)

@@ -28,10 +28,10 @@ def receive(
     addresses: Sequence[BrokerAddress], tls: TlsOptions | None, exchange: str, prefix: str,
     on_up: Callable[[], object], *, routing_key: str = "#", node_id: str | None = None, step: float,
 ) -> Iterator[Packet | None]:  # fmt: skip
-    """Yield every message that is published to the events' ``exchange`` from now on; None after ``step`` seconds.
+    """Yield every message for the events' ``exchange`` from now on.
 
-    The queue's name is ``prefix`` and ``node_id``, by default a new id. ``on_up`` is called once the queue is bound.
-    Raises OperationalError when there is no connection or it is lost.
+    Yields None after ``step`` seconds without one. The queue's name is ``prefix`` and ``node_id``, by default a new id.
+    ``on_up`` is called once the queue is bound. Raises OperationalError when there is no connection or it is lost.
     """
     import pika  # pika costs a program that only sends tasks 60 ms of start-up
     from pika.exceptions import AMQPError
