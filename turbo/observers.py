@@ -2,7 +2,8 @@
 
 An object that is constructed early has a list of observers; an object that is constructed later registers a function
 there. In this way every object gets its collaborators through its constructor, although they call one another. Used by
-the master and the AMQP client, on the loop. It must never catch an observer's exception or defer a call.
+the master, the AMQP client and the children, in one thread of each. It must never catch an observer's exception or
+defer a call.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from turbo.ring.link import ChildLink, MasterLink
 BATCH = 50
 _OPTIONS = ChildOptions(
     hostname="here", accept_content=frozenset({"application/json"}), max_body_size=1 << 27, time_limit=None,
-    soft_time_limit=None, max_deliveries=5, async_concurrency=100, stores=False, result_serializer="json",
+    soft_time_limit=None, max_deliveries=5, async_concurrency=100, threads=0, stores=False, result_serializer="json",
     result_extended=False, queues=frozenset({"bench"}), verbose=False,
 )  # fmt: skip
 

@@ -27,6 +27,8 @@ RUN_ELSEWHERE = {
     "turbo -A proj worker -Q default,emails -c 8 -l info": "test_deployment.py",
     "turbo -A proj worker -Q default,emails -c 8 -l info -n turbo1@%h": "test_deployment.py",
     "turbo -A proj report": "test_deployment.py",
+    "turbo -A proj worker -P threads -c 40": "tests/integration/threads",
+    "turbo -A proj worker -P threads -c 40 --processes 4": "tests/integration/threads",
 }
 #: Commands of the quick start, which need its file and a broker.
 QUICK_START = {

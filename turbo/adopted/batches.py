@@ -11,6 +11,7 @@ command and the children use this module. It must never import the package: wher
 from __future__ import annotations
 
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 from celery import Task
@@ -57,17 +58,16 @@ class BatchBody:
         self._task = task
         self._page = page
         self._soft = soft
-        #: The last number of the running batch.
-        self._last = 0
-        self._error: BaseException | None = None
+        #: The batch that runs in this thread: its last number, and what the body raised.
+        self._here = threading.local()
         body = task.run
 
         def noted(*args: Any, **kwargs: Any) -> Any:
-            page.begin_body(self._last)
+            page.begin_body(self._here.last)
             try:
                 return body(*args, **kwargs)
             except BaseException as error:
-                self._error = error
+                self._here.error = error
                 raise
 
         task.run = tracing.guarded(noted, soft)
@@ -79,14 +79,15 @@ class BatchBody:
         what celery-batches lets pass.
         """
         package = sys.modules[_PACKAGE]
-        self._soft.running, self._last, self._error = first, last, None
+        self._soft.running, self._here.last, self._here.error = first, last, None
         given = [_simple(package.SimpleRequest, self._task.name, request) for request in requests]
         try:
             package.trace.apply_batches_task(self._task, (given,), 0, None)
         finally:
             self._soft.running = 0
             self._page.leave_body()
-        error, self._error = self._error, None
+        error: BaseException | None = self._here.error
+        self._here.error = None
         return error
 
 

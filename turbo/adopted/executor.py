@@ -31,13 +31,13 @@ from turbo.adopted.batches import BatchBody
 from turbo.adopted.contents import own_contents
 from turbo.adopted.coroutine_tracing import TracedCoroutine
 from turbo.adopted.failing import ends_the_process
-from turbo.adopted.plan import Coroutine, Plan
+from turbo.adopted.plan import Plan, Run
 from turbo.adopted.request_fields import RequestFields
 from turbo.adopted.requests import has_own_class
 from turbo.adopted.result_handoff import ResultHandoff, is_untouched
 from turbo.child import event_texts
-from turbo.child.coroutines import Coroutines
 from turbo.child.leaving import EXIT_REPLACED, end_process, exit_code
+from turbo.child.parallel import ParallelTasks
 from turbo.child.refusals import log_unreadable
 from turbo.exceptions import SerializationError
 from turbo.policy import poison
@@ -50,9 +50,9 @@ if TYPE_CHECKING:
 
     from celery import Celery
 
-    from turbo.child.coroutines import Limited
     from turbo.child.main import ExecutorMaker
     from turbo.child.options import ChildOptions
+    from turbo.child.parallel import Limited
     from turbo.child.time_limits import SoftLimit
     from turbo.policy.task_options import TaskOptions
     from turbo.protocol.message import TaskMessage
@@ -78,7 +78,8 @@ def adopted(
 
     def make(boot: ChildBoot, link: ChildLink, soft: SoftLimit) -> AdoptedExecutor:
         process.enter(app, boot.index, options.hostname, soft)
-        hands = hands_results and is_untouched(app.backend)
+        # One document at a time can be handed over, and threads end tasks at the same time.
+        hands = hands_results and not options.threads and is_untouched(app.backend)
         return AdoptedExecutor(app, options, task_options, link, soft, ResultHandoff(app, soft) if hands else None)
 
     return make
@@ -101,23 +102,21 @@ class AdoptedExecutor(BatchRuns):
         self._handover = handover
         self._fields = RequestFields(options.hostname)
         self._own = own_contents()
-        self._coroutines = Coroutines[Coroutine](link, soft, self._outcome_of, options.async_concurrency)
+        at_once = options.threads or options.async_concurrency
+        self._parallel = ParallelTasks[Run](link, soft, self._outcome_of, at_once, self._outcome_in_thread)
 
     @property
     def has_room(self) -> bool:
         """Whether another record may be claimed now."""
-        return self._coroutines.has_room
+        return self._parallel.has_room
 
     def rest(self) -> None:
-        """Run coroutines until a record may be there, or sleep."""
-        if self._coroutines.busy:
-            self._coroutines.serve()
-        else:
-            self._link.wait()
+        """Run the tasks under way, or sleep, until a record may be claimed."""
+        self._parallel.rest()
 
     def leave(self, *, replaced: bool) -> None:
-        """The child ends in order, after its coroutines."""
-        self._coroutines.finish()
+        """The child ends in order, after its tasks."""
+        self._parallel.finish()
         process.leave(EXIT_REPLACED if replaced else 0)
 
     # -- before the body ---------------------------------------------------------------------------------
@@ -131,7 +130,7 @@ class AdoptedExecutor(BatchRuns):
     def _plan(self, task: Any, options: TaskOptions) -> Plan:
         if task.__trace__ is None:
             tracing.build_trace(self._app, task, self._options.hostname, self._soft)
-        plan = Plan(task, options, has_own_class(task), self._handover)
+        plan = Plan(task, options, has_own_class(task), self._handover, threads=self._options.threads > 0)
         if options.batch is not None:
             plan.batch = BatchBody(task, self._link.page, self._soft)
         return plan
@@ -192,12 +191,12 @@ class AdoptedExecutor(BatchRuns):
         """Run one message by Celery's tracer and report how it ended."""
         request = self._fields.of(properties, deliver, decoded)
         if plan.batch is not None:
-            self._collect(Coroutine(seq, began, message, plan, request))
+            self._collect(Run(seq, began, message, plan, request))
             return
         if plan.enters:
             request[tracing.ENTERED] = 1
-        if plan.is_coroutine:
-            self._begin_coroutine(Coroutine(seq, began, message, plan, request))
+        if plan.beside:
+            self._begin_beside(Run(seq, began, message, plan, request))
             return
         self._announce(seq, began, message.timelimit, plan.options, early=plan.early)
         self._link.signal()
@@ -216,21 +215,37 @@ class AdoptedExecutor(BatchRuns):
                 self._raised(seq, began, plan, error)
                 self._link.page.finished()
                 return
-            outcome, info, seconds, text = self._escaped(message, plan, error)
+            outcome, info, seconds, text = _escaped(message, plan, error)
         self._soft.running = 0
         self._link.page.leave_body()
         self._traced(seq, began, plan, outcome, info, seconds, text)
         self._link.page.finished()
 
-    def _begin_coroutine(self, run: Coroutine) -> None:
-        """Take a task on that runs beside others, and go on."""
+    def _begin_beside(self, run: Run) -> None:
+        """Take a coroutine or a thread's task on, and go on."""
         soft = self._admit(run.seq, run.message.timelimit, run.plan.options, early=run.plan.early)
         self._link.signal()
         if failpoint.ENABLED:
             failpoint.hit("child.admitted_sent")
-        self._coroutines.begin(run, soft)
+        self._parallel.begin(run, soft, in_thread=run.plan.in_thread)
 
-    async def _outcome_of(self, run: Coroutine, limited: Limited) -> None:
+    def _outcome_in_thread(self, run: Run) -> None:
+        """Run a task by Celery's tracer in this thread; an exit ends it alone."""
+        if run.batch:
+            self._end_batch(run.batch, run.seq)
+            return
+        message, plan, request = run.message, run.plan, run.request
+        self._soft.running = run.seq
+        try:
+            outcome, info, seconds, text = plan.trace(message.id, request["args"], request["kwargs"], request)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the outcome
+            if not isinstance(error, Exception):
+                self._raised(run.seq, run.began, plan, error)
+                return
+            outcome, info, seconds, text = _escaped(message, plan, error)
+        self._traced(run.seq, run.began, plan, outcome, info, seconds, text)
+
+    async def _outcome_of(self, run: Run, limited: Limited) -> None:
         """Run a coroutine by Celery's tracer. ``limited`` puts its limit around it."""
         message, plan, request = run.message, run.plan, run.request
 
@@ -248,7 +263,7 @@ class AdoptedExecutor(BatchRuns):
             if not isinstance(error, Exception):
                 self._raised(run.seq, run.began, plan, error)
                 return
-            outcome, info, seconds, text = self._escaped(message, plan, error)
+            outcome, info, seconds, text = _escaped(message, plan, error)
         self._traced(run.seq, run.began, plan, outcome, info, seconds, text)
 
     def _traced(
@@ -270,14 +285,6 @@ class AdoptedExecutor(BatchRuns):
         texts = _event_texts(self._link.page, outcome, info, text) if self._link.page.sends_events() else b""
         self._done(seq, began, plan.verbs[ending], ending, payload=payload, store=store, texts=texts)
 
-    def _escaped(self, message: TaskMessage, plan: Plan, error: Exception) -> tuple[Any, Any, float, None]:
-        """Report what came through the tracer, which keeps all but a late ``Reject``."""
-        if not isinstance(error, Reject):
-            logger.error("Task %s failed outside of its body: %r", message.label, error, exc_info=True)
-            plan.task.backend.mark_as_failure(message.id, error)
-            return error, trace.TraceInfo(states.FAILURE, error), 0.0, None
-        return ExceptionInfo(), trace.TraceInfo(states.REJECTED, error), 0.0, None
-
     def _raised(self, seq: int, began: int, plan: Plan, error: BaseException) -> None:
         """The body raised something that is no Exception.
 
@@ -288,12 +295,7 @@ class AdoptedExecutor(BatchRuns):
         self._link.page.leave_body()
         if plan.handover is not None:
             plan.handover.store_now()
-        einfo = ExceptionInfo()
-        try:
-            pickle.dumps(einfo)
-        except Exception:  # noqa: BLE001 - objects of the user's may refuse in any way
-            einfo.exception = get_pickleable_exception(error)
-            einfo.type = type(einfo.exception)
+        einfo = _einfo(error)
         texts = event_texts.of_error(self._link.page, error, einfo.traceback)
         self._done(seq, began, plan.verbs[Ending.FAILURE], Ending.FAILURE, payload=einfo, texts=texts)
 
@@ -333,6 +335,26 @@ class AdoptedExecutor(BatchRuns):
         self._link.emit(frames.DONE, seq, (done,))
         if failpoint.ENABLED:
             failpoint.hit("child.result_written")
+
+
+def _einfo(error: BaseException) -> ExceptionInfo:
+    """Return the error that is being handled in a form that can be pickled."""
+    einfo = ExceptionInfo()
+    try:
+        pickle.dumps(einfo)
+    except Exception:  # noqa: BLE001 - objects of the user's may refuse in any way
+        einfo.exception = get_pickleable_exception(error)
+        einfo.type = type(einfo.exception)
+    return einfo
+
+
+def _escaped(message: TaskMessage, plan: Plan, error: Exception) -> tuple[Any, Any, float, None]:
+    """Report what came through the tracer, which keeps all but a late ``Reject``."""
+    if not isinstance(error, Reject):
+        logger.error("Task %s failed outside of its body: %r", message.label, error, exc_info=True)
+        plan.task.backend.mark_as_failure(message.id, error)
+        return error, trace.TraceInfo(states.FAILURE, error), 0.0, None
+    return ExceptionInfo(), trace.TraceInfo(states.REJECTED, error), 0.0, None
 
 
 def _event_texts(page: ChildPage, outcome: Any, info: Any, text: str | None) -> bytes:

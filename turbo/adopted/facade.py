@@ -97,7 +97,8 @@ class AdoptedWorker:
 
     def announce_setup(self, options: WorkerOptions) -> None:
         """Send the set-up signals; receivers may still change the queues."""
-        self.concurrency = options.concurrency
+        self.concurrency = options.places
+        self.pool_cls = "threads" if options.threads else "prefork"
         self.loglevel = options.loglevel
         self.logfile = options.logfile
         signals.worker_init.send(sender=self)

@@ -7,7 +7,7 @@ Used in a child by ``adopted.executor`` and its parts. A plan must hold nothing 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from turbo.adopted import tracing
@@ -15,6 +15,8 @@ from turbo.adopted.coroutine_tracing import is_coroutine
 from turbo.policy.settling import Ending, settle
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from turbo.adopted.batches import BatchBody
     from turbo.adopted.result_handoff import ResultHandoff
     from turbo.policy.task_options import TaskOptions
@@ -26,9 +28,11 @@ class Plan:
 
     __slots__ = (
         "batch",
+        "beside",
         "early",
         "enters",
         "handover",
+        "in_thread",
         "is_coroutine",
         "options",
         "own_request",
@@ -37,7 +41,10 @@ class Plan:
         "verbs",
     )
 
-    def __init__(self, task: Any, options: TaskOptions, own_request: bool, handover: ResultHandoff | None) -> None:
+    def __init__(
+        self, task: Any, options: TaskOptions, own_request: bool, handover: ResultHandoff | None, *, threads: bool
+    ) -> None:
+        """``threads``: functions run in threads."""
         self.task = task
         self.trace = task.__trace__
         self.options = options
@@ -45,6 +52,9 @@ class Plan:
         self.is_coroutine = is_coroutine(task)
         #: Runs its batches; None: it has none.
         self.batch: BatchBody | None = None
+        self.in_thread = threads and not self.is_coroutine
+        #: It runs beside others.
+        self.beside = threads or self.is_coroutine
         #: The tracer calls the task's ``run`` and not the task; its request has to say so.
         self.enters = tracing.calls_run(task)
         #: What becomes of the message, by how the task ends.
@@ -57,11 +67,13 @@ class Plan:
 
 
 @dataclass(slots=True, eq=False)
-class Coroutine:
-    """One message whose task is a coroutine, or runs in a batch."""
+class Run:
+    """One message whose task runs beside others, or in a batch."""
 
     seq: int
     began: int
     message: TaskMessage
     plan: Plan
     request: dict[str, Any]
+    #: The messages of its batch, itself included; empty without one.
+    batch: Sequence[Run] = field(default=())

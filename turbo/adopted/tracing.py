@@ -27,6 +27,7 @@ from celery.app import trace
 from celery.app.task import Task
 
 from turbo.adopted import coroutine_tracing
+from turbo.child.soft_limited_threads import ThreadSoftLimits
 from turbo.child.time_limits import SoftLimit
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def _guarded_method(method: Callable[..., Any], soft: SoftLimit) -> Callable[...
 
 
 #: The code of the functions between Celery's tracer and the body.
-_OURS = {SoftLimit.call.__code__}
+_OURS = {SoftLimit.call.__code__, ThreadSoftLimits.call.__code__}
 
 
 def _leave_no_frame(error: BaseException) -> None:

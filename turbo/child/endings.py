@@ -85,7 +85,7 @@ class Endings:
 
     def raised(self, run: Run, error: BaseException) -> Asked | None:
         """The body raised an exception; its type decides the outcome."""
-        self._link.page.end_body(run.entered, coroutine=run.plan.is_coroutine)
+        self._link.page.end_body(run.entered, beside=run.plan.beside)
         if isinstance(error, Retry):
             return self._retried(run, error)
         if isinstance(error, Ignore):
@@ -93,7 +93,8 @@ class Endings:
             return None
         if isinstance(error, Reject):
             return self._rejected(run, error)
-        if isinstance(error, SystemExit | KeyboardInterrupt):
+        if isinstance(error, SystemExit | KeyboardInterrupt) and not run.plan.in_thread:
+            # In a thread it ends the task only, as Python has it: the child's other tasks go on.
             _left(self._link, run, error)
         return self._failed(run, error)
 

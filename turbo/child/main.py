@@ -18,6 +18,7 @@ from turbo import log_format
 from turbo.child import loop
 from turbo.child.forked import UsualSignals
 from turbo.child.own_signals import OwnSignals
+from turbo.child.soft_limited_threads import ThreadSoftLimits
 from turbo.child.time_limits import SoftLimit
 from turbo.ring.link import ChildLink
 
@@ -35,10 +36,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def child_main(hostname: str, make_executor: ExecutorMaker) -> Callable[[ChildBoot], None]:
+def child_main(hostname: str, make_executor: ExecutorMaker, *, threads: bool = False) -> Callable[[ChildBoot], None]:
     """Bind the worker's name and kind of app to the function of a child.
 
-    The spawner runs it in each child.
+    The spawner runs it in each child. ``threads``: the children run functions in threads.
     """
 
     def main(boot: ChildBoot) -> None:
@@ -48,7 +49,7 @@ def child_main(hostname: str, make_executor: ExecutorMaker) -> Callable[[ChildBo
         random.seed()
         link = ChildLink.attach(boot.epoch, boot.fds, lifeline_fd=boot.lifeline_fd)
         _ignore_group_signals(link.page)
-        soft = SoftLimit(link.page)
+        soft = ThreadSoftLimits(link.page) if threads else SoftLimit(link.page)
         soft.install()
         UsualSignals().register()
         executor = make_executor(boot, link, soft)

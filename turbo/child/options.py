@@ -20,6 +20,8 @@ class ChildOptions:
     max_deliveries: int
     #: How many tasks that are coroutines run at once.
     async_concurrency: int
+    #: How many tasks run at once where functions run in threads; 0: functions run one at a time.
+    threads: int
     #: A result backend is configured.
     stores: bool
     result_serializer: str

@@ -25,6 +25,7 @@ class Plan:
         "after_return",
         "batches",
         "before_start",
+        "beside",
         "body",
         "deduplicates",
         "early",
@@ -32,6 +33,7 @@ class Plan:
         "has_retry_hooks",
         "has_success_hooks",
         "ignore_result",
+        "in_thread",
         "is_coroutine",
         "keep_errors",
         "name",
@@ -46,7 +48,8 @@ class Plan:
         "track_started",
     )
 
-    def __init__(self, task: Task, options: TaskOptions) -> None:
+    def __init__(self, task: Task, options: TaskOptions, *, threads: bool = False) -> None:
+        """``threads``: functions run in threads."""
         self.task = task
         self.name = options.name
         self.options = options
@@ -64,6 +67,10 @@ class Plan:
         self.is_coroutine = inspect.iscoroutinefunction(self.body) or inspect.iscoroutinefunction(kind.__call__)
         #: The body takes a list of requests.
         self.batches = options.batch is not None
+        #: The body is a function that runs in a thread.
+        self.in_thread = threads and not self.is_coroutine
+        #: It runs beside others.
+        self.beside = threads or self.is_coroutine
         self.before_start = _overridden(task, "before_start")
         self.on_success = _overridden(task, "on_success")
         self.on_failure = _overridden(task, "on_failure")

@@ -86,8 +86,8 @@ class Share:
         self.held: list[frames.PublishRequest] = []
 
 
-#: The share of the running coroutine; asyncio tasks that it starts inherit it.
-_coroutine: ContextVar[Share | None] = ContextVar("turbo_share", default=None)
+#: The share of a task that runs beside others; asyncio tasks that it starts inherit it.
+_beside: ContextVar[Share | None] = ContextVar("turbo_share", default=None)
 
 
 class Reporter:
@@ -116,14 +116,14 @@ class Reporter:
         self._stores = stores
         self._extended = result_extended
         self._own = Share()
-        #: Tasks run as coroutines, so more than one may be running.
+        #: Tasks run as coroutines or in threads, so more than one may be running.
         self.concurrent = False
 
     @property
     def share(self) -> Share:
         """The share of the running task."""
         if self.concurrent:
-            return _coroutine.get() or self._own
+            return _beside.get() or self._own
         return self._own
 
     def begin(self, seq: int, task_id: str = "") -> None:
@@ -132,10 +132,10 @@ class Reporter:
         share.seq = seq
         share.task_id = task_id
 
-    def begin_coroutine(self, seq: int, task_id: str) -> None:
-        """Start the share of a coroutine; called in its context."""
+    def begin_beside(self, seq: int, task_id: str) -> None:
+        """Start the share of a task that runs beside others; called in its context."""
         self.concurrent = True
-        _coroutine.set(Share())
+        _beside.set(Share())
         self.begin(seq, task_id)
 
     def publish(

@@ -1,6 +1,6 @@
 """Drives a coroutine so that its soft limit can be raised inside it.
 
-Runs in a child, under ``child.coroutines``, between an asyncio task and the body. asyncio can only cancel, but a body
+Runs in a child, under ``child.parallel``, between an asyncio task and the body. asyncio can only cancel, but a body
 expects SoftTimeLimitExceeded where it waits, as a function does. So this awaitable drives the body: it passes every
 step on, and turns the one cancellation that the limit requested into that exception. A body that catches it goes on;
 any other cancellation passes unchanged. It must never swallow a cancellation.
@@ -80,7 +80,7 @@ class SoftLimitedCoroutine:
 
 
 class SoftTimer:
-    """The timer of one coroutine's soft limit; it counts from its construction."""
+    """The timer of one task's soft limit; it counts from its construction."""
 
     __slots__ = ("_call", "_due", "_end", "_handle", "_loop", "_page", "_stopped", "_waited")
 

@@ -52,7 +52,9 @@ def results(found: FoundApp) -> str:
 
 
 def _children(options: WorkerOptions) -> str:
-    least = options.autoscale_least
+    least, threads = options.autoscale_least, options.threads
+    if threads:
+        return f"{options.concurrency} ({threads} threads{' each' if options.concurrency > 1 else ''})"
     return str(options.concurrency) if least is None else f"autoscaled, {least} to {options.concurrency}"
 
 
@@ -72,7 +74,7 @@ def _limits(options: WorkerOptions) -> Iterator[str]:
 def _prefetch(options: WorkerOptions) -> str:
     if options.prefetch_multiplier == 0:
         return "no limit"
-    window = options.concurrency * options.prefetch_multiplier
+    window = options.places * options.prefetch_multiplier
     return f"adaptive, from {window}" if options.adaptive_prefetch else f"{window}, fixed"
 
 

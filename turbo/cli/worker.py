@@ -137,7 +137,7 @@ def _start(
     options = _guard_memory(options, conf)
     warnings += _root_guard(options)
     app.prepare(options)
-    warnings += without_effect(conf["worker_pool"], concurrency=given["concurrency"], autoscale=given["autoscale"])
+    warnings += without_effect(conf["worker_pool"], given)
     warnings += about_broker
     _print_banner(found, options, given_globals.quiet)
     for warning in warnings:

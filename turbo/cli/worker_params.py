@@ -11,7 +11,7 @@ import click
 
 from turbo.cli.detached import daemon_params
 from turbo.cli.global_options import EnvOption, SilentOption
-from turbo.cli.pools import is_single
+from turbo.cli.pools import pool_kind
 from turbo.cli.quantities import Autoscale, Concurrency, Limit, Memory, Positive
 from turbo.log_format import LEVELS
 
@@ -39,7 +39,7 @@ def _refused() -> list[click.Parameter]:
 
 def _pool(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     try:
-        is_single(value)
+        pool_kind(value)
     except ValueError as error:
         raise click.UsageError(f"-P {error}", ctx) from None
     return value
@@ -93,7 +93,7 @@ def _children() -> list[click.Parameter]:
         EnvOption(
             ["-c", "--concurrency"],
             type=Concurrency(),
-            help="Number of children; auto: one per CPU that this process may use. [default: auto]",
+            help="Number of children, or threads with -P threads; auto: one per CPU it may use. [default: auto]",
         ),
         EnvOption(
             ["--autoscale"],
@@ -101,7 +101,16 @@ def _children() -> list[click.Parameter]:
             metavar="MAX,MIN",
             help="Start and end children with the work: at most MAX, at least MIN (0 if not given).",
         ),
-        EnvOption(["-P", "--pool"], callback=_pool, help="prefork, or solo for one child. [default: prefork]"),
+        EnvOption(
+            ["-P", "--pool"],
+            callback=_pool,
+            help="prefork; solo for one child; threads for -c threads in --processes children. [default: prefork]",
+        ),
+        EnvOption(
+            ["--processes"],
+            type=click.IntRange(min=1),
+            help="With -P threads: children over which the threads are divided. [default: 1]",
+        ),
         EnvOption(
             ["-O", "--optimization"],
             type=click.Choice(["default", "fair"]),

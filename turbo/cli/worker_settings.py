@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from turbo.app.conf.settings import SETTINGS
 from turbo.cli.nodename import file_name
-from turbo.cli.pools import is_single
+from turbo.cli.pools import Pool, pool_kind
 from turbo.cli.quantities import children, kib, usable_cpus
 from turbo.cli.remote_commands import truth
 from turbo.cli.suggestions import hint
@@ -174,13 +174,18 @@ def worker_options(
 
 def _children(conf: Settings, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options for the number of children and the prefetch window."""
-    if _is_single(conf):
+    pool = _pool(conf)
+    threads: int | None = None
+    if pool is Pool.SOLO:
         most, least = 1, None
     else:
         most, least = given["autoscale"] or (_checked("worker_concurrency", children, conf) or usable_cpus(), None)
     adaptive, multiplier = _window(conf, given, most)
+    if pool is Pool.THREADS:
+        most, threads = _divided(most, conf["worker_processes"] or 1, autoscaled=least is not None)
     return {
         "concurrency": most,
+        "threads": threads,
         "autoscale_least": least,
         "autoscale_keepalive": _keepalive(),
         "prefetch_multiplier": multiplier,
@@ -188,15 +193,32 @@ def _children(conf: Settings, given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _is_single(conf: Settings) -> bool:
-    """Return whether the pool is one child.
+def _pool(conf: Settings) -> Pool:
+    """Return the pool.
 
-    Raises ImproperlyConfigured for a pool that is not supported.
+    Raises ImproperlyConfigured for one that is not supported.
     """
     try:
-        return is_single(conf["worker_pool"])
+        return pool_kind(conf["worker_pool"])
     except ValueError as error:
         raise ImproperlyConfigured(f"worker_pool={error}") from None
+
+
+def _divided(threads: int, processes: int, *, autoscaled: bool) -> tuple[int, int]:
+    """Return the number of children and of threads in each.
+
+    Raises ImproperlyConfigured if they do not divide.
+    """
+    if autoscaled:
+        raise ImproperlyConfigured(
+            "--autoscale is not supported with -P threads: an idle thread costs nothing, so use -c with the most tasks "
+            "that may run at once"
+        )
+    if processes < 1 or threads % processes:
+        raise ImproperlyConfigured(
+            f"{threads} threads cannot be divided over {processes} processes: make -c a multiple of --processes"
+        )
+    return processes, threads // processes
 
 
 def _heartbeat_file(conf: Settings, hostname: str) -> str | None:

@@ -165,9 +165,12 @@ class InspectCommands:
         children = sorted(self._parts.pool.children.values(), key=lambda child: child.index)
         done = [child.done for child in children]
         total, restart = sum(done), self._parts.pool_restart
+        active = sum(1 for child in children if child.assigned or child.parked)
+        threads = {} if options.threads is None else {"threads": options.threads * len(children)}
         return {
             "implementation": "turbo.master.children.pool:Pool",
-            "max-concurrency": self._parts.resizing.size.limit,
+            "max-concurrency": self._parts.resizing.size.limit * (options.threads or 1),
+            **threads,
             "processes": [child.pid for child in children if child.pid],
             "max-tasks-per-child": options.max_tasks_per_child or "N/A",
             "put-guarded-by-semaphore": False,
@@ -179,7 +182,7 @@ class InspectCommands:
                 "all": ", ".join(_share(count, total) for count in done),
                 "raw": ", ".join(map(str, done)),
                 "strategy": "fair",
-                "inqueues": {"total": len(children), "active": sum(1 for child in children if child.assigned)},
+                "inqueues": {"total": len(children), "active": active},
             },
         }
 

@@ -12,6 +12,7 @@ import contextlib
 import io
 import logging
 import sys
+import threading
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -41,22 +42,23 @@ class RedirectedStream(io.TextIOBase):
     def __init__(self, logger: logging.Logger, level: int) -> None:
         self._logger = logger
         self._level = level
-        self._inside = False
+        #: Whether this thread logs what it has written.
+        self._here = threading.local()
 
     def write(self, text: str) -> int:
         """Log the lines of ``text``.
 
         What logging itself writes while it does so is dropped.
         """
-        if self._inside:
+        if getattr(self._here, "inside", False):
             return 0
-        self._inside = True
+        self._here.inside = True
         try:
             for line in text.rstrip().splitlines():
                 if line.strip():
                     self._logger.log(self._level, "%s", line)
         finally:
-            self._inside = False
+            self._here.inside = False
         return len(text)
 
     @property

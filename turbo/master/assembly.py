@@ -26,6 +26,7 @@ from turbo.master.children.pool_size import PoolSize
 from turbo.master.children.recycling import Recycling
 from turbo.master.children.resizing import Resizing
 from turbo.master.children.spawners import Spawners
+from turbo.master.children.stuck_threads import StuckThreads
 from turbo.master.children.time_limits import HardLimits
 from turbo.master.delivery.batches import Batches
 from turbo.master.delivery.dispatcher import Dispatcher
@@ -242,7 +243,7 @@ def _broker(blueprint: Blueprint, patience: BrokerPatience) -> _Broker:
     link = BrokerLink(
         blueprint.read_addresses,
         blueprint.queues,
-        prefetch_count=options.concurrency * options.prefetch_multiplier,
+        prefetch_count=options.places * options.prefetch_multiplier,
         delay_queue_type=options.delay_queue_type,
         outages=outages,
         timeouts=_timeouts(blueprint),
@@ -265,6 +266,7 @@ def _waiting(blueprint: Blueprint, loop: asyncio.AbstractEventLoop, broker: _Bro
         loop,
         max_tasks_per_child=options.max_tasks_per_child,
         async_concurrency=options.async_concurrency,
+        threads=options.threads,
         charges=copies,
         max_deliveries=options.task_max_deliveries,
         time_limits=time_limits,
@@ -336,20 +338,12 @@ def _children(
         pool, outcomes.on_ended, waiting.size, max_tasks=options.max_tasks_per_child,
         limit_kib=options.max_memory_per_child, hard_kib=options.max_memory_per_child_hard,
     )  # fmt: skip
-    HardLimits(loop, hooks, pool, outcomes.on_limits)
+    stuck_threads = StuckThreads(pool, outcomes, dead_child) if options.threads else None
+    HardLimits(loop, hooks, stuck_threads or pool, outcomes.on_limits)
     revoking = Revoking(
-        loop,
-        revoked_tasks,
-        waiting.ledger,
-        dispatcher,
-        waiting.shelf,
-        delivery.rate_limits,
-        delivery.batches,
-        delivery.redelivery_guard,
-        waiting.paused_queues,
-        pool,
-        settlement,
-    )
+        loop, revoked_tasks, waiting.ledger, dispatcher, waiting.shelf, delivery.rate_limits, delivery.batches,
+        delivery.redelivery_guard, waiting.paused_queues, pool, settlement, stuck_threads,
+    )  # fmt: skip
     resizing = Resizing(pool, waiting.size)
     autoscaler = _autoscaler(options, resizing, pool, dispatcher)
     changes = TaskChanges(blueprint.tasks, waiting.time_limits, delivery.rate_limits, settlement.events)

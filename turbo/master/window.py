@@ -133,13 +133,14 @@ class Window:
         quorum = self._link.refusals.is_quorum(*self._link.consumed)
         ceiling = prefetch.CEILING_QUORUM if quorum else prefetch.CEILING_CLASSIC
         adaptive = self._options.adaptive_prefetch
-        floor = self._size.limit * self._options.prefetch_multiplier
+        places = self._size.limit * (self._options.threads or 1)
+        floor = places * self._options.prefetch_multiplier
         return prefetch.WindowFacts(
             current=self._total,
             floor=floor,
             ceiling=(self._options.prefetch_ceiling or ceiling) if adaptive else floor,
             runtime=self._dispatcher.estimate_ns / 1e9,
-            concurrency=self._size.limit,
+            concurrency=places,
             held=held,
             most_held=self._options.eta_task_limit,
             others=max(0, waiting - held - room - len(self._paused_queues)),

@@ -2,8 +2,9 @@
 
 Runs in a child, as the base of ``native.executor``. ``child.intake`` has decoded the messages, and ended those that
 must not run. The first of the others stands for the batch: it is announced as a running function is, with the tightest
-time limits of all, and ended last; the others are ADMITTED. A body that is a coroutine runs beside others. What the
-body sends counts as sent by every message (``master.outcome.settlement``). It must end each message exactly once.
+time limits of all, and ended last; the others are ADMITTED. A body that is a coroutine, or runs in a thread, runs
+beside others. What the body sends counts as sent by every message (``master.outcome.settlement``). It must end each
+message exactly once.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from turbo.ring import frames
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from turbo.child.coroutines import Coroutines, Limited
     from turbo.child.endings import Endings
+    from turbo.child.parallel import Limited, ParallelTasks
     from turbo.child.questions import Asked, Questions
     from turbo.child.reporting import Reporter, Run
 
@@ -32,7 +33,7 @@ class BatchRuns(Intake[Plan]):
     _reporter: Reporter
     _questions: Questions
     _endings: Endings
-    _coroutines: Coroutines[Run]
+    _parallel: ParallelTasks[Run]
 
     @abstractmethod
     def _is_done(self, run: Run) -> bool:
@@ -53,7 +54,7 @@ class BatchRuns(Intake[Plan]):
             return
         for run in runs:
             run.batch = runs
-        if runs[0].plan.is_coroutine:
+        if runs[0].plan.beside:
             self._begin_batch(runs)
         else:
             self._call_batch(runs)
@@ -72,26 +73,39 @@ class BatchRuns(Intake[Plan]):
         for run in others:
             self._join(run.seq, early=plan.early, to_hooks=plan.own_request, flags=frames.IN_FUNCTION)
         try:
-            outcomes = self._prepared(runs)
-            if ready := [run for run in runs if run not in outcomes]:
-                outcomes |= zip(ready, self._body_of(ready), strict=True)
-            for run in (*others, first):
-                self._conclude(run, outcomes[run])
+            self._finish_batch(runs)
         finally:
             self._link.page.finished()
+
+    def _call_batch_in_thread(self, runs: Sequence[Run]) -> None:
+        """Run a batch in this thread; it was taken on by :meth:`_begin_batch`."""
+        self._reporter.begin_beside(runs[0].seq, "")
+        self._finish_batch(runs)
+
+    def _finish_batch(self, runs: Sequence[Run]) -> None:
+        """Call the body and end each message."""
+        first, *others = runs
+        outcomes = self._prepared(runs)
+        if ready := [run for run in runs if run not in outcomes]:
+            outcomes |= zip(ready, self._body_of(ready), strict=True)
+        for run in (*others, first):
+            self._conclude(run, outcomes[run])
 
     def _body_of(self, runs: list[Run]) -> Sequence[Any]:
         """Call the body; return an outcome for each message."""
         plan, page = runs[0].plan, self._link.page
+        # In a thread, the last message stands for the batch, which has begun already.
+        seq = runs[0].entered if plan.in_thread else runs[0].batch[0].seq
 
         def body(requests: list[BatchRequest]) -> Any:
-            page.begin_body(runs[0].entered)
+            if not plan.in_thread:
+                page.begin_body(runs[0].entered)
             return plan.body(requests)
 
         requests = self._requests(runs)
         token = current.push(plan.task, BatchContext.of(requests))
         try:
-            returned = self._soft.call(runs[0].batch[0].seq, body, (requests,), {})
+            returned = self._soft.call(seq, body, (requests,), {})
             page.leave_body()
             if failpoint.ENABLED:
                 failpoint.hit("child.body_done")
@@ -113,7 +127,7 @@ class BatchRuns(Intake[Plan]):
     # -- a body that is a coroutine ----------------------------------------------------------------------
 
     def _begin_batch(self, runs: list[Run]) -> None:
-        """Take a batch on that runs beside other coroutines, and go on."""
+        """Take a batch on that runs beside other tasks, and go on."""
         first, *others = runs
         plan = first.plan
         limits = self._tightest([run.message for run in runs], plan.options)
@@ -124,12 +138,12 @@ class BatchRuns(Intake[Plan]):
         if failpoint.ENABLED:
             failpoint.hit("child.admitted_sent")
         # Its number is the highest: the page then says that all of them have begun.
-        self._coroutines.begin(runs[-1], soft)
+        self._parallel.begin(runs[-1], soft, in_thread=plan.in_thread)
 
     async def _await_batch(self, runs: Sequence[Run], limited: Limited) -> None:
         """Run a batch whose body is a coroutine; ``limited`` limits its time."""
         first, *others = runs
-        self._reporter.begin_coroutine(first.seq, "")
+        self._reporter.begin_beside(first.seq, "")
         outcomes = self._prepared(runs)
         if ready := [run for run in runs if run not in outcomes]:
             requests = self._requests(ready)

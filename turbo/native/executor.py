@@ -17,10 +17,10 @@ from turbo.app.tasks.context import Context
 from turbo.child import followups, leaving
 from turbo.child import task_hooks as task_hooks
 from turbo.child.chords import Chords
-from turbo.child.coroutines import Coroutines
 from turbo.child.documents import Documents, ignored
 from turbo.child.duplicates import Duplicates
 from turbo.child.endings import Endings
+from turbo.child.parallel import ParallelTasks
 from turbo.child.plan import Plan
 from turbo.child.questions import Questions
 from turbo.child.refusals import Refusals
@@ -90,23 +90,24 @@ class NativeExecutor(BatchRuns):
         self._endings = Endings(
             app, options, link, reporter, self._documents, self._questions, self._chords
         )  # fmt: skip
-        self._coroutines = Coroutines(link, soft, self._outcome_of, options.async_concurrency)
+        at_once = options.threads or options.async_concurrency
+        self._parallel = ParallelTasks(link, soft, self._outcome_of, at_once, self._outcome_in_thread)
+        if options.threads:
+            reporter.concurrent = True
+            self._questions.serve_threads(self._parallel.open())
 
     @property
     def has_room(self) -> bool:
         """Whether another record may be claimed now."""
-        return self._coroutines.has_room
+        return self._parallel.has_room
 
     def rest(self) -> None:
-        """Run coroutines until a record may be there, or sleep."""
-        if self._coroutines.busy:
-            self._coroutines.serve()
-        else:
-            self._link.wait()
+        """Run the tasks under way, or sleep, until a record may be claimed."""
+        self._parallel.rest()
 
     def leave(self, *, replaced: bool) -> None:
-        """End the child in order: coroutines run to their ends, receivers hear of it."""
-        self._coroutines.finish()
+        """End the child in order: tasks run to their ends, receivers hear of it."""
+        self._parallel.finish()
         if signals.worker_process_shutdown.receivers:
             exit_code = leaving.EXIT_REPLACED if replaced else 0
             with leaving.bounded():
@@ -115,7 +116,7 @@ class NativeExecutor(BatchRuns):
     # -- before the body ---------------------------------------------------------------------------------
 
     def _plan(self, task: Task, options: TaskOptions) -> Plan:
-        return Plan(task, options)
+        return Plan(task, options, threads=self._options.threads > 0)
 
     def _unreadable(self, seq: int, began: int, properties: Properties | None, body: bytes, error: Exception) -> None:
         self._reporter.begin(seq)
@@ -161,14 +162,14 @@ class NativeExecutor(BatchRuns):
         _properties: Properties,
         _decoded: Any,
     ) -> None:
-        """Run one message, or take it on as a coroutine."""
+        """Run one message, or take it on beside others."""
         self._reporter.begin(seq, message.id)
         request = Context.from_message(message, deliver, self._options.hostname)
         if plan.batches:
             self._collect(Run(seq, began, message, plan, request))
             return
-        if plan.is_coroutine:
-            self._begin_coroutine(Run(seq, began, message, plan, request))
+        if plan.beside:
+            self._begin_beside(Run(seq, began, message, plan, request))
             return
         self._announce(seq, began, message.timelimit, plan.options, early=plan.early, to_hooks=plan.own_request)
         run = Run(seq, began, message, plan, request)
@@ -211,14 +212,14 @@ class NativeExecutor(BatchRuns):
         if failpoint.ENABLED:
             failpoint.hit("child.started_sent")
 
-    def _begin_coroutine(self, run: Run) -> None:
-        """Take a task on that runs beside others, and go on."""
+    def _begin_beside(self, run: Run) -> None:
+        """Take a coroutine or a thread's task on, and go on."""
         message, plan = run.message, run.plan
         soft = self._admit(run.seq, message.timelimit, plan.options, early=plan.early, to_hooks=plan.own_request)
         self._link.signal()
         if failpoint.ENABLED:
             failpoint.hit("child.admitted_sent")
-        self._coroutines.begin(run, soft)
+        self._parallel.begin(run, soft, in_thread=plan.in_thread)
 
     # -- the body ----------------------------------------------------------------------------------------
 
@@ -249,7 +250,7 @@ class NativeExecutor(BatchRuns):
             await self._await_batch(run.batch, limited)
             return
         message, plan = run.message, run.plan
-        self._reporter.begin_coroutine(run.seq, message.id)
+        self._reporter.begin_beside(run.seq, message.id)
         current.push(plan.task, run.request)
         if plan.deduplicates and self._is_done(run):
             return
@@ -267,6 +268,17 @@ class NativeExecutor(BatchRuns):
             asked = self._endings.succeeded(run, result, store)
         while asked is not None:
             asked = asked.then(await self._questions.arrival(asked.seq))
+
+    def _outcome_in_thread(self, run: Run) -> None:
+        """Run a body in this thread and report how it ended."""
+        if run.batch:
+            self._call_batch_in_thread(run.batch)
+            return
+        self._reporter.begin_beside(run.seq, run.message.id)
+        current.push(run.plan.task, run.request)
+        if not (run.plan.deduplicates and self._is_done(run)):
+            self._begin(run)
+            self._run_body(run)
 
     def _finished(self, run: Run, result: object) -> bytes:
         """The body returned: send what follows, encode what is stored."""

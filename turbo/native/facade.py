@@ -110,7 +110,7 @@ class Worker:
 
         Receivers may still change the queues.
         """
-        self.concurrency = options.concurrency
+        self.concurrency = options.places
         self.loglevel = options.loglevel
         self.logfile = options.logfile
         signals.worker_init.send(sender=self)

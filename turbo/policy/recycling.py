@@ -48,8 +48,11 @@ def at_once(concurrency: int) -> int:
     return max(1, concurrency // 4)
 
 
-def may_take(done: int, outstanding: int, max_tasks: int | None) -> int:
-    """Return how many more tasks a child may get; a large number when unlimited."""
-    if max_tasks is None:
-        return 1 << 30
-    return max(0, max_tasks - done - outstanding)
+def may_take(done: int, outstanding: int, max_tasks: int | None, places: int | None = None) -> int:
+    """Return how many more tasks a child may get; a large number when unlimited.
+
+    ``places``: how many it may hold at once.
+    """
+    by_places = 1 << 30 if places is None else places - outstanding
+    by_tasks = 1 << 30 if max_tasks is None else max_tasks - done - outstanding
+    return max(0, min(by_places, by_tasks))

@@ -32,7 +32,9 @@ class WorkerOptions:
     time_limit: float | None = None
     soft_time_limit: float | None = None
     max_tasks_per_child: int | None = None
-    #: Most coroutines that run at once in each child.
+    #: Functions that run at once in each child, in threads; None: one, in the child's main thread.
+    threads: int | None = None
+    #: Most coroutines that run at once in each child. With ``threads`` they take the places of functions.
     async_concurrency: int = 100
     #: KiB of resident memory after which a child is replaced once its task is done.
     max_memory_per_child: int | None = None
@@ -90,3 +92,8 @@ class WorkerOptions:
     queues: tuple[str, ...] = ()
     #: Queues not to consume from by name (-X).
     exclude_queues: tuple[str, ...] = ()
+
+    @property
+    def places(self) -> int:
+        """How many functions run at once in all children together."""
+        return self.concurrency * (self.threads or 1)

@@ -158,18 +158,19 @@ class ChildPage:
         self._words[W_BEGUN] = seq
 
     def begin_coroutine(self, seq: int) -> None:
-        """Record that the next step enters a coroutine's body.
+        """Record that the next step enters the body of a task that runs beside others.
 
-        Functions may start while it runs.
+        Functions may start while it runs. Later tasks may have begun already, so the word only rises.
         """
-        self._words[W_COROUTINE_BEGUN] = seq
+        if seq > self._words[W_COROUTINE_BEGUN]:
+            self._words[W_COROUTINE_BEGUN] = seq
 
-    def end_body(self, seq: int, *, coroutine: bool) -> None:
+    def end_body(self, seq: int, *, beside: bool) -> None:
         """Record that the body, or a handler before it, raised: no second run.
 
-        Its outcome is being reported and must be reported only once.
+        Its outcome is being reported and must be reported only once. ``beside``: the task runs beside others.
         """
-        if coroutine:
+        if beside:
             self.begin_coroutine(seq)
         else:
             self.begin_body(seq)

@@ -84,7 +84,7 @@ def run(
     # Master and children have read their settings: later changes would have no effect.
     app.freeze()
     spawner = start_spawner(
-        child_main(options.hostname, executor),
+        child_main(options.hostname, executor, threads=options.threads is not None),
         title=lambda: setproctitle.setproctitle(f"[turbo: {options.hostname}:Spawner]"),
     )
     failpoint.set_role("master")
@@ -201,7 +201,7 @@ def children(
         )
     executor = app.executor(options)
     app.freeze()
-    return child_main(options.hostname, executor), tasks
+    return child_main(options.hostname, executor, threads=options.threads > 0), tasks
 
 
 def _check_rates(tasks: Mapping[str, TaskOptions]) -> None:
@@ -221,6 +221,7 @@ def child_options(app: HostedApp, options: WorkerOptions, blueprint: Blueprint) 
         soft_time_limit=options.soft_time_limit,
         max_deliveries=options.task_max_deliveries,
         async_concurrency=options.async_concurrency,
+        threads=options.threads or 0,
         stores=blueprint.stores,
         result_serializer=conf["result_serializer"],
         result_extended=bool(conf["result_extended"]),

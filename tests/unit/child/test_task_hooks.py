@@ -30,7 +30,7 @@ from turbo.ring.link import ChildLink, MasterLink
 OPTIONS = ChildOptions(
     hostname="w@h", accept_content=frozenset({"application/json"}), max_body_size=1 << 20, time_limit=None,
     soft_time_limit=None, max_deliveries=5, stores=True, result_serializer="json", result_extended=False,
-    queues=frozenset(), verbose=False, async_concurrency=1,
+    queues=frozenset(), verbose=False, async_concurrency=1, threads=0,
 )  # fmt: skip
 
 

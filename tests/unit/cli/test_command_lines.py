@@ -59,6 +59,9 @@ ACCEPTED: list[tuple[str, dict[str, Any]]] = [
     ("celery -A proj worker --pool=solo -l info", {"concurrency": 1}),
     ("celery -A proj worker -P solo -c 4", {"concurrency": 1}),
     ("celery -A proj worker --pool=solo --concurrency=2 --loglevel=info", {"concurrency": 1}),
+    ("celery -A proj worker -P threads -c 8", {"concurrency": 1, "threads": 8}),
+    ("celery -A proj worker --pool=threads --concurrency=20 -l info", {"concurrency": 1, "threads": 20}),
+    ("celery -A proj worker --pool threads", {"concurrency": 1, "threads": CPUS}),
     ("celery -A proj worker --autoscale=10,3", {"concurrency": 10, "autoscale_least": 3}),
     ("celery -A proj worker --autoscale 3,10 -l info", {"concurrency": 10, "autoscale_least": 3}),
     ("celery -A proj worker --autoscale=8,2 -l INFO --pidfile=celery_worker.pid", {"concurrency": 8}),
@@ -125,9 +128,10 @@ ACCEPTED: list[tuple[str, dict[str, Any]]] = [
 
 #: A command line, and what its error says.
 REFUSED: list[tuple[str, str]] = [
-    ("celery -A proj worker -P gevent -c 1000", "since children are always processes: "),
-    ("celery -A proj worker --pool=gevent --concurrency=20", "since children are always processes: "),
-    ("celery -A proj worker --pool=eventlet --concurrency=100", "since children are always processes: "),
+    ("celery -A proj worker -P gevent -c 1000", "is not supported: use -P threads -c N"),
+    ("celery -A proj worker --pool=gevent --concurrency=20", "is not supported: use -P threads -c N"),
+    ("celery -A proj worker --pool=eventlet --concurrency=100", "is not supported: use -P threads -c N"),
+    ("celery -A proj worker -P threads --autoscale=10,2", "--autoscale is not supported with -P threads"),
     ("celery -A proj worker --pool-start-method=spawn", "children are forked"),
     ("celery -A proj worker --concurency=2", "--concurrency"),
     ("celery -A proj worker -c two", "a number or auto"),

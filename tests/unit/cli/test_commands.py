@@ -92,7 +92,7 @@ def test_the_environment_stands_behind_the_command_line(module: str, ran: Ran, m
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["-P", "gevent"], ["-P", "threads"],
+        ["-P", "gevent"], ["-P", "eventlet"],
         ["--pool-start-method", "spawn"],
     ],
     ids=" ".join,

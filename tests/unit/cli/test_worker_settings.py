@@ -35,6 +35,7 @@ NOTHING_GIVEN: dict[str, Any] = {
     "max_memory_per_child": None,
     "max_memory_per_child_hard": None,
     "async_concurrency": None,
+    "processes": None,
     "shutdown_timeout": None,
     "include": (),
     "queues": (),
@@ -59,8 +60,23 @@ def test_solo_is_one_child_whatever_the_concurrency() -> None:
 
 
 @pytest.mark.row("PL24")
+def test_threads_are_divided_over_processes() -> None:
+    def divided(*settings: dict[str, object], **given: object) -> tuple[int, int | None, int]:
+        options = merged(*settings, **given)
+        return options.concurrency, options.threads, options.places
+
+    assert divided(pool="threads", concurrency=8) == (1, 8, 8)
+    assert divided({"worker_pool": "threads", "worker_processes": 4}, concurrency=8) == (4, 2, 8)
+    assert divided(pool="prefork", concurrency=8, processes=4) == (8, None, 8)
+    with pytest.raises(ImproperlyConfigured, match="8 threads cannot be divided over 3 processes: make -c a multiple"):
+        merged(pool="threads", concurrency=8, processes=3)
+    with pytest.raises(ImproperlyConfigured, match="--autoscale is not supported with -P threads"):
+        merged(pool="threads", autoscale=(8, 2))
+
+
+@pytest.mark.row("PL24")
 def test_a_pool_that_turbo_has_not_is_refused() -> None:
-    with pytest.raises(ImproperlyConfigured, match=r"^worker_pool=gevent is not supported.*use -c N with `async def`"):
+    with pytest.raises(ImproperlyConfigured, match=r"^worker_pool=gevent is not supported: use -P threads -c N, or"):
         merged({"worker_pool": "gevent"})
 
 

@@ -61,14 +61,23 @@ def test_a_body_that_was_entered_stays_named_after_its_end(pages: Pages) -> None
     assert master.entered() == (7, 8)
 
 
+def test_one_of_several_that_raises_leaves_later_ones_begun(pages: Pages) -> None:
+    """After the child's death the later ones must not run again."""
+    master, child = pages
+    for seq in (8, 9):
+        child.begin_coroutine(seq)
+    child.end_body(8, beside=True)
+    assert master.entered() == (0, 9)
+
+
 def test_a_handler_that_raised_before_the_body_counts_as_the_body(pages: Pages) -> None:
     master, child = pages
     child.enter_body(7, started_ns=5)
-    child.end_body(7, coroutine=False)
+    child.end_body(7, beside=False)
     assert master.entered() == (7, 0)
     assert master.running() == Running(7, False, 0, 0, 5), "its soft limit is over"
     child.enter_body(9, started_ns=6)
-    child.end_body(8, coroutine=True)
+    child.end_body(8, beside=True)
     assert master.entered() == (7, 8)
     assert master.running() == Running(9, True, 0, 0, 6), "a function that runs meanwhile is still in its body"
 

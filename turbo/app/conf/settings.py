@@ -154,7 +154,8 @@ _TASK: Final = (
 )
 
 _WORKER: Final = (
-    works("worker_concurrency", "any", None, "Number of children; None or auto: one per usable CPU.",
+    works("worker_concurrency", "any", None,
+          "Number of children, or of threads in the pool ``threads``; None or auto: one per usable CPU.",
           cli="--concurrency"),
     works("worker_prefetch_multiplier", "int", 4,
           "Prefetched messages per child. If it is set, the window does not adapt; 0: no limit.",
@@ -180,7 +181,8 @@ _WORKER: Final = (
     accepted("worker_detect_quorum_queues", "bool", True, "Adapt QoS to quorum queues.",
         "the worker's QoS works for both kinds of queue"),
     works("worker_pool", "string", "prefork",
-          "prefork, or solo for one child, whatever the concurrency; any other pool is refused.", cli="--pool"),
+          "prefork; solo for one child, whatever the concurrency; threads for ``worker_concurrency`` threads in "
+          "``worker_processes`` children; any other pool is refused.", cli="--pool"),
     accepted("worker_pool_putlocks", "bool", True, "Lock around the pool's pipe.", "the children have no pipe to lock",
              harmless=(False, None)),
     works("worker_pool_restarts", "bool", False,
@@ -279,6 +281,8 @@ _TURBO: Final = (
         "Messages that are due in more than this many seconds wait in the broker's delay queues; None: in the worker."),
     own("worker_hook_timeout", "float", 10.0,
         "Seconds after which the master no longer waits for a signal's receiver or a request's method."),
+    own("worker_processes", "int", 1, "Children over which the threads of the pool ``threads`` are divided.",
+          cli="--processes"),
     own("worker_async_concurrency", "int", 100, "Maximum coroutine tasks that a child runs at once.",
           cli="--async-concurrency"),
     own("worker_heartbeat_file", "string", None,

@@ -24,6 +24,7 @@ class ChildProcess:
 
     __slots__ = (
         "_on_corrupt",
+        "abandoned",
         "assigned",
         "done",
         "epoch",
@@ -65,8 +66,10 @@ class ChildProcess:
         self.spawned_at = now
         #: seq -> delivery, in the order given; the first is the running one or the next to run.
         self.assigned: dict[int, Delivery] = {}
-        #: seq -> delivery of the tasks running as coroutines, any number at once.
+        #: seq -> delivery of the tasks running beside others: coroutines, and functions in threads.
         self.parked: dict[int, Delivery] = {}
+        #: Sequences of tasks that have been ended while their threads go on; what they report is dropped.
+        self.abandoned: set[int] = set()
         #: Sequence of the task for whose hard limit or termination the child was killed; 0 for none.
         self.limited = 0
         #: Number of tasks ended by this incarnation.

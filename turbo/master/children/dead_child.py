@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import logging
 import signal
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from turbo.exceptions import MemoryLimitExceeded, TimeLimitExceeded, WorkerLostError
@@ -26,6 +27,8 @@ from turbo.policy.settling import Ending, Verb
 from turbo.ring import frames
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from turbo.master.children.child_process import ChildProcess
     from turbo.master.delivery.dispatcher import Dispatcher
     from turbo.master.delivery.ledger import Delivery
@@ -64,6 +67,25 @@ class SecondAttempts(Protocol):
 
         Return False when the task has no attempt left.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why a child, or the thread of one task, was ended."""
+
+    #: As in ``ChildProcess``: empty when the child died by itself.
+    reason: str
+    detail: object
+    #: Sequence of the task at which it was aimed; 0: at everything that the child held.
+    aimed_at: int = 0
+
+    def hits(self, seq: int) -> bool:
+        """Whether it was aimed at this task."""
+        return self.aimed_at in (0, seq)
+
+    def is_limit_of_batch(self, delivery: Delivery) -> bool:
+        """Whether it was the time limit of this delivery's batch."""
+        return self.reason == "time_limit" and any(member.seq == self.aimed_at for member in delivery.together)
 
 
 class DeadChild:
@@ -108,6 +130,14 @@ class DeadChild:
         child.assigned.clear()
         child.parked.clear()
 
+    def end_tasks(self, child: ChildProcess, deliveries: Sequence[Delivery], cause: Cause) -> None:
+        """End what runs in one thread of a living child.
+
+        The caller has removed it from there.
+        """
+        for delivery in deliveries:
+            self._claimed(child, delivery, delivery.seq, cause, begun=True)
+
     # -- inside ------------------------------------------------------------------------------------------
 
     def _settle(self, child: ChildProcess, *, orderly: bool) -> None:
@@ -119,16 +149,16 @@ class DeadChild:
         for delivery in unclaimed:
             if delivery.followers:
                 units.recall(child, delivery)
-        parked = list(child.parked.items())
+        parked, cause = list(child.parked.items()), Cause(child.kill_reason, child.kill_detail, child.limited)
         child.parked.clear()
         # Of the coroutines that had not begun, only the next one can have killed the child.
         suspect = min((seq for seq, _ in parked if seq > remains.coroutines_begun), default=0)
         for seq, delivery in parked:
             begun = remains.begun if delivery.in_function else remains.coroutines_begun
-            self._claimed(child, delivery, seq, begun=seq <= begun, suspect=seq == suspect)
+            self._claimed(child, delivery, seq, cause, begun=seq <= begun, suspect=seq == suspect)
         claimed = sorted(child.assigned)
         for seq in claimed:
-            self._claimed(child, child.assigned.pop(seq), seq, begun=seq <= remains.begun)
+            self._claimed(child, child.assigned.pop(seq), seq, cause, begun=seq <= remains.begun)
         members = [delivery for first in unclaimed for delivery in (first, *first.followers)]
         void = {delivery for delivery in members if not self._settlement.keep_or_void(delivery)}
         self._hand_on(units.split(unclaimed, void)[1])
@@ -150,22 +180,23 @@ class DeadChild:
         )
         self._settlement.finish(delivery, Verb.REQUEUE, None)
 
-    def _claimed(self, child: ChildProcess, delivery: Delivery, seq: int, *, begun: bool, suspect: bool = True) -> None:
+    def _claimed(
+        self, child: ChildProcess, delivery: Delivery, seq: int, cause: Cause, *, begun: bool, suspect: bool = True
+    ) -> None:
         """Settle a claimed delivery by the table ``policy.finishing.CHILD_DEATH``.
 
         ``begun``: its body has begun to run. ``suspect``: it may have killed the child.
         """
-        # A kill without a sequence number is aimed at everything that the child held.
-        mine = child.limited in (0, seq) or _is_limit_of_batch(child, delivery)
+        mine = cause.hits(seq) or cause.is_limit_of_batch(delivery)
         units.dissolve(delivery)
         if not begun and not self.terminating:
             delivery.deaths += suspect
         death = Death(
             begun=begun,
-            aimed=mine and child.kill_reason in _AIMED,
+            aimed=mine and cause.reason in _AIMED,
             stored_verb=delivery.facts.stored_verb,
             acked=delivery.acked,
-            terminated=child.kill_reason == "terminated" and isinstance(child.kill_detail, int),
+            terminated=cause.reason == "terminated" and isinstance(cause.detail, int),
             terminating=self.terminating,
             exhausted=delivery.deaths >= self._poison.max_deliveries,
         )
@@ -181,18 +212,18 @@ class DeadChild:
         if not accepted:
             delivery.move(State.STARTED)
             delivery.undecodable = True
-        error, ending = self._error(child, mine=mine)
+        error, ending = _error(child, cause, mine=mine)
         if fate is Fate.SETTLE_STORED and death.stored_verb is not None:
             logger.error("Child %d ended in the handlers of a task whose outcome is stored: %s", child.index, error)
             if self._events.on:
                 self._events.stored(delivery)
             self._settlement.finish(delivery, death.stored_verb, None)
-        elif fate is Fate.REVOKE and isinstance(child.kill_detail, int):
+        elif fate is Fate.REVOKE and isinstance(cause.detail, int):
             self._outcomes.endings[Ending.REVOKED] += 1
             if self._events.on:
-                self._events.revoked(delivery, signum=child.kill_detail)
+                self._events.revoked(delivery, signum=cause.detail)
             then = functools.partial(self._settlement.finish, delivery)
-            self._hooks.revoked(delivery, "terminated", then, child.kill_detail)
+            self._hooks.revoked(delivery, "terminated", then, cause.detail)
         elif fate is Fate.REQUEUE:
             if self._events.on and accepted:
                 self._events.cancelled(delivery)
@@ -236,25 +267,12 @@ class DeadChild:
 
         self._hooks.lost(delivery, ending, error, child.pid, decided)
 
-    def _error(self, child: ChildProcess, *, mine: bool) -> tuple[BaseException, Ending]:
-        """Return how a task ended with its child; ``mine``: killed for no other."""
-        if not mine:
-            why = "its child was killed for the hard time limit of another task"
-            if child.kill_reason == "terminated":
-                why = "its child was ended by the termination of another task"
-            return WorkerLostError(f"Worker exited prematurely: {why}."), Ending.WORKER_LOST
-        if child.kill_reason == "time_limit":
-            return TimeLimitExceeded(child.kill_detail), Ending.TIMEOUT
-        if child.kill_reason == "memory":
-            return MemoryLimitExceeded(str(child.kill_detail)), Ending.WORKER_LOST
-        return WorkerLostError(f"Worker exited prematurely: {describe_exit(child.exit_status)}."), Ending.WORKER_LOST
-
     def _log(self, child: ChildProcess, had_task: bool) -> None:
         hint = ""
         if child.exit_status == -signal.SIGKILL and not child.kill_reason:
             hint = "; was it out of memory?"
         logger.log(
-            logging.INFO if child.kill_reason == "terminated" else logging.ERROR,
+            logging.INFO if child.kill_reason in ("terminated", "replaced") else logging.ERROR,
             "Child %d (pid %d) %s: %s%s (peak memory %d KiB)",
             child.index,
             child.pid,
@@ -265,9 +283,18 @@ class DeadChild:
         )
 
 
-def _is_limit_of_batch(child: ChildProcess, delivery: Delivery) -> bool:
-    """Whether the child was killed for the time limit of this delivery's batch."""
-    return child.kill_reason == "time_limit" and any(member.seq == child.limited for member in delivery.together)
+def _error(child: ChildProcess, cause: Cause, *, mine: bool) -> tuple[BaseException, Ending]:
+    """Return how a task ended with its child; ``mine``: killed for no other."""
+    if not mine:
+        why = "its child was killed for the hard time limit of another task"
+        if cause.reason == "terminated":
+            why = "its child was ended by the termination of another task"
+        return WorkerLostError(f"Worker exited prematurely: {why}."), Ending.WORKER_LOST
+    if cause.reason == "time_limit":
+        return TimeLimitExceeded(cause.detail), Ending.TIMEOUT
+    if cause.reason == "memory":
+        return MemoryLimitExceeded(str(cause.detail)), Ending.WORKER_LOST
+    return WorkerLostError(f"Worker exited prematurely: {describe_exit(child.exit_status)}."), Ending.WORKER_LOST
 
 
 def describe_exit(status: int | None) -> str:

@@ -218,8 +218,9 @@ class Pool:
         """Kill the child if it still runs ``seq``; see ``time_limits`` why it is safe."""
         self._dispatcher.remove_child(child)
         self._dispatcher.resubmit(self._dispatcher.reclaim(child))
-        running = child.link.page.running()
-        if seq not in child.parked and (running is None or running.seq != seq):
+        if seq in child.parked:
+            child.limited = seq
+        elif (running := child.link.page.running()) is None or running.seq != seq:
             if child.serving:
                 self._dispatcher.add_child(child)
             self.dismiss(child)

@@ -145,9 +145,12 @@ class Recycling:
     def _kill(self, child: ChildProcess) -> None:
         text = f"child used {child.rss_kib} KiB, more than the hard limit of {self._hard} KiB"
         head = child.head
-        if head is None:
-            self._retire(child)
-        elif not self._pool.kill_running(child, head[0], "memory", text):
+        if head is not None and self._pool.kill_running(child, head[0], "memory", text):
+            return
+        if child.parked:
+            # Any of the tasks that run at once may use the memory.
+            self._pool.kill(child, "memory", text)
+        else:
             self._retire(child)
 
     def _retire(self, child: ChildProcess) -> None:

@@ -15,8 +15,8 @@ it after the outcome is written.
 
 Only time counts during which the master ran (``policy.time_limits.RunningClock``). While limits are armed the timer
 comes every second; when it comes much too late, everything was stopped, and all deadlines move by the time lost. The
-children read the lost time in their pages, for the soft limits of coroutines. The deadlines in the page stay as the
-child wrote them.
+children read the lost time in their pages, for the soft limits of tasks that run beside others. The deadlines in the
+page stay as the child wrote them.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class HardLimits:
     def arm(self, child: ChildProcess, seq: int, soft_ns: int, hard_ns: int, limit: float) -> None:
         """Record the deadlines of a started task, as ``time.monotonic_ns`` values.
 
-        0 is none. The soft deadline of a coroutine only keeps the clock running: its child raises the limit.
+        0 is none. The child raises the soft limit of a task that runs beside others; it is only reported here.
         """
         now = time.monotonic_ns()
         self._look(now)
@@ -157,6 +157,9 @@ class HardLimits:
         self._arm(time.monotonic_ns())
 
     def _soft(self, child: ChildProcess, seq: int, limit: float, ran: int, *, first: bool) -> None:
+        if (beside := child.parked.get(seq)) is not None:
+            self._hooks.soft_limit(beside)  # its child raises the limit
+            return
         running = child.link.page.running()
         if running is None or running.seq != seq or not running.in_body:
             return
@@ -167,6 +170,4 @@ class HardLimits:
         heapq.heappush(self._heap, (again, next(self._order), SOFT_AGAIN, seq, limit, child))
 
     def _hard(self, child: ChildProcess, seq: int, limit: float) -> None:
-        if seq in child.parked:
-            child.limited = seq
         self._interrupter.kill_running(child, seq, "time_limit", int(limit) if limit.is_integer() else limit)

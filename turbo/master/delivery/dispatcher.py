@@ -23,10 +23,12 @@ from turbo import failpoint
 from turbo.master.children.ring_access import RingAccess
 from turbo.master.children.stalled_children import StalledChildren
 from turbo.master.delivery import units
+from turbo.master.delivery.long_tasks import LongTasks
 from turbo.master.delivery.suspects import Suspects
 from turbo.master.delivery.time_limit_changes import TimeLimitChanges
-from turbo.policy import look_ahead, recycling
+from turbo.policy import look_ahead
 from turbo.policy.delivery_lifecycle import State
+from turbo.policy.recycling import may_take
 from turbo.ring import frames
 from turbo.ring.layout import RingCorrupt
 
@@ -40,10 +42,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between checks for long-running tasks while a child holds look-ahead.
-_STALL_CHECK = 0.005
 #: Seconds after which the full ring of a child is tried again that runs nothing whose end would wake the dispatcher.
 _RETRY = 0.005
+#: Nanoseconds for which starting a coroutine keeps a child from its ring; the look-ahead uses it as run time.
+_ADMISSION_NS = 50_000
+_NO_LIMIT = 1 << 30
 
 
 class Dispatcher:
@@ -55,29 +58,31 @@ class Dispatcher:
         *,
         max_tasks_per_child: int | None,
         async_concurrency: int = 1,
+        threads: int | None = None,
         charges: Charges | None = None,
         max_deliveries: int = 1,
         time_limits: TimeLimitChanges | None = None,
     ) -> None:
-        """``async_concurrency``: coroutines per child. The next two: for suspects."""
+        """``async_concurrency``, ``threads``: per child. The next two: for suspects."""
         self._loop = loop
-        self._max_tasks = max_tasks_per_child
-        self._async_limit = async_concurrency
+        self._threads = threads
+        self._beside_limit = _NO_LIMIT if threads else async_concurrency
+        self._limits = (max_tasks_per_child, threads) if max_tasks_per_child or threads else None
         self._ready: deque[Delivery] = deque()
         self._free: deque[ChildProcess] = deque()
         self._partial: deque[ChildProcess] = deque()
         self._children: list[ChildProcess] = []
         self.rings = RingAccess(loop, self._hand_out_again)
         self._stalled_children = StalledChildren(loop, self, self.rings, self._children)
+        self._long_tasks = LongTasks(loop, self, self._children)
         self._suspects = Suspects(loop, self, charges, max_deliveries)
         self._time_limits = time_limits or TimeLimitChanges({})
         #: Records that children hold beyond their first, summed over all children.
-        self._ahead = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self.ahead = 0
         self._pauses: set[str] = set()
         #: Moving estimate of a task's run time in nanoseconds; 0 before the first.
         self.estimate_ns = 0
-        self._depth = 1
+        self._depth = look_ahead.depth(_ADMISSION_NS) if threads else 1
 
     # -- children ----------------------------------------------------------------------------------------
 
@@ -85,7 +90,7 @@ class Dispatcher:
         """Start giving work to a child that has reported ready."""
         self._children.append(child)
         # A child that was removed for a moment may still hold claimed records.
-        self._ahead += max(0, len(child.assigned) - 1)
+        self.ahead += max(0, len(child.assigned) - 1)
         self.take_up(child)
         self.pump()
 
@@ -93,7 +98,7 @@ class Dispatcher:
         """Give this child no more work; it keeps what it holds until that is reclaimed."""
         if child in self._children:
             self._children.remove(child)
-            self._ahead -= max(0, len(child.assigned) - 1)
+            self.ahead -= max(0, len(child.assigned) - 1)
         self.set_aside(child)
 
     def set_aside(self, child: ChildProcess) -> None:
@@ -108,8 +113,8 @@ class Dispatcher:
         """List a child by its load: as free, as having room, or not at all."""
         if not child.serving or child.probe:
             return
-        held, parked, most = len(child.assigned), len(child.parked), self._max_tasks
-        if parked >= self._async_limit or (most and not recycling.may_take(child.done, held + parked, most)):
+        held, parked = len(child.assigned), len(child.parked)
+        if parked >= self._beside_limit or (self._limits and not _may_take(child, *self._limits)):
             return
         if held == 0:
             if not child.free_listed:
@@ -143,7 +148,7 @@ class Dispatcher:
             child.probe = 0
         if taken and listed:
             # This also holds when the ring was just found corrupt: its removal subtracted only what it held then.
-            self._ahead -= max(0, before - 1) - max(0, len(child.assigned) - 1)
+            self.ahead -= max(0, before - 1) - max(0, len(child.assigned) - 1)
         taken.reverse()
         return taken
 
@@ -232,7 +237,7 @@ class Dispatcher:
             child.assigned[seq] = delivery
             touched[child.epoch] = child
             if held:
-                self._ahead += 1
+                self.ahead += 1
             else:
                 now = now or time.monotonic_ns()
                 child.moved_ns = now
@@ -241,10 +246,23 @@ class Dispatcher:
             child.link.commit()
             if failpoint.ENABLED:
                 failpoint.hit("master.dispatched")
-        if self._ahead and self._timer is None:
-            self._timer = self._loop.call_later(_STALL_CHECK, self._check_stalls)
+        if self.ahead and not self._long_tasks.looking:
+            self._long_tasks.look_soon()
         if touched and not self._stalled_children.looking:
             self._stalled_children.look_soon()
+
+    def admitted(self, child: ChildProcess) -> None:
+        """Record that a task, now in ``parked``, runs beside others; the caller pumps."""
+        if not self._threads:
+            return self.finished(child, _ADMISSION_NS)
+        self.ahead -= bool(child.assigned and child.serving)
+        self.take_up(child)
+
+    def ended_beside(self, child: ChildProcess, runtime_ns: int) -> None:
+        """Record the end of a task that was in ``parked``."""
+        if self._threads:
+            self.estimate_ns = look_ahead.estimate(self.estimate_ns, runtime_ns)
+        self.take_up(child)
 
     def finished(self, child: ChildProcess, runtime_ns: int) -> None:
         """Record the end of a task that was in ``assigned``; the caller pumps."""
@@ -252,13 +270,13 @@ class Dispatcher:
         self._depth = look_ahead.depth(self.estimate_ns)
         if child.assigned and child.serving:
             # For a retiring or dead child, its removal already subtracted its records.
-            self._ahead -= 1
+            self.ahead -= 1
         self.take_up(child)
 
     def balance(self) -> None:
         """Hand out after a batch; free children take records from busy ones."""
         self.pump()
-        while self._free and self._ahead > 0 and not self._ready and not self._pauses:
+        while self._free and self.ahead > 0 and not self._ready and not self._pauses:
             victim = max(self._children, key=_held)
             if len(victim.assigned) < 2:
                 return
@@ -282,20 +300,14 @@ class Dispatcher:
         self.resubmit(deliveries)
         self.pump()
 
-    def _check_stalls(self) -> None:
-        """Take unstarted records back from children whose running task takes long."""
-        self._timer = None
-        limit = time.monotonic_ns() - look_ahead.STALL_NS
-        for child in list(self._children):
-            if len(child.assigned) > 1 and child.moved_ns < limit:
-                self.resubmit(self.reclaim(child))
-                self.set_aside(child)
-                if not child.assigned:
-                    # It had claimed nothing (not scheduled, or stopped), so it is still free.
-                    self.take_up(child)
-        self.pump()
-        if self._ahead and self._timer is None:
-            self._timer = self._loop.call_later(_STALL_CHECK, self._check_stalls)
+
+def _may_take(child: ChildProcess, max_tasks: int | None, threads: int | None) -> bool:
+    """Whether a child may get another task."""
+    places, holds = None, len(child.assigned) + len(child.parked)
+    if threads:
+        # A batch takes one thread.
+        places = threads + sum(delivery.follows for delivery in child.parked.values())
+    return may_take(child.done, holds, max_tasks, places) > 0
 
 
 def _held(child: ChildProcess) -> int:

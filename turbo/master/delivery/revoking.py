@@ -9,7 +9,8 @@ The waiting deliveries are checked and discarded in slices. When the check needs
 hands nothing out, and takes back what children have not claimed: so no revoked task begins during the check.
 
 A task is terminated by the signal that was asked for. If its child still runs after :data:`KILL_AFTER_S` seconds, the
-child is killed: a task that ignores the signal must not keep its slot.
+child is killed: a task that ignores the signal must not keep its slot. A task in a thread gets no signal;
+``master.children.stuck_threads`` ends it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from turbo.master.children.child_process import ChildProcess
     from turbo.master.children.pool import Pool
+    from turbo.master.children.stuck_threads import StuckThreads
     from turbo.master.delivery.batches import Batches
     from turbo.master.delivery.dispatcher import Dispatcher
     from turbo.master.delivery.eta import EtaShelf
@@ -97,7 +99,9 @@ class Revoking:
         paused_queues: PausedQueues,
         pool: Pool,
         settlement: Settlement,
+        stuck_threads: StuckThreads | None = None,
     ) -> None:
+        """``stuck_threads`` ends tasks that run in threads, if children have threads."""
         self._loop = loop
         self._revoked_tasks = revoked_tasks
         self.revoked = revoked_tasks.revoked
@@ -112,6 +116,7 @@ class Revoking:
         self._paused_queues = paused_queues
         self._pool = pool
         self._settlement = settlement
+        self._stuck_threads = stuck_threads
         #: Claimed deliveries whose task may have begun, with the signal that is to end it; None: let a begun task run.
         self._claimed: dict[Delivery, int | None] = {}
         #: Revoked deliveries that wait nowhere any more and are discarded in the next slices.
@@ -268,6 +273,9 @@ class Revoking:
         if number == signal.SIGUSR1:
             # As in Celery's pool, this is the signal of the soft limit: it raises SoftTimeLimitExceeded in the task.
             self._pool.interrupt(child, seq)
+            return
+        if self._stuck_threads is not None and seq in child.parked:
+            self._stuck_threads.kill_running(child, seq, "terminated", number)
             return
         running = child.holding(seq)
         if seq in child.parked or (running is not None and running.together):

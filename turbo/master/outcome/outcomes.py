@@ -40,8 +40,6 @@ _POLL = 0.001
 #: Rate of outcome records, per second over all children, above which polling is cheaper than wake-ups.
 _POLL_ABOVE = 4_000
 _STEP = 0.05
-#: Nanoseconds for which starting a coroutine keeps a child from its ring; the look-ahead uses it as run time.
-_ADMISSION_NS = 50_000
 #: Verbs by number: this look-up takes a fifth of the time of ``Verb(number)``.
 _VERBS = {verb.value: verb for verb in Verb}
 
@@ -189,10 +187,17 @@ class Outcomes:
         for child in self._watched.values():
             self._loop.add_reader(child.link.outcome_fd, self._ready, child)
 
+    def look(self, child: ChildProcess) -> None:
+        """Read what this child has signalled, before deciding about its tasks."""
+        if child.epoch in self._watched and self._drain(child):
+            self._dispatcher.balance()
+
     def take(self, child: ChildProcess, records: list[tuple[int, int, bytes]]) -> None:  # hot: bench drain
         """Carry out a batch of one child's records, in order."""
         child.moved_ns = time.monotonic_ns()
         child.silent = False
+        if child.abandoned:
+            records = _without_abandoned(child, records)
         ended = 0
         try:
             for kind, seq, payload in records:
@@ -237,7 +242,7 @@ class Outcomes:
             self.on_limits(child, seq, soft_ns, hard_ns, limit)
 
     def _admitted(self, child: ChildProcess, seq: int, payload: bytes) -> None:
-        """Note that the child runs this as a coroutine, with room, or in a batch."""
+        """Note that the child runs this beside others, with room, or in a batch."""
         follows = seq in child.parked
         if follows:
             child.assigned[seq] = child.parked.pop(seq)
@@ -247,7 +252,7 @@ class Outcomes:
             delivery.in_function = frames.unpack_started(payload)[0] & frames.IN_FUNCTION != 0
         else:
             child.link.release(seq)
-            self._dispatcher.finished(child, _ADMISSION_NS)
+            self._dispatcher.admitted(child)
 
     def _asked(self, child: ChildProcess, seq: int, payload: bytes) -> None:
         """Store the document that a task waits for."""
@@ -278,7 +283,7 @@ class Outcomes:
             store = frames.unpack_store(payload, at)
         child.done += 1
         if parked:
-            self._dispatcher.take_up(child)
+            self._dispatcher.ended_beside(child, runtime_ns)
         else:
             self._dispatcher.finished(child, runtime_ns)
         self.endings[ending] += 1
@@ -303,3 +308,13 @@ class Outcomes:
     def _condemn(self, child: ChildProcess, reason: str) -> None:
         logger.critical("Corrupt ring record from child %d (pid %d); replacing it: %s", child.index, child.pid, reason)
         child.condemn(reason)
+
+
+def _without_abandoned(child: ChildProcess, records: list[tuple[int, int, bytes]]) -> list[tuple[int, int, bytes]]:
+    """Drop what ended tasks report whose threads went on; note which are done."""
+    kept = [record for record in records if record[1] not in child.abandoned]
+    for kind, seq, _payload in records:
+        if kind == frames.DONE and seq in child.abandoned:
+            child.abandoned.discard(seq)
+            logger.info("The thread of a task that was ended is done in child %d (pid %d)", child.index, child.pid)
+    return kept

@@ -55,6 +55,9 @@ class Pool:
         self.killed.append((child.epoch, seq, reason))
         return self.still_runs
 
+    def kill(self, child: ChildProcess, reason: str, _detail: object) -> None:
+        self.killed.append((child.epoch, 0, reason))
+
     @property
     def serving(self) -> list[ChildProcess]:
         return [child for child in self.children.values() if child.serving]
@@ -226,3 +229,15 @@ def test_when_a_child_is_gone_the_next_is_replaced() -> None:
     assert pool.spawned == [1, 2]
     _come_up(recycling, next(c for c in pool.children.values() if c.state is ChildState.STARTING))
     assert pool.retired == [], "the one that it replaces is gone"
+
+
+@pytest.mark.parametrize("claimed", [True, False])
+def test_the_hard_limit_kills_a_child_whose_tasks_run_at_once(claimed: bool) -> None:
+    recycling, pool, child = _measured(hard_kib=1)
+    pool.still_runs = False
+    child.parked[1] = None  # type: ignore[assignment]
+    if claimed:
+        child.assigned[2] = None  # type: ignore[assignment]
+    recycling.sample()
+    assert pool.killed[-1] == (child.epoch, 0, "memory")
+    assert pool.spawned == []

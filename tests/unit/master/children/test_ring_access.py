@@ -126,7 +126,7 @@ def test_a_child_with_an_unreadable_ring_is_condemned_and_keeps_its_deliveries(e
     assert world.dispatcher.withdraw() == []
     assert world.condemned == [child]
     assert _held(child) == [delivery.tag], "they are settled when the child is gone"
-    assert world.dispatcher._ahead == 0
+    assert world.dispatcher.ahead == 0
 
 
 def test_the_sum_of_what_is_held_ahead_survives_a_ring_that_breaks_while_it_is_emptied() -> None:
@@ -134,7 +134,7 @@ def test_the_sum_of_what_is_held_ahead_survives_a_ring_that_breaks_while_it_is_e
     child = world.children[0]
     world.dispatcher._depth = 4
     world.submit(1, 1, 1, 1)
-    assert world.dispatcher._ahead == 3
+    assert world.dispatcher.ahead == 3
     ring: Any = child.link
     good = ring.take_back
     answers = iter([good, good])
@@ -148,7 +148,7 @@ def test_the_sum_of_what_is_held_ahead_survives_a_ring_that_breaks_while_it_is_e
     ring.take_back = take_back
     assert [delivery.tag for delivery in world.dispatcher.reclaim(child)] == [3, 4]
     assert world.condemned == [child]
-    assert world.dispatcher._ahead == 0
+    assert world.dispatcher.ahead == 0
 
 
 def test_a_leaving_child_has_its_time_without_that_in_which_everybody_was_stopped() -> None:

@@ -111,6 +111,19 @@ def test_a_start_that_a_child_reports_arms_its_limits(world: World) -> None:
     assert [(kind, pytest.approx(at)) for kind, at in world.acted] == [("soft", 1002), ("hard", 1004)]
 
 
+def test_the_soft_limit_of_a_task_beside_others_is_raised_by_its_child(world: World) -> None:
+    told: list[object] = []
+    fake: Any = world
+    hooks: Any = SimpleNamespace(soft_limit=told.append)
+    limits = HardLimits(fake, hooks, fake, Observers())
+    world.child.parked[7] = "delivery"
+    arm(limits, world, 2, 5)
+    world.run(1004)
+    assert (told, world.acted) == (["delivery"], [])
+    world.run(1005)
+    assert world.acted == [("hard", pytest.approx(1005))]
+
+
 @pytest.mark.parametrize(("soft", "hard", "acted"), [(0, 5.5, "hard"), (5.5, 0, "soft"), (0, 2.2, "hard")])
 def test_a_stop_moves_the_limit(
     limits: HardLimits, world: World, soft: float, hard: float, acted: str, caplog: pytest.LogCaptureFixture

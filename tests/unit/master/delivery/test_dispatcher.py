@@ -265,7 +265,7 @@ def test_no_message_is_lost_or_held_twice_whatever_happens(steps: list[tuple[str
         held = [d.tag for c in children for d in c.assigned.values()]
         waiting = [d.tag for d in dispatcher._ready]
         assert sorted(held + waiting) == sorted(outstanding)
-        assert dispatcher._ahead == sum(max(0, len(c.assigned) - 1) for c in children)
+        assert dispatcher.ahead == sum(max(0, len(c.assigned) - 1) for c in children)
         if waiting:
             assert all(c.assigned or c.probe for c in children), "a child is free while a message waits"
 
@@ -351,11 +351,11 @@ def test_a_child_that_is_added_again_keeps_what_it_holds() -> None:
     _learn(dispatcher, child, 10_000)
     _submit(dispatcher, 5)
     dispatcher.pump()
-    assert dispatcher._ahead == 4
+    assert dispatcher.ahead == 4
     dispatcher.remove_child(child)
-    assert dispatcher._ahead == 0
+    assert dispatcher.ahead == 0
     dispatcher.add_child(child)
-    assert dispatcher._ahead == 4
+    assert dispatcher.ahead == 4
 
 
 def test_what_a_child_holds_is_taken_back_from_under_its_STOP_record() -> None:
@@ -380,9 +380,9 @@ def test_a_task_that_runs_for_a_moment_keeps_what_is_behind_it() -> None:
     dispatcher.pump()
     _claim(child)
     child.moved_ns += 10**15  # it reports while the machine is slow
-    loop.fire(dispatcher)
+    loop.fire(dispatcher._long_tasks)
     assert len(child.assigned) == 5
-    checks = [timer for timer in loop.timers if getattr(timer[0], "__self__", None) is dispatcher]
+    checks = [timer for timer in loop.timers if getattr(timer[0], "__self__", None) is dispatcher._long_tasks]
     assert len(checks) == 1, "it is looked at again"
 
 
@@ -416,3 +416,25 @@ def test_a_child_gets_the_limits_that_were_changed_with_the_task() -> None:
     changes.change("slow", 5.0, 2.0)
     assert given("slow") == (5.0, 2.0)
     assert given("quick") is None
+
+
+@pytest.mark.parametrize("max_tasks", [None, 100])
+def test_a_child_with_threads_holds_no_more_than_it_has_threads_for(max_tasks: int | None) -> None:
+    loop: Any = Timers()
+    dispatcher = Dispatcher(loop, max_tasks_per_child=max_tasks, threads=4)
+    child = _child(dispatcher, 1)
+    _submit(dispatcher, 9)
+    dispatcher.pump()
+    assert (len(child.assigned), dispatcher.waiting) == (4, 5)
+    for _ in range(4):
+        seq = next(iter(child.assigned))
+        child.link.unclaimed.remove(seq)  # type: ignore[attr-defined]
+        child.parked[seq] = child.assigned.pop(seq)
+        dispatcher.admitted(child)
+        dispatcher.pump()
+    assert (len(child.assigned), len(child.parked), dispatcher.waiting, dispatcher.ahead) == (0, 4, 5, 0)
+    del child.parked[1]
+    dispatcher.ended_beside(child, 70_000_000)
+    dispatcher.pump()
+    assert (len(child.assigned), dispatcher.waiting) == (1, 4)
+    assert dispatcher.estimate_ns == 70_000_000, "the run time of tasks, not that of starting them"

@@ -575,7 +575,7 @@ class LedgerMachine(RuleBasedStateMachine):
             }.get(delivery.state)
             assert places is None or id(delivery) in places, delivery.state
         credit = sum(max(0, len(child.assigned) - 1) for child in self.children)
-        assert self.dispatcher._ahead == credit
+        assert self.dispatcher.ahead == credit
 
     def _elsewhere(self) -> set[int]:
         """Ids of the objects of deliveries that wait for something that this machine does not have."""

@@ -252,10 +252,10 @@ def test_a_coroutine_makes_room_when_it_starts_and_ends_later(world: World) -> N
     world.outcomes.take(child, [(frames.ADMITTED, 1, frames.STARTED_LATE)])
     assert (child.assigned, child.parked, link.released) == ({}, {1: delivery}, [1])
     assert world.named("ack_early") == []
-    assert [name for name, *_ in world.named("finished", "take_up")] == ["finished"]
+    assert [name for name, *_ in world.named("admitted", "ended_beside")] == ["admitted"]
     world.outcomes.take(child, [(frames.DONE, 1, _DONE)])
     assert (child.parked, child.done, link.released) == ({}, 1, [1])
-    assert [name for name, *_ in world.named("finished", "take_up")] == ["finished", "take_up"]
+    assert [name for name, *_ in world.named("admitted", "ended_beside")] == ["admitted", "ended_beside"]
     assert world.named("finish") == [("finish", delivery, Verb.ACK, None)]
 
 

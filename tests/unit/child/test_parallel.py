@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from turbo.child.coroutines import Coroutines
+from turbo.child.parallel import ParallelTasks
 
 
 class Link:
@@ -43,24 +43,24 @@ def gate() -> asyncio.Event:
 
 
 @pytest.fixture
-def coroutines(link: Link, gate: asyncio.Event) -> Iterator[Coroutines[Any]]:
+def coroutines(link: Link, gate: asyncio.Event) -> Iterator[ParallelTasks[Any]]:
     async def outcome_of(_run: Any, _limited: Any) -> None:
         await gate.wait()
 
     soft: Any = SimpleNamespace()
-    coroutines: Coroutines[Any] = Coroutines(link, soft, outcome_of, 3)  # type: ignore[arg-type]
+    coroutines: ParallelTasks[Any] = ParallelTasks(link, soft, outcome_of, 3, str)  # type: ignore[arg-type]
     yield coroutines
     assert coroutines._loop is not None
     coroutines._loop.close()
     asyncio.set_event_loop(None)
 
 
-def begin(coroutines: Coroutines[Any], number: int) -> None:
+def begin(coroutines: ParallelTasks[Any], number: int) -> None:
     coroutines.begin(SimpleNamespace(seq=number), None)
 
 
 def test_there_is_room_whenever_nothing_runs_however_early_the_loop_stops(
-    coroutines: Coroutines[Any], gate: asyncio.Event
+    coroutines: ParallelTasks[Any], gate: asyncio.Event
 ) -> None:
     """A child with nothing to run that is not allowed to claim would spin for ever."""
     for number in range(3):
@@ -77,7 +77,7 @@ def test_there_is_room_whenever_nothing_runs_however_early_the_loop_stops(
     assert not coroutines.busy and coroutines.has_room
 
 
-def test_who_leaves_claims_nothing_more(coroutines: Coroutines, gate: asyncio.Event, link: Link) -> None:
+def test_who_leaves_claims_nothing_more(coroutines: ParallelTasks[Any], gate: asyncio.Event, link: Link) -> None:
     for number in range(2):
         begin(coroutines, number)
     assert coroutines._loop is not None
@@ -88,7 +88,7 @@ def test_who_leaves_claims_nothing_more(coroutines: Coroutines, gate: asyncio.Ev
 
 
 def test_libraries_that_ask_for_the_loop_get_it_before_a_coroutine_runs(
-    coroutines: Coroutines[Any], gate: asyncio.Event
+    coroutines: ParallelTasks[Any], gate: asyncio.Event
 ) -> None:
     begin(coroutines, 1)
     assert asyncio.get_event_loop() is coroutines._loop

@@ -1,0 +1,468 @@
+"""Tasks in threads of a real worker (``-P threads``): at once in one child, each with its own request and limits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import billiard.exceptions
+import celery.exceptions
+import psutil
+import pytest
+
+from tests.harness.oracle import Oracle
+from tests.harness.processes import wait_until
+from tests.harness.rabbitmq import RabbitMQ
+from tests.harness.redis_server import RedisServer
+from tests.harness.worker import WorkerProcess
+from turbo import Turbo, chord, exceptions
+
+#: A reader that has Celery loaded gets billiard's classes, as other tests of the session may have done.
+SOFT = (exceptions.SoftTimeLimitExceeded, billiard.exceptions.SoftTimeLimitExceeded)
+HARD = (exceptions.TimeLimitExceeded, billiard.exceptions.TimeLimitExceeded)
+REVOKED = (exceptions.TaskRevokedError, celery.exceptions.TaskRevokedError)
+LOST = (exceptions.WorkerLostError, billiard.exceptions.WorkerLostError)
+
+TASKS = '''
+import os
+import sys
+import threading
+import time
+
+from tests.harness.oracle_record import record
+from turbo import Turbo, current_task, signals
+from turbo.exceptions import SoftTimeLimitExceeded
+from turbo.utils.log import get_task_logger
+
+app = Turbo("threads")
+logger = get_task_logger(__name__)
+LATE = {"acks_late": True, "reject_on_worker_lost": True}
+lock = threading.Lock()
+met = {}
+began = {}
+
+
+@signals.worker_process_init.connect
+def begin(**_):
+    record("init", str(os.getpid()))
+
+
+@signals.task_prerun.connect
+def prerun(task_id, **_):
+    began[task_id] = threading.get_ident()
+
+
+def until(condition):
+    while not condition():
+        time.sleep(0.005)
+
+
+@app.task(name="meet")
+def meet(where, count):
+    """Wait until so many of these run in this process at once."""
+    with lock:
+        barrier = met.setdefault(where, threading.Barrier(count))
+    barrier.wait(30)
+    return os.getpid()
+
+
+@app.task(name="crowd", bind=True)
+def crowd(self, path):
+    with lock:
+        met["inside"] = met.get("inside", 0) + 1
+        most = met["most"] = max(met.get("most", 0), met["inside"])
+    record("crowd", self.request.id)
+    until(lambda: os.path.exists(path))
+    with lock:
+        met["inside"] -= 1
+    return most
+
+
+@app.task(name="who", bind=True)
+def who(self, value, where, count):
+    """What this task is, before and after others have begun in the same process."""
+    before = [self.request.id, current_task.request.id, self.request.args[0]]
+    print(f"printed by {value}")
+    logger.info("logged by %s", value)
+    meet.run(where, count)
+    after = [self.request.id, current_task.request.id, self.request.args[0]]
+    return [before == after, before, began[self.request.id] == threading.get_ident()]
+
+
+@app.task(name="echo")
+def echo(value):
+    return value
+
+
+@app.task(name="wait")
+async def wait(value):
+    import asyncio
+
+    await asyncio.sleep(0.01)
+    return value
+
+
+@app.task(name="again", bind=True, max_retries=3)
+def again(self):
+    if self.request.retries < 2:
+        raise self.retry(countdown=0)
+    echo.delay(1)
+    self.update_state(state="HALF")
+    return self.request.retries
+
+
+@app.task(name="left", bind=True)
+def left(self):
+    sys.exit(3)
+
+
+class Handled(app.Task):
+    def on_success(self, retval, task_id, args, kwargs):
+        record("handled", f"{task_id} {threading.get_ident() == began[task_id]}")
+
+
+@app.task(name="handled", base=Handled)
+def handled(value):
+    return value
+
+
+@app.task(name="spin", bind=True)
+def spin(self, catch=False):
+    """Python code that never ends by itself."""
+    record("spin", self.request.id)
+    try:
+        until(lambda: False)
+    except SoftTimeLimitExceeded:
+        if not catch:
+            raise
+        return "caught"
+
+
+@app.task(name="stuck", bind=True)
+def stuck(self):
+    """Code that nothing in Python interrupts."""
+    record("stuck", self.request.id)
+    threading.Event().wait()
+
+
+@app.task(name="woken", bind=True)
+def woken(self, path):
+    record("woken", self.request.id)
+    until(lambda: os.path.exists(path))
+    record("wakes", self.request.id)
+    note.apply_async(("too late",), queue="drop")
+    return "too late"
+
+
+@app.task(name="note")
+def note(text):
+    record("note", text)
+
+
+@app.task(name="together", batch=(4, 30))
+def together(requests):
+    """As many as the batch, met by a task in another thread."""
+    meet.run(requests[0].args[0], 2)
+    return [[request.id, len(requests), threading.current_thread().name] for request in requests]
+
+
+@app.task(name="too_long", batch=(3, 30), time_limit=0.5)
+def too_long(requests):
+    threading.Event().wait()
+
+
+@app.task(name="file", bind=True, **LATE)
+def file(self, path):
+    """Wait for a file; the second start needs none."""
+    record("file", self.request.id)
+    until(lambda: os.path.exists(path) or self.request.delivery_info["redelivered"]
+          or (self.request.headers or {}).get("x-turbo-deliveries"))
+    return os.getpid()
+
+
+@app.task(name="early", bind=True)
+def early(self, path):
+    record("early", self.request.id)
+    until(lambda: os.path.exists(path))
+    return os.getpid()
+'''
+
+
+class Place:
+    """Workers with these tasks, and the client."""
+
+    def __init__(self, directory: Path, vhost: str, redis_db: str) -> None:
+        self.directory = directory
+        self.oracle = Oracle(directory / "oracle")
+        self.client = Turbo("client", broker=vhost, backend=redis_db, set_as_current=False)
+        self._options = ("-A", "tasks", "-b", vhost, "--result-backend", redis_db, "-l", "info", "-P", "threads")
+        (directory / "tasks.py").write_text(TASKS)
+
+    def worker(self, queue: str, *options: str) -> WorkerProcess:
+        """One that is not started, with its queue's name."""
+        where = ("-Q", queue, "-n", f"{queue}@here")
+        return WorkerProcess(*self._options, *where, *options, directory=self.directory, env=self.oracle.env)
+
+    def send(self, name: str, *args: Any, queue: str, **options: Any) -> Any:
+        return self.client.send_task(name, args, queue=queue, **options)
+
+    def runs(self, label: str, *ids: str) -> None:
+        """Wait until these tasks run."""
+        wait_until("they run", lambda: set(ids) <= set(self.oracle.ids(label)), 30)
+
+
+@pytest.fixture(scope="module")
+def place(rabbitmq: RabbitMQ, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    rabbitmq.ensure_running()
+    redis_server.ensure_running()
+    place = Place(tmp_path_factory.mktemp("threads"), rabbitmq.new_vhost(), redis_server.new_database())
+    yield place
+    place.client.close()
+
+
+@pytest.fixture(scope="module")
+def worker(place: Place) -> Iterator[WorkerProcess]:
+    """A worker of one child with eight threads, and the queue ``eight``."""
+    with place.worker("eight", "-c", "8") as process:
+        process.wait_for_line(r"ready\.$")
+        yield process
+
+
+def children(worker: WorkerProcess) -> list[int]:
+    """The pids of the children."""
+    found = []
+    for process in psutil.Process(worker.pid).children(recursive=True):
+        try:
+            if "ForkPoolWorker" in " ".join(process.cmdline()):
+                found.append(process.pid)
+        except psutil.Error:
+            continue  # it has just ended
+    return found
+
+
+@pytest.mark.row("PL24")
+def test_eight_tasks_run_at_once_in_one_process(place: Place, worker: WorkerProcess) -> None:
+    assert "children  1 (8 threads)" in worker.output
+    where = uuid.uuid4().hex
+    results = [place.send("meet", where, 8, queue="eight") for _ in range(8)]
+    assert {result.get(timeout=30) for result in results} == set(children(worker))
+
+
+def test_no_more_than_asked_for(place: Place, worker: WorkerProcess) -> None:
+    go = place.directory / "crowd"
+    results = [place.send("crowd", str(go), queue="eight") for _ in range(30)]
+    place.oracle.wait_count("crowd", 8, timeout=30)
+    go.touch()
+    assert max(result.get(timeout=30) for result in results) == 8
+
+
+def test_each_thread_has_its_own_request_and_names_its_task_in_the_log(place: Place, worker: WorkerProcess) -> None:
+    where = uuid.uuid4().hex
+    results = [place.send("who", number, where, 8, queue="eight") for number in range(8)]
+    for number, result in enumerate(results):
+        same, before, in_thread = result.get(timeout=30)
+        assert same and in_thread
+        assert before == [result.id, result.id, number]
+        worker.wait_for_line(rf"who\[{result.id}\].*logged by {number}$")
+        worker.wait_for_line(rf"\] printed by {number}$")
+
+
+def test_coroutines_run_among_them(place: Place, worker: WorkerProcess) -> None:
+    results = [place.send("wait", number, queue="eight") for number in range(20)]
+    assert [result.get(timeout=30) for result in results] == list(range(20))
+
+
+def test_retries_messages_states_handlers_and_exits(place: Place, worker: WorkerProcess) -> None:
+    again = [place.send("again", queue="eight") for _ in range(10)]
+    assert {result.get(timeout=30) for result in again} == {2}
+    handled = [place.send("handled", number, queue="eight") for number in range(300)]
+    assert [result.get(timeout=30) for result in handled] == list(range(300))
+    wait_until("handlers", lambda: len(place.oracle.ids("handled")) == 300, 30)
+    assert set(place.oracle.ids("handled")) == {f"{result.id} True" for result in handled}
+    before = children(worker)
+    with pytest.raises(SystemExit):
+        place.send("left", queue="eight").get(timeout=30)
+    assert children(worker) == before, "an exit ends the task and not its child"
+
+
+def test_a_batch_takes_one_thread(place: Place, worker: WorkerProcess) -> None:
+    where = uuid.uuid4().hex
+    batch = [place.send("together", where, queue="eight") for _ in range(4)]
+    meeting = place.send("meet", where, 2, queue="eight")
+    ends = [result.get(timeout=30) for result in batch]
+    assert [end[:2] for end in ends] == [[result.id, 4] for result in batch]
+    assert len({name for _, _, name in ends}) == 1
+    assert meeting.get(timeout=30)
+
+
+@pytest.mark.row("CV5", "CV10")
+def test_chords_of_functions_in_threads(place: Place, worker: WorkerProcess) -> None:
+    where = uuid.uuid4().hex
+    parts = [place.client.signature("meet", (where, 8), queue="eight") for _ in range(8)]
+    body = place.client.signature("echo", queue="eight")
+    assert set(chord(parts, body, app=place.client).delay().get(timeout=30)) == set(children(worker))
+
+
+@pytest.mark.row("PL6")
+def test_a_soft_limit_is_raised_in_the_thread_it_is_of(place: Place, worker: WorkerProcess) -> None:
+    where = uuid.uuid4().hex
+    beside = place.send("meet", where, 2, queue="eight")
+    caught = place.send("spin", True, queue="eight", soft_time_limit=0.2)
+    uncaught = place.send("spin", queue="eight", soft_time_limit=0.2)
+    asked = place.send("spin", True, queue="eight")
+    place.runs("spin", asked.id)
+    place.client.control.revoke(asked.id, terminate=True, signal="SIGUSR1")
+    assert [result.get(timeout=30) for result in (caught, asked)] == ["caught", "caught"]
+    with pytest.raises(SOFT):
+        uncaught.get(timeout=30)
+    place.send("meet", where, 2, queue="eight")
+    assert beside.get(timeout=30)
+    assert place.oracle.ids("init") == [str(pid) for pid in children(worker)], "it began once, and is the same still"
+
+
+def test_what_inspect_shows(place: Place, worker: WorkerProcess) -> None:
+    go = place.directory / "shown"
+    shown = place.send("early", str(go), queue="eight")
+    place.runs("early", shown.id)
+    inspect = place.client.control.inspect(destination=["eight@here"], timeout=10)
+    pool = inspect.stats()["eight@here"]["pool"]
+    assert (pool["max-concurrency"], pool["threads"], pool["processes"]) == (8, 8, children(worker))
+    (row,) = inspect.active()["eight@here"]
+    assert (row["id"], row["worker_pid"], row["acknowledged"]) == (shown.id, children(worker)[0], True)
+    go.touch()
+    shown.get(timeout=30)
+
+
+@pytest.mark.row("PL7")
+def test_a_hard_limit_ends_its_task_and_its_child_after_the_others(place: Place) -> None:
+    go = place.directory / "hard"
+    with place.worker("hard", "-c", "4") as worker:
+        worker.wait_for_line(r"ready\.$")
+        beside = [place.send(name, str(go), queue="hard") for name in ("early", "file")]
+        place.runs("early", beside[0].id)
+        place.runs("file", beside[1].id)
+        (old,) = children(worker)
+        stuck = place.send("stuck", queue="hard", time_limit=0.3)
+        with pytest.raises(HARD):
+            stuck.get(timeout=30)
+        worker.wait_for_line("gets no more work and is replaced")
+        together = [place.send("too_long", queue="hard") for _ in range(3)]
+        for result in together:
+            with pytest.raises(HARD):
+                result.get(timeout=30)
+        # The others still run, and new work goes to a new child.
+        new = place.send("meet", uuid.uuid4().hex, 1, queue="hard").get(timeout=30)
+        assert new != old
+        assert old in children(worker)
+        go.touch()
+        assert [result.get(timeout=30) for result in beside] == [old, old]
+        wait_until("the old child is gone", lambda: old not in children(worker), 30)
+        worker.terminate()
+        assert worker.wait(30) == 0
+
+
+def test_what_an_ended_task_still_does_is_dropped(place: Place) -> None:
+    wakes, go = place.directory / "wakes", place.directory / "dropped"
+    with place.worker("drop", "-c", "2") as worker:
+        worker.wait_for_line(r"ready\.$")
+        beside = place.send("early", str(go), queue="drop")
+        place.runs("early", beside.id)
+        limited = place.send("woken", str(wakes), queue="drop", time_limit=0.3)
+        with pytest.raises(HARD):
+            limited.get(timeout=30)
+        wakes.touch()
+        worker.wait_for_line("thread of a task that was ended is done")
+        go.touch()
+        beside.get(timeout=30)
+        wait_until("another child", lambda: len(children(worker)) == 1, 30)
+        place.send("note", "last", queue="drop").get(timeout=30)
+    with pytest.raises(HARD):
+        limited.get(timeout=5)
+    assert place.oracle.ids("note") == ["last"]
+
+
+@pytest.mark.row("RC16")
+def test_terminating_one_leaves_the_others(place: Place) -> None:
+    go = place.directory / "terminated"
+    with place.worker("term", "-c", "4") as worker:
+        worker.wait_for_line(r"ready\.$")
+        beside = place.send("file", str(go), queue="term")
+        stuck = place.send("stuck", queue="term")
+        place.runs("file", beside.id)
+        place.runs("stuck", stuck.id)
+        (old,) = children(worker)
+        place.client.control.revoke(stuck.id, terminate=True)
+        with pytest.raises(REVOKED):
+            stuck.get(timeout=30)
+        assert place.send("meet", uuid.uuid4().hex, 1, queue="term").get(timeout=30) != old
+        go.touch()
+        assert beside.get(timeout=30) == old
+        wait_until("the old child is gone", lambda: old not in children(worker), 30)
+
+
+@pytest.mark.row("PL17")
+def test_a_killed_child_loses_all_its_tasks_each_by_its_own_rule(place: Place) -> None:
+    nowhere = str(place.directory / "never")
+    with place.worker("kill", "-c", "4") as worker:
+        worker.wait_for_line(r"ready\.$")
+        late = [place.send("file", nowhere, queue="kill") for _ in range(2)]
+        early = [place.send("early", nowhere, queue="kill") for _ in range(2)]
+        place.runs("file", *(result.id for result in late))
+        place.runs("early", *(result.id for result in early))
+        (old,) = children(worker)
+        os.kill(old, signal.SIGKILL)
+        for result in early:
+            with pytest.raises(LOST):
+                result.get(timeout=30)
+        assert {result.get(timeout=30) for result in late} == set(children(worker))
+        assert sorted(place.oracle.ids("early")).count(early[0].id) == 1
+
+
+@pytest.mark.row("PL12")
+def test_children_are_replaced_after_their_tasks(place: Place) -> None:
+    with place.worker("used", "-c", "4", "--max-tasks-per-child", "10") as worker:
+        worker.wait_for_line(r"ready\.$")
+        results = [place.send("echo", number, queue="used") for number in range(100)]
+        assert [result.get(timeout=60) for result in results] == list(range(100))
+        assert worker.output.count("has run 10 tasks and is replaced") >= 9
+
+
+def test_threads_over_several_processes(place: Place) -> None:
+    with place.worker("both", "-c", "6", "--processes", "2") as worker:
+        worker.wait_for_line(r"ready\.$")
+        assert "children  2 (3 threads each)" in worker.output
+        go = place.directory / "both"
+        results = [place.send("early", str(go), queue="both") for _ in range(6)]
+        place.runs("early", *(result.id for result in results))
+        go.touch()
+        pids = [result.get(timeout=30) for result in results]
+        assert sorted(pids.count(pid) for pid in children(worker)) == [3, 3]
+
+
+def test_a_warm_shutdown_lets_them_end(place: Place) -> None:
+    go = place.directory / "warm"
+    with place.worker("warm", "-c", "5") as worker:
+        worker.wait_for_line(r"ready\.$")
+        results = [place.send("early", str(go), queue="warm") for _ in range(5)]
+        place.runs("early", *(result.id for result in results))
+        worker.terminate()
+        worker.wait_for_line("TERM: warm shutdown")
+        go.touch()
+        assert worker.wait(30) == 0
+    assert len({result.get(timeout=5) for result in results}) == 1
+
+
+def test_a_cold_shutdown_gives_late_acked_messages_back(place: Place) -> None:
+    nowhere = str(place.directory / "never")
+    with place.worker("cold", "-c", "3") as worker:
+        worker.wait_for_line(r"ready\.$")
+        results = [place.send("file", nowhere, queue="cold") for _ in range(3)]
+        place.runs("file", *(result.id for result in results))
+        worker.send_signal(signal.SIGQUIT)
+        worker.wait(30)
+    with place.worker("cold", "-c", "3"):
+        assert len({result.get(timeout=30) for result in results}) == 1
