@@ -18,6 +18,7 @@ import pika
 from pika import frame as pika_frame
 from pika.adapters.asyncio_connection import AsyncioConnection
 
+from turbo.amqp import plain_socket
 from turbo.amqp.connect_errors import ConnectFailed, reason_of
 from turbo.amqp.frame_splitter import FrameSplitter, RawDelivery
 
@@ -30,7 +31,7 @@ logger = logging.getLogger("turbo.amqp.connection")
 
 #: Bytes of one recv. Compared with pika's 4096, small messages gain nothing and a 64 MB body arrives in half the time.
 RECV_BYTES = 128 * 1024
-#: Most bytes to read before other callbacks of the loop run.
+#: Most bytes to read before other callbacks of the loop run, over TLS; a plain connection reads once.
 CONSUME_BYTES = 256 * 1024
 #: Seconds between two checks whether the broker still sends.
 SILENCE_TICK = 2.5
@@ -62,6 +63,8 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
         self._on_batch: Callable[[bytes, list[RawDelivery]], None] = _no_batch
         self._splitter = FrameSplitter(self._take_batch, self._take_frame)
         self._loop = loop
+        #: Whether the socket is used without TLS.
+        self._plain = False
         self._opened_or_failed: asyncio.Future[None] = loop.create_future()
         self.lost: asyncio.Future[str] = loop.create_future()
         self._silence_timer: asyncio.TimerHandle | None = None
@@ -193,6 +196,9 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
     def _proto_connection_made(self, transport: Any) -> None:
         transport._MAX_RECV_BYTES = RECV_BYTES  # noqa: SLF001 - pika has no setting for it, and reads it through self
         transport._MAX_CONSUME_BYTES = CONSUME_BYTES  # noqa: SLF001
+        self._plain = plain_socket.is_plain(transport)
+        if self._plain:
+            plain_socket.read_once(transport, RECV_BYTES)
         super()._proto_connection_made(transport)
 
     def _on_data_available(self, data_in: bytes) -> None:
@@ -246,13 +252,16 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
     def emit_frames(self, data: bytes, count: int) -> bool:
         """Send ``count`` frames that were joined to ``data``.
 
-        Returns False if the connection is not open.
+        A plain connection sends them at once. Returns False if the connection is not open.
         """
         if self._transport is None or not self.is_open:
             return False
         self.bytes_sent += len(data)
         self.frames_sent += count
-        self._adapter_emit_data(data)
+        if self._plain:
+            data = plain_socket.send_now(self._transport, data)
+        if data:
+            self._adapter_emit_data(data)
         return True
 
     @property
