@@ -21,8 +21,7 @@ from turbo.policy.admission import Admission, admit
 from turbo.policy.settling import Ending, Verb
 from turbo.protocol import body as bodies
 from turbo.protocol import content, tagged_json
-from turbo.protocol.header_cache import HeaderCache
-from turbo.protocol.message import TaskMessage, parse
+from turbo.protocol.header_cache import HeaderCache, parse_alike
 from turbo.protocol.own_headers import REJECTED
 from turbo.protocol.table import TableError
 from turbo.ring import frames
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from turbo.child.options import ChildOptions
     from turbo.child.time_limits import SoftLimit
     from turbo.policy.task_options import TaskOptions
+    from turbo.protocol.message import TaskMessage
     from turbo.protocol.properties import Properties
     from turbo.ring.link import ChildLink
 
@@ -108,7 +108,7 @@ class Intake(ABC, Generic[P]):
                 decoded = self._decode(
                     plain, properties.content_type, properties.content_encoding, options.accept_content
                 )
-            message = parse(properties, decoded, self._zone)
+            message = parse_alike(properties, decoded, self._zone)
         except (TableError, SerializationError, InvalidTaskError) as error:
             self._unreadable(seq, began, properties, body, error)
             return

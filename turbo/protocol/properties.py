@@ -8,8 +8,8 @@ read or written. Source of the format: AMQP 0-9-1 section 4.2.6, properties of c
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 
 from turbo.protocol.table import TableError, decode_table, encode_table
 
@@ -66,6 +66,8 @@ class Properties:
     user_id: str | None = None
     app_id: str | None = None
     cluster_id: str | None = None
+    #: Shared by all headers that differ in ids and argument texts alone (``header_cache``); None for any other.
+    shape: Any = field(default=None, compare=False, repr=False)
 
 
 # hot: bench/protocol.py, once a task in the child

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 
 from tests.harness.examples import examples
 from tests.unit.protocol.goldens import GOLDENS
-from turbo.protocol.header_cache import HeaderCache
-from turbo.protocol.message import build
+from turbo.exceptions import InvalidTaskError
+from turbo.protocol.header_cache import HeaderCache, parse_alike
+from turbo.protocol.message import build, parse
 from turbo.protocol.properties import decode_header, encode_header
 from turbo.protocol.table import TableError
 
@@ -85,3 +87,66 @@ def test_headers_that_vary_elsewhere_are_given_up_and_still_decoded() -> None:
     for _ in range(40):
         header = _call(parent_id=str(uuid.uuid4()))
         assert cache.decode(header) == decode_header(header)
+
+
+_EMBEDS: list[object] = [
+    {"callbacks": None, "errbacks": None, "chain": None, "chord": None}, None, {},
+    {"callbacks": [{"task": "t", "args": [], "kwargs": {}, "options": {}}], "errbacks": None, "chain": None,
+     "chord": None},
+    {"callbacks": None, "errbacks": None, "chain": None, "chord": None, "more": 1}, 7,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"parent_id": "p" * 36, "retries": 3, "shadow": "shown", "reply_to": "r" * 36},
+        {"group_id": "g" * 36, "group_index": 2},
+        {"expires": "2026-11-30T12:00:00+00:00"},
+        {"stamps": {"a": "b"}, "stamped_headers": ["a"]},
+        {"time_limit": 5},
+        {"root_id": "not a uuid"},
+    ],
+    ids=lambda changes: ",".join(changes) or "plain",
+)
+@pytest.mark.parametrize("embed", _EMBEDS)
+@pytest.mark.parametrize(("args", "kwargs"), [([], {}), ([1, "x"], {"k": 2}), ((1,), {}), ({}, {}), ([], [])])
+def test_messages_of_one_shape_are_parsed_alike(
+    changes: dict[str, object], embed: object, args: object, kwargs: object
+) -> None:
+    cache = HeaderCache()
+    for number in range(4):
+        header = _call(args=(number,), **changes)
+        body = [args, kwargs, embed]
+        properties, _ = cache.decode(header)
+        try:
+            expected = parse(decode_header(header)[0], body)
+        except InvalidTaskError as error:
+            with pytest.raises(InvalidTaskError, match=re.escape(str(error))):
+                parse_alike(properties, body)
+            continue
+        found = parse_alike(properties, body)
+        assert found == expected
+        # A task may change its own.
+        found.headers = {**(found.headers or {}), "own": 1}
+        if found.timelimit is not None:
+            found.timelimit[0] = 9
+
+
+def test_a_correlation_id_that_cannot_be_encoded_makes_the_message_invalid_each_time() -> None:
+    cache = HeaderCache()
+    good = decode_header(_call())[0]
+    for _ in range(3):
+        assert good.headers is not None
+        header = encode_header(good, 77)
+        old = str(good.correlation_id).encode()
+        cut = header.rindex(old)
+        bad = header[:cut] + b"\xff" * 36 + header[cut + 36 :]
+        for each in (header, bad):
+            properties, _ = cache.decode(each)
+            if each is bad:
+                with pytest.raises(InvalidTaskError, match="correlation_id"):
+                    parse_alike(properties, [[], {}, _EMBEDS[0]])
+            else:
+                parse_alike(properties, [[], {}, _EMBEDS[0]])
