@@ -23,8 +23,7 @@ from celery._state import _set_task_join_will_block, set_default_app
 from celery.app import trace
 from celery.worker import state as worker_state
 
-from turbo.adopted import logs
-from turbo.adopted.request_fields import remember_custom_headers
+from turbo.adopted import logs, speedups
 from turbo.adopted.tracing import build_trace
 from turbo.child import leaving
 
@@ -54,7 +53,7 @@ def enter(app: Celery, index: int, hostname: str, soft: SoftLimit) -> None:
     set_default_app(app)
     app.finalize()
     trace._tasks = app._tasks
-    remember_custom_headers()
+    speedups.install()
     for task in list(app.tasks.values()):
         build_trace(app, task, hostname, soft)
     worker_state.reset_state()

@@ -12,7 +12,6 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
-from celery.app.task import Context
 from celery.worker.strategy import hybrid_to_proto2, proto1_to_proto2
 
 from turbo.policy import poison
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     from turbo.protocol.properties import Properties
 
-#: The most cached places of publishing, and sets of header names; a worker sees about one per task and queue.
+#: The most cached places of publishing; a worker sees about one per task and queue.
 _MOST: Final = 256
 
 
@@ -135,25 +134,3 @@ def properties_as_mapping(properties: Properties) -> dict[str, Any]:  # hot: ben
 
 
 _RARE: Final = ("expiration", "message_id", "timestamp", "type", "user_id", "app_id", "cluster_id")
-
-
-def remember_custom_headers() -> None:
-    """Cache which header names Celery's ``Context`` takes for custom headers.
-
-    There is one entry for each set of header names. Computing it for every message costs a fifth of tracing an empty
-    task. The result depends on the names alone, so it is computed once for each set.
-    """
-    original = Context._get_custom_headers
-    known: dict[tuple[str, ...], tuple[str, ...]] = {}
-
-    def of_known_names(self: Context, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
-        found = dict(*args, **kwargs)
-        names = tuple(found)
-        custom = known.get(names)
-        if custom is None:
-            if len(known) >= _MOST:
-                known.clear()
-            custom = known[names] = tuple(original(self, found) or ())
-        return {name: found[name] for name in custom} if custom else None
-
-    Context._get_custom_headers = of_known_names

@@ -1,0 +1,72 @@
+"""What replaces parts of Celery's tracer gives the same values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from celery.app import trace
+from celery.app.task import Context
+from celery.utils.saferepr import saferepr as celerys_saferepr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from turbo.adopted import speedups
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _installed() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        # Set to what they are, so that they are put back.
+        patch.setattr(trace, "saferepr", trace.saferepr)
+        patch.setattr(Context, "__init__", Context.__init__)
+        patch.setattr(Context, "_get_custom_headers", Context._get_custom_headers)
+        speedups.install()
+        yield
+
+
+class Number(int):
+    """An integer with a text of its own."""
+
+    def __str__(self) -> str:
+        return "own"
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(max_size=20)
+    | st.just(Decimal("1.5")) | st.just(Number(3)) | st.just(10**40) | st.just(-(10**40)),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)  # fmt: skip
+
+
+@given(VALUES, st.sampled_from([None, 0, 1, 3, 31, 32, 46, 1024]))
+def test_a_result_is_shown_as_by_celery(value: Any, most: int | None) -> None:
+    assert trace.saferepr is not celerys_saferepr
+    assert trace.saferepr(value, most) == celerys_saferepr(value, most)
+
+
+class Plain(Context):
+    """Context as Celery has it: subclasses are left alone."""
+
+
+NAMES = ["id", "task", "headers", "timelimit", "lang", "x-own", "another", "compression", "stamps", "time_limit"]
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(NAMES), st.none() | st.just([1, 2]) | st.just((3.5, None)) | st.just([]) | st.just({"a": 1})
+    ),
+    st.dictionaries(st.sampled_from(["args", "kwargs", "called_directly", "x-more"]), st.integers()),
+)
+def test_a_request_has_celerys_fields(fields: dict[str, Any], more: dict[str, Any]) -> None:
+    assert vars(Context(dict(fields), **more)) == vars(Plain(dict(fields), **more))
+    assert Context().headers is None
+    assert Context(fields)._get_custom_headers(fields) == Plain(fields)._get_custom_headers(fields)
+
+
+def test_one_requests_headers_are_not_anothers() -> None:
+    first, second = (Context({"id": "1", "x-own": number}) for number in (1, 2))
+    assert (first.headers, second.headers) == ({"x-own": 1}, {"x-own": 2})
