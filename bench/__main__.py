@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import results
-from bench.contenders import PEERS, Contender, contender, prepare
+from bench.contenders import PEERS, AppSettings, Contender, contender, prepare
 from bench.control import control
 from bench.drain import Load, drain
 from bench.enqueue import enqueue, senders
@@ -161,6 +161,8 @@ def _options(command: argparse.ArgumentParser, measure: Measure) -> None:
     add("--results", choices=("none", "redis", "rpc"), default="none", help="where results go (drain)")
     add("--app", choices=("turbo", "celery"), default="turbo",
         help="what turbo's worker's app is written with; with celery both workers run the same module")  # fmt: skip
+    add("--prefetch-multiplier", type=int, default=None, help="worker_prefetch_multiplier of the app")
+    add("--acks-late", action="store_true", help="task_acks_late of the app")
     add("--events", action="store_true", help="each worker without and with -E, and a queue of events (drain)")
     add("--rates", type=lambda text: [int(part) for part in text.split(",")], default=[200, 1000],
         help="messages a second (latency; default: 200,1000)")  # fmt: skip
@@ -190,8 +192,8 @@ def _contenders(args: argparse.Namespace) -> list[Contender]:
     if idle & set(args.peers):
         raise BenchError(f"{args.measure} needs workers that run tasks: {' and '.join(sorted(idle))} run none")
     for name in args.peers:
-        extra = tuple(args.turbo_option) if name == "turbo" else ()
-        listed.append(contender(name, args.concurrency, extra, args.app))
+        extra = tuple(args.turbo_option) if name.startswith("turbo") else ()
+        listed.append(contender(name, args.concurrency, extra, args.app, _settings(args)))
     if args.measure == "enqueue":
         return senders(listed)
     if args.events:
@@ -206,11 +208,16 @@ def _contenders(args: argparse.Namespace) -> list[Contender]:
     return listed
 
 
+def _settings(args: argparse.Namespace) -> AppSettings:
+    return AppSettings(args.prefetch_multiplier, args.acks_late)
+
+
 def _variant(args: argparse.Namespace) -> str:
     ours = "" if args.app == "turbo" else f"-{args.app}-app"
+    asked = f"-{text}" if (text := str(_settings(args))) else ""
     if args.measure in ("drain", "trace-less"):
-        return f"{args.results}-{args.queue}-c{args.concurrency}{ours}{'-events' if args.events else ''}"
-    return args.queue + ours if args.measure != "rings" else "shared-memory"
+        return f"{args.results}-{args.queue}-c{args.concurrency}{ours}{'-events' if args.events else ''}{asked}"
+    return args.queue + ours + asked if args.measure != "rings" else "shared-memory"
 
 
 def run(args: argparse.Namespace) -> results.Run:

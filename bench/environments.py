@@ -49,6 +49,14 @@ def turbo_python() -> Path:
     return Path(os.environ.get("BENCH_TURBO_PYTHON") or sys.executable)
 
 
+def old_turbo_python() -> Path:
+    """The interpreter of an environment with another turbo, ``$BENCH_OLD_TURBO_PYTHON``; BenchError without it."""
+    python = os.environ.get("BENCH_OLD_TURBO_PYTHON")
+    if not python:
+        raise BenchError("turbo-old needs $BENCH_OLD_TURBO_PYTHON, an interpreter with another turbo installed")
+    return Path(python)
+
+
 def installed(peer: str) -> str:
     """The installed version of a peer's distribution in its environment."""
     return _version(python_of(peer), peer)

@@ -17,6 +17,10 @@ app = App("bench_tasks", broker=os.environ["BENCH_BROKER"], backend=os.environ.g
 app.conf.task_default_queue = os.environ["BENCH_QUEUE"]
 if os.environ.get("BENCH_QUEUE_TYPE") == "quorum":
     app.conf.task_default_queue_type = "quorum"
+if "BENCH_MULTIPLIER" in os.environ:
+    app.conf.worker_prefetch_multiplier = int(os.environ["BENCH_MULTIPLIER"])
+if os.environ.get("BENCH_ACKS_LATE"):
+    app.conf.task_acks_late = True
 
 
 @app.task(name="bench_tasks.noop", ignore_result=True)
