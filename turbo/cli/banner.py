@@ -71,11 +71,19 @@ def _limits(options: WorkerOptions) -> Iterator[str]:
         yield f"killed past {shown_kib(options.max_memory_per_child_hard)}"
 
 
+#: Multipliers below this cost speed while tasks take less than a few milliseconds.
+_SMALL_MULTIPLIER = 16
+
+
 def _prefetch(options: WorkerOptions) -> str:
     if options.prefetch_multiplier == 0:
         return "no limit"
     window = options.places * options.prefetch_multiplier
-    return f"adaptive, from {window}" if options.adaptive_prefetch else f"{window}, fixed"
+    if options.adaptive_prefetch:
+        return f"adaptive, from {window}"
+    # Small windows make each task wait for a round trip to the broker.
+    hint = "; faster for short tasks: --prefetch adaptive" if options.prefetch_multiplier < _SMALL_MULTIPLIER else ""
+    return f"{window}, fixed{hint}"
 
 
 def _queue(queue: Queue) -> str:

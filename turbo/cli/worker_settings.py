@@ -316,7 +316,7 @@ def _checked(setting: str, convert: Any, conf: Settings) -> int | None:
 def _window(conf: Settings, given: Mapping[str, Any], concurrency: int) -> tuple[bool, int]:
     """Return whether the window adapts, and its first messages per child.
 
-    An explicit multiplier fixes the window unless ``--prefetch adaptive`` is given.
+    An explicit multiplier fixes the window, unless ``--prefetch adaptive`` or ``worker_prefetch_adaptive`` is given.
     """
     asked = given["prefetch"] or conf["worker_prefetch"]
     multiplier = conf["worker_prefetch_multiplier"]
@@ -330,5 +330,5 @@ def _window(conf: Settings, given: Mapping[str, Any], concurrency: int) -> tuple
         except (TypeError, ValueError):
             raise ImproperlyConfigured(f"worker_prefetch={asked!r} must be adaptive, fixed or a number") from None
         return False, max(1, -(-total // concurrency))
-    chosen = conf.is_set("worker_prefetch_multiplier") and given["prefetch"] is None
-    return not chosen, multiplier
+    lifted = given["prefetch"] is not None or conf["worker_prefetch_adaptive"]
+    return lifted or not conf.is_set("worker_prefetch_multiplier"), multiplier

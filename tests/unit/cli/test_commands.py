@@ -205,6 +205,21 @@ def test_the_banner_names_what_matters_and_hides_passwords(module: str, ran: Ran
     assert f"{module}.add" in output or "proj.add" in output
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--prefetch-multiplier", "1"), "prefetch  2, fixed; faster for short tasks: --prefetch adaptive\n"),
+        (("--prefetch-multiplier", "1", "--prefetch", "adaptive"), "prefetch  adaptive, from 2\n"),
+        (("--prefetch-multiplier", "16"), "prefetch  32, fixed\n"),
+        ((), "prefetch  adaptive, from 8\n"),
+    ],
+)
+def test_the_banner_says_how_a_small_window_is_lifted(
+    module: str, ran: Ran, options: tuple[str, ...], says: str
+) -> None:
+    assert says in turbo("-A", module, "worker", "-c", "2", *options).output
+
+
 def test_quiet_prints_no_banner(module: str, ran: Ran) -> None:
     assert turbo("-A", module, "-q", "worker").output == ""
 

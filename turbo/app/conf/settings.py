@@ -270,6 +270,8 @@ _TURBO: Final = (
         "``adaptive``: more while tasks are short; ``fixed``: ``worker_prefetch_multiplier`` per child; or the number "
         "for all children together.",
         cli="--prefetch"),
+    own("worker_prefetch_adaptive", "bool", False,
+        "Whether the window also adapts where ``worker_prefetch_multiplier`` is set, from that size on."),
     own("worker_shutdown_timeout", "float", None,
         "Maximum seconds of a warm shutdown, which then becomes a cold one; None: no limit.",
           cli="--shutdown-timeout"),
