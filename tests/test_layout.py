@@ -39,7 +39,6 @@ TESTED_ELSEWHERE = {
     "unit/master/outcome/test_settlement.py": ("documents are stored where they are settled", "master/outcome/storing"),
     "unit/master/delivery/test_suspects.py": ("suspects are who is recognised", "master/delivery/recognition"),
     "unit/master/delivery/test_revoking.py": ("revoking goes through messages in slices", "master/delivery/slices"),
-    "unit/master/delivery/test_dispatcher.py": ("the dispatcher over a fake clock", "master/delivery/long_tasks"),
     "unit/master/children/test_time_limits.py": ("a start has a limit too", "master/children/boot"),
     "unit/master/children/test_ring_access.py": (
         "a child that stops reading", "master/children/child_process master/children/stalled_children",

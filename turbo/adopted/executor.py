@@ -199,7 +199,7 @@ class AdoptedExecutor(BatchRuns):
             self._begin_beside(Run(seq, began, message, plan, request))
             return
         self._announce(seq, began, message.timelimit, plan.options, early=plan.early)
-        self._link.signal()
+        self._link.signal_start()
         if failpoint.ENABLED:
             failpoint.hit("child.started_sent")
         self._soft.running = seq

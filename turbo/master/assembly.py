@@ -52,6 +52,7 @@ from turbo.master.outcome.lost_retries import LostRetries
 from turbo.master.outcome.outcomes import Outcomes
 from turbo.master.outcome.poison import Poison
 from turbo.master.outcome.settlement import Settlement
+from turbo.master.outcome.start_looks import StartLooks
 from turbo.master.outcome.storing import DocumentStore
 from turbo.master.outcome.task_events import TaskEvents
 from turbo.master.window import Window
@@ -285,7 +286,8 @@ def _outcome(blueprint: Blueprint, loop: asyncio.AbstractEventLoop, broker: _Bro
     settlement = Settlement(
         broker.publisher, storing, waiting.ledger, dispatcher, hooks, broker.link, broker.lease_ends, events
     )
-    outcomes = Outcomes(dispatcher, settlement, hooks, waiting.shelf)
+    looks = StartLooks(loop, dispatcher)
+    outcomes = Outcomes(dispatcher, settlement, hooks, waiting.shelf, looks)
     poison = Poison(settlement, documents, max_deliveries=options.task_max_deliveries)
     revoked = Revoked(options.revokes_max, options.revoke_expires)
     revoked_tasks = RevokedTasks(revoked, settlement, outcomes, documents, hooks)

@@ -176,7 +176,7 @@ class NativeExecutor(BatchRuns):
         token = current.push(plan.task, request)
         try:
             if not (plan.deduplicates and self._is_done(run)):
-                self._begin(run)
+                self._begin(run, alone=True)
                 self._run_body(run)
         finally:
             current.pop(token)
@@ -196,10 +196,11 @@ class NativeExecutor(BatchRuns):
         redelivered = (run.request.delivery_info or {}).get("redelivered")
         return bool(redelivered) and self._duplicates.is_done(run)
 
-    def _begin(self, run: Run) -> None:
+    def _begin(self, run: Run, *, alone: bool = False) -> None:
         """The task is accepted.
 
-        Report it to handlers and receivers, in the order of Celery's tracer.
+        Report it to handlers and receivers, in the order of Celery's tracer. ``alone``: its body runs next, in the
+        child's main thread, so its end follows.
         """
         if task_hooks.prerun_receivers:
             # An early acknowledgement does not wait for receivers.
@@ -208,7 +209,10 @@ class NativeExecutor(BatchRuns):
         plan, message = run.plan, run.message
         if plan.track_started and self._options.stores and not ignored(message, plan):
             self._link.emit(frames.STORE, run.seq, (self._documents.started(message),))
-        self._link.signal()
+        if alone:
+            self._link.signal_start()
+        else:
+            self._link.signal()
         if failpoint.ENABLED:
             failpoint.hit("child.started_sent")
 

@@ -51,3 +51,11 @@ def depth(estimate_ns: int) -> int:
     if ahead < 1:
         return 2
     return min(1 + ahead, MAX_DEPTH)
+
+
+def lasts(ahead: int, estimate_ns: int, children: int, pause_ns: int) -> bool:
+    """Return whether the records held ahead keep all children busy for a pause.
+
+    ``ahead`` is their number over all ``children``, ``pause_ns`` the pause in nanoseconds.
+    """
+    return ahead * estimate_ns >= children * pause_ns

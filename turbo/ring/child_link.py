@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     import mmap
     from collections.abc import Callable, Sequence
 
+    #: Ends the process with an exit code and a reason.
+    Abort = Callable[[int, str], NoReturn]
+
 #: Milliseconds between two attempts to write to a full outcome ring.
 _FULL_PAUSE_MS = 1
 
@@ -76,7 +79,7 @@ class ChildLink:
         "detached", "epoch", "page",
     )  # fmt: skip
 
-    def __init__(self, epoch: int, fds: Sequence[int], lifeline_fd: int, abort: Callable[[int, str], NoReturn]) -> None:
+    def __init__(self, epoch: int, fds: Sequence[int], lifeline_fd: int, abort: Abort) -> None:
         task_fd, outcome_fd, page_fd, token_fd, event_fd, channel_fd, answer_fd = fds
         memory.check_size(page_fd, PAGE_SIZE)
         page = memory.map_shared(page_fd, PAGE_SIZE, writable=True)
@@ -115,14 +118,7 @@ class ChildLink:
         _attached.add(self)
 
     @classmethod
-    def attach(
-        cls,
-        epoch: int,
-        fds: Sequence[int],
-        *,
-        lifeline_fd: int = -1,
-        abort: Callable[[int, str], NoReturn] = leave,
-    ) -> ChildLink:
+    def attach(cls, epoch: int, fds: Sequence[int], *, lifeline_fd: int = -1, abort: Abort = leave) -> ChildLink:
         """Map the rings behind the descriptors of ``MasterLink.child_fds``.
 
         The link owns the descriptors then. ``lifeline_fd`` is polled wherever the link waits. ``abort(code, why)`` ends
@@ -134,16 +130,17 @@ class ChildLink:
     def claim(self) -> tuple[int, int, bytes] | None:
         """Return the next record as (kind, sequence, payload); None: none now.
 
-        Any damage ends the process: a task's body may have closed the descriptors, and no later claim could be
-        trusted.
+        Any damage ends the process: a body may have closed the descriptors, and no later claim could be trusted.
         """
+        if self.detached:  # the ring is not mapped here
+            self._abort(EXIT_STRAY_FORK, "a process forked by a task came back into the child's loop")
         try:
             record = self._tasks.claim()
             if record is not None and record[0] >= OVERSIZE:
                 kind, seq, note = record
                 return kind & ~OVERSIZE, seq, self._inbox.fetch(note)
         except RingCorrupt as error:
-            self._abort(EXIT_STRAY_FORK if self.detached else EXIT_RING_CORRUPT, str(error))
+            self._abort(EXIT_RING_CORRUPT, str(error))
         except OSError as error:
             self._abort(EXIT_DESCRIPTORS_LOST, f"claiming: {error}")
         return record
@@ -225,10 +222,11 @@ class ChildLink:
         """
         if self.detached:
             raise RingDetached("this process was forked by a task; its parent owns the outcome ring")
-        if sum(map(len, parts)) > self._inline_limit:
+        single = len(parts) == 1
+        if (len(parts[0]) if single else sum(map(len, parts))) > self._inline_limit:
             self._emit_oversize(kind, seq, parts)
             return
-        payload = b"".join(parts)
+        payload = parts[0] if single else b"".join(parts)
         try:
             while not self._outcomes.emit(kind, seq, payload):
                 self._make_room()
@@ -243,6 +241,15 @@ class ChildLink:
                 self._outcomes.signal()
             except OSError as error:
                 self._abort(EXIT_DESCRIPTORS_LOST, f"signalling: {error}")
+
+    def signal_start(self) -> None:
+        """Signal emitted outcomes, unless the master looks for this start by itself.
+
+        It does so (``master.outcome.start_looks``) soon after each hand-over. A record that was claimed after a miss,
+        alone, starts then. Any other may start long after, and its signal carries the end of the task before.
+        """
+        if not (self._tasks.alone and self.page.is_looked_at()):
+            self.signal()
 
     def close(self) -> None:
         """Release memory and descriptors. Only for tests: a child leaves through os._exit."""

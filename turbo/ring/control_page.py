@@ -21,6 +21,7 @@ from turbo.ring.layout import (
     W_COROUTINE_BEGUN,
     W_EVENTS,
     W_HELLO,
+    W_LOOKS,
     W_RUN_HARD,
     W_RUN_IN_BODY,
     W_RUN_SEQ,
@@ -112,6 +113,13 @@ class MasterPage:
     def set_events(self, on: bool) -> None:
         """Set whether the child adds to its outcomes what task events need."""
         self._words[W_EVENTS] = on
+
+    def set_looks(self, on: bool) -> None:
+        """Set whether the master looks for outcomes after each hand-over.
+
+        Then a start needs no signal.
+        """
+        self._words[W_LOOKS] = on
 
     def set_answer(self, ticket: int, yes: bool) -> None:
         """Store the answer to the question with this ticket.
@@ -208,6 +216,10 @@ class ChildPage:
     def sends_events(self) -> bool:
         """Return whether the master sends task events."""
         return self._words[W_EVENTS] != 0
+
+    def is_looked_at(self) -> bool:
+        """Return whether the master looks for outcomes after each hand-over."""
+        return self._words[W_LOOKS] != 0
 
     def answer(self, ticket: int) -> bool | None:
         """Return the answer to the question with this ticket; None while there is none.

@@ -82,6 +82,8 @@ W_CONDEMNED: Final = 49
 W_STOPPED: Final = 50
 #: Written by the master, read by the child: 1 while task events are sent.
 W_EVENTS: Final = 51
+#: Written by the master, read by the child: 1 while the master looks for outcomes after each hand-over.
+W_LOOKS: Final = 52
 #: Written by the master, read by the child: oversize bodies with a lower ticket were read or taken back.
 W_LIVE_TICKET: Final = 64
 #: Written by the child, read by the master: end of the last record that was copied and checked.

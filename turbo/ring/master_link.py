@@ -201,14 +201,16 @@ class MasterLink:
     def drain(self) -> list[Record]:
         """Return new outcomes as (kind, sequence, payload), oldest first.
 
-        Raises RingCorrupt. The caller then kills the child and calls ``post_mortem``, which returns the records before
-        the damage.
+        Raises RingCorrupt; the records before the damage are then in ``post_mortem``.
         """
-        records = self._outcomes.drain()
-        for index, record in enumerate(records):
-            if record[0] >= OVERSIZE:
-                return self._fetch_bodies(records, index)
-        return records
+        return self._with_bodies(self._outcomes.drain())
+
+    def drain_early(self) -> list[Record]:
+        """Return outcomes that are not signalled yet. Raises RingCorrupt."""
+        return self._with_bodies(self._outcomes.drain_early())
+
+    def _with_bodies(self, records: list[Record]) -> list[Record]:
+        return self._fetch_bodies(records, 0) if any(record[0] >= OVERSIZE for record in records) else records
 
     def release(self, seq: int) -> None:
         """Record that the outcomes of all records up to ``seq`` have been handled."""
@@ -234,9 +236,8 @@ class MasterLink:
     def post_mortem(self, final_kinds: Collection[int] = ()) -> PostMortem:
         """Return what the dead child held. Call it once, then ``close``.
 
-        The child's pidfd must have become readable before. ``final_kinds`` are the outcome kinds that end a record.
-        With them, ``claimed`` excludes records whose end is among the last outcomes, and more than one remaining record
-        is reported as corruption.
+        Its pidfd has become readable before. ``final_kinds`` are the outcome kinds that end a record. With them,
+        ``claimed`` excludes records whose end is among the last outcomes, and more than one remaining is corruption.
         """
         corrupt: str | None = None
         records: list[Record] = []

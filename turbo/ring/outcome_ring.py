@@ -15,7 +15,6 @@ from zlib import crc32
 from turbo import failpoint
 from turbo.ring.layout import (
     CHECKED,
-    CRC,
     HEADER,
     MASK32,
     ONE,
@@ -99,9 +98,9 @@ class OutcomeProducer:
             mapping[offset + HEADER : offset + length] = payload
             if failpoint.ENABLED:
                 failpoint.hit("ring.outcome.copied")
-            checked = CHECKED.pack(length, kind, seq, self._epoch)
-            crc = crc32(payload, crc32(checked, position & MASK32))
-            mapping[offset : offset + HEADER] = checked + CRC.pack(crc)
+            epoch = self._epoch
+            crc = crc32(payload, crc32(CHECKED.pack(length, kind, seq, epoch), position & MASK32))
+            WHOLE.pack_into(mapping, offset, length, kind, seq, epoch, crc)
             if failpoint.ENABLED:
                 failpoint.hit("ring.outcome.before_tail")
             # This store makes the record exist, so it comes after all its bytes.
@@ -147,8 +146,12 @@ class OutcomeConsumer:
 
     Why this is correct:
 
-    - *Count:* one read of the eventfd returns and clears the count of complete records. Exactly that many are consumed.
-      ``W_OUTCOME_TAIL`` is read after the count and only limits the walk: a record beyond it is corruption.
+    - *Count:* one read of the eventfd returns and clears the count of complete records. Exactly that many are consumed,
+      less those that :meth:`drain_early` has consumed already. ``W_OUTCOME_TAIL`` is read after the count and only
+      limits the walk: a record beyond it is corruption.
+    - *Early:* nothing orders the bytes of a record that is not signalled, so on a weakly ordered machine some may be
+      missing although the tail covers them. The CRC covers the position and tells: such a record is left for the next
+      look or for its signal.
     - *Ordering:* the kernel's lock around the count orders the bytes of the records, on ARM too.
     - *One copy:* headers are copied once, and the copy is checked as if the child were hostile; the mapping is
       read-only.
@@ -158,7 +161,7 @@ class OutcomeConsumer:
     - *The child killed at any line:* see the producer; ``drain_dead`` walks to the tail word.
     """
 
-    __slots__ = ("_capacity", "_epoch", "_event_fd", "_longest", "_mapping", "_mask", "_page", "_position",
+    __slots__ = ("_capacity", "_early", "_epoch", "_event_fd", "_longest", "_mapping", "_mask", "_page", "_position",
                  "_words", "corrupt", "salvaged")  # fmt: skip
 
     def __init__(self, mapping: mmap.mmap, page: memoryview[int], event_fd: int, epoch: int, origin: int = 0) -> None:
@@ -171,6 +174,8 @@ class OutcomeConsumer:
         self._mask = self._capacity - 1
         self._longest = HEADER + inline_limit(self._capacity)
         self._position = origin
+        #: Number of records consumed by :meth:`drain_early` that no signal has counted yet.
+        self._early = 0
         #: Why this ring must not be read any more; None while it is intact.
         self.corrupt: str | None = None
         self.salvaged: list[Record] = []
@@ -184,14 +189,26 @@ class OutcomeConsumer:
             count = int.from_bytes(os.read(self._event_fd, 8), "little")
         except BlockingIOError:
             return []
-        return self._walk(count)
+        if self._early:
+            known = min(count, self._early)
+            self._early -= known
+            count -= known
+        return self._checked(count)
+
+    def drain_early(self) -> list[Record]:
+        """Return the records that are visible and not signalled yet; raise nothing."""
+        records: list[Record] = []
+        if self.corrupt is None and self._page[W_OUTCOME_TAIL] != self._position:
+            self._walk(-1, records)
+            self._early += len(records)
+        return records
 
     def drain_dead(self) -> list[Record]:
         """After the child's death: return all remaining records up to the tail word.
 
         Raises RingCorrupt.
         """
-        return self._walk(-1)
+        return self._checked(-1)
 
     def behind(self) -> int:
         """Return the bytes between the drained records and the child's tail.
@@ -204,50 +221,59 @@ class OutcomeConsumer:
         """Release the memory, so that the mapping can be closed."""
         self._words.release()
 
-    def _fail(self, why: str, records: list[Record]) -> RingCorrupt:
-        self.corrupt = why
-        self.salvaged += records
-        return RingCorrupt(why)
-
-    def _walk(self, count: int) -> list[Record]:
-        """Return copies of the next ``count`` records.
-
-        A negative count means all up to the tail word.
-        """
-        # hot: bench/rings.py
+    def _checked(self, count: int) -> list[Record]:
+        """Return the next ``count`` records. Raises RingCorrupt at a damaged one."""
         if self.corrupt is not None:
             raise RingCorrupt(self.corrupt)
         records: list[Record] = []
+        if (damage := self._walk(count, records)) is not None:
+            self.corrupt = damage
+            self.salvaged += records
+            raise RingCorrupt(damage)
+        return records
+
+    def _walk(self, count: int, records: list[Record]) -> str | None:
+        """Append copies of the next ``count`` records.
+
+        A negative count means all up to the tail word. Returns what is wrong with the first record that fails its
+        checks. Records before it are consumed, and the position stays before it, and before any padding in front of it:
+        that may be a word of an earlier lap.
+        """
+        # hot: bench/rings.py
         append = records.append
-        unpack = WHOLE.unpack
+        unpack, checked = WHOLE.unpack_from, CHECKED.pack
         mapping, words, mask = self._mapping, self._words, self._mask
         capacity, longest, own_epoch = self._capacity, self._longest, self._epoch
-        position = self._position
+        good = position = self._position
         tail = self._page[W_OUTCOME_TAIL]
+        damage: str | None = None
         if tail < position or tail - position > capacity or tail & 7:
-            raise self._fail(f"the child's tail {tail} is impossible at {position}", records)
+            return f"the child's tail {tail} is impossible at {position}"
         while count and (position < tail or count > 0):
             offset = position & mask
             first = words[offset >> 3]
             if first >= _PADDING_HIGH:
                 room = capacity - offset
                 if first & MASK32 != room:
-                    raise self._fail(f"padding of {first & MASK32} bytes where {room} are left", records)
+                    damage = f"padding of {first & MASK32} bytes where {room} are left"
+                    break
                 position += room
                 offset = 0
-            header = mapping[offset : offset + HEADER]
-            if len(header) != HEADER:
-                raise self._fail("a record's header crosses the end of the ring", records)
-            length, kind, seq, epoch, crc = unpack(header)
+            if offset + HEADER > capacity:
+                damage = "a record's header crosses the end of the ring"
+                break
+            length, kind, seq, epoch, crc = unpack(mapping, offset)
             end = position + ((length + 7) & -8)
             if length < HEADER or length > longest or offset + length > capacity or end > tail:
-                raise self._fail(f"record of {length} bytes at {position}, tail {tail}", records)
+                damage = f"record of {length} bytes at {position}, tail {tail}"
+                break
             payload = mapping[offset + HEADER : offset + length]
-            if epoch != own_epoch or crc32(payload, crc32(header[:20], position & MASK32)) != crc:
-                raise self._fail(f"record {seq} of epoch {epoch} at {position} fails its CRC", records)
+            if epoch != own_epoch or crc32(payload, crc32(checked(length, kind, seq, epoch), position & MASK32)) != crc:
+                damage = f"record {seq} of epoch {epoch} at {position} fails its CRC"
+                break
             append((kind, seq, payload))
-            position = end
+            good = position = end
             count -= 1
-        self._position = position
-        self._page[W_OUTCOME_HEAD] = position
-        return records
+        self._position = good
+        self._page[W_OUTCOME_HEAD] = good
+        return damage

@@ -19,7 +19,6 @@ from zlib import crc32
 from turbo import failpoint
 from turbo.ring.layout import (
     CHECKED,
-    CRC,
     HEADER,
     MASK32,
     ONE,
@@ -104,9 +103,9 @@ class TaskProducer:
         mapping[offset + HEADER : offset + length] = payload
         if failpoint.ENABLED:
             failpoint.hit("ring.task.copied")
-        checked = CHECKED.pack(length, kind, seq, self._epoch)
-        crc = crc32(payload, crc32(checked, position & MASK32))
-        mapping[offset : offset + HEADER] = checked + CRC.pack(crc)
+        epoch = self._epoch
+        crc = crc32(payload, crc32(CHECKED.pack(length, kind, seq, epoch), position & MASK32))
+        WHOLE.pack_into(mapping, offset, length, kind, seq, epoch, crc)
         self._entries.append((start, end, seq))
         self._tail = end
         self._staged += 1
@@ -218,6 +217,9 @@ class TaskConsumer:
     - *Token first:* nothing after the last claimed record is read before its token, not even padding, because the
       master may take the record back and write another there.
     - *One copy:* the header is copied once, and only the copy is checked and used.
+    - *Nothing to claim:* after a claim, a tail word that equals the position says that no record follows, and saves a
+      read of the eventfd. The token stays the authority: the next claim reads it whatever the word says, so a stale or
+      damaged word delays a record by one poll at most. The master stores the word before it adds tokens.
     - *Space:* ``W_TASK_HEAD`` is stored after the CRC of the copy has been checked; that allows the master to overwrite
       the bytes. ``W_STARTED`` is stored after that and before anything is decoded.
     - *Killed between token and* ``W_STARTED``: one record has no token and is not marked as started.
@@ -227,8 +229,8 @@ class TaskConsumer:
     body, names it.
     """
 
-    __slots__ = ("_capacity", "_epoch", "_last", "_longest", "_mapping", "_mask", "_page", "_position",
-                 "_token_fd", "_words")  # fmt: skip
+    __slots__ = ("_capacity", "_epoch", "_last", "_longest", "_mapping", "_mask", "_missed", "_page", "_position",
+                 "_token_fd", "_words", "alone")  # fmt: skip
 
     def __init__(self, mapping: mmap.mmap, page: memoryview[int], token_fd: int, epoch: int) -> None:
         self._mapping = mapping
@@ -241,6 +243,10 @@ class TaskConsumer:
         self._longest = HEADER + inline_limit(self._capacity)
         self._position = page[W_TASK_HEAD]
         self._last = 0
+        #: Whether the last claim found nothing.
+        self._missed = True
+        #: Whether the last record was claimed after a miss, with no other behind it.
+        self.alone = False
 
     def claim(self) -> tuple[int, int, bytes] | None:
         """Return the next record as (kind, sequence, payload), or None.
@@ -248,6 +254,10 @@ class TaskConsumer:
         Raises RingCorrupt if the record fails its checks, OSError if the descriptor is closed.
         """
         # hot: bench/rings.py
+        missed = self._missed
+        self._missed = True
+        if not missed and self._page[W_TASK_TAIL] == self._position:
+            return None
         try:
             token = os.read(self._token_fd, 8)
         except BlockingIOError:
@@ -266,10 +276,9 @@ class TaskConsumer:
             position += room
             offset = 0
         mapping = self._mapping
-        header = mapping[offset : offset + HEADER]
-        if len(header) != HEADER:
+        if offset + HEADER > self._capacity:
             raise RingCorrupt("a record's header crosses the end of the ring")
-        length, kind, seq, epoch, crc = WHOLE.unpack(header)
+        length, kind, seq, epoch, crc = WHOLE.unpack_from(mapping, offset)
         if length < HEADER or length > self._longest or offset + length > self._capacity:
             raise RingCorrupt(f"record of {length} bytes at {position}")
         if epoch != self._epoch or seq <= self._last:
@@ -277,11 +286,13 @@ class TaskConsumer:
         payload = mapping[offset + HEADER : offset + length]
         if failpoint.ENABLED:
             failpoint.hit("ring.task.read")
-        if crc32(payload, crc32(header[:20], position & MASK32)) != crc:
+        if crc32(payload, crc32(CHECKED.pack(length, kind, seq, epoch), position & MASK32)) != crc:
             raise RingCorrupt(f"record {seq} at {position} fails its CRC")
         position += (length + 7) & -8
         self._position = position
         self._last = seq
+        self._missed = False
+        self.alone = missed and self._page[W_TASK_TAIL] == position
         # The copy is good, so the master may overwrite the record's bytes from here on.
         page = self._page
         page[W_TASK_HEAD] = position

@@ -108,6 +108,7 @@ def test_kill_fuzz():
     for _ in range(scaled(400, 100_000)):
         with forked(like_a_worker, task_capacity=4096, outcome_capacity=4096) as child:
             seqs: list[int] = []
+            child.link.page.set_looks(source.random() < 0.5)
             deadline = time.perf_counter_ns() + source.randrange(3_000_000)
             while time.perf_counter_ns() < deadline:
                 for _ in range(source.randrange(6)):
@@ -115,7 +116,7 @@ def test_kill_fuzz():
                     if seq is not None:
                         seqs.append(seq)
                 child.link.commit()
-                child.drain()
+                child.drain(early=source.random() < 0.5)
                 for _ in range(source.randrange(4)):
                     seq = child.link.take_back()
                     if seq is None:

@@ -63,8 +63,8 @@ class Child:
             self.drain()
         return self.outcomes
 
-    def drain(self) -> list[tuple[int, int, bytes]]:
-        records = self.link.drain()
+    def drain(self, *, early: bool = False) -> list[tuple[int, int, bytes]]:
+        records = self.link.drain_early() if early else self.link.drain()
         for kind, seq, _ in records:
             if kind == DONE:
                 self.link.release(seq)
@@ -150,7 +150,7 @@ def like_a_worker(link: ChildLink) -> None:
             continue
         _, seq, body = record
         link.emit(STARTED, seq, [])
-        link.signal()
+        link.signal_start()
         link.page.enter_body(seq)
         link.page.leave_body()
         link.emit(DONE, seq, [body])

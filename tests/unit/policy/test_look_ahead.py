@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turbo.policy.look_ahead import LOOK_AHEAD_NS, MAX_DEPTH, ONE_AHEAD_NS, depth, estimate
+from turbo.policy.look_ahead import LOOK_AHEAD_NS, MAX_DEPTH, ONE_AHEAD_NS, depth, estimate, lasts
 
 RUN_TIMES = st.integers(0, 10**13)
 
@@ -67,3 +67,13 @@ def test_one_slow_task_in_a_hundred_does_not_end_the_look_ahead() -> None:
             believed = estimate(believed, 50_000)
         believed = estimate(believed, 1_000_000_000)
         assert depth(believed) > 20
+
+
+@pytest.mark.parametrize(
+    ("ahead", "estimate_ns", "children", "wanted"),
+    [(0, 10_000, 2, False), (199, 10_000, 2, False), (200, 10_000, 2, True), (100, 10_000, 1, True), (5, 0, 1, False)],
+)
+def test_work_ahead_lasts_for_a_pause_of_all_children(
+    ahead: int, estimate_ns: int, children: int, wanted: bool
+) -> None:
+    assert lasts(ahead, estimate_ns, children, 1_000_000) is wanted

@@ -54,7 +54,8 @@ class Recycling:
         self._replacing: dict[int, ChildProcess] = {}
         self._warned: set[int] = set()
         self.replaced = 0
-        ended.add(self.child_reported)
+        if max_tasks is not None:
+            ended.add(self.child_reported)
         pool.on_serving.add(self.child_serving)
         pool.on_gone.add(self.child_gone)
 

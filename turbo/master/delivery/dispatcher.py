@@ -3,9 +3,11 @@
 A free child is served before a busy child's look-ahead.
 
 Runs in the master. Before it: ``master.delivery.intake`` and ``master.delivery.eta`` submit deliveries. After it: the
-task rings. The child that has been free longest comes first; without a free child, busy ones with room take turns.
-``policy.look_ahead`` limits how many records a busy child may hold ahead. Unstarted records are taken back as soon as
-another child is idle or the running task takes long. It must never block or decode a message.
+task rings. The child that became free last comes first: its caches are warm, idle ones stay asleep, and a task that
+keeps state in its process finds it again at a low rate. Children with coroutines or threads take turns after these.
+Without a free child, busy ones with room take turns. ``policy.look_ahead`` limits how many records a busy child may
+hold ahead. Unstarted records are taken back as soon as another child is idle or the running task takes long. It must
+never block or decode a message.
 
 The cost per message does not grow with the number of children: free children and children with room wait in two
 queues. All children are searched only when one is free and the ready queue is empty, and every 5 ms while any child
@@ -23,9 +25,10 @@ from turbo import failpoint
 from turbo.master.children.ring_access import RingAccess
 from turbo.master.children.stalled_children import StalledChildren
 from turbo.master.delivery import units
-from turbo.master.delivery.long_tasks import LongTasks
 from turbo.master.delivery.suspects import Suspects
+from turbo.master.delivery.take_backs import TakeBacks
 from turbo.master.delivery.time_limit_changes import TimeLimitChanges
+from turbo.observers import Observers
 from turbo.policy import look_ahead
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.recycling import may_take
@@ -34,7 +37,7 @@ from turbo.ring.layout import RingCorrupt
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from turbo.master.children.child_process import ChildProcess
     from turbo.master.delivery.ledger import Delivery
@@ -74,9 +77,11 @@ class Dispatcher:
         self._children: list[ChildProcess] = []
         self.rings = RingAccess(loop, self._hand_out_again)
         self._stalled_children = StalledChildren(loop, self, self.rings, self._children)
-        self._long_tasks = LongTasks(loop, self, self._children)
+        self._take_backs = TakeBacks(loop, self, self._children, self._free, self._ready)
         self._suspects = Suspects(loop, self, charges, max_deliveries)
         self._time_limits = time_limits or TimeLimitChanges({})
+        #: Called with the children that have just been handed records.
+        self.on_handed_over: Observers[Collection[ChildProcess]] = Observers()
         #: Records that children hold beyond their first, summed over all children.
         self.ahead = 0
         self._pauses: set[str] = set()
@@ -91,7 +96,7 @@ class Dispatcher:
         self._children.append(child)
         # A child that was removed for a moment may still hold claimed records.
         self.ahead += max(0, len(child.assigned) - 1)
-        self.take_up(child)
+        self.take_up(child, cold=True)
         self.pump()
 
     def remove_child(self, child: ChildProcess) -> None:
@@ -109,8 +114,11 @@ class Dispatcher:
         if child in self._partial:
             self._partial.remove(child)
 
-    def take_up(self, child: ChildProcess) -> None:
-        """List a child by its load: as free, as having room, or not at all."""
+    def take_up(self, child: ChildProcess, *, cold: bool = False) -> None:
+        """List a child by its load: as free, as having room, or not at all.
+
+        A ``cold`` one is the last choice of those that are free.
+        """
         if not child.serving or child.probe:
             return
         held, parked = len(child.assigned), len(child.parked)
@@ -119,7 +127,8 @@ class Dispatcher:
         if held == 0:
             if not child.free_listed:
                 child.free_listed = True
-                self._free.append(child)
+                # A function would hold up the coroutines of a child that runs some.
+                (self._free.appendleft if cold or child.parked else self._free.append)(child)
                 if child.partial_listed:
                     child.partial_listed = False
                     self._partial.remove(child)
@@ -202,7 +211,7 @@ class Dispatcher:
                     break
                 continue
             if free:
-                child = free.popleft()
+                child = free.pop()
                 child.free_listed = False
             elif partial and depth > 1:
                 child = partial.popleft()
@@ -246,10 +255,12 @@ class Dispatcher:
             child.link.commit()
             if failpoint.ENABLED:
                 failpoint.hit("master.dispatched")
-        if self.ahead and not self._long_tasks.looking:
-            self._long_tasks.look_soon()
-        if touched and not self._stalled_children.looking:
-            self._stalled_children.look_soon()
+        if self.ahead and not self._take_backs.looking:
+            self._take_backs.look_soon()
+        if touched:
+            self.on_handed_over(touched.values())
+            if not self._stalled_children.looking:
+                self._stalled_children.look_soon()
 
     def admitted(self, child: ChildProcess) -> None:
         """Record that a task, now in ``parked``, runs beside others; the caller pumps."""
@@ -276,18 +287,8 @@ class Dispatcher:
     def balance(self) -> None:
         """Hand out after a batch; free children take records from busy ones."""
         self.pump()
-        while self._free and self.ahead > 0 and not self._ready and not self._pauses:
-            victim = max(self._children, key=_held)
-            if len(victim.assigned) < 2:
-                return
-            # Take half of its unstarted records, at least one.
-            taken = self.reclaim(victim, max(1, (len(victim.assigned) - 1) // 2))
-            if not victim.assigned:
-                self.take_up(victim)
-            if not taken:
-                return
-            self.resubmit(taken)
-            self.pump()
+        if self._free and self.ahead > 0 and not self._ready and not self._pauses:
+            self._take_backs.for_free_children()
 
     # -- inside ------------------------------------------------------------------------------------------
 
@@ -308,7 +309,3 @@ def _may_take(child: ChildProcess, max_tasks: int | None, threads: int | None) -
         # A batch takes one thread.
         places = threads + sum(delivery.follows for delivery in child.parked.values())
     return may_take(child.done, holds, max_tasks, places) > 0
-
-
-def _held(child: ChildProcess) -> int:
-    return len(child.assigned)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from turbo.master.delivery import units
 from turbo.master.outcome.task_events import NO_TEXTS
 from turbo.observers import Observers
+from turbo.policy import look_ahead
 from turbo.policy.delivery_lifecycle import IllegalTransition, State
 from turbo.policy.settling import Ending, Verb
 from turbo.protocol.peek import NAME_AT, NAME_FROM, NAME_MARK, task_name
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from turbo.master.delivery.ledger import Delivery
     from turbo.master.outcome.hooks import OutcomeHooks
     from turbo.master.outcome.settlement import Settlement
+    from turbo.master.outcome.start_looks import StartLooks
 
 logger = logging.getLogger(__name__)
 
@@ -89,8 +91,17 @@ class TaskCounts:
 class Outcomes:
     """Reads all outcome rings."""
 
-    def __init__(self, dispatcher: Dispatcher, settlement: Settlement, hooks: OutcomeHooks, shelf: EtaShelf) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        settlement: Settlement,
+        hooks: OutcomeHooks,
+        shelf: EtaShelf,
+        looks: StartLooks,
+    ) -> None:
         self._dispatcher = dispatcher
+        self._looks = looks
+        looks.on_due.add(self._look)
         self._hooks = hooks
         self._settlement = settlement
         self._events = settlement.events
@@ -116,11 +127,13 @@ class Outcomes:
         self._loop = loop
         self._watched[child.epoch] = child
         child.link.page.set_events(self._events.on)
+        self._looks.watch(child)
         if not self._polling:
             loop.add_reader(child.link.outcome_fd, self._ready, child)
 
     def unwatch(self, loop: asyncio.AbstractEventLoop, child: ChildProcess) -> None:
         """Stop reading; the child is gone and its ring was drained."""
+        self._looks.unwatch(child)
         if self._watched.pop(child.epoch, None) is not None and not self._polling:
             loop.remove_reader(child.link.outcome_fd)
 
@@ -135,9 +148,20 @@ class Outcomes:
             if self._calls_for_polling():
                 self._begin_polling()
 
-    def _drain(self, child: ChildProcess) -> int:
+    def _look(self, children: list[ChildProcess]) -> None:
+        """Handle what these children have stored and not signalled."""
+        if self._polling:
+            return  # the polls do it for all children
+        found = 0
+        for child in children:
+            if child.link.behind():
+                found += self._drain(child, early=True)
+        if found:
+            self._dispatcher.balance()
+
+    def _drain(self, child: ChildProcess, *, early: bool = False) -> int:
         try:
-            records = child.link.drain()
+            records = child.link.drain_early() if early else child.link.drain()
         except RingCorrupt as error:
             self._condemn(child, str(error))
             return 0
@@ -162,7 +186,10 @@ class Outcomes:
         many = self._counted > _POLL_ABOVE * (now - self._counted_since)
         recent = now - self._counted_since < 4 * _STEP
         self._counted, self._counted_since = 0, now
-        return many and recent
+        # Children without work ahead would wait for each poll, for example at a small window. Half of the time between
+        # polls is enough: a ring holds no more of the shortest tasks.
+        ahead, estimate = self._dispatcher.ahead, self._dispatcher.estimate_ns
+        return many and recent and look_ahead.lasts(ahead, estimate, len(self._watched), int(_POLL * 5e8))
 
     def _begin_polling(self) -> None:
         assert self._loop is not None
@@ -178,6 +205,8 @@ class Outcomes:
             # The tail word is only a hint: reading it costs a tenth of a read that finds nothing.
             if child.link.behind():
                 found += self._drain(child)
+                if child.link.behind():
+                    found += self._drain(child, early=True)
         if found:
             self._dispatcher.balance()
         if self._loop.time() - self._counted_since < _STEP or self._calls_for_polling():

@@ -37,6 +37,7 @@ from turbo.master.outcome.lost_retries import LostRetries
 from turbo.master.outcome.outcomes import Outcomes
 from turbo.master.outcome.poison import Poison
 from turbo.master.outcome.settlement import Settlement
+from turbo.master.outcome.start_looks import StartLooks
 from turbo.master.outcome.storing import DocumentStore
 from turbo.policy.child_lifecycle import ChildState
 from turbo.policy.delivery_lifecycle import State
@@ -78,7 +79,9 @@ class World:
             NO_LEASES,
             no_events(),
         )
-        outcomes = self.outcomes = Outcomes(self.dispatcher, settlement, hooks, nothing)
+        outcomes = self.outcomes = Outcomes(
+            self.dispatcher, settlement, hooks, nothing, StartLooks(loop, self.dispatcher)
+        )
         self.revoked = Revoked()
         revoked_tasks = RevokedTasks(self.revoked, settlement, outcomes, failure_documents, hooks)
         retries = LostRetries(settlement, failure_documents, hooks)

@@ -62,7 +62,12 @@ def _child(dispatcher: Dispatcher, index: int, room: int = 1000) -> ChildProcess
 
 def _make(children: int, **options: Any) -> tuple[Dispatcher, list[ChildProcess], Timers]:
     loop = Timers()
-    dispatcher = Dispatcher(loop, max_tasks_per_child=options.pop("max_tasks", None))  # type: ignore[arg-type]
+    concurrency = options.pop("async_concurrency", 1)
+    dispatcher = Dispatcher(
+        loop,  # type: ignore[arg-type]
+        max_tasks_per_child=options.pop("max_tasks", None),
+        async_concurrency=concurrency,
+    )
     return dispatcher, [_child(dispatcher, number + 1, **options) for number in range(children)], loop
 
 
@@ -137,47 +142,33 @@ def test_a_child_that_becomes_free_takes_over_what_another_holds_unstarted() -> 
     assert all(d in made for d in second.assigned.values())
 
 
-def test_the_last_record_held_unstarted_goes_to_a_free_child_at_once() -> None:
+def test_a_child_with_coroutines_is_chosen_after_those_without_and_takes_turns_with_others() -> None:
+    dispatcher, children, _ = _make(3, async_concurrency=10)
+    chosen = []
+    for tag in range(1, 7):
+        (delivery,) = _submit(dispatcher, 1, tag)
+        dispatcher.pump()
+        child = next(child for child in children if child.assigned)
+        _claim(child)
+        seq, _ = child.assigned.popitem()
+        child.parked[seq] = delivery
+        dispatcher.admitted(child)
+        chosen.append(child.index)
+    assert chosen == [1, 2, 3, 1, 2, 3]
+
+
+def test_the_child_that_became_free_last_comes_first_and_a_new_one_last() -> None:
     dispatcher, (first, second), _ = _make(2)
-    _learn(dispatcher, first, 10_000)
-    _submit(dispatcher, 40)
+    one, two = _submit(dispatcher, 2)
     dispatcher.pump()
-    while second.assigned:
-        _finish(dispatcher, second, 10_000)
-    while len(first.assigned) > 2:
-        _finish(dispatcher, first, 10_000)
-    running = _claim(first)
-    (unstarted,) = (delivery for delivery in first.assigned.values() if delivery is not running)
-    dispatcher.balance()
-    assert list(first.assigned.values()) == [running]
-    assert list(second.assigned.values()) == [unstarted]
-
-
-def test_a_head_task_that_runs_long_keeps_nothing_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    dispatcher, (child,), loop = _make(1)
-    _learn(dispatcher, child, 10_000)
-    made = _submit(dispatcher, 30)
+    assert (list(first.assigned.values()), list(second.assigned.values())) == ([one], [two])
+    for child in (first, second):
+        _claim(child)
+        _finish(dispatcher, child, 10_000)
+    _child(dispatcher, 3)
+    (three,) = _submit(dispatcher, 1, 3)
     dispatcher.pump()
-    head = _claim(child)
-    ahead = [d for d in child.assigned.values() if d is not head]
-    assert ahead
-    child.moved_ns -= 10_000_000
-    loop.fire()
-    assert list(child.assigned.values()) == [head]
-    assert dispatcher.waiting == 29
-    other = _child(dispatcher, 2)
-    dispatcher.balance()
-    assert next(iter(other.assigned.values())) is made[1], "taken back in order, the oldest first"
-
-
-def test_a_child_that_had_claimed_nothing_is_given_work_again_after_a_stall() -> None:
-    dispatcher, (child,), loop = _make(1)
-    _learn(dispatcher, child, 10_000)
-    _submit(dispatcher, 10)
-    dispatcher.pump()
-    child.moved_ns -= 10_000_000
-    loop.fire()
-    assert child.assigned, "it was free, and is"
+    assert list(second.assigned.values()) == [three]
 
 
 def test_exactly_max_tasks_are_ever_given_to_a_child() -> None:
@@ -371,19 +362,6 @@ def test_what_a_child_holds_is_taken_back_from_under_its_STOP_record() -> None:
     assert not child.stopping, "it must be told to stop again"
     assert dispatcher.reclaim(child) == made[1:2]
     assert {delivery.state for delivery in made[1:]} == {State.READY}
-
-
-def test_a_task_that_runs_for_a_moment_keeps_what_is_behind_it() -> None:
-    dispatcher, (child,), loop = _make(1)
-    _learn(dispatcher, child, 10_000)
-    _submit(dispatcher, 5)
-    dispatcher.pump()
-    _claim(child)
-    child.moved_ns += 10**15  # it reports while the machine is slow
-    loop.fire(dispatcher._long_tasks)
-    assert len(child.assigned) == 5
-    checks = [timer for timer in loop.timers if getattr(timer[0], "__self__", None) is dispatcher._long_tasks]
-    assert len(checks) == 1, "it is looked at again"
 
 
 def test_a_full_ring_of_an_idle_child_is_tried_again() -> None:

@@ -58,6 +58,7 @@ from turbo.master.outcome.lost_retries import LostRetries
 from turbo.master.outcome.outcomes import Outcomes
 from turbo.master.outcome.poison import Poison
 from turbo.master.outcome.settlement import Settlement
+from turbo.master.outcome.start_looks import StartLooks
 from turbo.master.outcome.storing import DocumentStore
 from turbo.policy.batching import Batch
 from turbo.policy.child_lifecycle import ChildState
@@ -143,7 +144,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.rate_limits = RateLimits(loop, self.dispatcher, failure_documents, TASKS, clock=loop.time)
         self.batches = Batches(loop, self.ledger, self.dispatcher, TASKS)
         self.redelivery_guard = RedeliveryGuard(self.dispatcher, self.rate_limits, settlement, failure_documents)
-        self.outcomes = Outcomes(self.dispatcher, settlement, hooks, shelf)
+        self.outcomes = Outcomes(self.dispatcher, settlement, hooks, shelf, StartLooks(loop, self.dispatcher))
         self.revoked_tasks = RevokedTasks(Revoked(), settlement, self.outcomes, failure_documents, hooks)
         returns = Returns(self.ledger, publisher, queues, broker, ends)
         self.intake = Intake(

@@ -13,6 +13,7 @@ from tests.unit.master.fakes import header_of, no_events, stored
 from turbo.master.children.child_process import ChildProcess
 from turbo.master.delivery.ledger import Delivery
 from turbo.master.outcome.outcomes import Outcomes, TaskCounts
+from turbo.observers import Observers
 from turbo.policy.child_lifecycle import ChildState
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.settling import Ending, Verb
@@ -27,6 +28,13 @@ class Nobody:
 
     def __getattr__(self, name: str) -> object:
         return lambda *_args, **_options: None
+
+
+class Looks(Nobody):
+    """Asks for looks when the test does."""
+
+    def __init__(self) -> None:
+        self.on_due: Observers[list[ChildProcess]] = Observers()
 
 
 class Condemned(Nobody):
@@ -69,7 +77,7 @@ def test_the_child_is_condemned_and_nothing_is_raised(records: list[tuple[int, i
     condemned = Condemned()
     settlement: Any = Nobody()
     settlement.events = no_events()
-    outcomes = Outcomes(Nobody(), settlement, Nobody(), Nobody())  # type: ignore[arg-type]
+    outcomes = Outcomes(Nobody(), settlement, Nobody(), Nobody(), Looks())  # type: ignore[arg-type]
     child = ChildProcess(1, 1, Nobody(), 0.0, condemned.child_corrupt)  # type: ignore[arg-type]
     child.state = ChildState.SERVING
     delivery = Delivery(1, "q", 1, b"", b"", b"")
@@ -122,18 +130,24 @@ class Link(Nobody):
         self.outcome_fd = number
         self.page = Nobody()
         self.records: list[tuple[int, int, bytes]] = []
+        #: Stored by the child and not signalled.
+        self.quiet: list[tuple[int, int, bytes]] = []
         self.released: list[int] = []
         self.drains = 0
         self.corrupt = False
 
     def behind(self) -> int:
-        return len(self.records)
+        return len(self.records) + len(self.quiet)
 
     def drain(self) -> list[tuple[int, int, bytes]]:
         self.drains += 1
         if self.corrupt:
             raise RingCorrupt("garbage")
         records, self.records = self.records, []
+        return records
+
+    def drain_early(self) -> list[tuple[int, int, bytes]]:
+        records, self.records, self.quiet = self.records + self.quiet, [], []
         return records
 
     def release(self, seq: int) -> None:
@@ -145,13 +159,16 @@ class World:
 
     def __init__(self) -> None:
         self.now = 100.0
+        #: Of the dispatcher: records held ahead, and a task's run time.
+        self.ahead, self.estimate_ns = 100, 20_000
         self.readers: dict[int, tuple[Any, ...]] = {}
         self.timers: list[Any] = []
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
         self.condemned = Condemned()
         neighbour: Any = self
+        self.looks: Any = Looks()
         self.events = no_events()
-        self.outcomes = Outcomes(neighbour, neighbour, neighbour, neighbour)
+        self.outcomes = Outcomes(neighbour, neighbour, neighbour, neighbour, self.looks)
         self.outcomes.on_ended.add(lambda _child, count: self.calls.append(("ended", (count,))))
         self.outcomes.on_limits.add(lambda _child, *limits: self.calls.append(("limits", limits)))
 
@@ -298,6 +315,26 @@ def test_a_child_is_read_when_it_signals_until_it_is_unwatched(world: World) -> 
     world.outcomes.unwatch(loop, child)
 
 
+def test_a_start_without_a_signal_is_handled_at_a_look(world: World) -> None:
+    child, link = world.child()
+    delivery = world.give(child, 1)
+    link.quiet.append((frames.STARTED, 1, frames.STARTED_EARLY))
+    world.looks.on_due([child])
+    assert world.named("ack_early", "balance") == [("ack_early", delivery), ("balance",)]
+    world.looks.on_due([child])
+    assert len(world.named("balance")) == 1
+
+
+def test_a_poll_handles_starts_without_a_signal_and_a_look_leaves_them_to_it(world: World) -> None:
+    child, link = polling(world)
+    delivery = world.give(child, 7_000)
+    link.quiet.append((frames.STARTED, 7_000, frames.STARTED_EARLY))
+    world.looks.on_due([child])
+    assert world.named("ack_early") == []
+    world.poll()
+    assert world.named("ack_early") == [("ack_early", delivery)]
+
+
 def test_a_ring_that_cannot_be_read_costs_its_child(world: World) -> None:
     _child, link = world.child()
     link.corrupt = True
@@ -321,6 +358,20 @@ def test_rings_are_polled_from_four_thousand_records_a_second_on(
     world.signal(link)
     assert (world.readers == {}) is polled
     assert len(world.timers) == polled
+
+
+@pytest.mark.parametrize(("ahead", "polled"), [(24, False), (25, True)])
+def test_rings_are_not_polled_while_children_hold_too_little_to_last_until_the_next_poll(
+    world: World, ahead: int, polled: bool
+) -> None:
+    world.ahead = ahead
+    child, link = world.child()
+    world.run_tasks(child, link, 1)
+    world.signal(link)
+    world.now += 0.051
+    world.run_tasks(child, link, 300)
+    world.signal(link)
+    assert (world.readers == {}) is polled
 
 
 def polling(world: World) -> tuple[ChildProcess, Link]:

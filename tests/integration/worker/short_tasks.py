@@ -1,0 +1,24 @@
+"""A task that takes microseconds, and one that waits."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tests.integration.worker.tasks import CLASSIC
+from turbo import Turbo
+
+app = Turbo("short", broker=os.environ.get("WAYS_BROKER"), backend=os.environ.get("WAYS_BACKEND"))
+app.conf.task_queues = {CLASSIC: {"exchange": CLASSIC, "routing_key": CLASSIC}}
+app.conf.task_default_queue = CLASSIC
+
+
+@app.task(name="noop", ignore_result=True)
+def noop() -> None:
+    """Do nothing."""
+
+
+@app.task(name="hold", ignore_result=True)
+def hold(fifo: str) -> None:
+    """Wait until something is written to ``fifo``."""
+    Path(fifo).read_text()

@@ -1,0 +1,88 @@
+"""Which records busy children give back: the dispatcher over links that only remember."""
+
+from __future__ import annotations
+
+from tests.unit.master.delivery.test_dispatcher import _child, _claim, _finish, _learn, _make, _submit
+from turbo.policy.delivery_lifecycle import State
+
+
+def test_a_free_child_gets_all_that_waits_behind_a_long_task_in_order() -> None:
+    dispatcher, (child,), _ = _make(1)
+    _learn(dispatcher, child, 10_000)
+    made = _submit(dispatcher, 30)
+    dispatcher.pump()
+    head = _claim(child)
+    child.moved_ns -= 10_000_000
+    other = _child(dispatcher, 2)
+    dispatcher.balance()
+    assert list(child.assigned.values()) == [head]
+    assert list(other.assigned.values()) == made[1:], "the oldest first"
+
+
+def test_a_child_that_becomes_free_unnoticed_gets_what_waits_behind_a_long_task() -> None:
+    dispatcher, (child,), loop = _make(1)
+    _learn(dispatcher, child, 10_000)
+    made = _submit(dispatcher, 30)
+    dispatcher.pump()
+    head = _claim(child)
+    other = _child(dispatcher, 2)
+    child.moved_ns -= 10_000_000
+    loop.fire()
+    assert list(child.assigned.values()) == [head]
+    assert list(other.assigned.values()) == made[1:]
+
+
+def test_without_a_free_child_nothing_is_taken_back_and_nothing_added_behind_a_long_task() -> None:
+    dispatcher, (child,), loop = _make(1)
+    _learn(dispatcher, child, 10_000)
+    made = _submit(dispatcher, 30)
+    dispatcher.pump()
+    _claim(child)
+    child.moved_ns -= 10_000_000
+    loop.fire()
+    assert list(child.assigned.values()) == made
+    (late,) = _submit(dispatcher, 1, 31)
+    dispatcher.balance()
+    assert late.state is State.READY
+    _finish(dispatcher, child, 10_000)
+    dispatcher.balance()
+    assert late.state is State.DISPATCHED
+
+
+def test_a_child_that_had_claimed_nothing_is_given_work_again_after_a_stall() -> None:
+    dispatcher, (child,), loop = _make(1)
+    _learn(dispatcher, child, 10_000)
+    _submit(dispatcher, 10)
+    dispatcher.pump()
+    child.moved_ns -= 10_000_000
+    loop.fire()
+    assert child.assigned, "it was free, and is"
+
+
+def test_the_last_record_held_unstarted_goes_to_a_free_child_at_once() -> None:
+    dispatcher, (first, second), _ = _make(2)
+    _learn(dispatcher, first, 10_000)
+    _submit(dispatcher, 40)
+    dispatcher.pump()
+    while second.assigned:
+        _finish(dispatcher, second, 10_000)
+    while len(first.assigned) > 2:
+        _finish(dispatcher, first, 10_000)
+    running = _claim(first)
+    (unstarted,) = (delivery for delivery in first.assigned.values() if delivery is not running)
+    dispatcher.balance()
+    assert list(first.assigned.values()) == [running]
+    assert list(second.assigned.values()) == [unstarted]
+
+
+def test_a_task_that_runs_for_a_moment_keeps_what_is_behind_it() -> None:
+    dispatcher, (child,), loop = _make(1)
+    _learn(dispatcher, child, 10_000)
+    _submit(dispatcher, 5)
+    dispatcher.pump()
+    _claim(child)
+    child.moved_ns += 10**15  # it reports while the machine is slow
+    loop.fire(dispatcher._take_backs)
+    assert len(child.assigned) == 5
+    checks = [timer for timer in loop.timers if getattr(timer[0], "__self__", None) is dispatcher._take_backs]
+    assert len(checks) == 1, "it is looked at again"

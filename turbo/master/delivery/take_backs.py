@@ -1,0 +1,122 @@
+"""Takes unstarted records back from busy children, for children that are free.
+
+Runs in the master, beside the dispatcher. A busy child may hold records ahead (``policy.look_ahead``). They go to
+another child as soon as one is free: half of them from behind a short task, all from behind a long one. Nothing more is
+put behind a long task. Without a free child nothing is taken back, since the records would only wait in another place;
+so a child that the system did not schedule for a moment keeps its own.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from turbo.policy import look_ahead
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections import deque
+    from collections.abc import Iterable
+
+    from turbo.master.children.child_process import ChildProcess
+    from turbo.master.delivery.ledger import Delivery
+
+#: Seconds between looks for long tasks while a child holds records ahead.
+_LOOK = 0.005
+
+
+class Rings(Protocol):
+    """The part of the dispatcher that this module uses."""
+
+    @property
+    def ahead(self) -> int:
+        """Records that children hold beyond their first."""
+
+    def reclaim(self, child: ChildProcess, most: int | None = None) -> list[Delivery]:
+        """Take back a child's unstarted records, or the newest ``most``."""
+
+    def resubmit(self, deliveries: Iterable[Delivery]) -> None:
+        """Put deliveries at the front of the ready queue."""
+
+    def set_aside(self, child: ChildProcess) -> None:
+        """Put nothing more into this child's ring."""
+
+    def take_up(self, child: ChildProcess) -> None:
+        """List a child by its load."""
+
+    def pump(self) -> None:
+        """Hand out ready deliveries."""
+
+
+class TakeBacks:
+    """The look-ahead of all children."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        rings: Rings,
+        children: list[ChildProcess],
+        free: deque[ChildProcess],
+        ready: deque[Delivery],
+    ) -> None:
+        """``children``, ``free`` ones and the ``ready`` queue are the dispatcher's own."""
+        self._loop = loop
+        self._rings = rings
+        self._children = children
+        self._free = free
+        self._ready = ready
+        #: Whether a look for long tasks is due.
+        self.looking = False
+
+    def for_free_children(self) -> None:
+        """Share what children hold ahead until none of it is left or no child is free."""
+        rings = self._rings
+        while self._free and rings.ahead > 0 and not self._ready:
+            victim = max(self._children, key=_held)
+            ahead = len(victim.assigned) - 1
+            if ahead < 1:
+                return
+            if victim.moved_ns < time.monotonic_ns() - look_ahead.STALL_NS:
+                # All, so that they keep their order.
+                rings.set_aside(victim)
+                taken = rings.reclaim(victim)
+            else:
+                taken = rings.reclaim(victim, max(1, ahead // 2))
+            if not victim.assigned:
+                rings.take_up(victim)
+            if not taken:
+                return
+            rings.resubmit(taken)
+            rings.pump()
+
+    def look_soon(self) -> None:
+        """Look for long tasks in a moment."""
+        self.looking = True
+        self._loop.call_later(_LOOK, self._look)
+
+    def _look(self) -> None:
+        self.looking = False
+        rings = self._rings
+        limit = time.monotonic_ns() - look_ahead.STALL_NS
+        taken = young = False
+        for child in list(self._children):
+            if len(child.assigned) < 2:
+                continue
+            if child.moved_ns >= limit:
+                young = True
+                continue
+            rings.set_aside(child)
+            if self._free:
+                taken = True
+                rings.resubmit(rings.reclaim(child))
+            if not child.assigned:
+                # It had claimed nothing (not scheduled, or stopped), so it is still free.
+                rings.take_up(child)
+        if taken:
+            rings.pump()
+        if young and not self.looking:
+            self.look_soon()
+
+
+def _held(child: ChildProcess) -> int:
+    return len(child.assigned)
