@@ -3,9 +3,14 @@
 The file is ``worker_state_db``.
 
 Runs in the master: reads before the loop starts, writes every few seconds when something has changed, and when the
-worker ends. A file is replaced as a whole, so a kill leaves the old or the new one. The file has the suffix ``.turbo``:
-Celery's own file of the same name is read once and never changed, so that Celery can run again. A damaged file is
-renamed, and the worker starts without it.
+worker ends. The file has the suffix ``.turbo``: Celery's own file of the same name is read once and never changed, so
+that Celery can run again. A damaged file is renamed, and the worker starts without it. A slow disk must never hold the
+loop, so every write after the first has a thread of its own, which is not waited for when the process ends.
+
+Why a kill at any line leaves a whole file: a write goes to the file with the suffix ``.new``, which is never read, and
+is synced before that file takes the place of the old one in one step. Only one write is under way at a time: the loop
+starts the next one when it has heard of the end of the one before, and if the last write at the worker's end would have
+to overtake another, it is left out and named. The folder is not synced, so a loss of power may bring the old file back.
 """
 
 from __future__ import annotations
@@ -14,10 +19,12 @@ import asyncio
 import dbm
 import logging
 import os
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from turbo import failpoint
 from turbo.exceptions import ImproperlyConfigured
 from turbo.protocol.worker_state import StateError, WorkerState, dump, load, load_celerys
 
@@ -29,6 +36,8 @@ logger = logging.getLogger("turbo.worker")
 
 #: Seconds between two writes.
 _INTERVAL: Final = 5.0
+#: Least seconds that the last write gets, whatever the deadline.
+_LAST_WRITE: Final = 1.0
 _CELERYS: Final = ("clock", "zrevoked")
 
 
@@ -42,6 +51,8 @@ class StateFile:
         self._clock = clock
         self._written: WorkerState | None = None
         self._saving: asyncio.Task[None] | None = None
+        #: The write under way; it resolves to its error or None.
+        self._writing: asyncio.Future[OSError | None] | None = None
 
     def take_up(self) -> None:
         """Read the file and write it again, before anything runs.
@@ -54,10 +65,12 @@ class StateFile:
         self._clock.adjust(found.clock)
         if found.revoked:
             logger.info("%d revoked ids were read from %s", len(found.revoked), self._path)
+        state = self._state()
         try:
-            self._write(self._state())
+            _write(self._path, state)
         except OSError as error:
             raise ImproperlyConfigured(f"worker_state_db: cannot write {self._path}: {error}") from error
+        self._written = state
 
     # -- a companion of the master -----------------------------------------------------------------------
 
@@ -66,38 +79,59 @@ class StateFile:
         self._saving = asyncio.get_running_loop().create_task(self._keep_saving(), name="state-file")
 
     async def stop(self, deadline: float) -> None:
-        """Write for the last time."""
+        """Write for the last time, unless the disk does not answer by ``deadline``."""
         if self._saving is not None:
             self._saving.cancel()
             await asyncio.wait([self._saving])
-        self._save()
+        try:
+            async with asyncio.timeout(max(_LAST_WRITE, deadline - time.monotonic())):
+                await self._save()
+        except TimeoutError:
+            logger.error("The disk of %s does not answer, so a restart may not know the latest revoked ids", self._path)
 
     async def _keep_saving(self) -> None:
         while True:
             await asyncio.sleep(_INTERVAL)
             if self._written is None or list(self._written.revoked) != self._revoked.ids():
-                self._save()
+                await self._save()
 
     # -- inside ------------------------------------------------------------------------------------------
 
-    def _save(self) -> None:
-        try:
-            self._write(self._state())
-        except OSError as error:
+    async def _save(self) -> None:
+        """Write the state as it is now, after the write that is under way."""
+        if self._writing is not None:
+            await asyncio.shield(self._writing)
+        state = self._state()
+        self._writing = self._begin_write(state)
+        error = await asyncio.shield(self._writing)
+        if error is None:
+            self._written = state
+        else:
             logger.error("Revoked ids cannot be written to %s, so a restart would forget them: %s", self._path, error)
+
+    def _begin_write(self, state: WorkerState) -> asyncio.Future[OSError | None]:
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[OSError | None] = loop.create_future()
+
+        def settle(error: OSError | None) -> None:
+            self._writing = None
+            ended.set_result(error)
+
+        def work() -> None:
+            failed: OSError | None = None
+            try:
+                _write(self._path, state)
+            except OSError as error:
+                failed = error
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(settle, failed)
+
+        threading.Thread(target=work, name="state-file", daemon=True).start()
+        return ended
 
     def _state(self) -> WorkerState:
         self._revoked.purge(time.monotonic())
         return WorkerState(tuple(self._revoked.ids()), self._clock.forward())
-
-    def _write(self, state: WorkerState) -> None:
-        new = self._path.with_name(f"{self._path.name}.new")
-        with new.open("wb") as file:
-            file.write(dump(state))
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self._path)
-        self._written = state
 
     def _read(self) -> WorkerState:
         try:
@@ -137,3 +171,20 @@ class StateFile:
             return WorkerState()
         logger.info("The revoked ids of Celery's state file %s are taken over", self._celerys)
         return found
+
+
+def _write(path: Path, state: WorkerState) -> None:
+    new = path.with_name(f"{path.name}.new")
+    with new.open("wb") as file:
+        if failpoint.ENABLED:
+            failpoint.hit("master.state_file.opened")
+        file.write(dump(state))
+        file.flush()
+        if failpoint.ENABLED:
+            failpoint.hit("master.state_file.written")
+        os.fsync(file.fileno())
+    if failpoint.ENABLED:
+        failpoint.hit("master.state_file.synced")
+    new.replace(path)
+    if failpoint.ENABLED:
+        failpoint.hit("master.state_file.replaced")

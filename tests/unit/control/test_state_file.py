@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shelve
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -85,6 +88,51 @@ def test_a_write_that_fails_later_is_logged(tmp_path: Path, caplog: pytest.LogCa
     place.rmdir()
     asyncio.run(file.stop(0.0))
     assert "a restart would forget them" in caplog.text
+
+
+def test_a_slow_disk_does_not_hold_the_loop_and_writes_keep_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_file, "_INTERVAL", 0.001)
+    file, revoked, _clock = _start(tmp_path / "state")
+    syncing, answered = threading.Event(), threading.Event()
+    sync = os.fsync
+
+    def slow(fd: int) -> None:
+        syncing.set()
+        assert answered.wait(20)
+        sync(fd)
+
+    monkeypatch.setattr(os, "fsync", slow)
+
+    async def run() -> None:
+        await file.start()
+        revoked.add(["first"], 1e9)
+        async with asyncio.timeout(20):
+            while not syncing.is_set():
+                await asyncio.sleep(0.001)
+        revoked.add(["last"], 1e9)
+        stopping = asyncio.create_task(file.stop(time.monotonic() + 20))
+        await asyncio.sleep(0)
+        answered.set()
+        await stopping
+
+    asyncio.run(run())
+    assert load((tmp_path / "state.turbo").read_bytes()).revoked == ("first", "last")
+
+
+def test_a_disk_that_never_answers_does_not_keep_the_worker_from_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(state_file, "_LAST_WRITE", 0.01)
+    file, revoked, _clock = _start(tmp_path / "state")
+    never = threading.Event()
+    monkeypatch.setattr(os, "fsync", lambda _fd: never.wait(20))
+    revoked.add(["late"], 1e9)
+    asyncio.run(file.stop(0.0))
+    never.set()
+    assert "does not answer" in caplog.text
+    assert load((tmp_path / "state.turbo").read_bytes()).revoked == ()
 
 
 @pytest.mark.row("TM13")
