@@ -23,11 +23,11 @@ from turbo.cli.app_option import FoundApp, find_app
 from turbo.cli.beat_beside_worker import BESIDE_WORKER
 from turbo.cli.global_options import EnvOption, GlobalOptions, SilentOption, check_loader, command
 from turbo.cli.nodename import expand, file_name, host_codes
-from turbo.cli.pidfile import Pidfile, PidfileTakenError
+from turbo.cli.pidfile import Pidfile
 from turbo.cli.quantities import Positive
-from turbo.cli.worker import EX_CANTCREAT, EX_FAILURE
+from turbo.cli.start_errors import START_ERRORS, report
 from turbo.cli.worker_settings import log_setup, write_into
-from turbo.exceptions import ImproperlyConfigured, OperationalError, SecurityError
+from turbo.exceptions import ImproperlyConfigured
 from turbo.log_format import LEVELS, level_number
 from turbo.master import os_signals
 
@@ -80,12 +80,8 @@ def beat_command(ctx: click.Context, options: GlobalOptions, given: dict[str, An
     with contextlib.ExitStack() as cleanup:
         try:
             _run(options, given, cleanup)
-        except (ImproperlyConfigured, OperationalError, SecurityError) as error:
-            click.echo(f"turbo beat: {error}", err=True)
-            code = EX_FAILURE
-        except PidfileTakenError as error:
-            click.echo(f"turbo beat: {error}", err=True)
-            code = EX_CANTCREAT
+        except START_ERRORS as error:
+            code = report("beat", error)
     ctx.exit(code)
 
 
@@ -108,10 +104,10 @@ def _run(given_globals: GlobalOptions, given: dict[str, Any], cleanup: contextli
     try:
         setup = log_setup(conf, level, logfile)
         app.set_up_logging(setup, hostname)
-        if given["pidfile"]:
-            cleanup.enter_context(Pidfile(file_name(given["pidfile"], hostname)))
     except OSError as error:
         raise ImproperlyConfigured(str(error)) from error
+    if given["pidfile"]:
+        cleanup.enter_context(Pidfile(file_name(given["pidfile"], hostname)))
     app.finalize()
     setproctitle.setproctitle(f"[turbo: {hostname}:Beat]")
     if not given_globals.quiet:

@@ -16,6 +16,7 @@ import click
 
 from turbo.cli.asking import UnavailableError
 from turbo.cli.pidfile import Pidfile, PidfileTakenError
+from turbo.exceptions import ImproperlyConfigured
 from turbo.log_format import level_number
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def take_pictures(app: HostedApp, camera: Camera) -> None:
         if camera.pidfile:
             try:
                 held.enter_context(Pidfile(camera.pidfile))
-            except (PidfileTakenError, OSError) as error:
+            except (PidfileTakenError, ImproperlyConfigured) as error:
                 raise click.ClickException(str(error)) from error
         importlib.import_module("celery.events.snapshot").evcam(
             camera.name,

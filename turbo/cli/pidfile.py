@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from turbo.exceptions import TurboError
+from turbo.exceptions import ImproperlyConfigured, TurboError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -24,7 +24,7 @@ class PidfileTakenError(TurboError):
 class Pidfile:
     """A context manager that holds the pidfile.
 
-    Entering raises PidfileTakenError or OSError.
+    Entering raises PidfileTakenError, or ImproperlyConfigured if the file cannot be written.
     """
 
     def __init__(self, path: str) -> None:
@@ -32,11 +32,14 @@ class Pidfile:
         self._fd = -1
 
     def __enter__(self) -> Self:
-        while not self._try_once():
-            # The owner removed the file between our opening and locking it, so create a new one.
-            pass
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        try:
+            while not self._try_once():
+                # The owner removed the file between our opening and locking it, so create a new one.
+                pass
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            raise ImproperlyConfigured(f"the pidfile {self._path} cannot be written: {error.strerror}") from error
         return self
 
     def _try_once(self) -> bool:

@@ -27,13 +27,14 @@ from turbo.cli.early_signals import EarlySignals, StopAsked
 from turbo.cli.global_options import GlobalOptions, check_loader, command
 from turbo.cli.green_threads import refuse_patched
 from turbo.cli.nodename import file_name, node_name
-from turbo.cli.pidfile import Pidfile, PidfileTakenError
+from turbo.cli.pidfile import Pidfile
 from turbo.cli.pools import without_effect
 from turbo.cli.quantities import shown_kib
+from turbo.cli.start_errors import EX_FAILURE, START_ERRORS, report
 from turbo.cli.worker_broker import start_embedded
 from turbo.cli.worker_params import worker_params
 from turbo.cli.worker_settings import log_setup, worker_options, write_into
-from turbo.exceptions import ImproperlyConfigured, OperationalError, SecurityError
+from turbo.exceptions import ImproperlyConfigured, SecurityError
 from turbo.log_format import level_number
 from turbo.master import os_signals
 from turbo.policy.recycling import default_hard_limit
@@ -45,9 +46,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("turbo.worker")
 
-EX_FAILURE: Final = 1
-#: Exit code when another worker holds the pidfile ("cannot create" in sysexits.h).
-EX_CANTCREAT: Final = 73
 _PICKLE: Final = "application/x-python-serialize"
 
 _HELP = """Run a worker: receive messages, run their tasks, settle them.
@@ -91,12 +89,8 @@ def _run(options: GlobalOptions, given: dict[str, Any], signals: EarlySignals) -
     with contextlib.ExitStack() as cleanup:
         try:
             return _start(options, given, cleanup, signals)
-        except (ImproperlyConfigured, OperationalError, SecurityError) as error:
-            click.echo(f"turbo worker: {error}", err=True)
-            return EX_FAILURE
-        except PidfileTakenError as error:
-            click.echo(f"turbo worker: {error}", err=True)
-            return EX_CANTCREAT
+        except START_ERRORS as error:
+            return report("worker", error)
 
 
 def _start(
@@ -125,10 +119,10 @@ def _start(
     try:
         setup = log_setup(conf, level, logfile)
         app.set_up_logging(setup, hostname)
-        if given["pidfile"]:
-            cleanup.enter_context(Pidfile(file_name(given["pidfile"], hostname)))
     except OSError as error:
         raise ImproperlyConfigured(str(error)) from error
+    if given["pidfile"]:
+        cleanup.enter_context(Pidfile(file_name(given["pidfile"], hostname)))
     app.finalize()
     warnings = conf.check_supported()
     check_extras(conf, stores=app.stores_results)

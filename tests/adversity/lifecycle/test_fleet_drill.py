@@ -85,8 +85,7 @@ class Fleet:
             ("resume", {"queue": PAUSED}),
             ("rate_limit", {"task_name": kind, "rate_limit": chance.choice(("50/s", "200/s", 0))}),
             ("time_limit", {"task_name": kind, "soft": chance.choice((20, 30)), "hard": 60}),
-            # An autoscaler may shrink the pool by the first new child, and then the restart fails.
-            *([("pool_restart", {})] if node == "c@here" else []),
+            ("pool_restart", {}),
         ]
         command, arguments = chance.choice(commands)
         reply = self.ask(node, command, **arguments)

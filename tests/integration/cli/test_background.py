@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import contextlib
 import os
 import pwd
 import signal
@@ -18,6 +19,7 @@ import pytest
 from tests.harness.processes import wait_until
 from tests.harness.worker import WorkerProcess
 from tests.integration.control.conftest import PATIENCE
+from turbo.cli.pidfile import Pidfile
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -55,6 +57,7 @@ class Site:
 
     def __init__(self, directory: Path, vhost: str) -> None:
         self.directory = directory
+        self.holding = contextlib.ExitStack()
         (directory / "proj.py").write_text(APP)
         self.run = directory / "run"
         self.run.mkdir()
@@ -83,6 +86,12 @@ class Site:
     def turbo(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self.do(sys.executable, "-m", "turbo", *arguments)
 
+    def held_pidfile(self) -> Path:
+        """Hold a pidfile, as a running worker does, until the test ends."""
+        path = self.run / "held.pid"
+        self.holding.enter_context(Pidfile(str(path)))
+        return path
+
     def pid(self, node: str) -> int:
         return int((self.run / f"{node}.pid").read_text())
 
@@ -95,6 +104,7 @@ class Site:
 
     def close(self) -> None:
         """Kill what is left."""
+        self.holding.close()
         for file in self.run.glob("*.pid"):
             text = file.read_text().strip()
             if text and psutil.pid_exists(int(text)):
@@ -144,6 +154,16 @@ def test_a_worker_in_the_background(site: Site) -> None:
 def test_a_worker_that_cannot_start_says_so_before_it_is_in_the_background(site: Site) -> None:
     ended = site.turbo("-A", "poj", "worker", "--detach", "--logfile", str(site.run / "w.log"))
     assert (ended.returncode, "did you mean 'proj'?" in ended.stderr) == (1, True)
+    (site.directory / "celerys.py").write_text("from celery import Celery\napp = Celery('celerys')\n")
+    missing = site.run / "missing" / "w.pid"
+    for app, pidfile, code, says in (
+        ("proj", missing, 1, f"the pidfile {missing} cannot be written: No such file or directory"),
+        # Standard error goes to the log file here.
+        ("celerys", site.held_pidfile(), 73, "is held by a running worker"),
+    ):
+        files = ["--pidfile", str(pidfile), "--logfile", str(site.run / "w.log")]
+        ended = site.turbo("-A", app, "worker", "-D", *files)
+        assert (ended.returncode, says in ended.stderr) == (code, True), ended.stderr
     site.environment["C_FAKEFORK"] = "1"
     ended = site.turbo("-A", "proj", "worker", "-D", "-X", "celery")
     assert (ended.returncode, "no queue" in ended.stderr) == (1, True)

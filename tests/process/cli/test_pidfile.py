@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from turbo.cli.pidfile import Pidfile, PidfileTakenError
+from turbo.exceptions import ImproperlyConfigured
 
 HOLD = """
 import sys
@@ -62,5 +63,8 @@ def test_a_file_that_somebody_replaced_is_left_alone(path: Path) -> None:
 
 
 def test_a_directory_that_is_missing_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="missing"), Pidfile(str(tmp_path / "missing" / "pid")):
+    with (
+        pytest.raises(ImproperlyConfigured, match="pidfile .*missing.* cannot be written: No such file"),
+        Pidfile(str(tmp_path / "missing" / "pid")),
+    ):
         pass

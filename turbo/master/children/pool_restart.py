@@ -49,10 +49,16 @@ logger = logging.getLogger("turbo.worker")
 
 #: Seconds that the import may take.
 _LONGEST_IMPORT: Final = 600.0
+#: How often a first child is started while the pool shrinks.
+_MOST_TRIALS: Final = 5
 
 
 class PoolRestartFailed(TurboError):
     """The restart of the pool has failed; the old code goes on."""
+
+
+class _PlaceRemoved(PoolRestartFailed):
+    """The pool shrank by the place of the first child."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +164,7 @@ class PoolRestart:
                 raise PoolRestartFailed(obstacle)
             self.state = "starting the first child"
             self._spawners.listen(fresh.spawner)
-            await self._tried(fresh.spawner, tasks)
+            await self._tried_often(fresh.spawner, tasks)
         except BaseException:
             if fresh.spawner is not self._spawners.current:
                 fresh.kill()
@@ -193,6 +199,17 @@ class PoolRestart:
             fresh.answered()
         tasks: Tasks = pickle.loads(answer)
         return tasks
+
+    async def _tried_often(self, spawner: Spawner, tasks: Tasks) -> None:
+        """Start a first child of the new code; try again if the pool shrinks by it."""
+        for left in range(_MOST_TRIALS - 1, -1, -1):
+            try:
+                await self._tried(spawner, tasks)
+            except _PlaceRemoved:
+                if not left:
+                    raise
+            else:
+                return
 
     async def _tried(self, spawner: Spawner, tasks: Tasks) -> None:
         """Start a first child of the new code in the place of an old one.
@@ -238,18 +255,21 @@ class PoolRestart:
         self._handover.begin()
 
     def _gone(self, child: ChildProcess) -> None:
-        if self._trial is not None and child is self._trial.child:
-            self._trial_failed(
-                f"a child of the new code ended before it was ready ({describe_exit(child.exit_status)})"
-            )
+        if self._trial is None or child is not self._trial.child:
+            return
+        if child.index not in self._size.slots:
+            self._trial_failed(_PlaceRemoved("the pool shrank by each place in which a child of the new code started"))
+            return
+        why = f"a child of the new code ended before it was ready ({describe_exit(child.exit_status)})"
+        self._trial_failed(PoolRestartFailed(why))
 
     def _lost(self, spawner: Spawner, _epochs: list[int]) -> None:
         if self._trial is not None and spawner is self._trial.spawner:
-            self._trial_failed("the new spawner process was killed")
+            self._trial_failed(PoolRestartFailed("the new spawner process was killed"))
 
-    def _trial_failed(self, why: str) -> None:
+    def _trial_failed(self, error: PoolRestartFailed) -> None:
         if self._trial is not None and not self._trial.serves.done():
-            self._trial.serves.set_exception(PoolRestartFailed(why))
+            self._trial.serves.set_exception(error)
 
     def _done(self) -> None:
         self.state = "done"
