@@ -69,10 +69,19 @@ class Drill:
         self.control.control.broadcast("pool_restart", destination=[NODE])
         self.worker.wait_for_line(until, 60, since=mark)
         time.sleep(self.random.random() * 0.3)
-        os.kill(victim(before), signal.SIGKILL)
+        wait_until("one is killed", lambda: self._kills(victim(before)), 30)
         time.sleep(self.random.random() * 0.3)
         held.touch()
         return mark
+
+    def _kills(self, pid: int) -> bool:
+        """Whether this process was killed; an old child may have left by itself since it was chosen."""
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            self.killed.discard(pid)
+            return False
+        return True
 
     def spawners(self) -> list[psutil.Process]:
         return self.worker.children(r"fresh_spawner|:Spawner")
