@@ -26,7 +26,8 @@ _SHARED_EVERY: Final = 1.0
 class PersistentScheduler(Scheduler):
     """The entries of ``beat_schedule``, with their last runs in a file.
 
-    The file is ``schedule_filename``.
+    The file is ``schedule_filename`` with the suffix ``.turbo``; while there is none, the last runs are those of
+    Celery's file ``schedule_filename``.
     """
 
     def __init__(self, app: Turbo, *args: Any, schedule_filename: str | None = None, **kwargs: Any) -> None:
@@ -70,4 +71,4 @@ class PersistentScheduler(Scheduler):
     @property
     def info(self) -> str:
         """Lines for the banner."""
-        return f"    . db -> {self.schedule_filename}"
+        return f"    . db -> {self._file.path}"

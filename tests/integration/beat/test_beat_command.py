@@ -95,7 +95,7 @@ def test_it_sends_what_is_due_and_ends_when_asked(project: Path, vhost: str, tic
     assert not (project / "beat.pid").exists()
     headers = ticks.headers[0]
     assert (headers["task"], headers["celery_beat_task"], headers["periodic_task_name"]) == ("shop.tick", True, "often")
-    runs = json.loads((project / "runs").read_text())["runs"]
+    runs = json.loads((project / "runs.turbo").read_text())["runs"]
     assert runs["often"]["total_run_count"] >= 3
     assert runs["hourly"]["total_run_count"] == 0
 
@@ -114,16 +114,18 @@ def test_killed_at_any_moment_it_repeats_no_run(project: Path, vhost: str, ticks
             ticks.wait(2)
             process.send_signal(signal.SIGKILL)
             process.wait()
-            assert json.loads((project / "celerybeat-schedule").read_text())["version"] == 1
+            assert json.loads((project / "celerybeat-schedule.turbo").read_text())["version"] == 1
     ticks.take()
     gaps = [later - sooner for sooner, later in zip(ticks.times, ticks.times[1:], strict=False)]
     assert min(gaps) > 0.25
 
 
 def test_a_damaged_file_is_set_aside(project: Path, vhost: str, ticks: Ticks) -> None:
-    (project / "celerybeat-schedule").write_bytes(b"\x13\x57")
+    (project / "celerybeat-schedule.turbo").write_bytes(b"\x13\x57")
     with beat(project, vhost) as process:
-        process.wait_for_line(r"celerybeat-schedule is damaged.*renamed to .*celerybeat-schedule\.damaged")
+        process.wait_for_line(
+            r"celerybeat-schedule\.turbo is damaged.*renamed to .*celerybeat-schedule\.turbo\.damaged"
+        )
         ticks.wait(1)
 
 

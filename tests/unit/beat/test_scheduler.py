@@ -30,11 +30,16 @@ def sent() -> Iterator[Recorder]:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    return tmp_path / "schedule"
+    return tmp_path / "schedule.turbo"
 
 
 def app_with(**entries: dict[str, Any]) -> Turbo:
     return make_app(beat_schedule=entries)
+
+
+def given(file: Path) -> str:
+    """The name by which the user gives the file."""
+    return str(file.with_suffix(""))
 
 
 def due(**more: Any) -> dict[str, Any]:
@@ -156,15 +161,15 @@ def test_entries_with_the_same_task_and_times_are_equal() -> None:
 def test_the_run_is_in_the_file_before_it_is_sent(sent: Recorder, file: Path) -> None:
     runs: list[int] = []
     tick = due(args=[BeatLazyFunc(lambda: runs.append(decode(file.read_bytes())["tick"].total_run_count))])
-    PersistentScheduler(app_with(tick=tick), schedule_filename=str(file)).tick()
+    PersistentScheduler(app_with(tick=tick), schedule_filename=given(file)).tick()
     assert runs == [1]
 
 
 def test_a_restarted_beat_goes_on_where_it_was(sent: Recorder, file: Path) -> None:
     app = app_with(tick={"task": "proj.tick", "schedule": 3600})
-    PersistentScheduler(app, schedule_filename=str(file)).close()
+    PersistentScheduler(app, schedule_filename=given(file)).close()
     begun = decode(file.read_bytes())["tick"].last_run_at
-    again = PersistentScheduler(app, schedule_filename=str(file))
+    again = PersistentScheduler(app, schedule_filename=given(file))
     assert again.schedule["tick"].last_run_at == begun
     again.tick()
     assert sent.sent == []
@@ -174,7 +179,7 @@ def test_a_run_that_was_due_meanwhile_is_sent_at_once(sent: Recorder, file: Path
     stored = {"last_run_at": LONG_AGO.isoformat(), "total_run_count": 4}
     file.write_text(json.dumps({"version": 1, "runs": {"tick": stored, "gone": stored}}))
     scheduler = PersistentScheduler(
-        app_with(tick={"task": "proj.tick", "schedule": crontab(minute=0)}), schedule_filename=str(file)
+        app_with(tick={"task": "proj.tick", "schedule": crontab(minute=0)}), schedule_filename=given(file)
     )
     scheduler.tick()
     assert len(sent.sent) == 1
@@ -190,9 +195,9 @@ DAMAGED = (
 @pytest.mark.parametrize("content", DAMAGED)
 def test_a_damaged_file_is_named_and_set_aside(file: Path, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
     file.write_bytes(content)
-    PersistentScheduler(app_with(tick=due()), schedule_filename=str(file))
+    PersistentScheduler(app_with(tick=due()), schedule_filename=given(file))
     assert f"{file} is damaged" in caplog.text
-    assert file.with_name("schedule.damaged").read_bytes() == content
+    assert file.with_name("schedule.turbo.damaged").read_bytes() == content
     assert decode(file.read_bytes()).keys() == {"tick"}
 
 
@@ -205,7 +210,7 @@ def test_a_disk_that_fails_later_is_named_once(file: Path, caplog: pytest.LogCap
     place = file.parent / "place"
     place.mkdir()
     scheduler = PersistentScheduler(app_with(), schedule_filename=str(place / "schedule"))
-    (place / "schedule").unlink()
+    (place / "schedule.turbo").unlink()
     place.rmdir()
     scheduler.sync()
     scheduler.sync()
@@ -241,7 +246,7 @@ def test_the_later_run_counts() -> None:
     ],
 )
 def test_the_scheduler_class(name: Any, found: Any, file: Path) -> None:
-    app = make_app(beat_scheduler=name, beat_schedule_filename=str(file))
+    app = make_app(beat_scheduler=name, beat_schedule_filename=given(file))
     assert type(Service(app).scheduler) is found
 
 
@@ -263,7 +268,7 @@ def test_it_ends_when_it_is_asked_to(sent: Recorder, caplog: pytest.LogCaptureFi
 
 def test_where_the_broker_has_the_last_runs_the_file_follows_within_a_second(sent: Recorder, file: Path) -> None:
     app = app_with(**{f"tick{i}": due() for i in range(3)})
-    scheduler = PersistentScheduler(app, schedule_filename=str(file), claim=lambda _runs: True)
+    scheduler = PersistentScheduler(app, schedule_filename=given(file), claim=lambda _runs: True)
     for _ in range(3):
         scheduler.tick()
     assert sum(run.total_run_count for run in decode(file.read_bytes()).values()) == 0
