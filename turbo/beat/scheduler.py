@@ -12,15 +12,17 @@ import heapq
 import logging
 import random
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 from uuid import uuid4
 
 from turbo.amqp.client.connection import ConnectionGone
+from turbo.beat import last_runs
 from turbo.beat.entry import ScheduleEntry
 from turbo.beat.runs import Run
 from turbo.beat.schedules import human_seconds
 from turbo.exceptions import ImproperlyConfigured, TurboError
+from turbo.policy.clock_step import ClockStep
 from turbo.policy.restarts import Backoff, reconnect_delay
 from turbo.policy.wall_time import aware
 
@@ -37,8 +39,6 @@ logger = logging.getLogger("celery.beat")
 DEFAULT_MAX_INTERVAL: Final = 300
 #: Seconds that an entry is looked at before it is due, so that it is not sent late by the time of the look.
 _AHEAD: Final = 0.010
-#: How far in the future a stored last run may be: the clocks of two machines differ.
-_SKEW: Final = timedelta(hours=1)
 #: Pauses while the broker cannot be reached.
 _BACKOFF: Final = Backoff(first=0.5, cap=30.0)
 
@@ -60,7 +60,8 @@ class Scheduler:
 
     ``max_interval`` is the longest time between two looks in seconds. ``lazy``: set no schedule up. ``pause`` waits so
     many seconds, and returns True when beat is to end. ``claim`` stores the last runs for the beat that follows this
-    one; if it returns False, this beat may send nothing. Subclasses may override every method without an underscore.
+    one; if it returns False, this beat may send nothing. ``wall`` and ``monotonic`` are the clocks, in seconds.
+    Subclasses may override every method without an underscore.
     """
 
     Entry: ClassVar[type[ScheduleEntry]] = ScheduleEntry
@@ -75,6 +76,8 @@ class Scheduler:
         lazy: bool = False,
         pause: Callable[[float], bool | None] = time.sleep,
         claim: Callable[[Runs], bool] | None = None,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
         **_: Any,
     ) -> None:
         self.app = app
@@ -82,6 +85,9 @@ class Scheduler:
         self.max_interval = max_interval or app.conf["beat_max_loop_interval"] or self.max_interval
         self._pause = pause
         self._claim = claim
+        self._wall = wall
+        self._monotonic = monotonic
+        self._clock_step = ClockStep()
         self._heap: list[_Due] | None = None
         #: The schedule as it was when the heap was made.
         self._seen: dict[str, ScheduleEntry] = {}
@@ -153,25 +159,20 @@ class Scheduler:
 
     def take_over(self, runs: Runs) -> None:
         """Give each entry its last run of ``runs``, unless it has run later itself."""
-        latest = self.app.now() + _SKEW
-        for name, own in self.runs().items():
-            found = runs.get(name)
-            if found is None or (own.total_run_count and own.last_run_at >= found.last_run_at):
-                continue
-            if found.last_run_at > latest:
-                logger.warning(
-                    "beat: the last run of %s was stored as %s, which is in the future; its runs are counted from now",
-                    name,
-                    found.last_run_at,
-                )
-                continue
-            self.schedule[name] = self.schedule[name].with_run(found.last_run_at, found.total_run_count)
+        self.schedule.update(last_runs.taken_over(self.schedule, self.runs(), runs, self._now()))
         self._heap = None
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._wall(), UTC)
 
     # -- ticking ---------------------------------------------------------------------------------------------
 
     def tick(self) -> float:
         """Send at most one task that is due; return the seconds until the next tick."""
+        step = self._clock_step.look(self._wall(), self._monotonic())
+        if step < 0:
+            self.schedule.update(last_runs.after_step_back(self.schedule, -step, self._now(), self.app.timezone))
+            self._heap = None
         if self._heap is None or not self.schedules_equal(self._seen, self.schedule):
             self._seen = copy.copy(self.schedule)
             self.populate_heap()
@@ -179,7 +180,7 @@ class Scheduler:
         if not heap:
             return self.max_interval
         due = heap[0]
-        now = time.time()
+        now = self._wall()
         if due.time > now:
             return min(due.time - now, self.max_interval)
         entry = due.entry
@@ -187,14 +188,14 @@ class Scheduler:
         if is_due:
             entry = self._run(entry)
         heapq.heapreplace(heap, _Due(_look_at(now, until_next), due.priority, entry))
-        return max(0.0, min(heap[0].time - time.time(), self.max_interval))
+        return max(0.0, min(heap[0].time - self._wall(), self.max_interval))
 
     def populate_heap(self) -> None:
         """Order the entries by the time of their next run."""
         heap = []
         for entry in self.schedule.values():
             is_due, until_next = self._state(entry)
-            heap.append(_Due(_look_at(time.time(), 0.0 if is_due else until_next), 5, entry))
+            heap.append(_Due(_look_at(self._wall(), 0.0 if is_due else until_next), 5, entry))
         heapq.heapify(heap)
         self._heap = heap
 
