@@ -16,6 +16,7 @@ to overtake another, it is left out and named. The folder is not synced, so a lo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dbm
 import logging
 import os
@@ -123,7 +124,8 @@ class StateFile:
                 _write(self._path, state)
             except OSError as error:
                 failed = error
-            if not loop.is_closed():
+            # The last write may end after the loop, when nobody waits for it any more.
+            with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(settle, failed)
 
         threading.Thread(target=work, name="state-file", daemon=True).start()

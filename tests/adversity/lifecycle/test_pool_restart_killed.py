@@ -62,6 +62,7 @@ class Drill:
 
     def restart(self, until: str, victim: Callable[[set[int]], int]) -> int:
         """Restart the pool; some time after the line ``until`` kill ``victim``; return the output's position then."""
+        wait_until("the spawner of the last restart has left", lambda: len(self.spawners()) == 1, 30)
         before = {each.pid for each in self.spawners()}
         held = self.hold()
         self.load()
