@@ -142,6 +142,36 @@ def test_queues_come_and_go_at_run_time(vhost: str, rabbitmq: RabbitMQ) -> None:
     assert depth(vhost, "two") == 4
 
 
+@pytest.mark.row("CN16")
+def test_the_last_of_two_changes_at_the_same_time_holds(vhost: str, rabbitmq: RabbitMQ) -> None:
+    """A queue is taken off, or paused, while the broker still answers its declaration."""
+
+    async def scenario() -> None:
+        async with linked(vhost, ["one"], Collector()) as link:
+            for passes in range(1, 4):
+                link.wanted["two"] = task_queue("two")
+                adding = asyncio.create_task(link.apply("two"))
+                for _ in range(passes):
+                    await asyncio.sleep(0)
+                del link.wanted["two"]
+                await link.apply("two")
+                await adding
+                assert link.consumed == ["one"]
+                await asyncio.to_thread(rabbitmq.wait_queue, "two", vhost, consumers=0, timeout=5)
+                link.wanted["two"] = task_queue("two")
+                link.wanted.pause("two")
+                pausing = asyncio.create_task(link.apply("two"))
+                await asyncio.sleep(0)
+                link.wanted.resume("two")
+                await link.apply("two")
+                await pausing
+                await asyncio.to_thread(rabbitmq.wait_queue, "two", vhost, consumers=1, timeout=5)
+                del link.wanted["two"]
+                await link.apply("two")
+
+    run(scenario())
+
+
 @pytest.mark.row("CN27")
 def test_purge_deletes_what_waits(vhost: str) -> None:
     async def scenario() -> None:

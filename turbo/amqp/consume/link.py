@@ -90,7 +90,7 @@ class BrokerLink(Settler):
         #: The queues that the broker refuses, and the types of the others.
         self.refusals = Refusals()
         self._channel_failures = 0
-        self._ready = asyncio.Event()
+        self._ready, self._changing = asyncio.Event(), asyncio.Lock()
         #: The session has tried every queue.
         self._opened = False
         #: Number of the current or newest session; 0 before the first.
@@ -255,18 +255,20 @@ class BrokerLink(Settler):
 
     async def apply(self, name: str) -> None:
         """Start or stop a queue's consumer as :attr:`wanted` says; settling goes on."""
-        if self._session is not None and self._session.alive:
-            queue = self.wanted.to_consume().get(name)
-            await self._change_session(self._session.remove(name) if queue is None else self._session.add(queue))
-            self._look_at_queues()
+        async with self._changing:  # A start declares first: a stop in the meantime would find no consumer.
+            if self._session is not None and self._session.alive:
+                queue = self.wanted.to_consume().get(name)
+                await self._change_session(self._session.remove(name) if queue is None else self._session.add(queue))
+                self._look_at_queues()
 
     async def _catch_up(self, session: Session, opened: Mapping[str, Queue]) -> None:
         """Make the changes asked for while opening queues. Raises ``ChannelGone``."""
-        for name in opened.keys() - self.wanted.to_consume().keys():
-            await session.remove(name)
-        for name, queue in self.wanted.to_consume().items():
-            if name not in opened:
-                await session.add(queue)
+        async with self._changing:
+            for name in opened.keys() - self.wanted.to_consume().keys():
+                await session.remove(name)
+            for name, queue in self.wanted.to_consume().items():
+                if name not in opened:
+                    await session.add(queue)
 
     @property
     def session(self) -> Session | None:
