@@ -50,6 +50,7 @@ TESTED_ELSEWHERE = {
         "a whole worker that ends", "master/drain_report master/os_signals master/window",
     ),
     "integration/control/test_pool_restart.py": ("a second process imports the app", "master/children/pool_restart"),
+    "integration/worker/test_grown_window.py": ("a free worker gets it", "master/delivery/surplus"),
     "integration/adopted/test_steps.py": (
         "steps run in a whole worker", "master/bootsteps master/consumer_steps master/worker_steps",
     ),

@@ -44,6 +44,7 @@ from turbo.master.delivery.redelivery_guard import RedeliveryGuard
 from turbo.master.delivery.returning import Returns
 from turbo.master.delivery.revoked_tasks import RevokedTasks
 from turbo.master.delivery.revoking import Revoking
+from turbo.master.delivery.surplus import Surplus
 from turbo.master.delivery.task_changes import TaskChanges
 from turbo.master.delivery.time_limit_changes import TimeLimitChanges
 from turbo.master.outcome.failure_documents import FailureDocuments
@@ -307,7 +308,10 @@ def _delivery(
     redelivery_guard = RedeliveryGuard(dispatcher, rate_limits, settlement, documents)
     returns = Returns(ledger, publisher, queues, link, broker.lease_ends)
     parking = Parking(loop, ledger, publisher, shelf, queues, link, settlement, after=options.eta_park_after)
-    window = Window(link, ledger, dispatcher, shelf, rate_limits, batches, copies, paused, waiting.size, options)
+    surplus = Surplus(dispatcher, ledger, returns, link)
+    window = Window(
+        link, ledger, dispatcher, shelf, rate_limits, batches, copies, paused, waiting.size, options, surplus
+    )  # fmt: skip
     leases = Leases(loop, ledger, queues, link, copies, window.make_room, timeouts=_timeouts(blueprint))
     intake = Intake(
         ledger, dispatcher, settlement, documents, outcome.hooks, redelivery_guard,

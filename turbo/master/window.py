@@ -4,7 +4,11 @@ Runs in the master. It measures, asks ``policy.prefetch``, and has the link swap
 (``--prefetch fixed``, or a multiplier set by hand) is widened only for messages held for their ETA or a rate limit,
 which fill it without being work, and for batches, each of which is one unit of work. It is narrowed by messages in a
 lease queue, which are work without filling it: otherwise each long task would admit one more message to wait behind it.
-A window reduced to nothing is a pause. It must never settle a delivery.
+A window reduced to nothing is a pause.
+
+When every child is in a long task, a window that has grown returns to the app's own size at once, and what waits beyond
+that goes back to the broker (``master.delivery.surplus``). The prefetch count of a consumer cannot change, so new
+consumers get what the old ones' running messages leave of the window, and more as these end.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from turbo.policy import prefetch
+from turbo.policy import prefetch, surplus
 
 if TYPE_CHECKING:
     from turbo.amqp.consume.link import BrokerLink
@@ -25,11 +29,14 @@ if TYPE_CHECKING:
     from turbo.master.delivery.ledger import Ledger
     from turbo.master.delivery.paused_queues import PausedQueues
     from turbo.master.delivery.rate_limits import RateLimits
+    from turbo.master.delivery.surplus import Surplus
     from turbo.policy.worker_options import WorkerOptions
 
 logger = logging.getLogger(__name__)
 
 _INTERVAL = 0.1
+#: Seconds between looks for long tasks while messages wait.
+_LOOK = 0.02
 #: Most bytes of all messages in the window.
 _BYTE_BUDGET = 64 * 1024 * 1024
 
@@ -49,6 +56,7 @@ class Window:
         paused_queues: PausedQueues,
         size: PoolSize,
         options: WorkerOptions,
+        surplus: Surplus,
     ) -> None:
         self._link = link
         self._ledger = ledger
@@ -60,12 +68,19 @@ class Window:
         self._paused_queues = paused_queues
         self._size = size
         self._options = options
+        self._surplus = surplus
         self._first = True
         #: The number of children for which the window was last set.
         self._sized_for = size.limit
         self._swapped = 0.0
         self._wanted = 0.0
-        #: The whole window, and its part for leased messages.
+        self._adjusted = 0.0
+        #: Whether the window may have grown since the last return, and when every child was last in a long task.
+        self._grown = False
+        self._long = -prefetch.HOLD_OFF
+        #: Whether messages of stopped consumers take part of the window.
+        self._returning = False
+        #: The whole window, and its part for leased messages and for those of stopped consumers.
         self._total = link.window
         self._taken = 0
         self._paused = False
@@ -80,8 +95,18 @@ class Window:
         self._running = True
         try:
             while True:
-                await asyncio.sleep(_INTERVAL)
-                await self._adjust(loop.time())
+                watching = self._returning or (self._grown and self._surplus.waits)
+                await asyncio.sleep(_LOOK if watching else _INTERVAL)
+                now = loop.time()
+                if self._options.adaptive_prefetch and self._surplus.all_long():
+                    self._long = now
+                    if self._grown and self._surplus.waits:
+                        await self._give_back(now)
+                if self._returning:
+                    await self._refill(now)
+                elif now - self._adjusted >= _INTERVAL:
+                    self._adjusted = now
+                    await self._adjust(now)
         finally:
             # The worker stops: do not resume its consumers.
             self._running = False
@@ -91,7 +116,7 @@ class Window:
 
         Their originals are acknowledged afterwards.
         """
-        if self._running and (taken := self._copies.count) != self._taken:
+        if self._running and (taken := self._copies.count + self._left()) != self._taken:
             await self._apply(self._total, taken)
 
     async def _adjust(self, now: float) -> None:
@@ -110,17 +135,46 @@ class Window:
         if count != facts.current:
             self._sized_for = self._size.limit
         self._swapped = now
+        self._grown |= count > facts.current
         logger.debug("Prefetch window from %d to %d, %d of it leased", facts.current, count, taken)
         await self._apply(count, taken)
 
-    async def _apply(self, total: int, taken: int) -> None:
+    async def _give_back(self, now: float) -> None:
+        """Go back to the app's own window, and return what waits beyond it."""
+        own = prefetch.own(self._facts(now))
+        if not self._link.ready or not self._surplus.exceeds(own):
+            return
+        self._first, self._grown, self._swapped = False, False, now
+        may_pause = not any(queue.keeps_consumer for queue in self._link.wanted.values())
+        occupied = self._copies.count + self._surplus.running()
+        await self._apply(own, own - surplus.admitted(own, occupied, may_pause=may_pause))
+        count = self._surplus.give_back()
+        self._returning = True
+        logger.debug("All children are in long tasks: returned %d messages beyond a window of %d", count, own)
+
+    async def _refill(self, now: float) -> None:
+        """Admit as many messages as those of stopped consumers have ended."""
+        facts = self._facts(now)
+        own, left = prefetch.own(facts), self._left()
+        if prefetch.goal(facts) > own:
+            self._returning = False  # tasks are short again
+            return
+        taken = self._copies.count + left
+        if self._link.ready and own - taken > self._total - self._taken:
+            await self._apply(own, taken, add=True)
+        self._returning = left > 0
+
+    def _left(self) -> int:
+        return self._surplus.left() if self._returning else 0
+
+    async def _apply(self, total: int, taken: int, *, add: bool = False) -> None:
         async with self._lock:
             self._total, self._taken = total, taken
             if total <= taken:
                 self._paused = True
                 await self._link.cancel_consumers()
                 return
-            await self._link.set_prefetch(total - taken)
+            await self._link.set_prefetch(total - taken, add=add)
             if self._paused and self._running:
                 self._paused = False
                 await self._link.resume_consumers()
@@ -151,5 +205,6 @@ class Window:
             since_wanted=now - self._wanted,
             pause=prefetch.PAUSE_QUORUM if quorum else prefetch.PAUSE_CLASSIC,
             first=self._first,
+            since_long=now - self._long,
             resized=self._sized_for != self._size.limit,
         )

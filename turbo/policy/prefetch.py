@@ -14,11 +14,14 @@ CEILING_CLASSIC: Final = 256
 CEILING_QUORUM: Final = 512
 #: Seconds of work that the window covers, to hide the broker's round trip.
 COVER: Final = 0.02
+#: Longest run time, in seconds, for which the window grows: beyond it the round trip costs little.
+SHORT: Final = 0.005
 #: Least seconds between two swaps. On quorum queues each swap returns some never-seen messages with the
 #: redelivered flag set, so they are rarer there.
 PAUSE_CLASSIC: Final = 1.0
 PAUSE_QUORUM: Final = 10.0
-#: The window shrinks only when tasks have been long for this many seconds.
+#: The window shrinks only when tasks have been long for this many seconds, and grows only when no moment in as many
+#: found every child in a long task (``policy.surplus``).
 HOLD_OFF: Final = 5.0
 #: The protocol counts the window in 16 bits.
 _MOST: Final = 65_535
@@ -50,13 +53,15 @@ class WindowFacts:
     first: bool
     #: The number of children has changed since the window was set for it: the window may jump to its goal.
     resized: bool = False
+    #: Seconds since every child was in a long task.
+    since_long: float = HOLD_OFF
     #: Places for the messages of batches beside the first of each, and for batches that are being collected.
     batch_room: int = 0
 
 
 def goal(facts: WindowFacts) -> int:
     """Return the window for the measured run times, before any pacing."""
-    if facts.runtime <= 0:
+    if facts.runtime <= 0 or facts.runtime > SHORT or facts.since_long < HOLD_OFF:
         wanted = facts.floor
     else:
         # Bounded before rounding: a tiny run time gives infinity.
@@ -67,6 +72,11 @@ def goal(facts: WindowFacts) -> int:
     wanted = max(facts.floor, min(wanted, most))
     room = most if _is_blocked(facts, wanted) else wanted
     return min(room + min(facts.held, facts.most_held) + facts.batch_room, _MOST)
+
+
+def own(facts: WindowFacts) -> int:
+    """Return the app's own window, with room for held messages and batches."""
+    return min(facts.floor + min(facts.held, facts.most_held) + facts.batch_room, _MOST)
 
 
 def _is_blocked(facts: WindowFacts, wanted: int) -> bool:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tests.integration.worker.tasks import CLASSIC
+from tests.integration.worker.tasks import CLASSIC, QUORUM
 from turbo import Turbo
 
 app = Turbo("short", broker=os.environ.get("WAYS_BROKER"), backend=os.environ.get("WAYS_BACKEND"))
-app.conf.task_queues = {CLASSIC: {"exchange": CLASSIC, "routing_key": CLASSIC}}
+app.conf.task_queues = {
+    CLASSIC: {"exchange": CLASSIC, "routing_key": CLASSIC},
+    QUORUM: {"exchange": QUORUM, "routing_key": QUORUM, "queue_arguments": {"x-queue-type": "quorum"}},
+}
 app.conf.task_default_queue = CLASSIC
+
+
+app.conf.task_acks_late = "SHORT_LATE" in os.environ
 
 
 @app.task(name="noop", ignore_result=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import uuid
@@ -152,3 +153,19 @@ class Site:
             headers = dict(properties.headers)
             death = headers["x-death"][0]
             found.append(DeadLetter(headers["id"], headers, death["reason"], death["queue"]))
+
+
+def end_of_fifo(fifo: Path) -> int:
+    """Open the FIFO for writing once the task reads it."""
+    ends: list[int] = []
+
+    def is_read() -> bool:
+        try:
+            ends.append(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+        return bool(ends)
+
+    wait_until("the long task runs", is_read, 20)
+    return ends[0]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turbo.policy.prefetch import HOLD_OFF, WindowFacts, goal, next_window
+from turbo.policy.prefetch import HOLD_OFF, SHORT, WindowFacts, goal, next_window, own
 
 FACTS = WindowFacts(
     current=8,
@@ -45,6 +45,7 @@ facts_of_any_kind = st.builds(
     pause=st.floats(0, 10),
     first=st.booleans(),
     resized=st.booleans(),
+    since_long=st.floats(0, 100),
     batch_room=st.integers(0, 100_000),
 )
 
@@ -57,6 +58,11 @@ facts_of_any_kind = st.builds(
         ({"runtime": 10.0}, 8),
         ({"runtime": 0.001}, 42),
         ({"runtime": 0.00001}, 256),
+        # It grows for tasks of a few milliseconds only, and not soon after all children were in long ones.
+        ({"runtime": SHORT, "floor": 2}, 10),
+        ({"runtime": SHORT + 0.001, "floor": 2}, 2),
+        ({"runtime": 0.00001, "since_long": HOLD_OFF - 0.1}, 8),
+        ({"runtime": 0.00001, "since_long": HOLD_OFF - 0.1, "held": 100}, 108),
         ({"runtime": 0.00001, "ceiling": 4}, 8),
         ({"runtime": 0.00001, "message_size": 2**20}, 64),
         ({"runtime": 0.00001, "message_size": 2**27}, 8),
@@ -124,6 +130,12 @@ def test_never_without_a_window_never_more_than_the_protocol_has(facts: WindowFa
 def test_a_fixed_window_moves_for_held_messages_and_batches_only(facts: WindowFacts) -> None:
     fixed = replace(facts, ceiling=facts.floor, held=0, batch_room=0)
     assert goal(fixed) == fixed.floor
+
+
+@given(facts=facts_of_any_kind)
+def test_the_own_window_is_never_above_the_goal(facts: WindowFacts) -> None:
+    assert own(facts) <= goal(facts)
+    assert own(facts) == goal(replace(facts, runtime=0.0, ceiling=0, current=65_535))
 
 
 @given(facts=facts_of_any_kind)

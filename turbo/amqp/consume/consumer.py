@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ class _Wanted:
     #: The window keeps its first value.
     fixed: bool
     running: Consumer | None = None
+    #: Consumers that were added beside it to widen the window.
+    added: list[Consumer] = field(default_factory=list)
 
 
 class ConsumerTable:
@@ -87,6 +89,10 @@ class ConsumerTable:
         """
         return self._by_tag.get(tag) or self._stopped.get(tag)
 
+    def running_tags(self) -> frozenset[bytes]:
+        """Return the tags of the consumers whose windows count."""
+        return frozenset(consumer.tag.encode() for wanted in self._wanted.values() for consumer in _all(wanted))
+
     def forget(self, tag: bytes) -> tuple[Consumer | None, bool]:
         """Forget a consumer that the broker ended.
 
@@ -96,7 +102,12 @@ class ConsumerTable:
         if consumer is None:
             return None, False
         wanted = self._wanted.get(consumer.queue.name)
+        if wanted is not None and consumer in wanted.added:
+            wanted.added.remove(consumer)
         if wanted is None or wanted.running is not consumer:
+            return consumer, False
+        if wanted.added:
+            wanted.running = wanted.added.pop()
             return consumer, False
         del self._wanted[consumer.queue.name]
         return consumer, True
@@ -113,11 +124,12 @@ class ConsumerTable:
                 self._wanted[queue.name] = wanted
                 await self._start(calls, wanted)
 
-    async def _start(self, calls: ChannelCalls, wanted: _Wanted) -> None:
+    async def _start(self, calls: ChannelCalls, wanted: _Wanted, added: int = 0) -> None:
+        """Start a queue's consumer, or one that widens its window by ``added``."""
         queue = wanted.queue
         if self.paused and not queue.always_consumed:
             return
-        window = self._fixed_window if wanted.fixed else self.window
+        window = added or (self._fixed_window if wanted.fixed else self.window)
         if queue.lease:
             window = 0
         if not queue.no_ack:
@@ -126,7 +138,10 @@ class ConsumerTable:
         # Registered before the request is sent, since deliveries may arrive in the same bytes as Consume-Ok. Registered
         # after the window is set, so that a cancelled wait leaves no consumer that was never requested.
         self._by_tag[consumer.tag.encode()] = consumer
-        wanted.running = consumer
+        if added:
+            wanted.added.append(consumer)
+        else:
+            wanted.running = consumer
         self.asking = queue.name
         try:
             await calls.consume(
@@ -162,8 +177,9 @@ class ConsumerTable:
         """Stop consuming a queue. Raises ``ChannelGone``."""
         async with self._lock:
             wanted = self._wanted.pop(name, None)
-            if wanted is not None and wanted.running is not None:
-                await self._stop(calls, wanted.running)
+            if wanted is not None:
+                for consumer in _all(wanted):
+                    await self._stop(calls, consumer)
 
     def drop(self, name: str) -> None:
         """Forget the consumer of a queue that is about to be deleted.
@@ -194,6 +210,7 @@ class ConsumerTable:
             for wanted in self._wanted.values():
                 if not wanted.queue.always_consumed:
                     wanted.running = None
+                    wanted.added.clear()
             for consumer in list(self._by_tag.values()):
                 if not consumer.queue.always_consumed:
                     await self._stop(calls, consumer)
@@ -206,12 +223,13 @@ class ConsumerTable:
                 if wanted.running is None:
                     await self._start(calls, wanted)
 
-    async def swap(self, calls: ChannelCalls, count: int) -> bool:
+    async def swap(self, calls: ChannelCalls, count: int, *, add: bool = False) -> bool:
         """Change the window; False when a queue had to keep its window.
 
         Raises ``ChannelGone``. The new consumer starts before the old one ends; both windows count until the old
-        consumer's tags are settled.
+        consumer's tags are settled. With ``add`` a wider window is the sum of the old consumer's and another one's.
         """
+        wider = count - self.window if add else 0
         self.window = count
         everywhere = True
         async with self._lock:
@@ -221,7 +239,16 @@ class ConsumerTable:
                     continue
                 if wanted.fixed:
                     everywhere = False
+                elif old is not None and wider > 0:
+                    await self._start(calls, wanted, wider)
                 elif old is not None:
+                    stopped = _all(wanted)
+                    wanted.added.clear()
                     await self._start(calls, wanted)
-                    await self._stop(calls, old)
+                    for consumer in stopped:
+                        await self._stop(calls, consumer)
         return everywhere
+
+
+def _all(wanted: _Wanted) -> list[Consumer]:
+    return [*([] if wanted.running is None else [wanted.running]), *wanted.added]

@@ -239,16 +239,16 @@ class BrokerLink(Settler):
         if self._session is not None and self._session.alive:
             await self._change_session(self._session.resume())
 
-    async def set_prefetch(self, count: int) -> bool:
+    async def set_prefetch(self, count: int, *, add: bool = False) -> bool:
         """Change the window of every queue that allows it, also for later sessions.
 
         False when a queue keeps its window: single active consumer, exclusive, or not known to be as declared. The old
-        and the new window add up until the old deliveries are settled.
+        and the new window add up until the old deliveries are settled. ``add``: see ``ConsumerTable.swap``.
         """
         changed, self._window = count != self._window, count
         if changed and self._session is not None and self._session.alive:
             try:
-                return await self._session.swap_window(count)
+                return await self._session.swap_window(count, add=add)
             except ChannelGone as gone:
                 logger.warning("The session was lost while its window was changed: %s", gone)
         return not any(queue.window_is_fixed for queue in self.wanted.values())

@@ -100,7 +100,7 @@ class Session:
         self._coalescer = WriteCoalescer(self._flush, loop=self._loop, rest=REST)
         #: Unsent settlements; a quarter of the window is written at once.
         self._unsent = 0
-        self._consumers = consumers
+        self.consumers = consumers
         self._calls: ChannelCalls | None = None
         self._number = 0
         self._up = False
@@ -118,7 +118,7 @@ class Session:
         calls = await ChannelCalls.open(self._connection, self._channel_closed)
         self._calls = calls
         self._number = self._ended.channel = calls.number
-        self._consumers.paused = paused()
+        self.consumers.paused = paused()
         calls.channel.add_on_cancel_callback(self._cancelled_by_broker)
         self._connection.watch_channel(self._number, self._take_batch)
         self._up = True
@@ -133,7 +133,7 @@ class Session:
             await self._declarer.declare_delays(delayed)
 
     def _channel_closed(self, gone: ChannelGone) -> None:
-        refused = self._consumers.asking
+        refused = self.consumers.asking
         if gone.code and refused is not None:
             self._refusals.consumer_refused(refused, gone)
             self.refused = refused
@@ -161,7 +161,7 @@ class Session:
     @property
     def consumed(self) -> frozenset[str]:
         """The consumed queues, paused ones included, refused ones not."""
-        return self._consumers.names
+        return self.consumers.names
 
     @property
     def outstanding(self) -> int:
@@ -171,7 +171,7 @@ class Session:
     # -- deliveries and settlements
 
     def _take_batch(self, tag: bytes, batch: list[RawDelivery]) -> None:
-        consumer = self._consumers.by_tag(tag)
+        consumer = self.consumers.by_tag(tag)
         first, last = batch[0][0], batch[-1][0]
         if consumer is None:
             self._ledger.received(first, last)
@@ -193,7 +193,7 @@ class Session:
         if not self._ledger.ack(tag):
             return False
         self._unsent += 1
-        self._coalescer.mark(urgent=self._unsent * 4 >= self._consumers.window)
+        self._coalescer.mark(urgent=self._unsent * 4 >= self.consumers.window)
         return True
 
     def give_back(self, tag: int, *, requeue: bool, penalty: bool) -> bool:
@@ -201,7 +201,7 @@ class Session:
         if not self._ledger.give_back(tag, requeue=requeue, penalty=penalty):
             return False
         self._unsent += 1
-        self._coalescer.mark(urgent=self._unsent * 4 >= self._consumers.window)
+        self._coalescer.mark(urgent=self._unsent * 4 >= self.consumers.window)
         return True
 
     def flush(self) -> None:
@@ -235,7 +235,7 @@ class Session:
         declared = await self._declarer.declare(queue)
         if declared is Declared.REFUSED:
             return False
-        await self._consumers.consume(self._need_calls(), queue, known=declared is Declared.AS_ASKED)
+        await self.consumers.consume(self._need_calls(), queue, known=declared is Declared.AS_ASKED)
         self._refusals.accepted(queue.name)
         return True
 
@@ -271,7 +271,7 @@ class Session:
     def _cancelled_by_broker(self, frame: Any) -> None:
         """Handle a Cancel: the queue is gone or moved, or the consumer timeout passed."""
         tag = str(frame.method.consumer_tag)
-        consumer, current = self._consumers.forget(tag.encode())
+        consumer, current = self.consumers.forget(tag.encode())
         if consumer is None or not self.alive:
             return
         name = consumer.queue.name
@@ -290,7 +290,7 @@ class Session:
 
     async def end_lease(self, queue: Queue) -> bool:
         """Delete an empty lease queue. Raises ``ChannelGone``."""
-        self._consumers.drop(queue.name)
+        self.consumers.drop(queue.name)
         return await self._declarer.delete(queue.name)
 
     async def start_parking(self, queue: Queue) -> bool:
@@ -299,25 +299,25 @@ class Session:
 
     async def catch_up(self) -> bool:
         """Return True when the broker has read everything sent. Raises ``ChannelGone``."""
-        return await self._consumers.catch_up(self._need_calls())
+        return await self.consumers.catch_up(self._need_calls())
 
     async def remove(self, name: str) -> None:
         """Stop consuming one queue. Raises ``ChannelGone``."""
         if (task := self._revivals.pop(name, None)) is not None:
             task.cancel()
-        await self._consumers.remove(self._need_calls(), name)
+        await self.consumers.remove(self._need_calls(), name)
 
     async def pause(self) -> None:
         """Cancel the consumers; their tags can still be settled. Raises ``ChannelGone``."""
-        await self._consumers.pause(self._need_calls())
+        await self.consumers.pause(self._need_calls())
 
     async def resume(self) -> None:
         """Consume again after :meth:`pause`. Raises ``ChannelGone``."""
-        await self._consumers.resume(self._need_calls())
+        await self.consumers.resume(self._need_calls())
 
-    async def swap_window(self, count: int) -> bool:
+    async def swap_window(self, count: int, *, add: bool = False) -> bool:
         """Change the window; False if one had to stay. Raises ``ChannelGone``."""
-        return await self._consumers.swap(self._need_calls(), count)
+        return await self.consumers.swap(self._need_calls(), count, add=add)
 
     async def purge(self, names: Iterable[str]) -> int:
         """Delete the ready messages of queues and return their number."""

@@ -52,6 +52,10 @@ class Settler:
         elif not session.give_back(tag, requeue=requeue, penalty=penalty):
             self.stale_acks.note_wrong(epoch, tag)
 
+    def running_tags(self) -> frozenset[bytes]:
+        """Return the tags of the consumers whose windows count."""
+        return frozenset() if self._session is None else self._session.consumers.running_tags()
+
     def flush(self) -> None:
         """Send every settlement now."""
         if self._session is not None:

@@ -74,10 +74,11 @@ class Dispatcher:
         self._ready: deque[Delivery] = deque()
         self._free: deque[ChildProcess] = deque()
         self._partial: deque[ChildProcess] = deque()
-        self._children: list[ChildProcess] = []
+        #: The children that get work.
+        self.children: list[ChildProcess] = []
         self.rings = RingAccess(loop, self._hand_out_again)
-        self._stalled_children = StalledChildren(loop, self, self.rings, self._children)
-        self._take_backs = TakeBacks(loop, self, self._children, self._free, self._ready)
+        self._stalled_children = StalledChildren(loop, self, self.rings, self.children)
+        self._take_backs = TakeBacks(loop, self, self.children, self._free, self._ready)
         self._suspects = Suspects(loop, self, charges, max_deliveries)
         self._time_limits = time_limits or TimeLimitChanges({})
         #: Called with the children that have just been handed records.
@@ -93,7 +94,7 @@ class Dispatcher:
 
     def add_child(self, child: ChildProcess) -> None:
         """Start giving work to a child that has reported ready."""
-        self._children.append(child)
+        self.children.append(child)
         # A child that was removed for a moment may still hold claimed records.
         self.ahead += max(0, len(child.assigned) - 1)
         self.take_up(child, cold=True)
@@ -101,8 +102,8 @@ class Dispatcher:
 
     def remove_child(self, child: ChildProcess) -> None:
         """Give this child no more work; it keeps what it holds until that is reclaimed."""
-        if child in self._children:
-            self._children.remove(child)
+        if child in self.children:
+            self.children.remove(child)
             self.ahead -= max(0, len(child.assigned) - 1)
         self.set_aside(child)
 
@@ -142,7 +143,7 @@ class Dispatcher:
         Return them oldest first. Once all are taken, the child can only finish what it runs and then sleep.
         """
         taken: list[Delivery] = []
-        before, listed = len(child.assigned), child in self._children
+        before, listed = len(child.assigned), child in self.children
         while (most is None or len(taken) < most) and (seq := self.rings.take_back(child)) is not None:
             delivery = child.assigned.pop(seq, None)
             if delivery is None:
@@ -190,7 +191,7 @@ class Dispatcher:
         """Take all unstarted deliveries out of the ready queue and the rings."""
         taken = [*self._suspects.withdraw(), *self._ready, *self.rings.withdraw()]
         self._ready.clear()
-        for child in list(self._children):
+        for child in list(self.children):
             taken.extend(self.reclaim(child))
             self.take_up(child)
         return taken

@@ -33,6 +33,8 @@ _COUNT_BYTES: Final = COUNT.encode()
 #: A quorum queue's default delivery limit, by the broker's first version that has one.
 _DEFAULT_LIMIT: Final = 20
 _DEFAULT_LIMIT_SINCE: Final = (4, 0)
+#: The least delivery limit of which one delivery may be spent.
+_SPARE: Final = 5
 
 
 class Returns:
@@ -101,6 +103,18 @@ class Returns:
             self._publish_again(delivery)
             return
         self._requeue(delivery)
+
+    def offer(self, delivery: Delivery) -> None:
+        """Return a message that no child holds to its place, for any worker.
+
+        The count of a quorum queue may grow by one, but never by two.
+        """
+        limit = self._limit(delivery.queue)
+        spare = limit is None or limit >= _SPARE
+        if self.counted(delivery.queue) and (_COUNT_BYTES in delivery.header or not spare):
+            self.give_back(delivery)
+        else:
+            self._requeue(delivery)
 
     def withdraw(self, *, lost: bool) -> list[Delivery]:
         """Give up the waiting deliveries; of a lost session also unconfirmed ones."""

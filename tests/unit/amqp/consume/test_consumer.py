@@ -21,12 +21,14 @@ class Calls:
         self.slow = False
         self.consumed: set[str] = set()
         self.unknown: list[str] = []
+        self.limits: list[int] = []
 
     async def _answer(self) -> None:
         if self.slow:
             await asyncio.sleep(0)
 
-    async def limit(self, _window: int) -> None:
+    async def limit(self, window: int) -> None:
+        self.limits.append(window)
         await self._answer()
 
     async def consume(self, _queue: str, tag: str, _arguments: Any, *, exclusive: bool, no_ack: bool) -> None:
@@ -48,6 +50,15 @@ async def _swap(table: ConsumerTable, calls: Calls) -> None:
     await table.swap(calls, 7)  # type: ignore[arg-type]
 
 
+async def _add(table: ConsumerTable, calls: Calls) -> None:
+    await table.swap(calls, 7, add=True)  # type: ignore[arg-type]
+
+
+async def _add_and_swap(table: ConsumerTable, calls: Calls) -> None:
+    await _add(table, calls)
+    await _swap(table, calls)
+
+
 async def _pause_and_resume(table: ConsumerTable, calls: Calls) -> None:
     await table.pause(calls)  # type: ignore[arg-type]
     await table.resume(calls)  # type: ignore[arg-type]
@@ -67,7 +78,36 @@ def test_deliveries_that_follow_cancel_ok_still_belong_to_the_stopped_consumer()
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("change", [_consume, _swap, _pause_and_resume])
+def test_a_window_may_be_widened_by_another_consumer() -> None:
+    async def run() -> None:
+        table, calls = ConsumerTable(2, 2), Calls()
+        await table.consume(calls, Queue("q"), known=True)  # type: ignore[arg-type]
+        await table.swap(calls, 3, add=True)  # type: ignore[arg-type]
+        await table.swap(calls, 7, add=True)  # type: ignore[arg-type]
+        assert calls.limits == [2, 1, 4], "together they admit as many as the window"
+        assert calls.consumed == {tag.decode() for tag in table.running_tags()} == {"turbo-1", "turbo-2", "turbo-3"}
+        await table.swap(calls, 5, add=True)  # type: ignore[arg-type]
+        assert calls.consumed == {tag.decode() for tag in table.running_tags()} == {"turbo-4"}, "a narrower one is new"
+        await table.swap(calls, 6, add=True)  # type: ignore[arg-type]
+        assert table.forget(b"turbo-4")[1] is False, "the other one is left"
+        assert table.forget(b"turbo-5")[1] is True
+        assert table.names == frozenset()
+
+    asyncio.run(run())
+
+
+def test_a_removed_queue_keeps_no_consumer() -> None:
+    async def run() -> None:
+        table, calls = ConsumerTable(2, 2), Calls()
+        await table.consume(calls, Queue("q"), known=True)  # type: ignore[arg-type]
+        await table.swap(calls, 3, add=True)  # type: ignore[arg-type]
+        await table.remove(calls, "q")  # type: ignore[arg-type]
+        assert calls.consumed == set()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("change", [_consume, _swap, _add, _add_and_swap, _pause_and_resume])
 def test_what_is_given_up_halfway_leaves_nothing_that_a_pause_does_not_end(change: Change) -> None:
     async def given_up_after(steps: int) -> bool:
         """Whether the change had ended before."""

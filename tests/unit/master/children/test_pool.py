@@ -374,7 +374,7 @@ def test_a_retiring_child_gets_no_more_work(pool: Pool, child: ChildProcess) -> 
     pool._dispatcher.submit(later)
     pool._dispatcher.pump()
     assert later.state is State.READY
-    assert child not in pool._dispatcher._children
+    assert child not in pool._dispatcher.children
 
 
 def test_a_pool_that_closes_lets_each_child_leave(world: World) -> None:

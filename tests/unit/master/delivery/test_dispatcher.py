@@ -97,7 +97,7 @@ def _learn(dispatcher: Dispatcher, child: ChildProcess, runtime_ns: int) -> None
     for _ in range(200):
         _submit(dispatcher, 1, 10_000)
         dispatcher.pump()
-        holder = next(c for c in dispatcher._children if c.assigned)
+        holder = next(c for c in dispatcher.children if c.assigned)
         _finish(dispatcher, holder, runtime_ns)
 
 

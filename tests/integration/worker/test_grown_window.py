@@ -1,0 +1,67 @@
+"""A window that grew with short tasks holds nothing back behind long ones."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.harness.worker import WorkerProcess
+from tests.integration.worker.site import READY, Site, end_of_fifo
+from tests.integration.worker.tasks import CLASSIC, QUORUM
+
+APP = "tests.integration.worker.short_tasks"
+ADAPTIVE = ("--prefetch-multiplier", "1", "--prefetch", "adaptive")
+
+
+def _grow(site: Site, worker: WorkerProcess, queue: str) -> None:
+    """Send short tasks until the worker's window is wide."""
+    since = worker.mark()
+    for _ in range(300):
+        site.send("noop", queue=queue)
+    worker.wait_for_line(r"Prefetch window from 2 to \d{2,}", since=since)
+    site.rabbitmq.wait_queue(queue, site.vhost, ready=0, unacked=0)
+
+
+@pytest.mark.row("CN2")
+@pytest.mark.parametrize("queue", [CLASSIC, QUORUM])
+@pytest.mark.parametrize("late", [False, True])
+def test_what_waits_behind_long_tasks_goes_to_a_free_worker(site: Site, late: bool, queue: str) -> None:
+    env = {"SHORT_LATE": "1"} if late else {}
+    with site.another("-c", "2", *ADAPTIVE, app=APP, level="debug", env=env) as busy:
+        busy.wait_for_line(READY)
+        _grow(site, busy, queue)
+        held = [site.fifo() for _ in range(2)]
+        for fifo in held:
+            site.send("hold", str(fifo), queue=queue)
+        ends = [end_of_fifo(fifo) for fifo in held]
+        wanted = site.fifo()
+        for _ in range(20):
+            site.send("noop", queue=queue)
+        site.send("hold", str(wanted), queue=queue)
+        # The app's own window is 2: with early acknowledgements the running tasks are not part of it.
+        site.rabbitmq.wait_queue(queue, site.vhost, ready=21 if late else 19, unacked=2)
+        with site.another("-c", "2", *ADAPTIVE, app=APP, env=env) as free:
+            free.wait_for_line(READY)
+            ends.append(end_of_fifo(wanted))
+            site.rabbitmq.wait_queue(queue, site.vhost, ready=0)
+            for end in ends:
+                os.close(end)
+            site.rabbitmq.wait_queue(queue, site.vhost, ready=0, unacked=0)
+
+
+@pytest.mark.row("CN2")
+def test_after_the_long_tasks_both_children_work_again(site: Site) -> None:
+    with site.another("-c", "2", *ADAPTIVE, app=APP, level="debug", env={"SHORT_LATE": "1"}) as worker:
+        worker.wait_for_line(READY)
+        _grow(site, worker, CLASSIC)
+        fifos = [site.fifo() for _ in range(6)]
+        for fifo in fifos:
+            site.send("hold", str(fifo))
+        for number in range(0, 6, 2):
+            ends = [end_of_fifo(fifo) for fifo in fifos[number : number + 2]]
+            for end in ends:
+                os.close(end)
+        for _ in range(50):
+            site.send("noop")
+        site.rabbitmq.wait_queue(CLASSIC, site.vhost, ready=0, unacked=0)

@@ -1,0 +1,92 @@
+"""Returns what waits behind long tasks beyond the app's own window.
+
+Runs in the master, for ``master.window``, which narrows the window first: new consumers have the narrow one, and what
+waits from the old consumers goes back to the broker. ``policy.surplus`` says when. It must never return a message that
+a child has claimed or that was acknowledged, nor one of a consumer that still runs: the broker would deliver that to
+the same consumer again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from turbo.master.delivery import units
+from turbo.policy import surplus
+from turbo.policy.delivery_lifecycle import State
+
+if TYPE_CHECKING:
+    from turbo.amqp.consume.link import BrokerLink
+    from turbo.master.delivery.dispatcher import Dispatcher
+    from turbo.master.delivery.ledger import Delivery, Ledger
+    from turbo.master.delivery.returning import Returns
+
+#: States of a delivery that waits for a child; those in a ring are taken back if no child has claimed them.
+_WAITS: Final = frozenset({State.READY, State.DISPATCHED})
+_RUNS: Final = frozenset({State.STARTED, State.FINISHING})
+
+
+class Surplus:
+    """The surplus of one worker."""
+
+    def __init__(self, dispatcher: Dispatcher, ledger: Ledger, returns: Returns, link: BrokerLink) -> None:
+        self._dispatcher = dispatcher
+        self._ledger = ledger
+        self._returns = returns
+        self._link = link
+        #: What stopped consumers have left here since the last return.
+        self._left: set[Delivery] = set()
+
+    @property
+    def waits(self) -> bool:
+        """Whether messages wait for a child."""
+        return self._dispatcher.waiting > 0 or self._dispatcher.ahead > 0
+
+    def all_long(self) -> bool:
+        """Whether every child is in a long task."""
+        now = time.monotonic_ns()
+        return surplus.all_long(now, (now if c.free_listed else c.moved_ns for c in self._dispatcher.children))
+
+    def exceeds(self, own: int) -> bool:
+        """Whether a queue has more unsettled messages here than ``own``."""
+        return surplus.exceeds(own, Counter(delivery.queue for delivery in self._unsettled()))
+
+    def running(self) -> int:
+        """Return how many unsettled messages run."""
+        return sum(delivery.state in _RUNS for delivery in self._unsettled())
+
+    def left(self) -> int:
+        """Return how many unsettled messages are left since the last return.
+
+        Only those of consumers that were stopped then.
+        """
+        if self._left:
+            self._left.intersection_update(self._unsettled())
+        return len(self._left)
+
+    def forget(self) -> None:
+        """Count nothing as left."""
+        self._left.clear()
+
+    def give_back(self) -> int:
+        """Return what waits from stopped consumers; return the number."""
+        running = self._link.running_tags()
+        self._left = {d for d in self._unsettled() if d.deliver[1 : 1 + d.deliver[0]] not in running}
+        wanted = {d for d in self._left if d.state in _WAITS and _is_single(d)}
+        found, others = units.split(self._dispatcher.withdraw(), wanted)
+        self._dispatcher.resubmit(others)
+        for delivery in sorted(found, key=lambda delivery: delivery.tag):
+            self._returns.offer(delivery)
+        self._link.flush()
+        self._dispatcher.balance()
+        self._left.difference_update(found)
+        return len(found)
+
+    def _unsettled(self) -> list[Delivery]:
+        return [delivery for delivery in self._ledger if not delivery.acked]
+
+
+def _is_single(delivery: Delivery) -> bool:
+    """Whether it is neither part of a batch nor held by a lease queue."""
+    return not (delivery.followers or delivery.follows or delivery.lease)
