@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 
 import pytest
+import vine
 
 from tests.compat.apps.compat_shared import SETTINGS
 from tests.compat.conftest import Place, celery_worker, fresh_place, turbo_worker
@@ -106,3 +109,32 @@ def test_states_and_children(app: Turbo) -> None:
 @pytest.mark.row("CA21", "ST14")
 def test_an_ignored_result_is_not_waited_for(app: Turbo) -> None:
     assert app.send_task("add", (1, 2), ignore_result=True).get(timeout=1) is None
+
+
+def test_callbacks_are_called_when_tasks_have_ended(app: Turbo) -> None:
+    called: SimpleQueue[Any] = SimpleQueue()
+    result = app.send_task("add", (1, 2))
+    after = result.then(lambda ended: ended.result * 2)
+    after.then(called.put)
+    assert called.get(timeout=20) == 6
+    result.then(called.put)
+    assert called.get(timeout=0) is result
+    failed = app.send_task("boom", ("value",))
+    failed.then(vine.promise(called.put))
+    ended = called.get(timeout=20)
+    assert ended is failed and failed.failed()
+    many = app.GroupResult("many", [app.send_task("add", (number, number)) for number in range(5)])
+    many.then(called.put)
+    assert called.get(timeout=20) is many and many.get() == [0, 2, 4, 6, 8]
+    every = vine.barrier([app.send_task("add", (1, 1)), app.send_task("add", (2, 2))])
+    every.then(lambda: called.put("every"))
+    assert called.get(timeout=20) == "every"
+
+
+def test_promises_are_arguments_of_get(app: Turbo) -> None:
+    promised = vine.promise(lambda _, value: value + 1)
+    assert app.send_task("add", (1, 2)).get(timeout=20, callback=promised) == 3
+    assert promised.value == ((4,), {})
+    told = vine.promise(lambda meta: meta["status"])
+    assert app.send_task("add", (3, 4)).get(timeout=20, on_message=told, on_interval=vine.promise()) == 7
+    assert told.value == (("SUCCESS",), {})

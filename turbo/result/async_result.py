@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, cast
 from turbo import current, states
 from turbo.exceptions import TaskError, TimeoutError
 from turbo.protocol.ids import text_id
-from turbo.result.document import StoredResult
 from turbo.result.joining import assert_will_not_block
 from turbo.result.result_tree import ResultTree
+from turbo.result.watched import WatchedResult
 
 if TYPE_CHECKING:
     import uuid
@@ -46,7 +46,7 @@ class ResultApp(Protocol):
         """The client side of remote control."""
 
 
-class AsyncResult(StoredResult, ResultTree, Generic[T]):
+class AsyncResult(WatchedResult, ResultTree, Generic[T]):
     """The result of the task ``id`` (str or UUID), which may not exist yet.
 
     ``app`` defaults to the current app and ``backend`` to the app's result reader. ``parent`` is the result of the
@@ -188,24 +188,6 @@ class AsyncResult(StoredResult, ResultTree, Generic[T]):
         """
         return True
 
-    def watch(self, found: Callable[[Meta], object]) -> Callable[[], None]:
-        """Call ``found`` once with the final document, in any thread.
-
-        Returns a function that cancels this.
-        """
-        if self._final is None:
-            cancel: Callable[[], None] = self.backend.watch(self.id, found)
-            return cancel
-        found(self._final)
-        return _nothing
-
-    def remember(self, meta: Meta) -> Meta:
-        """Keep a final document that other code has read.
-
-        Returns it with its values rebuilt.
-        """
-        return self._final if self._final is not None else self._take(meta)
-
     def maybe_throw(self, propagate: bool = True, callback: Callable[[str, Any], object] | None = None) -> Any:
         """Raise the task's exception if it failed; otherwise return its current result."""
         meta = self._meta()
@@ -310,7 +292,3 @@ def result_from_tuple(r: Any, app: ResultApp | None = None) -> Any:
         home: Any = current.current_app() if app is None else app
         return home.GroupResult(id, [result_from_tuple(member, app) for member in members], parent=above)
     return AsyncResult(str(id), app=app, parent=above)
-
-
-def _nothing() -> None:
-    """Do nothing: the result was already final, so there is nothing to cancel."""

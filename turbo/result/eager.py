@@ -11,6 +11,7 @@ from turbo import states
 from turbo.exceptions import TaskRevokedError
 from turbo.result.async_result import AsyncResult
 from turbo.result.joining import assert_will_not_block
+from turbo.result.watched import nothing
 
 if TYPE_CHECKING:
     import uuid
@@ -78,6 +79,11 @@ class EagerResult(AsyncResult[Any]):
     ) -> Any:
         """Awaitable version of :meth:`get`; never waits."""
         return self.get(propagate=propagate, callback=callback, disable_sync_subtasks=disable_sync_subtasks)
+
+    def watch(self, found: Callable[[Meta], object]) -> Callable[[], None]:
+        """Call ``found`` at once: the task has ended."""
+        found(self._outcome)
+        return nothing
 
     def forget(self) -> None:
         """Do nothing: no result is stored."""

@@ -16,6 +16,7 @@ from turbo.exceptions import ImproperlyConfigured, TimeoutError
 from turbo.protocol.ids import text_id
 from turbo.result.async_result import AsyncResult, result_from_tuple
 from turbo.result.joining import assert_will_not_block
+from turbo.result.members import Members
 from turbo.result.result_tree import ResultBase, ResultTree
 
 if TYPE_CHECKING:
@@ -38,76 +39,7 @@ def chords_of(backend: Any) -> Any:
     return found
 
 
-class _Members:
-    """The collection methods of ``ResultSet``."""
-
-    #: The members, in order.
-    results: list[Any]
-    #: Always False: ``get`` waits for a group, except for its members that keep no result.
-    ignored = False
-
-    def add(self, result: Any) -> None:
-        """Add a result unless it is already a member."""
-        if result not in self.results:
-            self.results.append(result)
-
-    def update(self, results: Iterable[Any]) -> None:
-        """Add several results."""
-        for result in results:
-            self.add(result)
-
-    def remove(self, result: Any) -> None:
-        """Remove a result, given itself or its id. Raises KeyError if it is not a member."""
-        try:
-            self.results.remove(result)
-        except ValueError:
-            raise KeyError(AsyncResult(result) if isinstance(result, str) else result) from None
-
-    def discard(self, result: Any) -> None:
-        """Remove a result if it is a member."""
-        if result in self.results:
-            self.results.remove(result)
-
-    def clear(self) -> None:
-        """Remove all results."""
-        self.results.clear()
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.results)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.results[index]
-
-    def __len__(self) -> int:
-        return len(self.results)
-
-    def leaves(self) -> Iterator[AsyncResult]:
-        """Yield the results of single calls, including those in nested groups."""
-        for result in self.results:
-            if isinstance(result, _Members):
-                yield from result.leaves()
-            else:
-                yield result
-
-    def arranged(self, values: dict[str, Any]) -> list[Any]:
-        """Arrange ``values`` (by task id) in the order and nesting of the members."""
-        return [
-            result.arranged(values) if isinstance(result, _Members) else values.get(result.id)
-            for result in self.results
-        ]
-
-    def __eq__(self, other: object) -> bool:
-        return other.results == self.results if isinstance(other, _Members) else NotImplemented
-
-    def __hash__(self) -> int:
-        """Hash by identity, because the members can change."""
-        return id(self)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}: [{', '.join(str(result.id) for result in self.results)}]>"
-
-
-class ResultSet(_Members, ResultBase):
+class ResultSet(Members, ResultBase):
     """A collection of results. A member is the result of a call or of a nested group."""
 
     TimeoutError: ClassVar[type[Exception]] = TimeoutError

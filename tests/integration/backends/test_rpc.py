@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from queue import SimpleQueue
 from typing import Any
 
 import celery
@@ -25,6 +26,7 @@ from turbo.backends.rpc.store import RpcStore
 from turbo.backends.store import ResultWrite, StoreOutcome, StoreSettings
 from turbo.exceptions import TimeoutError
 from turbo.result.async_result import AsyncResult
+from turbo.result.group_result import ResultSet
 
 
 def publish(url: str, writes: list[ResultWrite]) -> tuple[list[StoreOutcome], RpcStore]:
@@ -179,6 +181,19 @@ def test_we_read_replies(amqp_url: str, theirs: celery.Celery, ours: App) -> Non
     assert [message["status"] for message in messages] == ["STARTED", "FAILURE"]
     with pytest.raises(TimeoutError):
         AsyncResult("never", app=ours).get(timeout=0.1)
+
+
+def test_callbacks_are_called_when_replies_arrive(amqp_url: str, theirs: celery.Celery, ours: App) -> None:
+    queue = ours.backend.reply_queue(ours.backend._reply_to())
+    declare_ours(theirs, queue)
+    first, second = (AsyncResult(str(uuid.uuid4()), app=ours) for _ in range(2))
+    called: SimpleQueue[Any] = SimpleQueue()
+    first.then(called.put)
+    ResultSet([first, second]).then(lambda ended: called.put(ended.get()))
+    send_reply(amqp_url, queue, first.id, "SUCCESS", 1)
+    assert called.get(timeout=20) is first
+    send_reply(amqp_url, queue, second.id, "SUCCESS", 2)
+    assert called.get(timeout=20) == [1, 2]
 
 
 def test_the_readers_own_methods_take_ids_of_other_kinds(amqp_url: str, theirs: celery.Celery, ours: App) -> None:
