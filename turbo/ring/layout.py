@@ -70,7 +70,7 @@ W_MAGIC: Final = 0
 W_EPOCH: Final = 1
 W_TASK_CAPACITY: Final = 2
 W_OUTCOME_CAPACITY: Final = 3
-#: Written by the master, read by no process: for debugging a dead child's page.
+#: Written by the master, read by the child after a claim: the end of the last record, so whether another follows.
 W_TASK_TAIL: Final = 16
 #: Written by the master, read by the child: up to where the outcome ring is free again.
 W_OUTCOME_HEAD: Final = 32

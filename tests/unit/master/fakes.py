@@ -155,18 +155,31 @@ class Broker:
         return self.unacked.pop(tag)
 
 
+class Handle:
+    """A timer that can be cancelled."""
+
+    def __init__(self, timers: Timers, timer: tuple[Callable[..., None], tuple[Any, ...]]) -> None:
+        self._timers, self._timer = timers, timer
+
+    def cancel(self) -> None:
+        self._timers.timers = [timer for timer in self._timers.timers if timer is not self._timer]
+
+
 class Timers:
     """A loop whose timers the test fires."""
 
     def __init__(self) -> None:
         self.timers: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        #: The delay with which each timer was set.
+        self.delays: list[float] = []
 
     def time(self) -> float:
         return 0.0
 
-    def call_later(self, _delay: float, callback: Callable[..., None], *args: Any) -> object:
+    def call_later(self, delay: float, callback: Callable[..., None], *args: Any) -> Handle:
+        self.delays.append(delay)
         self.timers.append((callback, args))
-        return object()
+        return Handle(self, self.timers[-1])
 
     def fire(self, owner: object = None) -> None:
         """Call the timers that exist now, or those of one object."""

@@ -215,6 +215,7 @@ class Outcomes:
         self._polling = False
         for child in self._watched.values():
             self._loop.add_reader(child.link.outcome_fd, self._ready, child)
+        self._looks.expect_all()  # those of the time of the polls found nothing
 
     def look(self, child: ChildProcess) -> None:
         """Read what this child has signalled, before deciding about its tasks."""

@@ -2,15 +2,23 @@
 
 Runs in the master. Before it: the dispatcher, which reports every hand-over. After it: ``master.outcome.outcomes``,
 which reads the rings. While tasks are short (``policy.start_signals``), a child that was idle starts a task without a
-signal, and one wake-up serves its start and its end. A task that turns out long is found here, at most two looks after
-the hand-over. It must never read a ring.
+signal, and one wake-up serves its start and its end. A task that turns out long is found here, soon after the hand-over
+if its child is quick, else after at most twice the time that the child needed. It must never read a ring.
 
 Why no start is missed. A child omits the signal only for a record that it claimed after it had found nothing, with no
-other record behind it (``ChildLink.signal_start``). All that it had stored before is signalled. The child gets a look
-``_LOOK`` seconds after each hand-over, and another while none of its records is known to have started. Once one is, the
-child is in that task's body, or beyond it, and any record that it finds behind it starts with a signal. When starts
-become loud again, every child that holds records is looked at once more: it may have read the word before. *A child
-killed at any line:* its death drains the ring up to the tail.
+other record behind it (``ChildLink.signal_start``). All that it had stored before is signalled. Each hand-over is
+followed by a look at least ``_LOOK`` seconds later, which reads all that the child has stored until then. Three cases
+are possible then:
+
+- *The record has started:* the look has found the start.
+- *It is the oldest that the child holds and has not started:* the child is looked at again.
+- *An older one has started and not ended:* its child sees the new record behind it when it ends, so the next start is
+  signalled. That takes a tail word that is ``_LOOK`` seconds old, so it holds on weakly ordered machines too.
+
+The three presume that the look reads, and that there was one after the hand-over. So all children that hold records are
+looked at once more when starts become quiet (a child may have got its record before, without a look to follow), when
+they become loud again (it may have read the word before), and when polling ends (looks leave the rings to the polls).
+*A child killed at any line:* its death drains the ring up to the tail.
 """
 
 from __future__ import annotations
@@ -30,6 +38,8 @@ if TYPE_CHECKING:
 
 #: Seconds between a hand-over and the look.
 _LOOK = 0.001
+#: Most seconds between two looks at children that start nothing: stopped ones, or those without room for a coroutine.
+_LONGEST = 0.064
 
 
 class StartLooks:
@@ -43,8 +53,12 @@ class StartLooks:
         #: Whether children start tasks quietly.
         self.on = False
         self._watched: dict[int, ChildProcess] = {}
+        #: The next look is the first at these that is late enough, and decides whether there is another.
         self._expected: dict[int, ChildProcess] = {}
+        #: Given records since the timer was set: looked at next time, and once more.
+        self._recent: dict[int, ChildProcess] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._pause = _LOOK
         dispatcher.on_handed_over.add(self._handed_over)
 
     def watch(self, child: ChildProcess) -> None:
@@ -54,34 +68,55 @@ class StartLooks:
 
     def unwatch(self, child: ChildProcess) -> None:
         """Forget a child whose ring was drained for good."""
-        self._watched.pop(child.epoch, None)
-        self._expected.pop(child.epoch, None)
+        for children in (self._watched, self._expected, self._recent):
+            children.pop(child.epoch, None)
+
+    def expect_all(self) -> None:
+        """Look at every child that holds records, as after a hand-over."""
+        self._expect(child for child in self._watched.values() if child.assigned)
 
     def _handed_over(self, children: Iterable[ChildProcess]) -> None:
         on = start_signals.quiet(self._dispatcher.estimate_ns, now=self.on)
         if on is not self.on:
             self._switch(on)
-        elif not on:
-            return
-        for child in children:
-            if child.epoch in self._watched:
-                self._expected[child.epoch] = child
-        if self._timer is None:
-            self._timer = self._loop.call_later(_LOOK, self._look)
+        elif on:
+            self._expect(children)
 
     def _switch(self, on: bool) -> None:
         self.on = on
-        for epoch, child in self._watched.items():
+        for child in self._watched.values():
             child.link.page.set_looks(on)
-            if not on and child.assigned:
-                self._expected[epoch] = child
+        self.expect_all()
+
+    def _expect(self, children: Iterable[ChildProcess]) -> None:
+        if self._pause > _LOOK:
+            self._pause = _LOOK
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+        expected = self._expected if self._timer is None else self._recent
+        for child in children:
+            if child.epoch in self._watched:
+                expected[child.epoch] = child
+        if self._timer is None:
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._expected:
+            self._timer = self._loop.call_later(self._pause, self._look)
 
     def _look(self) -> None:
         self._timer = None
-        self.on_due(list(self._expected.values()))
-        self._expected = {epoch: child for epoch, child in self._expected.items() if _has_started_none(child)}
-        if self._expected and self._timer is None:
-            self._timer = self._loop.call_later(_LOOK, self._look)
+        recent, self._recent = self._recent, {}
+        due, self._expected = self._expected | recent, {}
+        self._pause = _LOOK if recent else min(2 * self._pause, _LONGEST)
+        # What is found may lead to hand-overs, which expect children too.
+        self.on_due(list(due.values()))
+        for epoch, child in due.items():
+            if epoch in self._watched and (epoch in recent or _has_started_none(child)):
+                self._expected[epoch] = child
+        if self._timer is None:
+            self._set_timer()
 
 
 def _has_started_none(child: ChildProcess) -> bool:

@@ -35,6 +35,10 @@ class Looks(Nobody):
 
     def __init__(self) -> None:
         self.on_due: Observers[list[ChildProcess]] = Observers()
+        self.expected_all = 0
+
+    def expect_all(self) -> None:
+        self.expected_all += 1
 
 
 class Condemned(Nobody):
@@ -413,9 +417,11 @@ def test_polling_goes_on_while_there_is_much_and_then_wake_ups_do(world: World) 
     world.outcomes.unwatch(loop, gone)
     world.now += 0.051
     world.run_tasks(child, link, 50)
+    assert world.looks.expected_all == 0
     world.poll()
     assert list(world.readers) == [1]
     assert world.timers == []
+    assert world.looks.expected_all == 1, "looks found nothing while the rings were polled"
     world.run_tasks(child, link, 1)
     world.signal(link)
     assert world.outcomes.started == 301 + 5 * 300 + 51

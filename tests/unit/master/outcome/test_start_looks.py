@@ -99,6 +99,47 @@ def test_when_starts_become_loud_every_child_that_holds_something_is_looked_at_o
     assert sorted(world.seen[-1]) == [1, 2]
 
 
+def test_when_starts_become_quiet_every_child_that_holds_something_is_looked_at(world: World) -> None:
+    """It may have got its record while starts were loud, and claim it only now."""
+    world.estimate_ns = LOUD_NS + 1
+    world.hand_over(world.children[0])
+    world.estimate_ns = QUIET_NS
+    world.hand_over(world.children[1])
+    world.loop.fire()
+    assert sorted(world.seen[-1]) == [1, 2]
+
+
+def test_a_hand_over_shortly_before_a_look_is_looked_at_again(world: World) -> None:
+    """The child's end of an earlier task may not be visible to the first look."""
+    first = world.hand_over(world.children[0])
+    first.move(State.STARTED)
+    world.hand_over(world.children[0])
+    world.loop.fire()
+    world.loop.fire()
+    assert world.seen == [[1], [1]]
+    assert not world.loop.timers
+
+
+def test_all_children_that_hold_something_can_be_looked_at_again(world: World) -> None:
+    world.hand_over(world.children[0]).move(State.STARTED)
+    world.loop.fire()
+    world.looks.expect_all()
+    world.loop.fire()
+    assert world.seen == [[1], [1]]
+
+
+def test_a_child_that_starts_nothing_is_looked_at_ever_more_rarely_until_another_gets_a_record(world: World) -> None:
+    world.hand_over(world.children[0])
+    for _ in range(10):
+        world.loop.fire()
+    assert world.loop.delays == [0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.064, 0.064, 0.064, 0.064]
+    world.hand_over(world.children[1])
+    assert len(world.loop.timers) == 1
+    assert world.loop.delays[-1] == 0.001
+    world.loop.fire()
+    assert world.seen[-1] == [1, 2]
+
+
 def test_a_dead_child_is_not_looked_at(world: World) -> None:
     world.hand_over(world.children[0])
     world.looks.unwatch(world.children[0])
