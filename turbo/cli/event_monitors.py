@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
+import signal
+import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from turbo.cli import detached
 from turbo.cli.asking import UnavailableError
-from turbo.cli.pidfile import Pidfile, PidfileTakenError
-from turbo.exceptions import ImproperlyConfigured
+from turbo.cli.pidfile import Pidfile
 from turbo.log_format import level_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from turbo.hosting import HostedApp
+
+logger = logging.getLogger("turbo.events")
 
 _CELERY: Final = "celery"
 
@@ -54,7 +59,11 @@ def show_screen(app: HostedApp) -> None:
 
 
 def take_pictures(app: HostedApp, camera: Camera) -> None:
-    """Run a camera. Raises click.UsageError for a class that cannot be imported."""
+    """Run a camera until it is interrupted or gets SIGTERM.
+
+    Raises click.UsageError for a class that cannot be imported, and PidfileTakenError and ImproperlyConfigured as
+    ``Pidfile`` does.
+    """
     if not is_celery_installed():
         raise click.UsageError("-c/--camera needs Celery, whose snapshot.Polaroid cameras derive from: install celery")
     with _monitoring(app) as client, contextlib.ExitStack() as held:
@@ -63,18 +72,22 @@ def take_pictures(app: HostedApp, camera: Camera) -> None:
         except (ImportError, AttributeError, ValueError) as error:
             raise click.UsageError(f"-c/--camera {camera.name}: {error}") from error
         if camera.pidfile:
-            try:
-                held.enter_context(Pidfile(camera.pidfile))
-            except (PidfileTakenError, ImproperlyConfigured) as error:
-                raise click.ClickException(str(error)) from error
-        importlib.import_module("celery.events.snapshot").evcam(
-            camera.name,
-            freq=camera.frequency,
-            maxrate=camera.max_rate,
-            loglevel=level_number(camera.loglevel),
-            logfile=camera.logfile,
-            app=client,
-        )
+            held.enter_context(Pidfile(camera.pidfile))
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        detached.let_go()
+        try:
+            importlib.import_module("celery.events.snapshot").evcam(
+                camera.name,
+                freq=camera.frequency,
+                maxrate=camera.max_rate,
+                loglevel=level_number(camera.loglevel),
+                logfile=camera.logfile,
+                app=client,
+            )
+        except Exception:
+            if detached.in_background():  # nobody sees standard error any more
+                logger.exception("The camera %s ends by an error", camera.name)
+            raise
 
 
 @contextlib.contextmanager

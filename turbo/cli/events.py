@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from turbo.amqp.client.event_stream import receive
+from turbo.cli import detached, privileges
 from turbo.cli.asking import UnavailableError, broker_of, find_client, json_option
 from turbo.cli.event_monitors import Camera, is_celery_installed, show_screen, take_pictures
 from turbo.cli.global_options import EnvOption, GlobalOptions, SilentOption, command
 from turbo.cli.quantities import Positive
+from turbo.cli.start_errors import START_ERRORS, report
 from turbo.exceptions import ContentDisallowed, DecodeError, OperationalError
 from turbo.log_format import LEVELS
 from turbo.policy.restarts import Backoff, reconnect_delay
@@ -95,12 +97,24 @@ class Dump:
         ),
         EnvOption(["-f", "--logfile"], metavar="PATH", help="Of a camera. [default: standard error]"),
         EnvOption(["--pidfile"], metavar="PATH", help="Of a camera."),
+        *detached.daemon_params(),
     ],
     _HELP,
 )  # fmt: skip
 def events_command(ctx: click.Context, options: GlobalOptions, given: dict[str, Any]) -> None:
     """Show or print events until interrupted."""
-    app = find_client(options)
+    if given["detach"] and not given["camera"]:
+        raise click.UsageError("-D/--detach is of a camera: give -c/--camera", ctx)
+    if detached.is_wanted(given["detach"]):
+        ctx.exit(detached.start(options.started_in, given["executable"], has_logfile=bool(given["logfile"])))
+    try:
+        privileges.take(given)
+        _show(find_client(options), given)
+    except START_ERRORS as error:
+        ctx.exit(report("events", error))
+
+
+def _show(app: HostedApp, given: dict[str, Any]) -> None:
     if given["camera"]:
         named = (given[name] for name in ("camera", "frequency", "maxrate", "loglevel", "logfile", "pidfile"))
         take_pictures(app, Camera(*named))

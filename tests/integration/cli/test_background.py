@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import contextlib
+import grp
 import os
 import pwd
 import signal
@@ -16,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.harness.processes import wait_until
+from tests.harness.processes import free_port, wait_until
 from tests.harness.worker import WorkerProcess
 from tests.integration.control.conftest import PATIENCE
 from turbo.cli.pidfile import Pidfile
@@ -30,6 +31,16 @@ app = Turbo("proj", set_as_current=False)
 @app.task
 def add(x, y):
     return x + y
+"""
+#: A camera that writes the names of the workers that it sees into a file.
+CAMERA = """
+from pathlib import Path
+from celery.events.snapshot import Polaroid
+
+class Camera(Polaroid):
+    def on_shutter(self, state):
+        if state.workers:
+            Path("run/seen").write_text(" ".join(state.workers))
 """
 #: As Celery's documentation has it, with the places of the files left to the environment.
 UNIT = r"""
@@ -184,6 +195,53 @@ def test_a_worker_as_another_user(open_site: Site) -> None:
     assert "running as root" not in log.read_text()
     os.kill(site.pid("w1"), signal.SIGTERM)
     site.wait_gone("w1")
+
+
+@pytest.mark.row("EV19", "CL21")
+def test_a_camera_in_the_background(site: Site) -> None:
+    # Another user may be unable to read root's Python, of which a camera imports more later.
+    group = grp.getgrnam("nogroup").gr_gid if os.getuid() == 0 else os.getgid()
+    (site.directory / "seen.py").write_text(CAMERA)
+    log, pidfile = site.run / "cam.log", site.run / "cam.pid"
+    command = ["-A", "proj", "events", "--camera", "seen.Camera", "-F", "0.1", "--detach", "-l", "INFO"]
+    command += ["--workdir", str(site.directory), "--umask", "027", "--pidfile", str(pidfile), "--logfile", str(log)]
+    command += ["--uid", str(os.getuid()), "--gid", str(group)]
+    started = site.turbo(*command)
+    assert (started.returncode, started.stdout, started.stderr) == (0, "", "")
+    with WorkerProcess(
+        "-A", "proj", "-c", "1", "-n", "w1@here", "-l", "INFO", directory=site.directory, env=site.environment
+    ) as worker:
+        worker.wait_for_line("ready", 60)
+        wait_until("it sees the worker", lambda: (site.run / "seen").exists(), 60)
+    assert (site.run / "seen").read_text() == "w1@here"
+    process = psutil.Process(site.pid("cam"))
+    assert os.getsid(process.pid) == process.pid, "it leads a session of its own"
+    assert (log.stat().st_mode & 0o777, process.gids().effective, log.stat().st_gid) == (0o640, group, group)
+    again = site.turbo(*command)
+    assert (again.returncode, f"pid {process.pid}" in again.stderr) == (73, True)
+    process.terminate()
+    site.wait_gone("cam")
+
+
+@pytest.mark.row("EV19", "CL21")
+def test_a_camera_that_cannot_start_says_so(site: Site) -> None:
+    ended = site.turbo("-A", "proj", "events", "--camera", "missing.Camera", "--detach", "-f", str(site.run / "log"))
+    assert (ended.returncode, "No module named 'missing'" in ended.stderr) == (2, True)
+    ended = site.turbo("-A", "proj", "events", "--dump", "--detach")
+    assert (ended.returncode, "give -c/--camera" in ended.stderr) == (2, True)
+    ended = site.turbo("-A", "proj", "events", "--dump", "--uid", "no-such-user")
+    assert (ended.returncode, "there is no such user" in ended.stderr) == (1, True)
+
+
+@pytest.mark.row("EV19", "CL21")
+def test_a_camera_in_the_background_logs_why_it_ends(site: Site) -> None:
+    (site.directory / "seen.py").write_text(CAMERA)
+    site.environment["CELERY_BROKER_URL"] = f"amqp://127.0.0.1:{free_port()}"
+    log = site.run / "cam.log"
+    command = ["-A", "proj", "events", "--camera", "seen.Camera", "--detach", "--pidfile", str(site.run / "cam.pid")]
+    assert site.turbo(*command, "--logfile", str(log)).returncode == 0
+    wait_until("it has ended", lambda: log.exists() and "ends by an error" in log.read_text(), 60)
+    site.wait_gone("cam")
 
 
 @pytest.mark.row("EC12", "EC11", "CL27")
