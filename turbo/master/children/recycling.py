@@ -126,7 +126,7 @@ class Recycling:
         if action is MemoryAction.KILL:
             self._kill(child)
         elif action is MemoryAction.RETIRE and child.serving and not child.replaced:
-            if child.done == 0 and child.head is None:
+            if child.done == 0 and child.head is None and not child.parked:
                 if child.epoch not in self._warned:
                     self._warned.add(child.epoch)
                     logger.warning(

@@ -166,7 +166,10 @@ def test_a_child_within_its_memory_stays() -> None:
     assert child.peak_rss_kib == 1 << 29
 
 
-def test_a_child_that_starts_above_its_memory_is_named_once_and_kept(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_child_that_starts_above_its_memory_is_named_once_and_kept(
+    beside: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     recycling, pool, child = _measured(limit_kib=1)
     child.done = 0
     recycling.sample()
@@ -174,7 +177,7 @@ def test_a_child_that_starts_above_its_memory_is_named_once_and_kept(caplog: pyt
     assert pool.spawned == []
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     delivery: Any = None
-    child.assigned[7] = delivery
+    (child.parked if beside else child.assigned)[7] = delivery
     recycling.sample()
     assert pool.spawned == [1], "it runs a task"
 
