@@ -1,8 +1,9 @@
 """``HostedApp``: the interface between the worker and an app of either library.
 
 ``cli`` finds the app, wraps it and passes it to ``worker``; both use only :class:`HostedApp`. ``native`` implements it
-for ``turbo.Turbo``, ``adopted`` for ``celery.Celery``; the latter is imported only for such an app. All methods are
-called in the command, before anything is forked. This module must never import an app's library.
+for ``turbo.Turbo``, ``adopted`` for ``celery.Celery``; the latter is imported only for such an app. ``hooks`` and
+``commands`` are called in the master, and import what only the master uses. All other methods are called in the
+command, before anything is forked. This module must never import an app's library.
 """
 
 from __future__ import annotations
@@ -160,7 +161,7 @@ class HostedApp(ABC):
     def hooks(self, options: WorkerOptions) -> HooksMaker:
         """Return the maker of the hooks that decide about unreported tasks.
 
-        They decide in the master.
+        Called in the master, where they decide.
         """
 
     @abstractmethod
@@ -169,7 +170,10 @@ class HostedApp(ABC):
 
     @abstractmethod
     def commands(self, options: WorkerOptions) -> AppCommands:
-        """Return the remote control commands that depend on the app."""
+        """Return the remote control commands that depend on the app.
+
+        Called in the master.
+        """
 
     @abstractmethod
     def import_for_beat(self) -> None:

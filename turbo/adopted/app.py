@@ -2,14 +2,16 @@
 
 Celery's own code gives the answers.
 
-Made by ``cli.app_option`` around the app that it found; runs in the command, before anything is forked. It gives the
-children their executor and the master its outcome hooks. It must never change what Celery's own code would do with the
-app: configuration is written through, queues are Celery's own, and Celery finalizes the tasks.
+Made by ``cli.app_option`` around the app that it found. It gives the children their executor before the fork, and the
+master its hooks and commands after it: their modules are imported there, so that no child has them in its memory. It
+must never change what Celery's own code would do with the app: configuration is written through, queues are Celery's
+own, and Celery finalizes the tasks.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
 import warnings
 from dataclasses import replace
@@ -25,17 +27,13 @@ from kombu.exceptions import OperationalError as KombuOperationalError
 
 from turbo.adopted import logs
 from turbo.adopted.batches import batch_of
-from turbo.adopted.beat import run_beat
-from turbo.adopted.commands import AdoptedCommands
 from turbo.adopted.executor import adopted
 from turbo.adopted.facade import AdoptedWorker
-from turbo.adopted.hooks import AdoptedHooks
 from turbo.adopted.result_handoff import can_be_handed
 from turbo.adopted.settings import AdoptedSettings
 from turbo.amqp.url import parse_broker_urls
 from turbo.app.publish.queues import queue_from
 from turbo.backends.open_store import store_settings
-from turbo.beat.election import turn_of
 from turbo.control.panel import CommandInfo
 from turbo.exceptions import ImproperlyConfigured
 from turbo.hosting import HostedApp
@@ -196,11 +194,14 @@ class AdoptedApp(HostedApp):
 
     def hooks(self, options: WorkerOptions) -> HooksMaker:
         """Return the outcome hooks, which use Celery's requests in the master."""
-        return partial(AdoptedHooks, self.celery, self.worker, options)
+        hooks = importlib.import_module("turbo.adopted.hooks").AdoptedHooks
+        return partial(hooks, self.celery, self.worker, options)
 
     def commands(self, options: WorkerOptions) -> AppCommands:
         """Return Celery's own commands about the app and those that the app has added."""
-        return AdoptedCommands(self.celery, self.worker.consumer, options.hostname)
+        commands = importlib.import_module("turbo.adopted.commands").AdoptedCommands
+        found: AppCommands = commands(self.celery, self.worker.consumer, options.hostname)
+        return found
 
     def celery_client(self) -> Any:
         """The app itself."""
@@ -208,7 +209,8 @@ class AdoptedApp(HostedApp):
 
     def run_beat(self, options: BeatOptions, stop: StopRequest) -> None:
         """Send the app's periodic tasks by Celery's own beat."""
-        run_beat(self.celery, options, stop, turn_of(self.conf, options, stop))
+        turn = importlib.import_module("turbo.beat.election").turn_of(self.conf, options, stop)
+        importlib.import_module("turbo.adopted.beat").run_beat(self.celery, options, stop, turn)
 
     def freeze(self) -> None:
         """Do nothing: Celery lets an app's settings change at any time."""

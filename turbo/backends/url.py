@@ -7,7 +7,6 @@ syntax is Celery's: ``redis://[[user]:password@]host[:port]/db?option=value``, `
 
 from __future__ import annotations
 
-import difflib
 import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -131,6 +130,8 @@ def store_kind(url: str | None) -> str:
     why = _REFUSED.get(scheme)
     if why is None:
         why = f"turbo supports {', '.join(sorted(set(KINDS.values())))}"
+        import difflib  # only a misspelt name needs its 0.2 MB
+
         near = difflib.get_close_matches(scheme, [*KINDS, *_REFUSED], 1)
         if near:
             why += f"; did you mean {near[0]!r}?"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import tomllib
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
@@ -110,6 +109,8 @@ def _in_pyproject(path: Path) -> tuple[str | None, str]:
 
     The second item is a text for the error message if there is no value.
     """
+    import tomllib  # with -A the file is not read
+
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

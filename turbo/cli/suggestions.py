@@ -5,7 +5,6 @@ Used by every part of the command line that looks a name up. Pure.
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -19,6 +18,8 @@ def nearest(name: str, known: Iterable[str], likeness: float = _LIKENESS) -> str
 
     None if none is like it.
     """
+    import difflib  # only a misspelt name needs its 0.2 MB
+
     near = difflib.get_close_matches(name, list(known), 1, likeness)
     return near[0] if near else None
 

@@ -7,11 +7,12 @@ more than a bounded number of samples.
 from __future__ import annotations
 
 import gc
+import os
 import random
 from collections import deque
 from typing import Final
 
-import psutil
+from turbo.spawner import kernel
 
 #: The most samples kept until the next dump.
 _MOST: Final = 1_000
@@ -26,7 +27,7 @@ class MemorySamples:
 
     def sample(self) -> str:
         """Take a sample and return it: the resident memory with its unit."""
-        now = shown(psutil.Process().memory_info().rss)
+        now = _resident()
         self._samples.append(now)
         return now
 
@@ -40,9 +41,13 @@ class MemorySamples:
         if len(samples) > most:
             samples = random.sample(samples, max(0, most))
         gc.collect()
-        end = shown(psutil.Process().memory_info().rss)
+        end = _resident()
         lines = ["- rss (sample):", *(f"-    > {each}," for each in samples)] if samples else []
         return "\n".join([*lines, f"- rss (end): {end}.", ""])
+
+
+def _resident() -> str:
+    return shown(kernel.resident_bytes(os.getpid()) or 0)
 
 
 def shown(size: int) -> str:

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-import shutil
-import tempfile
 from typing import Any
 
 logger = logging.getLogger("celery.worker.control")
@@ -28,6 +26,9 @@ def draw(num: int = 200, max_depth: int = 10, type: str = "Request") -> dict[str
         objgraph: Any = importlib.import_module("objgraph")
     except ImportError:
         raise ImportError("Requires the objgraph library") from None
+    import shutil  # these two are needed here alone, and take 0.2 MB
+    import tempfile
+
     if shutil.which("dot") is None:
         raise RuntimeError("Requires dot, a program of Graphviz")
     logger.info("Dumping graph for type %.100r", type)

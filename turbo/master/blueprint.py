@@ -1,7 +1,7 @@
 """The options and collaborators of one worker's master.
 
-Made by ``worker.wiring`` in the command, before the loop runs. ``master.assembly`` makes the parts from it. It must
-never hold anything that is open.
+Made by ``worker.wiring`` in the command, before the loop runs; ``worker.master_process`` adds the hooks.
+``master.assembly`` makes the parts from it. It must never hold anything that is open.
 """
 
 from __future__ import annotations

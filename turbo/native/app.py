@@ -1,11 +1,13 @@
 """A ``turbo.Turbo`` as a worker's app: what the command and the wiring ask of it.
 
-Made by ``cli.app_option`` around the app it found; runs in the command, before anything is forked, and hands the
-executor to the children and the hooks to the master. It must never change the app but by its configuration.
+Made by ``cli.app_option`` around the app it found. It hands the executor to the children before the fork, and hooks and
+commands to the master after it: their modules are imported there, so that no child has them in its memory. It must
+never change the app but by its configuration.
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,11 +21,9 @@ from turbo.control.panel import Panel
 from turbo.exceptions import OperationalError
 from turbo.hosting import HostedApp
 from turbo.log_format.redirection import redirected
-from turbo.native import beat, steps
-from turbo.native.commands import NativeCommands
+from turbo.native import steps
 from turbo.native.executor import native
 from turbo.native.facade import Worker
-from turbo.native.hooks import NativeHooks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -135,7 +135,8 @@ class NativeApp(HostedApp):
 
     def hooks(self, options: WorkerOptions) -> HooksMaker:
         """Those that call the app's handlers and receivers."""
-        return partial(NativeHooks, self.turbo, options, self.worker)
+        hooks = importlib.import_module("turbo.native.hooks").NativeHooks
+        return partial(hooks, self.turbo, options, self.worker)
 
     def executor(self, options: ChildOptions) -> ExecutorMaker:
         """What runs the app's tasks in a child."""
@@ -143,7 +144,9 @@ class NativeApp(HostedApp):
 
     def commands(self, options: WorkerOptions) -> AppCommands:
         """Those about the app's tasks and settings, and those that the program has added."""
-        return NativeCommands(self.turbo, options.hostname, self.worker.consumer)
+        commands = importlib.import_module("turbo.native.commands").NativeCommands
+        found: AppCommands = commands(self.turbo, options.hostname, self.worker.consumer)
+        return found
 
     def celery_client(self) -> Any:
         """What Celery's own command line sees of the app."""
@@ -151,7 +154,7 @@ class NativeApp(HostedApp):
 
     def run_beat(self, options: BeatOptions, stop: StopRequest) -> None:
         """Send the entries of ``beat_schedule`` by turbo's own beat."""
-        beat.run_beat(self.turbo, options, stop)
+        importlib.import_module("turbo.native.beat").run_beat(self.turbo, options, stop)
 
     def freeze(self) -> None:
         """Refuse every change of a setting from now on."""

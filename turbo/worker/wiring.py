@@ -1,12 +1,12 @@
 """Builds and runs a worker from an app and its options; returns its exit code.
 
 Runs in the process that becomes the master, before any loop, thread or socket exists: the spawner is forked first, so
-that children inherit none of them. This is the only module that imports master, child and spawner.
+that children inherit none of them. After the fork it imports ``worker.master_process``, which runs the master.
 """
 
 from __future__ import annotations
 
-import asyncio
+import importlib
 import logging
 import os
 import signal
@@ -16,7 +16,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import setproctitle
-import uvloop
 
 from turbo import failpoint
 from turbo.amqp.tls import tls_options
@@ -25,28 +24,20 @@ from turbo.backends.url import store_kind
 from turbo.child.main import child_main
 from turbo.child.options import ChildOptions
 from turbo.control.options import control_options
-from turbo.control.service import RemoteControl
-from turbo.control.state_file import StateFile
 from turbo.exceptions import ImproperlyConfigured
 from turbo.log_format.saying import say
 from turbo.master.blueprint import Blueprint
-from turbo.master.main import Master
 from turbo.policy import rate_limit
 from turbo.spawner.handle import start_spawner
-from turbo.worker.beat_process import BeatProcess
-from turbo.worker.heartbeat_file import HeartbeatFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from turbo.control.app_commands import AppCommands
-    from turbo.control.options import ControlOptions
     from turbo.hosting import HostedApp
     from turbo.master.children.pool_restart import Starter
     from turbo.policy.task_options import TaskOptions
     from turbo.policy.worker_lifecycle import Request
     from turbo.policy.worker_options import WorkerOptions
-    from turbo.spawner.handle import Spawner
     from turbo.spawner.messages import ChildBoot
 
     #: Takes the options of the children and the result backend; returns what starts a process that imports the app.
@@ -54,6 +45,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("turbo.worker")
 
+#: The module that runs the master.
+_MASTER: Final = "turbo.worker.master_process"
 #: Seconds. If the spawner dies sooner after the start, the worker ends, so that it does not restart in an endless loop.
 _STABLE: Final = 5.0
 #: Returned instead of an exit code: after its cleanup, the command must call :func:`restart`.
@@ -79,7 +72,6 @@ def run(
     executor = app.executor(of_children)
     if fresh is not None:
         blueprint = replace(blueprint, import_anew=fresh(of_children, blueprint.result_backend))
-    commands = app.commands(options)
     control = control_options(app.conf, options)
     # Master and children have read their settings: later changes would have no effect.
     app.freeze()
@@ -91,45 +83,14 @@ def run(
     setproctitle.setproctitle(f"[turbo: {options.hostname}:MainProcess]")
     began = time.monotonic()
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            master, code = runner.run(_main(blueprint, spawner, commands, control, beat, earlier))
+        # Imported only now: what the master alone uses would otherwise be in the memory of spawner and children too.
+        master, code = importlib.import_module(_MASTER).run(app, blueprint, spawner, control, beat, earlier)
     finally:
         spawner.close()
     if master.restarting:
         return RESTART
     orphaned = master.spawner_died and not master.asked_to_stop
     return RESTART if orphaned and time.monotonic() - began > _STABLE else code
-
-
-async def _main(
-    blueprint: Blueprint,
-    spawner: Spawner,
-    commands: AppCommands,
-    control: ControlOptions,
-    beat: Sequence[str],
-    earlier: Sequence[Request],
-) -> tuple[Master, int]:
-    loop = asyncio.get_running_loop()
-    master = Master(blueprint, spawner, loop)
-    remote = RemoteControl(master, commands, control, loop)
-    master.add_companion(remote)
-    if blueprint.options.state_db:
-        state = StateFile(blueprint.options.state_db, master.parts.revoking.revoked, remote.clock)
-        state.take_up()
-        # After remote control, whose last requests it is to write.
-        master.add_companion(state)
-    if blueprint.options.heartbeat_file is not None:
-        # A worker that finishes its last tasks is alive, though it consumes nothing.
-        alive = HeartbeatFile(blueprint.options.heartbeat_file, lambda: master.link.ready or master.asked_to_stop)
-        master.add_companion(alive)
-    if beat:
-        master.add_companion(BeatProcess(beat, lambda: master.asked_to_stop))
-    if master.parts.pool_restart is not None:
-        master.add_companion(master.parts.pool_restart)
-    try:
-        return master, await master.run(earlier)
-    finally:
-        master.parts.spawners.close()
 
 
 def restart() -> int:
@@ -180,7 +141,6 @@ def plan(app: HostedApp, options: WorkerOptions) -> Blueprint:
         stores=app.stores_results and store_kind(backend) != "disabled",
         result_extended=bool(conf["result_extended"]),
         task_events=bool(conf["worker_send_task_events"]),
-        hooks=app.hooks(options),
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
 from turbo.app.conf.conf import Settings
 from turbo.exceptions import ImproperlyConfigured
@@ -84,6 +83,8 @@ class Configured:
         if isinstance(name, tzinfo):
             return name
         if name and str(name).upper() != "UTC":
+            from zoneinfo import ZoneInfo  # 0.2 MB that UTC does not need
+
             return ZoneInfo(name)
         if name or self.conf["enable_utc"]:
             return UTC

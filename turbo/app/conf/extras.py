@@ -6,7 +6,6 @@ message is sent. Without this check a missing package would lose results, or ref
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 from typing import TYPE_CHECKING, Any, Final
 
@@ -76,6 +75,8 @@ def _missing(setting: str, what: str, modules: Iterable[str], extra: str) -> lis
 
 
 def _unknown(setting: str, kind: str, name: str, known: Iterable[str]) -> str:
+    import difflib  # only a misspelt name needs its 0.2 MB
+
     near = difflib.get_close_matches(name, [each for each in known if "/" not in each], 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"{setting} names an unknown {kind}: {name!r}{hint}"

@@ -5,7 +5,6 @@ Called when a worker starts. A name that is like no setting is the program's own
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Final
 
 from turbo.app.conf.settings import OLD_NAMES, SETTINGS
@@ -24,6 +23,8 @@ def misspelt(names: Iterable[str]) -> Iterator[tuple[str, str]]:
     for name in sorted(names):
         if name in SETTINGS or name in OLD_NAMES or name in _ARGUMENTS or not name.islower():
             continue
+        import difflib  # only a misspelt name needs its 0.2 MB
+
         near = difflib.get_close_matches(name, known, 1, _LIKENESS)
         if near:
             yield name, near[0]

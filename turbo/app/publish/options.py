@@ -7,7 +7,6 @@ with more options, or its options may be meant for the program's own ``apply_asy
 
 from __future__ import annotations
 
-import difflib
 import logging
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
@@ -104,6 +103,8 @@ def check_options(options: Mapping[str, Any]) -> None:
         return
     said = []
     for name in unknown:
+        import difflib  # only a misspelt name needs its 0.2 MB
+
         near = difflib.get_close_matches(name, _KNOWN, 1)
         hint = _INSTEAD.get(name) or (f"did you mean {near[0]}=?" if near else None)
         said.append(f"{name}= ({hint})" if hint else f"{name}=")

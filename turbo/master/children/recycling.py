@@ -2,9 +2,9 @@
 
 A hard memory limit is checked in the middle of a task.
 
-Runs in the master. It samples each child's resident memory twice a second with psutil, from outside, so that a
-task cannot hide it; ``policy.recycling`` decides. A child to be replaced keeps serving until its replacement is
-ready, and at most a quarter of the children are replaced at one time. The hard limit kills at once.
+Runs in the master. It samples each child's resident memory twice a second, from outside, so that a task cannot hide
+it; ``policy.recycling`` decides. A child to be replaced keeps serving until its replacement is ready, and at most a
+quarter of the children are replaced at one time. The hard limit kills at once.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-import psutil
-
 from turbo.policy import recycling
 from turbo.policy.child_lifecycle import ChildState
 from turbo.policy.recycling import MemoryAction
+from turbo.spawner import kernel
 
 if TYPE_CHECKING:
     from turbo.master.children.child_process import ChildProcess
@@ -72,14 +71,14 @@ class Recycling:
                 continue
             self._pool.dismiss(child)
             try:
-                rss = psutil.Process(child.pid).memory_info().rss // 1024
-            except psutil.Error:
-                continue  # it is ending; its pidfd says so
+                resident = kernel.resident_bytes(child.pid)
             except OSError as error:
                 # No descriptor is free to look with: the next sample may find one.
                 logger.warning("Cannot read the memory of child %d: %s", child.index, error)
                 return
-            child.rss_kib = rss
+            if resident is None:
+                continue  # it has ended; its pidfd says so
+            child.rss_kib = rss = resident // 1024
             child.peak_rss_kib = max(child.peak_rss_kib, rss)
             self._check_memory(child)
         if self._max_tasks is not None:
