@@ -55,7 +55,7 @@ def capture(
 
     ``env`` has the ``BENCH_…`` variables. The queue is left declared as the producer declared it, and empty.
     """
-    framework = "celery" if contender.uses_celery_messages else "dramatiq"
+    framework = contender.messages
     script = APPS / f"publish_{framework}.py"
     run = subprocess.run(
         [environments.python_of(framework), script, task],

@@ -61,14 +61,23 @@ def end(process: subprocess.Popen[bytes], *, patience: float) -> bool:
         ended = True
     except subprocess.TimeoutExpired:
         ended = False
+    _kill(process, everyone)
+    psutil.wait_procs(everyone[1:], timeout=10)
+    return ended
+
+
+def kill_family(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL to the process and all its descendants; waits for the process alone."""
+    _kill(process, family(process.pid))
+
+
+def _kill(process: subprocess.Popen[bytes], everyone: list[psutil.Process]) -> None:
     for member in everyone:
         try:
             member.kill()  # psutil checks that the pid is still the same process
         except psutil.NoSuchProcess:
             continue
     process.wait(10)
-    psutil.wait_procs(everyone[1:], timeout=10)
-    return ended
 
 
 def wait_until(what: str, ready: Callable[[], bool], timeout: float, *, every: float = 0.02) -> None:

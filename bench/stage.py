@@ -30,7 +30,7 @@ class Stage:
     servers: Servers
     queue_type: str = "classic"
     results: str = "none"
-    _templates: dict[tuple[bool, str, str], Template] = field(default_factory=dict)
+    _templates: dict[tuple[str, str, str], Template] = field(default_factory=dict)
 
     def wire(self) -> Wire:
         """A new connection to the broker."""
@@ -48,7 +48,7 @@ class Stage:
 
     def template(self, wire: Wire, contender: Contender, task: str, arguments: Sequence[object]) -> Template:
         """The message of ``task(*arguments)`` as the contender's producer sends it; captured once a run."""
-        key = (contender.uses_celery_messages, task, repr(arguments)[:200])
+        key = (contender.messages, task, repr(arguments)[:200])
         if key not in self._templates:
             wire.delete(contender.queue)
             env = self.environment(contender)
@@ -106,14 +106,21 @@ def alternate(contenders: Sequence[Contender], rounds: int, measure: Callable[[C
     """Measure each contender in turn, ``rounds`` times over; prints a line for each."""
     readings: list[Reading] = []
     for number in range(1, rounds + 1):
-        for each in contenders:
-            load = os.getloadavg()[0]
-            try:
-                metrics, error = measure(each), ""
-            except BenchError as failure:
-                metrics, error = {}, str(failure)
-                print(f"round {number}  {each.label}: {error}", file=sys.stderr, flush=True)
-            readings.append(Reading(number, each.label, metrics, round(load, 2), error))
-            shown = "  ".join(f"{name} {value:,.4g}" for name, value in metrics.items())
-            print(f"round {number}  {each.label:<16}{shown}", flush=True)
+        readings += one_round(contenders, number, measure)
+    return readings
+
+
+def one_round(contenders: Sequence[Contender], number: int, measure: Callable[[Contender], Metrics]) -> list[Reading]:
+    """Measure each contender once, every other round in reverse, so that nobody always runs first."""
+    readings: list[Reading] = []
+    for each in contenders if number % 2 else reversed(contenders):
+        load = os.getloadavg()[0]
+        try:
+            metrics, error = measure(each), ""
+        except BenchError as failure:
+            metrics, error = {}, str(failure)
+            print(f"round {number}  {each.label}: {error}", file=sys.stderr, flush=True)
+        readings.append(Reading(number, each.label, metrics, round(load, 2), error))
+        shown = "  ".join(f"{name} {value:,.4g}" for name, value in metrics.items())
+        print(f"round {number}  {each.label:<20}{shown}", flush=True)
     return readings

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from bench import meters
 from bench.contenders import APPS, Contender
-from bench.processes import BenchError, clean_environment, end, launch
+from bench.processes import BenchError, clean_environment, end, kill_family, launch
 
 if TYPE_CHECKING:
     import subprocess
@@ -61,9 +61,13 @@ class Worker:
         self.started = 0
 
     def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Start the command, for the first time or after ``kill``."""
         self.started = time.monotonic_ns()
         self._process = launch(self._command, env=self._env, cwd=APPS, log=self._log)
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
@@ -109,6 +113,12 @@ class Worker:
         if self._process is None or self._process.returncode is not None:
             return True
         return end(self._process, patience=patience)
+
+    def kill(self) -> None:
+        """SIGKILL to all of its processes at once, the first of them first."""
+        if self._process is None:
+            raise BenchError("the worker was not started")
+        kill_family(self._process)
 
     def _story(self, what: str) -> str:
         log = self._log.read_text(errors="replace")[-3000:]

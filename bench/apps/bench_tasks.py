@@ -21,6 +21,8 @@ if "BENCH_MULTIPLIER" in os.environ:
     app.conf.worker_prefetch_multiplier = int(os.environ["BENCH_MULTIPLIER"])
 if os.environ.get("BENCH_ACKS_LATE"):
     app.conf.task_acks_late = True
+if os.environ.get("BENCH_REJECT_LOST"):
+    app.conf.task_reject_on_worker_lost = True
 
 
 @app.task(name="bench_tasks.noop", ignore_result=True)
@@ -67,3 +69,21 @@ def payload(data):
     """Take a large argument."""
     marks.done()
     return len(data)
+
+
+@app.task(name="bench_tasks.wait", ignore_result=True)
+def wait(code):
+    """Wait as long as the code says."""
+    marks.wait(code)
+
+
+@app.task(name="bench_tasks.wait_async", ignore_result=True)
+async def wait_async(code):
+    """Wait as long as the code says, and let others run; no worker but turbo's runs it."""
+    await marks.wait_async(code)
+
+
+@app.task(name="bench_tasks.work", ignore_result=True)
+def work(code, seconds):
+    """Take that long; the code tells the task from others."""
+    marks.work(code, seconds)

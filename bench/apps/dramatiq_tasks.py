@@ -35,3 +35,15 @@ def payload(data):
     """Take a large argument."""
     marks.done()
     len(data)
+
+
+@dramatiq.actor(queue_name=QUEUE)
+def wait(code):
+    """Wait as long as the code says."""
+    marks.wait(code)
+
+
+@dramatiq.actor(queue_name=QUEUE)
+def work(code, seconds):
+    """Take that long; the code tells the task from others."""
+    marks.work(code, seconds)

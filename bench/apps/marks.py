@@ -6,12 +6,16 @@ record land whole, and the clock is the machine's monotonic one, so the bench ca
 
 from __future__ import annotations
 
+import asyncio
 import os
 import struct
 import time
 
 _one = struct.Struct("<Q").pack
 _two = struct.Struct("<QQ").pack
+_four = struct.Struct("<QQQQ").pack
+#: What a code counts from: it has as many digits whatever it says.
+BASE = 1_000_000_000_000_000_000
 _fd = -1
 _pid = 0
 
@@ -40,3 +44,22 @@ def span(seconds: float) -> None:
     begun = time.monotonic_ns()
     time.sleep(seconds)
     pair(begun)
+
+
+def wait(code: int) -> None:
+    """Sleep as many nanoseconds as the code says, then append it as ``work`` does."""
+    work(code, (code - BASE) / 1e9)
+
+
+async def wait_async(code: int) -> None:
+    """The same in a coroutine."""
+    begun = time.monotonic_ns()
+    await asyncio.sleep((code - BASE) / 1e9)
+    os.write(_file(), _four(code - BASE, begun, time.monotonic_ns(), os.getpid()))
+
+
+def work(code: int, seconds: float) -> None:
+    """Sleep, then append what the code says, when that began, when it ended, and the process's id."""
+    begun = time.monotonic_ns()
+    time.sleep(seconds)
+    os.write(_file(), _four(code - BASE, begun, time.monotonic_ns(), os.getpid()))

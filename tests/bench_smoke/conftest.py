@@ -15,6 +15,6 @@ from tests.harness.packages import require
 def servers() -> Iterator[Servers]:
     require("rabbitmq-server")
     require("redis-server")
-    prepare(["celery", "dramatiq"])
+    prepare(["celery", "dramatiq", "taskiq"])
     with Servers() as running:
         yield running

@@ -17,6 +17,7 @@ from bench.results import Run, latest, load
 from bench.stage import Reading
 from bench.statistics import percentile, ratios
 from bench.svg import Bar, bars, figure
+from bench.waits import Waits, busy_share
 
 
 def a_run(when: str = "2030-01-01T00:00:00+00:00", **rates: list[float]) -> Run:
@@ -55,6 +56,20 @@ def test_ideal_makespan() -> None:
     assert durations == Mix().durations()
     assert (len(durations), durations.count(1.0)) == (2000, 20)
     assert ideal_makespan(durations, 4) < 1.1 * sum(durations) / 4
+
+
+def test_the_busy_share_of_slots() -> None:
+    back_to_back = [(start, start + 10) for start in range(0, 1000, 10)]
+    assert busy_share(back_to_back, 1) == 1
+    assert busy_share(back_to_back, 2) == 0.5
+    assert busy_share([(start, start + 5) for start, _ in back_to_back], 1) == pytest.approx(0.5, abs=0.01)
+
+
+def test_waits_tell_their_tasks() -> None:
+    waits = Waits(500).nanoseconds()
+    assert len(set(waits)) == 500 and waits == Waits(500).nanoseconds()
+    assert 0.01e9 <= min(waits) < 0.012e9 and 0.9e9 < max(waits) < 1.01e9
+    assert (str(Waits(1)), str(Waits(1, 0.01, 0.01))) == ("10-1000ms", "10ms")
 
 
 def test_saving_and_loading_a_run(tmp_path: Path) -> None:

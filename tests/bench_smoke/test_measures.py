@@ -16,10 +16,13 @@ from bench.enqueue import enqueue, senders
 from bench.fairness import Mix, fairness
 from bench.idle import memory, startup
 from bench.latency import latency
+from bench.mixed import Flow, mixed
 from bench.processes import BenchError
+from bench.recover import VICTIMS, recover
 from bench.servers import Servers
 from bench.stage import Stage, alternate
 from bench.trace import trace
+from bench.waits import Waits, waiting_tasks
 from bench.workers import Marks
 
 # the first test also builds the peers' environments and starts the servers
@@ -32,7 +35,7 @@ RATE_AND_CPU = {
 
 
 @pytest.mark.row("RU11")
-@pytest.mark.parametrize("peer", ["turbo", "celery", "celery-threads", "dramatiq", "null", "sketch"])
+@pytest.mark.parametrize("peer", ["turbo", "celery", "celery-threads", "dramatiq", "taskiq", "null", "sketch"])
 def test_drain_of_every_peer(servers: Servers, peer: str) -> None:
     metrics = drain(Stage(servers), NOOP, contender(peer, 2))
 
@@ -48,7 +51,12 @@ def test_drain_with_results(servers: Servers, peer: str, results: str) -> None:
     assert drain(Stage(servers, results=results), load, contender(peer, 2))["tasks_per_s"] > 20
 
 
-@pytest.mark.parametrize("peer", ["turbo", "celery", "null"])
+@pytest.mark.parametrize("way", ["adopted", "events", "adaptive", "threads", "requeue"])
+def test_drain_in_every_way(servers: Servers, way: str) -> None:
+    assert drain(Stage(servers), NOOP, contender(f"turbo+{way}", 2))["tasks_per_s"] > 50
+
+
+@pytest.mark.parametrize("peer", ["turbo", "celery", "taskiq", "null"])
 def test_drain_of_a_quorum_queue(servers: Servers, peer: str) -> None:
     assert drain(Stage(servers, queue_type="quorum"), NOOP, contender(peer, 2))["tasks_per_s"] > 50
 
@@ -107,6 +115,33 @@ def test_fairness(servers: Servers, peer: str) -> None:
     assert 0.99 < metrics["of_ideal"] < 20
 
 
+@pytest.mark.parametrize(
+    "peer",
+    ["turbo", "turbo+threads", "turbo+coroutines", "celery", "celery-threads", "dramatiq+threads", "taskiq+coroutines"],
+)
+def test_tasks_that_wait(servers: Servers, peer: str) -> None:
+    metrics = waiting_tasks(Stage(servers, queue_type="quorum"), Waits(120, 0.005, 0.05), contender(peer, 4))
+
+    assert 0 < metrics["share_of_ideal"] <= 1
+    assert metrics["tasks_per_s"] > 10 and metrics["used_mib"] > 5 and metrics["cpu_us_per_task"] > 0
+
+
+@pytest.mark.parametrize("peer", ["turbo", "celery"])
+def test_mixed_load(servers: Servers, peer: str) -> None:
+    metrics = mixed(Stage(servers), Flow(rate=100, seconds=0.5, one_in=10, slow=0.1), contender(peer, 2))
+
+    assert 0 < metrics["fast_p50_ms"] <= metrics["fast_p99_ms"] <= metrics["fast_worst_ms"] < 30_000
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
+@pytest.mark.parametrize("peer", ["turbo+requeue", "celery+requeue"])
+def test_a_killed_worker_recovers(servers: Servers, peer: str, victim: str) -> None:
+    metrics = recover(Stage(servers, queue_type="quorum"), 1, victim, contender(peer, 2))
+
+    assert metrics["delivery_ratio"] == 1  # acknowledged late, and requeued when a child is lost
+    assert 0 < metrics["recover_s"] <= metrics["recover_worst_s"] < 60
+
+
 def test_a_worker_that_cannot_start_is_a_reading_with_its_own_words(servers: Servers) -> None:
     broken = Contender("turbo", 2, "turbo", extra=("--no-such-option",))
 
@@ -148,9 +183,28 @@ def test_the_command_writes_results_and_the_report_reads_them(tmp_path: Path) ->
     assert document["machine"]["cores"]
 
 
+def test_every_measure_runs_once_a_round_until_the_budget_ends(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bench", "all", "--only", "rings,trace", "--rounds", "2", "--with", "none"]
+    run = subprocess.run(
+        [*command, "--output", tmp_path], cwd=ROOT, check=True, capture_output=True, text=True, timeout=240
+    )
+    assert run.stdout.index("round 1  turbo") < run.stdout.index("round 2  turbo")
+    written = {path.name.partition("-")[0]: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
+    assert written.keys() == {"rings", "trace"}
+    assert {reading["round"] for reading in written["trace"]["readings"]} == {1, 2}
+
+    run = subprocess.run(
+        [*command, "--budget", "12s", "--output", tmp_path / "none"],
+        cwd=ROOT, check=True, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert "leaves out trace" in run.stderr
+
+
 def test_an_unknown_peer_is_refused_by_name() -> None:
     command = [sys.executable, "-m", "bench", "drain", "--peers", "turbo,rocket"]
     run = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=60)
 
     assert run.returncode == 2
     assert "rocket" in run.stderr
+    with pytest.raises(BenchError, match="dramatiq has no way 'adopted'"):
+        contender("dramatiq+adopted", 2)
