@@ -4,7 +4,8 @@ Runs in the master. It measures, asks ``policy.prefetch``, and has the link swap
 (``--prefetch fixed``, or a multiplier set by hand) is widened only for messages held for their ETA or a rate limit,
 which fill it without being work, and for batches, each of which is one unit of work. It is narrowed by messages in a
 lease queue, which are work without filling it: otherwise each long task would admit one more message to wait behind it.
-A window reduced to nothing is a pause.
+A window reduced to nothing is a pause: consumers end, and start again when there is room. A consumer that would lose
+its place or its queue stays, and admits as little as it can.
 
 When every child is in a long task, a window that has grown returns to the app's own size at once, and what waits beyond
 that goes back to the broker (``master.delivery.surplus``). The prefetch count of a consumer cannot change, so new
@@ -17,6 +18,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from turbo.amqp.consume.consumer import Pause
 from turbo.policy import prefetch, surplus
 
 if TYPE_CHECKING:
@@ -169,10 +171,14 @@ class Window:
 
     async def _apply(self, total: int, taken: int, *, add: bool = False) -> None:
         async with self._lock:
+            if not self._running:
+                return
             self._total, self._taken = total, taken
             if total <= taken:
                 self._paused = True
-                await self._link.cancel_consumers()
+                await self._link.cancel_consumers(Pause.BUT_KEPT)
+                if any(queue.keeps_consumer for queue in self._link.wanted.values()):
+                    await self._link.set_prefetch(1)
                 return
             await self._link.set_prefetch(total - taken, add=add)
             if self._paused and self._running:

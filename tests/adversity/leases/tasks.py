@@ -25,18 +25,30 @@ QUEUE, DEAD = "long", "dead"
 LEASE = 5.0
 
 app = App("lease", broker=os.environ.get("LEASE_BROKER"))
+_kind = os.environ.get("LEASE_KIND", "")
 _arguments = {
     "x-queue-type": os.environ.get("LEASE_QUEUE_TYPE", "classic"),
     "x-dead-letter-exchange": "",
     "x-dead-letter-routing-key": DEAD,
 }
+if _kind == "single":
+    _arguments["x-single-active-consumer"] = True
 if "LEASE_TIMEOUT" in os.environ:
     _arguments["x-consumer-timeout"] = int(os.environ["LEASE_TIMEOUT"])
 if "LEASE_LIMIT" in os.environ:
     _arguments["x-delivery-limit"] = int(os.environ["LEASE_LIMIT"])
 app.conf.update(
     task_default_queue=QUEUE,
-    task_queues=[Queue(QUEUE, Exchange(QUEUE), QUEUE, queue_arguments=_arguments)],
+    task_queues=[
+        Queue(
+            QUEUE,
+            Exchange(QUEUE),
+            QUEUE,
+            queue_arguments=_arguments,
+            exclusive=_kind == "exclusive",
+            auto_delete=_kind == "auto_delete",
+        )
+    ],
     task_ignore_result=True,
 )
 LATE = {"acks_late": True, "reject_on_worker_lost": True}

@@ -131,6 +131,38 @@ def test_leased_tasks_let_nothing_in_to_wait_behind_them(
     oracle.check_started_once()
 
 
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("kind", ["classic"])
+@pytest.mark.parametrize("place", ["single", "exclusive", "auto_delete"])
+def test_a_window_full_of_leases_costs_no_consumer_its_place(
+    make_worker: MakeWorker, oracle: Oracle, impatient: RabbitMQ, vhost: str, place: str
+) -> None:
+    """No other worker becomes the active consumer, and no queue is deleted with its messages."""
+    settings = ("worker.prefetch_multiplier=1",)
+    second = make_worker("-c", "2", "-n", "other@here", settings=settings, LEASE_KIND=place)
+    with make_worker("-c", "2", settings=settings, LEASE_KIND=place) as first, contextlib.closing(second):
+        first.wait_for_line(READY)
+        running = send(vhost, [("long", (3 * LEASE,))] * 2)
+        oracle.wait_ids("start", running)
+        waiting = send(vhost, [("long", (0.0,))] * 6)
+        if place == "single":
+            second.start().wait_for_line(READY)
+        for _ in range(2):
+            first.wait_for_line(ON_A_LEASE, 30)
+        waiting += send(vhost, [("long", (0.0,))] * 2)
+        facts = impatient.queue(QUEUE, vhost)
+        assert facts is not None, "the broker has deleted the queue with its only consumer"
+        assert facts.ready + facts.unacked >= len(waiting) - 2, "its messages are gone"
+        oracle.wait_ids("end", [*running, *waiting], timeout=90)
+        impatient.wait_queue(QUEUE, vhost, ready=0, unacked=0)
+        assert " received" not in second.output, "another worker took over the queue"
+        if place != "exclusive":
+            # The whole window is back: more tasks than it are here while both children are busy.
+            again = send(vhost, [("long", (2.0,))] * 4)
+            oracle.wait_ids("end", again, timeout=30)
+    oracle.check_started_once()
+
+
 @pytest.mark.timeout(900 if TORTURE else 200)
 @pytest.mark.parametrize("kind", ["classic", "quorum"] if TORTURE else ["quorum"])
 def test_what_is_killed_comes_back_and_nothing_else_is_repeated(

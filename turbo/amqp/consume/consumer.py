@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import logging
 from dataclasses import dataclass, field
+from enum import Enum, unique
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,6 +26,22 @@ logger = logging.getLogger("turbo.amqp.consume.consumer")
 LARGEST_WINDOW = 65535
 #: Stopped consumers that are remembered. A queue has one more with each change of its window.
 _REMEMBERED = 64
+
+
+@unique
+class Pause(Enum):
+    """Which consumers of tasks are stopped."""
+
+    NONE = "none"
+    #: Those that can come back as they were. The others keep their place in the queue, or the queue itself.
+    BUT_KEPT = "but kept"
+    ALL = "all"
+
+    def stops(self, queue: Queue) -> bool:
+        """Return whether the consumers of a queue are stopped."""
+        if self is Pause.NONE or queue.always_consumed:
+            return False
+        return self is Pause.ALL or not queue.keeps_consumer
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +80,7 @@ class ConsumerTable:
         """
         self._timeouts = timeouts
         self._version = version
-        self.paused = False
+        self.paused = Pause.NONE
         #: The queue of the Consume request that is unanswered; a channel that closes now closes because of it.
         self.asking: str | None = None
         self.window = window
@@ -127,7 +144,7 @@ class ConsumerTable:
     async def _start(self, calls: ChannelCalls, wanted: _Wanted, added: int = 0) -> None:
         """Start a queue's consumer, or one that widens its window by ``added``."""
         queue = wanted.queue
-        if self.paused and not queue.always_consumed:
+        if self.paused.stops(queue):
             return
         window = added or (self._fixed_window if wanted.fixed else self.window)
         if queue.lease:
@@ -200,24 +217,24 @@ class ConsumerTable:
             await calls.limit(0)
         return True
 
-    async def pause(self, calls: ChannelCalls) -> None:
-        """Stop all task consumers, including those left by abandoned changes.
+    async def pause(self, calls: ChannelCalls, which: Pause = Pause.ALL) -> None:
+        """Stop task consumers, including those left by abandoned changes.
 
         Raises ``ChannelGone``.
         """
-        self.paused = True
+        self.paused = which
         async with self._lock:
             for wanted in self._wanted.values():
-                if not wanted.queue.always_consumed:
+                if which.stops(wanted.queue):
                     wanted.running = None
                     wanted.added.clear()
             for consumer in list(self._by_tag.values()):
-                if not consumer.queue.always_consumed:
+                if which.stops(consumer.queue):
                     await self._stop(calls, consumer)
 
     async def resume(self, calls: ChannelCalls) -> None:
         """Start the paused consumers. Raises ``ChannelGone``."""
-        self.paused = False
+        self.paused = Pause.NONE
         async with self._lock:
             for wanted in list(self._wanted.values()):
                 if wanted.running is None:

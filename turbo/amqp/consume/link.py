@@ -16,7 +16,7 @@ import time
 from typing import TYPE_CHECKING
 
 from turbo.amqp.channel_calls import ChannelGone
-from turbo.amqp.consume.consumer import ConsumerTable
+from turbo.amqp.consume.consumer import ConsumerTable, Pause
 from turbo.amqp.consume.session import DeliverySink, Session
 from turbo.amqp.consume.settler import Settler
 from turbo.amqp.consume.wanted_queues import WantedQueues
@@ -83,7 +83,7 @@ class BrokerLink(Settler):
         self.wanted = WantedQueues(queues)
         self._window = prefetch_count
         self._fixed_window = prefetch_count
-        self._paused = False
+        self._paused = Pause.NONE
         self._stopping = False
         self._runner: asyncio.Task[None] | None = None
         self._connection: FastConnection | None = None
@@ -227,15 +227,15 @@ class BrokerLink(Settler):
 
     # -- what to consume
 
-    async def cancel_consumers(self) -> None:
+    async def cancel_consumers(self, which: Pause = Pause.ALL) -> None:
         """Stop consuming, also after a reconnect. Deliveries here can be settled."""
-        self._paused = True
+        self._paused = which
         if self._session is not None and self._session.alive:
-            await self._change_session(self._session.pause())
+            await self._change_session(self._session.pause(which))
 
     async def resume_consumers(self) -> None:
         """Consume again after :meth:`cancel_consumers`."""
-        self._paused = False
+        self._paused = Pause.NONE
         if self._session is not None and self._session.alive:
             await self._change_session(self._session.resume())
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from turbo import failpoint
 from turbo.amqp.channel_calls import ChannelCalls, ChannelGone
 from turbo.amqp.consume.ack_ledger import AckLedger, settle_frames
+from turbo.amqp.consume.consumer import Pause
 from turbo.amqp.consume.ended_consumers import EndedConsumers
 from turbo.amqp.declarer import Declared
 from turbo.amqp.delayed_delivery import uses_cascade
@@ -109,8 +110,8 @@ class Session:
 
     # -- life
 
-    async def open(self, queues: Iterable[Queue], *, paused: Callable[[], bool]) -> None:
-        """Open the channel, declare, and consume unless ``paused``.
+    async def open(self, queues: Iterable[Queue], *, paused: Callable[[], Pause]) -> None:
+        """Open the channel, declare, and consume what ``paused`` does not stop.
 
         A queue that is unusable or refused its consumer is retried in the background. Raises ``ChannelGone``.
         """
@@ -307,9 +308,9 @@ class Session:
             task.cancel()
         await self.consumers.remove(self._need_calls(), name)
 
-    async def pause(self) -> None:
-        """Cancel the consumers; their tags can still be settled. Raises ``ChannelGone``."""
-        await self.consumers.pause(self._need_calls())
+    async def pause(self, which: Pause = Pause.ALL) -> None:
+        """Cancel consumers; their tags can still be settled. Raises ``ChannelGone``."""
+        await self.consumers.pause(self._need_calls(), which)
 
     async def resume(self) -> None:
         """Consume again after :meth:`pause`. Raises ``ChannelGone``."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from turbo.amqp.consume.consumer import ConsumerTable
+from turbo.amqp.consume.consumer import ConsumerTable, Pause
 from turbo.amqp.topology import Queue
 
 Change = Callable[[ConsumerTable, "Calls"], Coroutine[Any, Any, Any]]
@@ -92,6 +92,28 @@ def test_a_window_may_be_widened_by_another_consumer() -> None:
         assert table.forget(b"turbo-4")[1] is False, "the other one is left"
         assert table.forget(b"turbo-5")[1] is True
         assert table.names == frozenset()
+
+    asyncio.run(run())
+
+
+def test_a_pause_for_want_of_room_leaves_the_consumers_that_would_lose_their_place() -> None:
+    async def run() -> None:
+        table, calls = ConsumerTable(4, 4), Calls()
+        single = Queue("single", queue_arguments={"x-single-active-consumer": True})
+        for queue in (Queue("plain"), single, Queue("temporary", auto_delete=True)):
+            await table.consume(calls, queue, known=True)  # type: ignore[arg-type]
+        await table.pause(calls, Pause.BUT_KEPT)  # type: ignore[arg-type]
+        assert calls.consumed == {"turbo-2", "turbo-3"}
+        await table.swap(calls, 1)  # type: ignore[arg-type]
+        assert calls.consumed == {"turbo-2", "turbo-4"}, "only the window of the auto-delete queue can change"
+        await table.consume(calls, Queue("exclusive", exclusive=True), known=True)  # type: ignore[arg-type]
+        await table.consume(calls, Queue("another"), known=True)  # type: ignore[arg-type]
+        assert calls.consumed == {"turbo-2", "turbo-4", "turbo-5"}
+        await table.swap(calls, 3)  # type: ignore[arg-type]
+        await table.resume(calls)  # type: ignore[arg-type]
+        assert len(calls.consumed) == 5
+        await table.pause(calls)  # type: ignore[arg-type]
+        assert (calls.consumed, calls.unknown) == (set(), [])
 
     asyncio.run(run())
 
