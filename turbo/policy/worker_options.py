@@ -82,7 +82,7 @@ class WorkerOptions:
     #: Content types (MIME) that a body may have.
     accept_content: frozenset[str] = field(default_factory=lambda: frozenset({"application/json"}))
     #: Largest body after decompression, in bytes.
-    max_body_size: int = 134_217_728
+    max_body_size: int = 268_435_456
     result_expires: float | None = 86400.0
     loglevel: int = 30
     #: File for the log; None is standard error.

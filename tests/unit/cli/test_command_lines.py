@@ -121,6 +121,36 @@ ACCEPTED: list[tuple[str, dict[str, Any]]] = [
     ("celery -A proj worker -D -c 2", {"concurrency": 2}),
     ("celery -A proj worker --uid={uid} --gid={gid} --loglevel=info", {"loglevel": logging.INFO}),
     ("celery -A proj worker --umask=022 --executable=python3", {}),
+    # -- of projects, with the app's name replaced -------------------------------------------------------------------
+    # Superset: image, chart, documentation
+    ("celery --app=proj:app worker -O fair -l INFO --concurrency=2", {"concurrency": 2, "loglevel": logging.INFO}),
+    ("celery --app=proj:app worker --pool=prefork -O fair -c 4", {"concurrency": 4}),
+    ("celery --app proj:app worker --pool prefork --concurrency 4 -O fair", {"concurrency": 4}),
+    ("celery --app=proj:app worker --pool=prefork --max-tasks-per-child=128 -Ofair -n worker0@%h -l INFO",
+     {"max_tasks_per_child": 128}),
+    # paperless-ngx: image, unit file
+    ("celery --app proj worker --loglevel INFO --without-mingle --without-gossip",
+     {"mingle": False, "loglevel": logging.INFO}),
+    # pretix: image, supervisor
+    ("celery -A proj worker -l info --concurrency 1", {"concurrency": 1, "loglevel": logging.INFO}),
+    ("celery -A proj worker -l info -Q default,checkout,mail,background,notifications --concurrency 2",
+     {"concurrency": 2}),
+    # authentik, Open edX, Weblate, Saleor, Mayan EDMS, Nomenklatura
+    ("celery -A proj worker -Ofair --max-tasks-per-child=1 --autoscale 3,1 -E -B -s celerybeat-schedule "
+     "-Q authentik,authentik_scheduled,authentik_events",
+     {"beat": True, "max_tasks_per_child": 1, "concurrency": 3, "autoscale_least": 1}),
+    ("celery --app=proj worker --loglevel=info --hostname=edx.lms.core.default.%h --max-tasks-per-child=100 "
+     "--exclude-queues=edx.cms.core.default", {"max_tasks_per_child": 100}),
+    ("celery --app=proj worker --loglevel=info --queues=celery --prefetch-multiplier=4 --concurrency=2 "
+     "--hostname=celery@%h", {"queues": ("celery",), "prefetch_multiplier": 4}),
+    ("celery --app proj:app worker -E --loglevel=INFO", {"loglevel": logging.INFO}),
+    ("celery -A proj worker -Ofair -l ERROR -Q converter,sources_fast --concurrency=1 --max-memory-per-child=300000 "
+     "--max-tasks-per-child=100 -n mayan-edms-worker-a.%h --without-gossip --without-heartbeat",
+     {"concurrency": 1, "max_memory_per_child": 300000, "mingle": True, "heartbeat_interval": None}),
+    ("celery -A proj worker --concurrency=4 --max-tasks-per-child=1 --loglevel=info --autoscale=5,1 "
+     "--pidfile run/celery.pid", {"max_tasks_per_child": 1, "concurrency": 5}),
+    ("celery -A proj worker -l info -Q scraper --concurrency=1 --pool=solo --max-tasks-per-child=10",
+     {"max_tasks_per_child": 10, "concurrency": 1}),
     # -- settings after two dashes -----------------------------------------------------------------------------------
     ("celery -A proj worker -l info -- worker.prefetch_multiplier=1", {"prefetch_multiplier": 1}),
     ("celery -A proj worker -- worker_concurrency=7 task.time_limit=60", {"concurrency": 7, "time_limit": 60}),
@@ -138,6 +168,7 @@ REFUSED: list[tuple[str, str]] = [
     ("celery -A proj worker --loglevel=verbose", "'info'"),
     ("celery -A proj worker -B -s", "requires an argument"),
     ("celery -A proj worker --autoreload", "No such option"),
+    ("celery -A proj worker proj.add", "proj.add"),
     ("celery -A porj worker -l info", "did you mean 'proj'?"),
     ("celery -A proj wrker -l info", "did you mean 'worker'?"),
     ("celery -A proj worker -- worker.prefetch_multiplyer=1", "did you mean 'worker_prefetch_multiplier'?"),

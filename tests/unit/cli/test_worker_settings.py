@@ -52,6 +52,10 @@ def merged(conf: dict[str, Any] | None = None, **given: Any) -> WorkerOptions:
     return worker_options(settings, values, hostname="celery@box", level=30, logfile=None)
 
 
+def test_an_app_without_settings_has_the_defaults_of_the_options() -> None:
+    assert merged(concurrency=2) == WorkerOptions("celery@box", 2)
+
+
 @pytest.mark.row("PL24")
 def test_solo_is_one_child_whatever_the_concurrency() -> None:
     assert merged(pool="solo", concurrency=4).concurrency == 1

@@ -19,6 +19,7 @@ ARGUMENT = {"x-consumer-timeout": 60_000}
         (ARGUMENT, {}, False, (3, 12, 0), 60.0),
         # Older brokers take the argument and do not read it.
         (ARGUMENT, {}, False, (3, 10, 8), 1500.0),
+        (ARGUMENT, {}, False, (3, 11, 99), 1500.0),
         ({}, ARGUMENT, True, (4, 3, 0), 60.0),
         ({"x-consumer-timeout": 90_000}, ARGUMENT, True, (4, 3, 0), 60.0),
         # A consumer's own timeout is new in 4.3, for quorum queues.
@@ -63,6 +64,11 @@ def test_a_task_within_its_asked_timeout_is_over_before_it_would_be_moved() -> N
     asked = wanted_timeout(7200.0, quorum=True, version=(4, 3), configured=1500.0)
     assert asked is not None
     assert renewal_age(asked / 1000) > 7200.0
+
+
+@pytest.mark.parametrize(("lease", "moved", "looks"), [(1.0, 0.5, 0.25), (80.0, 40.0, 10.0), (1800.0, 900.0, 60.0)])
+def test_a_delivery_is_moved_after_half_of_its_lease(lease: float, moved: float, looks: float) -> None:
+    assert (renewal_age(lease), look_interval(lease)) == (moved, looks)
 
 
 @given(lease=st.floats(1.0, 1e6))

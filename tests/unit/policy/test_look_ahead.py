@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turbo.policy.look_ahead import LOOK_AHEAD_NS, MAX_DEPTH, ONE_AHEAD_NS, depth, estimate, lasts
+from turbo.policy.look_ahead import LOOK_AHEAD_NS, MAX_DEPTH, depth, estimate, lasts
 
 RUN_TIMES = st.integers(0, 10**13)
 
@@ -15,14 +15,14 @@ RUN_TIMES = st.integers(0, 10**13)
     ("estimate_ns", "records"),
     [
         (0, 1),
-        (1, MAX_DEPTH),
+        (1, 64),
         (LOOK_AHEAD_NS // MAX_DEPTH, MAX_DEPTH),
         (100_000, 21),
         (1_000_000, 3),
         (LOOK_AHEAD_NS, 2),
         (LOOK_AHEAD_NS + 1, 2),
-        (ONE_AHEAD_NS, 2),
-        (ONE_AHEAD_NS + 1, 1),
+        (20_000_000, 2),
+        (20_000_001, 1),
         (10**12, 1),
     ],
 )
@@ -40,6 +40,22 @@ def test_longer_tasks_are_never_held_deeper(shorter: int, longer: int) -> None:
 def test_what_is_held_ahead_is_two_milliseconds_of_work_or_one_record(estimate_ns: int) -> None:
     ahead = depth(estimate_ns) - 1
     assert ahead <= 1 or ahead * estimate_ns <= LOOK_AHEAD_NS
+
+
+@pytest.mark.parametrize(
+    ("believed", "sample", "then"),
+    [
+        (0, 50_000, 50_000),
+        (0, 3, 1_000),
+        (16_000, 32_000, 17_000),
+        (16_000, 0, 15_000),
+        # One that took a second counts as eight times what was believed.
+        (16_000, 10**9, 23_000),
+        (1_000, 1, 1_000),
+    ],
+)
+def test_a_run_time_moves_the_estimate_by_a_sixteenth(believed: int, sample: int, then: int) -> None:
+    assert estimate(believed, sample) == then
 
 
 @given(samples=st.lists(RUN_TIMES, min_size=1))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import queue
 import threading
 import time
@@ -114,6 +115,21 @@ def test_after_a_call_that_does_not_return_others_are_answered(loop: Loop, hooks
     may_end.set()
     threads[0].join(PATIENCE)
     assert not threads[0].is_alive()
+
+
+def test_draining_ends_as_soon_as_every_call_is_answered() -> None:
+    async def drained() -> list[bool]:
+        hooks = HookThread(asyncio.get_running_loop())
+        unused = await hooks.drain(time.monotonic() + PATIENCE)
+        may_end = threading.Event()
+        hooks.submit("A call", lambda: may_end.wait(PATIENCE))
+        too_early = await hooks.drain(time.monotonic() + 0.01)
+        may_end.set()
+        return [unused, too_early, await hooks.drain(time.monotonic() + PATIENCE)]
+
+    began = time.monotonic()
+    assert asyncio.run(drained()) == [True, False, True]
+    assert time.monotonic() - began < PATIENCE
 
 
 def test_time_in_which_the_worker_was_stopped_does_not_count(loop: Loop) -> None:

@@ -65,6 +65,7 @@ _DONE = frames.pack_done(Verb.ACK, Ending.SUCCESS, 0, 1000, 0, b"")
         [(frames.STARTED, 1, b"\xff")],
         [(frames.EVENT, 1, b"{")],
         [(frames.EVENT, 1, b"\0\xff\0\0\0")],
+        [(frames.ASKED, 2, b"".join(frames.pack_asked(1, Verb.ACK, b"")))],
     ],
     ids=[
         "started twice",
@@ -75,6 +76,7 @@ _DONE = frames.pack_done(Verb.ACK, Ending.SUCCESS, 0, 1000, 0, b"")
         "short",
         "short event",
         "event without its type",
+        "store for a task that it has not",
     ],
 )
 def test_the_child_is_condemned_and_nothing_is_raised(records: list[tuple[int, int, bytes]]) -> None:

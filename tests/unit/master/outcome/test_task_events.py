@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from turbo.policy.task_options import TaskOptions
 from turbo.protocol.building import build
 from turbo.protocol.properties import Properties, encode_header
 
+WHEN = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 TASKS = {"t": TaskOptions("t"), "quiet": TaskOptions("quiet", send_events=False)}
 
 
@@ -161,11 +163,13 @@ def test_it_was_revoked(told: Told, options: dict[str, Any], fields: tuple[objec
 
 
 def test_a_message_of_the_old_protocol_names_its_task_in_the_body(told: Told) -> None:
-    body = b'{"id": "old", "task": "t", "args": [1], "kwargs": {}, "retries": 2}'
+    when = b'"eta": "2030-01-02T03:04:05+00:00", "expires": "2030-01-02T03:05:00+00:00"'
+    body = b'{"id": "old", "task": "t", "args": [1], "kwargs": {}, "retries": 2, %b}' % when
     properties = Properties(content_type="application/json", content_encoding="utf-8", headers={})
     delivery = Delivery(1, QUEUE, 1, deliver_args(1, False), encode_header(properties, len(body)), body)
     told.events.received(delivery)
     assert (told.told[0]["uuid"], told.told[0]["name"], told.told[0]["retries"]) == ("old", "t", 2)
+    assert (told.told[0]["eta"], told.told[0]["expires"]) == ("2030-01-02T03:04:05+00:00", "2030-01-02T03:05:00+00:00")
 
 
 def test_what_cannot_be_read_is_not_told(told: Told) -> None:
@@ -189,7 +193,16 @@ def test_a_task_tells_something_itself(told: Told) -> None:
 
 
 @pytest.mark.row("EV2")
-@pytest.mark.parametrize("options", [{}, {"parent_id": "5" * 36}, {"argsrepr": "('\"\\\\ü\\n',)"}, {"shadow": "other"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"parent_id": "5" * 36},
+        {"argsrepr": "('\"\\\\ü\\n',)"},
+        {"shadow": "other"},
+        {"eta": WHEN, "expires": WHEN, "retries": 3},
+    ],
+)
 def test_any_message_is_told_as_its_headers_say(told: Told, options: dict[str, Any]) -> None:
     for identifier in ("0" * 36, "short", 'a"b', "é" * 20):
         headers, _body, properties = build(identifier, "t", **{"argsrepr": "()", "kwargsrepr": "{}", **options})
