@@ -55,15 +55,21 @@ class QueueChanges:
         logger.info("Started consuming from %s", queue.name)
 
     async def cancel(self, name: str) -> None:
-        """Stop consuming from a queue. What was held because it was paused returns to it."""
+        """Stop consuming from a queue. What was held because it was paused returns to it.
+
+        That ends the pause: a delivery that was on its way runs, as that of any cancelled queue.
+        """
         logger.info("Canceling queue %s", name)
         wanted = self._link.wanted
         was_paused = name in wanted.paused
         wanted.pop(name, None)
         wanted.resume(name)
         await self._link.apply(name)
+        if name in wanted:
+            return  # it was added again in the meantime
         if was_paused:
             self._places.return_unstarted(name)
+        self._take_up(name)
 
     async def pause(self, name: str) -> bool:
         """Stop running tasks of a queue until it is resumed.

@@ -10,6 +10,7 @@ import pytest
 
 from turbo.amqp.consume.wanted_queues import WantedQueues
 from turbo.amqp.topology import Queue, task_queue
+from turbo.master.delivery.paused_queues import PausedQueues
 from turbo.master.delivery.queue_changes import QueueChanges
 
 
@@ -56,7 +57,7 @@ def test_the_other_parts_know_a_queue_before_its_first_message_and_after_its_las
         await changes.cancel("nosuch")
 
     asyncio.run(change())
-    assert link.calls == ["take up b", "consume b", "stop b", "stop nosuch"]
+    assert link.calls == ["take up b", "consume b", "stop b", "take up b", "stop nosuch", "take up nosuch"]
     assert known == {"a": task_queue("a"), "b": task_queue("b")}
 
 
@@ -104,4 +105,53 @@ def test_a_consumer_that_would_lose_its_place_stays(queue: Queue) -> None:
         await changes.cancel("q")
 
     asyncio.run(change())
-    assert link.calls == ["hold q", "take up q", "consume q", "hold q", "stop q", "return q"]
+    assert link.calls == ["hold q", "take up q", "consume q", "hold q", "stop q", "return q", "take up q"]
+
+
+@pytest.mark.row("RC28")
+def test_cancelling_a_paused_queue_ends_its_pause() -> None:
+    link: Any = Link()
+    link.wanted["q"] = Queue("q", auto_delete=True)
+    paused = PausedQueues()
+
+    class Held(Places):
+        def hold_unstarted(self, queue: str) -> int:
+            paused.pause(queue)
+            return super().hold_unstarted(queue)
+
+    changes = QueueChanges(link, dict(link.wanted), Held(link.calls), paused.resume)  # type: ignore[arg-type]
+
+    async def change() -> None:
+        await changes.pause("q")
+        assert paused.names == {"q"}
+        await changes.cancel("q")
+        assert paused.names == set(), "a delivery that was on its way would be held for ever"
+
+    asyncio.run(change())
+
+
+@pytest.mark.row("RC28")
+def test_a_queue_that_is_added_and_paused_while_it_is_cancelled_stays_paused() -> None:
+    link: Any = Link()
+    queue = link.wanted["q"] = Queue("q", auto_delete=True)
+    changes = QueueChanges(link, dict(link.wanted), *places(link.calls))
+
+    async def again() -> None:
+        await changes.add(queue)
+        await changes.pause("q")
+
+    async def change() -> None:
+        await changes.pause("q")
+        stop = link.apply
+
+        async def meanwhile(name: str) -> None:
+            link.apply = stop
+            await again()
+            await stop(name)
+
+        link.apply = meanwhile
+        await changes.cancel("q")
+
+    asyncio.run(change())
+    assert link.calls == ["hold q", "take up q", "consume q", "hold q", "consume q"], "nothing returns"
+    assert link.wanted.paused == ["q"]
