@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 from celery._state import _task_stack
 from celery.app import base, trace
 
-from turbo.child.soft_limited_coroutine import SoftLimitedCoroutine
+from turbo.adopted.own_frames import drop_own_frames
 from turbo.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
@@ -41,6 +41,11 @@ _TRACER: Final = "trace_task"
 _BODY: Final = "fun"
 #: The parameter that the compiled function has beside Celery's own: what to await in place of the body.
 _CALL: Final = "_turbo_call"
+#: The functions between Celery's tracer and the body.
+_OURS: Final = frozenset({
+    *((__name__, name) for name in ("_call_body", "_awaited", "_autoretry")),
+    *(("turbo.child.soft_limited_coroutine", name) for name in ("__await__", "_drive")),
+})  # fmt: skip
 
 
 class TracedCoroutine:
@@ -142,7 +147,7 @@ async def _call_body(dump: Callable[[Any], Any] | None, body: Callable[..., Any]
         run.ended()
         return result
     except BaseException as error:
-        _leave_no_frame(error)
+        drop_own_frames(error, _OURS)
         raise
     finally:
         asyncio._set_running_loop(None)
@@ -152,7 +157,7 @@ async def _awaited(run: TracedCoroutine, body: Any, args: Any, kwargs: Any) -> A
     try:
         return await run.limited(body)
     except Exception as error:
-        _leave_no_frame(error)
+        drop_own_frames(error, _OURS)
         if "_orig_run" in vars(run.task):
             _autoretry(run.task, error, args, kwargs)
         raise
@@ -249,24 +254,3 @@ def _builder() -> Callable[..., Any]:
     exec(code, vars(trace), made)
     builder: Callable[..., Any] = made[_BUILD]
     return builder
-
-
-#: The code of the functions between Celery's tracer and the body.
-_OURS: Final = {
-    _call_body.__code__,
-    _awaited.__code__,
-    _autoretry.__code__,
-    SoftLimitedCoroutine.__await__.__code__,
-    SoftLimitedCoroutine._drive.__code__,
-}
-
-
-def _leave_no_frame(error: BaseException) -> None:
-    """Remove turbo's frames from the head of an error's traceback.
-
-    A bare ``raise`` afterwards adds none.
-    """
-    found = error.__traceback__
-    while found is not None and found.tb_frame.f_code in _OURS:
-        found = found.tb_next
-    error.__traceback__ = found

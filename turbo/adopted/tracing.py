@@ -21,20 +21,25 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from celery.app import trace
 from celery.app.task import Task
 
 from turbo.adopted import coroutine_tracing
-from turbo.child.soft_limited_threads import ThreadSoftLimits
-from turbo.child.time_limits import SoftLimit
+from turbo.adopted.own_frames import drop_own_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from celery import Celery
 
+    from turbo.child.time_limits import SoftLimit
+
+#: The functions between Celery's tracer and the body.
+_OURS: Final = frozenset({
+    (__name__, "run"), ("turbo.child.time_limits", "call"), ("turbo.child.soft_limited_threads", "call"),
+})  # fmt: skip
 #: The attribute that marks a request once the next ``task()`` in it is a call by the body, not by the tracer.
 ENTERED = "_protected"
 
@@ -120,10 +125,9 @@ def guarded(body: Callable[..., Any], soft: SoftLimit) -> Callable[..., Any]:
         try:
             return call(soft.running, body, args, kwargs)
         except BaseException as error:
-            _leave_no_frame(error)
+            drop_own_frames(error, _OURS)
             raise
 
-    _OURS.add(run.__code__)
     return functools.wraps(body)(run)
 
 
@@ -137,23 +141,7 @@ def _guarded_method(method: Callable[..., Any], soft: SoftLimit) -> Callable[...
                 return method(self, *args, **kwargs)
             return call(soft.running, method, (self, *args), kwargs)
         except BaseException as error:
-            _leave_no_frame(error)
+            drop_own_frames(error, _OURS)
             raise
 
-    _OURS.add(run.__code__)
     return functools.wraps(method)(run)
-
-
-#: The code of the functions between Celery's tracer and the body.
-_OURS = {SoftLimit.call.__code__, ThreadSoftLimits.call.__code__}
-
-
-def _leave_no_frame(error: BaseException) -> None:
-    """Remove this module's frames from the head of an error's traceback.
-
-    A bare ``raise`` afterwards uses the traceback as it is and does not add its own frame.
-    """
-    found = error.__traceback__
-    while found is not None and found.tb_frame.f_code in _OURS:
-        found = found.tb_next
-    error.__traceback__ = found

@@ -247,7 +247,7 @@ def _encode_short(name: str, value: str) -> bytes:
 
 def _escaped(value: str) -> bool:
     """Whether each lone surrogate in the text is an undecodable byte."""
-    return all(not "\ud800" <= c <= "\udfff" or "\udc80" <= c <= "\udcff" for c in value)
+    return all(not 0xD800 <= code <= 0xDFFF or 0xDC80 <= code <= 0xDCFF for code in map(ord, value))
 
 
 def _encode_octet(name: str, value: int) -> bytes:
