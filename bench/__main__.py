@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import results
-from bench.contenders import PEERS, WAYS, prepare
-from bench.measures import MEASURES, Measure, contenders_of, peers_of, variant_of
+from bench.contenders import prepare
+from bench.measures import MEASURES, contenders_of, peers_of, variant_of
+from bench.options import add_measures
 from bench.processes import BenchError
-from bench.recover import VICTIMS
 from bench.report import write_report
 from bench.servers import Servers
 from bench.stage import Reading, Stage, alternate
@@ -26,9 +26,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     commands = top.add_subparsers(dest="measure", required=True, metavar="MEASURE")
-    for name, measure in MEASURES.items():
-        command = commands.add_parser(name, help=measure.about)
-        _options(command, measure)
+    add_measures(commands)
     everything = commands.add_parser("all", help="every measure of the page, all of them once a round, then the page")
     everything.add_argument("--rounds", type=int, default=5, help="rounds at most (default: %(default)s)")
     everything.add_argument("--budget", type=_seconds, default=None, metavar="TIME",
@@ -50,40 +48,6 @@ def _seconds(text: str) -> float:
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no time: write 90s or 18m")
     return int(match[1]) * (60.0 if match[2] == "m" else 1.0)
-
-
-def _options(command: argparse.ArgumentParser, measure: Measure) -> None:
-    add = command.add_argument
-    add("--peers", type=lambda text: text.split(","), default=[],
-        help=f"comma-separated, of {', '.join(PEERS)}, each with what may follow: +{', +'.join(WAYS)} "
-        f"(default: {','.join(measure.peers)})")  # fmt: skip
-    add("-c", "--concurrency", type=int, default=measure.concurrency, help="children (default: %(default)s)")
-    add("--rounds", type=int, default=5, help="rounds, each contender once in each (default: %(default)s)")
-    add("--tasks", type=int, default=0, help="tasks a round (default: the measure's own)")
-    add("--fast-tasks", type=int, default=0, help="the same for the peers that are several times faster")
-    add("--queue", choices=("quorum", "classic"), default="quorum",
-        help="type of the queue (default: %(default)s); dramatiq's is classic")  # fmt: skip
-    add("--results", choices=("none", "redis", "rpc"), default="none", help="where results go (drain)")
-    add("--app", choices=("turbo", "celery"), default="turbo",
-        help="what turbo's worker's app is written with; with celery both workers run the same module")  # fmt: skip
-    add("--prefetch-multiplier", type=int, default=None, help="worker_prefetch_multiplier of the app")
-    add("--acks-late", action="store_true", help="task_acks_late of the app")
-    add("--events", action="store_true", help="each worker without and with -E, and a queue of events (drain)")
-    add("--rates", type=lambda text: [int(part) for part in text.split(",")], default=[200, 1000],
-        help="messages a second (latency: 200,1000; mixed: the first)")  # fmt: skip
-    add("--seconds", type=float, default=10, help="seconds at each rate (latency, mixed; default: %(default)s)")
-    add("--further", type=int, default=4, help="further children (memory; default: %(default)s)")
-    add("--most", type=int, default=32, help="the larger concurrency (scale; default: %(default)s)")
-    add("--size", type=int, default=1_000_000, help="bytes of the argument (large); of the record (rings: 200)")
-    add("--one-in", type=int, default=100, help="one slow task in so many (fairness, mixed)")
-    add("--fast", type=float, default=0.005, help="seconds of a fast task (fairness, mixed)")
-    add("--slow", type=float, default=None, help="seconds of a slow task (default: fairness 1, mixed 0.5)")
-    add("--shortest", type=float, default=0.01, help="seconds of the shortest wait (io; default: %(default)s)")
-    add("--longest", type=float, default=1.0, help="seconds of the longest wait (io; default: %(default)s)")
-    add("--kills", type=int, default=5, help="kills a round (recover; default: %(default)s)")
-    add("--victim", choices=VICTIMS, default=VICTIMS[0], help="what is killed (recover; default: %(default)s)")
-    add("--turbo-option", action="append", default=[], metavar="WORD", help="further word for turbo's command")
-    add("--output", type=Path, default=results.DIRECTORY, help="where the result file goes")
 
 
 def run(args: argparse.Namespace) -> results.Run:
@@ -114,10 +78,10 @@ def _show(outcome: results.Run) -> None:
             print(f"    {each:<22}{shown:>12}{compared}")
 
 
-def _run_all(args: argparse.Namespace, top: argparse.ArgumentParser) -> int:
+def _run_all(args: argparse.Namespace) -> int:
     """Run the page's measures, then write the page if the results are where it reads them."""
     beside = [name for name in args.beside if name != "none"]
-    parts = [Part.of(line, top.parse_args(line.words(beside))) for line in SUITE if line.wanted(args.only)]
+    parts = [Part.of(line, beside) for line in SUITE if line.wanted(args.only)]
     outcomes = run_suite(parts, args.rounds, args.budget, args.output)
     for outcome in outcomes:
         print(f"# {outcome.bench} {outcome.variant}, {outcome.rounds} rounds")
@@ -129,15 +93,14 @@ def _run_all(args: argparse.Namespace, top: argparse.ArgumentParser) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; its exit status: 0 when every reading succeeded."""
-    top = parser()
-    args = top.parse_args(argv)
+    args = parser().parse_args(argv)
     try:
         if args.measure == "report":
             for path in write_report(args.source):
                 print(f"written to {path}")
             return 0
         if args.measure == "all":
-            return _run_all(args, top)
+            return _run_all(args)
         return 1 if run(args).failures() else 0
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)

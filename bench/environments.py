@@ -29,9 +29,9 @@ PINS: dict[str, tuple[str, ...]] = {
     "taskiq": ("taskiq==0.13.0", "taskiq-aio-pika==0.6.1"),
 }
 #: The turbo before the work on its speed began: what ``turbo-old`` is unless ``$BENCH_OLD_TURBO`` names a commit.
-OLD_TURBO = "3748d16a"
-#: What turbo's environments have beside it: the Celery whose apps it adopts.
-_BESIDE_TURBO = PINS["celery"]
+OLD_TURBO = "3748d1667d13"
+#: What turbo's environments have beside it: the Celery whose apps it adopts, with turbo's own version of redis.
+_BESIDE_TURBO = (PINS["celery"][0].replace("[redis]", ""),)
 
 
 def cache() -> Path:

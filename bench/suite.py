@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bench import results
 from bench.contenders import Contender, prepare
 from bench.measures import MEASURES, contenders_of, peers_of, variant_of
+from bench.options import parse_measure
 from bench.servers import Servers
 from bench.stage import Reading, Stage, one_round
 
@@ -89,6 +90,12 @@ SUITE = (
 )  # fmt: skip
 
 
+def keys() -> set[tuple[str, str]]:
+    """Measure and variant of every part."""
+    every = (parse_measure(line.words(())) for line in SUITE)
+    return {(args.measure, variant_of(args)) for args in every}
+
+
 @dataclass(slots=True)
 class Part:
     """A line with what its rounds have read so far."""
@@ -103,8 +110,9 @@ class Part:
     outcome: results.Run | None = None
 
     @classmethod
-    def of(cls, line: Line, args: argparse.Namespace) -> Part:
+    def of(cls, line: Line, beside: Sequence[str]) -> Part:
         """The part of a line; builds the environments that it needs."""
+        args = parse_measure(line.words(beside))
         args.peers = peers_of(args)
         versions = prepare(args.peers, args.app) if args.measure != "rings" else {}
         return cls(line, args, contenders_of(args), versions)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_WIDTH, _LEFT, _RIGHT, _ROW, _TOP = 760, 150, 110, 34, 54
+_WIDTH, _LEFT, _RIGHT, _ROW, _TOP = 790, 180, 110, 34, 54
 _OURS, _THEIRS, _INK, _FAINT = "#0b6e4f", "#8a9ba8", "#1c2429", "#dfe5e8"
 
 

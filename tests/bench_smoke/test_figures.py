@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -10,12 +11,14 @@ import pytest
 
 from bench.amqp import content, table
 from bench.fairness import Mix, ideal_makespan
-from bench.goals import GOALS, Goal
+from bench.goals import FAR_GOALS, GOALS, Goal
 from bench.processes import BenchError
-from bench.report import write_report
+from bench.report import current, notes, write_report
 from bench.results import Run, latest, load
 from bench.stage import Reading
 from bench.statistics import percentile, ratios
+from bench.suite import keys
+from bench.summary import part
 from bench.svg import Bar, bars, figure
 from bench.waits import Waits, busy_share
 
@@ -91,25 +94,87 @@ def test_goals_are_compared_with_the_latest_runs() -> None:
     assert goal.reached(10)
     assert goal.reading({}) is None
     assert Goal("m", "drain", "none-classic-c2", "tasks_per_s", "", 100, at_least=False).reached(95.0)
-    assert len(GOALS) == 23
 
 
-def test_the_page_shows_goals_tables_and_plots(tmp_path: Path) -> None:
-    a_run(turbo=[100.0, 120.0], celery=[10.0, 10.0]).save(tmp_path / "results")
+def test_a_star_in_a_goal_prefers_the_quorum_queue() -> None:
+    goal = Goal("memory", "memory", "*", "tasks_per_s", "celery", 0.5, at_least=False)
+    classic, quorum = a_run(turbo=[1.0], celery=[2.0]), a_run(turbo=[1.0], celery=[4.0])
+
+    assert goal.reading({("memory", "classic"): classic}) == 0.5
+    assert goal.reading({("memory", "classic"): classic, ("memory", "quorum"): quorum}) == 0.25
+
+
+def test_every_goal_is_one_of_a_part_that_the_suite_measures() -> None:
+    known = keys()
+    for goal in (*GOALS, *FAR_GOALS):
+        variants = {goal.variant.replace("*", kind) for kind in ("quorum", "classic")}
+        assert {(goal.bench, variant) for variant in variants} & known, goal
+
+
+def test_a_goal_that_is_missed_names_a_note_that_says_why() -> None:
+    runs = current(latest())
+    for goal in (*GOALS, *FAR_GOALS):
+        if goal.missed(runs):
+            assert notes()[1].get(goal.reason), goal
+
+
+def test_parts_are_told_in_words() -> None:
+    assert [part(each) for each in (0.5, 0.124, 0.345, 0.8, 1.5)] == [
+        "half", "an eighth", "a third", "0.8 times", "1.5 times",
+    ]  # fmt: skip
+
+
+def page_of(tmp_path: Path, *runs: Run) -> str:
+    for run in runs:
+        run.save(tmp_path / "results")
     page = tmp_path / "docs" / "benchmarks.md"
-    page.parent.mkdir()
-
+    page.parent.mkdir(parents=True, exist_ok=True)
     written = write_report(tmp_path / "results", page)
-
     text = page.read_text()
-    assert "| drain, no-op, results ignored, `-c 2` | celery | 11x | >= 10x | yes |" in text
-    assert "| tasks_per_s | 110 (100 to 120) | 10 (10 to 10) |" in text
     plots = [path for path in written if path.suffix == ".svg"]
     assert plots
     assert all(ElementTree.parse(path).getroot().tag.endswith("svg") for path in plots)
     assert all(path.name in text for path in plots)
+    return text
+
+
+def test_the_page_shows_goals_tables_and_plots(tmp_path: Path) -> None:
+    text = page_of(tmp_path, a_run(turbo=[100.0, 120.0], celery=[10.0, 10.0]))
+
+    assert "| drain, classic queue | turbo | celery | 11x | >= 5.8x | yes |" in text
+    assert "| tasks a second | 110 (100 to 120) | 10 (10 to 10) |" in text
+    assert "turbo-compiled |" not in text  # it was not measured
     with pytest.raises(BenchError, match="no results"):
-        write_report(tmp_path / "nothing", page)
+        write_report(tmp_path / "nothing", tmp_path / "docs" / "benchmarks.md")
+
+
+def test_the_page_begins_with_what_was_reached_and_ends_with_what_was_missed(tmp_path: Path) -> None:
+    figures = {"turbo": [(90.0, 10.0), (90.0, 10.0)], "celery": [(10.0, 80.0), (10.0, 80.0)]}
+    readings = [
+        Reading(number, who, {"tasks_per_s": rate, "cpu_us_per_task": cost}, 0.1)
+        for who, rounds in figures.items()
+        for number, (rate, cost) in enumerate(rounds, start=1)
+    ]
+    quorum = replace(a_run(), variant="none-quorum-c2", readings=readings)
+    text = page_of(tmp_path, quorum, a_run(turbo=[10.0], celery=[10.0]))
+
+    first = text.split("\n")[2]
+    assert "9.0 times as many no-op tasks a second" in first and "an eighth of the processor time" in first
+    assert "| no-op tasks a second, quorum queue | 90 | 10 | **9x** |" in text.split("## Method")[0]
+    last = text.split("## Where the time goes, and why goals are missed")[1].split("\n### A window")[0]
+    assert "- drain, classic queue, turbo against celery: 1x, goal 5.8x, farther goal 10x" in last
+    assert "- drain, quorum queue, turbo against celery: 9x, farther goal 12x" in last
+
+
+def test_newer_results_of_the_suite_take_the_place_of_earlier_ones_with_other_settings(tmp_path: Path) -> None:
+    before = replace(a_run(turbo=[1.0], celery=[1.0]), variant="none-classic-c2-celery-app")
+    newer = a_run("2031-01-01T00:00:00+00:00", turbo=[2.0], celery=[1.0])
+    later = replace(a_run("2032-01-01T00:00:00+00:00", turbo=[3.0], celery=[1.0]), variant="none-classic-c8")
+
+    assert "`-c 2`, a Celery app\n" in page_of(tmp_path / "before", before).split("## Goals")[0]
+    text = page_of(tmp_path / "after", before, newer, later).split("## Goals")[0]
+    assert "`-c 2`, a Celery app\n" not in text
+    assert "### No results, classic queue, `-c 2`\n" in text and "`-c 8`\n" in text
 
 
 def test_a_plot_escapes_its_text() -> None:
