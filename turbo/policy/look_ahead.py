@@ -18,6 +18,8 @@ MAX_DEPTH: Final = 64
 ONE_AHEAD_NS: Final = 20_000_000
 #: Nothing waits behind a task that has run this long.
 STALL_NS: Final = 4_000_000
+#: What waits behind a task that has run this long goes even to a busy child that has room.
+LONG_NS: Final = 20_000_000
 
 _WEIGHT: Final = 16
 #: A sample counts as at most this multiple of the estimate, so that one slow task in a hundred does not

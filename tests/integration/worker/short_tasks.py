@@ -1,8 +1,9 @@
-"""A task that takes microseconds, and one that waits."""
+"""Tasks that take microseconds or milliseconds, and one that waits."""
 
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 from tests.integration.worker.tasks import CLASSIC, QUORUM
@@ -22,6 +23,14 @@ app.conf.task_acks_late = "SHORT_LATE" in os.environ
 @app.task(name="noop", ignore_result=True)
 def noop() -> None:
     """Do nothing."""
+
+
+@app.task(name="note", ignore_result=True)
+def note(file: str, number: int) -> None:
+    """Take three milliseconds, then append ``number`` to ``file``."""
+    time.sleep(0.003)
+    with Path(file).open("a") as numbers:
+        numbers.write(f"{number}\n")
 
 
 @app.task(name="hold", ignore_result=True)

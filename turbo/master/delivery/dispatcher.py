@@ -78,7 +78,7 @@ class Dispatcher:
         self.children: list[ChildProcess] = []
         self.rings = RingAccess(loop, self._hand_out_again)
         self._stalled_children = StalledChildren(loop, self, self.rings, self.children)
-        self._take_backs = TakeBacks(loop, self, self.children, self._free, self._ready)
+        self._take_backs = TakeBacks(loop, self, self.children, self._free, self._partial, self._ready)
         self._suspects = Suspects(loop, self, charges, max_deliveries)
         self._time_limits = time_limits or TimeLimitChanges({})
         #: Called with the children that have just been handed records.
@@ -287,6 +287,8 @@ class Dispatcher:
 
     def balance(self) -> None:
         """Hand out after a batch; free children take records from busy ones."""
+        if self._take_backs.overdue:
+            self._take_backs.from_behind_long_tasks()
         self.pump()
         if self._free and self.ahead > 0 and not self._ready and not self._pauses:
             self._take_backs.for_free_children()
@@ -294,9 +296,8 @@ class Dispatcher:
     # -- inside ------------------------------------------------------------------------------------------
 
     def _retry(self, child: ChildProcess) -> None:
-        if child.serving:
-            self.take_up(child)
-            self.pump()
+        self.take_up(child)  # does nothing unless it serves
+        self.pump()
 
     def _hand_out_again(self, deliveries: list[Delivery]) -> None:
         self.resubmit(deliveries)

@@ -1,9 +1,9 @@
-"""Takes unstarted records back from busy children, for children that are free.
+"""Takes unstarted records back from busy children, for children with room.
 
 Runs in the master, beside the dispatcher. A busy child may hold records ahead (``policy.look_ahead``). They go to
 another child as soon as one is free: half of them from behind a short task, all from behind a long one. Nothing more is
-put behind a long task. Without a free child nothing is taken back, since the records would only wait in another place;
-so a child that the system did not schedule for a moment keeps its own.
+put behind a long task. What waits there comes before anything newer: the next child that is free gets it. A busy child
+that has room gets it only later, so a child that the system did not schedule for a moment keeps its own.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Rings(Protocol):
     def set_aside(self, child: ChildProcess) -> None:
         """Put nothing more into this child's ring."""
 
-    def take_up(self, child: ChildProcess) -> None:
-        """List a child by its load."""
+    def take_up(self, child: ChildProcess, *, cold: bool = False) -> None:
+        """List a child by its load; a free one that is ``cold`` as the last choice."""
 
     def pump(self) -> None:
         """Hand out ready deliveries."""
@@ -57,14 +57,18 @@ class TakeBacks:
         rings: Rings,
         children: list[ChildProcess],
         free: deque[ChildProcess],
+        partial: deque[ChildProcess],
         ready: deque[Delivery],
     ) -> None:
-        """``children``, ``free`` ones and the ``ready`` queue are the dispatcher's own."""
+        """All these collections are the dispatcher's own."""
         self._loop = loop
         self._rings = rings
         self._children = children
         self._free = free
+        self._partial = partial
         self._ready = ready
+        #: Children that hold records behind a long task.
+        self.overdue: list[ChildProcess] = []
         #: Whether a look for long tasks is due.
         self.looking = False
 
@@ -83,11 +87,36 @@ class TakeBacks:
             else:
                 taken = rings.reclaim(victim, max(1, ahead // 2))
             if not victim.assigned:
-                rings.take_up(victim)
+                # It had claimed nothing (not scheduled, or stopped): it is still free, and others come first.
+                rings.take_up(victim, cold=True)
             if not taken:
                 return
             rings.resubmit(taken)
             rings.pump()
+
+    def from_behind_long_tasks(self) -> bool:
+        """Put what waits there at the front of the ready queue.
+
+        Do nothing unless another child can take it. Return whether there was anything; the caller pumps.
+        """
+        if not (self._free or self._partial):
+            return False
+        now = time.monotonic_ns()
+        short, limit = now - look_ahead.STALL_NS, now - (look_ahead.STALL_NS if self._free else look_ahead.LONG_NS)
+        children, self.overdue = self.overdue, []
+        moved = False
+        for child in children:
+            if child not in self._children or len(child.assigned) < 2 or child.moved_ns >= short:
+                continue
+            if child.moved_ns >= limit:
+                self.overdue.append(child)
+                continue
+            taken = self._rings.reclaim(child)
+            self._rings.resubmit(taken)
+            moved |= bool(taken)
+            if not child.assigned:
+                self._rings.take_up(child, cold=True)
+        return moved
 
     def look_soon(self) -> None:
         """Look for long tasks in a moment."""
@@ -98,7 +127,8 @@ class TakeBacks:
         self.looking = False
         rings = self._rings
         limit = time.monotonic_ns() - look_ahead.STALL_NS
-        taken = young = False
+        young = False
+        self.overdue.clear()
         for child in list(self._children):
             if len(child.assigned) < 2:
                 continue
@@ -106,13 +136,8 @@ class TakeBacks:
                 young = True
                 continue
             rings.set_aside(child)
-            if self._free:
-                taken = True
-                rings.resubmit(rings.reclaim(child))
-            if not child.assigned:
-                # It had claimed nothing (not scheduled, or stopped), so it is still free.
-                rings.take_up(child)
-        if taken:
+            self.overdue.append(child)
+        if self.overdue and self.from_behind_long_tasks():
             rings.pump()
         if young and not self.looking:
             self.look_soon()

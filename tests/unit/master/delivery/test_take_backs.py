@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tests.unit.master.delivery.test_dispatcher import _child, _claim, _finish, _learn, _make, _submit
 from turbo.policy.delivery_lifecycle import State
+from turbo.policy.look_ahead import depth
+
+if TYPE_CHECKING:
+    from tests.unit.master.fakes import Timers
+    from turbo.master.children.child_process import ChildProcess
+    from turbo.master.delivery.dispatcher import Dispatcher
+    from turbo.master.delivery.ledger import Delivery
 
 
 def test_a_free_child_gets_all_that_waits_behind_a_long_task_in_order() -> None:
@@ -47,6 +56,67 @@ def test_without_a_free_child_nothing_is_taken_back_and_nothing_added_behind_a_l
     _finish(dispatcher, child, 10_000)
     dispatcher.balance()
     assert late.state is State.DISPATCHED
+
+
+def _behind_a_long_task(newer: int) -> tuple[Dispatcher, ChildProcess, ChildProcess, list[Delivery], Timers]:
+    """Two children with short tasks; one has begun a long one, and nothing waits behind the other's task."""
+    dispatcher, (stuck, busy), loop = _make(2)
+    _learn(dispatcher, stuck, 500_000)
+    made = _submit(dispatcher, 2 * depth(500_000))
+    dispatcher.pump()
+    _claim(stuck)
+    behind = list(stuck.assigned.values())[1:]
+    assert behind
+    _submit(dispatcher, newer, len(made) + 1)
+    dispatcher.pump()
+    return dispatcher, stuck, busy, behind, loop
+
+
+def test_what_waits_behind_a_long_task_comes_before_newer_messages() -> None:
+    """A full queue must not let it wait for the end of the long task."""
+    dispatcher, stuck, busy, behind, loop = _behind_a_long_task(newer=100)
+    assert dispatcher.waiting == 100
+    stuck.moved_ns -= 5_000_000
+    loop.fire()
+    while busy.assigned:
+        _finish(dispatcher, busy, 500_000)
+    dispatcher.balance()
+    assert list(busy.assigned.values())[: len(behind)] == behind
+    assert len(stuck.assigned) == 1
+
+
+def test_what_waits_behind_a_long_task_goes_to_a_busy_child_with_room_later() -> None:
+    dispatcher, stuck, busy, behind, loop = _behind_a_long_task(newer=0)
+    stuck.moved_ns -= 5_000_000
+    loop.fire()
+    _finish(dispatcher, busy, 500_000)
+    dispatcher.balance()
+    assert list(stuck.assigned.values())[1:] == behind, "it may not have been scheduled for a moment"
+    stuck.moved_ns -= 20_000_000
+    _finish(dispatcher, busy, 500_000)
+    dispatcher.balance()
+    assert len(stuck.assigned) == 1
+    assert behind[0] in busy.assigned.values()
+
+
+def test_a_long_task_with_messages_behind_it_and_no_child_to_take_them_causes_no_looks() -> None:
+    dispatcher, stuck, busy, behind, loop = _behind_a_long_task(newer=10)
+    stuck.moved_ns -= 50_000_000
+    busy.moved_ns -= 50_000_000
+    loop.fire(dispatcher._take_backs)
+    assert list(stuck.assigned.values())[1:] == behind
+    assert all(getattr(timer[0], "__self__", None) is not dispatcher._take_backs for timer in loop.timers)
+
+
+def test_a_child_that_claims_nothing_is_the_last_choice_for_what_it_gave_back() -> None:
+    dispatcher, (child,), loop = _make(1)
+    _learn(dispatcher, child, 10_000)
+    made = _submit(dispatcher, 2)
+    dispatcher.pump()
+    child.moved_ns -= 10_000_000
+    other = _child(dispatcher, 2)
+    loop.fire()
+    assert next(iter(other.assigned.values())) is made[0]
 
 
 def test_a_child_that_had_claimed_nothing_is_given_work_again_after_a_stall() -> None:
