@@ -46,6 +46,11 @@ class AppQueues(Mapping[str, "Queue"]):
     def __contains__(self, name: object) -> bool:
         return name in self._router().queues
 
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        """The names of queues by the other names that they have."""
+        return self._router().queues.aliases
+
     def add(self, queue: Any, **options: Any) -> Queue:
         """Add a queue, given as one or by name with options as in ``task_queues``."""
         if isinstance(queue, str):

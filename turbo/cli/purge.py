@@ -12,6 +12,7 @@ import click
 from turbo.amqp.client.administration import Administration
 from turbo.amqp.client.connection import Refused
 from turbo.cli.asking import broker_needed, broker_of, comma_separated, find_client
+from turbo.cli.excluded_queues import unknown_excluded
 from turbo.cli.global_options import EnvOption, GlobalOptions, SilentOption, command
 
 _NOT_FOUND: Final = 404
@@ -36,6 +37,8 @@ def purge_command(ctx: click.Context, options: GlobalOptions, given: dict[str, A
     """Ask, delete, and print how many messages were deleted."""
     app = find_client(options)
     names = sorted(set(given["queues"] or app.client.amqp.queues.keys()) - set(given["exclude_queues"]))
+    for line in unknown_excluded(app, given["exclude_queues"], given["queues"]):
+        click.echo(f"{click.style('WARNING', fg='red')}: {line}", err=True)
     if not names:
         return
     queues = "queue" if len(names) == 1 else "queues"
@@ -56,11 +59,12 @@ def purge_command(ctx: click.Context, options: GlobalOptions, given: dict[str, A
 def _purged(broker: Administration, name: str) -> int:
     """Purge a queue; return the number of messages.
 
-    A queue that does not exist has none.
+    A queue that does not exist has none, and is named.
     """
     try:
         return broker.purge_queue(name)
     except Refused as refused:
         if refused.code != _NOT_FOUND:
             raise
+        click.echo(f"Queue {name} does not exist.", err=True)
         return 0

@@ -24,6 +24,7 @@ from turbo.cli.banner import banner
 from turbo.cli.beat_beside_worker import command_beside_worker
 from turbo.cli.cgroup import memory_limit
 from turbo.cli.early_signals import EarlySignals, StopAsked
+from turbo.cli.excluded_queues import unknown_excluded
 from turbo.cli.global_options import GlobalOptions, check_loader, command
 from turbo.cli.green_threads import refuse_patched
 from turbo.cli.nodename import file_name, node_name
@@ -132,6 +133,7 @@ def _start(
     warnings += _root_guard(options)
     app.prepare(options)
     warnings += without_effect(conf["worker_pool"], given)
+    warnings += unknown_excluded(app, options.exclude_queues, options.queues)
     warnings += about_broker
     _print_banner(found, options, given_globals.quiet)
     for warning in warnings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from typing import TYPE_CHECKING
 
@@ -124,6 +125,30 @@ def test_only_the_queues_asked_for_are_consumed(project: Path, vhost: str, produ
         assert process.wait() == 0
     with worker(project, vhost, "-Q", "other") as process:
         assert other.get(timeout=20) == "OTHER"
+
+
+QUEUES = """
+from kombu import Queue
+from {library} import Celery
+
+app = Celery("queues")
+app.conf.task_queues = [Queue("images", alias="i"), Queue("videos")]
+app.conf.task_create_missing_queues = False
+"""
+
+
+@pytest.mark.row("CL4")
+@pytest.mark.parametrize("library", ["turbo", "celery"])
+def test_queues_that_do_not_exist_are_named(tmp_path: Path, vhost: str, library: str) -> None:
+    (tmp_path / "tasks.py").write_text(QUEUES.format(library=library))
+    with worker(tmp_path, vhost, "-X", "vidoes,i") as process:
+        process.wait_for_line("-X vidoes excludes nothing: there is no such queue; did you mean 'videos'?")
+        process.wait_for_line(READY)
+        assert "-X i " not in process.output
+        assert re.search(r"^ *queues +videos ", process.output, re.M)
+    with worker(tmp_path, vhost, "-Q", "vidoes") as process:
+        process.wait_for_line("cannot consume from a queue that is not in task_queues: .*vidoes")
+        assert process.wait() == 1
 
 
 @pytest.mark.row("CL16", "CN27")

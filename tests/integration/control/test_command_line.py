@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.celery_env import celery_python, own_environment
 from tests.harness.processes import free_port, wait_until
 from tests.harness.worker import WorkerProcess
 from tests.integration.control.conftest import NODE, PATIENCE, READY, Post
@@ -150,6 +151,36 @@ def test_purge_asks_and_deletes(post: Post) -> None:
     assert turbo(post, "purge", "-f", "-Q", "heap,elsewhere", "-X", "elsewhere").done() == (
         "No messages purged from 1 queue.\n"
     )
+    ended = turbo(post, "purge", "-Q", "heap,missing", "-X", "haep", typed="n\n")
+    assert ended.code == 1
+    assert "-X haep excludes nothing: there is no such queue; did you mean 'heap'?" in ended.err
+    assert "Queue missing does not exist." in turbo(post, "purge", "-f", "-Q", "heap,missing").err
+
+
+@pytest.mark.row("CL27", "CL25")
+def test_exit_codes_are_celerys_also_when_a_worker_answers_with_an_error(post: Post) -> None:
+    """An answer is an answer: 0. Nobody: 69. What cannot be asked: 2."""
+    commands: dict[tuple[str, ...], int] = {
+        ("control", "rate_limit", "nosuch", "1/s", *patient()): 0,
+        ("control", "rate_limit", "nosuch", "1/s", *patient(), "-j"): 0,
+        ("control", "pool_restart", *patient()): 0,
+        ("control", "enable_events", *patient()): 0,
+        ("control", "enable_events", "-t", "0.5", "-d", "nobody@here"): 69,
+        ("control", "nosuch", *patient()): 2,
+    }
+    # Celery's command asks the same of either worker.
+    celerys = [sys.executable, str(celery_python("5.3"))] if post.kind == "celery" else []
+    for arguments, code in commands.items():
+        ended = turbo(post, *arguments)
+        assert ended.code == code, (arguments, ended.out, ended.err)
+        if arguments[1] in ("rate_limit", "pool_restart"):
+            assert "error" in ended.out.lower()
+        for python in celerys:
+            theirs = subprocess.run(
+                [python, "-m", "celery", "-b", post.vhost, *arguments],
+                env={**own_environment(), "PYTHONWARNINGS": "ignore"}, capture_output=True, text=True, timeout=90,
+            )  # fmt: skip
+            assert theirs.returncode == code, (python, arguments, theirs.stdout, theirs.stderr)
 
 
 @pytest.mark.row("CL27")

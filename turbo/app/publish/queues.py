@@ -115,7 +115,8 @@ class Queues(dict[str, Queue]):
     def __init__(self, conf: Mapping[str, Any]) -> None:
         super().__init__()
         self._conf = conf
-        self._aliases: dict[str, str] = {}
+        #: The names of queues by their aliases.
+        self.aliases: dict[str, str] = {}
         self.delivery_modes: dict[str, int | str] = {}
         self._default_exchange = Exchange(conf["task_default_exchange"] or "", conf["task_default_exchange_type"])
         configured = conf["task_queues"]
@@ -157,14 +158,14 @@ class Queues(dict[str, Queue]):
         self[queue.name] = queue
         alias = getattr(given, "alias", None)
         if alias:
-            self._aliases[alias] = queue.name
+            self.aliases[alias] = queue.name
         mode = getattr(getattr(given, "exchange", None), "delivery_mode", None)
         if mode:
             self.delivery_modes[queue.name] = mode
         return queue
 
     def __missing__(self, name: str) -> Queue:
-        alias = self._aliases.get(name)
+        alias = self.aliases.get(name)
         if alias is not None:
             return self[alias]
         if not self._conf["task_create_missing_queues"]:
@@ -194,5 +195,5 @@ class Queues(dict[str, Queue]):
                 "add it there or turn task_create_missing_queues on"
             ) from exc
         for name in exclude or ():
-            chosen.pop(self._aliases.get(name, name), None)
+            chosen.pop(self.aliases.get(name, name), None)
         return list(chosen.values())
