@@ -27,7 +27,10 @@ class AdoptedSettings(Settings):
 
     def __setitem__(self, name: str, value: Any) -> None:
         super().__setitem__(name, value)
-        self.__dict__["_app"].conf[canonical(name)] = self[name]
+        conf, key = self.__dict__["_app"].conf, canonical(name)
+        conf[key] = self[name]
+        # Before 5.7, Celery reads the name with the namespace's prefix first and does not write it.
+        conf.changes[conf._to_keys(key)[0]] = self[name]
 
     def read_again(self) -> None:
         """Read the app's configuration again, after receivers may have changed it."""
@@ -64,7 +67,8 @@ def _explicit(app: Celery) -> dict[str, Any]:
     layers = conf.maps[:-1]
     found = {}
     for name in SETTINGS:
-        names = conf._to_keys(name)  # Celery has no public way to ask whether a setting was made before 5.7
+        # Celery has no public way to ask whether a setting was made. Before 5.7 _to_keys leaves out the old names.
+        names = {*conf._to_keys(name), *(rename(name) for rename in conf._keys or ())}
         if any(key in layer for layer in layers for key in names):
             found[name] = conf[name]
     for name in ("broker_url", "result_backend", "timezone"):
