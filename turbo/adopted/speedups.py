@@ -1,15 +1,18 @@
 """Replaces two small parts of Celery's tracer by faster ones, in this process.
 
 Runs in a child, called by ``adopted.process`` before the first task. Both are functions of Celery's that are called for
-every task and whose result mostly depends on little. They must never return anything else than Celery's own.
+every task and whose result mostly depends on little. They must never return anything else than Celery's own. What is
+not Celery's own function any more, because a program has replaced it, stays as it is.
 """
 
 from __future__ import annotations
 
+from types import FunctionType
 from typing import Any, Final
 
-from celery.app import trace
+from celery.app import task, trace
 from celery.app.task import Context
+from celery.utils import saferepr as texts
 
 #: The most cached sets of header names; a worker sees about one per task and queue.
 _MOST: Final = 256
@@ -26,9 +29,15 @@ def install() -> None:
     _fill_contexts_at_once()
 
 
+def _is_celerys(function: object, module: Any) -> bool:
+    return isinstance(function, FunctionType) and function.__code__.co_filename == module.__file__
+
+
 def _show_small_values_at_once() -> None:
     """Make the text of None, a truth value or a number without Celery's tokens."""
     original = trace.saferepr
+    if not _is_celerys(original, texts):
+        return
 
     def saferepr(value: Any, maxlen: int | None = None, *args: Any, **kwargs: Any) -> Any:
         if maxlen is not None and maxlen >= _LEAST:
@@ -48,35 +57,42 @@ def _fill_contexts_at_once() -> None:
     To see which of them are the caller's own headers costs a fifth of tracing an empty task. It depends on the names
     alone, so it is computed once for each set of names.
     """
-    original = Context._get_custom_headers
+    first, update, original = Context.__init__, Context.update, Context._get_custom_headers
+    if not all(_is_celerys(function, task) for function in (first, update, original)):
+        return
+    # From Celery 5.7 on a request has its limits also by name.
+    limits_by_name = "time_limit" in vars(Context(timelimit=None))
     known: dict[tuple[str, ...], tuple[str, ...]] = {}
+    attributes = len(Context.__dict__)
 
     def custom_headers(self: Context, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
         return found_in(self, dict(*args, **kwargs))
 
     def found_in(context: Context, fields: dict[str, Any]) -> dict[str, Any] | None:
+        nonlocal attributes
         names = tuple(fields)
         custom = known.get(names)
-        if custom is None:
-            if len(known) >= _MOST:
+        # An attribute that a program adds to the class is not a header any more.
+        if custom is None or len(Context.__dict__) != attributes:
+            if len(known) >= _MOST or len(Context.__dict__) != attributes:
                 known.clear()
+                attributes = len(Context.__dict__)
             custom = known[names] = tuple(original(context, fields) or ())
         return {name: fields[name] for name in custom} if custom else None
 
     def initialise(self: Context, *args: Any, **kwargs: Any) -> None:
-        if type(self) is not Context:
+        if type(self) is not Context or Context.update is not update:
             first(self, *args, **kwargs)
             return
         fields = self.__dict__
         fields.update(*args, **kwargs)
-        custom = found_in(self, fields) if fields.get("headers") is None else _ABSENT
-        limits = fields.get("timelimit", _ABSENT)
+        custom = found_in(self, fields) if self.headers is None else _ABSENT
+        limits: Any = fields.get("timelimit", _ABSENT) if limits_by_name else _ABSENT
         if limits is not _ABSENT:
             pair = isinstance(limits, list | tuple) and len(limits) >= 2
             fields["time_limit"], fields["soft_time_limit"] = limits[:2] if pair else (None, None)
         if custom is not _ABSENT:
             fields["headers"] = custom
 
-    first = Context.__init__
     Context.__init__ = initialise
     Context._get_custom_headers = custom_headers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from turbo.adopted import speedups
+
+#: Celery's own, before anything is installed.
+_ORIGINAL = SimpleNamespace(
+    __init__=Context.__init__, update=Context.update, _get_custom_headers=Context._get_custom_headers
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,6 +71,44 @@ def test_a_request_has_celerys_fields(fields: dict[str, Any], more: dict[str, An
     assert vars(Context(dict(fields), **more)) == vars(Plain(dict(fields), **more))
     assert Context().headers is None
     assert Context(fields)._get_custom_headers(fields) == Plain(fields)._get_custom_headers(fields)
+
+
+def test_an_attribute_that_is_added_to_the_class_is_no_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = {"id": "1", "x-own": 1, "tenant": "a"}
+    assert Context(fields).headers == {"x-own": 1, "tenant": "a"}
+    monkeypatch.setattr(Context, "tenant", None, raising=False)
+    assert vars(Context(fields)) == vars(Plain(fields))
+    assert Context(fields).headers == {"x-own": 1}
+
+
+def test_a_method_that_is_replaced_later_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[dict[str, Any]] = []
+    update = Context.update
+
+    def noted(self: Context, *args: Any, **kwargs: Any) -> None:
+        calls.append(dict(*args, **kwargs))
+        update(self, *args, **kwargs)
+
+    monkeypatch.setattr(Context, "update", noted)
+    assert Context({"id": "1"}).id == "1"
+    assert calls == [{"id": "1"}]
+
+
+@pytest.mark.parametrize("name", ["__init__", "update", "_get_custom_headers"])
+def test_what_a_program_has_replaced_before_stays(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    for each in ("__init__", "_get_custom_headers"):
+        monkeypatch.setattr(Context, each, getattr(_ORIGINAL, each))
+    replaced = getattr(_ORIGINAL, name)
+
+    def other(self: Context, *args: Any, **kwargs: Any) -> Any:
+        return replaced(self, *args, **kwargs)
+
+    monkeypatch.setattr(Context, name, other)
+    monkeypatch.setattr(trace, "saferepr", lambda value, *_args, **_kwargs: f"<{value}>")
+    speedups.install()
+    assert vars(Context)[name] is other
+    assert (Context.__init__ is _ORIGINAL.__init__) is (name != "__init__")
+    assert trace.saferepr(None, 1024) == "<None>"
 
 
 def test_one_requests_headers_are_not_anothers() -> None:
