@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     everything.add_argument("--with", dest="beside", type=lambda text: text.split(","), default=["turbo-old"],
                             metavar="PEERS", help="further turbos to compare: turbo-old (the default), "
                             "turbo-compiled; comma-separated, or none")  # fmt: skip
+    everything.add_argument("--prepare", action="store_true", help="only build the environments that it needs")
     everything.add_argument("--output", type=Path, default=results.DIRECTORY, help="where the result files go")
     report = commands.add_parser("report", help="write docs/benchmarks.md and its plots from the latest results")
     report.add_argument("--from", dest="source", type=Path, default=results.DIRECTORY)
@@ -82,6 +83,9 @@ def _run_all(args: argparse.Namespace) -> int:
     """Run the page's measures, then write the page if the results are where it reads them."""
     beside = [name for name in args.beside if name != "none"]
     parts = [Part.of(line, beside) for line in SUITE if line.wanted(args.only)]
+    if args.prepare:
+        print(f"{len(parts)} parts are ready")
+        return 0
     outcomes = run_suite(parts, args.rounds, args.budget, args.output)
     for outcome in outcomes:
         print(f"# {outcome.bench} {outcome.variant}, {outcome.rounds} rounds")

@@ -218,8 +218,10 @@ def prepare(names: list[str], framework: str = "turbo") -> dict[str, str]:
         if peer in environments.PINS:
             versions[peer] = environments.installed(peer)
         elif peer == "turbo-old":
+            environments.old_turbo_python()
             versions[peer] = environments.old_turbo_commit()
         elif peer == "turbo-compiled":
+            environments.compiled_turbo_python()
             versions[peer] = environments.compiled_turbo_commit()
     # every message but dramatiq's and taskiq's is captured from real Celery
     versions.setdefault("celery", environments.installed("celery"))

@@ -20,32 +20,48 @@ from bench.workers import Marks, Worker
 if TYPE_CHECKING:
     from bench.amqp import Wire
     from bench.contenders import Contender
+    from bench.messages import Template
     from bench.stage import Metrics, Stage
 
 #: Seconds that a task takes.
 _TASK = 0.02
 #: Tasks that run between a recovery and the next kill.
 _BETWEEN = 20
-#: Tasks in the queue for each kill: more than run until all are over.
-_PER_KILL = 150
+#: Tasks that wait in the queue or run, at least, until the last kill is over.
+_AHEAD = 60
 #: Seconds without a task, with nothing in the queue, after which no more are expected.
 _QUIET = 3.0
 VICTIMS = ("worker", "child")
 
 
+class _Feed:
+    """Keeps the queue filled while workers are killed: Celery's takes up to 5 s to replace a child."""
+
+    def __init__(self, wire: Wire, queue: str, template: Template, marks: Marks) -> None:
+        self.published = 0
+        self._wire, self._queue, self._template, self._marks = wire, queue, template, marks
+
+    def top_up(self) -> None:
+        """Publish tasks, numbered from 0 on, if fewer than ``_AHEAD`` are left."""
+        if self.published - self._marks.count() < _AHEAD:
+            numbers = range(self.published, self.published + _AHEAD)
+            self.published += self._wire.publish(self._queue, (self._template.stamped(each) for each in numbers))
+
+
 def recover(stage: Stage, kills: int, victim: str, each: Contender) -> Metrics:
     """One round of one contender: ``kills`` kills, and what came of all tasks."""
-    tasks = kills * _PER_KILL
     with stage.wire() as wire, Marks(width=4) as marks:
         template = stage.template(wire, each, "work", (TIME, _TASK))
         stage.fresh_queue(wire, each)
-        wire.publish(each.queue, (template.stamped(number) for number in range(tasks)))
+        feed = _Feed(wire, each.queue, template, marks)
+        feed.top_up()
         recoveries = []
         with stage.worker(each, marks) as worker:
             for _ in range(kills):
                 worker.wait_count(marks.count() + _BETWEEN, 60)
-                recoveries.append(_kill_once(worker, victim, marks))
-            _wait_for_rest(wire, worker, marks, tasks)
+                feed.top_up()
+                recoveries.append(_kill_once(worker, victim, marks, feed))
+            _wait_for_rest(wire, worker, marks, feed.published)
             worker.stop()
         wait_until(f"{each.queue} has no consumer", lambda: wire.consumers(each.queue) == 0, 15)
         if left := wire.depth(each.queue):
@@ -54,15 +70,16 @@ def recover(stage: Stage, kills: int, victim: str, each: Contender) -> Metrics:
         wire.delete(each.queue)
     different = len(set(ran))
     return {
-        "delivery_ratio": different / tasks,
-        "lost_per_kill": (tasks - different) / kills,
-        "ran_again_per_kill": (len(ran) - different) / kills,
         "recover_s": median(recoveries),
         "recover_worst_s": max(recoveries),
+        "delivery_ratio": different / feed.published,
+        "lost_per_kill": (feed.published - different) / kills,
+        "ran_again_per_kill": (len(ran) - different) / kills,
+        "tasks": float(feed.published),
     }
 
 
-def _kill_once(worker: Worker, victim: str, marks: Marks) -> float:
+def _kill_once(worker: Worker, victim: str, marks: Marks, feed: _Feed) -> float:
     """Kill, and wait for the recovery; seconds from one to the other."""
     before = {member.pid for member in family(worker.pid)}
     known = marks.count()
@@ -76,6 +93,7 @@ def _kill_once(worker: Worker, victim: str, marks: Marks) -> float:
 
     def recovered() -> bool:
         nonlocal ended
+        feed.top_up()
         ended = next((end for _, _, end, pid in marks.read()[known:] if pid not in before), 0)
         return ended > 0
 

@@ -1,7 +1,8 @@
 """What ``python -m bench all`` runs: the parts of the page, each of them once a round, as many rounds as time allows.
 
 All parts share one broker. Results are written after every round of a part, so that a run that is interrupted leaves
-what it has. A part that would not end within the budget is left out of the round.
+what it has. With a budget, every part has one round first; what is left goes to the further rounds of those that have
+goals, then to those of the others, by what their last rounds took.
 """
 
 from __future__ import annotations
@@ -35,11 +36,14 @@ _RESERVE = 10.0
 class Line:
     """One part: the words of its command line, and in how many rounds it takes part at most.
 
-    A peer with a star stands for itself and for the further turbos that are compared.
+    A peer with a star stands for itself and for the further turbos that are compared, one with a caret for itself and
+    for the compiled turbo. ``rank`` says who gets further
+    rounds first: 0 before 1; what has 2 begins when all others are over.
     """
 
     command: str
     most: int = 5
+    rank: int = 0
 
     def wanted(self, only: Sequence[str]) -> bool:
         """Whether the command line's ``--only`` names it."""
@@ -52,17 +56,18 @@ class Line:
             place = found.index("--peers") + 1
             peers: list[str] = []
             for peer in found[place].split(","):
-                plain = peer.replace("*", "")
+                plain = peer.replace("*", "").replace("^", "")
                 peers.append(plain)
-                if "*" in peer:
-                    peers += [plain.replace("turbo", other, 1) for other in beside]
+                if plain != peer:
+                    others = [other for other in beside if "*" in peer or other == "turbo-compiled"]
+                    peers += [plain.replace("turbo", other, 1) for other in others]
             found[place] = ",".join(peers)
         return found
 
 
-#: The most important first: what the budget cuts off in the last round is the end.
+#: Within a rank the most important first.
 SUITE = (
-    Line("drain --peers turbo*,turbo*+adopted,turbo+events,celery,null --tasks 6000 --fast-tasks 20000"),
+    Line("drain --peers turbo*,turbo*+adopted,turbo^+events,celery,null --tasks 5000 --fast-tasks 15000"),
     Line("drain --queue classic --peers turbo*,turbo*+adopted,celery,dramatiq,null --tasks 12000"),
     Line("drain --queue classic --prefetch-multiplier 1 --peers turbo*,turbo*+adaptive,celery "
          "--tasks 4000 --fast-tasks 10000"),
@@ -71,22 +76,22 @@ SUITE = (
     Line("drain --queue classic --results redis --peers turbo*,turbo*+adopted,celery --tasks 4000 --fast-tasks 12000"),
     Line("drain --queue classic --results rpc --peers turbo*,turbo*+adopted,celery --tasks 4000 --fast-tasks 12000"),
     Line("latency --peers turbo*,celery --seconds 3"),
-    Line("large --queue classic --peers turbo*,celery --tasks 400"),
-    Line("scale --peers turbo* --tasks 12000"),
-    Line("memory --peers turbo*,celery", most=3),
-    Line("io --shortest 0.01 --longest 0.01 --tasks 8000 --peers turbo*,celery", most=3),
-    Line("io --tasks 1000", most=3),
-    Line("mixed --peers turbo*,celery --seconds 5"),
-    Line("recover", most=1),
-    Line("recover --victim child", most=1),
-    Line("startup --peers turbo*,celery", most=3),
-    Line("drain --prefetch-multiplier 1 --peers turbo*,celery --tasks 3000 --fast-tasks 6000", most=3),
-    Line("fairness", most=1),
-    Line("control --tasks 5000 --fast-tasks 60000", most=1),
-    Line("waiting --tasks 3000", most=1),
-    Line("enqueue --tasks 3000", most=1),
-    Line("trace", most=3),
-    Line("rings", most=3),
+    Line("large --queue classic --peers turbo*,celery --tasks 300"),
+    Line("scale --peers turbo^ --tasks 12000"),
+    Line("io --shortest 0.01 --longest 0.01 --tasks 8000 --peers turbo^,celery"),
+    Line("memory --peers turbo*,celery --further 4", most=3, rank=1),
+    Line("mixed --peers turbo*,celery --seconds 5", rank=1),
+    Line("io --tasks 1000", most=3, rank=1),
+    Line("recover", most=1, rank=1),
+    Line("recover --victim child", most=1, rank=1),
+    Line("startup --peers turbo,celery", most=5, rank=2),
+    Line("drain --prefetch-multiplier 1 --peers turbo*,celery --tasks 3000 --fast-tasks 6000", most=3, rank=2),
+    Line("fairness", most=3, rank=2),
+    Line("control", most=3, rank=2),
+    Line("waiting", most=3, rank=2),
+    Line("enqueue", most=5, rank=2),
+    Line("trace", most=5, rank=2),
+    Line("rings", most=5, rank=2),
 )  # fmt: skip
 
 
@@ -117,7 +122,15 @@ class Part:
         versions = prepare(args.peers, args.app) if args.measure != "rings" else {}
         return cls(line, args, contenders_of(args), versions)
 
-    def round(self, number: int, servers: Servers, output: Path) -> None:
+    def round_until(self, end: float, number: int, servers: Servers, output: Path) -> None:
+        """Run one round if it can be over before ``end``, a time of the monotonic clock."""
+        left = end - time.monotonic()
+        if self.cost > left:
+            print(f"round {number} leaves out {self.line.command}: {left:.0f} s left", file=sys.stderr, flush=True)
+        else:
+            self._round(number, servers, output)
+
+    def _round(self, number: int, servers: Servers, output: Path) -> None:
         """Run one round and write what is known by now."""
         args = self.args
         if self._measure is None:
@@ -136,18 +149,32 @@ class Part:
         print(f"# {self.cost:.0f} s", flush=True)
 
 
+def plan(parts: Sequence[Part], first: int, rounds: int, left: float) -> dict[int, int]:
+    """The last round of each part, by its place among them, if rounds from ``first`` on have ``left`` seconds."""
+    last = dict.fromkeys(range(len(parts)), first - 1)
+    for rank in (0, 1):
+        for number in range(first, rounds + 1):
+            for place, part in enumerate(parts):
+                fits = number <= part.line.most and last[place] == number - 1 and part.cost <= left
+                if part.line.rank == rank and fits:
+                    last[place] = number
+                    left -= part.cost
+    return last
+
+
 def run_suite(parts: Sequence[Part], rounds: int, budget: float | None, output: Path) -> list[results.Run]:
     """Run the parts round by round; what each has read."""
-    started = time.monotonic()
+    end = time.monotonic() + (float("inf") if budget is None else budget - _RESERVE)
+    first, later = [part for part in parts if part.line.rank < 2], [part for part in parts if part.line.rank == 2]
     with Servers() as servers:
         for number in range(1, rounds + 1):
-            for part in parts:
-                if number > part.line.most:
-                    continue
-                left = float("inf") if budget is None else budget - _RESERVE - (time.monotonic() - started)
-                if part.cost > left:
-                    print(f"round {number} leaves out {part.line.command}: {left:.0f} s left", file=sys.stderr)
-                    continue
-                part.round(number, servers, output)
-            print(f"# round {number} ended after {time.monotonic() - started:.0f} s", flush=True)
+            last = plan(first, number, rounds, end - time.monotonic()) if number > 1 else {}
+            for place, part in enumerate(first):
+                if last.get(place, 1) >= number:
+                    part.round_until(end, number, servers, output)
+            print(f"# round {number} ended, {end - time.monotonic():.0f} s left", flush=True)
+        for number in range(1, rounds + 1):
+            for part in later:
+                if number <= part.line.most:
+                    part.round_until(end, number, servers, output)
     return [part.outcome for part in parts if part.outcome is not None]

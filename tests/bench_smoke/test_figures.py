@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -17,7 +18,7 @@ from bench.report import current, notes, write_report
 from bench.results import Run, latest, load
 from bench.stage import Reading
 from bench.statistics import percentile, ratios
-from bench.suite import keys
+from bench.suite import Line, Part, keys, plan
 from bench.summary import part
 from bench.svg import Bar, bars, figure
 from bench.waits import Waits, busy_share
@@ -116,6 +117,23 @@ def test_a_goal_that_is_missed_names_a_note_that_says_why() -> None:
     for goal in (*GOALS, *FAR_GOALS):
         if goal.missed(runs):
             assert notes()[1].get(goal.reason), goal
+
+
+def test_time_that_is_left_goes_to_parts_with_goals_first() -> None:
+    lines = [Line("drain"), Line("latency", most=2), Line("io", rank=1), Line("rings", rank=2)]
+    parts = [Part(line, Namespace(), [], {}, cost=10) for line in lines]
+
+    assert plan(parts, 2, 5, 1000) == {0: 5, 1: 2, 2: 5, 3: 1}
+    assert plan(parts, 2, 5, 69) == {0: 5, 1: 2, 2: 2, 3: 1}
+    assert plan(parts, 3, 5, 25) == {0: 4, 1: 2, 2: 2, 3: 2}
+
+
+def test_a_line_names_the_further_turbos() -> None:
+    words = Line("drain --peers turbo*+adopted,turbo^,celery").words
+    assert words([])[2] == "turbo+adopted,turbo,celery"
+    assert words(["turbo-old", "turbo-compiled"])[2] == (
+        "turbo+adopted,turbo-old+adopted,turbo-compiled+adopted,turbo,turbo-compiled,celery"
+    )
 
 
 def test_parts_are_told_in_words() -> None:
