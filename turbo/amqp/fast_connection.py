@@ -198,7 +198,7 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
         transport._MAX_CONSUME_BYTES = CONSUME_BYTES  # noqa: SLF001
         self._plain = plain_socket.is_plain(transport)
         if self._plain:
-            plain_socket.read_once(transport, RECV_BYTES)
+            plain_socket.read_once(transport, RECV_BYTES, self._splitter.room, self._filled)
         super()._proto_connection_made(transport)
 
     def _on_data_available(self, data_in: bytes) -> None:
@@ -237,6 +237,10 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
         # Without this pika's heartbeat checker kills a healthy, busy connection.
         self.bytes_received += used
         self.frames_received += splitter.fast_frames - frames
+
+    def _filled(self, count: int) -> None:
+        self._splitter.filled(count)
+        self.bytes_received += count
 
     def _take_batch(self, consumer_tag: bytes, batch: list[RawDelivery]) -> None:
         self._on_batch(consumer_tag, batch)

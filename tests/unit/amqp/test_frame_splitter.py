@@ -168,6 +168,44 @@ def test_a_large_frame_is_taken_as_it_comes() -> None:
     assert reading.events == expected_by_pika(stream)
 
 
+@settings(max_examples=examples(50), deadline=None)
+@given(seed=st.integers(0, 2**32), most=st.sampled_from([300, 5_000, 70_000]))
+def test_what_is_read_straight_to_its_place_is_as_what_is_fed(seed: int, most: int) -> None:
+    rng = random.Random(seed)
+    stream = b"".join([*large_frames(1), *deliver(2), *large_frames(3), frame.Heartbeat().marshal()])
+    reading, at = Reading(), 0
+    while at < len(stream):
+        count = rng.randint(1, most)
+        place = reading.splitter.room()
+        if place is None:
+            reading.feed(stream[at : at + count])
+        else:
+            assert not reading.rest, "nothing comes before it"
+            with place:
+                count = min(count, len(place))
+                place[:count] = stream[at : at + count]
+            reading.splitter.filled(count)
+            reading.used += count
+        at += count
+    assert reading.events == expected_by_pika(stream)
+    assert reading.used == len(stream)
+
+
+def test_there_is_no_place_but_in_a_large_frame_that_is_wanted() -> None:
+    reading = Reading()
+    assert reading.splitter.room() is None
+    head, header, first, second = large_frames(1)
+    reading.feed(head + header + first[:20_000])
+    place = reading.splitter.room()
+    assert place is not None
+    assert len(place) == 7 + 60_000 - 20_000
+    place.release()
+    reading.splitter.watch(0)
+    assert reading.splitter.room() is None, "its content was dropped"
+    reading.feed(first[20_000:] + second)
+    assert reading.splitter.room() is None
+
+
 def test_every_cut_near_the_end_of_a_large_frame() -> None:
     head, header, first, second = large_frames(1)
     stream = b"".join([head, header, first, second])

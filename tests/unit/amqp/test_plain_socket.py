@@ -51,6 +51,14 @@ class World:
         self.transport = _AsyncPlaintextTransport(self.ours, self.protocol, self.services)  # type: ignore[arg-type]
 
 
+def _no_room() -> None:
+    return None
+
+
+def _filled(count: int) -> None:
+    raise AssertionError(f"{count} bytes without a place")
+
+
 @pytest.fixture
 def world() -> Iterator[World]:
     made = World()
@@ -64,7 +72,7 @@ def test_only_a_connection_without_tls_is_plain(world: World) -> None:
 
 
 def test_each_readable_event_reads_once_up_to_the_limit(world: World) -> None:
-    plain_socket.read_once(world.transport, 4)
+    plain_socket.read_once(world.transport, 4, _no_room, _filled)
     world.peer.send(b"abcdef")
     world.services.on_readable()
     assert world.protocol.received == [b"abcd"]
@@ -74,8 +82,30 @@ def test_each_readable_event_reads_once_up_to_the_limit(world: World) -> None:
     assert world.protocol.received == [b"abcd", b"ef"], "nothing is there: no error"
 
 
+def test_a_place_is_filled_first_and_a_little_more_is_handed_on(world: World) -> None:
+    body, counts = bytearray(6), []
+    plain_socket.read_once(world.transport, 4, lambda: memoryview(body)[sum(counts) :], counts.append)
+    world.peer.send(b"abcd")
+    world.services.on_readable()
+    assert (bytes(body), counts, world.protocol.received) == (b"abcd\0\0", [4], [])
+    world.peer.send(b"efghi")
+    world.services.on_readable()
+    assert (bytes(body), counts, world.protocol.received) == (b"abcdef", [4, 2], [b"ghi"])
+
+
+def test_an_event_without_data_leaves_a_place_as_it_was(world: World) -> None:
+    body = bytearray(6)
+    plain_socket.read_once(world.transport, 4, lambda: memoryview(body), _filled)
+    world.services.on_readable()
+    body.extend(b"no view of it is left")
+    assert not world.protocol.ended
+    world.peer.close()
+    world.services.on_readable()
+    assert world.protocol.ended
+
+
 def test_the_end_of_the_stream_is_pikas_to_handle(world: World) -> None:
-    plain_socket.read_once(world.transport, 4)
+    plain_socket.read_once(world.transport, 4, _no_room, _filled)
     world.peer.close()
     world.services.on_readable()
     assert world.protocol.ended
