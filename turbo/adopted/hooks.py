@@ -76,8 +76,7 @@ class AdoptedHooks:
 
     def received(self, delivery: Delivery, then: Callable[[], None]) -> None:
         """Send ``task_received``, as Celery does: for tasks that are registered."""
-        found = self._failure_documents.message(delivery)
-        if found is None or found.task not in self._celery.tasks:
+        if not self._knows(delivery):
             then()
             return
 
@@ -94,8 +93,8 @@ class AdoptedHooks:
     def lost(self, delivery: Delivery, ending: Ending, error: BaseException, pid: int, then: Then) -> None:
         """Call ``on_timeout`` or ``on_failure`` of the task's request."""
         verb, _store = self._failure_documents.failure(delivery, ending, error)
-        if delivery.undecodable:
-            # Decoding it may kill the process, so only its headers are used.
+        if delivery.undecodable or not self._knows(delivery):
+            # Decoding it may kill the process, and a task that only a child knows has no request here.
             store = partial(self._store_failure, delivery, _as_billiard(error))
             self._hooks.submit("The storing of a failure", store, lambda _: then(verb, None))
             return
@@ -115,6 +114,11 @@ class AdoptedHooks:
 
     def revoked(self, delivery: Delivery, reason: str, then: Then, signum: int | None = None) -> None:
         """Store REVOKED and send ``task_revoked``."""
+
+        if not self._knows(delivery):
+            store = partial(self._store_end, delivery, partial(self._celery.backend.mark_as_revoked, reason=reason))
+            self._hooks.submit("The storing of a revocation", store, lambda _: then(Verb.ACK, None))
+            return
 
         def report(request: Any) -> None:
             request._announce_revoked(reason, reason == "terminated", signum, reason == "expired")
@@ -153,11 +157,22 @@ class AdoptedHooks:
         options = self._failure_documents.options(message)
         given = (message.timelimit if message is not None else None) or (None, None)
         limit = time_limits.effective(given[1], options.soft_time_limit, self._options.soft_time_limit)
+        if not self._knows(delivery):
+            logger.warning("Soft time limit exceeded for %s", message.label if message is not None else "?")
+            return
 
         def report(request: Any) -> None:
             request.on_timeout(True, limit)
 
         self._ask(delivery, Verb.ACK, report, None)
+
+    def _knows(self, delivery: Delivery) -> bool:
+        """Whether the task is registered in this process.
+
+        One that a task has imported is not, nor one that a restart of the pool has added.
+        """
+        found = self._failure_documents.message(delivery)
+        return found is not None and found.task in self._celery.tasks
 
     def _ask(self, delivery: Delivery, verb: Verb, report: Callable[[Any], None], then: Then | None) -> None:
         """Make the request, pass it to ``report``, and call ``then`` with its verb.
@@ -193,7 +208,10 @@ class AdoptedHooks:
             signals.task_rejected.send(sender=sender, message=message, exc=error)
 
     def _store_failure(self, delivery: Delivery, error: BaseException) -> None:
-        """Store FAILURE from the headers alone, if they name an id."""
+        self._store_end(delivery, partial(self._celery.backend.mark_as_failure, exc=error))
+
+    def _store_end(self, delivery: Delivery, mark: Callable[..., object]) -> None:
+        """Store the end of a task from its headers alone, if they name an id."""
         message = requests.message_of(self._celery, delivery, packed=True)
         found = self._failure_documents.message(delivery)
         task_id = found.id if found is not None else message.headers.get("id")
@@ -207,7 +225,7 @@ class AdoptedHooks:
             reply_to=message.properties.get("reply_to"),
             errbacks=None,
         )
-        self._celery.backend.mark_as_failure(task_id, error, request=request)
+        mark(task_id, request=request)
 
     # -- the worker --------------------------------------------------------------------------------------
 

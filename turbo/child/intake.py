@@ -9,6 +9,7 @@ of a body that is not run.
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -40,6 +41,12 @@ if TYPE_CHECKING:
     #: Takes an unpacked body, its content type, its encoding and the content types that are accepted.
     Decoder = Callable[[bytes, str | None, str | None, frozenset[str]], Any]
 
+logger = logging.getLogger("turbo.worker")
+
+_REGISTERED_LATE: Final = (
+    "Task %s was registered after the worker's start: only this child runs it, and without its rate limit. Import its "
+    "module at the start (imports, include, -I)"
+)
 #: Bodies above this size may take long to decode.
 _LARGE: Final = 65_536
 _NO_LIMITS: Final = (None, None)
@@ -272,9 +279,9 @@ class Intake(ABC, Generic[P]):
             return None
         options = self._settings.get(name)
         if options is None:
-            # Registered since the worker started, by an import within a task.
-            self._settings = self._task_options()
-            options = self._settings[name]
+            # Registered since the worker started, by an import within a task. The master knows nothing of it.
+            options = self._task_options()[name]
+            logger.warning(_REGISTERED_LATE, name)
         plan = self._plans[name] = self._plan(task, options)
         return plan
 
