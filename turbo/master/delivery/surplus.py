@@ -65,10 +65,6 @@ class Surplus:
             self._left.intersection_update(self._unsettled())
         return len(self._left)
 
-    def forget(self) -> None:
-        """Count nothing as left."""
-        self._left.clear()
-
     def give_back(self) -> int:
         """Return what waits from stopped consumers; return the number."""
         running = self._link.running_tags()
@@ -84,9 +80,13 @@ class Surplus:
         return len(found)
 
     def _unsettled(self) -> list[Delivery]:
-        return [delivery for delivery in self._ledger if not delivery.acked]
+        """Return what fills the window as work.
+
+        Neither leased messages, which ``LeaseCopies`` counts, nor held ones, for which the window is widened.
+        """
+        return [d for d in self._ledger if not d.acked and not d.lease and d.state is not State.HELD]
 
 
 def _is_single(delivery: Delivery) -> bool:
-    """Whether it is neither part of a batch nor held by a lease queue."""
-    return not (delivery.followers or delivery.follows or delivery.lease)
+    """Whether it is no part of a batch."""
+    return not (delivery.followers or delivery.follows)
