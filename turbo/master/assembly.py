@@ -9,6 +9,7 @@ by group; ``master.main`` starts and stops them. It must never open or start any
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -272,6 +273,7 @@ def _waiting(blueprint: Blueprint, loop: asyncio.AbstractEventLoop, broker: _Bro
         charges=copies,
         max_deliveries=options.task_max_deliveries,
         time_limits=time_limits,
+        processors=len(os.sched_getaffinity(0)),
     )
     size = PoolSize(options.concurrency, options.autoscale_least)
     return _Waiting(ledger, time_limits, paused, copies, dispatcher, EtaShelf(loop), size)

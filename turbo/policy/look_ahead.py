@@ -21,6 +21,14 @@ STALL_NS: Final = 4_000_000
 #: What waits behind a task that has run this long goes even to a busy child that has room.
 LONG_NS: Final = 20_000_000
 
+#: Work that a child is given before another is woken, in nanoseconds, if there are more children than processors.
+BATCH_NS: Final = 200_000
+
+#: Most records of that kind: they wait a few milliseconds if the first turns out to be long.
+MAX_BATCH: Final = 16
+#: How long a batch may wait for its child to begin it, in nanoseconds.
+UNBEGUN_NS: Final = 50_000_000
+
 _WEIGHT: Final = 16
 #: A sample counts as at most this multiple of the estimate, so that one slow task in a hundred does not
 #: end the look-ahead for the ninety-nine fast ones.
@@ -55,9 +63,53 @@ def depth(estimate_ns: int) -> int:
     return min(1 + ahead, MAX_DEPTH)
 
 
+def typical(previous_ns: int, sample_ns: int) -> int:
+    """Fold one run time into a moving median. ``previous_ns`` is 0 before the first.
+
+    The mean says nothing of short tasks while processors are scarce: some wait for one in the middle.
+    """
+    if previous_ns == 0:
+        return max(sample_ns, _LEAST)
+    step = previous_ns // _WEIGHT
+    return previous_ns + step if sample_ns > previous_ns else max(previous_ns - step, _LEAST)
+
+
+def batch(typical_ns: int) -> int:
+    """Return how many records a child gets before another child is woken.
+
+    For more children than processors: then waking another does not make short tasks end earlier. ``typical_ns`` is 0
+    before the first run time.
+    """
+    if typical_ns == 0:
+        return 1
+    return min(1 + BATCH_NS // typical_ns, MAX_BATCH)
+
+
+class BatchSize:
+    """The size of batches for the messages of one worker."""
+
+    def __init__(self, processors: int) -> None:
+        self.processors = processors
+        self._typical_ns = 0
+        #: Records that a child gets before another is woken.
+        self.batch = 1
+
+    def ended(self, runtime_ns: int) -> None:
+        """Note the run time of a task."""
+        self._typical_ns = typical(self._typical_ns, runtime_ns)
+
+    def begin(self, spared: int) -> int:
+        """Return the size for the next messages.
+
+        ``spared``: how many more children than processors there are.
+        """
+        self.batch = batch(self._typical_ns) if spared > 0 else 1
+        return self.batch
+
+
 def lasts(ahead: int, estimate_ns: int, children: int, pause_ns: int) -> bool:
     """Return whether the records held ahead keep all children busy for a pause.
 
     ``ahead`` is their number over all ``children``, ``pause_ns`` the pause in nanoseconds.
     """
-    return ahead * estimate_ns >= children * pause_ns
+    return ahead * estimate_ns >= max(children, 1) * pause_ns

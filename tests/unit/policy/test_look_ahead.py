@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turbo.policy.look_ahead import LOOK_AHEAD_NS, MAX_DEPTH, depth, estimate, lasts
+from turbo.policy.look_ahead import LOOK_AHEAD_NS, MAX_DEPTH, batch, depth, estimate, lasts, typical
 
 RUN_TIMES = st.integers(0, 10**13)
 
@@ -93,3 +93,26 @@ def test_work_ahead_lasts_for_a_pause_of_all_children(
     ahead: int, estimate_ns: int, children: int, wanted: bool
 ) -> None:
     assert lasts(ahead, estimate_ns, children, 1_000_000) is wanted
+
+
+@pytest.mark.parametrize(
+    ("typical_ns", "records"),
+    [(0, 1), (1_000, 16), (20_000, 11), (100_000, 3), (200_000, 2), (200_001, 1), (10**10, 1)],
+)
+def test_a_batch_is_a_fifth_of_a_millisecond_of_work(typical_ns: int, records: int) -> None:
+    assert batch(typical_ns) == records
+
+
+def test_what_is_typical_does_not_follow_a_few_long_tasks() -> None:
+    moving = 0
+    for number in range(1_000):
+        moving = typical(moving, 10**9 if number % 10 == 9 else 20_000)
+    assert 15_000 < moving < 25_000
+
+
+@given(steady=st.integers(2_000, 10**9))
+def test_what_is_typical_comes_near_a_steady_run_time(steady: int) -> None:
+    moving = 1_000
+    for _ in range(400):
+        moving = typical(moving, steady)
+    assert abs(moving - steady) <= steady // 8

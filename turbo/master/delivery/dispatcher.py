@@ -1,6 +1,6 @@
 """Assigns ready deliveries to children.
 
-A free child is served before a busy child's look-ahead.
+A free child is served before a busy child's look-ahead, unless tasks take less than a wake-up.
 
 Runs in the master. Before it: ``master.delivery.intake`` and ``master.delivery.eta`` submit deliveries. After it: the
 task rings. The child that became free last comes first: its caches are warm, idle ones stay asleep, and a task that
@@ -9,9 +9,13 @@ Without a free child, busy ones with room take turns. ``policy.look_ahead`` limi
 hold ahead. Unstarted records are taken back as soon as another child is idle or the running task takes long. It must
 never block or decode a message.
 
+With more children than processors, tasks that take less than 0.2 ms are given out in batches of about 0.2 ms: waking
+more children would cost more than the tasks, and they would wait for a processor. A batch behind a task that turns out
+long is taken back like everything behind it (``master.delivery.take_backs``), a few milliseconds later.
+
 The cost per message does not grow with the number of children: free children and children with room wait in two
-queues. All children are searched only when one is free and the ready queue is empty, and every 5 ms while any child
-holds look-ahead.
+queues. All children are searched only when one is free and the ready queue is empty (not while tasks come in batches),
+and every 5 ms while any child holds look-ahead.
 """
 
 from __future__ import annotations
@@ -57,15 +61,11 @@ class Dispatcher:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
-        *,
-        max_tasks_per_child: int | None,
-        async_concurrency: int = 1,
-        threads: int | None = None,
-        charges: Charges | None = None,
-        max_deliveries: int = 1,
-        time_limits: TimeLimitChanges | None = None,
-    ) -> None:
+        loop: asyncio.AbstractEventLoop, *, max_tasks_per_child: int | None,
+        async_concurrency: int = 1, threads: int | None = None,
+        charges: Charges | None = None, max_deliveries: int = 1,
+        time_limits: TimeLimitChanges | None = None, processors: int = _NO_LIMIT,
+    ) -> None:  # fmt: skip
         """``async_concurrency``, ``threads``: per child. The next two: for suspects."""
         self._loop = loop
         self._threads = threads
@@ -78,7 +78,8 @@ class Dispatcher:
         self.children: list[ChildProcess] = []
         self.rings = RingAccess(loop, self._hand_out_again)
         self._stalled_children = StalledChildren(loop, self, self.rings, self.children)
-        self._take_backs = TakeBacks(loop, self, self.children, self._free, self._partial, self._ready)
+        self._batches = look_ahead.BatchSize(_NO_LIMIT if threads else processors)
+        self._take_backs = TakeBacks(loop, self, self._batches, self.children, self._free, self._partial, self._ready)
         self._suspects = Suspects(loop, self, charges, max_deliveries)
         self._time_limits = time_limits or TimeLimitChanges({})
         #: Called with the children that have just been handed records.
@@ -109,11 +110,11 @@ class Dispatcher:
 
     def set_aside(self, child: ChildProcess) -> None:
         """Remove a child from the lists of children with room."""
-        child.free_listed = child.partial_listed = False
-        if child in self._free:
+        if child.free_listed:
             self._free.remove(child)
-        if child in self._partial:
+        if child.partial_listed:
             self._partial.remove(child)
+        child.free_listed = child.partial_listed = False
 
     def take_up(self, child: ChildProcess, *, cold: bool = False) -> None:
         """List a child by its load: as free, as having room, or not at all.
@@ -203,6 +204,7 @@ class Dispatcher:
         ready, free, partial = self._ready, self._free, self._partial
         touched: dict[int, ChildProcess] = {}
         depth, now, limits = self._depth, 0, self._time_limits
+        batch = self._batches.begin(spared := len(self.children) - self._batches.processors)
         while ready:
             delivery = ready[0]
             if delivery.state is not State.READY:
@@ -211,7 +213,9 @@ class Dispatcher:
                 elif not self._suspects.look_at_first(ready, free):
                     break
                 continue
-            if free:
+            if batch > 1 and len(free) <= spared and (busy := _with_part_of_a_batch(partial, batch)) is not None:
+                child = busy
+            elif free:
                 child = free.pop()
                 child.free_listed = False
             elif partial and depth > 1:
@@ -280,9 +284,9 @@ class Dispatcher:
         """Record the end of a task that was in ``assigned``; the caller pumps."""
         self.estimate_ns = look_ahead.estimate(self.estimate_ns, runtime_ns)
         self._depth = look_ahead.depth(self.estimate_ns)
-        if child.assigned and child.serving:
-            # For a retiring or dead child, its removal already subtracted its records.
-            self.ahead -= 1
+        self._batches.ended(runtime_ns)
+        # For a retiring or dead child, its removal already subtracted its records.
+        self.ahead -= bool(child.assigned and child.serving)
         self.take_up(child)
 
     def balance(self) -> None:
@@ -290,7 +294,7 @@ class Dispatcher:
         if self._take_backs.overdue:
             self._take_backs.from_behind_long_tasks()
         self.pump()
-        if self._free and self.ahead > 0 and not self._ready and not self._pauses:
+        if self._free and self.ahead > 0 and self._batches.batch == 1 and not self._ready and not self._pauses:
             self._take_backs.for_free_children()
 
     # -- inside ------------------------------------------------------------------------------------------
@@ -302,6 +306,18 @@ class Dispatcher:
     def _hand_out_again(self, deliveries: list[Delivery]) -> None:
         self.resubmit(deliveries)
         self.pump()
+
+
+def _with_part_of_a_batch(partial: deque[ChildProcess], batch: int) -> ChildProcess | None:
+    """Take a child off the list of busy ones with room, if its batch is not complete."""
+    if partial and len(partial[-1].assigned) < batch:
+        child = partial.pop()
+    elif partial and len(partial[0].assigned) < batch:
+        child = partial.popleft()
+    else:
+        return None
+    child.partial_listed = False
+    return child
 
 
 def _may_take(child: ChildProcess, max_tasks: int | None, threads: int | None) -> bool:

@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from turbo.policy import look_ahead
+from turbo.policy.delivery_lifecycle import State
 
 if TYPE_CHECKING:
     import asyncio
@@ -55,6 +56,7 @@ class TakeBacks:
         self,
         loop: asyncio.AbstractEventLoop,
         rings: Rings,
+        batches: look_ahead.BatchSize,
         children: list[ChildProcess],
         free: deque[ChildProcess],
         partial: deque[ChildProcess],
@@ -63,6 +65,7 @@ class TakeBacks:
         """All these collections are the dispatcher's own."""
         self._loop = loop
         self._rings = rings
+        self._batches = batches
         self._children = children
         self._free = free
         self._partial = partial
@@ -126,13 +129,16 @@ class TakeBacks:
     def _look(self) -> None:
         self.looking = False
         rings = self._rings
-        limit = time.monotonic_ns() - look_ahead.STALL_NS
+        now = time.monotonic_ns()
+        limit = now - look_ahead.STALL_NS
+        # A child that has not begun its batch waits for a processor, and so would another.
+        unbegun = limit if self._batches.batch == 1 else now - look_ahead.UNBEGUN_NS
         young = False
         self.overdue.clear()
         for child in list(self._children):
             if len(child.assigned) < 2:
                 continue
-            if child.moved_ns >= limit:
+            if child.moved_ns >= limit or (child.moved_ns >= unbegun and not _has_begun(child)):
                 young = True
                 continue
             rings.set_aside(child)
@@ -141,6 +147,10 @@ class TakeBacks:
             rings.pump()
         if young and not self.looking:
             self.look_soon()
+
+
+def _has_begun(child: ChildProcess) -> bool:
+    return next(iter(child.assigned.values())).state is State.STARTED
 
 
 def _held(child: ChildProcess) -> int:

@@ -175,10 +175,7 @@ class Outcomes:
     # order the memory: a poll reads the same eventfd.
 
     def _calls_for_polling(self) -> bool:
-        """Whether the rate of outcomes calls for polling.
-
-        Measured once every ``_STEP`` seconds, False in between.
-        """
+        """Whether the rate calls for polling; False between measurements (``_STEP``)."""
         assert self._loop is not None
         now = self._loop.time()
         if now - self._counted_since < _STEP:
@@ -189,7 +186,8 @@ class Outcomes:
         # Children without work ahead would wait for each poll, for example at a small window. Half of the time between
         # polls is enough: a ring holds no more of the shortest tasks.
         ahead, estimate = self._dispatcher.ahead, self._dispatcher.estimate_ns
-        return many and recent and look_ahead.lasts(ahead, estimate, len(self._watched), int(_POLL * 5e8))
+        busy = sum(not child.free_listed for child in self._watched.values())
+        return many and recent and look_ahead.lasts(ahead, estimate, busy, int(_POLL * 5e8))
 
     def _begin_polling(self) -> None:
         assert self._loop is not None

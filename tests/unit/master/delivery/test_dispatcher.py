@@ -67,6 +67,7 @@ def _make(children: int, **options: Any) -> tuple[Dispatcher, list[ChildProcess]
         loop,  # type: ignore[arg-type]
         max_tasks_per_child=options.pop("max_tasks", None),
         async_concurrency=concurrency,
+        **({"processors": options.pop("processors")} if "processors" in options else {}),
     )
     return dispatcher, [_child(dispatcher, number + 1, **options) for number in range(children)], loop
 
@@ -107,6 +108,30 @@ def test_a_free_child_comes_before_a_second_message_for_a_busy_one() -> None:
     _submit(dispatcher, 3)
     dispatcher.pump()
     assert [len(child.assigned) for child in children] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("processors", "runtime_ns", "tasks", "woken"),
+    [(2, 20_000, 18, 2), (4, 20_000, 18, 4), (2, 150_000, 4, 2), (2, 250_000, 4, 4)],
+    ids=["shorter than a wake-up", "a processor for each child", "a little shorter", "longer"],
+)
+def test_short_tasks_are_given_out_in_batches_if_children_outnumber_processors(
+    processors: int, runtime_ns: int, tasks: int, woken: int
+) -> None:
+    dispatcher, children, _ = _make(4, processors=processors)
+    _learn(dispatcher, children[0], runtime_ns)
+    _submit(dispatcher, tasks)
+    dispatcher.pump()
+    assert dispatcher.waiting == 0
+    assert sum(bool(child.assigned) for child in children) == woken
+
+
+def test_every_processor_has_a_child_before_one_gets_a_batch() -> None:
+    dispatcher, children, _ = _make(4, processors=2)
+    _learn(dispatcher, children[0], 20_000)
+    _submit(dispatcher, 2)
+    dispatcher.pump()
+    assert sorted(len(child.assigned) for child in children) == [0, 0, 1, 1]
 
 
 def test_nothing_is_held_ahead_before_run_times_are_known_or_when_they_are_long() -> None:

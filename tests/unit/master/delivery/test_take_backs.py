@@ -58,6 +58,34 @@ def test_without_a_free_child_nothing_is_taken_back_and_nothing_added_behind_a_l
     assert late.state is State.DISPATCHED
 
 
+def test_what_waits_in_a_batch_behind_a_long_task_goes_to_a_free_child() -> None:
+    dispatcher, children, loop = _make(3, processors=1)
+    _learn(dispatcher, children[0], 20_000)
+    made = _submit(dispatcher, 8)
+    dispatcher.pump()
+    (child,) = [each for each in children if each.assigned]
+    _claim(child).move(State.STARTED)
+    child.moved_ns -= 10_000_000
+    loop.fire()
+    assert list(child.assigned.values()) == made[:1]
+    assert [each.state for each in made[1:]] == [State.DISPATCHED] * 7
+
+
+def test_a_batch_whose_child_waits_for_a_processor_stays_there_for_50_milliseconds() -> None:
+    dispatcher, children, loop = _make(3, processors=1)
+    _learn(dispatcher, children[0], 20_000)
+    made = _submit(dispatcher, 8)
+    dispatcher.pump()
+    (child,) = [each for each in children if each.assigned]
+    child.moved_ns -= 20_000_000
+    loop.fire()
+    assert list(child.assigned.values()) == made
+    child.moved_ns -= 40_000_000
+    loop.fire()
+    assert not child.assigned
+    assert [each.state for each in made] == [State.DISPATCHED] * 8
+
+
 def _behind_a_long_task(newer: int) -> tuple[Dispatcher, ChildProcess, ChildProcess, list[Delivery], Timers]:
     """Two children with short tasks; one has begun a long one, and nothing waits behind the other's task."""
     dispatcher, (stuck, busy), loop = _make(2)
