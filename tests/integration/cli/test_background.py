@@ -181,7 +181,7 @@ def test_a_worker_that_cannot_start_says_so_before_it_is_in_the_background(site:
 
 
 @pytest.mark.row("CL21")
-@pytest.mark.skipif(os.getuid() != 0, reason="only root becomes another user")
+@pytest.mark.skipif(os.getuid() != 0, reason="only root becomes another user; see CONTRIBUTING.md")
 def test_a_worker_as_another_user(open_site: Site) -> None:
     nobody, site = pwd.getpwnam("nobody"), open_site
     log, pidfile = site.run / "w1.log", site.run / "w1.pid"
