@@ -161,6 +161,8 @@ class ParallelTasks(Generic[R]):
         """Run the loop until a record may be claimed, or nothing is left to run."""
         loop = self._loop or self._open()
         self._full = not self.has_room
+        # A function, or a message that did not run, may have ended just now, and the loop may run for long.
+        self._link.signal()
         fds = self._link.wait_fds[1:] if self._full else self._link.wait_fds
         for fd in fds:
             loop.add_reader(fd, loop.stop)

@@ -36,6 +36,7 @@ TASKS = '''
 import asyncio
 import contextlib
 import os
+import time
 
 from pydantic import BaseModel
 
@@ -91,6 +92,18 @@ def echo(value):
 def blocking(value):
     """A function among coroutines, with a loop of its own."""
     return asyncio.run(asyncio.sleep(0, value))
+
+
+@app.task(name="nap")
+async def nap(seconds):
+    await asyncio.sleep(seconds)
+
+
+@app.task(name="slow")
+def slow(value):
+    """A function that takes a moment."""
+    time.sleep(0.1)
+    return value
 
 
 @app.task(name="hang", bind=True)
@@ -238,6 +251,20 @@ def test_functions_run_among_them_with_loops_of_their_own(place: Place, one: str
     assert [place.send("blocking", n, queue=one).get(timeout=30) for n in range(5)] == list(range(5))
     waiting.append(place.send("meet", where, 2, queue=one))
     assert waiting[0].get(timeout=30) == waiting[1].get(timeout=30)
+
+
+def test_the_end_of_a_function_does_not_wait_for_a_coroutine(place: Place) -> None:
+    """Its record waited in a child that was full, and nothing comes after it."""
+    options = ("-Q", "pair", "-c", "1", "--async-concurrency", "2", "-n", "pair@here")
+    with place.worker(*options) as worker:
+        worker.wait_for_line(r"ready\.$")
+        for number in range(5):
+            go = place.directory / f"pair{number}"
+            place.send("nap", 0.2, queue="pair")
+            waiting = place.send("until", str(go), queue="pair")
+            assert place.send("slow", number, queue="pair").get(timeout=10) == number
+            go.touch()
+            assert waiting.get(timeout=30) == "done"
 
 
 def test_soft_limits_are_raised_in_the_coroutine_they_are_of(place: Place, one: str) -> None:

@@ -77,6 +77,19 @@ def test_there_is_room_whenever_nothing_runs_however_early_the_loop_stops(
     assert not coroutines.busy and coroutines.has_room
 
 
+def test_what_has_ended_before_the_loop_runs_is_signalled(
+    coroutines: ParallelTasks[Any], gate: asyncio.Event, link: Link
+) -> None:
+    """A function ran while a coroutine waits: its end must not wait too."""
+    begin(coroutines, 1)
+    assert coroutines._loop is not None
+    seen: list[int] = []
+    coroutines._loop.call_soon(lambda: seen.append(link.signals))
+    coroutines._loop.call_soon(gate.set)
+    coroutines.finish()
+    assert seen == [1]
+
+
 def test_who_leaves_claims_nothing_more(coroutines: ParallelTasks[Any], gate: asyncio.Event, link: Link) -> None:
     for number in range(2):
         begin(coroutines, number)
