@@ -40,7 +40,7 @@ def write_report(source: Path, page: Path = PAGE) -> list[Path]:
         if found:
             sections += [f"## {about.title}", "", about.text, ""]
         for run in found:
-            lines, paths = _section(run, plots)
+            lines, paths = _section(run, plots, _newest(shown))
             sections += lines
             written += paths
     parts = [*_head(), *lead(shown), *_method(shown), *sections, *_goals(shown), *_notes(shown)]
@@ -73,7 +73,7 @@ def _head() -> list[str]:
 
 
 def _method(runs: Runs) -> list[str]:
-    newest = max(runs.values(), key=lambda run: run.when)
+    newest = _newest(runs)
     versions = {name: value for run in runs.values() for name, value in run.versions.items()}
     machine = newest.machine
     peers = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
@@ -94,6 +94,10 @@ def _method(runs: Runs) -> list[str]:
         notes()[0],
         "",
     ]
+
+
+def _newest(runs: Runs) -> Run:
+    return max(runs.values(), key=lambda run: run.when)
 
 
 def _goals(runs: Runs) -> list[str]:
@@ -154,7 +158,7 @@ def _missed(goals: Sequence[Goal], runs: Runs) -> list[str]:
     return ["Missed:", "", *lines, ""] if lines else []
 
 
-def _section(run: Run, plots: Path) -> tuple[list[str], list[Path]]:
+def _section(run: Run, plots: Path, newest: Run) -> tuple[list[str], list[Path]]:
     """The lines about one run, and its plots, which are written into ``plots``."""
     lines: list[str] = [f"### {in_words(run.variant)}", ""]
     paths = []
@@ -163,13 +167,15 @@ def _section(run: Run, plots: Path) -> tuple[list[str], list[Path]]:
         path.write_text(_plot(run, metric, name, unit))
         paths.append(path)
         lines.append(f"![{name}]({plots.name}/{path.name})")
-    return [*lines, "", *_table(run), ""], paths
+    place = run.machine["processor"]
+    other = "" if place == newest.machine["processor"] else f" It ran on another machine: {place}."
+    return [*lines, "", *_table(run, other), ""], paths
 
 
-def _table(run: Run) -> list[str]:
-    command = f"`python -m bench {run.bench}`, variant `{run.variant}`"
+def _table(run: Run, other: str) -> list[str]:
+    command = f"`python -m bench {run.bench}`, variant `{run.variant}`.{other}"
     lines = [
-        f"Median (lowest to highest) of {run.rounds} rounds, {run.when[:10]}, commit {run.commit}; {command}.", "",
+        f"Median (lowest to highest) of {run.rounds} rounds, {run.when[:10]}, commit {run.commit}; {command}", "",
     ]  # fmt: skip
     lines += [f"| | {' | '.join(run.contenders)} |", "|---|" + "---|" * len(run.contenders)]
     for metric in run.metrics:
