@@ -20,7 +20,8 @@ _WARM_UP = 1000
 def memory(stage: Stage, more: int, contender: Contender) -> Metrics:
     """PSS of the whole process tree, with its concurrency and with ``more`` children on top, in MiB.
 
-    ``idle``: connected and waiting, no task run yet. ``used``: idle again after a thousand no-op tasks.
+    ``idle``: connected and waiting, no task run yet. ``used``: idle again after a thousand no-op tasks. ``own``: what a
+    process shares with no other, of the idle main process and, on average, of the others.
     """
     few = _idle(stage, contender)
     many = _idle(stage, replace(contender, concurrency=contender.concurrency + more))
@@ -29,22 +30,25 @@ def memory(stage: Stage, more: int, contender: Contender) -> Metrics:
         "used_mib": few[1],
         "idle_mib_per_further_child": (many[0] - few[0]) / more,
         "used_mib_per_further_child": (many[1] - few[1]) / more,
+        "main_own_mib": few[2],
+        "others_own_mib": few[3],
     }
 
 
-def _idle(stage: Stage, contender: Contender) -> tuple[float, float]:
+def _idle(stage: Stage, contender: Contender) -> tuple[float, float, float, float]:
     with stage.wire() as wire, Marks() as marks:
         template = stage.template(wire, contender, "noop", ())
         stage.fresh_queue(wire, contender)
         with stage.worker(contender, marks) as worker:
             worker.wait_for("its consumer", lambda: wire.consumers(contender.queue) > 0, 60)
             fresh = _settled(worker)
+            main, *others = (each.uss for each in meters.memory(worker.pid).values())
             wire.publish(contender.queue, template.copies(_WARM_UP))
             worker.wait_count(_WARM_UP, 30)
             used = _settled(worker)
         stage.check_drained(wire, contender, marks, _WARM_UP)
         wire.delete(contender.queue)
-    return fresh / _MIB, used / _MIB
+    return fresh / _MIB, used / _MIB, main / _MIB, sum(others) / len(others) / _MIB
 
 
 def _settled(worker: Worker) -> int:

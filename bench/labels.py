@@ -92,6 +92,8 @@ METRICS = {
     "share_of_ideal": "share of the ideal",
     "used_mib": "memory at the end, MiB",
     "idle_mib": "idle memory, MiB",
+    "main_own_mib": "what the idle first process shares with no other, MiB",
+    "others_own_mib": "the same of the others, mean, MiB",
     "fast_p50_ms": "short tasks, p50, ms",
     "fast_p99_ms": "short tasks, p99, ms",
     "fast_worst_ms": "short tasks, longest, ms",

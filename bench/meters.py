@@ -54,15 +54,31 @@ def cpu(pid: int) -> Cpu:
     return Cpu(root, rest)
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Memory of a process in bytes.
+
+    ``pss`` divides shared pages among those that share them, ``uss`` leaves them out.
+    """
+
+    pss: int
+    uss: int
+
+
 def pss(pid: int) -> int:
-    """Proportional set size of the tree in bytes: shared pages are divided among those that share them."""
-    total = 0
+    """Proportional set size of the tree in bytes."""
+    return sum(each.pss for each in memory(pid).values())
+
+
+def memory(pid: int) -> dict[int, Memory]:
+    """What process ``pid`` and each of its descendants use, the process itself first."""
+    found = {}
     for member in family(pid):
         try:
             text = Path(f"/proc/{member.pid}/smaps_rollup").read_text()
         except (FileNotFoundError, ProcessLookupError):
             continue  # it ended just now
-        for line in text.splitlines():
-            if line.startswith("Pss:"):
-                total += int(line.split()[1]) * 1024
-    return total
+        sizes = {words[0]: int(words[1]) * 1024 for line in text.splitlines()[1:] if (words := line.split())}
+        own = sizes["Private_Clean:"] + sizes["Private_Dirty:"]
+        found[member.pid] = Memory(sizes["Pss:"], own)
+    return found

@@ -104,6 +104,7 @@ def test_memory_and_startup(servers: Servers, peer: str) -> None:
     used = memory(stage, 1, contender(peer, 1))
     assert 5 < used["idle_mib"] < 1000
     assert -50 < used["idle_mib_per_further_child"] < used["idle_mib"]
+    assert 0 < used["main_own_mib"] < used["idle_mib"] > used["others_own_mib"] > 0
     assert 0 < startup(stage, contender(peer, 1))["seconds_to_first_task"] < 60
 
 
