@@ -18,17 +18,15 @@ from turbo import __version__
 from turbo.beat.election import leader_queue
 from turbo.beat.options import BeatOptions
 from turbo.beat.stop_request import StopRequest
-from turbo.cli import detached, privileges, user_options
+from turbo.cli import before_start, detached, privileges, user_options
 from turbo.cli.app_option import FoundApp, find_app
 from turbo.cli.beat_beside_worker import BESIDE_WORKER
 from turbo.cli.global_options import EnvOption, GlobalOptions, SilentOption, check_loader, command
-from turbo.cli.nodename import expand, file_name, host_codes
-from turbo.cli.pidfile import Pidfile
+from turbo.cli.nodename import expand, host_codes
 from turbo.cli.quantities import Positive
 from turbo.cli.start_errors import START_ERRORS, report
-from turbo.cli.worker_settings import log_setup, write_into
-from turbo.exceptions import ImproperlyConfigured
-from turbo.log_format import LEVELS, level_number
+from turbo.cli.worker_settings import write_into
+from turbo.log_format import LEVELS
 from turbo.master import os_signals
 
 _HELP: Final = """Send periodic tasks when they are due, to be run by workers.
@@ -73,8 +71,7 @@ def beat_params() -> list[click.Parameter]:
 @command("beat", beat_params(), _HELP, user_options.of_app)
 def beat_command(ctx: click.Context, options: GlobalOptions, given: dict[str, Any]) -> None:
     """Run beat and exit with its exit code."""
-    if detached.is_wanted(given["detach"]):
-        ctx.exit(detached.start(options.started_in, given["executable"], has_logfile=bool(given["logfile"])))
+    before_start.leave_for_background(ctx, options, given)
     os_signals.unblock()
     code = 0
     with contextlib.ExitStack() as cleanup:
@@ -99,21 +96,14 @@ def _run(given_globals: GlobalOptions, given: dict[str, Any], cleanup: contextli
     user_options.complete(app, given)
     app.import_for_beat()
     write_into(conf, {**given, "include": ()})
-    level = level_number(given["loglevel"] or "WARNING")
-    logfile = file_name(given["logfile"], hostname) if given["logfile"] else None
-    try:
-        setup = log_setup(conf, level, logfile)
-        app.set_up_logging(setup, hostname)
-    except OSError as error:
-        raise ImproperlyConfigured(str(error)) from error
-    if given["pidfile"]:
-        cleanup.enter_context(Pidfile(file_name(given["pidfile"], hostname)))
+    log = before_start.set_up_log(app, given, hostname)
+    before_start.hold_pidfile(given, hostname, cleanup)
     app.finalize()
     setproctitle.setproctitle(f"[turbo: {hostname}:Beat]")
     if not given_globals.quiet:
         _greet(found)
     detached.let_go()
-    with app.redirecting(setup.redirect_level):
+    with app.redirecting(log.setup.redirect_level):
         app.run_beat(_options(found, given), stop)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from turbo.amqp.client.event_stream import receive
-from turbo.cli import detached, privileges
+from turbo.cli import before_start, detached, privileges
 from turbo.cli.asking import UnavailableError, broker_of, find_client, json_option
 from turbo.cli.event_monitors import Camera, is_celery_installed, show_screen, take_pictures
 from turbo.cli.global_options import EnvOption, GlobalOptions, SilentOption, command
@@ -105,8 +105,7 @@ def events_command(ctx: click.Context, options: GlobalOptions, given: dict[str, 
     """Show or print events until interrupted."""
     if given["detach"] and not given["camera"]:
         raise click.UsageError("-D/--detach is of a camera: give -c/--camera", ctx)
-    if detached.is_wanted(given["detach"]):
-        ctx.exit(detached.start(options.started_in, given["executable"], has_logfile=bool(given["logfile"])))
+    before_start.leave_for_background(ctx, options, given)
     try:
         privileges.take(given)
         _show(find_client(options), given)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from turbo.app.conf.extras import check as check_extras
-from turbo.cli import detached, fresh_spawner, privileges, user_options
+from turbo.cli import before_start, detached, fresh_spawner, privileges, user_options
 from turbo.cli.app_option import FoundApp, find_app
 from turbo.cli.banner import banner
 from turbo.cli.beat_beside_worker import command_beside_worker
@@ -27,16 +27,14 @@ from turbo.cli.early_signals import EarlySignals, StopAsked
 from turbo.cli.excluded_queues import unknown_excluded
 from turbo.cli.global_options import GlobalOptions, check_loader, command
 from turbo.cli.green_threads import refuse_patched
-from turbo.cli.nodename import file_name, node_name
-from turbo.cli.pidfile import Pidfile
+from turbo.cli.nodename import node_name
 from turbo.cli.pools import without_effect
 from turbo.cli.quantities import shown_kib
 from turbo.cli.start_errors import EX_FAILURE, START_ERRORS, report
 from turbo.cli.worker_broker import start_embedded
 from turbo.cli.worker_params import worker_params
-from turbo.cli.worker_settings import log_setup, worker_options, write_into
+from turbo.cli.worker_settings import worker_options, write_into
 from turbo.exceptions import ImproperlyConfigured, SecurityError
-from turbo.log_format import level_number
 from turbo.master import os_signals
 from turbo.policy.recycling import default_hard_limit
 from turbo.worker import wiring
@@ -61,8 +59,7 @@ turbo -A proj worker -Q hipri,lopri   consume from these queues only
 @command("worker", worker_params(), _HELP, user_options.of_app)
 def worker_command(ctx: click.Context, options: GlobalOptions, given: dict[str, Any]) -> None:
     """Run a worker and exit with its exit code."""
-    if detached.is_wanted(given["detach"]):
-        ctx.exit(detached.start(options.started_in, given["executable"], has_logfile=bool(given["logfile"])))
+    before_start.leave_for_background(ctx, options, given)
     if threading.current_thread() is not threading.main_thread():
         raise click.UsageError("a worker handles signals, so it must be started in the program's main thread", ctx)
     signals = EarlySignals()
@@ -114,21 +111,14 @@ def _start(
     # Import before logging is set up: receivers of its signals may be in these modules.
     app.import_modules()
     refuse_patched()
-    level = level_number(given["loglevel"] or "WARNING")
-    logfile = file_name(given["logfile"], hostname) if given["logfile"] else None
     signals.setting_up()
-    try:
-        setup = log_setup(conf, level, logfile)
-        app.set_up_logging(setup, hostname)
-    except OSError as error:
-        raise ImproperlyConfigured(str(error)) from error
-    if given["pidfile"]:
-        cleanup.enter_context(Pidfile(file_name(given["pidfile"], hostname)))
+    log = before_start.set_up_log(app, given, hostname)
+    before_start.hold_pidfile(given, hostname, cleanup)
     app.finalize()
     warnings = conf.check_supported()
     check_extras(conf, stores=app.stores_results)
     warnings += app.unsupported_features()
-    options = worker_options(conf, given, hostname=hostname, level=level, logfile=logfile)
+    options = worker_options(conf, given, hostname=hostname, level=log.level, logfile=log.logfile)
     options = _guard_memory(options, conf)
     warnings += _root_guard(options)
     app.prepare(options)
@@ -139,7 +129,7 @@ def _start(
     for warning in warnings:
         logger.warning("%s", warning)
     detached.let_go()
-    with app.redirecting(setup.redirect_level):
+    with app.redirecting(log.setup.redirect_level):
         fresh = fresh_spawner.starter(fresh_spawner.brief(found, given, options))
         beat = _beat(found, given, options, given_globals.quiet)
         signals.starting()
