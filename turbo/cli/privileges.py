@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import grp
+import importlib
 import os
 import pwd
 from typing import TYPE_CHECKING, Final
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _PR_SET_DUMPABLE: Final = 4
+#: What a master imports only when it has forked.
+_LATER: Final = ("turbo.worker.master_process", "turbo.native.hooks", "turbo.native.commands")
 
 
 def take(given: Mapping[str, str | None]) -> None:
@@ -49,6 +52,16 @@ def _become(user: pwd.struct_passwd | None, group: int | None) -> None:
     os.setuid(user.pw_uid)
     # The kernel now hides this process's files under /proc from itself, where turbo reads what its children use.
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
+
+
+def import_for_later(given: Mapping[str, str | None]) -> None:
+    """Import the master's modules now if the worker will run as another user.
+
+    That user may be unable to read this Python's files, such as those below root's home.
+    """
+    if given["uid"] or given["gid"]:
+        for name in _LATER:
+            importlib.import_module(name)
 
 
 def _mask(text: str) -> int:

@@ -98,6 +98,7 @@ def _start(
 
     ``cleanup`` gets the callbacks for the end.
     """
+    privileges.import_for_later(given)
     privileges.take(given)
     found = find_app(given_globals.app)
     app = found.app
