@@ -18,6 +18,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from turbo.amqp.channel_calls import ChannelGone
 from turbo.amqp.consume.consumer import Pause
 from turbo.policy import prefetch, surplus
 
@@ -76,7 +77,8 @@ class Window:
         self._sized_for = size.limit
         self._swapped = 0.0
         self._wanted = 0.0
-        self._adjusted = 0.0
+        #: When the window was last looked at, and when the broker was last asked who lacks messages.
+        self._adjusted = self._asked = 0.0
         #: Whether the window may have grown since the last return, and when every child was last in a long task.
         self._grown = False
         self._long = -prefetch.HOLD_OFF
@@ -144,7 +146,14 @@ class Window:
     async def _give_back(self, now: float) -> None:
         """Go back to the app's own window, and return what waits beyond it."""
         own = prefetch.own(self._facts(now))
-        if not self._link.ready or not self._surplus.exceeds(own):
+        if not self._link.ready or now - self._asked < _INTERVAL:
+            return
+        self._asked = now
+        try:
+            if not await self._surplus.is_lacked(own):
+                return
+        except ChannelGone as gone:
+            logger.warning("The connection was lost while a queue was looked at: %s", gone)
             return
         self._first, self._grown, self._swapped = False, False, now
         may_pause = not any(queue.keeps_consumer for queue in self._link.wanted.values())
@@ -152,7 +161,11 @@ class Window:
         await self._apply(own, own - surplus.admitted(own, occupied, may_pause=may_pause))
         count = self._surplus.give_back()
         self._returning = True
-        logger.debug("All children are in long tasks: returned %d messages beyond a window of %d", count, own)
+        logger.debug(
+            "All children are in long tasks: returned %d messages beyond a window of %d",
+            count,
+            own,
+        )
 
     async def _refill(self, now: float) -> None:
         """Admit as many messages as those of stopped consumers have ended."""

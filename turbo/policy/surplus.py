@@ -2,7 +2,8 @@
 
 Pure. ``master.window`` asks while messages wait. An adaptive window grows while tasks are short, so that the broker's
 round trip costs nothing. When all children turn to long tasks, what was prefetched waits behind these, although another
-worker may be free: it goes back to the broker, and the window returns to its own size.
+worker may be free: it goes back to the broker, and the window returns to its own size. As long as the queue has more,
+or no one else consumes it, nobody lacks these messages, and they stay.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ def all_long(now_ns: int, moved_ns: Iterable[int]) -> bool:
     return newest <= now_ns - LONG_NS
 
 
-def exceeds(own: int, unsettled: Mapping[str, int]) -> bool:
-    """Return whether a queue has more unsettled messages here than its own window."""
-    return any(count > own for count in unsettled.values())
+def exceeding(own: int, unsettled: Mapping[str, int]) -> list[str]:
+    """Return the queues with more unsettled messages here than their own windows."""
+    return [queue for queue, count in unsettled.items() if count > own]
 
 
 def admitted(own: int, occupied: int, *, may_pause: bool) -> int:

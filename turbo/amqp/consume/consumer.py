@@ -110,6 +110,11 @@ class ConsumerTable:
         """Return the tags of the consumers whose windows count."""
         return frozenset(consumer.tag.encode() for wanted in self._wanted.values() for consumer in _all(wanted))
 
+    def count(self, name: str) -> int:
+        """Return how many consumers of a queue run here."""
+        wanted = self._wanted.get(name)
+        return 0 if wanted is None else len(_all(wanted))
+
     def forget(self, tag: bytes) -> tuple[Consumer | None, bool]:
         """Forget a consumer that the broker ended.
 

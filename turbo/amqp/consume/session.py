@@ -96,7 +96,7 @@ class Session:
         #: The queue whose consumer the broker refused, which closed the channel.
         self.refused: str | None = None
         self._loop = asyncio.get_running_loop()
-        self._declarer = declarer
+        self.declarer = declarer
         self._ledger = AckLedger()
         self._coalescer = WriteCoalescer(self._flush, loop=self._loop, rest=REST)
         #: Unsent settlements; a quarter of the window is written at once.
@@ -131,7 +131,7 @@ class Session:
             else:
                 await self.add(queue)
         if delayed := [queue for queue in wanted if uses_cascade(queue)]:
-            await self._declarer.declare_delays(delayed)
+            await self.declarer.declare_delays(delayed)
 
     def _channel_closed(self, gone: ChannelGone) -> None:
         refused = self.consumers.asking
@@ -230,10 +230,10 @@ class Session:
     async def _start(self, queue: Queue, *, wary: bool) -> bool:
         if wary:
             # A refused consumer closes the channel and voids every tag, so inspect the queue on another channel first.
-            facts = await self._declarer.inspect(queue.name)
+            facts = await self.declarer.inspect(queue.name)
             if facts is None or facts[1]:
                 return False
-        declared = await self._declarer.declare(queue)
+        declared = await self.declarer.declare(queue)
         if declared is Declared.REFUSED:
             return False
         await self.consumers.consume(self._need_calls(), queue, known=declared is Declared.AS_ASKED)
@@ -292,11 +292,11 @@ class Session:
     async def end_lease(self, queue: Queue) -> bool:
         """Delete an empty lease queue. Raises ``ChannelGone``."""
         self.consumers.drop(queue.name)
-        return await self._declarer.delete(queue.name)
+        return await self.declarer.delete(queue.name)
 
     async def start_parking(self, queue: Queue) -> bool:
         """Route delay queues to ``queue``; False: refused. Raises ``ChannelGone``."""
-        return await self._declarer.declare_parking(queue)
+        return await self.declarer.declare_parking(queue)
 
     async def catch_up(self) -> bool:
         """Return True when the broker has read everything sent. Raises ``ChannelGone``."""
@@ -322,4 +322,4 @@ class Session:
 
     async def purge(self, names: Iterable[str]) -> int:
         """Delete the ready messages of queues and return their number."""
-        return sum([await self._declarer.purge(name) for name in names])
+        return sum([await self.declarer.purge(name) for name in names])

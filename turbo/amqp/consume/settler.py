@@ -56,6 +56,15 @@ class Settler:
         """Return the tags of the consumers whose windows count."""
         return frozenset() if self._session is None else self._session.consumers.running_tags()
 
+    async def others_lack(self, name: str) -> bool:
+        """Return whether a queue is empty and others consume it too, who may be free.
+
+        False without a session. Raises ``ChannelGone``.
+        """
+        session = self._session
+        facts = None if session is None else await session.declarer.inspect(name)
+        return session is not None and facts is not None and facts[0] == 0 and facts[1] > session.consumers.count(name)
+
     def flush(self) -> None:
         """Send every settlement now."""
         if self._session is not None:

@@ -1,9 +1,10 @@
 """Returns what waits behind long tasks beyond the app's own window.
 
 Runs in the master, for ``master.window``, which narrows the window first: new consumers have the narrow one, and what
-waits from the old consumers goes back to the broker. ``policy.surplus`` says when. It must never return a message that
-a child has claimed or that was acknowledged, nor one of a consumer that still runs: the broker would deliver that to
-the same consumer again.
+waits from the old consumers goes back to the broker. ``policy.surplus`` says when. The broker is asked whether anybody
+lacks the messages, because a late-acknowledged one that was returned costs the next worker a recorded death. It must
+never return a message that a child has claimed or that was acknowledged, nor one of a consumer that still runs: the
+broker would deliver that to the same consumer again.
 """
 
 from __future__ import annotations
@@ -48,9 +49,15 @@ class Surplus:
         now = time.monotonic_ns()
         return surplus.all_long(now, (now if c.free_listed else c.moved_ns for c in self._dispatcher.children))
 
-    def exceeds(self, own: int) -> bool:
-        """Whether a queue has more unsettled messages here than ``own``."""
-        return surplus.exceeds(own, Counter(delivery.queue for delivery in self._unsettled()))
+    async def is_lacked(self, own: int) -> bool:
+        """Whether more than ``own`` messages of a queue are here and others lack them.
+
+        Raises ``ChannelGone``.
+        """
+        for queue in surplus.exceeding(own, Counter(delivery.queue for delivery in self._unsettled())):
+            if await self._link.others_lack(queue):
+                return True
+        return False
 
     def running(self) -> int:
         """Return how many unsettled messages run."""
