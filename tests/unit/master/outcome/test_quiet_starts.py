@@ -172,8 +172,11 @@ class Worker:
             callback(*arguments)
 
     def timers_fire(self) -> None:
+        """Those that are due may come in any order, and some of them later."""
         self.now += self.steps.choice([0.001, 0.051])
-        due, self.timers = self.timers, []
+        self.steps.shuffle(self.timers)
+        due = self.timers[: self.steps.randint(0, len(self.timers))]
+        self.timers = self.timers[len(due) :]
         for timer in due:
             if not timer.cancelled:
                 timer.callback()
@@ -187,7 +190,7 @@ class Worker:
 
     def settle(self) -> None:
         """Handle all timers and signals; the children do nothing meanwhile."""
-        for _ in range(4):
+        for _ in range(30):
             self.timers_fire()
             for child in self.children:
                 self.handle_signal(child)
