@@ -7,6 +7,7 @@ this repository's commits, with the versions of libraries that the turbo under t
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 import shutil
 import subprocess
@@ -88,6 +89,7 @@ def check_same(peer: str) -> None:
         raise BenchError(f"turbo's environment has {peer} {ours}, the peer's has {theirs}: the comparison needs one")
 
 
+@functools.cache
 def _built(commit: str, *, compiled: bool) -> Path:
     """The interpreter of an environment with turbo of that commit."""
     listed = _run([str(turbo_python()), "-m", "pip", "list", "--format=freeze", "--disable-pip-version-check"])
@@ -137,6 +139,7 @@ def _install(python: Path, *what: str, env: dict[str, str] | None = None) -> Non
     _run([str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *what], env)
 
 
+@functools.cache
 def _commit(name: str) -> str:
     try:
         return _run(["git", "-C", str(ROOT), "rev-parse", "--verify", f"{name}^{{commit}}"]).strip()[:12]
@@ -144,6 +147,7 @@ def _commit(name: str) -> str:
         raise BenchError(f"this is no repository with the commit {name} of turbo: {error}") from error
 
 
+@functools.cache
 def _version(python: Path, peer: str) -> str:
     name = PINS[peer][0].partition("[")[0].partition("==")[0]
     script = f"from importlib.metadata import version; print(version({name!r}))"

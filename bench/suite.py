@@ -38,7 +38,8 @@ class Line:
 
     A peer with a star stands for itself and for the further turbos that are compared, one with a caret for itself and
     for the compiled turbo. ``rank`` says who gets further
-    rounds first: 0 before 1; what has 2 begins when all others are over.
+    rounds first: 0 before 1; what has 2 has all its rounds when the others
+    are over, or none.
     """
 
     command: str
@@ -173,8 +174,11 @@ def run_suite(parts: Sequence[Part], rounds: int, budget: float | None, output: 
                 if last.get(place, 1) >= number:
                     part.round_until(end, number, servers, output)
             print(f"# round {number} ended, {end - time.monotonic():.0f} s left", flush=True)
-        for number in range(1, rounds + 1):
-            for part in later:
-                if number <= part.line.most:
-                    part.round_until(end, number, servers, output)
+        for part in later:
+            most = min(rounds, part.line.most)
+            if part.cost * most > end - time.monotonic():  # fewer rounds than it had before would say less
+                print(f"the budget leaves out {part.line.command}", file=sys.stderr, flush=True)
+                continue
+            for number in range(1, most + 1):
+                part.round_until(end, number, servers, output)
     return [part.outcome for part in parts if part.outcome is not None]
