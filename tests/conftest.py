@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import compileall
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,10 @@ from tests.harness.processes import HarnessError
 # that take too long to make are found by the time limit of each test.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+
+# A shell that starts a run in the background lets it ignore Ctrl-C, which all programs that tests start would inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _coverage = unit_coverage.begin()  # before the fixtures import anything of turbo
 pytest_plugins = ["tests.harness.fixtures"]

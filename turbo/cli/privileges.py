@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _PR_SET_DUMPABLE: Final = 4
-#: What a master imports only when it has forked.
-_LATER: Final = ("turbo.worker.master_process", "turbo.native.hooks", "turbo.native.commands")
+#: What a master imports only when it has forked, and an app when it has schedules.
+_LATER: Final = ("turbo.worker.master_process", "turbo.native.hooks", "turbo.native.commands", "turbo.schedules")
 
 
 def take(given: Mapping[str, str | None]) -> None:
