@@ -37,9 +37,8 @@ class Line:
     """One part: the words of its command line, and in how many rounds it takes part at most.
 
     A peer with a star stands for itself and for the further turbos that are compared, one with a caret for itself and
-    for the compiled turbo. ``rank`` says who gets further
-    rounds first: 0 before 1; what has 2 has all its rounds when the others
-    are over, or none.
+    for the compiled turbo. ``rank`` says who gets further rounds first: 0 before 1. Parts of rank 2 begin when the
+    others are over, and have all their rounds or none.
     """
 
     command: str
