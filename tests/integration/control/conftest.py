@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import Celery
 
+from tests.harness import site
 from tests.harness.processes import wait_until
 from tests.harness.rabbitmq import RabbitMQ
 from tests.harness.redis_server import RedisServer
@@ -24,15 +24,13 @@ PATIENCE = 20.0
 NODE = "one@here"
 
 
-class Post:
+class Post(site.Site):
     """A broker, a store, an app of one kind, and its workers."""
 
+    patience = 30.0
+
     def __init__(self, kind: str, rabbitmq: RabbitMQ, vhost: str, redis_db: str, directory: Path) -> None:
-        self.kind = kind
-        self.rabbitmq = rabbitmq
-        self.vhost = vhost
-        self.directory = directory
-        self.client = Celery("client", broker=vhost, backend=redis_db, set_as_current=False)
+        super().__init__(kind, rabbitmq, vhost, redis_db, directory)
         self.client.conf.broker_connection_retry_on_startup = True
         self.environment = {
             "KIND": kind,
@@ -81,15 +79,6 @@ class Post:
         wait_until(f"{identifier} runs", runs, 30)
         return rows[0]
 
-    def state(self, identifier: str) -> str:
-        """Return the stored state of a task."""
-        state: str = self.client.AsyncResult(identifier).state
-        return state
-
-    def wait_state(self, identifier: str, state: str) -> None:
-        """Wait until a task has this stored state."""
-        wait_until(f"{identifier} is {state}", lambda: self.state(identifier) == state, 30)
-
     def pids(self) -> list[int]:
         """Return the pids of the children."""
         found: list[int] = self.ask("stats")["pool"]["processes"]
@@ -127,30 +116,14 @@ class Post:
                 run.communicate()
         return said
 
-    def close(self) -> None:
-        """Close the client's connections."""
-        self.client.close()
-
 
 @pytest.fixture(scope="module")
 def make_post(
     rabbitmq: RabbitMQ, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[str], Post]]:
     """Return a function that makes posts for a kind of app: ``turbo`` or ``celery``."""
-    rabbitmq.ensure_running()
-    redis_server.ensure_running()
-    made: list[Post] = []
-
-    def make(kind: str) -> Post:
-        vhost = rabbitmq.new_vhost()
-        made.append(Post(kind, rabbitmq, vhost, redis_server.new_database(), tmp_path_factory.mktemp("control")))
-        return made[-1]
-
-    yield make
-    for post in made:
-        post.close()
-        rabbitmq.ensure_running()
-        rabbitmq.delete_vhost(post.vhost)
+    with site.making(Post, rabbitmq, redis_server, tmp_path_factory) as make:
+        yield make
 
 
 @pytest.fixture(scope="module", params=["turbo", "celery"])

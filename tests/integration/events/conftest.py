@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import Celery
 
+from tests.harness import site
 from tests.harness.monitor import Monitor
-from tests.harness.processes import wait_until
 from tests.harness.rabbitmq import RabbitMQ
 from tests.harness.redis_server import RedisServer
 from tests.harness.worker import TURBO, WorkerProcess
@@ -21,15 +20,11 @@ READY = r"ready\.$"
 NODE = "one@here"
 
 
-class Site:
+class Site(site.Site):
     """A broker, a store, a client, and workers of one kind: ``celery``, ``adopted`` or ``native``."""
 
     def __init__(self, kind: str, rabbitmq: RabbitMQ, vhost: str, redis_db: str, directory: Path) -> None:
-        self.kind = kind
-        self.rabbitmq = rabbitmq
-        self.vhost = vhost
-        self.directory = directory
-        self.client = Celery("client", broker=vhost, backend=redis_db, set_as_current=False)
+        super().__init__(kind, rabbitmq, vhost, redis_db, directory)
         self.env = {
             "KIND": "turbo" if kind == "native" else "celery",
             "EVENTED_BROKER": vhost,
@@ -68,31 +63,11 @@ class Site:
         )  # fmt: skip
         return replies[0][NODE]
 
-    def wait_state(self, identifier: str, state: str) -> None:
-        """Wait until the stored state is this one."""
-        wait_until(f"{identifier} is {state}", lambda: self.client.AsyncResult(identifier).state == state, 60)
-
-    def close(self) -> None:
-        """Close the client's connections."""
-        self.client.close()
-
 
 @pytest.fixture(scope="module")
 def make_site(
     rabbitmq: RabbitMQ, redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[str], Site]]:
     """Makes sites of a kind."""
-    rabbitmq.ensure_running()
-    redis_server.ensure_running()
-    made: list[Site] = []
-
-    def make(kind: str) -> Site:
-        vhost = rabbitmq.new_vhost()
-        made.append(Site(kind, rabbitmq, vhost, redis_server.new_database(), tmp_path_factory.mktemp("events")))
-        return made[-1]
-
-    yield make
-    for site in made:
-        site.close()
-        rabbitmq.ensure_running()
-        rabbitmq.delete_vhost(site.vhost)
+    with site.making(Site, rabbitmq, redis_server, tmp_path_factory) as make:
+        yield make
