@@ -36,9 +36,9 @@ _RESERVE = 10.0
 class Line:
     """One part: the words of its command line, and in how many rounds it takes part at most.
 
-    A peer with a star stands for itself and for the further turbos that are compared, one with a caret for itself and
-    for the compiled turbo. ``rank`` says who gets further rounds first: 0 before 1. Parts of rank 2 begin when the
-    others are over, and have all their rounds or none.
+    A peer with a star stands for itself and for the further turbos that are compared. ``rank`` says who gets
+    further rounds first: 0 before 1. Parts of rank 2 begin when the others are over, and have all their rounds or
+    none.
     """
 
     command: str
@@ -56,18 +56,17 @@ class Line:
             place = found.index("--peers") + 1
             peers: list[str] = []
             for peer in found[place].split(","):
-                plain = peer.replace("*", "").replace("^", "")
+                plain = peer.replace("*", "")
                 peers.append(plain)
                 if plain != peer:
-                    others = [other for other in beside if "*" in peer or other == "turbo-compiled"]
-                    peers += [plain.replace("turbo", other, 1) for other in others]
+                    peers += [plain.replace("turbo", other, 1) for other in beside]
             found[place] = ",".join(peers)
         return found
 
 
 #: Within a rank the most important first.
 SUITE = (
-    Line("drain --peers turbo*,turbo*+adopted,turbo^+events,celery,null --tasks 5000 --fast-tasks 15000"),
+    Line("drain --peers turbo*,turbo*+adopted,turbo+events,celery,null --tasks 5000 --fast-tasks 15000"),
     Line("drain --queue classic --peers turbo*,turbo*+adopted,celery,dramatiq,null --tasks 12000"),
     Line("drain --queue classic --prefetch-multiplier 1 --peers turbo*,turbo*+adaptive,celery "
          "--tasks 4000 --fast-tasks 10000"),
@@ -77,8 +76,8 @@ SUITE = (
     Line("drain --queue classic --results rpc --peers turbo*,turbo*+adopted,celery --tasks 4000 --fast-tasks 12000"),
     Line("latency --peers turbo*,celery --seconds 3"),
     Line("large --queue classic --peers turbo*,celery --tasks 300"),
-    Line("scale --peers turbo^ --tasks 12000"),
-    Line("io --shortest 0.01 --longest 0.01 --tasks 8000 --peers turbo^,celery"),
+    Line("scale --peers turbo --tasks 12000"),
+    Line("io --shortest 0.01 --longest 0.01 --tasks 8000 --peers turbo,celery"),
     Line("memory --peers turbo*,celery --further 4", most=3, rank=1),
     Line("mixed --peers turbo*,celery --seconds 5", rank=1),
     Line("io --tasks 1000", most=3, rank=1),
