@@ -62,6 +62,19 @@ def test_the_next_gets_the_last_value(candidate: Candidate) -> None:
     assert lead(third) == b"30"
 
 
+def test_each_next_gets_the_last_value_however_many_wait(candidate: Candidate) -> None:
+    """Those who wait have left values of their own, which the leader has not looked at when it stops."""
+    leader = candidate()
+    for number in range(15):
+        lead(leader)
+        leader.store(b"%d" % number)
+        following, another = candidate(), candidate()
+        leader.close()
+        assert lead(following) == b"%d" % number
+        another.close()
+        leader = following
+
+
 def test_a_leader_that_was_given_up_can_store_nothing(candidate: Candidate) -> None:
     """Its connection is cut; the next one has the value that was confirmed."""
     first, second = candidate(), candidate()

@@ -8,6 +8,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 from tests.harness.embedded import BrokerUnderTest
 from tests.harness.fault_proxy import FaultProxy
+from tests.harness.processes import wait_until
 from tests.integration.broker_conformance.clients import (
     bodies,
     collect,
@@ -63,8 +64,14 @@ def test_prefetch_of_the_whole_channel(channel: BlockingChannel, any_broker: Bro
     channel.connection.process_data_events(time_limit=0.1)
     assert len(first) + len(second) == 4
     channel.basic_ack(first[-1][0].delivery_tag, multiple=True)
-    collect(channel, first, 5)
-    collect(channel, second, 3)
+
+    def are_eight() -> bool:
+        channel.connection.process_data_events(time_limit=0.05)
+        return len(first) + len(second) >= 8
+
+    wait_until("the broker has filled the room, from whichever queue", are_eight, 10)
+    channel.connection.process_data_events(time_limit=0.1)
+    assert len(first) + len(second) == 8
 
 
 def test_without_acknowledgements_nothing_is_held(channel: BlockingChannel, any_broker: BrokerUnderTest) -> None:

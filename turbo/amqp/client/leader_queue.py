@@ -8,8 +8,10 @@ holds one message, the value. The active consumer gets it and keeps it unacknowl
 value, the leader publishes a new message, and acknowledges the old one when the new one has come.
 
 Why there is one leader. The broker takes nothing more from a channel that it has given up, and returns the channel's
-message to the queue before it delivers to the next consumer. So a value that was confirmed is what the next leader
-gets, and a process that has lost the lead cannot store another value: it learns that here, before it acts.
+messages to the queue, in their order, before it delivers to the next consumer. So a value that was confirmed is what
+the next leader gets, and a process that has lost the lead cannot store another value: it learns that here, before it
+acts. A leader that stops must give up its channel in one step too: one that cancelled its consumer first, or returned
+single messages, would let the next one lead without the latest value.
 """
 
 from __future__ import annotations
@@ -144,6 +146,8 @@ class LeaderQueue:
         self.leads = self._cancelled = False
         if connection is None or not connection.is_open:
             return
+        # pika would return what it has not passed on, and cancel the consumer, before it closes each channel it knows.
+        connection._impl._channels.clear()  # noqa: SLF001 - there is no public way to close the connection alone
         try:
             connection.close()
         except (AMQPError, OSError):
