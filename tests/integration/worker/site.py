@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,15 +157,22 @@ class Site:
 
 def end_of_fifo(fifo: Path) -> int:
     """Open the FIFO for writing once the task reads it."""
-    ends: list[int] = []
+    return ends_of_fifos([fifo], 1)[fifo]
 
-    def is_read() -> bool:
-        try:
-            ends.append(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
-        except OSError as error:
-            if error.errno != errno.ENXIO:
-                raise
-        return bool(ends)
 
-    wait_until("the long task runs", is_read, 20)
-    return ends[0]
+def ends_of_fifos(fifos: Sequence[Path], count: int) -> dict[Path, int]:
+    """Open the first ``count`` of the FIFOs that tasks read for writing."""
+    ends: dict[Path, int] = {}
+
+    def are_read() -> bool:
+        for fifo in fifos:
+            if fifo not in ends and len(ends) < count:
+                try:
+                    ends[fifo] = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+                except OSError as error:
+                    if error.errno != errno.ENXIO:
+                        raise
+        return len(ends) == count
+
+    wait_until(f"{count} long tasks run", are_read, 20)
+    return ends

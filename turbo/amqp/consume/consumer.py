@@ -108,12 +108,12 @@ class ConsumerTable:
 
     def running_tags(self) -> frozenset[bytes]:
         """Return the tags of the consumers whose windows count."""
-        return frozenset(consumer.tag.encode() for wanted in self._wanted.values() for consumer in _all(wanted))
+        return frozenset().union(*map(self.tags_of, self._wanted))
 
-    def count(self, name: str) -> int:
-        """Return how many consumers of a queue run here."""
+    def tags_of(self, name: str) -> frozenset[bytes]:
+        """Return the tags of the consumers of a queue that run here."""
         wanted = self._wanted.get(name)
-        return 0 if wanted is None else len(_all(wanted))
+        return frozenset() if wanted is None else frozenset(consumer.tag.encode() for consumer in _all(wanted))
 
     def forget(self, tag: bytes) -> tuple[Consumer | None, bool]:
         """Forget a consumer that the broker ended.

@@ -56,14 +56,18 @@ class Settler:
         """Return the tags of the consumers whose windows count."""
         return frozenset() if self._session is None else self._session.consumers.running_tags()
 
-    async def others_lack(self, name: str) -> bool:
+    async def others_lack(self, name: str, counted: frozenset[bytes] = frozenset()) -> bool:
         """Return whether a queue is empty and others consume it too, who may be free.
 
-        False without a session. Raises ``ChannelGone``.
+        False without a session. ``counted``: tags of this worker's consumers that the broker counts though they may
+        have been stopped. Raises ``ChannelGone``.
         """
         session = self._session
         facts = None if session is None else await session.declarer.inspect(name)
-        return session is not None and facts is not None and facts[0] == 0 and facts[1] > session.consumers.count(name)
+        if session is None or facts is None:
+            return False
+        ready, consumers = facts
+        return ready == 0 and consumers > len(session.consumers.tags_of(name) | counted)
 
     def flush(self) -> None:
         """Send every settlement now."""

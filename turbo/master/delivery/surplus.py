@@ -55,9 +55,19 @@ class Surplus:
         Raises ``ChannelGone``.
         """
         for queue in surplus.exceeding(own, Counter(delivery.queue for delivery in self._unsettled())):
-            if await self._link.others_lack(queue):
+            if await self._link.others_lack(queue, self._counted(queue)):
                 return True
         return False
+
+    def _counted(self, queue: str) -> frozenset[bytes]:
+        """Return the tags of consumers that the broker may count though they stopped.
+
+        A quorum queue counts a stopped consumer until its messages are settled.
+        """
+        if not self._link.refusals.is_quorum(queue):
+            return frozenset()
+        here = (d for d in self._ledger if d.queue == queue and not d.acked and not d.lease)
+        return frozenset(map(_consumer_of, here))
 
     def running(self) -> int:
         """Return how many unsettled messages run."""
@@ -75,7 +85,7 @@ class Surplus:
     def give_back(self) -> int:
         """Return what waits from stopped consumers; return the number."""
         running = self._link.running_tags()
-        self._left = {d for d in self._unsettled() if d.deliver[1 : 1 + d.deliver[0]] not in running}
+        self._left = {delivery for delivery in self._unsettled() if _consumer_of(delivery) not in running}
         wanted = {d for d in self._left if d.state in _WAITS and _is_single(d)}
         found, others = units.split(self._dispatcher.withdraw(), wanted)
         self._dispatcher.resubmit(others)
@@ -92,6 +102,11 @@ class Surplus:
         Neither leased messages, which ``LeaseCopies`` counts, nor held ones, for which the window is widened.
         """
         return [d for d in self._ledger if not d.acked and not d.lease and d.state is not State.HELD]
+
+
+def _consumer_of(delivery: Delivery) -> bytes:
+    """Return the tag of the consumer that got it."""
+    return delivery.deliver[1 : 1 + delivery.deliver[0]]
 
 
 def _is_single(delivery: Delivery) -> bool:
