@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Promise:
     """Called once; calls its function, and then its callbacks with what that returned.
 
-    Without a function the callbacks get the arguments. Threads that call it meanwhile wait until the callbacks have
-    returned.
+    Without a function the callbacks get the arguments. The lock is never held while other code is called, so callbacks
+    may wait for other results and other threads.
     """
 
     def __init__(self, fun: Callable[..., Any] | None = None, on_error: Callable[[Any], object] | None = None) -> None:
@@ -33,7 +33,8 @@ class Promise:
         self._fun = fun
         self._on_error = on_error
         self._callbacks: list[Any] = []
-        self._lock = threading.RLock()
+        self._called = False
+        self._lock = threading.Lock()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function and all callbacks; return what the function returned.
@@ -41,21 +42,24 @@ class Promise:
         Raises what the function raised, unless there is an ``on_error`` for it, or a callback.
         """
         with self._lock:
-            if self.ready or self.failed or self.cancelled:
+            if self._called or self.failed or self.cancelled:
                 return None
-            returned = None
-            if self._fun is not None:
-                try:
-                    returned = self._fun(*args, **kwargs)
-                except Exception as error:  # noqa: BLE001 - raised, unless an on_error takes it
-                    return self.throw(error)
-                args, kwargs = (returned,), {}
+            self._called = True
+        returned = None
+        if self._fun is not None:
+            try:
+                returned = self._fun(*args, **kwargs)
+            except Exception as error:  # noqa: BLE001 - raised, unless an on_error takes it
+                return self.throw(error)
+            args, kwargs = (returned,), {}
+        with self._lock:
             self.value = args, kwargs
             self.ready = True
-            with ExitStack() as calls:  # all are called, also if one raises
-                for callback in reversed(self._taken()):
-                    calls.callback(callback, *args, **kwargs)
-            return returned
+            callbacks = self._taken()
+        with ExitStack() as calls:  # all are called, also if one raises
+            for callback in reversed(callbacks):
+                calls.callback(callback, *args, **kwargs)
+        return returned
 
     def then(self, callback: Callable[..., Any], on_error: Callable[[Any], object] | None = None) -> Any:
         """Call ``callback`` when this has been called; at once if it has.
@@ -64,15 +68,17 @@ class Promise:
         """
         after: Any = callback if hasattr(callback, "then") else Promise(callback, on_error)
         with self._lock:
-            if self.cancelled:
-                after.cancel()
-            elif self.failed:
-                after.throw(self.reason)
-            elif self.value is not None:
-                args, kwargs = self.value
-                after(*args, **kwargs)
-            else:
+            value = self.value
+            if not self.cancelled and not self.failed and value is None:
                 self._callbacks.append(after)
+                return after
+        if self.cancelled:
+            after.cancel()
+        elif self.failed:
+            after.throw(self.reason)
+        elif value is not None:
+            args, kwargs = value
+            after(*args, **kwargs)
         return after
 
     def throw(self, exc: BaseException | None = None, tb: TracebackType | None = None, propagate: bool = True) -> None:
@@ -85,19 +91,21 @@ class Promise:
                 return
             self.failed = True
             self.reason = exc if exc is not None else sys.exc_info()[1]
-            if self._on_error is not None:
-                self._on_error(self.reason)
-            for callback in self._taken():
-                callback.throw(self.reason, propagate=False)
-            if self._on_error is None and propagate and self.reason is not None:
-                raise self.reason if tb is None else self.reason.with_traceback(tb)
+            callbacks = self._taken()
+        if self._on_error is not None:
+            self._on_error(self.reason)
+        for callback in callbacks:
+            callback.throw(self.reason, propagate=False)
+        if self._on_error is None and propagate and self.reason is not None:
+            raise self.reason if tb is None else self.reason.with_traceback(tb)
 
     def cancel(self) -> None:
         """Call no callback any more."""
         with self._lock:
             self.cancelled = True
-            for callback in self._taken():
-                callback.cancel()
+            callbacks = self._taken()
+        for callback in callbacks:
+            callback.cancel()
 
     def _taken(self) -> list[Any]:
         taken, self._callbacks = self._callbacks, []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -118,3 +119,18 @@ def test_it_calls_its_callbacks_once() -> None:
     promise(1)
     promise(2)
     assert called == [1]
+
+
+def test_a_callback_may_wait_for_another_thread_that_adds_one() -> None:
+    promise = Promise()
+    seen: list[str] = []
+
+    def waits(_value: object) -> None:
+        other = threading.Thread(target=promise.then, args=(lambda value: seen.append(value),), daemon=True)
+        other.start()
+        other.join(10)
+        seen.append("joined" if not other.is_alive() else "stuck")
+
+    promise.then(waits)
+    promise("value")
+    assert seen == ["value", "joined"]
