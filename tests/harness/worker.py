@@ -116,6 +116,10 @@ class WorkerProcess:
         self._known.extend(found)
         return found if pattern is None else [each for each in found if re.search(pattern, _title(each))]
 
+    def pool_pids(self) -> list[int]:
+        """Return the pids of the children that run tasks."""
+        return [each.pid for each in self.children("ForkPoolWorker")]
+
     def send_signal(self, number: int) -> None:
         """Send a signal to the master only."""
         self.process.send_signal(number)

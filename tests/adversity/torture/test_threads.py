@@ -8,7 +8,6 @@ import signal
 from pathlib import Path
 
 import billiard.exceptions
-import psutil
 import pytest
 
 from tests.harness.oracle import Oracle
@@ -49,18 +48,6 @@ def late(self):
 """
 
 
-def children(worker: WorkerProcess) -> list[int]:
-    """The pids of the children that there are."""
-    found = []
-    for process in psutil.Process(worker.pid).children(recursive=True):
-        try:
-            if "ForkPoolWorker" in " ".join(process.cmdline()):
-                found.append(process.pid)
-        except psutil.Error:
-            continue  # it has just ended
-    return found
-
-
 @pytest.mark.timeout(120 + KILLS)
 @pytest.mark.row("PL17", "PL24")
 @pytest.mark.parametrize(("framework", "kind"), [("turbo", "Turbo"), ("celery", "Celery")])
@@ -77,15 +64,15 @@ def test_children_killed_among_many_threads_lose_nothing(
         Turbo("client", broker=vhost, backend=redis_db, set_as_current=False) as client,
         WorkerProcess(*options, "--", "task_max_deliveries=100", directory=tmp_path, env=env) as worker,
     ):
-        wait_until("two children", lambda: len(children(worker)) == 2, 30)
+        wait_until("two children", lambda: len(worker.pool_pids()) == 2, 30)
         with client.pipeline():
             for name in names:
                 client.send_task(name.split("-")[0], task_id=name)
         for killed in range(KILLS):
             # The next kill falls among tasks that have begun since the last.
             oracle.wait_count("end", killed * BETWEEN // 2 + chance.randrange(1, 40), timeout=30)
-            os.kill(chance.choice(children(worker)), signal.SIGKILL)
-            wait_until("two children", lambda: len(children(worker)) == 2, 30)
+            os.kill(chance.choice(worker.pool_pids()), signal.SIGKILL)
+            wait_until("two children", lambda: len(worker.pool_pids()) == 2, 30)
         lost = set()
         for name in names:
             try:

@@ -15,7 +15,6 @@ from typing import Any
 
 import billiard.exceptions
 import celery.exceptions
-import psutil
 import pytest
 
 from tests.harness.oracle import Oracle
@@ -339,7 +338,7 @@ def test_a_warm_shutdown_lets_them_end(place: Place) -> None:
 def test_children_killed_among_many_lose_nothing(place: Place) -> None:
     chance = random.Random(20261121)
     with place.worker("-Q", "kills", "-c", "2", "-n", "kills@here", "-l", "error") as worker:
-        wait_until("two children", lambda: len(_pool(worker)) == 2, 30)
+        wait_until("two children", lambda: len(worker.pool_pids()) == 2, 30)
         names = [f"{kind}-{number}" for number in range(400) for kind in ("early", "late")]
         for name in names:
             place.send(name.split("-")[0], queue="kills", task_id=name)
@@ -347,9 +346,9 @@ def test_children_killed_among_many_lose_nothing(place: Place) -> None:
         while killed < 8:
             # The next kill falls among tasks that have begun since the last.
             place.oracle.wait_count("end", killed * 60 + chance.randrange(1, 40), timeout=30)
-            os.kill(chance.choice(_pool(worker)), signal.SIGKILL)
+            os.kill(chance.choice(worker.pool_pids()), signal.SIGKILL)
             killed += 1
-            wait_until("two children", lambda: len(_pool(worker)) == 2, 30)
+            wait_until("two children", lambda: len(worker.pool_pids()) == 2, 30)
         ended = {name: place.client.AsyncResult(name) for name in names}
         for name in names:
             try:
@@ -394,15 +393,3 @@ def test_a_program_on_asyncio_calls_and_waits(place: Place, one: str, redis_serv
                 asyncio.run(program(app))
         else:
             asyncio.run(program(app))
-
-
-def _pool(worker: WorkerProcess) -> list[int]:
-    """The pids of the children that serve."""
-    found = []
-    for process in psutil.Process(worker.pid).children(recursive=True):
-        try:
-            if "ForkPoolWorker" in " ".join(process.cmdline()):
-                found.append(process.pid)
-        except psutil.Error:
-            continue  # it has just ended
-    return found

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import billiard.exceptions
-import psutil
 import pytest
 
 from tests.harness.oracle import Oracle
@@ -245,15 +244,3 @@ def place(rabbitmq: RabbitMQ, redis_server: RedisServer, tmp_path_factory: pytes
     place = Place(tmp_path_factory.mktemp("threads"), rabbitmq.new_vhost(), redis_server.new_database())
     yield place
     place.client.close()
-
-
-def children(worker: WorkerProcess) -> list[int]:
-    """The pids of the children."""
-    found = []
-    for process in psutil.Process(worker.pid).children(recursive=True):
-        try:
-            if "ForkPoolWorker" in " ".join(process.cmdline()):
-                found.append(process.pid)
-        except psutil.Error:
-            continue  # it has just ended
-    return found

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from tests.harness.processes import Stopwatch, wait_until
-from tests.integration.threads.conftest import LOST, Place, children
+from tests.integration.threads.conftest import LOST, Place
 
 #: KiB that a child with its first tasks does not need, and MiB that a task takes to exceed them.
 LIMIT, MORE = "150000", 200
@@ -19,8 +19,8 @@ def test_a_pool_restart_lets_the_tasks_of_all_threads_end_in_the_old_code(place:
     options = ("-c", "4", "--processes", "2", "--", "worker.pool_restarts=true")
     with place.worker("restart", *options) as worker:
         worker.wait_for_line(r"ready\.$")
-        wait_until("both children", lambda: len(children(worker)) == 2, 30)
-        old = children(worker)
+        wait_until("both children", lambda: len(worker.pool_pids()) == 2, 30)
+        old = worker.pool_pids()
         running = [place.send("version", str(go), queue="restart") for _ in range(3)]
         place.runs("version", *(result.id for result in running))
         place.write("new")
@@ -30,21 +30,21 @@ def test_a_pool_restart_lets_the_tasks_of_all_threads_end_in_the_old_code(place:
             )
             assert asked == [{"restart@here": {"ok": "reload started"}}]
             wait_until("new code runs", lambda: place.send("version", queue="restart").get(timeout=30)[0] == "new", 30)
-            assert {*old} & {*children(worker)}, "tasks still run in an old child"
+            assert {*old} & {*worker.pool_pids()}, "tasks still run in an old child"
             go.touch()
             ends = [result.get(timeout=30) for result in running]
             assert {version for version, _ in ends} == {"old"} and {pid for _, pid in ends} <= {*old}
             worker.wait_for_line("The pool has restarted", 30)
         finally:
             place.write("old")
-        assert not {*old} & {*children(worker)}
+        assert not {*old} & {*worker.pool_pids()}
         # Each new child runs as many tasks at once as an old one did.
         result = place.directory / "after"
         after = [place.send("version", str(result), queue="restart") for _ in range(4)]
         place.runs("version", *(each.id for each in after))
         result.touch()
         pids = [pid for _, pid in (each.get(timeout=30) for each in after)]
-        assert sorted(pids.count(pid) for pid in children(worker)) == [2, 2]
+        assert sorted(pids.count(pid) for pid in worker.pool_pids()) == [2, 2]
 
 
 @pytest.mark.row("PL24", "CF15")
@@ -66,7 +66,7 @@ def test_a_soft_shutdown_waits_for_threads_and_gives_back_what_still_runs(place:
     assert place.oracle.ids("file") == [stays.id]
     with place.worker("soft", "-c", "2") as worker:
         assert waits.get(timeout=30) == 1
-        assert stays.get(timeout=30) in children(worker)
+        assert stays.get(timeout=30) in worker.pool_pids()
 
 
 @pytest.mark.row("PL24", "CF15")
@@ -92,7 +92,7 @@ def test_a_grown_child_is_replaced_and_ends_after_all_its_threads(place: Place) 
         worker.wait_for_line(r"ready\.$")
         beside = place.send("early", str(go), queue="grown")
         place.runs("early", beside.id)
-        (old,) = children(worker)
+        (old,) = worker.pool_pids()
         growing = place.send("grow", MORE, str(go), queue="grown")
         worker.wait_for_line(rf"Child 1 \(pid {old}\) uses \d+ KiB, more than {LIMIT}, and is replaced")
         wait_until(
@@ -100,10 +100,10 @@ def test_a_grown_child_is_replaced_and_ends_after_all_its_threads(place: Place) 
             lambda: place.send("version", queue="grown").get(timeout=30)[1] != old,
             30,
         )
-        assert old in children(worker)
+        assert old in worker.pool_pids()
         go.touch()
         assert [result.get(timeout=30) for result in (beside, growing)] == [old, old]
-        wait_until("the grown child has left", lambda: old not in children(worker), 30)
+        wait_until("the grown child has left", lambda: old not in worker.pool_pids(), 30)
         assert place.oracle.ids("grow") == [growing.id]
         assert "it would be replaced after every task" not in worker.output
 
@@ -117,9 +117,9 @@ def test_a_child_past_the_hard_memory_limit_is_killed_with_all_its_threads(place
         late = place.send("file", never, queue="huge")
         place.runs("early", lost.id)
         place.runs("file", late.id)
-        (old,) = children(worker)
+        (old,) = worker.pool_pids()
         growing = place.send("grow", MORE, never, queue="huge")
         with pytest.raises(LOST, match=f"more than the hard limit of {LIMIT} KiB"):
             lost.get(timeout=30)
         again = {result.get(timeout=30) for result in (late, growing)}
-        assert again == set(children(worker)) and old not in again
+        assert again == set(worker.pool_pids()) and old not in again

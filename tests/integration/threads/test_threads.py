@@ -13,7 +13,7 @@ import pytest
 
 from tests.harness.processes import wait_until
 from tests.harness.worker import WorkerProcess
-from tests.integration.threads.conftest import LOST, Place, children
+from tests.integration.threads.conftest import LOST, Place
 from turbo import chord, exceptions
 
 #: A reader that has Celery loaded gets billiard's classes, as other tests of the session may have done.
@@ -35,7 +35,7 @@ def test_eight_tasks_run_at_once_in_one_process(place: Place, worker: WorkerProc
     assert "children  1 (8 threads)" in worker.output
     where = uuid.uuid4().hex
     results = [place.send("meet", where, 8, queue="eight") for _ in range(8)]
-    assert {result.get(timeout=30) for result in results} == set(children(worker))
+    assert {result.get(timeout=30) for result in results} == set(worker.pool_pids())
 
 
 def test_no_more_than_asked_for(place: Place, worker: WorkerProcess) -> None:
@@ -69,10 +69,10 @@ def test_retries_messages_states_handlers_and_exits(place: Place, worker: Worker
     assert [result.get(timeout=30) for result in handled] == list(range(300))
     wait_until("handlers", lambda: len(place.oracle.ids("handled")) == 300, 30)
     assert set(place.oracle.ids("handled")) == {f"{result.id} True" for result in handled}
-    before = children(worker)
+    before = worker.pool_pids()
     with pytest.raises(SystemExit):
         place.send("left", queue="eight").get(timeout=30)
-    assert children(worker) == before, "an exit ends the task and not its child"
+    assert worker.pool_pids() == before, "an exit ends the task and not its child"
 
 
 def test_a_batch_takes_one_thread(place: Place, worker: WorkerProcess) -> None:
@@ -90,7 +90,7 @@ def test_chords_of_functions_in_threads(place: Place, worker: WorkerProcess) -> 
     where = uuid.uuid4().hex
     parts = [place.client.signature("meet", (where, 8), queue="eight") for _ in range(8)]
     body = place.client.signature("echo", queue="eight")
-    assert set(chord(parts, body, app=place.client).delay().get(timeout=30)) == set(children(worker))
+    assert set(chord(parts, body, app=place.client).delay().get(timeout=30)) == set(worker.pool_pids())
 
 
 @pytest.mark.row("PL6")
@@ -107,7 +107,7 @@ def test_a_soft_limit_is_raised_in_the_thread_it_is_of(place: Place, worker: Wor
         uncaught.get(timeout=30)
     place.send("meet", where, 2, queue="eight")
     assert beside.get(timeout=30)
-    assert place.oracle.ids("init") == [str(pid) for pid in children(worker)], "it began once, and is the same still"
+    assert place.oracle.ids("init") == [str(pid) for pid in worker.pool_pids()], "it began once, and is the same still"
 
 
 def test_what_inspect_shows(place: Place, worker: WorkerProcess) -> None:
@@ -116,9 +116,9 @@ def test_what_inspect_shows(place: Place, worker: WorkerProcess) -> None:
     place.runs("early", shown.id)
     inspect = place.client.control.inspect(destination=["eight@here"], timeout=10)
     pool = inspect.stats()["eight@here"]["pool"]
-    assert (pool["max-concurrency"], pool["threads"], pool["processes"]) == (8, 8, children(worker))
+    assert (pool["max-concurrency"], pool["threads"], pool["processes"]) == (8, 8, worker.pool_pids())
     (row,) = inspect.active()["eight@here"]
-    assert (row["id"], row["worker_pid"], row["acknowledged"]) == (shown.id, children(worker)[0], True)
+    assert (row["id"], row["worker_pid"], row["acknowledged"]) == (shown.id, worker.pool_pids()[0], True)
     go.touch()
     shown.get(timeout=30)
 
@@ -131,7 +131,7 @@ def test_a_hard_limit_ends_its_task_and_its_child_after_the_others(place: Place)
         beside = [place.send(name, str(go), queue="hard") for name in ("early", "file")]
         place.runs("early", beside[0].id)
         place.runs("file", beside[1].id)
-        (old,) = children(worker)
+        (old,) = worker.pool_pids()
         stuck = place.send("stuck", queue="hard", time_limit=0.3)
         with pytest.raises(HARD):
             stuck.get(timeout=30)
@@ -143,10 +143,10 @@ def test_a_hard_limit_ends_its_task_and_its_child_after_the_others(place: Place)
         # The others still run, and new work goes to a new child.
         new = place.send("meet", uuid.uuid4().hex, 1, queue="hard").get(timeout=30)
         assert new != old
-        assert old in children(worker)
+        assert old in worker.pool_pids()
         go.touch()
         assert [result.get(timeout=30) for result in beside] == [old, old]
-        wait_until("the old child is gone", lambda: old not in children(worker), 30)
+        wait_until("the old child is gone", lambda: old not in worker.pool_pids(), 30)
         worker.terminate()
         assert worker.wait(30) == 0
 
@@ -164,7 +164,7 @@ def test_what_an_ended_task_still_does_is_dropped(place: Place) -> None:
         worker.wait_for_line("thread of a task that was ended is done")
         go.touch()
         beside.get(timeout=30)
-        wait_until("another child", lambda: len(children(worker)) == 1, 30)
+        wait_until("another child", lambda: len(worker.pool_pids()) == 1, 30)
         place.send("note", "last", queue="drop").get(timeout=30)
     with pytest.raises(HARD):
         limited.get(timeout=5)
@@ -180,14 +180,14 @@ def test_terminating_one_leaves_the_others(place: Place) -> None:
         stuck = place.send("stuck", queue="term")
         place.runs("file", beside.id)
         place.runs("stuck", stuck.id)
-        (old,) = children(worker)
+        (old,) = worker.pool_pids()
         place.client.control.revoke(stuck.id, terminate=True)
         with pytest.raises(REVOKED):
             stuck.get(timeout=30)
         assert place.send("meet", uuid.uuid4().hex, 1, queue="term").get(timeout=30) != old
         go.touch()
         assert beside.get(timeout=30) == old
-        wait_until("the old child is gone", lambda: old not in children(worker), 30)
+        wait_until("the old child is gone", lambda: old not in worker.pool_pids(), 30)
 
 
 @pytest.mark.row("PL17")
@@ -199,12 +199,12 @@ def test_a_killed_child_loses_all_its_tasks_each_by_its_own_rule(place: Place) -
         early = [place.send("early", nowhere, queue="kill") for _ in range(2)]
         place.runs("file", *(result.id for result in late))
         place.runs("early", *(result.id for result in early))
-        (old,) = children(worker)
+        (old,) = worker.pool_pids()
         os.kill(old, signal.SIGKILL)
         for result in early:
             with pytest.raises(LOST):
                 result.get(timeout=30)
-        assert {result.get(timeout=30) for result in late} == set(children(worker))
+        assert {result.get(timeout=30) for result in late} == set(worker.pool_pids())
         assert sorted(place.oracle.ids("early")).count(early[0].id) == 1
 
 
@@ -226,7 +226,7 @@ def test_threads_over_several_processes(place: Place) -> None:
         place.runs("early", *(result.id for result in results))
         go.touch()
         pids = [result.get(timeout=30) for result in results]
-        assert sorted(pids.count(pid) for pid in children(worker)) == [3, 3]
+        assert sorted(pids.count(pid) for pid in worker.pool_pids()) == [3, 3]
 
 
 def test_a_warm_shutdown_lets_them_end(place: Place) -> None:
