@@ -91,6 +91,27 @@ def test_a_leader_that_was_given_up_can_store_nothing(candidate: Candidate) -> N
     assert lead(first) == b"later"
 
 
+def test_leaders_that_die_without_storing_do_not_use_up_the_delivery_limit(
+    candidate: Candidate, any_broker: BrokerUnderTest
+) -> None:
+    """Beyond its limit, 20 by default since RabbitMQ 4.0, a quorum queue would drop the value."""
+    first = candidate()
+    lead(first)
+    first.store(b"kept")
+    first.close()
+    for _ in range(6):
+        leader = candidate()
+        assert lead(leader) == b"kept"
+        leader._connection._impl._transport._sock.shutdown(socket.SHUT_RDWR)
+        leader.close()
+    any_broker.wait(first.queue, ready=1, unacked=0)
+    with pika.BlockingConnection(pika.URLParameters(any_broker.url)) as connection:
+        # A single active consumer is the only way to look into such a quorum queue.
+        _, properties, body = next(connection.channel().consume(first.queue, inactivity_timeout=30))
+    assert body == b"kept"
+    assert properties.headers.get("x-delivery-count", 0) <= 2
+
+
 def test_a_deleted_queue_ends_the_lead(candidate: Candidate, any_broker: BrokerUnderTest) -> None:
     first = candidate()
     lead(first)

@@ -12,6 +12,10 @@ messages to the queue, in their order, before it delivers to the next consumer. 
 the next leader gets, and a process that has lost the lead cannot store another value: it learns that here, before it
 acts. A leader that stops must give up its channel in one step too: one that cancelled its consumer first, or returned
 single messages, would let the next one lead without the latest value.
+
+A quorum queue counts how often it delivers a message again, and drops it at a limit. So a leader that gets such a value
+stores it anew before it acts: leaders that die one after the other, before they store anything, do not use up the
+limit.
 """
 
 from __future__ import annotations
@@ -49,6 +53,7 @@ class _Held:
     number: int
     tag: int
     body: bytes
+    redelivered: bool
 
 
 class LeaderQueue:
@@ -124,6 +129,8 @@ class LeaderQueue:
                 self._channel.queue_declare(self.queue, passive=True)
                 self._connection.process_data_events(time_limit=0)
                 self.leads = True
+                if self._held.redelivered:
+                    self.store(self._held.body)  # its delivery count begins again
 
     def store(self, value: bytes) -> None:
         """Replace the value; return when the broker has confirmed it.
@@ -165,7 +172,7 @@ class LeaderQueue:
     def _on_value(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         """Keep the latest value; take others out of the queue."""
         number = (properties.headers or {}).get(_NUMBER, 0)
-        new = _Held(number if isinstance(number, int) else 0, method.delivery_tag, body)
+        new = _Held(number if isinstance(number, int) else 0, method.delivery_tag, body, method.redelivered)
         old = self._held
         if old is not None and old.number > new.number:
             old, new = new, old
