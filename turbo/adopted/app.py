@@ -29,7 +29,7 @@ from turbo.adopted import logs
 from turbo.adopted.batches import batch_of
 from turbo.adopted.executor import adopted
 from turbo.adopted.facade import AdoptedWorker
-from turbo.adopted.result_handoff import can_be_handed
+from turbo.adopted.handed_backends import can_be_handed
 from turbo.adopted.settings import AdoptedSettings
 from turbo.amqp.url import parse_broker_urls
 from turbo.app.publish.queues import queue_from
@@ -186,7 +186,8 @@ class AdoptedApp(HostedApp):
         if url is None:
             return None, settings
         self.hands_results = True
-        return url, replace(settings, expires=self.celery.backend.expires)
+        backend = self.celery.backend
+        return url, replace(settings, expires=backend.expires, persistent=bool(backend.persistent))
 
     def executor(self, options: ChildOptions) -> ExecutorMaker:
         """Return what runs this app's tasks in a child. Called after :meth:`result_store`."""

@@ -31,10 +31,11 @@ from turbo.adopted.batches import BatchBody
 from turbo.adopted.contents import own_contents
 from turbo.adopted.coroutine_tracing import TracedCoroutine
 from turbo.adopted.failing import ends_the_process
+from turbo.adopted.handed_backends import is_untouched
 from turbo.adopted.plan import Plan, Run
 from turbo.adopted.request_fields import RequestFields
 from turbo.adopted.requests import has_own_class
-from turbo.adopted.result_handoff import ResultHandoff, is_untouched
+from turbo.adopted.result_handoff import ResultHandoff
 from turbo.child import event_texts
 from turbo.child.leaving import EXIT_REPLACED, end_process, exit_code
 from turbo.child.parallel import ParallelTasks
@@ -79,7 +80,7 @@ def adopted(
     def make(boot: ChildBoot, link: ChildLink, soft: SoftLimit) -> AdoptedExecutor:
         process.enter(app, boot.index, options.hostname, soft)
         # One document at a time can be handed over, and threads end tasks at the same time.
-        hands = hands_results and not options.threads and is_untouched(app.backend)
+        hands = hands_results and not options.threads and is_untouched(app)
         return AdoptedExecutor(app, options, task_options, link, soft, ResultHandoff(app, soft) if hands else None)
 
     return make

@@ -1,9 +1,17 @@
-"""Results of an adopted app in Redis: who stores them, and who finds them there."""
+"""Results of an adopted app: who stores or sends them, and who finds them."""
 
 from __future__ import annotations
 
+import json
+import uuid
+from typing import Any
+
+import kombu
+import pytest
+from celery import Celery
 from celery.result import AsyncResult
 
+from tests.harness.rabbitmq import RabbitMQ
 from tests.integration.adopted.place import READY, Place
 
 APP = """
@@ -70,3 +78,80 @@ def test_a_receiver_finds_the_result_stored(place: Place) -> None:
         ask(place, "proj.plain")
 
         place.wait_recorded("receiver", where=lambda seen: seen["state"] == "SUCCESS")
+
+
+REPLYING = """
+@app.task(name="proj.plain")
+def plain(value):
+    return value
+
+@app.task(name="proj.late", acks_late=True, bind=True)
+def late(self, value):
+    self.update_state(state="PROGRESS", meta=value)
+    return value
+
+@app.task(name="proj.has_published")
+def has_published(value):
+    return app.amqp._producer_pool is not None
+
+@app.task(name="proj.fails")
+def fails(value):
+    raise ValueError(value)
+"""
+
+
+@pytest.fixture
+def replying(rabbitmq: RabbitMQ, place: Place, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A place whose results are replies."""
+    return Place(rabbitmq, place.vhost, "rpc://", tmp_path_factory.mktemp("replying"))
+
+
+def replies_to(app: Celery, calls: list[tuple[str, Any]], states: int) -> list[tuple[Any, ...]]:
+    """Send these calls with a queue of their own to reply to; what arrives there, as the client library has it.
+
+    Of a document, the time and the traceback are left out.
+    """
+    found: list[tuple[Any, ...]] = []
+    with app.connection_for_write() as connection:
+        queue = kombu.Queue(str(uuid.uuid4()), exclusive=True, auto_delete=True)(connection.default_channel)
+        queue.declare()
+
+        def received(body: Any, message: kombu.Message) -> None:
+            document = json.loads(message.body)
+            kept = {name: value for name, value in document.items() if name not in ("date_done", "traceback")}
+            info = {name: message.delivery_info[name] for name in ("exchange", "routing_key", "redelivered")}
+            info["routing_key"] = info["routing_key"] == queue.name
+            kind = (message.content_type, message.content_encoding, message.headers)
+            found.append((list(document), kept, kind, message.properties, info))
+            message.ack()
+
+        with connection.Consumer([queue], callbacks=[received], accept=["json"]):
+            for number, (name, value) in enumerate(calls):
+                app.send_task(name, (value,), queue="celery", task_id=f"task-{number}", reply_to=queue.name)
+            while len(found) < states:
+                connection.drain_events(timeout=60)
+    return sorted(found, key=lambda each: (each[1]["task_id"], each[1]["status"]))
+
+
+def test_replies_are_celery_s(replying: Place) -> None:
+    replying.write(REPLYING)
+    values = [None, 1, "\u00e4", [1.5, {"a": None}]]
+    calls = [(name, value) for name in ("proj.plain", "proj.late", "proj.fails") for value in values]
+    seen = {}
+    for by in ("turbo", "celery"):
+        with replying.worker("-c", "2", by=by) as worker:
+            worker.wait_for_line(READY)
+            seen[by] = replies_to(replying.client, calls, len(calls) + len(values))
+
+    assert seen["turbo"] == seen["celery"]
+
+
+def test_a_child_publishes_no_result_of_a_success(replying: Place) -> None:
+    replying.write(REPLYING)
+    calls = [("proj.has_published", 1), ("proj.has_published", 2), ("proj.fails", 3), ("proj.has_published", 4)]
+    with replying.worker("-c", "1") as worker:
+        worker.wait_for_line(READY)
+        found = replies_to(replying.client, calls, len(calls))
+
+    published = [each[1]["result"] for each in found if each[1]["status"] == "SUCCESS"]
+    assert published == [False, False, True]

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import redis
 from celery import Celery, Task, chord, signals
 from celery.backends.redis import RedisBackend
 
-from turbo.adopted import result_handoff as handed_results
-from turbo.adopted.app import AdoptedApp
-from turbo.adopted.result_handoff import ResultHandoff, can_be_handed, is_untouched
+from turbo.adopted.result_handoff import ResultHandoff
 from turbo.adopted.tracing import build_trace
 from turbo.child.time_limits import SoftLimit
-from turbo.exceptions import ImproperlyConfigured
 from turbo.ring.frames import unpack_store
 
 
@@ -187,89 +182,3 @@ class TestHandover:
         assert stage.handover.suits(add)
         assert not stage.handover.suits(make(After))
         assert not stage.handover.suits(make(Elsewhere))
-
-
-class TestWhere:
-    @pytest.fixture(autouse=True)
-    def server_with_scripts(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-        monkeypatch.setattr(handed_results, "_runs_scripts", lambda _: True)
-        yield
-
-    @staticmethod
-    def app(url: str, **settings: Any) -> Celery:
-        return Celery("proj", broker="memory://", backend=url, set_as_current=False, changes=settings)
-
-    @pytest.mark.parametrize(
-        ("url", "expected"),
-        [
-            ("redis://", "redis://localhost:6379/0"),
-            ("redis://h:7/3", "redis://h:7/3"),
-            ("redis://:p%40ss@h", "redis://:p%40ss@h:6379/0"),
-            ("redis://me:p%2Fss@h:7/1", "redis://me:p%2Fss@h:7/1"),
-            ("redis://[::1]:7/1", "redis://[::1]:7/1"),
-            ("redis://h?socket_timeout=3", "redis://h:6379/0"),
-        ],
-    )
-    def test_one_plain_redis(self, url: str, expected: str) -> None:
-        assert can_be_handed(self.app(url)) == expected
-
-    def test_a_login_from_the_settings(self) -> None:
-        app = self.app("redis://h", redis_username="me", redis_password="secret")
-
-        assert can_be_handed(app) == "redis://me:secret@h:6379/0"
-
-    @pytest.mark.parametrize(
-        ("url", "settings"),
-        [
-            ("rediss://h?ssl_cert_reqs=required", {}),
-            ("redis+socket:///run/redis.sock", {}),
-            ("sentinel://h:1;sentinel://h:2", {"result_backend_transport_options": {"master_name": "m"}}),
-            ("redis://h?client_name=app", {}),
-            ("redis://h", {"redis_client_name": "app"}),
-            ("redis://h?health_check_interval=5", {}),
-            ("rpc://", {}),
-            ("cache+memory://", {}),
-            ("disabled://", {}),
-        ],
-    )
-    def test_anything_else_is_celery_s(self, url: str, settings: dict[str, Any]) -> None:
-        assert can_be_handed(self.app(url, **settings)) is None
-
-    def test_a_prefix_is_kept(self) -> None:
-        app = self.app("redis://h", result_backend_transport_options={"global_keyprefix": "mine"})
-
-        assert can_be_handed(app) == "redis://h:6379/0"
-
-    def test_a_backend_of_the_user_s(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        class Own(RedisBackend):
-            """Whatever it does."""
-
-        app = self.app("redis://h")
-        assert is_untouched(app.backend)
-        assert not is_untouched(Own(app=app, url="redis://h"))
-        monkeypatch.setattr(app.backend, "set", lambda *_: None)
-        assert not is_untouched(app.backend)
-
-    def test_a_library_that_listens(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        inner = redis.client.Pipeline.execute
-        monkeypatch.setattr(redis.client.Pipeline, "execute", lambda *args, **options: inner(*args, **options))
-
-        assert can_be_handed(self.app("redis://h")) is None
-
-    def test_without_the_parser_the_master_cannot(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(handed_results, "find_spec", lambda _: None)
-
-        assert can_be_handed(self.app("redis://h")) is None
-
-
-def test_a_backend_that_celery_refuses_is_refused_by_name() -> None:
-    app = Celery("proj", broker="amqp://", backend="nosuch://", set_as_current=False)
-
-    with pytest.raises(ImproperlyConfigured, match="nosuch"):
-        AdoptedApp(app).result_store()
-
-
-def test_a_server_that_is_away_leaves_the_results_to_celery() -> None:
-    app = Celery("proj", broker="memory://", backend="redis://127.0.0.1:1/0", set_as_current=False)
-
-    assert can_be_handed(app) is None
