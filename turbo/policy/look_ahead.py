@@ -26,6 +26,9 @@ BATCH_NS: Final = 200_000
 
 #: Most records of that kind: they wait a few milliseconds if the first turns out to be long.
 MAX_BATCH: Final = 16
+#: How long after the child's last news a batch may still grow, in nanoseconds: two batches' time. After that the child
+#: runs something long or waits for a processor.
+GROWING_NS: Final = 500_000
 #: How long a batch may wait for its child to begin it, in nanoseconds.
 UNBEGUN_NS: Final = 50_000_000
 
@@ -83,6 +86,31 @@ def batch(typical_ns: int) -> int:
     if typical_ns == 0:
         return 1
     return min(1 + BATCH_NS // typical_ns, MAX_BATCH)
+
+
+def grows(held: int, size: int, age_ns: int) -> bool:
+    """Return whether a busy child gets more of a batch while others are free.
+
+    It holds ``held`` of ``size`` records, and its last news came ``age_ns`` nanoseconds ago.
+    """
+    return held < size and age_ns <= GROWING_NS
+
+
+def is_overdue(age_ns: int, *, in_batches: bool, begun: bool) -> bool:
+    """Return whether nothing more may be put behind a child's first record.
+
+    Its last news came ``age_ns`` nanoseconds ago. If tasks come ``in_batches``, a child that has not ``begun`` its
+    first waits for a processor, and so would another.
+    """
+    return age_ns > (UNBEGUN_NS if in_batches and not begun else STALL_NS)
+
+
+def gives_back(age_ns: int, *, to_a_free_child: bool) -> bool:
+    """Return whether an overdue child's unstarted records go to another child.
+
+    That is free, or has room. The overdue child's last news came ``age_ns`` nanoseconds ago.
+    """
+    return age_ns > (STALL_NS if to_a_free_child else LONG_NS)
 
 
 class BatchSize:

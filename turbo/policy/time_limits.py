@@ -73,6 +73,13 @@ class RunningClock:
         """Record a new timer of ``wait`` nanoseconds, which replaces the previous one."""
         self._since, self._asked = now, wait
 
+    def timer(self, due: int, now: int) -> int:
+        """Return how many nanoseconds a timer for ``due`` lasts: a tick at most.
+
+        ``due`` leaves out the ``stopped`` time.
+        """
+        return min(max(0, due - (now - self.stopped)), TICK_NS)
+
     def look(self, now: int) -> int:
         """Return the nanoseconds lost since the last call, usually 0.
 

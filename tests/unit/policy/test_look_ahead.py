@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turbo.policy.look_ahead import LOOK_AHEAD_NS, MAX_DEPTH, batch, depth, estimate, lasts, typical
+from turbo.policy.look_ahead import (
+    LOOK_AHEAD_NS,
+    MAX_DEPTH,
+    batch,
+    depth,
+    estimate,
+    gives_back,
+    grows,
+    is_overdue,
+    lasts,
+    typical,
+)
 
 RUN_TIMES = st.integers(0, 10**13)
 
@@ -116,3 +127,32 @@ def test_what_is_typical_comes_near_a_steady_run_time(steady: int) -> None:
     for _ in range(400):
         moving = typical(moving, steady)
     assert abs(moving - steady) <= steady // 8
+
+
+@pytest.mark.parametrize(
+    ("held", "size", "age_ns", "wanted"),
+    [(1, 11, 0, True), (10, 11, 500_000, True), (11, 11, 0, False), (1, 11, 500_001, False), (1, 1, 0, False)],
+)
+def test_a_batch_grows_for_half_a_millisecond_after_its_childs_last_news(
+    held: int, size: int, age_ns: int, wanted: bool
+) -> None:
+    assert grows(held, size, age_ns) is wanted
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_nothing_is_put_behind_a_task_that_has_run_for_4_milliseconds(begun: bool) -> None:
+    assert not is_overdue(4_000_000, in_batches=False, begun=begun)
+    assert is_overdue(4_000_001, in_batches=False, begun=begun)
+
+
+def test_a_batch_that_has_not_begun_may_grow_for_50_milliseconds() -> None:
+    assert is_overdue(4_000_001, in_batches=True, begun=True)
+    assert not is_overdue(50_000_000, in_batches=True, begun=False)
+    assert is_overdue(50_000_001, in_batches=True, begun=False)
+
+
+def test_a_free_child_gets_what_waits_behind_a_task_of_4_milliseconds_and_a_busy_one_of_20() -> None:
+    assert not gives_back(4_000_000, to_a_free_child=True)
+    assert gives_back(4_000_001, to_a_free_child=True)
+    assert not gives_back(20_000_000, to_a_free_child=False)
+    assert gives_back(20_000_001, to_a_free_child=False)

@@ -109,6 +109,27 @@ def test_a_look_before_the_timer_leaves_it_running() -> None:
     assert clock.look(9 * SECOND) == 9 * SECOND, "all since the timer was set"
 
 
+@pytest.mark.parametrize(
+    ("due", "wait"),
+    [(100 * SECOND, 0), (100 * SECOND + 7, 7), (101 * SECOND, SECOND), (102 * SECOND, SECOND), (10**18, SECOND)],
+)
+def test_a_timer_reaches_its_time_or_lasts_a_second(due: int, wait: int) -> None:
+    """A stop is noticed by a late timer, so none may be long."""
+    assert RunningClock().timer(due, 100 * SECOND) == wait
+
+
+def test_a_timer_leaves_out_the_time_of_a_stop() -> None:
+    clock = RunningClock()
+    clock.ask(100 * SECOND, SECOND)
+    assert clock.look(110 * SECOND) == 10 * SECOND
+    assert clock.timer(100 * SECOND, 110 * SECOND) == 0
+    assert clock.timer(100 * SECOND + 5, 110 * SECOND) == 5
+
+
+def test_a_timer_for_a_time_that_has_passed_is_due_at_once() -> None:
+    assert RunningClock().timer(5, 100 * SECOND) == 0
+
+
 @given(late=st.lists(st.integers(0, 10 * SECOND), min_size=60, max_size=60))
 def test_the_clock_goes_on_however_late_its_timers_are(late: list[int]) -> None:
     clock, now, ran = RunningClock(), 0, 0

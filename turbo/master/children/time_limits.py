@@ -27,7 +27,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from turbo.policy.time_limits import TICK_NS, RunningClock, on_arrival
+from turbo.policy.time_limits import RunningClock, on_arrival
 
 if TYPE_CHECKING:
     import asyncio
@@ -122,7 +122,7 @@ class HardLimits:
     def _arm(self, now: int) -> None:
         if not self._heap:
             return
-        wait = min(max(0, self._heap[0][0] - (now - self._clock.stopped)), TICK_NS)
+        wait = self._clock.timer(self._heap[0][0], now)
         due = now + wait
         if self._timer is not None:
             if self._timer_ns <= due:

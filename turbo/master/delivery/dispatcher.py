@@ -10,8 +10,9 @@ hold ahead. Unstarted records are taken back as soon as another child is idle or
 never block or decode a message.
 
 With more children than processors, tasks that take less than 0.2 ms are given out in batches of about 0.2 ms: waking
-more children would cost more than the tasks, and they would wait for a processor. A batch behind a task that turns out
-long is taken back like everything behind it (``master.delivery.take_backs``), a few milliseconds later.
+more children would cost more than the tasks, and they would wait for a processor. A batch grows only for half a
+millisecond after its child's last news, so nothing more is put behind a task that turns out long; what is there is
+taken back like everything behind it (``master.delivery.take_backs``), a few milliseconds later.
 
 The cost per message does not grow with the number of children: free children and children with room wait in two
 queues. All children are searched only when one is free and the ready queue is empty (not while tasks come in batches),
@@ -203,8 +204,9 @@ class Dispatcher:
             return
         ready, free, partial = self._ready, self._free, self._partial
         touched: dict[int, ChildProcess] = {}
-        depth, now, limits = self._depth, 0, self._time_limits
+        depth, limits = self._depth, self._time_limits
         batch = self._batches.begin(spared := len(self.children) - self._batches.processors)
+        now = time.monotonic_ns() if batch > 1 else 0
         while ready:
             delivery = ready[0]
             if delivery.state is not State.READY:
@@ -213,7 +215,7 @@ class Dispatcher:
                 elif not self._suspects.look_at_first(ready, free):
                     break
                 continue
-            if batch > 1 and len(free) <= spared and (busy := _with_part_of_a_batch(partial, batch)) is not None:
+            if batch > 1 and len(free) <= spared and (busy := _with_part_of_a_batch(partial, batch, now)) is not None:
                 child = busy
             elif free:
                 child = free.pop()
@@ -253,8 +255,7 @@ class Dispatcher:
             if held:
                 self.ahead += 1
             else:
-                now = now or time.monotonic_ns()
-                child.moved_ns = now
+                child.moved_ns = now = now or time.monotonic_ns()
             self.take_up(child)
         for child in touched.values():
             child.link.commit()
@@ -308,11 +309,11 @@ class Dispatcher:
         self.pump()
 
 
-def _with_part_of_a_batch(partial: deque[ChildProcess], batch: int) -> ChildProcess | None:
-    """Take a child off the list of busy ones with room, if its batch is not complete."""
-    if partial and len(partial[-1].assigned) < batch:
+def _with_part_of_a_batch(partial: deque[ChildProcess], batch: int, now: int) -> ChildProcess | None:
+    """Take a child off the list of busy ones with room, if its batch still grows."""
+    if partial and look_ahead.grows(len(partial[-1].assigned), batch, now - partial[-1].moved_ns):
         child = partial.pop()
-    elif partial and len(partial[0].assigned) < batch:
+    elif partial and look_ahead.grows(len(partial[0].assigned), batch, now - partial[0].moved_ns):
         child = partial.popleft()
     else:
         return None

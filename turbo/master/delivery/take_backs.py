@@ -83,7 +83,7 @@ class TakeBacks:
             ahead = len(victim.assigned) - 1
             if ahead < 1:
                 return
-            if victim.moved_ns < time.monotonic_ns() - look_ahead.STALL_NS:
+            if look_ahead.gives_back(time.monotonic_ns() - victim.moved_ns, to_a_free_child=True):
                 # All, so that they keep their order.
                 rings.set_aside(victim)
                 taken = rings.reclaim(victim)
@@ -104,14 +104,18 @@ class TakeBacks:
         """
         if not (self._free or self._partial):
             return False
-        now = time.monotonic_ns()
-        short, limit = now - look_ahead.STALL_NS, now - (look_ahead.STALL_NS if self._free else look_ahead.LONG_NS)
+        now, free = time.monotonic_ns(), bool(self._free)
         children, self.overdue = self.overdue, []
         moved = False
         for child in children:
-            if child not in self._children or len(child.assigned) < 2 or child.moved_ns >= short:
+            age = now - child.moved_ns
+            if (
+                child not in self._children
+                or len(child.assigned) < 2
+                or not look_ahead.gives_back(age, to_a_free_child=True)
+            ):
                 continue
-            if child.moved_ns >= limit:
+            if not look_ahead.gives_back(age, to_a_free_child=free):
                 self.overdue.append(child)
                 continue
             taken = self._rings.reclaim(child)
@@ -129,16 +133,13 @@ class TakeBacks:
     def _look(self) -> None:
         self.looking = False
         rings = self._rings
-        now = time.monotonic_ns()
-        limit = now - look_ahead.STALL_NS
-        # A child that has not begun its batch waits for a processor, and so would another.
-        unbegun = limit if self._batches.batch == 1 else now - look_ahead.UNBEGUN_NS
+        now, in_batches = time.monotonic_ns(), self._batches.batch > 1
         young = False
         self.overdue.clear()
         for child in list(self._children):
             if len(child.assigned) < 2:
                 continue
-            if child.moved_ns >= limit or (child.moved_ns >= unbegun and not _has_begun(child)):
+            if not look_ahead.is_overdue(now - child.moved_ns, in_batches=in_batches, begun=_has_begun(child)):
                 young = True
                 continue
             rings.set_aside(child)

@@ -18,7 +18,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from turbo.policy.time_limits import TICK_NS, RunningClock
+from turbo.policy.time_limits import RunningClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,7 +141,7 @@ class HookThread:
 
     def _wait(self, thread: threading.Thread, call: _Call) -> None:
         now = time.monotonic_ns()
-        wait = min(max(0, self._due - (now - self._clock.stopped)), TICK_NS)
+        wait = self._clock.timer(self._due, now)
         self._watch = self._loop.call_later(wait / 1e9, self._look, thread, call)
         self._clock.ask(now, wait)
 

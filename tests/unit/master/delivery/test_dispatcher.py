@@ -134,6 +134,25 @@ def test_every_processor_has_a_child_before_one_gets_a_batch() -> None:
     assert sorted(len(child.assigned) for child in children) == [0, 0, 1, 1]
 
 
+def test_a_batch_does_not_grow_behind_a_task_that_turns_out_long() -> None:
+    """One child in a long task, and so many free ones that no processor lacks work."""
+    dispatcher, children, _ = _make(4, processors=1)
+    _learn(dispatcher, children[0], 20_000)
+    (long,) = _submit(dispatcher, 1)
+    dispatcher.pump()
+    (child,) = [each for each in children if each.assigned]
+    _claim(child)
+    (soon,) = _submit(dispatcher, 1, 2)
+    child.moved_ns += 10**15  # it was handed over just now, however slow the machine is
+    dispatcher.pump()
+    assert list(child.assigned.values()) == [long, soon]
+    child.moved_ns -= 10**15 + 10_000_000
+    (late,) = _submit(dispatcher, 1, 3)
+    dispatcher.pump()
+    assert list(child.assigned.values()) == [long, soon]
+    assert late.state is State.DISPATCHED
+
+
 def test_nothing_is_held_ahead_before_run_times_are_known_or_when_they_are_long() -> None:
     dispatcher, children, _ = _make(2)
     _submit(dispatcher, 10)
