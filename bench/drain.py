@@ -1,6 +1,6 @@
 """How fast a worker empties a filled queue, and what processor time a task costs.
 
-Measures `drain` (no-op tasks), `large` (1 MB arguments) and `scale` (turbo's master at two concurrencies).
+Measures `drain` (no-op tasks) and `large` (1 MB arguments).
 The clock runs from the first task done to the last; each task appends the time to a file. With results, it
 runs on until the last result is stored.
 """

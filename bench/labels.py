@@ -53,8 +53,13 @@ ABOUT = {
                      (("seconds_to_first_task", "Command to first task, s", _LESS),)),
     "large": About("Large messages", "A queue of messages whose argument is a string of 1 MB.",
                    (("tasks_per_s", "Messages of 1 MB a second", _MORE),)),
-    "scale": About("Many children", "Draining no-op tasks with 2 and with 32 children.",
-                   (("master_cpu_us_per_task", "Core-seconds of the master per million tasks", _LESS),)),
+    "scale": About("Many children", "The same tasks with 2, 32 and 200 children: no-op tasks, and tasks that wait 10 "
+                   "ms. Started is when every child has begun a task. Memory is the PSS of the whole worker then, "
+                   "divided by the children.",
+                   (("master_cpu_us_per_task", "Core-seconds of the master per million no-op tasks", _LESS),
+                    ("waiting_tasks_per_s", "Tasks that wait 10 ms, a second", _MORE),
+                    ("seconds_to_all_children", "Command to the last child's first task, s", _LESS),
+                    ("mib_per_child", "Memory per child, MiB", _LESS))),
     "fairness": About("A queue of short and long tasks", "A shuffled queue of 2,000 tasks with `-c 4`: 1 in 100 sleeps "
                       "1 s, the others 5 ms. The ideal is a dispatcher without cost that gives each free child the "
                       "next message.",
@@ -103,6 +108,10 @@ METRICS = {
     "recover_s": "seconds to the recovery, median",
     "recover_worst_s": "seconds to the recovery, longest",
     "seconds_to_first_task": "seconds to the first task done",
+    "seconds_to_all_children": "seconds to the start of the last child's first task",
+    "mib_per_child": "memory per child, MiB",
+    "waiting_tasks_per_s": "tasks that wait 10 ms, a second",
+    "waiting_cpu_us_per_task": "core-seconds of the worker per million of those",
 }
 
 _WORDS = {

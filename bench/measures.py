@@ -16,6 +16,7 @@ from bench.mixed import Flow, mixed
 from bench.processes import BenchError
 from bench.recover import recover
 from bench.rings import rings
+from bench.scale import scale
 from bench.trace import trace
 from bench.waits import Waits, waiting_tasks
 
@@ -65,6 +66,10 @@ def _waiting(args: argparse.Namespace, stage: Stage) -> Round:
     tasks = args.tasks or 5000
     loads = {name: Load(name, (), tasks, tasks) for name in ("nap", "snooze")}
     return lambda each: drain(stage, loads["nap" if each.label.endswith(COROUTINES) else "snooze"], each)
+
+
+def _scale(args: argparse.Namespace, stage: Stage) -> Round:
+    return lambda each: scale(stage, args.tasks or 10_000, each)
 
 
 def _io(args: argparse.Namespace, stage: Stage) -> Round:
@@ -137,7 +142,7 @@ MEASURES = {
                        ("turbo", "celery", "turbo+requeue", "celery+requeue"), 2, _recover),
     "control": Measure("inspect ping at full load", ("turbo", "celery"), 2, _control),
     "rings": Measure("the rings alone", ("turbo",), 1, _rings),
-    "scale": Measure("the master's time per task at many children", ("turbo",), 2, _drain),
+    "scale": Measure("what many children cost: start, memory, time per task", ("turbo",), 2, _scale),
     "large": Measure("large messages", ("turbo", "celery"), 2, _large),
     "waiting": Measure("tasks that wait 5 ms: coroutines beside functions", ("turbo",), 2, _waiting),
     "trace": Measure("decode and trace a no-op task in a child", ("turbo", "celery"), 1, _trace),
@@ -179,9 +184,8 @@ def contenders_of(args: argparse.Namespace) -> list[Contender]:
     if args.measure == "waiting":
         return [replace(each, label=f"{each.label} {kind}") for kind in (COROUTINES, "functions") for each in listed]
     if args.measure == "scale":
-        few = [replace(each, label=f"{each.label} -c {each.concurrency}") for each in listed]
-        many = [replace(each, concurrency=args.most, label=f"{each.label} -c {args.most}") for each in listed]
-        return many + few
+        numbers = [*args.many, args.concurrency]
+        return [replace(each, concurrency=many, label=f"{each.label} -c {many}") for many in numbers for each in listed]
     return listed
 
 

@@ -49,7 +49,8 @@ def _options(command: argparse.ArgumentParser, measure: Measure) -> None:
         help="messages a second (latency: 200,1000; mixed: the first)")  # fmt: skip
     add("--seconds", type=float, default=10, help="seconds at each rate (latency, mixed; default: %(default)s)")
     add("--further", type=int, default=4, help="further children (memory; default: %(default)s)")
-    add("--most", type=int, default=32, help="the larger concurrency (scale; default: %(default)s)")
+    add("--many", type=lambda text: [int(part) for part in text.split(",")], default=[32, 200],
+        help="the larger concurrencies (scale; default: 32,200)")  # fmt: skip
     add("--size", type=int, default=1_000_000, help="bytes of the argument (large); of the record (rings: 200)")
     add("--one-in", type=int, default=100, help="one slow task in so many (fairness, mixed)")
     add("--fast", type=float, default=0.005, help="seconds of a fast task (fairness, mixed)")

@@ -76,7 +76,7 @@ SUITE = (
     Line("drain --queue classic --results rpc --peers turbo*,turbo*+adopted,celery --tasks 4000 --fast-tasks 12000"),
     Line("latency --peers turbo*,celery --seconds 3"),
     Line("large --queue classic --peers turbo*,celery --tasks 300"),
-    Line("scale --peers turbo --tasks 12000"),
+    Line("scale --peers turbo --tasks 6000"),
     Line("io --shortest 0.01 --longest 0.01 --tasks 8000 --peers turbo,celery"),
     Line("memory --peers turbo*,celery --further 4", most=3, rank=1),
     Line("mixed --peers turbo*,celery --seconds 5", rank=1),

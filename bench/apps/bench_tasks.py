@@ -50,6 +50,12 @@ def pause(seconds):
     marks.span(seconds)
 
 
+@app.task(name="bench_tasks.meet", ignore_result=True)
+def meet(count):
+    """Wait until so many tasks have begun."""
+    marks.meet(count)
+
+
 @app.task(name="bench_tasks.snooze", ignore_result=True)
 def snooze():
     """Wait 5 ms and keep the process."""

@@ -34,6 +34,13 @@ def done() -> None:
     os.write(_file(), _one(time.monotonic_ns()))
 
 
+def meet(count: int) -> None:
+    """Append the time, then wait until the file has that many numbers."""
+    done()
+    while os.fstat(_file()).st_size < 8 * count:
+        time.sleep(0.1)
+
+
 def pair(first: int) -> None:
     """Append ``first`` and the time."""
     os.write(_file(), _two(first, time.monotonic_ns()))

@@ -19,6 +19,7 @@ from bench.latency import latency
 from bench.mixed import Flow, mixed
 from bench.processes import BenchError
 from bench.recover import VICTIMS, recover
+from bench.scale import scale
 from bench.servers import Servers
 from bench.stage import Stage, alternate
 from bench.trace import trace
@@ -125,6 +126,16 @@ def test_tasks_that_wait(servers: Servers, peer: str) -> None:
 
     assert 0 < metrics["share_of_ideal"] <= 1
     assert metrics["tasks_per_s"] > 10 and metrics["used_mib"] > 5 and metrics["cpu_us_per_task"] > 0
+
+
+@pytest.mark.parametrize("peer", ["turbo", "celery"])
+def test_many_children(servers: Servers, peer: str) -> None:
+    metrics = scale(Stage(servers, queue_type="quorum"), 60, contender(peer, 6))
+
+    assert 0 < metrics["seconds_to_all_children"] < 60 and metrics["mib_per_child"] > 1
+    assert metrics["master_cpu_us_per_task"] > 0 < metrics["children_cpu_us_per_task"]
+    # Six children cannot run more than a hundred tasks of 10 ms a second each.
+    assert 0 < metrics["waiting_tasks_per_s"] <= 600
 
 
 @pytest.mark.parametrize("peer", ["turbo", "celery"])
