@@ -3,16 +3,18 @@
 They differ only in ids and argument texts.
 
 The child's executor calls it once per task, in place of ``protocol.properties.decode_header`` and ``message.parse``.
-The headers of one task's messages from one producer are equal except for five texts: id, root_id, argsrepr, kwargsrepr
-and the correlation id. The cache decodes the first such header in full and stores it as a *shape*: the bytes between
-those texts, and the decoded values. A later header with the same bytes in between differs only in the texts. Pure.
+The headers of one task's messages are equal except for five texts: id, root_id, argsrepr, kwargsrepr and the
+correlation id. The cache decodes the first such header in full and stores it as a *shape*, the bytes between those
+texts up to kwargsrepr, and a *variant*, the bytes after it with the decoded values. There the name of the producer and
+its reply queue are, so a shape has a variant for each producer. A later header with the same bytes in between differs
+only in the texts. Pure.
 
 Why the result is correct: type and length bytes determine the structure of a header. All of them lie between the five
 texts, except the lengths of the two argument texts and of the table, which are read and checked. So if everything in
 between matches, the full decoder would take the same path and find the same values, except for the texts, which are
-taken from the same places. A shape is stored only if full decoding of its header gave exactly the bytes at those
+taken from the same places. A variant is stored only if full decoding of its header gave exactly the bytes at those
 places for each text. Anything unusual (text that is not UTF-8, ids of another length) goes to the full decoder.
-A message of a known shape needs no check of its fields but of those texts; all others were checked with the first.
+A message of a known variant needs no check of its fields but of those texts; all others were checked with the first.
 tests/unit/protocol/test_header_cache.py compares both decoders on captured and mutated headers.
 """
 
@@ -27,7 +29,10 @@ from turbo.protocol.message import TaskMessage, parse
 from turbo.protocol.properties import Properties, decode_header
 
 _U32: Final = struct.Struct(">I").unpack_from
-_U64: Final = struct.Struct(">Q").unpack_from
+#: Class and weight, body size, flags to encoding, length of the table.
+_FRONT: Final = struct.Struct(">4sQ25sI").unpack_from
+#: Key and type of kwargsrepr, its length.
+_KWARGS_FRONT: Final = struct.Struct(">12sI").unpack_from
 #: Offset of the flags. In nearly every message "application/json", "utf-8" and the table's length follow.
 _HEAD_AT: Final = 12
 _TABLE_AT: Final = 37
@@ -43,32 +48,46 @@ _KWARGS: Final = b"\nkwargsreprS"
 _UUID: Final = 36
 #: The third part of a body that nothing follows.
 _NO_FOLLOW_UPS: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-#: Most shapes at one time; a worker gets about one for each task and producer.
+#: Most shapes at one time, and most variants of one; a worker gets about one shape for each task.
 _MOST_SHAPES: Final = 256
-#: A cache entry is not used any more after this many replacements in a row: its headers differ in other places.
+_MOST_VARIANTS: Final = 64
+#: After this many headers in a row that no variant matches, no more variants are stored until one matches: the headers
+#: differ in other places.
 _MAX_MISSES: Final = 8
 
 
-class _Shape:
-    """One stored header: the bytes between its texts, and its decoded values."""
+class _Variant:
+    """The decoded values of one header, without its texts."""
 
-    __slots__ = (
-        "after_id", "after_kwargs", "after_root", "head", "headers", "message", "misses", "properties", "rest",
-        "table_rest",
-    )  # fmt: skip
+    __slots__ = ("headers", "message", "properties")
+
+    headers: dict[str, Any]
+    properties: Properties
+    #: The first message with such a header, without what differs; None before it.
+    message: TaskMessage | None
+
+
+class _Shape:
+    """The bytes between the texts of one stored header."""
+
+    __slots__ = ("after_id", "after_root", "gap", "head", "middle", "misses", "variants")
 
     head: bytes
     after_id: bytes
     after_root: bytes
-    after_kwargs: bytes
-    rest: bytes
-    #: Number of bytes of the table after kwargsrepr.
-    table_rest: int
-    headers: dict[str, Any]
-    properties: Properties
+    #: Reads id, ``after_id``, root id, ``after_root`` and the length of argsrepr.
+    middle: struct.Struct
+    #: Number of bytes between the table and the correlation id.
+    gap: int
     misses: int
-    #: The first message with such a header, without what differs; None before it.
-    message: TaskMessage | None
+    #: By the bytes between kwargsrepr and the correlation id, and those after that.
+    variants: dict[tuple[bytes, bytes], _Variant]
+
+    def is_like(self, other: _Shape) -> bool:
+        """Whether both have the same bytes, so that their variants are of one shape."""
+        return (self.head, self.after_id, self.after_root, self.gap) == (
+            other.head, other.after_id, other.after_root, other.gap,
+        )  # fmt: skip
 
 
 class HeaderCache:
@@ -93,21 +112,28 @@ class HeaderCache:
             found = _match(shape, payload, at + 8)
             if found is not None:
                 return found
-            if shape.misses >= _MAX_MISSES:
+            shape.misses += 1
+            if shape.misses > _MAX_MISSES:
                 return decode_header(payload)
         properties, size = decode_header(payload)
-        self._store_shape(key, payload, at + 8, properties, shape.misses + 1 if shape is not None else 0)
+        self._store(key, payload, at + 8, properties)
         return properties, size
 
-    def _store_shape(self, key: bytes, payload: bytes, at: int, properties: Properties, misses: int) -> None:
+    def _store(self, key: bytes, payload: bytes, at: int, properties: Properties) -> None:
         """Store a header if all of it is in the usual form."""
-        shape = _shape_of(payload, at, properties)
-        if shape is None:
+        found = _shape_of(payload, at, properties)
+        if found is None:
             return
-        if len(self._shapes) >= _MOST_SHAPES:
-            self._shapes.clear()
-        shape.misses = misses
-        self._shapes[key] = shape
+        known = self._shapes.get(key)
+        if known is None or not known.is_like(found):
+            found.misses = 0 if known is None else known.misses
+            if len(self._shapes) >= _MOST_SHAPES:
+                self._shapes.clear()
+            self._shapes[key] = found
+            return
+        if len(known.variants) >= _MOST_VARIANTS:
+            known.variants.clear()
+        known.variants.update(found.variants)
 
 
 def parse_alike(props: Properties, body: Any, zone: tzinfo = UTC) -> TaskMessage:  # hot: bench drain, trace
@@ -115,17 +141,17 @@ def parse_alike(props: Properties, body: Any, zone: tzinfo = UTC) -> TaskMessage
 
     Raises InvalidTaskError.
     """
-    shape, headers = props.shape, props.headers
-    if shape is None or headers is None or type(body) is not list or len(body) != 3:
+    variant, headers = props.variant, props.headers
+    if variant is None or headers is None or type(body) is not list or len(body) != 3:
         return parse(props, body, zone)
     args, kwargs, embed = body
     if embed != _NO_FOLLOW_UPS or type(args) is not list or type(kwargs) is not dict:
         return parse(props, body, zone)
-    known, correlation_id = shape.message, props.correlation_id
+    known, correlation_id = variant.message, props.correlation_id
     if known is None or correlation_id is None or not correlation_id.isascii():
         message = parse(props, body, zone)
         if message.headers is None:
-            shape.message = replace(message, args=(), kwargs={}, properties=Properties())
+            variant.message = replace(message, args=(), kwargs={}, properties=Properties())
         return message
     fields: dict[str, Any] = headers
     return TaskMessage(
@@ -139,42 +165,44 @@ def parse_alike(props: Properties, body: Any, zone: tzinfo = UTC) -> TaskMessage
 
 def _match(shape: _Shape, payload: bytes, at: int) -> tuple[Properties, int] | None:  # hot: bench trace
     """Decode a header by a shape; return None if the header has another shape."""
-    id_end = at + _UUID
-    root_at = id_end + len(shape.after_id)
-    root_end = root_at + _UUID
-    args_at = root_end + len(shape.after_root) + 4
-    if (
-        not payload.startswith(shape.after_id, id_end)
-        or not payload.startswith(shape.after_root, root_end)
-        or not payload.startswith(shape.head, _HEAD_AT)
-        or not payload.startswith(_BASIC)
-        or len(payload) < args_at
-    ):
-        return None
-    args_end = args_at + _U32(payload, args_at - 4)[0]
-    kwargs_at = args_end + 16
-    if not payload.startswith(_KWARGS, args_end) or len(payload) < kwargs_at:
-        return None
-    kwargs_end = kwargs_at + _U32(payload, kwargs_at - 4)[0]
-    correlation_at = kwargs_end + len(shape.after_kwargs)
-    if (
-        not payload.startswith(shape.after_kwargs, kwargs_end)
-        or payload[correlation_at + _UUID :] != shape.rest
-        or _U32(payload, _TABLE_AT)[0] != kwargs_end + shape.table_rest - _KEYS_AT
-    ):
-        return None
     try:
-        headers = shape.headers.copy()
-        headers["id"] = payload[at:id_end].decode()
+        basic, size, head, table_size = _FRONT(payload)
+        raw_id, after_id, raw_root, after_root, args_size = shape.middle.unpack_from(payload, at)
+        args_at = at + shape.middle.size
+        args_end = args_at + args_size
+        kwargs_key, kwargs_size = _KWARGS_FRONT(payload, args_end)
+    except struct.error:  # it ends before them
+        return None
+    kwargs_at = args_end + 16
+    kwargs_end = kwargs_at + kwargs_size
+    correlation_at = _KEYS_AT + table_size + shape.gap
+    correlation_end = correlation_at + _UUID
+    variant = shape.variants.get((payload[kwargs_end:correlation_at], payload[correlation_end:]))
+    if (
+        variant is None
+        or after_id != shape.after_id
+        or after_root != shape.after_root
+        or kwargs_key != _KWARGS
+        or head != shape.head
+        or basic != _BASIC
+        or len(payload) < correlation_end
+    ):
+        return None
+    raw_correlation = payload[correlation_at:correlation_end]
+    try:
+        task_id = raw_id.decode()
+        headers = variant.headers.copy()
+        headers["id"] = task_id
         headers["timelimit"] = [None, None]
-        headers["root_id"] = payload[root_at:root_end].decode()
+        # A task that no other task has sent is its own root, and its id is the correlation id.
+        headers["root_id"] = task_id if raw_root == raw_id else raw_root.decode()
         headers["argsrepr"] = payload[args_at:args_end].decode()
         headers["kwargsrepr"] = payload[kwargs_at:kwargs_end].decode()
         headers["stamps"] = {}
-        correlation_id = payload[correlation_at : correlation_at + _UUID].decode()
+        correlation_id = task_id if raw_correlation == raw_id else raw_correlation.decode()
     except UnicodeDecodeError:
         return None
-    known = shape.properties
+    known = variant.properties
     properties = Properties(
         known.content_type,
         known.content_encoding,
@@ -184,10 +212,10 @@ def _match(shape: _Shape, payload: bytes, at: int) -> tuple[Properties, int] | N
         correlation_id,
         known.reply_to,
         known.expiration,
-        shape=shape,
+        variant=variant,
     )
     shape.misses = 0
-    return properties, _U64(payload, 4)[0]
+    return properties, size
 
 
 def _shape_of(payload: bytes, at: int, properties: Properties) -> _Shape | None:
@@ -228,14 +256,16 @@ def _shape_of(payload: bytes, at: int, properties: Properties) -> _Shape | None:
         )
     ):
         return None
+    variant = _Variant()
+    variant.message = None
+    variant.headers = headers.copy()
+    variant.properties = properties
     shape = _Shape()
-    shape.message = None
+    shape.misses = 0
     shape.head = payload[_HEAD_AT:_TABLE_AT]
     shape.after_id = payload[at + _UUID : root_at]
     shape.after_root = payload[root_at + _UUID : args_at - 4]
-    shape.after_kwargs = payload[kwargs_end:correlation_at]
-    shape.rest = payload[correlation_at + _UUID :]
-    shape.table_rest = table_end - kwargs_end
-    shape.headers = headers.copy()
-    shape.properties = properties
+    shape.middle = struct.Struct(f">36s{len(shape.after_id)}s36s{len(shape.after_root)}sI")
+    shape.gap = correlation_at - table_end
+    shape.variants = {(payload[kwargs_end:correlation_at], payload[correlation_at + _UUID :]): variant}
     return shape

@@ -67,7 +67,7 @@ class Properties:
     app_id: str | None = None
     cluster_id: str | None = None
     #: Shared by all headers that differ in ids and argument texts alone (``header_cache``); None for any other.
-    shape: Any = field(default=None, compare=False, repr=False)
+    variant: Any = field(default=None, compare=False, repr=False)
 
 
 # hot: bench/protocol.py, once a task in the child

@@ -38,6 +38,37 @@ def test_headers_of_one_shape_are_decoded_from_memory_and_alike() -> None:
     assert len(cache._shapes) == 1
 
 
+def test_each_producer_has_a_variant_of_the_shape() -> None:
+    cache = HeaderCache()
+    for number in range(100):
+        header = _call(args=(number,), origin=f"gen{number % 10}@host", reply_to=f"{number % 10:36}")
+        properties, size = cache.decode(header)
+        assert (properties, size) == decode_header(header)
+        # A variant is stored once nothing but its producer is new; later headers are copies of its values.
+        assert number < 20 or properties.variant is not None
+    (shape,) = cache._shapes.values()
+    assert len(shape.variants) == 10
+
+
+def test_the_variants_of_a_shape_are_bounded() -> None:
+    cache = HeaderCache()
+    known = _call()
+    for number in range(300):
+        cache.decode(_call(origin=f"gen{number}@host"))
+        # Otherwise no more variants would be stored.
+        cache.decode(known)
+        (shape,) = cache._shapes.values()
+        assert len(shape.variants) <= 64
+
+
+def test_variants_are_not_stored_while_none_is_used_again() -> None:
+    cache = HeaderCache()
+    for number in range(300):
+        cache.decode(_call(origin=f"gen{number}@host"))
+    (shape,) = cache._shapes.values()
+    assert len(shape.variants) < 12
+
+
 def test_what_a_caller_changes_in_one_result_does_not_show_in_the_next() -> None:
     cache = HeaderCache()
     first, second, third = _call(), _call(), _call()
@@ -67,7 +98,10 @@ def test_damage_is_seen_as_the_full_decoder_sees_it(data: st.DataObject) -> None
             cache.decode(header)
         except TableError:
             continue
-    damaged = bytearray(data.draw(st.sampled_from([*HEADERS, _call(args=(1, 2)), _call(parent_id="p" * 36)])))
+    # Without a queue for replies the correlation id is the end.
+    others = [_call(args=(1, 2)), _call(parent_id="p" * 36), _call(reply_to=None)]
+    cache.decode(_call(reply_to=None))
+    damaged = bytearray(data.draw(st.sampled_from([*HEADERS, *others])))
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(damaged) - 1))
         damaged[at] = data.draw(st.integers(0, 255))
