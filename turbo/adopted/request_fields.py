@@ -126,7 +126,8 @@ def properties_as_mapping(properties: Properties) -> dict[str, Any]:  # hot: ben
         found["correlation_id"] = properties.correlation_id
     if properties.reply_to is not None:
         found["reply_to"] = properties.reply_to
-    for name in _RARE:
+    # Headers that are like an earlier one have none of the others.
+    for name in _RARE if properties.variant is None else ("expiration",):
         value = getattr(properties, name)
         if value is not None:
             found[name] = value

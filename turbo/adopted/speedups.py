@@ -1,8 +1,8 @@
-"""Replaces two small parts of Celery's tracer by faster ones, in this process.
+"""Replaces small parts of Celery's tracer by faster ones, in this process.
 
-Runs in a child, called by ``adopted.process`` before the first task. Both are functions of Celery's that are called for
-every task and whose result mostly depends on little. They must never return anything else than Celery's own. What is
-not Celery's own function any more, because a program has replaced it, stays as it is.
+Runs in a child, called by ``adopted.process`` before the first task and before any tracer is built. They are functions
+of Celery's that are called for every task and whose result mostly depends on little. They must never return anything
+else than Celery's own. What is not Celery's own function any more, because a program has replaced it, stays as it is.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Final
 from celery.app import task, trace
 from celery.app.task import Context
 from celery.utils import saferepr as texts
+from celery.utils import threads
 
 #: The most cached sets of header names; a worker sees about one per task and queue.
 _MOST: Final = 256
@@ -21,12 +22,14 @@ _LEAST: Final = 32
 #: Integers with fewer digits than that.
 _LARGE: Final = 10**30
 _ABSENT: Final = object()
+_NOTHING: Final[dict[str, Any]] = {}
 
 
 def install() -> None:
     """Replace them. Call it once in a process."""
     _show_small_values_at_once()
     _fill_contexts_at_once()
+    _push_and_pop_at_once()
 
 
 def _is_celerys(function: object, module: Any) -> bool:
@@ -96,3 +99,42 @@ def _fill_contexts_at_once() -> None:
 
     Context.__init__ = initialise
     Context._get_custom_headers = custom_headers
+
+
+def _push_and_pop_at_once() -> None:
+    """Reach the stacks of tasks and requests without lookups that fail first.
+
+    A task enters one stack of each kind. Celery keeps a thread's stack as an attribute of an object that has none of
+    its own, and removes it with its last item.
+    """
+    kind = threads.LocalStack
+    push, pop, top = (vars(kind).get(name) for name in ("push", "pop", "top"))
+    if not all(_is_celerys(function, threads) for function in (push, pop, getattr(top, "fget", None))):
+        return
+    if set(vars(threads.Local).get("__slots__", ())) != {"__storage__", "__ident_func__"}:
+        return
+
+    def push_first(self: Any, item: Any) -> Any:
+        local = self._local
+        thread = local.__ident_func__()
+        if thread in local.__storage__:
+            return push(self, item)
+        stack = [item]
+        local.__storage__[thread] = {"stack": stack}
+        return stack
+
+    def pop_last(self: Any) -> Any:
+        local = self._local
+        thread = local.__ident_func__()
+        stack = local.__storage__.get(thread, _NOTHING).get("stack")
+        if stack is None or len(stack) != 1:
+            return pop(self)
+        del local.__storage__[thread]
+        return stack[0]
+
+    def look_at_top(self: Any) -> Any:
+        local = self._local
+        stack = local.__storage__.get(local.__ident_func__(), _NOTHING).get("stack")
+        return stack[-1] if stack else None
+
+    kind.push, kind.pop, kind.top = push_first, pop_last, property(look_at_top)

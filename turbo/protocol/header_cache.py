@@ -66,6 +66,11 @@ class _Variant:
     #: The first message with such a header, without what differs; None before it.
     message: TaskMessage | None
 
+    def __init__(self, headers: dict[str, Any], properties: Properties) -> None:
+        self.headers = headers
+        self.properties = properties
+        self.message = None
+
 
 class _Shape:
     """The bytes between the texts of one stored header."""
@@ -256,10 +261,7 @@ def _shape_of(payload: bytes, at: int, properties: Properties) -> _Shape | None:
         )
     ):
         return None
-    variant = _Variant()
-    variant.message = None
-    variant.headers = headers.copy()
-    variant.properties = properties
+    variant = _Variant(headers.copy(), properties)
     shape = _Shape()
     shape.misses = 0
     shape.head = payload[_HEAD_AT:_TABLE_AT]

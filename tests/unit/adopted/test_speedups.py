@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from celery.app import trace
 from celery.app.task import Context
 from celery.utils.saferepr import saferepr as celerys_saferepr
+from celery.utils.threads import LocalStack, release_local
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +22,13 @@ from turbo.adopted import speedups
 _ORIGINAL = SimpleNamespace(
     __init__=Context.__init__, update=Context.update, _get_custom_headers=Context._get_custom_headers
 )
+_STACK = {name: vars(LocalStack)[name] for name in ("push", "pop", "top")}
+
+
+class CelerysStack(LocalStack):  # type: ignore[misc, unused-ignore]
+    """A stack with Celery's own methods."""
+
+    push, pop, top = _STACK["push"], _STACK["pop"], _STACK["top"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -29,6 +38,8 @@ def _installed() -> Iterator[None]:
         patch.setattr(trace, "saferepr", trace.saferepr)
         patch.setattr(Context, "__init__", Context.__init__)
         patch.setattr(Context, "_get_custom_headers", Context._get_custom_headers)
+        for name, method in _STACK.items():
+            patch.setattr(LocalStack, name, method)
         speedups.install()
         yield
 
@@ -114,3 +125,52 @@ def test_what_a_program_has_replaced_before_stays(monkeypatch: pytest.MonkeyPatc
 def test_one_requests_headers_are_not_anothers() -> None:
     first, second = (Context({"id": "1", "x-own": number}) for number in (1, 2))
     assert (first.headers, second.headers) == ({"x-own": 1}, {"x-own": 2})
+
+
+#: What is done to a stack, and in which thread.
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["push", "push", "pop", "top", "stack", "len", "release", "attribute"]), st.booleans()),
+    max_size=30,
+)
+
+
+@given(STEPS)
+def test_a_stack_holds_what_celerys_holds(steps: list[tuple[str, bool]]) -> None:
+    def step(stack: Any, number: int, name: str) -> Any:
+        match name:
+            case "push":
+                return list(stack.push(number))
+            case "pop":
+                return stack.pop()
+            case "release":
+                return release_local(stack)
+            case "attribute":
+                # Another attribute of the thread, as a program may have set one.
+                stack._local.other = number
+                return stack._local.other
+            case "len":
+                return len(stack)
+        return getattr(stack, name)
+
+    ours, theirs = LocalStack(), CelerysStack()
+    assert type(ours).push is not type(theirs).push
+    with ThreadPoolExecutor(1) as thread:
+        for number, (name, beside) in enumerate(steps):
+            if beside:
+                seen = [thread.submit(step, stack, number, name).result() for stack in (ours, theirs)]
+            else:
+                seen = [step(stack, number, name) for stack in (ours, theirs)]
+            assert seen[0] == seen[1]
+        assert ours._local.__storage__ == theirs._local.__storage__
+
+
+def test_a_stack_that_a_program_has_changed_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, method in _STACK.items():
+        monkeypatch.setattr(LocalStack, name, method)
+
+    def pop(self: Any) -> Any:
+        return _STACK["pop"](self)
+
+    monkeypatch.setattr(LocalStack, "pop", pop)
+    speedups.install()
+    assert vars(LocalStack) | {"push": _STACK["push"], "pop": pop, "top": _STACK["top"]} == dict(vars(LocalStack))
