@@ -37,10 +37,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Maps every digit to "0" and all other bytes to zero, so that a plain search finds long runs of digits.
-_DIGITS: Final = bytes(48 if 48 <= byte < 58 else 0 for byte in range(256))
-#: The shortest integer beyond 64 bits has 19 digits: -9223372036854775809.
-_MANY_DIGITS: Final = b"0" * 19
+#: Maps every digit to "0", keeps minus signs and maps all other bytes to zero, so that plain searches find long runs.
+_DIGITS: Final = bytes(48 if 48 <= byte < 58 else byte if byte == 45 else 0 for byte in range(256))
+#: The shortest integers that orjson may change: it reads 18446744073709551615 and -9223372036854775808 as they are.
+_MANY_DIGITS: Final = b"0" * 20
+_MANY_NEGATIVE: Final = b"-" + b"0" * 19
 #: An escape that may stand for a character of the key of a tag.
 _ESCAPED_TAG: Final = re.compile(rb"\\u00[567]")
 #: A marshalled double (type ``g``) whose exponent bits are all ones: NaN or an infinity.
@@ -68,7 +69,7 @@ def loads(data: bytes | bytearray | memoryview | str) -> Any:
     # Cheap checks first; they clear nearly every large document. A run of 19 digits contains two consecutive ones of
     # every ninth byte, a tag contains an underscore, an escape a backslash.
     if (
-        (b"00" in data[::9].translate(_DIGITS) and _MANY_DIGITS in data.translate(_DIGITS))
+        (b"00" in data[::9].translate(_DIGITS) and _has_long_number(data.translate(_DIGITS)))
         or (b"_" in data and b"__type__" in data)
         or (b"\\" in data and b"\\u00" in data and _ESCAPED_TAG.search(data))
     ):
@@ -77,6 +78,10 @@ def loads(data: bytes | bytearray | memoryview | str) -> Any:
         return _orjson_loads(data)
     except orjson.JSONDecodeError:
         return _loads_slowly(data)
+
+
+def _has_long_number(digits: bytes) -> bool:
+    return _MANY_DIGITS in digits or _MANY_NEGATIVE in digits
 
 
 def _loads_slowly(data: bytes | str) -> Any:

@@ -397,3 +397,17 @@ def test_a_long_integer_is_found_wherever_it_stands(offset: int, digits: int) ->
         value = ["x" * (5000 + offset), number]
         assert loads(json.dumps(value)) == value
         assert loads(json.dumps(value).encode()) == value
+
+
+@pytest.mark.parametrize("number", [2**63 - 1, 2**63, 10**19 - 1, 2**64 - 1, 2**64, -(2**63), -(2**63) - 1])
+def test_integers_about_the_limits_of_64_bits_stay_integers(number: int) -> None:
+    for text in (f"[{number}]", f"[1,-0.5,{number}]", f'{{"a": {number}, "b": "2015-01-01"}}'):
+        assert repr(loads(text.encode())) == repr(json.loads(text))
+
+
+@given(
+    digits=st.text("0123456789", min_size=19, max_size=19), point=st.integers(0, 18), sign=st.sampled_from(["", "-"])
+)
+def test_floats_of_19_digits_mean_what_the_standard_library_means(digits: str, point: int, sign: str) -> None:
+    text = f"{sign}{digits[:point].lstrip('0') or '0'}.{digits[point:]}"
+    assert repr(loads(text.encode())) == repr(json.loads(text))
