@@ -12,9 +12,10 @@ other channels may come between them.
 
 from __future__ import annotations
 
+import functools
 import struct
 from io import SEEK_CUR, BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +29,8 @@ DELIVER = b"\x00\x3c\x00\x3c"
 
 _FRAME_HEAD = struct.Struct(">BHI").unpack_from
 _U64 = struct.Struct(">Q").unpack_from
+#: The end mark of one frame, type and channel of the next, and its size.
+_BETWEEN = struct.Struct(">4sI").unpack_from
 
 _METHOD = 1
 _HEADER = 2
@@ -44,6 +47,48 @@ class FrameError(ValueError):
     """The bytes are not a valid sequence of frames; the connection is unusable."""
 
 
+class _Pattern(NamedTuple):
+    """What the Deliver frames of one consumer and queue have in common.
+
+    Such a frame differs from the one before in its delivery tag and redelivered bit. So a small message is cut out by
+    two look-ups of fixed places, instead of three heads that are taken apart.
+    """
+
+    #: The frame up to its delivery tag.
+    front: bytes
+    #: The consumer tag.
+    tag: bytes
+    #: Size of the frame, in bytes.
+    size: int
+    #: Reads the delivery tag, what is between the frame and the header frame's size, that size, and the body's size.
+    unpack: Callable[[bytes, int], tuple[Any, ...]]
+    #: How many bytes it reads.
+    reads: int
+    #: The end mark of a frame, and the begin of a header or of a body frame on the same channel.
+    to_header: bytes
+    to_body: bytes
+
+
+#: Of no frame: 255 is not a type.
+_NO_PATTERN = _Pattern(b"\xff", b"", 0, _U64, 0, b"", b"")
+
+
+def _pattern_of(frame: bytes) -> _Pattern:
+    """Return the pattern of a complete Deliver frame, which is a valid one."""
+    tag = frame[12 : 12 + frame[11]]
+    front = frame[: 12 + len(tag)]
+    reads = _tag_and_sizes(len(front), len(frame))
+    channel = frame[1:3]
+    return _Pattern(front, tag, len(frame), reads.unpack_from, reads.size, b"\xce\x02" + channel, b"\xce\x03" + channel)
+
+
+@functools.lru_cache(64)
+def _tag_and_sizes(front: int, size: int) -> struct.Struct:
+    """Return the places of a Deliver frame and the begin of its header frame."""
+    rest = size - front - 9
+    return struct.Struct(f">{front}xQ{rest}x4sI4xQ")
+
+
 class FrameSplitter:
     """The state of a connection's stream: its channel and unfinished content."""
 
@@ -54,6 +99,7 @@ class FrameSplitter:
         "_missing",
         "_on_batch",
         "_on_frame",
+        "_pattern",
         "_whole",
         "channel",
         "fast_frames",
@@ -76,6 +122,7 @@ class FrameSplitter:
         self.fast_frames = 0
         #: Missing bytes of a body frame that was taken in part, with its end mark; 0 at a frame boundary.
         self._inside = 0
+        self._pattern = _NO_PATTERN
         self._drop_content()
 
     def watch(self, channel: int) -> None:
@@ -84,6 +131,8 @@ class FrameSplitter:
         Drops an unfinished content.
         """
         self.channel = channel
+        #: Of the newest Deliver frame of ``channel``.
+        self._pattern = _NO_PATTERN
         self._drop_content()
 
     def restart(self) -> None:
@@ -109,7 +158,7 @@ class FrameSplitter:
         #: iteration has to join 100 MB.
         self._whole: BytesIO | None = None
 
-    # hot: bench/amqp_drain.py (about 1 us a message); one loop so that the state stays in local variables.
+    # hot: bench/amqp_drain.py; one loop so that the state stays in local variables.
     def feed(self, data: bytes) -> int:
         """Consume all complete frames in ``data``; return the number of bytes used.
 
@@ -128,7 +177,28 @@ class FrameSplitter:
             tag_text, delivery = self._finish()
             append(delivery)
             args, header, whole = self._args, self._header, self._whole
+        front, known_tag, known_size, unpack, reads, to_header, to_body = self._pattern
         while end - pos >= 8:
+            if not args and data.startswith(front, pos) and pos + reads <= end:
+                # As the message before. All of it is here, unless one of the tests fails; then it goes the long way.
+                number, between, size, length = unpack(data, pos)
+                begin = pos + known_size + 7
+                stop = begin + size
+                if between == to_header and size >= 14 and stop + 8 <= end:
+                    between, size = _BETWEEN(data, stop)
+                    after = stop + 9 + size
+                    if between == to_body and size == length and after <= end and data[after - 1] == _END:
+                        if tag_text != known_tag:
+                            # A batch has one consumer.
+                            if batch:
+                                self._on_batch(tag_text, batch)
+                                batch = []
+                                append = batch.append
+                            tag_text = known_tag
+                        append((number, data[pos + 11 : begin - 8], data[begin:stop], data[stop + 8 : after - 1]))
+                        pos = after
+                        self.fast_frames += 3
+                        continue
             kind, channel, size = _FRAME_HEAD(data, pos)
             stop = pos + 8 + size
             if stop > end:
@@ -180,6 +250,9 @@ class FrameSplitter:
                 args = data[pos + 11 : stop - 1]
                 if len(args) < args[0] + 10:
                     raise FrameError(f"Basic.Deliver of {size} bytes is too short for its consumer tag")
+                if not data.startswith(front, pos):
+                    self._pattern = _pattern_of(data[pos:stop])
+                    front, known_tag, known_size, unpack, reads, to_header, to_body = self._pattern
                 pos = stop
                 self.fast_frames += 1
             else:
@@ -195,6 +268,7 @@ class FrameSplitter:
                 # The frame's handler may have called ``watch``, which drops the unfinished content.
                 mine = self.channel
                 args, header, missing, whole = self._args, self._header, self._missing, self._whole
+                front, known_tag, known_size, unpack, reads, to_header, to_body = self._pattern
         self._args, self._header, self._missing, self._whole = args, header, missing, whole
         if batch:
             self._on_batch(tag_text, batch)

@@ -51,7 +51,7 @@ class Reading:
         self.largest_batch = max(self.largest_batch, len(batch))
         for tag, args, header, body in batch:
             assert args[1 : 1 + args[0]] == consumer
-            self.events.append(("delivery", consumer.decode(), tag, args, header, body))
+            self.events.append(("delivery", consumer.decode("latin-1"), tag, args, header, body))
 
     def _frame(self, data: bytes) -> None:
         self.events.append(("frame", data))
@@ -345,3 +345,37 @@ def test_noise_raises_nothing_but_frame_error(data: bytes) -> None:
     except FrameError:
         return
     assert reading.used + len(reading.rest) == len(data)
+
+
+def outcome_of(reading: Reading, data: bytes) -> tuple[object, ...]:
+    """Return what became of the bytes: events, the rest, and why they are invalid."""
+    before = len(reading.events)
+    try:
+        reading.feed(data)
+    except FrameError as error:
+        return (str(error),)
+    return (*reading.events[before:], reading.rest)
+
+
+@given(
+    at=st.integers(0, 10_000), change=st.integers(1, 255), cut=st.integers(0, 10_000), body=st.sampled_from([0, 1, 9])
+)
+@settings(max_examples=examples(300))
+def test_a_message_like_the_one_before_is_read_as_the_first(at: int, change: int, cut: int, body: int) -> None:
+    changed = bytearray(b"".join(deliver(2, body=b"b" * body)))
+    changed[at % len(changed)] ^= change
+    stream = bytes(changed) + b"".join(deliver(3, body=b"c" * body))
+    stream = stream[: len(stream) - cut % len(stream)]
+    first, later = Reading(), Reading()
+    later.feed(b"".join(deliver(1, body=b"a" * body)))
+
+    assert outcome_of(later, stream) == outcome_of(first, stream)
+
+
+def test_another_channel_has_no_use_for_the_frames_before() -> None:
+    reading = Reading()
+    reading.feed(b"".join(deliver(1)))
+    reading.splitter.watch(MINE + 1)
+    events = len(reading.events)
+    reading.feed(b"".join(deliver(2)))
+    assert {event[0] for event in reading.events[events:]} == {"frame"}
