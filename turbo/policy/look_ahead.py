@@ -7,7 +7,10 @@ trips and must never decide which task waits for which.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 #: Work that a child may hold ahead, in nanoseconds of expected run time: several round trips to the master.
 LOOK_AHEAD_NS: Final = 2_000_000
@@ -41,16 +44,21 @@ _CLIP: Final = 8
 _LEAST: Final = 1_000
 
 
-def estimate(previous_ns: int, sample_ns: int) -> int:
-    """Fold one run time into the moving estimate.
+def estimate(previous_ns: int, *samples_ns: int) -> int:  # hot: bench drain
+    """Fold run times into the moving estimate, one after the other.
 
     It is exponential with weight 1/16, and samples are clipped. ``previous_ns`` is 0 before the first sample.
     """
-    if previous_ns == 0:
-        return max(sample_ns, _LEAST)
-    if sample_ns > previous_ns * _CLIP:
-        sample_ns = previous_ns * _CLIP
-    return max(previous_ns + (sample_ns - previous_ns) // _WEIGHT, _LEAST)
+    for sample_ns in samples_ns:
+        if previous_ns == 0:
+            previous_ns = sample_ns
+        elif sample_ns > previous_ns * _CLIP:
+            previous_ns += previous_ns * (_CLIP - 1) // _WEIGHT
+        else:
+            previous_ns += (sample_ns - previous_ns) // _WEIGHT
+        if previous_ns < _LEAST:
+            previous_ns = _LEAST
+    return previous_ns
 
 
 def depth(estimate_ns: int) -> int:
@@ -119,19 +127,23 @@ class BatchSize:
     def __init__(self, processors: int) -> None:
         self.processors = processors
         self._typical_ns = 0
+        self._needed = False
         #: Records that a child gets before another is woken.
         self.batch = 1
 
-    def ended(self, runtime_ns: int) -> None:
-        """Note the run time of a task."""
-        self._typical_ns = typical(self._typical_ns, runtime_ns)
+    def ended(self, runtimes_ns: Iterable[int]) -> None:
+        """Note the run times of tasks, if there are more children than processors."""
+        if self._needed:
+            for runtime_ns in runtimes_ns:
+                self._typical_ns = typical(self._typical_ns, runtime_ns)
 
     def begin(self, spared: int) -> int:
         """Return the size for the next messages.
 
         ``spared``: how many more children than processors there are.
         """
-        self.batch = batch(self._typical_ns) if spared > 0 else 1
+        self._needed = spared > 0
+        self.batch = batch(self._typical_ns) if self._needed else 1
         return self.batch
 
 

@@ -310,16 +310,30 @@ DONE_SIZE: Final = _DONE.size
 unpack_done_head = _DONE.unpack_from
 
 
+#: The texts of an end of which the child has said nothing.
+NO_TEXTS: Final = (b'""', b'""')
+
+
+def unpack_done_rest(payload: bytes, flags: int) -> tuple[tuple[bytes, bytes], StoreRequest | None, bytes]:
+    """Return what follows a DONE record's head: texts, document, what the hooks get.
+
+    Raises FrameError if the lengths do not add up.
+    """
+    texts, at = NO_TEXTS, _DONE.size
+    if flags & WITH_TEXTS:
+        first, second, at = unpack_texts(payload, at)
+        texts = (first, second)
+    if flags & FOR_HOOKS:
+        return texts, None, payload[at:]
+    return texts, unpack_store(payload, at) if len(payload) > at else None, b""
+
+
 def unpack_done(payload: bytes) -> Done:
     """Undo :func:`pack_done`."""
     if len(payload) < _DONE.size:
         raise FrameError("done record shorter than its head")
     verb, ending, flags, runtime_ns, due_ns = _DONE.unpack_from(payload)
-    at = _DONE.size
-    if flags & WITH_TEXTS:
-        *_texts, at = unpack_texts(payload, at)
-    store = unpack_store(payload, at) if len(payload) > at else None
-    return Done(verb, ending, flags, runtime_ns, due_ns, store)
+    return Done(verb, ending, flags, runtime_ns, due_ns, unpack_done_rest(payload, flags & ~FOR_HOOKS)[1])
 
 
 @dataclass(slots=True)

@@ -179,10 +179,11 @@ class MasterLink:
         oversize body.
         """
         seq = self._next_seq
-        size = sum(map(len, parts))
-        if size > self._inline_limit:
-            return self._stage_oversize(kind, seq, parts, size, span)
-        if not self._tasks.stage(kind, seq, b"".join(parts)):
+        # A large body, which is the last part, is not copied.
+        payload = None if parts and len(parts[-1]) > self._inline_limit else b"".join(parts)
+        if payload is None or len(payload) > self._inline_limit:
+            return self._stage_oversize(kind, seq, parts, sum(map(len, parts)), span)
+        if not self._tasks.stage(kind, seq, payload):
             return None
         self._next_seq = seq + span
         return seq
@@ -210,14 +211,13 @@ class MasterLink:
         return self._with_bodies(self._outcomes.drain_early())
 
     def _with_bodies(self, records: list[Record]) -> list[Record]:
-        return self._fetch_bodies(records, 0) if any(record[0] >= OVERSIZE for record in records) else records
+        return self._fetch_bodies(records, 0) if records and self._outcomes.kinds >= OVERSIZE else records
 
     def release(self, seq: int) -> None:
         """Record that the outcomes of all records up to ``seq`` have been handled."""
         self._tasks.release(seq)
-        if self._bodies:
-            for done in [held for held in self._bodies if held <= seq]:
-                self._drop_body(done, taken_back=False)
+        for done in [held for held in self._bodies if held <= seq]:
+            self._drop_body(done, taken_back=False)
 
     def answer(self, ticket: int, yes: bool) -> None:
         """Answer a question of the child and wake it; do nothing once the link is closed."""

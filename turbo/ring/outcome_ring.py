@@ -162,7 +162,7 @@ class OutcomeConsumer:
     """
 
     __slots__ = ("_capacity", "_early", "_epoch", "_event_fd", "_longest", "_mapping", "_mask", "_page", "_position",
-                 "_words", "corrupt", "salvaged")  # fmt: skip
+                 "_words", "corrupt", "kinds", "salvaged")  # fmt: skip
 
     def __init__(self, mapping: mmap.mmap, page: memoryview[int], event_fd: int, epoch: int, origin: int = 0) -> None:
         self._mapping = mapping
@@ -179,6 +179,8 @@ class OutcomeConsumer:
         #: Why this ring must not be read any more; None while it is intact.
         self.corrupt: str | None = None
         self.salvaged: list[Record] = []
+        #: All bits of the kinds of the records that were read last.
+        self.kinds = 0
 
     def drain(self) -> list[Record]:
         """Return the records signalled since the last call, oldest first.
@@ -244,6 +246,8 @@ class OutcomeConsumer:
         unpack, checked = WHOLE.unpack_from, CHECKED.pack
         mapping, words, mask = self._mapping, self._words, self._mask
         capacity, longest, own_epoch = self._capacity, self._longest, self._epoch
+        # Behind this offset is no place for a header, only for padding.
+        last, kinds = capacity - HEADER, 0
         good = position = self._position
         tail = self._page[W_OUTCOME_TAIL]
         damage: str | None = None
@@ -251,29 +255,36 @@ class OutcomeConsumer:
             return f"the child's tail {tail} is impossible at {position}"
         while count and (position < tail or count > 0):
             offset = position & mask
-            first = words[offset >> 3]
-            if first >= _PADDING_HIGH:
+            if offset <= last:
+                length, kind, seq, epoch, crc = unpack(mapping, offset)
+            else:
+                first = words[offset >> 3]
+                length, kind = first & MASK32, first >> 32
+                if kind != PADDING:
+                    damage = "a record's header crosses the end of the ring"
+                    break
+            if kind == PADDING:
                 room = capacity - offset
-                if first & MASK32 != room:
-                    damage = f"padding of {first & MASK32} bytes where {room} are left"
+                if length != room:
+                    damage = f"padding of {length} bytes where {room} are left"
                     break
                 position += room
                 offset = 0
-            if offset + HEADER > capacity:
-                damage = "a record's header crosses the end of the ring"
-                break
-            length, kind, seq, epoch, crc = unpack(mapping, offset)
+                length, kind, seq, epoch, crc = unpack(mapping, 0)
             end = position + ((length + 7) & -8)
-            if length < HEADER or length > longest or offset + length > capacity or end > tail:
+            stop = offset + length
+            if length < HEADER or length > longest or stop > capacity or end > tail:
                 damage = f"record of {length} bytes at {position}, tail {tail}"
                 break
-            payload = mapping[offset + HEADER : offset + length]
+            payload = mapping[offset + HEADER : stop]
             if epoch != own_epoch or crc32(payload, crc32(checked(length, kind, seq, epoch), position & MASK32)) != crc:
                 damage = f"record {seq} of epoch {epoch} at {position} fails its CRC"
                 break
             append((kind, seq, payload))
+            kinds |= kind
             good = position = end
             count -= 1
+        self.kinds = kinds
         self._position = good
         self._page[W_OUTCOME_HEAD] = good
         return damage

@@ -100,9 +100,10 @@ class AckLedger:
 
     def ack(self, tag: int) -> bool:
         """Acknowledge one tag; False when it is unknown or already settled."""
-        if tag not in self._open:
+        try:
+            self._open.remove(tag)
+        except KeyError:
             return False
-        self._open.remove(tag)
         self._acked.add(tag)
         return True
 

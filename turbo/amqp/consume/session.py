@@ -105,6 +105,8 @@ class Session:
         self._calls: ChannelCalls | None = None
         self._number = 0
         self._up = False
+        #: Whether tags of this epoch can be settled.
+        self.alive = False
         self._revivals: dict[str, asyncio.Task[None]] = {}
         self._ended = EndedConsumers(connection, self._loop)
 
@@ -122,7 +124,7 @@ class Session:
         self.consumers.paused = paused()
         calls.channel.add_on_cancel_callback(self._cancelled_by_broker)
         self._connection.watch_channel(self._number, self._take_batch)
-        self._up = True
+        self._up, self.alive = True, not self.lost.done()
         self._sink.on_session_up(self.epoch)
         for queue in wanted:
             refused = self._refusals.count(queue.name)
@@ -142,6 +144,7 @@ class Session:
 
     def lose(self, reason: str) -> None:
         """End the session and tell the sink: nothing can be settled. Idempotent."""
+        self.alive = False
         if self.lost.done():
             return
         self.lost.set_result(reason)
@@ -153,11 +156,6 @@ class Session:
         self._revivals.clear()
         if self._up:
             self._sink.on_session_lost(self.epoch, reason)
-
-    @property
-    def alive(self) -> bool:
-        """Whether tags of this epoch can be settled."""
-        return self._up and not self.lost.done()
 
     @property
     def consumed(self) -> frozenset[str]:
@@ -193,8 +191,10 @@ class Session:
         """Acknowledge at the end of this pass of the loop; False when the tag is not open."""
         if not self._ledger.ack(tag):
             return False
-        self._unsent += 1
-        self._coalescer.mark(urgent=self._unsent * 4 >= self.consumers.window)
+        unsent = self._unsent = self._unsent + 1
+        urgent = unsent * 4 >= self.consumers.window
+        if unsent == 1 or urgent:
+            self._coalescer.mark(urgent=urgent)
         return True
 
     def give_back(self, tag: int, *, requeue: bool, penalty: bool) -> bool:

@@ -35,14 +35,15 @@ from turbo.master.delivery.take_backs import TakeBacks
 from turbo.master.delivery.time_limit_changes import TimeLimitChanges
 from turbo.observers import Observers
 from turbo.policy import look_ahead
+from turbo.policy.child_lifecycle import ChildState
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.recycling import may_take
-from turbo.ring import frames
+from turbo.ring.frames import TASK, pack_task
 from turbo.ring.layout import RingCorrupt
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
     from turbo.master.children.child_process import ChildProcess
     from turbo.master.delivery.ledger import Delivery
@@ -55,6 +56,8 @@ _RETRY = 0.005
 #: Nanoseconds for which starting a coroutine keeps a child from its ring; the look-ahead uses it as run time.
 _ADMISSION_NS = 50_000
 _NO_LIMIT = 1 << 30
+#: ``child.serving`` is a call, once and again for every message.
+_SERVING = ChildState.SERVING
 
 
 class Dispatcher:
@@ -118,11 +121,8 @@ class Dispatcher:
         child.free_listed = child.partial_listed = False
 
     def take_up(self, child: ChildProcess, *, cold: bool = False) -> None:
-        """List a child by its load: as free, as having room, or not at all.
-
-        A ``cold`` one is the last choice of those that are free.
-        """
-        if not child.serving or child.probe:
+        """List a child by its load; a free one that is ``cold`` as the last choice."""
+        if child.state is not _SERVING or child.probe:
             return
         held, parked = len(child.assigned), len(child.parked)
         if parked >= self._beside_limit or (self._limits and not _may_take(child, *self._limits)):
@@ -225,17 +225,14 @@ class Dispatcher:
                 child.partial_listed = False
             else:
                 break
-            if not child.serving:
+            if child.state is not _SERVING:
                 continue
             held = len(child.assigned)
             try:
-                if delivery.followers:
+                if delivery.followers or limits.any:
                     seq = units.stage(child, delivery, limits)
-                elif limits.any:
-                    seq = child.link.stage(frames.TASK, limits.pack(delivery))
                 else:
-                    record = frames.pack_task(0, delivery.deliver, delivery.header, delivery.body)
-                    seq = child.link.stage(frames.TASK, record)
+                    seq = child.link.stage(TASK, pack_task(0, delivery.deliver, delivery.header, delivery.body))
             except RingCorrupt as error:
                 self.rings.condemn(child, error)
                 continue
@@ -256,7 +253,11 @@ class Dispatcher:
                 self.ahead += 1
             else:
                 child.moved_ns = now = now or time.monotonic_ns()
-            self.take_up(child)
+            if child.parked or self._limits:
+                self.take_up(child)
+            elif held + 1 < depth:  # as `take_up` does, for a child that is in no list
+                child.partial_listed = True
+                partial.append(child)
         for child in touched.values():
             child.link.commit()
             if failpoint.ENABLED:
@@ -271,7 +272,7 @@ class Dispatcher:
     def admitted(self, child: ChildProcess) -> None:
         """Record that a task, now in ``parked``, runs beside others; the caller pumps."""
         if not self._threads:
-            return self.finished(child, _ADMISSION_NS)
+            return self.finished(child, (_ADMISSION_NS,), int(bool(child.assigned)))
         self.ahead -= bool(child.assigned and child.serving)
         self.take_up(child)
 
@@ -281,13 +282,14 @@ class Dispatcher:
             self.estimate_ns = look_ahead.estimate(self.estimate_ns, runtime_ns)
         self.take_up(child)
 
-    def finished(self, child: ChildProcess, runtime_ns: int) -> None:
-        """Record the end of a task that was in ``assigned``; the caller pumps."""
-        self.estimate_ns = look_ahead.estimate(self.estimate_ns, runtime_ns)
+    def finished(self, child: ChildProcess, runtimes_ns: Sequence[int], followed: int) -> None:
+        """Record the end of ``assigned`` tasks; ``followed`` of them left others there."""
+        self.estimate_ns = look_ahead.estimate(self.estimate_ns, *runtimes_ns)
         self._depth = look_ahead.depth(self.estimate_ns)
-        self._batches.ended(runtime_ns)
-        # For a retiring or dead child, its removal already subtracted its records.
-        self.ahead -= bool(child.assigned and child.serving)
+        self._batches.ended(runtimes_ns)
+        if child.state is _SERVING:
+            # For a retiring or dead child, its removal already subtracted its records.
+            self.ahead -= followed
         self.take_up(child)
 
     def balance(self) -> None:

@@ -66,10 +66,12 @@ def split(batches: Iterable[Delivery], wanted: Collection[Delivery]) -> tuple[li
 
 
 def stage(child: ChildProcess, first: Delivery, limits: TimeLimitChanges) -> int | None:
-    """Write a batch into the child's ring; return its number, None if full.
+    """Write a delivery with its batch or its limits; return its number, None if full.
 
     Raises as the ring does.
     """
+    if not first.followers:
+        return child.link.stage(frames.TASK, limits.pack(first))
     first.followers = [delivery for delivery in first.followers if delivery.state is State.READY]
     members = [first, *first.followers]
     records = [limits.pack(delivery) for delivery in members]

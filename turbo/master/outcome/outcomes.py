@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import functools
 import logging
+import struct
 import time
 from typing import TYPE_CHECKING
 
 from turbo.master.delivery import units
-from turbo.master.outcome.task_events import NO_TEXTS
 from turbo.observers import Observers
 from turbo.policy import look_ahead
 from turbo.policy.delivery_lifecycle import IllegalTransition, State
@@ -44,6 +44,7 @@ _POLL_ABOVE = 4_000
 _STEP = 0.05
 #: Verbs by number: this look-up takes a fifth of the time of ``Verb(number)``.
 _VERBS = {verb.value: verb for verb in Verb}
+_HOLD = Verb.HOLD.value
 
 #: The most names that are counted separately: they come from the wire.
 _MOST = 10_000
@@ -92,12 +93,7 @@ class Outcomes:
     """Reads all outcome rings."""
 
     def __init__(
-        self,
-        dispatcher: Dispatcher,
-        settlement: Settlement,
-        hooks: OutcomeHooks,
-        shelf: EtaShelf,
-        looks: StartLooks,
+        self, dispatcher: Dispatcher, settlement: Settlement, hooks: OutcomeHooks, shelf: EtaShelf, looks: StartLooks
     ) -> None:
         self._dispatcher = dispatcher
         self._looks = looks
@@ -226,14 +222,34 @@ class Outcomes:
         child.silent = False
         if child.abandoned:
             records = _without_abandoned(child, records)
-        ended = 0
+        before = child.done
+        try:
+            self._carry_out(child, records)
+        except (RingCorrupt, IllegalTransition, ValueError, KeyError, struct.error) as error:
+            self._condemn(child, f"{type(error).__name__}: {error}")
+        if child.done > before:
+            self.on_ended(child, child.done - before)
+
+    def _carry_out(self, child: ChildProcess, records: list[tuple[int, int, bytes]]) -> None:  # hot: bench drain
+        """Do what the records say, then tell ring and dispatcher of all ended tasks."""
+        assigned, runtimes = child.assigned, list[int]()
+        released = followed = 0
         try:
             for kind, seq, payload in records:
                 if kind == frames.STARTED:
                     self._started(child, seq, payload)
                 elif kind == frames.DONE:
-                    self._done(child, seq, payload)
-                    ended += 1
+                    beside = seq not in assigned
+                    delivery = (child.parked if beside else assigned).pop(seq)
+                    if not beside and seq > released:
+                        released = seq
+                    # While others of a batch have not ended, the child is busy as before.
+                    if beside or (delivery.followers and units.promote(child, delivery)):
+                        self._dispatcher.ended_beside(child, self._done(child, delivery, payload))
+                        continue
+                    if assigned:
+                        followed += 1
+                    runtimes.append(self._done(child, delivery, payload))
                 elif kind == frames.PUBLISH:
                     self._settlement.publish(child.holding(seq), frames.unpack_publish(payload))
                 elif kind == frames.STORE:
@@ -246,10 +262,11 @@ class Outcomes:
                     self._asked(child, seq, payload)
                 else:
                     raise RingCorrupt(f"record of unknown kind {kind}")
-        except (RingCorrupt, IllegalTransition, ValueError, KeyError) as error:
-            self._condemn(child, f"{type(error).__name__}: {error}")
-        if ended:
-            self.on_ended(child, ended)
+        finally:
+            if released:
+                child.link.release(released)
+            if runtimes or followed:
+                self._dispatcher.finished(child, runtimes, followed)
 
     def _started(self, child: ChildProcess, seq: int, payload: bytes) -> None:
         delivery = child.assigned[seq]
@@ -290,40 +307,25 @@ class Outcomes:
             raise RingCorrupt(f"record {seq} asks for a store but is not held by this child")
         self._settlement.outcome(delivery, asked, functools.partial(child.link.answer, asked.ticket))
 
-    def _done(self, child: ChildProcess, seq: int, payload: bytes) -> None:
-        delivery = child.assigned.pop(seq, None)
-        parked = delivery is None
-        if delivery is None:
-            delivery = child.parked.pop(seq)
-        else:
-            child.link.release(seq)
-        if delivery.followers:
-            # The child is busy with those of the batch that have not ended, as before.
-            parked |= units.promote(child, delivery)
-        if len(payload) < frames.DONE_SIZE:
-            raise frames.FrameError("done record shorter than its head")
+    def _done(self, child: ChildProcess, delivery: Delivery, payload: bytes) -> int:
+        """Carry out the end of a task; return its run time in nanoseconds."""
         verb, ending, flags, runtime_ns, due_ns = frames.unpack_done_head(payload)
-        store, at, texts = None, frames.DONE_SIZE, NO_TEXTS
-        if flags & frames.WITH_TEXTS:
-            first, second, at = frames.unpack_texts(payload, at)
-            texts = (first, second)
-        if len(payload) > at and not flags & frames.FOR_HOOKS:
-            store = frames.unpack_store(payload, at)
+        texts, store, for_hooks = frames.NO_TEXTS, None, b""
+        if len(payload) > frames.DONE_SIZE:
+            texts, store, for_hooks = frames.unpack_done_rest(payload, flags)
         child.done += 1
-        if parked:
-            self._dispatcher.ended_beside(child, runtime_ns)
-        else:
-            self._dispatcher.finished(child, runtime_ns)
         self.endings[ending] += 1
-        if self._events.on and verb != Verb.HOLD:
-            self._events.ended(delivery, ending, _VERBS[verb], texts, runtime_ns)
-        if verb == Verb.HOLD:
+        if verb == _HOLD:
             self._hold(delivery, due_ns)
-        elif flags & frames.FOR_HOOKS:
+            return int(runtime_ns)
+        if self._events.on:
+            self._events.ended(delivery, ending, _VERBS[verb], texts, runtime_ns)
+        if flags & frames.FOR_HOOKS:
             then = functools.partial(self._settlement.finish, delivery)
-            self._hooks.reported(delivery, _VERBS[verb], Ending(ending), payload[at:], then)
+            self._hooks.reported(delivery, _VERBS[verb], Ending(ending), for_hooks, then)
         else:
             self._settlement.finish(delivery, _VERBS[verb], store)
+        return int(runtime_ns)
 
     def _hold(self, delivery: Delivery, due_ns: int) -> None:
         if not self._settlement.keep_or_void(delivery):

@@ -22,6 +22,7 @@ from turbo.protocol.event import members, quoted
 from turbo.protocol.peek import plain_texts
 from turbo.protocol.properties import decode_header
 from turbo.protocol.table import TableError
+from turbo.ring.frames import NO_TEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
 
 #: The longest repr of an exception in an event, in characters.
 LONGEST_EXCEPTION: Final = 4_000
-#: The texts of an end of which the child has said nothing.
-NO_TEXTS: Final = (b'""', b'""')
-
 #: A plain number: comparing with the enum's member takes longer.
 _SUCCESS: Final = Ending.SUCCESS.value
 

@@ -89,7 +89,7 @@ def _finish(dispatcher: Dispatcher, child: ChildProcess, runtime_ns: int) -> Del
         child.link.unclaimed.remove(seq)  # type: ignore[attr-defined]
     delivery = child.assigned.pop(seq)
     child.done += 1
-    dispatcher.finished(child, runtime_ns)
+    dispatcher.finished(child, (runtime_ns,), int(bool(child.assigned)))
     return delivery
 
 

@@ -241,6 +241,20 @@ def world() -> World:
     return World()
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+def test_the_dispatcher_hears_of_several_ends_once(world: World, damaged: bool) -> None:
+    child, link = world.child()
+    for seq in (1, 2, 3):
+        world.give(child, seq)
+    starts = [(frames.STARTED, seq, frames.STARTED_LATE) for seq in (1, 2)]
+    done = [(frames.DONE, seq, frames.pack_done(Verb.ACK, Ending.SUCCESS, 0, seq * 1000, 0, b"")) for seq in (1, 2)]
+    world.outcomes.take(child, [starts[0], done[0], starts[1], done[1], *([(99, 1, b"")] if damaged else [])])
+
+    assert world.named("finished", "ended") == [("finished", child, [1000, 2000], 2), ("ended", 2)]
+    assert (link.released, child.done, list(child.assigned)) == ([2], 2, [3])
+    assert len(world.condemned.reasons) == damaged
+
+
 def test_what_a_task_reports_is_carried_out_and_counted(world: World) -> None:
     child, link = world.child()
     delivery = world.give(child, 1)
@@ -253,7 +267,7 @@ def test_what_a_task_reports_is_carried_out_and_counted(world: World) -> None:
     done = frames.pack_done(Verb.REJECT, Ending.FAILURE, 0, 1000, 0, b"")
     world.outcomes.take(child, [(frames.DONE, 1, done)])
     assert world.named("finish", "finished", "ended") == [
-        ("finished", child, 1000), ("finish", delivery, Verb.REJECT, None), ("ended", 1),
+        ("finish", delivery, Verb.REJECT, None), ("finished", child, [1000], 0), ("ended", 1),
     ]  # fmt: skip
     assert world.outcomes.endings[Ending.FAILURE] == 1
     assert sum(world.outcomes.endings.values()) == 1

@@ -128,7 +128,7 @@ class Worker:
     def remove_reader(self, fd: int) -> None:
         del self.readers[fd]
 
-    def finished(self, _child: ChildProcess, _runtime_ns: int) -> None:
+    def finished(self, _child: ChildProcess, _runtimes_ns: list[int], _followed: int) -> None:
         """The estimate is the test's."""
 
     def balance(self) -> None:
