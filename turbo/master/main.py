@@ -66,6 +66,8 @@ class Master:
         #: Whether the worker stops because the spawner process has ended: no child can be made.
         self.spawner_died = False
         self.asked_to_stop = False
+        #: When the worker became ready, by the monotonic clock; None before that.
+        self.ready_at: float | None = None
         #: Whether HUP asked it to stop and to run its command again.
         self.restarting = False
         #: The name of the last signal that asked for a stop, and the kind of stop that the hooks were told.
@@ -75,8 +77,7 @@ class Master:
         self._phase_changed = asyncio.Event()
         self._fatal: BaseException | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        names = [queue.name for queue in blueprint.queues]
-        self._patience = BrokerPatience(self._options, self, queues=names)
+        self._patience = BrokerPatience(self._options, self, queues=[queue.name for queue in blueprint.queues])
         self.parts = parts = assemble(blueprint, spawner, loop, self._patience, self)
         self.ledger, self.dispatcher, self.intake = parts.ledger, parts.dispatcher, parts.intake
         self.link, self.publisher, self.store = parts.link, parts.publisher, parts.store
@@ -131,6 +132,7 @@ class Master:
             await companion.start()
         if self.phase is Phase.STARTING:
             self.phase = Phase.RUNNING
+        self.ready_at = time.monotonic()
         logger.info("%s ready.", self._options.hostname)
         self.parts.hooks.ready()
 
@@ -154,8 +156,7 @@ class Master:
         if phase is Phase.SOFT:
             logger.warning(shutdown_lines.SOFT, self._options.soft_shutdown_timeout)
         self._tell_hooks(request, phase, max(self.exit_code, code))
-        self.phase = phase
-        self.exit_code = max(self.exit_code, code)
+        self.phase, self.exit_code = phase, max(self.exit_code, code)
         self._phase_changed.set()
         self._stop_wanted.set()
 
@@ -268,8 +269,7 @@ class Master:
     async def _wait_for_children(self, timeout: float | None, give_up: Callable[[], bool] | None = None) -> bool:
         """Wait until every child is gone.
 
-        Return False when ``timeout`` seconds pass or ``give_up()`` is true first. Meanwhile hand back what children
-        return, and ask leaving children to leave.
+        False: ``timeout`` seconds passed, or ``give_up()`` was true. Meanwhile hand back what leaving children return.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while self.pool.children:

@@ -47,7 +47,8 @@ logger = logging.getLogger("turbo.worker")
 
 #: The module that runs the master.
 _MASTER: Final = "turbo.worker.master_process"
-#: Seconds. If the spawner dies sooner after the start, the worker ends, so that it does not restart in an endless loop.
+#: Seconds. If the worker ends sooner after it was ready, because its spawner has died, it does not restart: that could
+#: go on for ever. The time that its start takes does not count, or a slow start would pass for a long life.
 _STABLE: Final = 5.0
 #: Returned instead of an exit code: after its cleanup, the command must call :func:`restart`.
 RESTART: Final = -1
@@ -90,7 +91,8 @@ def run(
     if master.restarting:
         return RESTART
     orphaned = master.spawner_died and not master.asked_to_stop
-    return RESTART if orphaned and time.monotonic() - began > _STABLE else code
+    lived = time.monotonic() - (began if master.ready_at is None else master.ready_at)
+    return RESTART if orphaned and lived > _STABLE else code
 
 
 def restart() -> int:
