@@ -94,7 +94,7 @@ class _Results:
         """Wait for all; when that was, in nanoseconds (0 without results)."""
         if self._stage.results == "none":
             return 0
-        worker.wait_for(f"{count} results", lambda: self.stored() >= count, 30)
+        worker.wait_for(f"{count} results", lambda: self.stored() >= count, 60)
         return time.monotonic_ns()
 
     def check(self, count: int) -> None:

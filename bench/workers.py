@@ -108,7 +108,7 @@ class Worker:
 
         self.wait_for(f"{count} tasks", reached, 3600)
 
-    def stop(self, patience: float = 15) -> bool:
+    def stop(self, patience: float = 60) -> bool:
         """SIGTERM, and after ``patience`` seconds SIGKILL to all of it; whether it ended by itself."""
         if self._process is None or self._process.returncode is not None:
             return True

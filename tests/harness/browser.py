@@ -13,7 +13,7 @@ from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
-from tests.harness.processes import wait_until
+from tests.harness.processes import PATIENCE, wait_until
 
 #: Nothing is fetched but the pages, and it runs as root.
 _FLAGS = (
@@ -24,7 +24,7 @@ _FLAGS = (
 
 
 class Browser:
-    """One window. Waits up to 30 seconds for what a page shall show."""
+    """One window. Waits for what a page shall show."""
 
     def __init__(self, driver: Chrome) -> None:
         self._driver = driver
@@ -45,7 +45,7 @@ class Browser:
                 return False  # a message covers it, or the page is changing
             return True
 
-        wait_until(f"{selector} can be clicked", clicked, 30)
+        wait_until(f"{selector} can be clicked", clicked, PATIENCE)
 
     def fill(self, selector: str, text: str) -> None:
         """Type into a field, instead of what it contains."""
@@ -62,7 +62,7 @@ class Browser:
 
     def wait_text(self, selector: str, text: str) -> None:
         """Wait until the element shows this text, perhaps among other."""
-        wait_until(f"{selector} shows {text!r}", lambda: text in self.text(selector), 30)
+        wait_until(f"{selector} shows {text!r}", lambda: text in self.text(selector), PATIENCE)
 
     def rows(self, selector: str) -> list[list[str]]:
         """Return the texts of the shown cells of a table, by row."""
@@ -97,7 +97,7 @@ class Browser:
                 ]
             return bool(found)
 
-        wait_until(f"{selector} is shown", shown, 30)
+        wait_until(f"{selector} is shown", shown, PATIENCE)
         return found[0]
 
 

@@ -85,7 +85,7 @@ def celery_python(version: str) -> Path:
 
 
 def celery_producer(
-    version: str, script: str, *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 60
+    version: str, script: str, *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 120
 ) -> str:
     """Run `script` (dedented) with that Celery; return its standard output.
 
@@ -136,7 +136,7 @@ def _missing(python: Path, requirements: tuple[str, ...]) -> str:
     try:
         run = subprocess.run(
             [str(python), "-I", "-c", _CHECK, *names],
-            env=own_environment(), capture_output=True, text=True, check=False, timeout=60,
+            env=own_environment(), capture_output=True, text=True, check=False, timeout=600,
         )  # fmt: skip
     except OSError as error:
         return str(error)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.harness.processes import HarnessError, wait_until
+from tests.harness.processes import PATIENCE, HarnessError, wait_until
 from tests.harness.rabbitmq import RabbitMQ, vhost_of
 from turbo.embedded_broker.broker import EmbeddedBroker
 
@@ -34,7 +34,9 @@ class BrokerUnderTest:
     #: The version of RabbitMQ, or the one that the embedded broker imitates: some replies depend on it.
     release: tuple[int, int] = (3, 10)
 
-    def wait(self, queue: str, *, ready: int | None = None, unacked: int | None = None, timeout: float = 10) -> None:
+    def wait(
+        self, queue: str, *, ready: int | None = None, unacked: int | None = None, timeout: float = PATIENCE
+    ) -> None:
         """Wait until the queue has these counts."""
         last: list[Counts | None] = [None]
 
@@ -47,7 +49,7 @@ class BrokerUnderTest:
         except HarnessError as error:
             raise HarnessError(f"{error}; last seen {last[0]}") from None
 
-    def wait_gone(self, queue: str, timeout: float = 10) -> None:
+    def wait_gone(self, queue: str, timeout: float = PATIENCE) -> None:
         """Wait until the queue does not exist."""
         wait_until(f"{queue} is gone", lambda: self.counts(queue) is None, timeout)
 
@@ -65,15 +67,15 @@ class ThreadedBroker:
     def start(self) -> ThreadedBroker:
         """Start the broker on a free port; return self."""
         self._thread.start()
-        self.port = asyncio.run_coroutine_threadsafe(self.broker.start(), self._loop).result(10)
+        self.port = asyncio.run_coroutine_threadsafe(self.broker.start(), self._loop).result(PATIENCE)
         return self
 
     def close(self) -> None:
         """Stop the broker and its loop."""
         stopping = self.broker.stop(time.monotonic() + 3)
-        asyncio.run_coroutine_threadsafe(stopping, self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(stopping, self._loop).result(PATIENCE)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(PATIENCE)
         self._loop.close()
 
     def under_test(self) -> BrokerUnderTest:
@@ -89,7 +91,7 @@ class ThreadedBroker:
             "embedded",
             url,
             self.port,
-            lambda queue: asyncio.run_coroutine_threadsafe(ask(queue), self._loop).result(10),
+            lambda queue: asyncio.run_coroutine_threadsafe(ask(queue), self._loop).result(PATIENCE),
         )
 
 

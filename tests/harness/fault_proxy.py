@@ -14,6 +14,8 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import TypeVar
 
+from tests.harness.processes import PATIENCE, free_port
+
 T = TypeVar("T")
 _CHUNK = 64 * 1024
 
@@ -40,7 +42,8 @@ class FaultProxy:
 
     def __init__(self, target: int, host: str = "127.0.0.1") -> None:
         self._host, self._target = host, target
-        self.port = 0
+        # No port that an outgoing connection may get while nothing listens here.
+        self.port = free_port()
         self.accepted = 0  # connections ever accepted
         self.forwarded = {"up": 0, "down": 0}  # bytes; up is client to server
         self._mode = "pass"
@@ -68,7 +71,7 @@ class FaultProxy:
             return
         self._call(self._shut())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(PATIENCE)
         self._loop.close()
 
     def __enter__(self) -> FaultProxy:
@@ -175,7 +178,7 @@ class FaultProxy:
         self._loop.run_forever()
 
     def _call(self, work: Coroutine[object, object, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE)
 
     def _set_mode(self, mode: str) -> None:
         async def apply() -> None:
@@ -192,7 +195,7 @@ class FaultProxy:
         listener.bind(("127.0.0.1", self.port))
         listener.listen(128)
         listener.setblocking(False)
-        self._listener, self.port = listener, listener.getsockname()[1]
+        self._listener = listener
         self._accepting = self._loop.create_task(self._accept(listener))
 
     def _unlisten(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import Celery
 
-from tests.harness.processes import HarnessError, wait_until
+from tests.harness.processes import PATIENCE, HarnessError, wait_until
 
 
 class Monitor:
@@ -22,12 +22,12 @@ class Monitor:
 
     def __enter__(self) -> Monitor:
         self._thread.start()
-        assert self._listening.wait(30)
+        assert self._listening.wait(PATIENCE)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(30)
+        self._thread.join(PATIENCE)
 
     def _listen(self) -> None:
         with self._client.connection_for_read() as connection:
@@ -61,7 +61,7 @@ class Monitor:
             return _in_order(self.of(uuid))[:most]
 
         try:
-            wait_until("the events are heard", lambda: [event["type"] for event in found()] == wanted, 60)
+            wait_until("the events are heard", lambda: [event["type"] for event in found()] == wanted, PATIENCE)
         except HarnessError:
             raise HarnessError(f"the events of {uuid} are {self.types_of(uuid)}, not {wanted}") from None
         return found()
@@ -72,7 +72,7 @@ class Monitor:
         def found() -> list[dict[str, Any]]:
             return [event for event in self.heard[after:] if (event["type"], event["hostname"]) == (kind, node)]
 
-        wait_until(f"{kind} of {node} is heard", lambda: bool(found()), 60)
+        wait_until(f"{kind} of {node} is heard", lambda: bool(found()), PATIENCE)
         return found()[0]
 
 

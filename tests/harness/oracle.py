@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from tests.harness.oracle_record import VARIABLE
-from tests.harness.processes import HarnessError, Stopwatch, wait_until
+from tests.harness.processes import PATIENCE, HarnessError, Stopwatch, wait_until
 from tests.harness.rabbitmq import RabbitMQ
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -66,12 +66,12 @@ class Oracle:
         """Return the ids of all lines of `event`, with repetitions."""
         return [trace.id for trace in self.traces(event)]
 
-    def wait_count(self, event: str, count: int, timeout: float = 30) -> list[Trace]:
+    def wait_count(self, event: str, count: int, timeout: float = PATIENCE) -> list[Trace]:
         """Wait until there are `count` lines of `event`; return all of them."""
         wait_until(f"{count} x {event} in the oracle", lambda: len(self.traces(event)) >= count, timeout)
         return self.traces(event)
 
-    def wait_ids(self, event: str, ids: Iterable[str], timeout: float = 30) -> None:
+    def wait_ids(self, event: str, ids: Iterable[str], timeout: float = PATIENCE) -> None:
         """Wait until each of `ids` has a line of `event`. Raises AssertionError with the missing ids."""
         wanted = set(ids)
         missing = set(wanted)
@@ -139,7 +139,7 @@ def check_queues_settled(
     queues: Iterable[str],
     *,
     consumers: int | None = None,
-    timeout: float = 10,
+    timeout: float = PATIENCE,
 ) -> None:
     """I5: every queue becomes empty, without unacknowledged messages and with the expected number of consumers."""
     for name in queues:
@@ -188,7 +188,7 @@ class Leftovers:
         self.watched.extend(new)
         self.held.update(*map(held_memory, new))
 
-    def check(self, timeout: float = 10) -> None:
+    def check(self, timeout: float = PATIENCE) -> None:
         """Check that all watched processes end and that nothing of theirs is left in /dev/shm."""
         wait_until(f"{len(self.watched)} processes are gone", lambda: all(map(_is_zombie, self._alive())), timeout)
         self._check_memory()
@@ -206,7 +206,7 @@ class Leftovers:
             assert not left or seconds <= ORPHANS, f"{left} live {seconds:.1f} s after their master"
             return not left
 
-        wait_until(f"{len(self.watched)} processes are gone", gone, 30)
+        wait_until(f"{len(self.watched)} processes are gone", gone, PATIENCE)
         self._check_memory()
 
     def _alive(self) -> list[psutil.Process]:
@@ -218,6 +218,6 @@ class Leftovers:
 
         try:
             # A semaphore of another test's worker has a name for a moment while it is created.
-            wait_until("/dev/shm is as before", lambda: not left(), 2)
+            wait_until("/dev/shm is as before", lambda: not left(), PATIENCE / 2)
         except HarnessError:
             raise AssertionError(f"I6: left in /dev/shm: {left()}") from None

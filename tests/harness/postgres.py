@@ -19,7 +19,7 @@ from typing import Any
 import psycopg
 
 from tests.harness.packages import require
-from tests.harness.processes import HarnessError, end, free_port, spawn, wait_until
+from tests.harness.processes import PATIENCE, HarnessError, end, free_port, spawn, wait_until
 
 _OWNER = "postgres"
 _SUPERUSER = "tests"
@@ -77,7 +77,7 @@ class Postgres:
                 return False
             return True
 
-        wait_until("PostgreSQL answers", answers, 60)
+        wait_until("PostgreSQL answers", answers, PATIENCE)
 
     def query(self, database: str, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Execute one statement in a new connection; return its rows."""

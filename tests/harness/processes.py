@@ -20,6 +20,9 @@ from typing import IO
 
 import psutil
 
+#: Seconds to wait for what must happen. Only a test that fails waits so long; a machine that runs several tests may
+#: need many seconds to start one process.
+PATIENCE = 60.0
 _PR_SET_PDEATHSIG = 1
 _PRESSURE = Path("/proc/pressure/cpu")
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -103,8 +106,8 @@ def end(process: subprocess.Popen[bytes], *, gently: int | None = signal.SIGTERM
         os.killpg(process.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
         pass
-    process.wait(10)
-    wait_until(f"the family of {process.args!r} is gone", lambda: not any(_alive(member) for member in everyone), 10)
+    process.wait(PATIENCE)
+    wait_until(f"the family of {process.args!r} is gone", lambda: not any(map(_alive, everyone)), PATIENCE)
     for stream in (process.stdin, process.stdout, process.stderr):
         if stream is not None:
             stream.close()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from tests.harness.broker_lanes import Lane, lane
 from tests.harness.erlang_shell import ErlangShell
-from tests.harness.processes import HarnessError, accepts, end, free_port, spawn, wait_until
+from tests.harness.processes import PATIENCE, HarnessError, accepts, end, free_port, spawn, wait_until
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -76,7 +76,7 @@ class RabbitMQ:
 
     # -- life -----------------------------------------------------------------------------------------
 
-    def start(self, timeout: float = 60) -> None:
+    def start(self, timeout: float = PATIENCE) -> None:
         """Start the node, or restart it with the same data and port; return when it has booted."""
         if self._epmd is None:
             self._prepare()
@@ -142,12 +142,18 @@ class RabbitMQ:
     def start_app(self) -> None:
         """Start the broker again after `stop_app`; return when it accepts connections."""
         self.evaluate("rabbit:start()")
-        wait_until("RabbitMQ listens", lambda: accepts(self.port), 30)
+        wait_until("RabbitMQ listens", lambda: accepts(self.port), PATIENCE)
 
     def log_tail(self, size: int = 3000) -> str:
-        """Return the end of the node's log."""
-        logs = sorted((self.directory / "log").glob("*.log"))
-        return "\n".join(log.read_text(errors="replace")[-size:] for log in logs)
+        """Return the end of the node's logs."""
+        return "\n".join(log.read_text(errors="replace")[-size:] for log in self._logs())
+
+    def log(self) -> str:
+        """Return the node's log."""
+        return (self.directory / "log" / f"{self._node}.log").read_text(errors="replace")
+
+    def _logs(self) -> list[Path]:
+        return sorted((self.directory / "log").glob("*.log"))
 
     # -- inspecting and changing ----------------------------------------------------------------------
 
@@ -237,7 +243,7 @@ class RabbitMQ:
 
     def wait_queue(
         self, name: str, vhost: str, *, ready: int | None = None, unacked: int | None = None,
-        consumers: int | None = None, timeout: float = 20,
+        consumers: int | None = None, timeout: float = PATIENCE,
     ) -> QueueFacts:  # fmt: skip
         """Wait until the queue has the given counts. Raises HarnessError with the last state if it does not."""
         last: list[QueueFacts | None] = [None]
@@ -277,7 +283,7 @@ class RabbitMQ:
         (self.directory / "env.conf").write_text("")
         epmd = self.lane.command("epmd", "-address", "127.0.0.1", "-port", str(self._epmd_port))
         self._epmd = spawn(epmd, env=self._environment())
-        wait_until("epmd listens", lambda: accepts(self._epmd_port), 10)
+        wait_until("epmd listens", lambda: accepts(self._epmd_port), PATIENCE)
 
     def _environment(self) -> dict[str, str]:
         here = str(self.directory)

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from tests.harness.packages import require
-from tests.harness.processes import HarnessError, end, free_port, spawn, wait_until
+from tests.harness.processes import PATIENCE, HarnessError, end, free_port, spawn, wait_until
 
 _DATABASES = 512
 
@@ -50,11 +50,11 @@ class RedisServer:
             except OSError:
                 return False
 
-        wait_until("Redis answers", answers, 15)
+        wait_until("Redis answers", answers, PATIENCE)
 
     def command(self, *words: str) -> bytes:
         """Send one command; return the first chunk of the raw reply."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as link:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as link:
             link.sendall((" ".join(words) + "\r\n").encode())
             return link.recv(65536)
 
@@ -66,7 +66,7 @@ class RedisServer:
 
     def command_on(self, database: int, *words: str) -> bytes:
         """Send one command to a database; return the first chunk of the raw reply."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as link:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as link:
             link.sendall(f"SELECT {database}\r\n".encode())
             link.recv(64)
             link.sendall((" ".join(words) + "\r\n").encode())

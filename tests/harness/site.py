@@ -10,7 +10,7 @@ from typing import TypeVar
 import pytest
 from celery import Celery
 
-from tests.harness.processes import wait_until
+from tests.harness.processes import PATIENCE, wait_until
 from tests.harness.rabbitmq import RabbitMQ
 from tests.harness.redis_server import RedisServer
 
@@ -19,7 +19,7 @@ class Site:
     """What the sites of all tests have."""
 
     #: Seconds within which a task has a state.
-    patience = 60.0
+    patience = PATIENCE
 
     def __init__(self, kind: str, rabbitmq: RabbitMQ, vhost: str, redis_db: str, directory: Path) -> None:
         self.kind = kind

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import psutil
 
-from tests.harness.processes import HarnessError, end, family, spawn
+from tests.harness.processes import PATIENCE, HarnessError, end, family, spawn
 
 _ROOT = Path(__file__).resolve().parents[2]
+#: Seconds in which the rest of an output is read, after its process has ended; another may keep it open.
+_LAST_LINES = 10.0
 TURBO = (sys.executable, "-m", "turbo", "worker")
 
 
@@ -78,7 +80,7 @@ class WorkerProcess:
         with self._more:
             return len(self._lines)
 
-    def wait_for_line(self, pattern: str, timeout: float = 20, *, since: int = 0) -> re.Match[str]:
+    def wait_for_line(self, pattern: str, timeout: float = PATIENCE, *, since: int = 0) -> re.Match[str]:
         """Wait for a line that matches (re.search). Raises HarnessError with the output if none comes."""
         regex, position = re.compile(pattern), since
         deadline = time.monotonic() + timeout
@@ -133,13 +135,23 @@ class WorkerProcess:
         self.children()
         self.send_signal(signal.SIGKILL)
 
-    def wait(self, timeout: float = 30) -> int:
-        """Wait for the end of the worker; return its exit status (negative: a signal)."""
+    def wait(self, timeout: float = PATIENCE) -> int:
+        """Wait for the end of the worker; return its exit status (negative: a signal).
+
+        A worker that was not killed has ended its processes before, and its whole output has been read.
+        """
         try:
             status = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             raise HarnessError(f"the worker did not end within {timeout:g} s; output:\n{self.output[-4000:]}") from None
+        if status >= 0:
+            self._wait_closed(_LAST_LINES)
         return status
+
+    def wait_orphans(self, timeout: float = PATIENCE) -> None:
+        """Wait until no process of a killed worker is left. Raises HarnessError."""
+        if not self._wait_closed(timeout):
+            raise HarnessError(f"a process of the killed worker lives on after {timeout:g} s")
 
     def close(self) -> None:
         """Kill the worker and every process that it has started. Idempotent."""
@@ -156,9 +168,14 @@ class WorkerProcess:
                 continue
         stdout, self._process.stdout = self._process.stdout, None
         end(self._process, gently=None)
-        reader.join(10)
+        reader.join(PATIENCE)
         if stdout is not None:
             stdout.close()
+
+    def _wait_closed(self, timeout: float) -> bool:
+        """Wait until nobody can write to the output any more, which all processes of the worker have open."""
+        with self._more:
+            return self._more.wait_for(lambda: self._closed, timeout)
 
     def _collect(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None

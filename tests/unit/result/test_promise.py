@@ -128,7 +128,7 @@ def test_a_callback_may_wait_for_another_thread_that_adds_one() -> None:
     def waits(_value: object) -> None:
         other = threading.Thread(target=promise.then, args=(lambda value: seen.append(value),), daemon=True)
         other.start()
-        other.join(10)
+        other.join(60)
         seen.append("joined" if not other.is_alive() else "stuck")
 
     promise.then(waits)
