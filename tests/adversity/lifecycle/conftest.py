@@ -8,10 +8,18 @@ from pathlib import Path
 import pytest
 
 from tests.harness.oracle import Oracle
+from tests.harness.processes import wait_until
 from tests.harness.worker import WorkerProcess
+from turbo import Turbo
 
 READY = r"ready\.$"
 MakeWorker = Callable[..., WorkerProcess]
+
+
+def wait_reachable(app: Turbo, *nodes: str) -> None:
+    """Wait until these workers answer. One whose connection is slow is ready before it does."""
+    for node in nodes:
+        wait_until(f"{node} answers", lambda node=node: bool(app.control.ping([node], timeout=5)), 60)  # type: ignore[misc]
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from tests.adversity.lifecycle.conftest import READY, MakeWorker
 from tests.adversity.torture.load import QUEUE, Producer
 from tests.harness.fault_proxy import FaultProxy
 from tests.harness.oracle import Oracle, check_queues_settled
-from tests.harness.processes import Stopwatch
-from tests.harness.rabbitmq import RabbitMQ
+from tests.harness.processes import Stopwatch, wait_until
+from tests.harness.rabbitmq import RabbitMQ, vhost_of
 from tests.harness.redis_server import RedisServer
 
 Fault = Callable[[RabbitMQ, FaultProxy], None]
@@ -55,7 +55,7 @@ def test_consumption_resumes_and_nothing_is_lost(
 ) -> None:
     broker = f"amqp://guest:guest@127.0.0.1:{fault_proxy.port}/{vhost.rpartition('/')[2]}"
     count = 1500
-    load = Producer(vhost)
+    load, said_before = Producer(vhost), rabbitmq.log()
     # Persistent, since the broker itself is restarted in one of these.
     messages = ((f"{kind[0]}-{n}", kind, ()) for n in range(count) for kind in ("early", "late"))
     load.send(messages, delivery_mode=2)
@@ -72,7 +72,7 @@ def test_consumption_resumes_and_nothing_is_lost(
         more = Producer(vhost)
         more.send([("after", "late", ())])
         more.close()
-        oracle.wait_ids("end", ["after"], timeout=30 + count / 200)
+        oracle.wait_ids("end", ["after"], timeout=120)
         resumed = min(t.mono_ns for t in oracle.traces("start")[already:]) / 1e9
         assert resumed - accepting < 5 + watch.stalled, "consumption took more than 5 s to resume"
         ids = [f"{kind}-{number}" for number in range(count) for kind in "el"]
@@ -80,8 +80,8 @@ def test_consumption_resumes_and_nothing_is_lost(
         check_queues_settled(rabbitmq, vhost, [QUEUE], consumers=1)
         oracle.check_no_overlap()
         worker.terminate()
-        assert worker.wait(10) == 0
-    assert "unknown delivery tag" not in rabbitmq.log_tail()
+        assert worker.wait() == 0
+    assert "unknown delivery tag" not in rabbitmq.log().removeprefix(said_before)
 
 
 @pytest.mark.row("CN11", "P6")
@@ -106,7 +106,7 @@ def test_a_task_that_runs_on_is_not_run_twice_at_once(
         check_queues_settled(rabbitmq, vhost, [QUEUE], consumers=1)
         assert oracle.ids("start").count("slow") == 1
         worker.terminate()
-        assert worker.wait(10) == 0
+        assert worker.wait() == 0
 
 
 @pytest.mark.row("P14")
@@ -116,22 +116,29 @@ def test_descriptors_and_memory_are_flat_over_many_reconnects(
     with make_worker("-c", "2") as worker:
         worker.wait_for_line(READY)
         master = psutil.Process(worker.pid)
+        own = vhost_of(vhost)
+        producer.close()
+        wait_until("all connections are open", lambda: rabbitmq.connections(own) == 3, 60)
         sizes = []
         for number in range(20):
             mark = worker.mark()
-            assert rabbitmq.close_all_connections(vhost.rpartition("/")[2])
+            assert rabbitmq.close_all_connections(own)
             worker.wait_for_line("Consuming from", since=mark)
             again = Producer(vhost)
             again.send([(f"r-{number}", "late", ())])
             again.close()
             oracle.wait_ids("end", [f"r-{number}"])
+            wait_until("all connections are open", lambda: rabbitmq.connections(own) == 3, 60)
             if number >= 5:
                 sizes.append((master.num_fds(), master.memory_info().rss))
         first, last = sizes[0], sizes[-1]
-        assert last[0] <= first[0] + 1, f"descriptors grow: {[fds for fds, _ in sizes]}"
+        # The socket of a connection that was closed may be open for another moment.
+        wait_until(
+            f"descriptors are as before: {[fds for fds, _ in sizes]}", lambda: master.num_fds() <= first[0] + 1, 60
+        )
         assert last[1] - first[1] < 4 * 1024 * 1024, f"memory grows: {[rss >> 10 for _, rss in sizes]} KiB"
         worker.terminate()
-        assert worker.wait(10) == 0
+        assert worker.wait() == 0
 
 
 @pytest.mark.row("ST27")
@@ -155,5 +162,5 @@ def test_nothing_is_acknowledged_before_its_result_is_stored(
             redis_server.resume()
         check_queues_settled(rabbitmq, vhost, [QUEUE], consumers=1)
         worker.terminate()
-        assert worker.wait(10) == 0
+        assert worker.wait() == 0
     oracle.check_no_overlap()

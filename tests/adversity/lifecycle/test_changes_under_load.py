@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.adversity.lifecycle.conftest import READY, MakeWorker
+from tests.adversity.lifecycle.conftest import READY, MakeWorker, wait_reachable
 from tests.adversity.torture.load import QUEUE, Producer
 from tests.harness.oracle import Leftovers, Oracle, check_queues_settled
 from tests.harness.rabbitmq import RabbitMQ
@@ -31,7 +31,7 @@ class Control:
 
     def ask(self, node: str, command: str, **arguments: Any) -> dict[str, str]:
         """Send one command; return the reply."""
-        replies = self.app.control.broadcast(command, arguments, [node], reply=True, timeout=20)
+        replies = self.app.control.broadcast(command, arguments, [node], reply=True, timeout=60)
         assert replies, f"{node} did not answer {command}"
         reply: dict[str, str] = replies[0][node]
         return reply
@@ -63,7 +63,7 @@ class Control:
             self.ask(node, "resume", queue=PAUSED)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 @pytest.mark.row("PL20", "PL21", "RC24", "RC26", "RC28")
 def test_changes_under_load_lose_and_repeat_nothing(
     make_worker: MakeWorker, oracle: Oracle, leftovers: Leftovers, rabbitmq: RabbitMQ, vhost: str
@@ -90,14 +90,15 @@ def test_changes_under_load_lose_and_repeat_nothing(
         )
         sized = stack.enter_context(make_worker("-n", SIZED, "-Q", f"{QUEUE},{PAUSED}", "-c", "2"))
         for worker in (scaled, sized):
-            worker.wait_for_line(READY, 60)
+            worker.wait_for_line(READY)
+        wait_reachable(control.app, SCALED, SIZED)
         control.settle()
         for step in range(STEPS):
             load(step)
             control.step()
         control.settle()
         oracle.wait_ids("end", early + late, 120)
-        check_queues_settled(rabbitmq, vhost, QUEUES, timeout=60)
+        check_queues_settled(rabbitmq, vhost, QUEUES, timeout=120)
         # Nothing was killed yet: a change interrupts and repeats nothing.
         oracle.check_started_once(early + late)
         for worker in (scaled, sized):
@@ -117,5 +118,5 @@ def test_changes_under_load_lose_and_repeat_nothing(
         oracle.check_nothing_vanished(late)
         oracle.check_repeats_only({*late[before:], *early[-3 * EACH :]})
         scaled.terminate()
-        assert scaled.wait(30) == 0
+        assert scaled.wait() == 0
     control.app.close()

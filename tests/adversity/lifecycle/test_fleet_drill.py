@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.adversity.lifecycle.conftest import READY, MakeWorker
+from tests.adversity.lifecycle.conftest import READY, MakeWorker, wait_reachable
 from tests.adversity.lifecycle.drilled import TICK
 from tests.adversity.torture.load import QUEUE, Producer
 from tests.harness.oracle import Leftovers, Oracle, check_queues_settled
@@ -66,7 +66,8 @@ class Fleet:
         for name in SIZES:
             self.start(name)
         for worker in self.running.values():
-            worker.wait_for_line(READY, 60)
+            worker.wait_for_line(READY)
+        wait_reachable(self._client, *SIZES)
 
     def start(self, name: str) -> WorkerProcess:
         """Start a worker with its beat."""
@@ -77,7 +78,7 @@ class Fleet:
 
     def ask(self, node: str, command: str, **arguments: Any) -> dict[str, str]:
         """Send one command; return the reply."""
-        replies = self._client.control.broadcast(command, arguments, [node], reply=True, timeout=30)
+        replies = self._client.control.broadcast(command, arguments, [node], reply=True, timeout=60)
         assert replies, f"{node} did not answer {command}; seed {SEED}"
         reply: dict[str, str] = replies[0][node]
         return reply
@@ -119,7 +120,8 @@ class Fleet:
         self.ended.append(victim)
         if name == FIXED:
             self.children = CHILDREN
-        self.start(name).wait_for_line(READY, 60)
+        self.start(name).wait_for_line(READY)
+        wait_reachable(self._client, name)
 
     def settle(self) -> None:
         """Have all workers consume from every queue, without rates."""
@@ -141,7 +143,7 @@ def fleet(make_worker: MakeWorker, leftovers: Leftovers, vhost: str) -> Iterator
         yield Fleet(make_worker, vhost, stack, leftovers)
 
 
-@pytest.mark.timeout(2400 if TORTURE else 300)
+@pytest.mark.timeout(2400 if TORTURE else 600)
 @pytest.mark.row("PL20", "PL21", "RC19", "RC24", "RC25", "RC26", "RC28", "CL19")
 def test_a_commanded_and_killed_fleet_loses_and_repeats_only_what_its_kills_explain(
     fleet: Fleet,
@@ -175,11 +177,11 @@ def test_a_commanded_and_killed_fleet_loses_and_repeats_only_what_its_kills_expl
     check_queues_settled(rabbitmq, vhost, QUEUES, timeout=60)
     # Beat goes on after the last kill.
     ticks = len(set(oracle.ids("tick")))
-    oracle.wait_count("tick", ticks + 2, timeout=30)
+    oracle.wait_count("tick", ticks + 2, timeout=60)
     for worker in fleet.running.values():
         worker.terminate()
     for worker in fleet.running.values():
-        assert worker.wait(30) == 0
+        assert worker.wait() == 0
     starts = Counter(oracle.ids("start"))
     never, twice = sum(not starts[each] for each in sent["early"]), sum(count > 1 for count in starts.values())
     with capsys.disabled():

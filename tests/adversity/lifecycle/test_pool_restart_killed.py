@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.adversity.lifecycle.conftest import READY, MakeWorker
+from tests.adversity.lifecycle.conftest import READY, MakeWorker, wait_reachable
 from tests.adversity.torture.load import QUEUE, Producer
 from tests.harness.oracle import Leftovers, Oracle, check_queues_settled
 from tests.harness.processes import wait_until
@@ -25,6 +25,7 @@ NODE = "restarted@here"
 CHILDREN = 4
 IMPORTS, REPLACES, DONE = "another process imports the app", "replacing the children", "The pool has restarted"
 FAILED = "The pool is not restarted"
+GATE = "gate"
 #: Seconds that a worker must have run to start anew when its spawner has died.
 STABLE = 6.0
 
@@ -38,6 +39,8 @@ class Drill:
         self.oracle = oracle
         self.control = control
         self.directory = worker.directory
+        #: While it exists, no import of the app ends, so that a victim is killed before that.
+        self.gate = worker.directory / GATE
         self.early: list[str] = []
         self.late: list[str] = []
         self.killed: set[int] = set()
@@ -62,16 +65,20 @@ class Drill:
 
     def restart(self, until: str, victim: Callable[[set[int]], int]) -> int:
         """Restart the pool; some time after the line ``until`` kill ``victim``; return the output's position then."""
-        wait_until("the spawner of the last restart has left", lambda: len(self.spawners()) == 1, 30)
+        wait_until("the spawner of the last restart has left", lambda: len(self.spawners()) == 1, 60)
         before = {each.pid for each in self.spawners()}
         held = self.hold()
         self.load()
+        if until == IMPORTS:
+            self.gate.touch()
         mark = self.worker.mark()
-        self.control.control.broadcast("pool_restart", destination=[NODE])
-        self.worker.wait_for_line(until, 60, since=mark)
+        # A worker drops a request that is older than the time in which its answer would be read.
+        self.control.control.broadcast("pool_restart", destination=[NODE], timeout=60)
+        self.worker.wait_for_line(until, since=mark)
         time.sleep(self.random.random() * 0.3)
-        wait_until("one is killed", lambda: self._kills(victim(before)), 30)
+        wait_until("one is killed", lambda: self._kills(victim(before)), 60)
         time.sleep(self.random.random() * 0.3)
+        self.gate.unlink(missing_ok=True)
         held.touch()
         return mark
 
@@ -88,8 +95,14 @@ class Drill:
         return self.worker.children(r"fresh_spawner|:Spawner")
 
     def new_spawner(self, before: set[int]) -> int:
-        wait_until("there is a new spawner", lambda: {each.pid for each in self.spawners()} - before, 30)
-        return max({each.pid for each in self.spawners()} - before)
+        found: set[int] = set()
+
+        def there() -> bool:
+            found.update({each.pid for each in self.spawners()} - before)
+            return bool(found)
+
+        wait_until("there is a new spawner", there, 60)
+        return max(found)
 
     def old_spawner(self, before: set[int]) -> int:
         return min(before)
@@ -101,11 +114,12 @@ class Drill:
 
     def wait_stable(self, since: int) -> None:
         """Wait until the worker has started anew, and long enough ago to do so again."""
-        self.worker.wait_for_line(READY, 60, since=since)
+        self.worker.wait_for_line(READY, since=since)
+        wait_reachable(self.control, NODE)
         self._began = time.monotonic()
 
     def wait_old_enough(self) -> None:
-        wait_until("the worker is old enough", lambda: time.monotonic() - self._began > STABLE, 30)
+        wait_until("the worker is old enough", lambda: time.monotonic() - self._began > STABLE, 60)
 
     def interrupted(self) -> set[str]:
         """Return the tasks that killed children ran."""
@@ -114,7 +128,7 @@ class Drill:
         return {identifier for identifier, _pid in starts - ended}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.row("RC25", "PL21", "P3")
 @pytest.mark.parametrize("framework", ["turbo", "celery"])
 def test_whoever_is_killed_in_a_restart_a_working_worker_is_left(
@@ -123,16 +137,17 @@ def test_whoever_is_killed_in_a_restart_a_working_worker_is_left(
 ) -> None:  # fmt: skip
     control = Turbo("drill", broker=vhost, set_as_current=False)
     options = ("-n", NODE, "-c", str(CHILDREN), "--", "pool_restarts=true")
-    with make_worker(*options, env={"TORTURE_FRAMEWORK": framework}) as worker:
-        worker.wait_for_line(READY, 60)
+    with make_worker(*options, env={"TORTURE_FRAMEWORK": framework, "TORTURE_IMPORT_GATE": GATE}) as worker:
+        worker.wait_for_line(READY)
+        wait_reachable(control, NODE)
         drill = Drill(worker, producer, oracle, control)
 
         mark = drill.restart(IMPORTS, drill.new_spawner)
-        worker.wait_for_line(f"{FAILED}|{REPLACES}", 60, since=mark)
+        worker.wait_for_line(FAILED, since=mark)
         mark = drill.restart(REPLACES, drill.child)
-        worker.wait_for_line(DONE, 60, since=mark)
+        worker.wait_for_line(DONE, since=mark)
         mark = drill.restart(REPLACES, drill.old_spawner)
-        worker.wait_for_line(DONE, 60, since=mark)
+        worker.wait_for_line(DONE, since=mark)
         assert worker.output.count("Restarting the worker") == 0
         # The one that makes the children: now the worker has to start anew.
         drill.wait_old_enough()
@@ -142,20 +157,20 @@ def test_whoever_is_killed_in_a_restart_a_working_worker_is_left(
 
         mark = worker.mark()
         drill.load()
-        (reply,) = control.control.pool_restart(destination=[NODE], reply=True, timeout=30)
+        (reply,) = control.control.pool_restart(destination=[NODE], reply=True, timeout=60)
         assert reply == {NODE: {"ok": "reload started"}}
-        worker.wait_for_line(DONE, 60, since=mark)
+        worker.wait_for_line(DONE, since=mark)
         interrupted = drill.interrupted()
         oracle.wait_ids("end", {*drill.early, *drill.late} - interrupted, 120)
-        check_queues_settled(rabbitmq, vhost, (QUEUE,), timeout=60)
+        check_queues_settled(rabbitmq, vhost, (QUEUE,), timeout=120)
         oracle.check_nothing_vanished(drill.late)
         oracle.check_nothing_vanished(drill.early, accounted=interrupted)
         oracle.check_started_once(drill.early)
         oracle.check_repeats_only(interrupted)
         oracle.check_no_overlap()
         assert not re.search(r"Traceback|CRITICAL.*(?<!starts anew)$", worker.output, re.M)
-        assert len(drill.spawners()) == 1
+        wait_until("the spawner of the last restart has left", lambda: len(drill.spawners()) == 1, 60)
         leftovers.watch(worker.children())
         worker.terminate()
-        assert worker.wait(30) == 0
+        assert worker.wait() == 0
     control.close()

@@ -37,9 +37,11 @@ def test_a_start_that_may_not_publish_ends_with_69(
 ) -> None:
     producer.send([("waits", "early", ())])
     with make_worker("-c", "1", env={WRITE: change(vhost)}) as worker:
-        assert worker.wait(30) == 69
-        first, last = broker_errors(worker)
-        assert first.startswith("consumer: Cannot connect to ") and hint in first
+        assert worker.wait() == 69
+        # The outage is said once, and again at rising intervals where its few tries take that long.
+        *outage, last = broker_errors(worker)
+        assert outage and all("consumer: " in line and hint in line for line in outage)
+        assert outage[0].startswith("consumer: Cannot connect to ")
         assert "the broker refuses this worker" in last and "gives up" in last and hint in last
         assert "guest:wrong" not in worker.output
         assert not re.search(READY, worker.output)
@@ -61,7 +63,7 @@ def test_a_start_waits_to_publish_when_set_so(make_worker: MakeWorker, rabbitmq:
             )
             worker.wait_for_line(READY)
             worker.terminate()
-            assert worker.wait(30) == 0
+            assert worker.wait() == 0
         finally:
             rabbitmq.delete_vhost(name)
 
@@ -70,11 +72,11 @@ def test_nothing_listens_for_what_is_published(make_worker: MakeWorker, rabbitmq
     nowhere = f"amqp://127.0.0.1:{free_port()}"
     with make_worker("-c", "1", env={WRITE: nowhere}) as worker:
         worker.wait_for_line("Cannot connect to .*refused.*hint: nothing listens there.*")
-        assert len(broker_errors(worker)) == 1
+        assert len(broker_errors(worker)) == 1, "the next line comes ten seconds later"
         assert not re.search(READY, worker.output)
         worker.terminate()
-        assert worker.wait(30) == 0
+        assert worker.wait() == 0
     with make_worker("-c", "1", "--", "broker.connection_retry=false", env={WRITE: nowhere}) as worker:
-        assert worker.wait(30) == 1
+        assert worker.wait() == 1
         assert "no broker could be reached at start" in worker.output
         assert not re.search(READY, worker.output)

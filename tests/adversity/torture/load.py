@@ -106,7 +106,7 @@ class Feeder(threading.Thread):
             return
         self._halt.set()
         if self.ident is not None:
-            self.join(30)
+            self.join(60)
         self._producer.close()
         if self.error is not None:
             raise self.error

@@ -1,6 +1,7 @@
 """The app of the torture tests; every task records its runs in the oracle.
 
-An app of turbo's own, or the same of Celery's, by ``TORTURE_FRAMEWORK``.
+An app of turbo's own, or the same of Celery's, by ``TORTURE_FRAMEWORK``. Its import waits while the file that
+``TORTURE_IMPORT_GATE`` names exists.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ else:
 
 if TYPE_CHECKING:
     from turbo import Task
+
+while os.path.exists(os.environ.get("TORTURE_IMPORT_GATE", "")):
+    time.sleep(0.01)
 
 app = App("torture", broker=os.environ.get("TORTURE_BROKER"), backend=os.environ.get("TORTURE_BACKEND"))
 app.conf.update(result_expires=86_400, task_ignore_result=True, task_store_errors_even_if_ignored=True)
@@ -77,9 +81,9 @@ def heard(self: Task) -> str:
 
 @app.task(bind=True, name="wait_for_file", **LATE)
 def wait_for_file(self: Task, path: str) -> None:
-    """Runs until a file exists."""
+    """Runs until a file exists; ten minutes at most, so that no test outlives its file."""
     record("start", self.request.id)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not os.path.exists(path) and time.monotonic() < deadline:
         time.sleep(0.005)
     record("end", self.request.id)
