@@ -30,6 +30,12 @@ def impatient(rabbitmq: RabbitMQ) -> Iterator[RabbitMQ]:
     rabbitmq.evaluate("application:set_env(rabbit, consumer_timeout, 1800000)")
 
 
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    """The file for which the task ``gated`` waits."""
+    return tmp_path / "gate"
+
+
 @pytest.fixture(params=["classic", "quorum"])
 def kind(request: pytest.FixtureRequest) -> str:
     """The type of the task queue."""

@@ -62,6 +62,16 @@ def long(self: Task, seconds: float) -> None:
     record("end", self.request.id)
 
 
+@app.task(bind=True, name="gated", shared=False, **LATE)
+def gated(self: Task, gate: str) -> None:
+    """Run until a file exists, ten minutes at most; acknowledged at its end."""
+    record("start", self.request.id)
+    deadline = time.monotonic() + 600
+    while not os.path.exists(gate) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    record("end", self.request.id)
+
+
 @app.task(bind=True, name="failing", shared=False, acks_late=True, acks_on_failure_or_timeout=False)
 def failing(self: Task, seconds: float) -> None:
     """Run for some time, then fail; its message is rejected."""

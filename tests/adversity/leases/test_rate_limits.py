@@ -19,14 +19,16 @@ from tests.harness.rabbitmq import RabbitMQ, vhost_of
 _DOUBT = 1.0
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 @pytest.mark.row("TM16", "CN22")
 def test_they_wait_longer_than_the_consumer_timeout(
     make_worker: MakeWorker, oracle: Oracle, impatient: RabbitMQ, vhost: str
 ) -> None:
     count = int(2.5 * TIMEOUT)
-    with make_worker("-c", "2", LEASE_RATE="1/s") as worker:
+    # One child, so that they start in the order in which they are handed out.
+    with make_worker("-c", "1", LEASE_RATE="1/s") as worker:
         worker.wait_for_line(READY)
+        sent = time.monotonic_ns()
         ids = send(vhost, [("rated", ())] * count)
         oracle.wait_ids("start", ids, timeout=90)
         impatient.wait_queue(QUEUE, vhost, ready=0, unacked=0)
@@ -34,47 +36,50 @@ def test_they_wait_longer_than_the_consumer_timeout(
         assert "lost the connection" not in worker.output
         assert "over:" not in worker.output, "the broker closed a channel"
         worker.terminate()
-        assert worker.wait(20) == 0
+        assert worker.wait() == 0
     oracle.check_started_once(ids)
     starts = oracle.traces("start")
     assert [trace.id for trace in starts] == ids, "one task's messages keep their order"
-    assert (starts[-1].mono_ns - starts[0].mono_ns) / 1e9 >= count - 1.5
+    # The first may be late itself, but none was handed out before they were sent.
+    assert (starts[-1].mono_ns - sent) / 1e9 >= count - 1.5
     assert not any(queues_of(impatient, vhost).values())
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 @pytest.mark.row("TM16", "CN10")
 def test_lost_connections_and_a_killed_master_lose_and_repeat_nothing(
     make_worker: MakeWorker, oracle: Oracle, rabbitmq: RabbitMQ, vhost: str
 ) -> None:
-    faults: list[int] = []
+    faults: list[tuple[int, int]] = []
     with make_worker("-c", "2", "-n", "first@here", LEASE_RATE="3/s") as first:
         first.wait_for_line(READY)
+        sent = time.monotonic_ns()
         ids = send(vhost, [("rated", ())] * 40)
         for seen in (4, 10):
             oracle.wait_count("start", seen)
-            mark = first.mark()
+            mark, before = first.mark(), time.monotonic_ns()
             rabbitmq.close_all_connections(vhost_of(vhost))
-            faults.append(time.monotonic_ns())
+            faults.append((before, time.monotonic_ns()))
             first.wait_for_line("Consuming from", since=mark)
         oracle.wait_count("start", 16)
+        before = time.monotonic_ns()
         first.kill()
-        faults.append(time.monotonic_ns())
+        faults.append((before, time.monotonic_ns()))
     with make_worker("-c", "2", "-n", "second@here", LEASE_RATE="10/s") as second:
         second.wait_for_line(READY)
         oracle.wait_ids("start", ids, timeout=60)
         rabbitmq.wait_queue(QUEUE, vhost, ready=0, unacked=0)
         second.terminate()
-        assert second.wait(20) == 0
+        assert second.wait() == 0
     traces = oracle.traces("start")
-    doubtful = {each.id for each in traces if any(abs(each.mono_ns - at) < _DOUBT * 1e9 for at in faults)}
-    oracle.check_repeats_only(doubtful)
-    before = [each.mono_ns for each in traces if each.mono_ns < faults[-1]]
-    allowed = (before[-1] - before[0]) / 1e9 * 3 + 2
-    assert len(before) <= allowed, "a reconnect has allowed additional starts"
+    around = [(begun - _DOUBT * 1e9, over + _DOUBT * 1e9) for begun, over in faults]
+    oracle.check_repeats_only({each.id for each in traces if any(low < each.mono_ns < high for low, high in around)})
+    killed, _ = faults[-1]
+    allowed = (killed - sent) / 1e9 * 3 + 2
+    assert sum(each.mono_ns < killed for each in traces) <= allowed, "a reconnect has allowed additional starts"
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", ["quorum"])
 def test_a_warm_stop_returns_them_without_charge(
     make_worker: MakeWorker, oracle: Oracle, rabbitmq: RabbitMQ, vhost: str
@@ -89,7 +94,7 @@ def test_a_warm_stop_returns_them_without_charge(
             # A new worker starts one; all others wait in it.
             rabbitmq.wait_queue(QUEUE, vhost, ready=0, unacked=len(ids) - turn - 1)
             worker.send_signal(signal.SIGTERM)
-            assert worker.wait(20) == 0
+            assert worker.wait() == 0
         rabbitmq.wait_queue(QUEUE, vhost, ready=len(ids) - turn - 1, unacked=0)
     oracle.check_started_once()
     channel = pika.BlockingConnection(pika.URLParameters(vhost)).channel()
