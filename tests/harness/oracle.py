@@ -191,7 +191,7 @@ class Leftovers:
     def check(self, timeout: float = PATIENCE) -> None:
         """Check that all watched processes end and that nothing of theirs is left in /dev/shm."""
         wait_until(f"{len(self.watched)} processes are gone", lambda: all(map(_is_zombie, self._alive())), timeout)
-        self._check_memory()
+        self._check_memory(timeout)
 
     def check_orphans(self, died: Stopwatch) -> None:
         """Like `check`, after a master's death: no process outlives it by more than ``ORPHANS`` seconds.
@@ -207,17 +207,17 @@ class Leftovers:
             return not left
 
         wait_until(f"{len(self.watched)} processes are gone", gone, PATIENCE)
-        self._check_memory()
+        self._check_memory(PATIENCE)
 
     def _alive(self) -> list[psutil.Process]:
         return [process for process in self.watched if process.is_running()]
 
-    def _check_memory(self) -> None:
+    def _check_memory(self, timeout: float) -> None:
         def left() -> list[str]:
             return sorted((named_memory() - self.named) | {path for path in self.held if Path(path).exists()})
 
         try:
             # A semaphore of another test's worker has a name for a moment while it is created.
-            wait_until("/dev/shm is as before", lambda: not left(), PATIENCE / 2)
+            wait_until("/dev/shm is as before", lambda: not left(), timeout)
         except HarnessError:
             raise AssertionError(f"I6: left in /dev/shm: {left()}") from None

@@ -5,7 +5,6 @@ Half a minute here. The long form of `tox -e torture`, of 20 kills and 400 comma
 
 from __future__ import annotations
 
-import itertools
 import os
 import random
 import re
@@ -21,6 +20,7 @@ from tests.adversity.lifecycle.conftest import READY, MakeWorker, wait_reachable
 from tests.adversity.lifecycle.drilled import TICK
 from tests.adversity.torture.load import QUEUE, Producer
 from tests.harness.oracle import Leftovers, Oracle, check_queues_settled
+from tests.harness.processes import Stopwatch
 from tests.harness.rabbitmq import RabbitMQ
 from tests.harness.worker import WorkerProcess
 from turbo import Turbo
@@ -61,6 +61,9 @@ class Fleet:
         self.ended: list[WorkerProcess] = []
         #: When workers were killed, by CLOCK_MONOTONIC in nanoseconds.
         self.kills: list[int] = []
+        #: By CLOCK_MONOTONIC in nanoseconds: the seconds so far in which some process waited for a CPU.
+        self.stalls: list[tuple[int, float]] = []
+        self._watch = Stopwatch()
         #: Children of the worker that is not autoscaled, and how often it refused to have none.
         self.children, self.refusals = CHILDREN, 0
         for name in SIZES:
@@ -103,6 +106,7 @@ class Fleet:
             ("pool_restart", {}),
         ]
         command, arguments = chance.choice(commands)
+        self.look()
         refused = command == "pool_shrink" and self.children == 1
         self.refusals += refused
         self.children += {"pool_grow": 1, "pool_shrink": -1}.get(command, 0) + refused
@@ -114,6 +118,7 @@ class Fleet:
         """Kill a random worker, which ends its children and its beat, and start it again."""
         name = self._chance.choice(list(SIZES))
         victim = self.running.pop(name)
+        self.look()
         self._leftovers.watch(victim.children())
         self.kills.append(time.monotonic_ns())
         victim.kill()
@@ -122,6 +127,15 @@ class Fleet:
             self.children = CHILDREN
         self.start(name).wait_for_line(READY)
         wait_reachable(self._client, name)
+
+    def look(self) -> None:
+        """Note how long processes have waited for a CPU."""
+        self.stalls.append((time.monotonic_ns(), self._watch.stalled))
+
+    def stalled(self, begin_ns: int, end_ns: int) -> float:
+        """Return the seconds about this time in which some process waited for a CPU."""
+        before = max((stalled for at, stalled in self.stalls if at <= begin_ns), default=0.0)
+        return min((stalled for at, stalled in self.stalls if at >= end_ns), default=self._watch.stalled) - before
 
     def settle(self) -> None:
         """Have all workers consume from every queue, without rates."""
@@ -177,7 +191,9 @@ def test_a_commanded_and_killed_fleet_loses_and_repeats_only_what_its_kills_expl
     check_queues_settled(rabbitmq, vhost, QUEUES, timeout=60)
     # Beat goes on after the last kill.
     ticks = len(set(oracle.ids("tick")))
-    oracle.wait_count("tick", ticks + 2, timeout=60)
+    fleet.look()
+    oracle.wait_count("tick", ticks + 2)
+    fleet.look()
     for worker in fleet.running.values():
         worker.terminate()
     for worker in fleet.running.values():
@@ -223,8 +239,11 @@ def check_outputs(fleet: Fleet) -> None:
 def check_ticks(oracle: Oracle, fleet: Fleet) -> None:
     """Check that each due tick was sent once, but for one that a killed leader may have lost."""
     ticks = sorted({int(each) for each in oracle.ids("tick")})
-    for before, after in itertools.pairwise(ticks):
+    for first, before, after in zip([0, *ticks], ticks, ticks[1:], strict=False):
         seconds = (after - before) / 1e9
-        assert seconds > TICK / 2, f"a tick was sent twice, within {seconds:.2f} s; seed {SEED}"
+        # A tick that is sent late, since its leader or the broker was, is followed by one in time.
+        once = seconds > TICK / 2 or after - first > 1.5e9 * TICK
+        assert once, f"a tick was sent twice, within {seconds:.2f} s; seed {SEED}"
         killed = any(before - 1e9 <= kill <= after for kill in fleet.kills)
-        assert seconds < (GAP_AT_KILL if killed else GAP), f"no tick for {seconds:.2f} s; seed {SEED}"
+        most = (GAP_AT_KILL if killed else GAP) + fleet.stalled(before, after)
+        assert seconds < most, f"no tick for {seconds:.2f} s; seed {SEED}"

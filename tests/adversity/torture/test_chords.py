@@ -66,7 +66,7 @@ class Fleet:
 
     def wait(self) -> dict[str, dict[str, Any]]:
         """Wait until every body has ended."""
-        wait_until(f"{len(self.sums)} bodies (seed {SEED})", lambda: len(self.ended()) == len(self.sums), 120)
+        wait_until(f"{len(self.sums)} bodies (seed {SEED})", lambda: len(self.ended()) == len(self.sums), 180)
         return self.ended()
 
     def check(self, ended: dict[str, dict[str, Any]]) -> None:
@@ -102,7 +102,7 @@ def kill_children(fleet: Fleet, spawner: int) -> None:
             kills.kill(chance.choice(alive))
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 @pytest.mark.row("CV5", "CV7", "P16")
 def test_children_are_killed(fleet: Fleet) -> None:
     fleet.send("late_part", "quiet_part")
@@ -112,11 +112,11 @@ def test_children_are_killed(fleet: Fleet) -> None:
         kill_children(fleet, child_pids(worker.pid)[0])
         ended = fleet.wait()
         worker.terminate()
-        assert worker.wait(30) == 0
+        assert worker.wait() == 0
     fleet.check(ended)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 @pytest.mark.row("CV5", "CV7", "P16")
 @pytest.mark.parametrize("site", ["counted", "body_sent", "confirmed", "closed"])
 def test_children_are_killed_at_every_step(fleet: Fleet, site: str) -> None:
@@ -125,12 +125,12 @@ def test_children_are_killed_at_every_step(fleet: Fleet, site: str) -> None:
     with fleet.worker(f"child.chord_{site}=kill9@{8 if site == 'counted' else 2}:child") as worker:
         ended = fleet.wait()
         worker.terminate()
-        assert worker.wait(30) == 0
+        assert worker.wait() == 0
     assert "died with a task" in worker.output
     fleet.check(ended)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 @pytest.mark.row("CV5", "CV7", "P16")
 def test_masters_are_killed(fleet: Fleet) -> None:
     fleet.send("late_part", "quiet_part")
@@ -140,9 +140,9 @@ def test_masters_are_killed(fleet: Fleet) -> None:
             worker.wait_for_line(READY, timeout=60)
             time.sleep(chance.random() * 0.3)  # the fault's schedule
             os.kill(worker.pid, signal.SIGKILL)
-            worker.wait(30)
+            worker.wait()
     with fleet.worker() as worker:
         ended = fleet.wait()
         worker.terminate()
-        assert worker.wait(30) == 0
+        assert worker.wait() == 0
     fleet.check(ended)

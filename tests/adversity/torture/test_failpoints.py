@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from tests.adversity.torture.load import QUEUE, Producer
-from tests.harness.oracle import Leftovers, Oracle, Trace
+from tests.harness.oracle import ORPHANS, Leftovers, Oracle, Trace
 from tests.harness.processes import Stopwatch
 from tests.harness.rabbitmq import RabbitMQ
 from tests.harness.worker import WorkerProcess
@@ -95,7 +95,7 @@ def test_a_child_killed_at_any_step(
     leftovers: Leftovers,
 ) -> None:
     worker = start(f"{site}=kill9@{NTH}:child")
-    rabbitmq.wait_queue(QUEUE, vhost, ready=0, unacked=0, timeout=30)
+    rabbitmq.wait_queue(QUEUE, vhost, ready=0, unacked=0, timeout=120)
     oracle.wait_ids("end", {identifier for identifier in sent if identifier[0] in "lpc"})
     if site in BEFORE_THE_BODY:
         oracle.wait_ids("end", sent)
@@ -135,12 +135,10 @@ def test_the_master_killed_at_any_step(
     leftovers: Leftovers,
 ) -> None:
     first = start(f"{site}=kill9@{NTH}:master")
-    leftovers.watch(first.children())
-    assert first.wait(20) == -signal.SIGKILL
-    leftovers.check_orphans(Stopwatch())
+    _await_death(first, leftovers)
     before = oracle.traces()
     second = start("")
-    rabbitmq.wait_queue(QUEUE, vhost, ready=0, unacked=0, timeout=30)
+    rabbitmq.wait_queue(QUEUE, vhost, ready=0, unacked=0)
     oracle.wait_ids("end", {identifier for identifier in sent if identifier[0] in "lpc"})
     _stop(second, leftovers)
     documents = _documents(redis_db)
@@ -181,7 +179,7 @@ def test_a_child_killed_between_its_stored_outcome_and_its_handlers(
     """What is stored stands, and its message does not come back although its task would run again when it is lost."""
     sent = _heard(vhost)
     worker = start(f"child.outcome_answered=kill9@{NTH}:child")
-    rabbitmq.wait_queue(QUEUE, vhost, ready=0, unacked=0, timeout=30)
+    rabbitmq.wait_queue(QUEUE, vhost, ready=0, unacked=0)
     _stop(worker, leftovers)
     oracle.check_started_once(sent)
     assert _documents(redis_db) == dict.fromkeys(sent, "done")
@@ -196,12 +194,10 @@ def test_the_master_killed_when_an_outcome_is_stored_and_its_child_waits(
 ) -> None:
     sent = _heard(vhost)
     first = start(f"master.outcome_stored=kill9@{NTH}:master")
-    leftovers.watch(first.children())
-    assert first.wait(20) == -signal.SIGKILL
-    leftovers.check_orphans(Stopwatch())
+    _await_death(first, leftovers)
     before = {trace.pid for trace in oracle.traces()}
     second = start("")
-    rabbitmq.wait_queue(QUEUE, vhost, ready=0, unacked=0, timeout=30)
+    rabbitmq.wait_queue(QUEUE, vhost, ready=0, unacked=0)
     oracle.wait_ids("heard", sent)
     _stop(second, leftovers)
     assert _documents(redis_db) == dict.fromkeys(sent, "done")
@@ -209,10 +205,19 @@ def test_the_master_killed_when_an_outcome_is_stored_and_its_child_waits(
         assert [trace.pid in before for trace in starts] == [True, False]
 
 
+def _await_death(worker: WorkerProcess, leftovers: Leftovers) -> None:
+    """Wait until the master has killed itself and its children have ended, which may record more until then."""
+    assert worker.wait() == -signal.SIGKILL
+    died = Stopwatch()
+    worker.wait_orphans()
+    assert died.seconds < ORPHANS
+    leftovers.check()
+
+
 def _stop(worker: WorkerProcess, leftovers: Leftovers) -> None:
     leftovers.watch(worker.children())
     worker.terminate()
-    assert worker.wait(20) == 0
+    assert worker.wait() == 0
     leftovers.check()
 
 

@@ -29,12 +29,11 @@ SOAK = int(os.environ.get("TURBO_TORTURE_SOAK", "4000"))
 SEED = int(os.environ.get("TURBO_TORTURE_SEED") or random.randrange(1 << 32))
 CHILDREN = 2
 READY = r"ready\.$"
-#: Seconds before its master's death in which an early task's acknowledgement may not have reached the broker: some
-#: milliseconds, and more on a machine that is late.
-FRESH = 1.0
+#: Messages that a worker with a fixed prefetch holds at most.
+WINDOW = 4 * CHILDREN
 MEBIBYTE = 1 << 20
 
-Make = Callable[[], WorkerProcess]
+Make = Callable[..., WorkerProcess]
 
 
 @pytest.fixture
@@ -42,7 +41,7 @@ def make(tmp_path: object, vhost: str, redis_db: str, oracle: Oracle) -> Make:
     """Makes a worker of the torture app, not started."""
     env = {"TORTURE_BROKER": vhost, "TORTURE_BACKEND": redis_db, **oracle.env}
     options = ("-A", "tests.adversity.torture.tasks", "-c", str(CHILDREN), "-l", "info")
-    return lambda: WorkerProcess(*options, directory=tmp_path, env=env)  # type: ignore[arg-type]
+    return lambda *more: WorkerProcess(*options, *more, directory=tmp_path, env=env)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -64,7 +63,7 @@ def report(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
     return told
 
 
-@pytest.mark.timeout(180 + 60 * MASTERS)
+@pytest.mark.timeout(400 + 60 * MASTERS)
 @pytest.mark.row("CN1", "PL18")
 def test_masters_killed_one_after_the_other(
     make: Make,
@@ -75,25 +74,27 @@ def test_masters_killed_one_after_the_other(
     redis_db: str,
     report: Callable[[str], None],
 ) -> None:
-    chance, killed, began = random.Random(SEED), [], time.monotonic()
+    chance, began, fresh = random.Random(SEED), time.monotonic(), set()
     feeder.feed(500)
     feeder.start()
     for _ in range(MASTERS):
-        with make() as worker:
-            worker.wait_for_line(READY, 60)
+        with make("--prefetch", "fixed") as worker:
+            worker.wait_for_line(READY)
             oracle.wait_count("end", len(oracle.ids("end")) + chance.randrange(50, 500), 60)
             leftovers = Leftovers()
             leftovers.watch(worker.children())
-            killed.append(time.monotonic())
             died = Stopwatch()
             worker.kill()
             leftovers.check_orphans(died)
+            # Before acknowledgements arrive, the broker sends no more than a window holds: so many may have been
+            # started since one that has not arrived, with those that were here before.
+            fresh.update(oracle.ids("start")[-2 * WINDOW :])
     feeder.finish()
     with make() as last:
-        last.wait_for_line(READY, 60)
+        last.wait_for_line(READY)
         rabbitmq.wait_queue(QUEUE, vhost, ready=0, unacked=0, timeout=120)
         last.terminate()
-        assert last.wait(30) == 0
+        assert last.wait() == 0
     started, ended, failed = Counter(oracle.ids("start")), set(oracle.ids("end")), _failures(redis_db)
     early, late = ({f"{kind}-{number}" for number in range(feeder.each)} for kind in "el")
     cut = early - ended
@@ -106,21 +107,19 @@ def test_masters_killed_one_after_the_other(
     assert not late - ended, f"late tasks vanished: {sorted(late - ended)[:5]}; stored: {failed}"
     assert cut <= started.keys(), "an early task that had not started vanished"
     assert len(cut) <= CHILDREN * MASTERS, "more early tasks were lost than children were running"
-    assert not twice - _begun_just_before(killed, oracle), (
-        "an early task ran twice that was acknowledged before the kill"
-    )
-    assert repeated <= 20 * CHILDREN * MASTERS, "late tasks repeat that no kill explains"
+    assert not twice - fresh, "an early task ran twice that was acknowledged before the kill"
+    assert repeated <= WINDOW * MASTERS, "late tasks repeat that no kill explains"
     assert not failed
 
 
-@pytest.mark.timeout(180 + 60 * RESTARTS)
+@pytest.mark.timeout(400 + 60 * RESTARTS)
 @pytest.mark.row("CN12", "P1")
 def test_the_broker_restarted_again_and_again(
     make: Make, oracle: Oracle, rabbitmq: RabbitMQ, vhost: str, redis_db: str, report: Callable[[str], None]
 ) -> None:
     began, sent, outages = time.monotonic(), 0, []
     with make() as worker:
-        worker.wait_for_line(READY, 60)
+        worker.wait_for_line(READY)
         for _ in range(RESTARTS):
             sent = _send(vhost, sent, 600)
             oracle.wait_count("end", sent - 500, 60)
@@ -134,7 +133,7 @@ def test_the_broker_restarted_again_and_again(
         oracle.wait_ids("end", [_identifier(number) for number in range(sent)], timeout=120)
         check_queues_settled(rabbitmq, vhost, [QUEUE], consumers=1)
         worker.terminate()
-        assert worker.wait(30) == 0
+        assert worker.wait() == 0
     # What a task sends while the broker goes is published again when its confirm is lost: two messages of one id.
     oracle.check_no_overlap(but="c-")
     again = sum(count > 1 for count in Counter(oracle.ids("start")).values())
@@ -145,25 +144,27 @@ def test_the_broker_restarted_again_and_again(
     assert not _failures(redis_db)
 
 
-@pytest.mark.timeout(180 + SOAK // 50)
+@pytest.mark.timeout(400 + SOAK // 50)
 @pytest.mark.row("P14")
 def test_memory_is_flat_over_many_tasks_of_all_kinds(
     make: Make, oracle: Oracle, rabbitmq: RabbitMQ, vhost: str, redis_db: str, report: Callable[[str], None]
 ) -> None:
     began, sent, progress, sizes = time.monotonic(), 0, Progress(oracle.path), []
     with make() as worker:
-        worker.wait_for_line(READY, 60)
+        worker.wait_for_line(READY)
+        # It is ready with its first child.
+        wait_until("all children are there", lambda: len(_processes(worker)) == 2 + CHILDREN, 60)
         processes = _processes(worker)
         for _ in range(10):
             sent = _send(vhost, sent, SOAK // 10)
             ends = sent + sent // 10  # every tenth task sends another
             wait_until(f"{ends} tasks have ended", lambda ends=ends: progress.look() >= ends, 60 + SOAK // 100)
-            rabbitmq.wait_queue(QUEUE, vhost, ready=0, unacked=0, timeout=30)
+            rabbitmq.wait_queue(QUEUE, vhost, ready=0, unacked=0)
             sizes.append({name: process.memory_info().rss for name, process in processes.items()})
         lasted = time.monotonic() - began
         assert _processes(worker) == processes, "a process was replaced"
         worker.terminate()
-        assert worker.wait(30) == 0
+        assert worker.wait() == 0
     grown = {name: (sizes[-1][name] - sizes[1][name]) / MEBIBYTE for name in processes}
     told = ", ".join(f"{name} {sizes[1][name] >> 20} MiB {growth:+.1f}" for name, growth in grown.items())
     report(f"{progress.ends} tasks in {lasted:.0f} s ({progress.ends / lasted:.0f}/s); from the fifth on: {told}")
@@ -189,15 +190,6 @@ def _send(vhost: str, first: int, count: int) -> int:
     )
     producer.close()
     return first + count
-
-
-def _begun_just_before(killed: list[float], oracle: Oracle) -> set[str]:
-    """Ids that started so shortly before a kill that their acknowledgement may have been lost."""
-    return {
-        trace.id
-        for trace in oracle.traces("start")
-        if any(at - FRESH < trace.mono_ns / 1e9 < at + FRESH for at in killed)
-    }
 
 
 def _processes(worker: WorkerProcess) -> dict[str, psutil.Process]:

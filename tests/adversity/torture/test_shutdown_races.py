@@ -38,7 +38,7 @@ def test_a_child_that_is_being_made_when_the_worker_is_asked_to_stop(
     with WorkerProcess(*options, directory=tmp_path, env=env) as worker:
         worker.wait_for_line(r"ready\.$")
         (spawner,) = child_pids(worker.pid)
-        wait_until("two children", lambda: len(child_pids(spawner)) == 2, 10)
+        wait_until("two children", lambda: len(child_pids(spawner)) == 2, 60)
         producer = Producer(vhost)
         producer.send((f"p-{n}", "pause", (0.05,)) for n in range(4))
         oracle.wait_count("end", 2)
@@ -47,7 +47,7 @@ def test_a_child_that_is_being_made_when_the_worker_is_asked_to_stop(
         worker.wait_for_line(r"Child \d+ \(pid \d+\) died", since=mark)
         leftovers.watch(worker.children())
         worker.terminate()
-        assert worker.wait(8) == 0
+        assert worker.wait() == 0
         leftovers.check()
         producer.close()
     left = rabbitmq.wait_queue(QUEUE, vhost, unacked=0)

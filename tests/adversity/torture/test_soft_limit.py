@@ -86,7 +86,7 @@ def _pair(number: int, chance: random.Random) -> Iterator[tuple[str, str, tuple[
     yield f"b-{number}", "bystander", ()
 
 
-@pytest.mark.timeout(60 + TASKS // 50)
+@pytest.mark.timeout(300 + TASKS // 50)
 @pytest.mark.row("P8", "PL6")
 def test_the_soft_limit_hits_its_own_task_or_nobody(
     worker: WorkerProcess,
@@ -99,22 +99,22 @@ def test_the_soft_limit_hits_its_own_task_or_nobody(
     producer = Producer(vhost)
     chance = random.Random(SEED)
     producer.send([("b-first", "bystander", ())])
-    wait_until("the worker works", lambda: stored.count == 1, 30)
+    wait_until("the worker works", lambda: stored.count == 1, 60)
     (spawner,) = child_pids(worker.pid)
-    wait_until("two children", lambda: len(child_pids(spawner)) == 2, 10)
+    wait_until("two children", lambda: len(child_pids(spawner)) == 2, 60)
     children = child_pids(spawner)
     began = time.monotonic()
     for first in range(0, TASKS, BATCH):
         numbers = range(first, min(first + BATCH, TASKS))
         wait_until("room for the next batch", lambda before=first: stored.count >= 2 * (before - BATCH) + 1, 120)  # type: ignore[misc]
         producer.send(message for number in numbers for message in _pair(number, chance))
-    wait_until("every outcome is stored", lambda: stored.count >= 2 * TASKS + 1, 60 + TASKS / 100)
+    wait_until("every outcome is stored", lambda: stored.count >= 2 * TASKS + 1, 120 + TASKS / 100)
     rabbitmq.wait_queue(QUEUE, vhost, ready=0, unacked=0)
     lasted = time.monotonic() - began
     assert child_pids(spawner) == children, "a child ended"
     producer.close()
     worker.terminate()
-    assert worker.wait(20) == 0
+    assert worker.wait() == 0
 
     kinds = Counter((identifier[0], status, error) for identifier, status, error in stored.seen)
     done, soft = kinds["s", "SUCCESS", ""], kinds["s", "FAILURE", "SoftTimeLimitExceeded"]

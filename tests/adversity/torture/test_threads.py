@@ -48,7 +48,7 @@ def late(self):
 """
 
 
-@pytest.mark.timeout(120 + KILLS)
+@pytest.mark.timeout(300 + KILLS)
 @pytest.mark.row("PL17", "PL24")
 @pytest.mark.parametrize(("framework", "kind"), [("turbo", "Turbo"), ("celery", "Celery")])
 def test_children_killed_among_many_threads_lose_nothing(
@@ -64,23 +64,23 @@ def test_children_killed_among_many_threads_lose_nothing(
         Turbo("client", broker=vhost, backend=redis_db, set_as_current=False) as client,
         WorkerProcess(*options, "--", "task_max_deliveries=100", directory=tmp_path, env=env) as worker,
     ):
-        wait_until("two children", lambda: len(worker.pool_pids()) == 2, 30)
+        wait_until("two children", lambda: len(worker.pool_pids()) == 2, 60)
         with client.pipeline():
             for name in names:
                 client.send_task(name.split("-")[0], task_id=name)
         for killed in range(KILLS):
             # The next kill falls among tasks that have begun since the last.
-            oracle.wait_count("end", killed * BETWEEN // 2 + chance.randrange(1, 40), timeout=30)
+            oracle.wait_count("end", killed * BETWEEN // 2 + chance.randrange(1, 40))
             os.kill(chance.choice(worker.pool_pids()), signal.SIGKILL)
-            wait_until("two children", lambda: len(worker.pool_pids()) == 2, 30)
+            wait_until("two children", lambda: len(worker.pool_pids()) == 2, 60)
         lost = set()
         for name in names:
             try:
-                client.AsyncResult(name).get(timeout=60)
+                client.AsyncResult(name).get(timeout=120)
             except LOST:
                 lost.add(name)
         worker.terminate()
-        assert worker.wait(30) == 0
+        assert worker.wait() == 0
     assert not {name for name in lost if name.startswith("late")}, f"they come back; seed {SEED}"
     starts = [name for name in oracle.ids("start") if name.startswith("early")]
     assert len(starts) == len(set(starts)), f"one that was acknowledged at its start began twice; seed {SEED}"

@@ -63,10 +63,10 @@ def test_shared_memory_of_the_watched_is_found_and_that_of_others_is_not(
         processes.end(held)
         processes.end(other)
     with pytest.raises(AssertionError, match="I6.*psm_mine.*turbo-ring"):
-        left.check()
+        left.check(timeout=1)
     mine.unlink()
     with pytest.raises(AssertionError, match="I6.*turbo-ring"):
-        Leftovers(named=left.named).check()
+        Leftovers(named=left.named).check(timeout=1)
     named.unlink()
     assert foreign.exists()
     left.check()

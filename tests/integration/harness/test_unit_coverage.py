@@ -7,10 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[3]
 UNIT = "tests/unit/policy/test_restarts.py"
 
 
+@pytest.mark.timeout(600)  # it compiles and measures the whole package
 def test_a_run_with_too_little_coverage_fails_and_says_so() -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--coverage", UNIT]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV"))}
