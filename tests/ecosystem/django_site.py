@@ -84,7 +84,7 @@ class Site:
     def wait_closed(self, *pids: int) -> None:
         """Wait until none of these server processes serves a connection."""
         for pid in pids:
-            wait_until("the connection is closed", lambda pid=pid: not self.is_connected(pid), 20)  # type: ignore[misc]
+            wait_until("the connection is closed", lambda pid=pid: not self.is_connected(pid), 60)  # type: ignore[misc]
 
     @classmethod
     @contextmanager

@@ -56,7 +56,7 @@ class Fleet:
                 worker = self._started(kind, "-c", "2", "-Q", f"{QUEUE},{own_queue(kind)}", node=node)
                 self.workers[kind] = stack.enter_context(worker)
             for worker in self.workers.values():
-                worker.wait_for_line(READY, 90)
+                worker.wait_for_line(READY, 120)
             yield
         for site in self._sites.values():
             site.close()
@@ -65,7 +65,7 @@ class Fleet:
     def worker(self, kind: str, *options: str, node: str) -> Iterator[WorkerProcess]:
         """Run one more worker; yield it when it is ready."""
         with self._started(kind, *options, node=node) as worker:
-            worker.wait_for_line(READY, 90)
+            worker.wait_for_line(READY, 120)
             yield worker
 
     def _started(self, kind: str, *options: str, node: str) -> WorkerProcess:
@@ -74,7 +74,12 @@ class Fleet:
     def run_all(self) -> None:
         """Send every task, and wait until all have run."""
         site = self.site
-        site.client.control.revoke(self.revoked, reply=True, timeout=20, limit=len(NODES))
+
+        def all_know() -> bool:  # one whose connection is slow is ready before it hears commands
+            answers = site.client.control.revoke(self.revoked, reply=True, timeout=10, limit=len(NODES))
+            return len(answers) == len(NODES)
+
+        wait_until("all have heard what is revoked", all_know, 90)
         for how, count in SHARED.items():
             for _ in range(count):
                 site.send("again" if how == "retry" else "work", how)
@@ -85,7 +90,7 @@ class Fleet:
         for identifier in self.revoked:
             site.send("work", "never", task_id=identifier)
         total = sum(SHARED.values()) + SHARED["retry"] + len(NODES) * sum(OWN.values())
-        wait_until("all ran", lambda: len(self._lines()) >= total, 120)
+        wait_until("all ran", lambda: len(self._lines()) >= total, 200)
         self._runs = Counter(Run(*line.split(" ")) for line in self._lines())
 
     def _lines(self) -> list[str]:

@@ -19,7 +19,7 @@ from tests.harness.processes import free_port, wait_until
 from tests.harness.worker import WorkerProcess
 from tests.integration.events.conftest import Site
 
-APP = "tests.integration.events.evented"
+APP = "tests.ecosystem.patient"
 _SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
@@ -46,7 +46,7 @@ class Web:
 
     def get(self, path: str, **query: Any) -> str:
         """Return a page."""
-        with urllib.request.urlopen(f"{self.root}{path}?{urllib.parse.urlencode(query)}", timeout=30) as answer:
+        with urllib.request.urlopen(f"{self.root}{path}?{urllib.parse.urlencode(query)}", timeout=90) as answer:
             text: str = answer.read().decode()
             return text
 
@@ -65,7 +65,7 @@ class Web:
 
     def _post(self, path: str, body: bytes) -> Any:
         try:
-            with urllib.request.urlopen(f"{self.root}{path}", body, timeout=60) as answer:
+            with urllib.request.urlopen(f"{self.root}{path}", body, timeout=90) as answer:
                 return json.loads(answer.read())
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{path}: {error.code} {error.read().decode()}") from error
@@ -73,7 +73,7 @@ class Web:
     def try_post(self, path: str) -> None:
         """Post a form; the answer may come too late."""
         with contextlib.suppress(urllib.error.HTTPError):
-            urllib.request.urlopen(f"{self.root}{path}", b"", timeout=60).close()
+            urllib.request.urlopen(f"{self.root}{path}", b"", timeout=90).close()
 
     def refused(self, path: str, **form: Any) -> str:
         """Post a form that the server refuses; return why."""
@@ -108,8 +108,8 @@ def _web(
     env = {**site.env, "KIND": app, "FLOWER_UNAUTHENTICATED_API": "true"}
     with WorkerProcess(*arguments(port), directory=site.directory, env=env, command=(python,)) as process:
         web = Web(process, port)
-        wait_until(f"{name} answers", lambda: web.answers(path), 60)
-        wait_until(f"{name} hears events", lambda: _listening(site) > before, 60)
+        wait_until(f"{name} answers", lambda: web.answers(path), 90)
+        wait_until(f"{name} hears events", lambda: _listening(site) > before, 90)
         yield web
 
 

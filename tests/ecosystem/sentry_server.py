@@ -60,7 +60,7 @@ class SentryServer:
         with self._more:
             return [item for found, item in self._items if found == kind]
 
-    def wait(self, kind: str, matches: Callable[[Item], bool], timeout: float = 30) -> Item:
+    def wait(self, kind: str, matches: Callable[[Item], bool], timeout: float = 60) -> Item:
         """Wait for the first matching item of this kind. Raises AssertionError with the received ones."""
         with self._more:
             self._more.wait_for(lambda: any(k == kind and matches(item) for k, item in self._items), timeout)

@@ -14,7 +14,7 @@ from things import tasks  # noqa: E402
 
 
 def outcome(sent):
-    sent.get(timeout=40, propagate=False)
+    sent.get(timeout=90, propagate=False)
     return [sent.state, repr(sent.result), bool(sent.traceback)]
 
 
@@ -36,10 +36,10 @@ def results():
 
 
 def connections():
-    seen = [tasks.whose.delay().get(timeout=40) for _ in range(2)]
+    seen = [tasks.whose.delay().get(timeout=90) for _ in range(2)]
     if "lose" in sys.argv:
         tasks.lose_connection.delay()
-        seen.append(tasks.whose.delay().get(timeout=40))
+        seen.append(tasks.whose.delay().get(timeout=90))
     return seen
 
 

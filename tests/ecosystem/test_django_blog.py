@@ -19,7 +19,7 @@ from tests.harness.worker import WorkerProcess
 README = Readme("django_blog")
 INSTALL, SETTINGS, TABLES, WEB, WORKER, COMMENTS, PAGE = README.commands
 
-pytestmark = pytest.mark.timeout(240)  # two servers, two processes and a database are set up once
+pytestmark = pytest.mark.timeout(600)  # two servers, two processes and a database are set up once
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def test_spam_disappears_and_the_rest_stays(blog: Blog) -> None:
     assert {form["comment_author"] for form in about} == {"Ann", SPAMMER}
     assert {form["user_ip"] for form in about} == {"127.0.0.1"}
     assert {form["blog"] for form in about} == {"http://example.com"}
-    blog.worker.wait_for_line(r"blog\.tasks\.spam_filter\[\S+\]: Running spam filter for comment 1$", timeout=30)
+    blog.worker.wait_for_line(r"blog\.tasks\.spam_filter\[\S+\]: Running spam filter for comment 1$", timeout=60)
 
 
 def test_a_comment_that_is_refused_is_not_asked_about(blog: Blog) -> None:
@@ -101,7 +101,7 @@ def test_akismet_is_asked_again_when_it_does_not_answer(blog: Blog) -> None:
     blog.comment(SPAMMER, "later")
     spam = "SELECT is_spam FROM blog_comment WHERE comment = 'later'"
     wait_until("the spam is found at the second attempt", lambda: blog.query(spam) == [(True,)], 60)
-    blog.worker.wait_for_line(r"spam_filter\[\S+\] retry: Retry in \S+: Unreachable", timeout=30)
+    blog.worker.wait_for_line(r"spam_filter\[\S+\] retry: Retry in \S+: Unreachable", timeout=60)
 
 
 @pytest.mark.row("DJ5")

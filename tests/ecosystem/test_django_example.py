@@ -19,7 +19,7 @@ from tests.harness.worker import WorkerProcess
 README = Readme("django")
 INSTALL, SETTINGS, MIGRATE, WEB, WORKER, BEAT, ORDER, REFUSED = README.commands
 
-pytestmark = pytest.mark.timeout(240)  # two servers, three processes and a database are set up once
+pytestmark = pytest.mark.timeout(600)  # two servers, three processes and a database are set up once
 
 
 @dataclass(frozen=True, slots=True)

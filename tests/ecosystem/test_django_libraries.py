@@ -18,7 +18,7 @@ from tests.harness.rabbitmq import RabbitMQ
 from tests.harness.redis_server import RedisServer
 from tests.harness.worker import WorkerProcess
 
-pytestmark = pytest.mark.timeout(240)  # three servers, a database with its tables and a worker are set up once
+pytestmark = pytest.mark.timeout(600)  # three servers, a database with its tables and a worker are set up once
 
 
 class Libraries(Site):
@@ -81,7 +81,7 @@ def test_beat_with_its_schedule_in_the_database(site: Site, worker: WorkerProces
             env=site.env,
             command=(sys.executable, "-m", program),
         ) as beat:
-            wait_until("two ticks are done", lambda: ticked() >= before + 2, 40)  # noqa: B023
+            wait_until("two ticks are done", lambda: ticked() >= before + 2, 90)  # noqa: B023
             beat.terminate()
             assert beat.wait() == 0
 

@@ -17,7 +17,7 @@ from tests.harness.redis_server import RedisServer
 from tests.harness.worker import WorkerProcess
 from tests.integration.adopted.place import READY
 
-pytestmark = pytest.mark.timeout(240)  # three servers, a database with its tables and a worker are set up once
+pytestmark = pytest.mark.timeout(600)  # three servers, a database with its tables and a worker are set up once
 
 
 class Native(Site):
@@ -90,7 +90,7 @@ def test_a_receiver_in_the_master_has_a_connection_as_a_task_has(site: Site, wor
     known = len(site.recorded("heard"))
     site.client("deaths")
     ((master, _),) = site.recorded("before")
-    wait_until("both deaths are heard of", lambda: len(site.recorded("heard")) == known + 2, 30)
+    wait_until("both deaths are heard of", lambda: len(site.recorded("heard")) == known + 2, 60)
     (first_in, first), (second_in, second) = site.recorded("heard")[known:]
     assert master == first_in == second_in
     assert first != second

@@ -21,7 +21,7 @@ from tests.harness.processes import free_port, wait_until
 from tests.harness.rabbitmq import RabbitMQ
 from tests.harness.redis_server import RedisServer
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 #: Where the picture of the documentation is written if this names a directory.
 PICTURES = "TURBO_TEST_PICTURES"
@@ -123,7 +123,7 @@ def test_the_page_of_a_worker(scene: Scene, page: Browser, kind: str) -> None:
     assert page.text("#workername") == node
     for tab in TABS:
         page.click(f"#worker-tab-{tab}")
-        wait_until(f"{tab} is shown", lambda t=tab: page.rows(f"#tab-{t}") != [], 30)
+        wait_until(f"{tab} is shown", lambda t=tab: page.rows(f"#tab-{t}") != [], 60)
         assert all(page.rows(f"#tab-{other}") == [] for other in TABS if other != tab)
         if tab == "pool":
             pool = page.pairs("#tab-pool")
@@ -197,7 +197,7 @@ def test_the_page_of_the_broker(scene: Scene, page: Browser) -> None:
         return shown == expected
 
     try:
-        wait_until("the page shows the queues", fresh, 30)
+        wait_until("the page shows the queues", fresh, 60)
     finally:
         assert shown == expected
 
@@ -225,7 +225,7 @@ def test_buttons_of_a_worker(scene: Scene, page: Browser, kind: str) -> None:
     scene.flower.json("/api/workers", refresh="true", workername=node)
     page.open(f"{scene.flower.root}/worker/{quoted(node)}")
     page.click("#worker-tab-pool")
-    wait_until("the page shows the pool", lambda: page.pairs("#tab-pool").get("Max concurrency") == "3", 30)
+    wait_until("the page shows the pool", lambda: page.pairs("#tab-pool").get("Max concurrency") == "3", 60)
     page.click("#worker-tab-queues")
     page.click("#worker-cancel-consumer-added")
     page.wait_text("body", "no longer consuming from added")

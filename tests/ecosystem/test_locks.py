@@ -74,7 +74,7 @@ second = unlocked.delay("unlocked")
 with pytest.raises(AlreadyQueued):
     unlocked.delay("unlocked")
 Path("unlocked").touch()
-assert [first.get(timeout=30), second.get(timeout=30)] == ["unlocked"] * 2
+assert [first.get(timeout=60), second.get(timeout=60)] == ["unlocked"] * 2
 
 def another(sent, before):
     assert sent.id != before.id

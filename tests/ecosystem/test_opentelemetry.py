@@ -56,8 +56,8 @@ from proj import again, instrument, outer
 
 provider = instrument(sys.argv[1])
 sent = outer.delay()
-within = sent.get(timeout=30)
-again.delay().get(timeout=30)
+within = sent.get(timeout=60)
+again.delay().get(timeout=60)
 print(sent.id, within)
 provider.shutdown()
 """

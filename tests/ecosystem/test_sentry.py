@@ -16,7 +16,7 @@ import time
 import sentry_sdk
 
 sentry_sdk.init(dsn=os.environ["SENTRY_DSN"], traces_sample_rate=1.0, send_default_pii=True,
-                shutdown_timeout=30)
+                shutdown_timeout=60)
 
 class Called(app.Task):
     abstract = True
@@ -105,7 +105,7 @@ def test_what_goes_wrong_reaches_sentry(place: Place, sentry: SentryServer) -> N
         assert event["fingerprint"] == ["celery", "SoftTimeLimitExceeded", "proj.soft"]
         # Celery's master logs what befell the child, and sentry makes events of what is logged as an error.
         with pytest.raises(TimeLimitExceeded):
-            hung.get(timeout=30)
+            hung.get(timeout=60)
         limit = sentry.wait("event", lambda event: "Hard time limit" in event.get("logentry", {}).get("message", ""))
         assert limit["logger"] == "celery.worker.request"
         assert limit["logentry"]["params"][1:] == ["proj.hang", "hung"]
@@ -121,7 +121,7 @@ def test_a_trace_goes_on_from_task_to_task(place: Place, sentry: SentryServer) -
     place.write(APP)
     with place.worker("-c", "1", env={"SENTRY_DSN": sentry.dsn}) as worker:
         worker.wait_for_line(READY, timeout=60)
-        trace_id, _parent, _sampled = place.client.send_task("proj.first", task_id="first").get(timeout=30).split("-")
+        trace_id, _parent, _sampled = place.client.send_task("proj.first", task_id="first").get(timeout=60).split("-")
         for task_id, name in (("first", "proj.first"), ("second", "proj.fail")):
             transaction = sentry.wait("transaction", of_task(task_id))
             assert transaction["transaction"] == name
@@ -147,7 +147,7 @@ def test_a_child_that_leaves_sends_its_events_first(place: Place, how: str) -> N
     ):
         worker.wait_for_line(READY, timeout=60)
         for name in ("one", "two"):
-            place.client.send_task("proj.many", (name,)).get(timeout=30)
+            place.client.send_task("proj.many", (name,)).get(timeout=60)
         worker.terminate()
         assert worker.wait() == 0
         for name in ("one", "two"):

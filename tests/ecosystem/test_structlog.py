@@ -55,7 +55,7 @@ def test_each_line_of_a_task_says_which_task(place: Place) -> None:
     with place.worker("-c", "1") as worker:
         worker.wait_for_line(r'"event": ".*ready\."')
         for count in range(2):
-            place.client.send_task("proj.work", (count,), task_id=f"id-{count}").get(timeout=30)
+            place.client.send_task("proj.work", (count,), task_id=f"id-{count}").get(timeout=60)
         worker.terminate()
         assert worker.wait() == 0
         lines = [json.loads(line) for line in worker.output.splitlines() if line.startswith("{")]
