@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,23 +62,28 @@ def _carried_out(
     for worker in workers.values():
         stack.enter_context(worker)
     for worker in workers.values():
-        worker.wait_for_line(READY, timeout=120)
+        worker.wait_for_line(READY, timeout=200)
     for place in places.values():
         place.send(early=False)
     for place in places.values():
         place.wait(others=False)
-    for name, place in places.items():
-        # Nothing else may wait in the queues: it would take the place of a message that is to be taken in now.
+
+    def look(name: tuple[str, str]) -> None:
         try:
-            place.look_during()
+            places[name].look_during()
         except HarnessError as error:
-            error.add_note(f"{name}: {place.facts()}\n{workers[name].output[-6000:]}")
+            error.add_note(f"{name}: {places[name].facts()}\n{workers[name].output[-6000:]}")
             raise
+
+    # Nothing else may wait in a queue: it would take the place of a message that is to be taken in now. Much of
+    # what is looked at lasts seconds, so the places are looked at beside one another.
+    with ThreadPoolExecutor(len(places)) as threads:
+        list(threads.map(look, places))
     for place in places.values():
         place.wait(others=True)
     for worker in workers.values():
         worker.terminate()
-    statuses = {name: worker.wait(120) for name, worker in workers.items()}
+    statuses = {name: worker.wait(200) for name, worker in workers.items()}
     return {
         name: Run(place.observe(), place.left(), statuses[name], workers[name].output) for name, place in places.items()
     }

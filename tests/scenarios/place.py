@@ -143,7 +143,7 @@ class Place:
                 scenario.send(Sending(client, scenario.name))
 
     def look_during(self) -> None:
-        """Carry out, one after the other, what is looked at while it runs.
+        """Carry out, one after the other, what is looked at while it runs. For a thread that ends afterwards.
 
         Each ends before the next: what it has left would take the place of a message that is to be taken in.
         """
@@ -153,6 +153,8 @@ class Place:
                     Sending(client, scenario.name), Held(self, client)
                 )
                 self._wait_ended(client, scenario)
+        for client in self.clients:
+            client.close_thread()
 
     def wait(self, *, others: bool) -> None:
         """Wait until all sent tasks have ended or nothing happens any more; ``others`` includes observed ones."""
@@ -177,13 +179,13 @@ class Place:
     def _wait_ended(self, client: Client, scenario: Scenario) -> None:
         to = Sending(client, scenario.name)
         ends = {to.id(label): end.state for label, end in scenario.ends.items() if end.state is not None}
-        wait_until(f"all of {scenario.name} has ended", lambda: self._states(list(ends)) == ends, 60)
+        wait_until(f"all of {scenario.name} has ended", lambda: self._states(list(ends)) == ends, 90)
 
     def control(self, command: str, **arguments: Any) -> None:
         """Send a remote control command, as Celery's command line does; return when it was answered."""
         app = self.clients[0].app  # type: ignore[attr-defined]
         answers = app.control.broadcast(
-            command, arguments=arguments, reply=True, limit=1, timeout=30, destination=[HOSTNAME]
+            command, arguments=arguments, reply=True, limit=1, timeout=60, destination=[HOSTNAME]
         )
         assert answers, f"{command} was not answered"
 
@@ -192,7 +194,7 @@ class Place:
         wait_until(
             f"{event} of {task_id}",
             lambda: any(line[0] == task_id and line[3] == event for line in self._raw_lines()),
-            60,
+            90,
         )
 
     def close(self) -> None:

@@ -36,6 +36,9 @@ class Client(Protocol):
     def result(self, task_id: str) -> Any:
         """Return the result handle of a call."""
 
+    def close_thread(self) -> None:
+        """Close what this thread has of its own."""
+
     def close(self) -> None:
         """Close all connections."""
 
@@ -71,14 +74,19 @@ class CeleryClient:
         """Return Celery's result handle."""
         return self.app.AsyncResult(task_id)
 
-    def close(self) -> None:
-        """Close the connections of both apps."""
+    def close_thread(self) -> None:
+        """Close this thread's store, of which every thread has another."""
         for app in (self.app, self._old):
             backend = app.backend
             backend.result_consumer.stop()
             # Handles unsubscribe when they are collected; there is nothing left to unsubscribe.
             backend.result_consumer.subscribed_to.clear()
             backend.client.connection_pool.disconnect()
+
+    def close(self) -> None:
+        """Close the connections of both apps."""
+        self.close_thread()
+        for app in (self.app, self._old):
             app.close()
 
 
@@ -110,6 +118,9 @@ class TurboClient:
     def result(self, task_id: str) -> Any:
         """Return turbo's result handle."""
         return self.app.AsyncResult(task_id)
+
+    def close_thread(self) -> None:
+        """Do nothing: all threads share everything."""
 
     def close(self) -> None:
         """Close the connections."""

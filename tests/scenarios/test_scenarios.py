@@ -21,7 +21,7 @@ from tests.scenarios.place import COMMANDS, Observed
 from tests.scenarios.rows import ALL, SERIAL, acks, canvas, messages, tasks
 from tests.scenarios.scenario import ANYTHING, End, Scenario
 
-pytestmark = pytest.mark.timeout(600)  # the first test carries all of them out
+pytestmark = pytest.mark.timeout(900)  # the first test carries all of them out
 
 #: The two sets of options of a worker, with what it is sent.
 SETS = (("crowd", ALL), ("alone", SERIAL))

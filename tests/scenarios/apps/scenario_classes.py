@@ -88,7 +88,7 @@ def wrapped(self: Any, x: int) -> Any:
     return [self.request.id is not None, x]
 
 
-@app.task(base=Wrapped, name="s.wrapped_sleep", soft_time_limit=0.5)
+@app.task(base=Wrapped, name="s.wrapped_sleep", soft_time_limit=1.5)
 def wrapped_sleep() -> None:
     time.sleep(60)
 

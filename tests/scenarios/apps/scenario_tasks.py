@@ -127,7 +127,7 @@ def sleep(self: Any, seconds: float) -> str:
 early_sleep = app.task(sleep, bind=True, name="s.sleep")
 late_sleep = app.task(sleep, bind=True, name="s.late_sleep", **LATE)
 picky_sleep = app.task(sleep, bind=True, name="s.picky_sleep", **PICKY)
-limited_sleep = app.task(sleep, bind=True, name="s.limited_sleep", time_limit=0.7)
+limited_sleep = app.task(sleep, bind=True, name="s.limited_sleep", time_limit=2)
 
 
 def catch(seconds: float) -> str:

@@ -31,7 +31,7 @@ def _errbacks(to: Sending) -> None:
     to.send("old", "s.fail", "x", link_error=to.sig("told", "s.note_id"))
     to.send("new", "s.fail", "x", link_error=to.sig("", "s.note_error"))
     to.send("both", "s.fail", "x", link_error=[to.sig("told2", "s.note_id"), to.sig("", "s.note_error")])
-    to.send("hard", "s.sleep", 60, time_limit=1, link_error=[to.sig("told3", "s.note_id"), to.sig("", "s.note_error")])
+    to.send("hard", "s.sleep", 60, time_limit=2, link_error=[to.sig("told3", "s.note_id"), to.sig("", "s.note_error")])
     to.send("lost", "s.die", link_error=[to.sig("told4", "s.note_id"), to.sig("", "s.note_error")])
     to.send("fine", "s.add", 1, 2, link_error=to.sig("untold", "s.note_id"))
 
@@ -102,7 +102,7 @@ ROWS = (
              lambda to: to.chain(add(to, "a", 1, 2), to.sig("b", "s.fail", immutable=False), add(to, "c", 1)),
              {"a": ok(3), "b": failed(OWN), "c": failed(OWN)}, smoke=True),
     Scenario("chain_breaks_by_hard_limit",
-             lambda to: to.chain(to.sig("a", "s.sleep", 60, time_limit=1), add(to, "b", 1), add(to, "c", 1)),
+             lambda to: to.chain(to.sig("a", "s.sleep", 60, time_limit=2), add(to, "b", 1), add(to, "c", 1)),
              {"a": HARD, "b": HARD, "c": HARD}),
     Scenario("chain_breaks_by_loss", lambda to: to.chain(to.sig("a", "s.die"), add(to, "b", 1)),
              {"a": LOST, "b": LOST}),
@@ -137,9 +137,9 @@ ROWS = (
     canvas("chord_breaks", lambda to: broken_chord(to, to.sig("bad", "s.fail", "x")), BROKEN, smoke=True),
     canvas("chord_breaks_unheard", lambda to: broken_chord(to, to.sig("bad", "s.fail", "x"), on_error=False),
            {"bad": failed(OWN), "body": CHORD}),
-    canvas("chord_breaks_by_soft_limit", lambda to: broken_chord(to, to.sig("bad", "s.sleep", 60, soft_time_limit=0.5)),
+    canvas("chord_breaks_by_soft_limit", lambda to: broken_chord(to, to.sig("bad", "s.sleep", 60, soft_time_limit=1.5)),
            {**BROKEN, "bad": SOFT}),
-    canvas("chord_breaks_by_hard_limit", lambda to: broken_chord(to, to.sig("bad", "s.sleep", 60, time_limit=1)),
+    canvas("chord_breaks_by_hard_limit", lambda to: broken_chord(to, to.sig("bad", "s.sleep", 60, time_limit=2)),
            {**BROKEN, "bad": HARD}, smoke=True),
     canvas("chord_breaks_by_loss", lambda to: broken_chord(to, to.sig("bad", "s.die")), {**BROKEN, "bad": LOST}),
     canvas("chord_survives_loss", lambda to: to.chord(

@@ -42,7 +42,7 @@ ROWS = (
     one("headers", "s.report", headers={"tenant": "acme", "x-n": 5, "deep": {"a": [1, 2.5, None, True]}}, end=ok()),
     one("shadow", "s.report", shadow="alias", argsrepr="<hidden>", kwargsrepr="<too>", end=ok()),
     one("stamped", "s.report", stamped_headers=["s"], s="v", end=ok()),
-    one("limits_in_fractions", "s.report", time_limit=30.5, soft_time_limit=1.25, end=ok()),
+    one("limits_in_fractions", "s.report", time_limit=30.5, soft_time_limit=20.25, end=ok()),
     one("past_eta", "s.report", eta=PAST, end=ok()),
     one("countdown", "s.add", 1, 2, countdown=0.4, end=ok(3), smoke=True),
     one("expires_later", "s.add", 1, 2, expires=600, end=ok(3)),

@@ -49,7 +49,7 @@ def _revoke_waiting(to: Sending, held: Held) -> None:
 
 
 def _revoke_scheduled(to: Sending, held: Held) -> None:
-    to.send("it", "s.add", 1, 2, countdown=3)
+    to.send("it", "s.add", 1, 2, countdown=6)
     held.place.wait_recorded(to.id("it"), "received")
     held.place.control("revoke", task_id=to.id("it"))
     held.place.wait_recorded(to.id("it"), "revoked")
@@ -84,7 +84,7 @@ def _terminate_part(to: Sending, held: Held) -> None:
 
 
 def _expire_waiting(to: Sending, held: Held) -> None:
-    when = _wait_behind(to, held, expires=2)
+    when = _wait_behind(to, held, expires=5)
     while datetime.now(UTC) <= when:
         time.sleep(0.05)
     held.open(to, "busy")
