@@ -18,7 +18,7 @@ MOST_OF_THE_MASTER = 9
 def visited() -> dict[str, list[str]]:
     """The files by place."""
     command = [sys.executable, "-m", "scripts.visited_files"]
-    run = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=120)
+    run = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=170)
     found: dict[str, list[str]] = {}
     for line in run.stdout.splitlines():
         if " files in " in line:

@@ -12,12 +12,12 @@ _EXAMPLE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def examples(page: str, **places: str) -> list[str]:
-    """Return the page's examples with its server URLs replaced by those of the test."""
+    """Return the page's examples with its server URLs replaced by those of the test, and with longer patience."""
     text = (ROOT / "docs" / page).read_text()
     here = {"amqp://localhost//": places.get("broker"), "redis://localhost/0": places.get("results")}
     for shown, real in here.items():
         text = text.replace(shown, real or shown)
-    return _EXAMPLE.findall(text)
+    return _EXAMPLE.findall(text.replace("timeout=10)", "timeout=60)"))
 
 
 def run_program(directory: Path, module: str, examples: list[str]) -> str:
@@ -25,7 +25,7 @@ def run_program(directory: Path, module: str, examples: list[str]) -> str:
     (directory / "program.py").write_text(f"from {module} import *\n" + "\n".join(examples))
     done = subprocess.run(
         [sys.executable, "-W", "error", "program.py"],
-        cwd=directory, capture_output=True, text=True, timeout=50, check=False,
+        cwd=directory, capture_output=True, text=True, timeout=150, check=False,
         env={"PYTHONPATH": f"{directory}:{ROOT}", "PATH": "/usr/bin:/bin"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -67,7 +67,7 @@ def test_a_command_runs(command: str, tmp_path: Path) -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=150,
         check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
@@ -117,7 +117,7 @@ def run_here(command: str, directory: Path, environment: dict[str, str]) -> subp
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=150,
         check=False,
         env={**os.environ, **environment, "PYTHONPATH": str(ROOT)},
     )

@@ -20,7 +20,7 @@ def run_tests(directory: Path, **environment: str) -> str:
         path.write_text(example)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-W", "error", "-ra", "--strict-markers"],
-        cwd=directory, capture_output=True, text=True, timeout=110, check=False,
+        cwd=directory, capture_output=True, text=True, timeout=250, check=False,
         env={**os.environ, "PYTHONPATH": f"{directory}:{ROOT}", "PYTEST_ADDOPTS": "", **environment},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -28,12 +28,12 @@ def run_tests(directory: Path, **environment: str) -> str:
 
 
 @pytest.mark.row("EC9")
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_the_examples_pass(tmp_path: Path) -> None:
     assert "4 passed" in run_tests(tmp_path)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_workers_are_skipped_by_the_environment(tmp_path: Path) -> None:
     printed = run_tests(tmp_path, NO_WORKER="1")
     assert "1 passed, 3 skipped" in printed
@@ -60,7 +60,7 @@ def test_it(celery_session_app, celery_session_worker):
         return 1
 
     celery_session_worker.reload()
-    assert greet.delay().get(timeout=10) == 1
+    assert greet.delay().get(timeout=60) == 1
 
 
 class Own(turbo.Task):
@@ -81,8 +81,8 @@ def test_workers_do_not_take_each_others_messages(celery_session_app, celery_ses
         return "mine"
 
     celery_worker.reload()
-    assert [mine.delay().get(timeout=10) for _ in range(20)] == ["mine"] * 20
-    assert [app.send_task("shop.own").get(timeout=10) for app in (celery_app, celery_session_app)] == ["own"] * 2
+    assert [mine.delay().get(timeout=60) for _ in range(20)] == ["mine"] * 20
+    assert [app.send_task("shop.own").get(timeout=60) for app in (celery_app, celery_session_app)] == ["own"] * 2
 
 
 @pytest.mark.celery(task_always_eager=True)
@@ -95,7 +95,7 @@ def test_eager(celery_app):
 """
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_session_workers_and_the_log(tmp_path: Path) -> None:
     for example in examples("testing.md"):
         if example.startswith("# conftest.py"):
@@ -103,7 +103,7 @@ def test_session_workers_and_the_log(tmp_path: Path) -> None:
     (tmp_path / "test_log.py").write_text(_LOGGING)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-s"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=110, check=False,
+        cwd=tmp_path, capture_output=True, text=True, timeout=250, check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": ""},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

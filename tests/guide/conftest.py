@@ -41,11 +41,11 @@ class Guide:
 
     def line(self, text: str) -> str:
         """Wait until the worker logs a line that matches ``text``."""
-        return self.worker.wait_for_line(text, 30).string
+        return self.worker.wait_for_line(text).string
 
     def state(self, result: Any, wanted: str) -> Any:
         """Wait until a task has this state; return its stored result."""
-        wait_until(f"{wanted} of {result.id}", lambda: bool(result.state == wanted), 30)
+        wait_until(f"{wanted} of {result.id}", lambda: bool(result.state == wanted), 60)
         return result.info
 
     def take(self, queue: str) -> tuple[Any, bytes]:
@@ -62,7 +62,7 @@ class Guide:
                     found.append((properties, body))
                 return bool(found)
 
-            wait_until(f"a message in {queue}", there, 30)
+            wait_until(f"a message in {queue}", there, 60)
             return found[0]
         finally:
             connection.close()
@@ -93,7 +93,7 @@ def guide(rabbitmq: RabbitMQ, redis_server: RedisServer, tmp_path_factory: pytes
         _forget()
         options = ("-A", "guide.celery:app", "-c", "2", "-l", "info")
         with WorkerProcess(*options, directory=directory) as worker:
-            worker.wait_for_line(READY, 40)
+            worker.wait_for_line(READY)
             place = Guide(directory, vhost, worker)
             yield place
             for name in ("guide.celery", "guide.e09", "guide.e49"):

@@ -119,79 +119,79 @@ def _code() -> list[str]:
 
 
 def test_a_fragment_with_timeouts(guide: Guide) -> None:
-    assert guide.module(1).fetch.delay().get(timeout=30) == ["http://localhost/", 5.0, 30.0]
+    assert guide.module(1).fetch.delay().get(timeout=60) == ["http://localhost/", 5.0, 30.0]
 
 
 @pytest.mark.parametrize("number", [2, 3])
 def test_basics(guide: Guide, number: int) -> None:
     name = f"ann{number}"
-    assert guide.module(number).create_user.delay(name, password="p").get(timeout=30) is None
+    assert guide.module(number).create_user.delay(name, password="p").get(timeout=60) is None
     assert "'password': 'p'" in guide.line(f"created user .*'{name}'")
 
 
 @pytest.mark.parametrize("number", [4, 16, 44, 45])
 def test_sums(guide: Guide, number: int) -> None:
-    assert guide.module(number).add.delay(4, number).get(timeout=30) == 4 + number
+    assert guide.module(number).add.delay(4, number).get(timeout=60) == 4 + number
 
 
 def test_decorators_run_inside_out(guide: Guide) -> None:
     add = guide.module(5).add
     assert add.name == "guide.e05.add"
-    assert add.delay(2, 2).get(timeout=30) == [2, [1, 4]]
+    assert add.delay(2, 2).get(timeout=60) == [2, [1, 4]]
 
 
 def test_a_bound_task_logs_its_id(guide: Guide) -> None:
     result = guide.module(6).add.delay(1, 2)
-    assert result.get(timeout=30) is None
+    assert result.get(timeout=60) is None
     guide.line(rf"guide\.e06\.add\[{result.id}\]: {result.id}$")
 
 
 def test_inheritance(guide: Guide) -> None:
     result = guide.module(7).add.delay(1, 2)
     with pytest.raises(KeyError):
-        result.get(timeout=30)
+        result.get(timeout=60)
     guide.line(rf"'{result.id}' failed: KeyError\(")
 
 
 def test_names(guide: Guide) -> None:
     add = guide.module(8).add
-    assert (add.name, add.delay(1, 2).get(timeout=30)) == ("sum-of-two-numbers", 3)
+    assert (add.name, add.delay(1, 2).get(timeout=60)) == ("sum-of-two-numbers", 3)
     named = guide.module(9).add
     assert named.name == "tasks.add"
-    assert named.delay(3, 4).get(timeout=30) == 7
+    assert named.delay(3, 4).get(timeout=60) == 7
     from tasks import add as automatic  # the guide's own import, of a module written for this test
 
     assert automatic.name == "tasks.add"
-    assert automatic.delay(2, 2).get(timeout=30) == 4
+    assert automatic.delay(2, 2).get(timeout=60) == 4
 
 
 def test_naming_of_ones_own(guide: Guide) -> None:
     from guide.moduleA.tasks import taskA
 
     assert taskA.name == "guide.moduleA.taskA"
-    assert taskA.delay().get(timeout=30) == "A"
+    assert taskA.delay().get(timeout=60) == "A"
 
 
 def test_the_context(guide: Guide) -> None:
     result = guide.module(15).dump_context.delay(1, y=2)
-    result.get(timeout=30)
+    result.get(timeout=60)
     assert "args: [1] kwargs: {'y': 2}" in guide.line(f"Executing task id {result.id}")
 
 
 def test_logging(guide: Guide) -> None:
     result = guide.module(16).add.delay(16, 61)
-    assert result.get(timeout=30) == 77
+    assert result.get(timeout=60) == 77
     guide.line(rf"INFO.*guide\.e16\.add\[{result.id}\]: Adding 16 \+ 61")
 
 
 def test_redirecting_streams_by_hand(guide: Guide) -> None:
     result = guide.module(17).add.delay(17, 71)
-    assert result.get(timeout=30) == 88
+    assert result.get(timeout=60) == 88
     guide.line(rf"WARNING.*guide\.e17\.add\[{result.id}\]: Adding 17 \+ 71")
 
 
 def test_signals_of_logging(guide: Guide) -> None:
-    assert guide.app.send_task("guide.e18.propagates").get(timeout=30) == [True, True, True]
+    assert guide.app.send_task("guide.e18.propagates").get(timeout=60) == [True, True, True]
 
 
 def test_argument_checks(guide: Guide) -> None:
@@ -200,7 +200,7 @@ def test_argument_checks(guide: Guide) -> None:
     with pytest.raises(TypeError, match="argument"):
         add.delay(8)
     with pytest.raises(TypeError, match="argument"):
-        guide.module(21).add.delay(8).get(timeout=30)
+        guide.module(21).add.delay(8).get(timeout=60)
 
 
 def test_hidden_arguments(guide: Guide) -> None:
@@ -237,20 +237,20 @@ def test_retries(guide: Guide, number: int, name: str, args: tuple[Any, ...], er
 def test_retries_that_have_nothing_to_retry(guide: Guide, number: int) -> None:
     task = guide.module(number).x
     assert task.autoretry_for
-    assert task.delay().get(timeout=30) is None
+    assert task.delay().get(timeout=60) is None
 
 
 def test_a_base_class_that_retries(guide: Guide) -> None:
     """The first wait is one second without jitter."""
     result = guide.module(31).once.delay()
-    assert result.get(timeout=40) == 1
+    assert result.get(timeout=60) == 1
 
 
 def test_pydantic(guide: Guide) -> None:
-    assert guide.module(32).x.delay({"value": 1}).get(timeout=30) == {"value": "example: 1"}
+    assert guide.module(32).x.delay({"value": 1}).get(timeout=60) == {"value": "example: 1"}
     x = guide.module(34).x
-    assert x.delay().get(timeout=30) is None
-    assert x.delay({"value": 1}).get(timeout=30) == {"value": "example: 1"}
+    assert x.delay().get(timeout=60) is None
+    assert x.delay({"value": 1}).get(timeout=60) == {"value": "example: 1"}
 
 
 def test_expected_errors(guide: Guide) -> None:
@@ -265,7 +265,7 @@ def test_custom_states(guide: Guide) -> None:
     result = guide.module(37).upload_files.delay([str(path) for path in paths])
     assert guide.state(result, "PROGRESS") in ({"current": 0, "total": 2}, {"current": 1, "total": 2})
     paths[1].touch()
-    assert result.get(timeout=30) is None
+    assert result.get(timeout=60) is None
 
 
 def test_exceptions_come_back(guide: Guide) -> None:
@@ -276,11 +276,11 @@ def test_exceptions_come_back(guide: Guide) -> None:
 
 def test_ignore(guide: Guide) -> None:
     task = guide.module(40).some_task
-    assert task.delay().get(timeout=30) is None
+    assert task.delay().get(timeout=60) is None
     revoked = task.apply_async(task_id=f"revoked-{uuid.uuid4()}")
     guide.line(rf"{revoked.id}\] ignored")
     assert revoked.state == "PENDING"
-    assert guide.module(41).get_tweets.delay("ann").get(timeout=30) == ["ann", "hello"]
+    assert guide.module(41).get_tweets.delay("ann").get(timeout=60) == ["ann", "hello"]
 
 
 def test_reject(guide: Guide) -> None:
@@ -288,33 +288,33 @@ def test_reject(guide: Guide) -> None:
         result = guide.module(42).render_scene.delay(path)
         properties, _ = guide.take("dead")
         assert properties.correlation_id == result.id
-    assert guide.module(43).requeues.delay().get(timeout=30) is None
+    assert guide.module(43).requeues.delay().get(timeout=60) is None
     guide.line("received two times")
 
 
 def test_class_based_tasks(guide: Guide) -> None:
     authenticate = guide.module(46).authenticate
     answers = [
-        authenticate.delay(*pair).get(timeout=30) for pair in (("george", "password"), ("george", "x"), ("a", "b"))
+        authenticate.delay(*pair).get(timeout=60) for pair in (("george", "password"), ("george", "x"), ("a", "b"))
     ]
     assert answers == [True, False, False]
     process_rows = guide.module(48).process_rows
     since = guide.worker.mark()
     for result in [process_rows.delay() for _ in range(8)]:
-        result.get(timeout=30)
+        result.get(timeout=60)
 
     def said() -> list[str]:
         return guide.worker.output.splitlines()[since:]
 
     # What a child prints may be read a moment after its result.
-    wait_until("eight runs to be heard of", lambda: sum("processed two" in line for line in said()) == 8, 10)
+    wait_until("eight runs to be heard of", lambda: sum("processed two" in line for line in said()) == 8, 60)
     # Once for each process at most.
     assert not any("connection 2" in line for line in said())
 
 
 def test_handlers(guide: Guide) -> None:
     result = guide.module(51).my_task.delay(2, 3)
-    assert result.get(timeout=30) == 5
+    assert result.get(timeout=60) == 5
     guide.line(f"Task {result.id} finished with status: SUCCESS")
     said = re.findall(f"Task {result.id} (starting with args|succeeded with result|finished)", guide.worker.output)
     assert said == ["starting with args", "succeeded with result", "finished"]
@@ -335,16 +335,16 @@ def test_the_registry(guide: Guide) -> None:
 def test_results_nobody_wants(guide: Guide) -> None:
     result = guide.module(54).mytask.delay()
     guide.line(f"mytask.{result.id}.: something is done|something is done")
-    assert (result.state, result.get(timeout=30)) == ("PENDING", None)
+    assert (result.state, result.get(timeout=60)) == ("PENDING", None)
     mytask = guide.module(55).mytask
     assert mytask.apply_async((1, 2), ignore_result=True).get() is None
-    assert mytask.apply_async((1, 2), ignore_result=False).get(timeout=30) == 3
+    assert mytask.apply_async((1, 2), ignore_result=False).get(timeout=60) == 3
 
 
 def test_tasks_that_wait_for_tasks(guide: Guide) -> None:
     with pytest.raises(RuntimeError, match=r"Never call result\.get"):
-        guide.module(56).update_page_info.delay("u56").get(timeout=30)
-    guide.module(58).update_page_info.delay("u58").get(timeout=30)
+        guide.module(56).update_page_info.delay("u56").get(timeout=60)
+    guide.module(58).update_page_info.delay("u58").get(timeout=60)
     assert "'parsed page of u58'" in guide.line("created page .*'u58'")
 
 
@@ -357,7 +357,7 @@ def test_models_as_arguments(guide: Guide) -> None:
     article = guide.module(59).Article()
     with pytest.raises((EncodeError, TypeError)):
         guide.module(59).expand_abbreviations.delay(article)  # a model is nothing that JSON knows
-    guide.module(61).expand_abbreviations.delay(102).get(timeout=30)
+    guide.module(61).expand_abbreviations.delay(102).get(timeout=60)
     guide.line("got article 102")
     guide.line("saved article 102")
 
@@ -366,7 +366,7 @@ def test_a_worker_whose_logging_is_the_apps(guide: Guide) -> None:
     """A receiver of setup_logging that does nothing leaves a worker without log lines of its own."""
     options = ("-A", "guide.e49:app", "-c", "1", "-l", "info", "-Q", "silent")
     with WorkerProcess(*options, directory=guide.directory) as worker:
-        assert guide.module(49).tables.delay().get(timeout=40) == ["one", "two"]
+        assert guide.module(49).tables.delay().get(timeout=60) == ["one", "two"]
         assert not re.search(READY, worker.output, re.MULTILINE)
         assert "[INFO" not in worker.output
         assert not re.search(r"INFO/", worker.output)

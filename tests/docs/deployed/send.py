@@ -12,4 +12,4 @@ if what == "send":
     queue, *rest = arguments
     print(hold.apply_async(rest, queue=queue).id)
 else:
-    print(app.AsyncResult(arguments[0]).get(timeout=40))
+    print(app.AsyncResult(arguments[0]).get(timeout=90))
