@@ -120,19 +120,19 @@ class EventSender:
 
     def _send_some(self) -> None:  # hot: bench drain --events
         """Send the oldest events: a batch of Celery's types, or one of another type."""
-        waiting, forward = self._waiting, self._clock.forward
+        waiting = self._waiting
         kind = waiting[0][0]
         alone = kind not in _BATCHED
         common = b'{"hostname":%b,"utcoffset":%r,' % (self._named, hours_west())
         ours = b'%b"pid":%d,' % (common, self._pid)
-        events: list[bytes] = []
-        while waiting and len(events) < _BATCH and (alone or waiting[0][0] in _BATCHED):
-            members = waiting.popleft()[1]
-            # A task's own event has the pid of its child.
-            head = common if members.startswith(b'"pid":') else ours
-            events.append(b'%b"clock":%d,%b}' % (head, forward(), members))
-            if alone:
-                break
+        taken = [waiting.popleft()[1]]
+        while not alone and waiting and len(taken) < _BATCH and waiting[0][0] in _BATCHED:
+            taken.append(waiting.popleft()[1])
+        # A task's own event has the pid of its child.
+        events = [
+            b'%b"clock":%d,%b}' % (common if members.startswith(b'"pid":') else ours, clock, members)
+            for clock, members in enumerate(taken, self._clock.forward(len(taken)) - len(taken) + 1)
+        ]
         self._send(kind, events, alone=alone)
 
     def _send(self, kind: str, events: list[bytes], *, alone: bool) -> None:

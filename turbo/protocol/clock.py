@@ -18,9 +18,9 @@ class LogicalClock:
     def __init__(self, value: int = 0) -> None:
         self.value = value
 
-    def forward(self) -> int:
-        """Count a local event or a sent message; return the new value."""
-        self.value += 1
+    def forward(self, count: int = 1) -> int:
+        """Count local events or sent messages; return the new value."""
+        self.value += count
         return self.value
 
     def adjust(self, other: object) -> int:

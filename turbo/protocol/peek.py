@@ -211,7 +211,7 @@ _plain_message = re.compile(
     ),
     re.DOTALL,
 ).match  # fmt: skip
-_LENGTH: Final = struct.Struct(">I").pack
+_LENGTHS: Final = struct.Struct(">III").pack
 
 
 # hot: bench drain --events, once a message in the master
@@ -225,6 +225,6 @@ def plain_texts(payload: bytes) -> tuple[bytes, bytes, bytes, bytes | None, byte
     if found is None or payload[12] & 0xE0 != 0xE0:
         return None
     name_size, name, task_id, root, parent, args_size, args, kwargs_size, kwargs = found.groups()
-    if name_size != _LENGTH(len(name)) or args_size != _LENGTH(len(args)) or kwargs_size != _LENGTH(len(kwargs)):
+    if name_size + args_size + kwargs_size != _LENGTHS(len(name), len(args), len(kwargs)):
         return None  # the text goes on, with something that only looks like the next key
     return name, task_id, root, parent, args, kwargs

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 #: The longest repr of an exception in an event, in characters.
 LONGEST_EXCEPTION: Final = 4_000
+#: Seconds for which the time in events stays the same: to write a number takes longer than the rest of an event.
+_INSTANT: Final = 0.001
 #: A plain number: comparing with the enum's member takes longer.
 _SUCCESS: Final = Ending.SUCCESS.value
 
@@ -63,6 +65,9 @@ class TaskEvents:
         self.set_senders(tasks)
         self._failure_documents = failure_documents
         self._clock = clock
+        #: The time of the newest event, and that as JSON.
+        self._time = 0.0
+        self._written_time = b"0.0"
         #: The names of the queues, as JSON.
         self._queues: dict[str, bytes] = {}
 
@@ -93,8 +98,8 @@ class TaskEvents:
         head = delivery.event_head = b'"uuid":"%b","queue":%b,' % (task_id, self._quoted_queue(delivery.queue))
         event = (
             b'%b"name":"%b","args":"%b","kwargs":"%b","root_id":"%b","parent_id":%b,"retries":0,"eta":null,'
-            b'"expires":null,"timestamp":%r,"type":"task-received"'
-        ) % (head, name, args, kwargs, root, b"null" if parent is None else b'"%b"' % parent, self._clock())
+            b'"expires":null,"timestamp":%b,"type":"task-received"'
+        ) % (head, name, args, kwargs, root, b"null" if parent is None else b'"%b"' % parent, self._now())
         self.on_event("task-received", event)
 
     def started(self, delivery: Delivery) -> None:  # hot: bench drain --events
@@ -102,7 +107,7 @@ class TaskEvents:
         if delivery.event_head is None:
             self.received(delivery)
         if delivery.event_head:
-            event = b'%b"timestamp":%r,"type":"task-started"' % (delivery.event_head, self._clock())
+            event = b'%b"timestamp":%b,"type":"task-started"' % (delivery.event_head, self._now())
             self.on_event("task-started", event)
 
     def add(self, delivery: Delivery | None, kind: str, event: bytes, names_queue: bool) -> None:
@@ -125,8 +130,8 @@ class TaskEvents:
             head = self._head(delivery)
         if ending == _SUCCESS:
             if head:
-                event = b'%b"result":%b,"runtime":%r,"timestamp":%r,"type":"task-succeeded"' % (
-                    head, texts[0], runtime_ns / 1e9, self._clock(),
+                event = b'%b"result":%b,"runtime":%d.%09d,"timestamp":%b,"type":"task-succeeded"' % (
+                    head, texts[0], *divmod(runtime_ns, 1_000_000_000), self._now(),
                 )  # fmt: skip
                 delivery.end_events = ((SUCCEEDED, event),)
         elif ending == Ending.UNKNOWN_TASK:
@@ -171,8 +176,16 @@ class TaskEvents:
 
     # -- inside ------------------------------------------------------------------------------------------
 
+    def _now(self) -> bytes:
+        """Return the time as JSON, which is that of the event before if that is new."""
+        now = self._clock()
+        if not 0.0 <= now - self._time < _INSTANT:
+            self._time, self._written_time = now, b"%r" % now
+        return self._written_time
+
     def _event(self, kind: str, delivery: Delivery, **fields: Any) -> tuple[str, bytes]:
-        return kind, (delivery.event_head or b"") + members({**fields, "timestamp": self._clock(), "type": kind})
+        self._now()
+        return kind, (delivery.event_head or b"") + members({**fields, "timestamp": self._time, "type": kind})
 
     def _received_otherwise(self, delivery: Delivery) -> None:
         """Read the headers of a message that is less plain."""

@@ -224,3 +224,13 @@ def test_switching() -> None:
     events.switch(True)
     events.switch(False)
     assert heard == [True, False]
+
+
+def test_events_of_one_millisecond_have_one_time_and_times_are_never_ahead() -> None:
+    now = iter((10.0, 10.0004, 10.00099, 10.0011, 10.5, 9.0))
+    events = TaskEvents(TASKS, FailureDocuments(TASKS, stores=False), on=True, clock=lambda: next(now))
+    times: list[float] = []
+    events.on_event.add(lambda _kind, members: times.append(json.loads(b"{%b}" % members)["timestamp"]))
+    for _ in range(6):
+        events.received(delivery_of())
+    assert times == [10.0, 10.0, 10.0, 10.0011, 10.5, 9.0]
