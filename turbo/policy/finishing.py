@@ -230,15 +230,32 @@ FINISHING: Final[tuple[Row, ...]] = (
 )
 
 
-def next_step(facts: Facts[Any], *, acked: bool) -> Step:
-    """Return what is to be done next.
-
-    ``acked``: the message was acknowledged when its task started.
-    """
+def _step_of_table(facts: Facts[Any], acked: bool) -> Step:
     for row in FINISHING:
         if row.holds(facts, acked):
             return row.step
     raise AssertionError("the last row always holds")
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    guard: bool = False
+
+
+#: The table's steps for a task of which nothing has failed and nothing is unconfirmed: with its result, and without.
+_SOUND_WITH_RESULT: Final = _step_of_table(Facts(verb=Verb.ACK, document=_Result()), acked=False)
+_SOUND: Final = _step_of_table(Facts(verb=Verb.ACK), acked=False)
+
+
+def next_step(facts: Facts[Any], *, acked: bool) -> Step:  # hot: bench drain --results redis
+    """Return what is to be done next.
+
+    ``acked``: the message was acknowledged when its task started.
+    """
+    if facts.verb is None or facts.unconfirmed or facts.unsent or facts.store_failed:
+        return _step_of_table(facts, acked)
+    # Nothing else tells the rows apart, and to ask each of them takes ten times as long.
+    return _SOUND if facts.document is None else _SOUND_WITH_RESULT
 
 
 # -- the child died ------------------------------------------------------------------------------------------

@@ -188,16 +188,23 @@ def unpack_store(payload: bytes, offset: int = 0) -> StoreRequest:
     """Undo :func:`pack_store`. Raises FrameError if the lengths do not add up."""
     if len(payload) - offset < _STORE.size:
         raise FrameError("store record shorter than its head")
-    guard, *sizes, payload_size = _STORE.unpack_from(payload, offset)
+    guard, one, two, three, four, five, payload_size = _STORE.unpack_from(payload, offset)
+    # The ends of the texts, which follow one another.
+    two += one
+    three += two
+    four += three
+    five += four
     at = offset + _STORE.size
-    if at + sum(sizes) + payload_size != len(payload):
+    raw = payload[at : at + five]
+    if at + five + payload_size != len(payload):
         raise FrameError("store record's lengths do not add up")
-    texts = []
-    for size in sizes:
-        texts.append(payload[at : at + size].decode("utf-8", "surrogatepass"))
-        at += size
-    task_id, reply_to, correlation_id, content_type, content_encoding = texts
-    return StoreRequest(task_id, payload[at:], bool(guard), reply_to, correlation_id, content_type, content_encoding)
+    text = raw.decode("utf-8", "surrogatepass")
+    if len(text) == five:
+        texts = [text[:one], text[one:two], text[two:three], text[three:four], text[four:]]
+    else:  # the ends are those of bytes
+        parts = (raw[:one], raw[one:two], raw[two:three], raw[three:four], raw[four:])
+        texts = [part.decode("utf-8", "surrogatepass") for part in parts]
+    return StoreRequest(texts[0], payload[at + five :], bool(guard), *texts[1:])
 
 
 @dataclass(slots=True)

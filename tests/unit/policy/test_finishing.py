@@ -103,6 +103,12 @@ def test_every_combination_has_the_step_that_is_documented() -> None:
     assert count == 64 * 4 * 3 * 4
 
 
+def test_the_step_is_that_of_the_first_row_that_holds() -> None:
+    for facts, acked in every_fact():
+        first = next(row for row in FINISHING if row.holds(facts, acked))
+        assert next_step(facts, acked=acked) is first.step, (facts, acked)
+
+
 def test_every_row_is_the_first_that_holds_for_some_facts() -> None:
     taken = {
         next(index for index, row in enumerate(FINISHING) if row.holds(facts, acked)) for facts, acked in every_fact()
