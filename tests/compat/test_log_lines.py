@@ -174,9 +174,9 @@ def _written(tmp_path: Path, broker: str, lib: str, command: tuple[str, ...], wa
     options = ("-A", "lines_app", *(("worker",) if command == CELERY else ()), "-c", "2", "-l", "info", "-n", node)
     # Two seconds are more than the rest of the worker waits for anything that is not to be done.
     with WorkerProcess(*options, directory=place, command=command, env={"C_FORCE_ROOT": "1"}) as worker:
-        worker.wait_for_line(READY, 40)
+        worker.wait_for_line(READY, 60)
         _send(place, 1.0 if way == "remote" else 30.0)
-        worker.wait_for_line("napping", 40)
+        worker.wait_for_line("napping", 60)
         if way == "remote":
             _run(place, f"app.control.shutdown(destination=[{node!r}])")
         for count, number in enumerate(_SIGNALS[way]):
@@ -185,8 +185,8 @@ def _written(tmp_path: Path, broker: str, lib: str, command: tuple[str, ...], wa
             if count + 1 < len(_SIGNALS[way]):
                 # Celery names the next Ctrl+C before it takes it, and this after.
                 worker.wait_for_line("worker: Warm shutdown", since=mark)
-        worker.wait(40)
-        wait_until("its output", lambda: worker._closed, 20)
+        worker.wait(60)
+        wait_until("its output", lambda: worker.ended, 60)
         return {re.sub(r"\d\]", "N]", found.group()) for found in _LINES.finditer(worker.output)}
 
 
@@ -197,11 +197,11 @@ def _send(place: Path, seconds: float) -> None:
 def _run(place: Path, line: str) -> None:
     script = f"from lines_app import app\n{line}\n"
     with WorkerProcess("-c", script, directory=place, command=(CELERY[0],)) as client:
-        assert client.wait(40) == 0, client.output
+        assert client.wait(60) == 0, client.output
 
 
 @pytest.mark.row("LG16", "SG13", "SG14")
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("way", _SIGNALS)
 def test_a_shutdown_reads_like_celerys(way: str, tmp_path: Path, vhost: str) -> None:
     workers = (("celery", CELERY), ("celery", TURBO), ("turbo", TURBO))

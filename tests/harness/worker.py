@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -25,8 +27,9 @@ TURBO = (sys.executable, "-m", "turbo", "worker")
 class WorkerProcess:
     """Runs `python -m turbo worker ARGUMENTS` in `directory`; use it as a context manager.
 
-    Standard output and error are collected as lines. The repository's root is first on PYTHONPATH, so that a tasks
-    module can import `tests.harness.oracle_record`; the caller's PYTHONPATH follows, for the same Python only.
+    Standard output and error are collected as lines. Whoever looks at them first takes what is in the pipe, so that
+    nothing is missing that was printed before. The repository's root is first on PYTHONPATH, so that a tasks module can
+    import `tests.harness.oracle_record`; the caller's PYTHONPATH follows, for the same Python only.
     """
 
     def __init__(
@@ -45,7 +48,9 @@ class WorkerProcess:
             **(env or {}),
         }
         self._process: subprocess.Popen[bytes] | None = None
+        self._stdout: IO[bytes] | None = None
         self._lines: list[str] = []
+        self._begun = b""  # a line whose end has not come
         self._closed = False
         self._more = threading.Condition()
         self._reader: threading.Thread | None = None
@@ -56,8 +61,11 @@ class WorkerProcess:
         process = spawn(
             self.command, env=self._env, cwd=self.directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
-        self._process = process
-        self._reader = threading.Thread(target=self._collect, args=(process,), name="worker-output", daemon=True)
+        # Not the process's own any more: `end` closes what is, and the last lines are read after it.
+        self._process, self._stdout, process.stdout = process, process.stdout, None
+        assert self._stdout is not None
+        os.set_blocking(self._stdout.fileno(), False)
+        self._reader = threading.Thread(target=self._collect, name="worker-output", daemon=True)
         self._reader.start()
         return self
 
@@ -71,14 +79,22 @@ class WorkerProcess:
 
     @property
     def output(self) -> str:
-        """Everything that the worker has printed."""
+        """Everything that the worker has printed so far."""
         with self._more:
+            self._take()
             return "\n".join(self._lines)
 
     def mark(self) -> int:
         """Return the current position in the output, for `wait_for_line(since=...)`."""
         with self._more:
+            self._take()
             return len(self._lines)
+
+    @property
+    def ended(self) -> bool:
+        """Whether no process is left that could print more."""
+        with self._more:
+            return self._closed
 
     def wait_for_line(self, pattern: str, timeout: float = PATIENCE, *, since: int = 0) -> re.Match[str]:
         """Wait for a line that matches (re.search). Raises HarnessError with the output if none comes."""
@@ -86,6 +102,7 @@ class WorkerProcess:
         deadline = time.monotonic() + timeout
         with self._more:
             while True:
+                self._take()
                 while position < len(self._lines):
                     found = regex.search(self._lines[position])
                     position += 1
@@ -166,26 +183,43 @@ class WorkerProcess:
                 known.kill()  # psutil checks that the pid is still the same process
             except psutil.NoSuchProcess:
                 continue
-        stdout, self._process.stdout = self._process.stdout, None
         end(self._process, gently=None)
         reader.join(PATIENCE)
-        if stdout is not None:
-            stdout.close()
+        with self._more:
+            self._closed = True  # also where the pipe is held by a process that is none of the family any more
+            self._more.notify_all()
+        reader.join(PATIENCE)
+        if self._stdout is not None:
+            self._stdout.close()
 
     def _wait_closed(self, timeout: float) -> bool:
         """Wait until nobody can write to the output any more, which all processes of the worker have open."""
         with self._more:
             return self._more.wait_for(lambda: self._closed, timeout)
 
-    def _collect(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.stdout is not None
-        for raw in process.stdout:
-            with self._more:
-                self._lines.append(raw.decode(errors="replace").rstrip("\n"))
-                self._more.notify_all()
-        with self._more:
+    def _collect(self) -> None:
+        watch = select.poll()
+        if self._stdout is not None:
+            watch.register(self._stdout, select.POLLIN)
+        while not self.ended:
+            if watch.poll(1_000):
+                with self._more:
+                    self._take()
+
+    def _take(self) -> None:
+        """Take what is in the pipe. The lock is held: two threads would mix up what they read."""
+        if self._stdout is None or self._closed:
+            return
+        try:
+            while data := os.read(self._stdout.fileno(), 65_536):
+                *whole, self._begun = (self._begun + data).split(b"\n")
+                self._lines += [line.decode(errors="replace") for line in whole]
             self._closed = True
-            self._more.notify_all()
+            if self._begun:
+                self._lines.append(self._begun.decode(errors="replace"))
+        except BlockingIOError:
+            pass
+        self._more.notify_all()
 
 
 def _paths(program: str) -> str:
