@@ -10,6 +10,7 @@ import pytest
 from celery import Celery, current_task, signals, states
 from celery.app import trace
 from celery.app.task import Task as BaseTask
+from celery.backends import cache
 from celery.exceptions import Ignore, Reject, Retry
 from pydantic import BaseModel
 
@@ -23,6 +24,8 @@ from turbo.exceptions import SoftTimeLimitExceeded
 
 @pytest.fixture
 def app() -> Iterator[Celery]:
+    # All apps of this process share the results in memory, and a success is never replaced: others use these ids, too.
+    cache._DUMMY_CLIENT_CACHE.clear()
     made = Celery("proj", broker="memory://", backend="cache+memory://", set_as_current=False)
     trace.setup_worker_optimizations(made, "w@h")
     yield made

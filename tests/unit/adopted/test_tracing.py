@@ -10,6 +10,7 @@ import pytest
 from celery import Celery, Task
 from celery.app import trace
 from celery.app.task import Task as BaseTask
+from celery.backends import cache
 
 from turbo.adopted.tracing import ENTERED, build_trace, calls_run
 from turbo.child.time_limits import SoftLimit
@@ -29,6 +30,8 @@ class Page:
 
 @pytest.fixture
 def app() -> Iterator[Celery]:
+    # All apps of this process share the results in memory, and a success is never replaced: others use these ids, too.
+    cache._DUMMY_CLIENT_CACHE.clear()
     made = Celery("proj", broker="memory://", backend="cache+memory://", set_as_current=False)
     trace.setup_worker_optimizations(made, "w@h")
     yield made
