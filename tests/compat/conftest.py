@@ -67,14 +67,14 @@ def celery_worker(place: Place, **settings: Any) -> Iterator[WorkerProcess]:
         directory=APPS, env=place.env("celery", **settings), command=CELERY,
     )  # fmt: skip
     with worker:
-        worker.wait_for_line(READY, timeout=40)
+        worker.wait_for_line(READY, 90)
         yield worker
 
 
 def celery_client(version: str, place: Place) -> Side:
     """Run a Celery client that sends and reads everything; return what it read and what is stored."""
     env = {**place.env("celery"), "PYTHONPATH": os.pathsep.join([str(APPS), str(ROOT)])}
-    printed = celery_producer(version, (APPS / "celery_side.py").read_text(), PREFIX, env=env, timeout=90)
+    printed = celery_producer(version, (APPS / "celery_side.py").read_text(), PREFIX, env=env, timeout=200)
     told = json.loads(printed.splitlines()[-1])
     assert told["version"].startswith("5.3" if version == "5.3" else "5.7")
     documents = stored(place.backend) if place.backend.startswith("redis") else {}

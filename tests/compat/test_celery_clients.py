@@ -90,7 +90,7 @@ def turbo(runs: Runs, version: str) -> Side:
 
 
 @pytest.mark.row("ST3", "ST4", "ST5", "ST6", "ST9", "ST13", "ST19", "ST23", "EX2", "EX3", "RT1")
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(500)
 def test_documents_are_those_of_a_celery_worker(runs: Runs, version: str) -> None:
     ours, theirs = (runs.side(worker, version).documents for worker in ("turbo", "celery"))
     assert set(ours) == set(theirs), "the same tasks leave a document"
@@ -295,7 +295,7 @@ def test_the_headers_word_on_results_counts_before_the_tasks(turbo: Side) -> Non
 
 
 @pytest.mark.row("WP3", "PL32")
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(500)
 def test_a_body_of_100_mb(place: Place) -> None:
     script = """
     import os, sys, celery
@@ -307,7 +307,7 @@ def test_a_body_of_100_mb(place: Place) -> None:
 
 
 @pytest.mark.row("WP26", "ST18", "EX20", "ST5", "ST10")
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(500)
 def test_replies_reach_a_client_that_waits(runs: Runs, version: str) -> None:
     side = runs.side("turbo", version, "rpc")
     assert {case: seen for case, seen in side.outcomes.items() if seen["state"] != seen["expected"]} == {}

@@ -25,4 +25,4 @@ def test_an_idle_worker_takes_less_than_celerys(place: Place) -> None:
 def _use(place: Place) -> None:
     """Let the worker run something, so that it has loaded what it needs."""
     with Turbo("client", broker=place.broker, backend=place.backend, set_as_current=False) as app:
-        assert app.send_task("add", (1, 2)).get(timeout=20) == 3
+        assert app.send_task("add", (1, 2)).get(timeout=60) == 3

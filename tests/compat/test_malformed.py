@@ -60,12 +60,12 @@ class Rig:
         name = f"good-{self.sent}"
         began = Stopwatch()
         self.app.send_task("mark", (name,), queue="celery", ignore_result=True)
-        self.place.oracle.wait_ids("start", [name], 20)
+        self.place.oracle.wait_ids("start", [name], 60)
         return began.seconds
 
     def settled(self) -> None:
-        self.rabbitmq.wait_queue("celery", self.place.broker, ready=0, unacked=0, timeout=25)
-        self.rabbitmq.wait_queue("dead", self.place.broker, ready=self.dead, timeout=10)
+        self.rabbitmq.wait_queue("celery", self.place.broker, ready=0, unacked=0, timeout=60)
+        self.rabbitmq.wait_queue("dead", self.place.broker, ready=self.dead, timeout=60)
 
 
 def rig(place: Place, rabbitmq: RabbitMQ, *accept: str) -> Iterator[Rig]:
@@ -128,10 +128,10 @@ def test_a_malformed_message(ordinary: Rig, case: Case) -> None:
         ordinary.settled()
         expected = int(settlement != "run")
         # The message is settled before its line has come through the pipe and this process's reader.
-        wait_until("its line", lambda: len(complaints(worker.output.split("\n")[mark:])) >= expected, 10)
+        wait_until("its line", lambda: len(complaints(worker.output.split("\n")[mark:])) >= expected, 60)
         lines = worker.output.split("\n")[mark:]
         if settlement == "run":
-            place.oracle.wait_count("ran", ran + 1, 10)
+            place.oracle.wait_count("ran", ran + 1, 60)
             assert complaints(lines) == []
         else:
             assert len(place.oracle.ids("ran")) == ran
@@ -163,7 +163,7 @@ def test_malformed_pickle_costs_a_child_at_most(trusting: Rig, name: str, lost: 
     assert all(LINE.match(line) and line.isprintable() for line in worker.output.split("\n")[mark:])
     assert worker.process.poll() is None
     if lost:
-        wait_until("children are back", lambda: len(worker.children()) == len(children), 10)
+        wait_until("children are back", lambda: len(worker.children()) == len(children), 60)
     assert ({child.pid for child in worker.children()} != children) == lost
 
 
@@ -176,7 +176,7 @@ def test_a_task_whose_unknown_name_forges_log_lines(ordinary: Rig) -> None:
     assert ordinary.good() < 1.0
     ordinary.dead += 1
     ordinary.settled()
-    wait_until("its line", lambda: bool(complaints(ordinary.worker.output.split("\n")[mark:])), 10)
+    wait_until("its line", lambda: bool(complaints(ordinary.worker.output.split("\n")[mark:])), 60)
     lines = ordinary.worker.output.split("\n")[mark:]
     assert all(LINE.match(line) and line.isprintable() and len(line) < LONGEST_LINE for line in lines), lines
     assert len(complaints(lines)) == 1

@@ -32,7 +32,7 @@ def test_held_and_then_run_never_early(app: Turbo) -> None:
     began = Stopwatch()
     etas = [datetime.now(UTC) + timedelta(seconds=0.2 + 0.013 * number) for number in range(60)]
     sent = [app.send_task("when", eta=eta) for eta in etas]
-    late = [result.get(timeout=20) - eta.timestamp() for result, eta in zip(sent, etas, strict=True)]
+    late = [result.get(timeout=60) - eta.timestamp() for result, eta in zip(sent, etas, strict=True)]
     assert min(late) >= 0
     assert sorted(late)[len(late) // 2] < 0.25 + began.stalled
 
@@ -40,8 +40,8 @@ def test_held_and_then_run_never_early(app: Turbo) -> None:
 @pytest.mark.row("TM2")
 def test_an_eta_in_the_past_is_now(app: Turbo) -> None:
     began = Stopwatch()
-    assert app.send_task("when", eta=datetime(2020, 1, 1, tzinfo=UTC)).get(timeout=10) > 0
-    assert app.send_task("when", countdown=-5).get(timeout=10) > 0
+    assert app.send_task("when", eta=datetime(2020, 1, 1, tzinfo=UTC)).get(timeout=60) > 0
+    assert app.send_task("when", countdown=-5).get(timeout=60) > 0
     assert began.seconds < 2
 
 
@@ -52,23 +52,22 @@ def test_what_expires_while_held_does_not_run(app: Turbo, place: Place, worker: 
     # As a header only: RabbitMQ drops by itself what its own time to live says.
     doomed = app.send_task("mark", ("doomed",), countdown=0.4, headers={"expires": soon})
     lives = app.send_task("mark", ("lives",), countdown=0.4, expires=60)
-    assert lives.get(timeout=10) == "lives"
-    wait_until("REVOKED", lambda: doomed.state == "REVOKED", 10)
+    assert lives.get(timeout=60) == "lives"
+    wait_until("REVOKED", lambda: doomed.state == "REVOKED", 60)
     worker.wait_for_line(rf"Discarding revoked task: mark\[{doomed.id}\]")
     assert place.oracle.ids("start") == ["lives"]
 
 
 @pytest.mark.row("TM1", "P11")
-@pytest.mark.timeout(90)
 def test_thousands_that_wait_hold_up_nothing(app: Turbo, place: Place, rabbitmq: RabbitMQ) -> None:
     due = datetime.now(UTC) + timedelta(minutes=4)
     for _ in range(2000):
         app.send_task("mark", ("waits",), eta=due, ignore_result=True)
-    rabbitmq.wait_queue("celery", place.broker, ready=0, unacked=2000, timeout=40)
+    rabbitmq.wait_queue("celery", place.broker, ready=0, unacked=2000, timeout=60)
     began = Stopwatch()
     for number in range(100):
         app.send_task("mark", (f"now-{number}",), ignore_result=True)
-    place.oracle.wait_ids("start", [f"now-{number}" for number in range(100)], 20)
+    place.oracle.wait_ids("start", [f"now-{number}" for number in range(100)], 60)
     assert began.seconds < 5
     assert "waits" not in place.oracle.ids("start")
     rabbitmq.wait_queue("celery", place.broker, ready=0, unacked=2000)
@@ -78,7 +77,7 @@ def test_thousands_that_wait_hold_up_nothing(app: Turbo, place: Place, rabbitmq:
 def test_a_retry_waits_its_countdown(app: Turbo, place: Place) -> None:
     began = Stopwatch()
     result = app.send_task("twice", (0.6,))
-    assert result.get(timeout=10) == 1
+    assert result.get(timeout=60) == 1
     first, second = (trace.mono_ns for trace in place.oracle.traces("start"))
     assert 0.6 <= (second - first) / 1e9 < 3 + began.stalled
 

@@ -29,7 +29,7 @@ def _write_on_and_on(path: Path, failpoints: str) -> None:
 
     async def run() -> None:
         await file.start()
-        for number in range(1000):
+        for number in range(100_000):  # until it is killed, however long a busy disk takes for one write
             revoked.add([f"id-{number}"], 1e9)
             await asyncio.sleep(0.001)
 

@@ -187,7 +187,7 @@ def main() -> None:
         contents()
     in_view()
     outcomes()
-    deadline = time.monotonic() + 25
+    deadline = time.monotonic() + 100
     if by_rpc:
         # Replies go to whoever sent the message, and a state that is none of the final ones ends no wait.
         # An old client waits a second for every result that came while it waited for another: not all of them, then.

@@ -98,7 +98,7 @@ class Place:
         def seen() -> bool:
             return any(event == what and (where is None or where(details)) for _, event, details in self.recorded(by))
 
-        wait_until(f"{what} was recorded", seen, 30)
+        wait_until(f"{what} was recorded", seen, 60)
 
     def close(self) -> None:
         """Close the client's connections."""

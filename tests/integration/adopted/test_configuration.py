@@ -77,10 +77,10 @@ def test_what_the_app_says_holds(place: Place) -> None:
             send = place.client.send_task
             topic = Exchange("media", "topic")
             seen = send("proj.conf", exchange=topic, routing_key="video.short", priority=3)
-            assert seen.get(timeout=30) == [2, 60, 7, "Asia/Tokyo", True]
-            assert send("more.double", (4,), queue=Queue("quorum", no_declare=True)).get(timeout=30) == 8
+            assert seen.get(timeout=60) == [2, 60, 7, "Asia/Tokyo", True]
+            assert send("more.double", (4,), queue=Queue("quorum", no_declare=True)).get(timeout=60) == 8
             direct = send("more.double", (5,), exchange="C.dq2", routing_key="w1@box", serializer="rot")
-            assert direct.get(timeout=30) == 10
+            assert direct.get(timeout=60) == 10
             worker.terminate()
             assert worker.wait() == 0
     finally:
@@ -119,7 +119,7 @@ def test_an_app_may_replace_the_decoder_of_json(place: Place) -> None:
     place.write(OWN_JSON)
     with place.worker("-c", "1") as worker:
         worker.wait_for_line(READY)
-        assert place.client.send_task("proj.kind", (1.5,)).get(timeout=30) == "Decimal"
+        assert place.client.send_task("proj.kind", (1.5,)).get(timeout=60) == "Decimal"
 
 
 def test_a_queue_that_nobody_configured_is_refused(place: Place) -> None:
@@ -199,7 +199,7 @@ def test_a_django_project(place: Place) -> None:
         worker.wait_for_line(r"blog\.tasks\.count")
         worker.wait_for_line(READY)
         sent: AsyncResult[list[object]] = place.client.send_task("blog.tasks.count")
-        assert sent.get(timeout=30) == [True, "Europe/Oslo", "Europe/Oslo"]
+        assert sent.get(timeout=60) == [True, "Europe/Oslo", "Europe/Oslo"]
         worker.terminate()
         assert worker.wait() == 0
 

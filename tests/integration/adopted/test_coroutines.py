@@ -97,16 +97,16 @@ def test_forty_run_at_once_in_one_child_beside_functions(place: Place) -> None:
     with place.worker("-c", "1", "--async-concurrency", "50") as worker:
         worker.wait_for_line(READY)
         waiting = [send("proj.meet", ("a", 40)) for _ in range(39)]
-        assert [send("proj.sync", (n,)).get(timeout=30) for n in range(3)] == [0, 1, 2]
+        assert [send("proj.sync", (n,)).get(timeout=60) for n in range(3)] == [0, 1, 2]
         waiting.append(send("proj.meet", ("a", 40)))
-        found = [result.get(timeout=30) for result in waiting]
+        found = [result.get(timeout=60) for result in waiting]
         assert len({pid for pid, _ in found}) == 1 and all(own for _, own in found)
         parts = [place.client.signature("proj.double", (n,)) for n in range(5)]
-        assert chord(parts, place.client.signature("proj.total"), app=place.client).delay().get(timeout=30) == 20
+        assert chord(parts, place.client.signature("proj.total"), app=place.client).delay().get(timeout=60) == 20
         chained = place.client.signature("proj.double", (1,)) | place.client.signature("proj.double")
-        assert chained.apply_async().get(timeout=30) == 4
+        assert chained.apply_async().get(timeout=60) == 4
         worker.terminate()
-        assert worker.wait(30) == 0
+        assert worker.wait(60) == 0
 
 
 @pytest.mark.row("TD25")
@@ -116,7 +116,7 @@ def test_handlers_signals_retries_and_results_are_those_of_celery(place: Place) 
     with place.worker("-c", "1") as worker:
         worker.wait_for_line(READY)
         retried = send("proj.handled", (1,))
-        assert retried.get(timeout=30) == 1
+        assert retried.get(timeout=60) == 1
         place.wait_recorded("postrun", where=lambda details: details["state"] == "SUCCESS")
         first = ["prerun", "before_start", "on_retry", "postrun"]
         second = ["prerun", "before_start", "on_success", "after_return", "postrun"]
@@ -124,13 +124,13 @@ def test_handlers_signals_retries_and_results_are_those_of_celery(place: Place) 
         worker.wait_for_line(rf"Task proj\.handled\[{retried.id}\] succeeded in [\d.]+s: 1")
         failed = send("proj.boom")
         with pytest.raises(ValueError, match="boom"):
-            failed.get(timeout=30)
+            failed.get(timeout=60)
         assert "turbo" not in failed.traceback and "proj.py" in failed.traceback
         assert failed.name == "proj.boom"
         place.wait_recorded("after_return", where=lambda details: details["status"] == "FAILURE")
-        assert send("proj.of_itself", (2,)).get(timeout=30) == 2
+        assert send("proj.of_itself", (2,)).get(timeout=60) == 2
         with pytest.raises(KeyError):
-            send("proj.of_itself", (9,)).get(timeout=30)
+            send("proj.of_itself", (9,)).get(timeout=60)
 
 
 @pytest.mark.row("TD25")
@@ -142,10 +142,10 @@ def test_limits_are_those_of_each(place: Place) -> None:
         beside = send("proj.meet", ("b", 2))
         caught = send("proj.hang", (True,), soft_time_limit=0.2)
         uncaught = send("proj.hang", soft_time_limit=0.2)
-        assert caught.get(timeout=30) == "caught"
+        assert caught.get(timeout=60) == "caught"
         with pytest.raises(billiard.exceptions.SoftTimeLimitExceeded):
-            uncaught.get(timeout=30)
+            uncaught.get(timeout=60)
         send("proj.meet", ("b", 2))
-        assert beside.get(timeout=30)[1]
+        assert beside.get(timeout=60)[1]
         with pytest.raises(billiard.exceptions.TimeLimitExceeded):
-            send("proj.hang", time_limit=0.5).get(timeout=30)
+            send("proj.hang", time_limit=0.5).get(timeout=60)

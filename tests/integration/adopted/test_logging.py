@@ -112,16 +112,16 @@ def run(place: Place, options: tuple[str, ...], env: dict[str, str]) -> dict[str
         for by, worker in found.items():
             queue = f"w{by[0]}"
             say = place.client.send_task("proj.say", queue=queue, task_id="say")
-            say.get(timeout=30)
+            say.get(timeout=60)
             say.forget()
             fail = place.client.send_task("proj.fail", queue=queue, task_id="fail")
-            fail.get(timeout=30, propagate=False)
+            fail.get(timeout=60, propagate=False)
             fail.forget()
             if "-f" not in options:
                 worker.wait_for_line(r"^ValueError: as it should")
             else:
                 # The result is stored before the line is written.
-                wait_until("the failure is logged", lambda queue=queue: _logs_failure(place, queue), 30)  # type: ignore[misc]
+                wait_until("the failure is logged", lambda queue=queue: _logs_failure(place, queue), 60)  # type: ignore[misc]
             worker.terminate()
             assert worker.wait() == 0
     return found

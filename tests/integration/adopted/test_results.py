@@ -50,7 +50,7 @@ def succeeded(sender, result, **_):
 def ask(place: Place, name: str) -> AsyncResult:
     """Send a task, and wait until the client has its result."""
     sent = place.client.send_task(name, queue="celery")
-    sent.get(timeout=30, propagate=False)
+    sent.get(timeout=60, propagate=False)
     return sent
 
 

@@ -105,7 +105,7 @@ def drive(place: Place, by: str) -> tuple[WorkerProcess, list[tuple[str, str, st
         place.wait_recorded("worker_ready", by)
         for count in range(5):
             sent = place.client.send_task("proj.add", (count, 1), queue="mine", task_id=f"add-{count}")
-            assert sent.get(timeout=30) == count + 1
+            assert sent.get(timeout=60) == count + 1
             sent.forget()
         place.client.send_task("proj.nowhere", queue=f"{HOST}.own", task_id="unknown")
         place.wait_recorded("task_unknown", by)
@@ -180,9 +180,9 @@ def test_a_bad_receiver_stops_nothing(place: Place, block: str) -> None:
             Producer(connection).publish({"no": "task"}, routing_key="mine", serializer="json")
         for count in range(3):
             sent = place.client.send_task("proj.add", (count, 1), queue="mine")
-            assert sent.get(timeout=30) == count + 1
+            assert sent.get(timeout=60) == count + 1
         with pytest.raises(TaskRevokedError):
-            expired.get(timeout=30)
+            expired.get(timeout=60)
         worker.terminate()
         assert worker.wait() == 0
         assert "a receiver's own" in worker.output

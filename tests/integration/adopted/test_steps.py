@@ -85,12 +85,12 @@ def test_a_step_with_a_timer_runs_from_the_start_to_the_end(place: Place, kind: 
         assert "proj.Pooled" in warning and "Liveness" not in warning
         worker.wait_for_line(READY)
         worker.wait_for_line(r"The bootstep .*After.* raised while starting; the worker goes on")
-        wait_until("the file is there", alive.exists, 30)
+        wait_until("the file is there", alive.exists, 60)
         before = alive.stat().st_mtime_ns
-        wait_until("the file is touched again", lambda: alive.stat().st_mtime_ns > before, 30)
+        wait_until("the file is touched again", lambda: alive.stat().st_mtime_ns > before, 60)
         place.wait_recorded("ready")
         worker.terminate()
-        assert worker.wait(30) == 0
+        assert worker.wait(60) == 0
     assert not alive.exists()
     found = [event for _, event, _ in place.recorded()]
     assert found == ["step-start", "after-start", "ready", "step-stop"]
@@ -139,10 +139,10 @@ def test_a_consumer_step_gets_messages_beside_the_tasks(place: Place, kind: str)
             for body in ("one", "fail", "two"):
                 producer.publish({"say": body}, exchange="watched", routing_key="watched", declare=[WATCHED])
         place.wait_recorded("message", where=lambda details: details["body"] == "two")
-        wait_until("the failed one comes again", lambda: _bodies(place).count("fail") == 2, 30)
-        assert place.client.send_task("proj.add", (1, 2)).get(timeout=30) == 3
+        wait_until("the failed one comes again", lambda: _bodies(place).count("fail") == 2, 60)
+        assert place.client.send_task("proj.add", (1, 2)).get(timeout=60) == 3
         worker.terminate()
-        assert worker.wait(30) == 0
+        assert worker.wait(60) == 0
 
 
 def _bodies(place: Place) -> list[str]:
@@ -164,11 +164,11 @@ def test_a_consumer_step_that_is_busy_keeps_its_connection(place: Place, kind: s
         worker.wait_for_line(READY)
         tasks = [place.client.send_task("proj.add", (number, 1)) for number in range(200)]
         wait_until("all messages have come", lambda: _bodies(place)[-1:] == ["599"], 60)
-        assert tasks[-1].get(timeout=30) == 200
+        assert tasks[-1].get(timeout=60) == 200
         assert [event for _, event, _ in place.recorded()].count("consumers") == 1
         assert place.rabbitmq.queue("watched", place.vhost).unacked == 600
         worker.terminate()
-        assert worker.wait(30) == 0
+        assert worker.wait(60) == 0
 
 
 KOMBUS = """
@@ -191,7 +191,7 @@ def test_a_consumer_of_kombus_is_refused_in_an_app_of_turbos(place: Place) -> No
         )
         worker.wait_for_line(READY)
         worker.terminate()
-        assert worker.wait(30) == 0
+        assert worker.wait(60) == 0
 
 
 OPTIONS = """
@@ -233,7 +233,7 @@ def test_options_of_the_apps_own(
         place.wait_recorded("step")
         worker.wait_for_line(READY)
         worker.terminate()
-        assert worker.wait(30) == 0
+        assert worker.wait(60) == 0
     assert [(event, details) for _, event, details in place.recorded()] == [
         ("preload", {"site": site}),
         ("init", {"tenant": tenant}),

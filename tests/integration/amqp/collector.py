@@ -13,6 +13,7 @@ import pika
 import uvloop
 from pika import frame
 
+from tests.harness.processes import wait_until
 from turbo.amqp.consume.link import BrokerLink
 from turbo.amqp.frame_splitter import RawDelivery
 from turbo.amqp.topology import Queue, task_queue
@@ -23,7 +24,7 @@ PERSISTENT = pika.BasicProperties(delivery_mode=2, headers={"id": "x"})
 
 def run(work: Coroutine[object, object, None]) -> None:
     """Run a test's coroutine on uvloop, which the master uses."""
-    uvloop.run(asyncio.wait_for(work, 55))
+    uvloop.run(asyncio.wait_for(work, 160))
 
 
 class Collector:
@@ -67,7 +68,7 @@ class Collector:
     def saw(self, kind: str) -> bool:
         return any(event[0] == kind for event in self.events)
 
-    async def until(self, reached: Callable[[], bool], what: str, timeout: float = 20) -> None:
+    async def until(self, reached: Callable[[], bool], what: str, timeout: float = 60) -> None:
         """Wait until an event makes ``reached`` true."""
         try:
             async with asyncio.timeout(timeout):
@@ -98,7 +99,7 @@ async def linked(
     await link.start(sink)
     try:
         if ready:
-            assert await link.wait_ready(15), link.last_error
+            assert await link.wait_ready(60), link.last_error
         yield link
     finally:
         await link.stop(time.monotonic() + 5)
@@ -146,13 +147,27 @@ def publish(url: str, queue: str, bodies: Iterable[bytes], *, declare: bool = Tr
             message = amqp.Message(body, delivery_mode=2, application_headers={"id": "x"})
             channel.basic_publish(message, routing_key=queue)
         while unconfirmed:
-            connection.drain_events(timeout=50)
+            connection.drain_events(timeout=60)
 
 
-def depth(url: str, queue: str) -> int:
-    """Return the number of ready messages in a queue."""
+async def come_to(reached: Callable[[], bool], what: str, timeout: float = 60) -> None:
+    """Wait for a change that no event tells of."""
+    try:
+        async with asyncio.timeout(timeout):
+            while not reached():
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        raise AssertionError(f"{what}: not within {timeout:g} s") from None
+
+
+def wait_depth(url: str, queue: str, count: int) -> None:
+    """Wait until a queue has so many ready messages: what a connection held returns some time after its end."""
     with channel_to(url) as channel:
-        return int(channel.queue_declare(queue, passive=True).method.message_count)
+
+        def ready() -> int:
+            return int(channel.queue_declare(queue, passive=True).method.message_count)
+
+        wait_until(f"{count} messages in {queue}", lambda: ready() == count, 60)
 
 
 def header_payload(size: int, properties: pika.BasicProperties = PERSISTENT) -> bytes:

@@ -17,7 +17,7 @@ from tests.harness.rabbitmq import RabbitMQ
 from tests.integration.amqp.collector import Collector, linked, run
 from turbo.amqp.topology import Queue, task_queue
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.row("WP25")]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.row("WP25")]
 
 APP = """
 from celery import Celery
@@ -45,7 +45,7 @@ def celery_worker(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
         finally:
             process.send_signal(signal.SIGTERM)
             try:
-                process.wait(15)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -53,7 +53,7 @@ def celery_worker(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 def send(folder: Path, *args: int) -> None:
     code = f"import there; there.add.delay({args[0]}, {args[1]})"
-    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, timeout=90)
 
 
 CASES = [
@@ -95,7 +95,7 @@ def test_no_precondition_fails(
                 return "succeeded" in log.read_text()
 
             send(tmp_path, 3, 4)
-            for _ in range(300):
+            for _ in range(900):
                 if done() or process.poll() is not None:
                     break
                 signal.sigtimedwait([], 0.1)

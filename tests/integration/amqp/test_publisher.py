@@ -15,17 +15,17 @@ from tests.integration.amqp.collector import (
     Collector,
     LagProbe,
     channel_to,
-    depth,
     header_payload,
     linked,
     publish,
     run,
+    wait_depth,
 )
 from tests.integration.amqp.test_link_resilience import through
 from turbo.amqp.publish.publisher import Published, Publisher
 from turbo.amqp.url import parse_broker_urls
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.row("WP27")]
+pytestmark = [pytest.mark.timeout(180), pytest.mark.row("WP27")]
 
 
 class Ends:
@@ -48,12 +48,12 @@ class Ends:
         self.publisher.publish(exchange, key, header, body, mandatory=mandatory, patient=patient, done=done)
 
     async def until(self, reached: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not reached():
                 self._ended.clear()
                 await self._ended.wait()
 
-    async def drained(self, seconds: float = 20) -> None:
+    async def drained(self, seconds: float = 60) -> None:
         assert await self.publisher.drain(time.monotonic() + seconds), self.publisher.backlog
 
 
@@ -164,10 +164,13 @@ def test_nothing_is_lost_while_connections_break(vhost: str, rabbitmq: RabbitMQ,
                 # Some of these have ended, and a full window is in flight.
                 await ends.until(lambda wanted=start + 100: len(ends.by_body) > wanted)
                 if start % 2000:
+                    # From now on no confirm comes through, however long this process is kept from what follows.
+                    fault_proxy.delay(3600)
                     fault_proxy.rst()
+                    fault_proxy.delay(0)
                 else:
                     rabbitmq.close_all_connections(vhost.rpartition("/")[2])
-            await ends.drained(30)
+            await ends.drained(100)
             assert ends.by_body == dict.fromkeys(bodies, Published.CONFIRMED)
             assert ends.publisher.resent > 100
 
@@ -186,7 +189,7 @@ def test_what_was_published_before_the_broker_is_there_is_sent_later(vhost: str,
             assert not ends.publisher.connected
             assert ends.publisher.dialer.last_error
             fault_proxy.pass_through()
-            await ends.drained(6)
+            await ends.drained()
             assert ends.by_body == {b"early": Published.CONFIRMED}
 
     run(scenario())
@@ -206,7 +209,7 @@ def test_an_alarm_stops_publishing_and_nothing_else(vhost: str, rabbitmq: Rabbit
             sent = [b"before"]
             try:
                 # The broker blocks who publishes after its alarm: what it has confirmed came before.
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     while not ends.publisher.blocked:
                         if len(ends.by_body) == len(sent):
                             sent.append(b"during %d" % len(sent))
@@ -221,7 +224,7 @@ def test_an_alarm_stops_publishing_and_nothing_else(vhost: str, rabbitmq: Rabbit
                 assert ends.publisher.backlog == 2
             finally:
                 rabbitmq.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.4)")
-            await ends.drained(15)
+            await ends.drained()
             assert set(ends.by_body.values()) == {Published.CONFIRMED}
             assert not ends.publisher.blocked
             assert bodies_in(vhost, "q") == [*sent, b"queued"]
@@ -267,7 +270,7 @@ def test_a_publisher_is_congested_until_the_broker_has_taken_most_of_its_message
                 ends.publish("q", b"%d" % number)
             assert ends.publisher.congested and not relieved
             fault_proxy.pass_through()
-            await ends.drained(15)
+            await ends.drained()
             assert not ends.publisher.congested
             assert len(relieved) == 1 and relieved[0] <= 2, "once, when no more than a quarter was left"
 
@@ -276,7 +279,6 @@ def test_a_publisher_is_congested_until_the_broker_has_taken_most_of_its_message
     assert caplog.text.count("messages refused") == 8
 
 
-@pytest.mark.timeout(90)
 def test_a_large_message_does_not_block_the_loop(vhost: str) -> None:
     body = bytes(range(256)) * (48 * 4096)  # 48 MB
 
@@ -287,10 +289,10 @@ def test_a_large_message_does_not_block_the_loop(vhost: str) -> None:
             ends.publish("q", b"first")
             ends.publish("q", body)
             ends.publish("q", b"last")
-            await ends.drained(40)
+            await ends.drained(100)
             assert list(ends.by_body.values()) == [Published.CONFIRMED] * 3
         assert probe.worst < 0.5, f"the loop stood still for {probe.worst:.3f} s"
 
     run(scenario())
     assert bodies_in(vhost, "q") == [b"first", body, b"last"]
-    assert depth(vhost, "q") == 0
+    wait_depth(vhost, "q", 0)

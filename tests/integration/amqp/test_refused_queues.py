@@ -12,7 +12,7 @@ import kombu
 import pytest
 
 from tests.harness.rabbitmq import RabbitMQ, vhost_of
-from tests.integration.amqp.collector import Collector, channel_to, linked, publish, run
+from tests.integration.amqp.collector import Collector, channel_to, come_to, linked, publish, run
 from turbo.amqp.topology import Queue, queue_arguments, task_queue
 
 EVERYTHING = ".*"
@@ -48,9 +48,8 @@ def test_a_refused_queue_is_named_once_and_the_others_are_consumed(
         async with linked(vhost, ["secret", "free"], sink, ready=False) as link:
             publish(vhost, "free", [b"f"])
             await sink.until(lambda: b"f" in sink.bodies, "the other queue")
+            await come_to(lambda: link.ready and link.refusals.names == ["secret"], "the refusal")
             assert link.consumed == ["free"]
-            assert link.ready
-            assert link.refusals.names == ["secret"]
 
     run(scenario())
     (line,) = lines_about(caplog, "secret")
@@ -64,17 +63,17 @@ def test_a_link_without_a_queue_that_works_is_not_ready_until_there_is_one(
         allow(rabbitmq, vhost, configure="^$")
         sink = Collector()
         async with linked(vhost, ["q"], sink, ready=False) as link:
-            assert not await link.wait_ready(2)
-            assert link.refusals.names == ["q"] and link.consumed == []
+            await come_to(lambda: link.refusals.names == ["q"], "the refusal")
+            assert not await link.wait_ready(2) and link.consumed == []
             allow(rabbitmq, vhost)
-            assert await link.wait_ready(20)
+            assert await link.wait_ready(60)
             assert link.refusals.names == [] and link.consumed == ["q"]
             allow(rabbitmq, vhost, configure="^$")
             with channel_to(vhost) as channel:
                 allow(rabbitmq, vhost)
                 channel.queue_delete("q")
             await sink.until(lambda: sink.saw("cancelled"), "the broker's cancel")
-            assert await link.wait_ready(20)
+            assert await link.wait_ready(60)
 
     run(scenario())
     assert "is consumed now, after" in caplog.text
@@ -161,7 +160,7 @@ def test_a_queue_that_closes_the_connection_stops_no_other(
         async with linked(url, [transient, exclusive, "free"], sink, ready=False) as link:
             publish(url, "free", [b"f"])
             await sink.until(lambda: b"f" in sink.bodies, "the other queue")
-            assert await link.wait_ready(20)
+            assert await link.wait_ready(60)
             assert link.consumed == (["exclusive", "free"] if forbids else ["transient", "exclusive", "free"])
 
     try:

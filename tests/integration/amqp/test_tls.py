@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import ssl
 import subprocess
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from tests.harness.rabbitmq import RabbitMQ
-from tests.integration.amqp.collector import Collector, LagProbe, linked, publish, run
+from tests.integration.amqp.collector import Collector, LagProbe, come_to, linked, publish, run
 from turbo.amqp.tls import TlsOptions
 from turbo.exceptions import ImproperlyConfigured
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.row("WP28")]
+pytestmark = [pytest.mark.timeout(180), pytest.mark.row("WP28")]
 
 
 @dataclass(frozen=True)
@@ -145,6 +144,7 @@ def test_a_certificate_that_does_not_fit_is_refused(
         async with tls_front(rabbitmq.port, server) as port:
             options = TlsOptions(ca_certs=trusted)
             async with linked(tls_url(port, vhost), ["q"], sink, tls=options, ready=False) as link:
+                await come_to(lambda: link.last_error is not None, "an attempt has failed")
                 assert not await link.wait_ready(1.0)
                 assert link.last_error is not None
                 assert "certificate verify failed" in link.last_error
@@ -166,13 +166,13 @@ def test_the_wrong_port_is_an_error_and_not_a_hang(vhost: str, rabbitmq: RabbitM
     async def scenario() -> None:
         sink = Collector()
         async with linked(tls_url(rabbitmq.port, vhost), ["q"], sink, ready=False) as tls_to_plain:
+            await come_to(lambda: bool(tls_to_plain.last_error), "an attempt has failed")
             assert not await tls_to_plain.wait_ready(1.0)
-            assert tls_to_plain.last_error
         async with tls_front(rabbitmq.port, certificates.good) as port:
             url = tls_url(port, vhost).replace("amqps", "amqp")
             async with linked(url, ["q"], sink, ready=False, connection_timeout=0.3) as plain_to_tls:
-                assert not await plain_to_tls.wait_ready(1.5)
-                assert plain_to_tls.last_error
+                await come_to(lambda: bool(plain_to_tls.last_error), "an attempt has failed")
+                assert not await plain_to_tls.wait_ready(1.0)
         assert not sink.events
 
     run(scenario())
@@ -184,10 +184,7 @@ def test_a_handshake_that_hangs_is_given_up_without_blocking_the_loop(vhost: str
             sink = Collector()
             url = tls_url(port, vhost)
             async with linked(url, ["q"], sink, ready=False, connection_timeout=0.3) as link:
-                began = time.monotonic()
-                while link.last_error is None and time.monotonic() < began + 5:
-                    await asyncio.sleep(0.05)
-                assert link.last_error is not None
+                await come_to(lambda: link.last_error is not None, "the attempt has been given up")
         assert probe.worst < 0.5
 
     run(scenario())

@@ -54,7 +54,7 @@ def client(vhost: str) -> Iterator[Client]:
 
 @pytest.fixture
 def proxied(vhost: str, fault_proxy: FaultProxy) -> Iterator[Client]:
-    made = Client(f"amqp://guest:guest@127.0.0.1:{fault_proxy.port}/{vhost_of(vhost)}", timeout=1.0)
+    made = Client(f"amqp://guest:guest@127.0.0.1:{fault_proxy.port}/{vhost_of(vhost)}", timeout=5.0)
     yield made
     made.publisher.close()
 
@@ -78,7 +78,7 @@ def test_declares_publishes_and_waits_for_the_confirm(client: Client, vhost: str
     assert facts is not None and facts.ready == 5 and facts.durable and not facts.auto_delete
     assert bodies(vhost) == [b"", b"small", b"m" * 131_064, b"l" * 131_065, b"huge" * 250_000]
     # The broker takes its time to forget the connection that has just read the bodies.
-    wait_until("one thread to have one connection", lambda: rabbitmq.connections(vhost_of(vhost)) == 1, 10)
+    wait_until("one thread to have one connection", lambda: rabbitmq.connections(vhost_of(vhost)) == 1, 60)
 
 
 def test_topology_of_all_kinds(client: Client, vhost: str) -> None:
@@ -144,7 +144,7 @@ class TestLostConnections:
         client.send(b"1")
         assert rabbitmq.close_all_connections(vhost_of(vhost)) == 1
         (idle,) = client.publisher._idle
-        assert select.select([idle._socket], [], [], 10)[0], "the broker's goodbye has arrived"
+        assert select.select([idle._socket], [], [], 60)[0], "the broker's goodbye has arrived"
         client.send(b"2", retry=ONCE)
         assert bodies(vhost) == [b"1", b"2"]
 
@@ -225,7 +225,7 @@ def test_a_broker_that_blocks_publishers(client: Client, vhost: str, rabbitmq: R
     def blocked() -> bool:
         # The broker looks at its memory when it finds time to.
         try:
-            client.send(b"2", confirm_timeout=1.0)
+            client.send(b"2", confirm_timeout=5.0)
         except Unconfirmed as error:
             assert "blocks publishers" in str(error)
             return True
@@ -234,7 +234,7 @@ def test_a_broker_that_blocks_publishers(client: Client, vhost: str, rabbitmq: R
     client.send(b"1")
     rabbitmq.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.00001)")
     try:
-        wait_until("publishers to be blocked", blocked, 30)
+        wait_until("publishers to be blocked", blocked, 60)
     finally:
         rabbitmq.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.4)")
     client.send(b"3")
@@ -287,7 +287,7 @@ def test_many_threads(client: Client, vhost: str, rabbitmq: RabbitMQ) -> None:
     for thread in threads:
         thread.join()
     assert sorted(bodies(vhost)) == sorted(b"%d-%d" % (n, t) for n in range(14) for t in range(40))
-    wait_until("spare connections to be closed", lambda: rabbitmq.connections(vhost_of(vhost)) <= 10, 10)
+    wait_until("spare connections to be closed", lambda: rabbitmq.connections(vhost_of(vhost)) <= 10, 60)
 
 
 def test_a_fork_starts_with_connections_of_its_own(client: Client, vhost: str, rabbitmq: RabbitMQ) -> None:
@@ -313,7 +313,7 @@ def test_a_fork_starts_with_connections_of_its_own(client: Client, vhost: str, r
 def test_close_says_goodbye_and_leaves_the_publisher_usable(client: Client, vhost: str, rabbitmq: RabbitMQ) -> None:
     client.send()
     client.publisher.close()
-    wait_until("the connection to be gone", lambda: rabbitmq.connections(vhost_of(vhost)) == 0, 10)
+    wait_until("the connection to be gone", lambda: rabbitmq.connections(vhost_of(vhost)) == 0, 60)
     client.send()
     assert len(bodies(vhost)) == 2
 

@@ -19,7 +19,7 @@ from turbo.exceptions import OperationalError
 
 
 def make_app(url: str, **settings: object) -> Turbo:
-    return Turbo("sender", broker=url, set_as_current=False, broker_connection_timeout=2.0, **settings)
+    return Turbo("sender", broker=url, set_as_current=False, broker_connection_timeout=10.0, **settings)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def arguments_left(url: str) -> list[object]:
 
 def one_connection(rabbitmq: RabbitMQ, url: str) -> None:
     # The broker takes its time to forget the connection of a reader that has gone.
-    wait_until("one connection to be left", lambda: rabbitmq.connections(vhost_of(url)) == 1, 10)
+    wait_until("one connection to be left", lambda: rabbitmq.connections(vhost_of(url)) == 1, 60)
 
 
 def delete(url: str, queue: str) -> None:
@@ -193,10 +193,10 @@ class TestConnections:
 
         app.conf.broker_pool_limit = 2
         send_from_threads(6)
-        wait_until("two to be left", lambda: rabbitmq.connections(vhost_of(vhost)) <= 2, 10)
+        wait_until("two to be left", lambda: rabbitmq.connections(vhost_of(vhost)) <= 2, 60)
         app.conf.broker_pool_limit = None
         app.send_task("t", (1,))
-        wait_until("none to be left", lambda: rabbitmq.connections(vhost_of(vhost)) == 0, 10)
+        wait_until("none to be left", lambda: rabbitmq.connections(vhost_of(vhost)) == 0, 60)
         assert arguments(vhost) == [1] * 7
 
     def test_whether_a_broker_is_there_can_be_asked(self, app: Turbo, vhost: str) -> None:
@@ -242,7 +242,7 @@ class TestFailures:
     def test_a_message_that_no_worker_takes_in_time_is_dropped(self, app: Turbo, vhost: str) -> None:
         app.send_task("t", (1,), expiration=0.001)
         app.send_task("t", (2,), message_id="kept", app_id="shop")
-        wait_until("the first to be gone", lambda: arguments_left(vhost) == [2], 30)
+        wait_until("the first to be gone", lambda: arguments_left(vhost) == [2], 60)
 
     @pytest.mark.row("CA28")
     def test_the_task_names_the_error(self) -> None:

@@ -155,9 +155,9 @@ def test_serializers_of_the_programs_own_and_mandatory_calls_in_a_task(
         with Turbo("client", broker=vhost, backend=database, set_as_current=False) as client:
             client.conf.result_serializer = "theirs"
             results = [client.send_task("double", ("x",), serializer=name) for name in ("backwards", "theirs")]
-            assert [result.get(timeout=20) for result in results] == ["xx", "xx"]
-            lost = client.send_task("careful", ("nowhere",), serializer="theirs").get(timeout=20)
+            assert [result.get(timeout=60) for result in results] == ["xx", "xx"]
+            lost = client.send_task("careful", ("nowhere",), serializer="theirs").get(timeout=60)
             assert "NO_ROUTE" in lost, "a task hears of it as any caller does"
-            assert client.send_task("insistent", serializer="theirs").get(timeout=20) == 1
+            assert client.send_task("insistent", serializer="theirs").get(timeout=60) == 1
             client.send_task("double", ("x",), task_id="refused")
             worker.wait_for_line("refused.*(not accepted|application/json)|application/json.*not accepted")

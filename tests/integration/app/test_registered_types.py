@@ -63,7 +63,7 @@ def test_they_go_there_and_back(vhost: str, redis_server: RedisServer, tmp_path:
     ):
         worker.wait_for_line(r"ready\.$", 60)
         add = app.signature("use", (point(4),)) | app.signature("give")
-        assert app.send_task("use", (point(4),)).get(timeout=30) == 5
-        given = add.delay().get(timeout=30)
+        assert app.send_task("use", (point(4),)).get(timeout=60) == 5
+        given = add.delay().get(timeout=60)
         assert [type(each) for each in given] == [point]
         assert given[0].x == 5

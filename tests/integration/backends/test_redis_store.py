@@ -42,7 +42,7 @@ class TaskCounts:
         store.store(write, done)
 
 
-async def finish(store: RedisStore, seconds: float = 20) -> None:
+async def finish(store: RedisStore, seconds: float = 60) -> None:
     assert await store.drain(time.monotonic() + seconds)
     await store.stop(time.monotonic() + 1)
 
@@ -52,7 +52,7 @@ def test_celery_reads_what_is_stored_and_is_woken_by_it(redis_url: str) -> None:
     app.conf.result_expires = 500
     ids = [str(uuid.uuid4()) for _ in range(50)]
     got: list[object] = []
-    waiter = threading.Thread(target=lambda: got.append(app.AsyncResult(ids[0]).get(timeout=20)))
+    waiter = threading.Thread(target=lambda: got.append(app.AsyncResult(ids[0]).get(timeout=60)))
     server = redis.Redis.from_url(redis_url)
 
     async def run() -> None:
@@ -69,9 +69,9 @@ def test_celery_reads_what_is_stored_and_is_woken_by_it(redis_url: str) -> None:
 
     waiter.start()
     uvloop.run(run())
-    waiter.join(20)
+    waiter.join(60)
     assert got == [0]
-    assert [app.AsyncResult(task_id).get(timeout=5) for task_id in ids] == list(range(50))
+    assert [app.AsyncResult(task_id).get(timeout=60) for task_id in ids] == list(range(50))
     assert 490 <= server.ttl(f"celery-task-meta-{ids[3]}") <= 500
     server.close()
     app.close()
@@ -137,7 +137,7 @@ def _load(url: str, count: int, trouble: Callable[[Callable[[int], None]], None]
     task_counts = TaskCounts()
 
     def stored(number: int) -> None:
-        wait_until(f"{number} results are stored", lambda: len(task_counts.outcomes) >= number, 30)
+        wait_until(f"{number} results are stored", lambda: len(task_counts.outcomes) >= number, 60)
 
     async def run() -> TaskCounts:
         store = RedisStore(parse_redis_url(url), StoreSettings(reply_timeout=1.0, connect_timeout=1.0))
@@ -149,7 +149,7 @@ def _load(url: str, count: int, trouble: Callable[[Callable[[int], None]], None]
                     task_counts.store(store, ResultWrite(f"t{sent}", document(f"t{sent}", result=sent)))
                     sent += 1
             await asyncio.sleep(0.01)
-        await finish(store, 30)
+        await finish(store, 100)
         return task_counts
 
     with ThreadPoolExecutor(1) as pool:
@@ -199,7 +199,7 @@ def test_nothing_is_lost_when_connections_are_cut(redis_server: RedisServer, red
         def trouble(stored: Callable[[int], None]) -> None:
             for number in range(500, 5500, 500):
                 stored(number)
-                wait_until("a connection is cut", lambda: proxy.rst() > 0, 20)
+                wait_until("a connection is cut", lambda: proxy.rst() > 0, 60)
 
         through = redis_url.replace(str(redis_server.port), str(proxy.port))
         task_counts = _load(through, 10_000, trouble)
@@ -213,7 +213,7 @@ def test_a_full_redis_is_asked_again_until_it_has_room(
 
     def trouble(stored: Callable[[int], None]) -> None:
         server.config_set("maxmemory", "1")
-        wait_until("Redis has refused some", lambda: "OOM" in caplog.text, 30)
+        wait_until("Redis has refused some", lambda: "OOM" in caplog.text, 60)
         server.config_set("maxmemory", "0")
 
     try:
@@ -269,7 +269,7 @@ def test_a_replica_is_asked_until_it_is_the_master(
     def trouble(stored: Callable[[int], None]) -> None:
         stored(500)
         server.replicaof("127.0.0.1", "1")
-        wait_until("Redis has refused some", lambda: "READONLY" in caplog.text, 30)
+        wait_until("Redis has refused some", lambda: "READONLY" in caplog.text, 60)
         server.replicaof("NO", "ONE")
 
     try:
@@ -312,6 +312,8 @@ def test_a_wrong_password_is_logged_and_results_wait(
         wrong = RedisStore(parse_redis_url(f"redis://:hush@127.0.0.1:{port}/{database}"), StoreSettings())
         await wrong.start()
         wrong.store(ResultWrite("b", b"x"), lambda _: None)
+        while "WRONGPASS" not in caplog.text:
+            await asyncio.sleep(0.01)
         assert not await wrong.drain(time.monotonic() + 0.3)
         assert wrong.backlog == 1
         await wrong.stop(time.monotonic())

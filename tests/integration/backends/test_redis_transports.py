@@ -56,7 +56,7 @@ def tls_port(place: Path) -> Iterator[int]:
         return (place / "redis.sock").exists()
 
     try:
-        wait_until("Redis with TLS listens", listens, 15)
+        wait_until("Redis with TLS listens", listens, 60)
         yield port
     finally:
         end(server)
@@ -71,14 +71,14 @@ def round_trip(url: str) -> None:
         store.store(ResultWrite("t", b'{"status": "SUCCESS", "result": "through"}'), outcomes.append)
         big = b'{"status": "SUCCESS", "result": "%b"}' % (b"x" * 3_000_000)
         store.store(ResultWrite("big", big), outcomes.append)
-        assert await store.drain(time.monotonic() + 10)
+        assert await store.drain(time.monotonic() + 60)
         await store.stop(time.monotonic() + 1)
 
     uvloop.run(run())
     assert outcomes == [StoreOutcome.STORED] * 2
     reader = RedisReader(url, ReaderSettings())
-    assert AsyncResult("t", backend=reader).get(timeout=5) == "through"
-    assert len(AsyncResult("big", backend=reader).get(timeout=5)) == 3_000_000
+    assert AsyncResult("t", backend=reader).get(timeout=60) == "through"
+    assert len(AsyncResult("big", backend=reader).get(timeout=60)) == 3_000_000
     reader.close()
 
 

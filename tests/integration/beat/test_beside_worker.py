@@ -38,7 +38,7 @@ def worker(project: Path, vhost: str, *options: str) -> WorkerProcess:
 
 def beat_of(process: WorkerProcess) -> psutil.Process:
     """The beat beside a worker, once it has started."""
-    wait_until("a beat", lambda: bool(process.children(r"celerybeat@.*:Beat")), 30)
+    wait_until("a beat", lambda: bool(process.children(r"celerybeat@.*:Beat")), 60)
     return process.children(r"celerybeat@.*:Beat")[0]
 
 
@@ -46,46 +46,46 @@ def beat_of(process: WorkerProcess) -> psutil.Process:
 def test_it_sends_is_started_again_and_ends_with_the_worker(project: Path, vhost: str) -> None:
     with worker(project, vhost, "-s", "runs") as process:
         process.wait_for_line(r"Beat runs beside this worker \(pid \d+\)")
-        process.wait_for_line(r"Scheduler: Sending due task often \(shop\.tick\)", 30)
-        process.wait_for_line("ticked", 30)
+        process.wait_for_line(r"Scheduler: Sending due task often \(shop\.tick\)", 60)
+        process.wait_for_line("ticked", 60)
         assert list(project.glob("runs*"))
         first = beat_of(process)
         since = process.mark()
         first.kill()
         process.wait_for_line(r"Beat \(pid \d+\) has ended with code -9; starting it again in [\d.]+ s", since=since)
-        process.wait_for_line(r"Sending due task", 30, since=since)
+        process.wait_for_line(r"Sending due task", 60, since=since)
         second = beat_of(process)
         process.terminate()
         assert process.wait() == 0
-        wait_until("beat is gone", lambda: not second.is_running(), 20)
+        wait_until("beat is gone", lambda: not second.is_running(), 60)
     assert process.output.count("Beat runs beside this worker") == 2
 
 
 @pytest.mark.row("CL19")
 def test_it_ends_with_a_worker_that_is_killed(project: Path, vhost: str) -> None:
     with worker(project, vhost) as process:
-        process.wait_for_line(r"beat: Starting", 30)
+        process.wait_for_line(r"beat: Starting", 60)
         beat = beat_of(process)
         process.kill()
-        wait_until("beat is gone", lambda: not beat.is_running() or beat.status() == psutil.STATUS_ZOMBIE, 20)
+        wait_until("beat is gone", lambda: not beat.is_running() or beat.status() == psutil.STATUS_ZOMBIE, 60)
 
 
 def test_a_beat_that_does_not_end_is_killed(project: Path, vhost: str) -> None:
     with worker(project, vhost) as process:
-        process.wait_for_line(r"beat: Starting", 30)
+        process.wait_for_line(r"beat: Starting", 60)
         beat = beat_of(process)
         os.kill(beat.pid, signal.SIGSTOP)
         process.terminate()
         assert process.wait() == 0
         process.wait_for_line(r"does not end when asked to; killing it")
-        wait_until("beat is gone", lambda: not beat.is_running(), 20)
+        wait_until("beat is gone", lambda: not beat.is_running(), 60)
 
 
 def test_a_beat_that_cannot_run_is_tried_again_with_pauses(project: Path, vhost: str) -> None:
     with worker(project, vhost, "--scheduler", "no.such:Scheduler") as process:
-        process.wait_for_line(r"no\.such", 30)
+        process.wait_for_line(r"no\.such", 60)
         for _ in range(2):
             since = process.mark()
-            found = process.wait_for_line(r"has ended with code 1; starting it again in ([\d.]+) s", 30, since=since)
+            found = process.wait_for_line(r"has ended with code 1; starting it again in ([\d.]+) s", 60, since=since)
             assert re.fullmatch(r"[\d.]+", found[1])
         assert "ready." in process.output

@@ -7,7 +7,6 @@ import json
 import re
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,16 +18,28 @@ from tests.harness.rabbitmq import RabbitMQ, vhost_of
 from tests.harness.worker import WorkerProcess
 
 BEAT = (sys.executable, "-m", "turbo", "beat")
+#: The argument of a tick is the time of its run, from which the next is counted: it may be sent somewhat later.
 NATIVE = """
-import time
 from turbo import Turbo
 from turbo.beat import BeatLazyFunc
+from turbo.schedules import schedule
+
+class Noting(schedule):
+    def now(self):
+        Noting.latest = super().now()
+        return Noting.latest
+
+def run_time():
+    return Noting.latest.timestamp()
 
 app = Turbo("shop")
 app.conf.task_routes = {"*": "ticks"}
-app.conf.beat_schedule = {"each second": {"task": "shop.tick", "schedule": 1.0, "args": [BeatLazyFunc(time.time)]}}
+tick = {"task": "shop.tick", "schedule": Noting(1.0), "args": [BeatLazyFunc(run_time)]}
+app.conf.beat_schedule = {"each second": tick}
 """
-ADOPTED = NATIVE.replace("turbo import Turbo", "celery import Celery as Turbo").replace("turbo.beat", "celery.beat")
+ADOPTED = NATIVE.replace("turbo import Turbo", "celery import Celery as Turbo").replace("from turbo.", "from celery.")
+#: The least between two runs; times are stored as text.
+SECOND = 0.999
 QUEUE = "celerybeat.shop.celery"
 LEADS = rf"beat: This beat sends from now on \(queue {QUEUE}\)"
 SAID = re.compile("sends from now on|stops sending|cannot be elected|; waiting")
@@ -45,7 +56,7 @@ class Beats:
         (home / "tasks.py").write_text(app)
         self.running: list[WorkerProcess] = []
         self.declare("ticks")
-        #: When each tick was sent, and when it was received.
+        #: The run of each tick.
         self.sent: list[float] = []
         self._count = 0
 
@@ -69,7 +80,7 @@ class Beats:
             found[:] = [beat for beat, lines in said.items() if lines and lines[-1] == "sends from now on"]
             return len(found) == 1
 
-        wait_until("one leader", one_leads, 30)
+        wait_until("one leader", one_leads, 60)
         return found[0]
 
     def end(self, beat: WorkerProcess, number: int) -> None:
@@ -89,7 +100,7 @@ class Beats:
 
     def wait(self, more: int) -> None:
         wanted = self.take() + more
-        wait_until(f"{wanted} ticks", lambda: self.take() >= wanted, 40, every=0.2)
+        wait_until(f"{wanted} ticks", lambda: self.take() >= wanted, 60, every=0.2)
 
     def gaps(self) -> list[float]:
         return [later - sooner for sooner, later in zip(self.sent, self.sent[1:], strict=False)]
@@ -108,35 +119,33 @@ def test_leaders_are_killed_and_no_tick_is_sent_twice(beats: Beats) -> None:
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGKILL):
         leader = beats.leader()
         beats.wait(2)
-        killed = time.time()
         beats.end(leader, number)
         beats.start()
         beats.leader()
         beats.wait(1)
-        # The tick that was due next; a beat that does not know the last run would send it at once, or a second late.
-        assert beats.sent[-1] - killed < 10
     beats.wait(3)
-    # Sent after its claim was confirmed, a tick can be some tenths of a second late on a busy machine.
-    assert min(beats.gaps()) > 0.5, beats.gaps()
-    assert sum("waiting" in beat.output for beat in beats.running) >= 2
+    # A beat that does not know the last run would count from another time, or send what is due at once.
+    assert min(beats.gaps()) > SECOND, beats.gaps()
+    # The last of them may only be starting.
+    wait_until("two wait", lambda: sum("waiting" in beat.output for beat in beats.running) >= 2, 60)
 
 
 def test_a_leader_that_stands_still_is_followed_and_sends_nothing_more(beats: Beats) -> None:
     leader = beats.start()
-    leader.wait_for_line(LEADS, 30)
+    leader.wait_for_line(LEADS, 60)
     follower = beats.start()
-    follower.wait_for_line(WAITS, 30)
+    follower.wait_for_line(WAITS, 60)
     beats.wait(2)
     leader.send_signal(signal.SIGSTOP)
     # The broker gives a silent leader up after two heartbeats.
-    follower.wait_for_line(LEADS, 40)
+    follower.wait_for_line(LEADS, 60)
     beats.wait(2)
     leader.send_signal(signal.SIGCONT)
-    leader.wait_for_line(r"beat: Connection error: .*; this beat stops sending, and connects again", 30)
+    leader.wait_for_line(r"beat: Connection error: .*; this beat stops sending, and connects again", 60)
     since = leader.mark()
     beats.wait(2)
     assert "Sending due task" not in "\n".join(leader.output.splitlines()[since:])
-    assert min(beats.gaps()) > 0.5, beats.gaps()
+    assert min(beats.gaps()) > SECOND, beats.gaps()
 
 
 def test_a_broker_that_restarts_has_one_leader_again(beats: Beats, rabbitmq: RabbitMQ, vhost: str) -> None:
@@ -147,17 +156,17 @@ def test_a_broker_that_restarts_has_one_leader_again(beats: Beats, rabbitmq: Rab
     marks = [(beat, beat.mark()) for beat in beats.running]
     assert rabbitmq.close_all_connections(vhost_of(vhost)) >= 2
     for beat, since in marks:
-        beat.wait_for_line(r"beat: Connection error:", 30, since=since)
+        beat.wait_for_line(r"beat: Connection error:", 60, since=since)
     assert beats.leader() in beats.running
     beats.wait(2)
-    assert min(beats.gaps()) > 0.5, beats.gaps()
+    assert min(beats.gaps()) > SECOND, beats.gaps()
 
 
 def test_without_a_queue_each_beat_sends(beats: Beats) -> None:
     with (beats.home / "tasks.py").open("a") as app:
         app.write('app.conf.beat_leader_queue = ""\n')
     for _ in range(2):
-        beats.start().wait_for_line(r"Sending due task", 30)
+        beats.start().wait_for_line(r"Sending due task", 60)
 
 
 def test_a_queue_that_cannot_be_used_is_an_error(beats: Beats) -> None:
@@ -176,4 +185,4 @@ def test_beats_beside_all_workers(beats: Beats) -> None:
     beats.end(leader, signal.SIGKILL)
     assert beats.leader() in workers
     beats.wait(2)
-    assert min(beats.gaps()) > 0.5, beats.gaps()
+    assert min(beats.gaps()) > SECOND, beats.gaps()

@@ -12,7 +12,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 Delivery = tuple[Any, pika.BasicProperties, bytes]
 
 
-def collect(channel: BlockingChannel, into: list[Delivery], count: int, timeout: float = 10) -> list[Delivery]:
+def collect(channel: BlockingChannel, into: list[Delivery], count: int, timeout: float = 60) -> list[Delivery]:
     """Process events until the list `into`, which a consumer fills, has `count` deliveries."""
     deadline = time.monotonic() + timeout
     while len(into) < count:

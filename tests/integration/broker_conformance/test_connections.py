@@ -18,7 +18,7 @@ GREETING = b"AMQP\x00\x00\x09\x01"
 
 @pytest.fixture
 def raw(any_broker: BrokerUnderTest) -> Iterator[socket.socket]:
-    with socket.create_connection(("127.0.0.1", any_broker.port), timeout=15) as link:
+    with socket.create_connection(("127.0.0.1", any_broker.port), timeout=60) as link:
         yield link
 
 
@@ -142,7 +142,7 @@ def test_a_client_that_reads_slowly_gets_everything_in_the_end(connect: Connect)
     receiver = connect().channel()
     got = consume(receiver, "q", auto_ack=True)
     sender.queue_declare("q")  # it answers others although this one does not read
-    collect(receiver, got, 60, timeout=30)
+    collect(receiver, got, 60)
     assert all(len(each[2]) == len(body) for each in got)
 
 

@@ -69,7 +69,7 @@ def test_prefetch_of_the_whole_channel(channel: BlockingChannel, any_broker: Bro
         channel.connection.process_data_events(time_limit=0.05)
         return len(first) + len(second) >= 8
 
-    wait_until("the broker has filled the room, from whichever queue", are_eight, 10)
+    wait_until("the broker has filled the room, from whichever queue", are_eight, 60)
     channel.connection.process_data_events(time_limit=0.1)
     assert len(first) + len(second) == 8
 

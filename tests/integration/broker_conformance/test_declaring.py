@@ -183,7 +183,11 @@ def test_auto_delete(channel: BlockingChannel, connect: Connect, any_broker: Bro
     consume(first.channel(), "q")
     consume(second.channel(), "q")
     first.close()
-    assert channel.queue_declare("q", passive=True).method.consumer_count == 1
+
+    def consumers() -> int:
+        return int(channel.queue_declare("q", passive=True).method.consumer_count)
+
+    wait_until("the first consumer is gone", lambda: consumers() == 1, 60)
     second.close()
     any_broker.wait_gone("q")
     with refused(404, "no exchange 'x'"):
@@ -192,11 +196,12 @@ def test_auto_delete(channel: BlockingChannel, connect: Connect, any_broker: Bro
 
 def test_an_unused_queue_expires(channel: BlockingChannel, any_broker: BrokerUnderTest) -> None:
     channel.queue_declare("idle", arguments={"x-expires": 150})
-    channel.queue_declare("used", arguments={"x-expires": 150})
+    # Longer than it may take to get to the consumer.
+    channel.queue_declare("used", arguments={"x-expires": 3000})
     consume(channel, "used")
     any_broker.wait_gone("idle")
     assert any_broker.counts("used") is not None
-    wait_until("the consumer is cancelled", lambda: channel.basic_cancel(channel.consumer_tags[0]) is not None, 5)
+    wait_until("the consumer is cancelled", lambda: channel.basic_cancel(channel.consumer_tags[0]) is not None, 60)
     any_broker.wait_gone("used")
 
 

@@ -40,7 +40,8 @@ from celery.events.snapshot import Polaroid
 class Camera(Polaroid):
     def on_shutter(self, state):
         if state.workers:
-            Path("run/seen").write_text(" ".join(state.workers))
+            Path("run/being-seen").write_text(" ".join(state.workers))
+            Path("run/being-seen").rename("run/seen")
 """
 #: As Celery's documentation has it, with the places of the files left to the environment.
 UNIT = r"""
@@ -256,7 +257,9 @@ def test_the_unit_file_of_celerys_documentation(site: Site) -> None:
     first = [site.pid("w1"), site.pid("w2")]
     for node, children in (("w1", 1), ("w2", 2)):
         site.wait_ready(node)
-        assert len(list(site.run.glob(f"{node}-*.log"))) == children, "options of one node"
+        # Ready is a worker with its first child.
+        logs = f"{node}-*.log"
+        wait_until("options of one node", lambda: len(list(site.run.glob(logs))) == children, 60)  # noqa: B023
     reloaded = site.do("/bin/sh", "-c", lines["ExecReload"])
     assert reloaded.returncode == 0, reloaded.stdout + reloaded.stderr
     second = [site.pid("w1"), site.pid("w2")]

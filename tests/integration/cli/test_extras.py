@@ -36,7 +36,7 @@ def _run(
     (place / "extras_app.py").write_text(_APP.format(lib=lib, broker=broker, backend=backend, settings=settings))
     script = _WITHOUT.format(absent=absent, then=then)
     with WorkerProcess("-c", script, directory=place, command=(sys.executable,), env={"C_FORCE_ROOT": "1"}) as process:
-        return process.wait(40), process.output
+        return process.wait(60), process.output
 
 
 @pytest.mark.row("CF4")

@@ -57,7 +57,7 @@ def test_it_finds_the_app_runs_a_task_and_ends_warm(project: Path, vhost: str, p
         process.wait_for_line(r"app +tasks:app \(tasks.py in this directory\)")
         process.wait_for_line(r"broker +amqp://.*:\*\*@127\.0\.0\.1")
         process.wait_for_line(READY)
-        assert producer.send_task("shop.shout", ["hello"]).get(timeout=20) == "HELLO"
+        assert producer.send_task("shop.shout", ["hello"]).get(timeout=60) == "HELLO"
         process.wait_for_line(r"INFO/MainProcess\] Task shop\.shout\[[0-9a-f-]{36}\] received$")
         process.wait_for_line(
             r"INFO/ForkPoolWorker-1\] Task shop\.shout\[[0-9a-f-]{36}\] succeeded in [\d.]+s: 'HELLO'"
@@ -79,7 +79,7 @@ def test_what_a_task_prints_and_logs_says_who_and_which(project: Path, vhost: st
     with worker(project, vhost) as process:
         process.wait_for_line(READY)
         sent = producer.send_task("shop.shout", ["twice"])
-        assert sent.get(timeout=20) == "TWICE"
+        assert sent.get(timeout=60) == "TWICE"
         process.wait_for_line(rf"^\[[-\d :,]+: WARNING/ForkPoolWorker-1\] shop\.shout\[{sent.id}\]: logged twice$")
         process.wait_for_line(r"^\[[-\d :,]+: WARNING/ForkPoolWorker-1\] (\S+: )?printed twice$")
 
@@ -89,7 +89,7 @@ def test_each_process_has_its_log_file(project: Path, vhost: str, producer: Turb
     with worker(project, vhost, "-n", "w1@%h", "-f", "%n%I.log", "--pidfile", "%n.pid") as process:
         log, child_log, pidfile = (project / name for name in ("w1.log", "w1-1.log", "w1.pid"))
         process.wait_for_line(r"queues")
-        assert producer.send_task("shop.shout", ["hello"]).get(timeout=20) == "HELLO"
+        assert producer.send_task("shop.shout", ["hello"]).get(timeout=60) == "HELLO"
         assert pidfile.read_text() == f"{process.pid}\n"
         process.terminate()
         assert process.wait() == 0
@@ -119,12 +119,12 @@ def test_only_the_queues_asked_for_are_consumed(project: Path, vhost: str, produ
     other = producer.send_task("shop.shout", ["other"], queue="other")
     with worker(project, vhost, "-Q", "mine,other", "-X", "other") as process:
         process.wait_for_line(READY)
-        assert producer.send_task("shop.shout", ["mine"], queue="mine").get(timeout=20) == "MINE"
+        assert producer.send_task("shop.shout", ["mine"], queue="mine").get(timeout=60) == "MINE"
         assert not other.ready()
         process.terminate()
         assert process.wait() == 0
     with worker(project, vhost, "-Q", "other") as process:
-        assert other.get(timeout=20) == "OTHER"
+        assert other.get(timeout=60) == "OTHER"
 
 
 QUEUES = """
@@ -156,7 +156,7 @@ def test_purge_forgets_what_waited(project: Path, vhost: str, producer: Turbo) -
     waiting = producer.send_task("shop.shout", ["old"])
     with worker(project, vhost, "--purge") as process:
         process.wait_for_line(READY)
-        assert producer.send_task("shop.shout", ["new"]).get(timeout=20) == "NEW"
+        assert producer.send_task("shop.shout", ["new"]).get(timeout=60) == "NEW"
         assert not waiting.ready()
 
 
@@ -196,7 +196,7 @@ def shouted(url: str) -> str:
     """What the task makes of "hello", asked by a client at that URL."""
     client = Turbo(broker=url, backend="rpc://", set_as_current=False)
     try:
-        return str(client.send_task("shop.shout", ["hello"]).get(timeout=20))
+        return str(client.send_task("shop.shout", ["hello"]).get(timeout=60))
     finally:
         client.close()
 
@@ -229,7 +229,7 @@ def test_an_app_with_green_threads_is_refused_by_name(project: Path, vhost: str)
     app = project / "patched.py"
     app.write_text("from gevent import monkey\nmonkey.patch_all()\nfrom turbo import Turbo\napp = Turbo('patched')\n")
     with WorkerProcess("-A", "patched", "-b", vhost, "-c", "1", directory=project) as process:
-        assert process.wait(30) == 1
+        assert process.wait(60) == 1
         (line,) = [line for line in process.output.splitlines() if line]
         assert line.startswith("turbo worker: gevent has patched the standard library (socket)")
 
@@ -284,9 +284,10 @@ def test_the_heartbeat_file_is_touched_while_the_worker_consumes(project: Path, 
     file = project / "alive.alive"
     with worker(project, vhost, "-n", "alive@here", "--heartbeat-file", "%n.alive") as process:
         process.wait_for_line(READY)
+        wait_until("the file is there", file.exists, 60)
         for _ in range(2):
             before = file.stat().st_mtime_ns
-            wait_until("the file is touched", lambda before=before: file.stat().st_mtime_ns > before, 30)
+            wait_until("the file is touched", lambda before=before: file.stat().st_mtime_ns > before, 60)
         process.terminate()
         assert process.wait() == 0
     assert not file.exists()

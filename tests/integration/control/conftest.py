@@ -27,7 +27,7 @@ NODE = "one@here"
 class Post(site.Site):
     """A broker, a store, an app of one kind, and its workers."""
 
-    patience = 30.0
+    patience = 60.0
 
     def __init__(self, kind: str, rabbitmq: RabbitMQ, vhost: str, redis_db: str, directory: Path) -> None:
         super().__init__(kind, rabbitmq, vhost, redis_db, directory)
@@ -76,7 +76,7 @@ class Post(site.Site):
             rows[:] = [row for row in self.ask("active") if row["id"] == identifier]
             return bool(rows)
 
-        wait_until(f"{identifier} runs", runs, 30)
+        wait_until(f"{identifier} runs", runs, 60)
         return rows[0]
 
     def pids(self) -> list[int]:

@@ -13,7 +13,7 @@ from tests.integration.control.conftest import NODE, PATIENCE, Post
 from turbo import AsyncResult, Turbo
 from turbo.exceptions import OperationalError
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def app(post: Post) -> Iterator[Turbo]:
 def ending(result: AsyncResult) -> tuple[str, str]:
     """Class and text of what a task ended with; the class is Celery's where Celery is loaded."""
     with pytest.raises(Exception) as raised:
-        result.get(timeout=30)
+        result.get(timeout=60)
     return type(raised.value).__name__, str(raised.value)
 
 
@@ -50,16 +50,16 @@ def test_a_result_revokes_its_task(app: Turbo, post: Post) -> None:
     inspect = app.control.inspect(NODE, timeout=PATIENCE)
     fifos = [post.fifo(), post.fifo()]
     running = [app.send_task("controlled.wait", (str(fifo),)) for fifo in fifos]
-    wait_until("both run", lambda: {row["id"] for row in inspect.active()} == {each.id for each in running}, 30)
+    wait_until("both run", lambda: {row["id"] for row in inspect.active()} == {each.id for each in running}, 60)
     waiting = app.send_task("controlled.wait", ("/nonexistent",))
-    wait_until("it waits", lambda: [row["id"] for row in inspect.reserved()] == [waiting.id], 30)
+    wait_until("it waits", lambda: [row["id"] for row in inspect.reserved()] == [waiting.id], 60)
     assert inspect.query_task(running[0].id, waiting.id)[waiting.id][0] == "reserved"
     waiting.revoke(wait=True, timeout=PATIENCE / 10)
     assert waiting.id in inspect.revoked()
     running[0].revoke(terminate=True, signal="SIGKILL")
     assert ending(running[0]) == ("TaskRevokedError", "terminated")
     fifos[1].write_text("done")
-    assert running[1].get(timeout=30) == "done"
+    assert running[1].get(timeout=60) == "done"
     assert ending(waiting) == ("TaskRevokedError", "revoked")
 
 

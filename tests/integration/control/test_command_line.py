@@ -105,7 +105,7 @@ def test_a_task_from_call_to_result(post: Post) -> None:
     ended = turbo(post, "result", called, "--json", "--timeout", "30").done()
     assert json.loads(ended) == {"id": called, "state": "SUCCESS", "result": "done"}
     later = turbo(post, "call", "controlled.wait", "-a", '["/nonexistent"]', "--countdown", "3600").done().strip()
-    wait_until("it is scheduled", lambda: later in turbo(post, "inspect", "scheduled", *patient()).done(), PATIENCE)
+    wait_until("it is scheduled", lambda: later in turbo(post, "inspect", "scheduled", *patient()).done(), 90)
     revoked = turbo(post, "control", "revoke", later, *patient(), "-j").done()
     assert json.loads(revoked) == [{NODE: {"ok": f"tasks {{{later!r}}} flagged as revoked"}}]
     assert later in turbo(post, "inspect", "revoked", *patient()).done()
@@ -228,7 +228,7 @@ def test_a_camera_takes_pictures(post: Post) -> None:
         process.wait_for_line(f"Taking snapshots with {camera}", 60)
         process.wait_for_line(rf"^picture of {NODE}: alive", 60)
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
 
 
 @pytest.mark.row("EV19")

@@ -19,7 +19,7 @@ from tests.harness.processes import wait_until
 from tests.integration.control.conftest import NODE, Post
 from turbo import __version__
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 _ROW = {
     "id", "name", "args", "kwargs", "type", "hostname", "time_start", "acknowledged", "delivery_info", "worker_pid",
@@ -68,8 +68,8 @@ def test_a_running_task_is_shown_with_its_child(post: Post) -> None:
         assert safe["kwargs"] == "{'more': [1, None, 'é']}"
     finally:
         fifo.write_text("done")
-    assert task.get(timeout=30) == "done"
-    wait_until("nothing runs", lambda: post.ask("dump_active") == [], 30)
+    assert task.get(timeout=60) == "done"
+    wait_until("nothing runs", lambda: post.ask("dump_active") == [], 60)
     assert post.ask("query_task", ids=task.id) == {}
 
 
@@ -78,7 +78,7 @@ def test_what_waits_for_a_child_is_reserved(post: Post) -> None:
     fifos = [post.fifo() for _ in range(3)]
     ids = [post.send("late", str(fifo)) for fifo in fifos]
     try:
-        wait_until("one waits", lambda: [row["id"] for row in post.ask("reserved")] == [ids[2]], 30)
+        wait_until("one waits", lambda: [row["id"] for row in post.ask("reserved")] == [ids[2]], 60)
         (row,) = post.ask("reserved")
         assert set(row) == _ROW
         assert (row["acknowledged"], row["time_start"], row["worker_pid"]) == (False, None, None)
@@ -96,7 +96,7 @@ def test_what_waits_for_a_child_is_reserved(post: Post) -> None:
 def test_what_waits_for_its_time_is_scheduled(post: Post) -> None:
     first = post.send("noop", 1, countdown=240)
     later = post.send("noop", {"long": "x" * 20_000}, countdown=280)
-    wait_until("both are held", lambda: len(post.ask("scheduled")) == 2, 30)
+    wait_until("both are held", lambda: len(post.ask("scheduled")) == 2, 60)
     rows = post.ask("scheduled")
     assert [set(row) for row in rows] == [{"eta", "priority", "request"}] * 2
     assert [row["request"]["id"] for row in rows] == [first, later]
@@ -107,7 +107,7 @@ def test_what_waits_for_its_time_is_scheduled(post: Post) -> None:
     assert isinstance(rows[1]["request"]["args"], str)
     assert post.ask("query_task", ids=[uuid.UUID(first)])[first][0] == "scheduled"
     assert post.ask("revoke", task_id=[first, later])
-    wait_until("none is held", lambda: post.ask("scheduled") == [], 30)
+    wait_until("none is held", lambda: post.ask("scheduled") == [], 60)
 
 
 @pytest.mark.row("RC3")
@@ -126,7 +126,7 @@ def test_stats_have_what_monitors_show(post: Post) -> None:
     before = post.ask("stats")["total"].get("controlled.noop", 0)
     for _ in range(3):
         post.send("noop")
-    wait_until("three more are counted", lambda: post.ask("stats")["total"].get("controlled.noop", 0) == before + 3, 30)
+    wait_until("three more are counted", lambda: post.ask("stats")["total"].get("controlled.noop", 0) == before + 3, 60)
     stats = post.ask("stats")
     assert {"total", "pid", "clock", "uptime", "pool", "broker", "prefetch_count", "rusage"} <= set(stats)
     assert isinstance(stats["clock"], str)

@@ -24,12 +24,12 @@ def place(request: pytest.FixtureRequest, make_post: Callable[[str], Post]) -> I
 
 
 def _wait_children(post: Post, count: int) -> set[int]:
-    wait_until(f"{count} children", lambda: len(post.pids()) == count, 30)
+    wait_until(f"{count} children", lambda: len(post.pids()) == count, 60)
     return set(post.pids())
 
 
 def _wait_window(post: Post, count: int) -> None:
-    wait_until(f"a window of {count}", lambda: post.ask("stats")["prefetch_count"] == count, 30)
+    wait_until(f"a window of {count}", lambda: post.ask("stats")["prefetch_count"] == count, 60)
 
 
 @pytest.mark.row("RC24", "PL21", "RC32")
@@ -53,14 +53,14 @@ def test_a_pool_grows_and_shrinks_and_no_task_is_interrupted(place: tuple[Post, 
     for fifo in fifos:
         fifo.write_text("done")
     for each in ids:
-        assert post.client.AsyncResult(each).get(timeout=30) == "done"
+        assert post.client.AsyncResult(each).get(timeout=60) == "done"
     assert _wait_children(post, 1) < busy
     assert not re.search("WorkerLost|Traceback", worker.output)
     # The child that stays works.
     fifos = [post.fifo()]
     again = post.send("late", str(fifos[0]))
     fifos[0].write_text("again")
-    assert post.client.AsyncResult(again).get(timeout=30) == "again"
+    assert post.client.AsyncResult(again).get(timeout=60) == "again"
 
 
 @pytest.mark.row("RC24")

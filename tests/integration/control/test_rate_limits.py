@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,10 +29,10 @@ def limit(post: Post, rate: Any) -> None:
 def stopped(post: Post) -> Iterator[Post]:
     """The worker with one task that may start once an hour, and has just done so."""
     limit(post, "1/h")
-    assert post.client.send_task(LIMITED).get(timeout=30)
+    assert post.client.send_task(LIMITED).get(timeout=60)
     yield post
     limit(post, None)
-    wait_until("all is settled", lambda: post.left() == 0, 30)
+    wait_until("all is settled", lambda: post.left() == 0, 60)
 
 
 @pytest.mark.row("RC19", "TM15")
@@ -70,11 +71,12 @@ def test_the_limit_is_shown_with_its_task(post: Post) -> None:
 @pytest.mark.row("TM16", "RC19")
 def test_starts_keep_their_distance(post: Post) -> None:
     limit(post, "3/s")
+    # The first start may have been slow on its way; what was sent after this cannot have been released before.
+    began = time.monotonic()
     sent = [post.client.send_task(LIMITED) for _ in range(7)]
     starts = [result.get(timeout=60) for result in sent]
     limit(post, None)
-    # Six intervals; a third of one for what the last start may have been faster on its way than the first.
-    assert starts[-1] - starts[0] >= (6 - 1 / 3) / 3
+    assert starts[-1] - began >= (6 - 1 / 3) / 3, "six intervals"
 
 
 @pytest.mark.row("TM19", "RC5", "RC12", "TM7")
@@ -85,10 +87,10 @@ def test_what_waits_lets_everything_else_pass_and_is_shown(stopped: Post) -> Non
     assert {row["id"] for row in stopped.ask("reserved")} == set(waiting)
     assert stopped.ask("query_task", ids=waiting[7])[waiting[7]][0] == "reserved"
     # Messages of the consumer before count beside those of the present one, until the window is next adjusted.
-    wait_until("all are in the window", lambda: stopped.ask("stats")["prefetch_count"] >= len(waiting), 30)
+    wait_until("all are in the window", lambda: stopped.ask("stats")["prefetch_count"] >= len(waiting), 60)
     assert stopped.ask("revoke", task_id=waiting[7])
     stopped.wait_state(waiting[7], "REVOKED")
-    wait_until("it waits no longer", lambda: len(stopped.ask("reserved")) == len(waiting) - 1, 30)
+    wait_until("it waits no longer", lambda: len(stopped.ask("reserved")) == len(waiting) - 1, 60)
     limit(stopped, "10000/m")
     for identifier in waiting[:7] + waiting[8:]:
         assert stopped.client.AsyncResult(identifier).get(timeout=60)
@@ -97,10 +99,10 @@ def test_what_waits_lets_everything_else_pass_and_is_shown(stopped: Post) -> Non
 @pytest.mark.row("TM20", "RC6", "TM3")
 def test_the_limit_comes_after_the_eta_and_the_expiry_after_both(stopped: Post) -> None:
     due = stopped.send("when", countdown=0.5)
-    expired = stopped.send("when", countdown=0.5, expires=1.5)
+    expired = stopped.send("when", countdown=0.5, expires=6)
     kept = stopped.send("when", countdown=3600)
-    wait_until("one has come due", lambda: len(stopped.ask("scheduled")) == 3, 30)
-    later = stopped.client.send_task("controlled.also", countdown=2)
+    wait_until("all are held", lambda: len(stopped.ask("scheduled")) == 3, 60)
+    later = stopped.client.send_task("controlled.also", countdown=7)
     assert later.get(timeout=60), "by now the other two are due, and one of them has expired"
     assert {row["request"]["id"] for row in stopped.ask("scheduled")} == {due, expired, kept}
     limit(stopped, "1000/s")
@@ -124,7 +126,7 @@ def test_each_worker_has_a_bucket_of_its_own(make_post: Any) -> None:
             return sum(len(rows) for rows in post.ask("reserved", *nodes).values())
 
         wait_until("one has started in each", lambda: waiting() == len(sent) - 2, 60)
-        wait_until("both have ended", lambda: [post.state(each) for each in sent].count("SUCCESS") == 2, 30)
+        wait_until("both have ended", lambda: [post.state(each) for each in sent].count("SUCCESS") == 2, 60)
         post.ask("rate_limit", *nodes, task_name=LIMITED, rate_limit=0)
         for identifier in sent:
             post.wait_state(identifier, "SUCCESS")
@@ -134,7 +136,7 @@ SUPERSET = """
 from {library} import Celery
 
 app = Celery("superset", broker={broker!r}, backend={backend!r})
-app.conf.task_annotations = {{"sql_lab.get_sql_results": {{"rate_limit": "2/s"}}}}
+app.conf.task_annotations = {{"sql_lab.get_sql_results": {{"rate_limit": {rate!r}}}}}
 app.conf.task_default_rate_limit = "1000/s"
 app.conf.broker_connection_retry_on_startup = True
 
@@ -152,14 +154,16 @@ def results():
 @pytest.mark.parametrize("ignored", [False, True])
 def test_limits_of_the_configuration(make_post: Any, tmp_path: Path, library: str, ignored: bool) -> None:
     post: Post = make_post(library)
-    text = SUPERSET.format(library=library, broker=post.vhost, backend=post.client.conf.result_backend)
+    # One that is followed takes no time that a test could wait for, where it should not be.
+    rate = "1/h" if ignored else "2/s"
+    text = SUPERSET.format(library=library, broker=post.vhost, backend=post.client.conf.result_backend, rate=rate)
     if ignored:
         text += "\napp.conf.worker_disable_rate_limits = True\n"
     (post.directory / f"superset_{ignored}.py").write_text(text)
     with post.worker("-c", "2", "-A", f"superset_{ignored}") as worker:
         worker.wait_for_line(READY, 60)
         assert "effect" not in worker.output, "every setting is followed"
+        began = time.monotonic()
         sent = [post.client.send_task("sql_lab.get_sql_results") for _ in range(5)]
         starts = [result.get(timeout=60) for result in sent]
-        spread = max(starts) - min(starts)
-        assert spread < 1.5 if ignored else spread >= (4 - 1 / 2) / 2
+        assert ignored or max(starts) - began >= (4 - 1 / 2) / 2

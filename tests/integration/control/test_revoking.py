@@ -8,7 +8,7 @@ from celery.canvas import StampingVisitor
 from tests.harness.processes import wait_until
 from tests.integration.control.conftest import NODE, Post
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 
 class Marked(StampingVisitor):
@@ -33,7 +33,7 @@ def test_what_was_revoked_before_it_arrives_is_discarded(post: Post) -> None:
         post.wait_state(identifier, "REVOKED")
         result = post.client.AsyncResult(identifier).result
         assert (type(result).__name__, str(result)) == ("TaskRevokedError", "revoked")
-    wait_until("the messages are acknowledged", lambda: post.left() == 0, 30)
+    wait_until("the messages are acknowledged", lambda: post.left() == 0, 60)
 
 
 @pytest.mark.row("TM7")
@@ -45,10 +45,10 @@ def test_what_waits_or_is_held_is_discarded_at_once(post: Post) -> None:
     waiting = post.send("noop")
     kept = post.client.send_task("controlled.wait", ["/dev/null"])
     held = post.send("noop", countdown=3600)
-    wait_until("two wait", lambda: len(post.ask("reserved")) == 2, 30)
-    wait_until("one is held", lambda: len(post.ask("scheduled")) == 1, 30)
+    wait_until("two wait", lambda: len(post.ask("reserved")) == 2, 60)
+    wait_until("one is held", lambda: len(post.ask("scheduled")) == 1, 60)
     post.celery(("control", "-t", "20", "-d", NODE, "revoke", waiting, held))
-    wait_until("one waits", lambda: [row["id"] for row in post.ask("reserved")] == [kept.id], 30)
+    wait_until("one waits", lambda: [row["id"] for row in post.ask("reserved")] == [kept.id], 60)
     assert post.ask("scheduled") == []
     # what runs goes on, revoked or not
     assert post.ask("revoke", task_id=running[0])
@@ -56,8 +56,8 @@ def test_what_waits_or_is_held_is_discarded_at_once(post: Post) -> None:
         fifo.write_text("done")
     for identifier in running:
         post.wait_state(identifier, "SUCCESS")
-    assert kept.get(timeout=30) == ""
-    wait_until("all is settled", lambda: post.left() == 0, 30)
+    assert kept.get(timeout=60) == ""
+    wait_until("all is settled", lambda: post.left() == 0, 60)
 
 
 @pytest.mark.row("TM10", "RC16", "RC17")
@@ -72,8 +72,8 @@ def test_a_running_task_is_terminated(post: Post, how: str) -> None:
     assert reply == {"ok": f"terminate: {identifier}"}
     post.wait_state(identifier, "REVOKED")
     assert str(post.client.AsyncResult(identifier).result) == "terminated"
-    wait_until("another child is there", lambda: pid not in (p := post.pids()) and len(p) == 2, 30)
-    wait_until("it is acknowledged", lambda: post.left() == 0, 30)
+    wait_until("another child is there", lambda: pid not in (p := post.pids()) and len(p) == 2, 60)
+    wait_until("it is acknowledged", lambda: post.left() == 0, 60)
     # its place is taken: two tasks run beside one another
     fifos = [post.fifo(), post.fifo()]
     ids = [post.send("wait", str(fifo)) for fifo in fifos]
@@ -89,17 +89,17 @@ def test_a_running_task_is_terminated(post: Post, how: str) -> None:
 def test_a_task_that_holds_the_signal_off_is_killed(post: Post) -> None:
     place = post.directory / "holds-off"
     identifier = post.send("stubborn", str(place))
-    wait_until("it holds signals off", place.exists, 30)
+    wait_until("it holds signals off", place.exists, 60)
     assert post.ask("revoke", task_id=identifier, terminate=True) == {"ok": f"terminate: {identifier}"}
     post.wait_state(identifier, "REVOKED")
-    wait_until("nothing runs", lambda: post.ask("active") == [], 30)
+    wait_until("nothing runs", lambda: post.ask("active") == [], 60)
 
 
 @pytest.mark.row("TM10")
 def test_sigusr1_asks_by_the_exception_of_the_soft_limit(post: Post) -> None:
     place = post.directory / "asked"
     identifier = post.send("asked", str(place))
-    wait_until("it runs", place.exists, 30)
+    wait_until("it runs", place.exists, 60)
     assert post.ask("revoke", task_id=identifier, terminate=True, signal="SIGUSR1")
     post.wait_state(identifier, "SUCCESS")
     assert post.client.AsyncResult(identifier).result == "SoftTimeLimitExceeded"
@@ -109,9 +109,9 @@ def test_sigusr1_asks_by_the_exception_of_the_soft_limit(post: Post) -> None:
 def test_terminating_what_is_unknown_or_waits(post: Post) -> None:
     assert post.ask("revoke", task_id=["nobody"], terminate=True) == {"ok": "terminate: tasks unknown"}
     held = post.send("noop", countdown=3600)
-    wait_until("it is held", lambda: len(post.ask("scheduled")) == 1, 30)
+    wait_until("it is held", lambda: len(post.ask("scheduled")) == 1, 60)
     assert post.ask("revoke", task_id=[held], terminate=True) == {"ok": f"terminate: {held}"}
-    wait_until("it is not", lambda: post.ask("scheduled") == [], 30)
+    wait_until("it is not", lambda: post.ask("scheduled") == [], 60)
 
 
 @pytest.mark.row("TM9")
@@ -134,4 +134,4 @@ def test_revoking_by_stamps(post: Post) -> None:
     stamped = signature.apply_async()
     post.wait_state(stamped.id, "REVOKED")
     other = post.client.send_task("controlled.wait", ["/dev/null"])
-    assert other.get(timeout=30) == ""
+    assert other.get(timeout=60) == ""

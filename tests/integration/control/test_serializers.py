@@ -37,4 +37,4 @@ def test_it_is_answered_whatever_the_serializer(kind: str, serializer: str, vhos
         assert ask(vhost, "signed", "ping") == {"ok": "pong"}
         assert "Connection to broker lost" not in worker.output
         worker.terminate()
-        assert worker.wait(30) == 0
+        assert worker.wait(60) == 0

@@ -29,11 +29,11 @@ def test_a_revoked_task_is_not_run_after_a_restart(make_post: Callable[[str], Po
             worker.kill()
         else:
             worker.terminate()
-        worker.wait(30)
+        worker.wait(60)
     post.send("noop", task_id="revoked-before")
     with post.worker(*options) as worker:
         worker.wait_for_line(READY, 60)
-        worker.wait_for_line(r"Discarding revoked task: controlled\.noop\[revoked-before\]", 30)
+        worker.wait_for_line(r"Discarding revoked task: controlled\.noop\[revoked-before\]", 60)
         assert post.ask("revoked") == ["revoked-before"]
         if not killed:
             assert post.ask("clock")["clock"] > clock

@@ -46,7 +46,7 @@ def test_new_limits_hold_for_what_begins_afterwards(post: Post) -> None:
     for identifier in running:
         post.wait_active(identifier)
     waiting = post.send("wait", str(fifos[2]))
-    wait_until("it waits", lambda: [row["id"] for row in post.ask("reserved")] == [waiting], 30)
+    wait_until("it waits", lambda: [row["id"] for row in post.ask("reserved")] == [waiting], 60)
     said = post.celery(("control", "-t", "20", "-d", NODE, "time_limit", WAIT, "0.5", "60"))
     assert "time limits set successfully" in said[0]
     fifos[0].write_text("done")
@@ -80,7 +80,7 @@ def _runs_on(post: Post) -> bool:
     fifo = post.fifo()
     identifier = post.send("wait", str(fifo))
     began = post.wait_active(identifier)["time_start"]
-    wait_until("it has run for a second", lambda: time.time() - began > 1.0, 30)
+    wait_until("it has run for a second", lambda: time.time() - began > 1.0, 60)
     assert [row["id"] for row in post.ask("active")] == [identifier]
     fifo.write_text("done")
     post.wait_state(identifier, "SUCCESS")

@@ -18,7 +18,7 @@ from tests.harness.worker import WorkerProcess
 from tests.integration.control.conftest import NODE, READY, Post
 from turbo.policy.outage import CALM
 
-pytestmark = pytest.mark.timeout(150)
+pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture(scope="module", params=["turbo", "celery"])
@@ -45,10 +45,15 @@ def test_a_worker_says_that_it_is_there_and_lives(life: tuple[Post, WorkerProces
         assert (event["pid"], event["freq"], event["active"]) == (worker.pid, 1, 0)
         assert len(event["loadavg"]) == 3
     assert beat["clock"] > online["clock"]
-    state = post.client.events.State()
-    for event in list(monitor.heard):
-        state.event(dict(event))
-    assert [found.hostname for found in state.alive_workers()] == [NODE]
+
+    def alive() -> list[str]:
+        state = post.client.events.State()
+        for event in list(monitor.heard):
+            state.event(dict(event))
+        return [found.hostname for found in state.alive_workers()]
+
+    # For a monitor, a worker lives for two seconds after its last heartbeat. Each is heard a little later.
+    wait_until("a monitor takes it for alive", lambda: alive() == [NODE], 60)
 
 
 @pytest.mark.row("RC21", "RC22", "RC23")
@@ -59,7 +64,7 @@ def test_events_are_asked_for(life: tuple[Post, WorkerProcess, Monitor]) -> None
     assert post.ask("disable_events") == {"ok": "task events already disabled"}
     assert post.ask("enable_events") == {"ok": "task events enabled"}
     assert post.ask("heartbeat") is None
-    wait_until("the asked-for one is heard", lambda: any(event.get("freq") == 5 for event in monitor.heard), 30)
+    wait_until("the asked-for one is heard", lambda: any(event.get("freq") == 5 for event in monitor.heard), 60)
     assert post.ask("election", id="1", topic="x") is None
 
 
@@ -102,7 +107,7 @@ def test_a_worker_at_full_load_answers(life: tuple[Post, WorkerProcess, Monitor]
             before = _has_run(post)
             assert post.ask("ping") == {"ok": "pong"}
             assert len(post.ask("active")) <= 2
-            wait_until("the load goes on", lambda before=before: _has_run(post) > before, 30)
+            wait_until("the load goes on", lambda before=before: _has_run(post) > before, 60)
     wait_until("all has run", lambda: post.left() == 0, 120)
 
 
@@ -227,12 +232,12 @@ def test_a_draining_worker_answers_until_it_has_gone(life: tuple[Post, WorkerPro
     running = post.send("wait", str(fifo))
     held = post.send("noop", countdown=3600)
     post.wait_active(running)
-    wait_until("one is held", lambda: len(post.ask("scheduled")) == 1, 30)
+    wait_until("one is held", lambda: len(post.ask("scheduled")) == 1, 60)
     before = worker.mark()
     post.client.control.shutdown(destination=[NODE])
     worker.wait_for_line("warm shutdown", 60, since=before)
-    assert "Got shutdown from remote" in worker.output
-    wait_until("it has given back what it held", lambda: post.ask("scheduled") == [], 30)
+    worker.wait_for_line("Got shutdown from remote", since=before)
+    wait_until("it has given back what it held", lambda: post.ask("scheduled") == [], 60)
     assert post.ask("ping") == {"ok": "pong"}
     assert [row["id"] for row in post.ask("active")] == [running]
     assert post.ask("stats")["pid"] == worker.pid

@@ -223,7 +223,7 @@ def one(place: Place) -> Iterator[str]:
 def test_fifty_run_at_once_in_one_child(place: Place, one: str) -> None:
     where = uuid.uuid4().hex
     results = [place.send("meet", where, 50, queue=one) for _ in range(50)]
-    assert len({result.get(timeout=30) for result in results}) == 1
+    assert len({result.get(timeout=60) for result in results}) == 1
 
 
 def test_no_more_than_asked_for(place: Place, one: str) -> None:
@@ -231,15 +231,15 @@ def test_no_more_than_asked_for(place: Place, one: str) -> None:
     for number in range(5):
         go = place.directory / f"crowd{number}"
         results = [place.send("crowd", str(go), queue=one) for _ in range(120)]
-        place.oracle.wait_count("crowd", 120 * number + 50, timeout=30)
+        place.oracle.wait_count("crowd", 120 * number + 50, 60)
         go.touch()
-        assert max(result.get(timeout=30) for result in results) == 50
+        assert max(result.get(timeout=60) for result in results) == 50
 
 
 def test_each_has_its_own_request_also_in_what_it_starts(place: Place, one: str) -> None:
     results = [place.send("who", number, queue=one) for number in range(60)]
     for number, result in enumerate(results):
-        same, sent, args = result.get(timeout=30)
+        same, sent, args = result.get(timeout=60)
         assert same and args == [number]
         assert sent
 
@@ -247,9 +247,9 @@ def test_each_has_its_own_request_also_in_what_it_starts(place: Place, one: str)
 def test_functions_run_among_them_with_loops_of_their_own(place: Place, one: str) -> None:
     where = uuid.uuid4().hex
     waiting = [place.send("meet", where, 2, queue=one)]
-    assert [place.send("blocking", n, queue=one).get(timeout=30) for n in range(5)] == list(range(5))
+    assert [place.send("blocking", n, queue=one).get(timeout=60) for n in range(5)] == list(range(5))
     waiting.append(place.send("meet", where, 2, queue=one))
-    assert waiting[0].get(timeout=30) == waiting[1].get(timeout=30)
+    assert waiting[0].get(timeout=60) == waiting[1].get(timeout=60)
 
 
 def test_the_end_of_a_function_does_not_wait_for_a_coroutine(place: Place) -> None:
@@ -261,9 +261,9 @@ def test_the_end_of_a_function_does_not_wait_for_a_coroutine(place: Place) -> No
             go = place.directory / f"pair{number}"
             place.send("nap", 0.2, queue="pair")
             waiting = place.send("until", str(go), queue="pair")
-            assert place.send("slow", number, queue="pair").get(timeout=10) == number
+            assert place.send("slow", number, queue="pair").get(timeout=60) == number
             go.touch()
-            assert waiting.get(timeout=30) == "done"
+            assert waiting.get(timeout=60) == "done"
 
 
 def test_soft_limits_are_raised_in_the_coroutine_they_are_of(place: Place, one: str) -> None:
@@ -271,28 +271,28 @@ def test_soft_limits_are_raised_in_the_coroutine_they_are_of(place: Place, one: 
     beside = place.send("meet", where, 2, queue=one)
     caught = place.send("hang", True, queue=one, soft_time_limit=0.2)
     uncaught = place.send("hang", queue=one, soft_time_limit=0.2)
-    assert caught.get(timeout=30) == "caught"
+    assert caught.get(timeout=60) == "caught"
     with pytest.raises(SOFT):
-        uncaught.get(timeout=30)
+        uncaught.get(timeout=60)
     place.send("meet", where, 2, queue=one)
-    assert beside.get(timeout=30)
+    assert beside.get(timeout=60)
 
 
 def test_retries_states_models_and_errors(place: Place, one: str) -> None:
-    assert place.send("again", queue=one).get(timeout=30) == 2
-    assert place.send("of_itself", 2, queue=one).get(timeout=30) == 2
+    assert place.send("again", queue=one).get(timeout=60) == 2
+    assert place.send("of_itself", 2, queue=one).get(timeout=60) == 2
     with pytest.raises(KeyError):
-        place.send("of_itself", 9, queue=one).get(timeout=30)
-    assert place.send("model", {"x": "1"}, queue=one).get(timeout=30) == {"x": 2}
+        place.send("of_itself", 9, queue=one).get(timeout=60)
+    assert place.send("model", {"x": "1"}, queue=one).get(timeout=60) == {"x": 2}
     group = place.send("boom", queue=one)
     with pytest.raises(Exception, match="unhandled errors in a TaskGroup"):
-        group.get(timeout=30)
+        group.get(timeout=60)
     assert "ValueError: boom" in group.traceback
     go = place.directory / "go"
     half = place.send("state", str(go), queue=one)
-    wait_until("its own state is stored", lambda: half.state == "HALF", 30)
+    wait_until("its own state is stored", lambda: half.state == "HALF", 60)
     go.touch()
-    half.get(timeout=30)
+    half.get(timeout=60)
 
 
 @pytest.mark.row("CV5", "CV10")
@@ -301,10 +301,10 @@ def test_chords_of_coroutines(place: Place, one: str) -> None:
     part = functools.partial(place.client.signature, queue=one)
     body = part("echo")
     parts = [part("meet", (where, 20)) for _ in range(20)]
-    assert len(set(chord(parts, body, app=place.client).delay().get(timeout=30))) == 1
+    assert len(set(chord(parts, body, app=place.client).delay().get(timeout=60))) == 1
     broken = chord([part("echo", (1,)), part("boom")], body.clone(), app=place.client).delay()
     with pytest.raises(BROKEN, match=r"Dependency .* raised .*boom"):
-        broken.get(timeout=30, follow_parents=False)  # else the failed part may be met first
+        broken.get(timeout=60, follow_parents=False)  # else the failed part may be met first
 
 
 def test_a_hard_limit_ends_the_child_and_only_its_task_by_it(place: Place) -> None:
@@ -312,14 +312,14 @@ def test_a_hard_limit_ends_the_child_and_only_its_task_by_it(place: Place) -> No
         worker.wait_for_line(r"ready\.$")
         beside = place.send("hang", queue="hard")
         back = place.send("until", "/nonexistent", queue="hard")
-        wait_until("both run", lambda: {beside.id, back.id} <= {t.id for t in place.oracle.traces()}, 30)
+        wait_until("both run", lambda: {beside.id, back.id} <= {t.id for t in place.oracle.traces()}, 60)
         limited = place.send("hang", queue="hard", time_limit=0.3)
         with pytest.raises(HARD):
-            limited.get(timeout=30)
+            limited.get(timeout=60)
         with pytest.raises(LOST, match="hard time limit of another task"):
-            beside.get(timeout=30)
+            beside.get(timeout=60)
         # Acknowledged late, and sent back when its child is lost.
-        assert back.get(timeout=30) == "done"
+        assert back.get(timeout=60) == "done"
 
 
 def test_a_warm_shutdown_lets_them_end(place: Place) -> None:
@@ -327,28 +327,28 @@ def test_a_warm_shutdown_lets_them_end(place: Place) -> None:
     with place.worker("-Q", "warm", "-c", "1", "-n", "warm@here") as worker:
         worker.wait_for_line(r"ready\.$")
         results = [place.send("until", str(go), queue="warm") for _ in range(10)]
-        wait_until("all run", lambda: {r.id for r in results} <= set(place.oracle.ids("until")), 30)
+        wait_until("all run", lambda: {r.id for r in results} <= set(place.oracle.ids("until")), 60)
         worker.terminate()
         worker.wait_for_line("TERM: warm shutdown")
         go.touch()
-        assert worker.wait(30) == 0
-    assert {result.get(timeout=5) for result in results} == {"done"}
+        assert worker.wait(60) == 0
+    assert {result.get(timeout=60) for result in results} == {"done"}
 
 
 def test_children_killed_among_many_lose_nothing(place: Place) -> None:
     chance = random.Random(20261121)
     with place.worker("-Q", "kills", "-c", "2", "-n", "kills@here", "-l", "error") as worker:
-        wait_until("two children", lambda: len(worker.pool_pids()) == 2, 30)
+        wait_until("two children", lambda: len(worker.pool_pids()) == 2, 60)
         names = [f"{kind}-{number}" for number in range(400) for kind in ("early", "late")]
         for name in names:
             place.send(name.split("-")[0], queue="kills", task_id=name)
         killed = 0
         while killed < 8:
             # The next kill falls among tasks that have begun since the last.
-            place.oracle.wait_count("end", killed * 60 + chance.randrange(1, 40), timeout=30)
+            place.oracle.wait_count("end", killed * 60 + chance.randrange(1, 40), 60)
             os.kill(chance.choice(worker.pool_pids()), signal.SIGKILL)
             killed += 1
-            wait_until("two children", lambda: len(worker.pool_pids()) == 2, 30)
+            wait_until("two children", lambda: len(worker.pool_pids()) == 2, 60)
         ended = {name: place.client.AsyncResult(name) for name in names}
         for name in names:
             try:
@@ -369,10 +369,10 @@ def test_a_program_on_asyncio_calls_and_waits(place: Place, one: str, redis_serv
     async def program(app: Turbo) -> None:
         meet = app.task(name="meet")(lambda where, count: None)
         results = [await meet.aapply_async((where, 40), queue=one) for _ in range(39)]
-        waits = [asyncio.ensure_future(result.aget(timeout=30)) for result in results]
+        waits = [asyncio.ensure_future(result.aget(timeout=60)) for result in results]
         failing = await app.asend_task("boom", queue=one)
         with pytest.raises(Exception, match="TaskGroup"):
-            await failing.aget(timeout=30)
+            await failing.aget(timeout=60)
         # The loop's own pool, whose size does not follow the waits, and one for all of them.
         assert threading.active_count() < len(waits) // 2
         late = await app.asend_task("hang", queue=one, soft_time_limit=2)
@@ -380,7 +380,7 @@ def test_a_program_on_asyncio_calls_and_waits(place: Place, one: str, redis_serv
             await late.aget(timeout=0.05)
         assert not any(wait.done() for wait in waits)
         results.append(await app.asend_task("meet", (where, 40), queue=one))
-        waits.append(asyncio.ensure_future(results[-1].aget(timeout=30)))
+        waits.append(asyncio.ensure_future(results[-1].aget(timeout=60)))
         assert len(set(await asyncio.gather(*waits))) == 1
         assert await results[0].aget() == await results[1].aget()
 

@@ -51,7 +51,7 @@ class Place:
 
     def wait(self, what: str, task_id: str, count: int = 1) -> list[dict[str, Any]]:
         """Wait until an event was recorded this many times; return its lines."""
-        wait_until(f"{count} {what} of {task_id}", lambda: len(self.lines(what, task_id)) >= count, 40)
+        wait_until(f"{count} {what} of {task_id}", lambda: len(self.lines(what, task_id)) >= count, 60)
         return self.lines(what, task_id)
 
     def channel(self) -> pika.BlockingConnection:

@@ -20,7 +20,7 @@ _BLOCKED = (
 
 
 @pytest.mark.row("P25")
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_follow_ups_under_an_alarm(place: Place, rabbitmq: RabbitMQ) -> None:
     with place.channel() as connection:
         channel = connection.channel()
@@ -38,7 +38,7 @@ def test_follow_ups_under_an_alarm(place: Place, rabbitmq: RabbitMQ) -> None:
             rabbitmq.close_all_connections(place.broker)
         finally:
             rabbitmq.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.4)")
-        worker.wait_for_line(READY, 40)
+        worker.wait_for_line(READY, 60)
         wait_until("all parents are settled", lambda: _settled(rabbitmq, place), 60)
     with place.channel() as connection:
         found = set()

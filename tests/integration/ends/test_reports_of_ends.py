@@ -20,7 +20,7 @@ READY = r"ready\.$"
 def worker(place: Place) -> Iterator[WorkerProcess]:
     place.settings = {"task_max_deliveries": MOST}
     with place.worker() as started:
-        started.wait_for_line(READY, 40)
+        started.wait_for_line(READY, 60)
         yield started
 
 
@@ -30,7 +30,7 @@ def test_a_message_that_is_given_up_fails_as_a_task_does(place: Place, worker: W
     told, by_id = app.signature("told"), app.signature("told_by_id")
     result = app.send_task("poison", link_error=[told, by_id])
     with pytest.raises(Exception, match=f"after {MOST} deliveries whose child or worker died.*SIGKILL") as raised:
-        result.get(timeout=40)
+        result.get(timeout=60)
     assert type(raised.value).__name__ == "WorkerLostError"
     assert place.wait("told", result.id) == [{"exc": "WorkerLostError"}]
     assert len(place.wait("told_by_id", result.id)) == 1
@@ -47,7 +47,7 @@ def test_a_chord_with_a_part_that_is_given_up_fails(place: Place, worker: Worker
     body = app.signature("body")
     body.on_error(app.signature("told"))
     result = chord([app.signature("fine", (1,)), app.signature("poison")], app=app)(body)
-    wait_until("the end of the chord", lambda: result.state == "FAILURE", 40)
+    wait_until("the end of the chord", lambda: result.state == "FAILURE", 60)
     assert isinstance(result.result, ChordError)
     assert f"after {MOST} deliveries" in str(result.result)
     place.wait("told", result.id)
@@ -58,17 +58,18 @@ def test_a_chord_with_a_part_that_is_given_up_fails(place: Place, worker: Worker
 def test_a_handler_that_kills_as_well_is_called_a_bounded_number_of_times(place: Place, worker: WorkerProcess) -> None:
     result = place.client.send_task("poison", kwargs={"handler_dies": True})
     with pytest.raises(Exception, match="."):
-        result.get(timeout=40)
+        result.get(timeout=60)
     with place.channel() as connection:
         channel = connection.channel()
 
         def empty() -> bool:
             return not channel.queue_declare("ends", passive=True).method.message_count
 
-        wait_until("its queue is empty", empty, 20)
+        wait_until("its queue is empty", empty, 60)
     runs = place.lines("run", result.id)
     assert len(runs) == MOST
-    assert 1 <= len(place.lines("on_failure", result.id)) <= MOST
+    # The failure may be stored before the handler is called.
+    assert 1 <= len(place.wait("on_failure", result.id)) <= MOST
 
 
 @pytest.mark.row("P25")
@@ -84,7 +85,7 @@ def test_one_whose_message_is_refused_fails_once_and_sends_nothing_twice(
         channel.queue_bind("full", "amq.direct")
         channel.basic_publish("", "full", b"in the way")
     result = app.send_task(task, ("full",), link_error=[app.signature("told")])
-    error = result.get(timeout=40, propagate=False)
+    error = result.get(timeout=60, propagate=False)
     assert type(error).__name__ == "OperationalError"
     assert len(place.wait("told", result.id)) == 1
     assert len(place.wait("on_failure", result.id)) == 1
@@ -102,10 +103,10 @@ def test_a_message_forges_no_line(place: Place, worker: WorkerProcess, how: str,
     app = place.client
     task_id = f"{how}\n{forged}" if how != "shadow" else how
     if how == "revoked":
-        app.control.revoke(task_id, reply=True, timeout=10)
+        app.control.revoke(task_id, reply=True, timeout=60, limit=1)
     result = app.send_task(task, (1,), task_id=task_id, shadow=f"x\n{forged}\x1b[2J", expires=60)
-    result.get(timeout=40, propagate=False)
-    app.send_task("fine", (2,), task_id=f"after {how}").get(timeout=40)
+    result.get(timeout=60, propagate=False)
+    app.send_task("fine", (2,), task_id=f"after {how}").get(timeout=60)
     worker.wait_for_line(rf"fine\[after {how}\] succeeded")
     lines = worker.output.splitlines()
     assert any("forged by" in line for line in lines), "the message was not named at all"

@@ -59,7 +59,7 @@ class Site(site.Site):
     def ask(self, method: str, **arguments: Any) -> Any:
         """Ask the worker; its reply."""
         replies = self.client.control.broadcast(
-            method, arguments=arguments, destination=[NODE], reply=True, timeout=20.0
+            method, arguments=arguments, destination=[NODE], reply=True, timeout=60.0
         )  # fmt: skip
         return replies[0][NODE]
 

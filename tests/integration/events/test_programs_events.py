@@ -63,7 +63,7 @@ def test_a_task_that_sends_another_tells_of_it(site: Site) -> None:
         first = site.send("chain", 7)
         site.wait_state(first, "SUCCESS")
         second = site.client.AsyncResult(first).result
-        wait_until("task-sent is heard", lambda: monitor.types_of(second) == ["task-sent"], 30)
+        wait_until("task-sent is heard", lambda: monitor.types_of(second) == ["task-sent"], 60)
         (sent,) = monitor.of(second)
         assert (sent["root_id"], sent["parent_id"], sent["queue"]) == (first, first, "celery")
 
@@ -100,7 +100,7 @@ def test_a_program_tells_monitors_something(program: tuple[Site, Turbo]) -> None
     site, app = program
     with Monitor(site.client) as monitor:
         app.send_event("deploy-done", {"release": "7"})
-        wait_until("it is heard", lambda: any(event["type"] == "deploy-done" for event in monitor.heard), 30)
+        wait_until("it is heard", lambda: any(event["type"] == "deploy-done" for event in monitor.heard), 60)
         (event,) = monitor.heard
         assert event["release"] == "7"
         assert event["hostname"].startswith("gen")
@@ -134,10 +134,10 @@ def test_a_program_receives_events_and_keeps_their_state(program: tuple[Site, Tu
             dispatcher.send("custom-mine", note="n")
             return bool(heard)
 
-        wait_until("the receiver is bound", told, 30)
+        wait_until("the receiver is bound", told, 60)
         dispatcher.send("task-received", uuid="an-id", name="proj.add")
         dispatcher.send("task-succeeded", uuid="an-id", result="3")
-    wait_until("the end is known", lambda: "an-id" in state.tasks and state.tasks["an-id"].ready, 30)
+    wait_until("the end is known", lambda: "an-id" in state.tasks and state.tasks["an-id"].ready, 60)
     receiver.should_stop = True
     watching.join(60)
     task = state.tasks["an-id"]

@@ -31,6 +31,8 @@ def test_events_are_sent_while_they_are_on(site: Site) -> None:
     with site.watched("-c", "1", "--heartbeat-interval", "1") as (monitor, _worker):
         before = site.send("give", 1)
         site.wait_state(before, "SUCCESS")
+        # Its result is stored before its message is settled, which is when its end would be told.
+        wait_until("the worker has done with it", lambda: site.ask("active") == [], 60)
         assert site.ask("enable_events") == {"ok": "task events enabled"}
         assert site.ask("enable_events") == {"ok": "task events already enabled"}
         during = site.send("give", "x")
@@ -49,7 +51,7 @@ def test_one_that_begins_before_they_are_on_is_told_whole(site: Site) -> None:
     with site.watched("-c", "1") as (monitor, _worker):
         site.send("progress", 0)
         running, waiting = site.send("wait", "begun"), site.send("give", 2)
-        wait_until("the first runs", (site.directory / "begun").exists, 30)
+        wait_until("the first runs", lambda: [row["id"] for row in site.ask("active")] == [running], 60)
         site.ask("enable_events")
         site.ask("revoke", task_id=running, terminate=True)
         monitor.wait_types(running, "task-revoked")
@@ -74,9 +76,8 @@ def test_they_travel_in_batches(make_site: Callable[[str], Site], serializer: st
             for identifier in sent:
                 monitor.wait_types(identifier, *WHOLE)
         bodies = []
-        for method, properties, body in channel.consume(queue, auto_ack=True, inactivity_timeout=1):
-            if method is None:
-                break
+        while (got := channel.basic_get(queue, auto_ack=True))[0] is not None:
+            method, properties, body = got
             assert method.routing_key == "task.multi"
             assert properties.headers == {"hostname": NODE}
             assert (properties.delivery_mode, properties.content_encoding) == (1, "utf-8")
@@ -96,7 +97,7 @@ def test_they_wait_for_the_broker(site: Site, fault_proxy: FaultProxy) -> None:
         since = worker.mark()
         fault_proxy.refuse()
         fault_proxy.rst()
-        worker.wait_for_line("(?i)connection to the broker|broker", 30, since=since)
+        worker.wait_for_line("(?i)connection to the broker|broker", 60, since=since)
         sent = [site.send("give", number) for number in range(100)]
         for identifier in sent:
             site.wait_state(identifier, "SUCCESS")
@@ -111,7 +112,8 @@ def test_they_wait_for_the_broker(site: Site, fault_proxy: FaultProxy) -> None:
 def test_a_cold_shutdown_cancels(site: Site) -> None:
     with site.watched("-c", "1", "-E") as (monitor, worker):
         running = site.send("wait", "runs")
-        wait_until("it runs", (site.directory / "runs").exists, 30)
+        # The worker may hear of the start after the body has begun.
+        monitor.wait_types(running, "task-received", "task-started")
         worker.send_signal(signal.SIGQUIT)
         worker.wait(60)
         monitor.wait_types(running, "task-received", "task-started", "task-cancelled")

@@ -67,7 +67,7 @@ class Fleet:
     def start(self, make: str, name: str, *options: str) -> WorkerProcess:
         """Start a worker on the shared queue and the queue of its name; return it when it is ready."""
         self.workers[name] = worker = self.worker(make, name, "-Q", f"shared,{name}", *options).start()
-        worker.wait_for_line(READY, timeout=50)
+        worker.wait_for_line(READY, 90)
         return worker
 
     def close(self) -> None:
@@ -83,7 +83,7 @@ class Fleet:
     def client(self, script: str, *arguments: str, version: str = CURRENT) -> str:
         """Run a Celery client; return what it printed."""
         env = {**self.env, "PYTHONPATH": os.pathsep.join([str(APPS), str(APPS.parents[2])])}
-        return celery_producer(version, script, *arguments, env=env, timeout=110)
+        return celery_producer(version, script, *arguments, env=env, timeout=200)
 
     def outcomes(self) -> dict[str, dict[str, Any]]:
         """Send every scenario of ``fleet_client``; return the outcomes."""

@@ -18,12 +18,12 @@ survivor.apply_async((%d,), task_id=%r, queue="shared")
 _READ = """
 import json
 from fleet_app import app
-print(json.dumps(app.AsyncResult(%r).get(timeout=40)))
+print(json.dumps(app.AsyncResult(%r).get(timeout=60)))
 """
 
 
 @pytest.mark.row("CN5", "CN29")
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
 def test_from_celery_to_turbo_and_back(
     queue_type: str, rabbitmq: RabbitMQ, redis_server: RedisServer, unique: str
@@ -39,7 +39,7 @@ def test_from_celery_to_turbo_and_back(
         worker = made.start(makes[0], "w0", "-c", "1")
         made.client(_SEND % (len(makes), unique))
         for number, make in enumerate(makes[1:], start=1):
-            wait_until("the task runs", lambda number=number: runs() == number, 30)
+            wait_until("the task runs", lambda number=number: runs() == number, 60)
             successor = made.start(make, f"w{number}", "-c", "1")
             worker.kill()
             worker.close()

@@ -18,9 +18,9 @@ def pair() -> Iterator[tuple[FaultProxy, socket.socket]]:
 
 
 def _join(proxy: FaultProxy, listener: socket.socket) -> tuple[socket.socket, socket.socket]:
-    client = socket.create_connection(("127.0.0.1", proxy.port), timeout=5)
+    client = socket.create_connection(("127.0.0.1", proxy.port), timeout=60)
     server, _ = listener.accept()
-    server.settimeout(5)
+    server.settimeout(60)
     return client, server
 
 
@@ -35,7 +35,7 @@ def test_pass_stall_and_pass_again(pair: tuple[FaultProxy, socket.socket]) -> No
         with pytest.raises(TimeoutError):
             server.recv(10)
         pair[0].pass_through()
-        server.settimeout(5)
+        server.settimeout(60)
         assert server.recv(10) == b"b"
 
 
@@ -69,7 +69,7 @@ def test_refuse_and_blackhole(pair: tuple[FaultProxy, socket.socket]) -> None:
     proxy, listener = pair
     proxy.refuse()
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", proxy.port), timeout=5)
+        socket.create_connection(("127.0.0.1", proxy.port), timeout=60)
     proxy.pass_through()
     client, server = _join(proxy, listener)
     with client, server:

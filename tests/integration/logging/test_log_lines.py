@@ -55,8 +55,8 @@ def test_every_line_is_an_object_and_names_its_task(kind: str, start: Start, cli
     env = {"LOGGING_CELERY": "1"} if kind == "celery" else {}
     with start("--log-json", "-f", "w%I.log", ready=False, **env) as worker:
         said, failed = client.send_task("shop.say", ("hallo ä",)).id, client.send_task("shop.fails").id
-        wait_until("both ends", lambda: sum("data" in line for line in _lines(logs[1])) >= 2, 40)
-        wait_until("the worker's own line", lambda: any(map(_is_ready, _lines(logs[0]))), 40)
+        wait_until("both ends", lambda: sum("data" in line for line in _lines(logs[1])) >= 2, 60)
+        wait_until("the worker's own line", lambda: any(map(_is_ready, _lines(logs[0]))), 60)
         worker.terminate()
         assert worker.wait() == 0
     lines = _lines(*logs)

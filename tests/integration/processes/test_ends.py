@@ -50,13 +50,13 @@ def test_hup_runs_the_command_anew_in_the_same_process(place: Place, lib: str) -
             worker.send_signal(signal.SIGHUP)
             gate.touch()
             worker.wait_for_line(READY, since=mark)
-            assert running.get(timeout=20) == "done"
+            assert running.get(timeout=60) == "done"
             gate.unlink()
-            assert place.client.send_task("proj.pid", queue="celery").get(timeout=20)
+            assert place.client.send_task("proj.pid", queue="celery").get(timeout=60)
             assert pidfile.read_text().strip() == str(worker.pid)
             assert worker.output.count(f"Restarting the worker in the same process (pid {worker.pid})") >= 1
         worker.terminate()
-        assert worker.wait(20) == 0
+        assert worker.wait(60) == 0
     assert not pidfile.exists()
 
 
@@ -72,7 +72,7 @@ def test_term_after_hup_ends_it(place: Place) -> None:
         worker.wait_for_line("HUP: warm shutdown")
         worker.terminate()
         gate.touch()
-        assert worker.wait(20) == 0
+        assert worker.wait(60) == 0
     assert "Restarting the worker" not in worker.output
 
 
@@ -89,7 +89,7 @@ def test_it_says_what_it_waits_for(place: Place, lib: str) -> None:
         assert "INT or QUIT ends them (cold shutdown)" in said
         assert "turns cold in 29" in said
         gate.touch()
-        assert worker.wait(20) == 0
+        assert worker.wait(60) == 0
 
 
 def test_signals_blocked_at_the_start_are_handled(place: Place) -> None:
@@ -103,7 +103,7 @@ def test_signals_blocked_at_the_start_are_handled(place: Place) -> None:
     with WorkerProcess(directory=place.directory, env=env, command=command) as worker:
         worker.wait_for_line(READY)
         worker.terminate()
-        assert worker.wait(20) == 0
+        assert worker.wait(60) == 0
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP])
@@ -116,7 +116,7 @@ def test_threads_that_do_not_end_do_not_keep_it(place: Place, how: signal.Signal
         if how is signal.SIGHUP:
             worker.wait_for_line(READY, since=mark)
             worker.terminate()
-        assert worker.wait(30) == 0
+        assert worker.wait(60) == 0
         assert since.seconds < 30
     assert "Threads of the app (stubborn) have not ended within 5 s" in worker.output
     assert worker.output.count("exit handler") == 1
@@ -125,5 +125,5 @@ def test_threads_that_do_not_end_do_not_keep_it(place: Place, how: signal.Signal
 def _wait_running(place: Place) -> None:
     """Wait until ``proj.wait`` is in its body."""
     started = place.directory / "gate.in"
-    wait_until("it runs", started.exists, 20)
+    wait_until("it runs", started.exists, 60)
     started.unlink()

@@ -129,7 +129,7 @@ def test_forked_processes_hear_signals_as_any_other(place: Place, lib: str) -> N
         assert ask("own_handler") == [7]
         assert [ask("comes_back", how) for how in ("returns", "exits", "raises")] == [0, 3, 1]
         worker.terminate()
-        assert worker.wait(20) == 0
+        assert worker.wait(60) == 0
     assert "died" not in worker.output
 
 

@@ -110,7 +110,7 @@ def echo() -> Iterator[str]:
         assert server.stdin is not None and server.stdout is not None
         yield server.stdout.readline().strip()
         server.stdin.close()
-        assert server.wait(20) == 0
+        assert server.wait(60) == 0
 
 
 @pytest.mark.row("PL23")
@@ -121,12 +121,12 @@ def test_a_grpc_channel_of_the_import_and_a_fresh_one_work_in_every_child(place:
         pids = set()
         for _ in range(6):
             for name in ("same", "fresh"):
-                pid, answer = place.client.send_task(f"proj.{name}", queue="celery").get(timeout=40)
+                pid, answer = place.client.send_task(f"proj.{name}", queue="celery").get(timeout=60)
                 assert answer == name
                 pids.add(pid)
         assert len(pids) > 2, "no child was ever replaced"
         worker.terminate()
-        assert worker.wait(20) == 0
+        assert worker.wait(60) == 0
 
 
 @pytest.mark.row("PL23")
@@ -138,11 +138,11 @@ def test_what_is_opened_anew_in_a_fork_stays_and_what_is_not_is_cut_off(place: P
             worker.wait_for_line(READY)
 
             def ask(name: str) -> Any:
-                return place.client.send_task(f"proj.{name}", queue="celery").get(timeout=40)
+                return place.client.send_task(f"proj.{name}", queue="celery").get(timeout=60)
 
             for _ in range(4):
                 assert ask("anew") == [["epoll", "pipe", "pair"], True]
                 assert ask("shared") == "/dev/null"
             worker.terminate()
-            assert worker.wait(20) == 0
+            assert worker.wait(60) == 0
     assert (place.directory / "log").read_text() == "line\n" * 4

@@ -48,7 +48,7 @@ def _command(place: Place, lib: str, shell: str) -> WorkerProcess:
 
 def _ask(place: Place, name: str) -> Any:
     """Its result, or the text of the error that it ended with."""
-    found = place.client.send_task(f"proj.{name}", queue="celery").get(timeout=40, propagate=False)
+    found = place.client.send_task(f"proj.{name}", queue="celery").get(timeout=60, propagate=False)
     return str(found) if isinstance(found, Exception) else found
 
 
@@ -57,13 +57,13 @@ def test_closed_streams(place: Place, lib: str, closed: str) -> None:
     place.write(APP, head=HEAD)
     log = place.directory / "log"
     with _command(place, lib, f"exec $WORKER -f {log} {closed}") as worker:
-        wait_until("it is ready", lambda: log.exists() and "ready." in log.read_text(), 40)
+        wait_until("it is ready", lambda: log.exists() and "ready." in log.read_text(), 60)
         seen = _ask(place, "streams")
         for number, sign in enumerate(("<&-", ">&-", "2>&-")):
             if sign in closed.split():
                 assert seen[number] == "/dev/null"
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(20) == 0
+        assert worker.wait(60) == 0
     assert "a task prints" in log.read_text()
 
 
@@ -72,7 +72,7 @@ def test_closed_streams_without_a_log_file(place: Place, lib: str) -> None:
     with _command(place, lib, "exec $WORKER <&- >&- 2>&-") as worker:
         assert _ask(place, "plain") == "done"
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(20) == 0
+        assert worker.wait(60) == 0
 
 
 def test_output_in_ascii(place: Place, lib: str) -> None:
@@ -81,7 +81,7 @@ def test_output_in_ascii(place: Place, lib: str) -> None:
         worker.wait_for_line(READY)
         assert _ask(place, "plain") == "done"
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(20) == 0
+        assert worker.wait(60) == 0
 
 
 def test_a_directory_that_is_gone(place: Place, lib: str) -> None:
@@ -90,7 +90,7 @@ def test_a_directory_that_is_gone(place: Place, lib: str) -> None:
         worker.wait_for_line(READY)
         assert _ask(place, "plain") == "done"
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(20) == 0
+        assert worker.wait(60) == 0
 
 
 def test_no_app_is_looked_for_in_a_directory_that_is_gone(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_without_proc(place: Place, lib: str) -> None:
         assert "signal 9" in _ask(place, "die")
         assert _ask(place, "plain") == "done"
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(20) == 0
+        assert worker.wait(60) == 0
 
 
 def test_warnings_that_are_errors(place: Place, lib: str) -> None:
@@ -122,4 +122,4 @@ def test_warnings_that_are_errors(place: Place, lib: str) -> None:
         assert "signal 9" in _ask(place, "die")
         assert _ask(place, "plain") == "done"
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(20) == 0
+        assert worker.wait(60) == 0

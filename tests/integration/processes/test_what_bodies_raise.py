@@ -85,8 +85,8 @@ def test_what_bodies_raise(library: str, by: str, place: Place) -> None:
         links = [{"task": f"proj.{told}", "args": [], "kwargs": {}, "options": {"queue": "celery"}, "immutable": False,
                   "subtask_type": None} for told in ("told", "told_in_the_old_way")]  # fmt: skip
         sent = place.client.send_task(f"proj.{name}", (kind,), queue="celery", link_error=links)
-        sent.get(timeout=30, propagate=False)
-        wait_until(f"error callbacks of {kind}", lambda: noted("told") >= before + 2, 20)
+        sent.get(timeout=60, propagate=False)
+        wait_until(f"error callbacks of {kind}", lambda: noted("told") >= before + 2, 60)
         assert noted(f"ran {kind}") == 1
         return sent
 

@@ -14,6 +14,7 @@ from kombu.exceptions import ChannelError
 from kombu.transport.native_delayed_delivery import declare_native_delayed_delivery_exchanges_and_queues
 from pika.adapters.blocking_connection import BlockingChannel
 
+from tests.harness.processes import wait_until
 from tests.harness.rabbitmq import RabbitMQ
 from tests.harness.worker import WorkerProcess
 from tests.integration.routing import kinds_app
@@ -29,6 +30,10 @@ class Place:
     vhost: str
     channel: BlockingChannel
     client: Turbo
+
+    def count(self, queue: str) -> int:
+        """Return the number of messages in a queue."""
+        return int(self.channel.queue_declare(queue, passive=True).method.message_count)
 
     def arrived(self) -> Counter[str]:
         """Take every message out of every queue: how many each had."""
@@ -143,4 +148,6 @@ def test_the_arguments_of_a_queue_hold(place: Place) -> None:
     """Its length is limited, and what it drops is in the dead letters."""
     for _ in range(5):
         place.client.send_task("t", queue="limited")
+    # The queue drops them when it likes.
+    wait_until("the dead letters have come", lambda: place.count("letters") == 3, 60)
     assert place.arrived() == {"limited": 2, "letters": 3}

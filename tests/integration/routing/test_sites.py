@@ -48,7 +48,7 @@ class Sites:
             for name, queues, env in workers
         ]  # fmt: skip
         for worker in started:
-            worker.wait_for_line(r"ready\.$", timeout=40)
+            worker.wait_for_line(r"ready\.$", 60)
         self.running += [name for name, _, _ in workers]
 
     def done(self, *what: str) -> Counter[tuple[str, str]]:
@@ -57,7 +57,7 @@ class Sites:
 
     def wait(self, what: str, times: int) -> Counter[tuple[str, str]]:
         """Wait until something was done so often; where."""
-        wait_until(f"{times} times {what}", lambda: self.done(what).total() >= times, 30)
+        wait_until(f"{times} times {what}", lambda: self.done(what).total() >= times, 60)
         return self.done(what)
 
 

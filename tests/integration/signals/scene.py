@@ -65,12 +65,12 @@ class Scene:
 
     def wait(self, task_id: str, last: str, count: int = 1) -> list[Line]:
         """Wait until an event of a task was recorded this many times; return all its lines."""
-        wait_until(f"{last} of {task_id}: {self.of(task_id)}", lambda: self.names(task_id).count(last) >= count, 30)
+        wait_until(f"{last} of {task_id}: {self.of(task_id)}", lambda: self.names(task_id).count(last) >= count, 60)
         return self.of(task_id)
 
     def wait_for(self, what: str, count: int = 1) -> list[Line]:
         """Wait until an event was recorded this many times, for any task."""
-        wait_until(what, lambda: sum(line.what == what for line in self.record()) >= count, 30)
+        wait_until(what, lambda: sum(line.what == what for line in self.record()) >= count, 60)
         return [line for line in self.record() if line.what == what]
 
     def state(self, task_id: str) -> Any:

@@ -79,7 +79,7 @@ def test_neither(quiet: Scene) -> None:
     quiet.worker.wait_for_line(rf"Task act\[{rejected}\] reject requeue=False: 'unwanted': its message is rejected")
     assert quiet.names(ignored) == quiet.names(rejected) == ["before_start", "body"]
     # The master stores what a task stores of its own, a moment after the task has gone on.
-    wait_until("the state set by hand", lambda: quiet.state(ignored) == ("SUCCESS", "by hand"), 10)
+    wait_until("the state set by hand", lambda: quiet.state(ignored) == ("SUCCESS", "by hand"), 60)
 
 
 @pytest.mark.row("ST2", "EX1")
@@ -97,7 +97,7 @@ def test_ignored_results(quiet: Scene) -> None:
     kept = quiet.client.send_task("errors_kept", ("raise",), queue="signalled", ignore_result=True).id
     quiet.worker.wait_for_line(rf"errors_kept\[{kept}\] raised")
     with pytest.raises(ValueError, match="boom"):
-        quiet.client.AsyncResult(kept).get(timeout=20)
+        quiet.client.AsyncResult(kept).get(timeout=60)
 
 
 @pytest.mark.row("HA3")
@@ -159,7 +159,7 @@ def test_a_task_can_be_asked_to_stop(quiet: Scene) -> None:
     handle = AbortableAsyncResult(sent, app=quiet.client)
     assert not handle.is_aborted()
     handle.abort()
-    assert handle.get(timeout=20) == "stopped"
+    assert handle.get(timeout=60) == "stopped"
 
 
 @pytest.mark.row("HA11")
@@ -223,7 +223,7 @@ def _later(identifier: str) -> dict[str, Any]:
 def test_the_rest_of_a_chain_fails_with_a_task_that_ended_with_its_child(quiet: Scene) -> None:
     quiet.send("plain_limited", chain=[_later("later-step")])
     with pytest.raises(Exception, match="1") as raised:
-        quiet.client.AsyncResult("later-step").get(timeout=30)
+        quiet.client.AsyncResult("later-step").get(timeout=60)
     assert type(raised.value).__name__ == "TimeLimitExceeded"
 
 
@@ -232,7 +232,8 @@ def test_the_rest_of_a_chain_fails_with_a_task_that_ended_with_its_child(quiet: 
 def test_the_rest_of_a_chain_fails_also_where_a_handler_does_not_return(quiet: Scene, way: str) -> None:
     sent = quiet.send("deaf", "die", kwargs={"way": way}, chain=[_later(f"after-{way}")])
     with pytest.raises(Exception, match="SIGKILL") as raised:
-        quiet.client.AsyncResult(f"after-{way}").get(timeout=30)
+        quiet.client.AsyncResult(f"after-{way}").get(timeout=60)
     assert type(raised.value).__name__ == "WorkerLostError"
+    quiet.wait(sent, "on_failure")
     assert quiet.names(sent) == ["body", "on_failure"]
     quiet.wait(quiet.send("act", "return"), "after_return")

@@ -63,7 +63,7 @@ def test_limits(quiet: Scene) -> None:
     assert (heard[1].details["soft"], heard[1].details["timeout"]) == (False, 1)
     assert heard[1].details["worker_pid"] == heard[0].details["worker_pid"]
     quiet.worker.wait_for_line(rf"Hard time limit \(1(\.0)?s\) exceeded for watched_hard\[{hard}\]")
-    assert quiet.state(hard)[0] == "FAILURE"
+    wait_until("it is stored", lambda: quiet.state(hard)[0] == "FAILURE", 60)
 
 
 @pytest.mark.row("HA8")
@@ -90,8 +90,8 @@ def test_a_request_that_raises_or_blocks_holds_up_nobody(quiet: Scene) -> None:
     plain = [quiet.send("act") for _ in range(10)]
     for each in plain:
         quiet.wait(each, "after_return")
-    quiet.worker.wait_for_line("The request of a task .* takes longer than", timeout=30, since=mark)
+    quiet.worker.wait_for_line("The request of a task .* takes longer than", 60, since=mark)
     quiet.worker.wait_for_line("RuntimeError: the request is broken", since=mark)
     for each in (raising, blocking):
-        wait_until(each, lambda each=each: quiet.state(each) == ("SUCCESS", "fine"), 20)  # type: ignore[misc]
+        wait_until(each, lambda each=each: quiet.state(each) == ("SUCCESS", "fine"), 60)  # type: ignore[misc]
     quiet.wait(quiet.send("watched"), "request.on_success")

@@ -130,6 +130,13 @@ def test_what_comes_after_the_body_is_no_fault_of_the_task(heard: Scene) -> None
 def test_the_life_of_a_worker(heard: Scene) -> None:
     """The last test with this worker: it ends."""
     heard.wait(heard.send("act"), "task_success")
+
+    def both_began() -> bool:
+        began = {line.pid for line in heard.record() if line.what == "worker_process_init"}
+        return len(pids := heard.worker.pool_pids()) == 2 and began >= {*pids}
+
+    # A child that has just been replaced may be on its way.
+    wait_until("both children have begun", both_began, 60)
     heard.worker.send_signal(signal.SIGTERM)
     heard.worker.wait()
     of_worker = [line for line in heard.record() if not line.what.startswith(("task_", "request."))]
@@ -166,10 +173,10 @@ def test_bad_receivers(bad: Scene) -> None:
     sent = [bad.send("act") for _ in range(5)]
     for each in sent:
         bad.wait(each, "after_return")
-        wait_until(f"the result of {each}", lambda each=each: bad.state(each) == ("SUCCESS", 42), 20)  # type: ignore[misc]
+        wait_until(f"the result of {each}", lambda each=each: bad.state(each) == ("SUCCESS", 42), 60)  # type: ignore[misc]
     bad.worker.wait_for_line("Signal handler .*complain.* raised: RuntimeError")
-    bad.worker.wait_for_line("A receiver of worker_ready takes longer than", timeout=30)
-    bad.worker.wait_for_line("task_received is not sent any more", timeout=30)
+    bad.worker.wait_for_line("A receiver of worker_ready takes longer than", 60)
+    bad.worker.wait_for_line("task_received is not sent any more", 60)
 
 
 @pytest.mark.row("SG17", "LG6")

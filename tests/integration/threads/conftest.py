@@ -59,7 +59,7 @@ def meet(where, count):
     """Wait until so many of these run in this process at once."""
     with lock:
         barrier = met.setdefault(where, threading.Barrier(count))
-    barrier.wait(30)
+    barrier.wait(60)
     return os.getpid()
 
 
@@ -126,8 +126,8 @@ def handled(value):
 @app.task(name="spin", bind=True)
 def spin(self, catch=False):
     """Python code that never ends by itself."""
-    record("spin", self.request.id)
     try:
+        record("spin", self.request.id)
         until(lambda: False)
     except SoftTimeLimitExceeded:
         if not catch:
@@ -234,7 +234,7 @@ class Place:
 
     def runs(self, label: str, *ids: str) -> None:
         """Wait until these tasks run."""
-        wait_until("they run", lambda: set(ids) <= set(self.oracle.ids(label)), 30)
+        wait_until("they run", lambda: set(ids) <= set(self.oracle.ids(label)), 60)
 
 
 @pytest.fixture(scope="module")

@@ -237,7 +237,7 @@ def errors_kept(fail: bool) -> None:
 
 @app.task(name="rows.waits")
 def waits(other: str, allowed: bool) -> Any:
-    return AsyncResult(other, app=app).get(timeout=20, disable_sync_subtasks=not allowed)
+    return AsyncResult(other, app=app).get(timeout=60, disable_sync_subtasks=not allowed)
 
 
 # -- what stays of a task ----------------------------------------------------------------------------------

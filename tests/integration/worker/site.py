@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ import pika
 import redis
 from pika.adapters.blocking_connection import BlockingChannel
 
-from tests.harness.oracle import Oracle
+from tests.harness.oracle import ORACLES, SHARED_MEMORY, Oracle
 from tests.harness.processes import wait_until
 from tests.harness.rabbitmq import RabbitMQ
 from tests.harness.worker import WorkerProcess
@@ -44,7 +45,9 @@ class Site:
         self.rabbitmq = rabbitmq
         self.vhost = vhost
         self.directory = directory
-        self.oracle = Oracle(directory / "oracle")
+        # In memory: a task that is killed while a busy disk holds its first write up seems never to have begun.
+        self._records = tempfile.TemporaryDirectory(dir=SHARED_MEMORY, prefix=ORACLES)
+        self.oracle = Oracle(Path(self._records.name) / "oracle")
         self.store = redis.Redis.from_url(redis_db)
         self.producer = Turbo("producer", broker=vhost, backend=redis_db, set_as_current=False)
         self._connection = pika.BlockingConnection(pika.URLParameters(vhost))
@@ -78,6 +81,7 @@ class Site:
         self.producer.close()
         self._connection.close()
         self.store.close()
+        self._records.cleanup()
 
     # -- sending -----------------------------------------------------------------------------------------
 
@@ -112,7 +116,7 @@ class Site:
 
     def wait_started(self, identifier: str, times: int = 1) -> int:
         """Wait until a task was started this many times; return the pid of the last child that did."""
-        wait_until(f"{times} starts of {identifier}", lambda: self.starts(identifier) >= times, 20)
+        wait_until(f"{times} starts of {identifier}", lambda: self.starts(identifier) >= times, 60)
         return [trace.pid for trace in self.oracle.traces("start") if trace.id == identifier][-1]
 
     def starts(self, identifier: str) -> int:
@@ -125,7 +129,7 @@ class Site:
         assert raw is None or isinstance(raw, bytes)
         return None if raw is None else json.loads(raw)
 
-    def wait_document(self, identifier: str, timeout: float = 20) -> dict[str, Any]:
+    def wait_document(self, identifier: str, timeout: float = 60) -> dict[str, Any]:
         """Wait for the final document of a task."""
         wait_until(f"the outcome of {identifier}", lambda: self._state(identifier) in ("SUCCESS", "FAILURE", "REVOKED"),
                    timeout)  # fmt: skip
@@ -174,5 +178,5 @@ def ends_of_fifos(fifos: Sequence[Path], count: int) -> dict[Path, int]:
                         raise
         return len(ends) == count
 
-    wait_until(f"{count} long tasks run", are_read, 20)
+    wait_until(f"{count} long tasks run", are_read, 60)
     return ends

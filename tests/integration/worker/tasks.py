@@ -171,8 +171,8 @@ for _name, _options in {
         "max_retries": 1,
     },
     "tracked": {"track_started": True, "acks_late": True},
-    "limited": {"time_limit": 0.5},
-    "softly": {"soft_time_limit": 0.3},
+    "limited": {"time_limit": 1.5},
+    "softly": {"soft_time_limit": 1.0},
     "long": {"time_limit": 30.0, "soft_time_limit": 25.0},
 }.items():
     app.task(bind=True, name=_name, default_retry_delay=0, **_options)(act)

@@ -49,8 +49,9 @@ class Row:
 ALL = ("early", "early strict", "late", "late strict")
 EARLY = ("early", "early strict")
 COUNTED = ("counted", "late counted", "late strict counted")
-HARD = {"time_limit": 0.3}
-SOFT = {"soft_time_limit": 0.3}
+#: Seconds. A child that is kept from the first lines of its body for longer has no start to show.
+HARD = {"time_limit": 1.0}
+SOFT = {"soft_time_limit": 1.0}
 
 ROWS = {
     "success": Row(ALL, "return", "SUCCESS", "done"),

@@ -49,7 +49,7 @@ def test_it_is_given_up_and_the_others_run(site: Site, queue: str) -> None:
 @pytest.mark.row("P4")
 @pytest.mark.parametrize("queue", [CLASSIC, QUORUM])
 def test_a_hard_limit_that_is_not_acknowledged_comes_back_as_often_as_a_death(site: Site, queue: str) -> None:
-    identifier = site.send("late strict", "always hang", queue=queue, time_limit=0.2)
+    identifier = site.send("late strict", "always hang", queue=queue, time_limit=1.0)
     dead = site.dead_letters(1)
     assert (dead[0].id, dead[0].headers["x-turbo-deliveries"]) == (identifier, MOST)
     assert "TimeLimitExceeded" in dead[0].headers["x-turbo-last-death"]

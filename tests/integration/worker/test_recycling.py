@@ -46,7 +46,7 @@ def test_a_grown_child_is_replaced_before_it_leaves_and_finishes_its_task(site: 
         assert psutil.pid_exists(grown) and site.document(growing) is None
         fifo.write_text("enough")
         assert site.wait_document(growing)["status"] == "SUCCESS"
-        wait_until("the grown child has left", lambda: not psutil.pid_exists(grown), 5)
+        wait_until("the grown child has left", lambda: not psutil.pid_exists(grown), 60)
         assert len(worker.children("ForkPoolWorker")) == 1
         site.wait_settled()
         assert site.starts(growing) == 1
@@ -57,7 +57,7 @@ def test_a_child_past_the_hard_limit_is_killed_in_its_task(site: Site) -> None:
     with site.running("-c", "2", "--max-memory-per-child-hard", "150MB") as worker:
         fifo = site.fifo()
         growing = site.send("early", "grow", 200, str(fifo))
-        document = site.wait_document(growing, 5)
+        document = site.wait_document(growing)
         assert (document["status"], document["result"]["exc_type"]) == ("FAILURE", "WorkerLostError")
         found = re.search(
             r"used (\d+) KiB, more than the hard limit of 153600 KiB", document["result"]["exc_message"][0]
@@ -66,7 +66,7 @@ def test_a_child_past_the_hard_limit_is_killed_in_its_task(site: Site) -> None:
         # It may be killed anywhere between the limit and the 200 MB that it asks for.
         assert int(found[1]) > 153600
         worker.wait_for_line(r"died with a task: memory .*peak memory \d{6,} KiB")
-        wait_until("its slot is filled", lambda: len(worker.children("ForkPoolWorker")) == 2, 5)
+        wait_until("its slot is filled", lambda: len(worker.children("ForkPoolWorker")) == 2, 60)
         # One that comes back is given up like any other that kills its children.
         poison = site.send("late strict", "always grow", 200, str(fifo))
         dead = site.dead_letters(1)
@@ -81,8 +81,8 @@ def test_every_process_says_what_it_is(site: Site) -> None:
         master = " ".join(psutil.Process(worker.pid).cmdline())
         assert re.search(r"\[turbo: titled@\S+:MainProcess\]", master), master
         # The worker is ready with its first child; the second may be a copy of the spawner still.
-        wait_until("both have titles", lambda: sum("ForkPoolWorker" in title for title in _titles(site)) == 2, 10)
-        wait_until("both children's titles", lambda: sum(":ForkPoolWorker-" in t for t in _titles(site)) == 2, 10)
+        wait_until("both have titles", lambda: sum("ForkPoolWorker" in title for title in _titles(site)) == 2, 60)
+        wait_until("both children's titles", lambda: sum(":ForkPoolWorker-" in t for t in _titles(site)) == 2, 60)
         titles = _titles(site)
         for index in (1, 2):
             assert sum(f":ForkPoolWorker-{index}]" in title for title in titles) == 1, titles

@@ -222,7 +222,7 @@ def test_a_task_sees_its_message(asked: Asked) -> None:
     names = [*wanted, "args", "headers", "properties"]
     embed = {"callbacks": [FOLLOWING], "errbacks": [FOLLOWING], "chain": [FOLLOWING]}
     result = asked.send("look", names, embed=embed, headers=HEADERS)
-    found = result.get(timeout=20)
+    found = result.get(timeout=60)
     wanted |= {"id": result.id, "root_id": result.id, "correlation_id": result.id}
     assert found.pop("args") == [names]
     assert found.pop("headers")["tenant"] == "t1"
@@ -234,21 +234,21 @@ def test_a_task_sees_its_message(asked: Asked) -> None:
 @pytest.mark.row("EX6", "EX7", "EX8")
 def test_the_current_task_and_its_own_call(asked: Asked) -> None:
     result = asked.send("where")
-    assert result.get(timeout=20) == ["where", result.id, "asked"]
-    assert asked.send("through", 5).get(timeout=20) == ["called", 5]
+    assert result.get(timeout=60) == ["where", result.id, "asked"]
+    assert asked.send("through", 5).get(timeout=60) == ["called", 5]
 
 
 @pytest.mark.row("CF1")
 def test_the_settings_of_a_worker_are_fixed_when_it_starts(asked: Asked) -> None:
     with pytest.raises(Exception, match="task_time_limit stays None: this worker has started"):
-        asked.send("sets", task_time_limit=7).get(timeout=20)
-    assert asked.send("sets", shop_colour="red").get(timeout=20) is None
+        asked.send("sets", task_time_limit=7).get(timeout=60)
+    assert asked.send("sets", shop_colour="red").get(timeout=60) is None
 
 
 @pytest.mark.row("RT1", "RT2", "RT7", "RT19", "RT21", "RT22", "TM1")
 def test_the_second_attempt_is_the_same_call(asked: Asked) -> None:
     headers = {"tenant": "t1", "timelimit": [30, 20], "x-death": [{"queue": "q", "count": 1}]}
-    first, second = asked.send("twice", headers=headers).get(timeout=20)
+    first, second = asked.send("twice", headers=headers).get(timeout=60)
     assert (first[0], second[0]) == (0, 1)
     assert first[1]["tenant"] == second[1]["tenant"] == "t1"
     assert "x-death" not in second[1]
@@ -259,21 +259,21 @@ def test_the_second_attempt_is_the_same_call(asked: Asked) -> None:
 def test_three_attempts_more_and_no_reason(asked: Asked) -> None:
     result = asked.send("default")
     with pytest.raises(GIVEN_UP, match=rf"default\[{result.id}\]"):
-        result.get(timeout=20)
+        result.get(timeout=60)
     assert asked.worker.output.count(f"Task default[{result.id}] retry") == 3
 
 
 @pytest.mark.row("RT5")
 def test_the_reason_of_the_last_attempt(asked: Asked) -> None:
     with pytest.raises(KeyError, match="attempt 2"):
-        asked.send("because").get(timeout=20)
+        asked.send("because").get(timeout=60)
 
 
 @pytest.mark.row("RT18")
 def test_one_that_cannot_be_sent_again_is_rejected(asked: Asked) -> None:
     result = asked.send("unsendable")
     with pytest.raises(Exception, match="object") as raised:
-        result.get(timeout=20)
+        result.get(timeout=60)
     assert type(raised.value).__name__ == "EncodeError"
     asked.worker.wait_for_line(rf"Task unsendable\[{result.id}\] reject requeue=False.*rejected")
 
@@ -284,11 +284,11 @@ def test_one_that_sends_what_the_broker_never_takes_fails(asked: Asked, name: st
     """It would end so every time; without a FAILURE, a client would wait for its result for ever."""
     result = asked.send(name, "no such exchange")
     with pytest.raises(Exception, match="'no such exchange'.*not taken by the broker: 404 NOT_FOUND") as raised:
-        result.get(timeout=20)
+        result.get(timeout=60)
     assert type(raised.value).__name__ == "OperationalError"
     with pytest.raises(Exception, match="over 255 bytes"):
-        asked.send(name, "x" * 300).get(timeout=20)
-    assert asked.send(name, "amq.topic").get(timeout=20) == "sent"
+        asked.send(name, "x" * 300).get(timeout=60)
+    assert asked.send(name, "amq.topic").get(timeout=60) == "sent"
 
 
 @pytest.mark.row("P25")
@@ -296,12 +296,12 @@ def test_one_that_sends_to_a_full_queue_waits_for_room(asked: Asked) -> None:
     with asked.channel() as channel:
         channel.queue_declare("k", arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
         channel.queue_bind("k", "amq.direct")
-        assert asked.send("misdirected late", "amq.direct").get(timeout=20) == "sent"
+        assert asked.send("misdirected late", "amq.direct").get(timeout=60) == "sent"
         mark = asked.worker.mark()
         second = asked.send("misdirected late", "amq.direct")
         asked.worker.wait_for_line("with key 'k' not taken, sent again", since=mark)
         assert channel.basic_get("k", auto_ack=True)[0] is not None
-        assert second.get(timeout=20) == "sent"
+        assert second.get(timeout=60) == "sent"
         assert channel.basic_get("k", auto_ack=True)[0] is not None
     assert asked.worker.output.count(f"Task misdirected late[{second.id}] received") == 1, "it ran again meanwhile"
 
@@ -310,7 +310,7 @@ def test_one_that_sends_to_a_full_queue_waits_for_room(asked: Asked) -> None:
 def test_the_class_says_how_often(asked: Asked) -> None:
     result = asked.send("again")
     with pytest.raises(GIVEN_UP):
-        result.get(timeout=20)
+        result.get(timeout=60)
     assert asked.worker.output.count(f"Task again[{result.id}] retry") == 1
 
 
@@ -318,35 +318,35 @@ def test_the_class_says_how_often(asked: Asked) -> None:
 def test_a_limit_holds_for_one_attempt(asked: Asked) -> None:
     result = asked.send("once_only")
     with pytest.raises(GIVEN_UP):
-        result.get(timeout=20)
+        result.get(timeout=60)
     assert asked.worker.output.count(f"Task once_only[{result.id}] retry") == 5
 
 
 @pytest.mark.row("RT8")
 def test_without_raising(asked: Asked) -> None:
-    asked.send("goes_on").get(timeout=20)
+    asked.send("goes_on").get(timeout=60)
     result = asked.send("goes_on")
-    assert result.get(timeout=20) in ("Retry", "second")
+    assert result.get(timeout=60) in ("Retry", "second")
 
 
 @pytest.mark.row("RT11", "RT12", "RT13")
 def test_by_themselves(asked: Asked) -> None:
-    assert asked.send("of_itself", "once").get(timeout=20) == 1
+    assert asked.send("of_itself", "once").get(timeout=60) == 1
     for error, expected, attempts in (
         ("always", KeyError, "2"),
         ("excluded", IndexError, "0"),
         ("other", ValueError, "0"),
     ):
         with pytest.raises(expected, match=attempts):
-            asked.send("of_itself", error).get(timeout=20)
+            asked.send("of_itself", error).get(timeout=60)
 
 
 @pytest.mark.row("PY1", "PY2", "PY4", "PY12")
 def test_models_are_validated_and_dumped_in_the_worker(asked: Asked) -> None:
-    assert asked.send("mirror", {"x": "1", "y": 2}, None).get(timeout=20) == {"x": 2, "y": 1}
+    assert asked.send("mirror", {"x": "1", "y": 2}, None).get(timeout=60) == {"x": 2, "y": 1}
     wrong = asked.send("mirror", {"x": "no number"})
     with pytest.raises(Exception) as failed:
-        wrong.get(timeout=20)
+        wrong.get(timeout=60)
     # A reader that has pydantic loaded finds the class, which cannot be made of a text.
     assert "ValidationError" in repr(failed.value)
     assert wrong.state == "FAILURE"

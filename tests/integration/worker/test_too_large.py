@@ -81,16 +81,16 @@ def test_what_a_task_sends_or_returns(kind: str, limited: str, tmp_path: Path) -
             assert re.search(NAMES_BOTH, str(error))
             assert worker.output.count("give began") == 1
         worker.wait_for_line(NAMES_BOTH)
-        assert client.send_task("large.length", ["short"]).get(timeout=30) == 5
+        assert client.send_task("large.length", ["short"]).get(timeout=60) == 5
         assert "Connection to broker lost" not in worker.output
         worker.terminate()
-        assert worker.wait(30) == 0
+        assert worker.wait(60) == 0
 
 
 def failure(client: Turbo, name: str) -> Any:
     """The error with which a task ends that makes a message of SIZE."""
     with pytest.raises(Exception, match=".") as caught:
-        client.send_task(name, [SIZE]).get(timeout=30)
+        client.send_task(name, [SIZE]).get(timeout=60)
     return caught.value
 
 

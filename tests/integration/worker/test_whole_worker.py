@@ -130,7 +130,7 @@ def test_nothing_waits_behind_a_busy_child_while_another_is_free(two: Two) -> No
 def test_children_take_no_notice_of_the_group_s_signals_and_pass_that_on_to_nobody(two: Two) -> None:
     gate = two.gate()
     identifier = two.send("rows.signalled", str(gate))
-    wait_until("it runs", lambda: "signalled" in two.site.oracle.ids("start"), 20)
+    wait_until("it runs", lambda: "signalled" in two.site.oracle.ids("start"), 60)
     pid = next(trace.pid for trace in two.site.oracle.traces("start") if trace.id == "signalled")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         os.kill(pid, number)
@@ -321,7 +321,7 @@ def test_handlers_run_where_the_body_runs_and_change_nothing(two: Two, how: str,
         assert two.failure(identifier) == ("ValueError", ["boom"])
     else:
         assert two.value(identifier) == "the body's value"
-    wait_until("its last handler", lambda: len(two.traces(identifier)) >= len(wanted), 20)
+    wait_until("its last handler", lambda: len(two.traces(identifier)) >= len(wanted), 60)
     traces = two.traces(identifier)
     assert [event for event, _, _ in traces] == wanted
     assert len({(thread, pid) for _, thread, pid in traces}) == 1
@@ -344,7 +344,7 @@ def test_an_expected_error_is_logged_without_its_traceback(two: Two) -> None:
     assert two.failure(unexpected) == ("ValueError", ["unexpected"])
     two.said(rf"INFO/ForkPoolWorker-\d\] Task rows\.expected\[{expected}\] raised expected: KeyError\('expected'\)$")
     two.said(rf"ERROR/ForkPoolWorker-\d\] Task rows\.expected\[{unexpected}\] raised unexpected: ValueError")
-    wait_until("the traceback", lambda: "\nValueError: unexpected" in two.wide.output, 20)
+    wait_until("the traceback", lambda: "\nValueError: unexpected" in two.wide.output, 60)
     assert "\nKeyError: 'expected'" not in two.wide.output
 
 
@@ -354,7 +354,7 @@ def test_ends_that_are_no_failure_are_logged_and_stored_as_such(two: Two) -> Non
     two.said(rf"INFO/ForkPoolWorker-\d\] Task rows\.ends\[{sent['retry']}\] retry: Retry in 600s: ValueError")
     two.said(rf"INFO/ForkPoolWorker-\d\] Task rows\.ends\[{sent['ignored']}\] ignored$")
     two.said(rf"WARNING/ForkPoolWorker-\d\] Task rows\.ends\[{sent['rejected']}\] reject")
-    wait_until("its state", lambda: two.site.document(sent["retry"]) is not None, 20)
+    wait_until("its state", lambda: two.site.document(sent["retry"]) is not None, 60)
     document = two.site.document(sent["retry"])
     assert document is not None
     assert (document["status"], document["result"]["exc_type"]) == ("RETRY", "ValueError")
@@ -451,7 +451,7 @@ def test_lines_of_several_children_stay_whole_and_without_colour(two: Two) -> No
     gate.touch()
     for identifier in sent:
         two.value(identifier)
-    wait_until("all lines", lambda: len(_chatter(two)) == 300, 20)
+    wait_until("all lines", lambda: len(_chatter(two)) == 300, 60)
     assert all(re.fullmatch(r"\[[^\]]+\] <(a{3000}|b{3000}|c{3000})>", line) for line in _chatter(two))
     assert "\x1b" not in two.wide.output
 

@@ -50,7 +50,7 @@ def test_it_has_the_tasks_of_the_test(broker: str) -> None:
 
         with start_worker(app) as worker:
             worker.ensure_started()
-            value, spawner = total.delay(2).get(timeout=30)
+            value, spawner = total.delay(2).get(timeout=60)
             assert value == 6
             assert worker.pid in (spawner, psutil.Process(spawner).ppid())
 
@@ -60,7 +60,7 @@ def test_it_has_the_tasks_of_the_test(broker: str) -> None:
 
             first = worker.pid
             worker.reload()
-            assert later.delay().get(timeout=30) == "reloaded"
+            assert later.delay().get(timeout=60) == "reloaded"
             assert worker.pid != first
         assert worker.pid is None
         with pytest.raises(RuntimeError, match="does not run"):
@@ -77,7 +77,7 @@ def test_shared_tasks_and_signals(broker: str) -> None:
     test_worker_stopped.connect(note)
     with app_at(broker + "shared") as app, start_worker(app, queues=["celery", "other"], concurrency=2) as worker:
         assert current_app._get_current_object() is app  # type: ignore[attr-defined]
-        assert ping.apply_async(queue="other").get(timeout=30) == "pong"
+        assert ping.apply_async(queue="other").get(timeout=60) == "pong"
     assert seen == [(app, worker), (app, worker)]
 
 
@@ -89,7 +89,7 @@ def test_a_celery_app(broker: str) -> None:
         return 2 * x
 
     with start_worker(app):
-        assert double.delay(4).get(timeout=30) == 8
+        assert double.delay(4).get(timeout=60) == 8
     app.close()
 
 
@@ -114,7 +114,7 @@ def test_a_task_that_outlasts_the_timeout(broker: str, tmp_path: Path) -> None:
         with pytest.raises(RuntimeError, match=r"did not end within 0.2 s and was killed"):
             with start_worker(app, shutdown_timeout=0.2) as worker:
                 long.delay()
-                wait_until("the task runs", started.exists, 30)
+                wait_until("the task runs", started.exists, 60)
                 pid = worker.pid
         assert not psutil.pid_exists(pid or 0)
 
@@ -135,7 +135,7 @@ def test_it_ends_with_killed_tests(broker: str) -> None:
     worker = psutil.Process(int(tests.stdout.readline()))
     processes = [worker, *worker.children(recursive=True)]
     tests.send_signal(signal.SIGKILL)
-    tests.wait(30)
+    tests.wait(60)
     tests.stdout.close()
     psutil.wait_procs(processes, timeout=30)
     assert [each for each in processes if each.is_running()] == []

@@ -68,7 +68,7 @@ def test_litmus_words(how):
     with forked(writer) as child:
         words = child.link._words
         wait_until(lambda: words[W_OUTCOME_TAIL] >= start)
-        deadline = time.monotonic() + (seconds if how == "cast" else 20)
+        deadline = time.monotonic() + (seconds if how == "cast" else 60)
         torn, last = 0, start
         while time.monotonic() < deadline and not (torn and how == "pack_into"):
             for _ in range(1000):
@@ -110,7 +110,7 @@ def test_no_wakeup_is_lost():
         for number in range(scaled(2_000, 200_000)):
             begin = time.perf_counter()
             child.publish(b"%d" % number)
-            child.collect(number + 1, seconds=5)
+            child.collect(number + 1)
             worst = max(worst, time.perf_counter() - begin)
             until = time.perf_counter_ns() + source.randrange(200_000)
             while time.perf_counter_ns() < until:
@@ -379,6 +379,6 @@ def test_rings_of_a_child_take_what_is_promised():
 
 
 def wait_until(condition) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline

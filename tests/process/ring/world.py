@@ -30,7 +30,7 @@ def scaled(short: int, torture: int) -> int:
     return torture if TORTURE else short
 
 
-def readable(fd: int, seconds: float = 20.0) -> bool:
+def readable(fd: int, seconds: float = 60.0) -> bool:
     """Wait until ``fd`` is readable; return False if it is not within ``seconds``."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
@@ -56,7 +56,7 @@ class Child:
         self.link.commit()
         return seqs
 
-    def collect(self, count: int, seconds: float = 20.0) -> list[tuple[int, int, bytes]]:
+    def collect(self, count: int, seconds: float = 60.0) -> list[tuple[int, int, bytes]]:
         """Drain the ring until ``count`` outcomes have arrived in total."""
         while len(self.outcomes) < count:
             assert readable(self.link.outcome_fd, seconds), f"{len(self.outcomes)} of {count} outcomes came"

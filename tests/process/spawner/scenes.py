@@ -94,7 +94,7 @@ def worker(act, **options):
             link.signal()
 
     it = Worker(start_spawner(child_main, **options))
-    assert it.spawner.wait_ready(10)
+    assert it.spawner.wait_ready(60)
     try:
         yield it
     finally:
@@ -107,7 +107,7 @@ def python(link, body):
 
 
 def wait_until(condition, message="it did not come to that"):
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, message
         select.select([], [], [], 0.002)
@@ -117,7 +117,7 @@ def children_outlive_the_spawner_and_the_master_reaps_them():
     with worker(python) as it:
         pid = it.spawn(1)
         os.kill(it.spawner.pid, signal.SIGKILL)
-        assert readable(it.spawner.pidfd, 2)
+        assert readable(it.spawner.pidfd)
         wait_until(lambda: it.spawner.receive() == [] and it.spawner.gone)
         with pytest.raises(SpawnerGone):
             it.spawner.spawn(2, 0, ())
@@ -125,7 +125,7 @@ def children_outlive_the_spawner_and_the_master_reaps_them():
         assert pid not in [report.pid for report in it.spawner.reap_orphans({pid})]
         assert it.ask(1, b"6 * 7") == b"42"
         signal.pidfd_send_signal(it.pidfds[1], signal.SIGKILL)
-        assert readable(it.pidfds[1], 2)
+        assert readable(it.pidfds[1])
         assert Exited(-1, pid, -signal.SIGKILL) in it.spawner.reap_orphans({pid})
 
 
@@ -135,7 +135,7 @@ def an_unreported_child_of_a_dead_spawner_is_killed():
         failpoint.configure("")
         link = it.links[1] = MasterLink(1)
         it.spawner.spawn(1, 0, link.child_fds())
-        assert readable(it.spawner.pidfd, 5)
+        assert readable(it.spawner.pidfd)
         ended = []
         wait_until(lambda: ended.extend(it.spawner.reap_orphans(())) or ended)
         assert [report.status for report in ended] == [-signal.SIGKILL]

@@ -40,7 +40,7 @@ def sleep_for_ever() -> NoReturn:
 def main() -> None:
     count = int(sys.argv[1])
     spawner = start_spawner(child_main)
-    if not spawner.wait_ready(10):
+    if not spawner.wait_ready(60):
         raise SystemExit("the spawner did not come up")
     links = [MasterLink(epoch) for epoch in range(1, count + 1)]
     for index, link in enumerate(links):

@@ -24,7 +24,7 @@ from turbo.spawner.messages import Exited
 pytestmark = PATIENCE
 
 
-def gone(pid, seconds=2.0):
+def gone(pid, seconds=60.0):
     """Wait until ``pid`` has ended (a zombie has); whether it did in time."""
     try:
         pidfd = os.pidfd_open(pid)
@@ -134,7 +134,7 @@ def test_group_of_a_crashed_child_is_gone_when_its_exit_is_reported(end):
         it.spawn(1)
         grandchild = int(it.ask(1, end))
         assert it.await_report(Exited, 1).status == (3 if end == b"crash" else -signal.SIGKILL)
-        assert gone(grandchild, 1)
+        assert gone(grandchild)
 
 
 def test_group_of_an_orderly_child_is_left_alone():
@@ -163,7 +163,7 @@ def test_kill_by_epoch_takes_the_group():
         it.spawner.kill(99)
         it.spawner.kill(1)
         assert it.await_report(Exited, 1) == Exited(1, pid, -signal.SIGKILL)
-        assert gone(grandchild, 1)
+        assert gone(grandchild)
 
 
 def test_many_recyclings_leak_nothing_in_the_spawner():
@@ -192,7 +192,7 @@ def test_scene_in_a_process_of_its_own(scene):
         [sys.executable, "-X", "faulthandler", "-m", "tests.process.spawner.scenes", scene],
         capture_output=True,
         text=True,
-        timeout=40,
+        timeout=120,
     )
     assert (run.returncode, run.stdout) == (0, f"{scene} holds\n"), run.stderr
 
@@ -221,7 +221,7 @@ def stand_in(count=3):
                 os.waitpid(pid, 0)
 
 
-def all_gone(pids, seconds=2.0):
+def all_gone(pids, seconds=60.0):
     deadline = time.monotonic() + seconds
     return [pid for pid in pids if not gone(pid, max(0.0, deadline - time.monotonic()))]
 
