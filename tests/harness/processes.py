@@ -51,6 +51,9 @@ def free_port() -> int:
 
 
 def _die_with_parent() -> None:
+    # A run in the background of a shell, or under nohup, ignores these, and so would every program that it starts.
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 

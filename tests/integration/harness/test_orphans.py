@@ -23,8 +23,12 @@ def orphan() -> Iterator[subprocess.Popen[bytes]]:
     process.wait()
 
 
-def test_an_orphan_that_stays_is_found(orphan: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_orphan_that_stays_is_found(
+    orphan: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(oracle, "ORPHANS", 0.05)
+    # All seconds count: on a machine that is never idle none would.
+    monkeypatch.setattr(processes, "_PRESSURE", tmp_path / "none")
     left = Leftovers()
     left.watch([psutil.Process(orphan.pid)])
     with pytest.raises(AssertionError, match="after their master"):
