@@ -20,8 +20,6 @@ from tests.harness.rabbitmq import RabbitMQ
 from tests.harness.redis_server import RedisServer
 from tests.harness.worker import TURBO, WorkerProcess
 
-pytestmark = pytest.mark.timeout(240)
-
 NODE = "one@here"
 #: Asks one worker, and waits long for it on a busy machine.
 ONE = ("-t", "30", "-d", NODE)

@@ -10,7 +10,6 @@ from turbo.app.base import Turbo
 
 
 @pytest.mark.row("PL30")
-@pytest.mark.timeout(120)
 def test_an_idle_worker_takes_less_than_celerys(place: Place) -> None:
     with turbo_worker(place) as ours:
         _use(place)

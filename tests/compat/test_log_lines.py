@@ -201,7 +201,6 @@ def _run(place: Path, line: str) -> None:
 
 
 @pytest.mark.row("LG16", "SG13", "SG14")
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("way", _SIGNALS)
 def test_a_shutdown_reads_like_celerys(way: str, tmp_path: Path, vhost: str) -> None:
     workers = (("celery", CELERY), ("celery", TURBO), ("turbo", TURBO))

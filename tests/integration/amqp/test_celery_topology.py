@@ -17,7 +17,7 @@ from tests.harness.rabbitmq import RabbitMQ
 from tests.integration.amqp.collector import Collector, linked, run
 from turbo.amqp.topology import Queue, task_queue
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.row("WP25")]
+pytestmark = pytest.mark.row("WP25")
 
 APP = """
 from celery import Celery

@@ -15,8 +15,6 @@ from tests.integration.amqp.collector import Collector, LagProbe, channel_to, li
 from turbo.amqp.fast_connection import FastConnection, PublishRefused
 from turbo.amqp.topology import Queue, task_queue
 
-pytestmark = pytest.mark.timeout(180)
-
 
 def numbered(count: int) -> list[bytes]:
     return [b"%d" % number for number in range(count)]

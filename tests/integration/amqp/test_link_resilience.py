@@ -17,8 +17,6 @@ from tests.harness.rabbitmq import RabbitMQ
 from tests.integration.amqp.collector import Collector, LagProbe, come_to, linked, publish, run
 from turbo.amqp.consume.link import BrokerLink
 
-pytestmark = pytest.mark.timeout(180)
-
 #: Seconds in which consumption must have resumed.
 RESUMED = 5.0
 

@@ -25,7 +25,7 @@ from tests.integration.amqp.test_link_resilience import through
 from turbo.amqp.publish.publisher import Published, Publisher
 from turbo.amqp.url import parse_broker_urls
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.row("WP27")]
+pytestmark = pytest.mark.row("WP27")
 
 
 class Ends:

@@ -20,7 +20,7 @@ from tests.integration.amqp.collector import Collector, LagProbe, come_to, linke
 from turbo.amqp.tls import TlsOptions
 from turbo.exceptions import ImproperlyConfigured
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.row("WP28")]
+pytestmark = pytest.mark.row("WP28")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import kombu
-import pytest
 
 from tests.harness.celery_env import celery_producer
 from tests.harness.embedded import BrokerUnderTest
@@ -63,7 +62,6 @@ def test_kombu_produces_and_consumes(any_broker: BrokerUnderTest) -> None:
             message.ack()
 
 
-@pytest.mark.timeout(240)
 def test_celery_works_on_it(any_broker: BrokerUnderTest, oracle: Oracle, tmp_path: Path) -> None:
     (tmp_path / "tasks.py").write_text(TASKS)
     celery = (

@@ -25,8 +25,6 @@ from turbo.result import ResultSet, allow_join_result, result_from_tuple
 
 HERE = Path(__file__).parent
 WAIT = 50
-#: The first test of each kind of worker waits for it, and two of them start slowly beside other tests.
-pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture(scope="module", params=["celery", "turbo", "both"])

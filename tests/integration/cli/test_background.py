@@ -22,8 +22,6 @@ from tests.harness.worker import WorkerProcess
 from tests.integration.control.conftest import PATIENCE
 from turbo.cli.pidfile import Pidfile
 
-pytestmark = pytest.mark.timeout(180)
-
 APP = """
 from turbo import Turbo
 app = Turbo("proj", set_as_current=False)

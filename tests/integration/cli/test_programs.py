@@ -12,8 +12,6 @@ import pytest
 
 from tests.harness.worker import WorkerProcess
 
-pytestmark = pytest.mark.timeout(180)
-
 READY = r"ready\.$"
 #: A program in the manner of ``airflow celery worker``: it does things before and after, and has options of its own.
 PROGRAM = """

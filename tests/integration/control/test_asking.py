@@ -13,8 +13,6 @@ from tests.integration.control.conftest import NODE, PATIENCE, Post
 from turbo import AsyncResult, Turbo
 from turbo.exceptions import OperationalError
 
-pytestmark = pytest.mark.timeout(240)
-
 
 @pytest.fixture
 def app(post: Post) -> Iterator[Turbo]:

@@ -23,8 +23,6 @@ from tests.harness.processes import free_port, wait_until
 from tests.harness.worker import WorkerProcess
 from tests.integration.control.conftest import NODE, PATIENCE, READY, Post
 
-pytestmark = pytest.mark.timeout(180)
-
 APP = "tests.integration.control.controlled"
 #: Runs turbo as if Celery were not installed.
 WITHOUT_CELERY = "import sys; sys.modules['celery'] = None; from turbo.cli.main import main; main()"

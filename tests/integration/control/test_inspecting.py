@@ -19,8 +19,6 @@ from tests.harness.processes import wait_until
 from tests.integration.control.conftest import NODE, Post
 from turbo import __version__
 
-pytestmark = pytest.mark.timeout(240)
-
 _ROW = {
     "id", "name", "args", "kwargs", "type", "hostname", "time_start", "acknowledged", "delivery_info", "worker_pid",
 }  # fmt: skip

@@ -9,8 +9,6 @@ import pytest
 from tests.harness.worker import WorkerProcess
 from tests.integration.control.conftest import NODE, READY, Post
 
-pytestmark = pytest.mark.timeout(180)
-
 APP = """
 import os
 if os.environ["KIND"] == "celery":

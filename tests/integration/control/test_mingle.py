@@ -16,8 +16,6 @@ from tests.harness.processes import wait_until
 from tests.harness.worker import WorkerProcess
 from tests.integration.control.conftest import NODE, READY, Post
 
-pytestmark = pytest.mark.timeout(180)
-
 #: The one that starts second, with a queue of its own.
 OTHER = "other@here"
 CELERY = (sys.executable, "-W", "ignore", "-m", "celery")

@@ -14,8 +14,6 @@ from tests.harness.processes import wait_until
 from tests.harness.worker import WorkerProcess
 from tests.integration.control.conftest import NODE, READY, Post
 
-pytestmark = pytest.mark.timeout(180)
-
 ALLOWED = ("-c", "2", "--prefetch-multiplier", "1")
 #: The app of the workers: its tasks are in a module that the tests write.
 APP = """

@@ -11,8 +11,6 @@ from tests.harness.processes import wait_until
 from tests.harness.worker import WorkerProcess
 from tests.integration.control.conftest import NODE, READY, Post
 
-pytestmark = pytest.mark.timeout(180)
-
 
 @pytest.fixture(params=["turbo", "celery"])
 def place(request: pytest.FixtureRequest, make_post: Callable[[str], Post]) -> Iterator[tuple[Post, WorkerProcess]]:

@@ -16,8 +16,6 @@ from tests.harness.rabbitmq import vhost_of
 from tests.harness.worker import WorkerProcess
 from tests.integration.control.conftest import NODE, READY, Post
 
-pytestmark = pytest.mark.timeout(180)
-
 #: As the client needs it, which declares nothing.
 KEPT = Queue("kept", no_declare=True)
 

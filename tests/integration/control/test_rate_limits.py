@@ -15,8 +15,6 @@ from celery.worker import control
 from tests.harness.processes import wait_until
 from tests.integration.control.conftest import NODE, READY, Post
 
-pytestmark = pytest.mark.timeout(180)
-
 LIMITED = "controlled.when"
 
 

@@ -8,8 +8,6 @@ from celery.canvas import StampingVisitor
 from tests.harness.processes import wait_until
 from tests.integration.control.conftest import NODE, Post
 
-pytestmark = pytest.mark.timeout(240)
-
 
 class Marked(StampingVisitor):
     """Stamps whatever it is shown."""

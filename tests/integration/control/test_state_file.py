@@ -10,8 +10,6 @@ from tests.harness.processes import wait_until
 from tests.integration.control.conftest import READY, Post
 from turbo.protocol.worker_state import load
 
-pytestmark = pytest.mark.timeout(180)
-
 
 @pytest.mark.row("TM13", "CL20", "EV17")
 @pytest.mark.parametrize("kind", ["turbo", "celery"])

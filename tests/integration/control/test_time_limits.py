@@ -12,8 +12,6 @@ from celery.worker import control
 from tests.harness.processes import wait_until
 from tests.integration.control.conftest import NODE, Post
 
-pytestmark = pytest.mark.timeout(180)
-
 WAIT = "controlled.wait"
 
 

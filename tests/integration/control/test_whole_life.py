@@ -18,8 +18,6 @@ from tests.harness.worker import WorkerProcess
 from tests.integration.control.conftest import NODE, READY, Post
 from turbo.policy.outage import CALM
 
-pytestmark = pytest.mark.timeout(240)
-
 
 @pytest.fixture(scope="module", params=["turbo", "celery"])
 def life(

@@ -20,7 +20,6 @@ _BLOCKED = (
 
 
 @pytest.mark.row("P25")
-@pytest.mark.timeout(240)
 def test_follow_ups_under_an_alarm(place: Place, rabbitmq: RabbitMQ) -> None:
     with place.channel() as connection:
         channel = connection.channel()

@@ -15,8 +15,6 @@ import pytest
 
 from tests.harness.worker import WorkerProcess
 
-pytestmark = pytest.mark.timeout(240)
-
 READY = r"ready\.$"
 LIBRARIES = ("turbo", "celery")
 #: Sends a signal at one moment of its start, once: a worker that starts anew finds the file.

@@ -11,8 +11,6 @@ from tests.harness.monitor import Monitor
 from tests.harness.processes import HarnessError, wait_until
 from tests.integration.events.conftest import Site
 
-pytestmark = pytest.mark.timeout(300)
-
 RECEIVED, STARTED = "task-received", "task-started"
 #: How a task ends: its events after the first two.
 ENDS: dict[str, tuple[str, ...]] = {

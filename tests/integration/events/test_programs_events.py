@@ -15,8 +15,6 @@ from tests.integration.events.conftest import NODE, Site
 from turbo import Turbo
 from turbo.exceptions import EncodeError, TimeoutError
 
-pytestmark = pytest.mark.timeout(300)
-
 
 @pytest.fixture(scope="module", params=["native", "adopted"])
 def site(request: pytest.FixtureRequest, make_site: Callable[[str], Site]) -> Site:

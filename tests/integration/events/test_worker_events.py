@@ -15,8 +15,6 @@ from tests.harness.monitor import Monitor
 from tests.harness.processes import wait_until
 from tests.integration.events.conftest import NODE, READY, Site
 
-pytestmark = pytest.mark.timeout(300)
-
 WHOLE = ("task-received", "task-started", "task-succeeded")
 
 

@@ -23,7 +23,6 @@ print(json.dumps(app.AsyncResult(%r).get(timeout=60)))
 
 
 @pytest.mark.row("CN5", "CN29")
-@pytest.mark.timeout(400)
 @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
 def test_from_celery_to_turbo_and_back(
     queue_type: str, rabbitmq: RabbitMQ, redis_server: RedisServer, unique: str

@@ -116,7 +116,6 @@ def matches(value: object, expected: object) -> bool:
     return str(value).startswith(expected) if isinstance(expected, str) else value == expected
 
 
-@pytest.mark.timeout(400)
 def test_celerys_own_workers_give_what_is_expected(reference: Outcomes) -> None:
     assert reference.keys() == EXPECTED.keys()
     wrong = {name: told["value"] for name, told in reference.items() if not matches(told["value"], EXPECTED[name])}
@@ -124,7 +123,6 @@ def test_celerys_own_workers_give_what_is_expected(reference: Outcomes) -> None:
 
 
 @pytest.mark.row("CN17", "CN18", "WP1", "EC14")
-@pytest.mark.timeout(400)
 def test_the_same_values(outcomes: Outcomes, mixed: Fleet) -> None:
     assert outcomes.keys() == EXPECTED.keys()
     wrong = {name: told["value"] for name, told in outcomes.items() if not matches(told["value"], EXPECTED[name])}

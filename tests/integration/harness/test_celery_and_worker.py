@@ -33,7 +33,6 @@ SEND = """
 """
 
 
-@pytest.mark.timeout(240)
 def test_real_producers_of_two_versions_and_a_real_worker(
     rabbitmq: RabbitMQ, vhost: str, oracle: Oracle, leftovers: Leftovers, tmp_path: Path, celery53: Path
 ) -> None:

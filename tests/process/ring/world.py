@@ -19,7 +19,7 @@ from turbo.spawner.forking import fork
 
 TORTURE = bool(os.environ.get("TURBO_TORTURE"))
 #: The suite's limit, or an hour for the long forms.
-PATIENCE = pytest.mark.timeout(3600 if TORTURE else 180)
+PATIENCE = pytest.mark.timeout(3600 if TORTURE else 400)
 DONE = 4
 STARTED = 3
 TASK = 1
