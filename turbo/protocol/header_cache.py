@@ -208,17 +208,11 @@ def _match(shape: _Shape, payload: bytes, at: int) -> tuple[Properties, int] | N
     except UnicodeDecodeError:
         return None
     known = variant.properties
+    # By position, which takes a third less: those that are not of a shape, then its variant.
     properties = Properties(
-        known.content_type,
-        known.content_encoding,
-        headers,
-        known.delivery_mode,
-        known.priority,
-        correlation_id,
-        known.reply_to,
-        known.expiration,
-        variant=variant,
-    )
+        known.content_type, known.content_encoding, headers, known.delivery_mode, known.priority,
+        correlation_id, known.reply_to, known.expiration, None, None, None, None, None, None, variant,
+    )  # fmt: skip
     shape.misses = 0
     return properties, size
 

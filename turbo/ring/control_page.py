@@ -133,10 +133,12 @@ class MasterPage:
 class ChildPage:
     """The child's view of its page. ``MasterPage`` explains the order of stores."""
 
-    __slots__ = ("_words", "detached")
+    __slots__ = ("_unlimited", "_words", "detached")
 
     def __init__(self, words: memoryview[int]) -> None:
         self._words = words
+        #: Whether both deadlines on the page are 0, as the last body without limits left them.
+        self._unlimited = False
         #: Whether this copy is in a process that a task forked.
         self.detached = False
 
@@ -153,8 +155,11 @@ class ChildPage:
         # 0 marks the group as incomplete until the sequence is stored.
         words[W_RUN_SEQ] = 0
         words[W_RUN_IN_BODY] = 1
-        words[W_RUN_SOFT] = soft_ns
-        words[W_RUN_HARD] = hard_ns
+        if soft_ns or hard_ns or not self._unlimited:
+            # Only this object writes them. A store takes as long as a call, and few tasks have limits.
+            words[W_RUN_SOFT] = soft_ns
+            words[W_RUN_HARD] = hard_ns
+            self._unlimited = not (soft_ns or hard_ns)
         words[W_RUN_STARTED] = started_ns or time.monotonic_ns()
         words[W_RUN_SEQ] = seq
 
