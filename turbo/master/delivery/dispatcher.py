@@ -103,6 +103,7 @@ class Dispatcher:
         # A child that was removed for a moment may still hold claimed records.
         self.ahead += max(0, len(child.assigned) - 1)
         self.take_up(child, cold=True)
+        self._take_backs.from_behind_long_tasks()
         self.pump()
 
     def remove_child(self, child: ChildProcess) -> None:
@@ -294,8 +295,7 @@ class Dispatcher:
 
     def balance(self) -> None:
         """Hand out after a batch; free children take records from busy ones."""
-        if self._take_backs.overdue:
-            self._take_backs.from_behind_long_tasks()
+        self._take_backs.from_behind_long_tasks()
         self.pump()
         if self._free and self.ahead > 0 and self._batches.batch == 1 and not self._ready and not self._pauses:
             self._take_backs.for_free_children()

@@ -2,8 +2,9 @@
 
 Runs in the master, beside the dispatcher. A busy child may hold records ahead (``policy.look_ahead``). They go to
 another child as soon as one is free: half of them from behind a short task, all from behind a long one. Nothing more is
-put behind a long task. What waits there comes before anything newer: the next child that is free gets it. A busy child
-that has room gets it only later, so a child that the system did not schedule for a moment keeps its own.
+put behind a long task. What waits there comes before anything newer: the next child that is free gets it, from behind
+the task that has run longest. The rest stays where it is, since its own child may be free first. A busy child that has
+room gets it only later, so a child that the system did not schedule for a moment keeps its own.
 """
 
 from __future__ import annotations
@@ -100,13 +101,15 @@ class TakeBacks:
     def from_behind_long_tasks(self) -> bool:
         """Put what waits there at the front of the ready queue.
 
-        Do nothing unless another child can take it. Return whether there was anything; the caller pumps.
+        Do nothing unless another child can take it. What waits behind the task that has run longest comes first; with
+        free children, no more is taken than one record for each, and what is behind the same task. Return whether there
+        was anything; the caller pumps.
         """
-        if not (self._free or self._partial):
+        if not self.overdue or not (self._free or self._partial):
             return False
-        now, free = time.monotonic_ns(), bool(self._free)
-        children, self.overdue = self.overdue, []
-        moved = False
+        now, free = time.monotonic_ns(), len(self._free)
+        children, self.overdue = sorted(self.overdue, key=_moved), []
+        moved: list[Delivery] = []
         for child in children:
             age = now - child.moved_ns
             if (
@@ -115,15 +118,16 @@ class TakeBacks:
                 or not look_ahead.gives_back(age, to_a_free_child=True)
             ):
                 continue
-            if not look_ahead.gives_back(age, to_a_free_child=free):
+            if not look_ahead.gives_back(age, to_a_free_child=free > 0):
                 self.overdue.append(child)
                 continue
             taken = self._rings.reclaim(child)
-            self._rings.resubmit(taken)
-            moved |= bool(taken)
+            moved += taken
+            free -= len(taken)
             if not child.assigned:
                 self._rings.take_up(child, cold=True)
-        return moved
+        self._rings.resubmit(moved)
+        return bool(moved)
 
     def look_soon(self) -> None:
         """Look for long tasks in a moment."""
@@ -144,7 +148,7 @@ class TakeBacks:
                 continue
             rings.set_aside(child)
             self.overdue.append(child)
-        if self.overdue and self.from_behind_long_tasks():
+        if self.from_behind_long_tasks():
             rings.pump()
         if young and not self.looking:
             self.look_soon()
@@ -152,6 +156,10 @@ class TakeBacks:
 
 def _has_begun(child: ChildProcess) -> bool:
     return next(iter(child.assigned.values())).state is State.STARTED
+
+
+def _moved(child: ChildProcess) -> int:
+    return child.moved_ns
 
 
 def _held(child: ChildProcess) -> int:

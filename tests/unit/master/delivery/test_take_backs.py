@@ -9,6 +9,8 @@ from turbo.policy.delivery_lifecycle import State
 from turbo.policy.look_ahead import depth
 
 if TYPE_CHECKING:
+    import pytest
+
     from tests.unit.master.fakes import Timers
     from turbo.master.children.child_process import ChildProcess
     from turbo.master.delivery.dispatcher import Dispatcher
@@ -113,7 +115,35 @@ def test_what_waits_behind_a_long_task_comes_before_newer_messages() -> None:
     assert len(stuck.assigned) == 1
 
 
-def test_what_waits_behind_a_long_task_goes_to_a_busy_child_with_room_later() -> None:
+def _stop_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no time pass but what a test takes from a child's ``moved_ns``."""
+    monkeypatch.setattr("time.monotonic_ns", lambda: 10**12)
+
+
+def test_a_free_child_takes_what_waits_behind_the_longest_of_several_long_tasks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The others keep theirs: their children may be free before another is."""
+    _stop_the_clock(monkeypatch)
+    dispatcher, children, loop = _make(3)
+    _learn(dispatcher, children[0], 10_000_000)
+    _submit(dispatcher, 6)
+    dispatcher.pump()
+    held = [list(child.assigned.values()) for child in children]
+    assert [len(each) for each in held] == [2, 2, 2]
+    for child, ran in zip(children, (6, 8, 7), strict=True):
+        _claim(child)
+        child.moved_ns -= ran * 1_000_000
+    loop.fire()
+    other = _child(dispatcher, 4)
+    assert list(other.assigned.values()) == held[1][1:]
+    assert [list(child.assigned.values()) for child in children] == [held[0], held[1][:1], held[2]]
+    another = _child(dispatcher, 5)
+    assert list(another.assigned.values()) == held[2][1:]
+
+
+def test_what_waits_behind_a_long_task_goes_to_a_busy_child_with_room_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    _stop_the_clock(monkeypatch)
     dispatcher, stuck, busy, behind, loop = _behind_a_long_task(newer=0)
     stuck.moved_ns -= 5_000_000
     loop.fire()
