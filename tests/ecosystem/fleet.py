@@ -53,7 +53,9 @@ class Fleet:
         """Run the workers."""
         with contextlib.ExitStack() as stack:
             for kind, node in NODES.items():
-                worker = self._started(kind, "-c", "2", "-Q", f"{QUEUE},{own_queue(kind)}", node=node)
+                # What a grown window gives back to the broker is received twice, by whoever gets it then.
+                window = ("--prefetch", "fixed") if kind in OURS else ()
+                worker = self._started(kind, "-c", "2", "-Q", f"{QUEUE},{own_queue(kind)}", *window, node=node)
                 self.workers[kind] = stack.enter_context(worker)
             for worker in self.workers.values():
                 worker.wait_for_line(READY, 120)
