@@ -70,7 +70,7 @@ class _Pattern(NamedTuple):
 
 
 #: Of no frame: 255 is not a type.
-_NO_PATTERN = _Pattern(b"\xff", b"", 0, _U64, 0, b"", b"")
+_NO_PATTERN = _Pattern(b"\xff", b"", 0, _U64, 1 << 62, b"", b"")
 
 
 def _pattern_of(frame: bytes) -> _Pattern:

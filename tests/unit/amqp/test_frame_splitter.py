@@ -8,7 +8,7 @@ from unittest import mock
 
 import pika
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pika import frame, spec
 
@@ -336,6 +336,7 @@ def test_a_broken_stream_is_an_error_and_not_a_delivery(stream: bytes) -> None:
     assert not [event for event in reading.events if event[0] == "delivery"]
 
 
+@example(data=b"\xff" + bytes(7))
 @given(st.binary(max_size=400))
 @settings(max_examples=examples(100))
 def test_noise_raises_nothing_but_frame_error(data: bytes) -> None:
