@@ -333,31 +333,32 @@ def _children(
     outcome: _Outcome,
     delivery: _Delivery,
 ) -> _Children:
-    options, dispatcher, outcomes = blueprint.options, waiting.dispatcher, outcome.outcomes
+    options, dispatcher, paused = blueprint.options, waiting.dispatcher, waiting.paused_queues
     settlement, documents, hooks = outcome.settlement, outcome.failure_documents, outcome.hooks
+    outcomes, spawners, size = outcome.outcomes, Spawners(loop, spawner), waiting.size
     retries, revoked_tasks = LostRetries(settlement, documents, hooks), outcome.revoked_tasks
-    dead_child = DeadChild(dispatcher, outcomes, settlement, documents, hooks, outcome.poison, retries, revoked_tasks)
-    spawners = Spawners(loop, spawner)
+    dead_child = DeadChild(
+        dispatcher, outcomes, settlement, documents, hooks, outcome.poison, retries, revoked_tasks, paused
+    )
     pool = Pool(
-        loop, spawners, ends, dispatcher, outcomes, dead_child, waiting.size,
-        proc_alive_timeout=options.proc_alive_timeout,
-    )  # fmt: skip
+        loop, spawners, ends, dispatcher, outcomes, dead_child, size, proc_alive_timeout=options.proc_alive_timeout
+    )
     recycling = Recycling(
-        pool, outcomes.on_ended, waiting.size, max_tasks=options.max_tasks_per_child,
+        pool, outcomes.on_ended, size, max_tasks=options.max_tasks_per_child,
         limit_kib=options.max_memory_per_child, hard_kib=options.max_memory_per_child_hard,
     )  # fmt: skip
     stuck_threads = StuckThreads(pool, outcomes, dead_child) if options.threads else None
     HardLimits(loop, hooks, stuck_threads or pool, outcomes.on_limits)
     revoking = Revoking(
         loop, revoked_tasks, waiting.ledger, dispatcher, waiting.shelf, delivery.rate_limits, delivery.batches,
-        delivery.redelivery_guard, waiting.paused_queues, pool, settlement, stuck_threads,
+        delivery.redelivery_guard, paused, pool, settlement, stuck_threads,
     )  # fmt: skip
-    resizing = Resizing(pool, waiting.size)
+    resizing = Resizing(pool, size)
     autoscaler = _autoscaler(options, resizing, pool, dispatcher)
     changes = TaskChanges(blueprint.tasks, waiting.time_limits, delivery.rate_limits, settlement.events)
-    handover, restart = Handover(loop, pool, spawners, waiting.size), None
+    handover, restart = Handover(loop, pool, spawners, size), None
     if blueprint.import_anew is not None:
-        restart = PoolRestart(loop, pool, spawners, handover, waiting.size, blueprint.import_anew, changes)
+        restart = PoolRestart(loop, pool, spawners, handover, size, blueprint.import_anew, changes)
     return _Children(dead_child, pool, recycling, resizing, spawners, restart, autoscaler, revoking)
 
 

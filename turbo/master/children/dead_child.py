@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from turbo.master.children.child_process import ChildProcess
     from turbo.master.delivery.dispatcher import Dispatcher
     from turbo.master.delivery.ledger import Delivery
+    from turbo.master.delivery.paused_queues import PausedQueues
     from turbo.master.delivery.revoked_tasks import RevokedTasks
     from turbo.master.outcome.failure_documents import FailureDocuments
     from turbo.master.outcome.hooks import OutcomeHooks
@@ -101,6 +102,7 @@ class DeadChild:
         poison: PoisonGuard,
         retries: SecondAttempts,
         revoked_tasks: RevokedTasks,
+        paused_queues: PausedQueues,
     ) -> None:
         self._dispatcher = dispatcher
         self._outcomes = outcomes
@@ -111,6 +113,7 @@ class DeadChild:
         self._poison = poison
         self._retries = retries
         self._revoked_tasks = revoked_tasks
+        self._paused_queues = paused_queues
         #: Set at a cold shutdown: the tasks that it kills have not failed, and their messages go back.
         self.terminating = False
 
@@ -232,13 +235,21 @@ class DeadChild:
             self._fail(child, delivery, error, ending, accepted=accepted)
 
     def _hand_on(self, unstarted: list[Delivery]) -> None:
-        """Queue for others what this child never began; discard what was revoked."""
+        """Queue for others what this child never began; discard what was revoked.
+
+        A queue may have been paused after the child died: its messages wait with the others of that queue.
+        """
         members = [delivery for first in unstarted for delivery in (first, *first.followers)]
         for delivery in members:
             if delivery.state is not State.READY:
                 delivery.move(State.READY)
         revoked = {delivery for delivery in members if self._revoked_tasks.refuses(delivery)}
-        self._dispatcher.resubmit(units.split(unstarted, revoked)[1])
+        kept = units.split(unstarted, revoked)[1]
+        paused = {delivery for delivery in members if delivery.queue in self._paused_queues.names}
+        held, others = units.split(kept, paused - revoked)
+        for delivery in held:
+            self._paused_queues.hold(delivery, told=True)
+        self._dispatcher.resubmit(others)
 
     def _fail(
         self, child: ChildProcess, delivery: Delivery, error: BaseException, ending: Ending, *, accepted: bool

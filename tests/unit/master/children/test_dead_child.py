@@ -31,6 +31,7 @@ from turbo.master.children.pool_size import PoolSize
 from turbo.master.children.spawners import Spawners
 from turbo.master.delivery.dispatcher import Dispatcher
 from turbo.master.delivery.ledger import Delivery, Ledger
+from turbo.master.delivery.paused_queues import PausedQueues
 from turbo.master.delivery.revoked_tasks import RevokedTasks
 from turbo.master.outcome.failure_documents import FailureDocuments
 from turbo.master.outcome.lost_retries import LostRetries
@@ -86,9 +87,11 @@ class World:
         revoked_tasks = RevokedTasks(self.revoked, settlement, outcomes, failure_documents, hooks)
         retries = LostRetries(settlement, failure_documents, hooks)
         poison = Poison(settlement, failure_documents, max_deliveries=5)
+        self.paused_queues = PausedQueues()
         self.lost = DeadChild(
-            self.dispatcher, outcomes, settlement, failure_documents, hooks, poison, retries, revoked_tasks
-        )
+            self.dispatcher, outcomes, settlement, failure_documents, hooks, poison, retries, revoked_tasks,
+            self.paused_queues,
+        )  # fmt: skip
         self.ledger.begin_epoch(self.broker.open())
         ring: Any = Ring()
         self.child = ChildProcess(1, 1, ring, 0.0, nobody)
@@ -135,6 +138,15 @@ def test_a_child_that_dies_before_a_body_whose_connection_is_lost_ends_both(capl
     world.lost.settle(world.child, orderly=False)
     assert [delivery.state for delivery in world.deliveries] == [State.VOID, State.VOID]
     assert not [record.getMessage() for record in caplog.records if record.levelno == logging.CRITICAL]
+
+
+def test_what_a_dead_child_never_began_waits_if_its_queue_was_paused_meanwhile() -> None:
+    world = World(early=False, hooks=Hooks())
+    world.paused_queues.pause("q")
+    _die(world, "", None, None)
+    _running, unclaimed = world.deliveries
+    assert (unclaimed.state, list(world.paused_queues)) == (State.HELD, [unclaimed])
+    assert not world.dispatcher._ready
 
 
 def test_an_early_task_is_only_logged_when_a_hook_raises(caplog: pytest.LogCaptureFixture) -> None:

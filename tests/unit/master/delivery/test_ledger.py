@@ -155,8 +155,9 @@ class LedgerMachine(RuleBasedStateMachine):
         poison = Poison(settlement, failure_documents, max_deliveries=MOST)
         retries = LostRetries(settlement, failure_documents, hooks)
         self.lost = StrictDeadChild(
-            self.dispatcher, self.outcomes, settlement, failure_documents, hooks, poison, retries, self.revoked_tasks
-        )
+            self.dispatcher, self.outcomes, settlement, failure_documents, hooks, poison, retries, self.revoked_tasks,
+            self.paused_queues,
+        )  # fmt: skip
         self.sent: list[Message] = []
         #: Ids that a child has said to have accepted; how often each body was entered.
         self.accepted: set[str] = set()
