@@ -312,8 +312,9 @@ def test_a_wrong_password_is_logged_and_results_wait(
         wrong = RedisStore(parse_redis_url(f"redis://:hush@127.0.0.1:{port}/{database}"), StoreSettings())
         await wrong.start()
         wrong.store(ResultWrite("b", b"x"), lambda _: None)
-        while "WRONGPASS" not in caplog.text:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(60):
+            while "WRONGPASS" not in caplog.text:  # no event tells of a line
+                await asyncio.sleep(0.01)
         assert not await wrong.drain(time.monotonic() + 0.3)
         assert wrong.backlog == 1
         await wrong.stop(time.monotonic())

@@ -118,7 +118,8 @@ class TakeBacks:
                 or not look_ahead.gives_back(age, to_a_free_child=True)
             ):
                 continue
-            if not look_ahead.gives_back(age, to_a_free_child=free > 0):
+            # When each free child has one, only a busy child that has room can take more.
+            if not (free > 0 or self._partial) or not look_ahead.gives_back(age, to_a_free_child=free > 0):
                 self.overdue.append(child)
                 continue
             taken = self._rings.reclaim(child)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.unit.master.delivery.test_dispatcher import _child, _claim, _finish, _learn, _make, _submit
 from turbo.policy.delivery_lifecycle import State
 from turbo.policy.look_ahead import depth
 
 if TYPE_CHECKING:
-    import pytest
-
     from tests.unit.master.fakes import Timers
     from turbo.master.children.child_process import ChildProcess
     from turbo.master.delivery.dispatcher import Dispatcher
@@ -120,8 +120,9 @@ def _stop_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.monotonic_ns", lambda: 10**12)
 
 
+@pytest.mark.parametrize("milliseconds", [(6, 8, 7), (60, 80, 70)])
 def test_a_free_child_takes_what_waits_behind_the_longest_of_several_long_tasks(
-    monkeypatch: pytest.MonkeyPatch,
+    milliseconds: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The others keep theirs: their children may be free before another is."""
     _stop_the_clock(monkeypatch)
@@ -131,7 +132,7 @@ def test_a_free_child_takes_what_waits_behind_the_longest_of_several_long_tasks(
     dispatcher.pump()
     held = [list(child.assigned.values()) for child in children]
     assert [len(each) for each in held] == [2, 2, 2]
-    for child, ran in zip(children, (6, 8, 7), strict=True):
+    for child, ran in zip(children, milliseconds, strict=True):
         _claim(child)
         child.moved_ns -= ran * 1_000_000
     loop.fire()
