@@ -119,7 +119,10 @@ def _register_dump() -> None:
     It also works while an import or the loop hangs.
     """
     faulthandler.unregister(signal.SIGUSR1)
-    # The end of the interpreter puts back what was there before, which must not be the default action.
+    # The end of the interpreter puts back what was there before, which must not be the default action. The same is
+    # called after each dump.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    # Only a handler that is chained restores errno: otherwise a system call that fails at that moment raises
+    # OSError with errno 0, which no program expects.
     # Not sys.stderr: an app's logging may have replaced it by an object without a descriptor.
-    faulthandler.register(signal.SIGUSR1, file=sys.__stderr__ or _STDERR, all_threads=True)
+    faulthandler.register(signal.SIGUSR1, file=sys.__stderr__ or _STDERR, all_threads=True, chain=True)
