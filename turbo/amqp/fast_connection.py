@@ -35,6 +35,8 @@ RECV_BYTES = 128 * 1024
 CONSUME_BYTES = 256 * 1024
 #: Seconds between two checks whether the broker still sends.
 SILENCE_TICK = 2.5
+#: Seconds after which a socket that cannot be written is given up.
+_UNWRITABLE = 1.0
 #: A level above all that are used.
 _SILENT = logging.CRITICAL + 10
 
@@ -199,6 +201,7 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
         self._plain = plain_socket.is_plain(transport)
         if self._plain:
             plain_socket.read_once(transport, RECV_BYTES, self._splitter.room, self._filled)
+            plain_socket.keep_reading(transport, self._loop)
         super()._proto_connection_made(transport)
 
     def _on_data_available(self, data_in: bytes) -> None:
@@ -267,6 +270,14 @@ class FastConnection(AsyncioConnection):  # type: ignore[misc, unused-ignore]
         if data:
             self._adapter_emit_data(data)
         return True
+
+    def _adapter_emit_data(self, data: bytes) -> None:
+        try:
+            super()._adapter_emit_data(data)
+        except RuntimeError as error:
+            # uvloop refuses to watch a socket that has an error. The next read finds the error and closes the
+            # connection with it as the reason; this is for the case that it does not.
+            self._loop.call_later(_UNWRITABLE, self.abandon, f"it cannot be written: {error}")
 
     @property
     def unsent_bytes(self) -> int:
