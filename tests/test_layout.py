@@ -25,6 +25,9 @@ TESTED_ELSEWHERE = {
     "unit/cli/test_worker_settings.py": ("fields without rules, filled from settings", "policy/worker_options"),
     "unit/protocol/test_pidbox.py": ("small parts of control messages", "protocol/clock protocol/event"),
     "unit/protocol/test_peek.py": ("peek reads what building writes", "protocol/building"),
+    "unit/protocol/test_message.py": (
+        "fields are checked as messages are parsed", "protocol/message_errors protocol/message_fields",
+    ),
     "unit/protocol/test_totality.py": ("any bytes, through every parser", "protocol/deliver"),
     "integration/control/test_serializers.py": ("needs kombu", "protocol/kombu_registry"),
     "unit/ring/test_ring_model.py": (

@@ -17,7 +17,8 @@ from turbo import signals, states
 from turbo.child.endings import logger
 from turbo.exceptions import InvalidTaskError, NotRegistered, TaskRevokedError
 from turbo.policy.settling import Ending, Verb
-from turbo.protocol.message import UnknownMessageError, salvage
+from turbo.protocol.message import salvage
+from turbo.protocol.message_errors import UnknownMessageError
 from turbo.protocol.saferepr import clean, saferepr
 from turbo.ring import frames
 

@@ -12,20 +12,20 @@ that is a mapping. A hybrid has both, and its headers take precedence. Wrong val
 from __future__ import annotations
 
 import enum
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Final
 
 from turbo.exceptions import DecodeError, InvalidTaskError
+from turbo.protocol import message_fields
 from turbo.protocol.building import build
 from turbo.protocol.content import JSON
 from turbo.protocol.instants import parse_eta
+from turbo.protocol.message_errors import UnknownMessageError
 from turbo.protocol.own_headers import LEASE
 from turbo.protocol.properties import Properties
 from turbo.protocol.saferepr import clean, saferepr
-from turbo.protocol.signature import parse_signature, parse_signatures
 from turbo.protocol.tagged_json import loads_untagged
 
 __all__ = [
@@ -57,10 +57,6 @@ _LONGEST_SHOWN: Final = 200
 _LARGEST_HEADER_BODY: Final = 1024 * 1024
 
 
-class UnknownMessageError(InvalidTaskError):
-    """The message is not a task message of any form: nothing in it names a task."""
-
-
 class Form(enum.Enum):
     """How a message holds its fields."""
 
@@ -70,7 +66,7 @@ class Form(enum.Enum):
     UNKNOWN = "not a task message"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class TaskMessage:
     """One call of a task, as it was sent. Times are aware and UTC; limits are seconds."""
 
@@ -110,6 +106,72 @@ class TaskMessage:
     #: The caller's own headers and those of dead-lettering; None if there are none.
     headers: dict[str, Any] | None
     properties: Properties
+
+    # Written out, since mypyc compiles only what is in the source.
+    # hot: bench/protocol.py, once a task in the child
+    def __init__(
+        self,
+        id: str,
+        task: str,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        callbacks: list[Any] | None,
+        errbacks: list[Any] | None,
+        chain: list[Any] | None,
+        chord: Any,
+        retries: int,
+        eta: datetime | None,
+        expires: datetime | None,
+        timelimit: list[float | None] | None,
+        group: str | None,
+        group_index: int | None,
+        root_id: str,
+        parent_id: str | None,
+        argsrepr: str | None,
+        kwargsrepr: str | None,
+        origin: str | None,
+        ignore_result: bool | None,
+        replaced_task_nesting: int,
+        stamped_headers: list[str] | None,
+        stamps: dict[str, Any] | None,
+        shadow: str | None,
+        lang: str | None,
+        utc: bool,
+        reply_to: str | None,
+        correlation_id: str | None,
+        headers: dict[str, Any] | None,
+        properties: Properties,
+    ) -> None:
+        self.id = id
+        self.task = task
+        self.args = args
+        self.kwargs = kwargs
+        self.callbacks = callbacks
+        self.errbacks = errbacks
+        self.chain = chain
+        self.chord = chord
+        self.retries = retries
+        self.eta = eta
+        self.expires = expires
+        self.timelimit = timelimit
+        self.group = group
+        self.group_index = group_index
+        self.root_id = root_id
+        self.parent_id = parent_id
+        self.argsrepr = argsrepr
+        self.kwargsrepr = kwargsrepr
+        self.origin = origin
+        self.ignore_result = ignore_result
+        self.replaced_task_nesting = replaced_task_nesting
+        self.stamped_headers = stamped_headers
+        self.stamps = stamps
+        self.shadow = shadow
+        self.lang = lang
+        self.utc = utc
+        self.reply_to = reply_to
+        self.correlation_id = correlation_id
+        self.headers = headers
+        self.properties = properties
 
     @property
     def label(self) -> str:
@@ -188,7 +250,8 @@ def salvage(props: Properties, body: bytes) -> TaskMessage | None:
     task_id, task = headers.get("id"), headers.get("task")
     if type(task_id) is not str or not task_id:
         return None
-    reply = Properties(reply_to=_encodable(props.reply_to), correlation_id=_encodable(props.correlation_id))
+    encodable = message_fields.encodable_or_none
+    reply = Properties(reply_to=encodable(props.reply_to), correlation_id=encodable(props.correlation_id))
     fields = {"id": task_id, "task": task if type(task) is str and task else "unknown"}
     return _assemble(fields, (), {}, None, reply, UTC)
 
@@ -214,7 +277,7 @@ def _parse_mapping(headers: Mapping[str, Any], body: Mapping[Any, Any], props: P
     message.headers = {key: value for key, value in headers.items() if key not in _KNOWN} or None
     for name in ("id", "task", "group", "root_id", "parent_id"):
         # JSON can hold text that cannot be encoded; headers cannot.
-        _check_encodable(name, getattr(message, name))
+        message_fields.check_encodable(name, getattr(message, name))
     return message
 
 
@@ -226,61 +289,61 @@ def _assemble(
     task_id = get("id")
     task = get("task")
     if type(task_id) is not str or not task_id:
-        raise _invalid("id", task_id, "text")
+        raise message_fields.invalid("id", task_id, "text")
     if type(task) is not str or not task:
-        raise _invalid("task", task, "text")
+        raise message_fields.invalid("task", task, "text")
     if not isinstance(args, (list, tuple)):
-        raise _invalid("args", args, "a list")
+        raise message_fields.invalid("args", args, "a list")
     if type(kwargs) is not dict:
-        raise _invalid("kwargs", kwargs, "a mapping")
+        raise message_fields.invalid("kwargs", kwargs, "a mapping")
     callbacks = errbacks = chain = chord = None
     if embed:
         if type(embed) is not dict:
-            raise _invalid("embed", embed, "a mapping")
+            raise message_fields.invalid("embed", embed, "a mapping")
         callbacks, errbacks = embed.get("callbacks"), embed.get("errbacks")
         chain, chord = embed.get("chain"), embed.get("chord")
         if callbacks or errbacks or chain or chord:
-            _check_follow_ups(callbacks, errbacks, chain, chord)
+            message_fields.check_follow_ups(callbacks, errbacks, chain, chord)
     retries = get("retries", 0)
     if type(retries) is not int or retries < 0:
-        retries = _count("retries", retries)
+        retries = message_fields.count("retries", retries)
     nesting = get("replaced_task_nesting", 0)
     if type(nesting) is not int or nesting < 0:
-        nesting = _count("replaced_task_nesting", nesting)
+        nesting = message_fields.count("replaced_task_nesting", nesting)
     eta = get("eta")
     if eta is not None:
-        eta = _when("eta", eta, zone)
+        eta = message_fields.when("eta", eta, zone)
     expires = get("expires")
     if expires is not None:
-        expires = _when("expires", expires, zone)
+        expires = message_fields.when("expires", expires, zone)
     limits = get("timelimit")
     if limits is not None and limits != [None, None]:
-        limits = _limits(limits)
+        limits = message_fields.time_limits(limits)
     group = get("group")
     if group is not None and type(group) is not str:
-        raise _invalid("group", group, "text")
+        raise message_fields.invalid("group", group, "text")
     index = get("group_index")
     if index is not None and type(index) is not int:
-        raise _invalid("group_index", index, "an integer")
+        raise message_fields.invalid("group_index", index, "an integer")
     root_id = get("root_id")
     if type(root_id) is not str:
-        root_id = _root("root_id", root_id, task_id)
+        root_id = message_fields.root("root_id", root_id, task_id)
     parent_id = get("parent_id")
     if parent_id is not None and type(parent_id) is not str:
-        raise _invalid("parent_id", parent_id, "text")
+        raise message_fields.invalid("parent_id", parent_id, "text")
     ignore_result = get("ignore_result")
     if ignore_result is not None and type(ignore_result) is not bool:
-        ignore_result = _flag("ignore_result", ignore_result)
+        ignore_result = message_fields.flag("ignore_result", ignore_result)
     stamped = get("stamped_headers")
     stamps = get("stamps")
     if stamped is not None or stamps:
-        _check_stamps(stamped, stamps)
+        message_fields.check_stamps(stamped, stamps)
     correlation_id = props.correlation_id
     if correlation_id is not None and not correlation_id.isascii():
-        _check_encodable("correlation_id", correlation_id)
+        message_fields.check_encodable("correlation_id", correlation_id)
     reply_to = props.reply_to
     if reply_to is not None and not reply_to.isascii():
-        _check_encodable("reply_to", reply_to)
+        message_fields.check_encodable("reply_to", reply_to)
     argsrepr, kwargsrepr, origin, shadow, lang = (
         get("argsrepr"), get("kwargsrepr"), get("origin"), get("shadow"), get("lang"),
     )  # fmt: skip
@@ -299,87 +362,3 @@ def _assemble(
         lang if type(lang) is str else None,
         True, reply_to, correlation_id, headers, props,
     )  # fmt: skip
-
-
-def _invalid(name: str, value: object, wanted: str) -> InvalidTaskError:
-    if value is None:
-        return InvalidTaskError(f"{name} is missing")
-    return InvalidTaskError(f"{name} must be {wanted}, not {saferepr(value, 80)}")
-
-
-def _count(name: str, value: object) -> int:
-    if value is None:
-        return 0
-    raise _invalid(name, value, "a whole number, at least 0")
-
-
-def _flag(name: str, value: object) -> bool:
-    if isinstance(value, int) and value in (0, 1):
-        return bool(value)
-    raise _invalid(name, value, "true or false")
-
-
-def _root(name: str, value: object, default: str) -> str:
-    if value is None:
-        return default
-    raise _invalid(name, value, "text")
-
-
-def _when(name: str, value: object, zone: tzinfo) -> datetime | None:
-    if value == "":
-        return None
-    try:
-        return parse_eta(value, zone)
-    except ValueError as error:
-        raise InvalidTaskError(f"{name} is not a valid time: {saferepr(value, 80)}: {clean(str(error), 80)}") from error
-
-
-def _limits(value: object) -> list[float | None] | None:
-    if not value and isinstance(value, (list, tuple)):
-        return None
-    if not isinstance(value, (list, tuple)) or len(value) != 2:
-        raise _invalid("timelimit", value, "[hard, soft]")
-    for limit in value:
-        if limit is None:
-            continue
-        number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
-        if not number or not math.isfinite(limit) or limit < 0:
-            raise _invalid("timelimit", value, "[hard, soft] in seconds, each at least 0 or null")
-    return list(value)
-
-
-def _check_follow_ups(callbacks: object, errbacks: object, chain: object, chord: object) -> None:
-    if callbacks:
-        parse_signatures(callbacks, "callbacks")
-    if errbacks:
-        parse_signatures(errbacks, "errbacks")
-    if chain:
-        parse_signatures(chain, "chain")
-    if chord:
-        parse_signature(chord, "chord")
-
-
-def _check_stamps(stamped: object, stamps: object) -> None:
-    if stamped is not None:
-        named = isinstance(stamped, (list, tuple)) and all(isinstance(name, str) for name in stamped)
-        if not named:
-            raise _invalid("stamped_headers", stamped, "a list of names")
-    if stamps is not None and not isinstance(stamps, Mapping):
-        raise _invalid("stamps", stamps, "a mapping")
-
-
-def _encodable(text: str | None) -> str | None:
-    try:
-        _check_encodable("text", text)
-    except InvalidTaskError:
-        return None
-    return text
-
-
-def _check_encodable(name: str, text: str | None) -> None:
-    if text is None:
-        return
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidTaskError(f"{name} is not valid Unicode") from error

@@ -13,7 +13,6 @@ import select
 import socket
 import sys
 import threading
-import weakref
 from typing import TYPE_CHECKING, NoReturn
 
 from turbo import failpoint
@@ -51,7 +50,8 @@ if TYPE_CHECKING:
 #: Milliseconds between two attempts to write to a full outcome ring.
 _FULL_PAUSE_MS = 1
 
-_attached: weakref.WeakSet[ChildLink] = weakref.WeakSet()
+#: The links that are not closed: one in a child. Strong references, since a compiled class has no weak ones.
+_attached: set[ChildLink] = set()
 
 
 def leave(code: int, why: str) -> NoReturn:
@@ -74,7 +74,7 @@ class ChildLink:
     """
 
     __slots__ = (
-        "__weakref__", "_abort", "_answer_fd", "_channel", "_fds", "_inbox", "_inline_limit", "_lifeline_fd",
+        "_abort", "_answer_fd", "_channel", "_fds", "_inbox", "_inline_limit", "_lifeline_fd",
         "_mappings", "_next_ticket", "_outcomes", "_oversize_lock", "_poll", "_tasks", "_token_fd", "_words",
         "detached", "epoch", "page",
     )  # fmt: skip

@@ -55,7 +55,9 @@ def create(parts: Sequence[bytes], seals: int) -> int:
         for part in parts:
             rest = memoryview(part)
             while rest:
-                rest = rest[os.write(fd, rest) :]
+                # In a statement of its own: mypyc evaluates a slice of a memoryview twice.
+                written = os.write(fd, rest)
+                rest = rest[written:]
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
     except BaseException:
         os.close(fd)

@@ -13,7 +13,7 @@ import functools
 import logging
 import struct
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from turbo.master.delivery import units
 from turbo.observers import Observers
@@ -25,8 +25,6 @@ from turbo.ring import frames
 from turbo.ring.layout import RingCorrupt
 
 if TYPE_CHECKING:
-    import asyncio
-
     from turbo.master.children.child_process import ChildProcess
     from turbo.master.delivery.dispatcher import Dispatcher
     from turbo.master.delivery.eta import EtaShelf
@@ -112,13 +110,13 @@ class Outcomes:
         self.endings: dict[int, int] = dict.fromkeys(Ending, 0)
         self.started = 0
         self.task_counts = TaskCounts()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: Any = None  # compiled code checks types, and uvloop's methods return others than the stubs say
         self._watched: dict[int, ChildProcess] = {}
         self._polling = False
         self._counted = 0
         self._counted_since = 0.0
 
-    def watch(self, loop: asyncio.AbstractEventLoop, child: ChildProcess) -> None:
+    def watch(self, loop: Any, child: ChildProcess) -> None:
         """Read this child's outcomes whenever it signals, or at every poll at a high rate."""
         self._loop = loop
         self._watched[child.epoch] = child
@@ -127,7 +125,7 @@ class Outcomes:
         if not self._polling:
             loop.add_reader(child.link.outcome_fd, self._ready, child)
 
-    def unwatch(self, loop: asyncio.AbstractEventLoop, child: ChildProcess) -> None:
+    def unwatch(self, loop: Any, child: ChildProcess) -> None:
         """Stop reading; the child is gone and its ring was drained."""
         self._looks.unwatch(child)
         if self._watched.pop(child.epoch, None) is not None and not self._polling:
