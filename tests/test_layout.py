@@ -39,7 +39,9 @@ TESTED_ELSEWHERE = {
         "master/delivery/lease_ends"
         " master/delivery/revoked_tasks master/delivery/waiting_places master/outcome/hooks",
     ),
-    "unit/master/outcome/test_settlement.py": ("documents are stored where they are settled", "master/outcome/storing"),
+    "unit/master/outcome/test_settlement.py": (
+        "documents are stored where they are settled", "master/outcome/interfaces master/outcome/storing",
+    ),
     "unit/master/delivery/test_suspects.py": ("suspects are who is recognised", "master/delivery/recognition"),
     "unit/master/delivery/test_revoking.py": ("revoking goes through messages in slices", "master/delivery/slices"),
     "unit/master/children/test_time_limits.py": ("a start has a limit too", "master/children/boot"),

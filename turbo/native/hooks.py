@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import pickle
 import time
-import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -61,8 +60,6 @@ class NativeHooks(NoHooks):
         self._worker = worker
         self._decoder = MessageDecoder(app, options)
         self._chords = Chords(app)
-        #: The requests of tasks with a class of their own, from acceptance to end. Only the hook thread uses them.
-        self._requests: weakref.WeakKeyDictionary[Delivery, Request] = weakref.WeakKeyDictionary()
         self._store = store
         self._hooks = HookThread(loop, options.hook_timeout, app.after_hook())
         self._received = WaitedReceivers(self._hooks, "task_received")
@@ -214,9 +211,9 @@ class NativeHooks(NoHooks):
 
     def _own(self, delivery: Delivery) -> Request:
         """Return the one request of this run; make it if needed."""
-        request = self._requests.get(delivery)
+        request: Request | None = delivery.request
         if request is None:
-            request = self._requests[delivery] = self._decoder.request(delivery)
+            request = delivery.request = self._decoder.request(delivery)
         return request
 
     def _run_when_stored(

@@ -223,7 +223,7 @@ def encode_table(mapping: Mapping[str, object]) -> bytes:
 
 
 # hot: bench/protocol.py (encode_header), once a message published
-def _write_table(mapping: Mapping[str, object], depth: int) -> bytes:
+def _write_table(mapping: Mapping[Any, object], depth: int) -> bytes:
     parts: list[bytes] = []
     known = _KEYS.get
     for key, value in mapping.items():

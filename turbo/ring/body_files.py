@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 #: Bodies above this size, in bytes, get a file that is not reused.
 LARGEST_REUSED: Final = 4 * 1024 * 1024
 #: Most bytes of all unused files, over all children.
-MOST_UNUSED: Final = 16 * 1024 * 1024
+MOST_UNUSED = 16 * 1024 * 1024
 #: Sizes of reused files are multiples of this.
 _STEP: Final = 64 * 1024
 

@@ -279,16 +279,14 @@ class MasterLink:
         if not self._tasks.stage(kind | OVERSIZE, seq, note):
             return None
         file: BodyFile | None = None
-        sent = False
         try:
             file = self._files.fill(parts, size)
             sent = oversize.send(self._channel, seq, size, file.fd)
-        finally:
-            if not sent:
-                self._tasks.unstage()
-                if file is not None:
-                    self._files.give_back(file, unread=True)
+        except BaseException:
+            _unstage(self._tasks, self._files, file)
+            raise
         if not sent:
+            _unstage(self._tasks, self._files, file)
             return None
         if failpoint.ENABLED:
             failpoint.hit("ring.oversize.sent")
@@ -317,3 +315,10 @@ class MasterLink:
                 self._outcomes.salvaged += records[:index]
                 raise
         return records
+
+
+def _unstage(tasks: TaskProducer, files: BodyFiles, file: BodyFile | None) -> None:
+    """Undo the staging of a record whose body was not sent."""
+    tasks.unstage()
+    if file is not None:
+        files.give_back(file, unread=True)

@@ -11,7 +11,7 @@ A delivery tag is valid only within its epoch (one life of the consume connectio
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from turbo.policy.delivery_lifecycle import TRANSITIONS, IllegalTransition, State
 from turbo.policy.finishing import NO_FACTS
@@ -64,6 +64,8 @@ class Delivery:
     in_function = False
     #: Decoded headers; filled only when something other than a plain run needs them.
     message: TaskMessage | None = None
+    #: The request of a task with a request class of its own, from acceptance to end. Only the hook thread uses it.
+    request: Any = None
 
     def __init__(self, epoch: int, queue: str, tag: int, deliver: bytes, header: bytes, body: bytes) -> None:
         self.epoch = epoch

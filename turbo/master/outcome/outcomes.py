@@ -26,11 +26,10 @@ from turbo.ring.layout import RingCorrupt
 
 if TYPE_CHECKING:
     from turbo.master.children.child_process import ChildProcess
-    from turbo.master.delivery.dispatcher import Dispatcher
     from turbo.master.delivery.eta import EtaShelf
     from turbo.master.delivery.ledger import Delivery
     from turbo.master.outcome.hooks import OutcomeHooks
-    from turbo.master.outcome.settlement import Settlement
+    from turbo.master.outcome.interfaces import DispatcherLike, SettlementLike
     from turbo.master.outcome.start_looks import StartLooks
 
 logger = logging.getLogger(__name__)
@@ -91,8 +90,9 @@ class Outcomes:
     """Reads all outcome rings."""
 
     def __init__(
-        self, dispatcher: Dispatcher, settlement: Settlement, hooks: OutcomeHooks, shelf: EtaShelf, looks: StartLooks
-    ) -> None:
+        self, dispatcher: DispatcherLike, settlement: SettlementLike,
+        hooks: OutcomeHooks, shelf: EtaShelf, looks: StartLooks,
+    ) -> None:  # fmt: skip
         self._dispatcher = dispatcher
         self._looks = looks
         looks.on_due.add(self._look)
@@ -170,7 +170,6 @@ class Outcomes:
 
     def _calls_for_polling(self) -> bool:
         """Whether the rate calls for polling; False between measurements (``_STEP``)."""
-        assert self._loop is not None
         now = self._loop.time()
         if now - self._counted_since < _STEP:
             return False
@@ -184,14 +183,12 @@ class Outcomes:
         return many and recent and look_ahead.lasts(ahead, estimate, busy, int(_POLL * 5e8))
 
     def _begin_polling(self) -> None:
-        assert self._loop is not None
         self._polling = True
         for child in self._watched.values():
             self._loop.remove_reader(child.link.outcome_fd)
         self._loop.call_later(_POLL, self._poll)
 
     def _poll(self) -> None:
-        assert self._loop is not None
         found = 0
         for child in list(self._watched.values()):
             # The tail word is only a hint: reading it costs a tenth of a read that finds nothing.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from turbo.amqp.publish.publisher import Publisher
-    from turbo.master.delivery.dispatcher import Dispatcher
+    from turbo.master.outcome.interfaces import DispatcherLike
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ _REASON = "publishing"
 class PublishingHold:
     """The hold on one worker's tasks."""
 
-    def __init__(self, publisher: Publisher, dispatcher: Dispatcher) -> None:
+    def __init__(self, publisher: Publisher, dispatcher: DispatcherLike) -> None:
         self._publisher = publisher
         self._dispatcher = dispatcher
         self._holding = False

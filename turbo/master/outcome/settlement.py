@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
     from turbo.amqp.consume.link import BrokerLink
     from turbo.amqp.publish.publisher import Publisher
-    from turbo.master.delivery.dispatcher import Dispatcher
     from turbo.master.delivery.lease_ends import LeaseEnds
     from turbo.master.delivery.ledger import Delivery, Ledger
     from turbo.master.outcome.hooks import OutcomeHooks, Storing
+    from turbo.master.outcome.interfaces import DispatcherLike
     from turbo.master.outcome.task_events import TaskEvents
     from turbo.policy.finishing import Facts
     from turbo.ring.frames import Asked, PublishRequest, StoreRequest
@@ -129,7 +129,7 @@ class Settlement:
         publisher: Publisher,
         store: Storing,
         ledger: Ledger,
-        dispatcher: Dispatcher,
+        dispatcher: DispatcherLike,
         hooks: OutcomeHooks,
         link: BrokerLink,
         lease_ends: LeaseEnds,

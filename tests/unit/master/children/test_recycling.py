@@ -11,6 +11,7 @@ from tests.unit.master.fakes import nobody
 from turbo.master.children.child_process import ChildProcess
 from turbo.master.children.pool_size import PoolSize
 from turbo.master.children.recycling import Recycling
+from turbo.master.delivery.ledger import Delivery
 from turbo.observers import Observers
 from turbo.policy.child_lifecycle import ChildState
 
@@ -176,7 +177,7 @@ def test_a_child_that_starts_above_its_memory_is_named_once_and_kept(
     recycling.sample()
     assert pool.spawned == []
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    delivery: Any = None
+    delivery = Delivery(1, "q", 1, b"", b"", b"")
     (child.parked if beside else child.assigned)[7] = delivery
     recycling.sample()
     assert pool.spawned == [1], "it runs a task"
@@ -190,7 +191,7 @@ def test_the_hard_limit_kills_in_the_task_or_replaces(
 ) -> None:
     recycling, pool, child = _measured(hard_kib=1)
     pool.still_runs = still
-    delivery: Any = None
+    delivery = Delivery(1, "q", 1, b"", b"", b"")
     if runs:
         child.assigned[7] = delivery
     recycling.sample()
@@ -238,9 +239,9 @@ def test_when_a_child_is_gone_the_next_is_replaced() -> None:
 def test_the_hard_limit_kills_a_child_whose_tasks_run_at_once(claimed: bool) -> None:
     recycling, pool, child = _measured(hard_kib=1)
     pool.still_runs = False
-    child.parked[1] = None  # type: ignore[assignment]
+    child.parked[1] = Delivery(1, "q", 1, b"", b"", b"")
     if claimed:
-        child.assigned[2] = None  # type: ignore[assignment]
+        child.assigned[2] = Delivery(1, "q", 2, b"", b"", b"")
     recycling.sample()
     assert pool.killed[-1] == (child.epoch, 0, "memory")
     assert pool.spawned == []
