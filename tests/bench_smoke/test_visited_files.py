@@ -8,6 +8,9 @@ import sys
 import pytest
 
 from bench.contenders import ROOT
+from turbo.control.report import build
+
+pytestmark = pytest.mark.skipif(build() == "compiled", reason="calls of compiled functions cannot be traced")
 
 #: Files of any folder in a child, and of the folder ``master`` in the master.
 MOST_IN_A_CHILD = 15

@@ -24,6 +24,7 @@ RUN_ELSEWHERE = {
     "python3 -m venv .venv && . .venv/bin/activate": "tox -e wheel, in an environment of its own",
     "pip install .": "tox -e wheel, with the wheel",
     "pip wheel --no-deps --wheel-dir wheels .": "tox -e wheel, by build",
+    "TURBO_COMPILE=1 pip install .": "tox -e compiled",
     "turbo -A proj worker -Q default,emails -c 8 -l info": "test_deployment.py",
     "turbo -A proj worker -Q default,emails -c 8 -l info -n turbo1@%h": "test_deployment.py",
     "turbo -A proj report": "test_deployment.py",

@@ -18,6 +18,7 @@ from celery.worker import control
 from turbo import __version__
 from turbo.app.publish.queues import queue_from
 from turbo.control.object_graph import draw
+from turbo.control.report import build
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,7 +65,7 @@ class AdoptedCommands:
             reply = command(self._state, **arguments)
             if method == "report" and isinstance(reply, dict):
                 # Celery's text names Celery alone.
-                reply = {name: f"turbo {__version__}\n{text}" for name, text in reply.items()}
+                reply = {name: f"turbo {__version__}\nbuild {build()}\n{text}" for name, text in reply.items()}
             return reply
 
         return call

@@ -3,7 +3,9 @@
 Runs in a child that runs functions in threads, in the place of ``child.time_limits``: Python's signal handlers run in
 the main thread only. The main thread decides when, and raises the exception in the task's thread by
 ``PyThreadState_SetAsyncExc``: it appears between two steps of the body's Python code. A call that blocks, such as
-``time.sleep`` or reading from a socket, is not interrupted: the exception is raised when it returns.
+``time.sleep`` or reading from a socket, is not interrupted: the exception is raised when it returns. Nor is
+turbo's own code in a compiled build: no exception appears in it before it calls or returns to interpreted code. Guards
+are interpreted in every build.
 
 Why it is raised in the body it is meant for, at most once, and nowhere else. Each task has a guard. Its lock covers the
 decision and the request to the interpreter. The exception that is requested is a class whose instances are of the real

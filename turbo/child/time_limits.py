@@ -12,6 +12,10 @@ then sends SIGUSR1. The argument, step by step:
   the page's word, and numbers are never reused.
 * While turbo's own code runs inside a body (``delay`` writes a ring record), ``_masked`` is above 0. The handler then
   only notes the number, and :meth:`SoftLimit.unmask` raises if that body still runs.
+* In a compiled build this module stays interpreted, and so are bodies. Python calls a handler only between instructions
+  of interpreted code, and in system calls that a signal interrupts; compiled code raises what it gets from them. So the
+  places where the handler can raise are some of those of the pure build, and the words are set and cleared as above. It
+  can come later: the first interpreted instruction after a compiled function has returned.
 
 The master does not share these words; they are local to the process. A body that swallows the exception, or blocks in
 C code, is left to the hard limit. The limit must never be raised outside of a body.

@@ -11,6 +11,7 @@ from turbo import __version__
 from turbo.amqp.url import redact_url
 from turbo.backends.url import redact_backend_url
 from turbo.cli.quantities import shown_kib
+from turbo.control.report import build
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,6 +26,7 @@ def banner(found: FoundApp, options: WorkerOptions, queues: Sequence[Queue], *, 
     lines = [
         f"turbo {__version__} · {options.hostname}",
         "",
+        f"  build     {build()}",
         f"  app       {found.where} ({found.because})",
         f"  broker    {brokers(found)}",
         f"  results   {results(found)}",

@@ -14,6 +14,7 @@ from turbo import __version__
 from turbo.cli.main import COMMANDS
 from turbo.cli.main import turbo as command
 from turbo.cli.worker_params import worker_params
+from turbo.control.report import build
 
 
 def turbo(*arguments: str) -> Result:
@@ -196,6 +197,7 @@ def test_no_app_is_an_error_that_lists_what_was_looked_for(tmp_path: Path, monke
 @pytest.mark.row("LG15")
 def test_the_banner_names_what_matters_and_hides_passwords(module: str, ran: Ran) -> None:
     output = turbo("-A", module, "worker", "-c", "2", "-l", "info", "--time-limit", "5").output
+    assert f"  build     {build()}\n" in output
     assert f"{module}:app (from -A)" in output
     assert "amqp://me:**@localhost" in output
     assert "secret" not in output and "hidden" not in output
@@ -250,7 +252,7 @@ def test_every_option_says_what_it_does() -> None:
 
 def test_report_shows_versions_and_settings_without_passwords(module: str, ran: Ran) -> None:
     output = turbo("report", "-A", module).output
-    assert f"turbo {__version__}" in output
+    assert f"turbo {__version__}\nbuild {build()}\n" in output
     assert "broker_url" in output
     assert "secret" not in output
 
