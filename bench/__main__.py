@@ -34,7 +34,8 @@ def parser() -> argparse.ArgumentParser:
     everything.add_argument("--only", type=lambda text: text.split(","), default=[],
                             help="comma-separated: parts whose name contains one of these")  # fmt: skip
     everything.add_argument("--with", dest="beside", type=lambda text: text.split(","), default=["turbo-old"],
-                            metavar="PEERS", help="further turbos to compare: turbo-old (default) or none")  # fmt: skip
+                            metavar="PEERS", help="further turbos to compare: turbo-old (the default), "
+                            "turbo-compiled; comma-separated, or none")  # fmt: skip
     everything.add_argument("--prepare", action="store_true", help="only build the environments that it needs")
     everything.add_argument("--output", type=Path, default=results.DIRECTORY, help="where the result files go")
     report = commands.add_parser("report", help="write docs/benchmarks.md and its plots from the latest results")

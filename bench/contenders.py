@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 APPS = ROOT / "bench" / "apps"
 
-PEERS = ("turbo", "turbo-old", "celery", "celery-threads", "dramatiq", "taskiq", "null", "sketch")
+PEERS = ("turbo", "turbo-old", "turbo-compiled", "celery", "celery-threads", "dramatiq", "taskiq", "null", "sketch")
 #: They drain several times faster and get more tasks, so that a round lasts long enough to be measured.
-FAST = frozenset({"turbo", "turbo-old", "dramatiq", "null", "sketch"})
+FAST = frozenset({"turbo", "turbo-old", "turbo-compiled", "dramatiq", "null", "sketch"})
 #: They run no task.
 IDLE = frozenset({"null", "sketch"})
 #: Peers whose messages are not Celery's.
@@ -61,7 +61,8 @@ class AppSettings:
 class Contender:
     """One worker under test. ``concurrency`` counts child processes, threads or coroutines, as ``pool`` says.
 
-    ``framework`` is what the app of turbo's worker is written with: turbo or celery. ``turbo-old`` is an earlier turbo.
+    ``framework`` is what the app of turbo's worker is written with: turbo or celery. ``turbo-old`` is an earlier turbo,
+    ``turbo-compiled`` this one compiled.
     """
 
     peer: str
@@ -114,6 +115,7 @@ def _turbo(each: Contender) -> list[str | Path]:
     python = {
         "turbo": environments.turbo_python,
         "turbo-old": environments.old_turbo_python,
+        "turbo-compiled": environments.compiled_turbo_python,
     }[each.peer]()
     number = str(each.concurrency)
     pools = {
@@ -145,6 +147,7 @@ def _taskiq(each: Contender) -> list[str | Path]:
 _COMMANDS: dict[str, Callable[[Contender], list[str | Path]]] = {
     "turbo": _turbo,
     "turbo-old": _turbo,
+    "turbo-compiled": _turbo,
     "celery": _celery,
     "celery-threads": _celery,
     "dramatiq": _dramatiq,
@@ -168,7 +171,7 @@ WAYS: dict[str, tuple[str, Callable[[Contender], Contender]]] = {
     "requeue": ("requeue", lambda each: _with_settings(each, acks_late=True, reject_lost=True)),
 }
 #: The peers that a way is for.
-_TURBOS = frozenset({"turbo", "turbo-old"})
+_TURBOS = frozenset({"turbo", "turbo-old", "turbo-compiled"})
 _WAYS_OF = {
     "adopted": _TURBOS,
     "events": _TURBOS | {"celery"},
@@ -217,6 +220,9 @@ def prepare(names: list[str], framework: str = "turbo") -> dict[str, str]:
         elif peer == "turbo-old":
             environments.old_turbo_python()
             versions[peer] = environments.old_turbo_commit()
+        elif peer == "turbo-compiled":
+            environments.compiled_turbo_python()
+            versions[peer] = environments.compiled_turbo_commit()
     # every message but dramatiq's and taskiq's is captured from real Celery
     versions.setdefault("celery", environments.installed("celery"))
     return versions

@@ -1,7 +1,7 @@
 """A virtual environment for each peer, built at first use under the user's cache directory.
 
-Versions are pinned here; a changed pin builds the environment anew. An earlier turbo is built from a commit
-of this repository, with the versions of libraries that the turbo under test has.
+Versions are pinned here; a changed pin builds the environment anew. An earlier turbo and a compiled one are built from
+this repository's commits, with the versions of libraries that the turbo under test has.
 """
 
 from __future__ import annotations
@@ -61,7 +61,20 @@ def old_turbo_commit() -> str:
 def old_turbo_python() -> Path:
     """The interpreter of ``turbo-old``: ``$BENCH_OLD_TURBO_PYTHON``, or an environment built from its commit."""
     given = os.environ.get("BENCH_OLD_TURBO_PYTHON")
-    return Path(given) if given else _built(old_turbo_commit())
+    return Path(given) if given else _built(old_turbo_commit(), compiled=False)
+
+
+def compiled_turbo_commit() -> str:
+    """The commit of ``turbo-compiled``: the current one."""
+    if os.environ.get("BENCH_COMPILED_TURBO_PYTHON"):
+        return "that of $BENCH_COMPILED_TURBO_PYTHON"
+    return _commit("HEAD")
+
+
+def compiled_turbo_python() -> Path:
+    """The interpreter of ``turbo-compiled``: ``$BENCH_COMPILED_TURBO_PYTHON``, or one built (some minutes)."""
+    given = os.environ.get("BENCH_COMPILED_TURBO_PYTHON")
+    return Path(given) if given else _built(compiled_turbo_commit(), compiled=True)
 
 
 def installed(peer: str) -> str:
@@ -77,10 +90,11 @@ def check_same(peer: str) -> None:
 
 
 @functools.cache
-def _built(commit: str) -> Path:
+def _built(commit: str, *, compiled: bool) -> Path:
     """The interpreter of an environment with turbo of that commit."""
     listed = _run([str(turbo_python()), "-m", "pip", "list", "--format=freeze", "--disable-pip-version-check"])
     limits = [line for line in listed.splitlines() if not line.startswith("turbo-worker=")]
+    name = f"turbo-{commit[:12]}{'-compiled' if compiled else ''}"
 
     def install(python: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="turbo-bench-source-") as scratch:
@@ -90,9 +104,18 @@ def _built(commit: str) -> Path:
             archive = Path(scratch) / "source.tar"
             _run(["git", "-C", str(ROOT), "archive", "-o", str(archive), commit])
             shutil.unpack_archive(archive, source, filter="data")
-            _install(python, "-c", str(versions), f"{source}[redis]", *_BESIDE_TURBO)
+            env = {**os.environ, "TURBO_COMPILE": "1"} if compiled else None
+            _install(python, "-c", str(versions), f"{source}[redis]", *_BESIDE_TURBO, env=env)
+        if compiled:
+            _check_compiled(python)
 
-    return _environment(f"turbo-{commit[:12]}", repr(limits), install)
+    return _environment(name, repr(limits), install)
+
+
+def _check_compiled(python: Path) -> None:
+    script = "import pathlib, turbo; print(any(pathlib.Path(turbo.__file__).parent.rglob('*.so')))"
+    if _run([str(python), "-P", "-c", script]).strip() != "True":
+        raise BenchError("TURBO_COMPILE=1 pip install compiled nothing: turbo-compiled cannot be measured")
 
 
 def _environment(name: str, content: str, install: Callable[[Path], None]) -> Path:
