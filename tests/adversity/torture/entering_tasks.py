@@ -24,7 +24,10 @@ app.conf.update(task_ignore_result=True, task_store_errors_even_if_ignored=True)
 
 
 class Dawdling(app.Task):  # type: ignore[misc, name-defined]
-    """A task class that waits before each body, for some time or until a file is removed."""
+    """A task class that waits before each body, for some time or until a file is removed.
+
+    It records when it begins to wait and when it has waited.
+    """
 
     def before_start(self, task_id: str, _args: object, kwargs: dict[str, str]) -> None:
         """Wait."""
@@ -33,6 +36,7 @@ class Dawdling(app.Task):  # type: ignore[misc, name-defined]
         while gate and os.path.exists(gate):
             time.sleep(0.005)
         time.sleep(random.random() * DAWDLE)
+        record("waited", task_id)
 
 
 @app.task(bind=True, name="function", base=Dawdling)

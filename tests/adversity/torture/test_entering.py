@@ -87,13 +87,17 @@ def test_random_kills_before_bodies(
     twice = [identifier for identifier, count in begun.items() if count > 1]
     tries = Counter(oracle.ids("before"))
     again = sum(count > 1 for count in tries.values())
-    never = {identifier for identifier in sent - begun.keys() if tries[identifier] < MOST}
+    waited = {(trace.id, trace.pid) for trace in oracle.traces("waited")}
+    last_child = {trace.id: trace.pid for trace in oracle.traces("before")}
+    # After MOST deaths a task is given up; a child may die before it records that it waits, but hardly twice.
+    never = {identifier for identifier in sent - begun.keys() if tries[identifier] < MOST - 2}
+    # A kill between the end of the wait and the body's first line may come too late to hand the task on.
+    dropped = [identifier for identifier in never if (identifier, last_child.get(identifier)) not in waited]
     with capsys.disabled():
         print(f"\nseed {SEED}: {kills.count} kills, {again} tasks handed on, {len(failed)} cut short")
     assert not twice, f"ran twice: {twice[:5]}"
     assert again > KILLS // 4, "hardly any kill fell before a body"
-    # Between the child's word that it enters the body and the body's first line lie microseconds.
-    assert len(never) <= 1 + kills.count // 50, f"never began: {sorted(never)[:5]}"
+    assert not dropped, f"not handed on: {sorted(dropped)[:5]}"
     assert len(failed) <= kills.count
 
 
