@@ -34,6 +34,7 @@ _SERVERS = {
     "rabbitmq": "rabbitmq-server",
     "redis_server": "redis-server",
     "postgres": "postgresql",
+    "mariadb": "mariadb-server",
     "systemd_analyze": "systemd",
     "chromedriver": "chromium-driver",
 }

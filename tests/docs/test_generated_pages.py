@@ -132,7 +132,7 @@ def test_every_extra_that_is_named_exists() -> None:
         for name in listed.split(",")
     }
     assert named
-    named |= {extra for _, extra in (*_OF_SERIALIZERS.values(), *_OF_STORES.values())}
+    named |= {extra for *_, extra in (*_OF_SERIALIZERS.values(), *_OF_STORES.values())}
     assert named - extras == set()
 
 

@@ -13,6 +13,7 @@ from tests.harness.broker_lanes import lane
 from tests.harness.celery_env import celery_python
 from tests.harness.embedded import BrokerUnderTest, ThreadedBroker, rabbitmq_under_test
 from tests.harness.fault_proxy import FaultProxy
+from tests.harness.mariadb import MariaDB
 from tests.harness.oracle import ORACLES, SHARED_MEMORY, Leftovers, Oracle
 from tests.harness.packages import require
 from tests.harness.postgres import Postgres
@@ -67,6 +68,17 @@ def redis_db(redis_server: RedisServer) -> Iterator[str]:
 def postgres() -> Iterator[Postgres]:
     """The session's private PostgreSQL."""
     server = Postgres()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDB]:
+    """The session's private MariaDB."""
+    server = MariaDB()
     try:
         server.start()
         yield server

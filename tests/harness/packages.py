@@ -25,6 +25,7 @@ _PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "redis-server": ("redis-server", ("/usr/bin", "/usr/local/bin")),
     "postgresql": ("postgres", tuple(f"/usr/lib/postgresql/{major}/bin" for major in range(18, 12, -1))),
+    "mariadb-server": ("mariadbd", ("/usr/sbin", "/usr/local/sbin")),
     "curl": ("curl", ("/usr/bin", "/usr/local/bin")),
     "chromium-driver": ("chromedriver", ("/usr/bin",)),
     "memcached": ("memcached", ("/usr/bin", "/usr/local/bin")),

@@ -93,6 +93,10 @@ class Postgres:
         self.query("postgres", f"CREATE DATABASE {name}")
         return name
 
+    def url(self, database: str, port: int | None = None) -> str:
+        """Return the URL of a database for SQLAlchemy; ``port``: of a proxy."""
+        return f"postgresql+psycopg://{_SUPERUSER}@127.0.0.1:{port or self.port}/{database}"
+
     def environment(self, database: str) -> dict[str, str]:
         """Return the environment variables that select this database for libpq (psycopg, psql)."""
         return {

@@ -58,7 +58,7 @@ class CalledByPrograms(ABC):
         return
 
     def cleanup(self) -> None:
-        """Do nothing: results expire by themselves."""
+        """Do nothing: results expire by themselves, except in databases."""
         return
 
     def wait_for_pending(self, result: Any, **kwargs: Any) -> Any:

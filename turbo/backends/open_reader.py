@@ -5,6 +5,7 @@ Called by the app, in clients and children, when a result is first needed. Opens
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,12 @@ def open_reader(conf: Mapping[str, Any], reply_to: Callable[[], str]) -> ResultR
         if find_spec("redis") is None:
             raise ImproperlyConfigured("results in Redis need redis: pip install 'turbo-worker[redis]'")
         return RedisReader(url, reader_settings(conf))
+    if kind == "sql":
+        if find_spec("sqlalchemy") is None:
+            raise ImproperlyConfigured("results in a database need sqlalchemy: pip install 'turbo-worker[sql]'")
+        # This module imports SQLAlchemy, which belongs to the extra "sql".
+        found: ResultReader = import_module("turbo.backends.sql.client").SqlReader(url, reader_settings(conf))
+        return found
     if kind == "rpc":
         broker, use_ssl = conf["broker_url"], tls_options(conf["broker_use_ssl"])
         addresses = parse_broker_urls(broker, tls=use_ssl is not None)
@@ -49,12 +56,13 @@ class DisabledReader(CalledByPrograms):
     Reading raises an error that says how to configure one.
     """
 
-    #: There is no store to count chords.
+    #: There is no store to count chords or to save groups.
     chords = None
+    groups = None
 
     def _refuse(self) -> NotImplementedError:
         return NotImplementedError(
-            "No result backend is configured.\nSet result_backend (redis://… or rpc://) to read results"
+            "No result backend is configured.\nSet result_backend (redis://…, db+…:// or rpc://) to read results"
         )
 
     def get_task_meta(self, task_id: str, cache: bool = True) -> Meta:

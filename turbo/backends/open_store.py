@@ -7,11 +7,13 @@ at start, before any result could be lost. Opens no connection.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from turbo.backends.disabled import DisabledStore
 from turbo.backends.redis.store import RedisStore
 from turbo.backends.rpc.store import ReplyPublisher, RpcStore
+from turbo.backends.sql_settings import sql_settings
 from turbo.backends.store import StoreSettings
 from turbo.backends.url import parse_redis_url, store_kind
 from turbo.exceptions import ImproperlyConfigured
@@ -42,6 +44,11 @@ def open_store(
         if publisher is None:
             raise ImproperlyConfigured("rpc:// results need a publishing connection, and this worker has none")
         return RpcStore(publisher, settings, on_relief=on_relief)
+    if kind == "sql":
+        assert url is not None
+        # This module imports SQLAlchemy, which belongs to the extra "sql".
+        store: ResultStore = import_module("turbo.backends.sql.store").sql_store(url, settings, on_relief)
+        return store
     return DisabledStore(high_water=settings.high_water)
 
 
@@ -61,4 +68,5 @@ def store_settings(conf: Mapping[str, Any]) -> StoreSettings:
         reply_timeout=min(conf["redis_socket_timeout"] or defaults.reply_timeout, defaults.reply_timeout),
         connect_timeout=conf["redis_socket_connect_timeout"] or defaults.connect_timeout,
         redis_ssl=conf["redis_backend_use_ssl"] or None,
+        sql=sql_settings(conf),
     )

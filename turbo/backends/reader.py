@@ -24,6 +24,22 @@ if TYPE_CHECKING:
 Meta = dict[str, Any]
 
 
+class SavedGroups(Protocol):
+    """The structures of groups that programs save."""
+
+    def save_group(self, group_id: str, structure: object) -> None:
+        """Save a group's structure for the lifetime of results.
+
+        Called by ``GroupResult.save``.
+        """
+
+    def restore_group(self, group_id: str) -> Any | None:
+        """Return the saved structure of a group, or None. Raises DecodeError."""
+
+    def delete_group(self, group_id: str) -> None:
+        """Delete the saved structure of a group."""
+
+
 class ResultReader(Protocol):
     """The methods of a result store that ``AsyncResult`` calls.
 
@@ -32,10 +48,11 @@ class ResultReader(Protocol):
 
     @property
     def chords(self) -> RedisChords | None:
-        """The object that counts chords and saves groups.
+        """The object that counts chords; None if the store does not support that."""
 
-        None if the store does not support that.
-        """
+    @property
+    def groups(self) -> SavedGroups | None:
+        """The object that saves groups; None if the store does not support that."""
 
     def get_task_meta(self, task_id: str, cache: bool = True) -> Meta:
         """Return the latest document.

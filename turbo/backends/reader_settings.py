@@ -1,14 +1,16 @@
 """The settings of result readers, taken from an app's configuration.
 
 Used by the app, in clients and children, when a result is first needed. Before it: the settings under Celery's names.
-After it: ``redis.client``, ``redis.chords`` and ``rpc.client``. Settings are read only when a reader is made.
+After it: ``redis.client``, ``redis.chords``, ``sql.client`` and ``rpc.client``. Settings are read only when a reader is
+made.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from turbo.backends.sql_settings import SqlSettings, sql_settings
 from turbo.protocol.content import accept_set, encode
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ class ReaderSettings:
     #: ``result_chord_ordered`` of the transport options: a chord's results are in the order of the header; False: in
     #: the order in which the tasks ended.
     chord_ordered: bool = True
+    #: ``database_*``.
+    sql: SqlSettings = field(default_factory=SqlSettings)
 
 
 def reader_settings(conf: Mapping[str, Any]) -> ReaderSettings:
@@ -51,6 +55,7 @@ def reader_settings(conf: Mapping[str, Any]) -> ReaderSettings:
         names = conf["accept_content"]
     transport = conf["result_backend_transport_options"] or {}
     return ReaderSettings(
+        sql=sql_settings(conf),
         content_type=content_type,
         content_encoding=content_encoding,
         serializer=serializer,

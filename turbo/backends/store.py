@@ -1,10 +1,10 @@
 """The interface between the master and a result store.
 
 Before it: a child has encoded the document (``protocol.result_meta``) and passed it to the master through the outcome
-ring. After it: Redis, the client's reply queue, or nothing. Only the master runs a store; clients read through
-``backends.reader``.
+ring. After it: Redis, a database, the client's reply queue, or nothing. Only the master runs a store; clients read
+through ``backends.reader``.
 
-A store only moves bytes. It never decodes a document that it stores, never blocks the loop, never drops a write
+A store only moves bytes. It never decodes a value that it stores, never blocks the loop, never drops a write
 without a log message, and calls each ``done`` exactly once.
 """
 
@@ -13,8 +13,10 @@ from __future__ import annotations
 import enum
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
+
+from turbo.backends.sql_settings import SqlSettings
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +106,8 @@ class StoreSettings:
     high_water_bytes: int = 64 * 1024 * 1024
     #: ``redis_backend_use_ssl``: ssl_ca_certs, ssl_certfile, ssl_keyfile, ssl_cert_reqs, ssl_check_hostname.
     redis_ssl: Mapping[str, object] | None = None
+    #: ``database_*``, for a database.
+    sql: SqlSettings = field(default_factory=SqlSettings)
 
 
 class ResultStore(Protocol):

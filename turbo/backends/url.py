@@ -1,14 +1,16 @@
-"""Parses ``result_backend``: the kind of store and the address of a Redis.
+"""Parses ``result_backend``: the kind of store, and the address of a Redis.
 
 Used at start by the master (through ``backends.open_store``) and by clients (through ``backends.open_reader``). The
 syntax is Celery's: ``redis://[[user]:password@]host[:port]/db?option=value``, ``rediss://`` with TLS, and
-``redis+socket:///path?virtual_host=db``. Opens no connection; no text made here contains a password.
+``redis+socket:///path?virtual_host=db``; ``db+`` is followed by a URL of SQLAlchemy. Opens no connection; no text made
+here contains a password.
 """
 
 from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -25,6 +27,33 @@ KINDS: Mapping[str, str] = {
     "socket": "redis",
     "rpc": "rpc",
     "disabled": "disabled",
+}
+
+#: Databases that a URL may name after ``db+``, and the kind of their store.
+_DATABASES = frozenset({"postgresql", "mysql", "mariadb", "sqlite"})
+#: Drivers of SQLAlchemy that are coroutines, which neither Celery nor turbo can call.
+_ASYNC_DRIVERS = frozenset("asyncpg psycopg_async aiomysql asyncmy aiosqlite".split())
+#: Driver -> the module that has to be installed.
+_DRIVERS: Mapping[str, Mapping[str, str]] = {
+    "postgresql": {"psycopg2": "psycopg2", "psycopg": "psycopg", "pg8000": "pg8000"},
+    "mysql": {"mysqldb": "MySQLdb", "pymysql": "pymysql", "mysqlconnector": "mysql"},
+    "mariadb": {"mysqldb": "MySQLdb", "pymysql": "pymysql", "mariadbconnector": "mariadb"},
+    "sqlite": {"pysqlite": "sqlite3"},
+}
+
+#: The modules of the driver that SQLAlchemy uses if the URL names none, which depends on its version.
+_BY_DEFAULT: Mapping[str, list[str]] = {
+    "postgresql": ["psycopg2", "psycopg"],
+    "mysql": ["MySQLdb"],
+    "mariadb": ["MySQLdb"],
+    "sqlite": ["sqlite3"],
+}
+#: A URL's start with a driver that is pure Python or has wheels.
+_EXAMPLES: Mapping[str, str] = {
+    "postgresql": "db+postgresql+psycopg",
+    "mysql": "db+mysql+pymysql",
+    "mariadb": "db+mariadb+pymysql",
+    "sqlite": "db+sqlite",
 }
 
 _REFUSED: Mapping[str, str] = {
@@ -116,7 +145,7 @@ def scheme_of(url: str) -> str:
 
 
 def store_kind(url: str | None) -> str:
-    """Return ``"redis"``, ``"rpc"`` or ``"disabled"`` for a ``result_backend``.
+    """Return the kind: ``"redis"``, ``"rpc"``, ``"sql"`` or ``"disabled"``.
 
     None and the empty string mean disabled. Raises ``ImproperlyConfigured`` for any other scheme, with the name of a
     similar supported one.
@@ -128,14 +157,50 @@ def store_kind(url: str | None) -> str:
     if kind is not None:
         return kind
     why = _REFUSED.get(scheme)
+    if why is None and scheme.startswith("db+"):
+        why = _refused_database(url)
+        if why is None:
+            return "sql"
     if why is None:
-        why = f"turbo supports {', '.join(sorted(set(KINDS.values())))}"
+        why = f"turbo supports {', '.join(sorted({*KINDS.values(), 'db+postgresql, db+mysql, db+sqlite'}))}"
         import difflib  # only a misspelt name needs its 0.2 MB
 
         near = difflib.get_close_matches(scheme, [*KINDS, *_REFUSED], 1)
         if near:
             why += f"; did you mean {near[0]!r}?"
     raise ImproperlyConfigured(f"result_backend {scheme!r} cannot be used: {why}")
+
+
+def _refused_database(url: str) -> str | None:
+    """Return why a ``db+`` URL cannot be used, or None."""
+    database, _, driver = scheme_of(url).removeprefix("db+").partition("+")
+    if database not in _DATABASES:
+        return f"turbo stores results in these databases: {', '.join(sorted(_DATABASES))}"
+    if driver in _ASYNC_DRIVERS:
+        return f"{driver} is a driver for coroutines; name another, such as {_EXAMPLES[database]}://"
+    place = url.partition("://")[2].partition("?")[0].strip("/")
+    if database == "sqlite" and place in ("", ":memory:"):
+        return "a database in memory belongs to one process, so no other could read the results; name a file"
+    return None
+
+
+def sql_address(url: str) -> str:
+    """Return the URL for SQLAlchemy in a ``db+`` URL."""
+    return url.strip().partition("+")[2]
+
+
+def missing_driver(url: str) -> tuple[str, str] | None:
+    """Return the driver's module that a ``db+`` URL needs, if it is missing.
+
+    Also a URL's start with a driver that is easy to install.
+
+    None if it is installed, or unknown, as drivers of other packages are.
+    """
+    database, _, driver = scheme_of(url).removeprefix("db+").partition("+")
+    modules = [_DRIVERS[database].get(driver, "")] if driver else _BY_DEFAULT[database]
+    if any(not module or find_spec(module) is not None for module in modules):
+        return None
+    return modules[0], _EXAMPLES[database]
 
 
 def redact_backend_url(url: str) -> str:

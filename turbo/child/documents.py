@@ -44,7 +44,7 @@ class Documents:
         self._reporter = reporter
         self._pid = pid
         #: The common case: a document with the basic fields only, encoded as JSON.
-        self._plain = options.result_serializer == "json" and not options.result_extended
+        self._plain = options.result_serializer == "json" and not options.result_extended and not options.result_rows
 
     def started(self, message: TaskMessage) -> bytes:
         """Return the document of a task that has started."""

@@ -30,3 +30,5 @@ class ChildOptions:
     queues: frozenset[str]
     #: INFO lines are logged.
     verbose: bool
+    #: Results are stored in a database, so documents are sent as rows (``protocol.result_row``).
+    result_rows: bool = False

@@ -21,6 +21,7 @@ from turbo.protocol import content, result_meta
 from turbo.protocol.event import members
 from turbo.protocol.faults import to_wire
 from turbo.protocol.properties import header_table_span
+from turbo.protocol.result_row import ROW_TYPE, pack, row_of
 from turbo.ring import frames
 
 if TYPE_CHECKING:
@@ -103,10 +104,12 @@ class Reporter:
         result_serializer: str,
         stores: bool,
         result_extended: bool = False,
+        result_rows: bool = False,
     ) -> None:
         """``known_queues`` are declared already.
 
-        The first message to any other queue goes through ``declaring``.
+        The first message to any other queue goes through ``declaring``. ``result_rows``: documents are sent as rows
+        for a database.
         """
         self._link = link
         self._soft = soft
@@ -115,6 +118,7 @@ class Reporter:
         self._serializer = result_serializer
         self._stores = stores
         self._extended = result_extended
+        self._rows = result_rows
         self._own = Share()
         #: Tasks run as coroutines or in threads, so more than one may be running.
         self.concurrent = False
@@ -259,7 +263,10 @@ class Reporter:
         self, document: dict[str, Any], task_id: str, reply_to: str | None, correlation_id: str | None
     ) -> frames.StoreRequest:
         """Encode a result document. Raises EncodeError when it cannot be carried."""
-        payload, content_type, encoding = content.encode(document, self._serializer)
+        if self._rows:
+            payload, content_type, encoding = pack(row_of(document, self._serializer)), ROW_TYPE, "binary"
+        else:
+            payload, content_type, encoding = content.encode(document, self._serializer)
         guard = document["status"] != "SUCCESS"
         return frames.StoreRequest(
             task_id, payload, guard, reply_to or "", correlation_id or task_id, content_type, encoding

@@ -65,6 +65,7 @@ def native(app: Turbo, options: ChildOptions) -> ExecutorMaker:
             result_serializer=options.result_serializer,
             stores=options.stores,
             result_extended=options.result_extended,
+            result_rows=options.result_rows,
         )
         current.set_publisher(reporter)
         current.set_state_store(reporter.store_state)

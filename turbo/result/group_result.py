@@ -35,7 +35,18 @@ def chords_of(backend: Any) -> Any:
     if found is None:
         kind = backend.as_uri().partition(":")[0]
         first = _NO_BACKEND if kind == "disabled" else f'The "{kind}" result backend does not support chords!'
-        raise NotImplementedError(f"{first}\nIt cannot count the tasks of a chord or save a group: use redis://")
+        raise NotImplementedError(f"{first}\nIt cannot count the tasks of a chord: use redis://")
+    return found
+
+
+def groups_of(backend: Any) -> Any:
+    """Return the ``groups`` of a store, or raise NotImplementedError."""
+    found = backend.groups
+    if found is None:
+        kind = backend.as_uri().partition(":")[0]
+        raise NotImplementedError(
+            f'The "{kind}" result backend does not support saved groups!\nUse redis:// or a database (db+…://)'
+        )
     return found
 
 
@@ -271,17 +282,17 @@ class GroupResult(ResultSet, ResultTree):
 
     def save(self, backend: Any = None) -> None:
         """Save the group's structure for :meth:`restore`; it expires as results do."""
-        chords_of(backend or self.backend).save_group(str(self.id), self.as_tuple())
+        groups_of(backend or self.backend).save_group(str(self.id), self.as_tuple())
 
     def delete(self, backend: Any = None) -> None:
         """Delete the structure that :meth:`save` stored."""
-        chords_of(backend or self.backend).delete_group(str(self.id))
+        groups_of(backend or self.backend).delete_group(str(self.id))
 
     @classmethod
     def restore(cls, id: str | uuid.UUID, backend: Any = None, app: Any = None) -> GroupResult | None:
         """Return the group that was saved under ``id``, or None."""
         app = app or current.current_app()
-        tree = chords_of(backend or app.backend).restore_group(text_id(id))
+        tree = groups_of(backend or app.backend).restore_group(text_id(id))
         found: GroupResult | None = None if tree is None else result_from_tuple(tree, app)
         return found
 

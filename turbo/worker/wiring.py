@@ -186,6 +186,7 @@ def child_options(app: HostedApp, options: WorkerOptions, blueprint: Blueprint) 
         threads=options.threads or 0,
         stores=blueprint.stores,
         result_serializer=conf["result_serializer"],
+        result_rows=blueprint.stores and store_kind(blueprint.result_backend) == "sql",
         result_extended=bool(conf["result_extended"]),
         queues=frozenset(queue.name for queue in blueprint.queues),
         verbose=options.loglevel <= logging.INFO,

@@ -27,6 +27,7 @@ def noop():
 _WITHOUT = "import sys; sys.modules.update(dict.fromkeys({absent!r})); {then}"
 _WORKER = "sys.argv = ['turbo', '-A', 'extras_app', 'worker', '-c', '1']; from turbo.cli.main import main; main()"
 REDIS = "redis://127.0.0.1:1/0"
+SQLITE = "db+sqlite:///results.db"
 
 
 def _run(
@@ -45,6 +46,16 @@ def _run(
     [
         (["redis"], {"backend": REDIS}, r"result_backend: results in Redis needs redis: .*turbo-worker\[redis\]"),
         (["hiredis"], {"backend": REDIS}, r"result_backend: results in Redis needs hiredis: .*turbo-worker\[redis\]"),
+        (
+            ["sqlalchemy"],
+            {"backend": SQLITE},
+            r"result_backend: results in a database needs sqlalchemy: .*turbo-worker\[sql\]",
+        ),
+        (
+            [],
+            {"backend": "db+postgresql+pg8000://h/d"},
+            r"result_backend: the driver pg8000 is not installed: .*db\+postgresql\+psycopg://",
+        ),
         (["yaml"], {"task_serializer": "yaml"}, r"task_serializer: 'yaml' needs yaml: .*turbo-worker\[yaml\]"),
         (
             ["msgpack"],
@@ -96,6 +107,7 @@ def test_nor_does_one_of_a_celery_app(
 @pytest.mark.parametrize(
     ("absent", "settings", "line"),
     [
+        (["sqlalchemy"], {"backend": SQLITE}, "results in a database need sqlalchemy: pip install"),
         (["redis"], {"backend": REDIS}, "results in Redis need redis: pip install"),
         (["yaml"], {"task_serializer": "yaml"}, "YAML messages need PyYAML"),
         (["brotli"], {"task_compression": "brotli"}, "compression 'brotli' needs"),

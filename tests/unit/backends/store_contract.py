@@ -7,14 +7,16 @@ under ``tests/integration``.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import hiredis
 
 from turbo.amqp.publish.confirms import Published
 from turbo.backends.store import Done, ResultStore, ResultWrite, StoreOutcome, report
+from turbo.backends.writer_thread import Trouble, WriteError
 
 
 class MemoryStore:
@@ -74,6 +76,51 @@ class MemoryStore:
         await self.drain(deadline)
         self._stopped = True
         self._answer()
+
+
+class MemoryWriter:
+    """A ``BatchWriter`` that keeps what it is given."""
+
+    def __init__(self, faults: Sequence[Exception] = (), refused: Mapping[str, Trouble] | None = None) -> None:
+        """``faults`` are raised by the first writes, ``refused`` names tasks that are never taken."""
+        self.place = "the memory"
+        self.batches: list[list[ResultWrite]] = []
+        #: While clear, writes wait; ``abort`` sets it, and the waiting write fails.
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
+        self.down = False
+        self.aborts = 0
+        self.closed = False
+        self._broken = False
+        self._faults = list(faults)
+        self._refused = refused or {}
+
+    def open(self) -> None:
+        if self.down:
+            raise WriteError(Trouble.LOST, "down")
+
+    def write(self, batch: Sequence[ResultWrite]) -> list[StoreOutcome]:
+        self.entered.set()
+        self.gate.wait(60)
+        if self.down or self._broken:
+            self._broken = False
+            raise WriteError(Trouble.LOST, "down")
+        if self._faults:
+            raise self._faults.pop(0)
+        for write in batch:
+            if write.task_id in self._refused:
+                raise WriteError(self._refused[write.task_id], "refused by the test")
+        self.batches.append(list(batch))
+        return [StoreOutcome.STORED] * len(batch)
+
+    def abort(self) -> None:
+        self.aborts += 1
+        self._broken = True
+        self.gate.set()
+
+    def close(self) -> None:
+        self.closed = True
 
 
 class FakePublisher:

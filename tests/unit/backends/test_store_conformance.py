@@ -8,8 +8,15 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.unit.backends.store_contract import FakePublisher, FakeRedis, MemoryStore, exercise_store
+from tests.unit.backends.store_contract import (
+    FakePublisher,
+    FakeRedis,
+    MemoryStore,
+    MemoryWriter,
+    exercise_store,
+)
 from turbo.amqp.publish.confirms import Published
+from turbo.backends.blocking_store import BlockingStore
 from turbo.backends.disabled import DisabledStore
 from turbo.backends.redis import store as redis_store
 from turbo.backends.redis.store import RedisStore
@@ -31,6 +38,7 @@ MAKERS: dict[str, Callable[[], ResultStore]] = {
     "disabled": DisabledStore,
     "rpc": lambda: RpcStore(FakePublisher(), StoreSettings()),
     "redis": lambda: RedisStore(RedisAddress(), StoreSettings()),
+    "blocking": lambda: BlockingStore(MemoryWriter(), StoreSettings()),
 }
 
 

@@ -86,6 +86,8 @@ def test_nothing_printable_holds_the_password() -> None:
         ("redis://h?password=hush&db=1", "redis://h?password=**&db=1"),
         ("rpc", "rpc"),
         ("rpc://", "rpc://"),
+        ("db+postgresql://user:hush@h/d", "db+postgresql://user:**@h/d"),
+        ("db+sqlite:////x", "db+sqlite:////x"),
     ],
 )
 def test_redact(url: str, shown: str) -> None:
@@ -96,14 +98,15 @@ def test_redact(url: str, shown: str) -> None:
     ("url", "kind"),
     [(None, "disabled"), ("", "disabled"), ("disabled", "disabled"), ("disabled://", "disabled"),
      ("rpc", "rpc"), ("rpc://", "rpc"), ("REDIS://h", "redis"), ("rediss://h", "redis"),
-     ("redis+socket:///x", "redis")],
+     ("redis+socket:///x", "redis"), ("db+postgresql://h/d", "sql"), ("DB+mysql+pymysql://h/d", "sql"),
+     ("db+mariadb://h/d", "sql"), ("db+sqlite:///x", "sql"), ("db+sqlite:////x?timeout=1", "sql")],
 )  # fmt: skip
 def test_kind(url: str | None, kind: str) -> None:
     assert store_kind(url) == kind
 
 
 @pytest.mark.row("ST17")
-@pytest.mark.parametrize("scheme", ["sentinel", "redis+cluster", "db+postgresql", "mongodb", "cache+memory"])
+@pytest.mark.parametrize("scheme", ["sentinel", "redis+cluster", "db+oracle", "mongodb", "cache+memory"])
 def test_other_stores_are_refused_by_name(scheme: str) -> None:
     with pytest.raises(ImproperlyConfigured) as caught:
         open_store(f"{scheme}://user:hush@h", StoreSettings())
@@ -137,7 +140,7 @@ def test_settings_come_from_celerys_names() -> None:
         "result_backend_transport_options": {"global_keyprefix": "app"}, "redis_socket_timeout": 120.0,
         "redis_socket_connect_timeout": None, "redis_backend_use_ssl": None,
     }  # fmt: skip
-    settings = store_settings(conf)
+    settings = store_settings(Settings(conf))
     assert (settings.expires, settings.persistent, settings.global_keyprefix) == (60.0, True, "app")
     assert (settings.reply_timeout, settings.connect_timeout) == (30.0, 10.0)
-    assert store_settings(conf | {"redis_socket_timeout": 2.0}).reply_timeout == 2.0
+    assert store_settings(Settings(conf | {"redis_socket_timeout": 2.0})).reply_timeout == 2.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING, Any, Final
 
-from turbo.backends.url import store_kind
+from turbo.backends.url import missing_driver, store_kind
 from turbo.exceptions import ImproperlyConfigured
 from turbo.protocol import compression, content
 
@@ -21,8 +21,11 @@ _OF_SERIALIZERS: Final = {
     "application/x-yaml": (("yaml",), "yaml"),
     "application/x-msgpack": (("msgpack",), "msgpack"),
 }
-#: The kind of a result store -> what a worker needs for it, and the extra.
-_OF_STORES: Final = {"redis": (("redis", "hiredis"), "redis")}
+#: The kind of a result store -> its name, the modules that a worker needs for it, and the extra.
+_OF_STORES: Final = {
+    "redis": ("results in Redis", ("redis", "hiredis"), "redis"),
+    "sql": ("results in a database", ("sqlalchemy",), "sql"),
+}
 
 
 def check(conf: Mapping[str, Any], *, stores: bool) -> None:
@@ -40,9 +43,11 @@ def check(conf: Mapping[str, Any], *, stores: bool) -> None:
     for setting in ("task_compression", "result_compression"):
         problems += _compression(setting, conf[setting])
     if stores:
-        found = _OF_STORES.get(store_kind(conf["result_backend"]))
-        if found is not None:
-            problems += _missing("result_backend", "results in Redis", *found)
+        kind = store_kind(conf["result_backend"])
+        if kind in _OF_STORES:
+            problems += _missing("result_backend", *_OF_STORES[kind])
+        if kind == "sql":
+            problems += _driver(conf["result_backend"])
     if problems:
         raise ImproperlyConfigured("; ".join(dict.fromkeys(problems)))
 
@@ -72,6 +77,14 @@ def _missing(setting: str, what: str, modules: Iterable[str], extra: str) -> lis
     if not absent:
         return []
     return [f"{setting}: {what} needs {' and '.join(absent)}: pip install 'turbo-worker[{extra}]'"]
+
+
+def _driver(url: str) -> list[str]:
+    found = missing_driver(url)
+    if found is None:
+        return []
+    module, example = found
+    return [f"result_backend: the driver {module} is not installed: install it, or name another, such as {example}://"]
 
 
 def _unknown(setting: str, kind: str, name: str, known: Iterable[str]) -> str:

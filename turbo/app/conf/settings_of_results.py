@@ -12,7 +12,6 @@ from turbo.app.conf.setting import Setting, accepted, works
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_SQL: Final = "SQL result backends are not supported yet"
 _CACHE: Final = "the memcached result backend is not supported yet"
 _ALWAYS: Final = "a worker always retries its result store"
 
@@ -87,16 +86,18 @@ RESULT_SETTINGS: Final = (
     works("redis_password", "string", None, "Redis password, if the URL names none."),
     accepted("cache_backend", "string", None, "memcached servers.", _CACHE),
     accepted("cache_backend_options", "dict", {}, "Options of the memcached client.", _CACHE),
-    accepted("database_url", "string", None, "SQL database.", _SQL, old="CELERY_RESULT_DBURI"),
-    accepted("database_engine_options", "dict", {"pool_pre_ping": True, "pool_recycle": 3600},
-             "SQLAlchemy's options.", _SQL, old="CELERY_RESULT_ENGINE_OPTIONS"),
-    accepted("database_engine_callback", "any", None, "Called with the engine.", _SQL),
-    accepted("database_short_lived_sessions", "bool", False, "A session per operation.", _SQL,
-             old="CELERY_RESULT_DB_SHORT_LIVED_SESSIONS"),
-    accepted("database_table_schemas", "dict", None, "Schemas of the tables.", _SQL),
-    accepted("database_table_names", "dict", None, "Names of the tables.", _SQL,
-             old="CELERY_RESULT_DB_TABLENAMES"),
-    accepted("database_create_tables_at_setup", "bool", True, "Create the tables at start.", _SQL),
+    accepted("database_url", "string", None, "SQL database.", "``result_backend`` names the database",
+             old="CELERY_RESULT_DBURI"),
+    works("database_engine_options", "dict", {"pool_pre_ping": True, "pool_recycle": 3600},
+          "Arguments of SQLAlchemy's ``create_engine``.", old="CELERY_RESULT_ENGINE_OPTIONS"),
+    accepted("database_engine_callback", "any", None, "Called with the engine.", "no code of the app runs there"),
+    works("database_short_lived_sessions", "bool", False, "Connect to the database for each operation.",
+          old="CELERY_RESULT_DB_SHORT_LIVED_SESSIONS"),
+    works("database_table_schemas", "dict", None, "Schemas of the tables, by ``task`` and ``group``."),
+    works("database_table_names", "dict", None, "Names of the tables, by ``task`` and ``group``.",
+          old="CELERY_RESULT_DB_TABLENAMES"),
+    works("database_create_tables_at_setup", "bool", True,
+          "Create the tables when the worker starts; off: at the first use."),
     *_foreign(),
 )
 # fmt: on

@@ -125,8 +125,9 @@ def chord_unlock(
         _fail(app, body, ChordError(f"Callback error: {error!r}"))
 
 
-def backend_cleanup() -> None:
-    """Do nothing: results in Redis expire on their own."""
+def backend_cleanup(self: Any) -> None:
+    """Delete expired results, where they do not expire by themselves: in databases."""
+    self.app.backend.cleanup()
 
 
 def _composite(kind: str, parts: dict[str, Any], app: Any) -> Any:
@@ -157,11 +158,11 @@ _BOUND: Final[dict[str, Any]] = {
     "celery.chunks": chunks,
     "celery.group": group,
     "celery.chord": chord,
+    "celery.backend_cleanup": backend_cleanup,
 }
 _PLAIN: Final[dict[str, Any]] = {
     "celery.accumulate": accumulate,
     "celery.chain": chain,
-    "celery.backend_cleanup": backend_cleanup,
 }
 
 

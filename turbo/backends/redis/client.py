@@ -68,6 +68,8 @@ class RedisReader(CalledByPrograms):
         self._subscriptions = _Subscriptions()
         self._pubsub_waiter: PubsubWaiter | None = None
         self.chords = RedisChords(self._ask, joined(settings.global_keyprefix), settings)
+        #: Groups are saved beside the counters of chords.
+        self.groups = self.chords
 
     # -- the Protocol ----------------------------------------------------------------------------------------
 

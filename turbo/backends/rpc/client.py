@@ -49,6 +49,8 @@ class RpcReader(CalledByPrograms):
 
     #: Chords are not supported: replies go to the sender of each task, so no process could count them.
     chords = None
+    #: Nor are saved groups: replies are stored nowhere.
+    groups = None
 
     def __init__(
         self,

@@ -28,12 +28,16 @@ class Store:
     def __init__(self, **found: tuple[str, Any]) -> None:
         self.found = found
         self.stored: list[tuple[str, str, str]] = []
+        self.cleanups = 0
 
     def get_task_meta(self, task_id: str) -> dict[str, Any]:
         if task_id == "away":
             raise OperationalError("the store is away")
         status, result = self.found.get(task_id, (states.PENDING, None))
         return {"status": status, "result": result}
+
+    def cleanup(self) -> None:
+        self.cleanups += 1
 
     def wait_for(self, task_id: str, **_: Any) -> dict[str, Any]:
         return self.get_task_meta(task_id)
@@ -132,7 +136,12 @@ def test_groups_of_old(app: App, sent: Recorder) -> None:
 def test_chains_are_no_task(app: App) -> None:
     with pytest.raises(NotImplementedError):
         app.tasks["celery.chain"]()
+
+
+def test_expired_results_are_deleted_by_the_store(app: App) -> None:
+    assert app.backend.cleanups == 0
     assert app.tasks["celery.backend_cleanup"]() is None
+    assert app.backend.cleanups == 1
 
 
 @pytest.mark.row("CV8")

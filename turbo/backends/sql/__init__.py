@@ -1,0 +1,1 @@
+"""Results in SQL databases, in the tables of Celery's database backend."""
