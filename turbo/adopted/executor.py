@@ -268,7 +268,7 @@ class AdoptedExecutor(BatchRuns):
         self._traced(run.seq, run.began, plan, outcome, info, seconds, text)
 
     def _traced(
-        self, seq: int, began: int, plan: Plan, outcome: Any, info: Any, seconds: float, text: str | None
+        self, seq: int, began: int, plan: Plan, outcome: Any, info: Any, seconds: float | None, text: str | None
     ) -> None:
         """Report what Celery's tracer returned."""
         if failpoint.ENABLED:
