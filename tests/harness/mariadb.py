@@ -69,8 +69,9 @@ class MariaDB:
         options = [f"--{name}={value}" for name, value in _SETTINGS.items()]
         with log.open("wb") as output:
             server = self._server = spawn(
-                [self._program, "--no-defaults", f"--datadir={data}", f"--port={self.port}", f"--init-file={first}",
-                 f"--socket={self._directory / 'socket'}", f"--pid-file={self._directory / 'pid'}", *user, *options],
+                [*_dropped(), self._program,
+                 "--no-defaults", f"--datadir={data}", f"--port={self.port}", f"--init-file={first}",
+                 f"--socket={self._directory / 'socket'}", f"--pid-file={self._directory / 'pid'}", *options],
                 cwd=self._directory, stdout=output, stderr=output,
             )  # fmt: skip
 
@@ -113,3 +114,13 @@ class MariaDB:
             end(self._server)
             self._server = None
         shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _dropped() -> list[str]:
+    """Return the command prefix that runs a program as an ordinary user.
+
+    Changing the user clears the parent-death signal, so setpriv sets it again.
+    """
+    if os.geteuid() != 0:
+        return []
+    return ["setpriv", f"--reuid={_OWNER}", f"--regid={_OWNER}", "--init-groups", "--pdeathsig=KILL", "--"]
