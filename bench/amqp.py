@@ -22,7 +22,7 @@ OPEN, OPEN_OK, CLOSE, CLOSE_OK = (10, 40), (10, 41), (10, 50), (10, 51)
 CHANNEL_OPEN, CHANNEL_OPEN_OK, CHANNEL_CLOSE = (20, 10), (20, 11), (20, 40)
 DECLARE, DECLARE_OK, DELETE, DELETE_OK = (50, 10), (50, 11), (50, 40), (50, 41)
 QOS, QOS_OK, CONSUME, CONSUME_OK = (60, 10), (60, 11), (60, 20), (60, 21)
-GET, GET_OK, GET_EMPTY = (60, 70), (60, 71), (60, 72)
+CANCEL, CANCEL_OK = (60, 30), (60, 31)
 PUBLISH, DELIVER, ACK = (60, 40), (60, 60), (60, 80)
 CONFIRM_SELECT, CONFIRM_SELECT_OK = (85, 10), (85, 11)
 
@@ -137,19 +137,27 @@ class Wire:
 
     # -- messages -----------------------------------------------------------------------------------------
 
-    def get(self, queue: str) -> tuple[bytes, bytes] | None:
-        """Take one message: its content header's payload and its body; None when ``queue`` is empty."""
-        self._send(GET, b"\x00\x00" + short(queue) + b"\x01")
-        ids, _ = self._method()
-        if ids == GET_EMPTY:
+    def take(self, queue: str) -> tuple[bytes, bytes] | None:
+        """Consume one message that was published: its content header's payload and its body; None if none comes.
+
+        It is consumed, as a worker consumes, and not fetched: a quorum queue sorts the header of a message that is
+        fetched and adds `x-delivery-count` (RabbitMQ 3.10).
+        """
+        self._send(CONSUME, b"\x00\x00" + short(queue) + short(queue) + b"\x02" + table({}))
+        self._expect(CONSUME_OK)
+        try:
+            ids, _ = self._method()
+        except TimeoutError:
             return None
-        if ids != GET_OK:
-            raise WireError(f"basic.get was answered with {ids}")
+        if ids != DELIVER:
+            raise WireError(f"basic.consume was answered with {ids}")
         _, header = self._frame()
         (size,) = struct.unpack_from(">Q", header, 4)
         body = bytearray()
         while len(body) < size:
             body += self._frame()[1]
+        self._send(CANCEL, short(queue) + b"\x00")
+        self._expect(CANCEL_OK)
         return header, bytes(body)
 
     def publish(self, queue: str, messages: Iterable[tuple[bytes, bytes]], *, window: int = 1000) -> int:

@@ -1,6 +1,6 @@
 """Messages to fill queues with: one captured from a real producer, multiplied under new ids.
 
-The producer publishes one task to the broker; its content header and body are fetched as bytes. Copies differ
+The producer publishes one task to the broker; its content header and body are taken as bytes. Copies differ
 in the id alone (same length, so no length field changes) and, where a task takes one, in the publishing time.
 """
 
@@ -51,7 +51,7 @@ class Template:
 def capture(
     wire: Wire, contender: Contender, task: str, arguments: Sequence[object], *, env: dict[str, str]
 ) -> Template:
-    """Have the contender's real producer publish ``task(*arguments)``, and fetch what it sent.
+    """Have the contender's real producer publish ``task(*arguments)``, and take what it sent.
 
     ``env`` has the ``BENCH_…`` variables. The queue is left declared as the producer declared it, and empty.
     """
@@ -65,7 +65,7 @@ def capture(
     if run.returncode != 0:
         raise BenchError(f"publishing with {framework} failed:\n{run.stdout[-500:]}{run.stderr[-2000:]}")
     told = json.loads(run.stdout)
-    message = wire.get(contender.queue)
+    message = wire.take(contender.queue)
     if message is None:
         raise BenchError(f"{framework} published {task}, and {contender.queue} is empty")
     header, body = message
