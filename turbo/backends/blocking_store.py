@@ -209,6 +209,15 @@ class BlockingStore:
         """
         if ended:
             self._ended.set()
+            if not self._stopped:
+                # An error that no driver should raise, such as SystemExit. What waits is acknowledged by nobody, so the
+                # broker has it still.
+                logger.critical(
+                    "The thread that writes results to %s has ended: %d results wait, and no more are stored; restart "
+                    "the worker",
+                    self._writer.place,
+                    self.backlog,
+                )
         if self._stopped and self._thread is None and not self._sent:
             return
         self._batches -= over

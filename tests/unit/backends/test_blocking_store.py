@@ -90,6 +90,23 @@ def test_an_unexpected_error_is_repeated(caplog: pytest.LogCaptureFixture) -> No
     assert "a fault of the test" in caplog.text
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_ends_unasked_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """What waits is not lost in silence: it ends as FAILED when the worker stops."""
+    outcomes = Outcomes()
+
+    async def main() -> None:
+        store = BlockingStore(MemoryWriter([SystemExit()]), StoreSettings())
+        outcomes.store(store, "a", "b")
+        await store.start()
+        await asyncio.wait_for(store._ended.wait(), PATIENCE)
+        await store.stop(time.monotonic())
+
+    asyncio.run(main())
+    assert "has ended: 2 results wait" in caplog.text
+    assert outcomes.given == [("a", StoreOutcome.FAILED), ("b", StoreOutcome.FAILED)]
+
+
 def test_what_is_refused_for_good_fails_alone(caplog: pytest.LogCaptureFixture) -> None:
     writer = MemoryWriter(refused={"t3": Trouble.PERMANENT, "t499": Trouble.PERMANENT})
     outcomes = run(writer, IDS)

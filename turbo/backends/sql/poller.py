@@ -99,6 +99,15 @@ class Poller:
     # -- the thread --------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._poll()
+        finally:
+            # After an unexpected error, which Python prints, the next watch starts another thread for all.
+            with self._lock:
+                if self._thread is threading.current_thread():
+                    self._thread = None
+
+    def _poll(self) -> None:
         failures = 0
         pause = SHORTEST_PAUSE
         busy = time.monotonic()
