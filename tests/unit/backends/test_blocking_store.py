@@ -99,7 +99,10 @@ def test_a_thread_that_ends_unasked_is_reported(caplog: pytest.LogCaptureFixture
         store = BlockingStore(MemoryWriter([SystemExit()]), StoreSettings())
         outcomes.store(store, "a", "b")
         await store.start()
+        thread = store._thread
+        assert thread is not None
         await asyncio.wait_for(store._ended.wait(), PATIENCE)
+        thread.join(PATIENCE)  # its error is printed in this test
         await store.stop(time.monotonic())
 
     asyncio.run(main())
